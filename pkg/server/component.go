@@ -1,0 +1,25 @@
+// Package server owns the life of a process: listeners for HTTP and gRPC,
+// health and readiness, metrics, TLS, and the order in which things stop.
+package server
+
+import (
+	"context"
+	"net/http"
+
+	"google.golang.org/grpc"
+)
+
+// Component is one role of the program, as the server sees it.
+type Component interface {
+	// RegisterHTTP adds the component's pages and APIs. The server itself has
+	// /-/healthy, /-/ready, /metrics and /debug/pprof.
+	RegisterHTTP(mux *http.ServeMux)
+	// RegisterGRPC adds the component's gRPC services.
+	RegisterGRPC(r grpc.ServiceRegistrar)
+	// Ready is nil when the component can do its job, otherwise it says what
+	// it waits for. It is cheap and may be called at any time.
+	Ready() error
+	// Run does the component's work until ctx is cancelled, then stops in
+	// order and returns nil. Any other return ends the process.
+	Run(ctx context.Context) error
+}

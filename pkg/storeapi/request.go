@@ -1,0 +1,82 @@
+package storeapi
+
+import "github.com/prometheus/prometheus/model/labels"
+
+// Request is everything that one read asks for. Nothing else travels beside it
+// in the context, except the trace and the tenant.
+//
+// A Request is immutable once handed to a Store: who needs another one copies
+// it first.
+type Request struct {
+	// MinTime and MaxTime bound the wanted samples, inclusive, in milliseconds.
+	MinTime, MaxTime int64
+	// Matchers are combined with AND. An absent label is the empty string.
+	Matchers []*labels.Matcher
+	// MaxResolution is the coarsest downsampling resolution, in milliseconds,
+	// that is acceptable; 0 means raw data only.
+	MaxResolution int64
+	// Aggregates says which aggregates of downsampled chunks are wanted.
+	// Raw chunks are always returned as they are.
+	Aggregates []Aggregate
+	// WithoutReplicaLabels are removed from the returned label sets.
+	WithoutReplicaLabels []string
+	// Limit is the largest number of series (or names, or values) to return; 0
+	// means no limit.
+	Limit int
+	// SkipChunks asks for label sets only.
+	SkipChunks bool
+	// Shard, when not nil, asks for one vertical shard only.
+	Shard *Shard
+	// Partial says what happens when a part of the data cannot be had.
+	Partial PartialResponse
+	// Hints say what the data is for. They never change which samples are
+	// right, only how much may be left out or done early. May be nil.
+	Hints *Hints
+	// BlockMatchers select blocks of a bucket by external labels and
+	// __block_id.
+	BlockMatchers []*labels.Matcher
+	// StoreMatchers select the stores of a fan-out by the label __address__;
+	// any of the sets must match. Never sent over the wire.
+	StoreMatchers [][]*labels.Matcher
+	// WantStats asks for statistics in SeriesSet.Stats beyond what is counted
+	// anyway.
+	WantStats bool
+}
+
+// PartialResponse says what a missing part does to an answer.
+type PartialResponse int
+
+const (
+	// PartialWarn returns what there is, with a warning for what is missing.
+	PartialWarn PartialResponse = iota
+	// PartialAbort fails the request.
+	PartialAbort
+)
+
+// Aggregate is one of the five aggregates of a downsampled chunk, or the raw
+// data. The numbers are those of the wire.
+type Aggregate int
+
+// The aggregates, numbered as on the wire.
+const (
+	AggregateRaw Aggregate = iota
+	AggregateCount
+	AggregateSum
+	AggregateMin
+	AggregateMax
+	AggregateCounter
+)
+
+// Hints carry what the PromQL engine knows about the use of the data.
+type Hints struct {
+	StepMillis  int64
+	Func        string
+	RangeMillis int64
+	Grouping    []string
+	By          bool
+	// ProjectionLabels are the only labels that the query needs (or, without
+	// ProjectionInclude, those that it does not need).
+	ProjectionLabels    []string
+	ProjectionInclude   bool
+	SeriesHashLabelName string
+}

@@ -1,0 +1,115 @@
+package storeapi
+
+import (
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+)
+
+// SeriesSet is a stream of series that the reader pulls.
+//
+// Order: ascending by labels.Compare. Equal label sets may follow each other
+// (a series split over frames, or two replicas whose replica label was
+// removed); Merge joins them.
+//
+// Ownership: the label set of At is immutable and stays valid for ever, though
+// keeping it may keep a whole frame of the stream in memory. The Chunks slice of
+// At is valid until the next call of Next, the bytes inside the chunks until
+// Close. Nobody may write to any of them.
+//
+// A set belongs to one goroutine. Close is called exactly once by who got the
+// set from Select, at any time, and frees everything; after Close no other
+// method may be called but Warnings, Stats and Err.
+type SeriesSet interface {
+	// Next moves to the next series. False means the end or an error.
+	Next() bool
+	// At returns the current series.
+	At() Series
+	// Err is the error that ended the set, nil at its proper end.
+	Err() error
+	// Warnings is complete when Next has returned false.
+	Warnings() Warnings
+	// Stats is complete when Next has returned false.
+	Stats() Stats
+	Close() error
+}
+
+// Series is a label set with its chunks in ascending order of MinTime. Chunks
+// may overlap.
+type Series struct {
+	Labels labels.Labels
+	Chunks []Chunk
+}
+
+// Chunk is either one raw chunk or, of downsampled data, up to five aggregates
+// of one span of time.
+type Chunk struct {
+	// MinTime and MaxTime are the times of the first and last sample,
+	// inclusive, in milliseconds.
+	MinTime, MaxTime int64
+	// Raw is the raw chunk; its Bytes are nil when Aggr is set.
+	Raw Data
+	// Aggr holds the aggregates of a downsampled chunk; nil for raw data.
+	Aggr *Aggregates
+}
+
+// Aggregates are the parts of a downsampled chunk. One that was not asked for,
+// or does not exist, has nil Bytes.
+type Aggregates struct {
+	Count, Sum, Min, Max, Counter Data
+}
+
+// Data is the payload of one TSDB chunk, without the encoding byte, length and
+// checksum around it.
+type Data struct {
+	Encoding chunkenc.Encoding
+	Bytes    []byte
+	// Hash is the xxhash64 of Bytes, or 0 when nobody has computed it.
+	Hash uint64
+}
+
+// Stats counts what answering a request took. Stores add up what their parts
+// report.
+type Stats struct {
+	BlocksQueried   int64
+	QueriedBlocks   []string
+	MergedSeries    int64
+	MergedChunks    int64
+	PostingsTouched int64
+	PostingsFetched int64
+	PostingsFetches int64
+	PostingsBytes   int64
+	SeriesTouched   int64
+	SeriesFetched   int64
+	SeriesFetches   int64
+	SeriesBytes     int64
+	ChunksTouched   int64
+	ChunksFetched   int64
+	ChunksFetches   int64
+	ChunksBytes     int64
+	BytesFetched    int64
+	Duration        time.Duration
+}
+
+// Add adds the counts of o.
+func (s *Stats) Add(o Stats) {
+	s.BlocksQueried += o.BlocksQueried
+	s.QueriedBlocks = append(s.QueriedBlocks, o.QueriedBlocks...)
+	s.MergedSeries += o.MergedSeries
+	s.MergedChunks += o.MergedChunks
+	s.PostingsTouched += o.PostingsTouched
+	s.PostingsFetched += o.PostingsFetched
+	s.PostingsFetches += o.PostingsFetches
+	s.PostingsBytes += o.PostingsBytes
+	s.SeriesTouched += o.SeriesTouched
+	s.SeriesFetched += o.SeriesFetched
+	s.SeriesFetches += o.SeriesFetches
+	s.SeriesBytes += o.SeriesBytes
+	s.ChunksTouched += o.ChunksTouched
+	s.ChunksFetched += o.ChunksFetched
+	s.ChunksFetches += o.ChunksFetches
+	s.ChunksBytes += o.ChunksBytes
+	s.BytesFetched += o.BytesFetched
+	s.Duration = max(s.Duration, o.Duration)
+}

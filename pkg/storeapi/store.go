@@ -1,0 +1,83 @@
+package storeapi
+
+import (
+	"context"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// Store is a source of series: the TSDB of a tenant, a Prometheus server, the
+// blocks of a bucket, a remote StoreAPI server, or several of these together.
+//
+// All methods may be called concurrently.
+type Store interface {
+	// Info describes what the store has at this moment. It is cheap: it never
+	// does I/O.
+	Info() Info
+
+	// Select returns the series that match the request, in ascending
+	// labels.Compare order of the returned label sets (external labels added,
+	// replica labels removed). It never returns nil; errors are in the set.
+	// The set ends early, with an error, when ctx is cancelled.
+	Select(ctx context.Context, r *Request) SeriesSet
+
+	// LabelNames returns the sorted, unique label names of the matching
+	// series. No matchers means all series.
+	LabelNames(ctx context.Context, r *Request) ([]string, Warnings, error)
+
+	// LabelValues returns the sorted, unique values of the label name among the
+	// matching series. No matchers means all series. The values of a label
+	// that the request removes (WithoutReplicaLabels) are empty.
+	LabelValues(ctx context.Context, name string, r *Request) ([]string, Warnings, error)
+}
+
+// Info is what a Store says about itself, as in the gRPC Info service.
+type Info struct {
+	// Component is the type in the words of the Info service: "sidecar",
+	// "store", "receive", "query", "rule", or "debug".
+	Component string
+	// LabelSets are the external label sets of the data. Empty means unknown:
+	// any label may occur.
+	LabelSets []labels.Labels
+	// MinTime and MaxTime bound the data, inclusive, in milliseconds.
+	MinTime, MaxTime int64
+	// TSDBs describes the parts of the store, one entry per label set and
+	// contiguous range.
+	TSDBs []TSDBInfo
+	// SupportsSharding says that Request.Shard is applied by the store.
+	SupportsSharding bool
+	// SupportsWithoutReplicaLabels says that Request.WithoutReplicaLabels is
+	// applied by the store, and the order is that of the result.
+	SupportsWithoutReplicaLabels bool
+}
+
+// TSDBInfo is one part of a store. Times are inclusive milliseconds.
+type TSDBInfo struct {
+	Labels           labels.Labels
+	MinTime, MaxTime int64
+}
+
+// Warning is a problem that left an answer usable but perhaps not complete.
+type Warning struct {
+	// Source names the store that the warning is about, empty when the text
+	// names it itself.
+	Source string
+	Text   string
+}
+
+// Warnings is a list of warnings in the order in which they occurred.
+type Warnings []Warning
+
+// Strings returns the texts, without exact duplicates.
+func (ws Warnings) Strings() []string {
+	seen := make(map[string]struct{}, len(ws))
+	out := make([]string, 0, len(ws))
+	for _, w := range ws {
+		if _, ok := seen[w.Text]; ok {
+			continue
+		}
+		seen[w.Text] = struct{}{}
+		out = append(out, w.Text)
+	}
+	return out
+}
