@@ -1,0 +1,83 @@
+package flags
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+)
+
+// PathOrContent is a configuration given either as a file (--NAME-file) or
+// inline (--NAME).
+type PathOrContent struct {
+	name    string
+	path    string
+	content string
+	expand  bool
+}
+
+// Register adds the flags --NAME-file and --NAME. With expandEnv, $(VAR) in the
+// configuration is replaced from the environment.
+func (p *PathOrContent) Register(r Registrar, name, help string, expandEnv bool) {
+	p.name, p.expand = name, expandEnv
+	r.Flag(name+"-file", "Path of the YAML file with "+help+".").PlaceHolder("<path>").StringVar(&p.path)
+	r.Flag(name, "YAML with "+help+", inline; exclusive with --"+name+"-file.").PlaceHolder("<content>").StringVar(&p.content)
+}
+
+// Inline makes a value that holds content, as if given with --NAME.
+func Inline(name, content string) PathOrContent {
+	return PathOrContent{name: name, content: content}
+}
+
+// Source says where the content comes from, for messages.
+func (p *PathOrContent) Source() string {
+	if p.path != "" {
+		return p.path
+	}
+	return "--" + p.name
+}
+
+// Path returns the file's path, empty when the content is inline or absent.
+func (p *PathOrContent) Path() string { return p.path }
+
+// IsSet says whether either flag was given.
+func (p *PathOrContent) IsSet() bool { return p.path != "" || p.content != "" }
+
+// Content reads the configuration; it is empty when neither flag was given.
+// The error is marked Invalid.
+func (p *PathOrContent) Content() ([]byte, error) {
+	if p.path != "" && p.content != "" {
+		return nil, Invalid(fmt.Errorf("--%s-file and --%s are both given; give one of them", p.name, p.name))
+	}
+	raw := []byte(p.content)
+	if p.path != "" {
+		b, err := os.ReadFile(p.path)
+		if err != nil {
+			return nil, Invalid(fmt.Errorf("read --%s-file: %w", p.name, err))
+		}
+		raw = b
+	}
+	if !p.expand {
+		return raw, nil
+	}
+	out, err := ExpandEnv(raw)
+	if err != nil {
+		return nil, Invalid(fmt.Errorf("%s: %w", p.Source(), err))
+	}
+	return out, nil
+}
+
+// ExpandEnv replaces each $(NAME) by the environment variable NAME. One that is
+// not set is an error.
+func ExpandEnv(b []byte) ([]byte, error) {
+	var errs []error
+	out := regexp.MustCompile(`\$\([a-zA-Z_0-9]+\)`).ReplaceAllFunc(b, func(m []byte) []byte {
+		name := string(m[2 : len(m)-1])
+		v, ok := os.LookupEnv(name)
+		if !ok {
+			errs = append(errs, fmt.Errorf("environment variable %s, used as $(%s), is not set", name, name))
+		}
+		return []byte(v)
+	})
+	return out, errors.Join(errs...)
+}
