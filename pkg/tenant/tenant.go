@@ -1,0 +1,129 @@
+// Package tenant says whose data a request is about: it reads the tenant's
+// name from an HTTP request, checks that it is safe to use as the name of a
+// directory, and carries it in a context.
+package tenant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"path"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Names of the headers that carry a tenant.
+const (
+	// Header is the header of the Thanos family.
+	Header = "THANOS-TENANT"
+	// OrgHeader is the header of the Cortex family.
+	OrgHeader = "X-Scope-OrgID"
+	// Default is the tenant of requests that name none.
+	Default = "default-tenant"
+)
+
+// MaxLength bounds a tenant's name, in bytes.
+const MaxLength = 150
+
+// ErrInvalid says that a name cannot be a tenant; test with errors.Is.
+var ErrInvalid = errors.New("invalid tenant")
+
+type key struct{}
+
+// NewContext returns ctx with the tenant id.
+func NewContext(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, key{}, id)
+}
+
+// FromContext returns the tenant of ctx, or "" when there is none.
+func FromContext(ctx context.Context) string {
+	id, _ := ctx.Value(key{}).(string)
+	return id
+}
+
+// Validate accepts names that are one path element: not empty, at most
+// MaxLength bytes, valid UTF-8 without control characters, no separator, and
+// neither "." nor "..". So a valid name never leaves the directory that it is
+// joined to. Names starting with a dot are refused too: directories with such
+// names are never tenants.
+func Validate(id string) error {
+	switch {
+	case id == "":
+		return fmt.Errorf("%w: the name is empty", ErrInvalid)
+	case len(id) > MaxLength:
+		return fmt.Errorf("%w: the name has %d bytes, more than %d", ErrInvalid, len(id), MaxLength)
+	case !utf8.ValidString(id):
+		return fmt.Errorf("%w: %q is not UTF-8", ErrInvalid, id)
+	case path.Base(id) != id || strings.ContainsAny(id, `/\`):
+		return fmt.Errorf("%w: %q contains a path separator", ErrInvalid, id)
+	case id[0] == '.':
+		return fmt.Errorf("%w: %q starts with a dot", ErrInvalid, id)
+	case id == "lost+found":
+		return fmt.Errorf("%w: %q is reserved", ErrInvalid, id)
+	case strings.ContainsFunc(id, unicode.IsControl):
+		return fmt.Errorf("%w: %q contains a control character", ErrInvalid, id)
+	}
+	return nil
+}
+
+// Source says where the tenant of an HTTP request is found.
+type Source struct {
+	// CertificateField is one of "organization", "organizationalUnit" and
+	// "commonName"; when set, only the client's certificate counts.
+	CertificateField string
+	// Headers are tried in order; the first that is present wins.
+	Headers []string
+	// Default is used when no header is present.
+	Default string
+}
+
+// FromHTTP returns the valid tenant of the request. Every error is the fault
+// of the client and wraps ErrInvalid.
+func FromHTTP(r *http.Request, src Source) (string, error) {
+	id, err := find(r, src)
+	if err != nil {
+		return "", err
+	}
+	if err := Validate(id); err != nil {
+		return "", err
+	}
+	return id, nil
+}
+
+func find(r *http.Request, src Source) (string, error) {
+	if src.CertificateField != "" {
+		return fromCertificate(r, src.CertificateField)
+	}
+	for _, h := range src.Headers {
+		if id := r.Header.Get(h); id != "" {
+			return id, nil
+		}
+	}
+	return src.Default, nil
+}
+
+func fromCertificate(r *http.Request, field string) (string, error) {
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return "", fmt.Errorf("%w: the request has no client certificate to take the field %s from", ErrInvalid, field)
+	}
+	subject := r.TLS.PeerCertificates[0].Subject
+	var values []string
+	switch field {
+	case "organization":
+		values = subject.Organization
+	case "organizationalUnit":
+		values = subject.OrganizationalUnit
+	case "commonName":
+		if subject.CommonName != "" {
+			values = []string{subject.CommonName}
+		}
+	default:
+		return "", fmt.Errorf("%w: unknown certificate field %q", ErrInvalid, field)
+	}
+	if len(values) == 0 {
+		return "", fmt.Errorf("%w: the client certificate has no field %s", ErrInvalid, field)
+	}
+	return values[0], nil
+}
