@@ -1,0 +1,92 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/hindsight-io/hindsight/pkg/flags"
+)
+
+// Config holds the flags of the listeners.
+type Config struct {
+	HTTPAddress     string
+	HTTPGracePeriod flags.Duration
+	HTTPConfigFile  string
+
+	// GRPC is false for components without gRPC services.
+	GRPC               bool
+	GRPCAddress        string
+	GRPCGracePeriod    flags.Duration
+	GRPCMaxConnAge     time.Duration
+	GRPCTLSCert        string
+	GRPCTLSKey         string
+	GRPCTLSClientCA    string
+	GRPCTLSMinVersion  string
+	GRPCTLSCiphers     []string
+	GRPCTLSCurves      []string
+	GRPCMaxMessageSize flags.Bytes
+}
+
+// RegisterFlags adds the HTTP flags and, for components with gRPC services,
+// the gRPC flags.
+func (c *Config) RegisterFlags(r flags.Registrar, grpc bool) {
+	r.Flag("http-address", "Address of the HTTP server: API, pages, metrics and probes.").
+		Default("0.0.0.0:10902").StringVar(&c.HTTPAddress)
+	r.Flag("http-grace-period", "How long a stop waits for running HTTP requests.").
+		Default("2m").SetValue(&c.HTTPGracePeriod)
+	r.Flag("http.config", "Path of a web configuration file with TLS and basic auth for the HTTP server.").
+		StringVar(&c.HTTPConfigFile)
+	c.GRPC = grpc
+	if grpc {
+		c.registerGRPC(r)
+	}
+}
+
+func (c *Config) registerGRPC(r flags.Registrar) {
+	r.Flag("grpc-address", "Address of the gRPC server (StoreAPI).").
+		Default("0.0.0.0:10901").StringVar(&c.GRPCAddress)
+	r.Flag("grpc-grace-period", "How long a stop waits for running gRPC calls.").
+		Default("2m").SetValue(&c.GRPCGracePeriod)
+	r.Flag("grpc-server-max-connection-age", "Age after which clients are asked to connect anew; 0 is never.").
+		Default("60m").DurationVar(&c.GRPCMaxConnAge)
+	r.Flag("grpc-server-tls-cert", "Certificate of the gRPC server; without it and the key, plain text.").
+		StringVar(&c.GRPCTLSCert)
+	r.Flag("grpc-server-tls-key", "Private key of the gRPC server.").StringVar(&c.GRPCTLSKey)
+	r.Flag("grpc-server-tls-client-ca", "CA of client certificates; when given, clients must have one.").
+		StringVar(&c.GRPCTLSClientCA)
+	r.Flag("grpc-server-tls-min-version", "Lowest TLS version: 1.0, 1.1, 1.2 or 1.3.").
+		Default("1.3").EnumVar(&c.GRPCTLSMinVersion, "1.0", "1.1", "1.2", "1.3")
+	r.Flag("grpc-server-tls-ciphers", "Allowed cipher suite by its Go name; may be repeated.").
+		StringsVar(&c.GRPCTLSCiphers)
+	r.Flag("grpc-server-tls-curves", "Allowed key exchange group; may be repeated.").
+		StringsVar(&c.GRPCTLSCurves)
+	c.GRPCMaxMessageSize = 512 << 20
+	r.Flag("grpc-server-max-message-size", "Largest gRPC message accepted from a client.").
+		Default("512MiB").SetValue(&c.GRPCMaxMessageSize)
+}
+
+// Validate checks what can be checked before listening.
+func (c *Config) Validate() error {
+	if c.HTTPAddress == "" {
+		return flags.Invalid(errors.New("--http-address is empty"))
+	}
+	if err := web.Validate(c.HTTPConfigFile); err != nil {
+		return flags.Invalid(fmt.Errorf("--http.config %s: %w", c.HTTPConfigFile, err))
+	}
+	if !c.GRPC {
+		return nil
+	}
+	if (c.GRPCTLSCert == "") != (c.GRPCTLSKey == "") {
+		return flags.Invalid(errors.New("--grpc-server-tls-cert and --grpc-server-tls-key must be given together"))
+	}
+	if c.GRPCTLSClientCA != "" && c.GRPCTLSCert == "" {
+		return flags.Invalid(errors.New("--grpc-server-tls-client-ca needs --grpc-server-tls-cert and --grpc-server-tls-key"))
+	}
+	if c.GRPCMaxMessageSize.Int64() <= 0 || c.GRPCMaxMessageSize.Int64() > 1<<31-1 {
+		return flags.Invalid(errors.New("--grpc-server-max-message-size must be above 0 and below 2GiB"))
+	}
+	return nil
+}

@@ -1,0 +1,136 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/status"
+
+	"github.com/hindsight-io/hindsight/pkg/flags"
+)
+
+type grpcServer struct {
+	srv    *grpc.Server
+	health *health.Server
+	lis    net.Listener
+	failed chan error
+}
+
+type grpcMetrics struct {
+	handled *prometheus.CounterVec
+	seconds *prometheus.HistogramVec
+	panics  prometheus.Counter
+}
+
+func newGRPCMetrics(reg prometheus.Registerer) *grpcMetrics {
+	f := promauto.With(reg)
+	return &grpcMetrics{
+		handled: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "hindsight_grpc_server_handled_total", Help: "gRPC calls that ended, by method and code.",
+		}, []string{"grpc_method", "grpc_code"}),
+		seconds: f.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "hindsight_grpc_server_handling_seconds", Help: "Duration of gRPC calls.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 9),
+		}, []string{"grpc_method"}),
+		panics: f.NewCounter(prometheus.CounterOpts{
+			Name: "hindsight_grpc_server_panics_total", Help: "Panics caught in gRPC handlers.",
+		}),
+	}
+}
+
+func listenGRPC(c Config, comp Component, d Deps) (*grpcServer, error) {
+	tlsConfig, err := ServerTLS(TLSFiles{
+		Cert: c.GRPCTLSCert, Key: c.GRPCTLSKey, ClientCA: c.GRPCTLSClientCA, MinVersion: c.GRPCTLSMinVersion,
+		Ciphers: c.GRPCTLSCiphers, Curves: c.GRPCTLSCurves,
+	})
+	if err != nil {
+		return nil, flags.Invalid(fmt.Errorf("TLS of the gRPC server: %w", err))
+	}
+	lis, err := net.Listen("tcp", c.GRPCAddress)
+	if err != nil {
+		return nil, fmt.Errorf("listen for gRPC on --grpc-address %s: %w", c.GRPCAddress, err)
+	}
+	i := interceptors{metrics: newGRPCMetrics(d.Registry), logger: d.Logger}
+	opts := []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(int(c.GRPCMaxMessageSize.Int64())),
+		grpc.MaxSendMsgSize(1<<31 - 1),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.ChainUnaryInterceptor(i.unary),
+		grpc.ChainStreamInterceptor(i.stream),
+	}
+	if d.Tracer != nil {
+		opts = append(opts, grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithTracerProvider(d.Tracer))))
+	}
+	if c.GRPCMaxConnAge > 0 {
+		opts = append(opts, grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: c.GRPCMaxConnAge}))
+	}
+	if tlsConfig != nil {
+		opts = append(opts, grpc.Creds(credentials.NewTLS(tlsConfig)))
+	}
+	s := &grpcServer{srv: grpc.NewServer(opts...), health: health.NewServer(), lis: lis, failed: make(chan error, 1)}
+	s.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
+	healthpb.RegisterHealthServer(s.srv, s.health)
+	comp.RegisterGRPC(s.srv)
+	reflection.Register(s.srv)
+	d.Logger.Info("listening for gRPC", "address", lis.Addr().String())
+	return s, nil
+}
+
+func (s *grpcServer) serve() {
+	if err := s.srv.Serve(s.lis); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		s.failed <- fmt.Errorf("serve gRPC on %s: %w", s.lis.Addr(), err)
+	}
+	close(s.failed)
+}
+
+// stop lets running calls end, at most grace, then cuts them off.
+func (s *grpcServer) stop(grace time.Duration) {
+	s.health.Shutdown()
+	t := time.AfterFunc(grace, s.srv.Stop)
+	defer t.Stop()
+	s.srv.GracefulStop()
+}
+
+type interceptors struct {
+	metrics *grpcMetrics
+	logger  *slog.Logger
+}
+
+func (i interceptors) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
+	start := time.Now()
+	defer func() { i.done(info.FullMethod, start, recover(), &err) }()
+	return next(ctx, req)
+}
+
+func (i interceptors) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+	start := time.Now()
+	defer func() { i.done(info.FullMethod, start, recover(), &err) }()
+	return next(srv, ss)
+}
+
+// done turns a panic into an error, so that one bad request ends alone, and
+// observes the call.
+func (i interceptors) done(method string, start time.Time, panicked any, err *error) {
+	if panicked != nil {
+		i.metrics.panics.Inc()
+		i.logger.Error("panic in a gRPC handler", "method", method, "panic", panicked, "stack", string(debug.Stack()))
+		*err = status.Errorf(codes.Internal, "internal error in %s; the server's log has the details", method)
+	}
+	i.metrics.handled.WithLabelValues(method, status.Code(*err).String()).Inc()
+	i.metrics.seconds.WithLabelValues(method).Observe(time.Since(start).Seconds())
+}

@@ -1,0 +1,175 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+)
+
+var errStopping = errors.New("shutting down")
+
+// Deps is what the process gives the server.
+type Deps struct {
+	Logger   *slog.Logger
+	Registry *prometheus.Registry
+	Tracer   trace.TracerProvider
+	// Started is called once the listeners are open, with their addresses; may
+	// be nil.
+	Started func(a Addresses)
+}
+
+// Addresses are the addresses that the listeners are bound to. GRPC is empty
+// for components without gRPC services.
+type Addresses struct {
+	HTTP, GRPC string
+}
+
+// Run owns the order of life of one component: listen (healthy, not yet ready),
+// run the component, be ready when it says so; when ctx is cancelled, be not
+// ready, let running requests end, stop gRPC, stop the component, and close the
+// HTTP listener, with its metrics, last.
+//
+// It returns nil after an orderly stop, otherwise the first error.
+func Run(ctx context.Context, c Config, comp Component, d Deps) error {
+	st := newState(comp.Ready)
+	mux := http.NewServeMux()
+	comp.RegisterHTTP(mux)
+	hs, err := listenHTTP(c, handler(st, mux, d.Registry), d.Logger)
+	if err != nil {
+		return err
+	}
+	go hs.serve()
+	var gs *grpcServer
+	if c.GRPC {
+		if gs, err = listenGRPC(c, comp, d); err != nil {
+			_ = hs.srv.Close()
+			return err
+		}
+		go gs.serve()
+	}
+	if d.Started != nil {
+		d.Started(addresses(hs, gs))
+	}
+	return life{config: c, comp: comp, deps: d, state: st, http: hs, grpc: gs}.run(ctx)
+}
+
+func addresses(hs *httpServer, gs *grpcServer) Addresses {
+	a := Addresses{HTTP: hs.lis.Addr().String()}
+	if gs != nil {
+		a.GRPC = gs.lis.Addr().String()
+	}
+	return a
+}
+
+// life is one run of a component behind open listeners.
+type life struct {
+	config Config
+	comp   Component
+	deps   Deps
+	state  *state
+	http   *httpServer
+	grpc   *grpcServer
+}
+
+func (l life) run(ctx context.Context) error {
+	runCtx, stopComponent := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopComponent()
+	done := make(chan error, 1)
+	go func() { done <- l.runComponent(runCtx) }()
+
+	cause, ended := l.wait(ctx, done)
+	l.deps.Logger.Info("stopping", "cause", causeText(cause))
+
+	l.state.drain(l.config.HTTPGracePeriod.Duration())
+	if l.grpc != nil {
+		l.grpc.stop(l.config.GRPCGracePeriod.Duration())
+	}
+	stopComponent()
+	if !ended {
+		if err := <-done; err != nil && cause == nil {
+			cause = fmt.Errorf("stop: %w", err)
+		}
+	}
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	l.http.stop(stopCtx)
+	l.deps.Logger.Info("stopped")
+	return cause
+}
+
+// wait returns when the process has a reason to stop, and whether the
+// component has ended already.
+func (l life) wait(ctx context.Context, done <-chan error) (cause error, ended bool) {
+	var grpcFailed chan error
+	if l.grpc != nil {
+		grpcFailed = l.grpc.failed
+	}
+	select {
+	case <-ctx.Done():
+		return nil, false
+	case err := <-done:
+		return err, true
+	case err := <-l.http.failed:
+		return err, false
+	case err := <-grpcFailed:
+		return err, false
+	}
+}
+
+// runComponent runs the component, and the watch of its readiness for as long.
+func (l life) runComponent(ctx context.Context) error {
+	watchCtx, stopWatch := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		l.watchReady(watchCtx)
+	}()
+	err := l.comp.Run(ctx)
+	stopWatch()
+	<-watched
+	return err
+}
+
+// watchReady logs each change of readiness and keeps gRPC health in step.
+func (l life) watchReady(ctx context.Context) {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	was := errors.New("starting")
+	for {
+		err := l.state.readiness()
+		switch {
+		case err == nil && was != nil:
+			l.setHealth(healthpb.HealthCheckResponse_SERVING)
+			l.deps.Logger.Info("ready")
+		case err != nil && was == nil && !errors.Is(err, errStopping):
+			l.setHealth(healthpb.HealthCheckResponse_NOT_SERVING)
+			l.deps.Logger.Warn("not ready any more", "reason", err)
+		}
+		was = err
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (l life) setHealth(s healthpb.HealthCheckResponse_ServingStatus) {
+	if l.grpc != nil {
+		l.grpc.health.SetServingStatus("", s)
+	}
+}
+
+func causeText(err error) string {
+	if err == nil {
+		return "asked to stop"
+	}
+	return err.Error()
+}
