@@ -1,0 +1,133 @@
+package harness
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+)
+
+// Binaries are the paths of the programs that the processes run.
+type Binaries struct {
+	Hindsight    string
+	Prometheus   string
+	Promtool     string
+	NodeExporter string
+	S3           string
+}
+
+// Build returns all programs. Those of other projects come from the pinned
+// module test/e2e/tools and are built once for each state of it into a cache
+// folder; hindsight is built from the tree into dir. progress gets one line for
+// each long step.
+func Build(dir string, progress io.Writer) (Binaries, error) {
+	root, err := Root()
+	if err != nil {
+		return Binaries{}, err
+	}
+	tools, err := buildTools(filepath.Join(root, "test/e2e/tools"), progress)
+	if err != nil {
+		return Binaries{}, err
+	}
+	b := Binaries{
+		Hindsight:    filepath.Join(dir, "hindsight"),
+		Prometheus:   filepath.Join(tools, "prometheus"),
+		Promtool:     filepath.Join(tools, "promtool"),
+		NodeExporter: filepath.Join(tools, "node_exporter"),
+		S3:           filepath.Join(tools, "versitygw"),
+	}
+	return b, run(root, progress, "go", "build", "-o", b.Hindsight, "./cmd/hindsight")
+}
+
+// Root is the folder of the repository.
+func Root() (string, error) {
+	_, file, _, ok := runtime.Caller(0)
+	if !ok {
+		return "", errors.New("find the repository: the program carries no file names")
+	}
+	root := filepath.Dir(filepath.Dir(filepath.Dir(filepath.Dir(file))))
+	if _, err := os.Stat(filepath.Join(root, "go.mod")); err != nil {
+		return "", fmt.Errorf("find the repository: %w", err)
+	}
+	return root, nil
+}
+
+// buildTools builds the pinned programs unless a build of the same pins is in
+// the cache. A lock file keeps two runs from building the same at once.
+func buildTools(module string, progress io.Writer) (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find a cache folder for the test programs: %w", err)
+	}
+	key, err := pins(module)
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(cache, "hindsight-e2e", key)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("make the cache folder of the test programs: %w", err)
+	}
+	unlock, err := lock(filepath.Join(dir, "lock"))
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	done := filepath.Join(dir, "complete")
+	if _, err := os.Stat(done); err == nil {
+		return dir, nil
+	}
+	fmt.Fprintf(progress, "building Prometheus, node_exporter and an S3 server into %s (once; takes minutes)\n", dir)
+	// Prometheus without its service discoveries builds in half the time; the
+	// tests use static targets only.
+	err = run(module, progress, "go", "build", "-tags", "remove_all_sd", "-ldflags", "-s -w", "-o", dir+"/",
+		"github.com/prometheus/prometheus/cmd/prometheus",
+		"github.com/prometheus/prometheus/cmd/promtool",
+		"github.com/prometheus/node_exporter",
+		"github.com/versity/versitygw/cmd/versitygw")
+	if err != nil {
+		return "", err
+	}
+	return dir, os.WriteFile(done, nil, 0o644)
+}
+
+// pins names the state of the tools module.
+func pins(module string) (string, error) {
+	h := sha256.New()
+	for _, name := range []string{"go.mod", "go.sum"} {
+		b, err := os.ReadFile(filepath.Join(module, name))
+		if err != nil {
+			return "", fmt.Errorf("read the pins of the test programs: %w", err)
+		}
+		h.Write(b)
+	}
+	fmt.Fprint(h, runtime.Version())
+	return hex.EncodeToString(h.Sum(nil))[:16], nil
+}
+
+func lock(path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("open the lock of the test programs: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock the test programs: %w", err)
+	}
+	return func() { f.Close() }, nil
+}
+
+func run(dir string, progress io.Writer, name string, args ...string) error {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = dir
+	cmd.Stdout, cmd.Stderr = progress, progress
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s %v in %s: %w", name, args, dir, err)
+	}
+	return nil
+}

@@ -1,0 +1,51 @@
+package harness
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Host picks a loopback address of its own for one run, so that runs at the
+// same time cannot meet on a port.
+func Host() string {
+	return fmt.Sprintf("127.%d.%d.%d", 16+rand.IntN(200), rand.IntN(256), 1+rand.IntN(254))
+}
+
+// Port asks the kernel for a free port of host and returns host:port.
+func Port(host string) (string, error) {
+	l, err := net.Listen("tcp", host+":0")
+	if err != nil {
+		return "", fmt.Errorf("ask for a free port: %w", err)
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// WaitHTTP polls url until it answers 200, the process ends, or the time is
+// over.
+func WaitHTTP(p *Process, url string, within time.Duration) error {
+	client := &http.Client{Timeout: 2 * time.Second}
+	defer client.CloseIdleConnections()
+	last := "no answer"
+	for end := time.Now().Add(within); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if !p.Running() {
+			return fmt.Errorf("%s ended before %s answered; the end of its log:\n%s", p.Name, url, p.Tail(20))
+		}
+		resp, err := client.Get(url)
+		if err != nil {
+			last = err.Error()
+			continue
+		}
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, 500))
+		resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			return nil
+		}
+		last = resp.Status + ": " + string(body)
+	}
+	return fmt.Errorf("%s: %s is not ready after %s (last: %s); the end of its log:\n%s", p.Name, url, within, last, p.Tail(20))
+}
