@@ -1,0 +1,188 @@
+package aggr
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// Encoding is the encoding byte of an aggregate chunk in a chunk segment.
+const Encoding chunkenc.Encoding = 0xff
+
+// ErrCorrupt says that bytes are not what their encoding promises. Test with
+// errors.Is.
+var ErrCorrupt = errors.New("corrupt chunk")
+
+// ErrNoCounter says that a chunk without a counter was to be encoded; other
+// readers of the format refuse such chunks.
+var ErrNoCounter = errors.New("aggregate chunk without counter")
+
+// part is one of the five entries, in the order of the format.
+type part struct {
+	name string
+	data *storeapi.Data
+}
+
+func parts(a *storeapi.Aggregates) [5]part {
+	return [5]part{
+		{"count", &a.Count},
+		{"sum", &a.Sum},
+		{"min", &a.Min},
+		{"max", &a.Max},
+		{"counter", &a.Counter},
+	}
+}
+
+// Decode splits the payload of an aggregate chunk. The parts alias b; an absent
+// aggregate has nil Bytes. It checks the frame, not the samples inside.
+func Decode(b []byte) (storeapi.Aggregates, error) {
+	var a storeapi.Aggregates
+	rest := b
+	for _, p := range parts(&a) {
+		var err error
+		if rest, err = decodePart(p.data, rest); err != nil {
+			return storeapi.Aggregates{}, fmt.Errorf("%w: aggregate %s: %w", ErrCorrupt, p.name, err)
+		}
+	}
+	if len(rest) > 0 {
+		return storeapi.Aggregates{}, fmt.Errorf("%w: %d bytes after the last aggregate", ErrCorrupt, len(rest))
+	}
+	return a, nil
+}
+
+func decodePart(d *storeapi.Data, b []byte) ([]byte, error) {
+	size, n := binary.Uvarint(b)
+	if n <= 0 {
+		return nil, errors.New("no readable length")
+	}
+	b = b[n:]
+	if size == 0 {
+		return b, nil
+	}
+	// The length counts the data only; the encoding byte stands before it.
+	if len(b) == 0 || size > uint64(len(b)-1) {
+		return nil, fmt.Errorf("length %d with %d bytes left", size, len(b))
+	}
+	enc := chunkenc.Encoding(b[0])
+	if err := checkHeader(enc, b[1:1+size]); err != nil {
+		return nil, err
+	}
+	d.Encoding = enc
+	d.Bytes = b[1 : 1+size : 1+size]
+	return b[1+size:], nil
+}
+
+// checkHeader makes sure that the decoders of Prometheus, which index the
+// header without looking, can be called.
+func checkHeader(enc chunkenc.Encoding, b []byte) error {
+	if !chunkenc.IsValidEncoding(enc) {
+		return fmt.Errorf("unknown encoding %d", enc)
+	}
+	header := 3 // sample count and one byte of flags
+	if enc == chunkenc.EncXOR {
+		header = 2
+	}
+	if len(b) < header {
+		return fmt.Errorf("%d bytes are no chunk of encoding %s", len(b), enc)
+	}
+	return nil
+}
+
+// Append appends the encoded chunk to dst. The counter must be present.
+func Append(dst []byte, a *storeapi.Aggregates) ([]byte, error) {
+	if len(a.Counter.Bytes) == 0 {
+		return dst, ErrNoCounter
+	}
+	for _, p := range parts(a) {
+		dst = binary.AppendUvarint(dst, uint64(len(p.data.Bytes)))
+		if len(p.data.Bytes) == 0 {
+			continue
+		}
+		dst = append(dst, byte(p.data.Encoding))
+		dst = append(dst, p.data.Bytes...)
+	}
+	return dst, nil
+}
+
+// NumSamples is the number of windows that the chunk holds: that of its count,
+// or, where that is missing, of the first aggregate that is there.
+func NumSamples(a *storeapi.Aggregates) int {
+	for _, p := range parts(a) {
+		if len(p.data.Bytes) >= 2 {
+			return int(binary.BigEndian.Uint16(p.data.Bytes))
+		}
+	}
+	return 0
+}
+
+// Chunk is an encoded aggregate chunk as the writers and readers of TSDB blocks
+// want it. Its samples cannot be iterated: there are five of each.
+type Chunk struct{ b []byte }
+
+// NewChunk wraps the encoded bytes, which it keeps.
+func NewChunk(b []byte) *Chunk { return &Chunk{b: b} }
+
+// Bytes returns the payload without the encoding byte.
+func (c *Chunk) Bytes() []byte { return c.b }
+
+// Encoding returns 0xff.
+func (c *Chunk) Encoding() chunkenc.Encoding { return Encoding }
+
+// Appender always fails.
+func (c *Chunk) Appender() (chunkenc.Appender, error) {
+	return nil, errors.New("samples cannot be appended to an aggregate chunk")
+}
+
+// Iterator returns an iterator that only has an error.
+func (c *Chunk) Iterator(chunkenc.Iterator) chunkenc.Iterator {
+	return errIterator(errors.New("an aggregate chunk has five samples for each time: decode it first"))
+}
+
+// NumSamples returns the number of windows, 0 for damaged bytes.
+func (c *Chunk) NumSamples() int {
+	// The first part begins with a length of one or more bytes, the encoding,
+	// and the sample count; only an absent count makes looking further needful.
+	if size, n := binary.Uvarint(c.b); n > 0 && size >= 2 && len(c.b) >= n+3 {
+		return int(binary.BigEndian.Uint16(c.b[n+1:]))
+	}
+	a, err := Decode(c.b)
+	if err != nil {
+		return 0
+	}
+	return NumSamples(&a)
+}
+
+// Compact does nothing.
+func (c *Chunk) Compact() {}
+
+// Reset makes the chunk one of other bytes.
+func (c *Chunk) Reset(b []byte) { c.b = b }
+
+// Pool is a chunkenc.Pool that knows aggregate chunks too.
+type Pool struct{ raw chunkenc.Pool }
+
+// NewPool returns a pool that may be used concurrently.
+func NewPool() *Pool { return &Pool{raw: chunkenc.NewPool()} }
+
+// Get returns a chunk of the encoding over b.
+func (p *Pool) Get(e chunkenc.Encoding, b []byte) (chunkenc.Chunk, error) {
+	if e == Encoding {
+		return NewChunk(b), nil
+	}
+	if err := checkHeader(e, b); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return p.raw.Get(e, b)
+}
+
+// Put gives a chunk back.
+func (p *Pool) Put(c chunkenc.Chunk) error {
+	if c.Encoding() == Encoding {
+		return nil
+	}
+	return p.raw.Put(c)
+}

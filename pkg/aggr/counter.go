@@ -1,0 +1,131 @@
+package aggr
+
+import (
+	"math"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// CounterIterator reads the chunks of a counter as one counter that never goes
+// down: each reset is added up, also those between two chunks. Within an
+// aggregate chunk the counter is free of resets already, and its last sample is
+// stored twice with one time: first the value without resets, then the raw one,
+// which tells what the first raw value of the next chunk is compared with.
+//
+// NaN, and so stale markers, are left out. Histograms pass as they are, for
+// PromQL finds their resets itself. Seek steps over every sample, because a
+// reset must not be missed.
+type CounterIterator struct {
+	chunks chunkReader
+	cur    chunkenc.Iterator
+	typ    chunkenc.ValueType
+	// started says that lastV and total are set: a float was read.
+	started bool
+	lastT   int64
+	lastV   float64
+	total   float64
+	err     error
+}
+
+// NewCounterIterator reads single chunks of data, each a counter aggregate or
+// raw, in ascending order of time.
+func NewCounterIterator(chunks []storeapi.Data) *CounterIterator {
+	cs := make([]storeapi.Chunk, len(chunks))
+	for i, d := range chunks {
+		cs[i] = storeapi.Chunk{Raw: d}
+	}
+	return &CounterIterator{
+		chunks: chunkReader{chunks: cs, aggrs: []storeapi.Aggregate{storeapi.AggregateCounter}},
+		lastT:  math.MinInt64,
+	}
+}
+
+// Next implements chunkenc.Iterator.
+func (it *CounterIterator) Next() chunkenc.ValueType {
+	for it.err == nil {
+		if it.cur == nil {
+			if it.cur = it.chunks.open(); it.cur == nil {
+				break
+			}
+		}
+		it.typ = it.cur.Next()
+		switch it.typ {
+		case chunkenc.ValNone:
+			it.err = it.cur.Err()
+			it.cur = nil
+		case chunkenc.ValFloat:
+			if it.add(it.cur.At()) {
+				return it.typ
+			}
+		default:
+			if t := it.cur.AtT(); t > it.lastT {
+				it.lastT = t
+				return it.typ
+			}
+		}
+	}
+	it.typ = chunkenc.ValNone
+	return it.typ
+}
+
+// add takes in one sample and says whether it is to be returned.
+func (it *CounterIterator) add(t int64, v float64) bool {
+	switch {
+	case math.IsNaN(v):
+		return false
+	case t < it.lastT:
+		return false
+	case t == it.lastT && it.started:
+		it.lastV = v
+		return false
+	case !it.started:
+		it.started = true
+		it.total = v
+	case v >= it.lastV:
+		it.total += v - it.lastV
+	default:
+		it.total += v
+	}
+	it.lastT, it.lastV = t, v
+	return true
+}
+
+// Seek implements chunkenc.Iterator.
+func (it *CounterIterator) Seek(t int64) chunkenc.ValueType {
+	for it.typ == chunkenc.ValNone || it.lastT < t {
+		if it.Next() == chunkenc.ValNone {
+			return chunkenc.ValNone
+		}
+	}
+	return it.typ
+}
+
+// At implements chunkenc.Iterator.
+func (it *CounterIterator) At() (int64, float64) { return it.lastT, it.total }
+
+// AtHistogram implements chunkenc.Iterator.
+func (it *CounterIterator) AtHistogram(h *histogram.Histogram) (int64, *histogram.Histogram) {
+	return it.cur.AtHistogram(h)
+}
+
+// AtFloatHistogram implements chunkenc.Iterator.
+func (it *CounterIterator) AtFloatHistogram(fh *histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
+	return it.cur.AtFloatHistogram(fh)
+}
+
+// AtT implements chunkenc.Iterator.
+func (it *CounterIterator) AtT() int64 { return it.lastT }
+
+// AtST implements chunkenc.Iterator.
+func (it *CounterIterator) AtST() int64 {
+	if it.cur == nil {
+		return 0
+	}
+	return it.cur.AtST()
+}
+
+// Err implements chunkenc.Iterator.
+func (it *CounterIterator) Err() error { return it.err }

@@ -1,0 +1,200 @@
+package aggr_test
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/value"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/aggr"
+)
+
+// prometheusXOR encodes with the appender of Prometheus, our oracle.
+func prometheusXOR(t testing.TB, ts []int64, vs []float64) []byte {
+	c := chunkenc.NewXORChunk()
+	app, err := c.Appender()
+	require.NoError(t, err)
+	for i := range ts {
+		app.Append(0, ts[i], vs[i])
+	}
+	return c.Bytes()
+}
+
+func oursXOR(ts []int64, vs []float64) []byte {
+	var e aggr.XOREncoder
+	e.Reset([]byte("before"))
+	for i := range ts {
+		e.Append(ts[i], vs[i])
+	}
+	return e.Finish()[len("before"):]
+}
+
+// randomSeries makes times and values that reach every branch of the format.
+func randomSeries(r *rand.Rand, n int) ([]int64, []float64) {
+	ts, vs := make([]int64, n), make([]float64, n)
+	t := r.Int64N(1 << 42)
+	step := []int64{15000, 1, 60000, 1 << 21, 1 << 40}[r.IntN(5)]
+	jitter := []int64{1, 2, 9000, 70000, 600000, 1 << 33}[r.IntN(6)]
+	v := 0.0
+	kind := r.IntN(6)
+	for i := range ts {
+		t += step + r.Int64N(jitter)
+		switch kind {
+		case 0:
+			v += float64(r.IntN(100))
+		case 1:
+			v = r.NormFloat64()
+		case 2:
+			v = math.Float64frombits(r.Uint64())
+		case 3:
+			if r.IntN(10) == 0 {
+				v = math.Float64frombits(value.StaleNaN)
+			} else {
+				v = 1
+			}
+		case 4:
+			v = float64(r.IntN(2))
+		case 5:
+			v = math.Float64frombits(math.Float64bits(v) ^ 1<<uint(r.IntN(64)))
+		}
+		ts[i], vs[i] = t, v
+	}
+	return ts, vs
+}
+
+func TestXOREqualsPrometheus(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		ts, vs := randomSeries(r, r.IntN(200))
+		want := prometheusXOR(t, ts, vs)
+		require.Equal(t, want, oursXOR(ts, vs))
+
+		c := aggr.Columns{T: []int64{7}, V: []float64{8}}
+		require.NoError(t, c.AppendXOR(want))
+		require.Equal(t, append([]int64{7}, ts...), c.T)
+		require.Len(t, c.V, len(vs)+1)
+		for i, v := range vs {
+			require.Equal(t, math.Float64bits(v), math.Float64bits(c.V[i+1]))
+		}
+	}
+}
+
+func TestXOREdges(t *testing.T) {
+	for _, ts := range [][]int64{
+		{math.MinInt64}, {math.MaxInt64}, {math.MinInt64, math.MaxInt64}, {-5, -3, 0, 1 << 60},
+		{0, 0, 8192, 8192 + 8192 + 8192}, {0, 100000, 100000 + 100000 - 8191, 300000},
+		{0, 0, 65536}, {0, 70000, 70000 + 70000 - 65535}, {0, 0, 524288}, {0, 0, 524289}, {0, 600000, 600000 + 600000 - 524287},
+	} {
+		vs := make([]float64, len(ts))
+		for i := range vs {
+			vs[i] = float64(i)
+		}
+		want := prometheusXOR(t, ts, vs)
+		require.Equal(t, want, oursXOR(ts, vs))
+		var c aggr.Columns
+		require.NoError(t, c.AppendXOR(want))
+		require.Equal(t, ts, c.T)
+		require.Equal(t, vs, c.V)
+	}
+}
+
+// TestXORTruncated: every prefix of a chunk is an error, never a panic and never
+// a wrong number of samples.
+func TestXORTruncated(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	ts, vs := randomSeries(r, 50)
+	b := prometheusXOR(t, ts, vs)
+	for n := range len(b) {
+		c := aggr.Columns{T: []int64{1}, V: []float64{1}}
+		require.Error(t, c.AppendXOR(b[:n:n]), "%d of %d bytes", n, len(b))
+		require.Equal(t, 1, c.Len())
+	}
+}
+
+func FuzzColumnsAppendXOR(f *testing.F) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for range 20 {
+		ts, vs := randomSeries(r, 30)
+		f.Add(prometheusXOR(f, ts, vs))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var c aggr.Columns
+		if c.AppendXOR(b) != nil {
+			return
+		}
+		// What decodes must decode to the same by the iterator of Prometheus.
+		var x chunkenc.XORChunk
+		x.Reset(b)
+		it := x.Iterator(nil)
+		for i := range c.T {
+			require.Equal(t, chunkenc.ValFloat, it.Next())
+			ts, v := it.At()
+			require.Equal(t, ts, c.T[i])
+			require.Equal(t, math.Float64bits(v), math.Float64bits(c.V[i]))
+		}
+		require.Equal(t, chunkenc.ValNone, it.Next())
+	})
+}
+
+func benchSeries() ([]int64, []float64) {
+	r := rand.New(rand.NewPCG(7, 8))
+	ts, vs := make([]int64, 120), make([]float64, 120)
+	t, v := int64(1_700_000_000_000), 1000.0
+	for i := range ts {
+		t += 15000 + r.Int64N(5)
+		v += float64(r.IntN(50))
+		ts[i], vs[i] = t, v
+	}
+	return ts, vs
+}
+
+func BenchmarkXORDecode(b *testing.B) {
+	ts, vs := benchSeries()
+	chunk := prometheusXOR(b, ts, vs)
+	b.Run("columns", func(b *testing.B) {
+		var c aggr.Columns
+		for b.Loop() {
+			c.Reset()
+			if err := c.AppendXOR(chunk); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(ts)), "ns/sample")
+	})
+	b.Run("iterator", func(b *testing.B) {
+		var it chunkenc.Iterator
+		var x chunkenc.XORChunk
+		for b.Loop() {
+			x.Reset(chunk)
+			it = x.Iterator(it)
+			for it.Next() != chunkenc.ValNone {
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(ts)), "ns/sample")
+	})
+}
+
+func BenchmarkXOREncode(b *testing.B) {
+	ts, vs := benchSeries()
+	b.Run("ours", func(b *testing.B) {
+		var e aggr.XOREncoder
+		var buf []byte
+		for b.Loop() {
+			e.Reset(buf[:0])
+			for i := range ts {
+				e.Append(ts[i], vs[i])
+			}
+			buf = e.Finish()
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(ts)), "ns/sample")
+	})
+	b.Run("prometheus", func(b *testing.B) {
+		for b.Loop() {
+			prometheusXOR(b, ts, vs)
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(ts)), "ns/sample")
+	})
+}

@@ -1,0 +1,265 @@
+package aggr
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/bits"
+
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+)
+
+// Columns are the samples of float chunks as one column of times and one of
+// values, of equal length.
+type Columns struct {
+	T []int64
+	V []float64
+}
+
+// Reset empties the columns and keeps their memory.
+func (c *Columns) Reset() { c.T, c.V = c.T[:0], c.V[:0] }
+
+// Len is the number of samples.
+func (c *Columns) Len() int { return len(c.T) }
+
+// AppendXOR appends the samples of an XOR chunk (payload without encoding
+// byte), several times as fast as its iterator. On error the columns are as
+// before. The memory taken is bounded by the size of b: a sample has at least
+// two bits.
+func (c *Columns) AppendXOR(b []byte) error {
+	if len(b) < 2 {
+		return fmt.Errorf("%w: %d bytes are no XOR chunk", ErrCorrupt, len(b))
+	}
+	num := int(binary.BigEndian.Uint16(b))
+	if num == 0 {
+		return nil
+	}
+	if num > len(b)*4 {
+		return fmt.Errorf("%w: %d samples in %d bytes", ErrCorrupt, num, len(b))
+	}
+	n := len(c.T)
+	c.grow(num)
+	if err := decodeXOR(b[2:], c.T[n:], c.V[n:]); err != nil {
+		c.T, c.V = c.T[:n], c.V[:n]
+		return err
+	}
+	return nil
+}
+
+func (c *Columns) grow(num int) {
+	n := len(c.T) + num
+	if n > cap(c.T) || n > cap(c.V) {
+		t, v := make([]int64, n, 2*n), make([]float64, n, 2*n)
+		copy(t, c.T)
+		copy(v, c.V)
+		c.T, c.V = t, v
+	}
+	c.T, c.V = c.T[:n], c.V[:n]
+}
+
+// bitReader keeps the next bits of b at the upper end of acc.
+type bitReader struct {
+	b   []byte
+	pos int
+	acc uint64
+	// n is the number of valid bits in acc. It goes below zero when more was
+	// taken than there is; acc reads as zeros then.
+	n int
+}
+
+// fill makes at least 57 bits valid, or all that are left.
+func (r *bitReader) fill() {
+	if r.pos+8 <= len(r.b) && r.n >= 0 {
+		r.acc |= binary.BigEndian.Uint64(r.b[r.pos:]) >> uint(r.n)
+		whole := (64 - r.n) >> 3
+		r.pos += whole
+		r.n += whole << 3
+		if r.n < 64 {
+			// Bits of a byte that was not counted would be added twice.
+			r.acc &^= 1<<uint(64-r.n) - 1
+		}
+		return
+	}
+	for r.n >= 0 && r.n <= 56 && r.pos < len(r.b) {
+		r.acc |= uint64(r.b[r.pos]) << uint(56-r.n)
+		r.pos++
+		r.n += 8
+	}
+}
+
+// take returns the next k bits, 0 < k ≤ 64, right-aligned.
+func (r *bitReader) take(k uint) uint64 {
+	if int(k) <= r.n {
+		v := r.acc >> (64 - k)
+		r.acc <<= k
+		r.n -= int(k)
+		return v
+	}
+	r.fill()
+	if int(k) > r.n && r.n > 0 && r.pos < len(r.b) {
+		high := uint(r.n)
+		v := r.acc >> (64 - high)
+		r.acc, r.n = 0, 0
+		return v<<(k-high) | r.take(k-high)
+	}
+	v := r.acc >> (64 - k)
+	r.acc <<= k
+	r.n -= int(k)
+	return v
+}
+
+// varint reads the unsigned variable-length integer of encoding/binary.
+func (r *bitReader) varint() uint64 {
+	var x uint64
+	for shift := uint(0); shift < 64; shift += 7 {
+		c := r.take(8)
+		x |= (c & 0x7f) << shift
+		if c < 0x80 {
+			if shift == 63 && c > 1 {
+				break
+			}
+			return x
+		}
+	}
+	r.n = -1 // more than 64 bits are nothing that anybody writes
+	return 0
+}
+
+// decodeXOR fills ts and vs, of equal length of at least one, from the bits
+// after the sample count.
+func decodeXOR(b []byte, ts []int64, vs []float64) error {
+	r := bitReader{b: b}
+	ux := r.varint()
+	t := int64(ux>>1) ^ -int64(ux&1)
+	v := r.take(64)
+	ts[0], vs[0] = t, math.Float64frombits(v)
+	var delta int64
+	var x xorWindow
+	if len(ts) > 1 {
+		delta = int64(r.varint())
+		t += delta
+		r.fill()
+		v ^= x.next(&r)
+		ts[1], vs[1] = t, math.Float64frombits(v)
+	}
+	for i := 2; i < len(ts); i++ {
+		if r.n < 40 { // a usual time takes up to 24 bits, the head of a value 13
+			r.fill()
+		}
+		if int64(r.acc) >= 0 {
+			r.acc <<= 1
+			r.n--
+		} else {
+			delta += r.deltaOfDelta()
+		}
+		t += delta
+		if int64(r.acc) >= 0 {
+			r.acc <<= 1
+			r.n--
+		} else {
+			v ^= x.next(&r)
+		}
+		if r.n < 0 {
+			break
+		}
+		ts[i], vs[i] = t, math.Float64frombits(v)
+	}
+	if r.n < 0 || x.bad {
+		return fmt.Errorf("%w: XOR chunk of %d bytes ends before its %d samples", ErrCorrupt, len(b), len(ts))
+	}
+	return nil
+}
+
+// deltaOfDelta reads a difference that is not zero: its upper bit is set.
+func (r *bitReader) deltaOfDelta() int64 {
+	var size uint
+	switch ones := bits.LeadingZeros64(^r.acc); ones {
+	case 1:
+		size = 14
+		r.acc <<= 2
+		r.n -= 2
+	case 2:
+		size = 17
+		r.acc <<= 3
+		r.n -= 3
+	case 3:
+		size = 20
+		r.acc <<= 4
+		r.n -= 4
+	default:
+		r.acc <<= 4
+		r.n -= 4
+		d := int64(r.take(64))
+		r.fill()
+		return d
+	}
+	d := int64(r.acc >> (64 - size))
+	r.acc <<= size
+	r.n -= int(size)
+	// The range of a size is -(2^(size-1)-1) to 2^(size-1).
+	if d > 1<<(size-1) {
+		d -= 1 << size
+	}
+	return d
+}
+
+// xorWindow is where the significant bits of the last difference stood.
+type xorWindow struct {
+	trailing uint
+	size     uint
+	bad      bool
+}
+
+// next reads the difference of two values. The reader has at least 13 bits, or
+// all that are left.
+func (x *xorWindow) next(r *bitReader) uint64 {
+	switch r.acc >> 62 {
+	case 0, 1:
+		r.acc <<= 1
+		r.n--
+		return 0
+	case 2:
+		r.acc <<= 2
+		r.n -= 2
+	default:
+		leading := uint(r.acc>>57) & 31
+		size := uint(r.acc>>51) & 63
+		r.acc <<= 13
+		r.n -= 13
+		if size == 0 {
+			size = 64
+		}
+		if leading+size > 64 {
+			x.bad = true
+			return 0
+		}
+		x.size, x.trailing = size, 64-leading-size
+	}
+	if x.size == 0 {
+		x.bad = true // a window is reused before there was one
+		return 0
+	}
+	return r.take(x.size) << x.trailing
+}
+
+// AppendChunk appends the samples of a float chunk of any encoding.
+func (c *Columns) AppendChunk(chk chunkenc.Chunk) error {
+	if chk.Encoding() == chunkenc.EncXOR {
+		return c.AppendXOR(chk.Bytes())
+	}
+	n := len(c.T)
+	it := chk.Iterator(nil)
+	for typ := it.Next(); typ != chunkenc.ValNone; typ = it.Next() {
+		if typ != chunkenc.ValFloat {
+			c.T, c.V = c.T[:n], c.V[:n]
+			return fmt.Errorf("a %s among floats", typ)
+		}
+		t, v := it.At()
+		c.T, c.V = append(c.T, t), append(c.V, v)
+	}
+	if err := it.Err(); err != nil {
+		c.T, c.V = c.T[:n], c.V[:n]
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return nil
+}
