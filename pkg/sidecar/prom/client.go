@@ -1,0 +1,141 @@
+package prom
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// Client talks to one Prometheus server. It may be used concurrently.
+type Client struct {
+	base *url.URL
+	http *http.Client
+}
+
+// New makes a client of the server at base, which may have a path prefix. It
+// does not connect.
+func New(base *url.URL, cfg ClientConfig, userAgent string) (*Client, error) {
+	if base == nil || base.Host == "" || (base.Scheme != "http" && base.Scheme != "https") {
+		return nil, fmt.Errorf("%q is not the URL of a Prometheus server; write it as http://host:port/prefix", base)
+	}
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	rt, err := newRoundTripper(cfg, userAgent)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{base: base, http: &http.Client{Transport: rt}}, nil
+}
+
+// URL is the server's base URL, without credentials.
+func (c *Client) URL() string { return c.base.Redacted() }
+
+// CloseIdleConnections frees the connections that no call uses.
+func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
+
+// Largest JSON answer that is read into memory; far above what a server sends
+// for any question asked here but a series list.
+const maxJSONBody = 1 << 30
+
+// url returns the address of an API path whose segments are already escaped.
+func (c *Client) url(path string, query url.Values) string {
+	u := *c.base
+	escaped := strings.TrimSuffix(u.EscapedPath(), "/") + path
+	u.RawPath = escaped
+	if p, err := url.PathUnescape(escaped); err == nil {
+		u.Path = p
+	}
+	u.RawQuery = query.Encode()
+	return u.String()
+}
+
+// apiWarnings are what the server said about an answer that is usable.
+type apiWarnings []string
+
+// api asks a question of the HTTP API and decodes the data of the answer.
+// Long questions go as a form, so that no URL limit applies.
+func (c *Client) api(ctx context.Context, method, path string, query url.Values, data any) (apiWarnings, error) {
+	op := "ask " + path
+	resp, err := c.do(ctx, op, method, path, query)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+
+	envelope := struct {
+		Status   string   `json:"status"`
+		Error    string   `json:"error"`
+		Data     any      `json:"data"`
+		Warnings []string `json:"warnings"`
+	}{Data: data}
+	body := &limitedReader{r: resp.Body, left: maxJSONBody}
+	if err := json.NewDecoder(body).Decode(&envelope); err != nil {
+		return nil, fmt.Errorf("%s: decode the answer: %w", op, err)
+	}
+	if envelope.Status != "success" {
+		return nil, &Error{Op: op, Status: resp.StatusCode, Msg: envelope.Error}
+	}
+	return envelope.Warnings, nil
+}
+
+// do sends one request and returns an answer with status 2xx; the caller closes
+// its body.
+func (c *Client) do(ctx context.Context, op, method, path string, query url.Values) (*http.Response, error) {
+	var body io.Reader
+	u := c.url(path, query)
+	if method == http.MethodPost {
+		u = c.url(path, nil)
+		body = strings.NewReader(query.Encode())
+	}
+	req, err := http.NewRequestWithContext(ctx, method, u, body)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", op, err)
+	}
+	if method == http.MethodPost {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	return c.send(op, req)
+}
+
+func (c *Client) send(op string, req *http.Request) (*http.Response, error) {
+	resp, err := c.http.Do(req)
+	if err != nil {
+		// The text of url.Error repeats the whole query string.
+		var ue *url.Error
+		if errors.As(err, &ue) {
+			err = ue.Err
+		}
+		return nil, fmt.Errorf("%s at %s: %w", op, c.URL(), err)
+	}
+	if resp.StatusCode/100 != 2 {
+		defer resp.Body.Close()
+		return nil, errorFrom(op, resp)
+	}
+	return resp, nil
+}
+
+// limitedReader fails, instead of ending, when the limit is passed.
+type limitedReader struct {
+	r    io.Reader
+	left int64
+}
+
+var errTooLarge = errors.New("answer is larger than allowed")
+
+func (l *limitedReader) Read(p []byte) (int, error) {
+	if l.left <= 0 {
+		return 0, errTooLarge
+	}
+	if int64(len(p)) > l.left {
+		p = p[:l.left]
+	}
+	n, err := l.r.Read(p)
+	l.left -= int64(n)
+	return n, err
+}

@@ -1,0 +1,192 @@
+// Package promtest serves the real HTTP API and remote read of Prometheus over
+// a real TSDB, in the test's process.
+package promtest
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/route"
+	"github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/scrape"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	v1 "github.com/prometheus/prometheus/web/api/v1"
+	"github.com/stretchr/testify/require"
+)
+
+// Options shape the server. The zero value is an ordinary Prometheus without
+// external labels.
+type Options struct {
+	ExternalLabels labels.Labels
+	// Flags are shown by the flags API.
+	Flags map[string]string
+	// PathPrefix is put before every path, like an external URL with a path.
+	PathPrefix string
+	// BlockDuration is the length of a block in milliseconds; two hours if 0.
+	BlockDuration int64
+	// XOR2 writes the newest float chunks.
+	XOR2 bool
+	// MaxBytesInFrame bounds frames of remote read; 1 MiB if 0.
+	MaxBytesInFrame int
+	// Wrap decorates the whole handler, for faults and authorization.
+	Wrap func(http.Handler) http.Handler
+}
+
+// Server is one Prometheus.
+type Server struct {
+	DB  *tsdb.DB
+	Dir string
+
+	url      *url.URL
+	external atomic.Pointer[labels.Labels]
+	down     atomic.Bool
+	reloads  atomic.Int64
+	reads    atomic.Int64
+}
+
+// New opens a database in a temporary directory and serves it until the test
+// ends.
+func New(tb testing.TB, o Options) *Server {
+	tb.Helper()
+	opts := tsdb.DefaultOptions()
+	opts.RetentionDuration = math.MaxInt64 / 2
+	opts.EnableExemplarStorage, opts.MaxExemplars = true, 1000
+	opts.OutOfOrderTimeWindow = 0
+	if o.BlockDuration > 0 {
+		opts.MinBlockDuration, opts.MaxBlockDuration = o.BlockDuration, o.BlockDuration
+	}
+	if o.XOR2 {
+		opts.XOR2EncodingAllowed, opts.FloatChunkEncoding = true, chunkenc.EncXOR2
+	}
+	s := &Server{Dir: tb.TempDir()}
+	db, err := tsdb.Open(s.Dir, slog.New(slog.DiscardHandler), nil, opts, nil)
+	require.NoError(tb, err)
+	db.DisableCompactions()
+	s.DB = db
+	s.SetExternalLabels(o.ExternalLabels)
+
+	handler := s.handler(o)
+	if o.Wrap != nil {
+		handler = o.Wrap(handler)
+	}
+	hs := httptest.NewServer(handler)
+	tb.Cleanup(func() {
+		hs.Close()
+		require.NoError(tb, db.Close())
+	})
+	s.url, err = url.Parse(hs.URL + o.PathPrefix)
+	require.NoError(tb, err)
+	return s
+}
+
+// URL is the base URL, with the path prefix.
+func (s *Server) URL() *url.URL { return s.url }
+
+// SetExternalLabels changes the configuration, as a reload would.
+func (s *Server) SetExternalLabels(ls labels.Labels) { s.external.Store(&ls) }
+
+// SetDown makes every request fail like a server that still starts.
+func (s *Server) SetDown(down bool) { s.down.Store(down) }
+
+// Reloads counts POST /-/reload.
+func (s *Server) Reloads() int64 { return s.reloads.Load() }
+
+// Reads counts remote reads.
+func (s *Server) Reads() int64 { return s.reads.Load() }
+
+func (s *Server) config() config.Config {
+	cfg := config.DefaultConfig
+	cfg.GlobalConfig.ExternalLabels = *s.external.Load()
+	return cfg
+}
+
+func (s *Server) handler(o Options) http.Handler {
+	if o.MaxBytesInFrame == 0 {
+		o.MaxBytesInFrame = 1 << 20
+	}
+	ready := func(f http.HandlerFunc) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if s.down.Load() {
+				http.Error(w, "Service Unavailable", http.StatusServiceUnavailable)
+				return
+			}
+			f(w, r)
+		}
+	}
+
+	api := v1.NewAPI(nil, s.DB, nil, nil, s.DB,
+		func(context.Context) v1.ScrapePoolsRetriever { return nil },
+		func(context.Context) v1.TargetRetriever { return noTargets{} },
+		func(context.Context) v1.AlertmanagerRetriever { return nil },
+		s.config, o.Flags, v1.GlobalURLOptions{}, ready, nil, s.Dir, false, false, 0,
+		slog.New(slog.DiscardHandler),
+		func(context.Context) v1.RulesRetriever { return nil },
+		0, 10, o.MaxBytesInFrame, false, nil,
+		func() (v1.RuntimeInfo, error) { return v1.RuntimeInfo{}, nil },
+		&v1.PrometheusVersion{Version: "3.14.0"}, nil, nil,
+		prometheus.NewRegistry(), nil, nil, false, nil, false, false, false, false,
+		5*time.Minute, false, false, nil, nil, v1.OpenAPIOptions{}, parser.NewParser(parser.Options{}))
+
+	router := route.New()
+	api.Register(router.WithPrefix("/api/v1"))
+	router.Get("/metrics", ready(s.metrics))
+	router.Post("/-/reload", func(http.ResponseWriter, *http.Request) { s.reloads.Add(1) })
+	counted := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/api/v1/read" {
+			s.reads.Add(1)
+		}
+		router.ServeHTTP(w, r)
+	})
+	return http.StripPrefix(o.PathPrefix, counted)
+}
+
+func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
+	lowest := s.DB.Head().MinTime() / 1000
+	if blocks := s.DB.Blocks(); len(blocks) > 0 {
+		lowest = blocks[0].Meta().MinTime / 1000
+	}
+	fmt.Fprintf(w, "# TYPE prometheus_tsdb_lowest_timestamp_seconds gauge\nprometheus_tsdb_lowest_timestamp_seconds %v\n", float64(lowest))
+}
+
+// Append writes samples of one series: values at start, start+step, …
+func (s *Server) Append(tb testing.TB, lset labels.Labels, start, step int64, values ...float64) {
+	tb.Helper()
+	s.Write(tb, func(app storage.Appender) error {
+		for i, v := range values {
+			if _, err := app.Append(0, lset, start+int64(i)*step, v); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Write appends in one transaction.
+func (s *Server) Write(tb testing.TB, f func(app storage.Appender) error) {
+	tb.Helper()
+	app := s.DB.Appender(tb.Context())
+	require.NoError(tb, f(app))
+	require.NoError(tb, app.Commit())
+}
+
+type noTargets struct{}
+
+func (noTargets) TargetsActive() map[string][]*scrape.Target  { return nil }
+func (noTargets) TargetsDropped() map[string][]*scrape.Target { return nil }
+func (noTargets) TargetsDroppedCounts() map[string]int        { return nil }
+func (noTargets) ScrapePoolConfig(string) (*config.ScrapeConfig, error) {
+	return nil, fmt.Errorf("no scrape pools")
+}
