@@ -1,0 +1,149 @@
+// Command runner runs go test with the arguments given, shows each package as
+// it ends and the output of what failed, and closes with how many tests passed.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+func main() {
+	code, err := run(os.Args[1:], os.Stdout)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "runner:", err)
+		os.Exit(2)
+	}
+	os.Exit(code)
+}
+
+// event is one line of go test -json (see go doc test2json).
+type event struct {
+	Action  string
+	Package string
+	Test    string
+	Elapsed float64
+	Output  string
+}
+
+type summary struct {
+	out                     io.Writer
+	passed, failed, skipped int
+	broken                  []string // packages that failed without a failing test
+	output                  map[string]*strings.Builder
+	failedIn                map[string]bool
+}
+
+func run(args []string, out io.Writer) (int, error) {
+	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
+	cmd.Stderr = os.Stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return 0, fmt.Errorf("connect to go test: %w", err)
+	}
+	start := time.Now()
+	if err := cmd.Start(); err != nil {
+		return 0, fmt.Errorf("start go test: %w", err)
+	}
+	s := &summary{out: out, output: map[string]*strings.Builder{}, failedIn: map[string]bool{}}
+	lines := bufio.NewReader(stdout)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if len(line) > 0 {
+			s.line(line)
+		}
+		if err != nil {
+			break
+		}
+	}
+	waitErr := cmd.Wait()
+	code := s.close(time.Since(start))
+	var exit *exec.ExitError
+	if waitErr != nil && !errors.As(waitErr, &exit) {
+		return 0, fmt.Errorf("run go test: %w", waitErr)
+	}
+	if waitErr != nil && code == 0 {
+		code = 1
+	}
+	return code, nil
+}
+
+func (s *summary) line(b []byte) {
+	var e event
+	if err := json.Unmarshal(b, &e); err != nil {
+		fmt.Fprintf(s.out, "%s", b)
+		return
+	}
+	key := e.Package + " " + e.Test
+	switch e.Action {
+	case "output", "build-output":
+		if s.output[key] == nil {
+			s.output[key] = &strings.Builder{}
+		}
+		s.output[key].WriteString(e.Output)
+	case "pass", "fail", "skip":
+		s.end(e, key)
+	case "build-fail":
+		fmt.Fprint(s.out, s.take(key))
+	}
+}
+
+func (s *summary) take(key string) string {
+	b := s.output[key]
+	delete(s.output, key)
+	if b == nil {
+		return ""
+	}
+	return b.String()
+}
+
+func (s *summary) end(e event, key string) {
+	text := s.take(key)
+	if e.Test == "" {
+		s.endPackage(e, text)
+		return
+	}
+	switch e.Action {
+	case "pass":
+		s.passed++
+	case "skip":
+		s.skipped++
+	case "fail":
+		s.failed++
+		s.failedIn[e.Package] = true
+		fmt.Fprint(s.out, text)
+	}
+}
+
+func (s *summary) endPackage(e event, text string) {
+	switch e.Action {
+	case "pass":
+		fmt.Fprintf(s.out, "ok    %7.1fs  %s\n", e.Elapsed, e.Package)
+	case "fail":
+		fmt.Fprintf(s.out, "FAIL  %7.1fs  %s\n", e.Elapsed, e.Package)
+		if !s.failedIn[e.Package] {
+			s.broken = append(s.broken, e.Package)
+			fmt.Fprint(s.out, text)
+		}
+	}
+}
+
+// close prints the totals and returns the exit code.
+func (s *summary) close(took time.Duration) int {
+	failed := s.failed + len(s.broken)
+	for _, p := range s.broken {
+		fmt.Fprintf(s.out, "FAIL: package %s failed outside of a test\n", p)
+	}
+	fmt.Fprintf(s.out, "took %s\n", took.Round(time.Second))
+	fmt.Fprintf(s.out, "%d passed, %d failed, %d skipped\n", s.passed, failed, s.skipped)
+	if failed > 0 || s.passed == 0 {
+		return 1
+	}
+	return 0
+}
