@@ -1,0 +1,264 @@
+// Package arch holds the tests that keep the house in order: who may import
+// whom, how long a function or file may be, and what must not occur.
+package arch
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	module          = "github.com/hindsight-io/hindsight/"
+	maxFunctionLine = 80
+	maxFileLines    = 500
+	maxParameters   = 5
+)
+
+// source is one hand-written Go file.
+type source struct {
+	path string // slash-separated, from the root of the repository
+	ast  *ast.File
+	fset *token.FileSet
+}
+
+func (s source) test() bool { return strings.HasSuffix(s.path, "_test.go") }
+
+// pkg is the folder below pkg/, or "" for files elsewhere.
+func (s source) pkg() string {
+	dir, ok := strings.CutPrefix(path.Dir(s.path), "pkg/")
+	if !ok {
+		return ""
+	}
+	return dir
+}
+
+func (s source) line(p token.Pos) int { return s.fset.Position(p).Line }
+
+func sources(t *testing.T, dirs ...string) []source {
+	t.Helper()
+	root := filepath.Join("..", "..")
+	var out []source
+	for _, dir := range dirs {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(p string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || !strings.HasSuffix(p, ".go") || generated(p) {
+				return err
+			}
+			fset := token.NewFileSet()
+			f, err := parser.ParseFile(fset, p, nil, parser.ParseComments)
+			if err != nil {
+				return err
+			}
+			rel, err := filepath.Rel(root, p)
+			out = append(out, source{path: filepath.ToSlash(rel), ast: f, fset: fset})
+			return err
+		})
+		require.NoError(t, err)
+	}
+	require.NotEmpty(t, out)
+	return out
+}
+
+func generated(p string) bool {
+	return strings.HasSuffix(p, ".pb.go")
+}
+
+// rules reads imports.txt.
+func rules(t *testing.T) map[string][]string {
+	t.Helper()
+	b, err := os.ReadFile("imports.txt")
+	require.NoError(t, err)
+	out := map[string][]string{}
+	for i, line := range strings.Split(string(b), "\n") {
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		name, list, ok := strings.Cut(line, ":")
+		require.True(t, ok, "imports.txt line %d has no colon", i+1)
+		out[strings.TrimSpace(name)] = strings.Fields(list)
+	}
+	return out
+}
+
+func allowed(patterns []string, imp string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		dir, all := strings.CutSuffix(p, "/*")
+		return p == imp || all && (imp == dir || strings.HasPrefix(imp, dir+"/"))
+	})
+}
+
+func TestImports(t *testing.T) {
+	table := rules(t)
+	for _, s := range sources(t, "pkg") {
+		if s.test() {
+			continue
+		}
+		may, ok := table[s.pkg()]
+		if !ok {
+			t.Errorf("%s: package %q has no line in test/arch/imports.txt", s.path, s.pkg())
+			continue
+		}
+		for _, imp := range s.ast.Imports {
+			name, err := strconv.Unquote(imp.Path.Value)
+			require.NoError(t, err)
+			ours, ok := strings.CutPrefix(name, module)
+			if !ok {
+				continue
+			}
+			ours = strings.TrimPrefix(ours, "pkg/")
+			if !allowed(may, ours) {
+				t.Errorf("%s: package %q may not import %q; see the rules in test/arch/imports.txt", s.path, s.pkg(), ours)
+			}
+		}
+	}
+}
+
+// Cloud SDKs stay where buckets are opened, so that no unit test links them, and
+// the pure packages stay pure.
+func TestForeignImports(t *testing.T) {
+	pure := []string{"receive/hashring", "compact/plan", "dedup", "aggr"}
+	impure := []string{"context", "log", "log/slog", "os", "net", "net/http", "github.com/prometheus/client_golang"}
+	for _, s := range sources(t, "pkg", "cmd") {
+		if s.test() {
+			continue
+		}
+		for _, imp := range s.ast.Imports {
+			name, _ := strconv.Unquote(imp.Path.Value)
+			if strings.HasPrefix(name, "github.com/thanos-io/objstore") && s.pkg() != "bucket/provider" {
+				t.Errorf("%s imports %s: only bucket/provider knows objstore", s.path, name)
+			}
+			if slices.Contains(pure, s.pkg()) && slices.ContainsFunc(impure, func(i string) bool {
+				return name == i || strings.HasPrefix(name, i+"/")
+			}) {
+				t.Errorf("%s imports %s: package %q decides only, without I/O, logs and clocks", s.path, name, s.pkg())
+			}
+		}
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for _, s := range sources(t, "pkg", "cmd", "test") {
+		if n := s.line(s.ast.End()); n > maxFileLines && !s.test() {
+			t.Errorf("%s has %d lines; %d is the most: split it by ideas", s.path, n, maxFileLines)
+		}
+		for _, d := range s.ast.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || s.test() {
+				continue
+			}
+			if n := s.line(f.End()) - s.line(f.Pos()) + 1; n > maxFunctionLine {
+				t.Errorf("%s:%d: %s has %d lines; %d is the most", s.path, s.line(f.Pos()), f.Name.Name, n, maxFunctionLine)
+			}
+			if n := f.Type.Params.NumFields(); n > maxParameters {
+				t.Errorf("%s:%d: %s has %d parameters; %d is the most: use a struct",
+					s.path, s.line(f.Pos()), f.Name.Name, n, maxParameters)
+			}
+		}
+	}
+}
+
+func TestForbidden(t *testing.T) {
+	for _, s := range sources(t, "pkg", "cmd") {
+		if s.test() {
+			continue
+		}
+		for _, name := range []string{"util", "utils", "common", "helper", "helpers", "manager"} {
+			if path.Base(path.Dir(s.path)) == name {
+				t.Errorf("%s: %q says nothing as the name of a package", s.path, name)
+			}
+		}
+		ast.Inspect(s.ast, func(n ast.Node) bool {
+			if why := forbidden(s, n); why != "" {
+				t.Errorf("%s:%d: %s", s.path, s.line(n.Pos()), why)
+			}
+			return true
+		})
+		for _, d := range s.ast.Decls {
+			if why := forbiddenDecl(d); why != "" {
+				t.Errorf("%s:%d: %s", s.path, s.line(d.Pos()), why)
+			}
+		}
+	}
+}
+
+func forbidden(s source, n ast.Node) string {
+	call, ok := n.(*ast.CallExpr)
+	if !ok {
+		return ""
+	}
+	sel, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok {
+		return ""
+	}
+	x, ok := sel.X.(*ast.Ident)
+	if !ok {
+		return ""
+	}
+	name := x.Name + "." + sel.Sel.Name
+	switch {
+	case (name == "context.Background" || name == "context.TODO") && strings.HasPrefix(s.path, "pkg/"):
+		return name + ": take the context of the caller, so that cancelling reaches here"
+	case name == "os.Exit" && s.path != "cmd/hindsight/main.go":
+		return "os.Exit: only main ends the process"
+	case x.Name == "promauto" && sel.Sel.Name != "With":
+		return name + ": metrics go to the registerer that was given"
+	}
+	return ""
+}
+
+func forbiddenDecl(d ast.Decl) string {
+	switch d := d.(type) {
+	case *ast.FuncDecl:
+		if d.Recv == nil && d.Name.Name == "init" {
+			return "func init: call it where it is needed"
+		}
+	case *ast.GenDecl:
+		if d.Tok != token.VAR {
+			return ""
+		}
+		for _, spec := range d.Specs {
+			v := spec.(*ast.ValueSpec)
+			for i, name := range v.Names {
+				if !constant(v, i) {
+					return fmt.Sprintf("var %s: state belongs to a value that somebody makes and owns", name.Name)
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// constant says whether a package variable is only there because Go has no
+// constants of its type: errors, tables, compiled expressions, assertions.
+func constant(v *ast.ValueSpec, i int) bool {
+	if v.Names[i].Name == "_" {
+		return true
+	}
+	if i >= len(v.Values) {
+		return false
+	}
+	switch x := v.Values[i].(type) {
+	case *ast.CompositeLit, *ast.BasicLit, *ast.FuncLit:
+		return true
+	case *ast.CallExpr:
+		switch f := x.Fun.(type) {
+		case *ast.SelectorExpr:
+			pkg, ok := f.X.(*ast.Ident)
+			return ok && slices.Contains([]string{"errors", "fmt", "regexp", "crc32", "labels", "status", "template"}, pkg.Name)
+		case *ast.ArrayType: // a conversion such as []byte("x")
+			return true
+		}
+	}
+	return false
+}
