@@ -1,0 +1,81 @@
+package bucket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// More errors that every implementation maps its own to.
+var (
+	// ErrNoBucket says that the bucket itself does not exist.
+	ErrNoBucket = errors.New("bucket does not exist")
+	// ErrTooLarge says that an object is larger than its reader allows.
+	ErrTooLarge = errors.New("object is larger than allowed")
+	// ErrRange says that a range begins at or after the end of the object.
+	ErrRange = errors.New("range begins after the end of the object")
+	// ErrInvalidName says that a name cannot be the name of an object.
+	ErrInvalidName = errors.New("invalid object name")
+	// ErrPermanent marks any other error that a second try cannot mend, for
+	// example a request that the provider calls malformed.
+	ErrPermanent = errors.New("permanent object storage error")
+	// ErrLength says that a body had fewer or more bytes than it should have.
+	ErrLength = errors.New("wrong length of object body")
+)
+
+// IsTemporary says whether trying again may help. It does not know whether
+// there is time left to do so.
+func IsTemporary(err error) bool {
+	if err == nil {
+		return false
+	}
+	for _, p := range []error{
+		ErrNotFound, ErrAccessDenied, ErrNoBucket, ErrTooLarge, ErrRange, ErrInvalidName, ErrPermanent,
+		context.Canceled,
+	} {
+		if errors.Is(err, p) {
+			return false
+		}
+	}
+	return true
+}
+
+// CheckName returns ErrInvalidName unless name is a sequence of non-empty
+// elements separated by single slashes, none of them "." or "..". One trailing
+// slash is allowed, as in the marker objects that some tools create for
+// directories.
+func CheckName(name string) error {
+	if len(name) > 1024 || strings.ContainsAny(name, "\x00\\") {
+		return fmt.Errorf("%w: %.80q", ErrInvalidName, name)
+	}
+	for elem := range strings.SplitSeq(strings.TrimSuffix(name, "/"), "/") {
+		if elem == "" || elem == "." || elem == ".." {
+			return fmt.Errorf("%w: %.80q", ErrInvalidName, name)
+		}
+	}
+	return nil
+}
+
+// ReadAll returns the whole object, or ErrTooLarge if it has more than limit
+// bytes; no more than that is ever read.
+func ReadAll(ctx context.Context, r Reader, name string, limit int64) (_ []byte, err error) {
+	rc, err := r.Get(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if cerr := rc.Close(); err == nil && cerr != nil {
+			err = fmt.Errorf("close %s: %w", name, cerr)
+		}
+	}()
+	b, err := io.ReadAll(io.LimitReader(rc, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("read %s: %w: more than %d bytes", name, ErrTooLarge, limit)
+	}
+	return b, nil
+}

@@ -1,0 +1,113 @@
+package provider
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+	yamlv2 "gopkg.in/yaml.v2"
+
+	"github.com/hindsight-io/hindsight/pkg/flags"
+)
+
+// config is a parsed objstore.yml.
+type config struct {
+	kind    *kind
+	prefix  string
+	section []byte // the provider's part, as YAML
+	// Where the bucket is, for logs and errors.
+	bucket, endpoint string
+}
+
+// parse reads an objstore.yml strictly: an unknown key at any level is an
+// error that names it and its line.
+func parse(content []byte) (*config, error) {
+	var top struct {
+		Type   string    `yaml:"type"`
+		Config yaml.Node `yaml:"config"`
+		Prefix string    `yaml:"prefix"`
+	}
+	if len(bytes.TrimSpace(content)) == 0 {
+		return nil, invalid(errors.New("it is empty, but needs at least a type"))
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(content))
+	dec.KnownFields(true)
+	if err := dec.Decode(&top); err != nil {
+		return nil, invalid(err)
+	}
+	k, err := kindOf(top.Type)
+	if err != nil {
+		return nil, invalid(err)
+	}
+	if err := k.strict(content); err != nil {
+		return nil, invalid(err)
+	}
+	c := &config{kind: k, prefix: top.Prefix}
+	if top.Config.Kind != 0 {
+		// Nodes keep scalars as they were written, so that a key such as 0123
+		// is not taken for a number on the way.
+		if c.section, err = yaml.Marshal(&top.Config); err != nil {
+			return nil, invalid(err)
+		}
+	}
+	var where map[string]any
+	if err := yaml.Unmarshal(c.section, &where); err != nil {
+		return nil, invalid(err)
+	}
+	c.bucket = firstOf(where, "bucket", "container", "container_name", "directory")
+	c.endpoint = firstOf(where, "endpoint", "auth_url", "storage_account", "region")
+	return c, nil
+}
+
+func firstOf(m map[string]any, keys ...string) string {
+	for _, k := range keys {
+		if s, ok := m[k].(string); ok && s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+// name says which bucket it is without any secret.
+func (c *config) name() string {
+	s := strings.ToLower(c.kind.name) + " " + c.bucket
+	if c.endpoint != "" {
+		s += " at " + c.endpoint
+	}
+	return s
+}
+
+// strictly decodes the whole document into the shape that provider section C
+// gives it, so that lines in errors are those of the file.
+func strictly[C any](content []byte) error {
+	var doc struct {
+		Type   string `yaml:"type"`
+		Config C      `yaml:"config"`
+		Prefix string `yaml:"prefix"`
+	}
+	return yamlv2.UnmarshalStrict(content, &doc)
+}
+
+func invalid(err error) error {
+	return flags.Invalid(fmt.Errorf("object storage configuration: %s", oneLine(err)))
+}
+
+// oneLine turns the errors of both YAML decoders into one line in our words.
+// They print Go's types, and across lines.
+func oneLine(err error) string {
+	unknown := regexp.MustCompile(`field (\S+) not found in (type|struct) .*`)
+	known := regexp.MustCompile(`(key|field) (\S+) already set in (type|map|struct).*`)
+	var parts []string
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		line = strings.TrimSpace(line)
+		line = unknown.ReplaceAllString(line, `unknown key "$1"`)
+		line = known.ReplaceAllString(line, `key $2 is there twice`)
+		if line = strings.TrimPrefix(line, "yaml: "); line != "" && line != "unmarshal errors:" {
+			parts = append(parts, line)
+		}
+	}
+	return strings.Join(parts, "; ")
+}

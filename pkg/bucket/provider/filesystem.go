@@ -1,0 +1,349 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+)
+
+const (
+	// uploadDir holds files that are being written. It lies in the bucket's
+	// directory because a rename must not cross filesystems, and no listing
+	// shows it.
+	uploadDir = ".hindsight-uploads"
+	// staleUpload is the age at which such a file belongs to a dead process.
+	staleUpload = 24 * time.Hour
+)
+
+// filesystem is a bucket in a directory: every object is a file. An upload is
+// written and synced under another name and then renamed, so that it is
+// visible whole or not at all, also after a crash.
+type filesystem struct {
+	root string
+}
+
+// OpenFilesystem opens the bucket in the directory dir, which is created if it
+// does not exist.
+func OpenFilesystem(dir string) (bucket.Bucket, error) {
+	root, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("find bucket directory %s: %w", dir, err)
+	}
+	b := &filesystem{root: root}
+	if err := os.MkdirAll(filepath.Join(root, uploadDir), 0o777); err != nil {
+		return nil, fmt.Errorf("create bucket directory: %w", mapFileErr(err))
+	}
+	if err := b.removeStale(time.Now().Add(-staleUpload)); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *filesystem) removeStale(before time.Time) error {
+	dir := filepath.Join(b.root, uploadDir)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("look for unfinished uploads: %w", mapFileErr(err))
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || info.ModTime().After(before) {
+			continue // gone meanwhile, or somebody's work
+		}
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove unfinished upload: %w", mapFileErr(err))
+		}
+	}
+	return nil
+}
+
+func mapFileErr(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("%w: %w", bucket.ErrNotFound, err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: %w", bucket.ErrAccessDenied, err)
+	case errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENAMETOOLONG):
+		return fmt.Errorf("%w: %w", bucket.ErrPermanent, err)
+	}
+	return err
+}
+
+func (b *filesystem) path(name string) (string, error) {
+	if err := bucket.CheckName(name); err != nil {
+		return "", err
+	}
+	return filepath.Join(b.root, filepath.FromSlash(name)), nil
+}
+
+func (b *filesystem) List(ctx context.Context, dir string, f func(bucket.Object) error) error {
+	dir = strings.TrimSuffix(dir, "/")
+	if dir == "" {
+		return b.list(ctx, b.root, "", f)
+	}
+	path, err := b.path(dir)
+	if err != nil {
+		return err
+	}
+	return b.list(ctx, path, dir+"/", f)
+}
+
+// list walks one directory in the order of full object names, in which "a.b"
+// comes before "a/b".
+func (b *filesystem) list(ctx context.Context, path, prefix string, f func(bucket.Object) error) error {
+	entries, err := os.ReadDir(path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return ctx.Err() // deleted meanwhile, or never there
+	}
+	if err != nil {
+		return fmt.Errorf("list %s: %w", path, mapFileErr(err))
+	}
+	key := func(e fs.DirEntry) string {
+		if e.IsDir() {
+			return e.Name() + "/"
+		}
+		return e.Name()
+	}
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(key(a), key(b)) })
+	for _, e := range entries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if prefix == "" && e.Name() == uploadDir {
+			continue
+		}
+		if e.IsDir() {
+			if err := b.list(ctx, filepath.Join(path, e.Name()), prefix+e.Name()+"/", f); err != nil {
+				return err
+			}
+			continue
+		}
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("list %s: %w", path, mapFileErr(err))
+		}
+		if !info.Mode().IsRegular() {
+			continue // links, sockets and the like are no objects
+		}
+		if err := f(bucket.Object{Name: prefix + e.Name(), Size: info.Size(), LastModified: info.ModTime()}); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+func (b *filesystem) open(ctx context.Context, name string) (*os.File, int64, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, 0, err
+	}
+	path, err := b.path(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, fmt.Errorf("get %s: %w", name, mapFileErr(err))
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%w: not a file", bucket.ErrNotFound)
+	}
+	if err != nil {
+		return nil, 0, errors.Join(fmt.Errorf("get %s: %w", name, err), f.Close())
+	}
+	return f, info.Size(), nil
+}
+
+func (b *filesystem) Get(ctx context.Context, name string) (io.ReadCloser, error) {
+	f, size, err := b.open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return bucket.ExactReader(ctx, f, name, size), nil
+}
+
+type section struct {
+	io.Reader
+	io.Closer
+}
+
+func (b *filesystem) GetRange(ctx context.Context, name string, off, length int64) (io.ReadCloser, error) {
+	if off < 0 || length < 0 {
+		return nil, fmt.Errorf("range %d+%d of %s: %w: negative", off, length, name, bucket.ErrPermanent)
+	}
+	f, size, err := b.open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if off >= size && length > 0 {
+		return nil, errors.Join(fmt.Errorf("range %d+%d of %s: %w", off, length, name, bucket.ErrRange), f.Close())
+	}
+	rc := section{Reader: io.NewSectionReader(f, off, length), Closer: f}
+	return bucket.ExactReader(ctx, rc, name, length), nil
+}
+
+func (b *filesystem) Stat(ctx context.Context, name string) (bucket.Object, error) {
+	if err := ctx.Err(); err != nil {
+		return bucket.Object{}, err
+	}
+	path, err := b.path(name)
+	if err != nil {
+		return bucket.Object{}, err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return bucket.Object{}, fmt.Errorf("stat %s: %w", name, mapFileErr(err))
+	}
+	if !info.Mode().IsRegular() {
+		return bucket.Object{}, fmt.Errorf("stat %s: %w: not a file", name, bucket.ErrNotFound)
+	}
+	return bucket.Object{Name: name, Size: info.Size(), LastModified: info.ModTime()}, nil
+}
+
+func (b *filesystem) Upload(ctx context.Context, name string, r io.Reader, size int64) (err error) {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	path, err := b.path(name)
+	if err != nil {
+		return err
+	}
+	if strings.HasSuffix(name, "/") {
+		return fmt.Errorf("upload %s: %w: a file cannot end with a slash", name, bucket.ErrInvalidName)
+	}
+	tmp, err := b.writeTemp(ctx, name, r, size)
+	if err != nil {
+		return fmt.Errorf("upload %s: %w", name, mapFileErr(err))
+	}
+	if err := publish(tmp, path); err != nil {
+		return errors.Join(fmt.Errorf("upload %s: %w", name, mapFileErr(err)), os.Remove(tmp))
+	}
+	return nil
+}
+
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}
+
+// writeTemp writes r into a synced file of the upload directory.
+func (b *filesystem) writeTemp(ctx context.Context, name string, r io.Reader, size int64) (_ string, err error) {
+	dir := filepath.Join(b.root, uploadDir)
+	f, err := os.CreateTemp(dir, "*")
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(dir, 0o777); err == nil {
+			f, err = os.CreateTemp(dir, "*")
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	n, err := io.Copy(f, contextReader{ctx: ctx, r: r})
+	if err == nil && size >= 0 && n != size {
+		err = fmt.Errorf("%w: %d bytes, announced %d", bucket.ErrLength, n, size)
+	}
+	if err == nil {
+		err = f.Chmod(0o644)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	return f.Name(), errors.Join(err, f.Close())
+}
+
+// publish renames tmp to path and makes that durable. A concurrent Delete may
+// remove the parent directory as empty just before the rename.
+func publish(tmp, path string) error {
+	dir := filepath.Dir(path)
+	var err error
+	for range 10 {
+		if err = os.MkdirAll(dir, 0o777); err == nil {
+			if err = os.Rename(tmp, path); err == nil {
+				return syncDirs(dir)
+			}
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return err
+}
+
+// syncDirs makes the entry in dir durable, and dir's own entry in its parent,
+// which may be new as well.
+func syncDirs(dir string) error {
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		f, err := os.Open(d)
+		if err != nil {
+			return err
+		}
+		err = f.Sync()
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+		if err != nil {
+			return fmt.Errorf("sync directory %s: %w", d, err)
+		}
+	}
+	return nil
+}
+
+// Delete removes the file and then its directories as far as they are empty.
+func (b *filesystem) Delete(ctx context.Context, name string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	path, err := b.path(name)
+	if err != nil {
+		return err
+	}
+	if info, serr := os.Lstat(path); serr == nil && info.IsDir() {
+		return nil // a directory is no object
+	}
+	err = os.Remove(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+		return fmt.Errorf("delete %s: %w", name, mapFileErr(err))
+	}
+	for dir := filepath.Dir(path); dir != b.root; dir = filepath.Dir(dir) {
+		if os.Remove(dir) != nil {
+			break // not empty, or somebody else's
+		}
+	}
+	return nil
+}
+
+func (b *filesystem) Name() string { return "filesystem " + b.root }
+
+func (b *filesystem) Close() error { return nil }
+
+// directoryConfig is the config section of type FILESYSTEM.
+type directoryConfig struct {
+	Directory string `yaml:"directory"`
+}

@@ -1,0 +1,112 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/version"
+
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/flags"
+)
+
+// Open opens the bucket that an objstore.yml describes, with retries, verified
+// lengths and metrics. What is wrong with the content itself is marked with
+// flags.Invalid. Open does not ask the bucket anything; see Check.
+func Open(ctx context.Context, content []byte, logger *slog.Logger, reg prometheus.Registerer) (bucket.Bucket, error) {
+	c, err := parse(content)
+	if err != nil {
+		return nil, err
+	}
+	b, err := openKind(ctx, c, logger)
+	if err != nil {
+		return nil, err
+	}
+	b = bucket.Prefix(b, c.prefix)
+	b = bucket.Retry(b, bucket.DefaultRetry(), reg)
+	return bucket.WithMetrics(b, reg), nil
+}
+
+func openKind(ctx context.Context, c *config, logger *slog.Logger) (bucket.Bucket, error) {
+	if c.kind.name == filesystemKind {
+		if c.bucket == "" {
+			return nil, invalid(errors.New("type FILESYSTEM needs the key directory"))
+		}
+		b, err := OpenFilesystem(c.bucket)
+		if err != nil {
+			return nil, flags.Invalid(err)
+		}
+		return b, nil
+	}
+	agent := fmt.Sprintf("hindsight/%s (%s)", cmpVersion(version.Version), runtime.Version())
+	wrap := func(rt http.RoundTripper) http.RoundTripper { return &transport{next: rt, userAgent: agent} }
+	b, err := c.kind.open(ctx, newKitLogger(logger), c.section, wrap)
+	if err != nil {
+		err = fmt.Errorf("open %s: %s", c.name(), oneLine(err))
+		if nerr := net.Error(nil); errors.As(err, &nerr) {
+			return nil, err
+		}
+		return nil, flags.Invalid(err)
+	}
+	return Adapt(b, c.name()), nil
+}
+
+func cmpVersion(v string) string {
+	if v == "" {
+		return "unknown"
+	}
+	return v
+}
+
+// checkTimeout bounds the first question to the bucket.
+const checkTimeout = 30 * time.Second
+
+// probeDir is listed by Check: a directory that does not exist costs least.
+const probeDir = "debug/probe"
+
+// Check asks the bucket for a listing that is almost surely empty. Refused
+// credentials and a missing bucket come back as one line marked with
+// flags.Invalid; any other error may be temporary.
+func Check(ctx context.Context, b bucket.Bucket) error {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	stop := errors.New("seen enough")
+	err := b.List(ctx, probeDir, func(bucket.Object) error { return stop })
+	switch {
+	case err == nil, errors.Is(err, stop):
+		return nil
+	case errors.Is(err, bucket.ErrAccessDenied):
+		return flags.Invalid(fmt.Errorf("bucket %s refuses the credentials: %s", b.Name(), oneLine(cause(err, bucket.ErrAccessDenied))))
+	case errors.Is(err, bucket.ErrNoBucket):
+		return flags.Invalid(fmt.Errorf("bucket %s does not exist: %s", b.Name(), oneLine(cause(err, bucket.ErrNoBucket))))
+	case errors.Is(err, bucket.ErrPermanent):
+		return flags.Invalid(fmt.Errorf("bucket %s refuses requests: %s", b.Name(), oneLine(cause(err, bucket.ErrPermanent))))
+	}
+	return fmt.Errorf("reach bucket %s: %w", b.Name(), err)
+}
+
+// cause returns what err joins with kind, which alone says something new.
+func cause(err, kind error) error {
+	for {
+		switch u := err.(type) {
+		case interface{ Unwrap() error }:
+			err = u.Unwrap()
+		case interface{ Unwrap() []error }:
+			for _, e := range u.Unwrap() {
+				if e != kind {
+					return e
+				}
+			}
+			return err
+		default:
+			return err
+		}
+	}
+}

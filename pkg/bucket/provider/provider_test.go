@@ -1,0 +1,140 @@
+package provider
+
+import (
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	"github.com/thanos-io/objstore"
+
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/bucket/buckettest"
+	"github.com/hindsight-io/hindsight/pkg/flags"
+)
+
+func TestFilesystem(t *testing.T) {
+	buckettest.Run(t, func(t *testing.T) bucket.Bucket {
+		b, err := OpenFilesystem(filepath.Join(t.TempDir(), "bucket"))
+		require.NoError(t, err)
+		return b
+	})
+}
+
+func TestFilesystemByConfig(t *testing.T) {
+	buckettest.Run(t, func(t *testing.T) bucket.Bucket {
+		yml := "type: filesystem\nconfig:\n  directory: " + t.TempDir() + "\nprefix: /a/b/\n"
+		b, err := Open(t.Context(), []byte(yml), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		require.NoError(t, err)
+		require.NoError(t, Check(t.Context(), b))
+		return b
+	})
+}
+
+func TestAdapter(t *testing.T) {
+	buckettest.Run(t, func(t *testing.T) bucket.Bucket {
+		return Adapt(objstore.NewInMemBucket(), "memory")
+	})
+}
+
+func TestFilesystemRemovesOnlyStaleUploads(t *testing.T) {
+	dir := t.TempDir()
+	tmp := filepath.Join(dir, uploadDir)
+	require.NoError(t, os.MkdirAll(tmp, 0o777))
+	for name, age := range map[string]time.Duration{"old": 25 * time.Hour, "young": 23 * time.Hour} {
+		require.NoError(t, os.WriteFile(filepath.Join(tmp, name), nil, 0o666))
+		at := time.Now().Add(-age)
+		require.NoError(t, os.Chtimes(filepath.Join(tmp, name), at, at))
+	}
+	b, err := OpenFilesystem(dir)
+	require.NoError(t, err)
+	require.NoFileExists(t, filepath.Join(tmp, "old"))
+	require.FileExists(t, filepath.Join(tmp, "young"))
+	require.NoError(t, b.List(t.Context(), "", func(o bucket.Object) error {
+		t.Errorf("%s is listed", o.Name)
+		return nil
+	}))
+}
+
+func TestConfigErrorsAreOneClearLine(t *testing.T) {
+	f := func(yml, want string) {
+		t.Helper()
+		_, err := Open(t.Context(), []byte(yml), slog.New(slog.DiscardHandler), nil)
+		require.Error(t, err)
+		require.True(t, flags.IsInvalid(err), "%v", err)
+		require.Contains(t, err.Error(), want)
+		require.NotContains(t, err.Error(), "\n")
+	}
+	f("", "empty")
+	f("type: S4", `unknown type "S4"`)
+	f("config: {}", "type is missing")
+	f("type: S3\nconfigg: {}", `line 2: unknown key "configg"`)
+	f("type: S3\nconfig:\n  bucket: a\n  endpoint: b\n  bukket: c\n", `line 5: unknown key "bukket"`)
+	f("type: S3\nconfig:\n  bucket: a\n  endpoint: b\n  http_config:\n    idle: 1s\n", `line 6: unknown key "idle"`)
+	f("type: COS\nconfig:\n  bucket: a\n  wrong: b\n", `line 4: unknown key "wrong"`)
+	f("type: FILESYSTEM\nconfig:\n  dir: a\n", `line 3: unknown key "dir"`)
+	f("type: FILESYSTEM\nconfig: {}", "needs the key directory")
+	f("type: S3\nconfig: {bucket: a}", "no s3 endpoint")
+	f("type: S3\nconfig: {bucket: a, bucket: b}", "there twice")
+	f("type: S3\nconfig: {bucket: a, endpoint: x, insecure: maybe}", "line 2")
+	f("type: [", "line 1")
+	for _, typ := range []string{"GCS", "AZURE", "SWIFT", "ALIYUNOSS", "BOS", "OCI", "OBS"} {
+		f("type: "+typ+"\nconfig:\n  no_such_key: 1\n", `line 3: unknown key "no_such_key"`)
+	}
+}
+
+func TestFilesystemRefusesUnusableDirectory(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o666))
+	_, err := Open(t.Context(), []byte("type: FILESYSTEM\nconfig: {directory: "+file+"}"), slog.New(slog.DiscardHandler), nil)
+	require.True(t, flags.IsInvalid(err), "%v", err)
+}
+
+// openS3 opens a bucket on a server that answers everything in the same way.
+func openS3(t *testing.T, status int, code string) (bucket.Bucket, *http.Header) {
+	t.Helper()
+	seen := &http.Header{}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		*seen = r.Header.Clone()
+		w.Header().Set("Content-Type", "application/xml")
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte(`<?xml version="1.0"?><Error><Code>` + code + `</Code><Message>no way</Message></Error>`))
+	}))
+	t.Cleanup(srv.Close)
+	yml := "type: S3\nconfig:\n  bucket: things\n  region: us-east-1\n  insecure: true\n  access_key: 0123\n  secret_key: very-secret\n  endpoint: " +
+		strings.TrimPrefix(srv.URL, "http://") + "\n"
+	b, err := Open(t.Context(), []byte(yml), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	require.NoError(t, err)
+	return b, seen
+}
+
+func TestCheckExplainsRefusals(t *testing.T) {
+	for _, c := range []struct {
+		status int
+		code   string
+		kind   string
+	}{
+		{http.StatusForbidden, "AccessDenied", "refuses the credentials"},
+		{http.StatusForbidden, "InvalidAccessKeyId", "refuses the credentials"},
+		{http.StatusForbidden, "SignatureDoesNotMatch", "refuses the credentials"},
+		{http.StatusNotFound, "NoSuchBucket", "does not exist"},
+		{http.StatusBadRequest, "AuthorizationHeaderMalformed", "refuses requests"},
+	} {
+		b, seen := openS3(t, c.status, c.code)
+		err := Check(t.Context(), b)
+		require.Error(t, err)
+		require.True(t, flags.IsInvalid(err), "%s: %v", c.code, err)
+		require.Contains(t, err.Error(), c.kind)
+		require.Contains(t, err.Error(), "things")
+		require.NotContains(t, err.Error(), "secret")
+		require.NotContains(t, err.Error(), "\n")
+		require.Contains(t, seen.Get("User-Agent"), "hindsight/")
+		require.Contains(t, seen.Get("Authorization"), "Credential=0123/", "keys are passed on as written")
+	}
+}
