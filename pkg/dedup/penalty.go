@@ -55,7 +55,11 @@ type lifted struct {
 
 func (l *lifted) At() (int64, float64) {
 	t, v := l.Iterator.At()
-	return t, v + l.by
+	// The payload of a NaN says that it is a stale marker; adding would lose it.
+	if l.by != 0 && !math.IsNaN(v) {
+		v += l.by
+	}
+	return t, v
 }
 
 func (l *lifted) lift(v float64) {

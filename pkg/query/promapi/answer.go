@@ -1,0 +1,114 @@
+package promapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+
+	v1 "github.com/prometheus/prometheus/web/api/v1"
+)
+
+// MissingHeader names the sources that an answer lacks, separated by commas; it
+// is not there when the answer is complete.
+const MissingHeader = "X-Hindsight-Missing"
+
+// maxMissingHeader bounds the value of MissingHeader, in bytes.
+const maxMissingHeader = 1024
+
+type unknownPath string
+
+func errUnknownPath(path string) error { return unknownPath(path) }
+
+func (p unknownPath) Error() string {
+	return fmt.Sprintf("there is no API at %q", string(p))
+}
+
+func writeData(w http.ResponseWriter, data any, warnings []string) {
+	write(w, http.StatusOK, v1.Response{Status: "success", Data: data, Warnings: warnings})
+}
+
+func writeError(w http.ResponseWriter, code int, typ string, err error) {
+	write(w, code, v1.Response{Status: "error", ErrorType: typ, Error: err.Error()})
+}
+
+func write(w http.ResponseWriter, code int, resp v1.Response) {
+	b, err := json.Marshal(resp)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	// An error means that the client has gone.
+	_, _ = w.Write(b)
+}
+
+// answering sets the headers that depend on how the answer turned out.
+func (a *API) answering(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !a.cfg.DisableCORS {
+			h := w.Header()
+			h.Set("Access-Control-Allow-Origin", "*")
+			h.Set("Access-Control-Allow-Methods", "GET, POST, OPTIONS")
+			h.Set("Access-Control-Allow-Headers", "Accept, Accept-Encoding, Authorization, Content-Type, Origin")
+			h.Set("Access-Control-Expose-Headers", "Date, "+MissingHeader)
+		}
+		ctx, report := NewReportContext(r.Context())
+		next.ServeHTTP(&answer{ResponseWriter: w, report: report}, r.WithContext(ctx))
+	})
+}
+
+// answer is a ResponseWriter that knows what is missing from the answer.
+type answer struct {
+	http.ResponseWriter
+	report  *Report
+	started bool
+}
+
+func (a *answer) WriteHeader(code int) {
+	if !a.started {
+		a.started = true
+		sources, incomplete := a.report.Missing()
+		if incomplete || code >= http.StatusBadRequest {
+			// What is incomplete now may be complete in a minute.
+			a.Header().Set("Cache-Control", "no-store")
+		}
+		if len(sources) > 0 {
+			a.Header().Set(MissingHeader, missing(sources))
+		}
+	}
+	a.ResponseWriter.WriteHeader(code)
+}
+
+func (a *answer) Write(b []byte) (int, error) {
+	if !a.started {
+		a.WriteHeader(http.StatusOK)
+	}
+	return a.ResponseWriter.Write(b)
+}
+
+// Flush lets remote read stream.
+func (a *answer) Flush() {
+	if f, ok := a.ResponseWriter.(http.Flusher); ok {
+		f.Flush()
+	}
+}
+
+// Unwrap lets http.ResponseController find what is below.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// missing joins names into a header value, without characters that a header
+// must not have.
+func missing(sources []string) string {
+	s := strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, strings.Join(sources, ","))
+	if len(s) > maxMissingHeader {
+		s = s[:maxMissingHeader]
+	}
+	return s
+}

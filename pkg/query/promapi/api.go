@@ -1,0 +1,203 @@
+package promapi
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/grafana/regexp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/route"
+	"github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/rules"
+	"github.com/prometheus/prometheus/storage"
+	v1 "github.com/prometheus/prometheus/web/api/v1"
+)
+
+// Config is what the API is made of.
+type Config struct {
+	Engine    promql.QueryEngine
+	Queryable storage.SampleAndChunkQueryable
+	Exemplars storage.ExemplarQueryable
+	Parser    parser.Parser
+	Defaults  Defaults
+	Federate  FederateConfig
+	// Metadata returns what is known about metrics: all when metric is empty,
+	// at most limit names unless limit is negative.
+	Metadata MetadataFunc
+	// Stores lists the stores.
+	Stores func() []StoreStatus
+	// Tenant returns the context of a request, with its tenant, and the
+	// matcher that must hold for everything that the request reads, or nil. May
+	// be nil. Its errors are the client's.
+	Tenant func(r *http.Request) (context.Context, *labels.Matcher, error)
+	// Ready is nil, or says why the API cannot answer yet. May be nil.
+	Ready     func() error
+	Flags     map[string]string
+	BuildInfo v1.PrometheusVersion
+	// ExternalPrefix stands before all paths in links and redirects.
+	ExternalPrefix string
+	// PrefixHeader names a header that tells ExternalPrefix, when that is
+	// empty.
+	PrefixHeader string
+	// RoutePrefix is where everything is served, "" or "/some/path".
+	RoutePrefix string
+	DisableCORS bool
+	Logger      *slog.Logger
+	Registerer  prometheus.Registerer
+	Gatherer    prometheus.Gatherer
+	Now         func() time.Time
+}
+
+// API serves HTTP. Create one with New.
+type API struct {
+	cfg     Config
+	metrics *metrics
+	v1      http.Handler
+	started time.Time
+}
+
+// New returns the API.
+func New(cfg Config) *API {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Gatherer == nil {
+		cfg.Gatherer = prometheus.NewRegistry()
+	}
+	a := &API{cfg: cfg, metrics: newMetrics(cfg.Registerer), started: cfg.Now()}
+	a.v1 = a.prometheusAPI()
+	return a
+}
+
+// prometheusAPI embeds the API package of Prometheus.
+func (a *API) prometheusAPI() http.Handler {
+	api := v1.NewAPI(
+		a.cfg.Engine, a.cfg.Queryable, nil, nil, a.cfg.Exemplars,
+		func(context.Context) v1.ScrapePoolsRetriever { return noRules{} },
+		func(context.Context) v1.TargetRetriever { return nil },
+		func(context.Context) v1.AlertmanagerRetriever { return noRules{} },
+		func() config.Config { return config.Config{} },
+		a.cfg.Flags, v1.GlobalURLOptions{},
+		func(f http.HandlerFunc) http.HandlerFunc { return f },
+		nil, "", false, false, 0, a.cfg.Logger,
+		func(context.Context) v1.RulesRetriever { return noRules{} },
+		remoteReadSamples, remoteReadConcurrency, remoteReadFrame, false,
+		// CORS headers are set by a.middleware.
+		regexp.MustCompile("^$"),
+		a.runtimeInfo, &a.cfg.BuildInfo, nil, nil,
+		a.cfg.Gatherer, a.cfg.Registerer, nil,
+		false, nil, false, false, false, false, 0, false, false,
+		errorCode, nil, v1.OpenAPIOptions{Version: a.cfg.BuildInfo.Version}, a.cfg.Parser,
+	)
+	r := route.New()
+	api.Register(r.WithPrefix("/api/v1"))
+	return r
+}
+
+// Bounds of remote read, as Prometheus has them.
+const (
+	remoteReadSamples     = 5e7
+	remoteReadConcurrency = 10
+	remoteReadFrame       = 1 << 20
+)
+
+// errorCode gives a cancelled query the status of one that timed out: the
+// field's proxies know what to do with it.
+func errorCode[Kind ~int](kind Kind, _ error) (int, bool) {
+	if kind == Kind(v1.ErrorCanceled) {
+		return http.StatusServiceUnavailable, true
+	}
+	return 0, false
+}
+
+func (a *API) runtimeInfo() (v1.RuntimeInfo, error) {
+	cwd, err := os.Getwd()
+	if err != nil {
+		cwd = "unknown"
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return v1.RuntimeInfo{
+		StartTime: a.started, CWD: cwd, Hostname: host, ServerTime: a.cfg.Now(),
+		GoroutineCount: runtime.NumGoroutine(), GOMAXPROCS: runtime.GOMAXPROCS(0),
+		GOMEMLIMIT: debug.SetMemoryLimit(-1), GOGC: os.Getenv("GOGC"), GODEBUG: os.Getenv("GODEBUG"),
+		ReloadConfigSuccess: true,
+	}, nil
+}
+
+// Register adds all pages to the mux: below the root, and the API also where
+// users of Cortex and Mimir look for it.
+func (a *API) Register(mux *http.ServeMux) {
+	root := strings.TrimSuffix(a.cfg.RoutePrefix, "/")
+	api := a.routes()
+	mux.Handle(root+"/api/v1/", strip(root, api))
+	for _, prefix := range []string{"/prometheus", "/api/prom"} {
+		if prefix != root {
+			mux.Handle(root+prefix+"/api/v1/", strip(root+prefix, api))
+			mux.Handle(root+prefix+"/federate", strip(root+prefix, api))
+		}
+	}
+	mux.Handle(root+"/federate", strip(root, api))
+	mux.Handle("GET "+root+"/stores", http.HandlerFunc(a.storesPage))
+	mux.Handle("GET "+root+"/{$}", http.HandlerFunc(a.storesPage))
+	if root != "" {
+		mux.Handle("GET /{$}", http.RedirectHandler(a.cfg.ExternalPrefix+root+"/", http.StatusFound))
+	}
+}
+
+func strip(prefix string, h http.Handler) http.Handler {
+	if prefix == "" {
+		return h
+	}
+	return http.StripPrefix(prefix, h)
+}
+
+// routes says which paths exist, and what is done before each.
+func (a *API) routes() http.Handler {
+	mux := http.NewServeMux()
+	for _, path := range []string{
+		"query", "query_range", "query_exemplars", "labels", "label/{name}/values", "series", "read",
+	} {
+		mux.Handle("/api/v1/"+path, a.reading(a.v1))
+	}
+	for _, path := range []string{
+		"format_query", "parse_query", "rules", "alerts", "alertmanagers", "scrape_pools", "features",
+		"status/buildinfo", "status/runtimeinfo", "status/flags",
+	} {
+		mux.Handle("/api/v1/"+path, a.v1)
+	}
+	mux.HandleFunc("GET /api/v1/targets", a.targets)
+	mux.Handle("GET /api/v1/metadata", a.reading(http.HandlerFunc(a.metadata)))
+	mux.HandleFunc("GET /api/v1/stores", a.storesJSON)
+	mux.Handle("GET /federate", a.reading(http.HandlerFunc(a.federate)))
+	mux.HandleFunc("/api/v1/", func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodOptions {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		writeError(w, http.StatusNotFound, "not_found", errUnknownPath(r.URL.Path))
+	})
+	return a.answering(mux)
+}
+
+// noRules stands for the parts of a Prometheus server that a querier does not
+// have: rules, scrape pools, Alertmanagers.
+type noRules struct{}
+
+func (noRules) RuleGroups() []*rules.Group           { return nil }
+func (noRules) AlertingRules() []*rules.AlertingRule { return nil }
+func (noRules) ScrapePools() []string                { return []string{} }
+func (noRules) Alertmanagers() []*url.URL            { return nil }
+func (noRules) DroppedAlertmanagers() []*url.URL     { return nil }

@@ -1,0 +1,210 @@
+package promapi
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+)
+
+// FederateConfig bounds what /federate does.
+type FederateConfig struct {
+	// Lookback is how old the newest sample of a series may be.
+	Lookback time.Duration
+	// MaxSeries is the largest number of series of one answer; 0 means no
+	// bound.
+	MaxSeries int
+}
+
+var errTooManySeries = errors.New("too many series")
+
+// federate returns the newest sample of each matching series, replicas merged.
+// Other than a dashboard, what scrapes it stores what it gets, so it fails when
+// a store is missing, unless told otherwise by partial_response=true.
+func (a *API) federate(w http.ResponseWriter, r *http.Request) {
+	if len(r.Form["match[]"]) == 0 {
+		a.federateError(w, http.StatusBadRequest, "bad_request", errors.New("no match[] parameter provided"))
+		return
+	}
+	matchers, err := a.cfg.Parser.ParseMetricSelectors(r.Form["match[]"])
+	if err != nil {
+		a.federateError(w, http.StatusBadRequest, "bad_request", err)
+		return
+	}
+	vec, err := a.newest(r, matchers)
+	switch {
+	case errors.Is(err, errTooManySeries):
+		a.federateError(w, http.StatusUnprocessableEntity, "limit", err)
+		return
+	case err != nil:
+		a.federateError(w, http.StatusServiceUnavailable, "storage", err)
+		return
+	}
+	a.metrics.federateSeries.Observe(float64(len(vec)))
+	format := expfmt.NegotiateIncludingOpenMetrics(r.Header)
+	w.Header().Set("Content-Type", string(format))
+	enc := expfmt.NewEncoder(w, format)
+	for _, family := range families(vec, format) {
+		if err := enc.Encode(family); err != nil {
+			a.metrics.federateErrors.WithLabelValues("encode").Inc()
+			// The status has been sent; only a broken connection tells the
+			// client that the answer is not whole.
+			panic(http.ErrAbortHandler)
+		}
+	}
+	if c, ok := enc.(expfmt.Closer); ok {
+		// An error means that the client has gone.
+		_ = c.Close()
+	}
+}
+
+func (a *API) federateError(w http.ResponseWriter, code int, reason string, err error) {
+	a.metrics.federateErrors.WithLabelValues(reason).Inc()
+	http.Error(w, err.Error(), code)
+}
+
+// newest returns the newest sample of each matching series that is not older
+// than the lookback, sorted by name and labels.
+func (a *API) newest(r *http.Request, matchers [][]*labels.Matcher) (promql.Vector, error) {
+	lookback := a.cfg.Federate.Lookback.Milliseconds()
+	maxt := a.cfg.Now().UnixMilli()
+	// A sample that is exactly as old as the lookback is too old, as for an
+	// instant query.
+	mint := maxt - lookback + 1
+	q, err := a.cfg.Queryable.Querier(mint, maxt)
+	if err != nil {
+		return nil, err
+	}
+	// What an error of closing is about has been read already.
+	defer func() { _ = q.Close() }()
+
+	hints := &storage.SelectHints{Start: mint, End: maxt}
+	if a.cfg.Federate.MaxSeries > 0 {
+		hints.Limit = a.cfg.Federate.MaxSeries + 1
+	}
+	sets := make([]storage.SeriesSet, 0, len(matchers))
+	for _, ms := range matchers {
+		sets = append(sets, q.Select(r.Context(), true, hints, ms...))
+	}
+	set := storage.NewMergeSeriesSet(sets, 0, storage.ChainedSeriesMerge)
+	var vec promql.Vector
+	var it chunkenc.Iterator
+	for n := 1; set.Next(); n++ {
+		if a.cfg.Federate.MaxSeries > 0 && n > a.cfg.Federate.MaxSeries {
+			return nil, fmt.Errorf("%w: the selectors match more than %d; choose fewer, or federate aggregates", errTooManySeries, a.cfg.Federate.MaxSeries)
+		}
+		s := set.At()
+		it = s.Iterator(it)
+		sample, ok, err := last(it)
+		if err != nil {
+			return nil, fmt.Errorf("read series %s: %w", s.Labels(), err)
+		}
+		if ok {
+			sample.Metric = s.Labels()
+			vec = append(vec, sample)
+		}
+	}
+	if err := set.Err(); err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(vec, func(x, y promql.Sample) int {
+		return cmp.Or(strings.Compare(x.Metric.Get(labels.MetricName), y.Metric.Get(labels.MetricName)), labels.Compare(x.Metric, y.Metric))
+	})
+	return vec, nil
+}
+
+// last returns the last sample. A series that ends in a stale marker has none.
+func last(it chunkenc.Iterator) (promql.Sample, bool, error) {
+	var s promql.Sample
+	found := false
+	for typ := it.Next(); typ != chunkenc.ValNone; typ = it.Next() {
+		found = true
+		if typ == chunkenc.ValFloat {
+			s.T, s.F = it.At()
+			s.H = nil
+			continue
+		}
+		s.T, s.H = it.AtFloatHistogram(nil)
+	}
+	if err := it.Err(); err != nil {
+		return s, false, err
+	}
+	if !found || (s.H == nil && value.IsStaleNaN(s.F)) || (s.H != nil && value.IsStaleNaN(s.H.Sum)) {
+		return s, false, nil
+	}
+	return s, true, nil
+}
+
+// families groups samples that are sorted by name. Native histograms exist in
+// protobuf only. A metric that has floats and histograms, or two kinds of
+// histograms, becomes two families of one name: no exposition by the book, but
+// what Prometheus writes and reads in that case.
+func families(vec promql.Vector, format expfmt.Format) []*dto.MetricFamily {
+	native := slices.Contains([]expfmt.FormatType{expfmt.TypeProtoDelim, expfmt.TypeProtoText, expfmt.TypeProtoCompact}, format.FormatType())
+	var out []*dto.MetricFamily
+	var cur *dto.MetricFamily
+	for _, s := range vec {
+		name := s.Metric.Get(labels.MetricName)
+		if name == "" || (s.H != nil && !native && !s.H.UsesCustomBuckets()) {
+			continue
+		}
+		typ := familyType(s)
+		if cur == nil || cur.GetName() != name || cur.GetType() != typ {
+			cur = &dto.MetricFamily{Name: &name, Type: &typ}
+			out = append(out, cur)
+		}
+		cur.Metric = append(cur.Metric, metric(s))
+	}
+	return out
+}
+
+func familyType(s promql.Sample) dto.MetricType {
+	switch {
+	case s.H == nil:
+		return dto.MetricType_UNTYPED
+	case s.H.CounterResetHint == histogram.GaugeType:
+		return dto.MetricType_GAUGE_HISTOGRAM
+	}
+	return dto.MetricType_HISTOGRAM
+}
+
+func metric(s promql.Sample) *dto.Metric {
+	t := s.T
+	m := &dto.Metric{TimestampMs: &t}
+	hasInstance := false
+	s.Metric.Range(func(l labels.Label) {
+		if l.Name == labels.MetricName || l.Value == "" {
+			return
+		}
+		hasInstance = hasInstance || l.Name == "instance"
+		name, val := l.Name, l.Value
+		m.Label = append(m.Label, &dto.LabelPair{Name: &name, Value: &val})
+	})
+	if !hasInstance {
+		// An empty instance keeps the scraper from adding its own.
+		name, val := "instance", ""
+		m.Label = append(m.Label, &dto.LabelPair{Name: &name, Value: &val})
+	}
+	switch {
+	case s.H == nil:
+		f := s.F
+		m.Untyped = &dto.Untyped{Value: &f}
+	case s.H.UsesCustomBuckets():
+		m.Histogram = classicHistogram(s.H)
+	default:
+		m.Histogram = nativeHistogram(s.H)
+	}
+	return m
+}

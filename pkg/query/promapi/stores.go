@@ -1,0 +1,104 @@
+package promapi
+
+import (
+	"cmp"
+	_ "embed"
+	"html/template"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// StoreStatus describes one store for people.
+type StoreStatus struct {
+	// Component is the type: sidecar, store, receive, rule, query.
+	Component string
+	// Name is the address.
+	Name string
+	// Health is one word: "up", "missing", or "unknown" before the first
+	// contact.
+	Health    string
+	LastCheck time.Time
+	LastError string
+	LabelSets []labels.Labels
+	// MinTime and MaxTime are inclusive milliseconds.
+	MinTime, MaxTime int64
+	// Contacted says that the store has answered at least once.
+	Contacted bool
+	Strict    bool
+}
+
+type storeJSON struct {
+	Name      string              `json:"name"`
+	LastCheck time.Time           `json:"lastCheck"`
+	LastError *string             `json:"lastError"`
+	LabelSets []map[string]string `json:"labelSets"`
+	MinTime   int64               `json:"minTime"`
+	MaxTime   int64               `json:"maxTime"`
+}
+
+func (a *API) storesJSON(w http.ResponseWriter, _ *http.Request) {
+	out := map[string][]storeJSON{}
+	for _, s := range a.sortedStores() {
+		if !s.Contacted && !s.Strict {
+			continue
+		}
+		j := storeJSON{
+			Name: s.Name, LastCheck: s.LastCheck.UTC(), MinTime: s.MinTime, MaxTime: s.MaxTime,
+			LabelSets: []map[string]string{},
+		}
+		if s.LastError != "" {
+			j.LastError = &s.LastError
+		}
+		for _, l := range s.LabelSets {
+			j.LabelSets = append(j.LabelSets, l.Map())
+		}
+		out[s.Component] = append(out[s.Component], j)
+	}
+	writeData(w, out, nil)
+}
+
+func (a *API) sortedStores() []StoreStatus {
+	stores := a.cfg.Stores()
+	slices.SortStableFunc(stores, func(x, y StoreStatus) int {
+		return cmp.Or(strings.Compare(x.Component, y.Component), strings.Compare(x.Name, y.Name))
+	})
+	return stores
+}
+
+//go:embed stores.html
+var storesHTML string
+
+func (a *API) storesPage(w http.ResponseWriter, r *http.Request) {
+	page, err := template.New("stores").Funcs(template.FuncMap{"millis": millis}).Parse(storesHTML)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	prefix := a.cfg.ExternalPrefix
+	if prefix == "" && a.cfg.PrefixHeader != "" {
+		prefix = strings.TrimSuffix(r.Header.Get(a.cfg.PrefixHeader), "/")
+	}
+	// An error means that the client has gone.
+	_ = page.Execute(w, struct {
+		Stores  []StoreStatus
+		Version string
+		Prefix  string
+	}{a.sortedStores(), a.cfg.BuildInfo.Version, prefix + a.cfg.RoutePrefix})
+}
+
+// millis writes a time for people; the ends of time are named as such.
+func millis(ms int64) string {
+	// Years with more than four digits are nobody's data.
+	if ms < -62135596800000 {
+		return "the beginning"
+	}
+	if ms > 253402300799999 {
+		return "now and later"
+	}
+	return time.UnixMilli(ms).UTC().Format("2006-01-02 15:04:05")
+}

@@ -1,0 +1,161 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/hindsight-io/hindsight/pkg/dedup"
+	"github.com/hindsight-io/hindsight/pkg/query/promapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// QueryableConfig says how a Queryable reads.
+type QueryableConfig struct {
+	// Params are used by requests whose context has none.
+	Params promapi.Params
+	// Dedup is the function that merges replicas; empty means penalty.
+	Dedup dedup.Func
+	// MaxConcurrentSelects bounds the selectors of one query that are read at
+	// the same time; below 1 means 1.
+	MaxConcurrentSelects int
+	Logger               *slog.Logger
+}
+
+// Queryable is Prometheus's storage interface over a Store, with replicas
+// merged. It may be used concurrently.
+type Queryable struct {
+	store storeapi.Store
+	cfg   QueryableConfig
+}
+
+// NewQueryable returns a Queryable over store.
+func NewQueryable(store storeapi.Store, cfg QueryableConfig) *Queryable {
+	if cfg.Dedup == "" {
+		cfg.Dedup = dedup.FuncPenalty
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	cfg.MaxConcurrentSelects = max(1, cfg.MaxConcurrentSelects)
+	return &Queryable{store: store, cfg: cfg}
+}
+
+// Querier implements storage.Queryable.
+func (q *Queryable) Querier(mint, maxt int64) (storage.Querier, error) {
+	return q.querier(mint, maxt), nil
+}
+
+// ChunkQuerier implements storage.ChunkQueryable. The merged samples are
+// encoded anew.
+func (q *Queryable) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
+	return chunkQuerier{q.querier(mint, maxt)}, nil
+}
+
+// ExemplarQuerier implements storage.ExemplarQueryable. There are no
+// exemplars.
+func (q *Queryable) ExemplarQuerier(context.Context) (storage.ExemplarQuerier, error) {
+	return noExemplars{}, nil
+}
+
+func (q *Queryable) querier(mint, maxt int64) *querier {
+	return &querier{
+		store: q.store, cfg: q.cfg, mint: mint, maxt: maxt,
+		gate: make(chan struct{}, q.cfg.MaxConcurrentSelects),
+	}
+}
+
+// querier serves one query. Everything that Select returned stays valid until
+// Close.
+type querier struct {
+	store      storeapi.Store
+	cfg        QueryableConfig
+	mint, maxt int64
+	gate       chan struct{}
+
+	mtx    sync.Mutex
+	open   []*selection
+	closed bool
+}
+
+func (q *querier) params(ctx context.Context) promapi.Params {
+	if p, ok := promapi.ParamsFromContext(ctx); ok {
+		return p
+	}
+	return q.cfg.Params
+}
+
+// Select implements storage.Querier. The stream starts at once, in the
+// background, so that the selectors of a query are read side by side.
+func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
+	p := q.params(ctx)
+	r := selectRequest(p, q.mint, q.maxt, hints, ms)
+	view := &view{mint: q.mint, maxt: q.maxt, aggrs: r.Aggregates}
+	if p.Dedup && len(p.ReplicaLabels) > 0 {
+		view.dedup = q.cfg.Dedup
+	}
+	if hints != nil {
+		view.counter = dedup.IsCounterFunc(hints.Func)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	s := &selection{cancel: cancel, done: make(chan struct{}), report: promapi.ReportFromContext(ctx)}
+	q.mtx.Lock()
+	defer q.mtx.Unlock()
+	if q.closed {
+		cancel()
+		return storage.ErrSeriesSet(errors.New("select on a closed querier"))
+	}
+	q.open = append(q.open, s)
+	go s.read(ctx, q.gate, view, func() storeapi.SeriesSet { return q.store.Select(ctx, r) })
+	return &seriesSet{selection: s, i: -1}
+}
+
+// LabelNames implements storage.LabelQuerier.
+func (q *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+	names, ws, err := q.store.LabelNames(ctx, labelsRequest(q.params(ctx), q.mint, q.maxt, hints, ms))
+	return names, annotate(ws, promapi.ReportFromContext(ctx)), err
+}
+
+// LabelValues implements storage.LabelQuerier.
+func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+	values, ws, err := q.store.LabelValues(ctx, name, labelsRequest(q.params(ctx), q.mint, q.maxt, hints, ms))
+	return values, annotate(ws, promapi.ReportFromContext(ctx)), err
+}
+
+// Close ends all streams, waits for them, and frees what they returned.
+func (q *querier) Close() error {
+	q.mtx.Lock()
+	open := q.open
+	q.open, q.closed = nil, true
+	q.mtx.Unlock()
+	var errs []error
+	for _, s := range open {
+		s.cancel()
+	}
+	for _, s := range open {
+		errs = append(errs, s.close())
+	}
+	return errors.Join(errs...)
+}
+
+// annotate makes the warnings of an answer part of it.
+func annotate(ws storeapi.Warnings, report *promapi.Report) annotations.Annotations {
+	var as annotations.Annotations
+	for _, w := range ws {
+		report.Add(w.Source, w.Text)
+		as.Add(errors.New(w.Text))
+	}
+	return as
+}
+
+// chunkQuerier encodes the merged samples of a querier.
+type chunkQuerier struct{ *querier }
+
+func (q chunkQuerier) Select(ctx context.Context, sortSeries bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.ChunkSeriesSet {
+	return storage.NewSeriesSetToChunkSet(q.querier.Select(ctx, sortSeries, hints, ms...))
+}

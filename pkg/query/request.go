@@ -1,0 +1,78 @@
+package query
+
+import (
+	"math"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+
+	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/query/promapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// seriesFunc is the function hint of the API that lists series.
+const seriesFunc = "series"
+
+// selectRequest says what to ask the stores for one selector of a query. The
+// bounds are those of the querier; the hints may narrow them.
+func selectRequest(p promapi.Params, mint, maxt int64, hints *storage.SelectHints, ms []*labels.Matcher) *storeapi.Request {
+	r := baseRequest(p, mint, maxt, ms)
+	if p.Dedup {
+		r.WithoutReplicaLabels = p.ReplicaLabels
+	}
+	r.MaxResolution = p.MaxSourceResolution
+	if p.Shard != nil {
+		r.Shard = &storeapi.Shard{Index: p.Shard.Index, Total: p.Shard.Total, By: p.Shard.By, Labels: p.Shard.Labels}
+	}
+	if hints == nil {
+		r.Aggregates = aggr.ForFunc("")
+		return r
+	}
+	r.MinTime, r.MaxTime, r.Limit = hints.Start, hints.End, hints.Limit
+	if hints.Func == seriesFunc {
+		r.SkipChunks, r.MaxResolution = true, math.MaxInt64
+		return r
+	}
+	r.Aggregates = aggr.ForFunc(hints.Func)
+	r.MaxResolution = aggr.MaxResolution(hints.Func, hints.Range, p.MaxSourceResolution)
+	r.Hints = &storeapi.Hints{
+		StepMillis: hints.Step, Func: hints.Func, RangeMillis: hints.Range,
+		Grouping: hints.Grouping, By: hints.By,
+	}
+	return r
+}
+
+// labelsRequest says what to ask the stores for names or values of labels. It
+// never removes replica labels: they are labels like all others there.
+func labelsRequest(p promapi.Params, mint, maxt int64, hints *storage.LabelHints, ms []*labels.Matcher) *storeapi.Request {
+	r := baseRequest(p, mint, maxt, ms)
+	r.SkipChunks, r.MaxResolution = true, math.MaxInt64
+	if hints != nil {
+		r.Limit = hints.Limit
+	}
+	return r
+}
+
+func baseRequest(p promapi.Params, mint, maxt int64, ms []*labels.Matcher) *storeapi.Request {
+	r := &storeapi.Request{
+		MinTime: mint, MaxTime: maxt,
+		Matchers:      enforce(p.Enforced, ms),
+		Partial:       storeapi.PartialWarn,
+		StoreMatchers: p.StoreMatchers,
+	}
+	if !p.PartialResponse {
+		r.Partial = storeapi.PartialAbort
+	}
+	return r
+}
+
+// enforce replaces all matchers on the label of must, which may be nil, by it.
+func enforce(must *labels.Matcher, ms []*labels.Matcher) []*labels.Matcher {
+	if must == nil {
+		return ms
+	}
+	out := slices.DeleteFunc(slices.Clone(ms), func(m *labels.Matcher) bool { return m.Name == must.Name })
+	return append(out, must)
+}
