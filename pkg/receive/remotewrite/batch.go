@@ -1,0 +1,89 @@
+package remotewrite
+
+import "sync"
+
+// Counts says how much a batch holds.
+type Counts struct {
+	Series, Samples, Histograms, Exemplars int
+}
+
+// Batch is the series of one request and one tenant, in wire form. It owns a
+// Buffer; everything that its methods return is a view into that.
+//
+// A Batch belongs to one goroutine, or is read-only for several. Close ends
+// it; nothing of it may be used afterwards.
+type Batch struct {
+	buf      *Buffer
+	data     []byte
+	spans    []span
+	metadata [][]byte
+	counts   Counts
+}
+
+// span locates one series in the data of its batch.
+type span struct {
+	start  uint32 // the tag of the field
+	labels uint32 // first byte of the message, where the labels begin
+	rest   uint32 // first byte after the labels
+	end    uint32 // first byte after the message
+}
+
+// batchPool holds closed batches for the reuse of their slices.
+var batchPool = sync.Pool{New: func() any { return new(Batch) }}
+
+// newBatch returns an empty batch that takes over the caller's ownership of
+// buf.
+func newBatch(buf *Buffer, data []byte) *Batch {
+	b := batchPool.Get().(*Batch)
+	b.buf, b.data = buf, data
+	return b
+}
+
+// Close gives the memory back.
+func (b *Batch) Close() {
+	if b == nil {
+		return
+	}
+	b.buf.Release()
+	clear(b.metadata)
+	*b = Batch{spans: b.spans[:0], metadata: b.metadata[:0]}
+	batchPool.Put(b)
+}
+
+// Buffer returns the buffer that the series live in; who wants to keep a view
+// beyond Close retains it.
+func (b *Batch) Buffer() *Buffer { return b.buf }
+
+// Len is the number of series.
+func (b *Batch) Len() int { return len(b.spans) }
+
+// Counts says how much the batch holds.
+func (b *Batch) Counts() Counts { return b.counts }
+
+// Series returns the i-th series.
+func (b *Batch) Series(i int) Series {
+	s := b.spans[i]
+	return Series{
+		Labels: b.data[s.labels:s.rest:s.rest],
+		Rest:   b.data[s.rest:s.end:s.end],
+	}
+}
+
+// Raw returns the i-th series with its tag and length: bytes that can be put
+// into any message with the series in field 1.
+func (b *Batch) Raw(i int) []byte {
+	s := b.spans[i]
+	return b.data[s.start:s.end:s.end]
+}
+
+// Metadata returns the metric metadata of a remote write 1.0 request, one
+// prometheus.MetricMetadata message each; see ParseMetadata.
+func (b *Batch) Metadata() [][]byte { return b.metadata }
+
+// Series is one series in wire form: a view into a batch.
+type Series struct {
+	// Labels are the label fields, tags and lengths included.
+	Labels []byte
+	// Rest are all other fields.
+	Rest []byte
+}

@@ -1,0 +1,286 @@
+package remotewrite
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/s2"
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/prompb"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
+	"github.com/prometheus/prometheus/tsdb/tsdbutil"
+	"github.com/stretchr/testify/require"
+)
+
+func bufferOf(b []byte) *Buffer {
+	buf := NewBuffer(len(b))
+	buf.B = append(buf.B, b...)
+	return buf
+}
+
+func v1Request() *prompb.WriteRequest {
+	h := tsdbutil.GenerateTestHistogram(3)
+	fh := tsdbutil.GenerateTestFloatHistogram(4)
+	return &prompb.WriteRequest{
+		Timeseries: []prompb.TimeSeries{{
+			Labels:  []prompb.Label{{Name: "__name__", Value: "a"}, {Name: "job", Value: strings.Repeat("x", 300)}},
+			Samples: []prompb.Sample{{Value: 1.5, Timestamp: 1000}, {Value: 0, Timestamp: -2000}},
+		}, {
+			Labels:     []prompb.Label{{Name: "__name__", Value: "b"}},
+			Histograms: []prompb.Histogram{prompb.FromIntHistogram(1, h), prompb.FromFloatHistogram(2, fh)},
+			Exemplars:  []prompb.Exemplar{{Labels: []prompb.Label{{Name: "trace", Value: "t1"}}, Value: 2, Timestamp: 5}},
+		}},
+		Metadata: []prompb.MetricMetadata{{Type: prompb.MetricMetadata_COUNTER, MetricFamilyName: "a", Help: "help of a", Unit: "s"}},
+	}
+}
+
+func TestScanV1(t *testing.T) {
+	req := v1Request()
+	raw, err := req.Marshal()
+	require.NoError(t, err)
+	buf := bufferOf(raw)
+	b, err := ScanV1(buf, buf.B)
+	require.NoError(t, err)
+	defer b.Close()
+	require.Equal(t, Counts{Series: 2, Samples: 2, Histograms: 2, Exemplars: 1}, b.Counts())
+
+	var lb LabelBuilder
+	ls, err := lb.Build(b.Series(0).Labels, LabelLimits{})
+	require.NoError(t, err)
+	require.Equal(t, labels.FromStrings("__name__", "a", "job", strings.Repeat("x", 300)), ls)
+	require.True(t, Matches(b.Series(0).Labels, ls))
+	require.False(t, Matches(b.Series(1).Labels, ls))
+
+	items := ItemReader{B: b.Series(0).Rest}
+	for _, want := range req.Timeseries[0].Samples {
+		item, msg, ok := items.Next()
+		require.True(t, ok)
+		require.Equal(t, ItemSample, item)
+		s, err := ParseSample(msg)
+		require.NoError(t, err)
+		require.Equal(t, Sample{T: want.Timestamp, V: want.Value}, s)
+	}
+	_, _, ok := items.Next()
+	require.False(t, ok)
+	checkSecondSeries(t, b.Series(1))
+
+	m, err := ParseMetadata(b.Metadata()[0])
+	require.NoError(t, err)
+	require.Equal(t, "a", m.Family)
+	require.Equal(t, "help of a", m.Help)
+	require.Equal(t, "s", m.Unit)
+	require.Equal(t, "counter", string(m.Type))
+}
+
+func checkSecondSeries(t *testing.T, s Series) {
+	t.Helper()
+	var hs []Histogram
+	items := ItemReader{B: s.Rest}
+	for {
+		item, msg, ok := items.Next()
+		if !ok {
+			break
+		}
+		switch item {
+		case ItemHistogram:
+			h, err := ParseHistogram(msg)
+			require.NoError(t, err)
+			hs = append(hs, h)
+		case ItemExemplar:
+			e, err := ParseExemplar(msg)
+			require.NoError(t, err)
+			require.Equal(t, labels.FromStrings("trace", "t1"), e.Labels)
+			require.Equal(t, 2.0, e.Value)
+			require.Equal(t, int64(5), e.Ts)
+		}
+	}
+	require.Len(t, hs, 2)
+	require.Equal(t, int64(1), hs[0].T)
+	require.Equal(t, tsdbutil.GenerateTestHistogram(3), hs[0].Int)
+	require.Equal(t, tsdbutil.GenerateTestFloatHistogram(4), hs[1].Float)
+}
+
+func TestTranscodeV2(t *testing.T) {
+	st := writev2.NewSymbolTable()
+	refs := st.SymbolizeLabels(labels.FromStrings("__name__", "b", "job", "j"), nil)
+	req := &writev2.Request{Timeseries: []writev2.TimeSeries{{
+		LabelsRefs: refs,
+		Samples:    []writev2.Sample{{Value: 3, Timestamp: 7, StartTimestamp: 2}},
+		Histograms: []writev2.Histogram{
+			writev2.FromIntHistogram(0, 1, tsdbutil.GenerateTestHistogram(3)),
+			writev2.FromFloatHistogram(0, 2, tsdbutil.GenerateTestFloatHistogram(4)),
+		},
+		Exemplars: []writev2.Exemplar{{LabelsRefs: st.SymbolizeLabels(labels.FromStrings("trace", "t1"), nil), Value: 2, Timestamp: 5}},
+		Metadata:  writev2.Metadata{Type: writev2.Metadata_METRIC_TYPE_GAUGE, HelpRef: st.Symbolize("the help"), UnitRef: st.Symbolize("bytes")},
+	}}}
+	req.Symbols = st.Symbols()
+	raw, err := req.Marshal()
+	require.NoError(t, err)
+
+	b, err := TranscodeV2(bufferOf(raw), 1<<20)
+	require.NoError(t, err)
+	defer b.Close()
+	require.Equal(t, Counts{Series: 1, Samples: 1, Histograms: 2, Exemplars: 1}, b.Counts())
+	var lb LabelBuilder
+	ls, err := lb.Build(b.Series(0).Labels, LabelLimits{})
+	require.NoError(t, err)
+	require.Equal(t, labels.FromStrings("__name__", "b", "job", "j"), ls)
+	checkSecondSeries(t, b.Series(0))
+	items := ItemReader{B: b.Series(0).Rest}
+	for item, msg, ok := items.Next(); ok; item, msg, ok = items.Next() {
+		switch item {
+		case ItemSample:
+			s, err := ParseSample(msg)
+			require.NoError(t, err)
+			require.Equal(t, Sample{T: 7, ST: 2, V: 3}, s)
+		case ItemMetadata:
+			m, err := ParseSeriesMetadata(msg)
+			require.NoError(t, err)
+			require.Equal(t, "the help", m.Help)
+			require.Equal(t, "bytes", m.Unit)
+			require.Equal(t, "gauge", string(m.Type))
+		}
+	}
+	// The canonical form is a remote write 1.0 request that others can read.
+	var back prompb.WriteRequest
+	require.NoError(t, back.Unmarshal(b.data))
+	require.Len(t, back.Timeseries[0].Samples, 1)
+	require.Equal(t, int64(7), back.Timeseries[0].Samples[0].Timestamp)
+}
+
+func TestTranscodeV2Hostile(t *testing.T) {
+	check := func(want Kind, limit int64, req writev2.Request) {
+		t.Helper()
+		raw, err := req.Marshal()
+		require.NoError(t, err)
+		_, err = TranscodeV2(bufferOf(raw), limit)
+		require.Error(t, err)
+		require.Equal(t, want, KindOf(err), err.Error())
+	}
+	series := func(ts writev2.TimeSeries) writev2.Request {
+		return writev2.Request{Symbols: []string{"", "a", "b"}, Timeseries: []writev2.TimeSeries{ts}}
+	}
+	check(Invalid, 1<<20, series(writev2.TimeSeries{LabelsRefs: []uint32{1, 3}}))
+	check(Invalid, 1<<20, series(writev2.TimeSeries{LabelsRefs: []uint32{1, 1<<32 - 1}}))
+	check(Invalid, 1<<20, series(writev2.TimeSeries{LabelsRefs: []uint32{1}}))
+	check(Invalid, 1<<20, series(writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Metadata: writev2.Metadata{HelpRef: 9}}))
+	check(Invalid, 1<<20, series(writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Exemplars: []writev2.Exemplar{{LabelsRefs: []uint32{7, 7}}}}))
+	check(Invalid, 1<<20, writev2.Request{Symbols: []string{"a"}})
+	// One long symbol, referenced many times, must not become gigabytes.
+	bomb := writev2.Request{Symbols: []string{"", strings.Repeat("x", 100_000)}}
+	for range 1000 {
+		bomb.Timeseries = append(bomb.Timeseries, writev2.TimeSeries{LabelsRefs: []uint32{1, 1, 1, 1}})
+	}
+	check(TooLarge, 1<<20, bomb)
+}
+
+func TestDecompress(t *testing.T) {
+	text := []byte(strings.Repeat("hello ", 1000))
+	buf, err := Decompress(s2.EncodeSnappy(nil, text), 1<<20)
+	require.NoError(t, err)
+	require.Equal(t, text, buf.B)
+	buf.Release()
+
+	_, err = Decompress(s2.EncodeSnappy(nil, text), 100)
+	require.Equal(t, TooLarge, KindOf(err))
+	// 1 GiB declared, a few bytes there.
+	_, err = Decompress([]byte{0x80, 0x80, 0x80, 0x80, 0x04, 0, 'x'}, 1<<31)
+	require.ErrorIs(t, err, s2.ErrCorrupt)
+	_, err = Decompress([]byte("not snappy at all"), 1<<20)
+	require.Error(t, err)
+	_, err = Decompress(nil, 1<<20)
+	require.Error(t, err)
+}
+
+func TestLabelsAfterSamples(t *testing.T) {
+	ts := prompb.TimeSeries{Samples: []prompb.Sample{{Value: 1, Timestamp: 2}}}
+	first, err := ts.Marshal()
+	require.NoError(t, err)
+	ts = prompb.TimeSeries{Labels: []prompb.Label{{Name: "__name__", Value: "late"}}}
+	second, err := ts.Marshal()
+	require.NoError(t, err)
+	payload := append(first, second...)
+	raw := append(appendUvarint([]byte{tagSeries}, uint64(len(payload))), payload...)
+	buf := bufferOf(raw)
+	b, err := ScanV1(buf, buf.B)
+	require.NoError(t, err)
+	defer b.Close()
+	require.Equal(t, 1, b.Counts().Samples)
+	require.Equal(t, `{__name__="late"}`, Text(b.Series(0).Labels))
+}
+
+func TestBuildRejects(t *testing.T) {
+	check := func(reason string, limits LabelLimits, pairs ...string) {
+		t.Helper()
+		var raw []byte
+		for i := 0; i < len(pairs); i += 2 {
+			raw = appendLabel(raw, []byte(pairs[i]), []byte(pairs[i+1]))
+		}
+		var lb LabelBuilder
+		_, err := lb.Build(raw, limits)
+		var invalid *InvalidSeriesError
+		require.ErrorAs(t, err, &invalid)
+		require.Equal(t, reason, invalid.Reason)
+		require.Equal(t, Invalid, KindOf(err))
+	}
+	none := LabelLimits{}
+	check("no-labels", none)
+	check("no-metric-name", none, "a", "b")
+	check("empty-label-name", none, "", "b")
+	check("empty-label-value", none, "__name__", "")
+	check("unsorted-labels", none, "b", "1", "a", "1")
+	check("duplicate-label", none, "a", "1", "a", "2")
+	check("invalid-utf8", none, "__name__", "\xff")
+	check("invalid-utf8", none, "\xff", "a")
+	check("too-many-labels", LabelLimits{Names: 1}, "__name__", "a", "b", "c")
+	check("label-name-too-long", LabelLimits{NameLength: 4}, "abcde", "a")
+	check("label-value-too-long", LabelLimits{ValueLength: 4}, "__name__", "abcde")
+}
+
+func TestMatchesEveryLength(t *testing.T) {
+	var lb LabelBuilder
+	for _, n := range []int{1, 2, 126, 127, 128, 129, 253, 254, 255, 256, 257, 1000, 70_000} {
+		for _, m := range []int{1, 127, 128, 254, 255, 300} {
+			raw := appendLabel(nil, []byte("__name__"), []byte(strings.Repeat("v", n)))
+			raw = appendLabel(raw, []byte(strings.Repeat("n", m)), []byte("x"))
+			ls, err := lb.Build(raw, LabelLimits{})
+			require.NoError(t, err)
+			require.True(t, Matches(raw, ls), "%d %d", n, m)
+			other := append([]byte(nil), raw...)
+			other[len(other)-1] = 'y'
+			require.False(t, Matches(other, ls))
+			require.False(t, Matches(raw[:0], ls))
+			require.False(t, Matches(append(raw, raw...), ls))
+		}
+	}
+	require.True(t, Matches(nil, labels.EmptyLabels()))
+}
+
+func TestHistogramHostile(t *testing.T) {
+	check := func(h prompb.Histogram) {
+		t.Helper()
+		raw, err := h.Marshal()
+		require.NoError(t, err)
+		_, err = ParseHistogram(raw)
+		require.Error(t, err)
+		require.Equal(t, Invalid, KindOf(err))
+	}
+	good := prompb.FromIntHistogram(1, tsdbutil.GenerateTestHistogram(3))
+	bad := good
+	bad.PositiveSpans = []prompb.BucketSpan{{Length: 1<<32 - 1}}
+	check(bad)
+	bad = good
+	bad.PositiveSpans = []prompb.BucketSpan{{Length: 2}, {Offset: -5, Length: 2}}
+	check(bad)
+	bad = good
+	bad.PositiveDeltas = nil
+	check(bad)
+	bad = good
+	bad.NegativeDeltas = make([]int64, MaxHistogramBuckets+1)
+	check(bad)
+	bad = good
+	bad.PositiveSpans = make([]prompb.BucketSpan, MaxHistogramBuckets+1)
+	check(bad)
+	_ = histogram.Span{}
+}

@@ -1,0 +1,153 @@
+package remotewrite
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// Kind says what a failed write means for the sender.
+type Kind int
+
+// The kinds of failure, from the mildest for the sender's data.
+const (
+	// Other is a failure of this server that fits nowhere else.
+	Other Kind = iota
+	// Invalid data can never be stored.
+	Invalid
+	// Conflict is valid data that contradicts what is stored: out of order,
+	// too old, duplicate.
+	Conflict
+	// LimitExceeded is data above a limit of the tenant that may be accepted
+	// later.
+	LimitExceeded
+	// TooLarge is a request above a limit; it must be cut.
+	TooLarge
+	// NotReady is a node that cannot store yet, or no longer.
+	NotReady
+	// Unavailable is a node that cannot be reached, or too few of them.
+	Unavailable
+)
+
+// String names the kind for metrics and messages.
+func (k Kind) String() string {
+	return [...]string{"other", "invalid", "conflict", "limit", "too-large", "not-ready", "unavailable"}[k]
+}
+
+// Status is the HTTP status that tells a sender of remote write what to do:
+// retry on 5xx and 429, give up on the others.
+func (k Kind) Status() int {
+	switch k {
+	case Invalid:
+		return http.StatusBadRequest
+	case Conflict:
+		return http.StatusConflict
+	case LimitExceeded:
+		return http.StatusTooManyRequests
+	case TooLarge:
+		return http.StatusRequestEntityTooLarge
+	case NotReady, Unavailable:
+		return http.StatusServiceUnavailable
+	default:
+		return http.StatusInternalServerError
+	}
+}
+
+// Retryable says whether the same data may be accepted later.
+func (k Kind) Retryable() bool { return k != Invalid && k != Conflict && k != TooLarge }
+
+// WriteError is a failed write, or a failed part of one.
+type WriteError struct {
+	Kind Kind
+	Err  error
+}
+
+func (e *WriteError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *WriteError) Unwrap() error { return e.Err }
+
+// Errorf makes a WriteError.
+func Errorf(kind Kind, format string, args ...any) error {
+	return &WriteError{Kind: kind, Err: fmt.Errorf(format, args...)}
+}
+
+// KindOf returns the kind of err; Other when it carries none.
+func KindOf(err error) Kind {
+	var (
+		w        *WriteError
+		tooLarge *TooLargeError
+		series   *InvalidSeriesError
+	)
+	switch {
+	case errors.As(err, &w):
+		return w.Kind
+	case errors.As(err, &tooLarge):
+		return TooLarge
+	case errors.As(err, &series), errors.Is(err, ErrMalformed):
+		return Invalid
+	}
+	return Other
+}
+
+// InvalidSeriesError says what is wrong with the labels of a series.
+type InvalidSeriesError struct {
+	// Reason is one of a fixed set of words, for metrics.
+	Reason string
+	Text   string
+	Series string
+}
+
+func (e *InvalidSeriesError) Error() string { return fmt.Sprintf("%s (series %s)", e.Text, e.Series) }
+
+func invalidSeries(rawLabels []byte, reason, text string) error {
+	return &InvalidSeriesError{Reason: reason, Text: text, Series: Text(rawLabels)}
+}
+
+// Rejected counts the parts of a batch that were not stored, by reason, with
+// the first example of each. The zero value is empty.
+type Rejected struct {
+	reasons []rejection
+}
+
+type rejection struct {
+	kind    Kind
+	reason  string
+	count   int
+	example string
+}
+
+// Add counts n rejected items. example is called for the first of a reason
+// only.
+func (r *Rejected) Add(kind Kind, reason string, n int, example func() string) {
+	for i := range r.reasons {
+		if r.reasons[i].reason == reason && r.reasons[i].kind == kind {
+			r.reasons[i].count += n
+			return
+		}
+	}
+	r.reasons = append(r.reasons, rejection{kind, reason, n, example()})
+}
+
+// Each calls f for every reason.
+func (r *Rejected) Each(f func(kind Kind, reason string, n int)) {
+	for _, x := range r.reasons {
+		f(x.kind, x.reason, x.count)
+	}
+}
+
+// Err is nil when nothing was rejected; otherwise its kind is the one with the
+// highest claim on the sender: limits before conflicts before invalid data, so
+// that what may still be accepted is sent again.
+func (r *Rejected) Err(tenant string) error {
+	if len(r.reasons) == 0 {
+		return nil
+	}
+	kind, parts := Other, make([]string, 0, len(r.reasons))
+	for _, x := range r.reasons {
+		kind = max(kind, x.kind)
+		parts = append(parts, fmt.Sprintf("%s: %d rejected, first: %s", x.reason, x.count, x.example))
+	}
+	return Errorf(kind, "tenant %s: everything valid was stored, but %s", tenant, strings.Join(parts, "; "))
+}

@@ -1,0 +1,234 @@
+package remotewrite
+
+import (
+	"fmt"
+	"unicode/utf8"
+	"unsafe"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+const (
+	tagLabelName  = 1<<3 | wireBytes // Label.name
+	tagLabelValue = 2<<3 | wireBytes // Label.value
+)
+
+// LabelReader walks over the label fields of a series or an exemplar. The zero
+// value with B set is ready to use.
+type LabelReader struct {
+	B   []byte
+	i   int
+	err error
+}
+
+// Next returns the next label; ok is false at the end or on an error.
+func (r *LabelReader) Next() (name, value []byte, ok bool) {
+	b, i := r.B, r.i
+	if i >= len(b) || r.err != nil {
+		return nil, nil, false
+	}
+	if b[i] != tagLabel {
+		r.err = malformed("label: bad field tag")
+		return nil, nil, false
+	}
+	start, end := lenDelim(b, i+1)
+	if end < 0 {
+		r.err = malformed("label longer than its series")
+		return nil, nil, false
+	}
+	r.i = end
+	// The form that every sender writes: name, then value, nothing else.
+	if m := b[:end]; start < end && m[start] == tagLabelName {
+		n0, n1 := lenDelim(m, start+1)
+		if n1 >= 0 && n1 < end && m[n1] == tagLabelValue {
+			if v0, v1 := lenDelim(m, n1+1); v1 == end {
+				return m[n0:n1:n1], m[v0:v1:v1], true
+			}
+		}
+	}
+	return r.slow(b[start:end])
+}
+
+// slow reads a label in any order of fields; the last of each counts.
+func (r *LabelReader) slow(msg []byte) (name, value []byte, ok bool) {
+	fs, f := fields{b: msg}, field{}
+	for fs.next(&f) {
+		switch {
+		case f.number == 1 && f.wireType == wireBytes:
+			name = f.data
+		case f.number == 2 && f.wireType == wireBytes:
+			value = f.data
+		}
+	}
+	if fs.bad {
+		r.err = malformed("label")
+		return nil, nil, false
+	}
+	return name, value, true
+}
+
+// Err is the error that ended the walk.
+func (r *LabelReader) Err() error { return r.err }
+
+// HashInput appends what the hash ring hashes of a series: each name and each
+// value followed by 0xff, in the order of the request.
+func HashInput(dst []byte, rawLabels []byte) ([]byte, error) {
+	r := LabelReader{B: rawLabels}
+	for {
+		name, value, ok := r.Next()
+		if !ok {
+			return dst, r.err
+		}
+		dst = append(dst, name...)
+		dst = append(dst, 0xff)
+		dst = append(dst, value...)
+		dst = append(dst, 0xff)
+	}
+}
+
+// Hasher computes the ring hash of the series of one tenant. It belongs to one
+// goroutine.
+type Hasher struct {
+	buf    []byte
+	prefix int
+}
+
+// Reset makes the hasher one for the tenant.
+func (h *Hasher) Reset(tenant string) {
+	h.buf = append(h.buf[:0], tenant...)
+	h.buf = append(h.buf, 0xff)
+	h.prefix = len(h.buf)
+}
+
+// Hash returns the ring hash of a series.
+func (h *Hasher) Hash(rawLabels []byte) (uint64, error) {
+	buf, err := HashInput(h.buf[:h.prefix], rawLabels)
+	h.buf = buf
+	return xxhash.Sum64(buf), err
+}
+
+// LabelLimits bound the labels of a series; 0 means no limit.
+type LabelLimits struct {
+	Names, NameLength, ValueLength int
+}
+
+// LabelBuilder makes label sets of new series. It belongs to one goroutine.
+type LabelBuilder struct {
+	scratch labels.ScratchBuilder
+	ready   bool
+}
+
+// Build returns the label set of a series as a copy that points into no
+// buffer. The labels must be sorted by name, unique, not empty, valid UTF-8,
+// within the limits, and contain the metric's name; otherwise the error is an
+// *InvalidSeriesError.
+func (lb *LabelBuilder) Build(rawLabels []byte, limits LabelLimits) (labels.Labels, error) {
+	if !lb.ready {
+		lb.scratch, lb.ready = labels.NewScratchBuilder(16), true
+	}
+	lb.scratch.Reset()
+	if err := lb.add(rawLabels, limits); err != nil {
+		return labels.EmptyLabels(), err
+	}
+	return lb.scratch.Labels(), nil
+}
+
+func (lb *LabelBuilder) add(rawLabels []byte, limits LabelLimits) error {
+	var (
+		r        = LabelReader{B: rawLabels}
+		previous string
+		n        int
+		named    bool
+	)
+	for {
+		rawName, rawValue, ok := r.Next()
+		if !ok {
+			break
+		}
+		name, value := viewString(rawName), viewString(rawValue)
+		if n++; limits.Names > 0 && n > limits.Names {
+			return invalidSeries(rawLabels, "too-many-labels", fmt.Sprintf("more labels than the limit of %d", limits.Names))
+		}
+		if problem, text := checkLabel(name, value, limits); problem != "" {
+			return invalidSeries(rawLabels, problem, text)
+		}
+		switch {
+		case n == 1:
+		case name == previous:
+			return invalidSeries(rawLabels, "duplicate-label", fmt.Sprintf("label name %q occurs twice", name))
+		case name < previous:
+			return invalidSeries(rawLabels, "unsorted-labels", fmt.Sprintf("label names are not sorted: %q after %q", name, previous))
+		}
+		named = named || name == labels.MetricName
+		previous = name
+		lb.scratch.Add(name, value)
+	}
+	switch {
+	case r.err != nil:
+		return r.err
+	case n == 0:
+		return invalidSeries(rawLabels, "no-labels", "the series has no labels")
+	case !named:
+		return invalidSeries(rawLabels, "no-metric-name", "the series has no label __name__")
+	}
+	return nil
+}
+
+func checkLabel(name, value string, limits LabelLimits) (problem, text string) {
+	switch {
+	case name == "":
+		return "empty-label-name", "a label name is empty"
+	case value == "":
+		return "empty-label-value", fmt.Sprintf("the value of label %q is empty", clip(name))
+	case limits.NameLength > 0 && len(name) > limits.NameLength:
+		return "label-name-too-long", fmt.Sprintf("label name %q has %d bytes, the limit is %d", clip(name), len(name), limits.NameLength)
+	case limits.ValueLength > 0 && len(value) > limits.ValueLength:
+		return "label-value-too-long", fmt.Sprintf("the value of label %q has %d bytes, the limit is %d", clip(name), len(value), limits.ValueLength)
+	case !utf8.ValidString(name):
+		return "invalid-utf8", fmt.Sprintf("label name %q is not UTF-8", clip(name))
+	case !utf8.ValidString(value):
+		return "invalid-utf8", fmt.Sprintf("the value of label %q is not UTF-8", clip(name))
+	case len(name) > maxLabelSize || len(value) > maxLabelSize:
+		return "label-too-long", fmt.Sprintf("label %q has more than %d bytes", clip(name), maxLabelSize)
+	}
+	return "", ""
+}
+
+// maxLabelSize is the most that a label set can hold in one name or value.
+const maxLabelSize = 1<<24 - 1
+
+// viewString is b as a string without a copy: for strings that end before b
+// does.
+func viewString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// clip copies s, shortened for a message.
+func clip(s string) string {
+	const most = 80
+	if len(s) <= most {
+		return string(append([]byte(nil), s...))
+	}
+	return string(append([]byte(nil), s[:most]...)) + "..."
+}
+
+// Text renders the labels of a series for a message, as a copy, at most about
+// 500 bytes.
+func Text(rawLabels []byte) string {
+	const most = 500
+	out := []byte{'{'}
+	for r := (LabelReader{B: rawLabels}); ; {
+		name, value, ok := r.Next()
+		if !ok {
+			break
+		}
+		if len(out) > 1 {
+			out = append(out, ", "...)
+		}
+		out = fmt.Appendf(out, "%s=%q", clip(viewString(name)), clip(viewString(value)))
+		if len(out) > most {
+			out = append(out, ", ..."...)
+			break
+		}
+	}
+	return string(append(out, '}'))
+}
