@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/version"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/bucket/provider"
+	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/server"
+	"github.com/hindsight-io/hindsight/pkg/telemetry"
+)
+
+// roleConfig are the flags that every role has.
+type roleConfig struct {
+	telemetry telemetry.Config
+	server    server.Config
+	objstore  flags.PathOrContent
+}
+
+func (c *roleConfig) register(r flags.Registrar, grpc bool) {
+	c.telemetry.RegisterFlags(r)
+	c.server.RegisterFlags(r, grpc)
+}
+
+func (c *roleConfig) registerBucket(r flags.Registrar) {
+	c.objstore.Register(r, "objstore.config", "the object storage configuration", true)
+}
+
+// process is what a role gets from the program around it.
+type process struct {
+	config   roleConfig
+	logger   *slog.Logger
+	registry *prometheus.Registry
+	tracer   trace.TracerProvider
+	closers  []func() error
+}
+
+// newProcess checks the common flags and makes logger, registry and tracer. The
+// caller calls close at the end.
+func newProcess(ctx context.Context, c roleConfig, s streams) (*process, error) {
+	if err := c.server.Validate(); err != nil {
+		return nil, err
+	}
+	p := &process{config: c, logger: telemetry.NewLogger(c.telemetry, s.err), registry: telemetry.NewRegistry()}
+	if err := telemetry.LimitMemory(c.telemetry, p.logger); err != nil {
+		return nil, flags.Invalid(err)
+	}
+	tracer, stop, err := telemetry.Tracer(ctx, c.telemetry)
+	if err != nil {
+		return nil, err
+	}
+	p.tracer = tracer
+	otel.SetTracerProvider(tracer)
+	otel.SetTextMapPropagator(propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}))
+	p.closers = append(p.closers, func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		return stop(ctx)
+	})
+	p.logger.Info("starting hindsight", "version", version.Info(), "build", version.BuildContext())
+	return p, nil
+}
+
+// close releases what the process opened, last opened first.
+func (p *process) close() {
+	for i := len(p.closers) - 1; i >= 0; i-- {
+		if err := p.closers[i](); err != nil {
+			p.logger.Warn("error while closing", "err", err)
+		}
+	}
+}
+
+// bucket opens the configured bucket and checks that it can be used; nil when
+// none is configured.
+func (p *process) bucket(ctx context.Context) (bucket.Bucket, error) {
+	content, err := p.config.objstore.Content()
+	if err != nil {
+		return nil, err
+	}
+	if len(content) == 0 {
+		return nil, nil
+	}
+	bkt, err := provider.Open(ctx, content, p.logger, p.registry)
+	if err != nil {
+		return nil, fmt.Errorf("object storage configuration %s: %w", p.config.objstore.Source(), err)
+	}
+	p.closers = append(p.closers, bkt.Close)
+	if err := provider.Check(ctx, bkt); err != nil {
+		return nil, fmt.Errorf("object storage configuration %s: %w", p.config.objstore.Source(), err)
+	}
+	return bkt, nil
+}
+
+// requiredBucket is bucket for roles that have no use without one.
+func (p *process) requiredBucket(ctx context.Context) (bucket.Bucket, error) {
+	bkt, err := p.bucket(ctx)
+	if err == nil && bkt == nil {
+		return nil, flags.Invalid(fmt.Errorf("no bucket is configured; give --objstore.config-file=<path> with type and config of the object storage"))
+	}
+	return bkt, err
+}
+
+// serve runs the component until ctx is cancelled or it fails.
+func (p *process) serve(ctx context.Context, comp server.Component) error {
+	return server.Run(ctx, p.config.server, comp, server.Deps{Logger: p.logger, Registry: p.registry, Tracer: p.tracer})
+}
+

@@ -1,0 +1,62 @@
+package harness
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/golang/snappy"
+	"github.com/prometheus/prometheus/prompb"
+)
+
+// Writer sends remote write 1.0 requests, as a Prometheus would.
+type Writer struct {
+	URL    string
+	Header http.Header
+	Client *http.Client
+}
+
+// Write sends one request. The error is nil only when the server acknowledged
+// all of it; code is the HTTP status, 0 when there was no answer.
+func (w Writer) Write(series []prompb.TimeSeries) (code int, err error) {
+	raw, err := (&prompb.WriteRequest{Timeseries: series}).Marshal()
+	if err != nil {
+		return 0, fmt.Errorf("encode a remote write request: %w", err)
+	}
+	req, err := http.NewRequest(http.MethodPost, w.URL, bytes.NewReader(snappy.Encode(nil, raw)))
+	if err != nil {
+		return 0, fmt.Errorf("make a remote write request: %w", err)
+	}
+	for k, v := range w.Header {
+		req.Header[k] = v
+	}
+	req.Header.Set("Content-Encoding", "snappy")
+	req.Header.Set("Content-Type", "application/x-protobuf")
+	req.Header.Set("X-Prometheus-Remote-Write-Version", "0.1.0")
+	client := w.Client
+	if client == nil {
+		client = &http.Client{Timeout: 20 * time.Second}
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, fmt.Errorf("remote write to %s: %w", w.URL, err)
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 1000))
+	if resp.StatusCode/100 != 2 {
+		return resp.StatusCode, fmt.Errorf("remote write to %s: %s: %s", w.URL, resp.Status, body)
+	}
+	return resp.StatusCode, nil
+}
+
+// TimeSeries makes one series for a request; kv are names and values of
+// labels, sorted by name.
+func TimeSeries(samples []prompb.Sample, kv ...string) prompb.TimeSeries {
+	ts := prompb.TimeSeries{Samples: samples}
+	for i := 0; i+1 < len(kv); i += 2 {
+		ts.Labels = append(ts.Labels, prompb.Label{Name: kv[i], Value: kv[i+1]})
+	}
+	return ts
+}

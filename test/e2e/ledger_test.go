@@ -1,0 +1,141 @@
+package e2e
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/prompb"
+
+	"github.com/hindsight-io/hindsight/test/e2e/harness"
+)
+
+// ledger writes samples and remembers which were acknowledged. All series have
+// the metric name given; the label "series" tells them apart.
+type ledger struct {
+	metric string
+	series int
+
+	mu     sync.Mutex
+	acked  map[string]map[int64]float64 // by series, by time in ms
+	failed []string                     // errors that a client saw from a live server
+}
+
+func newLedger(metric string, series int) *ledger {
+	return &ledger{metric: metric, series: series, acked: map[string]map[int64]float64{}}
+}
+
+// batch is one sample of each series at time t.
+func (l *ledger) batch(t int64) []prompb.TimeSeries {
+	out := make([]prompb.TimeSeries, 0, l.series)
+	for i := range l.series {
+		v := float64(t%100000) + float64(i)/10
+		out = append(out, harness.TimeSeries([]prompb.Sample{{Timestamp: t, Value: v}},
+			"__name__", l.metric, "cluster", "ledger", "series", strconv.Itoa(i)))
+	}
+	return out
+}
+
+// ack notes that the server took the batch.
+func (l *ledger) ack(batch []prompb.TimeSeries) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, ts := range batch {
+		name := ts.Labels[len(ts.Labels)-1].Value
+		if l.acked[name] == nil {
+			l.acked[name] = map[int64]float64{}
+		}
+		for _, s := range ts.Samples {
+			l.acked[name][s.Timestamp] = s.Value
+		}
+	}
+}
+
+// run writes one batch each interval to the URLs in turn until stop is closed.
+// An answer that is no success counts as a failure; a connection that cannot be
+// made does not, as a load balancer would pick another node.
+func (l *ledger) run(stop <-chan struct{}, interval time.Duration, urls func() []string) {
+	client := &http.Client{Timeout: 20 * time.Second}
+	defer client.CloseIdleConnections()
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	last := int64(0)
+	for n := 0; ; n++ {
+		t := max(time.Now().UnixMilli(), last+1)
+		last = t
+		batch := l.batch(t)
+		live := urls()
+		code, err := harness.Writer{URL: live[n%len(live)], Client: client}.Write(batch)
+		switch {
+		case err == nil:
+			l.ack(batch)
+		case code != 0:
+			l.mu.Lock()
+			l.failed = append(l.failed, err.Error())
+			l.mu.Unlock()
+		}
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// count is the number of acknowledged samples.
+func (l *ledger) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, s := range l.acked {
+		n += len(s)
+	}
+	return n
+}
+
+// check asks for every sample of the metric and compares with what was
+// acknowledged. Samples that were written but not acknowledged may or may not be
+// there; samples that were never written must not.
+func (l *ledger) check(a harness.API) error {
+	ans, err := a.Instant(l.metric+"[1h]", time.Now().Add(time.Minute))
+	if err != nil {
+		return err
+	}
+	if len(ans.Warnings) > 0 {
+		return fmt.Errorf("the answer has warnings: %q", ans.Warnings)
+	}
+	got := map[string]map[int64]float64{}
+	for _, s := range ans.Series {
+		name := s.Labels["series"]
+		if got[name] != nil {
+			return fmt.Errorf("series %s is there twice: %v", name, s.Labels)
+		}
+		got[name] = map[int64]float64{}
+		for _, sample := range s.Samples {
+			v, err := strconv.ParseFloat(sample.V, 64)
+			if err != nil {
+				return err
+			}
+			got[name][int64(math.Round(sample.T*1000))] = v
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lost := 0
+	var example string
+	for name, samples := range l.acked {
+		for t, v := range samples {
+			if w, ok := got[name][t]; !ok || w != v {
+				lost++
+				example = fmt.Sprintf("series %s at %d: wrote %v, read %v (present: %v)", name, t, v, w, ok)
+			}
+		}
+	}
+	if lost > 0 {
+		return fmt.Errorf("%d acknowledged samples are lost or wrong, such as %s", lost, example)
+	}
+	return nil
+}
