@@ -1,0 +1,57 @@
+package plan
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+)
+
+// deletions removes blocks whose mark is old enough. A block whose meta.json is
+// gone already, because a deletion was interrupted, is among the partial ones.
+func (m *maker) deletions() {
+	for _, id := range sortedIDs(m.view.Deletion) {
+		b := m.view.Metas[id]
+		if b == nil || !m.owns(b) {
+			continue
+		}
+		if age := m.marked(id); age < m.policy.DeleteDelay {
+			m.skip(b, "marked for deletion %s ago, deleted after %s", span(age), span(m.policy.DeleteDelay))
+			continue
+		}
+		j := Job{Kind: Delete, Group: GroupOf(b, m.policy.ReplicaLabels), Resolution: b.Resolution(), Reason: "marked for deletion"}
+		if d := m.view.Deletion[id].Details; d != "" {
+			j.Reason += ": " + d
+		}
+		m.add(j, b)
+	}
+}
+
+func (m *maker) marked(id ulid.ULID) time.Duration {
+	return m.now.Sub(time.Unix(m.view.Deletion[id].DeletionTime, 0))
+}
+
+// partials removes directories without meta.json to which nothing was written
+// for long. A producer that is still uploading, however slowly, writes.
+func (m *maker) partials() {
+	for _, id := range sortedIDs(m.view.Partial) {
+		if m.view.Deletion[id] != nil {
+			if m.marked(id) >= m.policy.DeleteDelay {
+				m.partial(id, "deletion was interrupted")
+			}
+			continue
+		}
+		last := m.view.Partial[id]
+		if last.IsZero() {
+			last = ulid.Time(id.Time())
+		}
+		if age := m.now.Sub(last); age > PartialDelay {
+			m.partial(id, fmt.Sprintf("no usable meta.json, and nothing written for %s", span(age)))
+		}
+	}
+}
+
+func (m *maker) partial(id ulid.ULID, reason string) {
+	m.used[id] = true
+	m.plan.Jobs = append(m.plan.Jobs, Job{Kind: CleanPartial, Blocks: []ulid.ULID{id}, Reason: reason})
+}

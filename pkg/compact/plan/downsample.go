@@ -1,0 +1,37 @@
+package plan
+
+import (
+	"fmt"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+)
+
+// downsampling plans the coarser blocks that are missing.
+func (m *maker) downsampling(ready []*block.Meta) {
+	if !m.policy.Downsampling {
+		return
+	}
+	for _, b := range ready {
+		to, ok := m.missing(b)
+		if !ok || m.used[b.ULID] {
+			continue
+		}
+		least := DownsampleRange5m
+		if to == block.Resolution1h {
+			least = DownsampleRange1h
+		}
+		length := millis(b.MaxTime - b.MinTime)
+		if length < least {
+			continue // it will grow, or expire and be downsampled then
+		}
+		if mark := m.view.NoDownsample[b.ULID]; mark != nil {
+			m.skip(b, "marked no-downsample: %s", mark.Reason)
+			continue
+		}
+		m.downsample(b, to, fmt.Sprintf("spans %s, and there is no %s data of it yet", span(length), ResolutionName(to)))
+	}
+}
+
+func (m *maker) downsample(b *block.Meta, to int64, reason string) {
+	m.add(Job{Kind: Downsample, Group: GroupOf(b, m.policy.ReplicaLabels), Resolution: to, Reason: reason}, b)
+}

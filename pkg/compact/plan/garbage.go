@@ -1,0 +1,76 @@
+package plan
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+)
+
+// DetailsOutdated is the text in the mark of a superseded block.
+const DetailsOutdated = "outdated block"
+
+// garbage finds the blocks whose data is in another block of the same group:
+// all their sources are among its sources, and their time is within its time.
+// They are what an interrupted merge has left, so they are marked and not
+// worked on. It returns them.
+func (m *maker) garbage(live []*block.Meta) map[ulid.ULID]bool {
+	superseded := map[ulid.ULID]bool{}
+	for _, g := range groupBlocks(live, m.policy.ReplicaLabels) {
+		// Who has the most sources stays. Of equal ones, as two compactors
+		// that did the same work leave them, the older stays.
+		bySources := slices.Clone(g.blocks)
+		slices.SortFunc(bySources, func(a, b *block.Meta) int {
+			return cmp.Or(cmp.Compare(len(b.Compaction.Sources), len(a.Compaction.Sources)), a.ULID.Compare(b.ULID))
+		})
+		holders := map[ulid.ULID][]*block.Meta{} // by source
+		for _, b := range bySources {
+			by := supersedes(holders, b)
+			if by == nil {
+				for _, s := range b.Compaction.Sources {
+					holders[s] = append(holders[s], b)
+				}
+				continue
+			}
+			superseded[b.ULID] = true
+			if m.owns(b) {
+				m.add(Job{
+					Kind: MarkDeletion, Group: g.Group, Resolution: g.Resolution,
+					Reason: "its data is in " + by.ULID.String(), Details: DetailsOutdated,
+				}, b)
+			}
+		}
+	}
+	return superseded
+}
+
+// supersedes returns a block that holds all of b, or nil.
+func supersedes(holders map[ulid.ULID][]*block.Meta, b *block.Meta) *block.Meta {
+	if len(b.Compaction.Sources) == 0 {
+		return nil
+	}
+	for _, h := range holders[b.Compaction.Sources[0]] {
+		if h.MinTime > b.MinTime || h.MaxTime < b.MaxTime {
+			continue
+		}
+		if containsAll(h.Compaction.Sources, b.Compaction.Sources) {
+			return h
+		}
+	}
+	return nil
+}
+
+func containsAll(all, some []ulid.ULID) bool {
+	has := make(map[ulid.ULID]bool, len(all))
+	for _, s := range all {
+		has[s] = true
+	}
+	for _, s := range some {
+		if !has[s] {
+			return false
+		}
+	}
+	return true
+}

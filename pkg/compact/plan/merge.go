@@ -1,0 +1,193 @@
+package plan
+
+import (
+	"fmt"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+)
+
+// merges plans what can be merged in one group.
+func (m *maker) merges(g grouped) {
+	var blocks []*block.Meta
+	for _, b := range g.blocks {
+		if !m.used[b.ULID] {
+			blocks = append(blocks, b)
+		}
+	}
+	if rest, found := m.overlaps(g.Group, blocks); !found {
+		m.windows(g.Group, rest)
+	}
+}
+
+// overlaps plans a merge of each run of overlapping blocks, and says whether
+// there was any. Only when there are none is the group merged along windows,
+// because a merge of overlapping blocks may produce longer ones. It returns the
+// blocks that do not overlap.
+func (m *maker) overlaps(g Group, blocks []*block.Meta) (rest []*block.Meta, found bool) {
+	aside := map[ulid.ULID]bool{}
+	var run []*block.Meta
+	var end int64
+	flush := func() {
+		if len(run) > 1 && g.Resolution > 0 {
+			for _, b := range run {
+				aside[b.ULID] = true
+				m.skip(b, "overlaps other %s blocks: downsampled data is made anew from raw data, not merged", ResolutionName(g.Resolution))
+			}
+		} else if len(run) > 1 {
+			found = true
+			m.merge(g, run, true, fmt.Sprintf("%d blocks overlap in time", len(run)))
+		}
+		run = nil
+	}
+	for _, b := range blocks {
+		if m.view.NoCompact[b.ULID] != nil {
+			continue
+		}
+		if len(run) > 0 && b.MinTime >= end {
+			flush()
+		}
+		if len(run) == 0 {
+			end = b.MaxTime
+		}
+		run = append(run, b)
+		end = max(end, b.MaxTime)
+	}
+	flush()
+	return remove(blocks, aside), found
+}
+
+// windows plans merges of the blocks in aligned windows of each range. The
+// newest block is left out, because more of its window is to come.
+func (m *maker) windows(g Group, blocks []*block.Meta) {
+	if len(blocks) < 2 {
+		return
+	}
+	blocks = blocks[:len(blocks)-1]
+	if len(blocks) == 0 {
+		return
+	}
+	newest := blocks[len(blocks)-1].MinTime
+	for _, r := range m.policy.Ranges {
+		for _, w := range split(blocks, r) {
+			if m.busy(w) {
+				continue
+			}
+			first, last := w[0].MinTime, w[len(w)-1].MaxTime
+			if len(w) < 2 || last-first != r && last > newest {
+				continue
+			}
+			if run := m.mergeable(w); len(run) > 1 {
+				m.merge(g, run, false, fmt.Sprintf("%d blocks in a finished window of %s", len(run), span(millis(r))))
+			}
+		}
+	}
+}
+
+// busy says whether a block of the window is merged by this plan already: a
+// larger window then waits for the result.
+func (m *maker) busy(w []*block.Meta) bool {
+	for _, b := range w {
+		if m.used[b.ULID] {
+			return true
+		}
+	}
+	return false
+}
+
+// mergeable returns the first run of two or more blocks of the window that are
+// not excluded from merging.
+func (m *maker) mergeable(w []*block.Meta) []*block.Meta {
+	var run []*block.Meta
+	for _, b := range w {
+		if b.Compaction.Failed {
+			return nil
+		}
+	}
+	for _, b := range w {
+		if m.view.NoCompact[b.ULID] == nil {
+			run = append(run, b)
+			continue
+		}
+		if len(run) > 1 {
+			break
+		}
+		run = nil
+	}
+	return run
+}
+
+// split cuts the blocks, in ascending order of MinTime, into aligned windows of
+// length r. A block that does not fit into its window is left out.
+func split(blocks []*block.Meta, r int64) [][]*block.Meta {
+	var out [][]*block.Meta
+	var start int64
+	for _, b := range blocks {
+		s := floor(b.MinTime, r)
+		if b.MaxTime > s+r {
+			continue
+		}
+		if len(out) == 0 || s != start {
+			out = append(out, nil)
+			start = s
+		}
+		out[len(out)-1] = append(out[len(out)-1], b)
+	}
+	return out
+}
+
+func floor(t, r int64) int64 {
+	f := t - t%r
+	if f > t {
+		f -= r
+	}
+	return f
+}
+
+// merge plans one merge, or excludes the block with the biggest index when the
+// result could have an index that is too big.
+func (m *maker) merge(g Group, run []*block.Meta, vertical bool, reason string) {
+	if b, size := m.tooBig(run); b != nil {
+		m.add(Job{
+			Kind: MarkNoCompact, Group: g, Resolution: g.Resolution, MarkReason: "index-size-exceeding",
+			Reason:  fmt.Sprintf("its index of %d bytes would make that of a merged block too big", size),
+			Details: fmt.Sprintf("index of %d bytes; merged blocks are bounded to %d", size, m.policy.MaxIndexSize),
+		}, b)
+		return
+	}
+	m.add(Job{
+		Kind: Merge, Group: g, Resolution: g.Resolution, Vertical: vertical, Replicas: differ(run), Reason: reason,
+	}, run...)
+}
+
+// tooBig returns the block with the biggest index among those up to which the
+// sum exceeds the bound.
+func (m *maker) tooBig(run []*block.Meta) (*block.Meta, int64) {
+	if m.policy.MaxIndexSize <= 0 {
+		return nil, 0
+	}
+	var sum int64
+	biggest := run[0]
+	for _, b := range run {
+		size := m.view.IndexSize[b.ULID]
+		if size > m.view.IndexSize[biggest.ULID] {
+			biggest = b
+		}
+		if sum += size; sum >= int64(indexFill*float64(m.policy.MaxIndexSize)) {
+			return biggest, m.view.IndexSize[biggest.ULID]
+		}
+	}
+	return nil, 0
+}
+
+// differ says whether the blocks come from different replicas.
+func differ(run []*block.Meta) bool {
+	for _, b := range run[1:] {
+		if !labels.Equal(b.ExternalLabels(), run[0].ExternalLabels()) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,134 @@
+package plan
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+)
+
+// Make plans. now is the time of the bucket, by which ages are measured.
+func Make(v View, p Policy, now time.Time) Plan {
+	m := &maker{view: v, policy: p, now: now, used: map[ulid.ULID]bool{}}
+	m.deletions()
+	m.partials()
+
+	live := m.live()
+	superseded := m.garbage(live)
+	live = remove(live, superseded)
+	m.coverage(live)
+	m.retention(live)
+	live = remove(live, m.used)
+	ready := m.ready(live)
+	groups := groupBlocks(ready, p.ReplicaLabels)
+	for _, g := range groups {
+		m.merges(g)
+	}
+	m.downsampling(ready)
+
+	slices.SortStableFunc(m.plan.Jobs, func(a, b Job) int { return cmp.Compare(rank(a.Kind), rank(b.Kind)) })
+	slices.SortStableFunc(m.plan.Skipped, func(a, b Skip) int { return bytes.Compare(a.Block[:], b.Block[:]) })
+	return m.plan
+}
+
+func rank(k Kind) int {
+	return slices.Index([]Kind{Delete, CleanPartial, MarkDeletion, MarkNoCompact, Merge, Downsample}, k)
+}
+
+// maker is one run of Make.
+type maker struct {
+	view   View
+	policy Policy
+	now    time.Time
+	plan   Plan
+	// used are the blocks that a job of this plan changes or removes.
+	used map[ulid.ULID]bool
+	// covered are the level-1 ancestors that each resolution has data of.
+	covered map[int64]map[ulid.ULID]bool
+}
+
+func (m *maker) add(j Job, blocks ...*block.Meta) {
+	for i, b := range blocks {
+		m.used[b.ULID] = true
+		j.Blocks = append(j.Blocks, b.ULID)
+		if i == 0 {
+			j.MinTime, j.MaxTime = b.MinTime, b.MaxTime
+		}
+		j.MinTime, j.MaxTime = min(j.MinTime, b.MinTime), max(j.MaxTime, b.MaxTime)
+	}
+	m.plan.Jobs = append(m.plan.Jobs, j)
+}
+
+func (m *maker) skip(b *block.Meta, format string, args ...any) {
+	m.plan.Skipped = append(m.plan.Skipped, Skip{Block: b.ULID, Reason: fmt.Sprintf(format, args...)})
+}
+
+func (m *maker) owns(b *block.Meta) bool { return m.policy.Owns == nil || m.policy.Owns(b) }
+
+// live are the blocks that are not marked for deletion, oldest first.
+func (m *maker) live() []*block.Meta {
+	var out []*block.Meta
+	for id, b := range m.view.Metas {
+		if m.view.Deletion[id] == nil {
+			out = append(out, b)
+		}
+	}
+	slices.SortFunc(out, byMinTime)
+	return out
+}
+
+// ready are the blocks that can be worked on.
+func (m *maker) ready(live []*block.Meta) []*block.Meta {
+	var out []*block.Meta
+	for _, b := range live {
+		if !m.owns(b) {
+			continue
+		}
+		if reason, ok := m.view.Quarantined[b.ULID]; ok {
+			m.skip(b, "quarantined: %s", reason)
+			continue
+		}
+		if wait := m.policy.ConsistencyDelay - m.now.Sub(uploaded(b)); wait > 0 && fresh(b) {
+			m.skip(b, "younger than the consistency delay of %s", span(m.policy.ConsistencyDelay))
+			continue
+		}
+		out = append(out, b)
+	}
+	return out
+}
+
+// fresh says whether the block comes from a producer whose uploads may not be
+// visible everywhere yet. Results of compaction are published complete.
+func fresh(b *block.Meta) bool {
+	switch b.Thanos.Source {
+	case block.SourceCompactor, block.SourceCompactorRepair, block.SourceBucketRepair:
+		return false
+	}
+	return true
+}
+
+func uploaded(b *block.Meta) time.Time {
+	if !b.Thanos.UploadTime.IsZero() {
+		return b.Thanos.UploadTime
+	}
+	return ulid.Time(b.ULID.Time())
+}
+
+func remove(blocks []*block.Meta, ids map[ulid.ULID]bool) []*block.Meta {
+	return slices.DeleteFunc(slices.Clone(blocks), func(b *block.Meta) bool { return ids[b.ULID] })
+}
+
+// sortedIDs makes walking a map reproducible.
+func sortedIDs[V any](m map[ulid.ULID]V) []ulid.ULID {
+	ids := make([]ulid.ULID, 0, len(m))
+	for id := range m {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, ulid.ULID.Compare)
+	return ids
+}

@@ -1,0 +1,83 @@
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+)
+
+// Smallest spans of time of blocks that are downsampled in the normal course of
+// things. A shorter block is downsampled only when it would expire otherwise.
+const (
+	DownsampleRange5m = 40 * time.Hour
+	DownsampleRange1h = 10 * 24 * time.Hour
+)
+
+// PartialDelay is how long nothing must have been written to a partial block
+// before it is taken for abandoned.
+const PartialDelay = 48 * time.Hour
+
+// indexFill is the share of the largest index that inputs may have together.
+const indexFill = 0.85
+
+// Policy is what the operator wants.
+type Policy struct {
+	// Ranges are the spans of merged blocks in milliseconds, ascending; the
+	// first is that of fresh blocks.
+	Ranges []int64
+	// ReplicaLabels are removed from the external labels before blocks are
+	// grouped.
+	ReplicaLabels []string
+	// Retention by resolution; missing or 0 keeps for ever.
+	Retention map[int64]time.Duration
+	// DeleteDelay is the time between a deletion mark and the deletion.
+	DeleteDelay time.Duration
+	// ConsistencyDelay is the age that a fresh block must have, so that all
+	// its objects are visible.
+	ConsistencyDelay time.Duration
+	// Downsampling makes 5 m and 1 h blocks.
+	Downsampling bool
+	// MaxIndexSize bounds the index of a merged block in bytes; 0 is no bound.
+	MaxIndexSize int64
+	// Owns says whether this compactor works on the block; nil owns all. What
+	// is not owned still counts as existing data.
+	Owns func(*block.Meta) bool
+}
+
+// Ranges returns the spans 2 h, 8 h, 2 d and 14 d.
+func Ranges() []int64 {
+	h := time.Hour.Milliseconds()
+	return []int64{2 * h, 8 * h, 48 * h, 14 * 24 * h}
+}
+
+// Validate refuses policies under which downsampled data could never come into
+// being.
+func (p *Policy) Validate() error {
+	if len(p.Ranges) == 0 {
+		return errors.New("no compaction ranges")
+	}
+	for i := 1; i < len(p.Ranges); i++ {
+		if p.Ranges[i] <= p.Ranges[i-1] || p.Ranges[i]%p.Ranges[i-1] != 0 {
+			return fmt.Errorf("compaction range %d ms is no multiple of %d ms", p.Ranges[i], p.Ranges[i-1])
+		}
+	}
+	if !p.Downsampling {
+		return nil
+	}
+	if r := p.Retention[block.ResolutionRaw]; r != 0 && r < DownsampleRange5m {
+		return fmt.Errorf("raw retention of %s is shorter than %s, the shortest block that is downsampled to 5m", span(r), span(DownsampleRange5m))
+	}
+	if r := p.Retention[block.Resolution5m]; r != 0 && r < DownsampleRange1h {
+		return fmt.Errorf("5m retention of %s is shorter than %s, the shortest block that is downsampled to 1h", span(r), span(DownsampleRange1h))
+	}
+	return nil
+}
+
+// expired says whether data of the resolution that ends at maxTime is out of
+// retention.
+func (p *Policy) expired(resolution, maxTime int64, now time.Time) bool {
+	r := p.Retention[resolution]
+	return r > 0 && now.UnixMilli() > maxTime+r.Milliseconds()
+}

@@ -1,0 +1,87 @@
+package plan
+
+import (
+	"fmt"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+)
+
+// coverage notes which sources each resolution has data of.
+func (m *maker) coverage(live []*block.Meta) {
+	m.covered = map[int64]map[ulid.ULID]bool{}
+	for _, b := range live {
+		r := b.Resolution()
+		if m.covered[r] == nil {
+			m.covered[r] = map[ulid.ULID]bool{}
+		}
+		for _, s := range b.Compaction.Sources {
+			m.covered[r][s] = true
+		}
+	}
+}
+
+// isCovered says whether blocks of the resolution hold all of b.
+func (m *maker) isCovered(b *block.Meta, resolution int64) bool {
+	for _, s := range b.Compaction.Sources {
+		if !m.covered[resolution][s] {
+			return false
+		}
+	}
+	return len(b.Compaction.Sources) > 0
+}
+
+// missing returns the next coarser resolution when the policy promises coarser
+// data of the time of the block that is neither there nor can be made from what
+// is there otherwise.
+func (m *maker) missing(b *block.Meta) (int64, bool) {
+	to, ok := coarser(b.Resolution())
+	if !ok || !m.policy.Downsampling || m.isCovered(b, to) {
+		return 0, false
+	}
+	// A resolution may be out of retention itself, but be the way to a coarser
+	// one that is not.
+	for r := to; ok; r, ok = coarser(r) {
+		if !m.policy.expired(r, b.MaxTime, m.now) && !m.isCovered(b, r) {
+			return to, true
+		}
+	}
+	return 0, false
+}
+
+// retention marks what is out of retention. Where the policy promises coarser
+// data for longer, and it does not exist yet, it is made first, whatever the
+// length of the block; only a no-downsample mark lets the data go without.
+func (m *maker) retention(live []*block.Meta) {
+	for _, b := range live {
+		r := b.Resolution()
+		if !m.owns(b) || !m.policy.expired(r, b.MaxTime, m.now) {
+			continue
+		}
+		if to, ok := m.missing(b); ok && m.view.NoDownsample[b.ULID] == nil {
+			if reason, bad := m.view.Quarantined[b.ULID]; bad {
+				m.skip(b, "out of retention, kept because there is no %s data of it: %s", ResolutionName(to), reason)
+				m.used[b.ULID] = true
+				continue
+			}
+			m.downsample(b, to, fmt.Sprintf("out of retention, and there is no %s data of it yet", ResolutionName(to)))
+			continue
+		}
+		m.add(Job{
+			Kind: MarkDeletion, Group: GroupOf(b, m.policy.ReplicaLabels), Resolution: r,
+			Reason:  fmt.Sprintf("out of the %s retention of %s", ResolutionName(r), span(m.policy.Retention[r])),
+			Details: fmt.Sprintf("block exceeding retention of %s", m.policy.Retention[r]),
+		}, b)
+	}
+}
+
+func coarser(resolution int64) (int64, bool) {
+	switch resolution {
+	case block.ResolutionRaw:
+		return block.Resolution5m, true
+	case block.Resolution5m:
+		return block.Resolution1h, true
+	}
+	return 0, false
+}

@@ -1,0 +1,146 @@
+package plan_test
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/compact/plan"
+)
+
+// simulation is a bucket in which jobs are carried out on metas alone. Because
+// every fresh block is its own source, sources stand for samples.
+type simulation struct {
+	bucket *bucket
+	r      *rand.Rand
+	next   uint64
+	now    time.Time
+}
+
+func (s *simulation) newID() (id ulid.ULID) {
+	s.next++
+	_ = id.SetTime(uint64(s.now.UnixMilli()))
+	id[14], id[15] = byte(s.next>>8), byte(s.next)
+	return id
+}
+
+func (s *simulation) fresh(from, to int64, replica string) {
+	m := &block.Meta{}
+	m.ULID = s.newID()
+	m.MinTime, m.MaxTime = from*time.Hour.Milliseconds(), to*time.Hour.Milliseconds()
+	m.Compaction.Sources = []ulid.ULID{m.ULID}
+	m.Thanos.Labels = map[string]string{"cluster": "eu", "replica": replica}
+	s.bucket.view.Metas[m.ULID] = m
+}
+
+func (s *simulation) do(j plan.Job) {
+	v := s.bucket.view
+	switch j.Kind {
+	case plan.Delete:
+		delete(v.Metas, j.Blocks[0])
+		delete(v.Deletion, j.Blocks[0])
+	case plan.MarkDeletion:
+		v.Deletion[j.Blocks[0]] = &block.DeletionMark{DeletionTime: s.now.Unix()}
+	case plan.Merge, plan.Downsample:
+		out := &block.Meta{}
+		out.ULID = s.newID()
+		out.MinTime, out.MaxTime = j.MinTime, j.MaxTime
+		out.Thanos.Source = block.SourceCompactor
+		out.Thanos.Labels = j.Group.Labels.Map()
+		out.Thanos.Downsample.Resolution = j.Resolution
+		for _, id := range j.Blocks {
+			out.Compaction.Sources = append(out.Compaction.Sources, v.Metas[id].Compaction.Sources...)
+		}
+		slices.SortFunc(out.Compaction.Sources, ulid.ULID.Compare)
+		out.Compaction.Sources = slices.Compact(out.Compaction.Sources)
+		if j.Kind == plan.Downsample {
+			out.Thanos.Labels = v.Metas[j.Blocks[0]].Thanos.Labels
+			v.Metas[out.ULID] = out
+			return
+		}
+		v.Metas[out.ULID] = out
+		for _, id := range j.Blocks {
+			// A crash between upload and mark leaves inputs behind.
+			if s.r.IntN(4) > 0 {
+				v.Deletion[id] = &block.DeletionMark{DeletionTime: s.now.Unix()}
+			}
+		}
+	}
+}
+
+// held says which sources are in blocks that are not marked, by resolution.
+func (s *simulation) held() map[int64]map[ulid.ULID]bool {
+	out := map[int64]map[ulid.ULID]bool{}
+	for id, m := range s.bucket.view.Metas {
+		if s.bucket.view.Deletion[id] != nil {
+			continue
+		}
+		if out[m.Resolution()] == nil {
+			out[m.Resolution()] = map[ulid.ULID]bool{}
+		}
+		for _, src := range m.Compaction.Sources {
+			out[m.Resolution()][src] = true
+		}
+	}
+	return out
+}
+
+func settle(t *testing.T, seed uint64) {
+	s := &simulation{bucket: newBucket(), r: rand.New(rand.NewPCG(seed, 1)), now: time.UnixMilli(0).Add(60 * 24 * time.Hour)}
+	p := plan.Policy{Ranges: plan.Ranges(), Downsampling: true, DeleteDelay: time.Hour, Retention: map[int64]time.Duration{}}
+	if seed%2 == 0 {
+		p.ReplicaLabels = []string{"replica"}
+	}
+	if seed%3 == 0 {
+		p.Retention[block.ResolutionRaw] = 20 * 24 * time.Hour
+	}
+	var fresh []ulid.ULID
+	for h := int64(0); h < 40*24; h += 2 {
+		for _, replica := range []string{"a", "b"} {
+			if s.r.IntN(20) == 0 {
+				continue // late or lost
+			}
+			s.fresh(h, h+2, replica)
+			if s.r.IntN(100) == 0 {
+				s.fresh(h, h+1+s.r.Int64N(4), replica) // overlapping, as out-of-order data is
+			}
+		}
+	}
+	for id := range s.bucket.view.Metas {
+		fresh = append(fresh, id)
+	}
+	for round := 0; ; round++ {
+		require.Less(t, round, 80, "seed %d does not settle", seed)
+		pl := plan.Make(s.bucket.view, p, s.now)
+		touched := map[ulid.ULID]bool{}
+		for _, j := range pl.Jobs {
+			for _, id := range j.Blocks {
+				require.False(t, touched[id], "seed %d: two jobs touch a block", seed)
+				touched[id] = true
+			}
+		}
+		if len(pl.Jobs) == 0 && len(s.bucket.view.Deletion) == 0 {
+			break
+		}
+		s.r.Shuffle(len(pl.Jobs), func(i, k int) { pl.Jobs[i], pl.Jobs[k] = pl.Jobs[k], pl.Jobs[i] })
+		for _, j := range pl.Jobs {
+			if s.r.IntN(10) > 0 { // the others were not reached
+				s.do(j)
+			}
+		}
+		s.now = s.now.Add(30 * time.Minute)
+		held := s.held()
+		for _, src := range fresh {
+			require.True(t, held[0][src] || held[block.Resolution5m][src], "seed %d: data of %s is lost", seed, src)
+		}
+	}
+	for id, m := range s.bucket.view.Metas {
+		span := time.Duration(m.MaxTime-m.MinTime) * time.Millisecond
+		require.LessOrEqual(t, span, 14*24*time.Hour, "seed %d: %s", seed, id)
+	}
+}
