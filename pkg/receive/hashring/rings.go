@@ -1,0 +1,166 @@
+package hashring
+
+import (
+	"crypto/md5"
+	"encoding/binary"
+	"fmt"
+	"math/rand"
+	"slices"
+	"sort"
+	"sync"
+)
+
+// Options are what the hashring file leaves to the command line.
+type Options struct {
+	// Algorithm is used by elements that name none.
+	Algorithm Algorithm
+	// Replicas is the replication factor, at least 1.
+	Replicas int
+}
+
+// Rings holds the rings of one version of the hashring file. It may be used
+// concurrently.
+type Rings struct {
+	specs []Spec
+	opts  Options
+	base  []*Ring
+
+	mu     sync.RWMutex
+	cached map[string]*Ring
+	most   int
+}
+
+// New builds the rings. It fails when a ring has fewer members than replicas,
+// or a shard is larger than its ring: such a configuration could never store
+// anything.
+func New(specs []Spec, opts Options) (*Rings, error) {
+	r := &Rings{specs: specs, opts: opts, cached: map[string]*Ring{}, most: 1000}
+	for i := range specs {
+		s := &specs[i]
+		algorithm := r.algorithm(s)
+		ring, err := newRing(s.Name, algorithm, s.Endpoints, opts.Replicas)
+		if err != nil {
+			return nil, err
+		}
+		if s.Shuffle.Size > len(s.Endpoints) {
+			return nil, fmt.Errorf("hashring %q: shard_size %d is more than its %d endpoints", s.Name, s.Shuffle.Size, len(s.Endpoints))
+		}
+		if s.Shuffle.Size > 0 && algorithm != Ketama {
+			return nil, fmt.Errorf("hashring %q: shuffle sharding needs the algorithm ketama", s.Name)
+		}
+		r.base = append(r.base, ring)
+	}
+	return r, nil
+}
+
+// algorithm of an element. An unknown name means hashmod, as it always has.
+func (r *Rings) algorithm(s *Spec) Algorithm {
+	a := s.Algorithm
+	if a == "" {
+		a = r.opts.Algorithm
+	}
+	if a != Ketama {
+		return Hashmod
+	}
+	return Ketama
+}
+
+// Specs returns the elements of the file. Nobody may change them.
+func (r *Rings) Specs() []Spec { return r.specs }
+
+// Base returns the ring of each element, before shuffle sharding.
+func (r *Rings) Base() []*Ring { return r.base }
+
+// For returns the ring of the tenant.
+func (r *Rings) For(tenant string) (*Ring, error) {
+	r.mu.RLock()
+	ring := r.cached[tenant]
+	r.mu.RUnlock()
+	if ring != nil {
+		return ring, nil
+	}
+	ring, err := r.find(tenant)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.cached) >= r.most {
+		clear(r.cached)
+	}
+	r.cached[tenant] = ring
+	return ring, nil
+}
+
+func (r *Rings) find(tenant string) (*Ring, error) {
+	for i := range r.specs {
+		s := &r.specs[i]
+		if !s.serves(tenant) {
+			continue
+		}
+		size := s.shardSize(tenant)
+		if size <= 0 || r.algorithm(s) != Ketama {
+			return r.base[i], nil
+		}
+		members, err := shard(s, tenant, size)
+		if err != nil {
+			return nil, err
+		}
+		return newRing(s.Name, Ketama, members, r.opts.Replicas)
+	}
+	return nil, fmt.Errorf("no hashring serves the tenant %q", tenant)
+}
+
+// shard chooses the members for a tenant, evenly over the zones.
+func shard(s *Spec, tenant string, size int) ([]Endpoint, error) {
+	zones := map[string][]Endpoint{}
+	var names []string
+	for _, e := range s.Endpoints {
+		zone := e.AZ
+		if s.Shuffle.ZoneAwarenessDisabled {
+			zone = ""
+		}
+		if _, ok := zones[zone]; !ok {
+			names = append(names, zone)
+		}
+		zones[zone] = append(zones[zone], e)
+	}
+	sort.Strings(names)
+	take := (size + len(names) - 1) / len(names)
+	var out []Endpoint
+	for _, zone := range names {
+		if take > len(zones[zone]) {
+			return nil, fmt.Errorf("hashring %q: a shard needs %d endpoints in zone %q, which has %d", s.Name, take, zone, len(zones[zone]))
+		}
+		out = append(out, pick(zones[zone], tenant, zone, take)...)
+	}
+	return out, nil
+}
+
+// pick chooses members of one zone by walking the zone's sections from random
+// points; the seed depends on tenant and zone only.
+func pick(members []Endpoint, tenant, zone string, take int) []Endpoint {
+	sections := sectionsOf(members)
+	seed := md5.New()
+	seed.Write([]byte(tenant))
+	if zone != "" {
+		seed.Write([]byte{0})
+		seed.Write([]byte(zone))
+	}
+	rnd := rand.New(rand.NewSource(int64(binary.BigEndian.Uint64(seed.Sum(nil)))))
+	var (
+		out   []Endpoint
+		taken []int
+	)
+	for range take {
+		u := rnd.Uint64()
+		i := sort.Search(len(sections), func(i int) bool { return sections[i].hash >= u })
+		for slices.Contains(taken, sections[i%len(sections)].endpoint) {
+			i++
+		}
+		e := sections[i%len(sections)].endpoint
+		taken = append(taken, e)
+		out = append(out, members[e])
+	}
+	return out
+}

@@ -1,0 +1,229 @@
+package hashring
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+)
+
+// Algorithm is a way to place series.
+type Algorithm string
+
+// The algorithms. Hashmod moves nearly all series when a node is added; it is
+// here for rings that use it already.
+const (
+	Ketama  Algorithm = "ketama"
+	Hashmod Algorithm = "hashmod"
+)
+
+// Endpoint is one member of a ring.
+type Endpoint struct {
+	// Address is where the member serves gRPC, and its identity.
+	Address string
+	// CapnProtoAddress is where a Thanos member serves Cap'n Proto.
+	CapnProtoAddress string
+	// AZ is the availability zone, "" when none is given.
+	AZ string
+}
+
+// Is says whether the member is the node that calls itself local.
+func (e Endpoint) Is(local string) bool {
+	return local != "" && (local == e.Address || local == e.CapnProtoAddress)
+}
+
+// UnmarshalJSON reads a bare address or an object.
+func (e *Endpoint) UnmarshalJSON(b []byte) error {
+	if err := json.Unmarshal(b, &e.Address); err != nil {
+		var obj struct {
+			Address          string `json:"address"`
+			CapnProtoAddress string `json:"capnproto_address"`
+			AZ               string `json:"az"`
+		}
+		if err := json.Unmarshal(b, &obj); err != nil {
+			return fmt.Errorf("an endpoint is an address or an object with the key address: %w", err)
+		}
+		*e = Endpoint{Address: obj.Address, CapnProtoAddress: obj.CapnProtoAddress, AZ: obj.AZ}
+	}
+	if e.Address == "" {
+		return errors.New("an endpoint has no address")
+	}
+	if e.CapnProtoAddress == "" {
+		host, _, err := net.SplitHostPort(e.Address)
+		if err != nil {
+			host = e.Address
+		}
+		e.CapnProtoAddress = net.JoinHostPort(host, "19391")
+	}
+	return nil
+}
+
+// Spec is one element of the hashring file.
+type Spec struct {
+	Name           string            `json:"hashring"`
+	Tenants        []string          `json:"tenants"`
+	MatcherType    string            `json:"tenant_matcher_type"`
+	Endpoints      []Endpoint        `json:"endpoints"`
+	Algorithm      Algorithm         `json:"algorithm"`
+	ExternalLabels map[string]string `json:"external_labels"`
+	Shuffle        Shuffle           `json:"shuffle_sharding_config"`
+}
+
+// Shuffle gives each tenant its own part of a ring.
+type Shuffle struct {
+	// Size is the number of members of a tenant's part; 0 means all.
+	Size int `json:"shard_size"`
+	// CacheSize is how many tenants' rings are kept; 0 means 100.
+	CacheSize             int               `json:"cache_size"`
+	ZoneAwarenessDisabled bool              `json:"zone_awareness_disabled"`
+	Overrides             []ShuffleOverride `json:"overrides"`
+}
+
+// ShuffleOverride gives some tenants another size.
+type ShuffleOverride struct {
+	Size        int      `json:"shard_size"`
+	Tenants     []string `json:"tenants"`
+	MatcherType string   `json:"tenant_matcher_type"`
+}
+
+// Parse reads the hashring file. An empty one is an error. The message of a
+// syntax error has the line.
+func Parse(content []byte) ([]Spec, error) {
+	if len(bytes.TrimSpace(content)) == 0 {
+		return nil, errors.New("the hashring configuration is empty")
+	}
+	var specs []Spec
+	if err := json.Unmarshal(content, &specs); err != nil {
+		var (
+			syntax *json.SyntaxError
+			typ    *json.UnmarshalTypeError
+		)
+		offset := int64(-1)
+		if errors.As(err, &syntax) {
+			offset = syntax.Offset
+		} else if errors.As(err, &typ) {
+			offset = typ.Offset
+		}
+		if offset >= 0 && offset <= int64(len(content)) {
+			return nil, fmt.Errorf("line %d: %w", 1+bytes.Count(content[:offset], []byte("\n")), err)
+		}
+		return nil, err
+	}
+	if len(specs) == 0 {
+		return nil, errors.New("the hashring configuration has no hashring")
+	}
+	for i := range specs {
+		if err := specs[i].check(); err != nil {
+			return nil, fmt.Errorf("hashring %d (%q): %w", i+1, specs[i].Name, err)
+		}
+	}
+	return specs, nil
+}
+
+func (s *Spec) check() error {
+	if len(s.Endpoints) == 0 {
+		return errors.New("it has no endpoints")
+	}
+	seen := map[string]bool{}
+	for _, e := range s.Endpoints {
+		if seen[e.Address] {
+			return fmt.Errorf("endpoint %s is listed twice", e.Address)
+		}
+		seen[e.Address] = true
+	}
+	if err := checkMatcher(s.MatcherType, s.Tenants); err != nil {
+		return err
+	}
+	for _, o := range s.Shuffle.Overrides {
+		if err := checkMatcher(o.MatcherType, o.Tenants); err != nil {
+			return fmt.Errorf("override of the shard size: %w", err)
+		}
+	}
+	return nil
+}
+
+func checkMatcher(kind string, patterns []string) error {
+	switch kind {
+	case "", "exact":
+		return nil
+	case "glob":
+		for _, p := range patterns {
+			if _, err := filepath.Match(p, ""); err != nil {
+				return fmt.Errorf("tenant pattern %q: %w", p, err)
+			}
+		}
+		return nil
+	}
+	return fmt.Errorf("tenant_matcher_type is %q; it can be exact or glob", kind)
+}
+
+// serves says whether the element is the one for the tenant.
+func (s *Spec) serves(tenant string) bool {
+	return len(s.Tenants) == 0 || matches(s.MatcherType, s.Tenants, tenant)
+}
+
+func matches(kind string, patterns []string, tenant string) bool {
+	for _, p := range patterns {
+		if p == tenant && kind != "glob" {
+			return true
+		}
+		if kind == "glob" {
+			if ok, err := filepath.Match(p, tenant); ok && err == nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// shardSize is the number of members for the tenant; the first override that
+// matches counts. One without a matcher type never does.
+func (s *Spec) shardSize(tenant string) int {
+	for _, o := range s.Shuffle.Overrides {
+		if o.MatcherType != "" && matches(o.MatcherType, o.Tenants, tenant) {
+			return o.Size
+		}
+	}
+	return s.Shuffle.Size
+}
+
+// ExternalLabels returns the extra external labels of the tenant: those of the
+// first element that lists it literally.
+func ExternalLabels(specs []Spec, tenant string) map[string]string {
+	for _, s := range specs {
+		for _, t := range s.Tenants {
+			if t == tenant && s.MatcherType != "glob" {
+				return s.ExternalLabels
+			}
+		}
+	}
+	return nil
+}
+
+// Addresses returns the addresses of all members, without duplicates, in the
+// order of the file.
+func Addresses(specs []Spec) []string {
+	var out []string
+	seen := map[string]bool{}
+	for _, s := range specs {
+		for _, e := range s.Endpoints {
+			if !seen[e.Address] {
+				seen[e.Address] = true
+				out = append(out, e.Address)
+			}
+		}
+	}
+	return out
+}
+
+// String names a spec in messages.
+func (s *Spec) String() string {
+	names := make([]string, len(s.Endpoints))
+	for i, e := range s.Endpoints {
+		names[i] = e.Address
+	}
+	return s.Name + " [" + strings.Join(names, " ") + "]"
+}
