@@ -1,0 +1,163 @@
+package block
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/prometheus/tsdb"
+)
+
+// MaxMetaSize bounds what is read of a meta.json, in bytes. The longest lists
+// in it are sources and files; a block of a year of two-hour blocks has less
+// than a megabyte.
+const MaxMetaSize = 32 << 20
+
+// metaVersion is the only version of meta.json that exists.
+const metaVersion = 1
+
+type (
+	metaFields struct {
+		tsdb.BlockMeta
+		Thanos Thanos `json:"thanos"`
+	}
+	thanosFields Thanos
+)
+
+// ParseMeta decodes a meta.json and checks its versions. Errors are
+// *CorruptError.
+func ParseMeta(data []byte) (*Meta, error) {
+	m := &Meta{}
+	if err := json.Unmarshal(data, m); err != nil {
+		return nil, corrupt(ReasonMetaMalformed, "decode meta.json: %w", err)
+	}
+	if m.Version != metaVersion {
+		return nil, corrupt(ReasonMetaVersion, "meta.json has version %d, known is %d", m.Version, metaVersion)
+	}
+	if v := m.Thanos.Version; v != 0 && v != 1 {
+		return nil, corrupt(ReasonMetaVersion, "thanos section of meta.json has version %d, known is 1", v)
+	}
+	if m.MinTime > m.MaxTime {
+		return nil, corrupt(ReasonMetaMalformed, "meta.json has minTime %d after maxTime %d", m.MinTime, m.MaxTime)
+	}
+	if m.Thanos.Downsample.Resolution < 0 {
+		return nil, corrupt(ReasonMetaMalformed, "meta.json has resolution %d", m.Thanos.Downsample.Resolution)
+	}
+	return m, nil
+}
+
+// Encode returns meta.json as it is written: indented by tabs, with a newline
+// at the end.
+func (m *Meta) Encode() ([]byte, error) {
+	b, err := json.MarshalIndent(m, "", "\t")
+	if err != nil {
+		return nil, fmt.Errorf("encode meta.json of block %s: %w", m.ULID, err)
+	}
+	return append(b, '\n'), nil
+}
+
+// Clone returns a copy that shares nothing that callers may change.
+func (m *Meta) Clone() *Meta {
+	c := *m
+	c.Compaction.Sources = slices.Clone(m.Compaction.Sources)
+	c.Compaction.Parents = slices.Clone(m.Compaction.Parents)
+	c.Compaction.Hints = slices.Clone(m.Compaction.Hints)
+	c.Thanos.Labels = maps.Clone(m.Thanos.Labels)
+	c.Thanos.SegmentFiles = slices.Clone(m.Thanos.SegmentFiles)
+	c.Thanos.Files = slices.Clone(m.Thanos.Files)
+	return &c
+}
+
+// MarshalJSON adds the unknown keys of the top level.
+func (m Meta) MarshalJSON() ([]byte, error) {
+	b, err := json.Marshal(metaFields{BlockMeta: m.BlockMeta, Thanos: m.Thanos})
+	if err != nil {
+		return nil, err
+	}
+	return appendUnknown(b, m.unknown), nil
+}
+
+// UnmarshalJSON keeps the unknown keys of the top level.
+func (m *Meta) UnmarshalJSON(b []byte) error {
+	var f metaFields
+	if err := json.Unmarshal(b, &f); err != nil {
+		return err
+	}
+	unknown, err := unknownKeys(b, reflect.TypeFor[tsdb.BlockMeta](), "thanos")
+	if err != nil {
+		return err
+	}
+	*m = Meta{BlockMeta: f.BlockMeta, Thanos: f.Thanos, unknown: unknown}
+	return nil
+}
+
+// MarshalJSON adds the unknown keys of the section.
+func (t Thanos) MarshalJSON() ([]byte, error) {
+	if t.Labels == nil {
+		t.Labels = map[string]string{}
+	}
+	b, err := json.Marshal(thanosFields(t))
+	if err != nil {
+		return nil, err
+	}
+	return appendUnknown(b, t.unknown), nil
+}
+
+// UnmarshalJSON keeps the unknown keys of the section.
+func (t *Thanos) UnmarshalJSON(b []byte) error {
+	var f thanosFields
+	if err := json.Unmarshal(b, &f); err != nil {
+		return err
+	}
+	unknown, err := unknownKeys(b, reflect.TypeFor[Thanos]())
+	if err != nil {
+		return err
+	}
+	f.unknown = unknown
+	*t = Thanos(f)
+	return nil
+}
+
+// unknownKeys returns the members of the object b that no field of known takes.
+// Like the decoder it compares names without regard to case.
+func unknownKeys(b []byte, known reflect.Type, more ...string) (map[string]json.RawMessage, error) {
+	if bytes.Equal(bytes.TrimSpace(b), []byte("null")) {
+		return nil, nil
+	}
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(b, &all); err != nil {
+		return nil, err
+	}
+	for i := range known.NumField() {
+		if name, _, _ := strings.Cut(known.Field(i).Tag.Get("json"), ","); name != "" {
+			more = append(more, name)
+		}
+	}
+	maps.DeleteFunc(all, func(key string, _ json.RawMessage) bool {
+		return slices.ContainsFunc(more, func(k string) bool { return strings.EqualFold(k, key) })
+	})
+	if len(all) == 0 {
+		return nil, nil
+	}
+	return all, nil
+}
+
+// appendUnknown adds members to the end of the non-empty object b.
+func appendUnknown(b []byte, unknown map[string]json.RawMessage) []byte {
+	for _, key := range slices.Sorted(maps.Keys(unknown)) {
+		name, err := json.Marshal(key)
+		if err != nil {
+			continue // a string always encodes
+		}
+		b = append(b[:len(b)-1], ',')
+		b = append(b, name...)
+		b = append(b, ':')
+		b = append(b, unknown[key]...)
+		b = append(b, '}')
+	}
+	return b
+}

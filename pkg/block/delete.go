@@ -1,0 +1,55 @@
+package block
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/oklog/ulid/v2"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+)
+
+// deleteConcurrency bounds parallel deletions of one block's objects.
+const deleteConcurrency = 8
+
+// Delete removes a block: meta.json first, so that no reader finds it half
+// gone; the deletion mark last, so that a deletion that was interrupted can be
+// seen and finished. Deleting a block that is gone is no error.
+func Delete(ctx context.Context, b bucket.Bucket, id ulid.ULID) error {
+	if err := b.Delete(ctx, Path(id, MetaFile)); err != nil {
+		return fmt.Errorf("delete block %s: %w", id, err)
+	}
+	var files, markers []string
+	mark := Path(id, DeletionMarkFile)
+	err := b.List(ctx, id.String(), func(o bucket.Object) error {
+		switch {
+		case strings.HasSuffix(o.Name, "/"):
+			markers = append(markers, o.Name)
+		case o.Name != mark:
+			files = append(files, o.Name)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("list block %s to delete it: %w", id, err)
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(deleteConcurrency)
+	for _, name := range files {
+		g.Go(func() error { return b.Delete(gctx, name) })
+	}
+	if err := g.Wait(); err != nil {
+		return fmt.Errorf("delete block %s: %w", id, err)
+	}
+	if err := b.Delete(ctx, mark); err != nil {
+		return fmt.Errorf("delete block %s: %w", id, err)
+	}
+	// Objects that stand for directories carry nothing; what remains of them
+	// does no harm, so that a refusal is no error.
+	for i := len(markers) - 1; i >= 0; i-- {
+		_ = b.Delete(ctx, markers[i])
+	}
+	return nil
+}

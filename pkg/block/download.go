@@ -1,0 +1,143 @@
+package block
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/oklog/ulid/v2"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+)
+
+// DownloadConfig says how Download works; the zero value is good.
+type DownloadConfig struct {
+	// Concurrency bounds parallel downloads of files; 0 means 4.
+	Concurrency int
+}
+
+// Download copies a block into the local directory dir, which is created, and
+// returns its meta.json. The size of every file is compared with what meta.json
+// or the listing says, and its hash where meta.json has one; use Verify for the
+// checksums inside. Files that are there already with the recorded hash are
+// kept. meta.json is written last, so that a directory with one is complete.
+func Download(ctx context.Context, r bucket.Reader, id ulid.ULID, dir string, cfg DownloadConfig) (*Meta, error) {
+	m, err := ReadMeta(ctx, r, id)
+	if err != nil {
+		return nil, err
+	}
+	files, err := remoteFiles(ctx, r, m)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Join(dir, ChunksDir), 0o777); err != nil {
+		return nil, fmt.Errorf("create directory for block %s: %w", id, err)
+	}
+	if err := os.Remove(filepath.Join(dir, MetaFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("remove old meta.json of block %s: %w", id, err)
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(orDefault(cfg.Concurrency, defaultConcurrency))
+	for _, f := range files {
+		g.Go(func() error { return downloadFile(gctx, r, id, dir, f) })
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return m, WriteMetaDir(dir, m)
+}
+
+// remoteFiles returns index and segments with their sizes, which are -1 when
+// nobody tells. Names in a meta.json are not trusted: only a block's own files
+// are taken, and if there is no index among them, the bucket is asked.
+func remoteFiles(ctx context.Context, r bucket.Reader, m *Meta) ([]File, error) {
+	var files []File
+	hasIndex := false
+	for _, f := range m.Thanos.Files {
+		if f.RelPath == IndexFile || isSegment(f.RelPath) {
+			if f.SizeBytes <= 0 {
+				f.SizeBytes = -1
+			}
+			files = append(files, f)
+			hasIndex = hasIndex || f.RelPath == IndexFile
+		}
+	}
+	if hasIndex {
+		return files, nil
+	}
+	files = files[:0]
+	err := r.List(ctx, m.ULID.String(), func(o bucket.Object) error {
+		_, rel, _ := ParsePath(o.Name)
+		if rel == IndexFile || isSegment(rel) {
+			files = append(files, File{RelPath: rel, SizeBytes: o.Size})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list files of block %s: %w", m.ULID, err)
+	}
+	return files, nil
+}
+
+func downloadFile(ctx context.Context, r bucket.Reader, id ulid.ULID, dir string, file File) error {
+	path := filepath.Join(dir, filepath.FromSlash(file.RelPath))
+	if file.Hash != nil && file.Hash.Func == HashSHA256 {
+		if sum, err := hashFile(path); err == nil && strings.EqualFold(sum, file.Hash.Value) {
+			return nil
+		}
+	}
+	name := Path(id, file.RelPath)
+	n, err := copyObject(ctx, r, name, path, file.SizeBytes)
+	switch {
+	case errors.Is(err, bucket.ErrNotFound), errors.Is(err, bucket.ErrRange), errors.Is(err, io.ErrUnexpectedEOF):
+		return &CorruptError{ID: id, Reason: ReasonSize, Err: fmt.Errorf("download %s: %w", file.RelPath, err)}
+	case err != nil:
+		return fmt.Errorf("download %s: %w", name, err)
+	case file.SizeBytes >= 0 && n != file.SizeBytes:
+		return &CorruptError{ID: id, Reason: ReasonSize, Err: fmt.Errorf("%s has %d bytes instead of %d", file.RelPath, n, file.SizeBytes)}
+	}
+	if file.Hash != nil && file.Hash.Func == HashSHA256 {
+		sum, err := hashFile(path)
+		if err != nil {
+			return fmt.Errorf("hash %s of block %s: %w", file.RelPath, id, err)
+		}
+		if !strings.EqualFold(sum, file.Hash.Value) {
+			return &CorruptError{ID: id, Reason: ReasonHash, Err: fmt.Errorf("%s has SHA-256 %s instead of %s", file.RelPath, sum, file.Hash.Value)}
+		}
+	}
+	return nil
+}
+
+// copyObject writes an object into a file. With a known size it reads a range,
+// because such a read continues where it broke off; the size is then compared
+// with that of the whole object.
+func copyObject(ctx context.Context, r bucket.Reader, name, path string, size int64) (n int64, err error) {
+	var rc io.ReadCloser
+	if size > 0 {
+		o, serr := r.Stat(ctx, name)
+		if serr != nil {
+			return 0, serr
+		}
+		if o.Size != size {
+			return o.Size, nil
+		}
+		rc, err = r.GetRange(ctx, name, 0, size)
+	} else {
+		rc, err = r.Get(ctx, name)
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, rc.Close()) }()
+	f, err := os.Create(path)
+	if err != nil {
+		return 0, err
+	}
+	n, err = io.Copy(f, rc)
+	return n, errors.Join(err, f.Close())
+}

@@ -1,0 +1,132 @@
+package block
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+)
+
+// maxMarkSize bounds what is read of a mark, in bytes.
+const maxMarkSize = 1 << 20
+
+// markVersion is the only version of marks that exists.
+const markVersion = 1
+
+// Reasons of no-compact and no-downsample marks.
+const (
+	MarkManual                      = "manual"
+	MarkIndexSizeExceeding          = "index-size-exceeding"
+	MarkOutOfOrderChunk             = "block-index-out-of-order-chunk"
+	MarkDownsampleVerticalCompacton = "downsample-vertical-compaction"
+)
+
+// Mark is one of DeletionMark, NoCompactMark and NoDownsampleMark.
+type Mark interface {
+	// File is the name of the mark's object within its block.
+	File() string
+	header() (ulid.ULID, int)
+}
+
+// File implements Mark.
+func (*DeletionMark) File() string { return DeletionMarkFile }
+
+// File implements Mark.
+func (*NoCompactMark) File() string { return NoCompactMarkFile }
+
+// File implements Mark.
+func (*NoDownsampleMark) File() string { return NoDownsampleMarkFile }
+
+func (m *DeletionMark) header() (ulid.ULID, int)     { return m.ID, m.Version }
+func (m *NoCompactMark) header() (ulid.ULID, int)    { return m.ID, m.Version }
+func (m *NoDownsampleMark) header() (ulid.ULID, int) { return m.ID, m.Version }
+
+// ParseMark decodes the mark of block id from data into m. A mark that is
+// malformed, of an unknown version or of another block is a *CorruptError.
+func ParseMark(data []byte, id ulid.ULID, m Mark) error {
+	bad := func(err error) error {
+		return &CorruptError{ID: id, Reason: ReasonMarkMalformed, Err: fmt.Errorf("%s: %w", m.File(), err)}
+	}
+	if err := json.Unmarshal(data, m); err != nil {
+		return bad(err)
+	}
+	got, version := m.header()
+	if version != markVersion {
+		return bad(fmt.Errorf("version is %d, known is %d", version, markVersion))
+	}
+	if got != id {
+		return bad(fmt.Errorf("it is of block %s", got))
+	}
+	return nil
+}
+
+// ReadMark reads a mark of block id into m; bucket.ErrNotFound says that there
+// is none.
+func ReadMark(ctx context.Context, r bucket.Reader, id ulid.ULID, m Mark) error {
+	data, err := bucket.ReadAll(ctx, r, Path(id, m.File()), maxMarkSize)
+	if errors.Is(err, bucket.ErrTooLarge) {
+		return &CorruptError{ID: id, Reason: ReasonMarkMalformed, Err: err}
+	}
+	if err != nil {
+		return fmt.Errorf("read %s of block %s: %w", m.File(), id, err)
+	}
+	return ParseMark(data, id, m)
+}
+
+// MarkDeletion marks a block for deletion at now and returns true. If it is
+// marked already, the earlier mark stays and false is returned.
+func MarkDeletion(ctx context.Context, b bucket.Bucket, id ulid.ULID, details string, now time.Time) (bool, error) {
+	return writeMark(ctx, b, id, &DeletionMark{}, &DeletionMark{
+		ID: id, Version: markVersion, Details: details, DeletionTime: now.Unix(),
+	})
+}
+
+// MarkNoCompact keeps a block from being compacted, unless it is marked
+// already.
+func MarkNoCompact(ctx context.Context, b bucket.Bucket, id ulid.ULID, reason, details string, now time.Time) (bool, error) {
+	return writeMark(ctx, b, id, &NoCompactMark{}, &NoCompactMark{
+		ID: id, Version: markVersion, Details: details, NoCompactTime: now.Unix(), Reason: reason,
+	})
+}
+
+// MarkNoDownsample keeps a block from being downsampled, unless it is marked
+// already.
+func MarkNoDownsample(ctx context.Context, b bucket.Bucket, id ulid.ULID, reason, details string, now time.Time) (bool, error) {
+	return writeMark(ctx, b, id, &NoDownsampleMark{}, &NoDownsampleMark{
+		ID: id, Version: markVersion, Details: details, NoDownsampleTime: now.Unix(), Reason: reason,
+	})
+}
+
+// writeMark writes mark unless there is a valid one, which it reads into old.
+// An object that is no mark, though it is called one, is replaced.
+func writeMark(ctx context.Context, b bucket.Bucket, id ulid.ULID, old, mark Mark) (bool, error) {
+	err := ReadMark(ctx, b, id, old)
+	if err == nil {
+		return false, nil
+	}
+	if !errors.Is(err, bucket.ErrNotFound) && ReasonOf(err) == "" {
+		return false, err
+	}
+	data, err := json.Marshal(mark)
+	if err != nil {
+		return false, fmt.Errorf("encode %s of block %s: %w", mark.File(), id, err)
+	}
+	if err := b.Upload(ctx, Path(id, mark.File()), bytes.NewReader(data), int64(len(data))); err != nil {
+		return false, fmt.Errorf("mark block %s with %s: %w", id, mark.File(), err)
+	}
+	return true, nil
+}
+
+// RemoveMark takes a mark away; file is the mark's object name in the block.
+func RemoveMark(ctx context.Context, b bucket.Bucket, id ulid.ULID, file string) error {
+	if err := b.Delete(ctx, Path(id, file)); err != nil {
+		return fmt.Errorf("remove %s of block %s: %w", file, id, err)
+	}
+	return nil
+}

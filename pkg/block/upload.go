@@ -1,0 +1,151 @@
+package block
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+)
+
+// HashSHA256 is the one hash function that files can have in meta.json.
+const HashSHA256 = "SHA256"
+
+// UploadConfig says how Upload works; the zero value is good.
+type UploadConfig struct {
+	// Concurrency bounds parallel uploads of segments; 0 means 4.
+	Concurrency int
+	// Hash records the SHA-256 of every file in meta.json.
+	Hash bool
+	// Now gives the time of upload; nil means time.Now.
+	Now func() time.Time
+}
+
+// Upload verifies the block in the local directory dir and publishes it under
+// the ULID of its meta.json, which must have external labels: chunk segments,
+// then the index, each checked for its size afterwards, then meta.json, with
+// which the block becomes visible. It returns the meta.json as published. An
+// upload that failed is repeated as a whole; what it left behind is replaced.
+func Upload(ctx context.Context, b bucket.Bucket, dir string, cfg UploadConfig) (*Meta, error) {
+	report, err := Verify(ctx, dir)
+	if err != nil {
+		return nil, fmt.Errorf("verify %s before its upload: %w", dir, err)
+	}
+	m := report.Meta
+	if len(m.Thanos.Labels) == 0 {
+		return nil, fmt.Errorf("upload block %s: %w", m.ULID, ErrNoLabels)
+	}
+	segments, err := segmentFiles(dir)
+	if err != nil {
+		return nil, withID(m.ULID, err)
+	}
+	if err := describeFiles(m, dir, segments, cfg.Hash); err != nil {
+		return nil, fmt.Errorf("describe files of block %s: %w", m.ULID, err)
+	}
+	m.Thanos.IndexStats = IndexStats{SeriesMaxSize: report.SeriesMaxSize, ChunkMaxSize: report.ChunkMaxSize}
+
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(orDefault(cfg.Concurrency, defaultConcurrency))
+	for _, f := range m.Thanos.Files[:len(segments)] {
+		g.Go(func() error { return uploadFile(gctx, b, m, dir, f) })
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	if err := uploadFile(ctx, b, m, dir, m.Thanos.Files[len(segments)]); err != nil {
+		return nil, err
+	}
+	now := time.Now
+	if cfg.Now != nil {
+		now = cfg.Now
+	}
+	m.Thanos.UploadTime = now().UTC()
+	data, err := m.Encode()
+	if err != nil {
+		return nil, err
+	}
+	return m, uploadVerified(ctx, b, Path(m.ULID, MetaFile), bytes.NewReader(data), int64(len(data)))
+}
+
+const defaultConcurrency = 4
+
+func orDefault(n, def int) int {
+	if n > 0 {
+		return n
+	}
+	return def
+}
+
+// describeFiles fills in the lists of files of meta.json: segments, index,
+// meta.json, which is their alphabetical order.
+func describeFiles(m *Meta, dir string, segments []string, hash bool) error {
+	m.Thanos.SegmentFiles = make([]string, 0, len(segments))
+	m.Thanos.Files = make([]File, 0, len(segments)+2)
+	for _, rel := range append(segments[:len(segments):len(segments)], IndexFile) {
+		path := filepath.Join(dir, filepath.FromSlash(rel))
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		f := File{RelPath: rel, SizeBytes: info.Size()}
+		if hash {
+			sum, err := hashFile(path)
+			if err != nil {
+				return err
+			}
+			f.Hash = &Hash{Func: HashSHA256, Value: sum}
+		}
+		m.Thanos.Files = append(m.Thanos.Files, f)
+		if rel != IndexFile {
+			m.Thanos.SegmentFiles = append(m.Thanos.SegmentFiles, filepath.Base(rel))
+		}
+	}
+	m.Thanos.Files = append(m.Thanos.Files, File{RelPath: MetaFile})
+	return nil
+}
+
+func hashFile(path string) (_ string, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func uploadFile(ctx context.Context, b bucket.Bucket, m *Meta, dir string, file File) (err error) {
+	f, err := os.Open(filepath.Join(dir, filepath.FromSlash(file.RelPath)))
+	if err != nil {
+		return fmt.Errorf("open %s of block %s for upload: %w", file.RelPath, m.ULID, err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return uploadVerified(ctx, b, Path(m.ULID, file.RelPath), f, file.SizeBytes)
+}
+
+// uploadVerified asks the bucket afterwards for what it has stored.
+func uploadVerified(ctx context.Context, b bucket.Bucket, name string, r io.Reader, size int64) error {
+	if err := b.Upload(ctx, name, r, size); err != nil {
+		return fmt.Errorf("upload %s: %w", name, err)
+	}
+	o, err := b.Stat(ctx, name)
+	if err != nil {
+		return fmt.Errorf("verify upload of %s: %w", name, err)
+	}
+	if o.Size != size {
+		return fmt.Errorf("verify upload of %s: the bucket has %d bytes instead of %d", name, o.Size, size)
+	}
+	return nil
+}

@@ -1,0 +1,258 @@
+package block
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/prometheus/prometheus/tsdb/fileutil"
+	"github.com/prometheus/prometheus/tsdb/index"
+)
+
+// Report is what Verify found in a block whose bytes are sound. The counts of
+// chunks tell of flaws in the data that old versions of Prometheus made; such
+// blocks can be read, but not all of them can be compacted as they are.
+type Report struct {
+	Meta *Meta
+
+	Series, Chunks int
+	// The largest entries in bytes, checksums included.
+	SeriesMaxSize, ChunkMaxSize int64
+
+	// OutOfOrderChunks begin before or when the chunk before them ends.
+	OutOfOrderChunks int
+	// DuplicateChunks have the same times as the chunk before them; they are
+	// not counted as out of order.
+	DuplicateChunks int
+	// OutsideChunks have a time outside the block's range.
+	OutsideChunks int
+	// BoundaryChunks begin exactly at the exclusive end of the block's range;
+	// they are not counted as outside.
+	BoundaryChunks int
+	// Example describes the first chunk counted in one of the four.
+	Example string
+}
+
+// Flawed says whether any chunk is out of order, a duplicate, or outside the
+// block's time range.
+func (r *Report) Flawed() bool {
+	return r.OutOfOrderChunks+r.DuplicateChunks+r.OutsideChunks+r.BoundaryChunks > 0
+}
+
+// Verify reads all of the block in the local directory dir and checks every
+// checksum: of the index's symbols, series and postings, and of each chunk that
+// the index refers to. Series must be in order and their chunks within their
+// segments. A broken block gives a *CorruptError.
+func Verify(ctx context.Context, dir string) (*Report, error) {
+	m, err := ReadMetaDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	v := &verifier{ctx: ctx, report: Report{Meta: m}}
+	defer v.close()
+	if err := v.run(dir); err != nil {
+		return nil, withID(m.ULID, err)
+	}
+	return &v.report, nil
+}
+
+type verifier struct {
+	ctx      context.Context
+	report   Report
+	index    byteSlice
+	segments []byteSlice
+	files    []*fileutil.MmapFile
+}
+
+func (v *verifier) close() {
+	for _, f := range v.files {
+		_ = f.Close() // nothing was written
+	}
+}
+
+// byteSlice is index.ByteSlice over memory.
+type byteSlice []byte
+
+func (b byteSlice) Len() int                    { return len(b) }
+func (b byteSlice) Range(start, end int) []byte { return b[start:end] }
+
+func (v *verifier) open(path string) (byteSlice, error) {
+	f, err := fileutil.OpenMmapFile(path)
+	if err != nil {
+		return nil, err
+	}
+	v.files = append(v.files, f)
+	return f.Bytes(), nil
+}
+
+func (v *verifier) run(dir string) (err error) {
+	path := filepath.Join(dir, IndexFile)
+	if v.index, err = v.open(path); err != nil {
+		return v.openErr(ReasonIndex, path, err)
+	}
+	segments, err := segmentFiles(dir)
+	if err != nil {
+		return err
+	}
+	for _, rel := range segments {
+		path := filepath.Join(dir, filepath.FromSlash(rel))
+		b, err := v.open(path)
+		if err != nil {
+			return v.openErr(ReasonSegment, path, err)
+		}
+		if err := checkSegmentHeader(b); err != nil {
+			return corrupt(ReasonSegment, "%s: %w", rel, err)
+		}
+		v.segments = append(v.segments, b)
+	}
+	return v.readIndex()
+}
+
+// openErr tells a file that is missing or empty, which cannot be mapped, from
+// one that cannot be opened.
+func (v *verifier) openErr(reason Reason, path string, err error) error {
+	info, serr := os.Stat(path)
+	if errors.Is(serr, os.ErrNotExist) || (serr == nil && info.Size() == 0) {
+		return corrupt(reason, "%s is missing or empty", filepath.Base(path))
+	}
+	return fmt.Errorf("open %s: %w", path, err)
+}
+
+// segmentFiles returns the relative names of the chunk segments in order. Their
+// numbers must be consecutive, because chunk references count them.
+func segmentFiles(dir string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(dir, ChunksDir))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("list chunk segments: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if rel := ChunksDir + "/" + e.Name(); isSegment(rel) && e.Type().IsRegular() {
+			names = append(names, rel)
+		}
+	}
+	slices.Sort(names)
+	for i, rel := range names {
+		if want := SegmentName(i + 1); rel != want {
+			return nil, corrupt(ReasonSegment, "%s is missing", want)
+		}
+	}
+	return names, nil
+}
+
+// readIndex turns a panic of the index decoder into a corruption: it trusts
+// what a checksum covers, and bytes of an attacker can have right checksums.
+func (v *verifier) readIndex() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = corrupt(ReasonIndex, "decoder failed: %v at %.300s", p, debug.Stack())
+		}
+	}()
+	r, err := index.NewReader(v.index, index.DecodePostingsRaw)
+	if err != nil {
+		return corrupt(ReasonIndex, "open index: %w", err)
+	}
+	defer r.Close()
+	if err := v.checkPostings(); err != nil {
+		return err
+	}
+	name, value := index.AllPostingsKey()
+	all, err := r.Postings(v.ctx, name, value)
+	if err != nil {
+		return corrupt(ReasonIndex, "read list of all series: %w", err)
+	}
+	var (
+		builder    labels.ScratchBuilder
+		chks       []chunks.Meta
+		last, lset labels.Labels
+	)
+	for all.Next() {
+		if v.report.Series%1024 == 0 && v.ctx.Err() != nil {
+			return v.ctx.Err()
+		}
+		if err := r.Series(all.At(), &builder, &chks); err != nil {
+			return corrupt(ReasonIndex, "read series %d: %w", all.At(), err)
+		}
+		lset = builder.Labels()
+		if err := checkLabels(lset); err != nil {
+			return corrupt(ReasonSeriesOrder, "series %s: %w", lset, err)
+		}
+		if v.report.Series > 0 && labels.Compare(last, lset) >= 0 {
+			return corrupt(ReasonSeriesOrder, "series %s comes after %s", lset, last)
+		}
+		last = lset
+		if err := v.checkSeries(all.At(), lset, chks); err != nil {
+			return err
+		}
+	}
+	if err := all.Err(); err != nil {
+		return corrupt(ReasonIndex, "read list of all series: %w", err)
+	}
+	return nil
+}
+
+func checkLabels(lset labels.Labels) error {
+	prev := ""
+	return lset.Validate(func(l labels.Label) error {
+		if l.Name <= prev {
+			return fmt.Errorf("label %q comes after %q", l.Name, prev)
+		}
+		prev = l.Name
+		return nil
+	})
+}
+
+func (v *verifier) checkSeries(ref storage.SeriesRef, lset labels.Labels, chks []chunks.Meta) error {
+	size, err := seriesSize(v.index, ref)
+	if err != nil {
+		return corrupt(ReasonIndex, "series %s: %w", lset, err)
+	}
+	r := &v.report
+	r.Series++
+	r.SeriesMaxSize = max(r.SeriesMaxSize, size)
+	for i, c := range chks {
+		size, err := checkChunk(v.segments, c.Ref)
+		if err != nil {
+			return corrupt(ReasonChunk, "series %s, chunk %d of %d: %w", lset, i+1, len(chks), err)
+		}
+		if c.MinTime > c.MaxTime {
+			return corrupt(ReasonIndex, "series %s, chunk %d of %d: it ends before it begins", lset, i+1, len(chks))
+		}
+		r.Chunks++
+		r.ChunkMaxSize = max(r.ChunkMaxSize, size)
+		v.checkTimes(lset, chks, i)
+	}
+	return nil
+}
+
+// checkTimes counts flaws in the order and the range of a chunk.
+func (v *verifier) checkTimes(lset labels.Labels, chks []chunks.Meta, i int) {
+	r, c := &v.report, chks[i]
+	flaw := func(count *int, what string) {
+		*count++
+		if r.Example == "" {
+			r.Example = fmt.Sprintf("series %s: chunk %d [%d, %d] %s", lset, i+1, c.MinTime, c.MaxTime, what)
+		}
+	}
+	switch {
+	case i == 0 || c.MinTime > chks[i-1].MaxTime:
+	case c.MinTime == chks[i-1].MinTime && c.MaxTime == chks[i-1].MaxTime:
+		flaw(&r.DuplicateChunks, "has the times of the chunk before it")
+	default:
+		flaw(&r.OutOfOrderChunks, "begins before the end of the chunk before it")
+	}
+	switch {
+	case c.MinTime >= r.Meta.MinTime && c.MaxTime < r.Meta.MaxTime:
+	case c.MinTime == r.Meta.MaxTime:
+		flaw(&r.BoundaryChunks, "begins at the end of the block")
+	default:
+		flaw(&r.OutsideChunks, "is outside the block")
+	}
+}

@@ -1,0 +1,92 @@
+package block
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/prometheus/prometheus/tsdb/encoding"
+	"github.com/prometheus/prometheus/tsdb/index"
+)
+
+// checkPostings verifies the checksum of every postings list.
+func (v *verifier) checkPostings() error {
+	toc, err := index.NewTOCFromByteSlice(v.index)
+	if err != nil {
+		return corrupt(ReasonIndex, "read table of contents: %w", err)
+	}
+	table := crc32.MakeTable(crc32.Castagnoli)
+	err = index.ReadPostingsOffsetTable(v.index, toc.PostingsTable, func(name, value []byte, off uint64, _ int) error {
+		if off >= uint64(len(v.index)) {
+			return fmt.Errorf("postings of %s=%q lie outside the index", name, value)
+		}
+		d := encoding.NewDecbufAt(v.index, int(off), table)
+		if d.Err() != nil {
+			return fmt.Errorf("postings of %s=%q: %w", name, value, d.Err())
+		}
+		return v.ctx.Err()
+	})
+	if cerr := v.ctx.Err(); cerr != nil {
+		return cerr
+	}
+	if err != nil {
+		return corrupt(ReasonIndex, "read postings: %w", err)
+	}
+	return nil
+}
+
+// seriesAlign is the alignment of series entries; references count in it.
+const seriesAlign = 16
+
+// seriesSize returns the size of an entry that has been read already.
+func seriesSize(ix byteSlice, ref storage.SeriesRef) (int64, error) {
+	off := uint64(ref) * seriesAlign
+	if off >= uint64(len(ix)) {
+		return 0, errors.New("entry lies outside the index")
+	}
+	n, w := binary.Uvarint(ix[off:min(off+binary.MaxVarintLen64, uint64(len(ix)))])
+	if w <= 0 || n > uint64(len(ix)) {
+		return 0, errors.New("length of entry cannot be read")
+	}
+	return int64(n) + int64(w) + crc32.Size, nil
+}
+
+func checkSegmentHeader(b byteSlice) error {
+	if len(b) < chunks.SegmentHeaderSize {
+		return fmt.Errorf("it has %d bytes only", len(b))
+	}
+	if m := binary.BigEndian.Uint32(b); m != chunks.MagicChunks {
+		return fmt.Errorf("it begins with %08x instead of %08x", m, chunks.MagicChunks)
+	}
+	if b[4] != 1 {
+		return fmt.Errorf("it has version %d, known is 1", b[4])
+	}
+	return nil
+}
+
+// checkChunk verifies the checksum of a chunk and returns the size of its whole
+// record.
+func checkChunk(segments []byteSlice, ref chunks.ChunkRef) (int64, error) {
+	seg, off := chunks.BlockChunkRef(ref).Unpack()
+	if seg >= len(segments) {
+		return 0, fmt.Errorf("segment %d does not exist", seg+1)
+	}
+	b := segments[seg]
+	if off < chunks.SegmentHeaderSize || off >= len(b) {
+		return 0, fmt.Errorf("offset %d lies outside segment %d of %d bytes", off, seg+1, len(b))
+	}
+	n, w := binary.Uvarint(b[off:min(off+chunks.MaxChunkLengthFieldSize, len(b))])
+	size := uint64(w) + chunks.ChunkEncodingSize + n + crc32.Size
+	if w <= 0 || n > uint64(len(b)) || uint64(off)+size > uint64(len(b)) {
+		return 0, fmt.Errorf("it is cut at offset %d of segment %d", off, seg+1)
+	}
+	data := b[off+w : off+int(size)-crc32.Size]
+	want := binary.BigEndian.Uint32(b[off+int(size)-crc32.Size:])
+	if got := crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli)); got != want {
+		return 0, fmt.Errorf("checksum at offset %d of segment %d is %08x instead of %08x", off, seg+1, got, want)
+	}
+	return int64(size), nil
+}
