@@ -1,0 +1,29 @@
+package storeapi
+
+import "errors"
+
+// Kinds of failure that travel over the wire as status codes. Stores wrap them
+// with %w; a remote store's answer comes back as the same kind.
+var (
+	// ErrInvalid says that the request itself is wrong; asking again will not
+	// help.
+	ErrInvalid = errors.New("invalid request")
+	// ErrNotFound says that what the request names does not exist.
+	ErrNotFound = errors.New("not found")
+	// ErrLimit says that a limit of the store forbids the answer.
+	ErrLimit = errors.New("limit exceeded")
+	// ErrUnavailable says that the store cannot answer at the moment.
+	ErrUnavailable = errors.New("unavailable")
+	// ErrPartial says that a part of the answer cannot be had and the request
+	// did not accept a partial one.
+	ErrPartial = errors.New("partial response refused")
+)
+
+// ErrNoMatchers is the answer to a Select whose matchers are all on external
+// labels: it would return everything that the store has.
+var ErrNoMatchers error = noMatchers{}
+
+type noMatchers struct{}
+
+func (noMatchers) Error() string { return "no matchers specified (excluding external labels)" }
+func (noMatchers) Unwrap() error { return ErrInvalid }

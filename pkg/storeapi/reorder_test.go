@@ -1,0 +1,137 @@
+package storeapi
+
+import (
+	"fmt"
+	"math/rand"
+	"slices"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/stretchr/testify/require"
+)
+
+// oddNames sort before, between and behind each other and the labels that are
+// added and removed.
+var oddNames = []string{"__name__", "A", "a", "b", "m", "n", "o", "z"}
+
+func randomSets(rnd *rand.Rand, n int) []Series {
+	seen := map[string]bool{}
+	var out []Series
+	for range n {
+		b := labels.NewBuilder(labels.EmptyLabels())
+		for _, name := range oddNames {
+			if rnd.Intn(3) == 0 {
+				b.Set(name, fmt.Sprint(rnd.Intn(2)))
+			}
+		}
+		l := b.Labels()
+		if l.IsEmpty() || seen[l.String()] {
+			continue
+		}
+		seen[l.String()] = true
+		out = append(out, Series{Labels: l, Chunks: []Chunk{{MinTime: int64(len(out))}}})
+	}
+	slices.SortFunc(out, func(a, b Series) int { return labels.Compare(a.Labels, b.Labels) })
+	return out
+}
+
+// rewriteSimply is the second way to compute a label set of the answer.
+func rewriteSimply(l, ext labels.Labels, drop []string) labels.Labels {
+	b := labels.NewBuilder(l)
+	ext.Range(func(e labels.Label) { b.Set(e.Name, e.Value) })
+	return b.Del(drop...).Labels()
+}
+
+func TestReorderSetEqualsSort(t *testing.T) {
+	rnd := rand.New(rand.NewSource(7))
+	for round := range 20000 {
+		in := randomSets(rnd, 1+rnd.Intn(40))
+		b := labels.NewBuilder(labels.EmptyLabels())
+		var drop []string
+		for _, name := range append([]string{"0", "mm", "zz"}, oddNames...) {
+			switch rnd.Intn(8) {
+			case 0:
+				b.Set(name, "ext")
+			case 1:
+				drop = append(drop, name)
+			}
+		}
+		ext := b.Labels()
+
+		var want []string
+		for _, s := range in {
+			if own := rewriteSimply(s.Labels, labels.EmptyLabels(), append(slices.Clone(drop), namesOf(ext)...)); own.IsEmpty() {
+				continue
+			}
+			want = append(want, fmt.Sprint(rewriteSimply(s.Labels, ext, drop), s.Chunks[0].MinTime))
+		}
+
+		set := ReorderSet(NewSliceSet(in), ext, drop)
+		var got []string
+		var last labels.Labels
+		for set.Next() {
+			s := set.At()
+			require.LessOrEqual(t, labels.Compare(last, s.Labels), 0, "round %d: %s after %s (ext %s drop %v)", round, s.Labels, last, ext, drop)
+			last = s.Labels
+			if rewriteSimply(s.Labels, labels.EmptyLabels(), namesOf(ext)).IsEmpty() {
+				continue
+			}
+			got = append(got, fmt.Sprint(s.Labels, s.Chunks[0].MinTime))
+		}
+		require.NoError(t, set.Err())
+		require.ElementsMatch(t, want, got, "round %d ext %s drop %v", round, ext, drop)
+	}
+}
+
+func namesOf(l labels.Labels) (out []string) {
+	l.Range(func(l labels.Label) { out = append(out, l.Name) })
+	return out
+}
+
+// countingSet tells how far a reader has read ahead.
+type countingSet struct {
+	SeriesSet
+	read int
+}
+
+func (c *countingSet) Next() bool {
+	ok := c.SeriesSet.Next()
+	if ok {
+		c.read++
+	}
+	return ok
+}
+
+func TestReorderSetHoldsBackLittle(t *testing.T) {
+	var in []Series
+	for i := range 1000 {
+		job := fmt.Sprintf("job-%04d", i/10)
+		in = append(in, Series{Labels: labels.FromStrings("__name__", "up", "instance", fmt.Sprintf("i-%04d", i), "job", job, "replica", "a", "zone", "z")})
+		in = append(in, Series{Labels: labels.FromStrings("__name__", "up", "instance", fmt.Sprintf("i-%04d", i), "job", job, "replica", "b", "zone", "z")})
+	}
+	ahead := func(open func(SeriesSet) SeriesSet) int {
+		below := &countingSet{SeriesSet: NewSliceSet(in)}
+		set, most, n := open(below), 0, 0
+		for set.Next() {
+			n++
+			most = max(most, below.read-n)
+		}
+		require.Equal(t, len(in), n)
+		return most
+	}
+	// External labels before, inside and behind the labels of the series.
+	require.Zero(t, ahead(func(s SeriesSet) SeriesSet { return ReorderSet(s, labels.FromStrings("cluster", "eu"), nil) }))
+	require.Equal(t, 1, ahead(func(s SeriesSet) SeriesSet { return ReorderSet(s, labels.FromStrings("zz", "eu"), nil) }))
+	// An external replica label is free, whatever its place.
+	require.Zero(t, ahead(func(s SeriesSet) SeriesSet {
+		return ReorderSetNoPrefixes(s, labels.FromStrings("cluster", "eu", "prometheus_replica", "a"), []string{"prometheus_replica"})
+	}))
+	// A replica label of the series holds back the group before it.
+	require.LessOrEqual(t, ahead(func(s SeriesSet) SeriesSet {
+		return ReorderSetNoPrefixes(s, labels.FromStrings("cluster", "eu"), []string{"replica"})
+	}), 3)
+	// With an external label behind all others no prefix can come late.
+	require.LessOrEqual(t, ahead(func(s SeriesSet) SeriesSet {
+		return ReorderSet(s, labels.FromStrings("zz", "eu"), []string{"replica"})
+	}), 3)
+}

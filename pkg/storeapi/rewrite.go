@@ -1,0 +1,126 @@
+package storeapi
+
+import (
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// rewriter turns the label sets inside a store into those of the answer: labels
+// named in drop go away, the external labels are added and override equal names.
+// It also knows how far the order of the result can differ from the order of
+// what it reads.
+type rewriter struct {
+	drop []string       // sorted
+	ext  []labels.Label // sorted by name, without those in drop
+	// holdBack expects series that become a strict prefix of those before them;
+	// see bound.
+	holdBack bool
+
+	in       []labels.Label
+	builder  labels.ScratchBuilder
+	boundary labels.ScratchBuilder
+}
+
+func newRewriter(ext labels.Labels, drop []string, holdBack bool) *rewriter {
+	rw := &rewriter{drop: slices.Clone(drop), holdBack: holdBack, builder: labels.NewScratchBuilder(16)}
+	slices.Sort(rw.drop)
+	ext.Range(func(l labels.Label) {
+		if !rw.dropped(l.Name) {
+			rw.ext = append(rw.ext, l)
+		}
+	})
+	return rw
+}
+
+func (rw *rewriter) dropped(name string) bool {
+	_, ok := slices.BinarySearch(rw.drop, name)
+	return ok
+}
+
+func (rw *rewriter) external(name string) bool {
+	for i := range rw.ext {
+		if rw.ext[i].Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// rewrite returns the label set of the answer for one that was read, and the
+// bound: no label set that is read later becomes smaller than bound.
+//
+// Why order can break at all, with S read before F:
+//
+//   - S and F agree up to a label that is dropped or overridden. What follows it
+//     now decides, in any order: the bound is what stands before that label.
+//   - S has ended where F goes on with a name smaller than an external label
+//     that is added behind. F becomes the smaller one: the bound is S without
+//     the external labels behind its end.
+//   - F goes on with a dropped label, and nothing after it, where S has a
+//     smaller name: F becomes a prefix of S. That can happen at every label of
+//     S, so with holdBack the bound is the first label of S (with external
+//     labels before it). An F that loses all of its labels is not expected.
+//
+// The three cases together are exact: everything else keeps its order. kept is
+// how many labels of S are left. The bound is valid until the next call.
+func (rw *rewriter) rewrite(lset labels.Labels) (out, bound labels.Labels, kept int) {
+	rw.in = rw.in[:0]
+	lset.Range(func(l labels.Label) { rw.in = append(rw.in, l) })
+	rw.builder.Reset()
+	bounded, changed := false, false
+	size, boundSize, ext := 0, 0, rw.ext
+	for _, l := range rw.in {
+		for len(ext) > 0 && ext[0].Name < l.Name {
+			rw.builder.Add(ext[0].Name, ext[0].Value)
+			ext, changed, size = ext[1:], true, size+1
+		}
+		gone := rw.dropped(l.Name) || rw.external(l.Name)
+		if !bounded && (gone || rw.mayEndBefore(l.Name, kept, len(ext))) {
+			bounded, boundSize = true, size
+		}
+		if gone {
+			changed = true
+			continue
+		}
+		rw.builder.Add(l.Name, l.Value)
+		size, kept = size+1, kept+1
+	}
+	if !bounded {
+		boundSize = size
+	}
+	for _, l := range ext {
+		rw.builder.Add(l.Name, l.Value)
+		changed, size = true, size+1
+	}
+	out = lset
+	if changed {
+		out = rw.builder.Labels()
+	}
+	if boundSize == size {
+		return out, out, kept
+	}
+	return out, rw.prefix(out, boundSize), kept
+}
+
+// mayEndBefore says whether a later label set may be what has been kept so far
+// and nothing more.
+func (rw *rewriter) mayEndBefore(name string, kept, extLeft int) bool {
+	return rw.holdBack && kept > 0 && extLeft == 0 &&
+		len(rw.drop) > 0 && rw.drop[len(rw.drop)-1] > name
+}
+
+// prefix returns the first n labels of lset, in memory that the next call uses
+// again.
+func (rw *rewriter) prefix(lset labels.Labels, n int) (p labels.Labels) {
+	rw.boundary.Reset()
+	i := 0
+	lset.Range(func(l labels.Label) {
+		if i < n {
+			rw.boundary.Add(l.Name, l.Value)
+		}
+		i++
+	})
+	rw.boundary.Overwrite(&p)
+	return p
+}

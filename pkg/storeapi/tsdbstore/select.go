@@ -1,0 +1,210 @@
+package tsdbstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// selection is one request against an open querier.
+type selection struct {
+	ctx context.Context
+	q   storage.ChunkQuerier
+	r   *storeapi.Request
+	ms  []*labels.Matcher
+	ext labels.Labels
+}
+
+// read returns the series as they are in the TSDB.
+func (s selection) read(skipChunks bool) *chunkSet {
+	hints := &storage.SelectHints{
+		Start: s.r.MinTime,
+		End:   s.r.MaxTime,
+		// The chunks are returned whole: cutting them would cost decoding and
+		// encoding, and the reader cuts anyway.
+		DisableTrimming: true,
+	}
+	if skipChunks {
+		hints.Func = "series"
+	}
+	// The querier may sort the matchers in place.
+	set := s.q.Select(s.ctx, true, hints, slices.Clone(s.ms)...)
+	return &chunkSet{ctx: s.ctx, set: set, skipChunks: skipChunks}
+}
+
+// ordered returns the series with the labels and in the order of the answer.
+func (s selection) ordered() (storeapi.SeriesSet, error) {
+	drop := s.r.WithoutReplicaLabels
+	own, err := s.ownLabels(drop)
+	if err != nil {
+		return nil, err
+	}
+	if len(own) == 0 {
+		return storeapi.ReorderSetNoPrefixes(s.read(s.r.SkipChunks), s.ext, drop), nil
+	}
+	prefixes, err := s.hasLatePrefixes()
+	if err != nil {
+		return nil, err
+	}
+	set := s.read(s.r.SkipChunks)
+	if prefixes {
+		return storeapi.ReorderSet(set, s.ext, drop), nil
+	}
+	return storeapi.ReorderSetNoPrefixes(set, s.ext, drop), nil
+}
+
+// ownLabels returns those of names that series in the TSDB have. Replica labels
+// are mostly external ones, and then nothing has to be put in order.
+func (s selection) ownLabels(names []string) ([]string, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	all, _, err := s.q.LabelNames(s.ctx, nil)
+	if err != nil {
+		return nil, fmt.Errorf("label names: %w", err)
+	}
+	var own []string
+	for _, n := range names {
+		if _, ok := slices.BinarySearch(all, n); ok {
+			own = append(own, n)
+		}
+	}
+	return own, nil
+}
+
+// hasLatePrefixes reads the labels of the answer once, without chunks, to learn
+// whether the short way of putting them in order is right. That costs a
+// fraction of reading the chunks, and saves holding back whole metrics.
+func (s selection) hasLatePrefixes() (bool, error) {
+	set := storeapi.ReorderSetNoPrefixes(s.read(true), s.ext, s.r.WithoutReplicaLabels)
+	var last labels.Labels
+	for set.Next() {
+		l := set.At().Labels
+		if labels.Compare(l, last) < 0 {
+			return true, nil
+		}
+		last = l
+	}
+	return false, set.Err()
+}
+
+// matchesAny says whether the TSDB has any matching series.
+func (s selection) matchesAny() (bool, error) {
+	set := s.read(true)
+	if set.Next() {
+		return true, nil
+	}
+	if err := set.Err(); err != nil {
+		return false, fmt.Errorf("look for a series in tsdb: %w", err)
+	}
+	return false, nil
+}
+
+// chunkSet adapts a set of the TSDB.
+type chunkSet struct {
+	ctx        context.Context
+	set        storage.ChunkSeriesSet
+	skipChunks bool
+
+	it    chunks.Iterator
+	cur   storeapi.Series
+	stats storeapi.Stats
+	err   error
+}
+
+func (s *chunkSet) Next() bool {
+	for s.err == nil {
+		if s.err = s.ctx.Err(); s.err != nil || !s.set.Next() {
+			return false
+		}
+		series := s.set.At()
+		s.cur.Labels = series.Labels()
+		s.cur.Chunks = s.cur.Chunks[:0]
+		s.stats.SeriesTouched++
+		if s.skipChunks {
+			return true
+		}
+		if s.err = s.readChunks(series); s.err == nil && len(s.cur.Chunks) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *chunkSet) readChunks(series storage.ChunkSeries) error {
+	s.it = series.Iterator(s.it)
+	for s.it.Next() {
+		m := s.it.At()
+		if m.Chunk == nil || m.Chunk.NumSamples() == 0 {
+			continue
+		}
+		if m.MaxTime == math.MaxInt64 {
+			// A chunk that is still written to; its end is that of the copy.
+			last, err := lastTime(m.Chunk)
+			if err != nil {
+				return fmt.Errorf("read the open chunk of %s: %w", s.cur.Labels, err)
+			}
+			m.MaxTime = last
+		}
+		b := m.Chunk.Bytes()
+		s.cur.Chunks = append(s.cur.Chunks, storeapi.Chunk{
+			MinTime: m.MinTime,
+			MaxTime: m.MaxTime,
+			Raw:     storeapi.Data{Encoding: m.Chunk.Encoding(), Bytes: b},
+		})
+		s.stats.ChunksTouched++
+		s.stats.ChunksBytes += int64(len(b))
+	}
+	if err := s.it.Err(); err != nil {
+		return fmt.Errorf("read chunks of %s: %w", s.cur.Labels, err)
+	}
+	return nil
+}
+
+func lastTime(c chunkenc.Chunk) (int64, error) {
+	it, t := c.Iterator(nil), int64(math.MinInt64)
+	for it.Next() != chunkenc.ValNone {
+		t = it.AtT()
+	}
+	return t, it.Err()
+}
+
+func (s *chunkSet) At() storeapi.Series { return s.cur }
+
+func (s *chunkSet) Err() error {
+	if s.err != nil {
+		return s.err
+	}
+	return s.set.Err()
+}
+
+func (s *chunkSet) Warnings() storeapi.Warnings {
+	var ws storeapi.Warnings
+	for _, err := range s.set.Warnings().AsErrors() {
+		ws = append(ws, storeapi.Warning{Text: err.Error()})
+	}
+	return ws
+}
+
+func (s *chunkSet) Stats() storeapi.Stats { return s.stats }
+func (s *chunkSet) Close() error          { return nil }
+
+// querierSet closes the querier with the set, and not earlier: the bytes of the
+// chunks are the memory of the TSDB.
+type querierSet struct {
+	storeapi.SeriesSet
+	q storage.ChunkQuerier
+}
+
+func (s *querierSet) Close() error {
+	return errors.Join(s.SeriesSet.Close(), s.q.Close())
+}

@@ -1,0 +1,140 @@
+// Package tsdbstore is a storeapi.Store over a Prometheus TSDB.
+package tsdbstore
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// DB is the part of *tsdb.DB that is needed.
+type DB interface {
+	storage.ChunkQueryable
+	// StartTime is the time of the oldest sample, in milliseconds.
+	StartTime() (int64, error)
+}
+
+// Config says what surrounds the data.
+type Config struct {
+	// Component is the type in the words of the Info service.
+	Component string
+	// External returns the external labels at this moment; nil means none. It
+	// is called once per request and must be cheap.
+	External func() labels.Labels
+}
+
+// Store serves the series of one TSDB. It never closes the TSDB; who does must
+// first wait for the sets that are open.
+type Store struct {
+	db  DB
+	cfg Config
+}
+
+// New returns a store over db.
+func New(db DB, cfg Config) *Store {
+	if cfg.External == nil {
+		cfg.External = labels.EmptyLabels
+	}
+	return &Store{db: db, cfg: cfg}
+}
+
+// Info describes the store. A TSDB always takes new samples, so its time range
+// has no end.
+func (s *Store) Info() storeapi.Info {
+	mint, err := s.db.StartTime()
+	if err != nil {
+		mint = math.MinInt64 // unknown: never left out for its time
+	}
+	ext := s.cfg.External()
+	return storeapi.Info{
+		Component:                    s.cfg.Component,
+		LabelSets:                    []labels.Labels{ext},
+		MinTime:                      mint,
+		MaxTime:                      math.MaxInt64,
+		TSDBs:                        []storeapi.TSDBInfo{{Labels: ext, MinTime: mint, MaxTime: math.MaxInt64}},
+		SupportsSharding:             true,
+		SupportsWithoutReplicaLabels: true,
+	}
+}
+
+// Select returns raw chunks only, whatever resolution is accepted.
+func (s *Store) Select(ctx context.Context, r *storeapi.Request) storeapi.SeriesSet {
+	ext := s.cfg.External()
+	ms, ok := storeapi.MatchExternal(ext, r.Matchers)
+	if !ok {
+		return storeapi.EmptySet()
+	}
+	if len(ms) == 0 {
+		return storeapi.ErrSet(storeapi.ErrNoMatchers)
+	}
+	q, err := s.db.ChunkQuerier(r.MinTime, r.MaxTime)
+	if err != nil {
+		return storeapi.ErrSet(fmt.Errorf("open tsdb querier for [%d, %d]: %w", r.MinTime, r.MaxTime, err))
+	}
+	sel := selection{ctx: ctx, q: q, r: r, ms: ms, ext: ext}
+	set, err := sel.ordered()
+	if err != nil {
+		q.Close()
+		return storeapi.ErrSet(fmt.Errorf("select from tsdb: %w", err))
+	}
+	set = storeapi.ShardSet(set, r.Shard)
+	return &querierSet{SeriesSet: storeapi.LimitSet(set, r.Limit), q: q}
+}
+
+// LabelNames adds the names of the external labels when anything matches.
+func (s *Store) LabelNames(ctx context.Context, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
+	ext := s.cfg.External()
+	ms, ok := storeapi.MatchExternal(ext, r.Matchers)
+	if !ok {
+		return nil, nil, nil
+	}
+	q, err := s.db.ChunkQuerier(r.MinTime, r.MaxTime)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open tsdb querier for [%d, %d]: %w", r.MinTime, r.MaxTime, err)
+	}
+	defer q.Close()
+	names, _, err := q.LabelNames(ctx, nil, ms...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("label names of tsdb: %w", err)
+	}
+	return storeapi.CompleteNames(names, ext, r), nil, nil
+}
+
+// LabelValues of an external label is its one value.
+func (s *Store) LabelValues(ctx context.Context, name string, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
+	if name == "" {
+		return nil, nil, fmt.Errorf("label values: %w: empty label name", storeapi.ErrInvalid)
+	}
+	ext := s.cfg.External()
+	ms, ok := storeapi.MatchExternal(ext, r.Matchers)
+	if !ok || slices.Contains(r.WithoutReplicaLabels, name) {
+		return nil, nil, nil
+	}
+	if ext.Has(name) && len(ms) == 0 {
+		return []string{ext.Get(name)}, nil, nil
+	}
+	q, err := s.db.ChunkQuerier(r.MinTime, r.MaxTime)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open tsdb querier for [%d, %d]: %w", r.MinTime, r.MaxTime, err)
+	}
+	defer q.Close()
+	if ext.Has(name) {
+		sel := selection{ctx: ctx, q: q, r: r, ms: ms, ext: ext}
+		any, err := sel.matchesAny()
+		if !any || err != nil {
+			return nil, nil, err
+		}
+		return []string{ext.Get(name)}, nil, nil
+	}
+	values, _, err := q.LabelValues(ctx, name, nil, ms...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("label values of %q in tsdb: %w", name, err)
+	}
+	return storeapi.CompleteValues(values, r), nil, nil
+}
