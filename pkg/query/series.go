@@ -1,6 +1,9 @@
 package query
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
@@ -37,6 +40,12 @@ func (s *series) Iterator(chunkenc.Iterator) chunkenc.Iterator {
 	if v.dedup == "" {
 		return s.samples(s.chunks, false)
 	}
+	if allRaw(s.chunks) {
+		groups := dedup.Copies(s.chunks, dedup.Chunks[storeapi.Chunk]{Span: span, Samples: rawSamples})
+		if groups != nil {
+			return s.joinCopies(groups)
+		}
+	}
 	replicas := dedup.Split(s.chunks, span)
 	if len(replicas) == 1 {
 		return s.samples(replicas[0], false)
@@ -46,6 +55,34 @@ func (s *series) Iterator(chunkenc.Iterator) chunkenc.Iterator {
 		its[i] = s.samples(chunks, true)
 	}
 	return v.dedup.Merge(its, v.counter)
+}
+
+// joinCopies merges a series that a hash ring has stored several times: every
+// sample that any copy has is taken, and a choice is made only between
+// different streams.
+func (s *series) joinCopies(groups [][]storeapi.Chunk) chunkenc.Iterator {
+	streams := dedup.Split(groups, func(g []storeapi.Chunk) (mint, maxt int64) {
+		mint, maxt = g[0].MinTime, g[0].MaxTime
+		for _, c := range g[1:] {
+			maxt = max(maxt, c.MaxTime)
+		}
+		return mint, maxt
+	})
+	its := make([]chunkenc.Iterator, len(streams))
+	for i, stream := range streams {
+		chunks := slices.Concat(stream...)
+		slices.SortStableFunc(chunks, func(a, b storeapi.Chunk) int { return cmp.Compare(a.MinTime, b.MinTime) })
+		var copies []chunkenc.Iterator
+		for _, c := range dedup.Split(chunks, span) {
+			copies = append(copies, s.samples(c, len(streams) > 1))
+		}
+		its[i] = dedup.FuncChain.Merge(copies, false)
+	}
+	return s.view.dedup.Merge(its, s.view.counter)
+}
+
+func rawSamples(c storeapi.Chunk) chunkenc.Iterator {
+	return aggr.SeriesIterator([]storeapi.Chunk{c}, []storeapi.Aggregate{storeapi.AggregateRaw})
 }
 
 func span(c storeapi.Chunk) (int64, int64) { return c.MinTime, c.MaxTime }
