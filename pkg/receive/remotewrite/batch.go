@@ -87,3 +87,6 @@ type Series struct {
 	// Rest are all other fields.
 	Rest []byte
 }
+
+// Size is the number of bytes that the series take.
+func (b *Batch) Size() int { return len(b.data) }

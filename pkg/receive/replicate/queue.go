@@ -1,0 +1,257 @@
+package replicate
+
+import (
+	"context"
+	"hash/maphash"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+)
+
+// queue sends deliveries to one peer. Each lane sends one message at a time
+// and keeps the order; what waits meanwhile goes out together in the next
+// message. A tenant's deliveries always use the same lane.
+type queue struct {
+	address string
+	node    Node
+	cfg     Config
+	logger  *slog.Logger
+	metrics *metrics
+	seed    maphash.Seed
+	lanes   []*lane
+
+	mu       sync.Mutex
+	pause    backoff
+	bytes    int64 // waiting or being sent
+	lastErr  error
+	closed   bool
+	shedding bool
+	workers  sync.WaitGroup
+}
+
+type lane struct {
+	mu      sync.Mutex
+	waiting []*Delivery
+	wake    chan struct{}
+}
+
+func newQueue(address string, node Node, cfg Config, logger *slog.Logger, m *metrics) *queue {
+	q := &queue{
+		address: address, node: node, cfg: cfg, metrics: m, seed: maphash.MakeSeed(),
+		logger: logger.With("peer", address),
+		pause:  backoff{first: 100 * time.Millisecond, most: cfg.MaxBackoff},
+	}
+	for range cfg.Lanes {
+		q.lanes = append(q.lanes, &lane{wake: make(chan struct{}, 1)})
+	}
+	return q
+}
+
+// start begins to send. Sends get a context that outlives the cancellation of
+// ctx: who stops the queue calls close.
+func (q *queue) start(ctx context.Context) {
+	ctx = context.WithoutCancel(ctx)
+	for _, l := range q.lanes {
+		q.workers.Go(func() { q.run(ctx, l) })
+	}
+}
+
+// push takes a delivery over. It never blocks: when the peer is in its pause,
+// or too much is waiting for it, the delivery fails at once.
+func (q *queue) push(d *Delivery) {
+	if err := q.admit(d); err != nil {
+		q.missed(d, err)
+		return
+	}
+	l := q.lanes[0]
+	if len(q.lanes) > 1 {
+		l = q.lanes[maphash.String(q.seed, d.Parts[0].Tenant)%uint64(len(q.lanes))]
+	}
+	l.mu.Lock()
+	l.waiting = append(l.waiting, d)
+	l.mu.Unlock()
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (q *queue) admit(d *Delivery) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.closed:
+		return remotewrite.Errorf(remotewrite.Unavailable, "peer %s is no longer in the hashring", q.address)
+	case q.pause.open(d.since):
+		return remotewrite.Errorf(remotewrite.Unavailable, "peer %s is left alone for a moment after: %w", q.address, q.lastErr)
+	}
+	// Once full, the queue lets its backlog shrink to half before it takes
+	// more, so that a slow peer does not alternate with every request.
+	if q.bytes+int64(d.Bytes) > q.cfg.QueueBytes || (q.shedding && q.bytes > q.cfg.QueueBytes/2) {
+		if !q.shedding {
+			q.logger.Warn("peer is too slow, writes to it are set aside", "waiting_bytes", q.bytes)
+		}
+		q.shedding = true
+		return remotewrite.Errorf(remotewrite.Unavailable, "peer %s is slow: %d bytes wait for it", q.address, q.bytes)
+	}
+	q.shedding = false
+	q.bytes += int64(d.Bytes)
+	q.metrics.waiting.WithLabelValues(q.address).Set(float64(q.bytes))
+	return nil
+}
+
+func (q *queue) run(ctx context.Context, l *lane) {
+	for range l.wake {
+		for {
+			ds := l.take(q.cfg.MessageBytes)
+			if len(ds) == 0 {
+				break
+			}
+			q.send(ctx, ds)
+		}
+	}
+	// The channel is closed: whatever came in between goes out now.
+	for ds := l.take(q.cfg.MessageBytes); len(ds) > 0; ds = l.take(q.cfg.MessageBytes) {
+		q.send(ctx, ds)
+	}
+}
+
+// take removes what goes into the next message: at least one delivery, and
+// more while they fit.
+func (l *lane) take(limit int) []*Delivery {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n, size := 0, 0
+	for n < len(l.waiting) && (n == 0 || size+l.waiting[n].Bytes <= limit) {
+		size += l.waiting[n].Bytes
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	ds := append([]*Delivery(nil), l.waiting[:n]...)
+	rest := copy(l.waiting, l.waiting[n:])
+	clear(l.waiting[rest:])
+	l.waiting = l.waiting[:rest]
+	return ds
+}
+
+func (q *queue) send(ctx context.Context, ds []*Delivery) {
+	size := int64(0)
+	for _, d := range ds {
+		size += int64(d.Bytes)
+	}
+	q.mu.Lock()
+	paused, lastErr := q.pause.open(time.Now()), q.lastErr
+	q.mu.Unlock()
+	if paused {
+		// It failed while these were waiting.
+		err := remotewrite.Errorf(remotewrite.Unavailable, "peer %s is left alone for a moment after: %w", q.address, lastErr)
+		for _, d := range ds {
+			q.missed(d, err)
+		}
+	} else {
+		began := time.Now()
+		sendCtx, cancel := context.WithTimeout(ctx, q.cfg.Timeout)
+		errs := q.node.Send(sendCtx, ds)
+		cancel()
+		q.metrics.latency.Observe(time.Since(began).Seconds())
+		q.settle(ds, errs)
+	}
+	q.mu.Lock()
+	q.bytes -= size
+	q.metrics.waiting.WithLabelValues(q.address).Set(float64(q.bytes))
+	q.mu.Unlock()
+}
+
+// settle hands out the results and notes whether the peer is alive.
+func (q *queue) settle(ds []*Delivery, errs [][]error) {
+	var down error
+	for _, es := range errs {
+		for _, err := range es {
+			if err != nil && remotewrite.KindOf(err) == remotewrite.Unavailable {
+				down = err
+			}
+		}
+	}
+	q.mu.Lock()
+	if down == nil {
+		if q.pause.failures > 0 {
+			q.logger.Info("peer answers again")
+		}
+		q.pause.succeeded()
+		q.lastErr = nil
+	} else {
+		if q.pause.failures == 0 {
+			q.logger.Warn("peer cannot be reached", "err", down)
+		}
+		q.pause.failed(time.Now())
+		q.lastErr = down
+	}
+	q.mu.Unlock()
+	for i, d := range ds {
+		if errs == nil || errs[i] == nil {
+			q.metrics.forwarded.WithLabelValues("ok").Inc()
+			d.finish(nil)
+			continue
+		}
+		q.keep(d, errs[i])
+		d.finish(errs[i])
+	}
+}
+
+// missed ends a delivery that was not sent.
+func (q *queue) missed(d *Delivery, err error) {
+	errs := make([]error, len(d.Parts))
+	for i := range errs {
+		errs[i] = err
+	}
+	q.keep(d, errs)
+	d.finish(errs)
+}
+
+// keep hands the parts that the peer could not take to the hint log.
+func (q *queue) keep(d *Delivery, errs []error) {
+	for i, err := range errs {
+		kind := remotewrite.KindOf(err)
+		if err == nil {
+			continue
+		}
+		q.metrics.forwarded.WithLabelValues(kind.String()).Inc()
+		if q.cfg.Missed != nil && (kind == remotewrite.Unavailable || kind == remotewrite.NotReady) {
+			q.cfg.Missed(q.address, d.Parts[i])
+		}
+	}
+}
+
+// state describes the peer for the ring page.
+func (q *queue) state() PeerState {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := PeerState{Address: q.address, WaitingBytes: q.bytes, State: "ok"}
+	switch {
+	case q.pause.failures > 0:
+		s.State = "down"
+	case q.shedding:
+		s.State = "slow"
+	}
+	if q.lastErr != nil {
+		s.LastError = q.lastErr.Error()
+	}
+	return s
+}
+
+// close sends what is waiting, each message with the usual time limit, and
+// closes the connection.
+func (q *queue) close() error {
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+	for _, l := range q.lanes {
+		close(l.wake)
+	}
+	q.workers.Wait()
+	return q.node.Close()
+}

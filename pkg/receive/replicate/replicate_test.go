@@ -1,0 +1,305 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/prompb"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
+	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func batch(t testing.TB, n int, prefix string) *remotewrite.Batch {
+	req := prompb.WriteRequest{}
+	for i := range n {
+		req.Timeseries = append(req.Timeseries, prompb.TimeSeries{
+			Labels:  []prompb.Label{{Name: "__name__", Value: fmt.Sprintf("%s_%d", prefix, i)}},
+			Samples: []prompb.Sample{{Value: float64(i), Timestamp: 1}},
+		})
+	}
+	raw, err := req.Marshal()
+	require.NoError(t, err)
+	buf := remotewrite.NewBuffer(len(raw))
+	buf.B = append(buf.B, raw...)
+	b, err := remotewrite.ScanV1(buf, buf.B)
+	require.NoError(t, err)
+	return b
+}
+
+// node is a peer or the local store: it remembers names, or fails.
+type node struct {
+	t      testing.TB
+	mu     sync.Mutex
+	got    map[string]int
+	err    error
+	block  chan struct{}
+	merges bool
+	sends  int
+}
+
+func (n *node) set(err error) { n.mu.Lock(); n.err = err; n.mu.Unlock() }
+
+func (n *node) take(tenant string, raw []byte) {
+	var req prompb.WriteRequest
+	require.NoError(n.t, req.Unmarshal(raw))
+	if n.got == nil {
+		n.got = map[string]int{}
+	}
+	for _, ts := range req.Timeseries {
+		n.got[tenant+"/"+ts.Labels[0].Value]++
+	}
+}
+
+func (n *node) Send(ctx context.Context, ds []*Delivery) [][]error {
+	if n.block != nil {
+		select {
+		case <-n.block:
+		case <-ctx.Done():
+		}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.sends++
+	out := make([][]error, len(ds))
+	for i, d := range ds {
+		out[i] = make([]error, len(d.Parts))
+		for j, p := range d.Parts {
+			if out[i][j] = n.err; n.err == nil && ctx.Err() != nil {
+				out[i][j] = remotewrite.Errorf(remotewrite.Unavailable, "%w", ctx.Err())
+			}
+			if out[i][j] == nil {
+				for _, r := range p.Regions {
+					n.take(p.Tenant, r)
+				}
+			}
+		}
+	}
+	return out
+}
+
+func (n *node) Write(_ context.Context, tenant string, b *remotewrite.Batch, series []uint32) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.err != nil {
+		return n.err
+	}
+	for i := range b.Len() {
+		if series != nil {
+			break
+		}
+		n.take(tenant, b.Raw(i))
+	}
+	for _, i := range series {
+		n.take(tenant, b.Raw(int(i)))
+	}
+	return nil
+}
+
+func (n *node) Merges() bool { return n.merges }
+func (n *node) Close() error { return nil }
+
+type cluster struct {
+	*Writer
+	nodes map[string]*node
+}
+
+func newCluster(t *testing.T, self string, replicas, size int, change func(*Config)) *cluster {
+	c := &cluster{nodes: map[string]*node{}}
+	spec := hashring.Spec{Algorithm: hashring.Ketama}
+	for i := range size {
+		a := fmt.Sprintf("n%d:1", i)
+		spec.Endpoints = append(spec.Endpoints, hashring.Endpoint{Address: a})
+		c.nodes[a] = &node{t: t, merges: i%2 == 0}
+	}
+	cfg := Config{
+		Self: self, Replicas: replicas, Timeout: time.Second, MaxBackoff: time.Second,
+		QueueBytes: 1 << 20, MessageBytes: 1 << 20, Lanes: 2,
+		Dial: func(a string) (Node, error) { return c.nodes[a], nil },
+	}
+	if self != "" {
+		cfg.Local = c.nodes[self]
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	c.Writer = NewWriter(cfg, slog.New(slog.DiscardHandler), nil)
+	rings, err := hashring.New([]hashring.Spec{spec}, hashring.Options{Algorithm: hashring.Ketama, Replicas: replicas})
+	require.NoError(t, err)
+	require.ErrorIs(t, c.Write(t.Context(), nil, 0), ErrNoRing)
+	require.NoError(t, c.SetRings(t.Context(), rings))
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	return c
+}
+
+func (c *cluster) copies(key string) (n int) {
+	for _, x := range c.nodes {
+		x.mu.Lock()
+		n += x.got[key]
+		x.mu.Unlock()
+	}
+	return n
+}
+
+func TestEverySeriesReachesItsReplicas(t *testing.T) {
+	for _, self := range []string{"n0:1", ""} {
+		for _, size := range []int{1, 3, 6} {
+			replicas := min(3, size)
+			t.Run(fmt.Sprintf("self=%s/size=%d", self, size), func(t *testing.T) {
+				c := newCluster(t, self, replicas, size, nil)
+				a, b := batch(t, 300, "a"), batch(t, 50, "b")
+				require.NoError(t, c.Write(t.Context(), []Request{{"t1", a}, {"t2", b}}, 0))
+				a.Close()
+				b.Close()
+				require.NoError(t, c.Close())
+				for i := range 300 {
+					require.Equal(t, replicas, c.copies(fmt.Sprintf("t1/a_%d", i)))
+				}
+				for i := range 50 {
+					require.Equal(t, replicas, c.copies(fmt.Sprintf("t2/b_%d", i)))
+				}
+			})
+		}
+	}
+}
+
+func TestOneReplicaOnly(t *testing.T) {
+	c := newCluster(t, "n0:1", 3, 3, nil)
+	b := batch(t, 100, "a")
+	defer b.Close()
+	require.NoError(t, c.Write(t.Context(), []Request{{"t", b}}, 2))
+	require.NoError(t, c.Close())
+	for i := range 100 {
+		require.Equal(t, 1, c.copies(fmt.Sprintf("t/a_%d", i)))
+	}
+	err := newCluster(t, "n0:1", 3, 3, nil).Write(t.Context(), []Request{{"t", b}}, 4)
+	require.Equal(t, remotewrite.Invalid, remotewrite.KindOf(err))
+}
+
+func TestOneNodeDown(t *testing.T) {
+	var (
+		mu     sync.Mutex
+		missed int
+	)
+	c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) {
+		cfg.Missed = func(address string, _ Part) {
+			require.Equal(t, "n1:1", address)
+			mu.Lock()
+			missed++
+			mu.Unlock()
+		}
+	})
+	c.nodes["n1:1"].set(remotewrite.Errorf(remotewrite.Unavailable, "gone"))
+	for i := range 50 {
+		b := batch(t, 20, fmt.Sprintf("x%d", i))
+		require.NoError(t, c.Write(t.Context(), []Request{{"t", b}}, 0))
+		b.Close()
+	}
+	require.NoError(t, c.Close())
+	require.GreaterOrEqual(t, missed, 50)
+	for i := range 50 {
+		require.Equal(t, 2, c.copies(fmt.Sprintf("t/x%d_3", i)))
+	}
+	require.Less(t, c.nodes["n1:1"].sends, 50, "the breaker keeps most writes away from the dead peer")
+}
+
+func TestTwoNodesDown(t *testing.T) {
+	c := newCluster(t, "n0:1", 3, 3, nil)
+	c.nodes["n1:1"].set(remotewrite.Errorf(remotewrite.Unavailable, "gone"))
+	c.nodes["n2:1"].set(remotewrite.Errorf(remotewrite.Conflict, "out of order"))
+	b := batch(t, 20, "x")
+	defer b.Close()
+	err := c.Write(t.Context(), []Request{{"t", b}}, 0)
+	require.Equal(t, remotewrite.Unavailable, remotewrite.KindOf(err))
+	c.nodes["n0:1"].set(remotewrite.Errorf(remotewrite.Conflict, "out of order"))
+	err = c.Write(t.Context(), []Request{{"t", b}}, 0)
+	require.Equal(t, remotewrite.Conflict, remotewrite.KindOf(err))
+	require.ErrorContains(t, err, "out of order")
+}
+
+func TestHangingPeerDoesNotDelay(t *testing.T) {
+	c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) { cfg.QueueBytes, cfg.Timeout = 10_000, 300*time.Millisecond })
+	c.nodes["n2:1"].block = make(chan struct{})
+	for i := range 100 {
+		b := batch(t, 20, fmt.Sprintf("x%d", i))
+		require.NoError(t, c.Write(t.Context(), []Request{{"t", b}}, 0))
+		b.Close()
+	}
+	for _, p := range c.Peers() {
+		require.LessOrEqual(t, p.WaitingBytes, int64(10_000))
+	}
+	close(c.nodes["n2:1"].block)
+}
+
+func TestRingChangeKeepsPeers(t *testing.T) {
+	c := newCluster(t, "n0:1", 1, 3, nil)
+	specs := []hashring.Spec{{Algorithm: hashring.Ketama, Endpoints: []hashring.Endpoint{{Address: "n0:1"}, {Address: "n1:1"}}}}
+	before := c.peers["n1:1"]
+	rings, err := hashring.New(specs, hashring.Options{Replicas: 1})
+	require.NoError(t, err)
+	require.NoError(t, c.SetRings(t.Context(), rings))
+	require.Same(t, before, c.peers["n1:1"])
+	require.Len(t, c.peers, 1)
+}
+
+func TestQuorum(t *testing.T) {
+	for n, want := range []int{1, 1, 1, 2, 3, 3, 4, 4} {
+		require.Equal(t, want, Quorum(n), "%d replicas", n)
+	}
+	const (
+		ok       = "ok"
+		conflict = "conflict"
+		down     = "unavailable"
+		waking   = "not-ready"
+		bad      = "invalid"
+	)
+	check := func(replicas int, want Verdict, cause remotewrite.Kind, answers ...string) {
+		t.Helper()
+		s := SetState{Replicas: replicas, Quorum: Quorum(replicas)}
+		for _, a := range answers {
+			var err error
+			for k := remotewrite.Other; k <= remotewrite.Unavailable; k++ {
+				if a == k.String() {
+					err = remotewrite.Errorf(k, "%w", errors.New(a))
+				}
+			}
+			s.Report(err)
+		}
+		require.Equal(t, want, s.Verdict(), answers)
+		if want == Lost {
+			require.Equal(t, cause, s.Cause(), answers)
+		}
+	}
+	check(3, Pending, 0, ok)
+	check(3, Won, 0, ok, ok)
+	check(3, Won, 0, ok, down, ok)
+	check(3, Pending, 0, down, down)
+	check(3, Lost, remotewrite.Unavailable, down, down, ok)
+	check(3, Lost, remotewrite.Conflict, conflict, conflict)
+	check(3, Lost, remotewrite.Invalid, bad, bad)
+	check(3, Lost, remotewrite.Conflict, conflict, ok, conflict)
+	check(3, Lost, remotewrite.Unavailable, conflict, ok, down)
+	check(3, Lost, remotewrite.NotReady, waking, waking, ok)
+	check(3, Lost, remotewrite.Unavailable, conflict, waking, down)
+	check(2, Won, 0, down, ok)
+	check(2, Lost, remotewrite.Unavailable, down, down)
+	check(1, Lost, remotewrite.Conflict, conflict)
+	check(1, Won, 0, ok)
+	check(4, Lost, remotewrite.Other, down, conflict, ok, ok)
+}
+
+func TestRequestCause(t *testing.T) {
+	require.Equal(t, remotewrite.Unavailable, RequestCause([]remotewrite.Kind{remotewrite.Conflict, remotewrite.Unavailable}))
+	require.Equal(t, remotewrite.NotReady, RequestCause([]remotewrite.Kind{remotewrite.Conflict, remotewrite.NotReady}))
+	require.Equal(t, remotewrite.Conflict, RequestCause([]remotewrite.Kind{remotewrite.Invalid, remotewrite.Conflict}))
+	require.Equal(t, remotewrite.Other, RequestCause(nil))
+}

@@ -1,0 +1,245 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
+	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+)
+
+// Local stores series on this node.
+type Local interface {
+	// Write stores the series of the batch with the given indexes, or all when
+	// series is nil. It keeps nothing of the batch.
+	Write(ctx context.Context, tenant string, b *remotewrite.Batch, series []uint32) error
+}
+
+// Config of a Writer. All fields without a comment saying otherwise are
+// needed.
+type Config struct {
+	// Self is this node's address in the hashring; "" for a pure router.
+	Self string
+	// Replicas is the replication factor.
+	Replicas int
+	// Local stores this node's share; nil for a pure router.
+	Local Local
+	// Dial makes the client of a peer. It must not block.
+	Dial func(address string) (Node, error)
+	// Timeout bounds one message to a peer, and the wait for quorum.
+	Timeout time.Duration
+	// MaxBackoff bounds the pause after failures of a peer.
+	MaxBackoff time.Duration
+	// QueueBytes bounds what waits for one peer.
+	QueueBytes int64
+	// MessageBytes is the size at which waiting deliveries are no longer put
+	// together into one message.
+	MessageBytes int
+	// Lanes is the number of messages under way to one peer.
+	Lanes int
+	// Missed, when not nil, is called for every part that a peer did not get,
+	// before its memory is reused. It must not block for long.
+	Missed func(address string, part Part)
+}
+
+// PeerState describes a peer for people.
+type PeerState struct {
+	Address      string `json:"address"`
+	State        string `json:"state"`
+	WaitingBytes int64  `json:"waiting_bytes"`
+	LastError    string `json:"last_error,omitempty"`
+}
+
+// Writer spreads writes over the ring. Write may be called concurrently.
+type Writer struct {
+	cfg     Config
+	logger  *slog.Logger
+	metrics *metrics
+
+	mu    sync.RWMutex
+	rings *hashring.Rings
+	peers map[string]*queue
+	ctx   context.Context // of SetRings, for the senders
+}
+
+type metrics struct {
+	forwarded *prometheus.CounterVec
+	latency   prometheus.Histogram
+	waiting   *prometheus.GaugeVec
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
+	return &metrics{
+		forwarded: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "hindsight_receive_forwards_total",
+			Help: "Deliveries to peers, by result.",
+		}, []string{"result"}),
+		latency: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "hindsight_receive_forward_duration_seconds",
+			Help:    "Time of one message to a peer.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
+		}),
+		waiting: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "hindsight_receive_forward_waiting_bytes",
+			Help: "Bytes that wait for a peer or are on their way.",
+		}, []string{"peer"}),
+	}
+}
+
+// NewWriter makes a Writer without rings.
+func NewWriter(cfg Config, logger *slog.Logger, reg prometheus.Registerer) *Writer {
+	return &Writer{cfg: cfg, logger: logger, metrics: newMetrics(reg), peers: map[string]*queue{}}
+}
+
+// ErrNoRing says that no hashring has been loaded yet.
+var ErrNoRing = &remotewrite.WriteError{Kind: remotewrite.NotReady, Err: errors.New("no hashring is loaded yet")}
+
+// SetRings switches to new rings: peers that stay keep their connections and
+// what waits for them; peers that left get what is waiting, then their
+// connection is closed.
+func (w *Writer) SetRings(ctx context.Context, rings *hashring.Rings) error {
+	wanted := map[string]bool{}
+	for _, s := range rings.Specs() {
+		for _, e := range s.Endpoints {
+			wanted[e.Address] = wanted[e.Address] || !e.Is(w.cfg.Self)
+		}
+	}
+	w.mu.Lock()
+	fresh := map[string]*queue{}
+	for address, remote := range wanted {
+		if q := w.peers[address]; q != nil || !remote {
+			continue
+		}
+		node, err := w.cfg.Dial(address)
+		if err != nil {
+			w.mu.Unlock()
+			return fmt.Errorf("prepare the connection to peer %s: %w", address, err)
+		}
+		fresh[address] = newQueue(address, node, w.cfg, w.logger, w.metrics)
+	}
+	var gone []*queue
+	for address, q := range w.peers {
+		if !wanted[address] {
+			gone = append(gone, q)
+			delete(w.peers, address)
+		}
+	}
+	for address, q := range fresh {
+		q.start(ctx)
+		w.peers[address] = q
+	}
+	w.rings = rings
+	w.mu.Unlock()
+	return closeAll(gone)
+}
+
+// Close waits until everything that is on its way has arrived or failed.
+func (w *Writer) Close() error {
+	w.mu.Lock()
+	w.rings = nil
+	var all []*queue
+	for address, q := range w.peers {
+		all = append(all, q)
+		delete(w.peers, address)
+	}
+	w.mu.Unlock()
+	return closeAll(all)
+}
+
+func closeAll(queues []*queue) error {
+	errs := make([]error, len(queues))
+	var wg sync.WaitGroup
+	for i, q := range queues {
+		wg.Go(func() { errs[i] = q.close() })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Rings returns the rings in use, nil before the first SetRings.
+func (w *Writer) Rings() *hashring.Rings {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.rings
+}
+
+// Peers describes all peers.
+func (w *Writer) Peers() []PeerState {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	out := make([]PeerState, 0, len(w.peers))
+	for _, q := range w.peers {
+		out = append(out, q.state())
+	}
+	return out
+}
+
+// Write stores the requests on the nodes that the ring names and returns when
+// every replica set has a quorum, or cannot get one. replica is the number of
+// the copy that the sender asks for, or 0 for all. The caller keeps the
+// batches, which are not used after the return. Writes to peers go on after
+// it; cancelling ctx does not stop them.
+func (w *Writer) Write(ctx context.Context, reqs []Request, replica int) error {
+	if replica > w.cfg.Replicas {
+		return remotewrite.Errorf(remotewrite.Invalid, "replica %d asked for, the replication factor is %d", replica, w.cfg.Replicas)
+	}
+	if w.cfg.Self == "" {
+		replica = 0
+	}
+	plan, t, err := w.dispatch(reqs, replica)
+	if err != nil {
+		return err
+	}
+	defer plan.arena.Release()
+	for _, l := range plan.locals {
+		series := l.series
+		if l.all {
+			series = nil
+		}
+		t.report(l.sets, w.cfg.Local.Write(ctx, l.Tenant, l.Batch, series))
+	}
+	timer := time.NewTimer(w.cfg.Timeout)
+	defer timer.Stop()
+	select {
+	case <-t.done:
+	case <-timer.C:
+	}
+	return t.result()
+}
+
+// dispatch plans the write and hands the peers' parts to their queues.
+func (w *Writer) dispatch(reqs []Request, replica int) (*Plan, *tracker, error) {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	if w.rings == nil {
+		return nil, nil, ErrNoRing
+	}
+	plan, err := spread(reqs, target{
+		rings: w.rings, self: w.cfg.Self, only: replica,
+		merge: func(address string) bool { q := w.peers[address]; return q != nil && q.node.Merges() },
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	t := newTracker(plan.Sets)
+	now := time.Now()
+	for address, parts := range plan.peers {
+		d := &Delivery{Parts: parts, arena: plan.arena, tracker: t, since: now}
+		for _, p := range parts {
+			for _, r := range p.Regions {
+				d.Bytes += len(r)
+			}
+		}
+		plan.arena.Retain()
+		w.peers[address].push(d)
+	}
+	return plan, t, nil
+}
