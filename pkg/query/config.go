@@ -1,0 +1,269 @@
+package query
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hindsight-io/hindsight/pkg/dedup"
+	"github.com/hindsight-io/hindsight/pkg/flags"
+)
+
+// Config is everything that can be said about a querier. RegisterFlags sets the
+// defaults.
+type Config struct {
+	Endpoints EndpointsConfig
+	Web       WebConfig
+	Tenancy   TenancyConfig
+
+	Timeout              flags.Duration
+	Engine               string
+	EnableXFunctions     bool
+	Mode                 string
+	MaxConcurrent        int
+	MaxSamples           int
+	LookbackDelta        time.Duration
+	DynamicLookback      bool
+	MaxConcurrentSelects int
+	DedupFunc            string
+	ReplicaLabels        flags.List
+	PartitionLabels      flags.List
+	LabelRange           flags.Duration
+	SelectorLabels       flags.LabelSet
+	AutoDownsampling     bool
+	InstantResolution    flags.Duration
+	PartialResponse      bool
+	ActiveQueryPath      string
+	Features             flags.List
+	SubqueryStep         flags.Duration
+	Step                 flags.Duration
+	ResponseTimeout      flags.Duration
+	AlertURL             string
+	FederateMaxSeries    int
+	LimitSeries          uint64
+	LimitSamples         uint64
+	SelectorRelabel      flags.PathOrContent
+	RequestLogging       flags.PathOrContent
+
+	ignored ignoredFlags
+}
+
+// WebConfig says where the pages are.
+type WebConfig struct {
+	RoutePrefix    string
+	ExternalPrefix string
+	PrefixHeader   string
+	DisableCORS    bool
+}
+
+// TenancyConfig says whose data a request may read.
+type TenancyConfig struct {
+	Header           string
+	Default          string
+	CertificateField string
+	Enforce          bool
+	Label            string
+}
+
+// ignoredFlags are accepted because they stand in people's manifests. None of
+// them changes an answer.
+type ignoredFlags struct {
+	connLabels, dnsResolver, proxyStrategy                      string
+	requestBuckets, sampleClasses, seriesClasses                []string
+	lazyBuffer                                                  int
+	disableFallback, overlapping                                bool
+	rulePartial, targetPartial, metadataPartial, exemplarPartal bool
+	statusPartial                                               bool
+}
+
+// RegisterFlags adds the flags of the querier.
+func (c *Config) RegisterFlags(r flags.Registrar) {
+	c.Endpoints.registerFlags(r)
+	c.Web.registerFlags(r)
+	c.Tenancy.registerFlags(r)
+	c.registerQueryFlags(r)
+	c.registerAnswerFlags(r)
+	c.ignored.registerFlags(r)
+}
+
+func (c *Config) registerQueryFlags(r flags.Registrar) {
+	r.Flag("query.timeout", "Longest time that a query may take, reading from the stores included.").
+		Default("2m").SetValue(&c.Timeout)
+	r.Flag("query.promql-engine", "Accepted for manifests: every query is evaluated by the engine of Prometheus, which gives the same answers.").
+		Default("prometheus").EnumVar(&c.Engine, "prometheus", "thanos")
+	r.Flag("query.enable-x-functions", "Not available: xrate, xincrease and xdelta exist in another engine only.").
+		BoolVar(&c.EnableXFunctions)
+	r.Flag("query.mode", "Accepted for manifests: queries are always evaluated here, over the data of all stores.").
+		Default("local").EnumVar(&c.Mode, "local", "distributed")
+	r.Flag("query.max-concurrent", "Queries that are evaluated at the same time; more wait for their turn.").
+		Default("20").IntVar(&c.MaxConcurrent)
+	r.Flag("query.max-samples", "Samples that one query may hold in memory; 0 means no limit.").
+		Default("0").IntVar(&c.MaxSamples)
+	r.Flag("query.lookback-delta", "How old the newest sample of a series may be to count as its present value; 0s means 5m.").
+		Default("0s").DurationVar(&c.LookbackDelta)
+	r.Flag("query.dynamic-lookback-delta", "Look back as far as one step of the downsampled data that a query may use.").
+		Hidden().Default("true").BoolVar(&c.DynamicLookback)
+	r.Flag("query.max-concurrent-select", "Selectors of one query that are read at the same time.").
+		Default("4").IntVar(&c.MaxConcurrentSelects)
+	r.Flag("query.active-query-path", "Directory for the file queries.active, which names the queries that ran when the process died; empty means none.").
+		StringVar(&c.ActiveQueryPath)
+	r.Flag("enable-feature", "PromQL features to switch on: promql-experimental-functions. Repeatable.").
+		SetValue(&c.Features)
+	r.Flag("query.default-evaluation-interval", "Step of sub-queries that name none.").
+		Default("1m").SetValue(&c.SubqueryStep)
+	r.Flag("query.default-step", "Smallest step of range queries that name none.").
+		Default("1s").SetValue(&c.Step)
+}
+
+func (c *Config) registerAnswerFlags(r flags.Registrar) {
+	r.Flag("deduplication.func", "How replicas are merged: penalty follows one replica and fills its gaps from the others; chain takes all samples of all.").
+		Default(string(dedup.FuncPenalty)).EnumVar(&c.DedupFunc, string(dedup.FuncPenalty), string(dedup.FuncChain))
+	r.Flag("query.replica-label", "Label that tells the replicas of a series apart, and is removed when they are merged. Repeatable, and lists with commas are split.").
+		SetValue(&c.ReplicaLabels)
+	r.Flag("query.partition-label", "Accepted for manifests: it matters to distributed evaluation only. Repeatable.").
+		SetValue(&c.PartitionLabels)
+	r.Flag("query.metadata.default-time-range", "How far back labels and series are listed when a request does not say; 0s means all time.").
+		Default("0s").SetValue(&c.LabelRange)
+	r.Flag("selector-label", "Label that this querier announces to those that query it. Repeatable.").
+		PlaceHolder("<name>=\"<value>\"").SetValue(&c.SelectorLabels)
+	r.Flag("query.auto-downsampling", "Use downsampled data of up to a fifth of the step when a range query does not say otherwise.").
+		BoolVar(&c.AutoDownsampling)
+	r.Flag("query.instant.default.max_source_resolution", "Coarsest resolution for instant queries with automatic downsampling.").
+		Hidden().Default("0s").SetValue(&c.InstantResolution)
+	r.Flag("query.partial-response", "Answer with what there is, and a warning that names what is missing, when a request does not say otherwise.").
+		Default("true").BoolVar(&c.PartialResponse)
+	r.Flag("store.response-timeout", "How long a store may be silent in the middle of an answer; 0ms means until the query's timeout.").
+		Default("0ms").SetValue(&c.ResponseTimeout)
+	r.Flag("alert.query-url", "URL under which people reach this querier.").StringVar(&c.AlertURL)
+	r.Flag("query.federate.max-series", "Largest number of series in an answer of /federate; 0 means no limit.").
+		Default("100000").IntVar(&c.FederateMaxSeries)
+	r.Flag("store.limits.request-series", "Series that one request for data of this querier over gRPC may return; 0 means no limit.").
+		Default("0").Uint64Var(&c.LimitSeries)
+	r.Flag("store.limits.request-samples", "Samples that one request for data of this querier over gRPC may return, counted as 120 for each chunk; 0 means no limit.").
+		Default("0").Uint64Var(&c.LimitSamples)
+	c.SelectorRelabel.Register(r, "selector.relabel-config", "relabelling rules that choose stores by their external labels (not available yet)", true)
+	c.RequestLogging.Register(r, "request.logging-config", "request logging, accepted for manifests", true)
+}
+
+func (c *WebConfig) registerFlags(r flags.Registrar) {
+	r.Flag("web.route-prefix", "Path under which the API and the pages are served; empty means that of --web.external-prefix.").
+		StringVar(&c.RoutePrefix)
+	r.Flag("web.external-prefix", "Path to put before all links, for a proxy that takes it off.").
+		StringVar(&c.ExternalPrefix)
+	r.Flag("web.prefix-header", "Request header that tells that path; ignored with --web.external-prefix.").
+		StringVar(&c.PrefixHeader)
+	r.Flag("web.disable-cors", "Do not allow pages of other origins to read the API.").
+		BoolVar(&c.DisableCORS)
+}
+
+func (c *TenancyConfig) registerFlags(r flags.Registrar) {
+	r.Flag("query.tenant-header", "HTTP header that names the tenant.").
+		Default("THANOS-TENANT").StringVar(&c.Header)
+	r.Flag("query.default-tenant-id", "Tenant of requests that name none.").
+		Default("default-tenant").StringVar(&c.Default)
+	r.Flag("query.tenant-certificate-field", "Field of the client certificate that names the tenant, instead of a header.").
+		EnumVar(&c.CertificateField, "organization", "organizationalUnit", "commonName")
+	r.Flag("query.enforce-tenancy", "Show each tenant only the series that carry its name in the tenant label.").
+		BoolVar(&c.Enforce)
+	r.Flag("query.tenant-label-name", "The tenant label.").
+		Default("tenant_id").StringVar(&c.Label)
+}
+
+func (c *ignoredFlags) registerFlags(r flags.Registrar) {
+	const accepted = "Accepted for manifests; it changes nothing."
+	r.Flag("query.conn-metric.label", accepted).Hidden().StringVar(&c.connLabels)
+	r.Flag("query.telemetry.request-duration-seconds-quantiles", accepted).Hidden().StringsVar(&c.requestBuckets)
+	r.Flag("query.telemetry.request-samples-quantiles", accepted).Hidden().StringsVar(&c.sampleClasses)
+	r.Flag("query.telemetry.request-series-seconds-quantiles", accepted).Hidden().StringsVar(&c.seriesClasses)
+	r.Flag("query.disable-fallback", accepted).Hidden().BoolVar(&c.disableFallback)
+	r.Flag("query.distributed-with-overlapping-interval", accepted).Hidden().BoolVar(&c.overlapping)
+	r.Flag("rule.partial-response", accepted).Hidden().Default("true").BoolVar(&c.rulePartial)
+	r.Flag("target.partial-response", accepted).Hidden().Default("true").BoolVar(&c.targetPartial)
+	r.Flag("metric-metadata.partial-response", accepted).Hidden().Default("true").BoolVar(&c.metadataPartial)
+	r.Flag("exemplar.partial-response", accepted).Hidden().Default("true").BoolVar(&c.exemplarPartal)
+	r.Flag("status.partial-response", accepted).Hidden().Default("true").BoolVar(&c.statusPartial)
+	r.Flag("grpc.proxy-strategy", accepted).Hidden().Default("lazy").EnumVar(&c.proxyStrategy, "eager", "lazy")
+	r.Flag("query.lazy-retrieval-max-buffered-responses", accepted).Hidden().Default("20").IntVar(&c.lazyBuffer)
+	r.Flag("store.sd-dns-resolver", accepted).Hidden().Default("golang").EnumVar(&c.dnsResolver, "golang", "miekgdns")
+}
+
+// features that PromQL has always switched on by now.
+var oldFeatures = [...]string{"promql-negative-offset", "promql-at-modifier", "query-pushdown"}
+
+const experimentalFunctions = "promql-experimental-functions"
+
+// Validate says what is wrong. Its errors are the user's.
+func (c *Config) Validate() error {
+	var errs []error
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.EnableXFunctions {
+		fail("--query.enable-x-functions: xrate, xincrease and xdelta are not available; queries that use them would fail")
+	}
+	if c.MaxConcurrent < 1 {
+		fail("--query.max-concurrent=%d: at least one query must be allowed", c.MaxConcurrent)
+	}
+	if c.MaxSamples < 0 || c.FederateMaxSeries < 0 {
+		fail("--query.max-samples and --query.federate.max-series must not be negative")
+	}
+	if c.MaxConcurrentSelects < 1 {
+		fail("--query.max-concurrent-select=%d: at least one must be allowed", c.MaxConcurrentSelects)
+	}
+	if c.LookbackDelta < 0 {
+		fail("--query.lookback-delta=%s must not be negative", c.LookbackDelta)
+	}
+	if c.Timeout <= 0 {
+		fail("--query.timeout must be more than 0s")
+	}
+	if _, err := dedup.ParseFunc(c.DedupFunc); err != nil {
+		fail("--deduplication.func: %w", err)
+	}
+	for _, f := range c.Features.Values() {
+		if f != "" && f != experimentalFunctions && !slices.Contains(oldFeatures[:], f) {
+			fail("--enable-feature=%s: there is no such feature (choose %s)", f, experimentalFunctions)
+		}
+	}
+	if c.SelectorRelabel.IsSet() {
+		fail("--selector.relabel-config is not available for the querier yet: it would ask stores that the rules exclude")
+	}
+	if c.AlertURL != "" {
+		if _, err := url.Parse(c.AlertURL); err != nil {
+			fail("--alert.query-url: %w", err)
+		}
+	}
+	if c.Tenancy.Enforce && c.Tenancy.Label == "" {
+		fail("--query.enforce-tenancy needs a --query.tenant-label-name")
+	}
+	errs = append(errs, c.Endpoints.validate())
+	if err := errors.Join(errs...); err != nil {
+		return flags.Invalid(err)
+	}
+	return nil
+}
+
+// routePrefix is "" or a path that starts with a slash and does not end in one.
+func (c WebConfig) routePrefix() string {
+	p := c.RoutePrefix
+	if p == "" {
+		p = c.externalPrefix()
+	}
+	return cleanPrefix(p)
+}
+
+// externalPrefix is the path of the configured prefix, which may be a URL.
+func (c WebConfig) externalPrefix() string {
+	if u, err := url.Parse(c.ExternalPrefix); err == nil && u.Scheme != "" {
+		return cleanPrefix(u.Path)
+	}
+	return cleanPrefix(c.ExternalPrefix)
+}
+
+func cleanPrefix(p string) string {
+	p = strings.Trim(p, "/")
+	if p == "" {
+		return ""
+	}
+	return "/" + p
+}

@@ -1,0 +1,178 @@
+package endpoint
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/connectivity"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// Client is a connection to one store.
+type Client interface {
+	storeapi.Store
+	storeapi.MetadataStore
+	// Refresh asks the store about itself; Info returns what it said.
+	Refresh(ctx context.Context) error
+	// State is the state of the connection.
+	State() connectivity.State
+	Close() error
+}
+
+// Endpoint is one store of the set. As a storeapi.Store it passes requests on
+// while the store is up, and fails them at once while it is missing.
+type Endpoint struct {
+	name   string
+	spec   Spec
+	client Client
+	// fromDNS says that a lookup found the address.
+	fromDNS bool
+	// replaces names the endpoint whose place this one took. It belongs to the
+	// set.
+	replaces string
+
+	mtx sync.Mutex
+	// info is what the store said last.
+	info        storeapi.Info
+	contacted   bool
+	up          bool
+	first       time.Time
+	lastSuccess time.Time
+	lastCheck   time.Time
+	lastErr     error
+	// departed is when discovery stopped to name the endpoint; zero while it
+	// does.
+	departed time.Time
+}
+
+// MissingError says that an expected store does not answer.
+type MissingError struct {
+	// Store is its address.
+	Store string
+	// Since is when it answered last; zero when it never did.
+	Since time.Time
+	// Cause is the last error.
+	Cause error
+}
+
+func (e *MissingError) Error() string {
+	if e.Since.IsZero() {
+		return fmt.Sprintf("store %s has never been reached: %v", e.Store, e.Cause)
+	}
+	return fmt.Sprintf("store %s is missing, it answered last at %s: %v", e.Store, e.Since.UTC().Format(time.RFC3339), e.Cause)
+}
+
+func (e *MissingError) Unwrap() []error { return []error{storeapi.ErrUnavailable, e.Cause} }
+
+// Name is the address of the store.
+func (e *Endpoint) Name() string { return e.name }
+
+func (e *Endpoint) String() string { return e.name }
+
+// refresh asks the store about itself and notes the outcome.
+func (e *Endpoint) refresh(ctx context.Context, timeout time.Duration, now func() time.Time) (changed bool) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err := e.client.Refresh(ctx)
+	e.mtx.Lock()
+	defer e.mtx.Unlock()
+	wasUp, wasChecked := e.up, !e.lastCheck.IsZero()
+	e.lastCheck, e.lastErr, e.up = now(), err, err == nil
+	if err == nil {
+		e.info, e.lastSuccess = e.client.Info(), e.lastCheck
+		if !e.contacted {
+			e.contacted, e.first = true, e.lastCheck
+		}
+	}
+	return e.up != wasUp || !wasChecked
+}
+
+// usable returns nil when a request may be sent.
+func (e *Endpoint) usable() error {
+	state := e.client.State()
+	e.mtx.Lock()
+	defer e.mtx.Unlock()
+	if e.up && state != connectivity.TransientFailure && state != connectivity.Shutdown {
+		return nil
+	}
+	err := &MissingError{Store: e.name, Cause: e.lastErr}
+	if e.contacted {
+		err.Since = e.lastSuccess
+	}
+	if err.Cause == nil {
+		err.Cause = fmt.Errorf("the connection is broken (%s)", state)
+	}
+	return err
+}
+
+// Info is what the store said when it answered last. Of a store that never
+// answered nothing is known, so it may have anything.
+func (e *Endpoint) Info() storeapi.Info {
+	e.mtx.Lock()
+	defer e.mtx.Unlock()
+	if !e.contacted {
+		return storeapi.Info{MinTime: math.MinInt64, MaxTime: math.MaxInt64}
+	}
+	return e.info
+}
+
+// Select implements storeapi.Store.
+func (e *Endpoint) Select(ctx context.Context, r *storeapi.Request) storeapi.SeriesSet {
+	if err := e.usable(); err != nil {
+		return storeapi.ErrSet(err)
+	}
+	return e.client.Select(ctx, r)
+}
+
+// LabelNames implements storeapi.Store.
+func (e *Endpoint) LabelNames(ctx context.Context, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
+	if err := e.usable(); err != nil {
+		return nil, nil, err
+	}
+	return e.client.LabelNames(ctx, r)
+}
+
+// LabelValues implements storeapi.Store.
+func (e *Endpoint) LabelValues(ctx context.Context, name string, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
+	if err := e.usable(); err != nil {
+		return nil, nil, err
+	}
+	return e.client.LabelValues(ctx, name, r)
+}
+
+// Metadata implements storeapi.MetadataStore.
+func (e *Endpoint) Metadata(ctx context.Context, metric string, limit int) (map[string][]storeapi.Metadata, storeapi.Warnings, error) {
+	if err := e.usable(); err != nil {
+		return nil, nil, err
+	}
+	return e.client.Metadata(ctx, metric, limit)
+}
+
+// Status describes an endpoint for people.
+type Status struct {
+	Name      string
+	Info      storeapi.Info
+	Up        bool
+	Contacted bool
+	Strict    bool
+	LastCheck time.Time
+	LastError string
+}
+
+// Status returns the state of the endpoint at this moment.
+func (e *Endpoint) Status() Status {
+	info := e.Info()
+	e.mtx.Lock()
+	defer e.mtx.Unlock()
+	s := Status{
+		Name: e.name, Info: info, Up: e.up, Contacted: e.contacted, Strict: e.spec.Strict, LastCheck: e.lastCheck,
+	}
+	if e.lastErr != nil {
+		s.LastError = e.lastErr.Error()
+	}
+	return s
+}

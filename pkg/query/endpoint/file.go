@@ -1,0 +1,95 @@
+package endpoint
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// File is the endpoint configuration file.
+type File struct {
+	Default   *ClientConfig `yaml:"default_client_config"`
+	Endpoints []fileSpec    `yaml:"endpoints"`
+}
+
+type fileSpec struct {
+	Address       string        `yaml:"address"`
+	Strict        bool          `yaml:"strict"`
+	Group         bool          `yaml:"group"`
+	ServiceConfig string        `yaml:"service_config"`
+	Client        *ClientConfig `yaml:"client_config"`
+}
+
+// ParseFile reads an endpoint configuration; unknown keys are errors. source
+// names it in messages.
+func ParseFile(source string, content []byte) (*File, error) {
+	f := &File{}
+	dec := yaml.NewDecoder(bytes.NewReader(content))
+	dec.KnownFields(true)
+	if err := dec.Decode(f); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("parse endpoint configuration %s: %w", source, err)
+	}
+	if err := f.Default.Validate(); err != nil {
+		return nil, fmt.Errorf("endpoint configuration %s: default_client_config: %w", source, err)
+	}
+	for _, s := range f.Specs() {
+		if err := s.Validate(); err != nil {
+			return nil, fmt.Errorf("endpoint configuration %s: %w", source, err)
+		}
+	}
+	return f, nil
+}
+
+// Specs returns the endpoints of the file.
+func (f *File) Specs() []Spec {
+	out := make([]Spec, 0, len(f.Endpoints))
+	for _, e := range f.Endpoints {
+		out = append(out, Spec(e))
+	}
+	return out
+}
+
+// targetGroup is an entry of a Prometheus file_sd file. Its labels do not
+// matter here.
+type targetGroup struct {
+	Targets []string          `yaml:"targets"`
+	Labels  map[string]string `yaml:"labels"`
+}
+
+// readSDFiles returns the sorted addresses in all files that match the
+// patterns. JSON is YAML, too.
+func readSDFiles(patterns []string) ([]string, error) {
+	var out []string
+	for _, p := range patterns {
+		paths, err := filepath.Glob(p)
+		if err != nil {
+			return nil, fmt.Errorf("discovery file pattern %q: %w", p, err)
+		}
+		for _, path := range paths {
+			content, err := os.ReadFile(path)
+			if err != nil {
+				return nil, fmt.Errorf("read discovery file: %w", err)
+			}
+			var groups []targetGroup
+			if err := yaml.Unmarshal(content, &groups); err != nil {
+				return nil, fmt.Errorf("parse discovery file %s: %w", path, err)
+			}
+			for _, g := range groups {
+				out = append(out, g.Targets...)
+			}
+		}
+	}
+	for _, addr := range out {
+		if _, _, err := splitAddress(addr); err != nil {
+			return nil, fmt.Errorf("discovery files: %w", err)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}

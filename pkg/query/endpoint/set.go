@@ -1,0 +1,351 @@
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Config says which endpoints there are.
+type Config struct {
+	// Specs come from flags.
+	Specs []Spec
+	// File returns the endpoint configuration, read again on each call; nil
+	// when there is none.
+	File func() (*File, error)
+	// FileInterval is how often File is called.
+	FileInterval time.Duration
+	// SDFiles are patterns of Prometheus file_sd files.
+	SDFiles []string
+	// Client is how to connect unless a spec says otherwise.
+	Client ClientConfig
+	// DNSInterval is how often names are looked up again.
+	DNSInterval time.Duration
+	// Interval is how often each store is asked about itself, and how long it
+	// may take to answer.
+	Interval time.Duration
+	// UnhealthyTimeout is how long a store that discovery names no more is
+	// still expected after it answered last.
+	UnhealthyTimeout time.Duration
+	// CloseDelay is how long the connection of a dropped store stays open for
+	// the requests that use it.
+	CloseDelay time.Duration
+	Resolver   Resolver
+	Dial       DialFunc
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// DialFunc makes a client; it does not wait for the connection.
+type DialFunc func(spec Spec, address string, cfg ClientConfig) (Client, error)
+
+// Set is the set of endpoints. Create it with New and keep it fresh with Run.
+type Set struct {
+	cfg     Config
+	metrics *metrics
+	current atomic.Pointer[[]*Endpoint]
+	tried   atomic.Bool
+
+	// The rest belongs to Run.
+	endpoints map[string]*Endpoint
+	retired   []retired
+	file      *File
+	fileRead  time.Time
+	sdAddrs   []string
+	dns       map[string]dnsResult
+}
+
+type retired struct {
+	endpoint *Endpoint
+	closeAt  time.Time
+}
+
+type dnsResult struct {
+	addrs []string
+	at    time.Time
+}
+
+// New returns the set; a wrong configuration is an error.
+func New(cfg Config) (*Set, error) {
+	for _, s := range cfg.Specs {
+		if err := s.Validate(); err != nil {
+			return nil, err
+		}
+	}
+	if err := cfg.Client.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Resolver == nil {
+		cfg.Resolver = net.DefaultResolver
+	}
+	if cfg.Dial == nil {
+		cfg.Dial = (&dialer{resolver: cfg.Resolver, interval: cfg.DNSInterval}).dial
+	}
+	s := &Set{cfg: cfg, metrics: newMetrics(cfg.Registerer), endpoints: map[string]*Endpoint{}, dns: map[string]dnsResult{}}
+	s.current.Store(&[]*Endpoint{})
+	if cfg.File != nil {
+		f, err := cfg.File()
+		if err != nil {
+			return nil, err
+		}
+		s.file, s.fileRead = f, time.Now()
+	}
+	if _, err := readSDFiles(cfg.SDFiles); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Run keeps the set fresh until ctx is cancelled, then closes all connections.
+func (s *Set) Run(ctx context.Context) error {
+	ticker := time.NewTicker(s.cfg.Interval)
+	defer ticker.Stop()
+	for {
+		s.Refresh(ctx)
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return s.close()
+		}
+	}
+}
+
+// Endpoints returns all that are expected, up or not, in the order of their
+// names. The slice must not be changed.
+func (s *Set) Endpoints() []*Endpoint { return *s.current.Load() }
+
+// Ready is nil once every configured endpoint has been tried.
+func (s *Set) Ready() error {
+	if !s.tried.Load() {
+		return errors.New("the configured stores have not all been tried yet")
+	}
+	return nil
+}
+
+// Refresh discovers, asks every endpoint about itself, and drops those that
+// are expected no more. It must not be called concurrently, nor beside Run.
+func (s *Set) Refresh(ctx context.Context) {
+	now := time.Now()
+	s.connect(s.discover(ctx, now), now)
+	all := s.sorted()
+	// What is new is expected from now on, not only once it has answered.
+	s.current.Store(&all)
+	var wg sync.WaitGroup
+	for _, e := range all {
+		wg.Go(func() {
+			if e.refresh(ctx, s.cfg.Interval, time.Now) && ctx.Err() == nil {
+				s.logChange(e.Status())
+			}
+		})
+	}
+	wg.Wait()
+	s.drop(time.Now())
+	all = s.sorted()
+	s.current.Store(&all)
+	if ctx.Err() == nil {
+		s.tried.Store(true)
+	}
+	s.metrics.observe(all)
+}
+
+func (s *Set) logChange(st Status) {
+	if st.Up {
+		s.cfg.Logger.Info("store is up", "address", st.Name, "component", st.Info.Component, "label_sets", len(st.Info.LabelSets))
+		return
+	}
+	s.cfg.Logger.Warn("store is missing", "address", st.Name, "known", st.Contacted, "err", st.LastError)
+}
+
+// want is an address to connect to.
+type want struct {
+	spec    Spec
+	client  ClientConfig
+	fromDNS bool
+}
+
+// discover returns all addresses that are configured or found. Sources that
+// fail keep their last result.
+func (s *Set) discover(ctx context.Context, now time.Time) map[string]want {
+	def := s.cfg.Client
+	if s.cfg.File != nil && now.Sub(s.fileRead) >= s.cfg.FileInterval {
+		s.fileRead = now
+		if f, err := s.cfg.File(); err != nil {
+			s.metrics.reloadFailures.Inc()
+			s.cfg.Logger.Warn("endpoint configuration is kept as it was", "err", err)
+		} else {
+			s.file = f
+		}
+	}
+	var specs []Spec
+	if s.file != nil {
+		specs = append(specs, s.file.Specs()...)
+		if d := s.file.Default; d != nil {
+			compression := def.Compression
+			def = d.resolved(ClientConfig{})
+			def.Compression = compression
+		}
+	}
+	specs = append(specs, s.cfg.Specs...)
+	if addrs, err := readSDFiles(s.cfg.SDFiles); err != nil {
+		s.metrics.reloadFailures.Inc()
+		s.cfg.Logger.Warn("discovery files are kept as they were", "err", err)
+	} else {
+		s.sdAddrs = addrs
+	}
+	for _, addr := range s.sdAddrs {
+		specs = append(specs, Spec{Address: addr})
+	}
+	return s.addresses(ctx, now, specs, def)
+}
+
+func (s *Set) addresses(ctx context.Context, now time.Time, specs []Spec, def ClientConfig) map[string]want {
+	out := map[string]want{}
+	looked := map[string]bool{}
+	for _, spec := range specs {
+		kind, name, err := splitAddress(spec.Address)
+		if err != nil {
+			// Validated when it was read.
+			continue
+		}
+		if kind == lookupNone || spec.Group {
+			out[spec.Address] = want{spec: spec, client: spec.Client.resolved(def)}
+			continue
+		}
+		looked[spec.Address] = true
+		for _, addr := range s.lookup(ctx, now, spec.Address, kind, name) {
+			out[addr] = want{spec: spec, client: def, fromDNS: true}
+		}
+	}
+	for addr := range s.dns {
+		if !looked[addr] {
+			delete(s.dns, addr)
+		}
+	}
+	return out
+}
+
+func (s *Set) lookup(ctx context.Context, now time.Time, addr string, kind lookup, name string) []string {
+	last, ok := s.dns[addr]
+	if ok && now.Sub(last.at) < s.cfg.DNSInterval {
+		return last.addrs
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Interval)
+	defer cancel()
+	addrs, err := resolve(ctx, s.cfg.Resolver, kind, name)
+	if err != nil {
+		s.metrics.dnsFailures.Inc()
+		if ctx.Err() == nil || !ok {
+			s.cfg.Logger.Warn("addresses are kept as they were", "address", addr, "err", err)
+		}
+		// Tried again at the next refresh.
+		return last.addrs
+	}
+	s.dns[addr] = dnsResult{addrs: addrs, at: now}
+	return addrs
+}
+
+// connect makes the endpoints that are new, and notes those that discovery
+// names no more. One whose way of connecting has changed is made anew.
+func (s *Set) connect(wanted map[string]want, now time.Time) {
+	for addr, w := range wanted {
+		old, ok := s.endpoints[addr]
+		if ok && old.spec.equal(w.spec) {
+			old.mtx.Lock()
+			old.departed = time.Time{}
+			old.mtx.Unlock()
+			continue
+		}
+		client, err := s.cfg.Dial(w.spec, addr, w.client)
+		if err != nil {
+			s.cfg.Logger.Warn("store cannot be connected to", "address", addr, "err", err)
+			client = broken{err: err}
+		}
+		if ok {
+			s.retire(old, now)
+		}
+		s.endpoints[addr] = &Endpoint{name: addr, spec: w.spec, client: client, fromDNS: w.fromDNS}
+	}
+	for addr, e := range s.endpoints {
+		if _, ok := wanted[addr]; ok {
+			continue
+		}
+		e.mtx.Lock()
+		if e.departed.IsZero() {
+			e.departed = now
+		}
+		e.mtx.Unlock()
+	}
+}
+
+func (s Spec) equal(o Spec) bool {
+	sameClient := s.Client == o.Client || (s.Client != nil && o.Client != nil && s.Client.equal(*o.Client))
+	return s.Strict == o.Strict && s.Group == o.Group && s.ServiceConfig == o.ServiceConfig && sameClient
+}
+
+func (c ClientConfig) equal(o ClientConfig) bool {
+	same := func(a, b *bool) bool { return (a == nil) == (b == nil) && (a == nil || *a == *b) }
+	if !same(c.TLS.Enabled, o.TLS.Enabled) || !same(c.TLS.InsecureSkipVerify, o.TLS.InsecureSkipVerify) {
+		return false
+	}
+	c.TLS.Enabled, c.TLS.InsecureSkipVerify = o.TLS.Enabled, o.TLS.InsecureSkipVerify
+	return c == o
+}
+
+// drop removes the endpoints that are expected no more.
+func (s *Set) drop(now time.Time) {
+	for addr, e := range s.endpoints {
+		if s.expected(e, now) {
+			continue
+		}
+		delete(s.endpoints, addr)
+		s.retire(e, now)
+		s.cfg.Logger.Info("store is expected no more", "address", addr)
+	}
+	s.retired = slices.DeleteFunc(s.retired, func(r retired) bool {
+		if now.Before(r.closeAt) {
+			return false
+		}
+		s.closeEndpoint(r.endpoint)
+		return true
+	})
+}
+
+func (s *Set) retire(e *Endpoint, now time.Time) {
+	s.retired = append(s.retired, retired{endpoint: e, closeAt: now.Add(s.cfg.CloseDelay)})
+}
+
+func (s *Set) closeEndpoint(e *Endpoint) {
+	if err := e.client.Close(); err != nil {
+		s.cfg.Logger.Warn("store connection did not close", "address", e.name, "err", err)
+	}
+}
+
+func (s *Set) sorted() []*Endpoint {
+	out := make([]*Endpoint, 0, len(s.endpoints))
+	for _, e := range s.endpoints {
+		out = append(out, e)
+	}
+	slices.SortFunc(out, func(a, b *Endpoint) int { return strings.Compare(a.name, b.name) })
+	return out
+}
+
+func (s *Set) close() error {
+	s.current.Store(&[]*Endpoint{})
+	for _, e := range s.endpoints {
+		s.closeEndpoint(e)
+	}
+	for _, r := range s.retired {
+		s.closeEndpoint(r.endpoint)
+	}
+	clear(s.endpoints)
+	s.retired = nil
+	return nil
+}

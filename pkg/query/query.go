@@ -1,0 +1,232 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/version"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+	v1 "github.com/prometheus/prometheus/web/api/v1"
+	"google.golang.org/grpc"
+
+	"github.com/hindsight-io/hindsight/pkg/dedup"
+	"github.com/hindsight-io/hindsight/pkg/query/endpoint"
+	"github.com/hindsight-io/hindsight/pkg/query/promapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
+	"github.com/hindsight-io/hindsight/pkg/tenant"
+)
+
+// Deps are what a querier gets from outside.
+type Deps struct {
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+	Gatherer   prometheus.Gatherer
+	// LocalStores are asked beside the endpoints: the stores of the same
+	// process.
+	LocalStores []storeapi.Store
+	// Flags are shown by the API.
+	Flags map[string]string
+}
+
+// Query is the querier component.
+type Query struct {
+	cfg    Config
+	deps   Deps
+	set    *endpoint.Set
+	fanout *fanout.Store
+	api    *promapi.API
+}
+
+// New returns a querier. It connects to nothing before Run.
+func New(cfg Config, deps Deps) (*Query, error) {
+	if deps.Logger == nil {
+		deps.Logger = slog.New(slog.DiscardHandler)
+	}
+	set, err := cfg.Endpoints.set(cfg.Timeout.Duration(), deps.Logger, deps.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	p := parser.NewParser(parser.Options{
+		EnableExperimentalFunctions: slices.Contains(cfg.Features.Values(), experimentalFunctions),
+	})
+	engine, err := newEngine(&cfg, p, deps.Logger, deps.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("start the PromQL engine: %w", err)
+	}
+	q := &Query{cfg: cfg, deps: deps, set: set}
+	q.fanout = fanout.New(q.stores, fanout.Config{
+		Timeout:        cfg.Timeout.Duration(),
+		SilenceTimeout: cfg.ResponseTimeout.Duration(),
+		Logger:         deps.Logger,
+		Registerer:     deps.Registerer,
+	})
+	f, err := dedup.ParseFunc(cfg.DedupFunc)
+	if err != nil {
+		return nil, err
+	}
+	defaults := promapi.Params{Dedup: true, ReplicaLabels: replicaLabels(cfg.ReplicaLabels.Values()), PartialResponse: cfg.PartialResponse}
+	queryable := NewQueryable(q.fanout, QueryableConfig{
+		Params: defaults, Dedup: f, MaxConcurrentSelects: cfg.MaxConcurrentSelects, Logger: deps.Logger,
+	})
+	q.api = promapi.New(q.apiConfig(engine, queryable, p, defaults))
+	q.logIgnored()
+	return q, nil
+}
+
+func (q *Query) apiConfig(e *engine, queryable *Queryable, p parser.Parser, defaults promapi.Params) promapi.Config {
+	lookback := q.cfg.LookbackDelta
+	if lookback == 0 {
+		lookback = defaultLookback
+	}
+	return promapi.Config{
+		Engine: e, Queryable: queryable, Exemplars: queryable, Parser: p,
+		Defaults: promapi.Defaults{
+			Params:            defaults,
+			AutoDownsampling:  q.cfg.AutoDownsampling,
+			InstantResolution: q.cfg.InstantResolution.Duration(),
+			Step:              q.cfg.Step.Duration(),
+			LabelRange:        q.cfg.LabelRange.Duration(),
+		},
+		Federate:       promapi.FederateConfig{Lookback: lookback, MaxSeries: q.cfg.FederateMaxSeries},
+		Metadata:       q.metadata,
+		Stores:         q.storeStatus,
+		Tenant:         q.tenant,
+		Ready:          q.Ready,
+		Flags:          q.deps.Flags,
+		BuildInfo:      buildInfo(),
+		ExternalPrefix: q.cfg.Web.externalPrefix(),
+		PrefixHeader:   q.cfg.Web.PrefixHeader,
+		RoutePrefix:    q.cfg.Web.routePrefix(),
+		DisableCORS:    q.cfg.Web.DisableCORS,
+		Logger:         q.deps.Logger,
+		Registerer:     q.deps.Registerer,
+		Gatherer:       q.deps.Gatherer,
+	}
+}
+
+func buildInfo() v1.PrometheusVersion {
+	return v1.PrometheusVersion{
+		Version: version.Version, Revision: version.GetRevision(), Branch: version.Branch,
+		BuildUser: version.BuildUser, BuildDate: version.BuildDate, GoVersion: version.GoVersion,
+	}
+}
+
+// replicaLabels sorts the labels and drops duplicates and empty names.
+func replicaLabels(names []string) []string {
+	out := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == "" })
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// logIgnored says once which settings have no effect.
+func (q *Query) logIgnored() {
+	warn := func(on bool, flag, why string) {
+		if on {
+			q.deps.Logger.Warn("flag has no effect", "flag", flag, "why", why)
+		}
+	}
+	warn(q.cfg.Engine == "thanos", "--query.promql-engine", "the engine of Prometheus evaluates all queries; the answers are the same")
+	warn(q.cfg.Mode == "distributed", "--query.mode", "queries are evaluated here; the answers are the same")
+	warn(q.cfg.RequestLogging.IsSet(), "--request.logging-config", "requests are not logged")
+}
+
+// RegisterHTTP implements server.Component.
+func (q *Query) RegisterHTTP(mux *http.ServeMux) { q.api.Register(mux) }
+
+// RegisterGRPC implements server.Component: the querier is a store, too, so
+// queriers can stand behind queriers.
+func (q *Query) RegisterGRPC(r grpc.ServiceRegistrar) { q.registerGRPC(r) }
+
+// Ready implements server.Component.
+func (q *Query) Ready() error { return q.set.Ready() }
+
+// Run implements server.Component.
+func (q *Query) Run(ctx context.Context) error { return q.set.Run(ctx) }
+
+// stores are all that a query may need.
+func (q *Query) stores() []storeapi.Store {
+	endpoints := q.set.Endpoints()
+	out := make([]storeapi.Store, 0, len(endpoints)+len(q.deps.LocalStores))
+	out = append(out, q.deps.LocalStores...)
+	for _, e := range endpoints {
+		out = append(out, e)
+	}
+	return out
+}
+
+// tenant says whose request it is, and what it may read.
+func (q *Query) tenant(r *http.Request) (context.Context, *labels.Matcher, error) {
+	t := q.cfg.Tenancy
+	id, err := tenant.FromHTTP(r, tenant.Source{
+		CertificateField: t.CertificateField, Headers: []string{t.Header, tenant.Header}, Default: t.Default,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx := tenant.NewContext(r.Context(), id)
+	if !t.Enforce {
+		return ctx, nil, nil
+	}
+	m, err := labels.NewMatcher(labels.MatchEqual, t.Label, id)
+	return ctx, m, err
+}
+
+// metadata merges what the stores know about metrics.
+func (q *Query) metadata(ctx context.Context, metric string, limit int) (map[string][]promapi.Metadata, []string, error) {
+	found, ws, err := q.fanout.Metadata(ctx, metric, limit)
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return nil, nil, err
+	}
+	out := make(map[string][]promapi.Metadata, len(found))
+	for name, metas := range found {
+		for _, m := range metas {
+			out[name] = append(out[name], promapi.Metadata{Type: m.Type, Help: m.Help, Unit: m.Unit})
+		}
+	}
+	return out, ws.Strings(), nil
+}
+
+func (q *Query) storeStatus() []promapi.StoreStatus {
+	var out []promapi.StoreStatus
+	for _, e := range q.set.Endpoints() {
+		st := e.Status()
+		out = append(out, promapi.StoreStatus{
+			Component: component(st.Info.Component), Name: st.Name, Health: health(st),
+			LastCheck: st.LastCheck, LastError: st.LastError, LabelSets: st.Info.LabelSets,
+			MinTime: st.Info.MinTime, MaxTime: st.Info.MaxTime, Contacted: st.Contacted, Strict: st.Strict,
+		})
+	}
+	for i, s := range q.deps.LocalStores {
+		info := s.Info()
+		out = append(out, promapi.StoreStatus{
+			Component: component(info.Component), Name: fmt.Sprintf("local/%s-%d", component(info.Component), i),
+			Health: "up", LabelSets: info.LabelSets, MinTime: info.MinTime, MaxTime: info.MaxTime, Contacted: true,
+		})
+	}
+	return out
+}
+
+func component(name string) string {
+	switch name {
+	case "sidecar", "store", "receive", "rule", "query", "debug":
+		return name
+	}
+	return "unknown-store-api"
+}
+
+func health(st endpoint.Status) string {
+	switch {
+	case st.Up:
+		return "up"
+	case st.LastCheck.IsZero():
+		return "unknown"
+	}
+	return "missing"
+}
