@@ -21,11 +21,15 @@ const markVersion = 1
 
 // Reasons of no-compact and no-downsample marks.
 const (
-	MarkManual                      = "manual"
-	MarkIndexSizeExceeding          = "index-size-exceeding"
-	MarkOutOfOrderChunk             = "block-index-out-of-order-chunk"
-	MarkDownsampleVerticalCompacton = "downsample-vertical-compaction"
+	MarkManual                       = "manual"
+	MarkIndexSizeExceeding           = "index-size-exceeding"
+	MarkOutOfOrderChunk              = "block-index-out-of-order-chunk"
+	MarkDownsampleVerticalCompaction = "downsample-vertical-compaction"
 )
+
+// Cause says why a block is not to be compacted or downsampled: a reason of the
+// list above, and a text for people.
+type Cause struct{ Reason, Details string }
 
 // Mark is one of DeletionMark, NoCompactMark and NoDownsampleMark.
 type Mark interface {
@@ -89,17 +93,17 @@ func MarkDeletion(ctx context.Context, b bucket.Bucket, id ulid.ULID, details st
 
 // MarkNoCompact keeps a block from being compacted, unless it is marked
 // already.
-func MarkNoCompact(ctx context.Context, b bucket.Bucket, id ulid.ULID, reason, details string, now time.Time) (bool, error) {
+func MarkNoCompact(ctx context.Context, b bucket.Bucket, id ulid.ULID, why Cause, now time.Time) (bool, error) {
 	return writeMark(ctx, b, id, &NoCompactMark{}, &NoCompactMark{
-		ID: id, Version: markVersion, Details: details, NoCompactTime: now.Unix(), Reason: reason,
+		ID: id, Version: markVersion, Details: why.Details, NoCompactTime: now.Unix(), Reason: why.Reason,
 	})
 }
 
 // MarkNoDownsample keeps a block from being downsampled, unless it is marked
 // already.
-func MarkNoDownsample(ctx context.Context, b bucket.Bucket, id ulid.ULID, reason, details string, now time.Time) (bool, error) {
+func MarkNoDownsample(ctx context.Context, b bucket.Bucket, id ulid.ULID, why Cause, now time.Time) (bool, error) {
 	return writeMark(ctx, b, id, &NoDownsampleMark{}, &NoDownsampleMark{
-		ID: id, Version: markVersion, Details: details, NoDownsampleTime: now.Unix(), Reason: reason,
+		ID: id, Version: markVersion, Details: why.Details, NoDownsampleTime: now.Unix(), Reason: why.Reason,
 	})
 }
 

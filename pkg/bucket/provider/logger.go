@@ -1,7 +1,6 @@
 package provider
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 
@@ -16,30 +15,31 @@ type kitLogger struct{ to *slog.Logger }
 func newKitLogger(l *slog.Logger) log.Logger { return kitLogger{to: l} }
 
 func (k kitLogger) Log(keyvals ...any) error {
-	lvl, msg := slog.LevelInfo, "object storage client"
+	write, msg := k.to.Info, "object storage client"
 	attrs := make([]any, 0, len(keyvals))
 	for i := 0; i+1 < len(keyvals); i += 2 {
 		switch key := fmt.Sprint(keyvals[i]); key {
 		case "level":
-			lvl = slogLevel(keyvals[i+1])
+			write = k.at(keyvals[i+1])
 		case "msg":
 			msg = fmt.Sprint(keyvals[i+1])
 		default:
 			attrs = append(attrs, slog.Any(key, keyvals[i+1]))
 		}
 	}
-	k.to.Log(context.Background(), lvl, msg, attrs...)
+	write(msg, attrs...)
 	return nil
 }
 
-func slogLevel(v any) slog.Level {
-	switch v {
+// at returns the method of slog for a level of go-kit.
+func (k kitLogger) at(lvl any) func(msg string, args ...any) {
+	switch lvl {
 	case level.DebugValue():
-		return slog.LevelDebug
+		return k.to.Debug
 	case level.WarnValue():
-		return slog.LevelWarn
+		return k.to.Warn
 	case level.ErrorValue():
-		return slog.LevelError
+		return k.to.Error
 	}
-	return slog.LevelInfo
+	return k.to.Info
 }
