@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -144,7 +145,7 @@ func (s *httpServer) serve() {
 	// The toolkit announces TLS at info on each start; the address line above
 	// is enough.
 	quiet := slog.New(levelAbove{s.logger.Handler(), slog.LevelWarn})
-	if err := web.Serve(s.lis, s.srv, &s.config, quiet); err != nil && err != http.ErrServerClosed {
+	if err := web.Serve(s.lis, s.srv, &s.config, quiet); err != nil && !errors.Is(err, http.ErrServerClosed) {
 		s.failed <- fmt.Errorf("serve HTTP on %s: %w", s.lis.Addr(), err)
 	}
 	close(s.failed)
