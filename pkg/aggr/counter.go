@@ -127,5 +127,8 @@ func (it *CounterIterator) AtST() int64 {
 	return it.cur.AtST()
 }
 
+// LastRaw is the raw value, with its resets, of the last float that was read.
+func (it *CounterIterator) LastRaw() float64 { return it.lastV }
+
 // Err implements chunkenc.Iterator.
 func (it *CounterIterator) Err() error { return it.err }

@@ -1,0 +1,155 @@
+package downsample
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// part is one aggregate chunk of the input with its times.
+type part struct {
+	mint, maxt int64
+	storeapi.Aggregates
+}
+
+func (p *part) histogram() bool { return p.Sum.Encoding != chunkenc.EncXOR }
+
+// aggregates downsamples one run of aggregate chunks of the same kind. Chunks
+// of the result are made of whole chunks of the input, because only at their
+// borders the true values of the counter are known.
+func (d *series) aggregates(parts []part) error {
+	count := 0
+	for i := range parts {
+		count += aggr.NumSamples(&parts[i].Aggregates)
+	}
+	n := chunkCount(parts[0].mint, parts[len(parts)-1].maxt, d.from, d.resolution, count)
+	size := max(1, len(parts)/n)
+	for len(parts) > 0 {
+		k := min(size, len(parts))
+		batch := d.floatAggregates
+		if parts[0].histogram() {
+			batch = d.histogramAggregates
+		}
+		if err := batch(parts[:k]); err != nil {
+			return err
+		}
+		parts = parts[k:]
+	}
+	return nil
+}
+
+// fold combines the values of one window.
+type fold func(acc, v float64) float64
+
+func add(acc, v float64) float64 { return acc + v }
+
+// floatAggregates writes one chunk.
+func (d *series) floatAggregates(parts []part) error {
+	e := &d.floats
+	e.reset()
+	var first, last int64
+	for _, f := range []struct {
+		name string
+		of   func(*storeapi.Aggregates) storeapi.Data
+		by   fold
+		to   *aggr.XOREncoder
+	}{
+		{"count", func(a *storeapi.Aggregates) storeapi.Data { return a.Count }, add, &e.count},
+		{"sum", func(a *storeapi.Aggregates) storeapi.Data { return a.Sum }, add, &e.sum},
+		{"min", func(a *storeapi.Aggregates) storeapi.Data { return a.Min }, math.Min, &e.min},
+		{"max", func(a *storeapi.Aggregates) storeapi.Data { return a.Max }, math.Max, &e.max},
+	} {
+		if err := d.columns(parts, f.of); err != nil {
+			return fmt.Errorf("aggregate %s: %w", f.name, err)
+		}
+		mint, maxt := foldWindows(&d.cols, d.resolution, f.by, f.to)
+		if f.name == "count" {
+			first, last = mint, maxt
+		}
+	}
+	if e.count.Len() == 0 {
+		return nil
+	}
+	if err := d.counter(parts); err != nil {
+		return fmt.Errorf("aggregate counter: %w", err)
+	}
+	a := e.finish()
+	return d.emit(first, last, &a)
+}
+
+// columns decodes one aggregate of all parts.
+func (d *series) columns(parts []part, of func(*storeapi.Aggregates) storeapi.Data) error {
+	d.cols.Reset()
+	for i := range parts {
+		data := of(&parts[i].Aggregates)
+		if len(data.Bytes) == 0 {
+			continue
+		}
+		if data.Encoding != chunkenc.EncXOR {
+			return fmt.Errorf("%w: a %s chunk among floats", aggr.ErrCorrupt, data.Encoding)
+		}
+		if err := d.cols.AppendXOR(data.Bytes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// foldWindows writes one sample per window and returns the times of the first
+// and the last one.
+func foldWindows(c *aggr.Columns, resolution int64, by fold, to *aggr.XOREncoder) (first, last int64) {
+	if c.Len() == 0 {
+		return 0, 0
+	}
+	lastT := c.T[c.Len()-1]
+	for i := 0; i < c.Len(); {
+		end := windowEnd(c.T[i], resolution)
+		acc := c.V[i]
+		start := i
+		for i++; i < c.Len() && c.T[i] <= end; i++ {
+			acc = by(acc, c.V[i])
+		}
+		last = min(end, lastT)
+		if start == 0 {
+			first = last
+		}
+		to.Append(last, acc)
+	}
+	return first, last
+}
+
+// counter writes the counter of the parts: the first raw value, one value per
+// window without resets, the last raw value.
+func (d *series) counter(parts []part) error {
+	data := make([]storeapi.Data, 0, len(parts))
+	for i := range parts {
+		if c := parts[i].Counter; len(c.Bytes) > 0 {
+			data = append(data, c)
+		}
+	}
+	it := aggr.NewCounterIterator(data)
+	d.cols.Reset()
+	for typ := it.Next(); typ != chunkenc.ValNone; typ = it.Next() {
+		if typ != chunkenc.ValFloat {
+			return fmt.Errorf("%w: a %s among floats", aggr.ErrCorrupt, typ)
+		}
+		t, v := it.At()
+		d.cols.T, d.cols.V = append(d.cols.T, t), append(d.cols.V, v)
+	}
+	if err := it.Err(); err != nil {
+		return err
+	}
+	if d.cols.Len() == 0 {
+		return fmt.Errorf("%w: no samples", aggr.ErrCorrupt)
+	}
+	to := &d.floats.counter
+	to.Append(d.cols.T[0], d.cols.V[0])
+	// The counter only grows: the last value of a window is what counts.
+	_, last := foldWindows(&d.cols, d.resolution, func(_, v float64) float64 { return v }, to)
+	to.Append(last, it.LastRaw())
+	return nil
+}

@@ -1,0 +1,228 @@
+package downsample
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"sort"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/value"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+
+	"github.com/hindsight-io/hindsight/pkg/aggr"
+)
+
+// series downsamples one series after the other and keeps its memory. It is
+// used by one goroutine.
+type series struct {
+	// from and resolution are those of input and output, in milliseconds.
+	from, resolution int64
+
+	cols   aggr.Columns
+	hists  []hist
+	kind   kind
+	parts  []part
+	floats floatEncoder
+	arena  []byte
+	out    []chunks.Meta
+	// samples counts the raw samples, or windows, that were read.
+	samples uint64
+}
+
+// kind of samples that go into one chunk.
+type kind int
+
+const (
+	none kind = iota
+	floats
+	// exponential and custom are native histograms by their buckets.
+	exponential
+	custom
+)
+
+// run downsamples the chunks of one series. The result is valid until the next
+// call.
+func (d *series) run(chks []chunks.Meta) ([]chunks.Meta, error) {
+	d.arena, d.out = d.arena[:0], d.out[:0]
+	var err error
+	if d.from == 0 {
+		err = d.raw(chks)
+	} else {
+		err = d.coarser(chks)
+	}
+	return d.out, err
+}
+
+// raw downsamples chunks of raw samples.
+func (d *series) raw(chks []chunks.Meta) error {
+	d.begin(none)
+	for i := range chks {
+		if chks[i].Chunk.Encoding() == aggr.Encoding {
+			return fmt.Errorf("%w: an aggregate chunk among raw ones", aggr.ErrCorrupt)
+		}
+		if err := d.collect(chks[i].Chunk); err != nil {
+			return fmt.Errorf("chunk %d of %d: %w", i+1, len(chks), err)
+		}
+	}
+	return d.flush()
+}
+
+func (d *series) begin(k kind) {
+	d.kind = k
+	d.cols.Reset()
+	d.hists = d.hists[:0]
+}
+
+// flush writes the samples of one kind that were collected.
+func (d *series) flush() error {
+	k := d.kind
+	d.kind = none
+	switch k {
+	case floats:
+		d.samples += uint64(d.cols.Len())
+		d.tidyFloats()
+		return d.rawFloats(d.cols.T, d.cols.V)
+	case exponential, custom:
+		d.samples += uint64(len(d.hists))
+		d.tidyHistograms()
+		return d.rawHistograms(d.hists)
+	}
+	return nil
+}
+
+// collect takes in the samples of one chunk, and writes what was collected
+// before when they are of another kind.
+func (d *series) collect(c chunkenc.Chunk) error {
+	if enc := c.Encoding(); enc == chunkenc.EncXOR || enc == chunkenc.EncXOR2 {
+		if err := d.want(floats); err != nil {
+			return err
+		}
+		return d.cols.AppendChunk(c)
+	}
+	it := c.Iterator(nil)
+	for typ := it.Next(); typ != chunkenc.ValNone; typ = it.Next() {
+		if typ == chunkenc.ValFloat {
+			return fmt.Errorf("%w: a float among histograms", aggr.ErrCorrupt)
+		}
+		t, h := it.AtFloatHistogram(&histogram.FloatHistogram{})
+		if value.IsStaleNaN(h.Sum) {
+			continue
+		}
+		if err := d.wantHistogram(h); err != nil {
+			return err
+		}
+		d.hists = append(d.hists, hist{t, h})
+	}
+	return it.Err()
+}
+
+// want makes samples of the kind welcome.
+func (d *series) want(k kind) error {
+	if d.kind == k {
+		return nil
+	}
+	if err := d.flush(); err != nil {
+		return err
+	}
+	d.begin(k)
+	return nil
+}
+
+func (d *series) wantHistogram(h *histogram.FloatHistogram) error {
+	if !h.UsesCustomBuckets() {
+		return d.want(exponential)
+	}
+	// Different bounds cannot be in one chunk.
+	if d.kind == custom && len(d.hists) > 0 && !histogram.CustomBucketBoundsMatch(h.CustomValues, d.hists[0].h.CustomValues) {
+		if err := d.flush(); err != nil {
+			return err
+		}
+	}
+	return d.want(custom)
+}
+
+// tidyFloats drops stale markers. Where chunks overlap, samples are put in
+// order, and of those with equal times the first is taken.
+func (d *series) tidyFloats() {
+	ts, vs := d.cols.T, d.cols.V
+	if !slices.IsSorted(ts) {
+		sort.Stable(byTime(d.cols))
+	}
+	k, last := 0, int64(math.MinInt64)
+	for i, t := range ts {
+		if value.IsStaleNaN(vs[i]) || t == last {
+			continue
+		}
+		ts[k], vs[k] = t, vs[i]
+		last = t
+		k++
+	}
+	d.cols.T, d.cols.V = ts[:k], vs[:k]
+}
+
+// byTime sorts columns.
+type byTime aggr.Columns
+
+func (c byTime) Len() int           { return len(c.T) }
+func (c byTime) Less(i, j int) bool { return c.T[i] < c.T[j] }
+func (c byTime) Swap(i, j int) {
+	c.T[i], c.T[j] = c.T[j], c.T[i]
+	c.V[i], c.V[j] = c.V[j], c.V[i]
+}
+
+func (d *series) tidyHistograms() {
+	slices.SortStableFunc(d.hists, func(a, b hist) int { return cmp.Compare(a.t, b.t) })
+	d.hists = slices.CompactFunc(d.hists, func(a, b hist) bool { return a.t == b.t })
+}
+
+// coarser downsamples aggregate chunks.
+func (d *series) coarser(chks []chunks.Meta) error {
+	d.parts = d.parts[:0]
+	for i := range chks {
+		if err := d.part(&chks[i]); err != nil {
+			return fmt.Errorf("chunk %d of %d: %w", i+1, len(chks), err)
+		}
+	}
+	parts := d.parts
+	for len(parts) > 0 {
+		k := 1
+		for k < len(parts) && parts[k].histogram() == parts[0].histogram() {
+			k++
+		}
+		if err := d.aggregates(parts[:k]); err != nil {
+			return err
+		}
+		parts = parts[k:]
+	}
+	return nil
+}
+
+// part takes in one chunk of a downsampled block. A raw one is brought to the
+// resolution of the block first.
+func (d *series) part(c *chunks.Meta) error {
+	if c.Chunk.Encoding() == aggr.Encoding {
+		a, err := aggr.Decode(c.Chunk.Bytes())
+		if err != nil {
+			return err
+		}
+		if n := aggr.NumSamples(&a); n > 0 {
+			d.samples += uint64(n)
+			d.parts = append(d.parts, part{c.MinTime, c.MaxTime, a})
+		}
+		return nil
+	}
+	finer := series{resolution: d.from}
+	out, err := finer.run([]chunks.Meta{*c})
+	if err != nil {
+		return err
+	}
+	for i := range out {
+		if err := d.part(&out[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
