@@ -119,7 +119,7 @@ func (c *EndpointsConfig) client() endpoint.ClientConfig {
 }
 
 // set opens the set of endpoints.
-func (c *EndpointsConfig) set(closeDelay time.Duration, logger *slog.Logger, reg prometheus.Registerer) (*endpoint.Set, error) {
+func (c *EndpointsConfig) set(closeDelay, silence time.Duration, logger *slog.Logger, reg prometheus.Registerer) (*endpoint.Set, error) {
 	cfg := endpoint.Config{
 		Specs:            c.specs(),
 		SDFiles:          c.SDFiles,
@@ -129,6 +129,7 @@ func (c *EndpointsConfig) set(closeDelay time.Duration, logger *slog.Logger, reg
 		Interval:         c.InfoTimeout.Duration(),
 		UnhealthyTimeout: c.Unhealthy.Duration(),
 		CloseDelay:       max(closeDelay, c.InfoTimeout.Duration()),
+		FrameTimeout:     silence,
 		Logger:           logger,
 		Registerer:       reg,
 	}

@@ -49,7 +49,7 @@ func New(cfg Config, deps Deps) (*Query, error) {
 	if deps.Logger == nil {
 		deps.Logger = slog.New(slog.DiscardHandler)
 	}
-	set, err := cfg.Endpoints.set(cfg.Timeout.Duration(), deps.Logger, deps.Registerer)
+	set, err := cfg.Endpoints.set(cfg.Timeout.Duration(), cfg.ResponseTimeout.Duration(), deps.Logger, deps.Registerer)
 	if err != nil {
 		return nil, err
 	}
@@ -62,10 +62,9 @@ func New(cfg Config, deps Deps) (*Query, error) {
 	}
 	q := &Query{cfg: cfg, deps: deps, set: set}
 	q.fanout = fanout.New(q.stores, fanout.Config{
-		Timeout:        cfg.Timeout.Duration(),
-		SilenceTimeout: cfg.ResponseTimeout.Duration(),
-		Logger:         deps.Logger,
-		Registerer:     deps.Registerer,
+		Timeout:    cfg.Timeout.Duration(),
+		Logger:     deps.Logger,
+		Registerer: deps.Registerer,
 	})
 	f, err := dedup.ParseFunc(cfg.DedupFunc)
 	if err != nil {

@@ -1,8 +1,8 @@
 package endpoint
 
 import (
+	"context"
 	"fmt"
-	"math"
 	"time"
 
 	"google.golang.org/grpc"
@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
 )
 
@@ -17,7 +18,9 @@ import (
 type dialer struct {
 	resolver Resolver
 	interval time.Duration
-	options  []grpc.DialOption
+	// frameTimeout is how long a server may be silent in an answer; 0 means
+	// for ever.
+	frameTimeout time.Duration
 }
 
 // How a connection is watched and made again. A server that is gone without a
@@ -41,6 +44,14 @@ type remote struct {
 func (r remote) State() connectivity.State { return r.conn.GetState() }
 func (r remote) Close() error              { return r.conn.Close() }
 
+// Metadata asks servers that offer metadata. Others have none to miss.
+func (r remote) Metadata(ctx context.Context, metric string, limit int) (map[string][]storeapi.Metadata, storeapi.Warnings, error) {
+	if !r.Services().Metadata {
+		return nil, nil, nil
+	}
+	return r.Client.Metadata(ctx, metric, limit)
+}
+
 func (d *dialer) dial(spec Spec, address string, cfg ClientConfig) (Client, error) {
 	creds, err := transport(cfg)
 	if err != nil {
@@ -48,17 +59,12 @@ func (d *dialer) dial(spec Spec, address string, cfg ClientConfig) (Client, erro
 	}
 	back := backoff.DefaultConfig
 	back.MaxDelay = maxBackoff
-	opts := append([]grpc.DialOption{
+	opts := append(storerpc.DialOptions(),
 		grpc.WithTransportCredentials(creds),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: back, MinConnectTimeout: connectTimeout}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: pingTimeout}),
 		grpc.WithDisableServiceConfig(),
-	}, d.options...)
-	call := []grpc.CallOption{grpc.MaxCallRecvMsgSize(math.MaxInt32)}
-	if cfg.Compression == CompressionSnappy {
-		call = append(call, grpc.UseCompressor("snappy"))
-	}
-	opts = append(opts, grpc.WithDefaultCallOptions(call...))
+	)
 	target := "passthrough:///" + address
 	if spec.Group {
 		target = groupScheme + ":///" + address
@@ -72,5 +78,6 @@ func (d *dialer) dial(spec Spec, address string, cfg ClientConfig) (Client, erro
 	if err != nil {
 		return nil, fmt.Errorf("connect to store %s: %w", address, err)
 	}
-	return remote{Client: storerpc.NewClient(conn, address), conn: conn}, nil
+	client := storerpc.NewClient(conn, address, storerpc.WithFrameTimeout(d.frameTimeout), storerpc.WithCompression(cfg.Compression))
+	return remote{Client: client, conn: conn}, nil
 }

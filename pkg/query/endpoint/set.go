@@ -38,7 +38,12 @@ type Config struct {
 	// CloseDelay is how long the connection of a dropped store stays open for
 	// the requests that use it.
 	CloseDelay time.Duration
-	Resolver   Resolver
+	// FrameTimeout is how long a store may be silent in the middle of an
+	// answer; 0 means as long as the request may take.
+	FrameTimeout time.Duration
+	// Resolver looks names up; nil means the system's.
+	Resolver Resolver
+	// Dial connects; nil means gRPC.
 	Dial       DialFunc
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -87,7 +92,7 @@ func New(cfg Config) (*Set, error) {
 		cfg.Resolver = net.DefaultResolver
 	}
 	if cfg.Dial == nil {
-		cfg.Dial = (&dialer{resolver: cfg.Resolver, interval: cfg.DNSInterval}).dial
+		cfg.Dial = (&dialer{resolver: cfg.Resolver, interval: cfg.DNSInterval, frameTimeout: cfg.FrameTimeout}).dial
 	}
 	s := &Set{cfg: cfg, metrics: newMetrics(cfg.Registerer), endpoints: map[string]*Endpoint{}, dns: map[string]dnsResult{}}
 	s.current.Store(&[]*Endpoint{})
