@@ -27,7 +27,7 @@ const (
 
 // bufferPools holds released memory, by size class. It has no state that
 // anybody could observe.
-var bufferPools [maxClass + 1]sync.Pool
+var bufferPools = [maxClass + 1]sync.Pool{}
 
 // NewBuffer returns an empty buffer with capacity for at least size bytes,
 // owned by the caller.

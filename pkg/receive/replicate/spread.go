@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
@@ -90,109 +91,114 @@ func spread(reqs []Request, t target) (*Plan, error) {
 	return p, nil
 }
 
+// spreader spreads one request over one ring.
+type spreader struct {
+	*Plan
+	*scratch
+	target
+	Request
+	ring *hashring.Ring
+	// me is this node's index in the ring, or -1.
+	me int
+	// first is the index of this request's first set in the plan.
+	first int
+}
+
 func (p *Plan) add(r Request, ring *hashring.Ring, t target, s *scratch) error {
-	if err := s.assign(r, ring); err != nil {
-		return err
-	}
-	self := -1
+	w := spreader{Plan: p, scratch: s, target: t, Request: r, ring: ring, me: -1, first: len(p.Sets)}
 	for i, e := range ring.Endpoints() {
 		if e.Is(t.self) {
-			self = i
+			w.me = i
 		}
 	}
-	firstSet := len(p.Sets)
-	mine := local{Request: r, all: true}
+	if err := w.assign(); err != nil {
+		return err
+	}
+	mine := local{Request: r}
 	for id := range ring.Sets() {
-		if s.bytes[id] == 0 {
-			s.index[id] = -1
+		if w.bytes[id] == 0 {
+			w.index[id] = -1
 			continue
 		}
-		members := ring.Set(id)
 		set := len(p.Sets)
-		s.index[id] = set - firstSet
-		if t.only > 0 {
-			members = members[t.only-1 : t.only]
-			p.Sets = append(p.Sets, SetState{Replicas: 1, Quorum: 1})
-		} else {
-			p.Sets = append(p.Sets, SetState{Replicas: len(members), Quorum: Quorum(len(members))})
-		}
-		isMine := false
-		for _, m := range members {
-			isMine = isMine || m == self
-		}
-		if isMine {
+		w.index[id] = set - w.first
+		members := w.members(id)
+		quorum := Quorum(len(members))
+		p.Sets = append(p.Sets, SetState{Replicas: len(members), Quorum: quorum})
+		if slices.Contains(members, w.me) {
 			mine.sets = append(mine.sets, set)
 		}
 	}
-	mine.all = len(mine.sets) == len(p.Sets)-firstSet
-	regions := p.scatter(r, ring, s, self, &mine, t.only)
+	mine.all = len(mine.sets) == len(p.Sets)-w.first
+	regions := w.scatter(&mine)
 	if len(mine.sets) > 0 {
 		p.locals = append(p.locals, mine)
 	}
-	p.address(r, ring, s, regions, firstSet, self, t)
+	w.address(regions)
 	return nil
 }
 
+// members are the nodes of a set that are written.
+func (w *spreader) members(id int) []int {
+	if w.only > 0 {
+		return w.ring.Set(id)[w.only-1 : w.only]
+	}
+	return w.ring.Set(id)
+}
+
 // assign finds the replica set of each series and the bytes of each set.
-func (s *scratch) assign(r Request, ring *hashring.Ring) error {
-	s.hasher.Reset(r.Tenant)
-	n := r.Batch.Len()
+func (w *spreader) assign() error {
+	s, n := w.scratch, w.Batch.Len()
+	s.hasher.Reset(w.Tenant)
 	if cap(s.setOf) < n {
 		s.setOf = make([]uint32, n)
 	}
 	s.setOf = s.setOf[:n]
-	if cap(s.bytes) < ring.Sets() {
-		s.bytes, s.index = make([]int, ring.Sets()), make([]int, ring.Sets())
+	if cap(s.bytes) < w.ring.Sets() {
+		s.bytes, s.index = make([]int, w.ring.Sets()), make([]int, w.ring.Sets())
 	}
-	s.bytes, s.index = s.bytes[:ring.Sets()], s.index[:ring.Sets()]
+	s.bytes, s.index = s.bytes[:w.ring.Sets()], s.index[:w.ring.Sets()]
 	clear(s.bytes)
 	for i := range n {
-		h, err := s.hasher.Hash(r.Batch.Series(i).Labels)
+		h, err := s.hasher.Hash(w.Batch.Series(i).Labels)
 		if err != nil {
 			return err
 		}
-		set := ring.Lookup(h)
+		set := w.ring.Lookup(h)
 		s.setOf[i] = uint32(set)
-		s.bytes[set] += len(r.Batch.Raw(i))
+		s.bytes[set] += len(w.Batch.Raw(i))
 	}
 	return nil
 }
 
 // scatter copies the series into the arena, set by set, and returns the region
 // of each set in use. Sets that only this node stores are not copied.
-func (p *Plan) scatter(r Request, ring *hashring.Ring, s *scratch, self int, mine *local, only int) [][]byte {
+func (w *spreader) scatter(mine *local) [][]byte {
 	var (
-		regions = make([][]byte, 0, 8)
-		isMine  = make([]bool, 0, 8)
-		at      = len(p.arena.B)
+		regions = make([][]byte, 0, len(w.Sets)-w.first)
+		isMine  = make([]bool, 0, len(w.Sets)-w.first)
+		at      = len(w.arena.B)
 	)
-	for id := range ring.Sets() {
-		if s.index[id] < 0 {
+	for id := range w.ring.Sets() {
+		if w.index[id] < 0 {
 			continue
 		}
-		members := ring.Set(id)
-		if only > 0 {
-			members = members[only-1 : only]
-		}
-		own, others := false, false
-		for _, m := range members {
-			own = own || m == self
-			others = others || m != self
-		}
+		members := w.members(id)
+		own := slices.Contains(members, w.me)
 		isMine = append(isMine, own)
-		if !others {
+		if own && len(members) == 1 {
 			regions = append(regions, nil)
 			continue
 		}
 		// Regions start empty; their capacity ends where the next begins.
-		regions = append(regions, p.arena.B[at:at:at+s.bytes[id]])
-		at += s.bytes[id]
+		regions = append(regions, w.arena.B[at:at:at+w.bytes[id]])
+		at += w.bytes[id]
 	}
-	p.arena.B = p.arena.B[:at]
-	for i := range r.Batch.Len() {
-		set := s.index[s.setOf[i]]
+	w.arena.B = w.arena.B[:at]
+	for i := range w.Batch.Len() {
+		set := w.index[w.setOf[i]]
 		if cap(regions[set]) > 0 {
-			regions[set] = append(regions[set], r.Batch.Raw(i)...)
+			regions[set] = append(regions[set], w.Batch.Raw(i)...)
 		}
 		if !mine.all && isMine[set] {
 			mine.series = append(mine.series, uint32(i))
@@ -202,39 +208,37 @@ func (p *Plan) scatter(r Request, ring *hashring.Ring, s *scratch, self int, min
 }
 
 // address makes the parts of the peers.
-func (p *Plan) address(r Request, ring *hashring.Ring, s *scratch, regions [][]byte, firstSet, self int, t target) {
+func (w *spreader) address(regions [][]byte) {
 	type key struct{ endpoint, replica int }
 	var (
 		keys  []key
 		parts []Part
 	)
-	for id := range ring.Sets() {
-		set := s.index[id]
+	for id := range w.ring.Sets() {
+		set := w.index[id]
 		if set < 0 {
 			continue
 		}
-		for n, m := range ring.Set(id) {
-			if m == self || (t.only > 0 && n != t.only-1) {
+		for n, m := range w.ring.Set(id) {
+			if m == w.me || (w.only > 0 && n != w.only-1) {
 				continue
 			}
 			k := key{m, n + 1}
-			if t.merge(ring.Endpoints()[m].Address) {
+			if w.merge(w.ring.Endpoints()[m].Address) {
 				k.replica = 0
 			}
-			i := 0
-			for i < len(keys) && keys[i] != k {
-				i++
-			}
-			if i == len(keys) {
+			i := slices.Index(keys, k)
+			if i < 0 {
+				i = len(keys)
 				keys = append(keys, k)
-				parts = append(parts, Part{Tenant: r.Tenant, Replica: k.replica})
+				parts = append(parts, Part{Tenant: w.Tenant, Replica: k.replica})
 			}
 			parts[i].Regions = append(parts[i].Regions, regions[set])
-			parts[i].sets = append(parts[i].sets, firstSet+set)
+			parts[i].sets = append(parts[i].sets, w.first+set)
 		}
 	}
 	for i, k := range keys {
-		address := ring.Endpoints()[k.endpoint].Address
-		p.peers[address] = append(p.peers[address], parts[i])
+		address := w.ring.Endpoints()[k.endpoint].Address
+		w.peers[address] = append(w.peers[address], parts[i])
 	}
 }

@@ -1,0 +1,174 @@
+package peer
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
+
+	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+)
+
+// Paths of the methods.
+const (
+	foreignService = "thanos.WriteableStore"
+	foreignMethod  = "RemoteWrite"
+	ownService     = "hindsight.receive.v1.Peer"
+	ownMethod      = "Write"
+)
+
+// What is known about the peer's kind.
+const (
+	kindUnknown int32 = iota
+	kindOwn
+	kindForeign
+)
+
+// Client sends series to one peer. It may be used concurrently.
+type Client struct {
+	conn grpc.ClientConnInterface
+	kind atomic.Int32
+	opts []grpc.CallOption
+}
+
+// NewClient makes a client on a connection, whose owner closes it. compression
+// names a compressor known to gRPC, or is empty.
+func NewClient(conn grpc.ClientConnInterface, compression string) *Client {
+	c := &Client{conn: conn, opts: []grpc.CallOption{grpc.ForceCodecV2(clientCodec{})}}
+	if compression != "" {
+		c.opts = append(c.opts, grpc.UseCompressor(compression))
+	}
+	return c
+}
+
+// Own says that the peer is known to speak our own service, and so to take
+// parts with several replica numbers.
+func (c *Client) Own() bool { return c.kind.Load() == kindOwn }
+
+// Send stores the parts on the peer: one error for each, nil for all when
+// everything was stored. The regions may be read until it returns, and longer
+// through shares of their arenas.
+func (c *Client) Send(ctx context.Context, parts []Part) []error {
+	if c.kind.Load() != kindForeign {
+		errs, ok := c.sendOwn(ctx, parts)
+		if ok {
+			return errs
+		}
+	}
+	return c.sendForeign(ctx, parts)
+}
+
+// sendOwn uses our own service. ok is false when the peer does not have it.
+func (c *Client) sendOwn(ctx context.Context, parts []Part) (errs []error, ok bool) {
+	reply := &incoming{}
+	err := c.invoke(ctx, "/"+ownService+"/"+ownMethod, encode(parts, 0), reply)
+	if status.Code(err) == codes.Unimplemented {
+		c.kind.Store(kindForeign)
+		return nil, false
+	}
+	if err != nil {
+		return all(len(parts), fromStatus(err)), true
+	}
+	c.kind.Store(kindOwn)
+	errs, err = decodeResults(reply.data, len(parts))
+	if err != nil {
+		return all(len(parts), remotewrite.Errorf(remotewrite.Other, "%w", err)), true
+	}
+	for _, err := range errs {
+		if err != nil {
+			return errs, true
+		}
+	}
+	return nil, true
+}
+
+// sendForeign uses WriteableStore: one message for each replica number. A
+// message that fails for its content is sent again part by part, so that one
+// tenant's bad data is not blamed on another.
+func (c *Client) sendForeign(ctx context.Context, parts []Part) []error {
+	errs := make([]error, len(parts))
+	failed := false
+	for _, group := range byReplica(parts) {
+		sub := make([]Part, len(group))
+		for i, j := range group {
+			sub[i] = parts[j]
+		}
+		err := c.writeForeign(ctx, sub)
+		if err == nil {
+			continue
+		}
+		failed = true
+		for i, j := range group {
+			errs[j] = err
+			if len(group) > 1 && remotewrite.KindOf(err) != remotewrite.Unavailable {
+				errs[j] = c.writeForeign(ctx, sub[i:i+1])
+			}
+		}
+	}
+	if !failed {
+		return nil
+	}
+	return errs
+}
+
+func (c *Client) writeForeign(ctx context.Context, parts []Part) error {
+	if parts[0].Replica == 0 {
+		return remotewrite.Errorf(remotewrite.Unavailable, "the peer has become one that takes single replicas only")
+	}
+	err := c.invoke(ctx, "/"+foreignService+"/"+foreignMethod, encode(parts, parts[0].Replica), &incoming{})
+	if status.Code(err) == codes.Unimplemented {
+		c.kind.Store(kindUnknown)
+	}
+	return fromStatus(err)
+}
+
+// byReplica groups the indexes of parts by replica number, in order of first
+// occurrence.
+func byReplica(parts []Part) (groups [][]int) {
+	at := map[int]int{}
+	for i := range parts {
+		g, ok := at[parts[i].Replica]
+		if !ok {
+			g = len(groups)
+			at[parts[i].Replica] = g
+			groups = append(groups, nil)
+		}
+		groups[g] = append(groups[g], i)
+	}
+	return groups
+}
+
+// invoke makes one call; gRPC frees the data.
+func (c *Client) invoke(ctx context.Context, method string, data mem.BufferSlice, reply *incoming) error {
+	return c.conn.Invoke(ctx, method, &outgoing{data}, reply, c.opts...)
+}
+
+func all(n int, err error) []error {
+	errs := make([]error, n)
+	for i := range errs {
+		errs[i] = err
+	}
+	return errs
+}
+
+// fromStatus says what an error of a call means for the data.
+func fromStatus(err error) error {
+	kind := remotewrite.Other
+	switch status.Code(err) {
+	case codes.OK:
+		return nil
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
+		kind = remotewrite.Unavailable
+	case codes.AlreadyExists:
+		kind = remotewrite.Conflict
+	case codes.InvalidArgument:
+		kind = remotewrite.Invalid
+	case codes.ResourceExhausted:
+		kind = remotewrite.LimitExceeded
+	}
+	return &remotewrite.WriteError{Kind: kind, Err: fmt.Errorf("write to peer: %w", err)}
+}
