@@ -232,7 +232,8 @@ func TestFloatsEqualBruteForce(t *testing.T) {
 		requireWindows(t, bruteForce(samples, block.Resolution5m), windows(t, m5), block.Resolution5m)
 		h1 := run(t, block.Resolution5m, block.Resolution1h, m5)
 		requireOrder(t, h1)
-		requireWindows(t, bruteForce(samples, block.Resolution1h), windows(t, h1), block.Resolution1h)
+		// A chunk of 5 m may end within an hour, which then has two samples.
+		requireWindows(t, bruteForce(samples, block.Resolution1h), merged(windows(t, h1), block.Resolution1h), block.Resolution1h)
 	}
 }
 
