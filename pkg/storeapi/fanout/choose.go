@@ -1,0 +1,90 @@
+package fanout
+
+import (
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// addressLabel is the label of a store that StoreMatchers match.
+const addressLabel = "__address__"
+
+// target is a store that is asked, with the matchers for it.
+type target struct {
+	store storeapi.Store
+	info  storeapi.Info
+	name  string
+	ms    []*labels.Matcher
+}
+
+// choose returns the stores that can have an answer.
+func (s *Store) choose(stores []storeapi.Store, r *storeapi.Request, ms []*labels.Matcher) []target {
+	var out []target
+	for _, st := range stores {
+		t := target{store: st, info: st.Info(), ms: ms}
+		var named bool
+		t.name, named = nameOf(st, t.info)
+		if s.cfg.Filter != nil {
+			extra, ok := s.cfg.Filter(t.info)
+			if !ok {
+				continue
+			}
+			t.ms = append(ms[:len(ms):len(ms)], extra...)
+		}
+		if inTime(t.info, r) && matchesStore(r.StoreMatchers, t.name, named) && mayHave(t.info, ms) {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// nameOf returns what a store is called in warnings. Only stores with a name of
+// their own are remote; the others are called by what they have.
+func nameOf(st storeapi.Store, info storeapi.Info) (name string, named bool) {
+	if n, ok := st.(interface{ Name() string }); ok {
+		return n.Name(), true
+	}
+	name = info.Component
+	for _, ls := range info.LabelSets {
+		name += ls.String()
+	}
+	return name, false
+}
+
+func inTime(info storeapi.Info, r *storeapi.Request) bool {
+	return r.MinTime <= info.MaxTime && r.MaxTime >= info.MinTime
+}
+
+// matchesStore says whether any of the sets matches the address. Matchers on
+// other labels do not count. A store without an address matches no set.
+func matchesStore(sets [][]*labels.Matcher, address string, named bool) bool {
+	if len(sets) == 0 {
+		return true
+	}
+	for _, set := range sets {
+		ok := named
+		for _, m := range set {
+			if m.Name == addressLabel && !m.Matches(address) {
+				ok = false
+			}
+		}
+		if ok {
+			return true
+		}
+	}
+	return false
+}
+
+// mayHave says whether one of the announced label sets is compatible with the
+// matchers. A label that a set does not have may be on the series.
+func mayHave(info storeapi.Info, ms []*labels.Matcher) bool {
+	if len(info.LabelSets) == 0 {
+		return true
+	}
+	for _, ls := range info.LabelSets {
+		if _, ok := storeapi.MatchExternal(ls, ms); ok {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,88 @@
+package fanout
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// LabelNames is the union of what the stores have. The limit is applied here
+// only.
+func (s *Store) LabelNames(ctx context.Context, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
+	return s.collect(ctx, r, "fetch label names from store", func(t target) ([]string, storeapi.Warnings, error) {
+		cr := *r
+		cr.Matchers, cr.StoreMatchers, cr.Limit = t.ms, nil, 0
+		names, ws, err := t.store.LabelNames(ctx, &cr)
+		return slices.DeleteFunc(names, func(n string) bool {
+			return slices.Contains(r.WithoutReplicaLabels, n)
+		}), ws, err
+	})
+}
+
+// LabelValues is the union of what the stores have.
+func (s *Store) LabelValues(ctx context.Context, name string, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
+	if name == "" {
+		return nil, nil, fmt.Errorf("label values: %w: empty label name", storeapi.ErrInvalid)
+	}
+	if slices.Contains(r.WithoutReplicaLabels, name) {
+		return nil, nil, nil
+	}
+	return s.collect(ctx, r, "fetch label values from store", func(t target) ([]string, storeapi.Warnings, error) {
+		cr := *r
+		cr.Matchers, cr.StoreMatchers, cr.BlockMatchers = t.ms, nil, nil
+		return t.store.LabelValues(ctx, name, &cr)
+	})
+}
+
+// collect asks the chosen stores at the same time.
+func (s *Store) collect(ctx context.Context, r *storeapi.Request, doing string, ask func(target) ([]string, storeapi.Warnings, error)) ([]string, storeapi.Warnings, error) {
+	stores := s.stores()
+	if err := s.refuseNone(stores, r); err != nil {
+		return nil, nil, err
+	}
+	ms, ok := storeapi.MatchExternal(s.cfg.SelectorLabels, r.Matchers)
+	if !ok {
+		return nil, nil, nil
+	}
+	targets := s.choose(stores, r, ms)
+	answers := make([]answer, len(targets))
+	var wg sync.WaitGroup
+	for i, t := range targets {
+		wg.Go(func() {
+			a := &answers[i]
+			a.values, a.warnings, a.err = ask(t)
+		})
+	}
+	wg.Wait()
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	var values []string
+	var ws storeapi.Warnings
+	for i, a := range answers {
+		name := targets[i].name
+		ws = append(ws, sourced(a.warnings, name)...)
+		if a.err == nil {
+			values = append(values, a.values...)
+			continue
+		}
+		s.metrics.failures.Inc()
+		err := nameError(doing, name, a.err)
+		if r.Partial == storeapi.PartialAbort {
+			return nil, ws, err
+		}
+		ws = append(ws, storeapi.Warning{Source: name, Text: err.Error()})
+	}
+	return storeapi.CompleteValues(values, r), ws, nil
+}
+
+type answer struct {
+	values   []string
+	warnings storeapi.Warnings
+	err      error
+}
+
+var _ storeapi.Store = (*Store)(nil)

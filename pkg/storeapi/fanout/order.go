@@ -1,0 +1,122 @@
+package fanout
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// orderWindow is how many series of a store are looked at before the first is
+// passed on: about the first frame.
+const orderWindow = 64
+
+// errUnsorted ends the stream of a store that broke the order after series were
+// passed on.
+var errUnsorted = errors.New("series are not in order; the next answers of this store will be sorted here")
+
+// inOrder passes on a stream that is in order, as all should be, one by one. A
+// store whose first series are not in order, or that was seen to break the order
+// before, is read to its end and sorted, it alone. One that breaks the order
+// later for the first time fails at that point.
+func (s *Store) inOrder(set storeapi.SeriesSet, name string) storeapi.SeriesSet {
+	o := &orderedSet{SeriesSet: set, broken: func() { s.markUnsorted(name) }}
+	if s.isUnsorted(name) {
+		o.readAll()
+		return o
+	}
+	for len(o.held) < orderWindow {
+		if !set.Next() {
+			o.all = true
+			break
+		}
+		cur := clone(set.At())
+		o.held = append(o.held, cur)
+		if n := len(o.held); n > 1 && labels.Compare(o.held[n-2].Labels, cur.Labels) > 0 {
+			o.broken()
+			o.readAll()
+			return o
+		}
+	}
+	return o
+}
+
+func (s *Store) isUnsorted(name string) bool {
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	return s.unsorted[name]
+}
+
+func (s *Store) markUnsorted(name string) {
+	s.mtx.Lock()
+	known := s.unsorted[name]
+	s.unsorted[name] = true
+	s.mtx.Unlock()
+	if !known {
+		s.metrics.unsorted.Inc()
+		s.cfg.Logger.Warn("store streams series out of order, its answers are sorted here", "store", name)
+	}
+}
+
+func clone(s storeapi.Series) storeapi.Series {
+	s.Chunks = slices.Clone(s.Chunks)
+	return s
+}
+
+// orderedSet first returns the held series, then the rest of the stream.
+type orderedSet struct {
+	storeapi.SeriesSet
+	broken func()
+
+	held []storeapi.Series
+	next int
+	// all says that held is all there is.
+	all bool
+	cur  storeapi.Series
+	err  error
+}
+
+// readAll takes the rest of the stream and sorts.
+func (o *orderedSet) readAll() {
+	for o.SeriesSet.Next() {
+		o.held = append(o.held, clone(o.SeriesSet.At()))
+	}
+	o.all = true
+	slices.SortStableFunc(o.held, func(a, b storeapi.Series) int { return labels.Compare(a.Labels, b.Labels) })
+}
+
+func (o *orderedSet) Next() bool {
+	if o.next < len(o.held) {
+		o.cur = o.held[o.next]
+		o.held[o.next] = storeapi.Series{}
+		o.next++
+		return true
+	}
+	if o.all || o.err != nil {
+		return false
+	}
+	o.held, o.next = nil, 0
+	if !o.SeriesSet.Next() {
+		return false
+	}
+	cur := o.SeriesSet.At()
+	if labels.Compare(o.cur.Labels, cur.Labels) > 0 {
+		o.broken()
+		o.err = fmt.Errorf("%s after %s: %w", cur.Labels, o.cur.Labels, errUnsorted)
+		return false
+	}
+	o.cur = cur
+	return true
+}
+
+func (o *orderedSet) At() storeapi.Series { return o.cur }
+
+func (o *orderedSet) Err() error {
+	if o.err != nil {
+		return o.err
+	}
+	return o.SeriesSet.Err()
+}

@@ -1,0 +1,121 @@
+// Package fanout is a storeapi.Store made of many: it chooses those that can
+// have an answer, asks them at the same time and merges what they stream.
+package fanout
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// Config of a Store. The zero value works.
+type Config struct {
+	// Component is the type in the words of the Info service; "query" when
+	// empty.
+	Component string
+	// SelectorLabels are announced as labels of all data, but not added to it.
+	SelectorLabels labels.Labels
+	// Filter, when not nil, says whether a store is asked, by what it announces,
+	// and which matchers are added to what it is asked.
+	Filter func(storeapi.Info) (extra []*labels.Matcher, ok bool)
+	// Logger may be nil.
+	Logger *slog.Logger
+	// Registerer may be nil.
+	Registerer prometheus.Registerer
+}
+
+// Store asks other stores.
+type Store struct {
+	stores  func() []storeapi.Store
+	cfg     Config
+	metrics *metrics
+
+	// unsorted are the names of stores that were seen to stream out of order.
+	mtx      sync.Mutex
+	unsorted map[string]bool
+}
+
+// New returns a Store over what stores returns at the time of each request.
+func New(stores func() []storeapi.Store, cfg Config) *Store {
+	if cfg.Component == "" {
+		cfg.Component = "query"
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Store{stores: stores, cfg: cfg, metrics: newMetrics(cfg.Registerer), unsorted: map[string]bool{}}
+}
+
+// Info sums up what the stores announce.
+func (s *Store) Info() storeapi.Info {
+	info := storeapi.Info{
+		Component:                    s.cfg.Component,
+		MinTime:                      math.MaxInt64,
+		MaxTime:                      math.MinInt64,
+		SupportsSharding:             true,
+		SupportsWithoutReplicaLabels: true,
+	}
+	for _, st := range s.stores() {
+		in := st.Info()
+		info.MinTime = min(info.MinTime, in.MinTime)
+		info.MaxTime = max(info.MaxTime, in.MaxTime)
+		info.TSDBs = append(info.TSDBs, in.TSDBs...)
+		for _, ls := range in.LabelSets {
+			info.LabelSets = append(info.LabelSets, s.withSelector(ls))
+		}
+	}
+	if info.MinTime > info.MaxTime {
+		info.MinTime, info.MaxTime = math.MinInt64, math.MaxInt64
+	}
+	if len(info.LabelSets) == 0 && !s.cfg.SelectorLabels.IsEmpty() {
+		info.LabelSets = []labels.Labels{s.cfg.SelectorLabels}
+	}
+	return info
+}
+
+func (s *Store) withSelector(ls labels.Labels) labels.Labels {
+	b := labels.NewBuilder(ls)
+	s.cfg.SelectorLabels.Range(func(l labels.Label) { b.Set(l.Name, l.Value) })
+	return b.Labels()
+}
+
+// Select merges the answers of the stores. With PartialWarn a store that fails
+// is named in a warning, and what it had sent stays; with PartialAbort it fails
+// the request.
+func (s *Store) Select(ctx context.Context, r *storeapi.Request) storeapi.SeriesSet {
+	stores := s.stores()
+	if err := s.refuseNone(stores, r); err != nil {
+		return storeapi.ErrSet(err)
+	}
+	ms, ok := storeapi.MatchExternal(s.cfg.SelectorLabels, r.Matchers)
+	if !ok {
+		return storeapi.EmptySet()
+	}
+	if len(ms) == 0 {
+		return storeapi.ErrSet(fmt.Errorf("%w: no matchers specified (excluding selector labels)", storeapi.ErrInvalid))
+	}
+	targets := s.choose(stores, r, ms)
+	sets := make([]storeapi.SeriesSet, len(targets))
+	var wg sync.WaitGroup
+	for i, t := range targets {
+		wg.Go(func() { sets[i] = s.open(ctx, t, r) })
+	}
+	wg.Wait()
+	return storeapi.LimitSet(storeapi.Merge(sets), r.Limit)
+}
+
+// refuseNone is the error of a fan-out that has no stores at all, for those who
+// do not want an incomplete answer.
+func (s *Store) refuseNone(stores []storeapi.Store, r *storeapi.Request) error {
+	if len(stores) == 0 && r.Partial == storeapi.PartialAbort {
+		return fmt.Errorf("No StoreAPIs available: %w", storeapi.ErrUnavailable)
+	}
+	return nil
+}

@@ -1,0 +1,170 @@
+package storerpc
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/infopb"
+)
+
+// streamWindow is how many bytes of one stream a server may send ahead of what
+// its client has read. It bounds the memory of a client together with the two
+// frames that are decoded ahead. gRPC would otherwise grow the window to 16 MiB.
+const streamWindow = 512 << 10
+
+// DialOptions are the options of a connection that fit the protocol: messages of
+// any size and a bounded window per stream. The window of the connection is
+// larger, so that a stream that nobody reads does not stop the others.
+func DialOptions() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)),
+		grpc.WithStaticStreamWindowSize(streamWindow),
+		grpc.WithStaticConnWindowSize(16 * streamWindow),
+	}
+}
+
+// ClientOption changes how a Client calls.
+type ClientOption func(*Client)
+
+// WithFrameTimeout fails a Select when the server sends nothing for d; 0 means
+// that only the context bounds it.
+func WithFrameTimeout(d time.Duration) ClientOption {
+	return func(c *Client) { c.frameTimeout = d }
+}
+
+// WithBatchSize asks the server for n series a frame instead of 64; 1 asks for
+// the form that knows no batches.
+func WithBatchSize(n int) ClientOption {
+	return func(c *Client) { c.batch = n }
+}
+
+// WithCompression compresses the calls, and so the answers, with the named
+// compression; see RegisterSnappy.
+func WithCompression(name string) ClientOption {
+	return func(c *Client) {
+		if name != "" && name != "none" {
+			c.callOptions = append(c.callOptions, grpc.UseCompressor(name))
+		}
+	}
+}
+
+// Client is the Store behind a gRPC connection. It also is a MetadataStore.
+type Client struct {
+	name         string
+	store        storepb.StoreClient
+	info         infopb.InfoClient
+	metadata     storepb.MetadataClient
+	callOptions  []grpc.CallOption
+	frameTimeout time.Duration
+	batch        int
+	known        atomic.Pointer[knownInfo]
+}
+
+type knownInfo struct {
+	info     storeapi.Info
+	services Services
+}
+
+// NewClient returns a Store over conn, which stays the caller's. name, usually
+// the address, appears in errors and warnings.
+func NewClient(conn grpc.ClientConnInterface, name string, opts ...ClientOption) *Client {
+	c := &Client{
+		name:     name,
+		store:    storepb.NewStoreClient(conn),
+		info:     infopb.NewInfoClient(conn),
+		metadata: storepb.NewMetadataClient(conn),
+		callOptions: []grpc.CallOption{
+			grpc.ForceCodecV2(Codec()),
+			grpc.MaxCallRecvMsgSize(math.MaxInt32),
+		},
+		batch: 64,
+	}
+	for _, o := range opts {
+		o(c)
+	}
+	c.known.Store(&knownInfo{info: unknownInfo()})
+	return c
+}
+
+// Name is the name given to NewClient.
+func (c *Client) Name() string { return c.name }
+
+// Refresh calls the Info service and remembers the answer. After an error the
+// answer before it stays.
+func (c *Client) Refresh(ctx context.Context) error {
+	// A connection that is just being made is waited for: ctx bounds it.
+	opts := append(c.callOptions[:len(c.callOptions):len(c.callOptions)], grpc.WaitForReady(true))
+	resp, err := c.info.Info(outgoing(ctx), &infopb.InfoRequest{}, opts...)
+	if err != nil {
+		return fmt.Errorf("fetch info from %s: %w", c.name, fromStatus(err))
+	}
+	info, services := infoFromWire(resp)
+	c.known.Store(&knownInfo{info: info, services: services})
+	return nil
+}
+
+// Info is what the last successful Refresh learnt; before the first one it is a
+// store of any component with any label at any time.
+func (c *Client) Info() storeapi.Info { return c.known.Load().info }
+
+// Services are what the last successful Refresh learnt; none before.
+func (c *Client) Services() Services { return c.known.Load().services }
+
+// LabelNames asks the remote store.
+func (c *Client) LabelNames(ctx context.Context, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
+	hints, err := namesHintsToWire(r.BlockMatchers)
+	if err != nil {
+		return nil, nil, err
+	}
+	resp, err := c.store.LabelNames(outgoing(ctx), &storepb.LabelNamesRequest{
+		PartialResponseDisabled: r.Partial == storeapi.PartialAbort,
+		PartialResponseStrategy: strategyToWire(r.Partial),
+		Start:                   r.MinTime,
+		End:                     r.MaxTime,
+		Hints:                   hints,
+		Matchers:                matchersToWire(r.Matchers),
+		WithoutReplicaLabels:    r.WithoutReplicaLabels,
+		Limit:                   int64(r.Limit),
+	}, c.callOptions...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("fetch label names from store %s: %w", c.name, fromStatus(err))
+	}
+	return storeapi.CompleteValues(resp.GetNames(), r), c.warnings(resp.GetWarnings()), nil
+}
+
+// LabelValues asks the remote store.
+func (c *Client) LabelValues(ctx context.Context, name string, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
+	hints, err := valuesHintsToWire(r.BlockMatchers)
+	if err != nil {
+		return nil, nil, err
+	}
+	resp, err := c.store.LabelValues(outgoing(ctx), &storepb.LabelValuesRequest{
+		Label:                   name,
+		PartialResponseDisabled: r.Partial == storeapi.PartialAbort,
+		PartialResponseStrategy: strategyToWire(r.Partial),
+		Start:                   r.MinTime,
+		End:                     r.MaxTime,
+		Hints:                   hints,
+		Matchers:                matchersToWire(r.Matchers),
+		WithoutReplicaLabels:    r.WithoutReplicaLabels,
+		Limit:                   int64(r.Limit),
+	}, c.callOptions...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("fetch label values from store %s: %w", c.name, fromStatus(err))
+	}
+	return storeapi.CompleteValues(resp.GetValues(), r), c.warnings(resp.GetWarnings()), nil
+}
+
+func (c *Client) warnings(texts []string) (ws storeapi.Warnings) {
+	for _, t := range texts {
+		ws = append(ws, storeapi.Warning{Source: c.name, Text: t})
+	}
+	return ws
+}

@@ -1,0 +1,178 @@
+package storerpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb"
+)
+
+// framesAhead is how many decoded frames wait for the reader, beside the one
+// that it reads and the one that is being received.
+const framesAhead = 1
+
+// Select opens a stream. It returns at once: receiving and decoding run ahead of
+// the reader, by two frames at most, so that many stores work at the same time.
+func (c *Client) Select(ctx context.Context, r *storeapi.Request) storeapi.SeriesSet {
+	req, err := seriesRequestToWire(r, c.batch)
+	if err != nil {
+		return storeapi.ErrSet(fmt.Errorf("ask store %s for series: %w", c.name, err))
+	}
+	ctx, cancel := context.WithCancelCause(outgoing(ctx))
+	s := &clientSet{
+		client: c,
+		ctx:    ctx,
+		cancel: cancel,
+		frames: make(chan *frame, framesAhead),
+		free:   make(chan *frame, framesAhead+2),
+	}
+	go s.receive(req)
+	return s
+}
+
+// clientSet is a stream of frames. The goroutine that receives owns tail until
+// it closes frames; the reader owns everything after that.
+type clientSet struct {
+	client *Client
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	frames chan *frame
+	free   chan *frame
+
+	tail struct {
+		err      error
+		warnings storeapi.Warnings
+		stats    storeapi.Stats
+	}
+
+	cur   *frame
+	next  int
+	ended bool
+}
+
+// errFrameTimeout is the cause of cancelling a stream that is silent.
+var errFrameTimeout = errors.New("no frame in time")
+
+func (s *clientSet) receive(req *storepb.SeriesRequest) {
+	defer close(s.frames)
+	stream, err := s.client.store.Series(s.ctx, req, s.client.callOptions...)
+	if err != nil {
+		s.tail.err = s.wrap(err)
+		return
+	}
+	for {
+		f := s.emptyFrame()
+		if err := s.receiveFrame(stream, f); err == io.EOF {
+			return
+		} else if err != nil {
+			s.tail.err = s.wrap(err)
+			return
+		}
+		s.tail.warnings = append(s.tail.warnings, s.client.warnings(f.warnings)...)
+		if f.hints != nil {
+			s.tail.stats.Add(statsFromWire(f.hints))
+		}
+		if len(f.series) == 0 {
+			continue
+		}
+		select {
+		case s.frames <- f:
+		case <-s.ctx.Done():
+			s.tail.err = s.wrap(s.ctx.Err())
+			return
+		}
+	}
+}
+
+// receiveFrame measures the time in which the server is waited for, not that in
+// which the reader is.
+func (s *clientSet) receiveFrame(stream grpc.ClientStream, f *frame) error {
+	if d := s.client.frameTimeout; d > 0 {
+		timer := time.AfterFunc(d, func() { s.cancel(errFrameTimeout) })
+		defer timer.Stop()
+	}
+	return stream.RecvMsg(f)
+}
+
+func (s *clientSet) emptyFrame() *frame {
+	select {
+	case f := <-s.free:
+		return f
+	default:
+		return &frame{}
+	}
+}
+
+// wrap names the store. A stream that its own reader cancelled fails with the
+// error of the reader's context.
+func (s *clientSet) wrap(err error) error {
+	if context.Cause(s.ctx) == errFrameTimeout {
+		return fmt.Errorf("failed to receive any data in %s from %s: %w", s.client.frameTimeout, s.client.name, storeapi.ErrUnavailable)
+	}
+	return fmt.Errorf("receive series from %s: %w", s.client.name, fromStatus(err))
+}
+
+func (s *clientSet) Next() bool {
+	if s.ended {
+		return false
+	}
+	if s.cur != nil {
+		if s.next++; s.next < len(s.cur.series) {
+			return true
+		}
+		select {
+		case s.free <- s.cur:
+		default:
+		}
+		s.cur = nil
+	}
+	f, ok := <-s.frames
+	if !ok {
+		s.ended = true
+		return false
+	}
+	s.cur, s.next = f, 0
+	return true
+}
+
+func (s *clientSet) At() storeapi.Series { return s.cur.series[s.next] }
+
+// Err, Warnings and Stats say nothing before the end of the stream.
+func (s *clientSet) Err() error {
+	if !s.ended {
+		return nil
+	}
+	return s.tail.err
+}
+
+func (s *clientSet) Warnings() storeapi.Warnings {
+	if !s.ended {
+		return nil
+	}
+	return s.tail.warnings
+}
+
+func (s *clientSet) Stats() storeapi.Stats {
+	if !s.ended {
+		return storeapi.Stats{}
+	}
+	return s.tail.stats
+}
+
+// Close ends the stream and waits until nothing runs for it any more.
+func (s *clientSet) Close() error {
+	s.cancel(context.Canceled)
+	for range s.frames {
+	}
+	if !s.ended {
+		s.tail.err = nil // the reader wanted no more; that is no failure
+	}
+	s.ended, s.cur = true, nil
+	return nil
+}

@@ -1,0 +1,94 @@
+package storerpc
+
+import (
+	"fmt"
+
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
+)
+
+// FrameMarshaler is a message that knows its wire form better than generated
+// code does. The codec hands the buffers to gRPC, which frees them.
+type FrameMarshaler interface {
+	MarshalFrame() (mem.BufferSlice, error)
+}
+
+// FrameUnmarshaler is a message that decodes itself. It owns data: nobody else
+// reads or writes it, and it is never used again, so that the message may point
+// into it for ever.
+type FrameUnmarshaler interface {
+	UnmarshalFrame(data []byte) error
+}
+
+// Codec returns the codec of our servers and clients. On the wire it is the
+// codec "proto" and nothing else; in memory it spares reflection: it uses the
+// generated vtprotobuf methods, FrameMarshaler and FrameUnmarshaler where a
+// message has them, and the protobuf library for all others.
+func Codec() encoding.CodecV2 { return codec{} }
+
+type codec struct{}
+
+// Name is that of the standard codec, because the bytes are the same.
+func (codec) Name() string { return "proto" }
+
+type vtMarshaler interface {
+	SizeVT() int
+	MarshalToSizedBufferVT([]byte) (int, error)
+}
+
+type vtUnmarshaler interface {
+	UnmarshalVT([]byte) error
+}
+
+func (codec) Marshal(v any) (mem.BufferSlice, error) {
+	switch m := v.(type) {
+	case FrameMarshaler:
+		return m.MarshalFrame()
+	case vtMarshaler:
+		size := m.SizeVT()
+		pool := mem.DefaultBufferPool()
+		buf := pool.Get(size)
+		*buf = (*buf)[:size]
+		if _, err := m.MarshalToSizedBufferVT(*buf); err != nil {
+			pool.Put(buf)
+			return nil, fmt.Errorf("marshal %T: %w", v, err)
+		}
+		return mem.BufferSlice{mem.NewBuffer(buf, pool)}, nil
+	case proto.Message:
+		b, err := proto.Marshal(m)
+		if err != nil {
+			return nil, fmt.Errorf("marshal %T: %w", v, err)
+		}
+		return mem.BufferSlice{mem.SliceBuffer(b)}, nil
+	}
+	return nil, fmt.Errorf("marshal %T: not a protobuf message", v)
+}
+
+func (codec) Unmarshal(data mem.BufferSlice, v any) error {
+	if m, ok := v.(FrameUnmarshaler); ok {
+		return m.UnmarshalFrame(data.Materialize())
+	}
+	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	defer buf.Free()
+	var err error
+	switch m := v.(type) {
+	case interface {
+		vtUnmarshaler
+		proto.Message
+	}:
+		proto.Reset(m)
+		err = m.UnmarshalVT(buf.ReadOnlyData())
+	case proto.Message:
+		err = proto.Unmarshal(buf.ReadOnlyData(), m)
+	default:
+		return fmt.Errorf("unmarshal %T: not a protobuf message", v)
+	}
+	if err != nil {
+		return fmt.Errorf("unmarshal %T of %d bytes: %w", v, buf.Len(), err)
+	}
+	return nil
+}
+
+// bufferOf wraps bytes that nobody frees.
+func bufferOf(b []byte) mem.BufferSlice { return mem.BufferSlice{mem.SliceBuffer(b)} }

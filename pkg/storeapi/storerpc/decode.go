@@ -1,0 +1,256 @@
+package storerpc
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/hintspb"
+)
+
+// maxLabelBytes is the longest name or value that a label set can hold.
+const maxLabelBytes = 1<<24 - 1
+
+// frame is a decoded SeriesResponse. Label sets and chunk bytes point into
+// memory that belongs to this one message and stay valid for ever; the slices
+// of series and chunks are used again for the next message.
+type frame struct {
+	series   []storeapi.Series
+	warnings []string
+	hints    *hintspb.SeriesResponseHints
+
+	chunks []storeapi.Chunk
+	// ends are, for every series, the end of its chunks.
+	ends  []int
+	aggrs []storeapi.Aggregates
+	pairs []labelPair
+	arena labelArena
+	// used is how many bytes of labels the last message had, as the guess for
+	// the next one.
+	used int
+}
+
+type labelPair struct{ name, value []byte }
+
+// UnmarshalFrame decodes data, which belongs to the frame from now on.
+func (f *frame) UnmarshalFrame(data []byte) error {
+	f.series, f.warnings, f.hints = f.series[:0], nil, nil
+	f.chunks, f.ends, f.aggrs = f.chunks[:0], f.ends[:0], nil
+	f.arena.reset(min(len(data), f.used+f.used/8+256))
+	f.used = 0
+	for b := data; len(b) > 0; {
+		tag, _, field, rest, err := readField(b)
+		if err != nil {
+			return fmt.Errorf("decode a series response of %d bytes: %w", len(data), err)
+		}
+		b = rest
+		switch tag {
+		case tagResponseSeries:
+			err = f.addSeries(field)
+		case tagResponseBatch:
+			err = f.addBatch(field)
+		case tagResponseWarning:
+			f.warnings = append(f.warnings, string(field))
+		case tagResponseHints:
+			f.addHints(field)
+		}
+		if err != nil {
+			return fmt.Errorf("decode a series response of %d bytes: %w", len(data), err)
+		}
+	}
+	start := 0
+	for i, end := range f.ends {
+		f.series[i].Chunks = f.chunks[start:end:end]
+		start = end
+	}
+	return nil
+}
+
+// addHints ignores hints that it does not understand: they never matter for the
+// answer.
+func (f *frame) addHints(b []byte) {
+	var a anypb.Any
+	h := &hintspb.SeriesResponseHints{}
+	codec := Codec()
+	if codec.Unmarshal(bufferOf(b), &a) == nil && a.MessageIs(h) && a.UnmarshalTo(h) == nil {
+		f.hints = h
+	}
+}
+
+func (f *frame) addBatch(b []byte) error {
+	for len(b) > 0 {
+		tag, _, field, rest, err := readField(b)
+		if err != nil {
+			return err
+		}
+		b = rest
+		if tag == tagBatchSeries {
+			if err := f.addSeries(field); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (f *frame) addSeries(b []byte) error {
+	f.pairs = f.pairs[:0]
+	for len(b) > 0 {
+		tag, _, field, rest, err := readField(b)
+		if err != nil {
+			return err
+		}
+		b = rest
+		switch tag {
+		case tagSeriesLabel:
+			err = f.addLabel(field)
+		case tagSeriesChunk:
+			err = f.addChunk(field)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := f.sortPairs(); err != nil {
+		return err
+	}
+	for _, p := range f.pairs {
+		f.arena.add(p.name, p.value)
+		f.used += len(p.name) + len(p.value) + 3
+	}
+	f.series = append(f.series, storeapi.Series{Labels: f.arena.finish()})
+	f.ends = append(f.ends, len(f.chunks))
+	return nil
+}
+
+func (f *frame) addLabel(b []byte) error {
+	var p labelPair
+	for len(b) > 0 {
+		tag, _, field, rest, err := readField(b)
+		if err != nil {
+			return err
+		}
+		b = rest
+		switch tag {
+		case tagLabelName:
+			p.name = field
+		case tagLabelValue:
+			p.value = field
+		}
+	}
+	if len(p.name) > maxLabelBytes || len(p.value) > maxLabelBytes {
+		return fmt.Errorf("label with a name of %d and a value of %d bytes", len(p.name), len(p.value))
+	}
+	if len(p.value) > 0 { // an empty value is the absence of the label
+		f.pairs = append(f.pairs, p)
+	}
+	return nil
+}
+
+// sortPairs makes sure of what the rest of the program relies on: names are in
+// order and unique.
+func (f *frame) sortPairs() error {
+	sorted := true
+	for i := 1; i < len(f.pairs) && sorted; i++ {
+		sorted = bytes.Compare(f.pairs[i-1].name, f.pairs[i].name) < 0
+	}
+	if sorted {
+		return nil
+	}
+	slices.SortFunc(f.pairs, func(a, b labelPair) int { return bytes.Compare(a.name, b.name) })
+	for i := 1; i < len(f.pairs); i++ {
+		if bytes.Equal(f.pairs[i-1].name, f.pairs[i].name) {
+			return fmt.Errorf("series has the label %q twice", f.pairs[i].name)
+		}
+	}
+	return nil
+}
+
+func (f *frame) addChunk(b []byte) error {
+	var (
+		c    storeapi.Chunk
+		aggr storeapi.Aggregates
+	)
+	for len(b) > 0 {
+		tag, v, field, rest, err := readField(b)
+		if err != nil {
+			return err
+		}
+		b = rest
+		switch tag {
+		case tagMinTime:
+			c.MinTime = int64(v)
+		case tagMaxTime:
+			c.MaxTime = int64(v)
+		case tagRaw:
+			c.Raw, err = decodeData(field)
+		case tagCount:
+			aggr.Count, err = decodeData(field)
+		case tagSum:
+			aggr.Sum, err = decodeData(field)
+		case tagMin:
+			aggr.Min, err = decodeData(field)
+		case tagMax:
+			aggr.Max, err = decodeData(field)
+		case tagCounter:
+			aggr.Counter, err = decodeData(field)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if hasAggregate(&aggr) {
+		// Growing the slice leaves the older aggregates where they are.
+		f.aggrs = append(f.aggrs, aggr)
+		c.Aggr = &f.aggrs[len(f.aggrs)-1]
+	} else if c.Raw.Bytes == nil {
+		return nil // nothing is in it
+	}
+	f.chunks = append(f.chunks, c)
+	return nil
+}
+
+func hasAggregate(a *storeapi.Aggregates) bool {
+	return a.Count.Bytes != nil || a.Sum.Bytes != nil || a.Min.Bytes != nil || a.Max.Bytes != nil || a.Counter.Bytes != nil
+}
+
+func decodeData(b []byte) (storeapi.Data, error) {
+	d := storeapi.Data{Encoding: chunkenc.EncXOR}
+	for len(b) > 0 {
+		tag, v, field, rest, err := readField(b)
+		if err != nil {
+			return d, err
+		}
+		b = rest
+		switch tag {
+		case tagChunkType:
+			if v > 254 {
+				return d, fmt.Errorf("chunk has the unknown encoding %d", v)
+			}
+			d.Encoding = chunkenc.Encoding(v + 1)
+		case tagChunkData:
+			d.Bytes = field
+		case tagChunkHash:
+			d.Hash = v
+		}
+	}
+	if len(d.Bytes) < chunkHeader(d.Encoding) {
+		return d, fmt.Errorf("%s chunk of %d bytes is shorter than its header", d.Encoding, len(d.Bytes))
+	}
+	return d, nil
+}
+
+// chunkHeader is the size of what every chunk of an encoding starts with; the
+// iterators of the TSDB read it without looking whether it is there.
+func chunkHeader(e chunkenc.Encoding) int {
+	switch e {
+	case chunkenc.EncXOR:
+		return 2
+	default:
+		return 3
+	}
+}

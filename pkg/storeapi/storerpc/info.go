@@ -1,0 +1,130 @@
+package storerpc
+
+import (
+	"context"
+	"math"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/infopb"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/labelpb"
+)
+
+// Services says which gRPC services a server has. Info announces them, and a
+// client must not call others.
+type Services struct {
+	Store, Rules, Metadata, Targets, Exemplars, Query, Status bool
+}
+
+// InfoConfig is what the Info service tells about a server.
+type InfoConfig struct {
+	// Info describes the data.
+	Info func() storeapi.Info
+	// Services are those that the server has.
+	Services Services
+	// Ready makes the call fail while it returns an error; nil means always
+	// ready.
+	Ready func() error
+}
+
+// RegisterInfo serves thanos.info.Info.
+func RegisterInfo(r grpc.ServiceRegistrar, cfg InfoConfig) {
+	infopb.RegisterInfoServer(r, &infoServer{cfg: cfg})
+}
+
+type infoServer struct{ cfg InfoConfig }
+
+func (s *infoServer) Info(context.Context, *infopb.InfoRequest) (*infopb.InfoResponse, error) {
+	if s.cfg.Ready != nil {
+		if err := s.cfg.Ready(); err != nil {
+			return nil, status.Error(codes.Unknown, "Not ready: "+err.Error())
+		}
+	}
+	return infoToWire(s.cfg.Info(), s.cfg.Services), nil
+}
+
+// infoToWire sets the message of every API that there is, empty or not: its
+// presence is what counts.
+func infoToWire(info storeapi.Info, has Services) *infopb.InfoResponse {
+	out := &infopb.InfoResponse{ComponentType: info.Component}
+	for _, ls := range info.LabelSets {
+		if !ls.IsEmpty() {
+			out.LabelSets = append(out.LabelSets, labelsToWire(ls))
+		}
+	}
+	if has.Store {
+		out.Store = &infopb.StoreInfo{
+			MinTime:                      info.MinTime,
+			MaxTime:                      info.MaxTime,
+			SupportsSharding:             info.SupportsSharding,
+			SupportsWithoutReplicaLabels: info.SupportsWithoutReplicaLabels,
+		}
+		for _, t := range info.TSDBs {
+			out.Store.TsdbInfos = append(out.Store.TsdbInfos, &infopb.TSDBInfo{
+				Labels: labelsToWire(t.Labels), MinTime: t.MinTime, MaxTime: t.MaxTime,
+			})
+		}
+	}
+	if has.Rules {
+		out.Rules = &infopb.RulesInfo{}
+	}
+	if has.Metadata {
+		out.MetricMetadata = &infopb.MetricMetadataInfo{}
+	}
+	if has.Targets {
+		out.Targets = &infopb.TargetsInfo{}
+	}
+	if has.Exemplars {
+		out.Exemplars = &infopb.ExemplarsInfo{MinTime: info.MinTime, MaxTime: info.MaxTime}
+	}
+	if has.Query {
+		out.Query = &infopb.QueryAPIInfo{}
+	}
+	if has.Status {
+		out.Status = &infopb.StatusInfo{}
+	}
+	return out
+}
+
+func infoFromWire(in *infopb.InfoResponse) (storeapi.Info, Services) {
+	info := unknownInfo()
+	info.Component = in.GetComponentType()
+	info.LabelSets = labelSetsFromWire(in.GetLabelSets())
+	if s := in.GetStore(); s != nil {
+		info.MinTime, info.MaxTime = s.GetMinTime(), s.GetMaxTime()
+		info.SupportsSharding = s.GetSupportsSharding()
+		info.SupportsWithoutReplicaLabels = s.GetSupportsWithoutReplicaLabels()
+		for _, t := range s.GetTsdbInfos() {
+			info.TSDBs = append(info.TSDBs, storeapi.TSDBInfo{
+				Labels: labelsFromWire(t.GetLabels()), MinTime: t.GetMinTime(), MaxTime: t.GetMaxTime(),
+			})
+		}
+	}
+	return info, Services{
+		Store:     in.GetStore() != nil,
+		Rules:     in.GetRules() != nil,
+		Metadata:  in.GetMetricMetadata() != nil,
+		Targets:   in.GetTargets() != nil,
+		Exemplars: in.GetExemplars() != nil,
+		Query:     in.GetQuery() != nil,
+		Status:    in.GetStatus() != nil,
+	}
+}
+
+func labelSetsFromWire(in []*labelpb.ZLabelSet) (out []labels.Labels) {
+	for _, set := range in {
+		if ls := labelsFromWire(set); !ls.IsEmpty() {
+			out = append(out, ls)
+		}
+	}
+	return out
+}
+
+// unknownInfo is a store of which nothing is known: it may have anything.
+func unknownInfo() storeapi.Info {
+	return storeapi.Info{MinTime: math.MinInt64, MaxTime: math.MaxInt64}
+}

@@ -1,0 +1,60 @@
+package storerpc
+
+import (
+	"context"
+
+	"google.golang.org/grpc/metadata"
+
+	"github.com/hindsight-io/hindsight/pkg/tenant"
+)
+
+// Metadata keys of the protocol.
+const (
+	tenantKey    = "thanos-tenant"
+	requestIDKey = "request-id"
+)
+
+type requestIDContextKey struct{}
+
+// WithRequestID returns ctx with the id by which one request is found in the
+// logs of all servers that it passes.
+func WithRequestID(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, requestIDContextKey{}, id)
+}
+
+// RequestID returns the request id of ctx, or "".
+func RequestID(ctx context.Context) string {
+	id, _ := ctx.Value(requestIDContextKey{}).(string)
+	return id
+}
+
+// outgoing puts tenant and request id of ctx into the metadata of a call.
+func outgoing(ctx context.Context) context.Context {
+	var kv []string
+	if id := tenant.FromContext(ctx); id != "" {
+		kv = append(kv, tenantKey, id)
+	}
+	if id := RequestID(ctx); id != "" {
+		kv = append(kv, requestIDKey, id)
+	}
+	if len(kv) == 0 {
+		return ctx
+	}
+	return metadata.AppendToOutgoingContext(ctx, kv...)
+}
+
+// incoming puts tenant and request id of a call's metadata into its context. A
+// tenant that is not valid counts as none: it only ever informs limits and
+// metrics, and never chooses data.
+func incoming(ctx context.Context) context.Context {
+	md, _ := metadata.FromIncomingContext(ctx)
+	id := tenant.Default
+	if v := md.Get(tenantKey); len(v) > 0 && tenant.Validate(v[0]) == nil {
+		id = v[0]
+	}
+	ctx = tenant.NewContext(ctx, id)
+	if v := md.Get(requestIDKey); len(v) > 0 {
+		ctx = WithRequestID(ctx, v[0])
+	}
+	return ctx
+}
