@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -55,6 +56,7 @@ type Server struct {
 	down     atomic.Bool
 	reloads  atomic.Int64
 	reads    atomic.Int64
+	close    func()
 }
 
 // New opens a database in a temporary directory and serves it until the test
@@ -83,14 +85,18 @@ func New(tb testing.TB, o Options) *Server {
 		handler = o.Wrap(handler)
 	}
 	hs := httptest.NewServer(handler)
-	tb.Cleanup(func() {
+	s.close = sync.OnceFunc(func() {
 		hs.Close()
 		require.NoError(tb, db.Close())
 	})
+	tb.Cleanup(s.close)
 	s.url, err = url.Parse(hs.URL + o.PathPrefix)
 	require.NoError(tb, err)
 	return s
 }
+
+// Close stops the server before the end of the test.
+func (s *Server) Close() { s.close() }
 
 // URL is the base URL, with the path prefix.
 func (s *Server) URL() *url.URL { return s.url }

@@ -1,0 +1,171 @@
+package sidecar
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
+)
+
+// Config is everything that a sidecar can be told.
+type Config struct {
+	Prometheus PrometheusConfig
+	Reloader   ReloaderConfig
+	Shipper    ShipperConfig
+	// TSDBPath is Prometheus's data directory.
+	TSDBPath string
+	// MinTime is the oldest time that is served and announced.
+	MinTime flags.TimeOrDuration
+	// SeriesLimit and SampleLimit bound the answer to one Series call; 0 is no
+	// limit.
+	SeriesLimit, SampleLimit uint64
+	// RequestLogging is accepted, not used.
+	RequestLogging flags.PathOrContent
+}
+
+// PrometheusConfig says where Prometheus is.
+type PrometheusConfig struct {
+	URL *url.URL
+	// ReadyTimeout bounds the wait for the first answer.
+	ReadyTimeout time.Duration
+	// ConfigInterval is the time between two looks at its configuration.
+	ConfigInterval time.Duration
+	// ConfigTimeout bounds one such look.
+	ConfigTimeout time.Duration
+	Client        flags.PathOrContent
+}
+
+// ReloaderConfig says what to watch. The reloader is off when both ConfigFile
+// and RuleDirs are empty.
+type ReloaderConfig struct {
+	ConfigFile    string
+	EnvsubstFile  string
+	RuleDirs      []string
+	WatchInterval time.Duration
+	RetryInterval time.Duration
+	Method        string
+	ProcessName   string
+}
+
+func (c *ReloaderConfig) enabled() bool { return c.ConfigFile != "" || len(c.RuleDirs) > 0 }
+
+// ShipperConfig says which blocks are shipped, and how.
+type ShipperConfig struct {
+	UploadCompacted        bool
+	HashFunc               string
+	MetaFileName           string
+	UploadConcurrency      int
+	IgnoreUnequalBlockSize bool
+	AllowOutOfOrderUploads bool
+	SkipCorruptedBlocks    bool
+}
+
+const (
+	reloadHTTP   = "http"
+	reloadSignal = "signal"
+)
+
+// RegisterFlags adds the flags of the sidecar, with their defaults.
+func (c *Config) RegisterFlags(r flags.Registrar) {
+	r.Flag("prometheus.url", "Base URL of the Prometheus server.").
+		Default("http://localhost:9090").URLVar(&c.Prometheus.URL)
+	r.Flag("prometheus.ready_timeout", "How long the start waits for Prometheus to be ready.").
+		Default("10m").DurationVar(&c.Prometheus.ReadyTimeout)
+	r.Flag("prometheus.get_config_interval", "How often the external labels are read again from Prometheus.").
+		Default("30s").DurationVar(&c.Prometheus.ConfigInterval)
+	r.Flag("prometheus.get_config_timeout", "Timeout of that read.").
+		Default("30s").DurationVar(&c.Prometheus.ConfigTimeout)
+	c.Prometheus.Client.Register(r, "prometheus.http-client", "how to connect to Prometheus: TLS, credentials, proxy", false)
+	r.Flag("tsdb.path", "Data directory of Prometheus.").
+		Default("./data").StringVar(&c.TSDBPath)
+	r.Flag("min-time", "Oldest time that is served: RFC 3339, or a duration from now such as -2w.").
+		Default("0000-01-01T00:00:00Z").SetValue(&c.MinTime)
+	r.Flag("store.limits.request-series", "Most series that one Series call may return; 0 is no limit.").
+		Default("0").Uint64Var(&c.SeriesLimit)
+	r.Flag("store.limits.request-samples", "Most samples that one Series call may return, counted as chunks of 120; 0 is no limit.").
+		Default("0").Uint64Var(&c.SampleLimit)
+	c.RequestLogging.Register(r, "request.logging-config", "request logging (accepted, not used: see --log.level=debug)", true)
+	c.Reloader.registerFlags(r)
+	c.Shipper.registerFlags(r)
+}
+
+func (c *ReloaderConfig) registerFlags(r flags.Registrar) {
+	r.Flag("reloader.config-file", "Configuration file of Prometheus to watch.").
+		StringVar(&c.ConfigFile)
+	r.Flag("reloader.config-envsubst-file", "Where to write the configuration with $(NAME) replaced from the environment.").
+		StringVar(&c.EnvsubstFile)
+	r.Flag("reloader.rule-dir", "Directory whose change triggers a reload; may be repeated.").
+		StringsVar(&c.RuleDirs)
+	r.Flag("reloader.watch-interval", "How often the files are read again, besides watching them.").
+		Default("3m").DurationVar(&c.WatchInterval)
+	r.Flag("reloader.retry-interval", "Pause after a reload that failed.").
+		Default("5s").DurationVar(&c.RetryInterval)
+	r.Flag("reloader.method", "How to reload: http (POST to /-/reload) or signal (SIGHUP to the process).").
+		Default(reloadHTTP).EnumVar(&c.Method, reloadHTTP, reloadSignal)
+	r.Flag("reloader.process-name", "Executable that gets the signal.").
+		Default("prometheus").StringVar(&c.ProcessName)
+}
+
+func (c *ShipperConfig) registerFlags(r flags.Registrar) {
+	r.Flag("shipper.upload-compacted", "Also ship blocks that Prometheus has compacted, to move old data into the bucket.").
+		BoolVar(&c.UploadCompacted)
+	r.Flag("hash-func", "Hash of each file to record in meta.json; none if empty.").
+		Default("").EnumVar(&c.HashFunc, "", "SHA256")
+	r.Flag("shipper.meta-file-name", "Name of the file in the data directory that lists the shipped blocks.").
+		Default("thanos.shipper.json").StringVar(&c.MetaFileName)
+	r.Flag("shipper.upload-concurrency", "Files of a block that are uploaded at a time; 0 is 1.").
+		Default("0").IntVar(&c.UploadConcurrency)
+	r.Flag("shipper.ignore-unequal-block-size", "Ship although Prometheus compacts its blocks.").
+		Hidden().BoolVar(&c.IgnoreUnequalBlockSize)
+	r.Flag("shipper.allow-out-of-order-uploads", "Go on with later blocks after one failed.").
+		Hidden().BoolVar(&c.AllowOutOfOrderUploads)
+	r.Flag("shipper.skip-corrupted-blocks", "Skip blocks that cannot be read instead of stopping at them.").
+		Hidden().BoolVar(&c.SkipCorruptedBlocks)
+}
+
+// Validate says what is wrong with the configuration, if anything.
+func (c *Config) Validate() error {
+	u := c.Prometheus.URL
+	if u == nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return flags.Invalid(fmt.Errorf("--prometheus.url=%v is not of the form http://host:port/prefix", u))
+	}
+	for name, d := range map[string]time.Duration{
+		"prometheus.ready_timeout":       c.Prometheus.ReadyTimeout,
+		"prometheus.get_config_interval": c.Prometheus.ConfigInterval,
+		"prometheus.get_config_timeout":  c.Prometheus.ConfigTimeout,
+		"reloader.watch-interval":        c.Reloader.WatchInterval,
+		"reloader.retry-interval":        c.Reloader.RetryInterval,
+	} {
+		if d <= 0 {
+			return flags.Invalid(fmt.Errorf("--%s must be greater than zero", name))
+		}
+	}
+	switch {
+	case c.TSDBPath == "":
+		return flags.Invalid(errors.New("--tsdb.path is empty; give the data directory of Prometheus"))
+	case c.Reloader.EnvsubstFile != "" && c.Reloader.ConfigFile == "":
+		return flags.Invalid(errors.New("--reloader.config-envsubst-file needs --reloader.config-file"))
+	case c.Shipper.MetaFileName == "":
+		return flags.Invalid(errors.New("--shipper.meta-file-name is empty"))
+	case c.Shipper.UploadConcurrency < 0:
+		return flags.Invalid(errors.New("--shipper.upload-concurrency is negative"))
+	}
+	_, err := c.client()
+	return err
+}
+
+// client reads the HTTP client configuration.
+func (c *Config) client() (prom.ClientConfig, error) {
+	b, err := c.Prometheus.Client.Content()
+	if err != nil {
+		return prom.ClientConfig{}, err
+	}
+	cfg, err := prom.ParseClientConfig(b)
+	if err != nil {
+		return prom.ClientConfig{}, flags.Invalid(fmt.Errorf("%s: %w", c.Prometheus.Client.Source(), err))
+	}
+	return cfg, nil
+}

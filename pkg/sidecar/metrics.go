@@ -1,0 +1,76 @@
+package sidecar
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+type metrics struct {
+	up       prometheus.Gauge
+	lastLook prometheus.Gauge
+
+	shipFailures prometheus.Counter
+	lastShipped  prometheus.Gauge
+
+	reloads        prometheus.Counter
+	reloadFailures prometheus.Counter
+	reloadSuccess  prometheus.Gauge
+	lastReload     prometheus.Gauge
+	watches        prometheus.Gauge
+	watchEvents    prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
+	return &metrics{
+		up: f.NewGauge(prometheus.GaugeOpts{
+			Name: "hindsight_sidecar_prometheus_up",
+			Help: "Whether the Prometheus server answered the last look at its configuration.",
+		}),
+		lastLook: f.NewGauge(prometheus.GaugeOpts{
+			Name: "hindsight_sidecar_last_heartbeat_success_time_seconds",
+			Help: "Unix time of the last look at Prometheus that succeeded.",
+		}),
+		shipFailures: f.NewCounter(prometheus.CounterOpts{
+			Name: "hindsight_sidecar_ship_failures_total",
+			Help: "Passes over the data directory that failed to ship a block.",
+		}),
+		lastShipped: f.NewGauge(prometheus.GaugeOpts{
+			Name: "hindsight_sidecar_last_ship_success_time_seconds",
+			Help: "Unix time of the last pass over the data directory that left no block behind.",
+		}),
+		reloads: f.NewCounter(prometheus.CounterOpts{
+			Name: "hindsight_sidecar_reloader_reloads_total",
+			Help: "Attempts to make Prometheus reload its configuration.",
+		}),
+		reloadFailures: f.NewCounter(prometheus.CounterOpts{
+			Name: "hindsight_sidecar_reloader_reloads_failed_total",
+			Help: "Attempts to make Prometheus reload its configuration that failed.",
+		}),
+		reloadSuccess: f.NewGauge(prometheus.GaugeOpts{
+			Name: "hindsight_sidecar_reloader_last_reload_successful",
+			Help: "Whether the last attempt to reload succeeded.",
+		}),
+		lastReload: f.NewGauge(prometheus.GaugeOpts{
+			Name: "hindsight_sidecar_reloader_last_reload_success_timestamp_seconds",
+			Help: "Unix time of the last reload that succeeded.",
+		}),
+		watches: f.NewGauge(prometheus.GaugeOpts{
+			Name: "hindsight_sidecar_reloader_watches",
+			Help: "Directories that the reloader watches.",
+		}),
+		watchEvents: f.NewCounter(prometheus.CounterOpts{
+			Name: "hindsight_sidecar_reloader_watch_events_total",
+			Help: "Changes that the file system has reported to the reloader.",
+		}),
+	}
+}
+
+func (m *metrics) observeLook(err error) {
+	if err != nil {
+		m.up.Set(0)
+		return
+	}
+	m.up.Set(1)
+	m.lastLook.SetToCurrentTime()
+}

@@ -1,0 +1,145 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+var errSurprise = errors.New("a label appeared in Prometheus just now; ask again")
+
+// readSet is one remote read as a set of the stored label sets. It asks
+// Prometheus at the first Next.
+//
+// What was known about the labels in Prometheus decided how the answer is put
+// in order. The set checks it: a series out of order, or with one of the labels
+// that nobody was thought to have, ends it with an error, and the source looks
+// at Prometheus again.
+type readSet struct {
+	ctx    context.Context
+	source *source
+	query  prom.ReadQuery
+	// absent are labels that no series has.
+	absent []string
+
+	stream prom.Series
+	last   labels.Labels
+	chunks []storeapi.Chunk
+	stats  storeapi.Stats
+	err    error
+}
+
+func (s *readSet) Next() bool {
+	if s.err != nil {
+		return false
+	}
+	if s.stream == nil {
+		stream, err := s.source.client.Read(s.ctx, s.query)
+		if err != nil {
+			s.err = failed(s.source, err)
+			return false
+		}
+		s.stream = stream
+	}
+	if !s.stream.Next() {
+		if err := s.stream.Err(); err != nil {
+			s.err = failed(s.source, err)
+		}
+		return false
+	}
+	s.err = s.check(s.stream.Labels())
+	s.chunks = convertChunks(s.chunks[:0], s.stream.Chunks())
+	s.count()
+	return s.err == nil
+}
+
+func (s *readSet) check(lset labels.Labels) error {
+	if labels.Compare(s.last, lset) > 0 || slices.ContainsFunc(s.absent, lset.Has) {
+		s.source.doubt()
+		return fmt.Errorf("%w: %w: %s", storeapi.ErrUnavailable, errSurprise, lset)
+	}
+	s.last = lset
+	return nil
+}
+
+func convertChunks(out []storeapi.Chunk, in []prom.Chunk) []storeapi.Chunk {
+	for _, c := range in {
+		out = append(out, storeapi.Chunk{
+			MinTime: c.MinTime, MaxTime: c.MaxTime,
+			Raw: storeapi.Data{Encoding: c.Encoding, Bytes: c.Bytes},
+		})
+	}
+	return out
+}
+
+func (s *readSet) count() {
+	s.stats.SeriesFetched++
+	s.stats.ChunksFetched += int64(len(s.chunks))
+	for _, c := range s.chunks {
+		s.stats.BytesFetched += int64(len(c.Raw.Bytes))
+	}
+}
+
+func (s *readSet) At() storeapi.Series {
+	return storeapi.Series{Labels: s.last, Chunks: s.chunks}
+}
+
+func (s *readSet) Err() error                  { return s.err }
+func (s *readSet) Warnings() storeapi.Warnings { return nil }
+func (s *readSet) Stats() storeapi.Stats       { return s.stats }
+
+func (s *readSet) Close() error {
+	if s.stream == nil {
+		return nil
+	}
+	// The rest of an answer that is not read to its end is of no interest.
+	_ = s.stream.Close()
+	return nil
+}
+
+// labelSet is a set of label sets in memory, already in order.
+type labelSet struct {
+	sets     []labels.Labels
+	at       int
+	warnings storeapi.Warnings
+}
+
+func (s *labelSet) Next() bool {
+	if s.at+1 >= len(s.sets) {
+		return false
+	}
+	s.at++
+	return true
+}
+
+func (s *labelSet) At() storeapi.Series         { return storeapi.Series{Labels: s.sets[s.at]} }
+func (s *labelSet) Err() error                  { return nil }
+func (s *labelSet) Warnings() storeapi.Warnings { return s.warnings }
+func (s *labelSet) Stats() storeapi.Stats {
+	return storeapi.Stats{SeriesFetched: int64(len(s.sets))}
+}
+func (s *labelSet) Close() error { return nil }
+
+// outerLabels turns stored label sets into those of the answer.
+type outerLabels struct {
+	ext     labels.Labels
+	drop    []string
+	builder *labels.Builder
+}
+
+func newOuterLabels(ext labels.Labels, drop []string) *outerLabels {
+	return &outerLabels{ext: ext, drop: drop, builder: labels.NewBuilder(labels.EmptyLabels())}
+}
+
+func (o *outerLabels) of(stored labels.Labels) labels.Labels {
+	o.builder.Reset(stored)
+	o.ext.Range(func(l labels.Label) { o.builder.Set(l.Name, l.Value) })
+	o.builder.Del(o.drop...)
+	return o.builder.Labels()
+}

@@ -1,0 +1,167 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/version"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
+)
+
+// Deps is what a sidecar gets from the process around it.
+type Deps struct {
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+	// Bucket is where blocks go; nil ships nothing.
+	Bucket bucket.Bucket
+}
+
+// Sidecar is the component.
+type Sidecar struct {
+	config  Config
+	deps    Deps
+	metrics *metrics
+	client  *prom.Client
+	source  *source
+	store   *Store
+}
+
+// New makes a sidecar. Nothing is connected before Run.
+func New(c Config, d Deps) (*Sidecar, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	httpConfig, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	client, err := prom.New(c.Prometheus.URL, httpConfig, "Hindsight/"+version.Version)
+	if err != nil {
+		return nil, flags.Invalid(err)
+	}
+	m := newMetrics(d.Registerer)
+	src := newSource(client, c.Prometheus.ConfigTimeout, d.Logger, m)
+	minTime := c.MinTime
+	return &Sidecar{
+		config: c, deps: d, metrics: m, client: client, source: src,
+		store: &Store{
+			source:  src,
+			minTime: func(now time.Time) int64 { return minTime.Millis(now) },
+			limits:  limits{series: c.SeriesLimit, samples: c.SampleLimit},
+		},
+	}, nil
+}
+
+// Store is the Prometheus server as a source of series.
+func (s *Sidecar) Store() *Store { return s.store }
+
+// RegisterHTTP adds nothing: a sidecar has only the server's own pages.
+func (s *Sidecar) RegisterHTTP(*http.ServeMux) {}
+
+// RegisterGRPC adds the StoreAPI. Info fails while Prometheus does not answer, so
+// that queriers name this source as missing instead of taking it for empty.
+func (s *Sidecar) RegisterGRPC(r grpc.ServiceRegistrar) {
+	storerpc.RegisterStore(r, s.store, storerpc.ServerConfig{})
+	storerpc.RegisterMetadata(r, s.store)
+	storerpc.RegisterInfo(r, storerpc.InfoConfig{
+		Info:     s.store.Info,
+		Services: storerpc.Services{Store: true, Metadata: true},
+		Ready:    s.source.ready,
+	})
+}
+
+// Ready is nil while Prometheus answers.
+func (s *Sidecar) Ready() error { return s.source.ready() }
+
+// Run waits for Prometheus, keeps looking at it, ships its blocks and reloads
+// its configuration until ctx is cancelled. It returns early when Prometheus
+// does not become ready in time, has no external labels, or cuts blocks that
+// cannot be shipped safely.
+func (s *Sidecar) Run(ctx context.Context) error {
+	defer s.client.CloseIdleConnections()
+	g, ctx := errgroup.WithContext(ctx)
+	if s.config.Reloader.enabled() {
+		r := s.newReloader()
+		g.Go(func() error { r.watcher.run(ctx); return nil })
+		g.Go(func() error { r.run(ctx); return nil })
+	}
+	g.Go(func() error { return s.attend(ctx, g) })
+	err := g.Wait()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// attend is the life beside a Prometheus that answers.
+func (s *Sidecar) attend(ctx context.Context, g *errgroup.Group) error {
+	if err := s.source.wait(ctx, s.config.Prometheus.ReadyTimeout); err != nil {
+		if permanent(err) {
+			return flags.Invalid(err)
+		}
+		return err
+	}
+	id, err := s.source.current()
+	if err != nil {
+		return err
+	}
+	s.deps.Logger.Info("connected to prometheus", "url", s.client.URL(), "external_labels", id.external)
+
+	if s.deps.Bucket != nil {
+		ship, err := s.newShipping(ctx)
+		if err != nil {
+			return err
+		}
+		g.Go(func() error { ship.watcher.run(ctx); return nil })
+		g.Go(func() error { ship.run(ctx); return nil })
+	} else {
+		s.deps.Logger.Info("no bucket is configured, blocks are not shipped")
+	}
+	s.source.watch(ctx, s.config.Prometheus.ConfigInterval)
+	return nil
+}
+
+func (s *Sidecar) newReloader() *reloader {
+	logger := s.deps.Logger.With("part", "reloader")
+	r := &reloader{
+		config: s.config.Reloader, logger: logger, metrics: s.metrics, reload: s.client.Reload,
+		watcher: newWatcher(logger, s.metrics.watchEvents.Inc),
+	}
+	if s.config.Reloader.Method == reloadSignal {
+		r.reload = func(context.Context) error { return signalReload("/proc", s.config.Reloader.ProcessName) }
+	}
+	return r
+}
+
+// newShipping refuses what would lose data later.
+func (s *Sidecar) newShipping(ctx context.Context) (*shipping, error) {
+	if err := checkDataDir(s.config.TSDBPath); err != nil {
+		return nil, err
+	}
+	promFlags, err := s.client.Flags(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read how Prometheus cuts blocks: %w", err)
+	}
+	if err := checkBlockDurations(promFlags, s.config); err != nil {
+		return nil, err
+	}
+	shipper, err := s.newShipper()
+	if err != nil {
+		return nil, err
+	}
+	logger := s.deps.Logger.With("part", "shipper")
+	w := newWatcher(logger, nil)
+	w.set([]string{s.config.TSDBPath})
+	return &shipping{shipper: shipper, watcher: w, logger: logger, metrics: s.metrics}, nil
+}

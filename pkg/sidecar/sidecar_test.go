@@ -1,0 +1,288 @@
+package sidecar
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/sidecar/prom/promtest"
+)
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// parse returns the configuration that the command line gives.
+func parse(t *testing.T, args ...string) Config {
+	t.Helper()
+	var c Config
+	app := kingpin.New("sidecar", "")
+	app.Terminate(nil)
+	app.Writer(io.Discard)
+	c.RegisterFlags(app)
+	_, err := app.Parse(args)
+	require.NoError(t, err)
+	return c
+}
+
+// start runs a sidecar; the returned function stops it and gives its error.
+func start(t *testing.T, c Config, d Deps) (*Sidecar, func() error) {
+	t.Helper()
+	if d.Logger == nil {
+		d.Logger = discard()
+	}
+	d.Registerer = prometheus.NewPedanticRegistry()
+	s, err := New(c, d)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	stop := sync.OnceValue(func() error { cancel(); return <-done })
+	t.Cleanup(func() { _ = stop() })
+	return s, stop
+}
+
+func TestDefaultsAndValidation(t *testing.T) {
+	c := parse(t)
+	require.NoError(t, c.Validate())
+	require.Equal(t, "http://localhost:9090", c.Prometheus.URL.String())
+	require.Equal(t, 10*time.Minute, c.Prometheus.ReadyTimeout)
+	require.Equal(t, "./data", c.TSDBPath)
+	require.Equal(t, "thanos.shipper.json", c.Shipper.MetaFileName)
+	require.Equal(t, int64(-62167219200000), c.MinTime.Millis(time.Now()))
+
+	bad := func(want string, args ...string) {
+		t.Helper()
+		c := parse(t, args...)
+		err := c.Validate()
+		require.ErrorContains(t, err, want)
+		require.True(t, flags.IsInvalid(err))
+	}
+	bad("not of the form", "--prometheus.url=localhost:9090")
+	bad("greater than zero", "--prometheus.get_config_interval=0s")
+	bad("--prometheus.http-client: parse HTTP client configuration: yaml: unmarshal errors:\n  line 1: field x not found", "--prometheus.http-client=x: 1")
+	bad("needs --reloader.config-file", "--reloader.config-envsubst-file=/x")
+}
+
+func TestRunWaitsForPrometheus(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	p := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu")})
+	p.SetDown(true)
+	s, stop := start(t, parse(t, "--prometheus.url="+p.URL().String()), Deps{})
+	require.Error(t, s.Ready())
+	p.SetDown(false)
+	require.Eventually(t, func() bool { return s.Ready() == nil }, 10*time.Second, 10*time.Millisecond)
+	require.Len(t, s.Store().Info().LabelSets, 1)
+
+	// It notices when Prometheus goes, and when it is back.
+	p.SetDown(true)
+	s.source.doubt()
+	require.Eventually(t, func() bool { return s.Ready() != nil }, 10*time.Second, 10*time.Millisecond)
+	p.SetDown(false)
+	require.Eventually(t, func() bool { return s.Ready() == nil }, 10*time.Second, 10*time.Millisecond)
+	require.NoError(t, stop())
+	p.Close()
+}
+
+func TestRunFails(t *testing.T) {
+	run := func(o promtest.Options, want string, invalid bool, args ...string) {
+		t.Helper()
+		p := promtest.New(t, o)
+		s, err := New(parse(t, append(args, "--prometheus.url="+p.URL().String())...), Deps{Logger: discard()})
+		require.NoError(t, err)
+		err = s.Run(t.Context())
+		require.ErrorContains(t, err, want)
+		require.Equal(t, invalid, flags.IsInvalid(err))
+		require.NotContains(t, err.Error(), "\n")
+	}
+	run(promtest.Options{}, "Prometheus has no external labels at http://127.0.0.1", true)
+	run(promtest.Options{Wrap: func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
+	}}, "ask /api/v1/status/config: Prometheus answered 401 Unauthorized", true)
+	run(promtest.Options{Wrap: func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+	}}, "was not ready within 50ms: ask /api/v1/status/config: Prometheus answered 503", false, "--prometheus.ready_timeout=50ms")
+}
+
+func TestCheckBlockDurations(t *testing.T) {
+	c := Config{TSDBPath: "/prom/data", Shipper: ShipperConfig{MetaFileName: "thanos.shipper.json"}}
+	good := func(f map[string]string) {
+		t.Helper()
+		require.NoError(t, checkBlockDurations(f, c))
+	}
+	bad := func(f map[string]string, want string) {
+		t.Helper()
+		err := checkBlockDurations(f, c)
+		require.ErrorContains(t, err, want)
+		require.True(t, flags.IsInvalid(err))
+	}
+	good(map[string]string{minBlockFlag: "2h", maxBlockFlag: "2h"})
+	good(map[string]string{minBlockFlag: "2h", maxBlockFlag: "1d12h", delayCompactFlag: "/prom/data/../data/thanos.shipper.json"})
+	bad(map[string]string{minBlockFlag: "2h", maxBlockFlag: "1d12h"},
+		"start Prometheus with --storage.tsdb.min-block-duration=2h --storage.tsdb.max-block-duration=2h, or with --storage.tsdb.delay-compact-file.path=/prom/data/thanos.shipper.json")
+	bad(map[string]string{minBlockFlag: "2h", maxBlockFlag: "2h", delayCompactFlag: "/elsewhere"},
+		"start Prometheus with --storage.tsdb.delay-compact-file.path=/prom/data/thanos.shipper.json")
+	require.ErrorContains(t, checkBlockDurations(nil, c), "is no duration")
+	c.Shipper.IgnoreUnequalBlockSize = true
+	good(map[string]string{minBlockFlag: "2h", maxBlockFlag: "1d12h"})
+}
+
+// counting is a shipper that counts its passes.
+type counting struct {
+	passes chan struct{}
+	err    error
+}
+
+func (c *counting) Sync(context.Context) (int, error) {
+	c.passes <- struct{}{}
+	return 1, c.err
+}
+
+func TestShippingPasses(t *testing.T) {
+	dir := t.TempDir()
+	c := &counting{passes: make(chan struct{}, 10), err: errors.New("bucket is down")}
+	w := newWatcher(discard(), nil)
+	require.Equal(t, 1, w.set([]string{dir}))
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { w.run(ctx) })
+	wg.Go(func() { (&shipping{shipper: c, watcher: w, logger: discard(), metrics: newMetrics(nil)}).run(ctx) })
+	<-c.passes
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "01BX5ZZKBKACTAV9WEVGEMMVRZ"), 0o755))
+	<-c.passes
+	cancel()
+	<-c.passes // the last one
+	wg.Wait()
+}
+
+// reloads counts and can fail.
+type reloads struct {
+	mu  sync.Mutex
+	n   int
+	err error
+}
+
+func (r *reloads) reload(context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.n++
+	return r.err
+}
+
+func (r *reloads) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.n
+}
+
+func TestReloaderApply(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("CLUSTER", "eu")
+	write := func(name, content string) {
+		t.Helper()
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644))
+	}
+	write("prometheus.yml", "global: {external_labels: {cluster: $(CLUSTER)}}")
+	write("rules/a.yml", "groups: []")
+	var got reloads
+	r := &reloader{
+		config: ReloaderConfig{
+			ConfigFile: filepath.Join(dir, "prometheus.yml"), EnvsubstFile: filepath.Join(dir, "out.yml"),
+			RuleDirs: []string{filepath.Join(dir, "rules")},
+		},
+		logger: discard(), metrics: newMetrics(nil), watcher: newWatcher(discard(), nil), reload: got.reload,
+	}
+	defer r.watcher.notify.Close()
+	step := func(reloads int) {
+		t.Helper()
+		require.NoError(t, r.apply(t.Context()))
+		require.Equal(t, reloads, got.n)
+	}
+	step(1)
+	out, err := os.ReadFile(filepath.Join(dir, "out.yml"))
+	require.NoError(t, err)
+	require.Equal(t, "global: {external_labels: {cluster: eu}}", string(out))
+	step(1)
+	write("rules/deeper/b.yml", "groups: []")
+	step(2)
+	require.Len(t, r.watcher.notify.WatchList(), 3)
+	require.NoError(t, os.Remove(filepath.Join(dir, "rules/deeper/b.yml")))
+	step(3)
+
+	// As Kubernetes mounts: a link to a directory that is replaced.
+	write("v1/c.yml", "1")
+	write("v2/c.yml", "2")
+	require.NoError(t, os.Symlink(filepath.Join(dir, "v1"), filepath.Join(dir, "rules/data")))
+	step(4)
+	require.NoError(t, os.Remove(filepath.Join(dir, "rules/data")))
+	require.NoError(t, os.Symlink(filepath.Join(dir, "v2"), filepath.Join(dir, "rules/data")))
+	step(5)
+
+	// A failure is tried again, even though nothing changes.
+	got.err = errors.New("bad rules")
+	write("rules/a.yml", "groups: [1]")
+	require.ErrorContains(t, r.apply(t.Context()), "bad rules")
+	got.err = nil
+	step(7)
+
+	// Compressed, and with a variable that does not exist.
+	var buf bytes.Buffer
+	z := gzip.NewWriter(&buf)
+	_, _ = z.Write([]byte("zipped: $(CLUSTER)"))
+	require.NoError(t, z.Close())
+	write("prometheus.yml", buf.String())
+	step(8)
+	out, err = os.ReadFile(filepath.Join(dir, "out.yml"))
+	require.NoError(t, err)
+	require.Equal(t, "zipped: eu", string(out))
+	write("prometheus.yml", "a: $(HINDSIGHT_TEST_NOT_SET)")
+	require.ErrorContains(t, r.apply(t.Context()), "HINDSIGHT_TEST_NOT_SET")
+}
+
+func TestReloaderRuns(t *testing.T) {
+	p := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu")})
+	dir := t.TempDir()
+	_, stop := start(t, parse(t, "--prometheus.url="+p.URL().String(), "--reloader.rule-dir="+dir), Deps{})
+	require.Eventually(t, func() bool { return p.Reloads() == 1 }, 10*time.Second, 10*time.Millisecond)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "x.yml"), []byte("x"), 0o644))
+	require.Eventually(t, func() bool { return p.Reloads() == 2 }, 10*time.Second, 10*time.Millisecond)
+	require.NoError(t, stop())
+}
+
+func TestFindProcesses(t *testing.T) {
+	proc := t.TempDir()
+	for pid, cmdline := range map[string]string{
+		"12": "/bin/prometheus\x00--config.file=x\x00", "13": "/bin/sh\x00-c\x00prometheus\x00", "self": "prometheus\x00",
+	} {
+		require.NoError(t, os.Mkdir(filepath.Join(proc, pid), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(proc, pid, "cmdline"), []byte(cmdline), 0o644))
+	}
+	pids, err := findProcesses(proc, "prometheus")
+	require.NoError(t, err)
+	require.Equal(t, []int{12}, pids)
+	require.ErrorContains(t, signalReload(proc, "nothing"), "no process named")
+}
+
+func TestWalkCircle(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.Symlink(dir, filepath.Join(dir, "again")))
+	_, err := fingerprintOf(ReloaderConfig{RuleDirs: []string{dir}})
+	require.ErrorContains(t, err, "nested more than")
+	require.True(t, strings.HasPrefix(err.Error(), "look for changes: "))
+}

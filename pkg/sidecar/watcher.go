@@ -1,0 +1,88 @@
+package sidecar
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// settle is the time over which changes are gathered into one report.
+const settle = time.Second
+
+// watcher reports changes in directories. Where the system cannot watch, it
+// reports nothing: who listens looks from time to time anyway.
+type watcher struct {
+	// changes gets a value after something changed; values do not pile up.
+	changes chan struct{}
+
+	notify *fsnotify.Watcher
+	logger *slog.Logger
+	failed map[string]bool
+	// onEvent is called for each event, for counting; may be nil.
+	onEvent func()
+}
+
+// newWatcher opens a watcher, which run must close.
+func newWatcher(logger *slog.Logger, onEvent func()) *watcher {
+	w := &watcher{changes: make(chan struct{}, 1), logger: logger, failed: map[string]bool{}, onEvent: onEvent}
+	var err error
+	if w.notify, err = fsnotify.NewWatcher(); err != nil {
+		logger.Warn("cannot watch files, polling only", "err", err)
+		w.notify = nil
+	}
+	return w
+}
+
+// set makes dirs the watched directories and returns how many are. It may be
+// called while run runs.
+func (w *watcher) set(dirs []string) int {
+	if w.notify == nil {
+		return 0
+	}
+	for _, old := range w.notify.WatchList() {
+		if !slices.Contains(dirs, old) {
+			_ = w.notify.Remove(old)
+		}
+	}
+	for _, dir := range dirs {
+		err := w.notify.Add(dir)
+		if err != nil && !w.failed[dir] {
+			w.logger.Warn("cannot watch directory, polling only", "dir", dir, "err", err)
+		}
+		w.failed[dir] = err != nil
+	}
+	return len(w.notify.WatchList())
+}
+
+// run reports until ctx is cancelled.
+func (w *watcher) run(ctx context.Context) {
+	if w.notify == nil {
+		return
+	}
+	defer w.notify.Close()
+	var due <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.notify.Events:
+			if w.onEvent != nil {
+				w.onEvent()
+			}
+			if due == nil {
+				due = time.After(settle)
+			}
+		case err := <-w.notify.Errors:
+			w.logger.Warn("watching files failed, some changes are found by polling", "err", err)
+		case <-due:
+			due = nil
+			select {
+			case w.changes <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
