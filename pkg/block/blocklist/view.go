@@ -15,9 +15,9 @@ import (
 type View struct {
 	// Metas are the complete blocks.
 	Metas map[ulid.ULID]*block.Meta
-	// Sizes gives, for each complete block, the listed size of each object by
-	// its path within the block ("index", "chunks/000001"); -1 when the
-	// provider's listing has no sizes.
+	// Sizes gives, for each complete block, the size of each object by its path
+	// within the block ("index", "chunks/000001"): as listed; or as recorded in
+	// meta.json when the provider's listing has no sizes; or -1.
 	Sizes map[ulid.ULID]map[string]int64
 	// Partial are directories with a block's name but no readable meta.json,
 	// with the reason and the time of their newest object.
@@ -26,12 +26,47 @@ type View struct {
 	Deletion     map[ulid.ULID]*block.DeletionMark
 	NoCompact    map[ulid.ULID]*block.NoCompactMark
 	NoDownsample map[ulid.ULID]*block.NoDownsampleMark
+	// BadMarks counts marks that could not be read.
+	BadMarks int
 	// Taken is when the listing began.
 	Taken time.Time
 }
 
+func newView(entries map[ulid.ULID]*entry, taken time.Time) *View {
+	v := &View{
+		Metas:        make(map[ulid.ULID]*block.Meta, len(entries)),
+		Sizes:        make(map[ulid.ULID]map[string]int64, len(entries)),
+		Partial:      map[ulid.ULID]Partial{},
+		Deletion:     map[ulid.ULID]*block.DeletionMark{},
+		NoCompact:    map[ulid.ULID]*block.NoCompactMark{},
+		NoDownsample: map[ulid.ULID]*block.NoDownsampleMark{},
+		Taken:        taken,
+	}
+	for id, e := range entries {
+		if e.meta != nil {
+			v.Metas[id], v.Sizes[id] = e.meta, e.sizes
+		} else {
+			v.Partial[id] = Partial{Reason: string(e.partial.Reason), LastModified: e.newest(id)}
+		}
+		if e.deletion != nil {
+			v.Deletion[id] = e.deletion
+		}
+		if e.noCompact != nil {
+			v.NoCompact[id] = e.noCompact
+		}
+		if e.noDownsample != nil {
+			v.NoDownsample[id] = e.noDownsample
+		}
+		v.BadMarks += e.badMarks
+	}
+	return v
+}
+
 // Partial describes a block without a usable meta.json.
 type Partial struct {
-	Reason       string
+	// Reason is a block.Reason.
+	Reason string
+	// LastModified is the time of the newest object, or that of the block's
+	// ULID when the provider's listing has no times.
 	LastModified time.Time
 }

@@ -1,0 +1,240 @@
+package blocklist
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+)
+
+// object is one object of a block as listed.
+type object struct {
+	rel      string
+	size     int64
+	modified int64 // unix nanoseconds
+	timed    bool  // whether the listing told modified
+}
+
+// entry is what the poller knows of one block. Views share what it points to,
+// so that a change of the block makes another entry.
+type entry struct {
+	objects []object
+	loaded  bool
+
+	meta    *block.Meta
+	partial *block.CorruptError // why there is no meta
+
+	deletion     *block.DeletionMark
+	noCompact    *block.NoCompactMark
+	noDownsample *block.NoDownsampleMark
+	badMarks     int
+
+	// again says that something may have changed that no listing will tell, so
+	// that the entry must be loaded at the next poll too.
+	again bool
+	// logged is what was logged of the block last, so as not to repeat it.
+	logged string
+
+	sizes map[string]int64
+}
+
+// update returns the entry for a new listing of the block: e itself if nothing
+// has changed, otherwise one that keeps what is still valid. e may be nil.
+func (e *entry) update(objects []object) *entry {
+	if e != nil && e.loaded && slices.Equal(e.objects, objects) {
+		return e
+	}
+	next := &entry{objects: slices.Clone(objects)}
+	if e == nil {
+		return next
+	}
+	next.logged = e.logged
+	if e.same(next, block.MetaFile) {
+		next.meta = e.meta
+	}
+	if e.badMarks > 0 {
+		return next // reads all marks again
+	}
+	if e.same(next, block.DeletionMarkFile) {
+		next.deletion = e.deletion
+	}
+	if e.same(next, block.NoCompactMarkFile) {
+		next.noCompact = e.noCompact
+	}
+	if e.same(next, block.NoDownsampleMarkFile) {
+		next.noDownsample = e.noDownsample
+	}
+	return next
+}
+
+func (e *entry) find(rel string) (object, bool) {
+	for _, o := range e.objects {
+		if o.rel == rel {
+			return o, true
+		}
+	}
+	return object{}, false
+}
+
+// same says whether both entries have the object and nothing tells that it has
+// changed.
+func (e *entry) same(other *entry, rel string) bool {
+	a, ok := e.find(rel)
+	b, ok2 := other.find(rel)
+	return ok && ok2 && a == b
+}
+
+// newest returns the time of the newest object, or that of the id if the
+// listing has no times.
+func (e *entry) newest(id ulid.ULID) time.Time {
+	var t int64
+	timed := false
+	for _, o := range e.objects {
+		if o.timed && (!timed || o.modified > t) {
+			t, timed = o.modified, true
+		}
+	}
+	if !timed {
+		return ulid.Time(id.Time())
+	}
+	return time.Unix(0, t)
+}
+
+// load reads meta.json and marks where they are listed and not known.
+func (e *entry) load(ctx context.Context, p *Poller, id ulid.ULID) error {
+	if e.meta == nil && e.partial == nil {
+		if err := e.loadMeta(ctx, p, id); err != nil {
+			return err
+		}
+	}
+	if err := e.loadMarks(ctx, p, id); err != nil {
+		return err
+	}
+	e.sizes = make(map[string]int64, len(e.objects))
+	for _, o := range e.objects {
+		e.sizes[o.rel] = o.size
+	}
+	if e.meta != nil {
+		for _, f := range e.meta.Thanos.Files {
+			if size, ok := e.sizes[f.RelPath]; ok && size < 0 && f.SizeBytes > 0 {
+				e.sizes[f.RelPath] = f.SizeBytes
+			}
+		}
+	}
+	e.loaded = !e.again
+	return nil
+}
+
+func (e *entry) loadMeta(ctx context.Context, p *Poller, id ulid.ULID) error {
+	missing := &block.CorruptError{ID: id, Reason: block.ReasonMetaMissing, Err: errors.New("there is no meta.json")}
+	o, ok := e.find(block.MetaFile)
+	if !ok {
+		e.partial = missing
+		return nil
+	}
+	p.metrics.reads.Inc()
+	m, err := block.ReadMeta(ctx, p.bkt, id)
+	if errors.Is(err, bucket.ErrNotFound) {
+		// Deleted since the listing, and perhaps back at the next.
+		e.partial, e.again = missing, true
+		return nil
+	}
+	if c := (*block.CorruptError)(nil); errors.As(err, &c) {
+		e.partial, e.again = c, e.again || !o.timed
+		if e.logOnce(c) {
+			p.log.Warn("block cannot be used", "block", id, "reason", c.Reason, "err", c.Err)
+		}
+		return nil
+	}
+	e.meta = m
+	return err
+}
+
+func (e *entry) loadMarks(ctx context.Context, p *Poller, id ulid.ULID) error {
+	if e.deletion == nil {
+		m := &block.DeletionMark{}
+		st, err := e.loadMark(ctx, p, id, m)
+		if err != nil {
+			return err
+		}
+		if st == markGood {
+			e.deletion = m
+		}
+	}
+	if e.noCompact == nil {
+		m := &block.NoCompactMark{}
+		st, err := e.loadMark(ctx, p, id, m)
+		if err != nil {
+			return err
+		}
+		switch st {
+		case markGood:
+			e.noCompact = m
+		case markBad:
+			e.noCompact = &block.NoCompactMark{ID: id, Version: 1, Reason: markUnreadable}
+		}
+	}
+	if e.noDownsample == nil {
+		m := &block.NoDownsampleMark{}
+		st, err := e.loadMark(ctx, p, id, m)
+		if err != nil {
+			return err
+		}
+		switch st {
+		case markGood:
+			e.noDownsample = m
+		case markBad:
+			e.noDownsample = &block.NoDownsampleMark{ID: id, Version: 1, Reason: markUnreadable}
+		}
+	}
+	return nil
+}
+
+// logOnce says whether err is news about the block.
+func (e *entry) logOnce(err error) bool {
+	old := e.logged
+	e.logged = err.Error()
+	return e.logged != old
+}
+
+// markUnreadable is the reason of a mark that is there but says nothing
+// understandable. Somebody wanted the block left alone.
+const markUnreadable = "unreadable"
+
+// markState is what became of reading a mark.
+type markState int
+
+const (
+	markAbsent markState = iota
+	markGood
+	markBad
+)
+
+func (e *entry) loadMark(ctx context.Context, p *Poller, id ulid.ULID, m block.Mark) (markState, error) {
+	o, ok := e.find(m.File())
+	if !ok {
+		return markAbsent, nil
+	}
+	p.metrics.reads.Inc()
+	err := block.ReadMark(ctx, p.bkt, id, m)
+	switch {
+	case err == nil:
+		return markGood, nil
+	case errors.Is(err, bucket.ErrNotFound):
+		e.again = true
+		return markAbsent, nil
+	case block.ReasonOf(err) != "":
+		e.badMarks++
+		e.again = e.again || !o.timed
+		if e.logOnce(err) {
+			p.log.Warn("mark of block cannot be read", "block", id, "mark", m.File(), "err", err)
+		}
+		return markBad, nil
+	}
+	return markAbsent, err
+}

@@ -1,0 +1,64 @@
+package blocklist
+
+import (
+	"maps"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+)
+
+// Filter takes blocks out of a view, or changes them. Its functions are pure:
+// the time is View.Taken.
+type Filter struct {
+	// Name says in metrics and tools why a block is missing.
+	Name string
+	// Drop returns the blocks to take out; nil takes none.
+	Drop func(v *View) []ulid.ULID
+	// Change returns m, or a changed copy of it; nil changes none. It runs
+	// before Drop.
+	Change func(m *block.Meta) *block.Meta
+}
+
+// Apply returns the view after the filters, in order, and for each block that
+// they took out of Metas the name of the filter. Partial blocks and marks stay.
+// v itself is not changed.
+func (v *View) Apply(filters ...Filter) (*View, map[ulid.ULID]string) {
+	dropped := map[ulid.ULID]string{}
+	if len(filters) == 0 {
+		return v, dropped
+	}
+	out := *v
+	out.Metas = maps.Clone(v.Metas)
+	for _, f := range filters {
+		if f.Change != nil {
+			for id, m := range out.Metas {
+				out.Metas[id] = f.Change(m)
+			}
+		}
+		if f.Drop != nil {
+			for _, id := range f.Drop(&out) {
+				dropped[id] = f.Name
+				delete(out.Metas, id)
+			}
+		}
+	}
+	out.Sizes = make(map[ulid.ULID]map[string]int64, len(out.Metas))
+	for id := range out.Metas {
+		out.Sizes[id] = v.Sizes[id]
+	}
+	return &out, dropped
+}
+
+// dropIf makes a Filter of a condition on one block.
+func dropIf(name string, bad func(v *View, m *block.Meta) bool) Filter {
+	return Filter{Name: name, Drop: func(v *View) []ulid.ULID {
+		var out []ulid.ULID
+		for id, m := range v.Metas {
+			if bad(v, m) {
+				out = append(out, id)
+			}
+		}
+		return out
+	}}
+}

@@ -1,0 +1,193 @@
+package blocklist
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+)
+
+// Config of a Poller; the zero value is good.
+type Config struct {
+	// Concurrency bounds parallel reads of meta.json and marks; 0 means 32.
+	Concurrency int
+	// Filters are applied to every view, in order.
+	Filters []Filter
+	// Logger gets one line for each block that turns out to be broken; nil
+	// means no logs.
+	Logger *slog.Logger
+	// Registerer of metrics may be nil.
+	Registerer prometheus.Registerer
+}
+
+const defaultConcurrency = 32
+
+// Poller looks at a bucket again and again. What it has read of a block it
+// keeps in memory until the listing shows another size or time of the object.
+type Poller struct {
+	bkt     bucket.Reader
+	cfg     Config
+	log     *slog.Logger
+	metrics *metrics
+
+	mu      sync.Mutex // one poll at a time
+	known   map[ulid.ULID]*entry
+	names   map[string]string // interned names of objects within blocks
+	dropped map[ulid.ULID]string
+}
+
+// NewPoller returns a Poller of bkt that has not looked yet.
+func NewPoller(bkt bucket.Reader, cfg Config) *Poller {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Concurrency <= 0 {
+		cfg.Concurrency = defaultConcurrency
+	}
+	return &Poller{
+		bkt:     bkt,
+		cfg:     cfg,
+		log:     cfg.Logger,
+		metrics: newMetrics(cfg.Registerer),
+		known:   map[ulid.ULID]*entry{},
+		names:   map[string]string{},
+	}
+}
+
+// Poll lists the bucket and returns what is in it now, after the filters. It
+// costs one listing and one GET for each meta.json or mark that is new or has
+// changed. Broken blocks and marks are no error: such a block is among the
+// partial ones, such a deletion mark counts as absent and such a no-compact or
+// no-downsample mark as present. Any error means that the view would be
+// incomplete; the next Poll repeats only what failed. Polls do not overlap.
+func (p *Poller) Poll(ctx context.Context) (*View, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	start := time.Now()
+	v, err := p.poll(ctx, start)
+	p.metrics.polls.Inc()
+	if err != nil {
+		p.metrics.failures.Inc()
+		return nil, err
+	}
+	p.metrics.duration.Observe(time.Since(start).Seconds())
+	p.metrics.lastSuccess.SetToCurrentTime()
+	p.metrics.describe(v, p.dropped)
+	return v, nil
+}
+
+// Dropped returns for each block that the filters took out of the last view
+// the name of the filter.
+func (p *Poller) Dropped() map[ulid.ULID]string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dropped
+}
+
+func (p *Poller) poll(ctx context.Context, start time.Time) (*View, error) {
+	next, err := p.list(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list the bucket: %w", err)
+	}
+	err = p.load(ctx, next)
+	p.known = next
+	if err != nil {
+		return nil, err
+	}
+	v := newView(next, start)
+	v, p.dropped = v.Apply(p.cfg.Filters...)
+	return v, nil
+}
+
+// list groups the listing by block. An entry whose objects are the same as
+// before is the same entry. Listings are sorted, so that the objects of a block
+// follow each other; should they not, the parts are joined.
+func (p *Poller) list(ctx context.Context) (map[ulid.ULID]*entry, error) {
+	next := make(map[ulid.ULID]*entry, len(p.known))
+	var (
+		cur     ulid.ULID
+		objects []object
+	)
+	flush := func() {
+		if len(objects) == 0 {
+			return
+		}
+		if e, ok := next[cur]; ok {
+			objects = append(objects, e.objects...)
+		}
+		next[cur] = p.known[cur].update(objects)
+		objects = objects[:0]
+	}
+	err := p.bkt.List(ctx, "", func(o bucket.Object) error {
+		id, rel, ok := block.ParsePath(o.Name)
+		if !ok || rel == "" || rel[len(rel)-1] == '/' {
+			return nil
+		}
+		if id != cur {
+			flush()
+			cur = id
+		}
+		objects = append(objects, object{rel: p.intern(rel), size: o.Size, modified: o.LastModified.UnixNano(), timed: !o.LastModified.IsZero()})
+		return nil
+	})
+	flush()
+	return next, err
+}
+
+// maxNames bounds the interned names: a foreign bucket may have any.
+const maxNames = 100_000
+
+func (p *Poller) intern(rel string) string {
+	if s, ok := p.names[rel]; ok {
+		return s
+	}
+	s := string([]byte(rel)) // not the whole object name
+	if len(p.names) < maxNames {
+		p.names[s] = s
+	}
+	return s
+}
+
+// load reads what is not known yet. All reads are tried, so that one bad block
+// does not keep the others from being known at the next poll.
+func (p *Poller) load(ctx context.Context, entries map[ulid.ULID]*entry) error {
+	var (
+		g    errgroup.Group
+		mu   sync.Mutex
+		errs []error
+	)
+	g.SetLimit(p.cfg.Concurrency)
+	for id, e := range entries {
+		if e.loaded {
+			continue
+		}
+		g.Go(func() error {
+			if err := e.load(ctx, p, id); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, err)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	const shown = 3
+	if more := len(errs) - shown; more > 0 {
+		errs = append(errs[:shown], fmt.Errorf("and %d more", more))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,270 @@
+package blocklist_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
+	"github.com/hindsight-io/hindsight/pkg/block/blocktest"
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/bucket/buckettest"
+)
+
+func put(t *testing.T, b bucket.Bucket, name, content string) {
+	t.Helper()
+	require.NoError(t, b.Upload(t.Context(), name, strings.NewReader(content), int64(len(content))))
+}
+
+// costs polls once and returns the view, the number of listings and of GETs.
+func costs(t *testing.T, p *blocklist.Poller, f *buckettest.Faulty) (v *blocklist.View, lists, gets int) {
+	t.Helper()
+	f.Calls(true)
+	v, err := p.Poll(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, f.Count("stat")+f.Count("get_range"))
+	return v, f.Count("list"), f.Count("get")
+}
+
+// unlisted hides sizes and times from listings, as some providers do.
+type unlisted struct{ bucket.Bucket }
+
+func (u unlisted) List(ctx context.Context, dir string, f func(bucket.Object) error) error {
+	return u.Bucket.List(ctx, dir, func(o bucket.Object) error { return f(bucket.Object{Name: o.Name, Size: -1}) })
+}
+
+func TestPollWithoutSizesAndTimes(t *testing.T) {
+	mem := blocktest.Bucket(t, "block a labels={x=\"1\"}\n up 0s:1\nmeta c labels={x=\"1\"}\n")
+	a, b := blocktest.ID("a"), blocktest.ID("b")
+	put(t, mem, block.Path(b, block.MetaFile), "{")
+	var logs bytes.Buffer
+	f := buckettest.NewFaulty(unlisted{mem}, nil)
+	p := blocklist.NewPoller(f, blocklist.Config{Logger: slog.New(slog.NewTextHandler(&logs, nil))})
+	v, _, gets := costs(t, p, f)
+	require.Equal(t, 3, gets)
+	o, err := mem.Stat(t.Context(), block.Path(a, block.IndexFile))
+	require.NoError(t, err)
+	require.Equal(t, o.Size, v.Sizes[a][block.IndexFile], "from meta.json")
+	require.Equal(t, int64(-1), v.Sizes[blocktest.ID("c")][block.IndexFile])
+	require.WithinDuration(t, ulid.Time(b.Time()), v.Partial[b].LastModified, 0)
+	require.Contains(t, logs.String(), b.String())
+	logs.Reset()
+
+	_, _, gets = costs(t, p, f)
+	require.Equal(t, 1, gets, "only the broken one, whose repair no listing would tell")
+	require.Empty(t, logs.String())
+	blocktest.Fill(t, mem, "meta b labels={x=\"1\"}\n")
+	v, _, _ = costs(t, p, f)
+	require.Len(t, v.Metas, 3)
+	_, lists, gets := costs(t, p, f)
+	require.Equal(t, []int{1, 0}, []int{lists, gets})
+}
+
+func TestPollReadsOnlyWhatIsNew(t *testing.T) {
+	mem := blocktest.Bucket(t, `
+meta a labels={x="1"}
+meta b labels={x="1"}
+mark b deletion at=1h
+`)
+	f := buckettest.NewFaulty(mem, nil)
+	p := blocklist.NewPoller(f, blocklist.Config{})
+	a, b, c := blocktest.ID("a"), blocktest.ID("b"), blocktest.ID("c")
+
+	v, lists, gets := costs(t, p, f)
+	require.Equal(t, []int{1, 3}, []int{lists, gets})
+	require.Len(t, v.Metas, 2)
+	require.Equal(t, int64(3600), v.Deletion[b].DeletionTime)
+	require.Equal(t, int64(0), v.Sizes[a]["index"])
+	require.Positive(t, v.Sizes[a]["meta.json"])
+
+	again, lists, gets := costs(t, p, f)
+	require.Equal(t, []int{1, 0}, []int{lists, gets})
+	require.Same(t, v.Metas[a], again.Metas[a])
+
+	// A new block, a new mark.
+	blocktest.Fill(t, mem, "meta c labels={x=\"1\"}\nmark a no-compact\n")
+	v, lists, gets = costs(t, p, f)
+	require.Equal(t, []int{1, 2}, []int{lists, gets})
+	require.Contains(t, v.Metas, c)
+	require.Contains(t, v.NoCompact, a)
+	require.NotContains(t, again.Metas, c, "a view never changes")
+
+	// A mark goes, a meta.json is rewritten.
+	require.NoError(t, block.RemoveMark(t.Context(), mem, b, block.DeletionMarkFile))
+	m := v.Metas[a].Clone()
+	m.Thanos.Labels["x"] = "2"
+	require.NoError(t, blocktest.PutMeta(t.Context(), mem, m))
+	mem.SetModified(block.Path(a, block.MetaFile), time.Now().Add(time.Hour))
+	v, lists, gets = costs(t, p, f)
+	require.Equal(t, []int{1, 1}, []int{lists, gets})
+	require.Empty(t, v.Deletion)
+	require.Equal(t, "2", v.Metas[a].Thanos.Labels["x"])
+
+	// A block goes.
+	require.NoError(t, block.Delete(t.Context(), mem, b))
+	v, lists, gets = costs(t, p, f)
+	require.Equal(t, []int{1, 0}, []int{lists, gets})
+	require.NotContains(t, v.Metas, b)
+	require.Empty(t, v.Partial)
+}
+
+func TestForeignObjectsAreIgnored(t *testing.T) {
+	mem := blocktest.Bucket(t, "meta a labels={x=\"1\"}\n")
+	for _, name := range []string{
+		"debug/metas/x.json", "meta.json", "readme", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "01arz3ndektsv4rrffq69g5fav/meta.json",
+		"team/01ARZ3NDEKTSV4RRFFQ69G5FAV/meta.json", "01ARZ3NDEKTSV4RRFFQ69G5FAV.tmp/meta.json",
+		blocktest.ID("only-marker").String() + "/", blocktest.ID("only-marker").String() + "/chunks/",
+	} {
+		put(t, mem, name, "{")
+	}
+	f := buckettest.NewFaulty(mem, nil)
+	v, lists, gets := costs(t, blocklist.NewPoller(f, blocklist.Config{}), f)
+	require.Equal(t, []int{1, 1}, []int{lists, gets})
+	require.Len(t, v.Metas, 1)
+	require.Empty(t, v.Partial)
+}
+
+// TestBrokenBlocksHarmOnlyThemselves also checks that they are logged once.
+func TestBrokenBlocksHarmOnlyThemselves(t *testing.T) {
+	mem := blocktest.Bucket(t, `
+meta good labels={x="1"}
+meta badmarks labels={x="1"}
+meta copied labels={x="1"}
+`)
+	meta := func(name string) string { return block.Path(blocktest.ID(name), block.MetaFile) }
+	put(t, mem, block.Path(blocktest.ID("half"), "chunks/000001"), "x")
+	mem.SetModified(block.Path(blocktest.ID("half"), "chunks/000001"), time.Unix(500, 0))
+	put(t, mem, meta("garbage"), "{")
+	put(t, mem, meta("version"), `{"ulid":"`+blocktest.ID("version").String()+`","version":7}`)
+	put(t, mem, meta("other"), `{"ulid":"`+blocktest.ID("good").String()+`","version":1}`)
+	put(t, mem, meta("huge"), strings.Repeat(" ", block.MaxMetaSize+1))
+	put(t, mem, block.Path(blocktest.ID("leftover"), block.DeletionMarkFile), `{"id":"`+blocktest.ID("leftover").String()+`","version":1,"deletion_time":7}`)
+	for _, mark := range []string{block.DeletionMarkFile, block.NoCompactMarkFile, block.NoDownsampleMarkFile} {
+		put(t, mem, block.Path(blocktest.ID("badmarks"), mark), "garbage")
+	}
+	put(t, mem, block.Path(blocktest.ID("copied"), block.DeletionMarkFile), `{"id":"`+blocktest.ID("good").String()+`","version":1,"deletion_time":7}`)
+
+	var logs bytes.Buffer
+	reg := prometheus.NewRegistry()
+	f := buckettest.NewFaulty(mem, nil)
+	p := blocklist.NewPoller(f, blocklist.Config{Logger: slog.New(slog.NewTextHandler(&logs, nil)), Registerer: reg})
+	v, _, _ := costs(t, p, f)
+
+	require.Len(t, v.Metas, 3)
+	reasons := map[string]string{}
+	for id, p := range v.Partial {
+		reasons[name(id)] = p.Reason
+	}
+	require.Equal(t, map[string]string{
+		"half": "meta-missing", "garbage": "meta-malformed", "version": "meta-version", "other": "meta-of-other-block",
+		"huge": "meta-malformed", "leftover": "meta-missing",
+	}, reasons)
+	require.Equal(t, time.Unix(500, 0), v.Partial[blocktest.ID("half")].LastModified)
+	// A deletion that cannot be understood does not happen; a block that
+	// somebody wanted left alone is left alone.
+	require.Len(t, v.Deletion, 1)
+	require.Contains(t, v.Deletion, blocktest.ID("leftover"))
+	require.Equal(t, "unreadable", v.NoCompact[blocktest.ID("badmarks")].Reason)
+	require.Equal(t, "unreadable", v.NoDownsample[blocktest.ID("badmarks")].Reason)
+	require.Equal(t, 4, v.BadMarks)
+	for _, n := range []string{"garbage", "version", "other", "huge", "badmarks", "copied"} {
+		require.Contains(t, logs.String(), blocktest.ID(n).String())
+	}
+	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
+# HELP hindsight_blocklist_partial_blocks Blocks in the bucket that cannot be used, by reason.
+# TYPE hindsight_blocklist_partial_blocks gauge
+hindsight_blocklist_partial_blocks{reason="meta-malformed"} 2
+hindsight_blocklist_partial_blocks{reason="meta-missing"} 2
+hindsight_blocklist_partial_blocks{reason="meta-of-other-block"} 1
+hindsight_blocklist_partial_blocks{reason="meta-version"} 1
+# HELP hindsight_blocklist_unreadable_marks Marks in the bucket that cannot be read. Such a deletion mark is ignored; the others are obeyed.
+# TYPE hindsight_blocklist_unreadable_marks gauge
+hindsight_blocklist_unreadable_marks 4
+`), "hindsight_blocklist_partial_blocks", "hindsight_blocklist_unreadable_marks"))
+
+	logs.Reset()
+	_, lists, gets := costs(t, p, f)
+	require.Equal(t, []int{1, 0}, []int{lists, gets}, "broken blocks are not read again")
+	require.Empty(t, logs.String())
+
+	// A repaired block appears.
+	blocktest.Fill(t, mem, "meta garbage labels={x=\"1\"}\n")
+	v, _, gets = costs(t, p, f)
+	require.Equal(t, 1, gets)
+	require.Len(t, v.Metas, 4)
+}
+
+func TestPollErrors(t *testing.T) {
+	mem := blocktest.Bucket(t, "meta a labels={x=\"1\"}\nmeta b labels={x=\"1\"}\nmark b deletion at=1h\n")
+	broken := true
+	f := buckettest.NewFaulty(mem, func(op buckettest.Op) buckettest.Fault {
+		if broken && strings.HasPrefix(op.Name, blocktest.ID("b").String()) {
+			return buckettest.Fault{Err: buckettest.ErrInjected}
+		}
+		return buckettest.Fault{}
+	})
+	p := blocklist.NewPoller(f, blocklist.Config{})
+	_, err := p.Poll(t.Context())
+	require.ErrorIs(t, err, buckettest.ErrInjected)
+	require.ErrorContains(t, err, blocktest.ID("b").String())
+	broken = false
+	v, _, gets := costs(t, p, f)
+	require.Equal(t, 2, gets, "block a is known already")
+	require.Len(t, v.Metas, 2)
+	require.Len(t, v.Deletion, 1)
+
+	f.SetRule(func(op buckettest.Op) buckettest.Fault { return buckettest.Fault{Err: buckettest.ErrInjected} })
+	_, err = p.Poll(t.Context())
+	require.ErrorIs(t, err, buckettest.ErrInjected)
+	f.SetRule(nil)
+	_, lists, gets := costs(t, p, f)
+	require.Equal(t, []int{1, 0}, []int{lists, gets}, "a failed listing forgets nothing")
+}
+
+// TestBlockVanishesWhilePolling: a block that goes between the listing and the
+// read of its meta.json is no error.
+func TestBlockVanishesWhilePolling(t *testing.T) {
+	mem := blocktest.Bucket(t, "meta a labels={x=\"1\"}\nmeta b labels={x=\"1\"}\n")
+	gone := true
+	f := buckettest.NewFaulty(mem, func(op buckettest.Op) buckettest.Fault {
+		if gone && op.Name == block.Path(blocktest.ID("a"), block.MetaFile) {
+			return buckettest.Fault{Err: fmt.Errorf("x: %w", bucket.ErrNotFound)}
+		}
+		return buckettest.Fault{}
+	})
+	p := blocklist.NewPoller(f, blocklist.Config{})
+	v, _, _ := costs(t, p, f)
+	require.Len(t, v.Metas, 1)
+	require.Equal(t, "meta-missing", v.Partial[blocktest.ID("a")].Reason)
+	gone = false
+	v, _, gets := costs(t, p, f)
+	require.Equal(t, 1, gets)
+	require.Len(t, v.Metas, 2)
+	require.Empty(t, v.Partial)
+}
+
+func TestCancelledPoll(t *testing.T) {
+	mem := blocktest.Bucket(t, "meta a labels={x=\"1\"}\n")
+	f := buckettest.NewFaulty(mem, nil)
+	p := blocklist.NewPoller(f, blocklist.Config{})
+	stop := errors.New("stop")
+	f.SetRule(func(op buckettest.Op) buckettest.Fault {
+		if op.Kind == "get" {
+			return buckettest.Fault{Err: stop}
+		}
+		return buckettest.Fault{}
+	})
+	_, err := p.Poll(t.Context())
+	require.ErrorIs(t, err, stop)
+}

@@ -1,0 +1,30 @@
+package blocklist
+
+import (
+	"slices"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+)
+
+// DedupedValue is the value of the first replica label of a block that has no
+// other external labels: a block without any cannot exist.
+const DedupedValue = "deduped"
+
+// WithoutReplicaLabels takes the labels of replicas away, in the view only, so
+// that blocks of replicas have equal external labels.
+func WithoutReplicaLabels(names ...string) Filter {
+	return Filter{Name: "replica-labels", Change: func(m *block.Meta) *block.Meta {
+		has := slices.ContainsFunc(names, func(n string) bool { _, ok := m.Thanos.Labels[n]; return ok })
+		if !has {
+			return m
+		}
+		m = m.Clone()
+		for _, n := range names {
+			delete(m.Thanos.Labels, n)
+		}
+		if len(m.Thanos.Labels) == 0 {
+			m.Thanos.Labels[names[0]] = DedupedValue
+		}
+		return m
+	}}
+}
