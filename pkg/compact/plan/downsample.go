@@ -6,12 +6,12 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block"
 )
 
-// downsampling plans the coarser blocks that are missing.
-func (m *maker) downsampling(ready []*block.Meta) {
+// downsampling plans the coarser blocks that are missing of a group.
+func (m *maker) downsampling(blocks []*block.Meta) {
 	if !m.policy.Downsampling {
 		return
 	}
-	for _, b := range ready {
+	for _, b := range blocks {
 		to, ok := m.missing(b)
 		if !ok || m.used[b.ULID] {
 			continue

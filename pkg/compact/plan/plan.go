@@ -25,11 +25,15 @@ func Make(v View, p Policy, now time.Time) Plan {
 	m.retention(live)
 	live = remove(live, m.used)
 	ready := m.ready(live)
-	groups := groupBlocks(ready, p.ReplicaLabels)
-	for _, g := range groups {
+	for _, g := range groupBlocks(ready, p.ReplicaLabels) {
+		before := len(m.plan.Jobs)
 		m.merges(g)
+		// While a group still grows together, downsampling would do work that
+		// the larger blocks make superfluous.
+		if !slices.ContainsFunc(m.plan.Jobs[before:], func(j Job) bool { return j.Kind == Merge }) {
+			m.downsampling(g.blocks)
+		}
 	}
-	m.downsampling(ready)
 
 	slices.SortStableFunc(m.plan.Jobs, func(a, b Job) int { return cmp.Compare(rank(a.Kind), rank(b.Kind)) })
 	slices.SortStableFunc(m.plan.Skipped, func(a, b Skip) int { return bytes.Compare(a.Block[:], b.Block[:]) })
