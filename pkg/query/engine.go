@@ -6,10 +6,10 @@ import (
 	"math"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/util/features"
 
 	"github.com/hindsight-io/hindsight/pkg/query/promapi"
 )
@@ -25,19 +25,20 @@ type engine struct {
 	dynamic  bool
 }
 
-func newEngine(cfg *Config, p parser.Parser, logger *slog.Logger, reg prometheus.Registerer) (*engine, error) {
+func newEngine(cfg *Config, p parser.Parser, known features.Collector, deps Deps) (*engine, error) {
 	maxSamples := cfg.MaxSamples
 	if maxSamples == 0 {
 		maxSamples = math.MaxInt
 	}
-	tracker, err := newTracker(cfg, logger)
+	tracker, err := newTracker(cfg, deps.Logger)
 	if err != nil {
 		return nil, err
 	}
 	subqueryStep := cfg.SubqueryStep.Duration().Milliseconds()
 	e := promql.NewEngine(promql.EngineOpts{
-		Logger:                   logger,
-		Reg:                      reg,
+		Logger:                   deps.Logger,
+		Reg:                      deps.Registerer,
+		FeatureRegistry:          known,
 		MaxSamples:               maxSamples,
 		Timeout:                  cfg.Timeout.Duration(),
 		ActiveQueryTracker:       tracker,

@@ -3,7 +3,6 @@ package query
 import (
 	"context"
 
-	"github.com/prometheus/prometheus/model/labels"
 	"google.golang.org/grpc"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -12,35 +11,12 @@ import (
 
 func (q *Query) registerGRPC(r grpc.ServiceRegistrar) {
 	storerpc.RegisterStore(r, q.served(), storerpc.ServerConfig{})
-	storerpc.RegisterMetadata(r, q.fanout)
+	storerpc.RegisterMetadata(r, q)
 	storerpc.RegisterInfo(r, storerpc.InfoConfig{
-		Info:     q.info,
+		Info:     q.fanout.Info,
 		Services: storerpc.Services{Store: true, Metadata: true},
 		Ready:    q.Ready,
 	})
-}
-
-// info announces what all stores have together. The querier's own labels are
-// added to each of their label sets.
-func (q *Query) info() storeapi.Info {
-	info := q.fanout.Info()
-	info.Component = "query"
-	own := q.cfg.SelectorLabels.Labels()
-	if own.IsEmpty() {
-		return info
-	}
-	if len(info.LabelSets) == 0 {
-		info.LabelSets = []labels.Labels{own}
-		return info
-	}
-	sets := make([]labels.Labels, 0, len(info.LabelSets))
-	for _, l := range info.LabelSets {
-		b := labels.NewBuilder(l)
-		own.Range(func(o labels.Label) { b.Set(o.Name, o.Value) })
-		sets = append(sets, b.Labels())
-	}
-	info.LabelSets = sets
-	return info
 }
 
 // served is the store that others may ask: all stores, within the limits.

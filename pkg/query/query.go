@@ -2,7 +2,6 @@ package query
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -12,6 +11,7 @@ import (
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/util/features"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 	"google.golang.org/grpc"
 
@@ -56,13 +56,13 @@ func New(cfg Config, deps Deps) (*Query, error) {
 	p := parser.NewParser(parser.Options{
 		EnableExperimentalFunctions: slices.Contains(cfg.Features.Values(), experimentalFunctions),
 	})
-	engine, err := newEngine(&cfg, p, deps.Logger, deps.Registerer)
+	known := features.NewRegistry()
+	engine, err := newEngine(&cfg, p, known, deps)
 	if err != nil {
 		return nil, fmt.Errorf("start the PromQL engine: %w", err)
 	}
 	q := &Query{cfg: cfg, deps: deps, set: set}
 	q.fanout = fanout.New(q.stores, fanout.Config{
-		Timeout:    cfg.Timeout.Duration(),
 		Logger:     deps.Logger,
 		Registerer: deps.Registerer,
 	})
@@ -74,12 +74,12 @@ func New(cfg Config, deps Deps) (*Query, error) {
 	queryable := NewQueryable(q.fanout, QueryableConfig{
 		Params: defaults, Dedup: f, MaxConcurrentSelects: cfg.MaxConcurrentSelects, Logger: deps.Logger,
 	})
-	q.api = promapi.New(q.apiConfig(engine, queryable, p, defaults))
+	q.api = promapi.New(q.apiConfig(engine, queryable, p, defaults, known))
 	q.logIgnored()
 	return q, nil
 }
 
-func (q *Query) apiConfig(e *engine, queryable *Queryable, p parser.Parser, defaults promapi.Params) promapi.Config {
+func (q *Query) apiConfig(e *engine, queryable *Queryable, p parser.Parser, defaults promapi.Params, known features.Collector) promapi.Config {
 	lookback := q.cfg.LookbackDelta
 	if lookback == 0 {
 		lookback = defaultLookback
@@ -104,6 +104,8 @@ func (q *Query) apiConfig(e *engine, queryable *Queryable, p parser.Parser, defa
 		PrefixHeader:   q.cfg.Web.PrefixHeader,
 		RoutePrefix:    q.cfg.Web.routePrefix(),
 		DisableCORS:    q.cfg.Web.DisableCORS,
+		Timeout:        q.cfg.Timeout.Duration(),
+		Features:       known,
 		Logger:         q.deps.Logger,
 		Registerer:     q.deps.Registerer,
 		Gatherer:       q.deps.Gatherer,
@@ -179,9 +181,13 @@ func (q *Query) tenant(r *http.Request) (context.Context, *labels.Matcher, error
 
 // metadata merges what the stores know about metrics.
 func (q *Query) metadata(ctx context.Context, metric string, limit int) (map[string][]promapi.Metadata, []string, error) {
-	found, ws, err := q.fanout.Metadata(ctx, metric, limit)
-	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+	found, ws, err := q.Metadata(ctx, metric, limit)
+	if err != nil {
 		return nil, nil, err
+	}
+	report := promapi.ReportFromContext(ctx)
+	for _, w := range ws {
+		report.Add(w.Source, w.Text)
 	}
 	out := make(map[string][]promapi.Metadata, len(found))
 	for name, metas := range found {

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/rules"
 	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/util/features"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 )
 
@@ -41,7 +42,9 @@ type Config struct {
 	// be nil. Its errors are the client's.
 	Tenant func(r *http.Request) (context.Context, *labels.Matcher, error)
 	// Ready is nil, or says why the API cannot answer yet. May be nil.
-	Ready     func() error
+	Ready func() error
+	// Timeout bounds a request that reads; 0 means that nothing does.
+	Timeout   time.Duration
 	Flags     map[string]string
 	BuildInfo v1.PrometheusVersion
 	// ExternalPrefix stands before all paths in links and redirects.
@@ -55,7 +58,9 @@ type Config struct {
 	Logger      *slog.Logger
 	Registerer  prometheus.Registerer
 	Gatherer    prometheus.Gatherer
-	Now         func() time.Time
+	// Features tells clients what the querier can do.
+	Features features.Collector
+	Now      func() time.Time
 }
 
 // API serves HTTP. Create one with New.
@@ -70,6 +75,9 @@ type API struct {
 func New(cfg Config) *API {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Features == nil {
+		cfg.Features = features.NewRegistry()
 	}
 	if cfg.Gatherer == nil {
 		cfg.Gatherer = prometheus.NewRegistry()
@@ -97,7 +105,7 @@ func (a *API) prometheusAPI() http.Handler {
 		a.runtimeInfo, &a.cfg.BuildInfo, nil, nil,
 		a.cfg.Gatherer, a.cfg.Registerer, nil,
 		false, nil, false, false, false, false, 0, false, false,
-		errorCode, nil, v1.OpenAPIOptions{Version: a.cfg.BuildInfo.Version}, a.cfg.Parser,
+		errorCode, a.cfg.Features, v1.OpenAPIOptions{Version: a.cfg.BuildInfo.Version}, a.cfg.Parser,
 	)
 	r := route.New()
 	api.Register(r.WithPrefix("/api/v1"))

@@ -1,6 +1,7 @@
 package promapi
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -57,6 +58,11 @@ func (a *API) reading(next http.Handler) http.Handler {
 				writeError(w, http.StatusBadRequest, "bad_data", err)
 				return
 			}
+		}
+		if a.cfg.Timeout > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, a.cfg.Timeout)
+			defer cancel()
 		}
 		next.ServeHTTP(w, r.WithContext(NewContext(ctx, p)))
 	})
