@@ -1,0 +1,147 @@
+package bucketblock
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
+)
+
+// Env is what all blocks of a gateway share.
+type Env struct {
+	Bucket bucket.Reader
+	Pages  *pagecache.Cache
+	// HeaderDir holds the local files of index headers; empty means that they
+	// are kept in memory only.
+	HeaderDir string
+	// HeaderGate bounds how many index headers are made at one time.
+	HeaderGate chan struct{}
+	// LazyRatio is the number of values per series above which the matchers of
+	// a label filter series instead of fetching postings; 0 means no bound. Eager
+	// turns all such filtering off.
+	LazyRatio float64
+	Eager     bool
+	Logger    *slog.Logger
+}
+
+// Block is one block of the bucket. It is opened with one reference; every user
+// takes another one, and what the block holds is freed with the last. All
+// methods may be called concurrently.
+type Block struct {
+	env  *Env
+	meta *block.Meta
+
+	mu     sync.Mutex
+	sizes  map[string]int64 // of objects by path in the block; grows
+	refs   int
+	header headerState
+}
+
+// Open makes a block without reading anything. sizes gives the size of each
+// object by its path within the block as far as known, and is copied.
+func Open(env *Env, meta *block.Meta, sizes map[string]int64) *Block {
+	b := &Block{env: env, meta: meta, refs: 1, sizes: make(map[string]int64, len(sizes))}
+	for _, f := range meta.Thanos.Files {
+		if f.SizeBytes > 0 {
+			b.sizes[f.RelPath] = f.SizeBytes
+		}
+	}
+	for name, size := range sizes {
+		if size >= 0 && strings.Count(name, "/") <= 1 {
+			b.sizes[name] = size
+		}
+	}
+	b.header.lock = make(chan struct{}, 1)
+	return b
+}
+
+// Meta returns the block's meta.json.
+func (b *Block) Meta() *block.Meta { return b.meta }
+
+// Acquire takes a reference. It returns false when the block is already gone.
+func (b *Block) Acquire() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.refs == 0 {
+		return false
+	}
+	b.refs++
+	return true
+}
+
+// Release gives a reference back. With the last one the index header is
+// unloaded and its file and the block's cached pages are removed, for nobody
+// will ask for them again.
+func (b *Block) Release() error {
+	b.mu.Lock()
+	b.refs--
+	last := b.refs == 0
+	b.mu.Unlock()
+	if !last {
+		return nil
+	}
+	b.env.Pages.Forget(b.meta.ULID)
+	return b.dropHeader()
+}
+
+// Keep gives the last reference back without removing the header's file, so
+// that the next start of the process finds it.
+func (b *Block) Keep() error {
+	b.mu.Lock()
+	b.refs--
+	last := b.refs == 0
+	b.mu.Unlock()
+	if !last {
+		return nil
+	}
+	return b.unloadHeader()
+}
+
+func (b *Block) headerPath() string {
+	if b.env.HeaderDir == "" {
+		return ""
+	}
+	return filepath.Join(b.env.HeaderDir, b.meta.ULID.String())
+}
+
+// HeaderID returns the block to which a file in the header directory belongs.
+func HeaderID(file string) (ulid.ULID, bool) {
+	id, err := ulid.ParseStrict(file)
+	return id, err == nil
+}
+
+const indexPath = "index"
+
+// object describes an object of the block; its size is asked for once when the
+// listing did not tell it.
+func (b *Block) object(ctx context.Context, rel string, file uint32) (pagecache.Object, error) {
+	o := pagecache.Object{Block: b.meta.ULID, File: file, Name: path.Join(b.meta.ULID.String(), rel)}
+	b.mu.Lock()
+	size, ok := b.sizes[rel]
+	b.mu.Unlock()
+	if ok {
+		o.Size = size
+		return o, nil
+	}
+	stat, err := b.env.Bucket.Stat(ctx, o.Name)
+	if err != nil {
+		return o, fmt.Errorf("find the size of %s: %w", o.Name, err)
+	}
+	b.mu.Lock()
+	b.sizes[rel] = stat.Size
+	b.mu.Unlock()
+	o.Size = stat.Size
+	return o, nil
+}
+
+// segmentPath is the path of chunk segment number seq, counted from 0.
+func segmentPath(seq uint32) string { return fmt.Sprintf("chunks/%06d", uint64(seq)+1) }

@@ -1,0 +1,52 @@
+package bucketblock
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/block/indexheader"
+	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
+)
+
+// errDamaged marks what is found out by this package itself.
+var errDamaged = errors.New("corrupt block data")
+
+// Parts of a block, as in Error.
+const (
+	PartHeader   = "index header"
+	PartIndex    = "index"
+	PartPostings = "postings"
+	PartSeries   = "series"
+	PartChunks   = "chunks"
+)
+
+// Error says that a block could not be read.
+type Error struct {
+	Block ulid.ULID
+	// Part is what was being read, one of the constants.
+	Part string
+	// Corrupt says that the stored bytes are bad, so that trying again is of
+	// no use.
+	Corrupt bool
+	Err     error
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("block %s: read %s: %s", e.Block, e.Part, e.Err)
+}
+
+// Unwrap returns the reason.
+func (e *Error) Unwrap() error { return e.Err }
+
+func (b *Block) fail(part string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var bounds *pagecache.BoundsError
+	corrupt := errors.Is(err, errDamaged) || errors.Is(err, indexheader.ErrCorrupt) ||
+		errors.Is(err, aggr.ErrCorrupt) || errors.As(err, &bounds)
+	return &Error{Block: b.meta.ULID, Part: part, Corrupt: corrupt, Err: err}
+}

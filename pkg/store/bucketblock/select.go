@@ -1,0 +1,270 @@
+package bucketblock
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/block/indexheader"
+	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// Query asks one block for series.
+type Query struct {
+	// Matchers apply to the labels that the series have in the block.
+	Matchers []*labels.Matcher
+	// MinTime and MaxTime bound the chunks, inclusive, in milliseconds.
+	MinTime, MaxTime int64
+	// SkipChunks asks for label sets only, of series with chunks in the range.
+	SkipChunks bool
+	Aggregates []storeapi.Aggregate
+	// Limit is the number of series after which to stop; 0 means all.
+	Limit int
+	// Keep says which of the matching series are wanted; nil means all.
+	Keep func(labels.Labels) bool
+	// BatchBytes is about how many bytes of series or chunks to read at once.
+	BatchBytes int64
+	// Account is charged for what is read.
+	Account *pagecache.Account
+	// Started, if not nil, is called once: when the first part of the result is
+	// there, or there is none.
+	Started func()
+}
+
+// reader is the state of one Select. It belongs to one goroutine.
+type reader struct {
+	b     *Block
+	q     *Query
+	h     *indexheader.Header
+	index pagecache.Object
+	stats storeapi.Stats
+
+	builder labels.ScratchBuilder
+	filters []symbolFilter
+	symbols []uint32
+	last    labels.Labels // the series before
+	any     bool
+}
+
+// batch is a part of the result.
+type batch struct {
+	items   []seriesItem
+	chunks  []storeapi.Chunk
+	release func()
+}
+
+// Select reads the series that match, in the order of the block's index and
+// without external labels. Reading begins at once, in a goroutine that ends
+// before Close returns, and stays at most two batches ahead of the caller. The
+// caller holds a reference to the block until Close. Errors of the set are
+// *Error or those of ctx, or *pagecache.LimitError.
+func (b *Block) Select(ctx context.Context, q *Query) storeapi.SeriesSet {
+	ctx, cancel := context.WithCancel(ctx)
+	s := &set{cancel: cancel, batches: make(chan batch), pos: -1}
+	go s.produce(ctx, &reader{b: b, q: q, builder: labels.NewScratchBuilder(16)})
+	return s
+}
+
+// run reads everything and hands it over batch by batch.
+func (r *reader) run(ctx context.Context, emit func(batch) error) error {
+	h, err := r.b.acquireHeader(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { r.b.releaseHeader(time.Now()) }()
+	r.h = h
+	if r.index, err = r.b.object(ctx, indexPath, 0); err != nil {
+		return r.b.fail(PartIndex, err)
+	}
+	r.stats.BlocksQueried = 1
+	r.stats.QueriedBlocks = []string{r.b.meta.ULID.String()}
+	sel := choose(h, r.q.Matchers, lazyness{ratio: r.b.env.LazyRatio, eager: r.b.env.Eager})
+	refs, err := r.expand(ctx, sel)
+	if err != nil {
+		return r.b.fail(PartPostings, err)
+	}
+	r.setFilter(sel.filter)
+	for emitted, refs := 0, refs; len(refs) > 0; {
+		n := min(len(refs), r.seriesPerBatch(emitted))
+		sb, err := r.readSeries(ctx, refs[:n])
+		if err != nil {
+			return r.b.fail(PartSeries, err)
+		}
+		refs = refs[n:]
+		if left := r.q.Limit - emitted; r.q.Limit > 0 && len(sb.items) >= left {
+			sb.items, refs = sb.items[:left], nil
+		}
+		emitted += len(sb.items)
+		if err := r.emit(ctx, sb, emit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const (
+	minBatchSeries = 64
+	maxBatchSeries = 16 << 10
+)
+
+func (r *reader) seriesPerBatch(emitted int) int {
+	n := int(min(max(r.q.BatchBytes/256, minBatchSeries), maxBatchSeries))
+	if r.q.Limit > 0 {
+		n = min(n, r.q.Limit-emitted)
+	}
+	return n
+}
+
+// emit hands over a batch of series, with chunks in parts of about BatchBytes.
+func (r *reader) emit(ctx context.Context, sb *seriesBatch, emit func(batch) error) error {
+	if r.q.SkipChunks {
+		if len(sb.items) == 0 {
+			return nil
+		}
+		return emit(batch{items: sb.items, release: func() {}})
+	}
+	for items := sb.items; len(items) > 0; {
+		n := r.itemsPerRead(sb, items)
+		lo, hi := items[0].lo, items[n-1].hi
+		chks, release, err := r.readChunks(ctx, sb.chunks[lo:hi])
+		if err != nil {
+			release()
+			return r.b.fail(PartChunks, err)
+		}
+		part := slices.Clone(items[:n])
+		for i := range part {
+			part[i].lo -= lo
+			part[i].hi -= lo
+		}
+		items = items[n:]
+		if err := emit(batch{items: part, chunks: chks, release: release}); err != nil {
+			release()
+			return err
+		}
+	}
+	return nil
+}
+
+// itemsPerRead counts the leading series whose chunks are about BatchBytes.
+func (r *reader) itemsPerRead(sb *seriesBatch, items []seriesItem) int {
+	guess, total := r.guess(), int64(0)
+	for i, it := range items {
+		for k := it.lo; k < it.hi; k++ {
+			size := guess
+			if k+1 < len(sb.chunks) {
+				if d := int64(sb.chunks[k+1].ref - sb.chunks[k].ref); d > 0 {
+					size = min(size, d)
+				}
+			}
+			total += size
+		}
+		if total >= r.q.BatchBytes {
+			return i + 1
+		}
+	}
+	return len(items)
+}
+
+// set is the SeriesSet of one block.
+type set struct {
+	cancel  context.CancelFunc
+	batches chan batch // closed by the producer after err and stats are set
+
+	cur    batch
+	pos    int
+	chunks []storeapi.Chunk
+	err    error
+	stats  storeapi.Stats
+	done   bool
+}
+
+func (s *set) produce(ctx context.Context, r *reader) {
+	defer close(s.batches)
+	start := time.Now()
+	started := sync.OnceFunc(func() {
+		if r.q.Started != nil {
+			r.q.Started()
+		}
+	})
+	defer started()
+	err := r.run(ctx, func(b batch) error {
+		started()
+		select {
+		case s.batches <- b:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	})
+	if cerr := context.Cause(ctx); err != nil && cerr != nil {
+		err = cerr // not a fault of the block
+	}
+	r.stats.Duration = time.Since(start)
+	s.err, s.stats = err, r.stats
+}
+
+func (s *set) Next() bool {
+	if s.done {
+		return false
+	}
+	s.pos++
+	for s.pos >= len(s.cur.items) {
+		s.free()
+		b, ok := <-s.batches
+		if !ok {
+			s.done = true
+			return false
+		}
+		s.cur, s.pos = b, 0
+	}
+	return true
+}
+
+func (s *set) free() {
+	if s.cur.release != nil {
+		s.cur.release()
+	}
+	s.cur = batch{}
+}
+
+func (s *set) At() storeapi.Series {
+	it := s.cur.items[s.pos]
+	out := storeapi.Series{Labels: it.lset}
+	if s.cur.chunks != nil {
+		out.Chunks = s.cur.chunks[it.lo:it.hi:it.hi]
+	}
+	return out
+}
+
+func (s *set) Err() error {
+	if !s.done {
+		return nil
+	}
+	return s.err
+}
+
+func (s *set) Warnings() storeapi.Warnings { return nil }
+
+func (s *set) Stats() storeapi.Stats {
+	if !s.done {
+		return storeapi.Stats{}
+	}
+	return s.stats
+}
+
+// Close stops the reading and waits for its end.
+func (s *set) Close() error {
+	s.cancel()
+	s.free()
+	for b := range s.batches {
+		b.release()
+	}
+	if !s.done {
+		s.done, s.err = true, nil
+	}
+	return nil
+}

@@ -1,0 +1,293 @@
+package bucketblock
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/block/indexheader"
+	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
+)
+
+const (
+	// seriesAlign is the unit of series references.
+	seriesAlign = 16
+	// seriesGuess is how much of a series entry is read when the next one is
+	// not known to begin earlier, and the block does not tell the largest.
+	seriesGuess = 2 << 10
+	// seriesLargest bounds the bytes read at first for one entry.
+	seriesLargest = 64 << 10
+)
+
+// chunkMeta is one chunk of a series, as its index entry tells.
+type chunkMeta struct {
+	mint, maxt int64
+	ref        uint64 // segment << 32 | offset
+}
+
+// seriesItem is a decoded series of a batch.
+type seriesItem struct {
+	lset   labels.Labels
+	lo, hi int // its chunks within the batch
+}
+
+// seriesBatch is some consecutive series and their chunks in the time range.
+type seriesBatch struct {
+	items  []seriesItem
+	chunks []chunkMeta
+}
+
+// readSeries reads and decodes the series with the references.
+func (r *reader) readSeries(ctx context.Context, refs []uint32) (*seriesBatch, error) {
+	pages := r.b.env.Pages.Open(r.index, r.q.Account)
+	defer pages.Release()
+	ranges, err := r.seriesRanges(refs)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.loadSeries(ctx, pages, ranges); err != nil {
+		return nil, err
+	}
+	if err := r.completeSeries(ctx, pages, ranges); err != nil {
+		return nil, err
+	}
+	out := &seriesBatch{items: make([]seriesItem, 0, len(refs))}
+	for _, rg := range ranges {
+		b, err := pages.Bytes(rg)
+		if err != nil {
+			return nil, err
+		}
+		if err := r.addSeries(out, b, rg.Off); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (r *reader) loadSeries(ctx context.Context, pages *pagecache.Pages, ranges []pagecache.Range) error {
+	counts, err := pages.Load(ctx, ranges)
+	r.stats.SeriesFetches += counts.Requests
+	r.stats.SeriesBytes += counts.Bytes
+	r.stats.BytesFetched += counts.Bytes
+	return err
+}
+
+// seriesRanges guesses the bytes of each entry; it ends before the next one.
+func (r *reader) seriesRanges(refs []uint32) ([]pagecache.Range, error) {
+	start, end := r.h.Series()
+	guess := int64(seriesGuess)
+	if n := r.b.meta.Thanos.IndexStats.SeriesMaxSize; n > 0 {
+		guess = min(n+16, seriesLargest)
+	}
+	out := make([]pagecache.Range, len(refs))
+	for i, ref := range refs {
+		off := int64(ref) * seriesAlign
+		if off < start || off >= end {
+			return nil, fmt.Errorf("%w: series at %d lies outside the series section", errDamaged, off)
+		}
+		stop := min(off+guess, end)
+		if i+1 < len(refs) {
+			stop = min(stop, int64(refs[i+1])*seriesAlign)
+		}
+		out[i] = pagecache.Range{Off: off, End: stop}
+	}
+	return out, nil
+}
+
+// completeSeries sets the ranges to the true ends of the entries and loads what
+// the guess has missed.
+func (r *reader) completeSeries(ctx context.Context, pages *pagecache.Pages, ranges []pagecache.Range) error {
+	_, end := r.h.Series()
+	var more []pagecache.Range
+	for i, rg := range ranges {
+		head, err := pages.Bytes(pagecache.Range{Off: rg.Off, End: min(rg.Off+binary.MaxVarintLen32, rg.End)})
+		if err != nil {
+			return err
+		}
+		n, k := binary.Uvarint(head)
+		if k <= 0 || n > uint64(end-rg.Off) {
+			return fmt.Errorf("%w: series at %d has no valid length", errDamaged, rg.Off)
+		}
+		stop := rg.Off + int64(k) + int64(n) + crc32.Size
+		if stop > end {
+			return fmt.Errorf("%w: series at %d leaves the series section", errDamaged, rg.Off)
+		}
+		ranges[i].End = stop
+		if stop > rg.End && !pages.Loaded(ranges[i]) {
+			more = append(more, ranges[i])
+		}
+	}
+	if len(more) == 0 {
+		return nil
+	}
+	return r.loadSeries(ctx, pages, more)
+}
+
+// addSeries decodes one entry and adds the series to the batch if it is wanted.
+func (r *reader) addSeries(out *seriesBatch, b []byte, off int64) error {
+	lo := len(out.chunks)
+	var err error
+	r.symbols, out.chunks, err = decodeSeries(b, r.q, r.symbols[:0], out.chunks)
+	if err != nil {
+		return fmt.Errorf("series at %d: %w", off, err)
+	}
+	r.stats.SeriesTouched++
+	r.stats.SeriesFetched++
+	if len(out.chunks) == lo {
+		return nil // nothing in the time range
+	}
+	lset, ok, err := r.labels(r.symbols)
+	if err != nil {
+		return fmt.Errorf("series at %d: %w", off, err)
+	}
+	if !ok || (r.q.Keep != nil && !r.q.Keep(lset)) {
+		out.chunks = out.chunks[:lo]
+		return nil
+	}
+	if r.any && labels.Compare(r.last, lset) >= 0 {
+		return fmt.Errorf("%w: series at %d is not in order", errDamaged, off)
+	}
+	r.last, r.any = lset, true
+	out.items = append(out.items, seriesItem{lset: lset, lo: lo, hi: len(out.chunks)})
+	return nil
+}
+
+// decodeSeries decodes an entry: it appends the symbols of its labels, and the
+// chunks that have a time in common with the query.
+//
+//	length uvarint
+//	labels uvarint | labels × (name uvarint, value uvarint)
+//	chunks uvarint | first: mint varint, maxt−mint uvarint, ref uvarint
+//	               | others: mint−previous maxt uvarint, maxt−mint uvarint, ref−previous ref varint
+//	CRC32 u32 big-endian over all after length
+func decodeSeries(b []byte, q *Query, syms []uint32, chks []chunkMeta) ([]uint32, []chunkMeta, error) {
+	bad := func(why string) ([]uint32, []chunkMeta, error) {
+		return syms, chks, fmt.Errorf("%w: %s", errDamaged, why)
+	}
+	n, k := binary.Uvarint(b)
+	if k <= 0 || n+uint64(k)+crc32.Size != uint64(len(b)) {
+		return bad("invalid length")
+	}
+	body := b[k : uint64(k)+n]
+	if crc32.Checksum(body, castagnoli()) != binary.BigEndian.Uint32(b[uint64(k)+n:]) {
+		return bad("wrong checksum")
+	}
+	d := decoder{b: body}
+	for i, count := uint64(0), d.uvarint(); i < count && !d.bad; i++ {
+		name, value := d.uvarint(), d.uvarint()
+		if name > maxSymbol || value > maxSymbol {
+			return bad("symbol out of bounds")
+		}
+		syms = append(syms, uint32(name), uint32(value))
+	}
+	var c chunkMeta
+	for i, count := uint64(0), d.uvarint(); i < count && !d.bad; i++ {
+		if i == 0 {
+			c.mint = d.varint()
+			c.maxt = c.mint + int64(d.uvarint())
+			c.ref = d.uvarint()
+		} else {
+			c.mint = c.maxt + int64(d.uvarint())
+			c.maxt = c.mint + int64(d.uvarint())
+			c.ref += uint64(d.varint())
+		}
+		if !d.bad && c.mint <= q.MaxTime && c.maxt >= q.MinTime {
+			chks = append(chks, c)
+		}
+	}
+	if d.bad {
+		return bad("entry ends early")
+	}
+	return syms, chks, nil
+}
+
+const maxSymbol = 1<<32 - 1
+
+// decoder reads varints; bad is set once one is not there.
+type decoder struct {
+	b   []byte
+	bad bool
+}
+
+func (d *decoder) uvarint() uint64 {
+	if len(d.b) > 0 && d.b[0] < 0x80 {
+		v := d.b[0]
+		d.b = d.b[1:]
+		return uint64(v)
+	}
+	v, n := binary.Uvarint(d.b)
+	if n <= 0 {
+		d.bad, d.b = true, nil
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) varint() int64 {
+	v := d.uvarint()
+	x := int64(v >> 1)
+	if v&1 != 0 {
+		x = ^x
+	}
+	return x
+}
+
+// symbolFilter applies one matcher to values given by symbol, each once.
+type symbolFilter struct {
+	m    *labels.Matcher
+	seen map[uint32]bool
+}
+
+func (r *reader) setFilter(ms []*labels.Matcher) {
+	r.filters = r.filters[:0]
+	for _, m := range ms {
+		r.filters = append(r.filters, symbolFilter{m: m, seen: map[uint32]bool{}})
+	}
+}
+
+// labels makes the label set of symbols. ok is false when a filter rejects it.
+func (r *reader) labels(syms []uint32) (lset labels.Labels, ok bool, err error) {
+	r.builder.Reset()
+	sorted := true
+	for i := 0; i < len(syms); i += 2 {
+		name, err := r.h.Symbol(syms[i])
+		if err != nil {
+			return labels.EmptyLabels(), false, err
+		}
+		value, err := r.h.Symbol(syms[i+1])
+		if err != nil {
+			return labels.EmptyLabels(), false, err
+		}
+		sorted = sorted && (i == 0 || syms[i-2] < syms[i])
+		r.builder.Add(name, value)
+	}
+	for i := range r.filters {
+		if !r.filters[i].accepts(r.h, syms) {
+			return labels.EmptyLabels(), false, nil
+		}
+	}
+	if !sorted {
+		r.builder.Sort()
+	}
+	return r.builder.Labels(), true, nil
+}
+
+func (f *symbolFilter) accepts(h *indexheader.Header, syms []uint32) bool {
+	for i := 0; i < len(syms); i += 2 {
+		if name, err := h.Symbol(syms[i]); err != nil || name != f.m.Name {
+			continue
+		}
+		ok, known := f.seen[syms[i+1]]
+		if !known {
+			value, err := h.Symbol(syms[i+1])
+			ok = err == nil && f.m.Matches(value)
+			f.seen[syms[i+1]] = ok
+		}
+		return ok
+	}
+	return f.m.Matches("")
+}

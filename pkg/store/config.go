@@ -1,0 +1,175 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/relabel"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/hindsight-io/hindsight/pkg/flags"
+)
+
+// Config configures the gateway.
+type Config struct {
+	DataDir          string
+	CacheIndexHeader bool
+	IndexCacheSize   flags.Bytes
+	IndexCache       flags.PathOrContent
+	ChunkPoolSize    flags.Bytes
+
+	RequestSeries, RequestSamples uint64
+	TouchedSeries, SeriesSamples  uint64 // the older names of the two
+	DownloadedBytes               flags.Bytes
+	MaxConcurrency                int
+	SyncInterval                  time.Duration
+	BlockDiscovery                string
+	BlockSyncConcurrency          int
+	MetaFetchConcurrency          int
+	MinTime, MaxTime              flags.TimeOrDuration
+	ConsistencyDelay              flags.Duration
+	IgnoreDeletionMarksDelay      flags.Duration
+	Selector                      flags.PathOrContent
+	LazyPostings                  bool
+	LazyPostingsRatio             float64
+	IndexHeaderIdleTimeout        time.Duration
+	BucketWebLabel                string
+	DisableAdmin                  bool
+
+	// Accepted because they stand in manifests; nothing depends on them.
+	unused unusedFlags
+}
+
+// unusedFlags tune what this gateway does not have: headers are always read on
+// first use and pages have one size.
+type unusedFlags struct {
+	lazyReader       bool
+	lazyDownload     string
+	webDisable       bool
+	matcherCacheSize int
+	webExternal      string
+	webPrefixHeader  string
+	webDisableCORS   bool
+	seriesBatch      int
+	maxSeriesSize    uint64
+	maxChunkSize     uint64
+	offsetSampling   int
+	parquet          flags.PathOrContent
+	cachingBucket    flags.PathOrContent
+	requestLogging   flags.PathOrContent
+}
+
+// RegisterFlags adds the gateway's flags.
+func (c *Config) RegisterFlags(r flags.Registrar) {
+	r.Flag("data-dir", "Directory for index headers.").Default("./data").StringVar(&c.DataDir)
+	r.Flag("cache-index-header", "Keep index headers in files under --data-dir; without it they are made anew after each start.").Default("true").BoolVar(&c.CacheIndexHeader)
+	r.Flag("index-cache-size", "Memory for pages of indexes that are kept for the next query.").Default("250MB").SetValue(&c.IndexCacheSize)
+	c.IndexCache.Register(r, "index-cache.config", "the index cache (type IN-MEMORY)", true)
+	r.Flag("chunk-pool-size", "Memory that all running requests together may hold for data of blocks; a request that needs more fails. 0 means no limit.").Default("2GB").SetValue(&c.ChunkPoolSize)
+	r.Flag("store.limits.request-series", "Largest number of series of one request; beyond, it fails. 0 means no limit.").Default("0").Uint64Var(&c.RequestSeries)
+	r.Flag("store.limits.request-samples", "Largest number of samples of one request, counting 120 for each chunk; beyond, it fails. 0 means no limit.").Default("0").Uint64Var(&c.RequestSamples)
+	r.Flag("store.grpc.touched-series-limit", "Older name of --store.limits.request-series.").Default("0").Uint64Var(&c.TouchedSeries)
+	r.Flag("store.grpc.series-sample-limit", "Older name of --store.limits.request-samples.").Default("0").Uint64Var(&c.SeriesSamples)
+	r.Flag("store.grpc.downloaded-bytes-limit", "Largest number of bytes of blocks that one request may read; beyond, it fails. 0 means no limit.").Default("0").SetValue(&c.DownloadedBytes)
+	r.Flag("store.grpc.series-max-concurrency", "Number of requests that may be starting at one time; others wait.").Default("20").IntVar(&c.MaxConcurrency)
+	r.Flag("sync-block-duration", "Pause between two listings of the bucket.").Default("15m").DurationVar(&c.SyncInterval)
+	r.Flag("block-discovery-strategy", "Kept for compatibility: the bucket is always listed once.").Default("concurrent").EnumVar(&c.BlockDiscovery, "concurrent", "recursive")
+	r.Flag("block-sync-concurrency", "Number of index headers that are made at one time.").Default("20").IntVar(&c.BlockSyncConcurrency)
+	r.Flag("block-meta-fetch-concurrency", "Number of meta.json files that are read at one time.").Default("32").IntVar(&c.MetaFetchConcurrency)
+	r.Flag("min-time", "Serve samples from this time on: a time (RFC 3339), or a duration relative to now such as -30d.").Default("0000-01-01T00:00:00Z").SetValue(&c.MinTime)
+	r.Flag("max-time", "Serve samples up to this time: a time (RFC 3339), or a duration relative to now such as -6h.").Default("9999-12-31T23:59:59Z").SetValue(&c.MaxTime)
+	r.Flag("consistency-delay", "Leave out blocks that are younger than this, but for those of compactors.").Default("0s").SetValue(&c.ConsistencyDelay)
+	r.Flag("ignore-deletion-marks-delay", "Serve blocks for this long after they were marked for deletion.").Default("24h").SetValue(&c.IgnoreDeletionMarksDelay)
+	c.Selector.Register(r, "selector.relabel-config", "relabelling that chooses blocks by their external labels and __block_id (actions keep, drop, hashmod)", true)
+	r.Flag("store.enable-lazy-expanded-postings", "Filter series instead of reading postings that cost more than they save.").Default("true").BoolVar(&c.LazyPostings)
+	r.Flag("store.posting-group-max-key-series-ratio", "Filter series when a matcher would have to look at more than this many label values for each series; 0 means never for this reason.").Default("100").Float64Var(&c.LazyPostingsRatio)
+	r.Flag("bucket-web-label", "External label by which the list of blocks is grouped.").StringVar(&c.BucketWebLabel)
+	r.Flag("disable-admin-operations", "Refuse to mark blocks over HTTP.").Default("false").BoolVar(&c.DisableAdmin)
+	r.Flag("store.index-header-lazy-reader-idle-timeout", "Unload an index header from memory when nobody has used it for this long.").Hidden().Default("5m").DurationVar(&c.IndexHeaderIdleTimeout)
+	c.registerUnused(r)
+}
+
+func (c *Config) registerUnused(r flags.Registrar) {
+	u := &c.unused
+	r.Flag("store.enable-index-header-lazy-reader", "Kept for compatibility: index headers are always opened on first use.").Default("true").BoolVar(&u.lazyReader)
+	r.Flag("store.index-header-lazy-download-strategy", "Kept for compatibility: index headers are always made on first use.").Default("lazy").EnumVar(&u.lazyDownload, "eager", "lazy")
+	r.Flag("web.disable", "Kept for compatibility: the gateway has no web pages of its own.").Default("false").BoolVar(&u.webDisable)
+	r.Flag("web.external-prefix", "Kept for compatibility: the gateway has no web pages of its own.").StringVar(&u.webExternal)
+	r.Flag("web.prefix-header", "Kept for compatibility: the gateway has no web pages of its own.").StringVar(&u.webPrefixHeader)
+	r.Flag("web.disable-cors", "Kept for compatibility: the gateway sends no CORS headers.").Default("false").BoolVar(&u.webDisableCORS)
+	r.Flag("matcher-cache-size", "Kept for compatibility: matchers are compiled once per request.").Default("0").IntVar(&u.matcherCacheSize)
+	r.Flag("debug.series-batch-size", "Kept for compatibility: batches are sized in bytes.").Hidden().Default("10000").IntVar(&u.seriesBatch)
+	r.Flag("debug.estimated-max-series-size", "Kept for compatibility: sizes come from the block.").Hidden().Default("65536").Uint64Var(&u.maxSeriesSize)
+	r.Flag("debug.estimated-max-chunk-size", "Kept for compatibility: sizes come from the block.").Hidden().Default("16000").Uint64Var(&u.maxChunkSize)
+	r.Flag("store.index-header-posting-offsets-in-mem-sampling", "Kept for compatibility: all offsets are at hand.").Hidden().Default("32").IntVar(&u.offsetSampling)
+	u.parquet.Register(r, "objstore-parquet.config", "the bucket of parquet conversions (not supported)", true)
+	u.cachingBucket.Register(hidden{r}, "store.caching-bucket.config", "the caching bucket (its type is accepted, pages of blocks are cached anyway)", true)
+	u.requestLogging.Register(r, "request.logging-config", "request logging (not supported)", true)
+}
+
+// Validate checks what flags alone cannot.
+func (c *Config) Validate() error {
+	var errs []error
+	positive := func(flag string, n int) {
+		if n < 1 {
+			errs = append(errs, fmt.Errorf("--%s must be at least 1, not %d", flag, n))
+		}
+	}
+	positive("store.grpc.series-max-concurrency", c.MaxConcurrency)
+	positive("block-sync-concurrency", c.BlockSyncConcurrency)
+	positive("block-meta-fetch-concurrency", c.MetaFetchConcurrency)
+	if c.SyncInterval <= 0 {
+		errs = append(errs, fmt.Errorf("--sync-block-duration must be above 0, not %s", c.SyncInterval))
+	}
+	now := time.Now()
+	if c.MinTime.Millis(now) > c.MaxTime.Millis(now) {
+		errs = append(errs, fmt.Errorf("--min-time %s is after --max-time %s", &c.MinTime, &c.MaxTime))
+	}
+	if _, err := c.selector(); err != nil {
+		errs = append(errs, err)
+	}
+	if _, err := c.memoryBytes(); err != nil {
+		errs = append(errs, err)
+	}
+	if c.unused.parquet.IsSet() {
+		errs = append(errs, errors.New("--objstore-parquet.config is not supported: blocks would be hidden that nothing else serves"))
+	}
+	return flags.Invalid(errors.Join(errs...))
+}
+
+// limit returns the smaller of two limits of which 0 means none.
+func limit(a, b uint64) int64 {
+	if a == 0 || (b != 0 && b < a) {
+		a = b
+	}
+	return int64(min(a, math.MaxInt64))
+}
+
+// selector reads the relabelling that chooses blocks.
+func (c *Config) selector() ([]*relabel.Config, error) {
+	b, err := c.Selector.Content()
+	if err != nil || len(b) == 0 {
+		return nil, err
+	}
+	var out []*relabel.Config
+	if err := yaml.Unmarshal(b, &out); err != nil {
+		return nil, fmt.Errorf("%s: %w", c.Selector.Source(), err)
+	}
+	for i, rc := range out {
+		if rc == nil {
+			return nil, fmt.Errorf("%s: relabelling %d is empty", c.Selector.Source(), i+1)
+		}
+		switch rc.Action {
+		case relabel.Keep, relabel.Drop, relabel.HashMod:
+		default:
+			return nil, fmt.Errorf("%s: relabelling %d has action %q; only keep, drop and hashmod choose blocks", c.Selector.Source(), i+1, rc.Action)
+		}
+		if err := rc.Validate(model.UTF8Validation); err != nil {
+			return nil, fmt.Errorf("%s: relabelling %d: %w", c.Selector.Source(), i+1, err)
+		}
+	}
+	return out, nil
+}

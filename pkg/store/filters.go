@@ -1,0 +1,66 @@
+package store
+
+import (
+	"slices"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/relabel"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
+)
+
+// filters decide which blocks of the bucket are served.
+func (c *Config) filters(now time.Time, selector []*relabel.Config, broken map[ulid.ULID]struct{}) []blocklist.Filter {
+	return []blocklist.Filter{
+		blocklist.TimePartition(c.MinTime.Millis(now), c.MaxTime.Millis(now)),
+		blocklist.Shard(selector),
+		blocklist.ConsistencyDelay(c.ConsistencyDelay.Duration()),
+		blocklist.DeletionMarkDelay(c.IgnoreDeletionMarksDelay.Duration()),
+		damaged(broken),
+		blocklist.Duplicates(),
+	}
+}
+
+// damaged drops broken blocks for which others can stand in: those that they
+// were made of, while these still exist. A broken block that nothing replaces
+// stays, so that answers can say what is missing.
+func damaged(broken map[ulid.ULID]struct{}) blocklist.Filter {
+	return blocklist.Filter{Name: "damaged", Drop: func(v *blocklist.View) []ulid.ULID {
+		var out []ulid.ULID
+		for id := range broken {
+			if m := v.Metas[id]; m != nil && replaceable(m, v, broken) {
+				out = append(out, id)
+			}
+		}
+		return out
+	}}
+}
+
+// replaceable says whether all sources of m are in sound blocks of the same
+// labels and resolution.
+func replaceable(m *block.Meta, v *blocklist.View, broken map[ulid.ULID]struct{}) bool {
+	have := map[ulid.ULID]struct{}{}
+	for id, other := range v.Metas {
+		if _, bad := broken[id]; bad || other.Resolution() != m.Resolution() || !labels.Equal(other.ExternalLabels(), m.ExternalLabels()) {
+			continue
+		}
+		for _, s := range other.Compaction.Sources {
+			have[s] = struct{}{}
+		}
+	}
+	return !slices.ContainsFunc(m.Compaction.Sources, func(s ulid.ULID) bool {
+		_, ok := have[s]
+		return !ok
+	})
+}
+
+// selectorLabels are what selectors of blocks see: the external labels and the
+// id of the block.
+func selectorLabels(m *block.Meta) labels.Labels {
+	b := labels.NewBuilder(m.ExternalLabels())
+	b.Set(blocklist.BlockIDLabel, m.ULID.String())
+	return b.Labels()
+}

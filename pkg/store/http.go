@@ -1,0 +1,92 @@
+package store
+
+import (
+	"cmp"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+)
+
+// RegisterHTTP adds the list of blocks.
+func (g *Gateway) RegisterHTTP(mux *http.ServeMux) {
+	mux.HandleFunc("GET /api/v1/blocks", g.listBlocks)
+	mux.HandleFunc("POST /api/v1/blocks/mark", func(w http.ResponseWriter, _ *http.Request) {
+		// The gateway reads only; marks are written where the bucket is.
+		respond(w, http.StatusBadRequest, apiResponse{Status: "error", ErrorType: "bad_data", Error: "the store gateway does not mark blocks"})
+	})
+}
+
+// apiResponse is the frame of the answers under /api/v1.
+type apiResponse struct {
+	Status    string `json:"status"`
+	Data      any    `json:"data,omitempty"`
+	ErrorType string `json:"errorType,omitempty"`
+	Error     string `json:"error,omitempty"`
+}
+
+// blockList is the data of /api/v1/blocks. What stands after err is ours.
+type blockList struct {
+	Label       string                `json:"label"`
+	Blocks      []*block.Meta         `json:"blocks"`
+	RefreshedAt time.Time             `json:"refreshedAt"`
+	Err         *string               `json:"err"`
+	State       map[string]blockState `json:"state,omitempty"`
+}
+
+// blockState is what the gateway does with a block.
+type blockState struct {
+	Served      bool   `json:"served"`
+	Reason      string `json:"reason,omitempty"`
+	HeaderBytes int64  `json:"headerBytes,omitempty"`
+	Damaged     string `json:"damaged,omitempty"`
+}
+
+// listBlocks lists the blocks that are served (view=loaded), or all blocks of
+// the bucket with what becomes of them.
+func (g *Gateway) listBlocks(w http.ResponseWriter, r *http.Request) {
+	g.mu.RLock()
+	b := g.blocks
+	g.mu.RUnlock()
+	list := blockList{Label: g.cfg.BucketWebLabel, Blocks: []*block.Meta{}, State: map[string]blockState{}}
+	if b.view != nil {
+		list.RefreshedAt = b.view.Taken
+		now := time.Now()
+		for id, m := range b.view.Metas {
+			served := b.byID[id]
+			if served == nil && r.FormValue("view") == "loaded" {
+				continue
+			}
+			list.Blocks = append(list.Blocks, m)
+			st := blockState{Served: served != nil, Reason: b.dropped[id], Damaged: g.damage.reason(id, now)}
+			if served != nil {
+				st.HeaderBytes, _ = served.HeaderLoaded()
+			}
+			list.State[id.String()] = st
+		}
+		for id, p := range b.view.Partial {
+			if r.FormValue("view") != "loaded" {
+				list.State[id.String()] = blockState{Reason: "partial: " + p.Reason}
+			}
+		}
+	}
+	slices.SortFunc(list.Blocks, func(a, b *block.Meta) int {
+		return cmp.Or(cmp.Compare(a.MinTime, b.MinTime), ulid.ULID.Compare(a.ULID, b.ULID))
+	})
+	respond(w, http.StatusOK, apiResponse{Status: "success", Data: list})
+}
+
+func respond(w http.ResponseWriter, code int, v apiResponse) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_, _ = w.Write(b) // the client has gone if this fails
+}

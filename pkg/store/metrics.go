@@ -1,0 +1,78 @@
+package store
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+type metrics struct {
+	syncFailures     prometheus.Counter
+	lastSync         prometheus.Gauge
+	syncDuration     prometheus.Histogram
+	blockFailures    *prometheus.CounterVec
+	requests         *prometheus.CounterVec
+	limited          prometheus.Counter
+	gateWait         prometheus.Histogram
+	blocksPerRequest prometheus.Histogram
+	seriesPerRequest prometheus.Histogram
+	touched, fetched *prometheus.CounterVec
+}
+
+func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
+	f := promauto.With(reg)
+	gauge := func(name, help string, read func() float64) {
+		f.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read)
+	}
+	gauge("hindsight_store_blocks_loaded", "Blocks that are served.", func() float64 {
+		g.mu.RLock()
+		defer g.mu.RUnlock()
+		return float64(len(g.blocks.byID))
+	})
+	gauge("hindsight_store_blocks_quarantined", "Blocks that are served but cannot be read because their index is damaged.", func() float64 {
+		return float64(len(g.damage.current(time.Now())))
+	})
+	gauge("hindsight_store_request_bytes", "Bytes of blocks that running requests hold in memory.", func() float64 {
+		return float64(g.budget.Used())
+	})
+	counterVec := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	powers := func(first float64, n int) []float64 { return prometheus.ExponentialBuckets(first, 2, n) }
+	return &metrics{
+		syncFailures: f.NewCounter(prometheus.CounterOpts{
+			Name: "hindsight_store_sync_failures_total",
+			Help: "Listings of the bucket that failed.",
+		}),
+		lastSync: f.NewGauge(prometheus.GaugeOpts{
+			Name: "hindsight_store_last_sync_timestamp_seconds",
+			Help: "When the bucket was last listed with success.",
+		}),
+		syncDuration: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "hindsight_store_sync_duration_seconds", Buckets: powers(0.01, 15),
+			Help: "Time to list the bucket and to take over the result.",
+		}),
+		blockFailures: counterVec("hindsight_store_block_failures_total",
+			"Times that a part of a block could not be read.", "part", "reason"),
+		requests: counterVec("hindsight_store_requests_total", "Requests answered, by operation.", "operation"),
+		limited: f.NewCounter(prometheus.CounterOpts{
+			Name: "hindsight_store_requests_limited_total",
+			Help: "Requests that failed because they exceed a limit.",
+		}),
+		gateWait: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "hindsight_store_gate_duration_seconds", Buckets: powers(0.001, 17),
+			Help: "Time that requests waited because too many others were starting.",
+		}),
+		blocksPerRequest: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "hindsight_store_request_blocks", Buckets: powers(1, 14),
+			Help: "Blocks that a request for series touched.",
+		}),
+		seriesPerRequest: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "hindsight_store_request_series", Buckets: powers(1, 22),
+			Help: "Series that a request returned.",
+		}),
+		touched: counterVec("hindsight_store_data_touched_total", "Items of blocks that requests needed.", "data"),
+		fetched: counterVec("hindsight_store_data_fetches_total", "Range reads for items of blocks.", "data"),
+	}
+}

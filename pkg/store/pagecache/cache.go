@@ -1,0 +1,179 @@
+package pagecache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/maypok86/otter/v2"
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+)
+
+// PageSize is the number of bytes of every page but the last of an object.
+const PageSize = 16 << 10
+
+// Object is one immutable object of a block.
+type Object struct {
+	Block ulid.ULID
+	// File tells the objects of a block apart: 0 is the index, n > 0 is the
+	// chunk segment number n.
+	File uint32
+	// Name is the full name in the bucket, Size its length in bytes.
+	Name string
+	Size int64
+}
+
+type key struct {
+	block      ulid.ULID
+	file, page uint32
+}
+
+// Config says how much is kept, and how ranges become requests.
+type Config struct {
+	// MemoryBytes bounds the pages kept in memory.
+	MemoryBytes int64
+	// MaxGap is the number of bytes that are read along to save a request.
+	MaxGap int64
+	// MaxRead is the number of bytes that one request asks for at most.
+	MaxRead int64
+	// Concurrency bounds the requests that are under way at one time.
+	Concurrency int
+}
+
+// Cache reads pages. It may be used concurrently.
+type Cache struct {
+	cfg    Config
+	bkt    bucket.Reader
+	memory *otter.Cache[key, []byte]
+	gate   chan struct{}
+	m      *metrics
+}
+
+// New makes a cache over the bucket.
+func New(bkt bucket.Reader, cfg Config, reg prometheus.Registerer) (*Cache, error) {
+	if cfg.Concurrency < 1 {
+		return nil, fmt.Errorf("page cache: concurrency %d is below 1", cfg.Concurrency)
+	}
+	c := &Cache{cfg: cfg, bkt: bkt, gate: make(chan struct{}, cfg.Concurrency)}
+	if cfg.MemoryBytes > 0 {
+		memory, err := otter.New(&otter.Options[key, []byte]{
+			MaximumWeight: uint64(cfg.MemoryBytes),
+			Weigher:       func(_ key, b []byte) uint32 { return uint32(len(b)) + 96 },
+			Executor:      func(f func()) { f() },
+		})
+		if err != nil {
+			return nil, fmt.Errorf("page cache of %d bytes: %w", cfg.MemoryBytes, err)
+		}
+		c.memory = memory
+	}
+	c.m = newMetrics(reg, c)
+	return c, nil
+}
+
+// Forget drops the pages of a block.
+func (c *Cache) Forget(block ulid.ULID) {
+	if c.memory == nil {
+		return
+	}
+	for k := range c.memory.Keys() {
+		if k.block == block {
+			c.memory.Invalidate(k)
+		}
+	}
+}
+
+func (c *Cache) get(k key) ([]byte, bool) {
+	if c.memory == nil {
+		return nil, false
+	}
+	return c.memory.GetIfPresent(k)
+}
+
+func (c *Cache) put(k key, page []byte) {
+	if c.memory != nil {
+		c.memory.Set(k, page)
+	}
+}
+
+// Counts says what reading took.
+type Counts struct {
+	// Requests and Bytes are those of the bucket.
+	Requests, Bytes int64
+	// Hits is the number of pages that were in the cache.
+	Hits int64
+}
+
+// Add adds the counts of o.
+func (c *Counts) Add(o Counts) {
+	c.Requests += o.Requests
+	c.Bytes += o.Bytes
+	c.Hits += o.Hits
+}
+
+// fetch reads the missing pages into got, by position in missing.
+func (c *Cache) fetch(ctx context.Context, o Object, missing []uint32, got func(page uint32, b []byte)) (Counts, error) {
+	runs := plan(missing, int(c.cfg.MaxGap/PageSize), max(1, int(c.cfg.MaxRead/PageSize)))
+	counts := Counts{Requests: int64(len(runs))}
+	read := make([][][]byte, len(runs))
+	g, ctx := errgroup.WithContext(ctx)
+	for i, r := range runs {
+		counts.Bytes += min(int64(r.end)*PageSize, o.Size) - int64(r.first)*PageSize
+		g.Go(func() (err error) {
+			read[i], err = c.readRun(ctx, o, r)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return Counts{}, err
+	}
+	for i, r := range runs {
+		for j, b := range read[i] {
+			page := r.first + uint32(j)
+			c.put(key{o.Block, o.File, page}, b)
+			got(page, b)
+		}
+	}
+	c.m.requests.Add(float64(counts.Requests))
+	c.m.bytes.Add(float64(counts.Bytes))
+	return counts, nil
+}
+
+func (c *Cache) readRun(ctx context.Context, o Object, r run) ([][]byte, error) {
+	select {
+	case c.gate <- struct{}{}:
+		defer func() { <-c.gate }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	off := int64(r.first) * PageSize
+	length := min(int64(r.end)*PageSize, o.Size) - off
+	body, err := c.bkt.GetRange(ctx, o.Name, off, length)
+	if err != nil {
+		return nil, fmt.Errorf("read %d bytes of %s at %d: %w", length, o.Name, off, err)
+	}
+	pages, err := readPages(body, length)
+	if err := errors.Join(err, body.Close()); err != nil {
+		return nil, fmt.Errorf("read %d bytes of %s at %d: %w", length, o.Name, off, err)
+	}
+	return pages, nil
+}
+
+// readPages gives every page memory of its own, so that a page that is kept
+// does not keep those around it.
+func readPages(body io.Reader, length int64) ([][]byte, error) {
+	pages := make([][]byte, 0, (length+PageSize-1)/PageSize)
+	for length > 0 {
+		b := make([]byte, min(PageSize, length))
+		if _, err := io.ReadFull(body, b); err != nil {
+			return nil, err
+		}
+		length -= int64(len(b))
+		pages = append(pages, b)
+	}
+	return pages, nil
+}

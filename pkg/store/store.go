@@ -1,0 +1,156 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/store/bucketblock"
+	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// Poller reads a bucket into a view of its blocks.
+type Poller interface {
+	Poll(ctx context.Context) (*blocklist.View, error)
+}
+
+// Deps is what the gateway needs from its process.
+type Deps struct {
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer // may be nil
+	Bucket     bucket.Reader
+	// Poller gives the view of the bucket; nil means one that lists it.
+	Poller Poller
+}
+
+// How ranges of objects become requests: reading 256 KiB takes about as long
+// as the answer to a request takes to begin.
+const (
+	maxGap        = 256 << 10
+	maxRead       = 16 << 20
+	readsAtOnce   = 128
+	headersFolder = "index-headers"
+)
+
+// Gateway serves the blocks of a bucket.
+type Gateway struct {
+	cfg  Config
+	deps Deps
+	log  *slog.Logger
+	m    *metrics
+
+	pages  *pagecache.Cache
+	budget *pagecache.Budget
+	env    *bucketblock.Env
+	gate   chan struct{} // holds one element for each request that is starting
+
+	syncing sync.Mutex // held during a Sync
+	mu      sync.RWMutex
+	blocks  blocks // as of the last Sync
+	info    atomic.Pointer[storeapi.Info]
+	damage  quarantine
+	resync  chan struct{} // asks Run for a Sync
+}
+
+// New makes a gateway. It reads nothing from the bucket before Sync or Run.
+func New(cfg Config, deps Deps) (*Gateway, error) {
+	memory, err := cfg.memoryBytes()
+	if err != nil {
+		return nil, err
+	}
+	selector, err := cfg.selector()
+	if err != nil {
+		return nil, err
+	}
+	if deps.Poller == nil {
+		deps.Poller = blocklist.NewPoller(deps.Bucket, blocklist.Config{
+			Concurrency: cfg.MetaFetchConcurrency, Logger: deps.Logger, Registerer: deps.Registerer,
+		})
+	}
+	g := &Gateway{
+		resync: make(chan struct{}, 1),
+		cfg:    cfg,
+		deps:   deps,
+		log:    deps.Logger,
+		gate:   make(chan struct{}, cfg.MaxConcurrency),
+		budget: pagecache.NewBudget("--chunk-pool-size", cfg.ChunkPoolSize.Int64()),
+	}
+	g.blocks.selector = selector
+	g.m = newMetrics(deps.Registerer, g)
+	g.pages, err = pagecache.New(deps.Bucket, pagecache.Config{
+		MemoryBytes: memory,
+		MaxGap:      maxGap,
+		MaxRead:     maxRead,
+		Concurrency: readsAtOnce,
+	}, deps.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	g.env = &bucketblock.Env{
+		Bucket:     deps.Bucket,
+		Pages:      g.pages,
+		HeaderGate: make(chan struct{}, cfg.BlockSyncConcurrency),
+		LazyRatio:  cfg.LazyPostingsRatio,
+		Eager:      !cfg.LazyPostings,
+		Logger:     deps.Logger,
+	}
+	if cfg.CacheIndexHeader {
+		g.env.HeaderDir = filepath.Join(cfg.DataDir, headersFolder)
+		if err := os.MkdirAll(g.env.HeaderDir, 0o777); err != nil {
+			return nil, fmt.Errorf("make the folder for index headers: %w", err)
+		}
+	}
+	return g, nil
+}
+
+// Store returns the gateway as a source of series.
+func (g *Gateway) Store() storeapi.Store { return g }
+
+// Ready is nil once the bucket has been listed.
+func (g *Gateway) Ready() error {
+	if g.info.Load() == nil {
+		return errors.New("the bucket has not been listed yet")
+	}
+	return nil
+}
+
+// Run lists the bucket now and then, until ctx is cancelled. A listing that
+// fails is tried again soon, and the blocks of the last one stay served.
+func (g *Gateway) Run(ctx context.Context) error {
+	defer g.close()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	idle := time.NewTicker(max(g.cfg.IndexHeaderIdleTimeout/2, time.Second))
+	defer idle.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-idle.C:
+			g.unloadIdle(now)
+		case <-g.resync:
+			timer.Reset(0)
+		case <-timer.C:
+			pause := g.cfg.SyncInterval
+			if err := g.Sync(ctx); err != nil && ctx.Err() == nil {
+				g.log.Error("bucket could not be listed; the blocks of the last listing stay served", "err", err)
+				pause = min(pause, retryPause)
+			}
+			timer.Reset(pause)
+		}
+	}
+}
+
+// retryPause is the time until a failed listing is tried again.
+const retryPause = 30 * time.Second

@@ -1,0 +1,149 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/relabel"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
+	"github.com/hindsight-io/hindsight/pkg/store/bucketblock"
+)
+
+// blocks is what the gateway serves, as of one listing.
+type blocks struct {
+	selector []*relabel.Config
+	byID     map[ulid.ULID]*bucketblock.Block
+	groups   []blockGroup
+	view     *blocklist.View
+	dropped  map[ulid.ULID]string
+}
+
+// blockGroup is the blocks of one set of external labels.
+type blockGroup struct {
+	labels labels.Labels
+	metas  []*block.Meta
+}
+
+// Sync lists the bucket and serves what is there from then on. Queries that
+// are running keep the blocks that they began with.
+func (g *Gateway) Sync(ctx context.Context) error {
+	g.syncing.Lock()
+	defer g.syncing.Unlock()
+	start := time.Now()
+	view, err := g.deps.Poller.Poll(ctx)
+	if err != nil {
+		g.m.syncFailures.Inc()
+		return fmt.Errorf("list the blocks of the bucket: %w", err)
+	}
+	now := time.Now()
+	g.damage.keepOnly(view.Metas)
+	kept, dropped := view.Apply(g.cfg.filters(now, g.blocks.selector, g.damage.current(now))...)
+	serve := kept.Metas
+	gone, added := g.swap(view, serve, dropped)
+	for _, b := range gone {
+		if err := b.Release(); err != nil {
+			g.log.Warn("block that is no longer served could not be closed", "block", b.Meta().ULID, "err", err)
+		}
+	}
+	first := g.info.Load() == nil
+	g.info.Store(makeInfo(g.cfg, serve, now))
+	if first {
+		g.removeStrangers()
+	}
+	g.m.lastSync.SetToCurrentTime()
+	g.m.syncDuration.Observe(time.Since(start).Seconds())
+	if first || added > 0 || len(gone) > 0 {
+		g.log.Info("blocks of the bucket are in view", "served", len(serve), "added", added,
+			"removed", len(gone), "left_out", len(dropped), "partial", len(view.Partial), "duration", time.Since(start))
+	}
+	return nil
+}
+
+// swap puts the blocks to serve in place and returns those to close.
+func (g *Gateway) swap(view *blocklist.View, serve map[ulid.ULID]*block.Meta, dropped map[ulid.ULID]string) (gone []*bucketblock.Block, added int) {
+	next := blocks{
+		selector: g.blocks.selector, view: view, dropped: dropped,
+		byID: make(map[ulid.ULID]*bucketblock.Block, len(serve)),
+	}
+	byLabels := map[string]int{}
+	for id, m := range serve {
+		b, ok := g.blocks.byID[id]
+		if !ok {
+			b = bucketblock.Open(g.env, m, view.Sizes[id])
+			added++
+		}
+		next.byID[id] = b
+		ext := b.Meta().ExternalLabels()
+		i, ok := byLabels[ext.String()]
+		if !ok {
+			i = len(next.groups)
+			byLabels[ext.String()] = i
+			next.groups = append(next.groups, blockGroup{labels: ext})
+		}
+		next.groups[i].metas = append(next.groups[i].metas, b.Meta())
+	}
+	for id, b := range g.blocks.byID {
+		if _, ok := next.byID[id]; !ok {
+			gone = append(gone, b)
+		}
+	}
+	g.mu.Lock()
+	g.blocks = next
+	g.mu.Unlock()
+	return gone, added
+}
+
+// removeStrangers removes header files of blocks that are no longer served, and
+// what a process that died has left half written.
+func (g *Gateway) removeStrangers() {
+	if g.env.HeaderDir == "" {
+		return
+	}
+	files, err := os.ReadDir(g.env.HeaderDir)
+	if err != nil {
+		g.log.Warn("folder of index headers cannot be read", "err", err)
+		return
+	}
+	for _, f := range files {
+		if id, ok := bucketblock.HeaderID(f.Name()); ok && g.blocks.byID[id] != nil {
+			continue
+		}
+		if err := os.Remove(filepath.Join(g.env.HeaderDir, f.Name())); err != nil {
+			g.log.Warn("file of an index header that is not needed cannot be removed", "file", f.Name(), "err", err)
+		}
+	}
+}
+
+func (g *Gateway) unloadIdle(now time.Time) {
+	g.mu.RLock()
+	byID := g.blocks.byID // never written to after swap
+	g.mu.RUnlock()
+	for id, b := range byID {
+		if err := b.UnloadIdle(now.Add(-g.cfg.IndexHeaderIdleTimeout)); err != nil {
+			g.log.Warn("idle index header could not be unloaded", "block", id, "err", err)
+		}
+	}
+}
+
+// close lets all blocks go; their header files stay for the next start.
+func (g *Gateway) close() {
+	g.mu.Lock()
+	all := g.blocks.byID
+	g.blocks = blocks{selector: g.blocks.selector}
+	g.mu.Unlock()
+	var errs []error
+	for _, b := range all {
+		errs = append(errs, b.Keep())
+	}
+	if err := errors.Join(errs...); err != nil {
+		g.log.Warn("blocks could not be closed", "err", err)
+	}
+}
