@@ -1,0 +1,2 @@
+// Package shipper uploads each new block of a TSDB directory to a bucket, once.
+package shipper

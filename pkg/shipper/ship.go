@@ -1,0 +1,216 @@
+package shipper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/model/labels"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+)
+
+// ship brings one block into the bucket if it belongs there and is not there.
+func (s *Shipper) ship(ctx context.Context, m *block.Meta) (uploaded bool, err error) {
+	if s.Shipped(m.ULID) {
+		return false, nil
+	}
+	switch {
+	case m.Stats.NumSamples == 0:
+		s.skip(m, "it has no samples")
+		return false, nil
+	case m.Compaction.Level > 1 && !s.cfg.UploadCompacted:
+		s.skip(m, "it is compacted")
+		return false, nil
+	}
+	if err := s.knownCorrupt(m.ULID); err != nil {
+		return false, err
+	}
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	_, err = s.deps.Bucket.Stat(ctx, block.Path(m.ULID, block.MetaFile))
+	if err == nil {
+		s.setShipped(m.ULID)
+		return false, nil
+	}
+	if !errors.Is(err, bucket.ErrNotFound) {
+		return false, fmt.Errorf("ask whether block %s is in the bucket: %w", m.ULID, err)
+	}
+	lset := s.deps.Labels()
+	if lset.IsEmpty() {
+		return false, fmt.Errorf("ship block %s: %w", m.ULID, block.ErrNoLabels)
+	}
+	if m.Compaction.Level > 1 && !s.cfg.AllowOutOfOrder {
+		covered, err := s.checkOverlap(ctx, m, lset)
+		if err != nil {
+			return false, err
+		}
+		if covered {
+			s.setShipped(m.ULID)
+			s.deps.Logger.Info("block is not shipped, because the bucket has the blocks it was made of", "block", m.ULID)
+			return false, nil
+		}
+	}
+	if err := s.upload(ctx, m, lset); err != nil {
+		return false, err
+	}
+	s.setShipped(m.ULID)
+	s.deps.Metrics.uploads.Inc()
+	s.deps.Metrics.lastUpload.SetToCurrentTime()
+	s.deps.Logger.Info("shipped block", "block", m.ULID, "mint", m.MinTime, "maxt", m.MaxTime, "samples", m.Stats.NumSamples)
+	return true, nil
+}
+
+// skip says once that a block stays where it is.
+func (s *Shipper) skip(m *block.Meta, why string) {
+	if s.reported[m.ULID] {
+		return
+	}
+	s.reported[m.ULID] = true
+	s.deps.Metrics.skipped.Inc()
+	s.deps.Logger.Info("block is not shipped", "block", m.ULID, "because", why, "level", m.Compaction.Level)
+}
+
+// upload works on hard links, because the owner of the directory may delete the
+// block at any time.
+func (s *Shipper) upload(ctx context.Context, m *block.Meta, lset labels.Labels) (err error) {
+	dir := filepath.Join(s.uploadDir(), m.ULID.String())
+	defer func() {
+		if rerr := os.RemoveAll(dir); rerr != nil {
+			err = errors.Join(err, fmt.Errorf("clear upload directory: %w", rerr))
+		}
+	}()
+	if err := linkBlock(s.blockDir(m.ULID), dir); err != nil {
+		if _, serr := os.Stat(s.blockDir(m.ULID)); errors.Is(serr, fs.ErrNotExist) {
+			return fmt.Errorf("block %s was deleted before it could be shipped: %w", m.ULID, err)
+		}
+		return fmt.Errorf("link block %s for its upload: %w", m.ULID, err)
+	}
+	up := m.Clone()
+	if up.Thanos.Labels == nil {
+		up.Thanos.Labels = map[string]string{}
+	}
+	lset.Range(func(l labels.Label) { up.Thanos.Labels[strings.Clone(l.Name)] = strings.Clone(l.Value) })
+	up.Thanos.Source = s.cfg.Source
+	if err := block.WriteMetaDir(dir, up); err != nil {
+		return err
+	}
+	_, err = block.Upload(ctx, s.deps.Bucket, dir, block.UploadConfig{Concurrency: s.cfg.Concurrency, Hash: s.cfg.Hash})
+	return err
+}
+
+// linkBlock makes hard links of index and segments.
+func linkBlock(from, to string) error {
+	if err := os.MkdirAll(filepath.Join(to, block.ChunksDir), 0o777); err != nil {
+		return err
+	}
+	segments, err := os.ReadDir(filepath.Join(from, block.ChunksDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	names := []string{block.IndexFile}
+	for _, e := range segments {
+		names = append(names, filepath.Join(block.ChunksDir, e.Name()))
+	}
+	for _, name := range names {
+		err := os.Link(filepath.Join(from, name), filepath.Join(to, name))
+		if err != nil && !(name == block.IndexFile && errors.Is(err, fs.ErrNotExist)) {
+			return err // without an index, verification says what is wrong
+		}
+	}
+	return nil
+}
+
+// checkOverlap compares a compacted block with the blocks of the bucket that
+// have its external labels. It is covered if they were made of all its sources;
+// otherwise a common time would mean samples that are there twice.
+func (s *Shipper) checkOverlap(ctx context.Context, m *block.Meta, lset labels.Labels) (covered bool, err error) {
+	if err := s.loadRemote(ctx); err != nil {
+		return false, fmt.Errorf("compare block %s with the bucket: %w", m.ULID, err)
+	}
+	all := m.Clone()
+	if all.Thanos.Labels == nil {
+		all.Thanos.Labels = map[string]string{}
+	}
+	lset.Range(func(l labels.Label) { all.Thanos.Labels[l.Name] = l.Value })
+	want := all.ExternalLabels()
+
+	sources := map[ulid.ULID]bool{}
+	var overlap *block.Meta
+	for _, r := range s.remote {
+		if r.Resolution() != block.ResolutionRaw || !labels.Equal(r.ExternalLabels(), want) {
+			continue
+		}
+		for _, src := range r.Compaction.Sources {
+			sources[src] = true
+		}
+		if r.MinTime < m.MaxTime && m.MinTime < r.MaxTime {
+			overlap = r
+		}
+	}
+	covered = len(m.Compaction.Sources) > 0
+	for _, src := range m.Compaction.Sources {
+		covered = covered && sources[src]
+	}
+	if covered || overlap == nil {
+		return covered, nil
+	}
+	return false, fmt.Errorf("block %s overlaps with block %s in the bucket", m.ULID, overlap.ULID)
+}
+
+// remoteReads bounds parallel reads of meta.json.
+const remoteReads = 16
+
+// loadRemote brings the known metas of the bucket up to date. Blocks that
+// cannot be read are none.
+func (s *Shipper) loadRemote(ctx context.Context) error {
+	seen := map[ulid.ULID]bool{}
+	err := s.deps.Bucket.List(ctx, "", func(o bucket.Object) error {
+		if id, rel, ok := block.ParsePath(o.Name); ok && rel == block.MetaFile {
+			seen[id] = true
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for id := range s.remote {
+		if !seen[id] {
+			delete(s.remote, id)
+		}
+	}
+	var mu sync.Mutex
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(remoteReads)
+	for id := range seen {
+		mu.Lock()
+		known := s.remote[id] != nil
+		mu.Unlock()
+		if known {
+			continue
+		}
+		g.Go(func() error {
+			m, err := block.ReadMeta(gctx, s.deps.Bucket, id)
+			if errors.Is(err, bucket.ErrNotFound) || block.ReasonOf(err) != "" {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			s.remote[id] = m
+			return nil
+		})
+	}
+	return g.Wait()
+}
