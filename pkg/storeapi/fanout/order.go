@@ -75,8 +75,8 @@ type orderedSet struct {
 	next int
 	// all says that held is all there is.
 	all bool
-	cur  storeapi.Series
-	err  error
+	cur storeapi.Series
+	err error
 }
 
 // readAll takes the rest of the stream and sorts.

@@ -1,0 +1,142 @@
+package storetest
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// Run runs the whole acceptance suite. Every implementation of storeapi.Store
+// passes it, itself and through gRPC.
+func Run(t *testing.T, newStore NewStore) {
+	for _, c := range []struct {
+		name string
+		run  func(*testing.T, NewStore)
+	}{
+		{"matchers", testMatchers},
+		{"time borders", testTimeBorders},
+		{"external labels", testExternalLabels},
+		{"no matchers left", testNoMatchersLeft},
+		{"order", testOrder},
+		{"limit", testLimit},
+		{"shards", testShards},
+		{"skip chunks", testSkipChunks},
+		{"sample types", testSampleTypes},
+		{"label names", testLabelNames},
+		{"label values", testLabelValues},
+		{"info", testInfo},
+		{"ownership", testOwnership},
+		{"cancellation", testCancellation},
+		{"random selectors", testRandomSelectors},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.run(t, newStore) })
+	}
+}
+
+// got is one series of an answer, kept beyond the set.
+type got struct {
+	labels labels.Labels
+	chunks []storeapi.Chunk
+}
+
+// read takes the whole answer. It checks the order, and that what was handed out
+// stays as it was until Close.
+func read(t *testing.T, set storeapi.SeriesSet) []got {
+	t.Helper()
+	var out []got
+	for set.Next() {
+		s := set.At()
+		if n := len(out); n > 0 {
+			require.LessOrEqual(t, labels.Compare(out[n-1].labels, s.Labels), 0, "%s after %s", s.Labels, out[n-1].labels)
+		}
+		out = append(out, got{labels: s.Labels, chunks: slices.Clone(s.Chunks)})
+	}
+	require.NoError(t, set.Err())
+	return out
+}
+
+// check selects and compares with what the data says: each series that has
+// samples in the range is there with exactly these samples; another one may only
+// be there when it has samples on both sides of the range.
+func check(t *testing.T, s storeapi.Store, data Data, r *storeapi.Request) {
+	t.Helper()
+	set := s.Select(t.Context(), r)
+	defer func() { require.NoError(t, set.Close()) }()
+	found := map[string][]storeapi.Chunk{}
+	for _, g := range read(t, set) {
+		require.True(t, slices.IsSortedFunc(g.chunks, func(a, b storeapi.Chunk) int { return int(a.MinTime - b.MinTime) }), "chunks of %s", g.labels)
+		k := g.labels.String()
+		found[k] = append(found[k], g.chunks...)
+	}
+	require.Empty(t, set.Warnings())
+	want := map[string][]Sample{}
+	around := map[string]bool{}
+	for _, s := range data.Series {
+		if !data.matches(s.Labels, r) {
+			continue
+		}
+		k := data.answer(s.Labels, r).String()
+		for _, x := range s.Samples {
+			if x.T >= r.MinTime && x.T <= r.MaxTime {
+				want[k] = append(want[k], x)
+			}
+		}
+		if n := len(s.Samples); n > 0 && s.Samples[0].T <= r.MaxTime && s.Samples[n-1].T >= r.MinTime {
+			around[k] = true
+		}
+	}
+	for k, samples := range want {
+		cs, ok := found[k]
+		require.True(t, ok, "%s is missing for %v in [%d, %d]", k, r.Matchers, r.MinTime, r.MaxTime)
+		if r.SkipChunks {
+			require.Empty(t, cs, k)
+			continue
+		}
+		slices.SortStableFunc(samples, func(a, b Sample) int { return int(a.T - b.T) })
+		samples = slices.CompactFunc(samples, func(a, b Sample) bool { return a.T == b.T })
+		require.Equal(t, text(samples), text(Decode(t, cs, r.MinTime, r.MaxTime)), k)
+	}
+	for k := range found {
+		require.True(t, around[k], "%s is not wanted for %v in [%d, %d]", k, r.Matchers, r.MinTime, r.MaxTime)
+	}
+}
+
+func eq(name, value string) *labels.Matcher {
+	return labels.MustNewMatcher(labels.MatchEqual, name, value)
+}
+
+func ne(name, value string) *labels.Matcher {
+	return labels.MustNewMatcher(labels.MatchNotEqual, name, value)
+}
+
+func re(name, value string) *labels.Matcher {
+	return labels.MustNewMatcher(labels.MatchRegexp, name, value)
+}
+
+func nre(name, value string) *labels.Matcher {
+	return labels.MustNewMatcher(labels.MatchNotRegexp, name, value)
+}
+
+// all asks for everything between the times.
+func all(mint, maxt int64, ms ...*labels.Matcher) *storeapi.Request {
+	if len(ms) == 0 {
+		ms = []*labels.Matcher{re("__name__", ".*")}
+	}
+	return &storeapi.Request{MinTime: mint, MaxTime: maxt, Matchers: ms, Partial: storeapi.PartialAbort}
+}
+
+// sets returns the label sets of an answer.
+func sets(ctx context.Context, t *testing.T, s storeapi.Store, r *storeapi.Request) (out []string) {
+	t.Helper()
+	set := s.Select(ctx, r)
+	for _, g := range read(t, set) {
+		out = append(out, g.labels.String())
+	}
+	require.NoError(t, set.Close())
+	return out
+}
