@@ -35,7 +35,7 @@ func (s *Set) replaced(e *Endpoint) bool {
 	if len(old.LabelSets) == 0 {
 		return false
 	}
-	for _, o := range s.endpoints {
+	for _, o := range s.sorted() {
 		if o == e || o.replaces != "" {
 			continue
 		}

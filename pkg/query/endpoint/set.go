@@ -306,13 +306,13 @@ func (c ClientConfig) equal(o ClientConfig) bool {
 
 // drop removes the endpoints that are expected no more.
 func (s *Set) drop(now time.Time) {
-	for addr, e := range s.endpoints {
+	for _, e := range s.sorted() {
 		if s.expected(e, now) {
 			continue
 		}
-		delete(s.endpoints, addr)
+		delete(s.endpoints, e.name)
 		s.retire(e, now)
-		s.cfg.Logger.Info("store is expected no more", "address", addr)
+		s.cfg.Logger.Info("store is expected no more", "address", e.name)
 	}
 	s.retired = slices.DeleteFunc(s.retired, func(r retired) bool {
 		if now.Before(r.closeAt) {
