@@ -113,4 +113,3 @@ func (p *process) requiredBucket(ctx context.Context) (bucket.Bucket, error) {
 func (p *process) serve(ctx context.Context, comp server.Component) error {
 	return server.Run(ctx, p.config.server, comp, server.Deps{Logger: p.logger, Registry: p.registry, Tracer: p.tracer})
 }
-

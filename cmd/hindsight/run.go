@@ -31,32 +31,46 @@ type command struct {
 	run  func(ctx context.Context, s streams) error
 }
 
+// terminated carries the exit code of --help and --version out of the parser.
+type terminated int
+
+// commands are the roles, in the order of the help page.
+func commands() []func(*kingpin.Application) command {
+	return []func(*kingpin.Application) command{
+		sidecarCommand, receiveCommand, storeCommand, queryCommand, compactCommand, allCommand,
+	}
+}
+
 // run parses args, runs the subcommand and returns the exit code. Errors are
 // one line each on s.err.
-func run(ctx context.Context, args []string, s streams) int {
+func run(ctx context.Context, args []string, s streams) (code int) {
+	defer func() {
+		switch end := recover().(type) {
+		case nil:
+		case terminated:
+			code = int(end)
+		default:
+			panic(end)
+		}
+	}()
 	app := kingpin.New("hindsight", "Long-term memory and one global view for many Prometheus servers.")
 	app.Version(version.Print("hindsight"))
 	app.HelpFlag.Short('h')
 	app.UsageWriter(s.out)
 	app.ErrorWriter(s.err)
-	ended := -1
-	app.Terminate(func(code int) { ended = code })
+	app.Terminate(func(code int) { panic(terminated(code)) })
 
-	commands := map[string]command{}
-	for _, c := range []command{
-		sidecarCommand(app), receiveCommand(app), storeCommand(app), queryCommand(app), compactCommand(app), allCommand(app),
-	} {
-		commands[c.name] = c
+	known := map[string]command{}
+	for _, register := range commands() {
+		c := register(app)
+		known[c.name] = c
 	}
 	name, err := app.Parse(args)
-	if ended >= 0 {
-		return ended // --help or --version
-	}
 	if err != nil {
-		fmt.Fprintf(s.err, "hindsight: error: %s (see hindsight %s--help)\n", oneLine(err), subcommand(args, commands))
+		fmt.Fprintf(s.err, "hindsight: error: %s (see hindsight %s--help)\n", oneLine(err), subcommand(args, known))
 		return exitUsage
 	}
-	err = commands[name].run(ctx, s)
+	err = known[name].run(ctx, s)
 	switch {
 	case err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		return exitOK
@@ -69,9 +83,9 @@ func run(ctx context.Context, args []string, s streams) int {
 }
 
 // subcommand is the given subcommand with a space, for the hint at --help.
-func subcommand(args []string, commands map[string]command) string {
+func subcommand(args []string, known map[string]command) string {
 	for _, a := range args {
-		if _, ok := commands[a]; ok {
+		if _, ok := known[a]; ok {
 			return a + " "
 		}
 	}

@@ -31,7 +31,7 @@ func (s *Site) command(name string) command {
 		return command{
 			bin: s.Bin.NodeExporter, ready: s.URL("node") + "/metrics",
 			args: []string{
-				"--web.listen-address=" + s.Addr("node"), "--collector.disable-defaults",
+				"--web.listen-address=" + s.Addr("node"), "--log.level=error", "--collector.disable-defaults",
 				"--collector.cpu", "--collector.loadavg", "--collector.meminfo", "--collector.time",
 			},
 		}
@@ -59,10 +59,10 @@ func (s *Site) s3() command {
 		bin: s.Bin.S3, ready: s.URL("s3") + "/health",
 		args: []string{
 			"--access", S3AccessKey, "--secret", S3SecretKey, "--port", s.Addr("s3"), "--quiet", "--health", "/health",
-			"posix", "--sidecar", s.Path("s3-meta"), data,
+			"posix", "--sidecar", s.Path("objects-meta"), data,
 		},
 		// Each folder of the S3 server's root is a bucket.
-		dirs: []string{filepath.Join(data, "hindsight"), s.Path("s3-meta")},
+		dirs: []string{filepath.Join(data, "hindsight"), s.Path("objects-meta")},
 	}
 }
 
@@ -74,7 +74,7 @@ func (s *Site) prometheus(name string) command {
 			"--web.listen-address=" + s.Addr(name),
 			// Blocks that are shipped must not be compacted under the sidecar.
 			"--storage.tsdb.min-block-duration=2h", "--storage.tsdb.max-block-duration=2h",
-			"--storage.tsdb.retention.time=15d", "--web.enable-lifecycle",
+			"--storage.tsdb.retention.time=15d", "--web.enable-lifecycle", "--log.level=warn",
 		},
 		dirs: []string{s.Path(name)},
 	}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+
+	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
+	"github.com/hindsight-io/hindsight/pkg/compact"
+	"github.com/hindsight-io/hindsight/pkg/receive"
+	"github.com/hindsight-io/hindsight/pkg/server"
+	"github.com/hindsight-io/hindsight/pkg/store"
+)
+
+func storeCommand(app *kingpin.Application) command {
+	cmd := app.Command("store", "Serves the blocks of a bucket over StoreAPI.")
+	var role roleConfig
+	var c store.Config
+	role.register(cmd, true)
+	role.registerBucket(cmd)
+	c.RegisterFlags(cmd)
+	return command{name: "store", run: func(ctx context.Context, s streams) error {
+		if err := c.Validate(); err != nil {
+			return err
+		}
+		return runRole(ctx, &role, s, func(ctx context.Context, p *process) (server.Component, error) {
+			bkt, err := p.requiredBucket(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return store.New(c, store.Deps{
+				Logger: p.logger, Registerer: p.registry, Bucket: bkt,
+				Poller: blocklist.NewPoller(bkt, blocklist.Config{Logger: p.logger, Registerer: p.registry}),
+			})
+		})
+	}}
+}
+
+func receiveCommand(app *kingpin.Application) command {
+	cmd := app.Command("receive", "Accepts remote write on a hash ring with replication, stores per tenant, ships blocks.")
+	var role roleConfig
+	var c receive.Config
+	role.register(cmd, true)
+	role.registerBucket(cmd)
+	c.RegisterFlags(cmd)
+	return command{name: "receive", run: func(ctx context.Context, s streams) error {
+		if err := c.Validate(); err != nil {
+			return err
+		}
+		return runRole(ctx, &role, s, func(ctx context.Context, p *process) (server.Component, error) {
+			bkt, err := p.bucket(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return receive.New(c, receive.Deps{Logger: p.logger, Registerer: p.registry, Bucket: bkt})
+		})
+	}}
+}
+
+func compactCommand(app *kingpin.Application) command {
+	cmd := app.Command("compact", "Merges, deduplicates, downsamples and expires the blocks of a bucket.")
+	var role roleConfig
+	var c compact.Config
+	role.register(cmd, false)
+	role.registerBucket(cmd)
+	c.RegisterFlags(cmd)
+	return command{name: "compact", run: func(ctx context.Context, s streams) error {
+		if err := c.Validate(); err != nil {
+			return err
+		}
+		return runRole(ctx, &role, s, func(ctx context.Context, p *process) (server.Component, error) {
+			bkt, err := p.requiredBucket(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return compact.New(c, compact.Deps{Logger: p.logger, Registerer: p.registry, Bucket: bkt, Out: s.out})
+		})
+	}}
+}

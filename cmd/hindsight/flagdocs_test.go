@@ -1,0 +1,66 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/stretchr/testify/require"
+)
+
+var update = flag.Bool("update", false, "write docs/flags anew")
+
+// The flag reference is generated from the flags themselves:
+// go test ./cmd/hindsight -run FlagReference -update
+func TestFlagReference(t *testing.T) {
+	app := kingpin.New("hindsight", "")
+	for _, register := range commands() {
+		register(app)
+	}
+	dir := filepath.Join("..", "..", "docs", "flags")
+	for _, cmd := range app.Model().Commands {
+		if cmd.Name == "help" {
+			continue
+		}
+		path := filepath.Join(dir, cmd.Name+".md")
+		want := reference(cmd)
+		if *update {
+			require.NoError(t, os.MkdirAll(dir, 0o755))
+			require.NoError(t, os.WriteFile(path, []byte(want), 0o644))
+			continue
+		}
+		got, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, want, string(got), "docs/flags/%s.md is old: go test ./cmd/hindsight -run FlagReference -update", cmd.Name)
+	}
+}
+
+func reference(cmd *kingpin.CmdModel) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# hindsight %s\n\n%s\n\nThis page is made from the program's flags.\n", cmd.Name, cmd.Help)
+	for _, hidden := range []bool{false, true} {
+		if hidden {
+			b.WriteString("\nFlags that `--help` does not show:\n")
+		}
+		b.WriteString("\n| flag | default | meaning |\n|---|---|---|\n")
+		for _, f := range cmd.Flags {
+			if f.Hidden != hidden || f.Name == "help" || strings.HasPrefix(f.Name, "help-") || strings.HasPrefix(f.Name, "completion-") || f.Name == "version" {
+				continue
+			}
+			def := strings.Join(f.Default, " ")
+			if def != "" {
+				def = "`" + def + "`"
+			}
+			name := "--" + f.Name
+			if f.IsBoolFlag() {
+				name = "--[no-]" + f.Name
+			}
+			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", name, def, strings.ReplaceAll(f.Help, "|", `\|`))
+		}
+	}
+	return b.String()
+}

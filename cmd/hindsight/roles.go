@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+
+	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/hindsight-io/hindsight/pkg/query"
+	"github.com/hindsight-io/hindsight/pkg/server"
+	"github.com/hindsight-io/hindsight/pkg/sidecar"
+)
+
+// build makes a role's component inside a process.
+type build func(ctx context.Context, p *process) (server.Component, error)
+
+// runRole makes the process and the component, and runs it.
+func runRole(ctx context.Context, c *roleConfig, s streams, b build) error {
+	p, err := newProcess(ctx, *c, s)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	comp, err := b(ctx, p)
+	if err != nil {
+		return err
+	}
+	return p.serve(ctx, comp)
+}
+
+func sidecarCommand(app *kingpin.Application) command {
+	cmd := app.Command("sidecar", "Beside one Prometheus: ships its blocks to the bucket and serves its data over StoreAPI.")
+	var role roleConfig
+	var c sidecar.Config
+	role.register(cmd, true)
+	role.registerBucket(cmd)
+	c.RegisterFlags(cmd)
+	return command{name: "sidecar", run: func(ctx context.Context, s streams) error {
+		if err := c.Validate(); err != nil {
+			return err
+		}
+		return runRole(ctx, &role, s, func(ctx context.Context, p *process) (server.Component, error) {
+			bkt, err := p.bucket(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return sidecar.New(c, sidecar.Deps{Logger: p.logger, Registerer: p.registry, Bucket: bkt})
+		})
+	}}
+}
+
+func queryCommand(app *kingpin.Application) command {
+	cmd := app.Command("query", "Asks all StoreAPI servers, removes the duplicates of HA pairs, and answers as a Prometheus.")
+	var role roleConfig
+	var c query.Config
+	role.register(cmd, true)
+	c.RegisterFlags(cmd)
+	return command{name: "query", run: func(ctx context.Context, s streams) error {
+		if err := c.Validate(); err != nil {
+			return err
+		}
+		return runRole(ctx, &role, s, func(_ context.Context, p *process) (server.Component, error) {
+			return query.New(c, query.Deps{
+				Logger: p.logger, Registerer: p.registry, Gatherer: p.registry, Flags: flagValues(cmd),
+			})
+		})
+	}}
+}
+
+// flagValues are the values of a command's flags for the status page, without
+// secrets.
+func flagValues(cmd *kingpin.CmdClause) map[string]string {
+	out := map[string]string{}
+	for _, f := range cmd.Model().Flags {
+		v := f.Value.String()
+		if v != "" && secretFlag(f.Name) {
+			v = "<REDACTED>"
+		}
+		out[f.Name] = v
+	}
+	return out
+}
+
+// secretFlag says whether a flag's value, a configuration given inline, may hold
+// credentials.
+func secretFlag(name string) bool {
+	switch name {
+	case "objstore.config", "tracing.config", "endpoint.sd-config", "index-cache.config", "prometheus.http-client":
+		return true
+	}
+	return false
+}
