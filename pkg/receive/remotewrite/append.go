@@ -1,6 +1,11 @@
 package remotewrite
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"unsafe"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
 
 func appendUvarint(b []byte, v uint64) []byte { return binary.AppendUvarint(b, v) }
 
@@ -26,3 +31,13 @@ func labelFieldSize(name, value []byte) int {
 	n := labelSize(name, value)
 	return 1 + uvarintSize(uint64(n)) + n
 }
+
+// AppendLabels appends the label fields of a series, in the form in which every
+// sender writes them.
+func AppendLabels(b []byte, ls labels.Labels) []byte {
+	ls.Range(func(l labels.Label) { b = appendLabel(b, viewBytes(l.Name), viewBytes(l.Value)) })
+	return b
+}
+
+// viewBytes is s as bytes without a copy, to be read only.
+func viewBytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }

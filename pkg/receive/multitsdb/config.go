@@ -1,0 +1,90 @@
+package multitsdb
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+)
+
+// Limits of one tenant; 0 means no limit.
+type Limits struct {
+	Labels remotewrite.LabelLimits
+	// ActiveSeries bounds the series in the head. Series that exist already
+	// take samples beyond it.
+	ActiveSeries int
+}
+
+// Shipper uploads the blocks of one tenant's directory.
+type Shipper interface {
+	// Sync uploads every new block and returns how many.
+	Sync(ctx context.Context) (uploaded int, err error)
+}
+
+// Config of a DB.
+type Config struct {
+	// Dir has one directory for each tenant.
+	Dir string
+	// Retention is how long blocks are kept; 0 is for ever. With a shipper, no
+	// block goes before it is uploaded.
+	Retention time.Duration
+	// MaxBytes bounds the blocks of one tenant; 0 means no bound.
+	MaxBytes                           int64
+	MinBlockDuration, MaxBlockDuration time.Duration
+	// OutOfOrderWindow is how far behind the newest sample of a tenant one may
+	// be.
+	OutOfOrderWindow time.Duration
+	OutOfOrderCap    int64
+	// FutureWindow is how far ahead of the clock a sample may be; 0 is no
+	// limit.
+	FutureWindow     time.Duration
+	MaxExemplars     int64
+	WALCompression   bool
+	NoLockfile       bool
+	WriteQueueSize   int
+	SnapshotOnClose  bool
+	OpenConcurrency  int
+	FlushOnClose     bool
+	SyncInterval     time.Duration
+	MaintainInterval time.Duration
+
+	// External returns the external labels of a tenant's data, the tenant's own
+	// label included.
+	External func(tenant string) labels.Labels
+	// Limits returns the limits of a tenant at this moment.
+	Limits func(tenant string) Limits
+	// NewShipper makes the shipper of a tenant; nil means that blocks stay.
+	NewShipper func(tenant, dir string, external func() labels.Labels) Shipper
+}
+
+func (c *Config) setDefaults() {
+	if c.External == nil {
+		c.External = func(string) labels.Labels { return labels.EmptyLabels() }
+	}
+	if c.Limits == nil {
+		c.Limits = func(string) Limits { return Limits{} }
+	}
+	if c.MinBlockDuration <= 0 {
+		c.MinBlockDuration = 2 * time.Hour
+	}
+	if c.MaxBlockDuration < c.MinBlockDuration {
+		c.MaxBlockDuration = c.MinBlockDuration
+	}
+	if c.OpenConcurrency <= 0 {
+		c.OpenConcurrency = 2
+	}
+	if c.SyncInterval <= 0 {
+		c.SyncInterval = 30 * time.Second
+	}
+	if c.MaintainInterval <= 0 {
+		c.MaintainInterval = time.Minute
+	}
+}
+
+var (
+	errSeriesLimit = errors.New("the tenant is at its limit of active series")
+	errClosed      = &remotewrite.WriteError{Kind: remotewrite.NotReady, Err: errors.New("the storage is closed or not open yet")}
+)

@@ -1,0 +1,249 @@
+package multitsdb
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/storage"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/tenant"
+)
+
+// DB is all tenants. Its methods may be called concurrently.
+type DB struct {
+	cfg     Config
+	logger  *slog.Logger
+	reg     prometheus.Registerer
+	metrics *metrics
+
+	mu      sync.RWMutex
+	tenants map[string]*tenantDB
+	open    bool
+	opening map[string]*openCall
+}
+
+// openCall is the opening of a tenant that several writes wait for.
+type openCall struct {
+	done chan struct{}
+	t    *tenantDB
+	err  error
+}
+
+// TenantStats describes one tenant. Times are Unix milliseconds, 0 without
+// samples.
+type TenantStats struct {
+	Tenant           string  `json:"tenant"`
+	Series           uint64  `json:"series"`
+	SamplesPerSecond float64 `json:"samples_per_second"`
+	MinTime          int64   `json:"oldest_sample_ms"`
+	MaxTime          int64   `json:"newest_sample_ms"`
+	Blocks           int     `json:"blocks"`
+}
+
+// New returns a DB that is not open yet: writes are refused as not ready.
+func New(cfg Config, logger *slog.Logger, reg prometheus.Registerer) *DB {
+	cfg.setDefaults()
+	return &DB{
+		cfg: cfg, logger: logger, reg: reg, metrics: newMetrics(reg),
+		tenants: map[string]*tenantDB{}, opening: map[string]*openCall{},
+	}
+}
+
+// Open opens every tenant that has a directory, replaying the write-ahead
+// logs, and then begins to take writes.
+func (d *DB) Open(ctx context.Context) error {
+	if err := os.MkdirAll(d.cfg.Dir, 0o750); err != nil {
+		return fmt.Errorf("make the storage directory: %w", err)
+	}
+	entries, err := os.ReadDir(d.cfg.Dir)
+	if err != nil {
+		return fmt.Errorf("list the storage directory: %w", err)
+	}
+	var (
+		g  errgroup.Group
+		mu sync.Mutex
+	)
+	g.SetLimit(d.cfg.OpenConcurrency)
+	began := time.Now()
+	for _, e := range entries {
+		if !e.IsDir() || tenant.Validate(e.Name()) != nil {
+			continue
+		}
+		g.Go(func() error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			t, err := d.openTenant(e.Name())
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.tenants[t.id] = t
+			d.logger.Info("tenant opened", "tenant", t.id, "series", t.db.Head().NumSeries(), "opened", len(d.tenants))
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return errors.Join(err, d.closeAll())
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.open = true
+	d.logger.Info("storage is open", "tenants", len(d.tenants), "took", time.Since(began))
+	return nil
+}
+
+// Write stores series for the tenant, opening its TSDB on the first write.
+func (d *DB) Write(ctx context.Context, id string, b *remotewrite.Batch, series []uint32) error {
+	for range 2 {
+		t, err := d.tenant(id)
+		if err != nil {
+			return err
+		}
+		// A tenant that was pruned in this very moment is opened again.
+		if err = t.Write(ctx, b, series); !errors.Is(err, errClosed) {
+			return err
+		}
+	}
+	return errClosed
+}
+
+func (d *DB) tenant(id string) (*tenantDB, error) {
+	d.mu.RLock()
+	t, open := d.tenants[id], d.open
+	d.mu.RUnlock()
+	switch {
+	case !open:
+		return nil, errClosed
+	case t != nil:
+		return t, nil
+	}
+	if err := tenant.Validate(id); err != nil {
+		return nil, remotewrite.Errorf(remotewrite.Invalid, "%w", err)
+	}
+	return d.openOnce(id)
+}
+
+// openOnce opens a tenant; others who want it meanwhile wait.
+func (d *DB) openOnce(id string) (*tenantDB, error) {
+	d.mu.Lock()
+	if t := d.tenants[id]; t != nil || !d.open {
+		d.mu.Unlock()
+		if t == nil {
+			return nil, errClosed
+		}
+		return t, nil
+	}
+	call := d.opening[id]
+	if call != nil {
+		d.mu.Unlock()
+		<-call.done
+		return call.t, call.err
+	}
+	call = &openCall{done: make(chan struct{})}
+	d.opening[id] = call
+	d.mu.Unlock()
+
+	call.t, call.err = d.openTenant(id)
+	if call.err != nil {
+		d.logger.Error("tenant cannot be opened", "tenant", id, "err", call.err)
+		call.err = remotewrite.Errorf(remotewrite.Unavailable, "%w", call.err)
+	} else {
+		d.logger.Info("tenant opened on its first write", "tenant", id)
+	}
+	d.mu.Lock()
+	delete(d.opening, id)
+	if call.err == nil {
+		d.tenants[id] = call.t
+	}
+	d.mu.Unlock()
+	close(call.done)
+	return call.t, call.err
+}
+
+// all returns the open tenants in the order of their names.
+func (d *DB) all() []*tenantDB {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	out := make([]*tenantDB, 0, len(d.tenants))
+	for _, t := range d.tenants {
+		out = append(out, t)
+	}
+	slices.SortFunc(out, func(a, b *tenantDB) int { return cmp.Compare(a.id, b.id) })
+	return out
+}
+
+// Stores returns one store for each tenant.
+func (d *DB) Stores() []storeapi.Store {
+	tenants := d.all()
+	out := make([]storeapi.Store, len(tenants))
+	for i, t := range tenants {
+		out[i] = t.store
+	}
+	return out
+}
+
+// Metadata returns what senders said about their metrics, of all tenants.
+func (d *DB) Metadata(_ context.Context, metric string, limit int) (map[string][]storeapi.Metadata, storeapi.Warnings, error) {
+	out := map[string][]storeapi.Metadata{}
+	for _, t := range d.all() {
+		t.metadata.add(out, metric, limit)
+	}
+	return out, nil, nil
+}
+
+// Stats describes all tenants in the order of their names.
+func (d *DB) Stats() []TenantStats {
+	tenants := d.all()
+	out := make([]TenantStats, len(tenants))
+	for i, t := range tenants {
+		out[i] = t.stats()
+	}
+	return out
+}
+
+// Appendable is a storage for the samples of one tenant, for the program's own
+// metrics. It opens the tenant when needed.
+func (d *DB) Appendable(id string) storage.Appendable { return appendable{d, id} }
+
+type appendable struct {
+	d  *DB
+	id string
+}
+
+// Appender returns an appender of the tenant, or one that fails.
+func (a appendable) Appender(ctx context.Context) storage.Appender {
+	t, err := a.d.tenant(a.id)
+	if err != nil {
+		return failingAppender{err: err}
+	}
+	return gatedAppender(ctx, t)
+}
+
+func (d *DB) closeAll() error {
+	d.mu.Lock()
+	d.open = false
+	d.mu.Unlock()
+	var errs []error
+	for _, t := range d.all() {
+		errs = append(errs, t.close())
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	clear(d.tenants)
+	return errors.Join(errs...)
+}

@@ -1,0 +1,89 @@
+package multitsdb
+
+import (
+	"sync"
+
+	"github.com/prometheus/prometheus/model/metadata"
+
+	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// Bounds of what is kept about metrics: enough for any real set, little enough
+// that a hostile sender cannot fill the memory.
+const (
+	maxFamilies   = 50_000
+	maxHelpLength = 1024
+)
+
+// familyMetadata is what the senders of one tenant say about their metrics,
+// in memory: senders repeat it.
+type familyMetadata struct {
+	mu sync.RWMutex
+	by map[string]metadata.Metadata
+}
+
+// family stores the metadata of remote write 1.0.
+func (f *familyMetadata) family(msg []byte) error {
+	m, err := remotewrite.ParseMetadata(msg)
+	if err != nil {
+		return err
+	}
+	f.set(m.Family, m.Metadata)
+	return nil
+}
+
+// series stores the metadata that came with a series.
+func (f *familyMetadata) series(name string, msg []byte) {
+	m, err := remotewrite.ParseSeriesMetadata(msg)
+	if err == nil && name != "" {
+		f.set(name, m)
+	}
+}
+
+func (f *familyMetadata) set(name string, m metadata.Metadata) {
+	if len(m.Help) > maxHelpLength {
+		m.Help = m.Help[:maxHelpLength]
+	}
+	f.mu.RLock()
+	old, ok := f.by[name]
+	full := len(f.by) >= maxFamilies
+	f.mu.RUnlock()
+	if ok && old == m || !ok && full {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.by == nil {
+		f.by = map[string]metadata.Metadata{}
+	}
+	f.by[name] = m
+}
+
+// add adds what is known to out, which grows to at most limit metrics;
+// negative means no limit.
+func (f *familyMetadata) add(out map[string][]storeapi.Metadata, metric string, limit int) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	one := func(name string, m metadata.Metadata) {
+		if _, ok := out[name]; !ok && limit >= 0 && len(out) >= limit {
+			return
+		}
+		entry := storeapi.Metadata{Type: string(m.Type), Help: m.Help, Unit: m.Unit}
+		for _, e := range out[name] {
+			if e == entry {
+				return
+			}
+		}
+		out[name] = append(out[name], entry)
+	}
+	if metric != "" {
+		if m, ok := f.by[metric]; ok {
+			one(metric, m)
+		}
+		return
+	}
+	for name, m := range f.by {
+		one(name, m)
+	}
+}

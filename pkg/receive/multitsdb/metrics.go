@@ -1,0 +1,140 @@
+package multitsdb
+
+import (
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+)
+
+type metrics struct {
+	stored         *prometheus.CounterVec
+	rejected       *prometheus.CounterVec
+	uploadFailures prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
+	return &metrics{
+		stored: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "hindsight_receive_stored_total",
+			Help: "Samples, histograms and exemplars stored on this node, by tenant.",
+		}, []string{"tenant", "type"}),
+		rejected: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "hindsight_receive_rejected_total",
+			Help: "Items of writes that this node did not store, by tenant and reason.",
+		}, []string{"tenant", "reason"}),
+		uploadFailures: f.NewCounter(prometheus.CounterOpts{
+			Name: "hindsight_receive_upload_failures_total",
+			Help: "Failed attempts to upload the blocks of a tenant.",
+		}),
+	}
+}
+
+func (m *metrics) forget(tenant string) {
+	m.stored.DeletePartialMatch(prometheus.Labels{"tenant": tenant})
+	m.rejected.DeletePartialMatch(prometheus.Labels{"tenant": tenant})
+}
+
+// observe counts what one write did.
+func (t *tenantDB) observe(stored *remotewrite.Counts, rejected *remotewrite.Rejected) {
+	t.rate.add(time.Now(), stored.Samples+stored.Histograms)
+	for _, x := range []struct {
+		name string
+		n    int
+	}{{"float", stored.Samples}, {"histogram", stored.Histograms}, {"exemplar", stored.Exemplars}} {
+		if x.n > 0 {
+			t.metrics.stored.WithLabelValues(t.id, x.name).Add(float64(x.n))
+		}
+	}
+	rejected.Each(func(_ remotewrite.Kind, reason string, n int) {
+		t.metrics.rejected.WithLabelValues(t.id, reason).Add(float64(n))
+	})
+}
+
+// meter measures a rate over the last full ten seconds.
+type meter struct {
+	mu      sync.Mutex
+	slot    int64
+	current int
+	last    int
+}
+
+const meterSlot = 10
+
+func (m *meter) advance(now time.Time) {
+	slot := now.Unix() / meterSlot
+	switch {
+	case slot == m.slot+1:
+		m.slot, m.last, m.current = slot, m.current, 0
+	case slot != m.slot:
+		m.slot, m.last, m.current = slot, 0, 0
+	}
+}
+
+func (m *meter) add(now time.Time, n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.advance(now)
+	m.current += n
+}
+
+func (m *meter) perSecond(now time.Time) float64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.advance(now)
+	return float64(m.last) / meterSlot
+}
+
+// tenantRegisterer gives the metrics of one TSDB the label tenant, and takes
+// them all back when it is closed.
+type tenantRegisterer struct {
+	prometheus.Registerer
+	mu  sync.Mutex
+	all []prometheus.Collector
+}
+
+func newTenantRegisterer(reg prometheus.Registerer, tenant string) *tenantRegisterer {
+	if reg == nil {
+		return &tenantRegisterer{}
+	}
+	return &tenantRegisterer{Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"tenant": tenant}, reg)}
+}
+
+// orNil is nil when there is nowhere to register.
+func (r *tenantRegisterer) orNil() prometheus.Registerer {
+	if r.Registerer == nil {
+		return nil
+	}
+	return r
+}
+
+func (r *tenantRegisterer) Register(c prometheus.Collector) error {
+	if err := r.Registerer.Register(c); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, c)
+	return nil
+}
+
+func (r *tenantRegisterer) MustRegister(cs ...prometheus.Collector) {
+	for _, c := range cs {
+		if err := r.Register(c); err != nil {
+			panic(err)
+		}
+	}
+}
+
+func (r *tenantRegisterer) unregisterAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.all {
+		r.Unregister(c)
+	}
+	r.all = nil
+}

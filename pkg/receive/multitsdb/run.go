@@ -1,0 +1,109 @@
+package multitsdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Run ships and maintains all tenants until ctx is cancelled.
+func (d *DB) Run(ctx context.Context) error {
+	var g errgroup.Group
+	g.Go(func() error { return every(ctx, d.cfg.SyncInterval, func() { d.logged("upload blocks", d.Sync(ctx)) }) })
+	g.Go(func() error {
+		return every(ctx, d.cfg.MaintainInterval, func() { d.logged("maintain tenants", d.maintain(ctx)) })
+	})
+	return g.Wait()
+}
+
+func every(ctx context.Context, interval time.Duration, f func()) error {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			f()
+		}
+	}
+}
+
+func (d *DB) logged(what string, err error) {
+	if err != nil && !errors.Is(err, context.Canceled) {
+		d.logger.Warn("could not "+what+", trying again", "err", err)
+	}
+}
+
+// Sync uploads the new blocks of all tenants. One tenant's failure does not
+// keep the others from it.
+func (d *DB) Sync(ctx context.Context) error {
+	var errs []error
+	for _, t := range d.all() {
+		if t.shipper == nil || t.isClosed() {
+			continue
+		}
+		if _, err := t.shipper.Sync(ctx); err != nil {
+			d.metrics.uploadFailures.Inc()
+			errs = append(errs, fmt.Errorf("upload blocks of tenant %s: %w", t.id, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Flush writes the heads of all tenants, or of the named one, to blocks and
+// uploads them.
+func (d *DB) Flush(ctx context.Context, only string) error {
+	var errs []error
+	for _, t := range d.all() {
+		if only != "" && t.id != only {
+			continue
+		}
+		errs = append(errs, t.flush(ctx))
+	}
+	return errors.Join(append(errs, d.Sync(ctx))...)
+}
+
+// Close ends all writes and reads and closes every tenant. With FlushOnClose it
+// writes the heads to blocks and uploads them first, as long as ctx lasts; what
+// it does not manage is in the write-ahead log.
+func (d *DB) Close(ctx context.Context) error {
+	d.mu.Lock()
+	d.open = false
+	d.mu.Unlock()
+	var flushErr error
+	if d.cfg.FlushOnClose {
+		flushErr = d.Flush(ctx, "")
+	}
+	return errors.Join(flushErr, d.closeAll())
+}
+
+func (d *DB) maintain(ctx context.Context) error {
+	var errs []error
+	now := time.Now()
+	for _, t := range d.all() {
+		errs = append(errs, t.maintain(ctx, now))
+		if t.prunable(now) {
+			errs = append(errs, d.prune(t))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// prune closes a tenant and deletes its directory.
+func (d *DB) prune(t *tenantDB) error {
+	if err := t.close(); err != nil {
+		return err
+	}
+	if err := t.removeAll(); err != nil {
+		return fmt.Errorf("delete the directory of the idle tenant %s: %w", t.id, err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.tenants, t.id)
+	d.logger.Info("idle tenant removed, its blocks are past the retention", "tenant", t.id)
+	return nil
+}

@@ -1,0 +1,249 @@
+package multitsdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/prometheus/prometheus/util/compression"
+
+	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/tsdbstore"
+)
+
+// tenantDB is the TSDB of one tenant.
+type tenantDB struct {
+	id       string
+	dir      string
+	cfg      *Config
+	logger   *slog.Logger
+	db       *tsdb.DB
+	cache    *seriesCache
+	metadata familyMetadata
+	store    *tsdbstore.Store
+	shipper  Shipper
+	metrics  *metrics
+	registry *tenantRegisterer
+
+	// gate is held for reading by writes, and for writing while the head is
+	// flushed as a whole.
+	gate sync.RWMutex
+	// readers counts open queriers; the TSDB may not be closed before they are.
+	readers sync.WaitGroup
+	state   sync.Mutex
+	closed  bool
+
+	lastWrite atomic.Int64 // Unix milliseconds
+	rate      meter
+}
+
+func (d *DB) openTenant(id string) (*tenantDB, error) {
+	t := &tenantDB{
+		id: id, dir: filepath.Join(d.cfg.Dir, id), cfg: &d.cfg, metrics: d.metrics,
+		logger: d.logger.With("tenant", id), cache: newSeriesCache(),
+		registry: newTenantRegisterer(d.reg, id),
+	}
+	if err := os.MkdirAll(t.dir, 0o750); err != nil {
+		return nil, fmt.Errorf("make the directory of tenant %s: %w", id, err)
+	}
+	external := func() labels.Labels { return d.cfg.External(id) }
+	if d.cfg.NewShipper != nil {
+		t.shipper = d.cfg.NewShipper(id, t.dir, external)
+	}
+	t.lastWrite.Store(time.Now().UnixMilli())
+	db, err := tsdb.Open(t.dir, t.logger, t.registry.orNil(), t.options(), nil)
+	if err != nil {
+		t.registry.unregisterAll()
+		return nil, fmt.Errorf("open the tsdb of tenant %s: %w", id, err)
+	}
+	t.db = db
+	t.store = tsdbstore.New(guarded{t}, tsdbstore.Config{Component: "receive", External: external})
+	return t, nil
+}
+
+func (t *tenantDB) options() *tsdb.Options {
+	c := t.cfg
+	o := tsdb.DefaultOptions()
+	o.RetentionDuration = c.Retention.Milliseconds()
+	o.MaxBytes = c.MaxBytes
+	o.NoLockfile = c.NoLockfile
+	o.MinBlockDuration = c.MinBlockDuration.Milliseconds()
+	o.MaxBlockDuration = c.MaxBlockDuration.Milliseconds()
+	o.OutOfOrderTimeWindow = c.OutOfOrderWindow.Milliseconds()
+	if c.OutOfOrderCap > 0 {
+		o.OutOfOrderCapMax = c.OutOfOrderCap
+	}
+	o.EnableOverlappingCompaction = false
+	o.EnableExemplarStorage = c.MaxExemplars > 0
+	o.MaxExemplars = c.MaxExemplars
+	o.EnableMemorySnapshotOnShutdown = c.SnapshotOnClose
+	o.IsolationDisabled = true
+	o.HeadChunksWriteQueueSize = c.WriteQueueSize
+	// Each stripe costs memory even when empty, for each tenant.
+	o.StripeSize = 2048
+	o.WALCompression = compression.None
+	if c.WALCompression {
+		o.WALCompression = compression.Snappy
+	}
+	o.SeriesLifecycleCallback = lifecycle{t}
+	o.BlocksToDelete = t.blocksToDelete
+	return o
+}
+
+// limits of the tenant at this moment.
+func (t *tenantDB) limits() Limits { return t.cfg.Limits(t.id) }
+
+// Write implements the write of one batch under the gate.
+func (t *tenantDB) Write(ctx context.Context, b *remotewrite.Batch, series []uint32) error {
+	t.gate.RLock()
+	defer t.gate.RUnlock()
+	if t.isClosed() {
+		return errClosed
+	}
+	for _, m := range b.Metadata() {
+		if err := t.metadata.family(m); err != nil {
+			return err
+		}
+	}
+	t.lastWrite.Store(time.Now().UnixMilli())
+	return t.write(ctx, b, series)
+}
+
+func (t *tenantDB) isClosed() bool {
+	t.state.Lock()
+	defer t.state.Unlock()
+	return t.closed
+}
+
+// acquire lets a reader in.
+func (t *tenantDB) acquire() error {
+	t.state.Lock()
+	defer t.state.Unlock()
+	if t.closed {
+		return errClosed
+	}
+	t.readers.Add(1)
+	return nil
+}
+
+// close waits for readers and writers and closes the TSDB. Closing again does
+// nothing.
+func (t *tenantDB) close() error {
+	t.state.Lock()
+	was := t.closed
+	t.closed = true
+	t.state.Unlock()
+	if was {
+		return nil
+	}
+	t.gate.Lock()
+	defer t.gate.Unlock()
+	t.readers.Wait()
+	t.registry.unregisterAll()
+	t.metrics.forget(t.id)
+	if err := t.db.Close(); err != nil {
+		return fmt.Errorf("close the tsdb of tenant %s: %w", t.id, err)
+	}
+	return nil
+}
+
+// guarded is the TSDB with its readers counted.
+type guarded struct{ t *tenantDB }
+
+func (g guarded) StartTime() (int64, error) { return g.t.db.StartTime() }
+
+func (g guarded) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
+	if err := g.t.acquire(); err != nil {
+		return nil, err
+	}
+	q, err := g.t.db.ChunkQuerier(mint, maxt)
+	if err != nil {
+		g.t.readers.Done()
+		return nil, err
+	}
+	return &countedQuerier{ChunkQuerier: q, done: g.t.readers.Done}, nil
+}
+
+type countedQuerier struct {
+	storage.ChunkQuerier
+	once sync.Once
+	done func()
+}
+
+func (q *countedQuerier) Close() error {
+	err := q.ChunkQuerier.Close()
+	q.once.Do(q.done)
+	return err
+}
+
+// lifecycle hears of series that come and go.
+type lifecycle struct{ t *tenantDB }
+
+// PreCreation refuses series beyond the tenant's limit.
+func (l lifecycle) PreCreation(labels.Labels) error {
+	limit := l.t.limits().ActiveSeries
+	if limit > 0 && l.t.db != nil && l.t.db.Head().NumSeries() >= uint64(limit) {
+		return fmt.Errorf("%w: %d", errSeriesLimit, limit)
+	}
+	return nil
+}
+
+// PostCreation has nothing to do: the writer knows the reference.
+func (l lifecycle) PostCreation(labels.Labels) {}
+
+// PostDeletion takes series that left the head out of the cache.
+func (l lifecycle) PostDeletion(gone map[chunks.HeadSeriesRef]labels.Labels) {
+	c := l.t.cache
+	var raw []byte
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for ref, ls := range gone {
+		raw = remotewrite.AppendLabels(raw[:0], ls)
+		c.remove(c.hash(raw), ls, storage.SeriesRef(ref))
+	}
+	c.shrink()
+}
+
+// Appendable appends to the tenant as to any Prometheus storage, for the
+// program's own metrics.
+func (t *tenantDB) Appender(ctx context.Context) storage.Appender { return t.db.Appender(ctx) }
+
+// stats describes the tenant for people.
+func (t *tenantDB) stats() TenantStats {
+	head := t.db.Head()
+	s := TenantStats{
+		Tenant: t.id, Series: head.NumSeries(), Blocks: len(t.db.Blocks()),
+		SamplesPerSecond: t.rate.perSecond(time.Now()),
+	}
+	if head.NumSeries() > 0 {
+		s.MinTime, s.MaxTime = head.MinTime(), head.MaxTime()
+	}
+	if start, err := t.db.StartTime(); err == nil && len(t.db.Blocks()) > 0 {
+		s.MinTime = start
+		for _, b := range t.db.Blocks() {
+			s.MaxTime = max(s.MaxTime, b.Meta().MaxTime)
+		}
+	}
+	return s
+}
+
+// removeAll deletes the tenant's files after close.
+func (t *tenantDB) removeAll() error {
+	if !t.isClosed() {
+		return errors.New("BUG: remove of an open tenant")
+	}
+	return os.RemoveAll(t.dir)
+}
+
+var _ storeapi.Store = (*tsdbstore.Store)(nil)

@@ -1,0 +1,279 @@
+package multitsdb
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
+
+	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+)
+
+// writer appends one batch. It is reused; nothing of a batch stays in it.
+type writer struct {
+	t        *tenantDB
+	app      storage.Appender
+	limits   Limits
+	horizon  int64 // latest acceptable time of a sample
+	found    []cacheEntry
+	hashes   []uint32
+	fresh    []freshEntry
+	builder  remotewrite.LabelBuilder
+	raw      []byte
+	rejected remotewrite.Rejected
+	stored   remotewrite.Counts
+}
+
+type freshEntry struct {
+	hash  uint32
+	entry cacheEntry
+}
+
+// writers holds idle writers.
+var writers = sync.Pool{New: func() any { return new(writer) }}
+
+// write appends the series with the given indexes, or all when series is nil,
+// and commits them to the write-ahead log. Whatever cannot be stored is left
+// out and told in the error; everything else is stored even so.
+func (t *tenantDB) write(ctx context.Context, b *remotewrite.Batch, series []uint32) error {
+	w := writers.Get().(*writer)
+	defer w.release()
+	w.t, w.app, w.limits = t, t.db.Appender(ctx), t.limits()
+	w.horizon = time.Now().Add(t.cfg.FutureWindow).UnixMilli()
+	if t.cfg.FutureWindow <= 0 {
+		w.horizon = 1<<63 - 1
+	}
+	n := b.Len()
+	if series != nil {
+		n = len(series)
+	}
+	w.lookup(b, series, n)
+	for i := range n {
+		j := i
+		if series != nil {
+			j = int(series[i])
+		}
+		w.series(b.Series(j), w.found[i], w.hashes[i])
+	}
+	if err := w.app.Commit(); err != nil {
+		return remotewrite.Errorf(remotewrite.Unavailable, "tenant %s: write to the write-ahead log: %w", t.id, err)
+	}
+	w.remember()
+	t.observe(&w.stored, &w.rejected)
+	return w.rejected.Err(t.id)
+}
+
+// lookup finds all known series in one go.
+func (w *writer) lookup(b *remotewrite.Batch, series []uint32, n int) {
+	if cap(w.found) < n {
+		w.found, w.hashes = make([]cacheEntry, n), make([]uint32, n)
+	}
+	w.found, w.hashes = w.found[:n], w.hashes[:n]
+	c := w.t.cache
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for i := range n {
+		j := i
+		if series != nil {
+			j = int(series[i])
+		}
+		raw := b.Series(j).Labels
+		w.hashes[i] = c.hash(raw)
+		w.found[i], _ = c.lookup(w.hashes[i], raw)
+	}
+}
+
+// series appends the items of one series.
+func (w *writer) series(s remotewrite.Series, known cacheEntry, hash uint32) {
+	isNew := known.ref == 0
+	if isNew {
+		ls, err := w.builder.Build(s.Labels, w.limits.Labels)
+		if err != nil {
+			w.reject(err, s)
+			return
+		}
+		// The series may be in the head without being in the cache: then its own
+		// label set is used, so that there is only one copy of it.
+		known.labels = ls
+		if finder, ok := w.app.(storage.GetRef); ok {
+			if ref, own := finder.GetRef(ls, ls.Hash()); ref != 0 {
+				known.ref, known.labels = ref, own
+			}
+		}
+	}
+	before := known.ref
+	items := remotewrite.ItemReader{B: s.Rest}
+	for {
+		item, msg, ok := items.Next()
+		if !ok {
+			break
+		}
+		if item == remotewrite.ItemSample {
+			w.sample(msg, s, &known)
+			continue
+		}
+		w.other(item, msg, s, &known)
+	}
+	if known.ref != 0 && (isNew || known.ref != before) {
+		w.learn(hash, s.Labels, known)
+	}
+}
+
+// learn notes a reference that the cache does not have yet. Label bytes in an
+// unusual form are not cached: they could not be found again to remove them.
+func (w *writer) learn(hash uint32, raw []byte, known cacheEntry) {
+	w.raw = remotewrite.AppendLabels(w.raw[:0], known.labels)
+	if bytes.Equal(w.raw, raw) {
+		w.fresh = append(w.fresh, freshEntry{hash, known})
+	}
+}
+
+func (w *writer) sample(msg []byte, s remotewrite.Series, known *cacheEntry) {
+	v, err := remotewrite.ParseSample(msg)
+	if err != nil {
+		w.reject(err, s)
+		return
+	}
+	if v.T > w.horizon {
+		w.rejectFuture(v.T, s)
+		return
+	}
+	ref, err := w.app.Append(known.ref, known.labels, v.T, v.V)
+	if err != nil {
+		w.rejectAt(err, v.T, s)
+		return
+	}
+	known.ref = ref
+	w.stored.Samples++
+}
+
+func (w *writer) other(item remotewrite.Item, msg []byte, s remotewrite.Series, known *cacheEntry) {
+	switch item {
+	case remotewrite.ItemHistogram:
+		h, err := remotewrite.ParseHistogram(msg)
+		if err != nil {
+			w.reject(err, s)
+			return
+		}
+		if h.T > w.horizon {
+			w.rejectFuture(h.T, s)
+			return
+		}
+		ref, err := w.app.AppendHistogram(known.ref, known.labels, h.T, h.Int, h.Float)
+		if err != nil {
+			w.rejectAt(err, h.T, s)
+			return
+		}
+		known.ref = ref
+		w.stored.Histograms++
+	case remotewrite.ItemExemplar:
+		w.exemplar(msg, s, known)
+	case remotewrite.ItemMetadata:
+		w.t.metadata.series(known.labels.Get(labels.MetricName), msg)
+	}
+}
+
+// exemplar stores an exemplar of a series that exists. One of a series without
+// samples is dropped without a word: the sender can do nothing about it.
+func (w *writer) exemplar(msg []byte, s remotewrite.Series, known *cacheEntry) {
+	if w.t.cfg.MaxExemplars <= 0 {
+		return
+	}
+	e, err := remotewrite.ParseExemplar(msg)
+	if err != nil {
+		w.reject(err, s)
+		return
+	}
+	if e.Ts > w.horizon {
+		w.rejectFuture(e.Ts, s)
+		return
+	}
+	if known.ref == 0 {
+		return
+	}
+	if _, err := w.app.AppendExemplar(known.ref, known.labels, e); err != nil {
+		w.rejectAt(err, e.Ts, s)
+		return
+	}
+	w.stored.Exemplars++
+}
+
+func (w *writer) rejectFuture(t int64, s remotewrite.Series) {
+	w.rejected.Add(remotewrite.Conflict, "too-far-in-future", 1, func() string {
+		return fmt.Sprintf("the sample's time %s is more than %s ahead (series %s)",
+			timeText(t), w.t.cfg.FutureWindow, remotewrite.Text(s.Labels))
+	})
+}
+
+// reject notes data that is wrong in itself.
+func (w *writer) reject(err error, s remotewrite.Series) {
+	var invalid *remotewrite.InvalidSeriesError
+	reason := "malformed"
+	if errors.As(err, &invalid) {
+		reason = invalid.Reason
+	}
+	w.rejected.Add(remotewrite.Invalid, reason, 1, err.Error)
+}
+
+// rejectAt notes data that the TSDB did not take.
+func (w *writer) rejectAt(err error, t int64, s remotewrite.Series) {
+	kind, reason := classify(err)
+	w.rejected.Add(kind, reason, 1, func() string {
+		return fmt.Sprintf("%s at %s (series %s)", err, timeText(t), remotewrite.Text(s.Labels))
+	})
+}
+
+func timeText(t int64) string { return time.UnixMilli(t).UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// classify says what an error of the TSDB means for the sender.
+func classify(err error) (remotewrite.Kind, string) {
+	switch {
+	case errors.Is(err, storage.ErrOutOfOrderSample):
+		return remotewrite.Conflict, "out of order sample"
+	case errors.Is(err, storage.ErrTooOldSample):
+		return remotewrite.Conflict, "too old sample"
+	case errors.Is(err, storage.ErrOutOfBounds):
+		return remotewrite.Conflict, "out of bounds"
+	case errors.Is(err, storage.ErrDuplicateSampleForTimestamp):
+		return remotewrite.Conflict, "duplicate sample for timestamp"
+	case errors.Is(err, storage.ErrOutOfOrderExemplar):
+		return remotewrite.Conflict, "out of order exemplar"
+	case errors.Is(err, storage.ErrExemplarLabelLength):
+		return remotewrite.Conflict, "exemplar label length"
+	case errors.Is(err, errSeriesLimit):
+		return remotewrite.LimitExceeded, "active-series limit"
+	case errors.Is(err, tsdb.ErrInvalidSample):
+		return remotewrite.Invalid, "invalid sample"
+	}
+	return remotewrite.Other, "storage"
+}
+
+// remember puts the new references into the cache.
+func (w *writer) remember() {
+	if len(w.fresh) == 0 {
+		return
+	}
+	c := w.t.cache
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, f := range w.fresh {
+		c.put(f.hash, f.entry)
+	}
+}
+
+// release makes the writer ready for another batch, without what it holds of
+// this one.
+func (w *writer) release() {
+	clear(w.found)
+	clear(w.fresh)
+	w.fresh = w.fresh[:0]
+	w.t, w.app = nil, nil
+	w.rejected, w.stored = remotewrite.Rejected{}, remotewrite.Counts{}
+	writers.Put(w)
+}
