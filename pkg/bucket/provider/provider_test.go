@@ -123,6 +123,7 @@ func TestCheckExplainsRefusals(t *testing.T) {
 		{http.StatusForbidden, "AccessDenied", "refuses the credentials"},
 		{http.StatusForbidden, "InvalidAccessKeyId", "refuses the credentials"},
 		{http.StatusForbidden, "SignatureDoesNotMatch", "refuses the credentials"},
+		{http.StatusNotFound, "InvalidAccessKeyId", "refuses the credentials"},
 		{http.StatusNotFound, "NoSuchBucket", "does not exist"},
 		{http.StatusBadRequest, "AuthorizationHeaderMalformed", "refuses requests"},
 	} {
