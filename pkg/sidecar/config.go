@@ -116,7 +116,7 @@ func (c *ShipperConfig) registerFlags(r flags.Registrar) {
 		Default("").EnumVar(&c.HashFunc, "", "SHA256")
 	r.Flag("shipper.meta-file-name", "Name of the file in the data directory that lists the shipped blocks.").
 		Default("thanos.shipper.json").StringVar(&c.MetaFileName)
-	r.Flag("shipper.upload-concurrency", "Files of a block that are uploaded at a time; 0 is 1.").
+	r.Flag("shipper.upload-concurrency", "Files of a block that are uploaded at a time; 0 leaves it to the program.").
 		Default("0").IntVar(&c.UploadConcurrency)
 	r.Flag("shipper.ignore-unequal-block-size", "Ship although Prometheus compacts its blocks.").
 		Hidden().BoolVar(&c.IgnoreUnequalBlockSize)

@@ -117,11 +117,7 @@ func (s *shipping) pass(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	n, err := s.shipper.Sync(ctx)
-	if n > 0 {
-		s.logger.Info("shipped blocks", "count", n)
-	}
-	if err != nil {
+	if _, err := s.shipper.Sync(ctx); err != nil {
 		if ctx.Err() == nil {
 			s.metrics.shipFailures.Inc()
 			s.logger.Error("could not ship all blocks", "err", err)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/shipper"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
 )
@@ -156,12 +157,24 @@ func (s *Sidecar) newShipping(ctx context.Context) (*shipping, error) {
 	if err := checkBlockDurations(promFlags, s.config); err != nil {
 		return nil, err
 	}
-	shipper, err := s.newShipper()
-	if err != nil {
-		return nil, err
-	}
 	logger := s.deps.Logger.With("part", "shipper")
+	c := s.config.Shipper
+	ship := shipper.New(shipper.Config{
+		Dir:             s.config.TSDBPath,
+		StateFile:       c.MetaFileName,
+		Source:          "sidecar",
+		UploadCompacted: c.UploadCompacted,
+		AllowOutOfOrder: c.AllowOutOfOrderUploads,
+		SkipCorrupted:   c.SkipCorruptedBlocks,
+		Concurrency:     c.UploadConcurrency,
+		Hash:            c.HashFunc != "",
+	}, shipper.Deps{
+		Bucket:  s.deps.Bucket,
+		Labels:  s.source.external,
+		Logger:  logger,
+		Metrics: shipper.NewMetrics(s.deps.Registerer),
+	})
 	w := newWatcher(logger, nil)
 	w.set([]string{s.config.TSDBPath})
-	return &shipping{shipper: shipper, watcher: w, logger: logger, metrics: s.metrics}, nil
+	return &shipping{shipper: ship, watcher: w, logger: logger, metrics: s.metrics}, nil
 }

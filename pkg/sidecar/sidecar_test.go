@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom/promtest"
 )
@@ -168,6 +169,56 @@ func TestShippingPasses(t *testing.T) {
 	cancel()
 	<-c.passes // the last one
 	wg.Wait()
+}
+
+func TestRunShips(t *testing.T) {
+	p := promtest.New(t, promtest.Options{
+		ExternalLabels: labels.FromStrings("cluster", "eu", "replica", "a"), BlockDuration: 1000,
+		Flags: map[string]string{minBlockFlag: "1s", maxBlockFlag: "1s"},
+	})
+	p.Append(t, labels.FromStrings("__name__", "up"), 1000, 100, make([]float64, 50)...)
+	require.NoError(t, p.DB.Compact(t.Context()))
+	require.NotEmpty(t, p.DB.Blocks())
+	bkt := bucket.NewMemory()
+	_, stop := start(t, parse(t, "--prometheus.url="+p.URL().String(), "--tsdb.path="+p.Dir, "--hash-func=SHA256"), Deps{Bucket: bkt})
+	for _, b := range p.DB.Blocks() {
+		name := b.Meta().ULID.String() + "/meta.json"
+		require.Eventually(t, func() bool {
+			_, err := bkt.Stat(t.Context(), name)
+			return err == nil
+		}, 10*time.Second, 10*time.Millisecond)
+		r, err := bkt.Get(t.Context(), name)
+		require.NoError(t, err)
+		meta, err := io.ReadAll(r)
+		require.NoError(t, err)
+		require.Contains(t, string(meta), `"replica": "a"`)
+		require.Contains(t, string(meta), `"source": "sidecar"`)
+		require.Contains(t, string(meta), `SHA256`)
+	}
+	// What appears at the last moment is shipped too.
+	p.Append(t, labels.FromStrings("__name__", "up"), 7000, 100, make([]float64, 50)...)
+	before := len(p.DB.Blocks())
+	require.NoError(t, p.DB.Compact(t.Context()))
+	require.Greater(t, len(p.DB.Blocks()), before)
+	require.NoError(t, stop())
+	for _, b := range p.DB.Blocks() {
+		_, err := bkt.Stat(t.Context(), b.Meta().ULID.String()+"/meta.json")
+		require.NoError(t, err)
+	}
+}
+
+func TestRunRefusesToShip(t *testing.T) {
+	run := func(want string, promFlags map[string]string, dir string) {
+		t.Helper()
+		p := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu"), Flags: promFlags})
+		s, err := New(parse(t, "--prometheus.url="+p.URL().String(), "--tsdb.path="+dir), Deps{Logger: discard(), Bucket: bucket.NewMemory()})
+		require.NoError(t, err)
+		err = s.Run(t.Context())
+		require.ErrorContains(t, err, want)
+		require.True(t, flags.IsInvalid(err))
+	}
+	run("Prometheus compacts its blocks (2h to 1d12h)", map[string]string{minBlockFlag: "2h", maxBlockFlag: "36h"}, t.TempDir())
+	run("--tsdb.path must be the data directory of Prometheus", map[string]string{minBlockFlag: "2h", maxBlockFlag: "2h"}, "/does/not/exist")
 }
 
 // reloads counts and can fail.

@@ -69,6 +69,15 @@ func (s *source) current() (*identity, error) {
 	return id, nil
 }
 
+// external returns the external labels; none before the first answer.
+func (s *source) external() labels.Labels {
+	id, _ := s.get()
+	if id == nil {
+		return labels.EmptyLabels()
+	}
+	return id.external
+}
+
 // ready is nil when the last look succeeded.
 func (s *source) ready() error {
 	_, err := s.get()
@@ -110,14 +119,16 @@ func (s *source) ask(ctx context.Context) (*identity, error) {
 		return nil, fmt.Errorf("%w at %s; set global.external_labels in its configuration so that its data can be told from others', for example cluster and replica",
 			errNoExternalLabels, s.client.URL())
 	}
-	id := &identity{external: ext, minTime: math.MinInt64}
-	low, ok, err := s.client.LowestTimestamp(ctx)
+	return s.identify(ctx, ext)
+}
+
+// identify asks for everything but the external labels.
+func (s *source) identify(ctx context.Context, ext labels.Labels) (*identity, error) {
+	times, err := s.client.Times(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if ok {
-		id.minTime = low
-	}
+	id := &identity{external: ext, minTime: times.Lowest}
 	if id.names, _, err = s.client.LabelNames(ctx, everything()); err != nil {
 		return nil, err
 	}

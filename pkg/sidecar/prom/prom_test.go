@@ -58,14 +58,17 @@ func TestStatus(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "3.14.0", info.Version)
 
-	_, ok, err := c.LowestTimestamp(ctx)
+	times, err := c.Times(ctx)
 	require.NoError(t, err)
-	require.False(t, ok, "an empty database has no oldest sample")
+	require.Equal(t, prom.Times{Lowest: math.MinInt64, HeadMin: math.MinInt64}, times, "an empty database has no oldest sample")
 	s.Append(t, labels.FromStrings("__name__", "up"), 1_700_000_000_123, 1000, 1)
-	low, ok, err := c.LowestTimestamp(ctx)
+	times, err = c.Times(ctx)
 	require.NoError(t, err)
-	require.True(t, ok)
-	require.Equal(t, int64(1_700_000_000_000), low)
+	require.Equal(t, prom.Times{Lowest: 1_700_000_000_000, HeadMin: 1_700_000_000_123}, times)
+
+	blocks, err := c.Blocks(ctx)
+	require.NoError(t, err)
+	require.Empty(t, blocks)
 
 	require.NoError(t, c.Reload(ctx))
 	require.Equal(t, int64(1), s.Reloads())

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
 	"go.yaml.in/yaml/v3"
 )
@@ -54,43 +55,74 @@ func (c *Client) BuildInfo(ctx context.Context) (BuildInfo, error) {
 	return data, err
 }
 
-// LowestTimestamp returns the time of the oldest sample in milliseconds, rounded
-// down to a second. ok is false when the server has no sample yet, or does not
-// tell.
-func (c *Client) LowestTimestamp(ctx context.Context) (ms int64, ok bool, err error) {
+// Times are bounds of what the server holds, in milliseconds; math.MinInt64
+// when it has no sample yet, or does not tell.
+type Times struct {
+	// Lowest is the time of the oldest sample, rounded down to a second.
+	Lowest int64
+	// HeadMin is the lowest time in the head: all samples before it are in
+	// blocks.
+	HeadMin int64
+}
+
+// Times reads the bounds from the server's own metrics.
+func (c *Client) Times(ctx context.Context) (Times, error) {
 	const op = "read /metrics"
 	resp, err := c.do(ctx, op, http.MethodGet, "/metrics", nil)
 	if err != nil {
-		return 0, false, err
+		return Times{}, err
 	}
 	defer resp.Body.Close()
-	return lowestTimestamp(&limitedReader{r: resp.Body, left: maxJSONBody})
+	t, err := scanTimes(&limitedReader{r: resp.Body, left: maxJSONBody})
+	if err != nil {
+		return Times{}, fmt.Errorf("%s: %w", op, err)
+	}
+	return t, nil
 }
 
-// lowestTimestamp scans a metrics page.
-func lowestTimestamp(r io.Reader) (ms int64, ok bool, err error) {
-	const metric = "prometheus_tsdb_lowest_timestamp_seconds "
+// scanTimes reads a metrics page.
+func scanTimes(r io.Reader) (Times, error) {
+	t := Times{Lowest: math.MinInt64, HeadMin: math.MinInt64}
 	s := bufio.NewScanner(r)
 	s.Buffer(nil, 1<<20)
 	for s.Scan() {
-		v, found := strings.CutPrefix(s.Text(), metric)
-		if !found {
+		name, value, _ := strings.Cut(s.Text(), " ")
+		unit := 1.0
+		to := &t.HeadMin
+		switch name {
+		case "prometheus_tsdb_head_min_time":
+		case "prometheus_tsdb_lowest_timestamp_seconds":
+			to, unit = &t.Lowest, 1000
+		default:
 			continue
 		}
-		sec, err := strconv.ParseFloat(strings.TrimSpace(v), 64)
+		v, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
 		if err != nil {
-			return 0, false, fmt.Errorf("read /metrics: parse %s: %w", metric, err)
+			return t, fmt.Errorf("parse %s: %w", name, err)
 		}
-		// An empty head reports the largest integer.
-		if sec >= math.MaxInt64/1000 || sec <= math.MinInt64/1000 {
-			return 0, false, nil
+		// An empty head reports the largest integer, a broken one the smallest.
+		if v *= unit; math.Abs(v) < 1<<53 {
+			*to = int64(v)
 		}
-		return int64(sec) * 1000, true, nil
 	}
-	if err := s.Err(); err != nil {
-		return 0, false, fmt.Errorf("read /metrics: %w", err)
+	return t, s.Err()
+}
+
+// Block is one block that the server has loaded. MaxTime is exclusive.
+type Block struct {
+	ULID    ulid.ULID `json:"ulid"`
+	MinTime int64     `json:"minTime"`
+	MaxTime int64     `json:"maxTime"`
+}
+
+// Blocks lists the blocks that the server has loaded. Old servers answer with
+// the status 404.
+func (c *Client) Blocks(ctx context.Context) ([]Block, error) {
+	var data struct {
+		Blocks []Block `json:"blocks"`
 	}
-	return 0, false, nil
+	_, err := c.api(ctx, http.MethodGet, "/api/v1/status/tsdb/blocks", nil, &data)
+	return data.Blocks, err
 }
 
 // Reload asks the server to read its configuration again.

@@ -4,6 +4,7 @@ package promtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -16,6 +17,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/common/route"
 	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/model/labels"
@@ -74,13 +77,14 @@ func New(tb testing.TB, o Options) *Server {
 		opts.XOR2EncodingAllowed, opts.FloatChunkEncoding = true, chunkenc.EncXOR2
 	}
 	s := &Server{Dir: tb.TempDir()}
-	db, err := tsdb.Open(s.Dir, slog.New(slog.DiscardHandler), nil, opts, nil)
+	reg := prometheus.NewRegistry()
+	db, err := tsdb.Open(s.Dir, slog.New(slog.DiscardHandler), reg, opts, nil)
 	require.NoError(tb, err)
 	db.DisableCompactions()
 	s.DB = db
 	s.SetExternalLabels(o.ExternalLabels)
 
-	handler := s.handler(o)
+	handler := s.handler(o, reg)
 	if o.Wrap != nil {
 		handler = o.Wrap(handler)
 	}
@@ -119,7 +123,7 @@ func (s *Server) config() config.Config {
 	return cfg
 }
 
-func (s *Server) handler(o Options) http.Handler {
+func (s *Server) handler(o Options, reg *prometheus.Registry) http.Handler {
 	if o.MaxBytesInFrame == 0 {
 		o.MaxBytesInFrame = 1 << 20
 	}
@@ -137,7 +141,7 @@ func (s *Server) handler(o Options) http.Handler {
 		func(context.Context) v1.ScrapePoolsRetriever { return nil },
 		func(context.Context) v1.TargetRetriever { return noTargets{} },
 		func(context.Context) v1.AlertmanagerRetriever { return nil },
-		s.config, o.Flags, v1.GlobalURLOptions{}, ready, nil, s.Dir, false, false, 0,
+		s.config, o.Flags, v1.GlobalURLOptions{}, ready, admin{s.DB}, s.Dir, false, false, 0,
 		slog.New(slog.DiscardHandler),
 		func(context.Context) v1.RulesRetriever { return nil },
 		0, 10, o.MaxBytesInFrame, false, nil,
@@ -148,7 +152,8 @@ func (s *Server) handler(o Options) http.Handler {
 
 	router := route.New()
 	api.Register(router.WithPrefix("/api/v1"))
-	router.Get("/metrics", ready(s.metrics))
+	promauto.With(reg).NewGaugeFunc(prometheus.GaugeOpts{Name: "prometheus_tsdb_lowest_timestamp_seconds"}, s.lowest)
+	router.Get("/metrics", ready(promhttp.HandlerFor(reg, promhttp.HandlerOpts{}).ServeHTTP))
 	router.Post("/-/reload", func(http.ResponseWriter, *http.Request) { s.reloads.Add(1) })
 	counted := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/api/v1/read" {
@@ -159,12 +164,11 @@ func (s *Server) handler(o Options) http.Handler {
 	return http.StripPrefix(o.PathPrefix, counted)
 }
 
-func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
-	lowest := s.DB.Head().MinTime() / 1000
+func (s *Server) lowest() float64 {
 	if blocks := s.DB.Blocks(); len(blocks) > 0 {
-		lowest = blocks[0].Meta().MinTime / 1000
+		return float64(blocks[0].Meta().MinTime / 1000)
 	}
-	fmt.Fprintf(w, "# TYPE prometheus_tsdb_lowest_timestamp_seconds gauge\nprometheus_tsdb_lowest_timestamp_seconds %v\n", float64(lowest))
+	return float64(s.DB.Head().MinTime() / 1000)
 }
 
 // Append writes samples of one series: values at start, start+step, …
@@ -186,6 +190,22 @@ func (s *Server) Write(tb testing.TB, f func(app storage.Appender) error) {
 	app := s.DB.Appender(tb.Context())
 	require.NoError(tb, f(app))
 	require.NoError(tb, app.Commit())
+}
+
+// admin is the database as the status API takes it.
+type admin struct{ *tsdb.DB }
+
+func (a admin) Stats(string, int) (*tsdb.Stats, error) { return nil, errors.New("no statistics") }
+func (a admin) WALReplayStatus() (tsdb.WALReplayStatus, error) {
+	return tsdb.WALReplayStatus{}, nil
+}
+
+func (a admin) BlockMetas() ([]tsdb.BlockMeta, error) {
+	var metas []tsdb.BlockMeta
+	for _, b := range a.Blocks() {
+		metas = append(metas, b.Meta())
+	}
+	return metas, nil
 }
 
 type noTargets struct{}
