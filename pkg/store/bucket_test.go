@@ -187,3 +187,9 @@ func (c *countingBucket) GetRange(ctx context.Context, name string, off, length 
 func (c *countingBucket) take() (index, chunks, bytes int64) {
 	return c.index.Swap(0), c.chunks.Swap(0), c.bytes.Swap(0)
 }
+
+func (c *countingBucket) setFail(f func(name string) error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fail = f
+}

@@ -123,9 +123,14 @@ func (g *Gateway) blocksFor(r *storeapi.Request, byResolution bool) (out []block
 			out = nil
 		}
 	}()
+	all := false // a group of which everything was asked for
 	for _, group := range g.blocks.groups {
 		rest, ok := storeapi.MatchExternal(group.labels, r.Matchers)
-		if !ok || (byResolution && len(rest) == 0) {
+		if !ok {
+			continue
+		}
+		if byResolution && len(rest) == 0 {
+			all = true
 			continue
 		}
 		for _, p := range group.picks(mint, maxt, r.MaxResolution, byResolution) {
@@ -144,6 +149,9 @@ func (g *Gateway) blocksFor(r *storeapi.Request, byResolution bool) (out []block
 				out = append(out, blockRequest{block: b, ext: group.labels, matchers: rest, mint: p.mint, maxt: p.maxt})
 			}
 		}
+	}
+	if all && len(out) == 0 && len(ws) == 0 {
+		return nil, nil, storeapi.ErrNoMatchers
 	}
 	return out, ws, nil
 }

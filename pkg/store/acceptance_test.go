@@ -1,0 +1,91 @@
+package store
+
+import (
+	"math/rand/v2"
+	"path/filepath"
+	"testing"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/block/blocktest"
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storetest"
+)
+
+// newDataStore serves the data from one block, or from two that each have a
+// half of the chunks.
+func newDataStore(t *testing.T, data storetest.Data, split bool) *Gateway {
+	t.Helper()
+	enc := chunkenc.EncXOR
+	if data.XOR2 {
+		enc = chunkenc.EncXOR2
+	}
+	parts := make([][]blocktest.Series, 1)
+	if split {
+		parts = append(parts, nil)
+	}
+	mint, maxt := int64(1<<62), int64(-1<<62)
+	for _, s := range data.Series {
+		var metas []chunks.Meta
+		for _, c := range storetest.Chunks(t, s.Samples, 7, enc) {
+			ch, err := chunkenc.FromData(c.Raw.Encoding, c.Raw.Bytes)
+			require.NoError(t, err)
+			metas = append(metas, chunks.Meta{Chunk: ch, MinTime: c.MinTime, MaxTime: c.MaxTime})
+			mint, maxt = min(mint, c.MinTime), max(maxt, c.MaxTime+1)
+		}
+		for i := range parts {
+			part := metas
+			if split {
+				part = [][]chunks.Meta{metas[:len(metas)/2], metas[len(metas)/2:]}[i]
+			}
+			if len(part) > 0 {
+				parts[i] = append(parts[i], blocktest.Series{Labels: s.Labels, Chunks: part})
+			}
+		}
+	}
+	bkt := bucket.NewMemory()
+	for i, part := range parts {
+		m := &block.Meta{BlockMeta: tsdb.BlockMeta{ULID: ulid.MustNew(uint64(i+1), nil), MinTime: mint, MaxTime: maxt}}
+		m.Thanos.Labels = data.External.Map()
+		dir := filepath.Join(t.TempDir(), m.ULID.String())
+		require.NoError(t, blocktest.Write(t.Context(), dir, m, part))
+		testBlock{dir: dir, meta: m}.upload(t, bkt)
+	}
+	return newGateway(t, bkt)
+}
+
+func TestAcceptance(t *testing.T) {
+	for _, split := range []bool{false, true} {
+		name := map[bool]string{false: "one block", true: "two blocks"}[split]
+		t.Run(name, func(t *testing.T) {
+			storetest.Run(t, func(t *testing.T, d storetest.Data) storeapi.Store { return newDataStore(t, d, split) })
+		})
+	}
+	t.Run("through gRPC", func(t *testing.T) {
+		storetest.Run(t, func(t *testing.T, d storetest.Data) storeapi.Store {
+			return storetest.ThroughGRPC(t, newDataStore(t, d, true))
+		})
+	})
+}
+
+// TestDifferentialThroughFanout is TestDifferential over the whole way: gateway,
+// gRPC and fan-out.
+func TestDifferentialThroughFanout(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	bkt, blocks := randomBucket(t, rng, 25)
+	c := storetest.ThroughGRPC(t, newGateway(t, bkt))
+	f := fanout.New(func() []storeapi.Store { return []storeapi.Store{c} }, fanout.Config{})
+	o := newOracle(t, blocks)
+	for i := range 300 {
+		r := randomRequest(rng)
+		require.Equal(t, o.query(t.Context(), r), collect(t, f.Select(t.Context(), r), r),
+			"selector %d: %s [%d, %d]", i, matchersString(r.Matchers), r.MinTime, r.MaxTime)
+	}
+}
