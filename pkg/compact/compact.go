@@ -1,0 +1,205 @@
+package compact
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/relabel"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/compact/plan"
+)
+
+// Deps are what the compactor needs from outside.
+type Deps struct {
+	// Logger may be nil.
+	Logger *slog.Logger
+	// Registerer may be nil.
+	Registerer prometheus.Registerer
+	// Bucket stays the caller's to close.
+	Bucket bucket.Bucket
+	// Out gets the plan of a dry run; nil discards it.
+	Out io.Writer
+}
+
+// Compactor is the component.
+type Compactor struct {
+	cfg      Config
+	policy   plan.Policy
+	selector []*relabel.Config
+	bkt      bucket.Bucket
+	out      io.Writer
+	log      *slog.Logger
+	metrics  *metrics
+	poller   *blocklist.Poller
+	work     string
+
+	quarantined quarantine
+	cleanWork   sync.Once
+	// seen is the last view of the bucket.
+	seen atomic.Pointer[blocklist.View]
+}
+
+// New returns a compactor that has done nothing yet.
+func New(cfg Config, deps Deps) (*Compactor, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	selector, err := cfg.selector()
+	if err != nil {
+		return nil, err
+	}
+	if deps.Logger == nil {
+		deps.Logger = slog.New(slog.DiscardHandler)
+	}
+	if deps.Out == nil {
+		deps.Out = io.Discard
+	}
+	m := newMetrics(deps.Registerer)
+	return &Compactor{
+		cfg: cfg, policy: cfg.policy(), selector: selector, bkt: deps.Bucket, out: deps.Out, log: deps.Logger, metrics: m,
+		poller: blocklist.NewPoller(deps.Bucket, blocklist.Config{
+			Concurrency: cfg.MetaConcurrency, Logger: deps.Logger, Registerer: deps.Registerer,
+		}),
+		work:        filepath.Join(cfg.DataDir, "compact"),
+		quarantined: quarantine{blocks: map[ulid.ULID]string{}, gauge: m.quarantined},
+	}, nil
+}
+
+// FailedError says that a pass went through, but some of its jobs failed.
+type FailedError struct {
+	Jobs  int
+	First error
+}
+
+func (e *FailedError) Error() string {
+	return fmt.Sprintf("%d jobs failed, first: %v", e.Jobs, e.First)
+}
+
+// Unwrap returns the first failure.
+func (e *FailedError) Unwrap() error { return e.First }
+
+// RunOnce makes one pass: it plans and works until nothing is left that can be
+// done now. Jobs that fail are logged and left for the next pass; if there were
+// any, a *FailedError is returned at the end. It must not be called twice at
+// the same time.
+func (c *Compactor) RunOnce(ctx context.Context) error {
+	c.metrics.passes.Inc()
+	err := c.pass(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		c.metrics.failedPasses.Inc()
+		return err
+	}
+	c.metrics.lastPass.SetToCurrentTime()
+	return nil
+}
+
+func (c *Compactor) pass(ctx context.Context) error {
+	r := &round{c: c, bench: map[ulid.ULID]string{}}
+	for {
+		p, err := r.begin(ctx)
+		if err != nil {
+			return errors.Join(append(r.failed, err)...)
+		}
+		r.lightJobs(ctx, p.Jobs)
+		r.heavyJobs(ctx, p.Jobs)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if r.done == 0 {
+			return r.err()
+		}
+	}
+}
+
+// begin looks at the bucket anew.
+func (r *round) begin(ctx context.Context) (plan.Plan, error) {
+	var err error
+	r.done = 0
+	r.local = time.Now()
+	if r.began, err = r.c.bucketTime(ctx); err != nil {
+		return plan.Plan{}, err
+	}
+	return r.c.look(ctx, r.began, r.bench)
+}
+
+func (r *round) err() error {
+	if len(r.failed) == 0 {
+		return nil
+	}
+	return &FailedError{Jobs: len(r.failed), First: r.failed[0]}
+}
+
+// clean carries out only the jobs that delete and mark.
+func (c *Compactor) clean(ctx context.Context) error {
+	r := &round{c: c, bench: map[ulid.ULID]string{}}
+	p, err := r.begin(ctx)
+	if err != nil {
+		return err
+	}
+	r.lightJobs(ctx, p.Jobs)
+	return r.err()
+}
+
+// Run makes one pass, or with Config.Wait one after the other until ctx is
+// cancelled.
+func (c *Compactor) Run(ctx context.Context) error {
+	if c.cfg.DryRun {
+		return c.dryRun(ctx)
+	}
+	if !c.cfg.Wait {
+		if err := c.RunOnce(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+		return nil
+	}
+	var g errgroup.Group
+	g.Go(func() error {
+		c.every(ctx, c.cfg.WaitInterval, "pass failed", c.RunOnce)
+		return nil
+	})
+	if c.cfg.CleanupInterval > 0 {
+		g.Go(func() error {
+			c.every(ctx, c.cfg.CleanupInterval, "cleaning failed", c.clean)
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// every calls f, then waits, until ctx is cancelled.
+func (c *Compactor) every(ctx context.Context, interval time.Duration, failed string, f func(context.Context) error) {
+	for {
+		if err := f(ctx); err != nil && ctx.Err() == nil {
+			c.log.Error(failed, "err", err)
+		}
+		t := time.NewTimer(interval)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// Ready is always nil: the compactor serves nobody.
+func (c *Compactor) Ready() error { return nil }
+
+// RegisterGRPC adds nothing.
+func (c *Compactor) RegisterGRPC(grpc.ServiceRegistrar) {}

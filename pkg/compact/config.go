@@ -1,0 +1,201 @@
+package compact
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/relabel"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/compact/plan"
+	"github.com/hindsight-io/hindsight/pkg/flags"
+)
+
+// Config configures the compactor.
+type Config struct {
+	DataDir          string
+	ConsistencyDelay time.Duration
+	RetentionRaw     flags.Duration
+	Retention5m      flags.Duration
+	Retention1h      flags.Duration
+	DeleteDelay      flags.Duration
+
+	Wait            bool
+	WaitInterval    time.Duration
+	CleanupInterval time.Duration
+	DryRun          bool
+
+	DisableDownsampling bool
+	DedupFunc           string
+	ReplicaLabels       flags.List
+	Vertical            bool
+
+	Concurrency           int
+	FetchConcurrency      int
+	FilesConcurrency      int
+	MetaConcurrency       int
+	DownsampleConcurrency int
+
+	HashFunc     string
+	MaxLevel     int
+	MaxIndexSize flags.Bytes
+	MinTime      flags.TimeOrDuration
+	MaxTime      flags.TimeOrDuration
+	Selector     flags.PathOrContent
+
+	BlockLabel   string
+	DisableAdmin bool
+
+	// Accepted because they stand in manifests.
+	unused unusedFlags
+}
+
+// unusedFlags choose between behaviours of which there is only one here.
+type unusedFlags struct {
+	discovery                     string
+	viewerInterval, viewerTimeout time.Duration
+	progressInterval              time.Duration
+	webDisable, webDisableCORS    bool
+	webExternal, webPrefixHeader  string
+	webRoutePrefix                string
+	haltOnError, malformedIndex   bool
+	skipOutOfOrder                bool
+}
+
+// Functions for replicas offline.
+const (
+	dedupOneToOne = ""
+	dedupPenalty  = "penalty"
+)
+
+// RegisterFlags adds the compactor's flags.
+func (c *Config) RegisterFlags(r flags.Registrar) {
+	r.Flag("data-dir", "Work directory. What an earlier run has left there is removed.").Default("./data").StringVar(&c.DataDir)
+	r.Flag("consistency-delay", "Leave blocks of producers alone until they are this old, for buckets whose listings show new objects late.").Default("30m").DurationVar(&c.ConsistencyDelay)
+	r.Flag("retention.resolution-raw", "Keep raw data for this long; 0d is for ever. While downsampling is on, data goes only when its 5m data is there.").Default("0d").SetValue(&c.RetentionRaw)
+	r.Flag("retention.resolution-5m", "Keep 5m data for this long; 0d is for ever. It goes only when its 1h data is there.").Default("0d").SetValue(&c.Retention5m)
+	r.Flag("retention.resolution-1h", "Keep 1h data for this long; 0d is for ever.").Default("0d").SetValue(&c.Retention1h)
+	r.Flag("delete-delay", "Time between the deletion mark of a block and its deletion; 0 deletes at once.").Default("48h").SetValue(&c.DeleteDelay)
+
+	r.Flag("wait", "Keep running, instead of ending when there is nothing left to do.").Short('w').Default("false").BoolVar(&c.Wait)
+	r.Flag("wait-interval", "Pause between two passes with --wait.").Default("5m").DurationVar(&c.WaitInterval)
+	r.Flag("compact.cleanup-interval", "With --wait, pause between two rounds of retention and deletion, which run beside merging; 0s runs them between merges only.").Default("5m").DurationVar(&c.CleanupInterval)
+	r.Flag("dry-run", "Print what would be done next, and why, and end. Nothing is changed.").Default("false").BoolVar(&c.DryRun)
+
+	r.Flag("downsampling.disable", "Do not downsample.").Default("false").BoolVar(&c.DisableDownsampling)
+	r.Flag("deduplication.func", "How replicas are merged: empty takes every sample of all replicas and one of those with equal times (for exact copies; anything else is refused), penalty follows one replica and changes to another one at gaps (for HA pairs).").Default(dedupOneToOne).EnumVar(&c.DedupFunc, dedupOneToOne, dedupPenalty)
+	r.Flag("deduplication.replica-label", "External label that tells replicas apart; it is removed and replicas are merged. May be repeated, or hold several separated by commas.").SetValue(&c.ReplicaLabels)
+	r.Flag("compact.enable-vertical-compaction", "Kept for compatibility: blocks with equal external labels that overlap are always merged.").Hidden().Default("false").BoolVar(&c.Vertical)
+
+	r.Flag("compact.concurrency", "Number of merges at one time.").Default("1").IntVar(&c.Concurrency)
+	r.Flag("compact.blocks-fetch-concurrency", "Number of blocks that a merge downloads at one time.").Default("1").IntVar(&c.FetchConcurrency)
+	r.Flag("block-files-concurrency", "Number of files of a block that are transferred at one time.").Default("1").IntVar(&c.FilesConcurrency)
+	r.Flag("block-meta-fetch-concurrency", "Number of meta.json files that are read at one time.").Default("32").IntVar(&c.MetaConcurrency)
+	r.Flag("downsample.concurrency", "Number of blocks that are downsampled at one time.").Default("1").IntVar(&c.DownsampleConcurrency)
+
+	r.Flag("hash-func", "Hash of each file that is recorded in meta.json: empty (none) or SHA256.").Default("").EnumVar(&c.HashFunc, "", block.HashSHA256)
+	r.Flag("debug.max-compaction-level", "Largest range of blocks: 1 is 2h, 2 is 8h, 3 is 2d, 4 is 14d.").Hidden().Default("4").IntVar(&c.MaxLevel)
+	r.Flag("compact.block-max-index-size", "Do not merge blocks whose indexes together could make a larger index than this.").Hidden().Default("64GB").SetValue(&c.MaxIndexSize)
+	r.Flag("min-time", "Work on blocks that end at this time or later: a time (RFC 3339), or a duration relative to now such as -30d.").Default("0000-01-01T00:00:00Z").SetValue(&c.MinTime)
+	r.Flag("max-time", "Work on blocks that begin at this time or earlier.").Default("9999-12-31T23:59:59Z").SetValue(&c.MaxTime)
+	c.Selector.Register(r, "selector.relabel-config", "relabelling that chooses blocks by their external labels, without replica labels, and __block_id (actions keep, drop, hashmod)", true)
+	r.Flag("bucket-web-label", "External label by which the list of blocks is grouped.").StringVar(&c.BlockLabel)
+	r.Flag("disable-admin-operations", "Refuse to mark blocks over HTTP.").Default("false").BoolVar(&c.DisableAdmin)
+	c.registerUnused(r)
+}
+
+func (c *Config) registerUnused(r flags.Registrar) {
+	u := &c.unused
+	r.Flag("block-discovery-strategy", "Kept for compatibility: the bucket is always listed once.").Default("concurrent").EnumVar(&u.discovery, "concurrent", "recursive")
+	r.Flag("block-viewer.global.sync-block-interval", "Kept for compatibility: the list of blocks shows the last look of the compactor.").Default("1m").DurationVar(&u.viewerInterval)
+	r.Flag("block-viewer.global.sync-block-timeout", "Kept for compatibility: the list of blocks shows the last look of the compactor.").Default("5m").DurationVar(&u.viewerTimeout)
+	r.Flag("compact.progress-interval", "Kept for compatibility: the todo metrics are updated at every look at the bucket.").Default("5m").DurationVar(&u.progressInterval)
+	r.Flag("web.disable", "Kept for compatibility: the compactor has no web pages of its own.").Default("false").BoolVar(&u.webDisable)
+	r.Flag("web.route-prefix", "Kept for compatibility: the compactor has no web pages of its own.").StringVar(&u.webRoutePrefix)
+	r.Flag("web.external-prefix", "Kept for compatibility: the compactor has no web pages of its own.").StringVar(&u.webExternal)
+	r.Flag("web.prefix-header", "Kept for compatibility: the compactor has no web pages of its own.").StringVar(&u.webPrefixHeader)
+	r.Flag("web.disable-cors", "Kept for compatibility: the compactor sends no CORS headers.").Default("false").BoolVar(&u.webDisableCORS)
+	r.Flag("debug.halt-on-error", "Kept for compatibility: the compactor never halts.").Hidden().Default("true").BoolVar(&u.haltOnError)
+	r.Flag("debug.accept-malformed-index", "Kept for compatibility: a block with a malformed index is quarantined.").Hidden().Default("false").BoolVar(&u.malformedIndex)
+	r.Flag("compact.skip-block-with-out-of-order-chunks", "Kept for compatibility: such a block is always marked no-compact.").Hidden().Default("false").BoolVar(&u.skipOutOfOrder)
+}
+
+// Validate checks what flags alone cannot.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.DedupFunc == dedupPenalty && len(c.ReplicaLabels.Values()) == 0 {
+		errs = append(errs, errors.New("--deduplication.func=penalty needs --deduplication.replica-label"))
+	}
+	for _, l := range c.ReplicaLabels.Values() {
+		if !model.UTF8Validation.IsValidLabelName(l) {
+			errs = append(errs, fmt.Errorf("--deduplication.replica-label: %q is no label name", l))
+		}
+	}
+	if levels := len(plan.Ranges()); c.MaxLevel < 1 || c.MaxLevel > levels {
+		errs = append(errs, fmt.Errorf("--debug.max-compaction-level must be from 1 to %d, not %d", levels, c.MaxLevel))
+		return flags.Invalid(errors.Join(errs...))
+	}
+	if c.Wait && c.WaitInterval <= 0 {
+		errs = append(errs, errors.New("--wait-interval must be positive"))
+	}
+	for flag, n := range map[string]int{
+		"compact.concurrency": c.Concurrency, "compact.blocks-fetch-concurrency": c.FetchConcurrency,
+		"block-files-concurrency": c.FilesConcurrency, "block-meta-fetch-concurrency": c.MetaConcurrency,
+		"downsample.concurrency": c.DownsampleConcurrency,
+	} {
+		if n < 1 {
+			errs = append(errs, fmt.Errorf("--%s must be at least 1, not %d", flag, n))
+		}
+	}
+	p := c.policy()
+	errs = append(errs, p.Validate())
+	_, err := c.selector()
+	errs = append(errs, err)
+	return flags.Invalid(errors.Join(errs...))
+}
+
+// policy is the part of the configuration that the planner needs.
+func (c *Config) policy() plan.Policy {
+	return plan.Policy{
+		Ranges:        plan.Ranges()[:c.MaxLevel],
+		ReplicaLabels: c.ReplicaLabels.Values(),
+		Retention: map[int64]time.Duration{
+			block.ResolutionRaw: c.RetentionRaw.Duration(),
+			block.Resolution5m:  c.Retention5m.Duration(),
+			block.Resolution1h:  c.Retention1h.Duration(),
+		},
+		DeleteDelay:      c.DeleteDelay.Duration(),
+		ConsistencyDelay: c.ConsistencyDelay,
+		Downsampling:     !c.DisableDownsampling,
+		MaxIndexSize:     c.MaxIndexSize.Int64(),
+	}
+}
+
+// selector parses the relabelling that chooses blocks.
+func (c *Config) selector() ([]*relabel.Config, error) {
+	content, err := c.Selector.Content()
+	if err != nil || len(content) == 0 {
+		return nil, err
+	}
+	var cfgs []*relabel.Config
+	if err := yaml.Unmarshal(content, &cfgs); err != nil {
+		return nil, fmt.Errorf("%s: %w", c.Selector.Source(), err)
+	}
+	for i, cfg := range cfgs {
+		if cfg == nil {
+			return nil, fmt.Errorf("%s: rule %d is empty", c.Selector.Source(), i+1)
+		}
+		switch cfg.Action {
+		case relabel.Keep, relabel.Drop, relabel.HashMod:
+		default:
+			return nil, fmt.Errorf("%s: rule %d: action %q cannot choose blocks (use keep, drop or hashmod)", c.Selector.Source(), i+1, cfg.Action)
+		}
+		if err := cfg.Validate(model.UTF8Validation); err != nil {
+			return nil, fmt.Errorf("%s: rule %d: %w", c.Selector.Source(), i+1, err)
+		}
+	}
+	return cfgs, nil
+}

@@ -1,0 +1,59 @@
+package compact
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/hindsight-io/hindsight/pkg/compact/plan"
+)
+
+// dryRun prints the plan. Nothing is written to the bucket, so ages are
+// measured by the own clock.
+func (c *Compactor) dryRun(ctx context.Context) error {
+	p, err := c.look(ctx, time.Now(), nil)
+	if err != nil {
+		return err
+	}
+	return printPlan(c.out, &p)
+}
+
+func printPlan(w io.Writer, p *plan.Plan) error {
+	pr := &printer{w: w}
+	for i := range p.Jobs {
+		j := &p.Jobs[i]
+		pr.printf("%s", j.Kind)
+		if j.Kind == plan.Downsample {
+			pr.printf(" to %s", plan.ResolutionName(j.Resolution))
+		}
+		if j.Kind != plan.CleanPartial {
+			pr.printf(" %s %s..%s", j.Group, stamp(j.MinTime), stamp(j.MaxTime))
+		}
+		pr.printf(": %s\n", j.Reason)
+		for _, id := range j.Blocks {
+			pr.printf("    %s\n", id)
+		}
+	}
+	for _, s := range p.Skipped {
+		pr.printf("leave %s: %s\n", s.Block, s.Reason)
+	}
+	if len(p.Jobs) == 0 {
+		pr.printf("nothing to do\n")
+	}
+	return pr.err
+}
+
+func stamp(ms int64) string { return time.UnixMilli(ms).UTC().Format(time.RFC3339) }
+
+// printer keeps the first error.
+type printer struct {
+	w   io.Writer
+	err error
+}
+
+func (p *printer) printf(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.w, format, args...)
+	}
+}

@@ -1,0 +1,214 @@
+package compact
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/compact/plan"
+)
+
+// lightConcurrency bounds deletions and marks at one time.
+const lightConcurrency = 8
+
+// light says whether a job only deletes or marks.
+func light(k plan.Kind) bool { return k != plan.Merge && k != plan.Downsample }
+
+// round is the execution of one plan.
+type round struct {
+	c *Compactor
+	// began is the time of the bucket when the round began, local the own time.
+	began, local time.Time
+
+	mu sync.Mutex
+	// bench are blocks whose jobs failed; they are not tried again in this pass.
+	bench  map[ulid.ULID]string
+	done   int
+	failed []error
+}
+
+// now is the time by the clock of the bucket.
+func (r *round) now() time.Time { return r.began.Add(time.Since(r.local)) }
+
+// run carries out the jobs of some kinds, limit at one time. No failure stops
+// another job.
+func (r *round) run(ctx context.Context, jobs []plan.Job, limit int, kinds ...plan.Kind) {
+	var g errgroup.Group
+	g.SetLimit(limit)
+	for _, k := range kinds {
+		for i := range jobs {
+			if j := jobs[i]; j.Kind == k && !r.benched(j) && ctx.Err() == nil {
+				g.Go(func() error {
+					r.job(ctx, j)
+					return nil
+				})
+			}
+		}
+	}
+	_ = g.Wait() // failures are kept in r
+}
+
+// lightJobs carries out all jobs that only delete or mark.
+func (r *round) lightJobs(ctx context.Context, jobs []plan.Job) {
+	r.run(ctx, jobs, lightConcurrency, plan.Delete, plan.CleanPartial, plan.MarkDeletion, plan.MarkNoCompact)
+}
+
+// heavyJobs merges and downsamples, side by side.
+func (r *round) heavyJobs(ctx context.Context, jobs []plan.Job) {
+	var wg sync.WaitGroup
+	wg.Go(func() { r.run(ctx, jobs, r.c.cfg.Concurrency, plan.Merge) })
+	wg.Go(func() { r.run(ctx, jobs, r.c.cfg.DownsampleConcurrency, plan.Downsample) })
+	wg.Wait()
+}
+
+func (r *round) benched(j plan.Job) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, id := range j.Blocks {
+		if _, ok := r.bench[id]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// job carries out one job and takes note of how it went.
+func (r *round) job(ctx context.Context, j plan.Job) {
+	c := r.c
+	start := time.Now()
+	c.metrics.started.WithLabelValues(string(j.Kind), resolution(j)).Inc()
+	err := r.do(ctx, j)
+	if ctx.Err() != nil {
+		return // interrupted; the next pass goes on
+	}
+	c.metrics.duration.WithLabelValues(string(j.Kind)).Observe(time.Since(start).Seconds())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil {
+		c.metrics.completed.WithLabelValues(string(j.Kind), resolution(j)).Inc()
+		c.metrics.samples.WithLabelValues(string(j.Kind)).Add(float64(c.samplesOf(j)))
+		r.done++
+		return
+	}
+	c.metrics.failed.WithLabelValues(string(j.Kind), resolution(j)).Inc()
+	c.log.Error("job failed", "kind", j.Kind, "group", j.Group, "blocks", fmt.Sprint(j.Blocks), "err", err)
+	r.failed = append(r.failed, err)
+	if r.blame(ctx, j, err) {
+		r.done++ // there is a new plan without the block
+		return
+	}
+	for _, id := range j.Blocks {
+		r.bench[id] = err.Error()
+	}
+}
+
+func (r *round) do(ctx context.Context, j plan.Job) error {
+	c, b := r.c, j.Blocks[0]
+	switch j.Kind {
+	case plan.Delete, plan.CleanPartial:
+		return block.Delete(ctx, c.bkt, b)
+	case plan.MarkDeletion:
+		return c.markAll(ctx, j.Blocks, j.Details, r.now())
+	case plan.MarkNoCompact:
+		return c.markNoCompact(ctx, b, block.Cause{Reason: j.MarkReason, Details: j.Details}, r.now())
+	case plan.Merge:
+		return c.merge(ctx, j, r.now())
+	case plan.Downsample:
+		return c.downsample(ctx, j, r.now())
+	}
+	return fmt.Errorf("unknown kind of job %q", j.Kind)
+}
+
+// blame quarantines the block that an error is due to, and says whether there
+// is one.
+func (r *round) blame(ctx context.Context, j plan.Job, err error) bool {
+	c := r.c
+	if errors.Is(err, errInterleaved) {
+		for _, id := range j.Blocks {
+			c.quarantined.add(id, "replicas-interleaved", err.Error())
+		}
+		return true
+	}
+	var bad *block.CorruptError
+	if !errors.As(err, &bad) || bad.ID.IsZero() {
+		return false
+	}
+	known := false
+	for _, id := range j.Blocks {
+		known = known || id == bad.ID
+	}
+	if !known {
+		return false // the result is broken, not an input
+	}
+	c.quarantined.add(bad.ID, string(bad.Reason), err.Error())
+	if permanent(bad.Reason) && j.Kind == plan.Merge {
+		if err := c.markNoCompact(ctx, bad.ID, cause(bad), r.now()); err != nil {
+			c.log.Warn("block could not be marked", "block", bad.ID, "err", err)
+		}
+	}
+	return true
+}
+
+// permanent says whether the damage is in bytes that were read completely. A
+// file that is missing or short may be repaired by uploading it again.
+func permanent(reason block.Reason) bool {
+	switch reason {
+	case block.ReasonIndex, block.ReasonSeriesOrder, block.ReasonChunk, block.ReasonSegment, reasonChunkTimes:
+		return true
+	}
+	return false
+}
+
+// cause is what a no-compact mark says of a broken block, in the words that
+// others know where there are such.
+func cause(bad *block.CorruptError) block.Cause {
+	if bad.Reason == reasonChunkTimes {
+		return block.Cause{Reason: block.MarkOutOfOrderChunk, Details: bad.Error()}
+	}
+	return block.Cause{Reason: string(bad.Reason), Details: bad.Error()}
+}
+
+func (c *Compactor) markNoCompact(ctx context.Context, id ulid.ULID, why block.Cause, now time.Time) error {
+	marked, err := block.MarkNoCompact(ctx, c.bkt, id, why, now)
+	if marked {
+		c.metrics.marked.WithLabelValues(block.NoCompactMarkFile, why.Reason).Inc()
+	}
+	return err
+}
+
+// workDir makes an empty directory for a job; done removes it.
+func (c *Compactor) workDir(j plan.Job) (dir string, done func(), err error) {
+	c.cleanWork.Do(func() { err = os.RemoveAll(c.work) })
+	if err != nil {
+		return "", nil, fmt.Errorf("remove what an earlier run has left: %w", err)
+	}
+	if err := os.MkdirAll(c.work, 0o777); err != nil {
+		return "", nil, err
+	}
+	dir = filepath.Join(c.work, string(j.Kind)+"-"+j.Blocks[0].String())
+	if err := os.RemoveAll(dir); err != nil {
+		return "", nil, err
+	}
+	return dir, func() {
+		if err := os.RemoveAll(dir); err != nil {
+			c.log.Warn("work directory could not be removed", "dir", dir, "err", err)
+		}
+	}, os.Mkdir(dir, 0o777)
+}
+
+// recoverAs turns a panic, which decoders of damaged data may end in, into an
+// error, so that it concerns one job only.
+func recoverAs(err *error, what string) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("%s: panic: %v at %.2000s", what, p, debug.Stack())
+	}
+}

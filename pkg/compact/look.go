@@ -1,0 +1,78 @@
+package compact
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
+	"github.com/hindsight-io/hindsight/pkg/compact/plan"
+)
+
+// clockObject is written to learn the time of the bucket. Its name is no
+// block's, so that every reader of the bucket passes over it.
+const clockObject = "hindsight/compactor-clock"
+
+// bucketTime returns the time by the clock of the bucket, against which the
+// ages of its objects are measured: a compactor whose own clock is ahead must
+// not delete too early. A bucket that does not tell times leaves the own clock.
+func (c *Compactor) bucketTime(ctx context.Context) (time.Time, error) {
+	start := time.Now()
+	const content = "compactor"
+	if err := c.bkt.Upload(ctx, clockObject, strings.NewReader(content), int64(len(content))); err != nil {
+		return start, fmt.Errorf("write %s to learn the time of the bucket: %w", clockObject, err)
+	}
+	o, err := c.bkt.Stat(ctx, clockObject)
+	if err != nil {
+		return start, fmt.Errorf("read %s to learn the time of the bucket: %w", clockObject, err)
+	}
+	if o.LastModified.IsZero() {
+		return start, nil
+	}
+	return o.LastModified, nil
+}
+
+// look polls the bucket and plans. Blocks on the bench are treated like
+// quarantined ones.
+func (c *Compactor) look(ctx context.Context, now time.Time, bench map[ulid.ULID]string) (plan.Plan, error) {
+	v, err := c.poller.Poll(ctx)
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	c.seen.Store(v)
+	pv := planView(v)
+	pv.Quarantined = c.quarantined.reasons()
+	maps.Copy(pv.Quarantined, bench)
+
+	policy := c.policy
+	local := time.Now()
+	_, foreign := v.Apply(
+		blocklist.TimePartition(c.cfg.MinTime.Millis(local), c.cfg.MaxTime.Millis(local)),
+		blocklist.Shard(c.selector, policy.ReplicaLabels...),
+	)
+	policy.Owns = func(m *block.Meta) bool { return foreign[m.ULID] == "" }
+	p := plan.Make(pv, policy, now)
+	c.metrics.progress(&p, v)
+	return p, nil
+}
+
+func planView(v *blocklist.View) plan.View {
+	out := plan.View{
+		Metas: v.Metas, IndexSize: make(map[ulid.ULID]int64, len(v.Sizes)), Partial: make(map[ulid.ULID]time.Time, len(v.Partial)),
+		Deletion: v.Deletion, NoCompact: v.NoCompact, NoDownsample: v.NoDownsample,
+	}
+	for id, sizes := range v.Sizes {
+		if size := sizes[block.IndexFile]; size > 0 {
+			out.IndexSize[id] = size
+		}
+	}
+	for id, p := range v.Partial {
+		out.Partial[id] = p.LastModified
+	}
+	return out
+}

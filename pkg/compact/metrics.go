@@ -1,0 +1,90 @@
+package compact
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
+	"github.com/hindsight-io/hindsight/pkg/compact/plan"
+)
+
+type metrics struct {
+	passes, failedPasses       prometheus.Counter
+	started, completed, failed *prometheus.CounterVec
+	duration                   *prometheus.HistogramVec
+	samples                    *prometheus.CounterVec
+	marked                     *prometheus.CounterVec
+	quarantined                *prometheus.GaugeVec
+	todoJobs, todoBlocks       *prometheus.GaugeVec
+	todoSamples                *prometheus.GaugeVec
+	lastPass                   prometheus.Gauge
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return f.NewCounterVec(prometheus.CounterOpts{Name: "hindsight_compact_" + name, Help: help}, labels)
+	}
+	gauges := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return f.NewGaugeVec(prometheus.GaugeOpts{Name: "hindsight_compact_" + name, Help: help}, labels)
+	}
+	m := &metrics{
+		passes:       f.NewCounter(prometheus.CounterOpts{Name: "hindsight_compact_passes_total", Help: "Passes that were begun."}),
+		failedPasses: f.NewCounter(prometheus.CounterOpts{Name: "hindsight_compact_passes_failed_total", Help: "Passes in which something failed."}),
+		started:      counters("jobs_started_total", "Jobs that were begun, by kind and by resolution of the result.", "kind", "resolution"),
+		completed:    counters("jobs_completed_total", "Jobs that were carried out.", "kind", "resolution"),
+		failed:       counters("jobs_failed_total", "Jobs that failed; no other job is affected.", "kind", "resolution"),
+		samples:      counters("samples_total", "Samples in the inputs of jobs that were carried out; its rate tells with the todo when they are through.", "kind"),
+		marked:       counters("blocks_marked_total", "Marks that were written.", "marker", "reason"),
+		duration: f.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "hindsight_compact_job_duration_seconds", Help: "Duration of jobs.", Buckets: prometheus.ExponentialBuckets(0.1, 4, 10),
+		}, []string{"kind"}),
+		quarantined: gauges("block_quarantined", "1 for each block that no job takes any more, with the reason.", "block", "reason"),
+		todoJobs:    gauges("todo_jobs", "Jobs of the last plan. More may follow from their results.", "kind"),
+		todoBlocks:  gauges("todo_blocks", "Inputs of the jobs of the last plan.", "kind"),
+		todoSamples: gauges("todo_samples", "Samples in the inputs of the jobs of the last plan.", "kind"),
+		lastPass:    f.NewGauge(prometheus.GaugeOpts{Name: "hindsight_compact_last_successful_pass_timestamp_seconds", Help: "When the last pass ended in which nothing failed."}),
+	}
+	return m
+}
+
+// progress shows a plan.
+func (m *metrics) progress(p *plan.Plan, v *blocklist.View) {
+	type todo struct{ jobs, blocks, samples float64 }
+	sums := map[plan.Kind]*todo{
+		plan.Delete: {}, plan.CleanPartial: {}, plan.MarkDeletion: {}, plan.MarkNoCompact: {}, plan.Merge: {}, plan.Downsample: {},
+	}
+	for i := range p.Jobs {
+		t := sums[p.Jobs[i].Kind]
+		t.jobs++
+		t.blocks += float64(len(p.Jobs[i].Blocks))
+		t.samples += float64(samplesIn(&p.Jobs[i], v))
+	}
+	for k, t := range sums {
+		m.todoJobs.WithLabelValues(string(k)).Set(t.jobs)
+		m.todoBlocks.WithLabelValues(string(k)).Set(t.blocks)
+		m.todoSamples.WithLabelValues(string(k)).Set(t.samples)
+	}
+}
+
+// samplesIn counts the samples of the inputs of a job.
+func samplesIn(j *plan.Job, v *blocklist.View) uint64 {
+	var n uint64
+	for _, id := range j.Blocks {
+		if m := v.Metas[id]; m != nil {
+			n += m.Stats.NumSamples
+		}
+	}
+	return n
+}
+
+func (c *Compactor) samplesOf(j plan.Job) uint64 {
+	if v := c.seen.Load(); v != nil {
+		return samplesIn(&j, v)
+	}
+	return 0
+}
+
+func resolution(j plan.Job) string { return strconv.FormatInt(j.Resolution, 10) }
