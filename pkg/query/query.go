@@ -63,8 +63,9 @@ func New(cfg Config, deps Deps) (*Query, error) {
 	}
 	q := &Query{cfg: cfg, deps: deps, set: set}
 	q.fanout = fanout.New(q.stores, fanout.Config{
-		Logger:     deps.Logger,
-		Registerer: deps.Registerer,
+		SelectorLabels: cfg.SelectorLabels.Labels(),
+		Logger:         deps.Logger,
+		Registerer:     deps.Registerer,
 	})
 	f, err := dedup.ParseFunc(cfg.DedupFunc)
 	if err != nil {
