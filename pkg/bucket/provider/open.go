@@ -21,17 +21,37 @@ import (
 // lengths and metrics. What is wrong with the content itself is marked with
 // flags.Invalid. Open does not ask the bucket anything; see Check.
 func Open(ctx context.Context, content []byte, logger *slog.Logger, reg prometheus.Registerer) (bucket.Bucket, error) {
-	c, err := parse(content)
+	return OpenFrom(ctx, func() ([]byte, error) { return content, nil }, logger, reg)
+}
+
+// OpenFrom is Open for a configuration that may change, such as a file. It is
+// read again when the bucket refuses the credentials, so that rotated ones are
+// taken up without a restart.
+func OpenFrom(ctx context.Context, content func() ([]byte, error), logger *slog.Logger, reg prometheus.Registerer) (bucket.Bucket, error) {
+	open := func(ctx context.Context) (bucket.Bucket, error) {
+		yml, err := content()
+		if err != nil {
+			return nil, err
+		}
+		c, err := parse(yml)
+		if err != nil {
+			return nil, err
+		}
+		b, err := openKind(ctx, c, logger)
+		if err != nil {
+			return nil, err
+		}
+		return bucket.Prefix(b, c.prefix), nil
+	}
+	first, err := open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	b, err := openKind(ctx, c, logger)
-	if err != nil {
-		return nil, err
-	}
-	b = bucket.Prefix(b, c.prefix)
-	b = bucket.Retry(b, bucket.DefaultRetry(), reg)
-	return bucket.WithMetrics(b, reg), nil
+	// Clients live longer than the operation that finds a new one necessary.
+	b := newReopening(first, logger, func(ctx context.Context) (bucket.Bucket, error) {
+		return open(context.WithoutCancel(ctx))
+	})
+	return bucket.WithMetrics(bucket.Retry(b, bucket.DefaultRetry(), reg), reg), nil
 }
 
 func openKind(ctx context.Context, c *config, logger *slog.Logger) (bucket.Bucket, error) {

@@ -139,3 +139,45 @@ func TestCheckExplainsRefusals(t *testing.T) {
 		require.Contains(t, seen.Get("Authorization"), "Credential=0123/", "keys are passed on as written")
 	}
 }
+
+// TestRotatedCredentials changes the keys of a server and then the file.
+func TestRotatedCredentials(t *testing.T) {
+	valid := "old"
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.Contains(r.Header.Get("Authorization"), "Credential="+valid+"/") {
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = w.Write([]byte(`<Error><Code>InvalidAccessKeyId</Code></Error>`))
+			return
+		}
+		w.Header().Set("Last-Modified", "Mon, 02 Jan 2006 15:04:05 GMT")
+		w.Header().Set("Content-Length", "5")
+		if r.Method == http.MethodGet {
+			_, _ = w.Write([]byte("hello"))
+		}
+	}))
+	defer srv.Close()
+	key := "old"
+	content := func() ([]byte, error) {
+		return []byte("type: S3\nconfig: {bucket: things, region: us-east-1, insecure: true, access_key: " + key +
+			", secret_key: secret, endpoint: " + strings.TrimPrefix(srv.URL, "http://") + "}"), nil
+	}
+	var logs strings.Builder
+	b, err := OpenFrom(t.Context(), content, slog.New(slog.NewTextHandler(&logs, nil)), nil)
+	require.NoError(t, err)
+	read := func() error {
+		got, err := bucket.ReadAll(t.Context(), b, "x", 10)
+		if err == nil {
+			require.Equal(t, "hello", string(got))
+		}
+		return err
+	}
+	require.NoError(t, read())
+	valid, key = "new", "new"
+	require.NoError(t, read())
+	require.Contains(t, logs.String(), "opened anew")
+
+	// Soon after, a further refusal is one.
+	valid = "newer"
+	require.ErrorIs(t, read(), bucket.ErrAccessDenied)
+	require.NoError(t, b.Close())
+}

@@ -17,7 +17,7 @@ func s3Kind(err error) error {
 	}
 	switch resp.Code {
 	case "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
-		"AccountProblem", "AllAccessDisabled", "NotSignedUp":
+		"AccountProblem", "AllAccessDisabled", "NotSignedUp", "XAdminUserNotFound":
 		return bucket.ErrAccessDenied
 	case "NoSuchBucket":
 		return bucket.ErrNoBucket

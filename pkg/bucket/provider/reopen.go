@@ -1,0 +1,153 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+)
+
+// reopenInterval is the least time between two attempts to get new credentials.
+const reopenInterval = 30 * time.Second
+
+// reopening is a bucket that is opened anew when it refuses the credentials:
+// they may have been rotated in the configuration, in a file that the SDK reads
+// when it starts, or in the environment's metadata service. The refused
+// operation is then tried once more.
+type reopening struct {
+	open func(ctx context.Context) (bucket.Bucket, error)
+	log  *slog.Logger
+
+	mu     sync.Mutex
+	cur    bucket.Bucket
+	all    []bucket.Bucket // to be closed at the end; readers may still use them
+	opened time.Time
+}
+
+func newReopening(first bucket.Bucket, log *slog.Logger, open func(ctx context.Context) (bucket.Bucket, error)) *reopening {
+	return &reopening{open: open, log: log, cur: first, all: []bucket.Bucket{first}}
+}
+
+func (r *reopening) current() bucket.Bucket {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cur
+}
+
+// renewed returns another bucket than old, if there is one or if it is time to
+// open one.
+func (r *reopening) renewed(ctx context.Context, old bucket.Bucket) (bucket.Bucket, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cur != old {
+		return r.cur, true
+	}
+	if !r.opened.IsZero() && time.Since(r.opened) < reopenInterval {
+		return nil, false
+	}
+	r.opened = time.Now()
+	b, err := r.open(ctx)
+	if err != nil {
+		r.log.Warn("object storage refuses the credentials and cannot be opened anew", "err", err)
+		return nil, false
+	}
+	r.log.Info("object storage refused the credentials and was opened anew", "bucket", b.Name())
+	r.cur, r.all = b, append(r.all, b)
+	return b, true
+}
+
+// do calls f on the current bucket, and again on a new one if that refuses.
+func (r *reopening) do(ctx context.Context, f func(bucket.Bucket) error) error {
+	b := r.current()
+	err := f(b)
+	if !errors.Is(err, bucket.ErrAccessDenied) {
+		return err
+	}
+	if b, ok := r.renewed(ctx, b); ok {
+		return f(b)
+	}
+	return err
+}
+
+func (r *reopening) List(ctx context.Context, dir string, f func(bucket.Object) error) error {
+	seen := ""
+	return r.do(ctx, func(b bucket.Bucket) error {
+		return b.List(ctx, dir, func(o bucket.Object) error {
+			if o.Name <= seen {
+				return nil
+			}
+			seen = o.Name
+			return f(o)
+		})
+	})
+}
+
+func (r *reopening) Get(ctx context.Context, name string) (rc io.ReadCloser, err error) {
+	err = r.do(ctx, func(b bucket.Bucket) (err error) {
+		rc, err = b.Get(ctx, name)
+		return err
+	})
+	return rc, err
+}
+
+func (r *reopening) GetRange(ctx context.Context, name string, off, length int64) (rc io.ReadCloser, err error) {
+	err = r.do(ctx, func(b bucket.Bucket) (err error) {
+		rc, err = b.GetRange(ctx, name, off, length)
+		return err
+	})
+	return rc, err
+}
+
+func (r *reopening) Stat(ctx context.Context, name string) (o bucket.Object, err error) {
+	err = r.do(ctx, func(b bucket.Bucket) (err error) {
+		o, err = b.Stat(ctx, name)
+		return err
+	})
+	return o, err
+}
+
+// Upload repeats only what can be read again.
+func (r *reopening) Upload(ctx context.Context, name string, body io.Reader, size int64) error {
+	var from int64 = -1
+	seeker, ok := body.(io.Seeker)
+	if ok {
+		if pos, err := seeker.Seek(0, io.SeekCurrent); err == nil {
+			from = pos
+		}
+	}
+	first := true
+	var refused error
+	return r.do(ctx, func(b bucket.Bucket) error {
+		if !first {
+			if from < 0 {
+				return refused
+			}
+			if _, err := seeker.Seek(from, io.SeekStart); err != nil {
+				return errors.Join(refused, err)
+			}
+		}
+		first = false
+		refused = b.Upload(ctx, name, body, size)
+		return refused
+	})
+}
+
+func (r *reopening) Delete(ctx context.Context, name string) error {
+	return r.do(ctx, func(b bucket.Bucket) error { return b.Delete(ctx, name) })
+}
+
+func (r *reopening) Name() string { return r.current().Name() }
+
+func (r *reopening) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var errs []error
+	for _, b := range r.all {
+		errs = append(errs, b.Close())
+	}
+	return errors.Join(errs...)
+}
