@@ -105,9 +105,10 @@ func content(t testing.TB, b bucket.Bucket, drop ...string) map[string][]sample 
 	return out
 }
 
-func samples(t testing.TB, c chunkenc.Chunk) []sample {
+func samples(t testing.TB, c chunkenc.Chunk) []sample { return drain(t, c.Iterator(nil)) }
+
+func drain(t testing.TB, it chunkenc.Iterator) []sample {
 	var out []sample
-	it := c.Iterator(nil)
 	for typ := it.Next(); typ != chunkenc.ValNone; typ = it.Next() {
 		if typ == chunkenc.ValFloat {
 			ts, v := it.At()

@@ -1,0 +1,159 @@
+package compact_test
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/block/blocktest"
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/compact"
+	"github.com/hindsight-io/hindsight/pkg/dedup"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// haPair is two replicas whose scrapes are 7 s apart, with gaps in each.
+const haPair = `
+block a0 range=0h..2h labels={cluster="eu",replica="a"}
+  up{job="x"}  0s..30m/30s:1+1 45m..2h/30s:1000+1
+  lat{job="x"} 0s..30m/30s:h1+1 45m..2h/30s:h1000+1
+  only_a       0s..2h/30s:5
+block b0 range=0h..2h labels={cluster="eu",replica="b"}
+  up{job="x"}  7s..1h/30s:1+1 4807s..7000s/30s:900+1
+  lat{job="x"} 7s..1h/30s:h1+1 4807s..7000s/30s:h900+1
+  only_b       7s..2h/30s:6
+`
+
+func span(c storeapi.Chunk) (mint, maxt int64) { return c.MinTime, c.MaxTime }
+
+// online merges the chunks of all blocks as a query with deduplication does.
+func online(t testing.TB, b bucket.Bucket) map[string][]sample {
+	t.Helper()
+	series := map[string][]storeapi.Chunk{}
+	for id := range poll(t, b).Metas {
+		each(t, b, id, func(lset labels.Labels, chks []chunks.Meta) {
+			for _, c := range chks {
+				series[lset.String()] = append(series[lset.String()], storeapi.Chunk{
+					MinTime: c.MinTime, MaxTime: c.MaxTime,
+					Raw: storeapi.Data{Encoding: c.Chunk.Encoding(), Bytes: slices.Clone(c.Chunk.Bytes())},
+				})
+			}
+		})
+	}
+	out := map[string][]sample{}
+	for key, cs := range series {
+		slices.SortFunc(cs, func(a, b storeapi.Chunk) int {
+			return cmp.Or(cmp.Compare(a.MinTime, b.MinTime), cmp.Compare(a.MaxTime, b.MaxTime))
+		})
+		var its []chunkenc.Iterator
+		for _, r := range dedup.Split(cs, span) {
+			its = append(its, aggr.SeriesIterator(r, []storeapi.Aggregate{storeapi.AggregateRaw}))
+		}
+		out[`{cluster="eu"}`+key] = drain(t, dedup.FuncPenalty.Merge(its, false))
+	}
+	return out
+}
+
+func TestPenaltyEqualsOnline(t *testing.T) {
+	b := blocktest.Bucket(t, haPair)
+	want := online(t, b)
+	c := newCompactor(t, b, "--deduplication.func=penalty", "--deduplication.replica-label=replica")
+	require.NoError(t, c.RunOnce(context.Background()))
+	got := content(t, b)
+	require.Len(t, live(t, b), 1)
+	require.Len(t, got, 4)
+	for key := range want {
+		require.Equal(t, want[key], got[key], key)
+	}
+}
+
+// Replicas of many blocks are merged, then windows, and the result is about as
+// long as one replica.
+func TestPenaltyOverManyBlocks(t *testing.T) {
+	var s strings.Builder
+	for i := range 30 {
+		for r, name := range []string{"a", "b"} {
+			fmt.Fprintf(&s, "block %s%02d range=%dh..%dh labels={cluster=\"eu\",replica=%q}\n", name, i, 2*i, 2*i+2, name)
+			fmt.Fprintf(&s, "  up{job=\"x\"} %ds..%dh/30s:1+0.5\n", 7200*i+7*r, 2*i+2)
+		}
+	}
+	b := blocktest.Bucket(t, s.String())
+	c := newCompactor(t, b, "--deduplication.func=penalty", "--deduplication.replica-label=replica")
+	require.NoError(t, c.RunOnce(context.Background()))
+	got := content(t, b)[`{cluster="eu"}{__name__="up", job="x"}`]
+	require.InDelta(t, 30*240, len(got), 30*2)
+	for i := 1; i < len(got); i++ {
+		require.LessOrEqual(t, got[i].t-got[i-1].t, int64(60_000))
+		require.GreaterOrEqual(t, got[i].t-got[i-1].t, int64(7_000))
+	}
+	require.Contains(t, strings.Join(live(t, b), "\n"), "0..48h res=0 level=4")
+	require.Contains(t, strings.Join(live(t, b), "\n"), "0..48h res=5 level=4")
+}
+
+// Exact copies, as a hash ring makes them, are merged one to one: every sample
+// that any copy has is kept, and none twice.
+func TestCopiesOneToOne(t *testing.T) {
+	b := blocktest.Bucket(t, `
+block a0 range=0h..2h labels={cluster="eu",replica="a"}
+  up{job="x"}  0s..1h/15s:1 61m..2h/15s:1
+  same         0s..2h/15s:1
+block b0 range=0h..2h labels={cluster="eu",replica="b"}
+  up{job="x"}  0s..90m/15s:1 91m..2h/15s:1
+  same         0s..2h/15s:1
+`)
+	c := newCompactor(t, b, "--deduplication.replica-label=replica")
+	require.NoError(t, c.RunOnce(context.Background()))
+	require.Equal(t, []string{`0..2h res=0 level=2 samples=960 series=2 {cluster="eu"}`}, live(t, b))
+}
+
+// HA pairs are not copies. Taking the samples of both would double the data and
+// make every rate wrong, and nothing could undo it.
+func TestHAPairOneToOneIsRefused(t *testing.T) {
+	b := blocktest.Bucket(t, strings.ReplaceAll(haPair, "up{", "up{pod=\"1\",")+`
+block x0 range=0h..2h labels={cluster="eu",replica="c"}
+  up{job="x"}  0s..2h/2s:1
+block y0 range=0h..2h labels={cluster="us",replica="a"}
+  up{job="x"}  0s..2h/2s:1
+block y1 range=0h..2h labels={cluster="us",replica="b"}
+  up{job="x"}  0s..2h/2s:1
+`)
+	before := content(t, b)
+	c := newCompactor(t, b, "--deduplication.replica-label=replica")
+	err := c.RunOnce(context.Background())
+	var failed *compact.FailedError
+	require.ErrorAs(t, err, &failed)
+	require.Equal(t, 1, failed.Jobs)
+	require.ErrorContains(t, err, "set --deduplication.func=penalty")
+	// The other group is not affected, and nothing of the refused one changed.
+	after := content(t, b)
+	for key, samples := range before {
+		if !strings.Contains(key, `"us"`) {
+			require.Equal(t, samples, after[key])
+		}
+	}
+	require.Contains(t, strings.Join(live(t, b), "\n"), `0..2h res=0 level=2 samples=3600 series=1 {cluster="us"}`)
+}
+
+// Blocks of one producer that overlap, as out-of-order data makes them, lose
+// nothing and double nothing, without any flag.
+func TestOutOfOrderBlock(t *testing.T) {
+	b := blocktest.Bucket(t, `
+block a0 range=0h..2h labels={cluster="eu"}
+  up{job="x"}  0s..1h/15s:1 90m..2h/15s:1
+block o0 range=0h..2h labels={cluster="eu"} hints=from-out-of-order
+  up{job="x"}  1h..90m/15s:1
+  late         1h..90m/15s:1
+`)
+	c := newCompactor(t, b)
+	require.NoError(t, c.RunOnce(context.Background()))
+	require.Equal(t, []string{`0..2h res=0 level=2 samples=600 series=2 {cluster="eu"}`}, live(t, b))
+}
