@@ -27,7 +27,6 @@ type frame struct {
 	// ends are, for every series, the end of its chunks.
 	ends  []int
 	aggrs []storeapi.Aggregates
-	pairs []labelPair
 	arena labelArena
 	// used is how many bytes of labels the last message had, as the guess for
 	// the next one.
@@ -97,9 +96,13 @@ func (f *frame) addBatch(b []byte) error {
 	return nil
 }
 
-func (f *frame) addSeries(b []byte) error {
-	f.pairs = f.pairs[:0]
-	for len(b) > 0 {
+// addSeries writes labels straight into the arena as long as they are in order,
+// as they always are from a proper server.
+func (f *frame) addSeries(msg []byte) error {
+	f.arena.reserve(len(msg))
+	var last []byte
+	sorted := true
+	for b := msg; len(b) > 0; {
 		tag, _, field, rest, err := readField(b)
 		if err != nil {
 			return err
@@ -107,65 +110,89 @@ func (f *frame) addSeries(b []byte) error {
 		b = rest
 		switch tag {
 		case tagSeriesLabel:
-			err = f.addLabel(field)
+			name, value, err := readLabel(field)
+			if err != nil {
+				return err
+			}
+			if len(value) == 0 { // the absence of the label
+				continue
+			}
+			if last != nil && bytes.Compare(last, name) >= 0 {
+				sorted = false
+			}
+			last = name
+			f.arena.add(name, value)
+			f.used += len(name) + len(value) + 3
 		case tagSeriesChunk:
-			err = f.addChunk(field)
+			if err := f.addChunk(field); err != nil {
+				return err
+			}
 		}
-		if err != nil {
+	}
+	if !sorted {
+		if err := f.sortLabels(msg); err != nil {
 			return err
 		}
-	}
-	if err := f.sortPairs(); err != nil {
-		return err
-	}
-	for _, p := range f.pairs {
-		f.arena.add(p.name, p.value)
-		f.used += len(p.name) + len(p.value) + 3
 	}
 	f.series = append(f.series, storeapi.Series{Labels: f.arena.finish()})
 	f.ends = append(f.ends, len(f.chunks))
 	return nil
 }
 
-func (f *frame) addLabel(b []byte) error {
-	var p labelPair
+// readLabel reads a Label. A name is not nil, be it empty.
+func readLabel(b []byte) (name, value []byte, err error) {
+	// Nearly all labels are two short strings in order of their numbers.
+	if len(b) >= 4 && b[0] == tagLabelName && b[1] < 0x80 {
+		if i := 2 + int(b[1]); i+1 < len(b) && b[i] == tagLabelValue && b[i+1] < 0x80 && i+2+int(b[i+1]) == len(b) {
+			return b[2:i], b[i+2:], nil
+		}
+	}
+	name = []byte{}
 	for len(b) > 0 {
+		tag, _, field, rest, err := readField(b)
+		if err != nil {
+			return nil, nil, err
+		}
+		b = rest
+		switch tag {
+		case tagLabelName:
+			name = field
+		case tagLabelValue:
+			value = field
+		}
+	}
+	if len(name) > maxLabelBytes || len(value) > maxLabelBytes {
+		return nil, nil, fmt.Errorf("label with a name of %d and a value of %d bytes", len(name), len(value))
+	}
+	return name, value, nil
+}
+
+// sortLabels builds the label set of a series once more, in order: the rest of
+// the program relies on names that are sorted and unique.
+func (f *frame) sortLabels(msg []byte) error {
+	f.arena.drop()
+	var pairs []labelPair
+	for b := msg; len(b) > 0; {
 		tag, _, field, rest, err := readField(b)
 		if err != nil {
 			return err
 		}
 		b = rest
-		switch tag {
-		case tagLabelName:
-			p.name = field
-		case tagLabelValue:
-			p.value = field
+		if tag != tagSeriesLabel {
+			continue
+		}
+		if name, value, err := readLabel(field); err != nil {
+			return err
+		} else if len(value) > 0 {
+			pairs = append(pairs, labelPair{name, value})
 		}
 	}
-	if len(p.name) > maxLabelBytes || len(p.value) > maxLabelBytes {
-		return fmt.Errorf("label with a name of %d and a value of %d bytes", len(p.name), len(p.value))
-	}
-	if len(p.value) > 0 { // an empty value is the absence of the label
-		f.pairs = append(f.pairs, p)
-	}
-	return nil
-}
-
-// sortPairs makes sure of what the rest of the program relies on: names are in
-// order and unique.
-func (f *frame) sortPairs() error {
-	sorted := true
-	for i := 1; i < len(f.pairs) && sorted; i++ {
-		sorted = bytes.Compare(f.pairs[i-1].name, f.pairs[i].name) < 0
-	}
-	if sorted {
-		return nil
-	}
-	slices.SortFunc(f.pairs, func(a, b labelPair) int { return bytes.Compare(a.name, b.name) })
-	for i := 1; i < len(f.pairs); i++ {
-		if bytes.Equal(f.pairs[i-1].name, f.pairs[i].name) {
-			return fmt.Errorf("series has the label %q twice", f.pairs[i].name)
+	slices.SortFunc(pairs, func(a, b labelPair) int { return bytes.Compare(a.name, b.name) })
+	for i, p := range pairs {
+		if i > 0 && bytes.Equal(pairs[i-1].name, p.name) {
+			return fmt.Errorf("series has the label %q twice", p.name)
 		}
+		f.arena.add(p.name, p.value)
 	}
 	return nil
 }

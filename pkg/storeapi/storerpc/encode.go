@@ -4,7 +4,6 @@ import (
 	"math/bits"
 	"sync"
 
-	"github.com/prometheus/prometheus/model/labels"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -160,28 +159,27 @@ func appendVarint(b []byte, v uint64) []byte {
 	return append(b, byte(v))
 }
 
-func appendLabels(b []byte, ls labels.Labels) []byte {
-	ls.Range(func(l labels.Label) {
-		n := 0
-		if len(l.Name) > 0 {
-			n += 1 + sizeVarint(uint64(len(l.Name))) + len(l.Name)
-		}
-		if len(l.Value) > 0 {
-			n += 1 + sizeVarint(uint64(len(l.Value))) + len(l.Value)
-		}
-		b = append(b, tagSeriesLabel)
-		b = appendVarint(b, uint64(n))
-		if len(l.Name) > 0 {
-			b = append(b, tagLabelName)
-			b = appendVarint(b, uint64(len(l.Name)))
-			b = append(b, l.Name...)
-		}
-		if len(l.Value) > 0 {
-			b = append(b, tagLabelValue)
-			b = appendVarint(b, uint64(len(l.Value)))
-			b = append(b, l.Value...)
-		}
-	})
+// appendLabel appends one field Series.labels.
+func appendLabel(b []byte, name, value string) []byte {
+	n := 0
+	if len(name) > 0 {
+		n += 1 + sizeVarint(uint64(len(name))) + len(name)
+	}
+	if len(value) > 0 {
+		n += 1 + sizeVarint(uint64(len(value))) + len(value)
+	}
+	b = append(b, tagSeriesLabel)
+	b = appendVarint(b, uint64(n))
+	if len(name) > 0 {
+		b = append(b, tagLabelName)
+		b = appendVarint(b, uint64(len(name)))
+		b = append(b, name...)
+	}
+	if len(value) > 0 {
+		b = append(b, tagLabelValue)
+		b = appendVarint(b, uint64(len(value)))
+		b = append(b, value...)
+	}
 	return b
 }
 

@@ -14,6 +14,10 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/hintspb"
 )
 
+// ioBuffer is the size of what is written to, and read from, a connection at
+// once: a few frames.
+const ioBuffer = 128 << 10
+
 // maxBatch bounds the number of series in a frame, whatever the client asks for.
 const maxBatch = 4096
 
@@ -35,6 +39,8 @@ func ServerOptions() []grpc.ServerOption {
 		grpc.MaxRecvMsgSize(math.MaxInt32),
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.ForceServerCodecV2(Codec()),
+		grpc.WriteBufferSize(ioBuffer),
+		grpc.SharedWriteBuffer(true),
 	}
 }
 
