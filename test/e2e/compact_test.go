@@ -90,6 +90,7 @@ func blocks(t *testing.T, bkt bucket.Bucket) (live, marked map[kind]int) {
 // makes 5 m and 1 h blocks; answers over these agree with the raw data.
 func TestCompact(t *testing.T) {
 	s := newSite(t)
+	s.Endpoints = []string{"store"}
 	require.NoError(t, s.Start("s3"))
 	bkt := openBucket(t, s)
 	ms := []metric{{name: "old_gauge"}, {name: "old_total", counter: true}}

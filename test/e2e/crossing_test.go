@@ -20,6 +20,7 @@ import (
 func TestOneQueryAcrossBucketSidecarAndReceive(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
+	s.Endpoints = []string{"sidecar-eu-a", "receive-1", "receive-2", "receive-3", "store"}
 	m := []metric{{name: "crossing_gauge"}, {name: "crossing_total", counter: true}}
 	now := time.Now().UnixMilli()
 	border := now/twoHours*twoHours - twoHours // between blocks and head

@@ -17,6 +17,7 @@ import (
 func TestFederate(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
+	s.Endpoints = []string{"sidecar-eu-a", "sidecar-eu-b"}
 	require.NoError(t, s.Start("node", "s3", "prometheus-eu-a", "prometheus-eu-b", "sidecar-eu-a", "sidecar-eu-b", "query"))
 	dedup := harness.API{Base: s.URL("query")}
 	eventually(t, time.Minute, func() error { return expect(dedup, `count(up{job="node"})`, "1") })

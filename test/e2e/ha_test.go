@@ -40,7 +40,7 @@ func expect(a harness.API, query, want string) error {
 func TestHAPair(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.Extra["query"] = []string{"--store.unhealthy-timeout=5m"}
+	s.Endpoints = []string{"sidecar-eu-a", "sidecar-eu-b"}
 	require.NoError(t, s.Start("node", "s3", "prometheus-eu-a", "prometheus-eu-b", "sidecar-eu-a", "sidecar-eu-b", "query"))
 	dedup := harness.API{Base: s.URL("query")}
 	every := harness.API{Base: s.URL("query"), Params: url.Values{"dedup": {"false"}}}
@@ -83,10 +83,12 @@ func TestHAPair(t *testing.T) {
 	ans, err = dedup.Range(count, began, time.Now(), time.Second)
 	require.NoError(t, err)
 	require.Len(t, ans.Series, 1)
-	require.GreaterOrEqual(t, len(ans.Series[0].Samples), 20, "a gap while one replica was away")
-	for _, sample := range ans.Series[0].Samples {
+	for i, sample := range ans.Series[0].Samples {
 		require.Equal(t, "1", sample.V)
+		require.InDelta(t, ans.Series[0].Samples[0].T+float64(i), sample.T, 0.01, "a gap while one replica was away")
 	}
+	last := ans.Series[0].Samples[len(ans.Series[0].Samples)-1].T
+	require.InDelta(t, float64(time.Now().Unix()), last, 3, "the end is missing")
 
 	strict := harness.API{Base: s.URL("query"), Params: url.Values{"partial_response": {"false"}}}
 	_, err = strict.Instant(count, time.Time{})

@@ -14,6 +14,7 @@ import (
 func TestReceiveNodeKilled(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
+	s.Endpoints = []string{"receive-1", "receive-2", "receive-3"}
 	require.NoError(t, s.Start("s3", "receive-1", "receive-2", "receive-3", "query"))
 	l := newLedger("killed_total", 50)
 	survivors := []string{

@@ -113,9 +113,7 @@ func (s *Site) query() command {
 		"query", "--http-address=" + s.Addr("query"), "--grpc-address=" + s.Addr("query/grpc"),
 		"--query.replica-label=replica", "--query.replica-label=receive_replica",
 	}
-	for _, name := range []string{
-		"sidecar-eu-a", "sidecar-eu-b", "sidecar-us-a", "receive-1", "receive-2", "receive-3", "store",
-	} {
+	for _, name := range s.Endpoints {
 		args = append(args, "--endpoint="+s.Addr(name+"/grpc"))
 	}
 	return command{bin: s.Bin.Hindsight, ready: s.URL("query") + "/-/ready", args: args}

@@ -93,7 +93,7 @@ func (p *Process) Stop(within time.Duration) error {
 	p.Signal(syscall.SIGTERM)
 	select {
 	case <-p.done:
-		if p.err != nil {
+		if p.err != nil && !p.diedOfTerm() {
 			return fmt.Errorf("%s ended with: %w; the end of its log:\n%s", p.Name, p.err, p.Tail(20))
 		}
 		return nil
@@ -101,6 +101,17 @@ func (p *Process) Stop(within time.Duration) error {
 		p.Kill()
 		return fmt.Errorf("%s did not stop within %s; the end of its log:\n%s", p.Name, within, p.Tail(20))
 	}
+}
+
+// diedOfTerm says that a program of others does not handle SIGTERM, and so
+// ended by it. Ours must handle it.
+func (p *Process) diedOfTerm() bool {
+	var exit *exec.ExitError
+	if !errors.As(p.err, &exit) || filepath.Base(p.cmd.Path) == "hindsight" {
+		return false
+	}
+	st, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && st.Signaled() && st.Signal() == syscall.SIGTERM
 }
 
 // Wait returns the exit code, or an error when the process does not end in time.

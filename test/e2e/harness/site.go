@@ -20,6 +20,8 @@ type Site struct {
 	Bin Binaries
 	// Extra are more flags for a process, by its name.
 	Extra map[string][]string
+	// Endpoints are the stores that the querier asks.
+	Endpoints []string
 	// Say, when not nil, gets one line about each start.
 	Say io.Writer
 
@@ -61,6 +63,7 @@ func NewSite(dir, host string, bin Binaries) (*Site, error) {
 		return nil, err
 	}
 	s := &Site{Dir: dir, Bin: bin, Extra: map[string][]string{}, addr: demoAddresses(), procs: map[string]*Process{}}
+	s.Endpoints = []string{"sidecar-eu-a", "sidecar-eu-b", "sidecar-us-a", "receive-1", "receive-2", "receive-3", "store"}
 	var replace []string
 	if host != "" {
 		for name, old := range s.addr {
