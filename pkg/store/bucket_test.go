@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -143,7 +144,10 @@ func newGateway(t testing.TB, bkt bucket.Reader, args ...string) *Gateway {
 	var cfg Config
 	app := kingpin.New("test", "")
 	cfg.RegisterFlags(app)
-	_, err := app.Parse(append([]string{"--data-dir=" + t.TempDir()}, args...))
+	if !slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "--data-dir=") }) {
+		args = append(args, "--data-dir="+t.TempDir())
+	}
+	_, err := app.Parse(args)
 	require.NoError(t, err)
 	require.NoError(t, cfg.Validate())
 	g, err := New(cfg, Deps{

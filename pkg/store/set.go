@@ -12,11 +12,11 @@ import (
 const samplesPerChunk = 120
 
 // limits bound what one request returns; 0 means no bound.
-type limits struct{ series, chunks int64 }
+type limits struct{ series, chunks, samples int64 }
 
 func (g *Gateway) limits() limits {
 	samples := limit(g.cfg.RequestSamples, g.cfg.SeriesSamples)
-	l := limits{series: limit(g.cfg.RequestSeries, g.cfg.TouchedSeries), chunks: samples / samplesPerChunk}
+	l := limits{series: limit(g.cfg.RequestSeries, g.cfg.TouchedSeries), chunks: samples / samplesPerChunk, samples: samples}
 	if samples > 0 {
 		l.chunks = max(l.chunks, 1)
 	}
@@ -55,8 +55,8 @@ func (s *gatewaySet) Next() bool {
 		s.err = &pagecache.LimitError{What: "series", Limit: "--store.limits.request-series", Value: s.limits.series, Wanted: s.series}
 	case s.limits.chunks > 0 && s.chunks > s.limits.chunks:
 		s.err = &pagecache.LimitError{
-			What: "samples, counting 120 for each chunk,", Limit: "--store.limits.request-samples",
-			Value: s.limits.chunks * samplesPerChunk, Wanted: s.chunks * samplesPerChunk,
+			What: "samples (counting 120 for each chunk)", Limit: "--store.limits.request-samples",
+			Value: s.limits.samples, Wanted: s.chunks * samplesPerChunk,
 		}
 	}
 	return s.err == nil

@@ -41,6 +41,7 @@ const (
 	maxRead       = 16 << 20
 	readsAtOnce   = 128
 	headersFolder = "index-headers"
+	pagesFolder   = "page-cache"
 )
 
 // Gateway serves the blocks of a bucket.
@@ -90,6 +91,8 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	g.m = newMetrics(deps.Registerer, g)
 	g.pages, err = pagecache.New(deps.Bucket, pagecache.Config{
 		MemoryBytes: memory,
+		DiskBytes:   cfg.DiskCacheSize.Int64(),
+		DiskDir:     filepath.Join(cfg.DataDir, pagesFolder),
 		MaxGap:      maxGap,
 		MaxRead:     maxRead,
 		Concurrency: readsAtOnce,

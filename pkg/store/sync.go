@@ -139,7 +139,7 @@ func (g *Gateway) close() {
 	all := g.blocks.byID
 	g.blocks = blocks{selector: g.blocks.selector}
 	g.mu.Unlock()
-	var errs []error
+	errs := []error{g.pages.Close()}
 	for _, b := range all {
 		errs = append(errs, b.Keep())
 	}

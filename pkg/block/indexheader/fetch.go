@@ -22,12 +22,13 @@ const (
 // Fetch makes the header of the index object name, which has size bytes, with
 // one round of reads when the index is small or of usual shape, and two
 // otherwise. An error that is ErrCorrupt means that the index itself is bad;
-// any other means that it could not be read.
-func Fetch(ctx context.Context, bkt bucket.Reader, name string, size int64) (*Header, error) {
+// any other means that it could not be read. What was read is shown to seen,
+// which may be nil, may be called concurrently, and must not keep it.
+func Fetch(ctx context.Context, bkt bucket.Reader, name string, size int64, seen func(off int64, b []byte)) (*Header, error) {
 	if size < indexHeadSize+tocSize {
 		return nil, fmt.Errorf("%w: %s has only %d bytes", ErrCorrupt, name, size)
 	}
-	r := reader{ctx: ctx, bkt: bkt, name: name, size: size}
+	r := reader{ctx: ctx, bkt: bkt, name: name, size: size, seen: seen}
 	s, err := r.sections()
 	if err != nil {
 		return nil, err
@@ -45,6 +46,7 @@ type reader struct {
 	bkt  bucket.Reader
 	name string
 	size int64
+	seen func(off int64, b []byte)
 }
 
 func (r reader) sections() (sections, error) {
@@ -146,6 +148,9 @@ func (r reader) read(off, length int64) (b []byte, err error) {
 	b = make([]byte, length)
 	if _, err := io.ReadFull(rc, b); err != nil {
 		return nil, fmt.Errorf("read %d bytes of %s at %d: %w", length, r.name, off, err)
+	}
+	if r.seen != nil {
+		r.seen(off, b)
 	}
 	return b, nil
 }

@@ -131,7 +131,11 @@ func (b *Block) loadHeader(ctx context.Context) (*indexheader.Header, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	h, err := indexheader.Fetch(ctx, b.env.Bucket, o.Name, o.Size)
+	// The ends of an index, and all of a small one, have what the first queries
+	// read next.
+	h, err := indexheader.Fetch(ctx, b.env.Bucket, o.Name, o.Size, func(off int64, bytes []byte) {
+		b.env.Pages.Prime(o, off, bytes)
+	})
 	if err != nil || file == "" {
 		return h, err
 	}

@@ -20,7 +20,7 @@ type LimitError struct {
 }
 
 func (e *LimitError) Error() string {
-	return fmt.Sprintf("limit exceeded: the request needs %d %s or more, %s is %d", e.Wanted, e.What, e.Limit, e.Value)
+	return fmt.Sprintf("limit exceeded: the request needs at least %d %s, and %s is %d", e.Wanted, e.What, e.Limit, e.Value)
 }
 
 // Unwrap says that the error is storeapi.ErrLimit.
@@ -52,7 +52,7 @@ func (b *Budget) hold(n int64) error {
 	}
 	if used := b.used.Add(n); b.max > 0 && used > b.max {
 		b.used.Add(-n)
-		return &LimitError{What: "bytes of memory with those of all running requests", Limit: b.flag, Value: b.max, Wanted: used}
+		return &LimitError{What: "bytes of memory (together with the other running requests)", Limit: b.flag, Value: b.max, Wanted: used}
 	}
 	return nil
 }

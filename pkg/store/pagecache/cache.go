@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/maypok86/otter/v2"
 	"github.com/oklog/ulid/v2"
@@ -35,8 +36,13 @@ type key struct {
 
 // Config says how much is kept, and how ranges become requests.
 type Config struct {
-	// MemoryBytes bounds the pages kept in memory.
+	// MemoryBytes bounds the pages kept in memory: those of indexes, and
+	// without a disk all.
 	MemoryBytes int64
+	// DiskBytes bounds the pages of all kinds kept in files in DiskDir, where
+	// they survive a restart; 0 means none.
+	DiskBytes int64
+	DiskDir   string
 	// MaxGap is the number of bytes that are read along to save a request.
 	MaxGap int64
 	// MaxRead is the number of bytes that one request asks for at most.
@@ -50,6 +56,7 @@ type Cache struct {
 	cfg    Config
 	bkt    bucket.Reader
 	memory *otter.Cache[key, []byte]
+	disk   *disk // nil when there is none
 	gate   chan struct{}
 	m      *metrics
 }
@@ -71,32 +78,79 @@ func New(bkt bucket.Reader, cfg Config, reg prometheus.Registerer) (*Cache, erro
 		}
 		c.memory = memory
 	}
+	if cfg.DiskBytes > 0 {
+		d, err := openDisk(cfg.DiskDir, cfg.DiskBytes)
+		if err != nil {
+			return nil, err
+		}
+		c.disk = d
+	}
 	c.m = newMetrics(reg, c)
 	return c, nil
 }
 
+// Close closes the files. Reads after it still work, from the bucket.
+func (c *Cache) Close() error {
+	if c.disk == nil {
+		return nil
+	}
+	return c.disk.close()
+}
+
 // Forget drops the pages of a block.
 func (c *Cache) Forget(block ulid.ULID) {
-	if c.memory == nil {
-		return
-	}
-	for k := range c.memory.Keys() {
-		if k.block == block {
-			c.memory.Invalidate(k)
+	if c.memory != nil {
+		for k := range c.memory.Keys() {
+			if k.block == block {
+				c.memory.Invalidate(k)
+			}
 		}
 	}
+	if c.disk != nil {
+		c.disk.forget(block)
+	}
+}
+
+// inMemory says whether pages like k belong into memory.
+func (c *Cache) inMemory(k key) bool {
+	return c.memory != nil && (k.file == 0 || c.disk == nil)
 }
 
 func (c *Cache) get(k key) ([]byte, bool) {
-	if c.memory == nil {
+	if c.inMemory(k) {
+		if b, ok := c.memory.GetIfPresent(k); ok {
+			return b, true
+		}
+	}
+	if c.disk == nil {
 		return nil, false
 	}
-	return c.memory.GetIfPresent(k)
+	b, ok := c.disk.get(k)
+	if ok && c.inMemory(k) {
+		c.memory.Set(k, b)
+	}
+	return b, ok
 }
 
 func (c *Cache) put(k key, page []byte) {
-	if c.memory != nil {
+	if c.inMemory(k) {
 		c.memory.Set(k, page)
+	}
+	if c.disk != nil {
+		c.disk.put(k, page)
+	}
+}
+
+// Prime keeps bytes of an object that were read for another purpose: those of
+// the pages that are complete in b, which begins at off.
+func (c *Cache) Prime(o Object, off int64, b []byte) {
+	for page := (off + PageSize - 1) / PageSize; ; page++ {
+		start := page * PageSize
+		end := min(start+PageSize, o.Size)
+		if start >= o.Size || end > off+int64(len(b)) {
+			return
+		}
+		c.put(key{o.Block, o.File, uint32(page)}, slices.Clone(b[start-off:end-off]))
 	}
 }
 

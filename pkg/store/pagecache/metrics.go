@@ -20,6 +20,27 @@ func newMetrics(reg prometheus.Registerer, c *Cache) *metrics {
 		}
 		return float64(c.memory.WeightedSize())
 	})
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "hindsight_store_disk_cache_pages",
+		Help: "Pages of blocks that are kept on disk.",
+	}, func() float64 {
+		if c.disk == nil {
+			return 0
+		}
+		return float64(c.disk.pages())
+	})
+	fromDisk := func(name, help string, n func(d *disk) int64) {
+		f.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 {
+			if c.disk == nil {
+				return 0
+			}
+			return float64(n(c.disk))
+		})
+	}
+	fromDisk("hindsight_store_disk_cache_broken_pages_total", "Pages on disk that were not what had been written.",
+		func(d *disk) int64 { return d.broken.Load() })
+	fromDisk("hindsight_store_disk_cache_failures_total", "Pages that could not be written to disk.",
+		func(d *disk) int64 { return d.failed.Load() })
 	return &metrics{
 		requests: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_store_range_reads_total",

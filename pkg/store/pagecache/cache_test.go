@@ -1,0 +1,224 @@
+package pagecache
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// rig is a bucket with one object of random bytes, and a cache over it.
+type rig struct {
+	*Cache
+	o     Object
+	data  []byte
+	reads atomic.Int64
+}
+
+type countingReader struct {
+	bucket.Reader
+	r *rig
+}
+
+func (c countingReader) GetRange(ctx context.Context, name string, off, length int64) (io.ReadCloser, error) {
+	c.r.reads.Add(1)
+	return c.Reader.GetRange(ctx, name, off, length)
+}
+
+func newRig(t testing.TB, size int, cfg Config) *rig {
+	t.Helper()
+	rng := rand.New(rand.NewPCG(1, 2))
+	r := &rig{data: make([]byte, size)}
+	for i := range r.data {
+		r.data[i] = byte(rng.Uint32())
+	}
+	bkt := bucket.NewMemory()
+	r.o = Object{Block: ulid.MustNew(1, nil), File: 1, Name: "block/chunks/000001", Size: int64(size)}
+	require.NoError(t, bkt.Upload(t.Context(), r.o.Name, bytes.NewReader(r.data), int64(size)))
+	cfg.Concurrency, cfg.MaxRead = 4, 64*PageSize
+	c, err := New(countingReader{bkt, r}, cfg, nil)
+	require.NoError(t, err)
+	r.Cache = c
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	return r
+}
+
+// check reads random ranges and compares.
+func (r *rig) check(t *testing.T, rng *rand.Rand) Counts {
+	t.Helper()
+	acct := &Account{Budget: NewBudget("", 0)}
+	p := r.Open(r.o, acct)
+	var ranges []Range
+	for range 1 + rng.IntN(5) {
+		off := rng.Int64N(r.o.Size)
+		ranges = append(ranges, Range{Off: off, End: off + rng.Int64N(min(r.o.Size-off, 5*PageSize)+1)})
+	}
+	counts, err := p.Load(t.Context(), ranges)
+	require.NoError(t, err)
+	for _, rg := range ranges {
+		b, err := p.Bytes(rg)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(r.data[rg.Off:rg.End], b))
+	}
+	p.Release()
+	require.Zero(t, acct.Budget.Used())
+	return counts
+}
+
+func TestReads(t *testing.T) {
+	for _, cfg := range []Config{
+		{},
+		{MaxGap: 4 * PageSize, MemoryBytes: 10 * PageSize},
+		{MemoryBytes: 1 << 30},
+		{DiskBytes: 5 * (PageSize + diskEntrySize), DiskDir: t.TempDir()},
+		{DiskBytes: 1 << 24, DiskDir: t.TempDir()},
+	} {
+		for _, size := range []int{1, PageSize - 1, PageSize, 10*PageSize + 17} {
+			r := newRig(t, size, cfg)
+			rng := rand.New(rand.NewPCG(3, 4))
+			for range 300 {
+				r.check(t, rng)
+			}
+			r.Forget(r.o.Block)
+			require.NoError(t, r.Close())
+		}
+	}
+}
+
+func TestParallelReads(t *testing.T) {
+	r := newRig(t, 40*PageSize+5, Config{MemoryBytes: 8 * PageSize, DiskBytes: 9 * (PageSize + diskEntrySize), DiskDir: t.TempDir()})
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(5, uint64(i)))
+			for range 200 {
+				r.check(t, rng)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestLoadRefuses(t *testing.T) {
+	r := newRig(t, 100, Config{})
+	p := r.Open(r.o, &Account{})
+	for _, rg := range []Range{{Off: -1, End: 5}, {Off: 0, End: 101}, {Off: 200, End: 300}} {
+		_, err := p.Load(t.Context(), []Range{rg})
+		var bounds *BoundsError
+		require.ErrorAs(t, err, &bounds)
+	}
+	_, err := p.Bytes(Range{Off: 0, End: 5})
+	require.ErrorContains(t, err, "BUG")
+
+	p = r.Open(r.o, &Account{MaxBytes: 10, BytesFlag: "--bytes"})
+	_, err = p.Load(t.Context(), []Range{{Off: 0, End: 5}})
+	require.ErrorIs(t, err, storeapi.ErrLimit)
+	require.ErrorContains(t, err, "--bytes is 10")
+	p.Release()
+
+	b := NewBudget("--budget", 10)
+	p = r.Open(r.o, &Account{Budget: b})
+	_, err = p.Load(t.Context(), []Range{{Off: 0, End: 5}})
+	require.ErrorIs(t, err, storeapi.ErrLimit)
+	p.Release()
+	require.Zero(t, b.Used())
+}
+
+// TestDiskSurvives opens the files again, also after they were damaged in every
+// part.
+func TestDiskSurvives(t *testing.T) {
+	dir := t.TempDir()
+	cfg := Config{DiskBytes: 64 * (PageSize + diskEntrySize), DiskDir: dir}
+	r := newRig(t, 20*PageSize+3, cfg)
+	all := []Range{{Off: 0, End: r.o.Size}}
+	load := func(c *Cache) Counts {
+		p := c.Open(r.o, &Account{})
+		counts, err := p.Load(t.Context(), all)
+		require.NoError(t, err)
+		b, err := p.Bytes(all[0])
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(r.data, b))
+		return counts
+	}
+	require.Equal(t, int64(1), load(r.Cache).Requests)
+	require.Zero(t, load(r.Cache).Requests)
+	_, err := New(r.bkt, r.cfg, nil)
+	require.Error(t, err, "in use")
+	require.NoError(t, r.Close())
+
+	again := func() Counts {
+		c, err := New(r.bkt, r.cfg, nil)
+		require.NoError(t, err)
+		defer func() { require.NoError(t, c.Close()) }()
+		return load(c)
+	}
+	require.Zero(t, again().Requests)
+
+	file := filepath.Join(dir, diskFile)
+	orig, err := os.ReadFile(file)
+	require.NoError(t, err)
+	rng := rand.New(rand.NewPCG(7, 8))
+	for range 200 {
+		b := bytes.Clone(orig)
+		for range 1 + rng.IntN(20) {
+			b[rng.IntN(len(b))] ^= 0x55
+		}
+		if rng.IntN(10) == 0 {
+			b = b[:rng.IntN(len(b))]
+		}
+		require.NoError(t, os.WriteFile(file, b, 0o666))
+		c, err := New(r.bkt, r.cfg, nil)
+		require.NoError(t, err)
+		load(c)
+		require.NoError(t, c.Close())
+	}
+}
+
+// TestDiskFull writes to a file that takes nothing.
+func TestDiskFull(t *testing.T) {
+	r := newRig(t, 5*PageSize, Config{DiskBytes: 1 << 20, DiskDir: t.TempDir()})
+	ro, err := os.Open(filepath.Join(r.cfg.DiskDir, diskFile))
+	require.NoError(t, err)
+	require.NoError(t, r.disk.f.Close())
+	r.disk.f = ro
+	rng := rand.New(rand.NewPCG(9, 9))
+	for range 20 {
+		r.check(t, rng)
+	}
+	require.Positive(t, r.disk.failed.Load())
+	require.Zero(t, r.disk.pages())
+}
+
+func TestFailedRead(t *testing.T) {
+	down := errors.New("down")
+	c, err := New(failing{err: down}, Config{Concurrency: 1, MaxRead: PageSize}, nil)
+	require.NoError(t, err)
+	p := c.Open(Object{Name: "x", Size: 100}, &Account{})
+	_, err = p.Load(t.Context(), []Range{{Off: 0, End: 100}})
+	require.ErrorIs(t, err, down)
+	require.ErrorContains(t, err, "read 100 bytes of x at 0")
+}
+
+type failing struct {
+	bucket.Reader
+	err error
+}
+
+func (f failing) GetRange(context.Context, string, int64, int64) (io.ReadCloser, error) {
+	return nil, f.err
+}

@@ -1,0 +1,285 @@
+package pagecache
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/tsdb/fileutil"
+)
+
+// The file of the disk tier (docs/format/page-cache.md): a header, one
+// directory entry for each slot, and the slots, each of the size of a page.
+const (
+	diskFile       = "pages"
+	diskMagic      = "HSPC"
+	diskVersion    = 1
+	diskHeaderSize = 64
+	diskEntrySize  = 40
+	// readEntries is how many directory entries are read at once at the start.
+	readEntries = 8192
+)
+
+func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
+
+// disk keeps pages in one file of fixed size. A page that cannot be read back
+// as it was written counts as absent, so nothing needs to be synced. It may be
+// used concurrently.
+type disk struct {
+	f     *os.File
+	lock  fileutil.Releaser
+	slots uint32
+
+	mu     sync.Mutex
+	index  map[key]uint32
+	entry  []diskEntry // by slot
+	used   []bool      // since the hand has last passed
+	hand   uint32
+	closed bool
+	broken atomic.Int64 // pages that were not what they had been
+	failed atomic.Int64 // writes that failed
+}
+
+// diskEntry says what is in a slot; a length of 0 means nothing.
+type diskEntry struct {
+	key    key
+	length uint32
+	crc    uint32
+}
+
+// openDisk opens the file in dir, or makes it. A file of another size or format
+// is emptied. The error is of the user's machine: no access, or in use.
+func openDisk(dir string, bytes int64) (_ *disk, err error) {
+	slots := bytes / (PageSize + diskEntrySize)
+	if slots < 1 || slots > 1<<31 {
+		return nil, fmt.Errorf("page cache of %d bytes on disk is too small or too large", bytes)
+	}
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return nil, fmt.Errorf("make the folder of the page cache: %w", err)
+	}
+	lock, _, err := fileutil.Flock(filepath.Join(dir, "lock"))
+	if err != nil {
+		return nil, fmt.Errorf("lock the page cache in %s: %w", dir, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, lock.Release())
+		}
+	}()
+	f, err := os.OpenFile(filepath.Join(dir, diskFile), os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return nil, fmt.Errorf("open the page cache: %w", err)
+	}
+	d := &disk{
+		f: f, lock: lock, slots: uint32(slots),
+		index: map[key]uint32{}, entry: make([]diskEntry, slots), used: make([]bool, slots),
+	}
+	if err := d.load(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return d, nil
+}
+
+func (d *disk) header() []byte {
+	h := make([]byte, diskHeaderSize)
+	copy(h, diskMagic)
+	binary.LittleEndian.PutUint32(h[4:], diskVersion)
+	binary.LittleEndian.PutUint32(h[8:], PageSize)
+	binary.LittleEndian.PutUint32(h[12:], d.slots)
+	return h
+}
+
+// load reads the directory, or begins an empty file.
+func (d *disk) load() error {
+	info, err := d.f.Stat()
+	if err != nil {
+		return fmt.Errorf("read the page cache: %w", err)
+	}
+	have := make([]byte, diskHeaderSize)
+	if n, _ := d.f.ReadAt(have, 0); n < len(have) || string(have) != string(d.header()) || info.Size() != d.dataOffset(d.slots) {
+		if err := errors.Join(d.f.Truncate(0), d.f.Truncate(d.dataOffset(d.slots))); err != nil {
+			return fmt.Errorf("make the page cache: %w", err)
+		}
+		if _, err := d.f.WriteAt(d.header(), 0); err != nil {
+			return fmt.Errorf("make the page cache: %w", err)
+		}
+		return nil
+	}
+	buf := make([]byte, readEntries*diskEntrySize)
+	for slot := uint32(0); slot < d.slots; slot += readEntries {
+		n := min(readEntries, d.slots-slot)
+		b := buf[:n*diskEntrySize]
+		if _, err := d.f.ReadAt(b, d.entryOffset(slot)); err != nil {
+			return fmt.Errorf("read the directory of the page cache: %w", err)
+		}
+		for i := range n {
+			if e, ok := decodeEntry(b[i*diskEntrySize:]); ok {
+				d.entry[slot+i] = e
+				d.index[e.key] = slot + i
+			}
+		}
+	}
+	// Of two slots with one key the map knows one; the other is free.
+	for slot, e := range d.entry {
+		if e.length > 0 && d.index[e.key] != uint32(slot) {
+			d.entry[slot] = diskEntry{}
+		}
+	}
+	return nil
+}
+
+func (d *disk) entryOffset(slot uint32) int64 { return diskHeaderSize + int64(slot)*diskEntrySize }
+
+func (d *disk) dataOffset(slot uint32) int64 {
+	return d.entryOffset(d.slots) + int64(slot)*PageSize
+}
+
+func appendEntry(b []byte, e diskEntry) []byte {
+	start := len(b)
+	b = append(b, e.key.block[:]...)
+	b = binary.LittleEndian.AppendUint32(b, e.key.file)
+	b = binary.LittleEndian.AppendUint32(b, e.key.page)
+	b = binary.LittleEndian.AppendUint32(b, e.length)
+	b = binary.LittleEndian.AppendUint32(b, e.crc)
+	b = binary.LittleEndian.AppendUint32(b, 0)
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli()))
+}
+
+func decodeEntry(b []byte) (diskEntry, bool) {
+	b = b[:diskEntrySize]
+	if crc32.Checksum(b[:diskEntrySize-4], castagnoli()) != binary.LittleEndian.Uint32(b[diskEntrySize-4:]) {
+		return diskEntry{}, false
+	}
+	var e diskEntry
+	copy(e.key.block[:], b)
+	e.key.file = binary.LittleEndian.Uint32(b[16:])
+	e.key.page = binary.LittleEndian.Uint32(b[20:])
+	e.length = binary.LittleEndian.Uint32(b[24:])
+	e.crc = binary.LittleEndian.Uint32(b[28:])
+	return e, e.length > 0 && e.length <= PageSize
+}
+
+// get returns a copy of a page.
+func (d *disk) get(k key) ([]byte, bool) {
+	d.mu.Lock()
+	slot, ok := d.index[k]
+	if !ok || d.closed {
+		d.mu.Unlock()
+		return nil, false
+	}
+	e := d.entry[slot]
+	d.used[slot] = true
+	d.mu.Unlock()
+	// The slot may get another page meanwhile: then the checksum tells.
+	b := make([]byte, e.length)
+	if _, err := d.f.ReadAt(b, d.dataOffset(slot)); err != nil || crc32.Checksum(b, castagnoli()) != e.crc {
+		d.broken.Add(1)
+		d.drop(k, slot)
+		return nil, false
+	}
+	return b, true
+}
+
+func (d *disk) drop(k key, slot uint32) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s, ok := d.index[k]; ok && s == slot && d.entry[slot].key == k {
+		delete(d.index, k)
+		d.entry[slot] = diskEntry{}
+	}
+}
+
+// put writes a page in the place of one that has not been used for long.
+func (d *disk) put(k key, page []byte) {
+	e := diskEntry{key: k, length: uint32(len(page)), crc: crc32.Checksum(page, castagnoli())}
+	d.mu.Lock()
+	if _, ok := d.index[k]; ok || d.closed {
+		d.mu.Unlock()
+		return
+	}
+	slot := d.victim()
+	if old := d.entry[slot]; old.length > 0 {
+		delete(d.index, old.key)
+	}
+	d.entry[slot] = diskEntry{} // nobody finds the slot while it is written
+	d.used[slot] = true         // nor takes it
+	d.mu.Unlock()
+
+	// The page first: an entry that was not written yet then does not fit its
+	// slot, which the checksum tells.
+	_, err := d.f.WriteAt(page, d.dataOffset(slot))
+	if err == nil {
+		_, err = d.f.WriteAt(appendEntry(make([]byte, 0, diskEntrySize), e), d.entryOffset(slot))
+	}
+	if err != nil {
+		d.failed.Add(1) // a full disk costs speed, not answers
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, ok := d.index[k]; ok || d.entry[slot].length > 0 {
+		return // another one was faster, with the page or with the slot
+	}
+	d.entry[slot] = e
+	d.index[k] = slot
+}
+
+// victim chooses a slot by the clock: the first one at the hand that was not
+// used since the hand has last passed.
+func (d *disk) victim() uint32 {
+	for {
+		slot := d.hand
+		d.hand = (d.hand + 1) % d.slots
+		if !d.used[slot] {
+			return slot
+		}
+		d.used[slot] = false
+	}
+}
+
+// forget drops the pages of a block.
+func (d *disk) forget(block ulid.ULID) {
+	var slots []uint32
+	d.mu.Lock()
+	for k, slot := range d.index {
+		if k.block == block {
+			delete(d.index, k)
+			d.entry[slot] = diskEntry{}
+			d.used[slot] = false
+			slots = append(slots, slot)
+		}
+	}
+	closed := d.closed
+	d.mu.Unlock()
+	if closed {
+		return
+	}
+	for _, slot := range slots {
+		if _, err := d.f.WriteAt(make([]byte, diskEntrySize), d.entryOffset(slot)); err != nil {
+			d.failed.Add(1)
+		}
+	}
+}
+
+// pages is the number of pages that are kept.
+func (d *disk) pages() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.index)
+}
+
+func (d *disk) close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil
+	}
+	d.closed = true
+	return errors.Join(d.f.Close(), d.lock.Release())
+}
