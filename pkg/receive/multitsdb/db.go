@@ -206,6 +206,24 @@ func (d *DB) Metadata(_ context.Context, metric string, limit int) (map[string][
 	return out, nil, nil
 }
 
+// SetMetadata notes metric metadata of remote write 1.0 for a tenant, one
+// message each.
+func (d *DB) SetMetadata(id string, msgs [][]byte) error {
+	if len(msgs) == 0 {
+		return nil
+	}
+	t, err := d.tenant(id)
+	if err != nil {
+		return err
+	}
+	for _, m := range msgs {
+		if err := t.metadata.family(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Stats describes all tenants in the order of their names.
 func (d *DB) Stats() []TenantStats {
 	tenants := d.all()

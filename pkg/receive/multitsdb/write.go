@@ -66,7 +66,7 @@ func (t *tenantDB) write(ctx context.Context, b *remotewrite.Batch, series []uin
 	}
 	w.remember()
 	t.observe(&w.stored, &w.rejected)
-	return w.rejected.Err(t.id)
+	return w.rejected.Err(t.id, w.stored)
 }
 
 // lookup finds all known series in one go.

@@ -61,6 +61,8 @@ func (k Kind) Retryable() bool { return k != Invalid && k != Conflict && k != To
 type WriteError struct {
 	Kind Kind
 	Err  error
+	// Stored, when not nil, counts what was stored in spite of the failure.
+	Stored *Counts
 }
 
 func (e *WriteError) Error() string { return e.Err.Error() }
@@ -137,10 +139,23 @@ func (r *Rejected) Each(f func(kind Kind, reason string, n int)) {
 	}
 }
 
+// StoredOf says how much of a request was certainly stored when writing it ended
+// with err.
+func StoredOf(err error, all Counts) Counts {
+	var w *WriteError
+	switch {
+	case err == nil:
+		return all
+	case errors.As(err, &w) && w.Stored != nil:
+		return *w.Stored
+	}
+	return Counts{}
+}
+
 // Err is nil when nothing was rejected; otherwise its kind is the one with the
 // highest claim on the sender: limits before conflicts before invalid data, so
 // that what may still be accepted is sent again.
-func (r *Rejected) Err(tenant string) error {
+func (r *Rejected) Err(tenant string, stored Counts) error {
 	if len(r.reasons) == 0 {
 		return nil
 	}
@@ -149,5 +164,8 @@ func (r *Rejected) Err(tenant string) error {
 		kind = max(kind, x.kind)
 		parts = append(parts, fmt.Sprintf("%s: %d rejected, first: %s", x.reason, x.count, x.example))
 	}
-	return Errorf(kind, "tenant %s: everything valid was stored, but %s", tenant, strings.Join(parts, "; "))
+	return &WriteError{
+		Kind: kind, Stored: &stored,
+		Err: fmt.Errorf("tenant %s: everything valid was stored, but %s", tenant, strings.Join(parts, "; ")),
+	}
 }

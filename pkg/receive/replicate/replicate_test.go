@@ -122,7 +122,7 @@ func newCluster(t *testing.T, self string, replicas, size int, change func(*Conf
 		c.nodes[a] = &node{t: t, merges: i%2 == 0}
 	}
 	cfg := Config{
-		Self: self, Replicas: replicas, Timeout: time.Second, MaxBackoff: time.Second,
+		Replicas: replicas, Timeout: time.Second, MaxBackoff: time.Second,
 		QueueBytes: 1 << 20, MessageBytes: 1 << 20, Lanes: 2,
 		Dial: func(a string) (Node, error) { return c.nodes[a], nil },
 	}
@@ -136,7 +136,7 @@ func newCluster(t *testing.T, self string, replicas, size int, change func(*Conf
 	rings, err := hashring.New([]hashring.Spec{spec}, hashring.Options{Algorithm: hashring.Ketama, Replicas: replicas})
 	require.NoError(t, err)
 	require.ErrorIs(t, c.Write(t.Context(), nil, 0), ErrNoRing)
-	require.NoError(t, c.SetRings(t.Context(), rings))
+	require.NoError(t, c.SetRings(t.Context(), rings, self))
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	return c
 }
@@ -246,7 +246,7 @@ func TestRingChangeKeepsPeers(t *testing.T) {
 	before := c.peers["n1:1"]
 	rings, err := hashring.New(specs, hashring.Options{Replicas: 1})
 	require.NoError(t, err)
-	require.NoError(t, c.SetRings(t.Context(), rings))
+	require.NoError(t, c.SetRings(t.Context(), rings, "n0:1"))
 	require.Same(t, before, c.peers["n1:1"])
 	require.Len(t, c.peers, 1)
 }

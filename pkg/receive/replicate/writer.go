@@ -25,11 +25,9 @@ type Local interface {
 // Config of a Writer. All fields without a comment saying otherwise are
 // needed.
 type Config struct {
-	// Self is this node's address in the hashring; "" for a pure router.
-	Self string
 	// Replicas is the replication factor.
 	Replicas int
-	// Local stores this node's share; nil for a pure router.
+	// Local stores this node's share.
 	Local Local
 	// Dial makes the client of a peer. It must not block.
 	Dial func(address string) (Node, error)
@@ -65,8 +63,8 @@ type Writer struct {
 
 	mu    sync.RWMutex
 	rings *hashring.Rings
+	self  string
 	peers map[string]*queue
-	ctx   context.Context // of SetRings, for the senders
 }
 
 type metrics struct {
@@ -102,20 +100,21 @@ func NewWriter(cfg Config, logger *slog.Logger, reg prometheus.Registerer) *Writ
 // ErrNoRing says that no hashring has been loaded yet.
 var ErrNoRing = &remotewrite.WriteError{Kind: remotewrite.NotReady, Err: errors.New("no hashring is loaded yet")}
 
-// SetRings switches to new rings: peers that stay keep their connections and
+// SetRings switches to new rings, in which this node is self, or "" when it
+// only routes. Peers that stay keep their connections and
 // what waits for them; peers that left get what is waiting, then their
 // connection is closed.
-func (w *Writer) SetRings(ctx context.Context, rings *hashring.Rings) error {
+func (w *Writer) SetRings(ctx context.Context, rings *hashring.Rings, self string) error {
 	wanted := map[string]bool{}
 	for _, s := range rings.Specs() {
 		for _, e := range s.Endpoints {
-			wanted[e.Address] = wanted[e.Address] || !e.Is(w.cfg.Self)
+			wanted[e.Address] = wanted[e.Address] || !e.Is(self)
 		}
 	}
 	w.mu.Lock()
 	fresh := map[string]*queue{}
 	for address, remote := range wanted {
-		if q := w.peers[address]; q != nil || !remote {
+		if w.peers[address] != nil || !remote {
 			continue
 		}
 		node, err := w.cfg.Dial(address)
@@ -127,7 +126,7 @@ func (w *Writer) SetRings(ctx context.Context, rings *hashring.Rings) error {
 	}
 	var gone []*queue
 	for address, q := range w.peers {
-		if !wanted[address] {
+		if !wanted[address] { // left the ring, or is this node now
 			gone = append(gone, q)
 			delete(w.peers, address)
 		}
@@ -136,7 +135,7 @@ func (w *Writer) SetRings(ctx context.Context, rings *hashring.Rings) error {
 		q.start(ctx)
 		w.peers[address] = q
 	}
-	w.rings = rings
+	w.rings, w.self = rings, self
 	w.mu.Unlock()
 	return closeAll(gone)
 }
@@ -164,11 +163,12 @@ func closeAll(queues []*queue) error {
 	return errors.Join(errs...)
 }
 
-// Rings returns the rings in use, nil before the first SetRings.
-func (w *Writer) Rings() *hashring.Rings {
+// Rings returns the rings in use, nil before the first SetRings, and this
+// node's address in them.
+func (w *Writer) Rings() (rings *hashring.Rings, self string) {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
-	return w.rings
+	return w.rings, w.self
 }
 
 // Peers describes all peers.
@@ -190,9 +190,6 @@ func (w *Writer) Peers() []PeerState {
 func (w *Writer) Write(ctx context.Context, reqs []Request, replica int) error {
 	if replica > w.cfg.Replicas {
 		return remotewrite.Errorf(remotewrite.Invalid, "replica %d asked for, the replication factor is %d", replica, w.cfg.Replicas)
-	}
-	if w.cfg.Self == "" {
-		replica = 0
 	}
 	plan, t, err := w.dispatch(reqs, replica)
 	if err != nil {
@@ -222,8 +219,11 @@ func (w *Writer) dispatch(reqs []Request, replica int) (*Plan, *tracker, error) 
 	if w.rings == nil {
 		return nil, nil, ErrNoRing
 	}
+	if w.self == "" {
+		replica = 0
+	}
 	plan, err := spread(reqs, target{
-		rings: w.rings, self: w.cfg.Self, only: replica,
+		rings: w.rings, self: w.self, only: replica,
 		merge: func(address string) bool { q := w.peers[address]; return q != nil && q.node.Merges() },
 	})
 	if err != nil {

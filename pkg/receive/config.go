@@ -1,0 +1,293 @@
+package receive
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
+	"github.com/hindsight-io/hindsight/pkg/tenant"
+)
+
+// Config of the role. Defaults are set by RegisterFlags and DefaultConfig.
+type Config struct {
+	// RemoteWriteAddress is where the write endpoints are served; empty means
+	// that the caller serves them with RegisterWrite.
+	RemoteWriteAddress string
+	ServerTLS          ServerTLS
+	ClientTLS          ClientTLS
+	MaxRequestBytes    flags.Bytes
+
+	Labels flags.LabelSet
+
+	HashringsFile     string
+	Hashrings         string
+	HashringAlgorithm string
+	HashringRefresh   flags.Duration
+	LocalEndpoint     string
+
+	TenantHeader      string
+	TenantCertField   string
+	DefaultTenant     string
+	SplitTenantLabel  string
+	TenantLabel       string
+	ReplicaHeader     string
+	ReplicationFactor int
+	ForwardWorkers    int
+	ForwardTimeout    flags.Duration
+	ForwardMaxBackoff flags.Duration
+	ForwardQueue      flags.Bytes
+	Compression       string
+	Protocol          string
+	CapnProtoAddress  string
+	ServiceConfig     string
+	Relabel           flags.PathOrContent
+	Limits            flags.PathOrContent
+	LimitsReload      time.Duration
+
+	TSDB TSDBConfig
+	OTLP OTLPConfig
+
+	features         flags.List
+	lazyBuffered     int
+	matcherCacheSize int
+	artificialDelay  flags.Duration
+}
+
+// TSDBConfig is how tenants are stored and shipped.
+type TSDBConfig struct {
+	Path              string
+	Retention         flags.Duration
+	MaxBytes          flags.Bytes
+	FutureWindow      flags.Duration
+	OutOfOrderWindow  flags.Duration
+	OutOfOrderCap     int64
+	MaxExemplars      int64
+	WALCompression    bool
+	NoLockfile        bool
+	MinBlock          flags.Duration
+	MaxBlock          flags.Duration
+	WriteQueueSize    int
+	SnapshotOnClose   bool
+	HashFunc          string
+	UploadConcurrency int
+	AllowOutOfOrder   bool
+	SkipCorrupted     bool
+
+	overlapping, nativeHistograms      bool
+	headPostingsCache, blockPostings   uint64
+	requestSeriesLimit, requestSamples uint64
+}
+
+// OTLPConfig is how OTLP becomes series.
+type OTLPConfig struct {
+	TargetInfo        bool
+	PromoteAttributes flags.List
+}
+
+// defaultMaxRequest bounds the decompressed body of a write. Senders send a few
+// hundred kilobytes.
+const defaultMaxRequest = 128 << 20
+
+// DefaultConfig is what the flags' defaults give, for a program that has no
+// flags for this role: one node, no ring, no listener of its own.
+func DefaultConfig() Config {
+	return Config{
+		MaxRequestBytes: defaultMaxRequest, HashringAlgorithm: string(hashring.Ketama),
+		HashringRefresh: flags.Duration(5 * time.Minute), TenantHeader: tenant.Header,
+		DefaultTenant: tenant.Default, TenantLabel: "tenant_id", ReplicaHeader: "THANOS-REPLICA",
+		ReplicationFactor: 1, ForwardWorkers: 5, ForwardTimeout: flags.Duration(5 * time.Second),
+		ForwardMaxBackoff: flags.Duration(5 * time.Second), ForwardQueue: 64 << 20,
+		Compression: "snappy", Protocol: "protobuf", LimitsReload: time.Second,
+		TSDB: TSDBConfig{
+			Path: "./data", Retention: flags.Duration(15 * 24 * time.Hour),
+			FutureWindow: flags.Duration(10 * time.Minute), OutOfOrderWindow: flags.Duration(2 * time.Hour),
+			WALCompression: true, MinBlock: flags.Duration(2 * time.Hour), MaxBlock: flags.Duration(2 * time.Hour),
+			MaxExemplars: 0,
+		},
+		OTLP: OTLPConfig{TargetInfo: true},
+	}
+}
+
+// RegisterFlags adds the flags of the role.
+func (c *Config) RegisterFlags(r flags.Registrar) {
+	*c = DefaultConfig()
+	c.registerListener(r)
+	c.registerPeerTLS(r)
+	c.registerRing(r)
+	c.registerTenant(r)
+	c.TSDB.registerFlags(r)
+	c.registerHidden(r)
+	r.Flag("label", `External label name="value" of everything stored here; may be repeated. Without any, replica="<hostname>".`).
+		PlaceHolder(`name="value"`).SetValue(&c.Labels)
+	r.Flag("receive.otlp-enable-target-info", "Make the series target_info from the resources of OTLP.").
+		Default("true").BoolVar(&c.OTLP.TargetInfo)
+	r.Flag("receive.otlp-promote-resource-attributes", "Resource attribute of OTLP to turn into a label; may be repeated.").
+		SetValue(&c.OTLP.PromoteAttributes)
+}
+
+func (c *Config) registerListener(r flags.Registrar) {
+	r.Flag("remote-write.address", "Address of the remote write and OTLP server.").
+		Default("0.0.0.0:19291").StringVar(&c.RemoteWriteAddress)
+	r.Flag("remote-write.max-request-size", "Largest write request, decompressed.").
+		Default("128MiB").SetValue(&c.MaxRequestBytes)
+	t := &c.ServerTLS
+	r.Flag("remote-write.server-tls-cert", "Certificate of the remote write server; without it and the key, plain text.").StringVar(&t.Cert)
+	r.Flag("remote-write.server-tls-key", "Private key of the remote write server.").StringVar(&t.Key)
+	r.Flag("remote-write.server-tls-client-ca", "CA of client certificates; when given, clients must have one.").StringVar(&t.ClientCA)
+	r.Flag("remote-write.server-tls-min-version", "Lowest TLS version: 1.0, 1.1, 1.2 or 1.3.").
+		Default("1.3").EnumVar(&t.MinVersion, "1.0", "1.1", "1.2", "1.3")
+	r.Flag("remote-write.server-tls-ciphers", "Allowed cipher suite by its Go name; may be repeated.").StringsVar(&t.Ciphers)
+	r.Flag("remote-write.server-tls-curves", "Allowed key exchange group; may be repeated.").StringsVar(&t.Curves)
+}
+
+func (c *Config) registerPeerTLS(r flags.Registrar) {
+	t := &c.ClientTLS
+	r.Flag("remote-write.client-tls-cert", "Client certificate for peers.").StringVar(&t.Cert)
+	r.Flag("remote-write.client-tls-key", "Client key for peers.").StringVar(&t.Key)
+	r.Flag("remote-write.client-tls-secure", "Use TLS to peers.").BoolVar(&t.Secure)
+	r.Flag("remote-write.client-tls-skip-verify", "Do not verify the certificates of peers.").BoolVar(&t.SkipVerify)
+	r.Flag("remote-write.client-tls-ca", "CA of the peers' certificates.").StringVar(&t.CA)
+	r.Flag("remote-write.client-server-name", "Server name expected in the peers' certificates.").StringVar(&t.ServerName)
+	r.Flag("remote-write.client-tls-min-version", "Lowest TLS version to peers: 1.0, 1.1, 1.2 or 1.3.").
+		Default("1.3").EnumVar(&t.MinVersion, "1.0", "1.1", "1.2", "1.3")
+}
+
+func (c *Config) registerRing(r flags.Registrar) {
+	r.Flag("receive.hashrings-file", "Path of the hashring file (JSON); read again when it changes.").
+		PlaceHolder("<path>").StringVar(&c.HashringsFile)
+	r.Flag("receive.hashrings", "The hashrings (JSON), inline; used when no file is given.").
+		PlaceHolder("<content>").StringVar(&c.Hashrings)
+	r.Flag("receive.hashrings-algorithm", "Placement in rings that name no algorithm of their own: ketama or hashmod.").
+		Default("ketama").EnumVar(&c.HashringAlgorithm, "ketama", "hashmod")
+	r.Flag("receive.hashrings-file-refresh-interval", "How often the hashring file is read even without a sign of change.").
+		Default("5m").SetValue(&c.HashringRefresh)
+	r.Flag("receive.local-endpoint", "This node's own address in the hashring. Without it, the endpoint with this host's name or address and the port of --grpc-address.").
+		StringVar(&c.LocalEndpoint)
+	r.Flag("receive.replication-factor", "Copies of each series.").Default("1").IntVar(&c.ReplicationFactor)
+	r.Flag("receive.replica-header", "Header with the number of the copy.").Default("THANOS-REPLICA").StringVar(&c.ReplicaHeader)
+	r.Flag("receive.forward.async-workers", "Messages under way to one peer at a time.").Default("5").IntVar(&c.ForwardWorkers)
+	r.Flag("receive.forward.queue-size", "How much may wait for one peer before its writes are set aside.").
+		Default("64MiB").SetValue(&c.ForwardQueue)
+	r.Flag("receive.grpc-compression", "Compression of messages to peers: snappy or none.").
+		Default("snappy").EnumVar(&c.Compression, "snappy", "none")
+	r.Flag("receive.replication-protocol", "Protocol to peers: protobuf. capnproto is accepted and protobuf is used, which every peer understands.").
+		Default("protobuf").EnumVar(&c.Protocol, "protobuf", "capnproto")
+	r.Flag("receive.capnproto-address", "Has no effect: peers are spoken to over gRPC.").
+		Default("0.0.0.0:19391").StringVar(&c.CapnProtoAddress)
+	r.Flag("receive.grpc-service-config", "gRPC service config (JSON) of the connections to peers.").
+		PlaceHolder("<content>").StringVar(&c.ServiceConfig)
+}
+
+func (c *Config) registerTenant(r flags.Registrar) {
+	r.Flag("receive.tenant-header", "Header with the tenant; THANOS-TENANT and X-Scope-OrgID are understood too.").
+		Default(tenant.Header).StringVar(&c.TenantHeader)
+	r.Flag("receive.tenant-certificate-field", "Take the tenant from this field of the client certificate: organization, organizationalUnit or commonName.").
+		EnumVar(&c.TenantCertField, "", "organization", "organizationalUnit", "commonName")
+	r.Flag("receive.default-tenant-id", "Tenant of requests that name none.").Default(tenant.Default).StringVar(&c.DefaultTenant)
+	r.Flag("receive.split-tenant-label-name", "Label whose value is the tenant of a series; it is removed.").StringVar(&c.SplitTenantLabel)
+	r.Flag("receive.tenant-label-name", "External label that names the tenant.").Default("tenant_id").StringVar(&c.TenantLabel)
+	c.Relabel.Register(r, "receive.relabel-config", "relabelling rules for incoming series", true)
+}
+
+func (t *TSDBConfig) registerFlags(r flags.Registrar) {
+	r.Flag("tsdb.path", "Directory with one TSDB for each tenant.").Default("./data").StringVar(&t.Path)
+	r.Flag("tsdb.retention", "How long blocks stay here; 0d is for ever. With a bucket, none goes before it is uploaded.").
+		Default("15d").SetValue(&t.Retention)
+	r.Flag("tsdb.max-retention-bytes", "Most bytes of blocks for each tenant; 0 is no bound.").Default("0").SetValue(&t.MaxBytes)
+	r.Flag("tsdb.too-far-in-future.time-window", "Reject samples further ahead of the clock than this; 0 is off.").
+		Default("10m").SetValue(&t.FutureWindow)
+	r.Flag("tsdb.out-of-order.time-window", "Accept samples that are this much older than the tenant's newest; 0 is off.").
+		Default("2h").SetValue(&t.OutOfOrderWindow)
+	r.Flag("tsdb.out-of-order.cap-max", "Samples in a chunk of out-of-order samples; 0 is 32.").Default("0").Int64Var(&t.OutOfOrderCap)
+	r.Flag("tsdb.max-exemplars", "Exemplars kept for each tenant; 0 is off.").Default("0").Int64Var(&t.MaxExemplars)
+	r.Flag("tsdb.wal-compression", "Compress the write-ahead log.").Default("true").BoolVar(&t.WALCompression)
+	r.Flag("tsdb.no-lockfile", "Make no lock file in the TSDBs.").BoolVar(&t.NoLockfile)
+	r.Flag("tsdb.allow-overlapping-blocks", "Has no effect: overlapping blocks are always allowed.").BoolVar(&t.overlapping)
+	r.Flag("tsdb.enable-native-histograms", "Has no effect: native histograms are always accepted.").
+		Default("true").BoolVar(&t.nativeHistograms)
+	r.Flag("tsdb.head.expanded-postings-cache-size", "Has no effect.").Default("0").Uint64Var(&t.headPostingsCache)
+	r.Flag("tsdb.block.expanded-postings-cache-size", "Has no effect.").Default("0").Uint64Var(&t.blockPostings)
+	r.Flag("hash-func", "Record this hash of each file in meta.json: SHA256 or nothing.").EnumVar(&t.HashFunc, "", "SHA256")
+	r.Flag("shipper.upload-concurrency", "Parallel uploads of the files of a block; 0 chooses.").
+		Default("0").IntVar(&t.UploadConcurrency)
+}
+
+func (c *Config) registerHidden(r flags.Registrar) {
+	t := &c.TSDB
+	r.Flag("receive-forward-timeout", "Most time for a write to a peer.").Default("5s").Hidden().SetValue(&c.ForwardTimeout)
+	r.Flag("receive-forward-max-backoff", "Longest pause after failures of a peer.").Default("5s").Hidden().SetValue(&c.ForwardMaxBackoff)
+	r.Flag("receive.artificial-max-delay", "Has no effect.").Default("0s").Hidden().SetValue(&c.artificialDelay)
+	r.Flag("receive.limits-config-reload-timer", "How often the limits file is looked at.").
+		Default("1s").Hidden().DurationVar(&c.LimitsReload)
+	c.Limits.Register(r, "receive.limits-config", "limits of requests and tenants", true)
+	r.Flag("tsdb.min-block-duration", "Shortest block.").Default("2h").Hidden().SetValue(&t.MinBlock)
+	r.Flag("tsdb.max-block-duration", "Longest block.").Default("2h").Hidden().SetValue(&t.MaxBlock)
+	r.Flag("tsdb.write-queue-size", "Size of the queue of head chunks to write.").Default("0").Hidden().IntVar(&t.WriteQueueSize)
+	r.Flag("tsdb.memory-snapshot-on-shutdown", "Write a snapshot of the head when stopping.").Hidden().BoolVar(&t.SnapshotOnClose)
+	r.Flag("shipper.allow-out-of-order-uploads", "Upload later blocks when one fails.").Hidden().BoolVar(&t.AllowOutOfOrder)
+	r.Flag("shipper.skip-corrupted-blocks", "Do not report broken blocks as errors.").Hidden().BoolVar(&t.SkipCorrupted)
+	r.Flag("matcher-cache-size", "Has no effect.").Default("0").Hidden().IntVar(&c.matcherCacheSize)
+	r.Flag("receive.lazy-retrieval-max-buffered-responses", "Has no effect: nothing is buffered.").
+		Default("20").Hidden().IntVar(&c.lazyBuffered)
+	r.Flag("enable-feature", "Accepted for compatibility; metric-names-filter has no effect.").Hidden().SetValue(&c.features)
+	r.Flag("store.limits.request-series", "Accepted for compatibility; not enforced here yet.").
+		Default("0").Hidden().Uint64Var(&t.requestSeriesLimit)
+	r.Flag("store.limits.request-samples", "Accepted for compatibility; not enforced here yet.").
+		Default("0").Hidden().Uint64Var(&t.requestSamples)
+}
+
+// Validate checks the flags against each other. Errors are the user's.
+func (c *Config) Validate() error {
+	err := errors.Join(c.validateRing(), c.ServerTLS.validate(), c.TSDB.validate())
+	if err == nil && c.MaxRequestBytes <= 0 {
+		err = errors.New("--remote-write.max-request-size must be above 0")
+	}
+	if err == nil && !model.UTF8Validation.IsValidLabelName(c.TenantLabel) {
+		err = fmt.Errorf("--receive.tenant-label-name %q is not a label name", c.TenantLabel)
+	}
+	if err == nil {
+		if e := tenant.Validate(c.DefaultTenant); e != nil {
+			err = fmt.Errorf("--receive.default-tenant-id: %w", e)
+		}
+	}
+	return flags.Invalid(err)
+}
+
+func (c *Config) validateRing() error {
+	switch {
+	case c.ReplicationFactor < 1:
+		return fmt.Errorf("--receive.replication-factor is %d; it must be at least 1", c.ReplicationFactor)
+	case c.HashringsFile == "" && c.Hashrings == "" && c.ReplicationFactor > 1:
+		return fmt.Errorf("--receive.replication-factor is %d, but there is no hashring: give --receive.hashrings-file", c.ReplicationFactor)
+	case c.LocalEndpoint != "" && !strings.Contains(c.LocalEndpoint, ":"):
+		return fmt.Errorf("--receive.local-endpoint %q is not of the form host:port", c.LocalEndpoint)
+	case c.ForwardTimeout <= 0 || c.ForwardMaxBackoff <= 0:
+		return errors.New("--receive-forward-timeout and --receive-forward-max-backoff must be above 0")
+	}
+	return nil
+}
+
+func (t *TSDBConfig) validate() error {
+	switch {
+	case t.Path == "":
+		return errors.New("--tsdb.path is empty")
+	case t.MinBlock <= 0 || t.MaxBlock < t.MinBlock:
+		return errors.New("--tsdb.min-block-duration must be above 0 and at most --tsdb.max-block-duration")
+	}
+	return nil
+}
+
+// external returns the external labels of this node: those of --label, or the
+// host's name as replica.
+func (c *Config) external(hostname string) labels.Labels {
+	if ls := c.Labels.Labels(); !ls.IsEmpty() {
+		return ls
+	}
+	return labels.FromStrings("replica", hostname)
+}

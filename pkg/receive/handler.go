@@ -1,0 +1,269 @@
+package receive
+
+import (
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/relabel"
+
+	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+	"github.com/hindsight-io/hindsight/pkg/receive/replicate"
+	"github.com/hindsight-io/hindsight/pkg/tenant"
+)
+
+// RegisterWrite adds the write endpoints of all families to a mux.
+func (r *Receive) RegisterWrite(mux *http.ServeMux) {
+	for _, path := range []string{"/api/v1/receive", "/api/v1/push", "/api/v1/write"} {
+		mux.HandleFunc("POST "+path, r.handleWrite)
+	}
+}
+
+// handleWrite takes one remote write request.
+func (r *Receive) handleWrite(w http.ResponseWriter, req *http.Request) {
+	began := time.Now()
+	n, err := r.write(w, req)
+	code := http.StatusOK
+	if err != nil {
+		code = r.respond(w, req, err)
+	}
+	r.metrics.requests.WithLabelValues(strconv.Itoa(code)).Inc()
+	r.metrics.duration.Observe(time.Since(began).Seconds())
+	r.metrics.samples.Add(float64(n.Samples + n.Histograms))
+}
+
+// write does the work of handleWrite. It has answered when the error is nil.
+func (r *Receive) write(w http.ResponseWriter, req *http.Request) (remotewrite.Counts, error) {
+	var none remotewrite.Counts
+	if err := r.Ready(); err != nil {
+		return none, &remotewrite.WriteError{Kind: remotewrite.NotReady, Err: err}
+	}
+	id, err := tenant.FromHTTP(req, r.tenants)
+	if err != nil {
+		return none, &remotewrite.WriteError{Kind: remotewrite.Invalid, Err: err}
+	}
+	version, err := protocolVersion(req.Header)
+	if err != nil {
+		return none, err
+	}
+	replica, err := r.replica(req.Header)
+	if err != nil {
+		return none, err
+	}
+	done, err := r.admit(req.Context(), id)
+	if err != nil {
+		return none, err
+	}
+	defer done()
+	batch, err := r.decode(req, id, version)
+	if err != nil {
+		return none, err
+	}
+	defer batch.Close()
+	counts := batch.Counts()
+	err = r.distribute(req.Context(), id, batch, replica)
+	if version == 2 {
+		writtenHeaders(w.Header(), counts, err)
+	}
+	if err != nil {
+		return counts, err
+	}
+	w.WriteHeader(http.StatusOK)
+	return counts, nil
+}
+
+// protocolVersion says which version of remote write the headers announce.
+func protocolVersion(h http.Header) (int, error) {
+	contentType := h.Get("Content-Type")
+	if contentType == "" {
+		return 1, nil
+	}
+	media, params, err := mime.ParseMediaType(contentType)
+	if err != nil || media != "application/x-protobuf" {
+		// Senders of version 1 are not always careful; those that announce
+		// version 2 are held to it.
+		if !strings.HasPrefix(h.Get("X-Prometheus-Remote-Write-Version"), "2.") {
+			return 1, nil
+		}
+		return 0, &remotewrite.WriteError{Kind: remotewrite.Invalid, Err: errors.New("unsupported content type " + strconv.Quote(contentType))}
+	}
+	switch params["proto"] {
+	case "io.prometheus.write.v2.Request":
+		return 2, nil
+	case "", "prometheus.WriteRequest":
+		return 1, nil
+	}
+	return 0, &remotewrite.WriteError{Kind: remotewrite.Invalid, Err: errors.New("unsupported message " + strconv.Quote(params["proto"]))}
+}
+
+func (r *Receive) replica(h http.Header) (int, error) {
+	text := h.Get(r.cfg.ReplicaHeader)
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return 0, remotewrite.Errorf(remotewrite.Invalid, "could not parse replica header %s: %w", r.cfg.ReplicaHeader, err)
+	}
+	return int(n), nil
+}
+
+// decode reads and decodes the body. Every size is checked before memory is
+// taken for it.
+func (r *Receive) decode(req *http.Request, id string, version int) (*remotewrite.Batch, error) {
+	limit := r.requestLimit(id)
+	if req.ContentLength > limit {
+		return nil, &remotewrite.TooLargeError{Size: req.ContentLength, Limit: limit, What: "the body"}
+	}
+	body, err := readBody(req, limit)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := remotewrite.Decompress(body.B, limit)
+	body.Release()
+	if err != nil {
+		if remotewrite.KindOf(err) == remotewrite.Other {
+			err = &remotewrite.WriteError{Kind: remotewrite.Invalid, Err: err}
+		}
+		return nil, err
+	}
+	var batch *remotewrite.Batch
+	if version == 2 {
+		batch, err = remotewrite.TranscodeV2(plain, 8*limit)
+	} else {
+		batch, err = remotewrite.ScanV1(plain, plain.B)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := r.checkCounts(id, batch.Counts()); err != nil {
+		batch.Close()
+		return nil, err
+	}
+	return batch, nil
+}
+
+// readBody reads the body into pooled memory, which grows with what has really
+// come, not with what is announced.
+func readBody(req *http.Request, limit int64) (*remotewrite.Buffer, error) {
+	const first = 256 << 10
+	size := min(max(req.ContentLength, 0)+512, first)
+	buf := remotewrite.NewBuffer(int(size))
+	for {
+		if len(buf.B) == cap(buf.B) {
+			buf.Grow(len(buf.B))
+		}
+		n, err := req.Body.Read(buf.B[len(buf.B):cap(buf.B)])
+		buf.B = buf.B[:len(buf.B)+n]
+		if int64(len(buf.B)) > limit {
+			buf.Release()
+			return nil, &remotewrite.TooLargeError{Size: int64(len(buf.B)), Limit: limit, What: "the body"}
+		}
+		if errors.Is(err, io.EOF) {
+			return buf, nil
+		}
+		if err != nil {
+			buf.Release()
+			return nil, remotewrite.Errorf(remotewrite.Invalid, "read the body: %w", err)
+		}
+	}
+}
+
+// distribute relabels and splits where configured, and writes to the ring or to
+// this node.
+func (r *Receive) distribute(ctx context.Context, id string, b *remotewrite.Batch, replica int) error {
+	reqs := []replicate.Request{{Tenant: id, Batch: b}}
+	if len(r.relabel) > 0 || r.cfg.SplitTenantLabel != "" {
+		groups, err := r.rewrite(id, b)
+		if err != nil {
+			return err
+		}
+		reqs = reqs[:0]
+		for group, batch := range groups {
+			defer batch.Close()
+			reqs = append(reqs, replicate.Request{Tenant: group, Batch: batch})
+		}
+		if err := r.db.SetMetadata(id, b.Metadata()); err != nil {
+			return err
+		}
+	}
+	return r.storeAll(ctx, reqs, replica)
+}
+
+func (r *Receive) storeAll(ctx context.Context, reqs []replicate.Request, replica int) error {
+	if r.writer != nil {
+		// Metadata stays on the node that it came to: queries ask all of them.
+		for _, q := range reqs {
+			if err := r.db.SetMetadata(q.Tenant, q.Batch.Metadata()); err != nil {
+				return err
+			}
+		}
+		return r.writer.Write(ctx, reqs, replica)
+	}
+	var worst error
+	for _, q := range reqs {
+		err := r.db.Write(ctx, q.Tenant, q.Batch, nil)
+		if err != nil && (worst == nil || remotewrite.KindOf(err) > remotewrite.KindOf(worst)) {
+			worst = err
+		}
+	}
+	return worst
+}
+
+// rewrite applies the relabelling rules and finds the tenant of each series.
+func (r *Receive) rewrite(id string, b *remotewrite.Batch) (map[string]*remotewrite.Batch, error) {
+	builder := labels.NewBuilder(labels.EmptyLabels())
+	return remotewrite.Rewrite(b, func(ls labels.Labels) (labels.Labels, string, bool, error) {
+		builder.Reset(ls)
+		if len(r.relabel) > 0 && !relabel.ProcessBuilder(builder, r.relabel...) {
+			return ls, "", false, nil
+		}
+		group := id
+		if name := r.cfg.SplitTenantLabel; name != "" {
+			if v := builder.Get(name); v != "" {
+				if err := tenant.Validate(v); err != nil {
+					return ls, "", false, remotewrite.Errorf(remotewrite.Invalid, "label %s: %w", name, err)
+				}
+				group = strings.Clone(v)
+				builder.Del(name)
+			}
+		}
+		out := builder.Labels()
+		return out, group, !out.IsEmpty(), nil
+	})
+}
+
+// writtenHeaders tells a sender of version 2 how much was stored.
+func writtenHeaders(h http.Header, c remotewrite.Counts, err error) {
+	if err != nil {
+		c = remotewrite.StoredOf(err, c)
+	}
+	h.Set("X-Prometheus-Remote-Write-Samples-Written", strconv.Itoa(c.Samples))
+	h.Set("X-Prometheus-Remote-Write-Histograms-Written", strconv.Itoa(c.Histograms))
+	h.Set("X-Prometheus-Remote-Write-Exemplars-Written", strconv.Itoa(c.Exemplars))
+}
+
+// respond tells the sender what went wrong and what to do about it.
+func (r *Receive) respond(w http.ResponseWriter, req *http.Request, err error) int {
+	kind := remotewrite.KindOf(err)
+	code := kind.Status()
+	switch kind {
+	case remotewrite.NotReady:
+		w.Header().Set("Retry-After", "5")
+	case remotewrite.Unavailable, remotewrite.LimitExceeded:
+		w.Header().Set("Retry-After", "1")
+	}
+	http.Error(w, err.Error(), code)
+	if code >= http.StatusInternalServerError && kind != remotewrite.NotReady {
+		r.logger.Warn("write failed", "kind", kind.String(), "from", req.RemoteAddr, "err", err)
+	} else {
+		r.logger.Debug("write refused", "kind", kind.String(), "from", req.RemoteAddr, "err", err)
+	}
+	return code
+}

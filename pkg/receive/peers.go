@@ -1,0 +1,76 @@
+package receive
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+
+	"github.com/hindsight-io/hindsight/pkg/receive/peer"
+	"github.com/hindsight-io/hindsight/pkg/receive/replicate"
+)
+
+// node is a peer as replicate wants it.
+type node struct {
+	conn   *grpc.ClientConn
+	client *peer.Client
+}
+
+// dial makes the connection to a peer; gRPC connects when it is used.
+func (c *Config) dial(address string) (replicate.Node, error) {
+	creds, err := c.ClientTLS.credentials()
+	if err != nil {
+		return nil, err
+	}
+	opts := []grpc.DialOption{
+		grpc.WithTransportCredentials(creds),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{
+				BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: c.ForwardMaxBackoff.Duration(),
+			},
+			MinConnectTimeout: c.ForwardTimeout.Duration(),
+		}),
+		// A large window saves round trips for messages of megabytes.
+		grpc.WithInitialWindowSize(4 << 20),
+		grpc.WithInitialConnWindowSize(8 << 20),
+	}
+	if c.ServiceConfig != "" {
+		opts = append(opts, grpc.WithDefaultServiceConfig(c.ServiceConfig))
+	}
+	conn, err := grpc.NewClient(address, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("gRPC client for %s: %w", address, err)
+	}
+	compression := ""
+	if c.Compression == "snappy" {
+		compression = "snappy"
+	}
+	return &node{conn: conn, client: peer.NewClient(conn, compression)}, nil
+}
+
+// Merges says that the peer takes parts with several replica numbers.
+func (n *node) Merges() bool { return n.client.Own() }
+
+// Close closes the connection.
+func (n *node) Close() error { return n.conn.Close() }
+
+// Send puts the parts of all deliveries into as few messages as possible.
+func (n *node) Send(ctx context.Context, ds []*replicate.Delivery) [][]error {
+	var parts []peer.Part
+	for _, d := range ds {
+		for _, p := range d.Parts {
+			parts = append(parts, peer.Part{Tenant: p.Tenant, Replica: p.Replica, Regions: p.Regions, Arena: d.Arena()})
+		}
+	}
+	errs := n.client.Send(ctx, parts)
+	if errs == nil {
+		return nil
+	}
+	out := make([][]error, len(ds))
+	for i, d := range ds {
+		out[i], errs = errs[:len(d.Parts)], errs[len(d.Parts):]
+	}
+	return out
+}

@@ -1,0 +1,315 @@
+package receive
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/relabel"
+	"github.com/prometheus/prometheus/storage"
+	"go.yaml.in/yaml/v3"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
+	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb"
+	"github.com/hindsight-io/hindsight/pkg/receive/peer"
+	"github.com/hindsight-io/hindsight/pkg/receive/replicate"
+	"github.com/hindsight-io/hindsight/pkg/shipper"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
+	"github.com/hindsight-io/hindsight/pkg/tenant"
+)
+
+// Deps are what a Receive works with.
+type Deps struct {
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+	// Bucket is where blocks go; nil means that they stay here.
+	Bucket bucket.Bucket
+	// GRPCAddress is the address of the gRPC server; its port is how this node
+	// finds itself in the hashring when it is not told.
+	GRPCAddress string
+}
+
+// Receive is the role. It implements server.Component.
+type Receive struct {
+	cfg     Config
+	logger  *slog.Logger
+	metrics *metrics
+	host    host
+	own     labels.Labels
+	tenants tenant.Source
+	relabel []*relabel.Config
+	tls     *tls.Config
+
+	db     *multitsdb.DB
+	reads  storeapi.Store
+	writer *replicate.Writer // nil without a hashring
+
+	ringContent []byte
+	ringLabels  atomic.Pointer[[]hashring.Spec]
+	ready       atomic.Pointer[string]
+	listening   atomic.Pointer[net.TCPAddr]
+}
+
+type metrics struct {
+	requests     *prometheus.CounterVec
+	duration     prometheus.Histogram
+	samples      prometheus.Counter
+	ringFailures prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
+	return &metrics{
+		requests: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "hindsight_receive_requests_total",
+			Help: "Write requests, by HTTP status.",
+		}, []string{"code"}),
+		duration: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "hindsight_receive_request_duration_seconds",
+			Help:    "Time from the first byte of a write request to its answer.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
+		}),
+		samples: f.NewCounter(prometheus.CounterOpts{
+			Name: "hindsight_receive_samples_total",
+			Help: "Samples and histograms in write requests.",
+		}),
+		ringFailures: f.NewCounter(prometheus.CounterOpts{
+			Name: "hindsight_receive_hashring_refused_total",
+			Help: "New versions of the hashring that were refused.",
+		}),
+	}
+}
+
+// New makes the role. Errors that are the user's are marked so.
+func New(cfg Config, deps Deps) (*Receive, error) {
+	r := &Receive{cfg: cfg, logger: deps.Logger, metrics: newMetrics(deps.Registerer)}
+	if r.logger == nil {
+		r.logger = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	if r.host, err = newHost(deps.GRPCAddress); err != nil {
+		return nil, err
+	}
+	r.own = cfg.external(r.host.name)
+	r.tenants = tenant.Source{
+		CertificateField: cfg.TenantCertField, Default: cfg.DefaultTenant,
+		Headers: []string{cfg.TenantHeader, tenant.Header, tenant.OrgHeader},
+	}
+	if r.relabel, err = readRelabel(&cfg.Relabel); err != nil {
+		return nil, err
+	}
+	if r.tls, err = cfg.ServerTLS.config(); err != nil {
+		return nil, flags.Invalid(fmt.Errorf("TLS of the remote write server: %w", err))
+	}
+	if _, err := cfg.ClientTLS.credentials(); err != nil {
+		return nil, flags.Invalid(fmt.Errorf("TLS to peers: %w", err))
+	}
+	storerpc.RegisterSnappy()
+	r.db = multitsdb.New(r.storage(deps), r.logger, deps.Registerer)
+	r.reads = fanout.New(r.db.Stores, fanout.Config{Component: "receive", Logger: r.logger})
+	if cfg.hasRing() {
+		if _, _, err := cfg.readRings(); err != nil {
+			return nil, flags.Invalid(err)
+		}
+		r.writer = replicate.NewWriter(r.replication(), r.logger, deps.Registerer)
+	}
+	r.waitFor("the storage to open")
+	return r, nil
+}
+
+func readRelabel(pc *flags.PathOrContent) ([]*relabel.Config, error) {
+	content, err := pc.Content()
+	if err != nil || len(content) == 0 {
+		return nil, err
+	}
+	var out []*relabel.Config
+	if err := yaml.Unmarshal(content, &out); err != nil {
+		return nil, flags.Invalid(fmt.Errorf("relabelling rules %s: %w", pc.Source(), err))
+	}
+	for _, c := range out {
+		if err := c.Validate(model.UTF8Validation); err != nil {
+			return nil, flags.Invalid(fmt.Errorf("relabelling rules %s: %w", pc.Source(), err))
+		}
+	}
+	return out, nil
+}
+
+func (r *Receive) storage(deps Deps) multitsdb.Config {
+	t := r.cfg.TSDB
+	c := multitsdb.Config{
+		Dir: t.Path, Retention: t.Retention.Duration(), MaxBytes: t.MaxBytes.Int64(),
+		MinBlockDuration: t.MinBlock.Duration(), MaxBlockDuration: t.MaxBlock.Duration(),
+		OutOfOrderWindow: t.OutOfOrderWindow.Duration(), OutOfOrderCap: t.OutOfOrderCap,
+		FutureWindow: t.FutureWindow.Duration(), MaxExemplars: t.MaxExemplars,
+		WALCompression: t.WALCompression, NoLockfile: t.NoLockfile, WriteQueueSize: t.WriteQueueSize,
+		SnapshotOnClose: t.SnapshotOnClose, FlushOnClose: deps.Bucket != nil,
+		External: r.external,
+	}
+	if deps.Bucket == nil {
+		return c
+	}
+	m := shipper.NewMetrics(deps.Registerer)
+	c.NewShipper = func(id, dir string, external func() labels.Labels) multitsdb.Shipper {
+		return shipper.New(shipper.Config{
+			Dir: dir, Source: "receive", Concurrency: t.UploadConcurrency, Hash: t.HashFunc != "",
+			AllowOutOfOrder: t.AllowOutOfOrder, SkipCorrupted: t.SkipCorrupted,
+		}, shipper.Deps{Bucket: deps.Bucket, Labels: external, Logger: r.logger.With("tenant", id), Metrics: m})
+	}
+	return c
+}
+
+func (r *Receive) replication() replicate.Config {
+	c := &r.cfg
+	return replicate.Config{
+		Replicas: c.ReplicationFactor, Local: r.db, Dial: c.dial,
+		Timeout: c.ForwardTimeout.Duration(), MaxBackoff: c.ForwardMaxBackoff.Duration(),
+		QueueBytes: c.ForwardQueue.Int64(), MessageBytes: 4 << 20, Lanes: max(c.ForwardWorkers, 1),
+	}
+}
+
+func (r *Receive) waitFor(what string) { r.ready.Store(&what) }
+
+// Ready says what the node waits for, nil when it takes writes and answers
+// queries.
+func (r *Receive) Ready() error {
+	if what := r.ready.Load(); what != nil {
+		return errors.New("receive waits for " + *what)
+	}
+	return nil
+}
+
+// Store is everything that this node has stored.
+func (r *Receive) Store() storeapi.Store { return r.reads }
+
+// Metadata is what senders said about their metrics to this node.
+func (r *Receive) Metadata() storeapi.MetadataStore { return r.db }
+
+// Appendable stores samples of a tenant on this node, past the ring: for the
+// program's own metrics. It fails while the node is not ready.
+func (r *Receive) Appendable(id string) storage.Appendable { return r.db.Appendable(id) }
+
+// RegisterHTTP adds the pages of the role.
+func (r *Receive) RegisterHTTP(mux *http.ServeMux) { r.registerPages(mux) }
+
+// RegisterGRPC adds the StoreAPI and the services for peers.
+func (r *Receive) RegisterGRPC(g grpc.ServiceRegistrar) {
+	storerpc.RegisterStore(g, r.reads, storerpc.ServerConfig{})
+	storerpc.RegisterInfo(g, storerpc.InfoConfig{Info: r.reads.Info, Services: storerpc.Services{Store: true, Metadata: true}, Ready: r.Ready})
+	storerpc.RegisterMetadata(g, r.db)
+	peer.Register(g, r.db)
+}
+
+// Run opens the storage, serves writes until ctx is cancelled, and stops in
+// order: no new writes, what is on its way to peers, heads to blocks, uploads.
+func (r *Receive) Run(ctx context.Context) error {
+	srv, lis, err := r.listen()
+	if err != nil {
+		return err
+	}
+	g, running := errgroup.WithContext(ctx)
+	if srv != nil {
+		g.Go(func() error {
+			if err := srv.Serve(lis); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("serve remote write on %s: %w", lis.Addr(), err)
+			}
+			return nil
+		})
+	}
+	g.Go(func() error { return r.work(running) })
+	g.Go(func() error {
+		<-running.Done()
+		r.waitFor("its end: it is stopping")
+		return r.stop(context.WithoutCancel(ctx), srv)
+	})
+	return g.Wait()
+}
+
+// work opens the storage and keeps ring and tenants going.
+func (r *Receive) work(ctx context.Context) error {
+	if err := r.db.Open(ctx); err != nil {
+		return err
+	}
+	if r.writer != nil {
+		r.waitFor("the hashring")
+		if err := r.loadRing(ctx); err != nil {
+			return flags.Invalid(err)
+		}
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	r.ready.Store(nil)
+	r.logger.Info("ready for writes")
+	var g errgroup.Group
+	g.Go(func() error { return r.db.Run(ctx) })
+	g.Go(func() error { return r.watchRing(ctx) })
+	return g.Wait()
+}
+
+// stopTimeout bounds each step of stopping.
+const stopTimeout = 2 * time.Minute
+
+func (r *Receive) stop(ctx context.Context, srv *http.Server) error {
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	var errs []error
+	if srv != nil {
+		errs = append(errs, srv.Shutdown(ctx))
+	}
+	if r.writer != nil {
+		errs = append(errs, r.writer.Close())
+	}
+	errs = append(errs, r.db.Close(ctx))
+	return errors.Join(errs...)
+}
+
+// listen opens the listener of the write endpoints; nil when the caller serves
+// them.
+func (r *Receive) listen() (*http.Server, net.Listener, error) {
+	if r.cfg.RemoteWriteAddress == "" {
+		return nil, nil, nil
+	}
+	lis, err := net.Listen("tcp", r.cfg.RemoteWriteAddress)
+	if err != nil {
+		return nil, nil, fmt.Errorf("listen for remote write on --remote-write.address %s: %w", r.cfg.RemoteWriteAddress, err)
+	}
+	if addr, ok := lis.Addr().(*net.TCPAddr); ok {
+		r.listening.Store(addr)
+	}
+	r.logger.Info("listening for remote write", "address", lis.Addr().String(), "tls", r.tls != nil)
+	mux := http.NewServeMux()
+	r.RegisterWrite(mux)
+	srv := &http.Server{
+		Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute,
+		ErrorLog: slog.NewLogLogger(r.logger.Handler(), slog.LevelDebug),
+	}
+	if r.tls != nil {
+		lis = tls.NewListener(lis, r.tls)
+	}
+	return srv, lis, nil
+}
+
+// RemoteWriteAddr is the bound address of the write endpoints, nil before Run
+// has opened it.
+func (r *Receive) RemoteWriteAddr() net.Addr {
+	if a := r.listening.Load(); a != nil {
+		return a
+	}
+	return nil
+}
