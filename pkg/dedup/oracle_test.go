@@ -78,7 +78,7 @@ type oracleLeaf struct {
 
 func (l *oracleLeaf) At() (int64, float64) {
 	t, v := l.listIter.At()
-	if l.counter {
+	if l.counter && !math.IsNaN(v) {
 		v += l.errAdjust
 	}
 	return t, v

@@ -32,65 +32,34 @@ func Penalty(replicas []chunkenc.Iterator, counter bool) chunkenc.Iterator {
 	left := replicas[0]
 	for _, right := range replicas[1:] {
 		p := &pair{useA: true, counter: counter, lastT: math.MinInt64}
-		p.a.init(left, counter)
-		p.b.init(right, counter)
+		p.a.init(left)
+		p.b.init(right)
 		left = p
 	}
 	return left
 }
 
-// lifter is an input whose float values can be raised.
-type lifter interface {
-	chunkenc.Iterator
-	// lift raises this and all later float values so that the current one is
-	// at least v. It is called only when the current sample is a float.
-	lift(v float64)
-}
-
-// lifted is a leaf that can be raised.
-type lifted struct {
-	chunkenc.Iterator
-	by float64
-}
-
-func (l *lifted) At() (int64, float64) {
-	t, v := l.Iterator.At()
-	// The payload of a NaN says that it is a stale marker; adding would lose it.
-	if l.by != 0 && !math.IsNaN(v) {
-		v += l.by
-	}
-	return t, v
-}
-
-func (l *lifted) lift(v float64) {
-	if _, cur := l.At(); v > cur {
-		l.by += v - cur
-	}
-}
-
 // side is one input of a pair. Its position is a promise: the input stands, or
 // would stand if anybody looked, on its first sample at or after target.
 type side struct {
-	it      chunkenc.Iterator
-	up      lifter // it, when values are to be lifted
-	typ     chunkenc.ValueType
+	it chunkenc.Iterator
+	// floats and inner are it, when it is of these types.
+	floats *Floats
+	inner  *pair
+
 	started bool
+	typ     chunkenc.ValueType
 	t       int64
 	target  int64
 	penalty int64
+	// by is what all float values are raised by.
+	by float64
 }
 
-func (s *side) init(it chunkenc.Iterator, counter bool) {
+func (s *side) init(it chunkenc.Iterator) {
 	s.it, s.target = it, math.MinInt64
-	if !counter {
-		return
-	}
-	if inner, ok := it.(*pair); ok && inner.counter {
-		s.up = inner
-	} else {
-		s.up = &lifted{Iterator: it}
-	}
-	s.it = s.up
+	s.floats, _ = it.(*Floats)
+	s.inner, _ = it.(*pair)
 }
 
 // start puts the input on its first sample.
@@ -111,8 +80,46 @@ func (s *side) at(typ chunkenc.ValueType) {
 // settle keeps the promise: it moves the input to target.
 func (s *side) settle() {
 	s.start()
-	if s.typ != chunkenc.ValNone && s.t < s.target {
-		s.at(s.it.Seek(s.target))
+	if s.typ == chunkenc.ValNone || s.t >= s.target {
+		return
+	}
+	if f := s.floats; f != nil && f.i+1 < len(f.cols.T) && f.cols.T[f.i+1] >= s.target {
+		// The usual step, to the very next sample.
+		f.i++
+		s.t = f.cols.T[f.i]
+		return
+	}
+	s.at(s.it.Seek(s.target))
+}
+
+// value is the current value, which is a float.
+func (s *side) value() float64 {
+	var v float64
+	if s.floats != nil {
+		v = s.floats.cols.V[s.floats.i]
+	} else {
+		_, v = s.it.At()
+	}
+	// The payload of a NaN says that it is a stale marker; adding would lose it.
+	if s.by != 0 && !math.IsNaN(v) {
+		v += s.by
+	}
+	return v
+}
+
+// lift raises this and all later float values so that the current one is at
+// least v.
+func (s *side) lift(v float64) {
+	s.settle()
+	if s.typ != chunkenc.ValFloat {
+		return
+	}
+	if s.inner != nil {
+		s.inner.lift(v)
+		return
+	}
+	if cur := s.value(); v > cur {
+		s.by += v - cur
 	}
 }
 
@@ -151,8 +158,7 @@ func (p *pair) Next() chunkenc.ValueType {
 	}
 	prev, hasPrev := 0.0, false
 	if p.counter && cur.typ == chunkenc.ValFloat {
-		_, prev = cur.it.At()
-		hasPrev = true
+		prev, hasPrev = cur.value(), true
 	}
 	cur.target = max(cur.target, p.lastT+1+cur.penalty)
 	other.target = max(other.target, p.lastT+1+other.penalty)
@@ -209,12 +215,8 @@ func (p *pair) choose(c, o *side) chunkenc.ValueType {
 
 // lift raises both inputs, each where it stands.
 func (p *pair) lift(v float64) {
-	for _, s := range []*side{&p.a, &p.b} {
-		s.settle()
-		if s.typ == chunkenc.ValFloat {
-			s.up.lift(v)
-		}
-	}
+	p.a.lift(v)
+	p.b.lift(v)
 }
 
 func (p *pair) end() chunkenc.ValueType {
@@ -234,7 +236,10 @@ func (p *pair) Seek(t int64) chunkenc.ValueType {
 	return p.used().typ
 }
 
-func (p *pair) At() (int64, float64) { return p.used().it.At() }
+func (p *pair) At() (int64, float64) {
+	s := p.used()
+	return s.t, s.value()
+}
 
 func (p *pair) AtHistogram(h *histogram.Histogram) (int64, *histogram.Histogram) {
 	return p.used().it.AtHistogram(h)
@@ -244,9 +249,15 @@ func (p *pair) AtFloatHistogram(h *histogram.FloatHistogram) (int64, *histogram.
 	return p.used().it.AtFloatHistogram(h)
 }
 
-func (p *pair) AtT() int64 { return p.used().it.AtT() }
+func (p *pair) AtT() int64 { return p.used().t }
 
-func (p *pair) AtST() int64 { return p.used().it.AtST() }
+func (p *pair) AtST() int64 {
+	s := p.used()
+	if s.floats != nil {
+		return 0
+	}
+	return s.it.AtST()
+}
 
 func (p *pair) Err() error {
 	if err := p.a.it.Err(); err != nil {

@@ -21,6 +21,21 @@ type view struct {
 	dedup dedup.Func
 	// counter says that the samples are read as a counter.
 	counter bool
+	// free can be used for new iterators. The engine evaluates one series after
+	// the other and gives back the iterator of the last one.
+	free []*dedup.Floats
+}
+
+func (v *view) reclaim(old chunkenc.Iterator) { v.free = dedup.Reclaim(old, v.free[:0]) }
+
+func (v *view) reused() *dedup.Floats {
+	n := len(v.free)
+	if n == 0 {
+		return nil
+	}
+	f := v.free[n-1]
+	v.free = v.free[:n-1]
+	return f
 }
 
 // series implements storage.Series.
@@ -35,10 +50,11 @@ func (s *series) Labels() labels.Labels { return s.lset }
 // Iterator returns the samples of the series: chunks that overlap are taken
 // for replicas, each becomes a stream of samples by the aggregates that the
 // function needs, and the streams are merged.
-func (s *series) Iterator(chunkenc.Iterator) chunkenc.Iterator {
+func (s *series) Iterator(old chunkenc.Iterator) chunkenc.Iterator {
+	s.view.reclaim(old)
 	v := s.view
 	if v.dedup == "" {
-		return s.samples(s.chunks, false)
+		return s.copies()
 	}
 	if allRaw(s.chunks) {
 		groups := dedup.Copies(s.chunks, dedup.Chunks[storeapi.Chunk]{Span: span, Samples: rawSamples})
@@ -55,6 +71,20 @@ func (s *series) Iterator(chunkenc.Iterator) chunkenc.Iterator {
 		its[i] = s.samples(chunks, true)
 	}
 	return v.dedup.Merge(its, v.counter)
+}
+
+// copies is the series when there are no replicas to merge. Chunks that overlap
+// nevertheless are copies of one series, and each may have what others lack.
+func (s *series) copies() chunkenc.Iterator {
+	if !allRaw(s.chunks) {
+		return s.samples(s.chunks, false)
+	}
+	parts := dedup.Split(s.chunks, span)
+	its := make([]chunkenc.Iterator, len(parts))
+	for i, chunks := range parts {
+		its[i] = s.samples(chunks, false)
+	}
+	return dedup.FuncChain.Merge(its, false)
 }
 
 // joinCopies merges a series that a hash ring has stored several times: every
@@ -97,11 +127,33 @@ func (s *series) samples(chunks []storeapi.Chunk, merged bool) chunkenc.Iterator
 	if len(aggrs) == 1 && aggrs[0] == storeapi.AggregateCounter && allRaw(chunks) {
 		aggrs = []storeapi.Aggregate{storeapi.AggregateRaw}
 	}
+	skipStale := merged && s.view.counter
+	if allXOR(chunks) {
+		return dedup.NewFloats(xorChunks(chunks), dedup.Bounds{MinTime: s.view.mint, MaxTime: s.view.maxt, SkipStale: skipStale}, s.view.reused())
+	}
 	it := aggr.SeriesIterator(chunks, aggrs)
-	if merged && s.view.counter {
+	if skipStale {
 		it = &withoutStale{Iterator: it}
 	}
 	return &bounded{Iterator: it, mint: s.view.mint, maxt: s.view.maxt}
+}
+
+// xorChunks are chunks that are all raw floats, which is what most series are.
+type xorChunks []storeapi.Chunk
+
+func (c xorChunks) Len() int { return len(c) }
+
+func (c xorChunks) Chunk(i int) (mint, maxt int64, payload []byte) {
+	return c[i].MinTime, c[i].MaxTime, c[i].Raw.Bytes
+}
+
+func allXOR(chunks []storeapi.Chunk) bool {
+	for i := range chunks {
+		if chunks[i].Aggr != nil || chunks[i].Raw.Encoding != chunkenc.EncXOR {
+			return false
+		}
+	}
+	return true
 }
 
 func allRaw(chunks []storeapi.Chunk) bool {

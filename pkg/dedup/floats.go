@@ -1,0 +1,178 @@
+package dedup
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/value"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/hindsight-io/hindsight/pkg/aggr"
+)
+
+// XORChunks are the chunks of one series, all of floats in the encoding XOR, in
+// ascending order of time.
+type XORChunks interface {
+	Len() int
+	// Chunk returns the times of the first and last sample, inclusive, and the
+	// payload.
+	Chunk(i int) (mint, maxt int64, payload []byte)
+}
+
+// Floats iterates over a series of floats. It decodes a chunk at once into
+// columns, which is what makes it several times as fast as a chain of chunk
+// iterators; chunks that a reader jumps over are not decoded.
+type Floats struct {
+	chunks XORChunks
+	next   int // chunk
+	bounds Bounds
+	cols   aggr.Columns
+	i      int // position in cols, -1 before the first
+	last   int64
+	err    error
+}
+
+// Bounds say which samples Floats returns.
+type Bounds struct {
+	// MinTime and MaxTime are inclusive.
+	MinTime, MaxTime int64
+	// SkipStale leaves out stale markers.
+	SkipStale bool
+}
+
+// NewFloats returns an iterator. reuse, which may be nil, is overwritten and
+// returned.
+func NewFloats(chunks XORChunks, b Bounds, reuse *Floats) *Floats {
+	if reuse == nil {
+		reuse = &Floats{}
+	}
+	cols := reuse.cols
+	cols.Reset()
+	*reuse = Floats{chunks: chunks, bounds: b, cols: cols, i: -1, last: math.MinInt64}
+	return reuse
+}
+
+// Next implements chunkenc.Iterator.
+func (f *Floats) Next() chunkenc.ValueType {
+	if f.i+1 < len(f.cols.T) {
+		f.i++
+		return chunkenc.ValFloat
+	}
+	return f.load(f.bounds.MinTime)
+}
+
+// Seek implements chunkenc.Iterator.
+func (f *Floats) Seek(t int64) chunkenc.ValueType {
+	n := len(f.cols.T)
+	if n == 0 || f.cols.T[n-1] < t {
+		return f.load(max(t, f.bounds.MinTime))
+	}
+	f.i = max(f.i, 0)
+	// Most jumps are short.
+	for end := min(f.i+8, n); f.i < end; f.i++ {
+		if f.cols.T[f.i] >= t {
+			return chunkenc.ValFloat
+		}
+	}
+	rest, _ := slices.BinarySearch(f.cols.T[f.i:], t)
+	f.i += rest
+	return chunkenc.ValFloat
+}
+
+// load decodes chunks until one has a sample at or after t that is later than
+// all before, and puts the iterator on it.
+func (f *Floats) load(t int64) chunkenc.ValueType {
+	if n := len(f.cols.T); n > 0 {
+		f.last = f.cols.T[n-1]
+	}
+	if f.last != math.MinInt64 {
+		t = max(t, f.last+1)
+	}
+	f.cols.Reset()
+	f.i = -1
+	for f.err == nil && f.chunks != nil && f.next < f.chunks.Len() {
+		mint, maxt, payload := f.chunks.Chunk(f.next)
+		if mint > f.bounds.MaxTime {
+			break
+		}
+		f.next++
+		if maxt < t {
+			continue
+		}
+		if err := f.cols.AppendXOR(payload); err != nil {
+			f.err = fmt.Errorf("decode the chunk from %d: %w", mint, err)
+			break
+		}
+		f.clip()
+		if i, _ := slices.BinarySearch(f.cols.T, t); i < len(f.cols.T) {
+			f.i = i
+			return chunkenc.ValFloat
+		}
+		f.cols.Reset()
+	}
+	f.end()
+	return chunkenc.ValNone
+}
+
+// clip drops what is after the bounds, and stale markers. Samples out of order
+// would break the search, so what follows one is dropped, too.
+func (f *Floats) clip() {
+	n := len(f.cols.T)
+	for n > 0 && f.cols.T[n-1] > f.bounds.MaxTime {
+		n--
+	}
+	keep := 0
+	for i := range n {
+		if f.bounds.SkipStale && value.IsStaleNaN(f.cols.V[i]) {
+			continue
+		}
+		if keep > 0 && f.cols.T[i] <= f.cols.T[keep-1] {
+			continue
+		}
+		f.cols.T[keep], f.cols.V[keep] = f.cols.T[i], f.cols.V[i]
+		keep++
+	}
+	f.cols.T, f.cols.V = f.cols.T[:keep], f.cols.V[:keep]
+}
+
+func (f *Floats) end() {
+	f.chunks, f.i = nil, -1
+	f.cols.Reset()
+}
+
+// At implements chunkenc.Iterator.
+func (f *Floats) At() (int64, float64) { return f.cols.T[f.i], f.cols.V[f.i] }
+
+// AtT implements chunkenc.Iterator.
+func (f *Floats) AtT() int64 { return f.cols.T[f.i] }
+
+// AtST implements chunkenc.Iterator: the encoding has no start times.
+func (f *Floats) AtST() int64 { return 0 }
+
+// AtHistogram must not be called.
+func (f *Floats) AtHistogram(*histogram.Histogram) (int64, *histogram.Histogram) {
+	panic("BUG: a series of floats has no histograms")
+}
+
+// AtFloatHistogram must not be called.
+func (f *Floats) AtFloatHistogram(*histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
+	panic("BUG: a series of floats has no histograms")
+}
+
+// Err implements chunkenc.Iterator.
+func (f *Floats) Err() error { return f.err }
+
+// Reclaim appends the Floats that it is made of to into: once nobody reads it
+// any more, they can be used again.
+func Reclaim(it chunkenc.Iterator, into []*Floats) []*Floats {
+	switch it := it.(type) {
+	case *Floats:
+		into = append(into, it)
+	case *pair:
+		into = Reclaim(it.a.it, into)
+		into = Reclaim(it.b.it, into)
+	}
+	return into
+}

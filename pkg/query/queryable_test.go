@@ -1,0 +1,282 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/query/promapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// memory is a store that returns what it was given, and notes what was asked.
+type memory struct {
+	series   []storeapi.Series
+	warnings storeapi.Warnings
+	err      error
+
+	mtx   sync.Mutex
+	asked []*storeapi.Request
+	open  int
+}
+
+func (m *memory) note(r *storeapi.Request, open int) {
+	m.mtx.Lock()
+	defer m.mtx.Unlock()
+	m.open += open
+	if r != nil {
+		m.asked = append(m.asked, r)
+	}
+}
+
+func (m *memory) Info() storeapi.Info { return storeapi.Info{} }
+
+func (m *memory) Select(_ context.Context, r *storeapi.Request) storeapi.SeriesSet {
+	m.note(r, 1)
+	return &memorySet{SeriesSet: storeapi.NewSliceSet(m.series), m: m}
+}
+
+func (m *memory) LabelNames(_ context.Context, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
+	m.note(r, 0)
+	return []string{"a"}, m.warnings, m.err
+}
+
+func (m *memory) LabelValues(_ context.Context, _ string, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
+	m.note(r, 0)
+	return []string{"v"}, m.warnings, m.err
+}
+
+type memorySet struct {
+	storeapi.SeriesSet
+	m *memory
+}
+
+func (s *memorySet) Warnings() storeapi.Warnings { return s.m.warnings }
+func (s *memorySet) Err() error                  { return s.m.err }
+func (s *memorySet) Close() error                { s.m.note(nil, -1); return nil }
+
+// point is a sample; see xor.
+type point struct {
+	t int64
+	v float64
+}
+
+func xor(t testing.TB, points ...point) storeapi.Chunk {
+	t.Helper()
+	return storeapi.Chunk{MinTime: points[0].t, MaxTime: points[len(points)-1].t, Raw: data(t, points...)}
+}
+
+func data(t testing.TB, points ...point) storeapi.Data {
+	t.Helper()
+	c := chunkenc.NewXORChunk()
+	app, err := c.Appender()
+	require.NoError(t, err)
+	for _, p := range points {
+		app.Append(0, p.t, p.v)
+	}
+	return storeapi.Data{Encoding: chunkenc.EncXOR, Bytes: c.Bytes()}
+}
+
+// read selects everything and writes it as lines.
+func read(t testing.TB, m storeapi.Store, p promapi.Params, hints *storage.SelectHints, mint, maxt int64) string {
+	t.Helper()
+	q, err := NewQueryable(m, QueryableConfig{Params: p}).Querier(mint, maxt)
+	require.NoError(t, err)
+	set := q.Select(t.Context(), true, hints, labels.MustNewMatcher(labels.MatchEqual, "a", "b"))
+	var b strings.Builder
+	for set.Next() {
+		s := set.At()
+		b.WriteString(s.Labels().String())
+		it := s.Iterator(nil)
+		for typ := it.Next(); typ != chunkenc.ValNone; typ = it.Next() {
+			ts, v := it.At()
+			if value.IsStaleNaN(v) {
+				fmt.Fprintf(&b, " %d:stale", ts)
+				continue
+			}
+			fmt.Fprintf(&b, " %d:%g", ts, v)
+		}
+		require.NoError(t, it.Err())
+		b.WriteString("\n")
+	}
+	require.NoError(t, set.Err())
+	require.NoError(t, q.Close())
+	return b.String()
+}
+
+var deduping = promapi.Params{Dedup: true, ReplicaLabels: []string{"replica"}}
+
+func TestSamplesAreClipped(t *testing.T) {
+	m := &memory{series: []storeapi.Series{{
+		Labels: labels.FromStrings("a", "b"),
+		Chunks: []storeapi.Chunk{xor(t, point{0, 0}, point{10, 1}, point{20, 2}), xor(t, point{30, 3}, point{40, 4})},
+	}}}
+	for _, p := range []promapi.Params{{}, deduping} {
+		require.Equal(t, "{a=\"b\"} 10:1 20:2 30:3\n", read(t, m, p, nil, 10, 30))
+		require.Equal(t, "{a=\"b\"}\n", read(t, m, p, nil, 41, 50))
+		require.Equal(t, "{a=\"b\"} 40:4\n", read(t, m, p, nil, 31, 50))
+	}
+	require.Zero(t, m.open)
+}
+
+func TestPartsOfASeriesAreJoined(t *testing.T) {
+	first, second := xor(t, point{0, 0}, point{10, 1}), xor(t, point{20, 2}, point{30, 3})
+	l := labels.FromStrings("a", "b")
+	m := &memory{series: []storeapi.Series{
+		{Labels: l, Chunks: []storeapi.Chunk{second}},
+		{Labels: l, Chunks: []storeapi.Chunk{first, second}},
+		{Labels: labels.FromStrings("a", "c"), Chunks: []storeapi.Chunk{first}},
+	}}
+	require.Equal(t, "{a=\"b\"} 0:0 10:1 20:2 30:3\n{a=\"c\"} 0:0 10:1\n", read(t, m, promapi.Params{}, nil, 0, 100))
+}
+
+// Without replicas to merge, overlapping chunks are copies that lack different
+// samples: all are in the answer.
+func TestCopiesWithoutDedup(t *testing.T) {
+	m := &memory{series: []storeapi.Series{{
+		Labels: labels.FromStrings("a", "b"),
+		Chunks: []storeapi.Chunk{
+			xor(t, point{0, 0}, point{20, 2}, point{30, 3}),
+			xor(t, point{10, 1}, point{20, 2}, point{40, 4}),
+		},
+	}}}
+	require.Equal(t, "{a=\"b\"} 0:0 10:1 20:2 30:3 40:4\n", read(t, m, promapi.Params{}, nil, 0, 100))
+}
+
+// A change of replica is no counter reset, a real one stays one, and a stale
+// marker of one replica does not hide the value from which the other goes on.
+func TestCountersOverReplicas(t *testing.T) {
+	stale := math.Float64frombits(value.StaleNaN)
+	m := &memory{series: []storeapi.Series{{
+		Labels: labels.FromStrings("a", "b"),
+		Chunks: []storeapi.Chunk{
+			xor(t, point{0, 100}, point{15000, 110}, point{30000, 5}, point{45000, 6}, point{60000, stale}),
+			xor(t, point{1000, 90}, point{16000, 100}, point{31000, 2}, point{46000, 3}, point{61000, 4}, point{76000, 5}, point{91000, 6}, point{106000, 7}),
+		},
+	}}}
+	got := read(t, m, deduping, &storage.SelectHints{End: 200000, Func: "rate", Range: 60000}, 0, 200000)
+	require.Equal(t, "{a=\"b\"} 0:100 15000:110 30000:5 45000:6 76000:6 91000:7 106000:8\n", got)
+	got = read(t, m, deduping, &storage.SelectHints{End: 200000, Func: "max_over_time"}, 0, 200000)
+	require.Equal(t, "{a=\"b\"} 0:100 15000:110 30000:5 45000:6 60000:stale 91000:6 106000:7\n", got)
+}
+
+func TestDownsampledData(t *testing.T) {
+	aggr := storeapi.Chunk{MinTime: 0, MaxTime: 600, Aggr: &storeapi.Aggregates{
+		Count:   data(t, point{300, 2}, point{600, 4}),
+		Sum:     data(t, point{300, 10}, point{600, 40}),
+		Min:     data(t, point{300, 1}, point{600, 2}),
+		Max:     data(t, point{300, 9}, point{600, 20}),
+		Counter: data(t, point{0, 1}, point{300, 5}, point{600, 9}, point{600, 2}),
+	}}
+	raw := xor(t, point{700, 3}, point{800, 1})
+	m := &memory{series: []storeapi.Series{{Labels: labels.FromStrings("a", "b"), Chunks: []storeapi.Chunk{aggr, raw}}}}
+	for fn, want := range map[string]string{
+		"":              "300:5 600:10 700:3 800:1",
+		"sum":           "300:5 600:10 700:3 800:1",
+		"avg_over_time": "300:5 600:10 700:3 800:1",
+		"sum_over_time": "300:10 600:40 700:3 800:1",
+		"count":         "300:2 600:4 700:3 800:1",
+		"min_over_time": "300:1 600:2 700:3 800:1",
+		"max":           "300:9 600:20 700:3 800:1",
+		// The true last value 2 of the first chunk says that 3 is one more; then
+		// comes a reset to 1.
+		"rate": "0:1 300:5 600:9 700:10 800:11",
+	} {
+		for _, p := range []promapi.Params{{}, deduping} {
+			require.Equal(t, "{a=\"b\"} "+want+"\n", read(t, m, p, &storage.SelectHints{End: 1000, Func: fn}, 0, 1000), fn)
+		}
+	}
+}
+
+func TestRequests(t *testing.T) {
+	match := func(n, v string) *labels.Matcher { return labels.MustNewMatcher(labels.MatchEqual, n, v) }
+	p := promapi.Params{
+		Dedup: true, ReplicaLabels: []string{"r"}, MaxSourceResolution: 3600000, PartialResponse: true,
+		Shard: &promapi.Shard{Index: 1, Total: 3}, Enforced: match("tenant", "red"),
+		StoreMatchers: [][]*labels.Matcher{{match("__address__", "x")}},
+	}
+	ms := []*labels.Matcher{match("tenant", "blue"), match("a", "b")}
+	r := selectRequest(p, 0, 100, &storage.SelectHints{Start: 10, End: 90, Func: "rate", Range: 600000, Step: 5, Grouping: []string{"x"}, By: true, Limit: 7}, ms)
+	require.Equal(t, []int64{10, 90}, []int64{r.MinTime, r.MaxTime})
+	require.Equal(t, int64(300000), r.MaxResolution, "half of the range")
+	require.Equal(t, []storeapi.Aggregate{storeapi.AggregateCounter}, r.Aggregates)
+	require.Equal(t, []string{"r"}, r.WithoutReplicaLabels)
+	require.Equal(t, `[a="b" tenant="red"]`, fmt.Sprint(r.Matchers))
+	require.Equal(t, `[tenant="blue" a="b"]`, fmt.Sprint(ms), "the caller's matchers stay")
+	require.Equal(t, 7, r.Limit)
+	require.Equal(t, int64(3), r.Shard.Total)
+	require.Equal(t, &storeapi.Hints{StepMillis: 5, Func: "rate", RangeMillis: 600000, Grouping: []string{"x"}, By: true}, r.Hints)
+	require.Equal(t, storeapi.PartialWarn, r.Partial)
+
+	r = selectRequest(p, 0, 100, &storage.SelectHints{Func: "series"}, ms)
+	require.True(t, r.SkipChunks)
+	require.Equal(t, int64(math.MaxInt64), r.MaxResolution)
+	require.Equal(t, []string{"r"}, r.WithoutReplicaLabels)
+
+	r = labelsRequest(promapi.Params{Dedup: true, ReplicaLabels: []string{"r"}}, 0, 100, &storage.LabelHints{Limit: 5}, nil)
+	require.Empty(t, r.WithoutReplicaLabels)
+	require.Equal(t, storeapi.PartialAbort, r.Partial)
+	require.Equal(t, 5, r.Limit)
+}
+
+func TestWarningsAndErrors(t *testing.T) {
+	m := &memory{warnings: storeapi.Warnings{{Source: "b:1", Text: "store b:1 is missing"}}}
+	q, err := NewQueryable(m, QueryableConfig{}).Querier(0, 100)
+	require.NoError(t, err)
+	ctx, report := promapi.NewReportContext(t.Context())
+	// The API asks for warnings before it reads.
+	require.Len(t, q.Select(ctx, true, nil).Warnings(), 1)
+	_, ws, err := q.LabelNames(ctx, nil)
+	require.NoError(t, err)
+	require.Equal(t, []string{"store b:1 is missing"}, slices.Collect(func(yield func(string) bool) {
+		for w := range ws {
+			yield(w)
+		}
+	}))
+	sources, incomplete := report.Missing()
+	require.True(t, incomplete)
+	require.Equal(t, []string{"b:1"}, sources)
+	m.err = errors.New("boom")
+	require.ErrorContains(t, q.Select(ctx, true, nil).Err(), "boom")
+	_, _, err = q.LabelValues(ctx, "x", nil)
+	require.ErrorContains(t, err, "boom")
+	require.NoError(t, q.Close())
+	require.Error(t, q.Select(ctx, true, nil).Err())
+	require.Zero(t, m.open)
+}
+
+func TestClosedBeforeRead(t *testing.T) {
+	m := &memory{series: []storeapi.Series{{Labels: labels.FromStrings("a", "b")}}}
+	for range 100 {
+		q, err := NewQueryable(m, QueryableConfig{MaxConcurrentSelects: 1}).Querier(0, 100)
+		require.NoError(t, err)
+		for range 5 {
+			q.Select(t.Context(), true, nil)
+		}
+		require.NoError(t, q.Close())
+	}
+	require.Zero(t, m.open)
+}
+
+func TestChunkQuerier(t *testing.T) {
+	m := &memory{series: []storeapi.Series{{Labels: labels.FromStrings("a", "b"), Chunks: []storeapi.Chunk{xor(t, point{0, 0}, point{10, 1})}}}}
+	q, err := NewQueryable(m, QueryableConfig{}).ChunkQuerier(0, 100)
+	require.NoError(t, err)
+	set := q.Select(t.Context(), true, nil)
+	require.True(t, set.Next())
+	it := set.At().Iterator(nil)
+	require.True(t, it.Next())
+	require.Equal(t, 2, it.At().Chunk.NumSamples())
+	require.NoError(t, q.Close())
+}
