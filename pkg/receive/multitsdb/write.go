@@ -108,17 +108,26 @@ func (w *writer) series(s remotewrite.Series, known cacheEntry, hash uint32) {
 		}
 	}
 	before := known.ref
-	items := remotewrite.ItemReader{B: s.Rest}
+	items, exemplars := remotewrite.ItemReader{B: s.Rest}, false
 	for {
 		item, msg, ok := items.Next()
 		if !ok {
 			break
 		}
-		if item == remotewrite.ItemSample {
+		switch item {
+		case remotewrite.ItemSample:
 			w.sample(msg, s, &known)
-			continue
+		case remotewrite.ItemHistogram:
+			w.histogram(msg, s, &known)
+		case remotewrite.ItemMetadata:
+			w.t.metadata.series(known.labels.Get(labels.MetricName), msg)
+		case remotewrite.ItemExemplar:
+			exemplars = true
 		}
-		w.other(item, msg, s, &known)
+	}
+	if exemplars {
+		// They need the series, which their own request may just have made.
+		w.exemplars(s, &known)
 	}
 	if known.ref != 0 && (isNew || known.ref != before) {
 		w.learn(hash, s.Labels, known)
@@ -153,38 +162,41 @@ func (w *writer) sample(msg []byte, s remotewrite.Series, known *cacheEntry) {
 	w.stored.Samples++
 }
 
-func (w *writer) other(item remotewrite.Item, msg []byte, s remotewrite.Series, known *cacheEntry) {
-	switch item {
-	case remotewrite.ItemHistogram:
-		h, err := remotewrite.ParseHistogram(msg)
-		if err != nil {
-			w.reject(err, s)
-			return
+func (w *writer) histogram(msg []byte, s remotewrite.Series, known *cacheEntry) {
+	h, err := remotewrite.ParseHistogram(msg)
+	if err != nil {
+		w.reject(err, s)
+		return
+	}
+	if h.T > w.horizon {
+		w.rejectFuture(h.T, s)
+		return
+	}
+	ref, err := w.app.AppendHistogram(known.ref, known.labels, h.T, h.Int, h.Float)
+	if err != nil {
+		w.rejectAt(err, h.T, s)
+		return
+	}
+	known.ref = ref
+	w.stored.Histograms++
+}
+
+// exemplars stores the exemplars of a series that exists. Those of a series
+// without samples are dropped without a word: the sender can do nothing about
+// it.
+func (w *writer) exemplars(s remotewrite.Series, known *cacheEntry) {
+	if w.t.cfg.MaxExemplars <= 0 || known.ref == 0 {
+		return
+	}
+	items := remotewrite.ItemReader{B: s.Rest}
+	for item, msg, ok := items.Next(); ok; item, msg, ok = items.Next() {
+		if item == remotewrite.ItemExemplar {
+			w.exemplar(msg, s, known)
 		}
-		if h.T > w.horizon {
-			w.rejectFuture(h.T, s)
-			return
-		}
-		ref, err := w.app.AppendHistogram(known.ref, known.labels, h.T, h.Int, h.Float)
-		if err != nil {
-			w.rejectAt(err, h.T, s)
-			return
-		}
-		known.ref = ref
-		w.stored.Histograms++
-	case remotewrite.ItemExemplar:
-		w.exemplar(msg, s, known)
-	case remotewrite.ItemMetadata:
-		w.t.metadata.series(known.labels.Get(labels.MetricName), msg)
 	}
 }
 
-// exemplar stores an exemplar of a series that exists. One of a series without
-// samples is dropped without a word: the sender can do nothing about it.
 func (w *writer) exemplar(msg []byte, s remotewrite.Series, known *cacheEntry) {
-	if w.t.cfg.MaxExemplars <= 0 {
-		return
-	}
 	e, err := remotewrite.ParseExemplar(msg)
 	if err != nil {
 		w.reject(err, s)
