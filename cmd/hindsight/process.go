@@ -70,6 +70,12 @@ func newProcess(ctx context.Context, c roleConfig, s streams) (*process, error) 
 	return p, nil
 }
 
+// registererOf tells the metrics of one role from those of another in the same
+// process.
+func (p *process) registererOf(role string) prometheus.Registerer {
+	return prometheus.WrapRegistererWith(prometheus.Labels{"role": role}, p.registry)
+}
+
 // close releases what the process opened, last opened first.
 func (p *process) close() {
 	for i := len(p.closers) - 1; i >= 0; i-- {

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/bucket/provider"
+	"github.com/hindsight-io/hindsight/pkg/compact"
+	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/query"
+	"github.com/hindsight-io/hindsight/pkg/receive"
+	"github.com/hindsight-io/hindsight/pkg/server"
+	"github.com/hindsight-io/hindsight/pkg/store"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// allConfig are the flags of "all" beside those of every role.
+type allConfig struct {
+	dataDir        string
+	labels         flags.LabelSet
+	replicaLabels  flags.List
+	localRetention flags.Duration
+	retention      [3]flags.Duration // raw, 5m, 1h
+	limits         flags.PathOrContent
+	selfScrape     bool
+}
+
+func (c *allConfig) register(r flags.Registrar) {
+	r.Flag("data-dir", "Folder for everything: local storage, caches, and the bucket unless another is configured.").
+		Default("./data").StringVar(&c.dataDir)
+	r.Flag("label", `External label of the blocks, as name="value"; may be repeated. Without any: receive_replica="all".`).
+		SetValue(&c.labels)
+	r.Flag("query.replica-label", "Label that tells replicas apart, removed from answers; may be repeated. "+
+		"Without any: replica, prometheus_replica and receive_replica.").SetValue(&c.replicaLabels)
+	r.Flag("tsdb.retention", "How long data that is in the bucket is kept in local storage as well.").
+		Default("24h").SetValue(&c.localRetention)
+	for i, res := range []string{"raw", "5m", "1h"} {
+		r.Flag("retention.resolution-"+res, "How long "+res+" data is kept in the bucket; 0d is for ever.").
+			Default("0d").SetValue(&c.retention[i])
+	}
+	c.limits.Register(r, "receive.limits-config", "limits of writes", true)
+	r.Flag("self-scrape", "Store the own metrics, so that there is something to query from the first minute.").
+		Default("true").BoolVar(&c.selfScrape)
+}
+
+func allCommand(app *kingpin.Application) command {
+	cmd := app.Command("all", "Receive, store, query and compact in one process on a bucket in a folder: the quick start and the small production.")
+	var role roleConfig
+	var c allConfig
+	role.register(cmd, true)
+	role.registerBucket(cmd)
+	c.register(cmd)
+	return command{name: "all", run: func(ctx context.Context, s streams) error {
+		p, err := newProcess(ctx, role, s)
+		if err != nil {
+			return err
+		}
+		defer p.close()
+		comp, err := newAll(ctx, p, &c, flagValues(cmd))
+		if err != nil {
+			return err
+		}
+		return server.Run(ctx, role.server, comp, server.Deps{
+			Logger: p.logger, Registry: p.registry, Tracer: p.tracer,
+			Started: func(a server.Addresses) {
+				comp.instance = a.HTTP
+				greet(s.out, a)
+			},
+		})
+	}}
+}
+
+// newAll builds the four roles on one bucket.
+func newAll(ctx context.Context, p *process, c *allConfig, shown map[string]string) (*all, error) {
+	if c.labels.Labels().IsEmpty() {
+		if err := c.labels.Set(`receive_replica="all"`); err != nil {
+			return nil, err
+		}
+	}
+	if len(c.replicaLabels.Values()) == 0 {
+		if err := c.replicaLabels.Set("replica,prometheus_replica,receive_replica"); err != nil {
+			return nil, err
+		}
+	}
+	bkt, err := p.bucket(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if bkt == nil {
+		if bkt, err = provider.Open(ctx, folderBucket(c.dataDir), p.logger, p.registry); err != nil {
+			return nil, fmt.Errorf("open the bucket below --data-dir: %w", err)
+		}
+		p.closers = append(p.closers, bkt.Close)
+	}
+	a := &all{logger: p.logger, selfScrape: c.selfScrape, gatherer: p.registry}
+	if err := a.build(p, c, bkt, shown); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// folderBucket is an object storage configuration in YAML.
+func folderBucket(dataDir string) []byte {
+	return fmt.Appendf(nil, "type: FILESYSTEM\nconfig:\n  directory: %q\n", filepath.Join(dataDir, "bucket"))
+}
+
+func (a *all) build(p *process, c *allConfig, bkt bucket.Bucket, shown map[string]string) error {
+	rc := receive.DefaultConfig()
+	rc.RemoteWriteAddress = "" // served on the one HTTP port
+	rc.Labels = c.labels
+	rc.Limits = c.limits
+	rc.TSDB.Path = filepath.Join(c.dataDir, "receive")
+	rc.TSDB.Retention = c.localRetention
+	var err error
+	a.receive, err = receive.New(rc, receive.Deps{Logger: p.logger, Registerer: p.registererOf("receive"), Bucket: bkt})
+	if err != nil {
+		return err
+	}
+
+	var sc store.Config
+	if err := configure(sc.RegisterFlags, "--data-dir="+filepath.Join(c.dataDir, "store"), "--sync-block-duration=1m"); err != nil {
+		return err
+	}
+	a.store, err = store.New(sc, store.Deps{
+		Logger: p.logger, Registerer: p.registererOf("store"), Bucket: bkt,
+		Poller: blocklist.NewPoller(bkt, blocklist.Config{Logger: p.logger, Registerer: p.registererOf("store")}),
+	})
+	if err != nil {
+		return err
+	}
+
+	var cc compact.Config
+	err = configure(cc.RegisterFlags, "--wait", "--data-dir="+filepath.Join(c.dataDir, "compact"),
+		// The folder shows new objects at once.
+		"--consistency-delay=0s",
+		"--retention.resolution-raw="+c.retention[0].String(),
+		"--retention.resolution-5m="+c.retention[1].String(),
+		"--retention.resolution-1h="+c.retention[2].String())
+	if err != nil {
+		return err
+	}
+	if a.compact, err = compact.New(cc, compact.Deps{Logger: p.logger, Registerer: p.registererOf("compact"), Bucket: bkt}); err != nil {
+		return err
+	}
+
+	var qc query.Config
+	err = configure(qc.RegisterFlags, "--query.replica-label="+strings.Join(c.replicaLabels.Values(), ","), "--query.auto-downsampling")
+	if err != nil {
+		return err
+	}
+	a.query, err = query.New(qc, query.Deps{
+		Logger: p.logger, Registerer: p.registererOf("query"), Gatherer: p.registry, Flags: shown,
+		LocalStores: []storeapi.Store{a.receive.Store(), a.store.Store()},
+	})
+	return err
+}
+
+// configure fills a role's configuration as its command line would.
+func configure(register func(flags.Registrar), args ...string) error {
+	app := kingpin.New("all", "").Terminate(nil)
+	register(app)
+	if _, err := app.Parse(args); err != nil {
+		return fmt.Errorf("configure a role: %w", err)
+	}
+	return nil
+}
