@@ -3,7 +3,6 @@ package compact
 import (
 	"context"
 	"fmt"
-	"maps"
 	"strings"
 	"time"
 
@@ -37,8 +36,7 @@ func (c *Compactor) bucketTime(ctx context.Context) (time.Time, error) {
 	return o.LastModified, nil
 }
 
-// look polls the bucket and plans. Blocks on the bench are treated like
-// quarantined ones.
+// look polls the bucket and plans. Blocks on the bench wait for the next pass.
 func (c *Compactor) look(ctx context.Context, now time.Time, bench map[ulid.ULID]string) (plan.Plan, error) {
 	v, err := c.poller.Poll(ctx)
 	if err != nil {
@@ -46,8 +44,7 @@ func (c *Compactor) look(ctx context.Context, now time.Time, bench map[ulid.ULID
 	}
 	c.seen.Store(v)
 	pv := planView(v)
-	pv.Quarantined = c.quarantined.reasons()
-	maps.Copy(pv.Quarantined, bench)
+	pv.Quarantined, pv.Busy = c.quarantined.reasons(), bench
 
 	policy := c.policy
 	local := time.Now()

@@ -13,7 +13,7 @@ func (m *maker) downsampling(blocks []*block.Meta) {
 	}
 	for _, b := range blocks {
 		to, ok := m.missing(b)
-		if !ok || m.used[b.ULID] {
+		if !ok || m.untouchable(b) {
 			continue
 		}
 		least := DownsampleRange5m
@@ -34,4 +34,10 @@ func (m *maker) downsampling(blocks []*block.Meta) {
 
 func (m *maker) downsample(b *block.Meta, to int64, reason string) {
 	m.add(Job{Kind: Downsample, Group: GroupOf(b, m.policy.ReplicaLabels), Resolution: to, Reason: reason}, b)
+}
+
+func (m *maker) untouchable(b *block.Meta) bool {
+	_, bad := m.view.Quarantined[b.ULID]
+	_, busy := m.view.Busy[b.ULID]
+	return bad || busy || m.used[b.ULID]
 }

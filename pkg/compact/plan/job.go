@@ -92,4 +92,7 @@ type View struct {
 	// Quarantined are blocks that failed, with the reason. They are neither
 	// merged nor downsampled, and are not deleted for want of a coarser copy.
 	Quarantined map[ulid.ULID]string
+	// Busy are blocks that must not be touched now, for instance because a job
+	// on them has just failed. Merges wait that would have them in their window.
+	Busy map[ulid.ULID]string
 }

@@ -38,12 +38,16 @@ func (m *maker) overlaps(g Group, blocks []*block.Meta) (rest []*block.Meta, fou
 			}
 		} else if len(run) > 1 {
 			found = true
+			if m.busy(run) {
+				run = nil
+				return
+			}
 			m.merge(g, run, true, fmt.Sprintf("%d blocks overlap in time", len(run)))
 		}
 		run = nil
 	}
 	for _, b := range blocks {
-		if m.view.NoCompact[b.ULID] != nil {
+		if m.excluded(b) {
 			continue
 		}
 		if len(run) > 0 && b.MinTime >= end {
@@ -86,11 +90,11 @@ func (m *maker) windows(g Group, blocks []*block.Meta) {
 	}
 }
 
-// busy says whether a block of the window is merged by this plan already: a
-// larger window then waits for the result.
+// busy says whether a block of the window is merged by this plan already, or
+// must not be touched: a larger window then waits for the result.
 func (m *maker) busy(w []*block.Meta) bool {
 	for _, b := range w {
-		if m.used[b.ULID] {
+		if _, ok := m.view.Busy[b.ULID]; ok || m.used[b.ULID] {
 			return true
 		}
 	}
@@ -107,7 +111,7 @@ func (m *maker) mergeable(w []*block.Meta) []*block.Meta {
 		}
 	}
 	for _, b := range w {
-		if m.view.NoCompact[b.ULID] == nil {
+		if !m.excluded(b) {
 			run = append(run, b)
 			continue
 		}

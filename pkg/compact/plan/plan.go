@@ -95,7 +95,9 @@ func (m *maker) ready(live []*block.Meta) []*block.Meta {
 		}
 		if reason, ok := m.view.Quarantined[b.ULID]; ok {
 			m.skip(b, "quarantined: %s", reason)
-			continue
+		}
+		if reason, ok := m.view.Busy[b.ULID]; ok {
+			m.skip(b, "busy: %s", reason)
 		}
 		if wait := m.policy.ConsistencyDelay - m.now.Sub(uploaded(b)); wait > 0 && fresh(b) {
 			m.skip(b, "younger than the consistency delay of %s", span(m.policy.ConsistencyDelay))
@@ -121,6 +123,13 @@ func uploaded(b *block.Meta) time.Time {
 		return b.Thanos.UploadTime
 	}
 	return ulid.Time(b.ULID.Time())
+}
+
+// excluded says whether a block is not to be merged. It still splits the window
+// that it is in, so that no merged block spans it.
+func (m *maker) excluded(b *block.Meta) bool {
+	_, bad := m.view.Quarantined[b.ULID]
+	return bad || m.view.NoCompact[b.ULID] != nil
 }
 
 func remove(blocks []*block.Meta, ids map[ulid.ULID]bool) []*block.Meta {

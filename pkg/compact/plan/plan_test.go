@@ -56,7 +56,7 @@ func newBucket() *bucket {
 		view: plan.View{
 			Metas: map[ulid.ULID]*block.Meta{}, IndexSize: map[ulid.ULID]int64{}, Partial: map[ulid.ULID]time.Time{},
 			Deletion: map[ulid.ULID]*block.DeletionMark{}, NoCompact: map[ulid.ULID]*block.NoCompactMark{},
-			NoDownsample: map[ulid.ULID]*block.NoDownsampleMark{}, Quarantined: map[ulid.ULID]string{},
+			NoDownsample: map[ulid.ULID]*block.NoDownsampleMark{}, Quarantined: map[ulid.ULID]string{}, Busy: map[ulid.ULID]string{},
 		},
 		ids: map[string]ulid.ULID{}, names: map[ulid.ULID]string{},
 	}
@@ -125,6 +125,8 @@ func (b *bucket) attribute(t *testing.T, m *block.Meta, word string) {
 		b.view.NoDownsample[id] = &block.NoDownsampleMark{Reason: "manual"}
 	case "quarantined":
 		b.view.Quarantined[id] = val
+	case "busy":
+		b.view.Busy[id] = val
 	case "partial":
 		delete(b.view.Metas, id)
 		b.view.Partial[id] = time.UnixMilli(duration(t, val).Milliseconds())

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/oklog/ulid/v2"
@@ -60,7 +61,7 @@ func (m *maker) retention(live []*block.Meta) {
 			continue
 		}
 		if to, ok := m.missing(b); ok && m.view.NoDownsample[b.ULID] == nil {
-			if reason, bad := m.view.Quarantined[b.ULID]; bad {
+			if reason := cmp.Or(m.view.Quarantined[b.ULID], m.view.Busy[b.ULID]); reason != "" {
 				m.skip(b, "out of retention, kept because there is no %s data of it: %s", ResolutionName(to), reason)
 				m.used[b.ULID] = true
 				continue
