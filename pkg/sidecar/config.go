@@ -17,6 +17,9 @@ type Config struct {
 	Shipper    ShipperConfig
 	// TSDBPath is Prometheus's data directory.
 	TSDBPath string
+	// DirectReads serves persisted blocks from TSDBPath instead of asking
+	// Prometheus for them.
+	DirectReads bool
 	// MinTime is the oldest time that is served and announced.
 	MinTime flags.TimeOrDuration
 	// SeriesLimit and SampleLimit bound the answer to one Series call; 0 is no
@@ -81,6 +84,8 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	c.Prometheus.Client.Register(r, "prometheus.http-client", "how to connect to Prometheus: TLS, credentials, proxy", false)
 	r.Flag("tsdb.path", "Data directory of Prometheus.").
 		Default("./data").StringVar(&c.TSDBPath)
+	r.Flag("tsdb.direct-reads", "Read persisted blocks from --tsdb.path, and ask Prometheus only for what is newer.").
+		Default("true").BoolVar(&c.DirectReads)
 	r.Flag("min-time", "Oldest time that is served: RFC 3339, or a duration from now such as -2w.").
 		Default("0000-01-01T00:00:00Z").SetValue(&c.MinTime)
 	r.Flag("store.limits.request-series", "Most series that one Series call may return; 0 is no limit.").

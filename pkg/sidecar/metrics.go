@@ -9,6 +9,9 @@ type metrics struct {
 	up       prometheus.Gauge
 	lastLook prometheus.Gauge
 
+	directBlocks prometheus.Gauge
+	directEnd    prometheus.Gauge
+
 	shipFailures prometheus.Counter
 	lastShipped  prometheus.Gauge
 
@@ -30,6 +33,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		lastLook: f.NewGauge(prometheus.GaugeOpts{
 			Name: "hindsight_sidecar_last_heartbeat_success_time_seconds",
 			Help: "Unix time of the last look at Prometheus that succeeded.",
+		}),
+		directBlocks: f.NewGauge(prometheus.GaugeOpts{
+			Name: "hindsight_sidecar_direct_blocks",
+			Help: "Blocks of Prometheus that are read from disk.",
+		}),
+		directEnd: f.NewGauge(prometheus.GaugeOpts{
+			Name: "hindsight_sidecar_direct_end_time_seconds",
+			Help: "Unix time before which all samples are read from disk.",
 		}),
 		shipFailures: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_sidecar_ship_failures_total",

@@ -36,6 +36,8 @@ type Sidecar struct {
 	client  *prom.Client
 	source  *source
 	store   *Store
+	// disk is nil when blocks are not read directly.
+	disk *disk
 }
 
 // New makes a sidecar. Nothing is connected before Run.
@@ -54,14 +56,19 @@ func New(c Config, d Deps) (*Sidecar, error) {
 	m := newMetrics(d.Registerer)
 	src := newSource(client, c.Prometheus.ConfigTimeout, d.Logger, m)
 	minTime := c.MinTime
-	return &Sidecar{
+	s := &Sidecar{
 		config: c, deps: d, metrics: m, client: client, source: src,
 		store: &Store{
 			source:  src,
 			minTime: func(now time.Time) int64 { return minTime.Millis(now) },
 			limits:  limits{series: c.SeriesLimit, samples: c.SampleLimit},
 		},
-	}, nil
+	}
+	if c.DirectReads {
+		s.disk = newDisk(client, c.TSDBPath, d.Logger.With("part", "blocks"), m)
+		s.store.blocks = s.disk.dir
+	}
+	return s, nil
 }
 
 // Store is the Prometheus server as a source of series.
@@ -128,6 +135,12 @@ func (s *Sidecar) attend(ctx context.Context, g *errgroup.Group) error {
 		g.Go(func() error { ship.run(ctx); return nil })
 	} else {
 		s.deps.Logger.Info("no bucket is configured, blocks are not shipped")
+	}
+	if d := s.disk; d != nil {
+		w := newWatcher(d.logger, nil)
+		w.set([]string{s.config.TSDBPath})
+		g.Go(func() error { w.run(ctx); return nil })
+		g.Go(func() error { d.run(ctx, s.config.Prometheus.ConfigInterval, w.changes); return nil })
 	}
 	s.source.watch(ctx, s.config.Prometheus.ConfigInterval)
 	return nil

@@ -158,7 +158,7 @@ func TestLabels(t *testing.T) {
 	}
 	names(forever(), "__name__", "cluster", "job", "replica", "zone")
 	names(forever(eq("job", "a")), "__name__", "cluster", "job", "replica")
-	names(forever(eq("job", "nothing")), []string{}...)
+	names(forever(eq("job", "nothing")), []string(nil)...)
 	names(forever(eq("cluster", "us")), []string(nil)...)
 	r := forever()
 	r.WithoutReplicaLabels = []string{"replica"}
@@ -260,16 +260,18 @@ func TestSelectSurprise(t *testing.T) {
 func TestSelectOrderProperty(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	names := []string{"a", "b", "c", "d", "e"}
+	s := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("x", "y")})
+	st := newStore(t, s)
 	for round := range 30 {
 		ext := labels.NewBuilder(labels.EmptyLabels())
 		for len(ext.Labels().String()) < 3 || rnd.IntN(2) == 0 {
 			ext.Set(names[rnd.IntN(len(names))], fmt.Sprint(rnd.IntN(2)))
 		}
-		s := promtest.New(t, promtest.Options{ExternalLabels: ext.Labels()})
+		s.SetExternalLabels(ext.Labels())
 		stored := map[string]labels.Labels{}
 		s.Write(t, func(app storage.Appender) error {
 			for range 60 {
-				b := labels.NewBuilder(labels.FromStrings("__name__", "m"+fmt.Sprint(rnd.IntN(2))))
+				b := labels.NewBuilder(labels.FromStrings("__name__", fmt.Sprintf("m%d_%d", round, rnd.IntN(2))))
 				for range rnd.IntN(4) {
 					b.Set(names[rnd.IntN(len(names))], fmt.Sprint(rnd.IntN(2)))
 				}
@@ -280,7 +282,7 @@ func TestSelectOrderProperty(t *testing.T) {
 			}
 			return nil
 		})
-		st := newStore(t, s)
+		require.NoError(t, st.source.look(t.Context()))
 		drop := slices.Clone(names[:rnd.IntN(3)])
 		outer := newOuterLabels(ext.Labels(), drop)
 		var want []labels.Labels
@@ -290,7 +292,7 @@ func TestSelectOrderProperty(t *testing.T) {
 		slices.SortFunc(want, labels.Compare)
 		want = slices.CompactFunc(want, labels.Equal)
 
-		r := forever(labels.MustNewMatcher(labels.MatchRegexp, "__name__", "m."))
+		r := forever(labels.MustNewMatcher(labels.MatchRegexp, "__name__", fmt.Sprintf("m%d_.", round)))
 		r.WithoutReplicaLabels = drop
 		var got []labels.Labels
 		set := st.Select(t.Context(), r)

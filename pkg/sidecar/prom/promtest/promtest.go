@@ -41,6 +41,8 @@ type Options struct {
 	PathPrefix string
 	// BlockDuration is the length of a block in milliseconds; two hours if 0.
 	BlockDuration int64
+	// OutOfOrderWindow is how far back samples may come, in milliseconds.
+	OutOfOrderWindow int64
 	// XOR2 writes the newest float chunks.
 	XOR2 bool
 	// MaxBytesInFrame bounds frames of remote read; 1 MiB if 0.
@@ -69,7 +71,8 @@ func New(tb testing.TB, o Options) *Server {
 	opts := tsdb.DefaultOptions()
 	opts.RetentionDuration = math.MaxInt64 / 2
 	opts.EnableExemplarStorage, opts.MaxExemplars = true, 1000
-	opts.OutOfOrderTimeWindow = 0
+	opts.StripeSize = 64
+	opts.OutOfOrderTimeWindow = o.OutOfOrderWindow
 	if o.BlockDuration > 0 {
 		opts.MinBlockDuration, opts.MaxBlockDuration = o.BlockDuration, o.BlockDuration
 	}
@@ -182,6 +185,13 @@ func (s *Server) Append(tb testing.TB, lset labels.Labels, start, step int64, va
 		}
 		return nil
 	})
+}
+
+// CutBlock persists what the head has between two times, the second exclusive,
+// and truncates the head to it.
+func (s *Server) CutBlock(tb testing.TB, mint, maxt int64) {
+	tb.Helper()
+	require.NoError(tb, s.DB.CompactHead(tsdb.NewRangeHead(s.DB.Head(), mint, maxt-1)))
 }
 
 // Write appends in one transaction.

@@ -1,0 +1,215 @@
+package blocks
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
+)
+
+// Block names one block that the owner of the directory serves. Times are
+// milliseconds; MaxTime is exclusive, as in meta.json.
+type Block struct {
+	ID               ulid.ULID
+	MinTime, MaxTime int64
+}
+
+// Dir keeps the blocks of one data directory open. Open files outlive their
+// deletion, so a reader never loses what it reads.
+//
+// All methods may be called concurrently.
+type Dir struct {
+	path   string
+	logger *slog.Logger
+
+	// updating serialises Update, and guards what the last one could not open.
+	updating sync.Mutex
+	broken   []ulid.ULID
+
+	mu      sync.Mutex
+	current *View
+}
+
+// NewDir returns the blocks of a directory; none are open before Update.
+func NewDir(path string, logger *slog.Logger) *Dir {
+	return &Dir{path: path, logger: logger}
+}
+
+// View is a consistent set of open blocks: it has all samples before End and
+// stays as it is until Release, which must be called once.
+type View struct {
+	dir    *Dir
+	refs   int
+	blocks []*open
+	end    int64
+}
+
+// open is a block with its files. It is closed when no view has it.
+type open struct {
+	*tsdb.Block
+	tombstones fileState
+	views      int
+}
+
+// Update opens the given blocks, which together hold every sample before end,
+// and closes those that are not among them once nobody reads them. A block that
+// cannot be opened moves the end of what is served before it.
+func (d *Dir) Update(want []Block, end int64) {
+	d.updating.Lock()
+	defer d.updating.Unlock()
+	d.mu.Lock()
+	have := map[ulid.ULID]*open{}
+	if d.current != nil {
+		for _, b := range d.current.blocks {
+			have[b.Meta().ULID] = b
+		}
+	}
+	d.mu.Unlock()
+
+	next := &View{dir: d, refs: 1, end: end}
+	var broken []ulid.ULID
+	var firstErr error
+	for _, w := range want {
+		b, err := d.open(w, have[w.ID])
+		if err != nil {
+			broken = append(broken, w.ID)
+			if firstErr == nil {
+				firstErr = err
+			}
+			next.end = min(next.end, w.MinTime)
+			continue
+		}
+		next.blocks = append(next.blocks, b)
+	}
+	if len(broken) > 0 && !slices.Equal(broken, d.broken) {
+		d.logger.Warn("cannot read blocks directly", "count", len(broken), "first", broken[0], "err", firstErr)
+	}
+	d.broken = broken
+	slices.SortFunc(next.blocks, func(a, b *open) int {
+		return int(min(max(a.Meta().MinTime-b.Meta().MinTime, -1), 1))
+	})
+	d.swap(next)
+}
+
+// Close closes what nobody reads; the rest when it is released.
+func (d *Dir) Close() { d.Update(nil, math.MinInt64) }
+
+// open returns the block, opened again if its deletions changed.
+func (d *Dir) open(w Block, have *open) (*open, error) {
+	path := filepath.Join(d.path, w.ID.String())
+	state, err := stateOf(filepath.Join(path, "tombstones"))
+	if err != nil {
+		return nil, err
+	}
+	if have != nil && have.tombstones == state {
+		return have, nil
+	}
+	b, err := tsdb.OpenBlock(d.logger, path, nil, nil)
+	if err != nil {
+		return nil, fmt.Errorf("open block: %w", err)
+	}
+	return &open{Block: b, tombstones: state}, nil
+}
+
+func (d *Dir) swap(next *View) {
+	d.mu.Lock()
+	for _, b := range next.blocks {
+		b.views++
+	}
+	old := d.current
+	d.current = next
+	d.mu.Unlock()
+	if old != nil {
+		old.Release()
+	}
+}
+
+// Acquire returns the newest view, nil when there is none.
+func (d *Dir) Acquire() *View {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.current == nil || len(d.current.blocks) == 0 {
+		return nil
+	}
+	d.current.refs++
+	return d.current
+}
+
+// Release gives the view back. All its queriers must be closed before.
+func (v *View) Release() {
+	v.dir.mu.Lock()
+	v.refs--
+	var unused []*open
+	if v.refs == 0 {
+		for _, b := range v.blocks {
+			if b.views--; b.views == 0 {
+				unused = append(unused, b)
+			}
+		}
+	}
+	v.dir.mu.Unlock()
+	for _, b := range unused {
+		if err := b.Close(); err != nil {
+			v.dir.logger.Warn("cannot close block", "block", b.Meta().ULID, "err", err)
+		}
+	}
+}
+
+// End is the time before which the view has every sample, in milliseconds.
+func (v *View) End() int64 { return v.end }
+
+// StartTime is the time of the oldest sample, in milliseconds.
+func (v *View) StartTime() (int64, error) {
+	if len(v.blocks) == 0 {
+		return math.MaxInt64, nil
+	}
+	return v.blocks[0].Meta().MinTime, nil
+}
+
+// ChunkQuerier reads the blocks between two times, both inclusive.
+func (v *View) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
+	var qs []storage.ChunkQuerier
+	for _, b := range v.blocks {
+		if !b.OverlapsClosedInterval(mint, maxt) {
+			continue
+		}
+		q, err := tsdb.NewBlockChunkQuerier(b.Block, mint, maxt)
+		if err != nil {
+			for _, q := range qs {
+				err = errors.Join(err, q.Close())
+			}
+			return nil, fmt.Errorf("read block %s: %w", b.Meta().ULID, err)
+		}
+		qs = append(qs, q)
+	}
+	if len(qs) == 1 {
+		return qs[0], nil
+	}
+	return storage.NewMergeChunkQuerier(qs, nil, storage.NewCompactingChunkSeriesMerger(storage.ChainedSeriesMerge)), nil
+}
+
+// fileState tells whether a file is another one than before.
+type fileState struct {
+	size    int64
+	changed time.Time
+}
+
+func stateOf(name string) (fileState, error) {
+	st, err := os.Stat(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return fileState{}, nil
+	}
+	if err != nil {
+		return fileState{}, err
+	}
+	return fileState{size: st.Size(), changed: st.ModTime()}, nil
+}

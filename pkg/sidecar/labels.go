@@ -1,0 +1,95 @@
+package sidecar
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// LabelNames returns the names among the matching series; the external ones
+// belong to every series.
+func (s *Store) LabelNames(ctx context.Context, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
+	p, ok, err := s.plan(r)
+	if err != nil || !ok {
+		return nil, nil, err
+	}
+	var names []string
+	p, view := s.split(p)
+	if view != nil {
+		names, _, err = view.store(p.id).LabelNames(ctx, view.request(r))
+		view.Release()
+		if err != nil || !p.open() {
+			return names, nil, err
+		}
+	}
+	if r.Limit > 0 {
+		p.selection.Limit = r.Limit + len(r.WithoutReplicaLabels)
+	}
+	recent, warnings, err := s.source.client.LabelNames(ctx, p.selection)
+	if err != nil {
+		return nil, nil, failed(s.source, err)
+	}
+	return storeapi.CompleteNames(append(names, recent...), p.id.external, r), s.warnings(warnings), nil
+}
+
+// LabelValues returns the values of a label among the matching series.
+func (s *Store) LabelValues(ctx context.Context, name string, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
+	if name == "" {
+		return nil, nil, fmt.Errorf("%w: label name is empty", storeapi.ErrInvalid)
+	}
+	p, ok, err := s.plan(r)
+	if err != nil || !ok || slices.Contains(r.WithoutReplicaLabels, name) {
+		return nil, nil, err
+	}
+	var values []string
+	p, view := s.split(p)
+	if view != nil {
+		values, _, err = view.store(p.id).LabelValues(ctx, name, view.request(r))
+		view.Release()
+		if err != nil || !p.open() {
+			return values, nil, err
+		}
+	}
+	recent, warnings, err := s.remoteValues(ctx, name, p, r.Limit)
+	if err != nil {
+		return nil, nil, failed(s.source, err)
+	}
+	return storeapi.CompleteValues(append(values, recent...), r), s.warnings(warnings), nil
+}
+
+// remoteValues asks Prometheus. An external label has one value, provided that a
+// series matches.
+func (s *Store) remoteValues(ctx context.Context, name string, p plan, limit int) ([]string, []string, error) {
+	if !p.id.external.Has(name) {
+		p.selection.Limit = limit
+		return s.source.client.LabelValues(ctx, name, p.selection)
+	}
+	if len(p.selection.Matchers) > 0 {
+		p.selection.Limit = 1
+		sets, _, err := s.source.client.Series(ctx, p.selection)
+		if err != nil || len(sets) == 0 {
+			return nil, nil, err
+		}
+	}
+	return []string{p.id.external.Get(name)}, nil, nil
+}
+
+// Metadata returns what the targets of the server say about metrics.
+func (s *Store) Metadata(ctx context.Context, metric string, limit int) (map[string][]storeapi.Metadata, storeapi.Warnings, error) {
+	if limit == 0 {
+		return nil, nil, nil
+	}
+	got, err := s.source.client.Metadata(ctx, metric, limit)
+	if err != nil {
+		return nil, nil, failed(s.source, err)
+	}
+	out := make(map[string][]storeapi.Metadata, len(got))
+	for name, entries := range got {
+		for _, m := range entries {
+			out[name] = append(out[name], storeapi.Metadata{Type: m.Type, Help: m.Help, Unit: m.Unit})
+		}
+	}
+	return out, nil, nil
+}

@@ -1,0 +1,151 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// maxSplits bounds the number of remote reads for one request.
+const maxSplits = 8
+
+// remoteSelect asks Prometheus.
+func (s *Store) remoteSelect(ctx context.Context, p plan, r *storeapi.Request) storeapi.SeriesSet {
+	if r.SkipChunks {
+		return s.remoteLabels(ctx, p, r)
+	}
+	return s.remoteChunks(ctx, p, r)
+}
+
+// remoteChunks streams over remote read.
+//
+// Prometheus streams in the order of the stored label sets but sends them with
+// the external labels added, so a stored label that equals an external one
+// cannot be told from an added one, and the order of the stream would be
+// unknown. Where such labels exist the request is split into one part with each
+// combination of them, within which the order is known, and the parts are merged.
+func (s *Store) remoteChunks(ctx context.Context, p plan, r *storeapi.Request) storeapi.SeriesSet {
+	queries := splitNative(p)
+	if len(queries) > maxSplits {
+		return s.remoteSorted(ctx, p, r)
+	}
+	sets := make([]storeapi.SeriesSet, 0, len(queries))
+	for _, q := range queries {
+		set := &readSet{ctx: ctx, source: s.source, query: q}
+		if p.id.stored(r.WithoutReplicaLabels) {
+			sets = append(sets, storeapi.ReorderSet(set, p.id.external, r.WithoutReplicaLabels))
+			continue
+		}
+		set.absent = r.WithoutReplicaLabels
+		sets = append(sets, storeapi.ReorderSetNoPrefixes(set, p.id.external, r.WithoutReplicaLabels))
+	}
+	if len(sets) == 1 {
+		return sets[0]
+	}
+	return storeapi.Merge(sets)
+}
+
+// splitNative returns the remote reads that together answer the plan, each with
+// the labels to strip from its answer.
+func splitNative(p plan) []prom.ReadQuery {
+	queries := []prom.ReadQuery{{
+		MinTime: p.selection.MinTime, MaxTime: p.selection.MaxTime,
+		Matchers: p.selection.Matchers, Strip: p.id.external,
+	}}
+	for _, name := range p.id.native {
+		split := make([]prom.ReadQuery, 0, 2*len(queries))
+		for _, q := range queries {
+			without, with := q, q
+			without.Matchers = append(slices.Clone(q.Matchers), labels.MustNewMatcher(labels.MatchEqual, name, ""))
+			with.Matchers = append(slices.Clone(q.Matchers), labels.MustNewMatcher(labels.MatchNotEqual, name, ""))
+			with.Strip = labels.NewBuilder(q.Strip).Del(name).Labels()
+			split = append(split, without, with)
+		}
+		queries = split
+	}
+	return queries
+}
+
+// remoteSorted collects the whole answer and sorts it.
+func (s *Store) remoteSorted(ctx context.Context, p plan, r *storeapi.Request) storeapi.SeriesSet {
+	stream, err := s.source.client.Read(ctx, prom.ReadQuery{
+		MinTime: p.selection.MinTime, MaxTime: p.selection.MaxTime,
+		Matchers: p.selection.Matchers,
+	})
+	if err != nil {
+		return storeapi.ErrSet(failed(s.source, err))
+	}
+	defer stream.Close()
+	outer := newOuterLabels(p.id.external, r.WithoutReplicaLabels)
+	var all []storeapi.Series
+	for stream.Next() {
+		all = append(all, storeapi.Series{Labels: outer.of(stream.Labels()), Chunks: convertChunks(nil, stream.Chunks())})
+	}
+	if err := stream.Err(); err != nil {
+		return storeapi.ErrSet(failed(s.source, err))
+	}
+	slices.SortStableFunc(all, func(a, b storeapi.Series) int { return labels.Compare(a.Labels, b.Labels) })
+	return storeapi.NewSliceSet(all)
+}
+
+// remoteLabels asks for label sets only. They are collected and sorted, because
+// the API returns them in no order.
+func (s *Store) remoteLabels(ctx context.Context, p plan, r *storeapi.Request) storeapi.SeriesSet {
+	if r.Shard == nil && len(r.WithoutReplicaLabels) == 0 {
+		p.selection.Limit = r.Limit
+	}
+	sets, warnings, err := s.source.client.Series(ctx, p.selection)
+	if err != nil {
+		return storeapi.ErrSet(failed(s.source, err))
+	}
+	outer := newOuterLabels(p.id.external, r.WithoutReplicaLabels)
+	for i := range sets {
+		sets[i] = outer.of(sets[i])
+	}
+	slices.SortFunc(sets, labels.Compare)
+	return &labelSet{sets: slices.CompactFunc(sets, labels.Equal), at: -1, warnings: s.warnings(warnings)}
+}
+
+// failed gives an error of the client its kind.
+func failed(src *source, err error) error {
+	var pe *prom.Error
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case !errors.As(err, &pe):
+		// The connection, or the stream on it.
+		src.doubt()
+		return fmt.Errorf("%w: %w", storeapi.ErrUnavailable, err)
+	}
+	switch pe.Status {
+	case 400:
+		return fmt.Errorf("%w: %w", storeapi.ErrInvalid, err)
+	case 404:
+		return fmt.Errorf("%w: %w", storeapi.ErrNotFound, err)
+	case 502, 503, 504:
+		src.doubt()
+		return fmt.Errorf("%w: %w", storeapi.ErrUnavailable, err)
+	}
+	return err
+}
+
+// truncated is what Prometheus says when it applied a limit. Who asked for the
+// limit need not be warned.
+const truncated = "results truncated due to limit"
+
+func (s *Store) warnings(texts []string) storeapi.Warnings {
+	var ws storeapi.Warnings
+	for _, t := range texts {
+		if t == truncated {
+			continue
+		}
+		ws = append(ws, storeapi.Warning{Source: s.source.client.URL(), Text: t})
+	}
+	return ws
+}
