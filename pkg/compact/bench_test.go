@@ -1,0 +1,162 @@
+package compact_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/block/blocktest"
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/compact"
+)
+
+// load describes blocks of counters and gauges, half each, as a Prometheus
+// server with some scrape jitter has them.
+type load struct {
+	series   int
+	length   time.Duration
+	interval int64 // ms
+	replicas int
+	blocks   int
+}
+
+func (l load) samples() int {
+	return l.series * l.replicas * l.blocks * int(l.length.Milliseconds()/l.interval)
+}
+
+// fill uploads the blocks. Replicas scrape at other times of the interval.
+func (l load) fill(t testing.TB, b bucket.Bucket) {
+	t.Helper()
+	for n := range l.blocks {
+		for r := range l.replicas {
+			m := &block.Meta{}
+			m.ULID = blocktest.ID(fmt.Sprintf("b%04d%d", n, r))
+			m.MinTime = int64(n) * l.length.Milliseconds()
+			m.MaxTime = m.MinTime + l.length.Milliseconds()
+			m.Thanos.Labels = map[string]string{"cluster": "eu", "replica": fmt.Sprint(r)}
+			m.Thanos.Source = block.SourceSidecar
+			dir := filepath.Join(t.TempDir(), m.ULID.String())
+			require.NoError(t, blocktest.Write(context.Background(), dir, m, l.block(m.MinTime, m.MaxTime, int64(r)*l.interval/3)))
+			_, err := block.Upload(context.Background(), b, dir, block.UploadConfig{})
+			require.NoError(t, err)
+		}
+	}
+}
+
+func (l load) block(mint, maxt, offset int64) []blocktest.Series {
+	out := make([]blocktest.Series, l.series)
+	for i := range out {
+		r := rand.New(rand.NewPCG(uint64(i), uint64(mint)))
+		out[i].Labels = labels.FromStrings("__name__", fmt.Sprintf("metric_%03d_total", i%200), "job", "node", "instance", fmt.Sprintf("host-%04d:9100", i/200), "mode", fmt.Sprint(i%8))
+		var e aggr.XOREncoder
+		var from, last int64
+		flush := func() {
+			if e.Len() > 0 {
+				c, err := chunkenc.FromData(chunkenc.EncXOR, e.Finish())
+				if err != nil {
+					panic(err)
+				}
+				out[i].Chunks = append(out[i].Chunks, chunks.Meta{MinTime: from, MaxTime: last, Chunk: c})
+			}
+			e.Reset(nil)
+		}
+		flush()
+		v := float64(r.IntN(1_000_000))
+		for t := mint + offset + r.Int64N(3); t < maxt; t += l.interval {
+			if e.Len() == 120 {
+				flush()
+			}
+			if e.Len() == 0 {
+				from = t
+			}
+			jitter := int64(0)
+			if r.IntN(10) == 0 {
+				jitter = 1
+			}
+			last = t + jitter
+			if i%2 == 0 {
+				v += float64(r.IntN(20))
+			} else if r.IntN(3) == 0 {
+				v = float64(r.IntN(100))
+			}
+			e.Append(last, v)
+		}
+		flush()
+	}
+	return out
+}
+
+// cpu is the processor time of this process.
+func cpu(t testing.TB) time.Duration {
+	var u syscall.Rusage
+	require.NoError(t, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// measure runs whole passes, with download, verification before and after and
+// upload, over a bucket in memory.
+func measure(b *testing.B, l load, want string, args ...string) {
+	src := bucket.NewMemory()
+	l.fill(b, src)
+	var used time.Duration
+	var read, written int64
+	var size int64
+	for _, name := range list(b, src) {
+		o, err := src.Stat(context.Background(), name)
+		require.NoError(b, err)
+		size += o.Size
+	}
+	for b.Loop() {
+		b.StopTimer()
+		dst := copyBucket(b, src)
+		counted := &countingBucket{Bucket: dst}
+		c, err := compact.New(config(b, args...), compact.Deps{Bucket: counted, Logger: slog.New(slog.DiscardHandler)})
+		require.NoError(b, err)
+		runtime.GC()
+		b.StartTimer()
+		start := cpu(b)
+		require.NoError(b, c.RunOnce(context.Background()))
+		used += cpu(b) - start
+		b.StopTimer()
+		require.Contains(b, fmt.Sprint(live(b, dst)), want)
+		read, written = read+counted.read.Load(), written+counted.written.Load()
+		b.StartTimer()
+	}
+	n := float64(b.N)
+	million := float64(l.samples()) / 1e6
+	b.ReportMetric(used.Seconds()/n/million, "cpu-s/Msample")
+	b.ReportMetric(float64(read)/n/float64(size), "read-bytes/input-byte")
+	b.ReportMetric(float64(written)/n/float64(size), "written-bytes/input-byte")
+}
+
+// BenchmarkVertical merges two replicas of 2 h, 14,000 series.
+func BenchmarkVertical(b *testing.B) {
+	measure(b, load{series: 14_000, length: 2 * time.Hour, interval: 15_000, replicas: 2, blocks: 1}, "0..2h res=0 level=2",
+		"--deduplication.func=penalty", "--deduplication.replica-label=replica")
+}
+
+// BenchmarkHorizontal merges four blocks of 2 h to 8 h. The fifth shows that the
+// window is over; it is counted but not touched.
+func BenchmarkHorizontal(b *testing.B) {
+	l := load{series: 14_000, length: 2 * time.Hour, interval: 15_000, replicas: 1, blocks: 5}
+	measure(b, l, "0..8h res=0 level=2")
+}
+
+// BenchmarkDownsample makes 5 m data of a block of two days.
+func BenchmarkDownsample(b *testing.B) {
+	l := load{series: 1000, length: 48 * time.Hour, interval: 15_000, replicas: 1, blocks: 1}
+	measure(b, l, "0..48h res=5 level=1")
+}
