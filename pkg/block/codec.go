@@ -1,7 +1,6 @@
 package block
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -32,7 +31,7 @@ type (
 // *CorruptError.
 func ParseMeta(data []byte) (*Meta, error) {
 	m := &Meta{}
-	if err := json.Unmarshal(data, m); err != nil {
+	if err := m.UnmarshalJSON(data); err != nil {
 		return nil, corrupt(ReasonMetaMalformed, "decode meta.json: %w", err)
 	}
 	if m.Version != metaVersion {
@@ -87,11 +86,7 @@ func (m *Meta) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &f); err != nil {
 		return err
 	}
-	unknown, err := unknownKeys(b, reflect.TypeFor[tsdb.BlockMeta](), "thanos")
-	if err != nil {
-		return err
-	}
-	*m = Meta{BlockMeta: f.BlockMeta, Thanos: f.Thanos, unknown: unknown}
+	*m = Meta{BlockMeta: f.BlockMeta, Thanos: f.Thanos, unknown: unknownMembers(b, isMetaKey)}
 	return nil
 }
 
@@ -113,37 +108,37 @@ func (t *Thanos) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &f); err != nil {
 		return err
 	}
-	unknown, err := unknownKeys(b, reflect.TypeFor[Thanos]())
-	if err != nil {
-		return err
-	}
-	f.unknown = unknown
+	f.unknown = unknownMembers(b, isThanosKey)
 	*t = Thanos(f)
 	return nil
 }
 
-// unknownKeys returns the members of the object b that no field of known takes.
-// Like the decoder it compares names without regard to case.
-func unknownKeys(b []byte, known reflect.Type, more ...string) (map[string]json.RawMessage, error) {
-	if bytes.Equal(bytes.TrimSpace(b), []byte("null")) {
-		return nil, nil
+// isMetaKey and isThanosKey say whether a field takes the member; the decoder
+// compares names without regard to case.
+func isMetaKey(key string) bool {
+	switch key {
+	case "ulid", "minTime", "maxTime", "stats", "compaction", "version", "thanos":
+		return true
 	}
-	var all map[string]json.RawMessage
-	if err := json.Unmarshal(b, &all); err != nil {
-		return nil, err
+	return fieldNamed(reflect.TypeFor[tsdb.BlockMeta](), key) || strings.EqualFold(key, "thanos")
+}
+
+func isThanosKey(key string) bool {
+	switch key {
+	case "labels", "downsample", "source", "segment_files", "files", "index_stats", "upload_time", "version":
+		return true
 	}
-	for i := range known.NumField() {
-		if name, _, _ := strings.Cut(known.Field(i).Tag.Get("json"), ","); name != "" {
-			more = append(more, name)
+	return fieldNamed(reflect.TypeFor[Thanos](), key)
+}
+
+func fieldNamed(t reflect.Type, key string) bool {
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		if name != "" && strings.EqualFold(name, key) {
+			return true
 		}
 	}
-	maps.DeleteFunc(all, func(key string, _ json.RawMessage) bool {
-		return slices.ContainsFunc(more, func(k string) bool { return strings.EqualFold(k, key) })
-	})
-	if len(all) == 0 {
-		return nil, nil
-	}
-	return all, nil
+	return false
 }
 
 // appendUnknown adds members to the end of the non-empty object b.
