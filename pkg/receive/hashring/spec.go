@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
 	"strings"
 )
@@ -52,11 +51,11 @@ func (e *Endpoint) UnmarshalJSON(b []byte) error {
 		return errors.New("an endpoint has no address")
 	}
 	if e.CapnProtoAddress == "" {
-		host, _, err := net.SplitHostPort(e.Address)
-		if err != nil {
-			host = e.Address
+		host := e.Address
+		if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
+			host = host[:i]
 		}
-		e.CapnProtoAddress = net.JoinHostPort(host, "19391")
+		e.CapnProtoAddress = host + ":19391"
 	}
 	return nil
 }

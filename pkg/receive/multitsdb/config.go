@@ -3,6 +3,7 @@ package multitsdb
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -86,5 +87,5 @@ func (c *Config) setDefaults() {
 
 var (
 	errSeriesLimit = errors.New("the tenant is at its limit of active series")
-	errClosed      = &remotewrite.WriteError{Kind: remotewrite.NotReady, Err: errors.New("the storage is closed or not open yet")}
+	errClosed      = fmt.Errorf("the storage is closed or not open yet: %w", remotewrite.ErrNotReady)
 )

@@ -75,6 +75,9 @@ func Errorf(kind Kind, format string, args ...any) error {
 	return &WriteError{Kind: kind, Err: fmt.Errorf(format, args...)}
 }
 
+// ErrNotReady is an error of the kind NotReady.
+var ErrNotReady = errors.New("not ready")
+
 // KindOf returns the kind of err; Other when it carries none.
 func KindOf(err error) Kind {
 	var (
@@ -85,6 +88,8 @@ func KindOf(err error) Kind {
 	switch {
 	case errors.As(err, &w):
 		return w.Kind
+	case errors.Is(err, ErrNotReady):
+		return NotReady
 	case errors.As(err, &tooLarge):
 		return TooLarge
 	case errors.As(err, &series), errors.Is(err, ErrMalformed):

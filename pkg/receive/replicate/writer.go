@@ -98,7 +98,7 @@ func NewWriter(cfg Config, logger *slog.Logger, reg prometheus.Registerer) *Writ
 }
 
 // ErrNoRing says that no hashring has been loaded yet.
-var ErrNoRing = &remotewrite.WriteError{Kind: remotewrite.NotReady, Err: errors.New("no hashring is loaded yet")}
+var ErrNoRing = fmt.Errorf("no hashring is loaded yet: %w", remotewrite.ErrNotReady)
 
 // SetRings switches to new rings, in which this node is self, or "" when it
 // only routes. Peers that stay keep their connections and
