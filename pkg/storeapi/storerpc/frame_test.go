@@ -1,0 +1,237 @@
+package storerpc
+
+import (
+	"fmt"
+	"math/rand"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/labelpb"
+)
+
+// randomSeries has all that can stand in a series.
+func randomSeries(rnd *rand.Rand) storeapi.Series {
+	b := labels.NewBuilder(labels.EmptyLabels())
+	for range rnd.Intn(12) {
+		value := "v"
+		switch rnd.Intn(10) {
+		case 0:
+			value = strings.Repeat("x", 100+rnd.Intn(200))
+		case 1:
+			value = strings.Repeat("y", 70_000)
+		}
+		name := fmt.Sprintf("n%d", rnd.Intn(30))
+		if rnd.Intn(20) == 0 {
+			name = strings.Repeat(name, 200)
+		}
+		b.Set(name, value)
+	}
+	data := func() storeapi.Data {
+		d := storeapi.Data{Encoding: chunkenc.Encoding(1 + rnd.Intn(6)), Bytes: make([]byte, 3+rnd.Intn(300))}
+		rnd.Read(d.Bytes)
+		if rnd.Intn(2) == 0 {
+			d.Hash = rnd.Uint64()
+		}
+		return d
+	}
+	s := storeapi.Series{Labels: b.Labels()}
+	for range rnd.Intn(4) {
+		c := storeapi.Chunk{MinTime: rnd.Int63n(100) - 50, MaxTime: rnd.Int63()}
+		if rnd.Intn(3) > 0 {
+			c.Raw = data()
+		} else {
+			c.Aggr = &storeapi.Aggregates{Count: data(), Max: data()}
+			if rnd.Intn(2) == 0 {
+				c.Aggr.Sum, c.Aggr.Min, c.Aggr.Counter = data(), data(), data()
+			}
+		}
+		s.Chunks = append(s.Chunks, c)
+	}
+	return s
+}
+
+// slow is the generated form of a series.
+func slow(s storeapi.Series) *storepb.Series {
+	out := &storepb.Series{}
+	s.Labels.Range(func(l labels.Label) {
+		out.Labels = append(out.Labels, &labelpb.Label{Name: l.Name, Value: l.Value})
+	})
+	chunk := func(d storeapi.Data) *storepb.Chunk {
+		if d.Bytes == nil {
+			return nil
+		}
+		return &storepb.Chunk{Type: storepb.Chunk_Encoding(d.Encoding - 1), Data: d.Bytes, Hash: d.Hash}
+	}
+	for _, c := range s.Chunks {
+		x := &storepb.AggrChunk{MinTime: c.MinTime, MaxTime: c.MaxTime, Raw: chunk(c.Raw)}
+		if a := c.Aggr; a != nil {
+			x.Count, x.Sum, x.Min, x.Max, x.Counter = chunk(a.Count), chunk(a.Sum), chunk(a.Min), chunk(a.Max), chunk(a.Counter)
+		}
+		out.Chunks = append(out.Chunks, x)
+	}
+	return out
+}
+
+func bytesOf(t testing.TB, m any) []byte {
+	bufs, err := Codec().Marshal(m)
+	require.NoError(t, err)
+	return bufs.Materialize()
+}
+
+// TestFramesAreThoseOfGeneratedCode compares our encoder and decoder with the
+// generated ones, byte by byte and value by value.
+func TestFramesAreThoseOfGeneratedCode(t *testing.T) {
+	rnd := rand.New(rand.NewSource(1))
+	dec := &frame{}
+	for range 300 {
+		var in []storeapi.Series
+		batch := &storepb.SeriesBatch{}
+		enc := &frameEncoder{pool: &framePool{}, batched: true}
+		for range 1 + rnd.Intn(5) {
+			s := randomSeries(rnd)
+			in = append(in, s)
+			batch.Series = append(batch.Series, slow(s))
+			enc.add(s)
+		}
+		want, err := (&storepb.SeriesResponse{Result: &storepb.SeriesResponse_Batch{Batch: batch}}).MarshalVT()
+		require.NoError(t, err)
+		msg := enc.take()
+		require.True(t, proto.Equal(msg, &storepb.SeriesResponse{Result: &storepb.SeriesResponse_Batch{Batch: batch}}))
+		got := bytesOf(t, msg)
+		require.Equal(t, want, got)
+
+		require.NoError(t, dec.UnmarshalFrame(got))
+		require.Equal(t, in, normal(dec.series))
+
+		single := &frameEncoder{pool: &framePool{}}
+		single.add(in[0])
+		want, err = (&storepb.SeriesResponse{Result: &storepb.SeriesResponse_Series{Series: slow(in[0])}}).MarshalVT()
+		require.NoError(t, err)
+		got = bytesOf(t, single.take())
+		require.Equal(t, want, got)
+		require.NoError(t, dec.UnmarshalFrame(got))
+		require.Equal(t, in[:1], normal(dec.series))
+	}
+}
+
+func normal(in []storeapi.Series) (out []storeapi.Series) {
+	for _, s := range in {
+		if len(s.Chunks) == 0 {
+			s.Chunks = nil
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+func TestFrameLabelsAreThoseOfTheLabelsPackage(t *testing.T) {
+	for _, n := range []int{1, 2, 126, 127, 128, 253, 254, 255, 256, 257, 65_535, 65_536, 1 << 20} {
+		want := labels.FromStrings(strings.Repeat("n", n), "v", "z", strings.Repeat("v", n), "zz", "")
+		want = labels.NewBuilder(want).Del("zz").Labels()
+		enc := &frameEncoder{pool: &framePool{}}
+		enc.add(storeapi.Series{Labels: want})
+		f := &frame{}
+		require.NoError(t, f.UnmarshalFrame(bytesOf(t, enc.take())))
+		got := f.series[0].Labels
+		require.True(t, labels.Equal(want, got))
+		require.Equal(t, want.Hash(), got.Hash())
+		require.Zero(t, labels.Compare(want, got))
+		require.Equal(t, want.String(), got.String())
+	}
+}
+
+func decode(t *testing.T, s *storepb.Series) (*frame, error) {
+	b, err := (&storepb.SeriesResponse{Result: &storepb.SeriesResponse_Series{Series: s}}).MarshalVT()
+	require.NoError(t, err)
+	f := &frame{}
+	return f, f.UnmarshalFrame(b)
+}
+
+func TestDecodeRepairsAndRefuses(t *testing.T) {
+	f, err := decode(t, &storepb.Series{Labels: []*labelpb.Label{{Name: "b", Value: "2"}, {Name: "c"}, {Name: "a", Value: "1"}}})
+	require.NoError(t, err)
+	require.Equal(t, `{a="1", b="2"}`, f.series[0].Labels.String())
+
+	_, err = decode(t, &storepb.Series{Labels: []*labelpb.Label{{Name: "a", Value: "2"}, {Name: "a", Value: "1"}}})
+	require.ErrorContains(t, err, `the label "a" twice`)
+
+	for _, c := range []*storepb.Chunk{{}, {Data: []byte{0}}, {Type: storepb.Chunk_HISTOGRAM, Data: []byte{0, 1}}, {Type: 255, Data: make([]byte, 9)}} {
+		_, err = decode(t, &storepb.Series{Chunks: []*storepb.AggrChunk{{Raw: c}}})
+		require.Error(t, err, "%v", c)
+	}
+	f, err = decode(t, &storepb.Series{Chunks: []*storepb.AggrChunk{{MinTime: 1, MaxTime: 2}}})
+	require.NoError(t, err)
+	require.Empty(t, f.series[0].Chunks)
+}
+
+// TestFrameKeepsNothingOfOtherFrames decodes into the same frame again and looks
+// whether what was handed out before is still the same.
+func TestFrameKeepsNothingOfOtherFrames(t *testing.T) {
+	rnd := rand.New(rand.NewSource(2))
+	f := &frame{}
+	var kept []storeapi.Series
+	var want []string
+	for range 50 {
+		enc := &frameEncoder{pool: &framePool{}, batched: true}
+		for range 5 {
+			enc.add(randomSeries(rnd))
+		}
+		require.NoError(t, f.UnmarshalFrame(bytesOf(t, enc.take())))
+		for _, s := range f.series {
+			s.Chunks = append([]storeapi.Chunk(nil), s.Chunks...)
+			kept = append(kept, s)
+			want = append(want, slow(s).String())
+		}
+	}
+	for i, s := range kept {
+		require.Equal(t, want[i], slow(s).String())
+	}
+}
+
+// FuzzFrame feeds arbitrary bytes: the decoder may refuse them, but not panic,
+// and what it accepts keeps the promises of labels and chunks.
+func FuzzFrame(f *testing.F) {
+	rnd := rand.New(rand.NewSource(3))
+	for range 20 {
+		enc := &frameEncoder{pool: &framePool{}, batched: rnd.Intn(2) == 0}
+		s := randomSeries(rnd)
+		if s.Labels.ByteSize() < 1000 {
+			enc.add(s)
+			f.Add(bytesOf(f, enc.take()))
+		}
+	}
+	w, err := (&storepb.SeriesResponse{Result: &storepb.SeriesResponse_Warning{Warning: "w"}}).MarshalVT()
+	require.NoError(f, err)
+	f.Add(w)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		fr := &frame{}
+		if fr.UnmarshalFrame(append([]byte(nil), data...)) != nil {
+			return
+		}
+		for _, s := range fr.series {
+			last := ""
+			first := true
+			s.Labels.Range(func(l labels.Label) {
+				require.True(t, first || last < l.Name)
+				require.NotEmpty(t, l.Value)
+				last, first = l.Name, false
+			})
+			for _, c := range s.Chunks {
+				if c.Raw.Bytes == nil {
+					require.NotNil(t, c.Aggr)
+					continue
+				}
+				if ch, err := chunkenc.FromData(c.Raw.Encoding, c.Raw.Bytes); err == nil {
+					_ = ch.NumSamples()
+				}
+			}
+		}
+	})
+}
