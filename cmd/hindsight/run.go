@@ -67,7 +67,7 @@ func run(ctx context.Context, args []string, s streams) (code int) {
 	}
 	name, err := app.Parse(args)
 	if err != nil {
-		fmt.Fprintf(s.err, "hindsight: error: %s (see hindsight %s--help)\n", oneLine(err), subcommand(args, known))
+		fmt.Fprintf(s.err, "hindsight: error: %s (see hindsight %s--help)\n", oneLine(named(err, args)), subcommand(args, known))
 		return exitUsage
 	}
 	err = known[name].run(ctx, s)
@@ -90,6 +90,22 @@ func subcommand(args []string, known map[string]command) string {
 		}
 	}
 	return ""
+}
+
+// named puts the flag in front of an error about a value, which does not say
+// whose value it is.
+func named(err error, args []string) error {
+	for i, a := range args {
+		flag, value, ok := strings.Cut(a, "=")
+		if !ok && i+1 < len(args) {
+			value = args[i+1]
+		}
+		text := err.Error()
+		if strings.HasPrefix(flag, "-") && value != "" && strings.Contains(text, value) && !strings.Contains(text, flag) {
+			return fmt.Errorf("%s: %w", flag, err)
+		}
+	}
+	return err
 }
 
 // oneLine keeps an error to one line, so that logs and terminals show it whole.
