@@ -10,7 +10,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync/atomic"
 
 	"github.com/thanos-io/objstore"
 
@@ -32,41 +31,6 @@ func Adapt(b objstore.Bucket, name string) bucket.Bucket {
 		name:  name,
 		times: slices.Contains(b.SupportedIterOptions(), objstore.UpdatedAt),
 	}
-}
-
-// statusKey is the key of a *statusRecorder in the context of an operation.
-type statusKey struct{}
-
-// statusRecorder remembers the status of the last HTTP response in an
-// operation. Several providers tell "forbidden" or "no such bucket" in no other
-// way that objstore passes on.
-type statusRecorder struct{ last atomic.Int64 }
-
-func withStatus(ctx context.Context) (context.Context, *statusRecorder) {
-	s := &statusRecorder{}
-	return context.WithValue(ctx, statusKey{}, s), s
-}
-
-// transport records response statuses and replaces the user agent.
-type transport struct {
-	next      http.RoundTripper
-	userAgent string
-}
-
-func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if t.userAgent != "" {
-		req = req.Clone(req.Context())
-		req.Header.Set("User-Agent", t.userAgent)
-	}
-	resp, err := t.next.RoundTrip(req)
-	if s, ok := req.Context().Value(statusKey{}).(*statusRecorder); ok {
-		if err != nil {
-			s.last.Store(0)
-		} else {
-			s.last.Store(int64(resp.StatusCode))
-		}
-	}
-	return resp, err
 }
 
 func (a *adapter) mapErr(ctx context.Context, s *statusRecorder, op, name string, err error) error {

@@ -66,7 +66,9 @@ func openKind(ctx context.Context, c *config, logger *slog.Logger) (bucket.Bucke
 		return b, nil
 	}
 	agent := fmt.Sprintf("hindsight/%s (%s)", cmpVersion(version.Version), runtime.Version())
-	wrap := func(rt http.RoundTripper) http.RoundTripper { return &transport{next: rt, userAgent: agent} }
+	wrap := func(rt http.RoundTripper) http.RoundTripper {
+		return &transport{next: rt, userAgent: agent, stall: stallTimeout}
+	}
 	b, err := c.kind.open(ctx, newKitLogger(logger), c.section, wrap)
 	if err != nil {
 		err = fmt.Errorf("open %s: %s", c.name(), oneLine(err))

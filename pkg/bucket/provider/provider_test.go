@@ -1,6 +1,8 @@
 package provider
 
 import (
+	"context"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -180,4 +182,41 @@ func TestRotatedCredentials(t *testing.T) {
 	valid = "newer"
 	require.ErrorIs(t, read(), bucket.ErrAccessDenied)
 	require.NoError(t, b.Close())
+}
+
+// TestSilentServer sends half an answer and then nothing, once.
+func TestSilentServer(t *testing.T) {
+	release := make(chan struct{})
+	silent := true
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "10")
+		_, _ = w.Write([]byte("01234"))
+		if silent {
+			silent = false
+			w.(http.Flusher).Flush()
+			<-release
+			return
+		}
+		_, _ = w.Write([]byte("56789"))
+	}))
+	defer srv.Close()
+	defer close(release)
+	tr := &transport{next: http.DefaultTransport, userAgent: "x", stall: 50 * time.Millisecond}
+	get := func() (string, error) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL, nil)
+		require.NoError(t, err)
+		resp, err := tr.RoundTrip(req)
+		require.NoError(t, err)
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, resp.Body.Close())
+		return string(body), err
+	}
+	got, err := get()
+	require.Equal(t, "01234", got)
+	require.ErrorIs(t, err, errStalled)
+	require.NotErrorIs(t, err, context.Canceled)
+	require.True(t, bucket.IsTemporary(err))
+	got, err = get()
+	require.NoError(t, err)
+	require.Equal(t, "0123456789", got)
 }

@@ -1,0 +1,90 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// statusKey is the key of a *statusRecorder in the context of an operation.
+type statusKey struct{}
+
+// statusRecorder remembers the status of the last HTTP response in an
+// operation. Several providers tell "forbidden" or "no such bucket" in no other
+// way that objstore passes on.
+type statusRecorder struct{ last atomic.Int64 }
+
+func withStatus(ctx context.Context) (context.Context, *statusRecorder) {
+	s := &statusRecorder{}
+	return context.WithValue(ctx, statusKey{}, s), s
+}
+
+// stallTimeout is how long a server may be silent in the middle of an answer.
+// Without it a connection that neither delivers nor breaks would hold its
+// reader for ever: the timeouts of HTTP clients end with the header.
+const stallTimeout = time.Minute
+
+var errStalled = errors.New("object storage fell silent in the middle of an answer")
+
+// transport records the status of responses, replaces the user agent, and gives
+// up on answers that do not go on.
+type transport struct {
+	next      http.RoundTripper
+	userAgent string
+	stall     time.Duration
+}
+
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(req.Context())
+	req = req.Clone(ctx)
+	req.Header.Set("User-Agent", t.userAgent)
+	resp, err := t.next.RoundTrip(req)
+	s, ok := req.Context().Value(statusKey{}).(*statusRecorder)
+	if err != nil {
+		cancel(nil)
+		if ok {
+			s.last.Store(0)
+		}
+		return nil, err
+	}
+	if ok {
+		s.last.Store(int64(resp.StatusCode))
+	}
+	b := &watchedBody{ReadCloser: resp.Body, ctx: ctx, cancel: cancel, limit: t.stall}
+	b.timer = time.AfterFunc(t.stall, func() { cancel(errStalled) })
+	b.timer.Stop()
+	resp.Body = b
+	return resp, nil
+}
+
+// watchedBody times each Read but not what its reader does in between.
+type watchedBody struct {
+	io.ReadCloser
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+	limit  time.Duration
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	b.timer.Reset(b.limit)
+	n, err := b.ReadCloser.Read(p)
+	b.timer.Stop()
+	if err != nil && !errors.Is(err, io.EOF) && errors.Is(context.Cause(b.ctx), errStalled) {
+		// Not the error of the cancelled request: nobody has cancelled the
+		// operation, and it may be tried again.
+		err = fmt.Errorf("%w for %s", errStalled, b.limit)
+	}
+	return n, err
+}
+
+func (b *watchedBody) Close() error {
+	b.timer.Stop()
+	err := b.ReadCloser.Close()
+	b.cancel(nil)
+	return err
+}
