@@ -39,6 +39,9 @@ func (g *Gateway) Select(ctx context.Context, r *storeapi.Request) storeapi.Seri
 	}
 	g.m.requests.WithLabelValues("select").Inc()
 	begin := time.Now()
+	if ctx.Err() != nil {
+		return storeapi.ErrSet(context.Cause(ctx))
+	}
 	select {
 	case g.gate <- struct{}{}:
 	case <-ctx.Done():

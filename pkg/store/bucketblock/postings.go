@@ -63,7 +63,7 @@ func (r *reader) expand(ctx context.Context, sel selection) ([]uint32, error) {
 // union decodes the lists of a group into one ascending list.
 func (r *reader) union(pages *pagecache.Pages, g group) ([]uint32, error) {
 	start, end := r.h.Series()
-	most := (end - start) / seriesAlign
+	most := (end-start)/seriesAlign + 1 // the last one may be shorter
 	refs := make([]uint32, 0, min(g.count, most))
 	for _, p := range g.lists {
 		if p.Length == 0 {

@@ -193,6 +193,9 @@ func (s *set) produce(ctx context.Context, r *reader) {
 	defer started()
 	err := r.run(ctx, func(b batch) error {
 		started()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		select {
 		case s.batches <- b:
 			return nil
