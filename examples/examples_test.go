@@ -1,0 +1,91 @@
+// Package examples holds configurations; its test reads them as the programs do.
+package examples
+
+import (
+	"bytes"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"github.com/prometheus/prometheus/config"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/bucket/provider"
+	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
+)
+
+func glob(t *testing.T, pattern string) []string {
+	t.Helper()
+	names, err := filepath.Glob(pattern)
+	require.NoError(t, err)
+	require.NotEmpty(t, names)
+	return names
+}
+
+func TestPrometheusFiles(t *testing.T) {
+	for _, name := range glob(t, "*/prometheus*.yml") {
+		cfg, err := config.LoadFile(name, false, slog.New(slog.DiscardHandler))
+		require.NoError(t, err, name)
+		require.True(t, cfg.GlobalConfig.ExternalLabels.Has("cluster"), name)
+		require.True(t, cfg.GlobalConfig.ExternalLabels.Has("replica"), name)
+	}
+}
+
+func TestObjectStorageFiles(t *testing.T) {
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "S3_ACCESS_KEY", "S3_SECRET_KEY"} {
+		t.Setenv(name, "test")
+	}
+	t.Setenv("AZURE_STORAGE_KEY", "dGVzdA==")
+	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", credentials(t))
+	for _, name := range append(glob(t, "objstore/*.yml"), "demo/objstore.yml") {
+		content, err := os.ReadFile(name)
+		require.NoError(t, err)
+		content, err = flags.ExpandEnv(content)
+		require.NoError(t, err, name)
+		if filepath.Base(name) == "azure.yml" {
+			// Opening it would create the container.
+			require.Contains(t, string(content), "type: AZURE")
+			continue
+		}
+		// The folder of the example is relative.
+		content = bytes.ReplaceAll(content, []byte("./data"), []byte(t.TempDir()))
+		b, err := provider.Open(t.Context(), content, slog.New(slog.DiscardHandler), nil)
+		require.NoError(t, err, name)
+		require.NoError(t, b.Close())
+	}
+}
+
+func TestHashringFiles(t *testing.T) {
+	for _, name := range glob(t, "*/hashring*.json") {
+		content, err := os.ReadFile(name)
+		require.NoError(t, err)
+		specs, err := hashring.Parse(content)
+		require.NoError(t, err, name)
+		require.NotEmpty(t, hashring.Addresses(specs))
+	}
+}
+
+// Links in the texts lead somewhere.
+func TestLinks(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^):#]+)\)`)
+	for _, name := range append(glob(t, "*/README.md"), "README.md") {
+		content, err := os.ReadFile(name)
+		require.NoError(t, err)
+		for _, m := range link.FindAllSubmatch(content, -1) {
+			_, err := os.Stat(filepath.Join(filepath.Dir(name), string(m[1])))
+			require.NoError(t, err, name)
+		}
+	}
+}
+
+// credentials writes a key of the form that Google hands out.
+func credentials(t *testing.T) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "key.json")
+	content := `{"type": "authorized_user", "client_id": "x", "client_secret": "x", "refresh_token": "x"}`
+	require.NoError(t, os.WriteFile(name, []byte(content), 0o600))
+	return name
+}
