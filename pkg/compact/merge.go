@@ -118,7 +118,7 @@ func (c *Compactor) mergeBlocks(ctx context.Context, dest string, inputs []input
 		return "", nil
 	}
 	out := filepath.Join(dest, ids[0].String())
-	return out, c.describe(out, inputs, j, samples-merger.in+merger.out)
+	return out, c.describe(out, inputs, j, samples-merger.in+merger.kept)
 }
 
 // describe completes the meta.json of a merged block. samples is how many it

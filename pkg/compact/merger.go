@@ -40,11 +40,17 @@ type merger struct {
 	// replicas says that the input comes from several replicas, whose samples
 	// must not be mixed.
 	replicas bool
-	// in and out count the samples of chunks that overlapped.
-	in, out uint64
+	// in counts the samples of chunks that overlapped, kept those of the result.
+	in, kept uint64
 
-	enc   aggr.XOREncoder
+	// Memory that is kept for the next series.
+	its   []chunks.Iterator
+	metas []chunks.Meta
+	out   []chunks.Meta
+	pair  pairMerger
+	sink  floatSink
 	arena []byte
+	list  chunkList
 }
 
 func newMerger(dedupFunc string, replicas bool) *merger {
@@ -68,18 +74,23 @@ func (s *mergedSeries) Labels() labels.Labels { return s.series[0].Labels() }
 
 // Iterator returns the chunks of the series, those that overlap merged.
 func (s *mergedSeries) Iterator(chunks.Iterator) chunks.Iterator {
-	var metas []chunks.Meta
-	for _, one := range s.series {
-		it := one.Iterator(nil)
-		for it.Next() {
-			metas = append(metas, it.At())
+	s.metas = s.metas[:0]
+	for i, one := range s.series {
+		if i == len(s.its) {
+			s.its = append(s.its, nil)
 		}
-		if err := it.Err(); err != nil {
-			return &chunkList{err: err}
+		s.its[i] = one.Iterator(s.its[i])
+		for s.its[i].Next() {
+			s.metas = append(s.metas, s.its[i].At())
+		}
+		if err := s.its[i].Err(); err != nil {
+			s.list = chunkList{err: err}
+			return &s.list
 		}
 	}
-	out, err := s.chunks(metas)
-	return &chunkList{list: out, err: err}
+	out, err := s.chunks(s.metas)
+	s.list = chunkList{list: out, err: err}
+	return &s.list
 }
 
 // chunkList implements chunks.Iterator.
@@ -101,9 +112,12 @@ func (l *chunkList) At() chunks.Meta { return l.list[l.pos-1] }
 func (l *chunkList) Err() error      { return l.err }
 
 // chunks merges each run of chunks that overlap and passes on the others as
-// they are.
+// they are. The result is valid until the next call.
 func (m *merger) chunks(metas []chunks.Meta) ([]chunks.Meta, error) {
-	m.arena = m.arena[:0]
+	if ordered(metas) {
+		return metas, nil
+	}
+	m.arena, m.out = m.arena[:0], m.out[:0]
 	slices.SortStableFunc(metas, func(a, b chunks.Meta) int {
 		return cmp.Or(cmp.Compare(a.MinTime, b.MinTime), cmp.Compare(a.MaxTime, b.MaxTime))
 	})
@@ -114,7 +128,6 @@ func (m *merger) chunks(metas []chunks.Meta) ([]chunks.Meta, error) {
 		m.in += uint64(b.Chunk.NumSamples())
 		return true
 	})
-	var out []chunks.Meta
 	for len(metas) > 0 {
 		k, end := 1, metas[0].MaxTime
 		for k < len(metas) && metas[k].MinTime <= end {
@@ -122,17 +135,23 @@ func (m *merger) chunks(metas []chunks.Meta) ([]chunks.Meta, error) {
 			k++
 		}
 		if k == 1 {
-			out = append(out, metas[0])
-		} else {
-			merged, err := m.overlapping(metas[:k])
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, merged...)
+			m.out = append(m.out, metas[0])
+		} else if err := m.overlapping(metas[:k]); err != nil {
+			return nil, err
 		}
 		metas = metas[k:]
 	}
-	return out, nil
+	return m.out, nil
+}
+
+// ordered says whether each chunk ends before the next one begins.
+func ordered(metas []chunks.Meta) bool {
+	for i := 1; i < len(metas); i++ {
+		if metas[i].MinTime <= metas[i-1].MaxTime {
+			return false
+		}
+	}
+	return true
 }
 
 // same says whether two chunks are the same bytes.
@@ -141,39 +160,65 @@ func same(a, b chunks.Meta) bool {
 		bytes.Equal(a.Chunk.Bytes(), b.Chunk.Bytes())
 }
 
-// overlapping merges chunks that overlap.
-func (m *merger) overlapping(metas []chunks.Meta) ([]chunks.Meta, error) {
-	cs := make([]storeapi.Chunk, len(metas))
+// overlapping merges chunks that overlap and appends the result to m.out.
+func (m *merger) overlapping(metas []chunks.Meta) error {
 	floats := true
 	in := 0
-	for i, c := range metas {
+	for _, c := range metas {
 		enc := c.Chunk.Encoding()
 		if enc == aggr.Encoding {
-			return nil, fmt.Errorf("downsampled chunks overlap from %d to %d", c.MinTime, metas[i-min(i, 1)].MaxTime)
+			return fmt.Errorf("downsampled chunks overlap from %d on", c.MinTime)
 		}
 		floats = floats && enc == chunkenc.EncXOR
-		cs[i] = storeapi.Chunk{MinTime: c.MinTime, MaxTime: c.MaxTime, Raw: storeapi.Data{Encoding: enc, Bytes: c.Chunk.Bytes()}}
 		in += c.Chunk.NumSamples()
 	}
-	it := m.samples(cs)
-	encode := encodeAny
-	if floats {
-		encode = m.encodeFloats
-	}
-	out, err := encode(it)
-	if err != nil {
-		return nil, err
-	}
 	m.in += uint64(in)
-	for _, c := range out {
-		m.out += uint64(c.Chunk.NumSamples())
+	m.sink.reset(m.arena)
+	err := m.choose(metas, floats)
+	if err != nil {
+		return err
 	}
-	return out, m.judge(probedSamples)
+	m.arena = m.sink.arena
+	for _, c := range m.sink.out {
+		m.kept += uint64(c.Chunk.NumSamples())
+	}
+	m.out = append(m.out, m.sink.out...)
+	return m.judge(probedSamples)
 }
+
+// choose puts the samples of the result into the sink.
+func (m *merger) choose(metas []chunks.Meta, floats bool) error {
+	if floats && m.dedup == dedup.FuncPenalty {
+		if r := dedup.Split(metas, spanOfMeta); len(r) == 2 {
+			ok, err := m.pair.run(r[0], r[1], &m.sink)
+			if ok || err != nil {
+				m.sink.flush()
+				return err
+			}
+			m.sink.reset(m.arena)
+		}
+	}
+	cs := make([]storeapi.Chunk, len(metas))
+	for i, c := range metas {
+		cs[i] = storeapi.Chunk{MinTime: c.MinTime, MaxTime: c.MaxTime, Raw: storeapi.Data{Encoding: c.Chunk.Encoding(), Bytes: c.Chunk.Bytes()}}
+	}
+	it := m.samples(cs)
+	if !floats {
+		return m.encodeAny(it)
+	}
+	for typ := it.Next(); typ != chunkenc.ValNone; typ = it.Next() {
+		t, v := it.At()
+		m.sink.add(t, v, samplesPerChunk)
+	}
+	m.sink.flush()
+	return it.Err()
+}
+
+func spanOfMeta(c chunks.Meta) (mint, maxt int64) { return c.MinTime, c.MaxTime }
 
 // judge refuses to mix replicas, once enough samples were seen.
 func (m *merger) judge(least uint64) error {
-	if m.dedup == dedup.FuncChain && m.replicas && m.in >= least && float64(m.out) > mixedShare*float64(m.in) {
+	if m.dedup == dedup.FuncChain && m.replicas && m.in >= least && float64(m.kept) > mixedShare*float64(m.in) {
 		return errInterleaved
 	}
 	return nil
@@ -224,49 +269,13 @@ func (m *merger) joinCopies(groups [][]storeapi.Chunk) chunkenc.Iterator {
 	return m.dedup.Merge(its, false)
 }
 
-// encodeFloats writes float samples into chunks.
-func (m *merger) encodeFloats(it chunkenc.Iterator) ([]chunks.Meta, error) {
-	var out []chunks.Meta
-	var mint, maxt int64
-	flush := func() error {
-		start := len(m.arena)
-		m.arena = m.enc.Finish()
-		c, err := chunkenc.FromData(chunkenc.EncXOR, m.arena[start:len(m.arena):len(m.arena)])
-		out = append(out, chunks.Meta{MinTime: mint, MaxTime: maxt, Chunk: c})
-		return err
-	}
-	m.enc.Reset(m.arena)
-	for typ := it.Next(); typ != chunkenc.ValNone; typ = it.Next() {
-		t, v := it.At()
-		if m.enc.Len() == samplesPerChunk {
-			if err := flush(); err != nil {
-				return nil, err
-			}
-			m.enc.Reset(m.arena)
-		}
-		if m.enc.Len() == 0 {
-			mint = t
-		}
-		maxt = t
-		m.enc.Append(t, v)
-	}
-	if err := it.Err(); err != nil {
-		return nil, err
-	}
-	if m.enc.Len() == 0 {
-		return out, nil
-	}
-	return out, flush()
-}
-
 // encodeAny writes samples of any type into chunks, a new one at each change.
-func encodeAny(it chunkenc.Iterator) ([]chunks.Meta, error) {
+func (m *merger) encodeAny(it chunkenc.Iterator) error {
 	enc := storage.NewSeriesToChunkEncoder(&storage.SeriesEntry{
 		SampleIteratorFn: func(chunkenc.Iterator) chunkenc.Iterator { return it },
 	}).Iterator(nil)
-	var out []chunks.Meta
 	for enc.Next() {
-		out = append(out, enc.At())
+		m.sink.out = append(m.sink.out, enc.At())
 	}
-	return out, enc.Err()
+	return enc.Err()
 }
