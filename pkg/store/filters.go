@@ -21,6 +21,7 @@ func (c *Config) filters(now time.Time, selector []*relabel.Config, broken map[u
 		blocklist.DeletionMarkDelay(c.IgnoreDeletionMarksDelay.Duration()),
 		damaged(broken),
 		blocklist.Duplicates(),
+		blocklist.Superseded(),
 	}
 }
 

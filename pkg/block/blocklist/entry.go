@@ -115,6 +115,13 @@ func (e *entry) load(ctx context.Context, p *Poller, id ulid.ULID) error {
 	if err := e.loadMarks(ctx, p, id); err != nil {
 		return err
 	}
+	e.measure()
+	e.loaded = !e.again
+	return nil
+}
+
+// measure fills in the sizes.
+func (e *entry) measure() {
 	e.sizes = make(map[string]int64, len(e.objects))
 	for _, o := range e.objects {
 		e.sizes[o.rel] = o.size
@@ -126,8 +133,6 @@ func (e *entry) load(ctx context.Context, p *Poller, id ulid.ULID) error {
 			}
 		}
 	}
-	e.loaded = !e.again
-	return nil
 }
 
 func (e *entry) loadMeta(ctx context.Context, p *Poller, id ulid.ULID) error {

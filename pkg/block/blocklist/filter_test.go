@@ -116,6 +116,8 @@ func filter(t *testing.T, words []string) blocklist.Filter {
 		return blocklist.DeletionMarkDelay(duration(t, words[1]))
 	case "duplicates":
 		return blocklist.Duplicates()
+	case "superseded":
+		return blocklist.Superseded()
 	case "replica-labels":
 		return blocklist.WithoutReplicaLabels(words[1:]...)
 	case "shard":

@@ -43,6 +43,9 @@ type Poller struct {
 	known   map[ulid.ULID]*entry
 	names   map[string]string // interned names of objects within blocks
 	dropped map[ulid.ULID]string
+
+	taken   time.Time // of the last successful poll
+	changed bool      // whether it differs from the last written index
 }
 
 // NewPoller returns a Poller of bkt that has not looked yet.
@@ -98,14 +101,29 @@ func (p *Poller) poll(ctx context.Context, start time.Time) (*View, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the bucket: %w", err)
 	}
+	p.changed = p.changed || differ(p.known, next)
 	err = p.load(ctx, next)
 	p.known = next
 	if err != nil {
 		return nil, err
 	}
+	p.taken = start
 	v := newView(next, start)
 	v, p.dropped = v.Apply(p.cfg.Filters...)
 	return v, nil
+}
+
+// differ says whether any block is not the same entry in both.
+func differ(a, b map[ulid.ULID]*entry) bool {
+	if len(a) != len(b) {
+		return true
+	}
+	for id, e := range a {
+		if b[id] != e {
+			return true
+		}
+	}
+	return false
 }
 
 // list groups the listing by block. An entry whose objects are the same as

@@ -173,6 +173,33 @@ func BenchmarkPoll(b *testing.B) {
 	}
 }
 
+// BenchmarkReadIndex starts with one GET instead of one for each block.
+func BenchmarkReadIndex(b *testing.B) {
+	for _, n := range []int{10_000, 100_000} {
+		b.Run(fmt.Sprintf("blocks=%d", n), func(b *testing.B) {
+			w := newWide(n)
+			p := blocklist.NewPoller(w, blocklist.Config{})
+			if _, err := p.Poll(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			mem := bucket.NewMemory()
+			if err := p.WriteIndex(b.Context(), mem); err != nil {
+				b.Fatal(err)
+			}
+			o, err := mem.Stat(b.Context(), blocklist.IndexName)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				if _, err := blocklist.NewPoller(mem, blocklist.Config{}).ReadIndex(b.Context(), time.Hour); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(o.Size)/float64(n), "index-bytes/block")
+		})
+	}
+}
+
 func heap() int64 {
 	runtime.GC()
 	var m runtime.MemStats

@@ -156,7 +156,7 @@ func (s *Site) launch(name string) (*Process, error) {
 			return nil, fmt.Errorf("make a folder for %s: %w", name, err)
 		}
 	}
-	args := append(slices.Clone(c.args), s.Extra[name]...)
+	args := override(c.args, s.Extra[name])
 	if s.Say != nil {
 		fmt.Fprintf(s.Say, "\n%s\n  %s %s\n", name, filepath.Base(c.bin), strings.Join(args, " \\\n    "))
 	}
@@ -170,6 +170,16 @@ func (s *Site) launch(name string) (*Process, error) {
 	}
 	s.procs[name] = p
 	return p, nil
+}
+
+// override adds extra flags; one that is there already gives way, except those
+// that are meant to be repeated.
+func override(args, extra []string) []string {
+	flag := func(a string) string { name, _, _ := strings.Cut(a, "="); return name }
+	out := slices.DeleteFunc(slices.Clone(args), func(a string) bool {
+		return flag(a) != "--endpoint" && slices.ContainsFunc(extra, func(x string) bool { return flag(x) == flag(a) })
+	})
+	return append(out, extra...)
 }
 
 // Stop stops everything that runs, last started first, and returns the errors

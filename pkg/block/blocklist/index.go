@@ -1,0 +1,212 @@
+package blocklist
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+)
+
+// IndexName is the object that holds what a poller knows of the bucket. The
+// version is part of the name: another format has another name. Programs that
+// look for blocks pass over it, because its first part is no ULID.
+const IndexName = "hindsight/block-index-v1.ndjson.gz"
+
+// Bounds of what is read of an index, in bytes.
+const (
+	maxIndexSize = 1 << 30
+	maxIndexLine = 2 * block.MaxMetaSize
+)
+
+var errIndexFormat = errors.New("malformed block index")
+
+// indexHeader is the first line of an index.
+type indexHeader struct {
+	Version int       `json:"version"`
+	Taken   time.Time `json:"taken"`
+	Blocks  int       `json:"blocks"`
+}
+
+// indexLine is one block. Exactly one of Meta and Partial is there.
+type indexLine struct {
+	ID           ulid.ULID               `json:"id"`
+	Objects      []indexObject           `json:"objects"`
+	Meta         json.RawMessage         `json:"meta,omitempty"`
+	Partial      *indexPartial           `json:"partial,omitempty"`
+	Deletion     *block.DeletionMark     `json:"deletion,omitempty"`
+	NoCompact    *block.NoCompactMark    `json:"no_compact,omitempty"`
+	NoDownsample *block.NoDownsampleMark `json:"no_downsample,omitempty"`
+	BadMarks     int                     `json:"bad_marks,omitempty"`
+}
+
+// indexObject is an object as listed. Modified is in unix nanoseconds, absent
+// when the listing had no times.
+type indexObject struct {
+	Name     string `json:"name"`
+	Size     int64  `json:"size"`
+	Modified *int64 `json:"modified,omitempty"`
+}
+
+type indexPartial struct {
+	Reason block.Reason `json:"reason"`
+	Error  string       `json:"error"`
+}
+
+// encodeIndex writes the entries. Those that must be read again are left out.
+func encodeIndex(w io.Writer, entries map[ulid.ULID]*entry, taken time.Time) error {
+	z := gzip.NewWriter(w)
+	buf := bufio.NewWriterSize(z, 64<<10)
+	enc := json.NewEncoder(buf)
+	n := 0
+	for _, e := range entries {
+		if e.loaded {
+			n++
+		}
+	}
+	if err := enc.Encode(indexHeader{Version: 1, Taken: taken.UTC(), Blocks: n}); err != nil {
+		return err
+	}
+	for id, e := range entries {
+		if !e.loaded {
+			continue
+		}
+		line, err := e.line(id)
+		if err != nil {
+			return err
+		}
+		if err := enc.Encode(line); err != nil {
+			return err
+		}
+	}
+	if err := buf.Flush(); err != nil {
+		return err
+	}
+	return z.Close()
+}
+
+func (e *entry) line(id ulid.ULID) (indexLine, error) {
+	l := indexLine{
+		ID: id, Deletion: e.deletion, NoCompact: e.noCompact, NoDownsample: e.noDownsample, BadMarks: e.badMarks,
+		Objects: make([]indexObject, len(e.objects)),
+	}
+	for i, o := range e.objects {
+		l.Objects[i] = indexObject{Name: o.rel, Size: o.size}
+		if o.timed {
+			l.Objects[i].Modified = &o.modified
+		}
+	}
+	if e.meta == nil {
+		l.Partial = &indexPartial{Reason: e.partial.Reason, Error: e.partial.Err.Error()}
+		return l, nil
+	}
+	data, err := e.meta.MarshalJSON()
+	if err != nil {
+		return l, fmt.Errorf("encode meta.json of block %s: %w", id, err)
+	}
+	l.Meta = data
+	return l, nil
+}
+
+// decodeIndex calls add for every block. Decoding meta.json costs most, so that
+// add gets the line as bytes and may decode it elsewhere; the bytes are its
+// own.
+func decodeIndex(r io.Reader, add func(line []byte) error) (indexHeader, error) {
+	var h indexHeader
+	z, err := gzip.NewReader(r)
+	if err != nil {
+		return h, fmt.Errorf("%w: %w", errIndexFormat, err)
+	}
+	buf := bufio.NewReaderSize(io.LimitReader(z, maxIndexSize), 64<<10)
+	first, err := readLine(buf)
+	if err != nil {
+		return h, err
+	}
+	if err := json.Unmarshal(first, &h); err != nil {
+		return h, fmt.Errorf("%w: %w", errIndexFormat, err)
+	}
+	if h.Version != 1 {
+		return h, fmt.Errorf("%w: version is %d", errIndexFormat, h.Version)
+	}
+	for n := 0; ; n++ {
+		line, err := readLine(buf)
+		switch {
+		case errors.Is(err, io.EOF) && len(line) == 0 && n == h.Blocks:
+			return h, nil
+		case errors.Is(err, io.EOF):
+			return h, fmt.Errorf("%w: it has %d blocks instead of %d", errIndexFormat, n, h.Blocks)
+		case err != nil:
+			return h, err
+		}
+		if err := add(line); err != nil {
+			return h, err
+		}
+	}
+}
+
+// readLine returns a copy of the next line, or io.EOF at the end.
+func readLine(r *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		line = append(line, part...)
+		switch {
+		case len(line) > maxIndexLine:
+			return nil, fmt.Errorf("%w: a line is longer than %d bytes", errIndexFormat, maxIndexLine)
+		case err == nil:
+			return bytes.TrimSuffix(line, []byte("\n")), nil
+		case errors.Is(err, bufio.ErrBufferFull):
+		case errors.Is(err, io.EOF) && len(line) == 0:
+			return nil, io.EOF
+		case errors.Is(err, io.EOF):
+			return nil, fmt.Errorf("%w: it ends in the middle of a line", errIndexFormat)
+		default:
+			return nil, fmt.Errorf("%w: %w", errIndexFormat, err)
+		}
+	}
+}
+
+// decodeEntry turns a line into an entry. What does not fit together is an
+// error of the whole index, which is then not used.
+func decodeEntry(line []byte, intern func(string) string) (ulid.ULID, *entry, error) {
+	var l indexLine
+	if err := json.Unmarshal(line, &l); err != nil {
+		return ulid.ULID{}, nil, fmt.Errorf("%w: %w", errIndexFormat, err)
+	}
+	e := &entry{
+		deletion: l.Deletion, noCompact: l.NoCompact, noDownsample: l.NoDownsample, badMarks: l.BadMarks,
+		objects: make([]object, len(l.Objects)),
+	}
+	for i, o := range l.Objects {
+		e.objects[i] = object{rel: intern(o.Name), size: o.Size}
+		if o.Modified != nil {
+			e.objects[i].modified, e.objects[i].timed = *o.Modified, true
+		}
+	}
+	switch {
+	case (l.Partial == nil) == (len(l.Meta) == 0):
+		return l.ID, nil, fmt.Errorf("%w: block %s is both or neither complete and partial", errIndexFormat, l.ID)
+	case l.Partial != nil:
+		e.partial = &block.CorruptError{ID: l.ID, Reason: l.Partial.Reason, Err: errors.New(l.Partial.Error)}
+		e.logged = e.partial.Error()
+	default:
+		m, err := block.ParseMeta(l.Meta)
+		if err != nil {
+			return l.ID, nil, fmt.Errorf("%w: block %s: %w", errIndexFormat, l.ID, err)
+		}
+		if m.ULID != l.ID {
+			return l.ID, nil, fmt.Errorf("%w: block %s has meta.json of %s", errIndexFormat, l.ID, m.ULID)
+		}
+		e.meta = m
+	}
+	e.measure()
+	e.loaded = true
+	return l.ID, e, nil
+}

@@ -1,0 +1,51 @@
+package blocklist
+
+import (
+	"slices"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+)
+
+// Superseded drops blocks that are marked for deletion and whose data is in
+// another block of the view that is not: of the same resolution, and made of at
+// least the same sources, whatever its external labels. That is what is left
+// after replicas were merged: without this filter they would be read beside
+// their successor until the mark is old.
+//
+// It must come after the filters that choose which blocks are served, since a
+// successor that is served elsewhere may not be in view there yet.
+func Superseded() Filter {
+	return Filter{Name: "superseded", Drop: func(v *View) []ulid.ULID {
+		successors := map[ulid.ULID][]*block.Meta{} // by source
+		for id, m := range v.Metas {
+			if v.Deletion[id] != nil {
+				continue
+			}
+			for _, s := range m.Compaction.Sources {
+				successors[s] = append(successors[s], m)
+			}
+		}
+		var out []ulid.ULID
+		for id, m := range v.Metas {
+			sources := m.Compaction.Sources
+			if v.Deletion[id] == nil || len(sources) == 0 {
+				continue
+			}
+			if slices.ContainsFunc(successors[sources[0]], func(s *block.Meta) bool { return replaces(s, m) }) {
+				out = append(out, id)
+			}
+		}
+		return out
+	}}
+}
+
+// replaces says whether all data of m is in s.
+func replaces(s, m *block.Meta) bool {
+	return s.ULID != m.ULID && s.Resolution() == m.Resolution() &&
+		s.MinTime <= m.MinTime && m.MaxTime <= s.MaxTime &&
+		!slices.ContainsFunc(m.Compaction.Sources, func(id ulid.ULID) bool {
+			return !slices.Contains(s.Compaction.Sources, id)
+		})
+}
