@@ -17,12 +17,26 @@ func Host() string {
 
 // Port asks the kernel for a free port of host and returns host:port.
 func Port(host string) (string, error) {
-	l, err := net.Listen("tcp", host+":0")
+	a, err := Ports(host, 1)
 	if err != nil {
-		return "", fmt.Errorf("ask for a free port: %w", err)
+		return "", err
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return a[0], nil
+}
+
+// Ports asks the kernel for n different free ports of host.
+func Ports(host string, n int) ([]string, error) {
+	var out []string
+	for range n {
+		l, err := net.Listen("tcp", host+":0")
+		if err != nil {
+			return nil, fmt.Errorf("ask for a free port: %w", err)
+		}
+		// Held until all are known, or the kernel may give one twice.
+		defer l.Close()
+		out = append(out, l.Addr().String())
+	}
+	return out, nil
 }
 
 // WaitHTTP polls url until it answers 200, the process ends, or the time is

@@ -66,11 +66,13 @@ func NewSite(dir, host string, bin Binaries) (*Site, error) {
 	s.Endpoints = []string{"sidecar-eu-a", "sidecar-eu-b", "sidecar-us-a", "receive-1", "receive-2", "receive-3", "store"}
 	var replace []string
 	if host != "" {
-		for name, old := range s.addr {
-			if s.addr[name], err = Port(host); err != nil {
-				return nil, err
-			}
-			replace = append(replace, old, s.addr[name])
+		ports, err := Ports(host, len(s.addr))
+		if err != nil {
+			return nil, err
+		}
+		for i, name := range slices.Sorted(maps.Keys(s.addr)) {
+			replace = append(replace, s.addr[name], ports[i])
+			s.addr[name] = ports[i]
 		}
 	}
 	src := filepath.Join(root, "examples/demo")
