@@ -64,6 +64,9 @@ func dataOf(a *storeapi.Aggregates, which storeapi.Aggregate) *storeapi.Data {
 	return &storeapi.Data{}
 }
 
+// DataIterator returns the samples of one chunk of TSDB data as they are stored.
+func DataIterator(d storeapi.Data) chunkenc.Iterator { return dataIterator(d, nil) }
+
 func dataIterator(d storeapi.Data, reuse chunkenc.Iterator) chunkenc.Iterator {
 	if err := checkHeader(d.Encoding, d.Bytes); err != nil {
 		return errIterator(fmt.Errorf("%w: %w", ErrCorrupt, err))

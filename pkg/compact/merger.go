@@ -14,7 +14,6 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
 	"github.com/hindsight-io/hindsight/pkg/dedup"
-	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
 // errInterleaved is the refusal to take all samples of replicas that are not
@@ -198,11 +197,7 @@ func (m *merger) choose(metas []chunks.Meta, floats bool) error {
 			m.sink.reset(m.arena)
 		}
 	}
-	cs := make([]storeapi.Chunk, len(metas))
-	for i, c := range metas {
-		cs[i] = storeapi.Chunk{MinTime: c.MinTime, MaxTime: c.MaxTime, Raw: storeapi.Data{Encoding: c.Chunk.Encoding(), Bytes: c.Chunk.Bytes()}}
-	}
-	it := m.samples(cs)
+	it := m.samples(metas)
 	if !floats {
 		return m.encodeAny(it)
 	}
@@ -224,36 +219,30 @@ func (m *merger) judge(least uint64) error {
 	return nil
 }
 
-func span(c storeapi.Chunk) (mint, maxt int64) { return c.MinTime, c.MaxTime }
-
-func raw(cs []storeapi.Chunk) chunkenc.Iterator {
-	return aggr.SeriesIterator(cs, []storeapi.Aggregate{storeapi.AggregateRaw})
-}
-
 // samples merges the chunks as a query would: copies of one stream are joined,
 // and between different streams the function chooses.
-func (m *merger) samples(cs []storeapi.Chunk) chunkenc.Iterator {
+func (m *merger) samples(metas []chunks.Meta) chunkenc.Iterator {
 	if m.dedup == dedup.FuncPenalty {
-		groups := dedup.Copies(cs, dedup.Chunks[storeapi.Chunk]{
-			Span: span, Samples: func(c storeapi.Chunk) chunkenc.Iterator { return raw([]storeapi.Chunk{c}) },
+		groups := dedup.Copies(metas, dedup.Chunks[chunks.Meta]{
+			Span: spanOfMeta, Samples: func(c chunks.Meta) chunkenc.Iterator { return c.Chunk.Iterator(nil) },
 		})
 		if groups != nil {
 			return m.joinCopies(groups)
 		}
 	}
-	return merge(m.dedup, cs)
+	return merge(m.dedup, metas)
 }
 
-func merge(f dedup.Func, cs []storeapi.Chunk) chunkenc.Iterator {
+func merge(f dedup.Func, metas []chunks.Meta) chunkenc.Iterator {
 	var its []chunkenc.Iterator
-	for _, r := range dedup.Split(cs, span) {
-		its = append(its, raw(r))
+	for _, r := range dedup.Split(metas, spanOfMeta) {
+		its = append(its, aggr.RawIterator(r))
 	}
 	return f.Merge(its, false)
 }
 
-func (m *merger) joinCopies(groups [][]storeapi.Chunk) chunkenc.Iterator {
-	streams := dedup.Split(groups, func(g []storeapi.Chunk) (mint, maxt int64) {
+func (m *merger) joinCopies(groups [][]chunks.Meta) chunkenc.Iterator {
+	streams := dedup.Split(groups, func(g []chunks.Meta) (mint, maxt int64) {
 		mint, maxt = g[0].MinTime, g[0].MaxTime
 		for _, c := range g[1:] {
 			maxt = max(maxt, c.MaxTime)
@@ -262,9 +251,9 @@ func (m *merger) joinCopies(groups [][]storeapi.Chunk) chunkenc.Iterator {
 	})
 	its := make([]chunkenc.Iterator, len(streams))
 	for i, stream := range streams {
-		cs := slices.Concat(stream...)
-		slices.SortStableFunc(cs, func(a, b storeapi.Chunk) int { return cmp.Compare(a.MinTime, b.MinTime) })
-		its[i] = merge(dedup.FuncChain, cs)
+		metas := slices.Concat(stream...)
+		slices.SortStableFunc(metas, func(a, b chunks.Meta) int { return cmp.Compare(a.MinTime, b.MinTime) })
+		its[i] = merge(dedup.FuncChain, metas)
 	}
 	return m.dedup.Merge(its, false)
 }

@@ -7,13 +7,12 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
-	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
 // part is one aggregate chunk of the input with its times.
 type part struct {
 	mint, maxt int64
-	storeapi.Aggregates
+	aggr.Aggregates
 }
 
 func (p *part) histogram() bool { return p.Sum.Encoding != chunkenc.EncXOR }
@@ -54,14 +53,14 @@ func (d *series) floatAggregates(parts []part) error {
 	var first, last int64
 	for _, f := range []struct {
 		name string
-		of   func(*storeapi.Aggregates) storeapi.Data
+		of   func(*aggr.Aggregates) aggr.Data
 		by   fold
 		to   *aggr.XOREncoder
 	}{
-		{"count", func(a *storeapi.Aggregates) storeapi.Data { return a.Count }, add, &e.count},
-		{"sum", func(a *storeapi.Aggregates) storeapi.Data { return a.Sum }, add, &e.sum},
-		{"min", func(a *storeapi.Aggregates) storeapi.Data { return a.Min }, math.Min, &e.min},
-		{"max", func(a *storeapi.Aggregates) storeapi.Data { return a.Max }, math.Max, &e.max},
+		{"count", func(a *aggr.Aggregates) aggr.Data { return a.Count }, add, &e.count},
+		{"sum", func(a *aggr.Aggregates) aggr.Data { return a.Sum }, add, &e.sum},
+		{"min", func(a *aggr.Aggregates) aggr.Data { return a.Min }, math.Min, &e.min},
+		{"max", func(a *aggr.Aggregates) aggr.Data { return a.Max }, math.Max, &e.max},
 	} {
 		if err := d.columns(parts, f.of); err != nil {
 			return fmt.Errorf("aggregate %s: %w", f.name, err)
@@ -82,7 +81,7 @@ func (d *series) floatAggregates(parts []part) error {
 }
 
 // columns decodes one aggregate of all parts.
-func (d *series) columns(parts []part, of func(*storeapi.Aggregates) storeapi.Data) error {
+func (d *series) columns(parts []part, of func(*aggr.Aggregates) aggr.Data) error {
 	d.cols.Reset()
 	for i := range parts {
 		data := of(&parts[i].Aggregates)
@@ -125,7 +124,7 @@ func foldWindows(c *aggr.Columns, resolution int64, by fold, to *aggr.XOREncoder
 // counter writes the counter of the parts: the first raw value, one value per
 // window without resets, the last raw value.
 func (d *series) counter(parts []part) error {
-	data := make([]storeapi.Data, 0, len(parts))
+	data := make([]aggr.Data, 0, len(parts))
 	for i := range parts {
 		if c := parts[i].Counter; len(c.Bytes) > 0 {
 			data = append(data, c)

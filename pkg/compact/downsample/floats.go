@@ -7,7 +7,6 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
-	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
 // floatEncoder holds the five chunks that are being written, and their memory.
@@ -25,13 +24,13 @@ func (e *floatEncoder) reset() {
 }
 
 // finish returns the five chunks; they are valid until the next reset.
-func (e *floatEncoder) finish() storeapi.Aggregates {
+func (e *floatEncoder) finish() aggr.Aggregates {
 	e.buf = [5][]byte{e.count.Finish(), e.sum.Finish(), e.min.Finish(), e.max.Finish(), e.counter.Finish()}
-	var d [5]storeapi.Data
+	var d [5]aggr.Data
 	for i := range d {
-		d[i] = storeapi.Data{Encoding: chunkenc.EncXOR, Bytes: e.buf[i]}
+		d[i] = aggr.Data{Encoding: chunkenc.EncXOR, Bytes: e.buf[i]}
 	}
-	return storeapi.Aggregates{Count: d[0], Sum: d[1], Min: d[2], Max: d[3], Counter: d[4]}
+	return aggr.Aggregates{Count: d[0], Sum: d[1], Min: d[2], Max: d[3], Counter: d[4]}
 }
 
 // rawFloats downsamples one run of float samples, in ascending order of time
@@ -120,7 +119,7 @@ func (d *series) floatBatch(ts []int64, vs []float64) error {
 }
 
 // emit keeps one chunk of the result. Its bytes live until the next series.
-func (d *series) emit(mint, maxt int64, a *storeapi.Aggregates) error {
+func (d *series) emit(mint, maxt int64, a *aggr.Aggregates) error {
 	start := len(d.arena)
 	var err error
 	if d.arena, err = aggr.Append(d.arena, a); err != nil {

@@ -9,7 +9,6 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
-	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
 // hist is one histogram sample.
@@ -127,12 +126,11 @@ func (d *series) histogramAggregates(parts []part) error {
 	return d.emitHistograms(e)
 }
 
-func appendHistograms(dst []hist, d storeapi.Data) ([]hist, error) {
+func appendHistograms(dst []hist, d aggr.Data) ([]hist, error) {
 	if len(d.Bytes) == 0 {
 		return dst, nil
 	}
-	chk := storeapi.Chunk{Raw: d}
-	it := aggr.ChunkIterator(&chk, nil, nil)
+	it := aggr.DataIterator(d)
 	for typ := it.Next(); typ != chunkenc.ValNone; typ = it.Next() {
 		if typ == chunkenc.ValFloat {
 			return dst, fmt.Errorf("%w: a float among histograms", aggr.ErrCorrupt)
@@ -268,11 +266,11 @@ func (c *histogramChunk) append(t int64, h *histogram.FloatHistogram) error {
 }
 
 func (d *series) emitHistograms(e *histogramEncoder) error {
-	data := func(c chunkenc.Chunk) storeapi.Data {
-		return storeapi.Data{Encoding: chunkenc.EncFloatHistogram, Bytes: c.Bytes()}
+	data := func(c chunkenc.Chunk) aggr.Data {
+		return aggr.Data{Encoding: chunkenc.EncFloatHistogram, Bytes: c.Bytes()}
 	}
-	a := storeapi.Aggregates{
-		Count: storeapi.Data{Encoding: chunkenc.EncXOR, Bytes: e.count.Finish()},
+	a := aggr.Aggregates{
+		Count: aggr.Data{Encoding: chunkenc.EncXOR, Bytes: e.count.Finish()},
 		Sum:   data(e.sum.chunk), Counter: data(e.counter.chunk),
 	}
 	return d.emit(e.first, e.last, &a)
