@@ -90,7 +90,7 @@ func TestMergeOfNothing(t *testing.T) {
 // TestMergeEqualsMap computes the merge a second way.
 func TestMergeEqualsMap(t *testing.T) {
 	rnd := rand.New(rand.NewSource(3))
-	for round := range 2000 {
+	for round := range 500 {
 		want := map[string]map[string]bool{}
 		sets := make([]SeriesSet, rnd.Intn(9))
 		for i := range sets {

@@ -87,13 +87,13 @@ func streamWide(tb testing.TB, n int) (series int, peak uint64) {
 	return series, peak
 }
 
-// TestMemoryIsThatOfFrames streams far more than it may hold: 200,000 series of
+// TestMemoryIsThatOfFrames streams far more than it may hold: 100,000 series of
 // about 600 bytes.
 func TestMemoryIsThatOfFrames(t *testing.T) {
-	n, peak := streamWide(t, 200_000)
-	require.Equal(t, 100_000, n)
+	n, peak := streamWide(t, 100_000)
+	require.Equal(t, 50_000, n)
 	t.Logf("peak heap %d MiB", peak>>20)
-	require.Less(t, peak, uint64(64<<20))
+	require.Less(t, peak, uint64(48<<20))
 }
 
 // BenchmarkStreamMillion streams a million series and reports the peak heap.
