@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/oklog/ulid/v2"
@@ -46,13 +47,17 @@ func (s shape) fill(t testing.TB, bkt bucket.Bucket) []*block.Meta {
 
 func (s shape) make(t testing.TB, mint int64) []blocktest.Series {
 	var out []blocktest.Series
+	var kinds [][]chunks.Meta // series share what they measure
+	for i := range 37 {
+		kinds = append(kinds, s.chunks(t, mint, i))
+	}
 	for m := range s.metrics {
 		for i := range s.instances {
 			for c := range s.codes {
 				out = append(out, blocktest.Series{
 					Labels: labels.FromStrings("__name__", fmt.Sprintf("metric_%03d_total", m), "instance", fmt.Sprintf("10.0.%d.%d:9100", i/256, i%256),
 						"job", "node", "code", fmt.Sprint(200+c), "pod", fmt.Sprintf("some-service-%d-%x", i%20, i*7919)),
-					Chunks: s.chunks(t, mint, m+i+c),
+					Chunks: slices.Clone(kinds[(m+i+c)%len(kinds)]),
 				})
 			}
 		}

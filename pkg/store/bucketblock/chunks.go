@@ -99,7 +99,10 @@ func (r *reader) segments(ctx context.Context, chks []chunkMeta) ([]*segmentRead
 			if err != nil {
 				return out, err
 			}
-			s = &segmentRead{object: o, pages: r.b.env.Pages.Open(o, r.q.Account)}
+			s = &segmentRead{
+				object: o, pages: r.b.env.Pages.Open(o, r.q.Account),
+				refs: order[k:k], ranges: make([]pagecache.Range, 0, len(order)-k),
+			}
 			out = append(out, s)
 		}
 		if off >= s.object.Size {
@@ -111,7 +114,7 @@ func (r *reader) segments(ctx context.Context, chks []chunkMeta) ([]*segmentRead
 				end = min(end, int64(uint32(next)))
 			}
 		}
-		s.refs = append(s.refs, i)
+		s.refs = s.refs[:len(s.refs)+1] // order[k], which is i
 		s.ranges = append(s.ranges, pagecache.Range{Off: off, End: end})
 	}
 	return out, nil

@@ -54,7 +54,7 @@ func (r *reader) readSeries(ctx context.Context, refs []uint32) (*seriesBatch, e
 	if err := r.completeSeries(ctx, pages, ranges); err != nil {
 		return nil, err
 	}
-	out := &seriesBatch{items: make([]seriesItem, 0, len(refs))}
+	out := &seriesBatch{items: make([]seriesItem, 0, len(refs)), chunks: make([]chunkMeta, 0, r.expectChunks(len(refs)))}
 	for _, rg := range ranges {
 		b, err := pages.Bytes(rg)
 		if err != nil {
@@ -65,6 +65,16 @@ func (r *reader) readSeries(ctx context.Context, refs []uint32) (*seriesBatch, e
 		}
 	}
 	return out, nil
+}
+
+// expectChunks guesses the number of chunks of so many series.
+func (r *reader) expectChunks(series int) int {
+	const most = 1 << 18
+	stats := r.b.meta.Stats
+	if stats.NumSeries == 0 {
+		return series
+	}
+	return int(min(uint64(series)*(stats.NumChunks/stats.NumSeries+1), most))
 }
 
 func (r *reader) loadSeries(ctx context.Context, pages *pagecache.Pages, ranges []pagecache.Range) error {

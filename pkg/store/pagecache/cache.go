@@ -116,20 +116,31 @@ func (c *Cache) inMemory(k key) bool {
 	return c.memory != nil && (k.file == 0 || c.disk == nil)
 }
 
-func (c *Cache) get(k key) ([]byte, bool) {
-	if c.inMemory(k) {
-		if b, ok := c.memory.GetIfPresent(k); ok {
-			return b, true
+// get calls got with each of the pages, which ascend, that is kept, and
+// returns the others.
+func (c *Cache) get(o Object, pages []uint32, got func(page uint32, b []byte)) (missing []uint32) {
+	inMemory := c.inMemory(key{file: o.File})
+	missing = pages
+	if inMemory {
+		missing = make([]uint32, 0, len(pages))
+		for _, page := range pages {
+			if b, ok := c.memory.GetIfPresent(key{o.Block, o.File, page}); ok {
+				got(page, b)
+				continue
+			}
+			missing = append(missing, page)
 		}
 	}
-	if c.disk == nil {
-		return nil, false
+	if c.disk == nil || len(missing) == 0 {
+		return missing
 	}
-	b, ok := c.disk.get(k)
-	if ok && c.inMemory(k) {
-		c.memory.Set(k, b)
-	}
-	return b, ok
+	return c.disk.get(o, missing, func(page uint32, b []byte) {
+		if inMemory {
+			b = slices.Clone(b) // without the pages around it
+			c.memory.Set(key{o.Block, o.File, page}, b)
+		}
+		got(page, b)
+	})
 }
 
 func (c *Cache) put(k key, page []byte) {

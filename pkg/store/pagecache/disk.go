@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -165,25 +166,60 @@ func decodeEntry(b []byte) (diskEntry, bool) {
 	return e, e.length > 0 && e.length <= PageSize
 }
 
-// get returns a copy of a page.
-func (d *disk) get(k key) ([]byte, bool) {
+// maxTogether is how many neighbouring slots are read at once.
+const maxTogether = 64
+
+// slotRead is a page to read from a slot.
+type slotRead struct {
+	slot uint32
+	diskEntry
+}
+
+// get calls got with each of the pages of an object that are kept, and returns
+// the others. Pages that were written together are read together.
+func (d *disk) get(o Object, pages []uint32, got func(page uint32, b []byte)) (missing []uint32) {
+	reads := make([]slotRead, 0, len(pages))
 	d.mu.Lock()
-	slot, ok := d.index[k]
-	if !ok || d.closed {
-		d.mu.Unlock()
-		return nil, false
+	for _, page := range pages {
+		k := key{o.Block, o.File, page}
+		slot, ok := d.index[k]
+		if !ok || d.closed {
+			missing = append(missing, page)
+			continue
+		}
+		d.used[slot] = true
+		reads = append(reads, slotRead{slot: slot, diskEntry: d.entry[slot]})
 	}
-	e := d.entry[slot]
-	d.used[slot] = true
 	d.mu.Unlock()
-	// The slot may get another page meanwhile: then the checksum tells.
-	b := make([]byte, e.length)
-	if _, err := d.f.ReadAt(b, d.dataOffset(slot)); err != nil || crc32.Checksum(b, castagnoli()) != e.crc {
-		d.broken.Add(1)
-		d.drop(k, slot)
-		return nil, false
+	for len(reads) > 0 {
+		n := 1
+		for n < len(reads) && n < maxTogether && reads[n].slot == reads[n-1].slot+1 {
+			n++
+		}
+		missing = d.readSlots(reads[:n], got, missing)
+		reads = reads[n:]
 	}
-	return b, true
+	slices.Sort(missing)
+	return missing
+}
+
+// readSlots reads neighbouring slots. A slot may get another page meanwhile:
+// then the checksum tells.
+func (d *disk) readSlots(reads []slotRead, got func(page uint32, b []byte), missing []uint32) []uint32 {
+	last := reads[len(reads)-1]
+	b := make([]byte, (len(reads)-1)*PageSize+int(last.length))
+	_, err := d.f.ReadAt(b, d.dataOffset(reads[0].slot))
+	for i, r := range reads {
+		page := b[i*PageSize : i*PageSize+int(r.length) : i*PageSize+int(r.length)]
+		if err == nil && crc32.Checksum(page, castagnoli()) == r.crc {
+			got(r.key.page, page)
+			continue
+		}
+		d.broken.Add(1)
+		d.drop(r.key, r.slot)
+		missing = append(missing, r.key.page)
+	}
+	return missing
 }
 
 func (d *disk) drop(k key, slot uint32) {

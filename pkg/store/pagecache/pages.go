@@ -45,14 +45,7 @@ func (p *Pages) Load(ctx context.Context, ranges []Range) (Counts, error) {
 		return Counts{}, err
 	}
 	p.held += int64(n) * PageSize
-	missing := want[:0]
-	for _, page := range want {
-		if b, ok := p.c.get(key{p.o.Block, p.o.File, page}); ok {
-			p.m[page] = b
-			continue
-		}
-		missing = append(missing, page)
-	}
+	missing := p.c.get(p.o, want, func(page uint32, b []byte) { p.m[page] = b })
 	hits := int64(n - len(missing))
 	p.c.m.hits.Add(float64(hits))
 	p.c.m.misses.Add(float64(len(missing)))
