@@ -94,6 +94,40 @@ func (s *server) usage(t testing.TB) (u usage) {
 	return u
 }
 
+// profile saves a CPU profile of the server to the file that the environment
+// names, if any; of allocations when its name begins so. The result waits for
+// it.
+func (s *server) profile(t testing.TB) (wait func()) {
+	path := os.Getenv("HINDSIGHT_BENCH_PROFILE")
+	if path == "" {
+		return func() {}
+	}
+	kind := "profile?seconds=8"
+	if strings.HasPrefix(path[strings.LastIndexByte(path, '/')+1:], "allocs") {
+		kind = "allocs"
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if kind == "allocs" {
+			time.Sleep(8 * time.Second)
+		}
+		resp, err := http.Get(strings.TrimSuffix(s.stats, "usage") + "debug/pprof/"+kind)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err == nil {
+			err = os.WriteFile(path, b, 0o600)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	return wg.Wait
+}
+
 // load makes requests for n series with 10 labels each, in the order in which
 // the shards of a Prometheus would mix them.
 type load struct {
@@ -224,10 +258,13 @@ func measure(t testing.TB, role string) (cpu, allocs float64) {
 	l.send(t, s.urls, start, warmRounds)
 	time.Sleep(300 * time.Millisecond)
 	before := s.usage(t)
+	defer s.profile(t)()
+	began := time.Now()
 	l.send(t, s.urls, start+warmRounds*interval, rounds)
 	time.Sleep(300 * time.Millisecond) // what is still on its way to peers counts
 	after := s.usage(t)
 	samples := float64(rounds * series)
+	t.Logf("%s: %s a request with two at a time", role, time.Since(began)*2/time.Duration(rounds*len(l.requests)))
 	return (after.CPU - before.CPU).Seconds() / samples * 1e6, float64(after.Allocs-before.Allocs) / samples
 }
 

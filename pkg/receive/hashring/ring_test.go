@@ -246,3 +246,20 @@ func BenchmarkLookup(b *testing.B) {
 		})
 	}
 }
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(`[{"hashring":"a","endpoints":["x:1",{"address":"y:1","az":"z"}],"algorithm":"ketama"}]`))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		specs, err := Parse(content)
+		if err != nil || len(Addresses(specs)) > 8 {
+			return
+		}
+		rings, err := New(specs, Options{Replicas: 2})
+		if err != nil {
+			return
+		}
+		if ring, err := rings.For("t"); err == nil {
+			require.Len(t, ring.Set(ring.Lookup(12345)), 2)
+		}
+	})
+}
