@@ -1,0 +1,106 @@
+package limit
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestParse(t *testing.T) {
+	c, err := Parse([]byte(`
+write:
+  global:
+    max_concurrency: 7
+    meta_monitoring_url: http://x
+  default:
+    request: {size_bytes_limit: 1000, series_limit: 10}
+    head_series_limit: 100
+  tenants:
+    big:
+      request: {series_limit: 0, samples_limit: 5}
+      head_series_limit: 0
+      samples_per_second_limit: 50
+      label_names_limit: 3
+`))
+	require.NoError(t, err)
+	require.Equal(t, 7, c.MaxConcurrency)
+	require.Equal(t, Tenant{
+		SizeBytes: 1000, Series: 10, ActiveSeries: 100,
+		LabelNames: 200, LabelNameLength: 1024, LabelValueLength: 64 << 10,
+	}, c.For("anyone"))
+	require.Equal(t, Tenant{
+		SizeBytes: 1000, Samples: 5, SamplesPerSecond: 50, Burst: 50,
+		LabelNames: 3, LabelNameLength: 1024, LabelValueLength: 64 << 10,
+	}, c.For("big"))
+
+	_, err = Parse([]byte("write:\n  globall: {}\n"))
+	require.ErrorContains(t, err, "line 2")
+	_, err = Parse([]byte("write: {tenants: {a/b: {}}}"))
+	require.ErrorContains(t, err, "separator")
+	c, err = Parse(nil)
+	require.NoError(t, err)
+	require.Zero(t, c.For("x").Series)
+}
+
+func TestRequest(t *testing.T) {
+	l := New(&Config{defaults: Tenant{Series: 10, Samples: 20}})
+	require.NoError(t, l.Request("a", 10, 20))
+	require.EqualError(t, l.Request("a", 11, 20), "tenant a is above its limit series of a request of 10: the request has 11")
+	require.ErrorContains(t, l.Request("a", 10, 21), "samples of a request")
+}
+
+func TestRate(t *testing.T) {
+	l := New(&Config{defaults: Tenant{SamplesPerSecond: 100, Burst: 200}})
+	now := time.Unix(1000, 0)
+	require.NoError(t, l.Rate("a", 150, now))
+	err := l.Rate("a", 100, now)
+	var e *Error
+	require.ErrorAs(t, err, &e)
+	require.Equal(t, 500*time.Millisecond, e.RetryAfter)
+	require.NoError(t, l.Rate("b", 100, now), "another tenant has its own")
+	require.NoError(t, l.Rate("a", 100, now.Add(500*time.Millisecond)))
+	require.NoError(t, l.Rate("a", 1000, now.Add(10*time.Second)), "more than the burst passes when nothing is owed")
+	require.Error(t, l.Rate("a", 1, now.Add(11*time.Second)))
+	require.NoError(t, l.Rate("a", 1, now.Add(30*time.Second)))
+}
+
+func TestEnter(t *testing.T) {
+	l := New(&Config{MaxConcurrency: 2})
+	var (
+		wg            sync.WaitGroup
+		now, most, ok atomic.Int32
+	)
+	for i := range 50 {
+		wg.Go(func() {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if i%5 == 0 {
+				cancel()
+			}
+			done, err := l.Enter(ctx)
+			if err != nil {
+				return
+			}
+			defer done()
+			n := now.Add(1)
+			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+			}
+			ok.Add(1)
+			time.Sleep(time.Millisecond)
+			now.Add(-1)
+		})
+	}
+	wg.Wait()
+	require.LessOrEqual(t, most.Load(), int32(2))
+	require.GreaterOrEqual(t, ok.Load(), int32(40))
+	require.Zero(t, l.running)
+	l.Set(&Config{})
+	for range 10 {
+		_, err := l.Enter(t.Context())
+		require.NoError(t, err)
+	}
+}

@@ -1,0 +1,141 @@
+package limit
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Limits holds senders to the current version of the limits file. Its methods
+// may be called concurrently.
+type Limits struct {
+	current atomic.Pointer[Config]
+
+	mu      sync.Mutex
+	buckets map[string]*bucket
+	running int
+	waiting []chan struct{}
+}
+
+// New returns limits by the configuration.
+func New(c *Config) *Limits {
+	l := &Limits{buckets: map[string]*bucket{}}
+	l.current.Store(c)
+	return l
+}
+
+// Set switches to another version.
+func (l *Limits) Set(c *Config) {
+	l.current.Store(c)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.wake()
+}
+
+// For returns what holds for the tenant at this moment.
+func (l *Limits) For(id string) Tenant { return l.current.Load().For(id) }
+
+// Enter waits until a request may run; done ends it. The error is that of ctx.
+// Requests run in the order in which they came.
+func (l *Limits) Enter(ctx context.Context) (done func(), err error) {
+	l.mu.Lock()
+	if l.free() && len(l.waiting) == 0 {
+		l.running++
+		l.mu.Unlock()
+		return l.leave, nil
+	}
+	turn := make(chan struct{})
+	l.waiting = append(l.waiting, turn)
+	l.mu.Unlock()
+	select {
+	case <-turn:
+		return l.leave, nil
+	case <-ctx.Done():
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, w := range l.waiting {
+		if w == turn {
+			l.waiting = append(l.waiting[:i], l.waiting[i+1:]...)
+			return nil, ctx.Err()
+		}
+	}
+	// The turn came at the same moment: pass it on.
+	l.running--
+	l.wake()
+	return nil, ctx.Err()
+}
+
+func (l *Limits) free() bool {
+	most := l.current.Load().MaxConcurrency
+	return most <= 0 || l.running < most
+}
+
+func (l *Limits) leave() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.running--
+	l.wake()
+}
+
+// wake lets in whom there is room for. The caller holds mu.
+func (l *Limits) wake() {
+	for len(l.waiting) > 0 && l.free() {
+		close(l.waiting[0])
+		l.waiting = l.waiting[1:]
+		l.running++
+	}
+}
+
+// Request checks the content of a request.
+func (l *Limits) Request(id string, series, samples int) error {
+	t := l.For(id)
+	switch {
+	case t.Series > 0 && int64(series) > t.Series:
+		return &Error{Limit: "series of a request", Value: t.Series, Got: int64(series), Tenant: id}
+	case t.Samples > 0 && int64(samples) > t.Samples:
+		return &Error{Limit: "samples of a request", Value: t.Samples, Got: int64(samples), Tenant: id}
+	}
+	return nil
+}
+
+// Rate takes samples out of the tenant's allowance, or says how long to wait.
+// A request larger than the burst passes when the allowance is full.
+func (l *Limits) Rate(id string, samples int, now time.Time) error {
+	t := l.For(id)
+	if t.SamplesPerSecond <= 0 || samples == 0 {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b := l.buckets[id]
+	if b == nil {
+		b = &bucket{left: t.Burst, at: now}
+		l.buckets[id] = b
+	}
+	wait := b.take(float64(samples), t, now)
+	if wait > 0 {
+		return &Error{Limit: "samples per second", Value: int64(t.SamplesPerSecond), Tenant: id, RetryAfter: wait}
+	}
+	return nil
+}
+
+// bucket is a token bucket.
+type bucket struct {
+	left float64
+	at   time.Time
+}
+
+func (b *bucket) take(n float64, t Tenant, now time.Time) (wait time.Duration) {
+	if passed := now.Sub(b.at).Seconds(); passed > 0 {
+		b.left = min(t.Burst, b.left+passed*t.SamplesPerSecond)
+		b.at = now
+	}
+	need := min(n, t.Burst)
+	if b.left < need {
+		return time.Duration((need - b.left) / t.SamplesPerSecond * float64(time.Second))
+	}
+	b.left -= n // below zero for requests above the burst: they are paid off later
+	return 0
+}
