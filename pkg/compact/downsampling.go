@@ -4,10 +4,13 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"time"
 
 	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunks"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/compact/downsample"
@@ -29,17 +32,16 @@ func (c *Compactor) downsample(ctx context.Context, j plan.Job, now time.Time) e
 	if err != nil {
 		return err
 	}
-	id, err := ulid.New(ulid.Timestamp(now), rand.Reader)
-	if err != nil {
-		return err
-	}
 	dest := filepath.Join(dir, "out")
-	res, err := c.downsampleBlock(ctx, downsample.Config{Source: inputs[0].dir, Dest: dest, ID: id, Resolution: j.Resolution})
-	if errors.Is(err, downsample.ErrEmpty) {
+	stats, err := c.downsampleInto(ctx, dest, inputs[0], j.Resolution)
+	if err != nil {
+		return fmt.Errorf("downsample block %s: %w", j.Blocks[0], err)
+	}
+	if stats.block.NumSamples == 0 {
 		_, err := block.MarkNoDownsample(ctx, c.bkt, j.Blocks[0], block.Cause{Reason: markNothing, Details: "all samples are stale markers or NaN"}, now)
 		return err
 	}
-	if err != nil {
+	if err := describeCoarser(dest, inputs[0].meta, j.Resolution, stats.block, now); err != nil {
 		return err
 	}
 	m, err := c.publish(ctx, dest, now)
@@ -47,11 +49,71 @@ func (c *Compactor) downsample(ctx context.Context, j plan.Job, now time.Time) e
 		return err
 	}
 	c.log.Info("downsampled a block", "group", j.Group, "input", j.Blocks[0], "result", m.ULID,
-		"resolution", plan.ResolutionName(j.Resolution), "series", m.Stats.NumSeries, "samples", res.Samples, "windows", m.Stats.NumSamples, "reason", j.Reason)
+		"resolution", plan.ResolutionName(j.Resolution), "series", m.Stats.NumSeries, "samples", stats.read, "windows", m.Stats.NumSamples, "reason", j.Reason)
 	return nil
 }
 
-func (c *Compactor) downsampleBlock(ctx context.Context, cfg downsample.Config) (_ *downsample.Result, err error) {
+func (c *Compactor) downsampleInto(ctx context.Context, dest string, in input, resolution int64) (_ mergeStats, err error) {
 	defer recoverAs(&err, "downsample block")
-	return downsample.Block(ctx, cfg)
+	return downsampleBlock(ctx, dest, in, resolution)
+}
+
+// downsampleBlock writes the series of a block in a coarser resolution into the
+// new directory dest.
+func downsampleBlock(ctx context.Context, dest string, in input, resolution int64) (stats mergeStats, err error) {
+	r, err := openBlock(ctx, in.dir, in.meta)
+	if err != nil {
+		return stats, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	w, err := newBlockWriter(ctx, dest, r.index.Symbols())
+	if err != nil {
+		return stats, err
+	}
+	err = downsampleSeries(ctx, r, w, downsample.New(in.meta.Resolution(), resolution))
+	err = errors.Join(err, w.Close())
+	return mergeStats{block: w.stats, read: r.samples}, err
+}
+
+func downsampleSeries(ctx context.Context, r *blockReader, w *blockWriter, d *downsample.Downsampler) error {
+	for n := 0; ; n++ {
+		if n%256 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		ok, err := r.next()
+		if !ok || err != nil {
+			return err
+		}
+		out, err := downsampled(r, d)
+		if err != nil {
+			return err
+		}
+		if err := w.series(r.lset, out); err != nil {
+			return err
+		}
+	}
+}
+
+// downsampled takes an error or panic for damage of the chunks.
+func downsampled(r *blockReader, d *downsample.Downsampler) (out []chunks.Meta, err error) {
+	defer r.recover(&err)
+	if out, err = d.Series(r.chks); err != nil {
+		return nil, r.corrupt(block.ReasonChunk, "series %s: %w", r.lset, err)
+	}
+	return out, nil
+}
+
+// describeCoarser writes the meta.json of a downsampled block: that of its
+// input, but for what is new.
+func describeCoarser(dir string, src *block.Meta, resolution int64, stats tsdb.BlockStats, now time.Time) error {
+	id, err := ulid.New(ulid.Timestamp(now), rand.Reader)
+	if err != nil {
+		return err
+	}
+	m := src.Clone()
+	m.ULID, m.Stats = id, stats
+	m.Thanos.Downsample.Resolution = resolution
+	m.Thanos.Source = block.SourceCompactor
+	m.Thanos.SegmentFiles, m.Thanos.Files, m.Thanos.IndexStats = nil, nil, block.IndexStats{}
+	return block.WriteMetaDir(dir, m)
 }

@@ -2,10 +2,9 @@ package compact
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -13,7 +12,6 @@ import (
 	"github.com/prometheus/prometheus/tsdb"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/hindsight-io/hindsight/pkg/aggr"
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
 )
@@ -21,13 +19,13 @@ import (
 // detailsMerged is the text in the marks of merged blocks.
 const detailsMerged = "source of compacted block"
 
-// input is a block that was downloaded and verified.
+// input is a block that was downloaded. It is verified while it is read.
 type input struct {
 	meta *block.Meta
 	dir  string
 }
 
-// fetch downloads and verifies the blocks of a job.
+// fetch downloads the blocks of a job.
 func (c *Compactor) fetch(ctx context.Context, dir string, ids []ulid.ULID) ([]input, error) {
 	out := make([]input, len(ids))
 	g, ctx := errgroup.WithContext(ctx)
@@ -35,26 +33,16 @@ func (c *Compactor) fetch(ctx context.Context, dir string, ids []ulid.ULID) ([]i
 	for i, id := range ids {
 		g.Go(func() error {
 			path := filepath.Join(dir, id.String())
-			if _, err := block.Download(ctx, c.bkt, id, path, block.DownloadConfig{Concurrency: c.cfg.FilesConcurrency}); err != nil {
-				return err
-			}
-			report, err := block.Verify(ctx, path)
+			m, err := block.Download(ctx, c.bkt, id, path, block.DownloadConfig{Concurrency: c.cfg.FilesConcurrency})
 			if err != nil {
 				return err
 			}
-			if report.Flawed() {
-				return &block.CorruptError{ID: id, Reason: reasonChunkTimes, Err: errors.New(report.Example)}
-			}
-			out[i] = input{meta: report.Meta, dir: path}
+			out[i] = input{meta: m, dir: path}
 			return nil
 		})
 	}
 	return out, g.Wait()
 }
-
-// reasonChunkTimes says that chunks of a series are out of order, or outside of
-// their block.
-const reasonChunkTimes block.Reason = "chunk-times"
 
 // merge carries out a merge: the result is published, then its inputs are
 // marked.
@@ -68,12 +56,16 @@ func (c *Compactor) merge(ctx context.Context, j plan.Job, now time.Time) error 
 	if err != nil {
 		return err
 	}
-	out, err := c.mergeBlocks(ctx, filepath.Join(dir, "out"), inputs, j)
+	out := filepath.Join(dir, "out")
+	stats, err := c.mergeInto(ctx, out, inputs, j)
 	if err != nil {
-		return err
+		return fmt.Errorf("merge %d blocks of %s: %w", len(inputs), j.Group, err)
 	}
-	if out == "" {
+	if stats.block.NumSamples == 0 {
 		return c.markAll(ctx, j.Blocks, "block without samples", now)
+	}
+	if err := describe(out, inputs, j, stats.block, now); err != nil {
+		return err
 	}
 	m, err := c.publish(ctx, out, now)
 	if err != nil {
@@ -84,53 +76,24 @@ func (c *Compactor) merge(ctx context.Context, j plan.Job, now time.Time) error 
 	return c.markAll(ctx, j.Blocks, detailsMerged, now)
 }
 
-// mergeBlocks writes the merged block and returns its directory, "" when there
-// is not one sample.
-func (c *Compactor) mergeBlocks(ctx context.Context, dest string, inputs []input, j plan.Job) (_ string, err error) {
+func (c *Compactor) mergeInto(ctx context.Context, out string, inputs []input, j plan.Job) (_ mergeStats, err error) {
 	defer recoverAs(&err, "merge blocks")
-	if err := os.MkdirAll(dest, 0o777); err != nil {
-		return "", err
-	}
-	merger := newMerger(c.cfg.DedupFunc, j.Replicas)
-	comp, err := tsdb.NewLeveledCompactorWithOptions(ctx, nil, c.log.With("job", "merge"), c.policy.Ranges, aggr.NewPool(), tsdb.LeveledCompactorOptions{
-		MergeFunc: merger.merge, EnableOverlappingCompaction: true,
-	})
-	if err != nil {
-		return "", err
-	}
-	dirs := make([]string, len(inputs))
-	var samples uint64
-	for i, in := range inputs {
-		dirs[i] = in.dir
-		samples += in.meta.Stats.NumSamples
-	}
-	ids, err := comp.Compact(dest, dirs, nil)
-	if err != nil {
-		return "", fmt.Errorf("merge %d blocks of %s: %w", len(inputs), j.Group, err)
-	}
-	if err := merger.judge(1); err != nil {
-		return "", err
-	}
-	if len(ids) == 0 {
-		if samples > 0 {
-			return "", fmt.Errorf("merge %d blocks of %s: nothing is left of %d samples", len(inputs), j.Group, samples)
-		}
-		return "", nil
-	}
-	out := filepath.Join(dest, ids[0].String())
-	return out, c.describe(out, inputs, j, samples-merger.in+merger.kept)
+	return mergeBlocks(ctx, out, inputs, newMerger(c.cfg.DedupFunc, j.Replicas))
 }
 
-// describe completes the meta.json of a merged block. samples is how many it
-// must have.
-func (c *Compactor) describe(dir string, inputs []input, j plan.Job, samples uint64) error {
-	m, err := block.ReadMetaDir(dir)
+// describe writes the meta.json of a merged block, with its lineage.
+func describe(dir string, inputs []input, j plan.Job, stats tsdb.BlockStats, now time.Time) error {
+	id, err := ulid.New(ulid.Timestamp(now), rand.Reader)
 	if err != nil {
 		return err
 	}
-	if m.Stats.NumSamples != samples {
-		return fmt.Errorf("merge %d blocks of %s: the result has %d samples instead of %d", len(inputs), j.Group, m.Stats.NumSamples, samples)
+	metas := make([]*tsdb.BlockMeta, len(inputs))
+	for i, in := range inputs {
+		metas[i] = &in.meta.BlockMeta
 	}
+	m := &block.Meta{BlockMeta: *tsdb.CompactBlockMetas(id, metas...)}
+	m.Version = 1
+	m.Stats = stats
 	m.Thanos = block.Thanos{
 		Version: 1, Labels: j.Group.Labels.Map(), Downsample: block.Downsample{Resolution: j.Resolution},
 		Source: block.SourceCompactor, Extensions: commonExtensions(inputs),

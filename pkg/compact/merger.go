@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
@@ -32,8 +31,8 @@ const (
 	mixedShare    = 0.8
 )
 
-// merger makes one series of those with equal labels. It is used by one
-// goroutine; the chunks of a series are valid until the next one.
+// merger makes one series of the chunks of those with equal labels. It is used
+// by one goroutine.
 type merger struct {
 	dedup dedup.Func
 	// replicas says that the input comes from several replicas, whose samples
@@ -43,13 +42,10 @@ type merger struct {
 	in, kept uint64
 
 	// Memory that is kept for the next series.
-	its   []chunks.Iterator
-	metas []chunks.Meta
 	out   []chunks.Meta
 	pair  pairMerger
 	sink  floatSink
 	arena []byte
-	list  chunkList
 }
 
 func newMerger(dedupFunc string, replicas bool) *merger {
@@ -58,57 +54,6 @@ func newMerger(dedupFunc string, replicas bool) *merger {
 	}
 	return &merger{dedup: dedup.FuncChain, replicas: replicas}
 }
-
-// merge implements storage.VerticalChunkSeriesMergeFunc.
-func (m *merger) merge(series ...storage.ChunkSeries) storage.ChunkSeries {
-	return &mergedSeries{merger: m, series: series}
-}
-
-type mergedSeries struct {
-	*merger
-	series []storage.ChunkSeries
-}
-
-func (s *mergedSeries) Labels() labels.Labels { return s.series[0].Labels() }
-
-// Iterator returns the chunks of the series, those that overlap merged.
-func (s *mergedSeries) Iterator(chunks.Iterator) chunks.Iterator {
-	s.metas = s.metas[:0]
-	for i, one := range s.series {
-		if i == len(s.its) {
-			s.its = append(s.its, nil)
-		}
-		s.its[i] = one.Iterator(s.its[i])
-		for s.its[i].Next() {
-			s.metas = append(s.metas, s.its[i].At())
-		}
-		if err := s.its[i].Err(); err != nil {
-			s.list = chunkList{err: err}
-			return &s.list
-		}
-	}
-	out, err := s.chunks(s.metas)
-	s.list = chunkList{list: out, err: err}
-	return &s.list
-}
-
-// chunkList implements chunks.Iterator.
-type chunkList struct {
-	list []chunks.Meta
-	pos  int
-	err  error
-}
-
-func (l *chunkList) Next() bool {
-	if l.err != nil || l.pos >= len(l.list) {
-		return false
-	}
-	l.pos++
-	return true
-}
-
-func (l *chunkList) At() chunks.Meta { return l.list[l.pos-1] }
-func (l *chunkList) Err() error      { return l.err }
 
 // chunks merges each run of chunks that overlap and passes on the others as
 // they are. The result is valid until the next call.

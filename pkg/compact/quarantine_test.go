@@ -56,7 +56,7 @@ func TestBadBlocks(t *testing.T) {
 	change(t, b, bad(0), block.SegmentName(1), func(data []byte) []byte { data[len(data)/2] ^= 1; return data })
 	change(t, b, bad(1), block.SegmentName(1), func(data []byte) []byte { return data[:len(data)-5] })
 	change(t, b, bad(2), block.SegmentName(1), func([]byte) []byte { return nil })
-	change(t, b, bad(3), block.IndexFile, func(data []byte) []byte { data[len(data)/2] ^= 1; return data })
+	change(t, b, bad(3), block.IndexFile, func(data []byte) []byte { data[12] ^= 1; return data }) // symbols
 
 	reg := prometheus.NewRegistry()
 	c, err := compact.New(config(t), compact.Deps{Bucket: b, Logger: slog.New(slog.DiscardHandler), Registerer: reg})

@@ -20,7 +20,7 @@ func (p *part) histogram() bool { return p.Sum.Encoding != chunkenc.EncXOR }
 // aggregates downsamples one run of aggregate chunks of the same kind. Chunks
 // of the result are made of whole chunks of the input, because only at their
 // borders the true values of the counter are known.
-func (d *series) aggregates(parts []part) error {
+func (d *Downsampler) aggregates(parts []part) error {
 	count := 0
 	for i := range parts {
 		count += aggr.NumSamples(&parts[i].Aggregates)
@@ -47,7 +47,7 @@ type fold func(acc, v float64) float64
 func add(acc, v float64) float64 { return acc + v }
 
 // floatAggregates writes one chunk.
-func (d *series) floatAggregates(parts []part) error {
+func (d *Downsampler) floatAggregates(parts []part) error {
 	e := &d.floats
 	e.reset()
 	var first, last int64
@@ -81,7 +81,7 @@ func (d *series) floatAggregates(parts []part) error {
 }
 
 // columns decodes one aggregate of all parts.
-func (d *series) columns(parts []part, of func(*aggr.Aggregates) aggr.Data) error {
+func (d *Downsampler) columns(parts []part, of func(*aggr.Aggregates) aggr.Data) error {
 	d.cols.Reset()
 	for i := range parts {
 		data := of(&parts[i].Aggregates)
@@ -123,7 +123,7 @@ func foldWindows(c *aggr.Columns, resolution int64, by fold, to *aggr.XOREncoder
 
 // counter writes the counter of the parts: the first raw value, one value per
 // window without resets, the last raw value.
-func (d *series) counter(parts []part) error {
+func (d *Downsampler) counter(parts []part) error {
 	data := make([]aggr.Data, 0, len(parts))
 	for i := range parts {
 		if c := parts[i].Counter; len(c.Bytes) > 0 {

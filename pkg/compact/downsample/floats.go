@@ -35,7 +35,7 @@ func (e *floatEncoder) finish() aggr.Aggregates {
 
 // rawFloats downsamples one run of float samples, in ascending order of time
 // and without stale markers.
-func (d *series) rawFloats(ts []int64, vs []float64) error {
+func (d *Downsampler) rawFloats(ts []int64, vs []float64) error {
 	if len(ts) == 0 {
 		return nil
 	}
@@ -74,7 +74,7 @@ func dropNaN(ts []int64, vs []float64) ([]int64, []float64) {
 }
 
 // floatBatch writes one chunk of raw samples, at least one.
-func (d *series) floatBatch(ts []int64, vs []float64) error {
+func (d *Downsampler) floatBatch(ts []int64, vs []float64) error {
 	e := &d.floats
 	e.reset()
 	e.counter.Append(ts[0], vs[0])
@@ -119,7 +119,7 @@ func (d *series) floatBatch(ts []int64, vs []float64) error {
 }
 
 // emit keeps one chunk of the result. Its bytes live until the next series.
-func (d *series) emit(mint, maxt int64, a *aggr.Aggregates) error {
+func (d *Downsampler) emit(mint, maxt int64, a *aggr.Aggregates) error {
 	start := len(d.arena)
 	var err error
 	if d.arena, err = aggr.Append(d.arena, a); err != nil {

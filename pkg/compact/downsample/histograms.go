@@ -18,7 +18,7 @@ type hist struct {
 }
 
 // rawHistograms downsamples one run of histograms of the same kind.
-func (d *series) rawHistograms(hs []hist) error {
+func (d *Downsampler) rawHistograms(hs []hist) error {
 	if len(hs) == 0 {
 		return nil
 	}
@@ -46,7 +46,7 @@ func (d *series) rawHistograms(hs []hist) error {
 }
 
 // histogramBatch writes one chunk of raw histograms, at least one.
-func (d *series) histogramBatch(batch []hist) error {
+func (d *Downsampler) histogramBatch(batch []hist) error {
 	gauge := batch[0].h.CounterResetHint == histogram.GaugeType
 	if err := alike(batch); err != nil {
 		return err
@@ -75,7 +75,7 @@ func (d *series) histogramBatch(batch []hist) error {
 }
 
 // histogramAggregates writes one chunk of the parts.
-func (d *series) histogramAggregates(parts []part) error {
+func (d *Downsampler) histogramAggregates(parts []part) error {
 	var counts aggr.Columns
 	var sums, counters []hist
 	gauge := false
@@ -265,7 +265,7 @@ func (c *histogramChunk) append(t int64, h *histogram.FloatHistogram) error {
 	return nil
 }
 
-func (d *series) emitHistograms(e *histogramEncoder) error {
+func (d *Downsampler) emitHistograms(e *histogramEncoder) error {
 	data := func(c chunkenc.Chunk) aggr.Data {
 		return aggr.Data{Encoding: chunkenc.EncFloatHistogram, Bytes: c.Bytes()}
 	}

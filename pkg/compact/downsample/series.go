@@ -13,11 +13,12 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/block"
 )
 
-// series downsamples one series after the other and keeps its memory. It is
-// used by one goroutine.
-type series struct {
+// Downsampler downsamples one series after the other and keeps its memory. It
+// is used by one goroutine.
+type Downsampler struct {
 	// from and resolution are those of input and output, in milliseconds.
 	from, resolution int64
 
@@ -28,9 +29,11 @@ type series struct {
 	floats floatEncoder
 	arena  []byte
 	out    []chunks.Meta
-	// samples counts the raw samples, or windows, that were read.
-	samples uint64
 }
+
+// New returns a downsampler of blocks with the resolution from (0 is raw) to a
+// coarser one, in milliseconds.
+func New(from, to int64) *Downsampler { return &Downsampler{from: from, resolution: to} }
 
 // kind of samples that go into one chunk.
 type kind int
@@ -43,12 +46,14 @@ const (
 	custom
 )
 
-// run downsamples the chunks of one series. The result is valid until the next
-// call.
-func (d *series) run(chks []chunks.Meta) ([]chunks.Meta, error) {
+// Series downsamples the chunks of one series, which are in order of time and
+// have their Chunk set. The result is valid until the next call; it is empty
+// when there is no sample but stale markers and NaN. Damaged chunks are an
+// error, and may be a panic of their decoder.
+func (d *Downsampler) Series(chks []chunks.Meta) ([]chunks.Meta, error) {
 	d.arena, d.out = d.arena[:0], d.out[:0]
 	var err error
-	if d.from == 0 {
+	if d.from == block.ResolutionRaw {
 		err = d.raw(chks)
 	} else {
 		err = d.coarser(chks)
@@ -57,7 +62,7 @@ func (d *series) run(chks []chunks.Meta) ([]chunks.Meta, error) {
 }
 
 // raw downsamples chunks of raw samples.
-func (d *series) raw(chks []chunks.Meta) error {
+func (d *Downsampler) raw(chks []chunks.Meta) error {
 	d.begin(none)
 	for i := range chks {
 		if chks[i].Chunk.Encoding() == aggr.Encoding {
@@ -70,23 +75,21 @@ func (d *series) raw(chks []chunks.Meta) error {
 	return d.flush()
 }
 
-func (d *series) begin(k kind) {
+func (d *Downsampler) begin(k kind) {
 	d.kind = k
 	d.cols.Reset()
 	d.hists = d.hists[:0]
 }
 
 // flush writes the samples of one kind that were collected.
-func (d *series) flush() error {
+func (d *Downsampler) flush() error {
 	k := d.kind
 	d.kind = none
 	switch k {
 	case floats:
-		d.samples += uint64(d.cols.Len())
 		d.tidyFloats()
 		return d.rawFloats(d.cols.T, d.cols.V)
 	case exponential, custom:
-		d.samples += uint64(len(d.hists))
 		d.tidyHistograms()
 		return d.rawHistograms(d.hists)
 	}
@@ -95,7 +98,7 @@ func (d *series) flush() error {
 
 // collect takes in the samples of one chunk, and writes what was collected
 // before when they are of another kind.
-func (d *series) collect(c chunkenc.Chunk) error {
+func (d *Downsampler) collect(c chunkenc.Chunk) error {
 	if enc := c.Encoding(); enc == chunkenc.EncXOR || enc == chunkenc.EncXOR2 {
 		if err := d.want(floats); err != nil {
 			return err
@@ -120,7 +123,7 @@ func (d *series) collect(c chunkenc.Chunk) error {
 }
 
 // want makes samples of the kind welcome.
-func (d *series) want(k kind) error {
+func (d *Downsampler) want(k kind) error {
 	if d.kind == k {
 		return nil
 	}
@@ -131,7 +134,7 @@ func (d *series) want(k kind) error {
 	return nil
 }
 
-func (d *series) wantHistogram(h *histogram.FloatHistogram) error {
+func (d *Downsampler) wantHistogram(h *histogram.FloatHistogram) error {
 	if !h.UsesCustomBuckets() {
 		return d.want(exponential)
 	}
@@ -146,7 +149,7 @@ func (d *series) wantHistogram(h *histogram.FloatHistogram) error {
 
 // tidyFloats drops stale markers. Where chunks overlap, samples are put in
 // order, and of those with equal times the first is taken.
-func (d *series) tidyFloats() {
+func (d *Downsampler) tidyFloats() {
 	ts, vs := d.cols.T, d.cols.V
 	if !slices.IsSorted(ts) {
 		sort.Stable(byTime(d.cols))
@@ -173,13 +176,13 @@ func (c byTime) Swap(i, j int) {
 	c.V[i], c.V[j] = c.V[j], c.V[i]
 }
 
-func (d *series) tidyHistograms() {
+func (d *Downsampler) tidyHistograms() {
 	slices.SortStableFunc(d.hists, func(a, b hist) int { return cmp.Compare(a.t, b.t) })
 	d.hists = slices.CompactFunc(d.hists, func(a, b hist) bool { return a.t == b.t })
 }
 
 // coarser downsamples aggregate chunks.
-func (d *series) coarser(chks []chunks.Meta) error {
+func (d *Downsampler) coarser(chks []chunks.Meta) error {
 	d.parts = d.parts[:0]
 	for i := range chks {
 		if err := d.part(&chks[i]); err != nil {
@@ -202,20 +205,19 @@ func (d *series) coarser(chks []chunks.Meta) error {
 
 // part takes in one chunk of a downsampled block. A raw one is brought to the
 // resolution of the block first.
-func (d *series) part(c *chunks.Meta) error {
+func (d *Downsampler) part(c *chunks.Meta) error {
 	if c.Chunk.Encoding() == aggr.Encoding {
 		a, err := aggr.Decode(c.Chunk.Bytes())
 		if err != nil {
 			return err
 		}
-		if n := aggr.NumSamples(&a); n > 0 {
-			d.samples += uint64(n)
+		if aggr.NumSamples(&a) > 0 {
 			d.parts = append(d.parts, part{c.MinTime, c.MaxTime, a})
 		}
 		return nil
 	}
-	finer := series{resolution: d.from}
-	out, err := finer.run([]chunks.Meta{*c})
+	finer := New(block.ResolutionRaw, d.from)
+	out, err := finer.Series([]chunks.Meta{*c})
 	if err != nil {
 		return err
 	}

@@ -86,8 +86,7 @@ func clone(out []chunks.Meta) []chunks.Meta {
 }
 
 func run(t testing.TB, from, to int64, in []chunks.Meta) []chunks.Meta {
-	d := series{from: from, resolution: to}
-	out, err := d.run(in)
+	out, err := New(from, to).Series(in)
 	require.NoError(t, err)
 	return clone(out)
 }
@@ -344,7 +343,7 @@ func FuzzSeries(f *testing.F) {
 		if err != nil || chunkenc.Encoding(enc) != aggr.Encoding && chunkenc.Encoding(enc) != chunkenc.EncXOR {
 			return
 		}
-		d := series{from: int64(from%2) * block.Resolution5m, resolution: block.Resolution1h}
-		_, _ = d.run([]chunks.Meta{{Chunk: c}})
+		d := New(int64(from%2)*block.Resolution5m, block.Resolution1h)
+		_, _ = d.Series([]chunks.Meta{{Chunk: c}})
 	})
 }

@@ -1,0 +1,134 @@
+package compact
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime/debug"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/prometheus/prometheus/tsdb/index"
+
+	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/block"
+)
+
+// reasonChunkTimes says that a chunk is outside of the time of its block.
+const reasonChunkTimes block.Reason = "chunk-times"
+
+// blockReader reads the series of a block on the local disk one after the
+// other, in order of their labels, and checks them on the way: checksums of
+// index and chunks, the order of series and labels, the times of chunks. What
+// is wrong is a *block.CorruptError.
+type blockReader struct {
+	meta   *block.Meta
+	index  *index.Reader
+	chunks *chunks.Reader
+	pool   *aggr.Pool
+	all    index.Postings
+
+	builder labels.ScratchBuilder
+	// lset and chks are the current series. The chunks are mapped memory, and
+	// valid until the next series.
+	lset labels.Labels
+	chks []chunks.Meta
+	// samples counts those of the series so far.
+	samples uint64
+	series  int
+	ended   bool
+}
+
+func openBlock(ctx context.Context, dir string, m *block.Meta) (r *blockReader, err error) {
+	r = &blockReader{meta: m, pool: aggr.NewPool()}
+	defer r.recover(&err)
+	if r.index, err = index.NewFileReader(filepath.Join(dir, block.IndexFile), index.DecodePostingsRaw); err != nil {
+		return nil, r.corrupt(block.ReasonIndex, "open index: %w", err)
+	}
+	if r.chunks, err = chunks.NewDirReader(filepath.Join(dir, block.ChunksDir), r.pool); err != nil {
+		return nil, errors.Join(r.corrupt(block.ReasonSegment, "open chunks: %w", err), r.index.Close())
+	}
+	name, value := index.AllPostingsKey()
+	if r.all, err = r.index.Postings(ctx, name, value); err != nil {
+		return nil, errors.Join(r.corrupt(block.ReasonIndex, "list series: %w", err), r.Close())
+	}
+	return r, nil
+}
+
+func (r *blockReader) Close() error { return errors.Join(r.index.Close(), r.chunks.Close()) }
+
+func (r *blockReader) corrupt(reason block.Reason, format string, args ...any) error {
+	return &block.CorruptError{ID: r.meta.ULID, Reason: reason, Err: fmt.Errorf(format, args...)}
+}
+
+// recover turns a panic of a decoder, which trusts what a checksum covers, into
+// an error.
+func (r *blockReader) recover(err *error) {
+	if p := recover(); p != nil {
+		*err = r.corrupt(block.ReasonIndex, "decoder failed: %v at %.2000s", p, debug.Stack())
+	}
+}
+
+// next moves to the next series and says whether there is one.
+func (r *blockReader) next() (ok bool, err error) {
+	defer r.recover(&err)
+	for i := range r.chks {
+		if err := r.pool.Put(r.chks[i].Chunk); err != nil {
+			return false, err
+		}
+	}
+	r.chks = r.chks[:0]
+	if !r.all.Next() {
+		r.ended = true
+		if err := r.all.Err(); err != nil {
+			return false, r.corrupt(block.ReasonIndex, "list series: %w", err)
+		}
+		return false, nil
+	}
+	if err := r.index.Series(r.all.At(), &r.builder, &r.chks); err != nil {
+		r.chks = r.chks[:0]
+		return false, r.corrupt(block.ReasonIndex, "read series %d: %w", r.all.At(), err)
+	}
+	last := r.lset
+	r.lset = r.builder.Labels()
+	if err := checkOrder(last, r.lset, r.series == 0); err != nil {
+		return false, r.corrupt(block.ReasonSeriesOrder, "%w", err)
+	}
+	r.series++
+	return true, r.load()
+}
+
+func checkOrder(last, lset labels.Labels, first bool) error {
+	if !first && labels.Compare(last, lset) >= 0 {
+		return fmt.Errorf("series %s comes after %s", lset, last)
+	}
+	prev := ""
+	return lset.Validate(func(l labels.Label) error {
+		if l.Name <= prev {
+			return fmt.Errorf("series %s: label %q comes after %q", lset, l.Name, prev)
+		}
+		prev = l.Name
+		return nil
+	})
+}
+
+// load reads the chunks of the series.
+func (r *blockReader) load() error {
+	for i := range r.chks {
+		c := &r.chks[i]
+		chk, _, err := r.chunks.ChunkOrIterable(*c)
+		if err != nil {
+			r.chks = r.chks[:i]
+			return r.corrupt(block.ReasonChunk, "series %s, chunk %d: %w", r.lset, i+1, err)
+		}
+		c.Chunk = chk
+		if c.MinTime > c.MaxTime || c.MinTime < r.meta.MinTime || c.MaxTime >= r.meta.MaxTime {
+			r.chks = r.chks[:i+1]
+			return r.corrupt(reasonChunkTimes, "series %s, chunk %d: it is from %d to %d, the block from %d to %d",
+				r.lset, i+1, c.MinTime, c.MaxTime, r.meta.MinTime, r.meta.MaxTime)
+		}
+		r.samples += uint64(chk.NumSamples())
+	}
+	return nil
+}
