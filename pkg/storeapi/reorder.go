@@ -7,46 +7,80 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// ReorderSet adds the external labels ext to every series of set, overriding
-// equal names, removes the labels named in drop, from ext too, and returns the
-// series in the order of the result. set must be in order before that.
+// Reorder turns the series inside a store into those of the answer, in the order
+// of the answer.
 //
 // Adding labels holds back at most as many series as one of them has labels,
-// and usually none. Removing labels holds back a group of series that agree on
-// their first label, and only when such a label is in the data or, for want of
-// external labels that sort behind the others, could be: a series that consists
-// of a prefix of the others' labels and the removed one comes last and must be
-// returned first. NoPrefixes spares that for data that has no such series.
+// and usually none. Removing labels that the series carry holds back series that
+// agree on all labels before the first removed one; and, unless an external
+// label sorts behind the removed ones, all series that agree on their first
+// label, which may be a whole metric: a series that consists of a prefix of the
+// others' labels and a removed one is read last and must be returned first. Own
+// and NoPrefixes spare that for data that has no such series.
 //
-// A series that has no label of its own left may come too late for its place;
-// it is then left out with a warning.
+// A series that comes too late for its place all the same, because it has no
+// label of its own left or a promise was wrong, is left out with a warning.
+type Reorder struct {
+	// External labels are added and override equal names.
+	External labels.Labels
+	// Drop are the names that are removed, from External too.
+	Drop []string
+	// Own says whether any series in the store may carry a label of that name;
+	// nil means that all may. The index of a block or of a TSDB knows it, and
+	// mostly replica labels are external ones only: then nothing is held back.
+	Own func(name string) bool
+	// NoPrefixes promises that no series, once labels are removed, is a strict
+	// prefix of one before it; see HasLatePrefixes.
+	NoPrefixes bool
+}
+
+// ReorderSet is Reorder without any knowledge of the series.
 func ReorderSet(set SeriesSet, ext labels.Labels, drop []string) SeriesSet {
-	return reorder(set, newRewriter(ext, drop, true))
+	return Reorder{External: ext, Drop: drop}.Apply(set)
 }
 
-// ReorderSetNoPrefixes is ReorderSet for a set of which it is known that no
-// series, once labels are removed, is a strict prefix of one before it. It holds
-// back only series that agree on all labels before the first removed one.
-func ReorderSetNoPrefixes(set SeriesSet, ext labels.Labels, drop []string) SeriesSet {
-	return reorder(set, newRewriter(ext, drop, false))
-}
-
-func reorder(set SeriesSet, rw *rewriter) SeriesSet {
+// Apply returns the series of set, which must be in order. It owns set.
+func (r Reorder) Apply(set SeriesSet) SeriesSet {
+	rw := newRewriter(r)
 	if len(rw.ext) == 0 && len(rw.drop) == 0 {
 		return set
 	}
 	return &reorderSet{SeriesSet: set, rw: rw}
 }
 
+// MayHoldBack says whether Apply could hold back whole metrics, so that it is
+// worth to ask HasLatePrefixes first.
+func (r Reorder) MayHoldBack() bool {
+	rw := newRewriter(r)
+	return rw.holdBack && len(rw.drop) > 0 &&
+		(len(rw.ext) == 0 || rw.ext[len(rw.ext)-1].Name < rw.drop[len(rw.drop)-1])
+}
+
+// HasLatePrefixes reads set, which needs no chunks, and says whether NoPrefixes
+// would be a wrong promise for it. It leaves closing set to the caller.
+func (r Reorder) HasLatePrefixes(set SeriesSet) (bool, error) {
+	r.NoPrefixes = true
+	rs, ok := r.Apply(set).(*reorderSet)
+	if !ok {
+		return false, nil // nothing changes
+	}
+	for rs.Next() {
+		if rs.late != nil {
+			return true, nil
+		}
+	}
+	return rs.late != nil, rs.Err()
+}
+
 type reorderSet struct {
 	SeriesSet
-	rw       *rewriter
-	held     heldSeries
-	cur      Series
-	bound    labels.Labels
-	seq      int
-	ended    bool
-	warnings Warnings
+	rw    *rewriter
+	held  heldSeries
+	cur   Series
+	bound labels.Labels
+	seq   int
+	ended bool
+	late  Warnings
 }
 
 // heldEntry is a series that waits for its turn. Its chunk slice is a copy.
@@ -82,9 +116,9 @@ func (s *reorderSet) read() bool {
 	}
 	in := s.SeriesSet.At()
 	out, bound, kept := s.rw.rewrite(in.Labels)
-	if kept == 0 && labels.Compare(out, s.cur.Labels) < 0 {
-		if len(s.warnings) == 0 {
-			s.warnings = Warnings{{Text: "left out series without labels but replica labels: " + in.Labels.String()}}
+	if s.rw.canBeLate(kept) && labels.Compare(out, s.cur.Labels) < 0 {
+		if s.late == nil {
+			s.late = Warnings{{Text: "left out a series that came too late for its place: " + in.Labels.String()}}
 		}
 		return false
 	}
@@ -101,7 +135,7 @@ func (s *reorderSet) read() bool {
 func (s *reorderSet) At() Series { return s.cur }
 
 func (s *reorderSet) Warnings() Warnings {
-	return append(slices.Clone(s.warnings), s.SeriesSet.Warnings()...)
+	return append(slices.Clone(s.late), s.SeriesSet.Warnings()...)
 }
 
 // heldSeries is a heap by label set; equal ones keep the order of arrival.

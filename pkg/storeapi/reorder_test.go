@@ -65,13 +65,19 @@ func TestReorderSetEqualsSort(t *testing.T) {
 		if !slices.Equal(want, got) {
 			t.Fatalf("ext %s drop %v\nwant %v\ngot  %v", ext, drop, want, got)
 		}
-		// The short way is right exactly when its result is in order, which is
-		// how a store finds out that it may use it.
-		if short, sorted := collect(ReorderSetNoPrefixes(NewSliceSet(in), ext, drop)); sorted {
+		r := Reorder{External: ext, Drop: drop}
+		prefixes, err := r.HasLatePrefixes(NewSliceSet(in))
+		require.NoError(t, err)
+		if prefixes && !r.MayHoldBack() {
+			t.Fatalf("ext %s drop %v: late prefixes where there can be none", ext, drop)
+		}
+		r.NoPrefixes = true
+		short, sorted := collect(r.Apply(NewSliceSet(in)))
+		if !sorted || prefixes == (len(short) == len(in)) {
+			t.Fatalf("ext %s drop %v: late prefixes %v, but the short way has %d of %d", ext, drop, prefixes, len(short), len(in))
+		}
+		if !prefixes {
 			tight++
-			if len(short) != len(got) && late == 0 {
-				t.Fatalf("the short way has %d of %d series", len(short), len(got))
-			}
 		}
 	}
 	require.Greater(t, tight, 1000)
@@ -146,11 +152,12 @@ func TestReorderSetHoldsBackLittle(t *testing.T) {
 	require.Equal(t, 1, ahead(func(s SeriesSet) SeriesSet { return ReorderSet(s, labels.FromStrings("zz", "eu"), nil) }))
 	// An external replica label is free, whatever its place.
 	require.Zero(t, ahead(func(s SeriesSet) SeriesSet {
-		return ReorderSetNoPrefixes(s, labels.FromStrings("cluster", "eu", "prometheus_replica", "a"), []string{"prometheus_replica"})
+		own := func(name string) bool { return name == "replica" }
+		return Reorder{External: labels.FromStrings("cluster", "eu", "prometheus_replica", "a"), Drop: []string{"prometheus_replica"}, Own: own}.Apply(s)
 	}))
 	// A replica label of the series holds back the group before it.
 	require.LessOrEqual(t, ahead(func(s SeriesSet) SeriesSet {
-		return ReorderSetNoPrefixes(s, labels.FromStrings("cluster", "eu"), []string{"replica"})
+		return Reorder{External: labels.FromStrings("cluster", "eu"), Drop: []string{"replica"}, NoPrefixes: true}.Apply(s)
 	}), 3)
 	// With an external label behind all others no prefix can come late.
 	require.LessOrEqual(t, ahead(func(s SeriesSet) SeriesSet {

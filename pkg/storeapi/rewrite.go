@@ -11,7 +11,7 @@ import (
 // It also knows how far the order of the result can differ from the order of
 // what it reads.
 type rewriter struct {
-	drop []string       // sorted
+	drop []string       // sorted; only what series may carry
 	ext  []labels.Label // sorted by name, without those in drop
 	// holdBack expects series that become a strict prefix of those before them;
 	// see bound.
@@ -22,11 +22,16 @@ type rewriter struct {
 	boundary labels.ScratchBuilder
 }
 
-func newRewriter(ext labels.Labels, drop []string, holdBack bool) *rewriter {
-	rw := &rewriter{drop: slices.Clone(drop), holdBack: holdBack, builder: labels.NewScratchBuilder(16)}
+func newRewriter(r Reorder) *rewriter {
+	rw := &rewriter{holdBack: !r.NoPrefixes, builder: labels.NewScratchBuilder(16)}
+	for _, name := range r.Drop {
+		if r.Own == nil || r.Own(name) {
+			rw.drop = append(rw.drop, name)
+		}
+	}
 	slices.Sort(rw.drop)
-	ext.Range(func(l labels.Label) {
-		if !rw.dropped(l.Name) {
+	r.External.Range(func(l labels.Label) {
+		if !slices.Contains(r.Drop, l.Name) {
 			rw.ext = append(rw.ext, l)
 		}
 	})
@@ -108,6 +113,12 @@ func (rw *rewriter) rewrite(lset labels.Labels) (out, bound labels.Labels, kept 
 func (rw *rewriter) mayEndBefore(name string, kept, extLeft int) bool {
 	return rw.holdBack && kept > 0 && extLeft == 0 &&
 		len(rw.drop) > 0 && rw.drop[len(rw.drop)-1] > name
+}
+
+// canBeLate says whether a label set of which kept labels are left may have to
+// be returned before one that was.
+func (rw *rewriter) canBeLate(kept int) bool {
+	return len(rw.drop) > 0 && (kept == 0 || !rw.holdBack)
 }
 
 // prefix returns the first n labels of lset, in memory that the next call uses

@@ -43,58 +43,27 @@ func (s selection) read(skipChunks bool) *chunkSet {
 
 // ordered returns the series with the labels and in the order of the answer.
 func (s selection) ordered() (storeapi.SeriesSet, error) {
-	drop := s.r.WithoutReplicaLabels
-	own, err := s.ownLabels(drop)
-	if err != nil {
-		return nil, err
-	}
-	if len(own) == 0 {
-		return storeapi.ReorderSetNoPrefixes(s.read(s.r.SkipChunks), s.ext, drop), nil
-	}
-	prefixes, err := s.hasLatePrefixes()
-	if err != nil {
-		return nil, err
-	}
-	set := s.read(s.r.SkipChunks)
-	if prefixes {
-		return storeapi.ReorderSet(set, s.ext, drop), nil
-	}
-	return storeapi.ReorderSetNoPrefixes(set, s.ext, drop), nil
-}
-
-// ownLabels returns those of names that series in the TSDB have. Replica labels
-// are mostly external ones, and then nothing has to be put in order.
-func (s selection) ownLabels(names []string) ([]string, error) {
-	if len(names) == 0 {
-		return nil, nil
-	}
-	all, _, err := s.q.LabelNames(s.ctx, nil)
-	if err != nil {
-		return nil, fmt.Errorf("label names: %w", err)
-	}
-	var own []string
-	for _, n := range names {
-		if _, ok := slices.BinarySearch(all, n); ok {
-			own = append(own, n)
+	order := storeapi.Reorder{External: s.ext, Drop: s.r.WithoutReplicaLabels}
+	if len(order.Drop) > 0 {
+		names, _, err := s.q.LabelNames(s.ctx, nil)
+		if err != nil {
+			return nil, fmt.Errorf("label names: %w", err)
+		}
+		order.Own = func(name string) bool {
+			_, ok := slices.BinarySearch(names, name)
+			return ok
 		}
 	}
-	return own, nil
-}
-
-// hasLatePrefixes reads the labels of the answer once, without chunks, to learn
-// whether the short way of putting them in order is right. That costs a
-// fraction of reading the chunks, and saves holding back whole metrics.
-func (s selection) hasLatePrefixes() (bool, error) {
-	set := storeapi.ReorderSetNoPrefixes(s.read(true), s.ext, s.r.WithoutReplicaLabels)
-	var last labels.Labels
-	for set.Next() {
-		l := set.At().Labels
-		if labels.Compare(l, last) < 0 {
-			return true, nil
+	if order.MayHoldBack() {
+		// Reading the labels once more, without chunks, costs a fraction of
+		// reading the chunks, and saves holding back whole metrics.
+		late, err := order.HasLatePrefixes(s.read(true))
+		if err != nil {
+			return nil, err
 		}
-		last = l
+		order.NoPrefixes = !late
 	}
-	return false, set.Err()
+	return order.Apply(s.read(s.r.SkipChunks)), nil
 }
 
 // matchesAny says whether the TSDB has any matching series.
