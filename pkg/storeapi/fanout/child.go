@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/prometheus/prometheus/model/labels"
-
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -28,9 +26,12 @@ func (s *Store) open(ctx context.Context, t target, r *storeapi.Request) storeap
 	if dropHere || shardHere {
 		cr.Limit = 0
 	}
-	set := s.inOrder(t.store.Select(ctx, &cr), t.name)
-	if dropHere {
-		set = storeapi.ReorderSet(set, labels.EmptyLabels(), r.WithoutReplicaLabels)
+	set := t.store.Select(ctx, &cr)
+	if t.info.SupportsWithoutReplicaLabels {
+		set = s.inOrder(set, t.name)
+	} else {
+		// The promise of the order came into the protocol with this capability.
+		set = sorted(set, r.WithoutReplicaLabels)
 	}
 	if shardHere {
 		set = storeapi.ShardSet(set, r.Shard)

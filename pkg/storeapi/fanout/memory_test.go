@@ -24,7 +24,9 @@ type wideStore struct {
 	chunk storeapi.Chunk
 }
 
-func (w *wideStore) Info() storeapi.Info { return storeapi.Info{Component: "debug", MaxTime: 1 << 60} }
+func (w *wideStore) Info() storeapi.Info {
+	return storeapi.Info{Component: "debug", MaxTime: 1 << 60, SupportsWithoutReplicaLabels: true}
+}
 
 func (w *wideStore) Select(ctx context.Context, _ *storeapi.Request) storeapi.SeriesSet {
 	return &wideSet{SeriesSet: storeapi.EmptySet(), ctx: ctx, w: w}

@@ -25,7 +25,7 @@ var errUnsorted = errors.New("series are not in order; the next answers of this 
 func (s *Store) inOrder(set storeapi.SeriesSet, name string) storeapi.SeriesSet {
 	o := &orderedSet{SeriesSet: set, broken: func() { s.markUnsorted(name) }}
 	if s.isUnsorted(name) {
-		o.readAll()
+		o.readAll(nil)
 		return o
 	}
 	for len(o.held) < orderWindow {
@@ -37,7 +37,7 @@ func (s *Store) inOrder(set storeapi.SeriesSet, name string) storeapi.SeriesSet 
 		o.held = append(o.held, cur)
 		if n := len(o.held); n > 1 && labels.Compare(o.held[n-2].Labels, cur.Labels) > 0 {
 			o.broken()
-			o.readAll()
+			o.readAll(nil)
 			return o
 		}
 	}
@@ -79,10 +79,23 @@ type orderedSet struct {
 	err error
 }
 
+// sorted reads the whole set, removes the labels named in drop, and sorts.
+func sorted(set storeapi.SeriesSet, drop []string) storeapi.SeriesSet {
+	o := &orderedSet{SeriesSet: set}
+	o.readAll(drop)
+	return o
+}
+
 // readAll takes the rest of the stream and sorts.
-func (o *orderedSet) readAll() {
+func (o *orderedSet) readAll(drop []string) {
+	b := labels.NewBuilder(labels.EmptyLabels())
 	for o.SeriesSet.Next() {
-		o.held = append(o.held, clone(o.SeriesSet.At()))
+		cur := clone(o.SeriesSet.At())
+		if len(drop) > 0 {
+			b.Reset(cur.Labels)
+			cur.Labels = b.Del(drop...).Labels()
+		}
+		o.held = append(o.held, cur)
 	}
 	o.all = true
 	slices.SortStableFunc(o.held, func(a, b storeapi.Series) int { return labels.Compare(a.Labels, b.Labels) })

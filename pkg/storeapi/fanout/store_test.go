@@ -255,6 +255,20 @@ func TestUnsortedStoreIsSortedAlone(t *testing.T) {
 	}
 }
 
+// TestStoreThatPromisesNoOrder does not advertise what came with the promise.
+func TestStoreThatPromisesNoOrder(t *testing.T) {
+	foreign := unsorted(t, 200, 300).(named)
+	foreign.Store.(*storetest.Fake).About.SupportsWithoutReplicaLabels = false
+	f := fanout.New(of(foreign, fake(t, "a", "m")), fanout.Config{})
+	r := request()
+	r.WithoutReplicaLabels = []string{"x", "cluster"}
+	a := read(t, f.Select(t.Context(), r))
+	require.NoError(t, a.err)
+	require.Empty(t, a.warnings)
+	require.Len(t, a.series, 301)
+	require.IsNonDecreasing(t, a.series[1:])
+}
+
 func TestStoreThatBreaksTheOrderLateIsSortedNextTime(t *testing.T) {
 	f := fanout.New(of(unsorted(t, 200, 300)), fanout.Config{})
 	a := read(t, f.Select(t.Context(), request()))
