@@ -3,7 +3,6 @@ package provider
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"regexp"
 	"strings"
 
@@ -91,9 +90,8 @@ func strictly[C any](content []byte) error {
 	return yamlv2.UnmarshalStrict(content, &doc)
 }
 
-func invalid(err error) error {
-	return flags.Invalid(fmt.Errorf("object storage configuration: %s", oneLine(err)))
-}
+// invalid marks what is wrong with the content; the caller knows whose it is.
+func invalid(err error) error { return flags.Invalid(errors.New(oneLine(err))) }
 
 // oneLine turns the errors of both YAML decoders into one line in our words.
 // They print Go's types, and across lines.
