@@ -45,6 +45,31 @@ func testOwnership(t *testing.T, newStore NewStore) {
 	}
 }
 
+// testHints checks that what a request says about its use, and the aggregates
+// and resolutions that raw data does not have, change nothing; and that
+// statistics, which are complete at the end, never shrink below nothing.
+func testHints(t *testing.T, newStore NewStore) {
+	data := matcherData()
+	s := newStore(t, data)
+	r := all(base, base+100_000, eq("__name__", "up"))
+	r.Hints = &storeapi.Hints{StepMillis: 15_000, Func: "rate", RangeMillis: 60_000, Grouping: []string{"i"}, By: true}
+	r.WantStats = true
+	r.MaxResolution = 3_600_000
+	r.Aggregates = []storeapi.Aggregate{storeapi.AggregateCounter, storeapi.AggregateSum}
+	check(t, s, data, r)
+	set := s.Select(t.Context(), r)
+	n := len(read(t, set))
+	require.Positive(t, n)
+	st := set.Stats()
+	for _, v := range []int64{st.BlocksQueried, st.MergedSeries, st.MergedChunks, st.PostingsTouched, st.SeriesTouched, st.ChunksTouched, st.BytesFetched, int64(st.Duration)} {
+		require.GreaterOrEqual(t, v, int64(0))
+	}
+	require.LessOrEqual(t, int64(len(st.QueriedBlocks)), st.BlocksQueried)
+	require.NoError(t, set.Close())
+	r.Hints = &storeapi.Hints{}
+	check(t, s, data, r)
+}
+
 // testCancellation stops at many points, in both ways there are: Close and the
 // context. Nothing may be left running.
 func testCancellation(t *testing.T, newStore NewStore) {

@@ -27,6 +27,7 @@ func Run(t *testing.T, newStore NewStore) {
 		{"shards", testShards},
 		{"skip chunks", testSkipChunks},
 		{"sample types", testSampleTypes},
+		{"hints and statistics", testHints},
 		{"label names", testLabelNames},
 		{"label values", testLabelValues},
 		{"info", testInfo},
