@@ -2,6 +2,7 @@ package replicate
 
 import (
 	"context"
+	"errors"
 	"hash/maphash"
 	"log/slog"
 	"sync"
@@ -21,6 +22,8 @@ type queue struct {
 	metrics *metrics
 	seed    maphash.Seed
 	lanes   []*lane
+	hints   *hintLog // nil without hints
+	stop    chan struct{}
 
 	mu       sync.Mutex
 	pause    backoff
@@ -37,8 +40,9 @@ type lane struct {
 	wake    chan struct{}
 }
 
-func newQueue(address string, node Node, cfg Config, logger *slog.Logger, m *metrics) *queue {
+func newQueue(address string, node Node, cfg Config, logger *slog.Logger, m *metrics) (*queue, error) {
 	q := &queue{
+		stop:    make(chan struct{}),
 		address: address, node: node, cfg: cfg, metrics: m, seed: maphash.MakeSeed(),
 		logger: logger.With("peer", address),
 		pause:  backoff{first: 100 * time.Millisecond, most: cfg.MaxBackoff},
@@ -46,7 +50,12 @@ func newQueue(address string, node Node, cfg Config, logger *slog.Logger, m *met
 	for range cfg.Lanes {
 		q.lanes = append(q.lanes, &lane{wake: make(chan struct{}, 1)})
 	}
-	return q
+	if cfg.HintsDir == "" || cfg.HintsBytes <= 0 {
+		return q, nil
+	}
+	hints, err := openHintLog(cfg.HintsDir, address, cfg.HintsBytes)
+	q.hints = hints
+	return q, err
 }
 
 // start begins to send. Sends get a context that outlives the cancellation of
@@ -56,9 +65,13 @@ func (q *queue) start(ctx context.Context) {
 	for _, l := range q.lanes {
 		q.workers.Go(func() { q.run(ctx, l) })
 	}
+	if q.hints != nil {
+		q.workers.Go(func() { q.replay(ctx, q.stop) })
+	}
 }
 
-// push takes a delivery over. It never blocks: when the peer is in its pause,
+// push takes a delivery over. Nobody may push once close has begun; the Writer's
+// lock sees to that. It does not wait for the peer: when the peer is in its pause,
 // or too much is waiting for it, the delivery fails at once.
 func (q *queue) push(d *Delivery) {
 	if err := q.admit(d); err != nil {
@@ -220,8 +233,8 @@ func (q *queue) keep(d *Delivery, errs []error) {
 			continue
 		}
 		q.metrics.forwarded.WithLabelValues(kind.String()).Inc()
-		if q.cfg.Missed != nil && (kind == remotewrite.Unavailable || kind == remotewrite.NotReady) {
-			q.cfg.Missed(q.address, d.Parts[i])
+		if q.hints != nil && (kind == remotewrite.Unavailable || kind == remotewrite.NotReady) {
+			q.missedPart(d.Parts[i])
 		}
 	}
 }
@@ -236,6 +249,9 @@ func (q *queue) state() PeerState {
 		s.State = "down"
 	case q.shedding:
 		s.State = "slow"
+	}
+	if q.hints != nil {
+		s.HintBytes = q.hints.bytes()
 	}
 	if q.lastErr != nil {
 		s.LastError = q.lastErr.Error()
@@ -252,6 +268,11 @@ func (q *queue) close() error {
 	for _, l := range q.lanes {
 		close(l.wake)
 	}
+	close(q.stop)
 	q.workers.Wait()
-	return q.node.Close()
+	err := q.node.Close()
+	if q.hints != nil {
+		err = errors.Join(err, q.hints.close())
+	}
+	return err
 }

@@ -42,9 +42,12 @@ type Config struct {
 	MessageBytes int
 	// Lanes is the number of messages under way to one peer.
 	Lanes int
-	// Missed, when not nil, is called for every part that a peer did not get,
-	// before its memory is reused. It must not block for long.
-	Missed func(address string, part Part)
+	// HintsDir is where writes that a peer missed are kept for it, HintsBytes
+	// the bound for each peer; empty or 0 means that nothing is kept.
+	HintsDir   string
+	HintsBytes int64
+	// ReplayInterval is how often a peer that missed writes is offered them.
+	ReplayInterval time.Duration
 }
 
 // PeerState describes a peer for people.
@@ -52,6 +55,7 @@ type PeerState struct {
 	Address      string `json:"address"`
 	State        string `json:"state"`
 	WaitingBytes int64  `json:"waiting_bytes"`
+	HintBytes    int64  `json:"hint_bytes"`
 	LastError    string `json:"last_error,omitempty"`
 }
 
@@ -71,6 +75,11 @@ type metrics struct {
 	forwarded *prometheus.CounterVec
 	latency   prometheus.Histogram
 	waiting   *prometheus.GaugeVec
+
+	hintBytes    *prometheus.GaugeVec
+	hintFailures prometheus.Counter
+	hintsDropped prometheus.Counter
+	replayed     *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -89,11 +98,30 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "hindsight_receive_forward_waiting_bytes",
 			Help: "Bytes that wait for a peer or are on their way.",
 		}, []string{"peer"}),
+		hintBytes: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "hindsight_receive_hints_bytes",
+			Help: "Bytes on disk of what a peer has missed.",
+		}, []string{"peer"}),
+		hintFailures: f.NewCounter(prometheus.CounterOpts{
+			Name: "hindsight_receive_hints_failures_total",
+			Help: "Missed writes that could not be noted on disk.",
+		}),
+		hintsDropped: f.NewCounter(prometheus.CounterOpts{
+			Name: "hindsight_receive_hints_dropped_bytes_total",
+			Help: "Bytes of missed writes that were given up because the hint log was full.",
+		}),
+		replayed: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "hindsight_receive_hints_replayed_total",
+			Help: "Missed writes offered to their peer, by result.",
+		}, []string{"result"}),
 	}
 }
 
 // NewWriter makes a Writer without rings.
 func NewWriter(cfg Config, logger *slog.Logger, reg prometheus.Registerer) *Writer {
+	if cfg.ReplayInterval <= 0 {
+		cfg.ReplayInterval = time.Second
+	}
 	return &Writer{cfg: cfg, logger: logger, metrics: newMetrics(reg), peers: map[string]*queue{}}
 }
 
@@ -122,7 +150,12 @@ func (w *Writer) SetRings(ctx context.Context, rings *hashring.Rings, self strin
 			w.mu.Unlock()
 			return fmt.Errorf("prepare the connection to peer %s: %w", address, err)
 		}
-		fresh[address] = newQueue(address, node, w.cfg, w.logger, w.metrics)
+		q, err := newQueue(address, node, w.cfg, w.logger, w.metrics)
+		if err != nil {
+			w.mu.Unlock()
+			return errors.Join(err, node.Close())
+		}
+		fresh[address] = q
 	}
 	var gone []*queue
 	for address, q := range w.peers {

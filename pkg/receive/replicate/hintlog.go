@@ -1,0 +1,270 @@
+package replicate
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/klauspost/compress/s2"
+)
+
+// A hintLog keeps on disk what one peer has missed, oldest first, bounded by
+// bytes: beyond the bound the oldest segment goes. The format is drawn in
+// docs/format/hint-log.md. Its methods may be called concurrently.
+type hintLog struct {
+	dir      string
+	maxBytes int64
+
+	mu      sync.Mutex
+	sizes   map[int64]int64 // bytes of each segment
+	total   int64
+	active  *os.File // nil when the next record begins a segment
+	current int64    // number of the active or last segment
+	scratch []byte
+}
+
+const (
+	hintSuffix      = ".hint"
+	hintSegmentSize = 8 << 20
+	hintMaxRecord   = 64 << 20
+	hintHeader      = 8
+)
+
+// hint is one record: the series that a peer missed, of one tenant.
+type hint struct {
+	tenant  string
+	replica int
+	series  []byte
+}
+
+// openHintLog opens the log of a peer below dir; what is there from before is
+// kept.
+func openHintLog(dir, peer string, maxBytes int64) (*hintLog, error) {
+	l := &hintLog{dir: filepath.Join(dir, url.PathEscape(peer)), maxBytes: maxBytes, sizes: map[int64]int64{}}
+	if err := os.MkdirAll(l.dir, 0o750); err != nil {
+		return nil, fmt.Errorf("make the hint log of peer %s: %w", peer, err)
+	}
+	entries, err := os.ReadDir(l.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list the hint log of peer %s: %w", peer, err)
+	}
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), hintSuffix)
+		n, err := strconv.ParseInt(name, 10, 64)
+		if !ok || err != nil {
+			continue
+		}
+		info, err := e.Info()
+		if err != nil {
+			return nil, fmt.Errorf("look at the hint log of peer %s: %w", peer, err)
+		}
+		l.sizes[n] = info.Size()
+		l.total += info.Size()
+		l.current = max(l.current, n)
+	}
+	return l, nil
+}
+
+func (l *hintLog) path(n int64) string {
+	return filepath.Join(l.dir, fmt.Sprintf("%016d%s", n, hintSuffix))
+}
+
+// append adds a part. dropped is how many bytes of older hints had to go.
+func (l *hintLog) append(p Part) (dropped int64, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	plain := binary.AppendUvarint(nil, uint64(len(p.Tenant)))
+	plain = append(plain, p.Tenant...)
+	plain = binary.AppendUvarint(plain, uint64(p.Replica))
+	for _, r := range p.Regions {
+		plain = append(plain, r...)
+	}
+	if len(plain) > hintMaxRecord {
+		return 0, fmt.Errorf("a hint of %d bytes is too large", len(plain))
+	}
+	l.scratch = slices.Grow(l.scratch[:0], hintHeader+s2.MaxEncodedLen(len(plain)))[:hintHeader]
+	body := s2.Encode(l.scratch[hintHeader:cap(l.scratch)], plain)
+	record := l.scratch[:hintHeader+len(body)]
+	binary.LittleEndian.PutUint32(record, uint32(len(body)))
+	binary.LittleEndian.PutUint32(record[4:], crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)))
+	if err := l.write(record); err != nil {
+		return 0, err
+	}
+	return l.trim()
+}
+
+func (l *hintLog) write(record []byte) error {
+	if l.active == nil {
+		l.current++
+		f, err := os.OpenFile(l.path(l.current), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o640)
+		if err != nil {
+			return fmt.Errorf("begin a segment of the hint log: %w", err)
+		}
+		l.active, l.sizes[l.current] = f, 0
+	}
+	n, err := l.active.Write(record)
+	l.sizes[l.current] += int64(n)
+	l.total += int64(n)
+	if err != nil {
+		return errors.Join(fmt.Errorf("write to the hint log: %w", err), l.seal())
+	}
+	if l.sizes[l.current] >= hintSegmentSize {
+		return l.seal()
+	}
+	return nil
+}
+
+// seal ends the active segment. The caller holds mu.
+func (l *hintLog) seal() error {
+	if l.active == nil {
+		return nil
+	}
+	err := l.active.Close()
+	l.active = nil
+	return err
+}
+
+// trim drops the oldest segments above the bound. The caller holds mu.
+func (l *hintLog) trim() (dropped int64, err error) {
+	for l.total > l.maxBytes && len(l.sizes) > 0 {
+		n := l.oldest()
+		if n == l.current {
+			err = errors.Join(err, l.seal())
+		}
+		dropped += l.sizes[n]
+		err = errors.Join(err, l.drop(n))
+	}
+	return dropped, err
+}
+
+func (l *hintLog) oldest() int64 {
+	first := true
+	var n int64
+	for i := range l.sizes {
+		if first || i < n {
+			n, first = i, false
+		}
+	}
+	return n
+}
+
+func (l *hintLog) drop(n int64) error {
+	l.total -= l.sizes[n]
+	delete(l.sizes, n)
+	if err := os.Remove(l.path(n)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// take opens the oldest segment for reading and makes sure that nothing more is
+// written to it; a nil reader means that there are no hints.
+func (l *hintLog) take() (*hintReader, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.sizes) == 0 {
+		return nil, nil
+	}
+	n := l.oldest()
+	if n == l.current {
+		if err := l.seal(); err != nil {
+			return nil, err
+		}
+	}
+	f, err := os.Open(l.path(n))
+	if err != nil {
+		delete(l.sizes, n)
+		return nil, fmt.Errorf("open a segment of the hint log: %w", err)
+	}
+	return &hintReader{f: f, r: bufio.NewReaderSize(f, 256<<10), number: n}, nil
+}
+
+// done deletes a segment that has been delivered.
+func (l *hintLog) done(n int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, ok := l.sizes[n]; !ok {
+		return nil // trimmed meanwhile
+	}
+	return l.drop(n)
+}
+
+func (l *hintLog) bytes() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.total
+}
+
+func (l *hintLog) close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.seal()
+}
+
+// hintReader reads the records of a segment.
+type hintReader struct {
+	f      *os.File
+	r      *bufio.Reader
+	number int64
+}
+
+// next returns the next record; io.EOF is the end. A record that is torn or
+// damaged ends the segment too, as what follows it cannot be found: the error
+// says so.
+func (r *hintReader) next() (hint, error) {
+	var head [hintHeader]byte
+	if _, err := io.ReadFull(r.r, head[:]); err != nil {
+		if errors.Is(err, io.EOF) {
+			return hint{}, io.EOF
+		}
+		return hint{}, errHintTorn
+	}
+	n := binary.LittleEndian.Uint32(head[:])
+	if n > hintMaxRecord+hintMaxRecord/6+64 {
+		return hint{}, errHintTorn
+	}
+	body := make([]byte, n)
+	if _, err := io.ReadFull(r.r, body); err != nil {
+		return hint{}, errHintTorn
+	}
+	if crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)) != binary.LittleEndian.Uint32(head[4:]) {
+		return hint{}, errHintTorn
+	}
+	return decodeHint(body)
+}
+
+var errHintTorn = errors.New("a record of the hint log is torn or damaged")
+
+func decodeHint(body []byte) (hint, error) {
+	if n, err := s2.DecodedLen(body); err != nil || n > hintMaxRecord {
+		return hint{}, errHintTorn
+	}
+	plain, err := s2.Decode(nil, body)
+	if err != nil {
+		return hint{}, errHintTorn
+	}
+	length, w := binary.Uvarint(plain)
+	if w <= 0 || length > uint64(len(plain)-w) {
+		return hint{}, errHintTorn
+	}
+	h := hint{tenant: string(plain[w : w+int(length)])}
+	plain = plain[w+int(length):]
+	replica, w := binary.Uvarint(plain)
+	if w <= 0 || replica > 1<<16 {
+		return hint{}, errHintTorn
+	}
+	h.replica, h.series = int(replica), plain[w:]
+	return h, nil
+}
+
+func (r *hintReader) close() error { return r.f.Close() }

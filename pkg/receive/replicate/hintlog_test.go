@@ -1,0 +1,101 @@
+package replicate
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func readHints(t *testing.T, l *hintLog) (out []string) {
+	for {
+		r, err := l.take()
+		require.NoError(t, err)
+		if r == nil {
+			return out
+		}
+		for {
+			h, err := r.next()
+			if errors.Is(err, io.EOF) || errors.Is(err, errHintTorn) {
+				break
+			}
+			require.NoError(t, err)
+			out = append(out, fmt.Sprintf("%s %d %s", h.tenant, h.replica, h.series))
+		}
+		require.NoError(t, r.close())
+		require.NoError(t, l.done(r.number))
+	}
+}
+
+func TestHintLogSurvivesRestart(t *testing.T) {
+	dir := t.TempDir()
+	l, err := openHintLog(dir, "host:1/../x", 1<<20)
+	require.NoError(t, err)
+	_, err = l.append(Part{Tenant: "a", Replica: 2, Regions: [][]byte{[]byte("one"), []byte("two")}})
+	require.NoError(t, err)
+	require.NoError(t, l.close())
+	l, err = openHintLog(dir, "host:1/../x", 1<<20)
+	require.NoError(t, err)
+	_, err = l.append(Part{Tenant: "b", Regions: [][]byte{[]byte("three")}})
+	require.NoError(t, err)
+	require.Equal(t, []string{"a 2 onetwo", "b 0 three"}, readHints(t, l))
+	require.Zero(t, l.bytes())
+	require.NoError(t, l.close())
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, entries, 1)
+}
+
+func TestHintLogIsBounded(t *testing.T) {
+	l, err := openHintLog(t.TempDir(), "p", 20<<20)
+	require.NoError(t, err)
+	noise := make([]byte, 1<<20)
+	rnd, dropped := rand.New(rand.NewSource(1)), int64(0)
+	for range 60 {
+		rnd.Read(noise)
+		n, err := l.append(Part{Tenant: "a", Regions: [][]byte{noise}})
+		require.NoError(t, err)
+		dropped += n
+		require.LessOrEqual(t, l.bytes(), int64(20<<20))
+	}
+	require.Greater(t, dropped, int64(30<<20))
+	require.GreaterOrEqual(t, len(readHints(t, l)), 10)
+	require.NoError(t, l.close())
+}
+
+// Whatever happens to the bytes of a segment, reading ends, and what was before
+// the damage is intact.
+func TestHintLogDamage(t *testing.T) {
+	rnd := rand.New(rand.NewSource(2))
+	for range 200 {
+		l, err := openHintLog(t.TempDir(), "p", 1<<20)
+		require.NoError(t, err)
+		var want []string
+		for i := range 5 {
+			_, err := l.append(Part{Tenant: "a", Replica: i, Regions: [][]byte{[]byte("payload")}})
+			require.NoError(t, err)
+			want = append(want, fmt.Sprintf("a %d payload", i))
+		}
+		require.NoError(t, l.close())
+		path := l.path(l.current)
+		b, err := os.ReadFile(path)
+		require.NoError(t, err)
+		if rnd.Intn(2) == 0 {
+			b = b[:rnd.Intn(len(b))]
+		} else {
+			b[rnd.Intn(len(b))] ^= 1 << rnd.Intn(8)
+		}
+		require.NoError(t, os.WriteFile(path, b, 0o600))
+		got := readHints(t, l)
+		require.Equal(t, fmt.Sprint(want[:len(got)]), fmt.Sprint(got))
+	}
+}
+
+func FuzzDecodeHint(f *testing.F) {
+	f.Add([]byte{3, 8, 1, 'a', 0})
+	f.Fuzz(func(t *testing.T, b []byte) { _, _ = decodeHint(b) })
+}
