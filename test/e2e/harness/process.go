@@ -38,7 +38,8 @@ func StartEnv(dir string, env []string, name, bin string, args ...string) (*Proc
 	p := &Process{Name: name, Log: logFile, cmd: exec.Command(bin, args...), done: make(chan struct{})}
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = dir, f, f
 	p.cmd.Env = append(os.Environ(), env...)
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// A group of its own, so that Ctrl-C on a terminal reaches the demo alone.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	started := make(chan error)
 	go func() {
 		// The death signal is sent when the starting thread ends, so that
