@@ -125,49 +125,132 @@ func (r *bitReader) varint() uint64 {
 	return 0
 }
 
+// xorDecoder is the state after some samples of a chunk.
+type xorDecoder struct {
+	bitReader
+	xorWindow
+	t, delta int64
+	v        uint64
+}
+
 // decodeXOR fills ts and vs, of equal length of at least one, from the bits
 // after the sample count.
 func decodeXOR(b []byte, ts []int64, vs []float64) error {
-	r := bitReader{b: b}
-	ux := r.varint()
-	t := int64(ux>>1) ^ -int64(ux&1)
-	v := r.take(64)
-	ts[0], vs[0] = t, math.Float64frombits(v)
-	var delta int64
-	var x xorWindow
+	d := xorDecoder{bitReader: bitReader{b: b}}
+	ux := d.varint()
+	d.t = int64(ux>>1) ^ -int64(ux&1)
+	d.v = d.take(64)
+	ts[0], vs[0] = d.t, math.Float64frombits(d.v)
 	if len(ts) > 1 {
-		delta = int64(r.varint())
-		t += delta
-		r.fill()
-		v ^= x.next(&r)
-		ts[1], vs[1] = t, math.Float64frombits(v)
+		d.delta = int64(d.varint())
+		d.t += d.delta
+		d.fill()
+		d.v ^= d.next(&d.bitReader)
+		ts[1], vs[1] = d.t, math.Float64frombits(d.v)
 	}
-	for i := 2; i < len(ts); i++ {
-		if r.n < 40 { // a usual time takes up to 24 bits, the head of a value 13
-			r.fill()
+	for i := 2; i < len(ts) && d.n >= 0 && !d.bad; {
+		if k := d.most(ts[i:], vs[i:]); k > 0 {
+			i += k
+			continue
 		}
-		if int64(r.acc) >= 0 {
-			r.acc <<= 1
-			r.n--
-		} else {
-			delta += r.deltaOfDelta()
-		}
-		t += delta
-		if int64(r.acc) >= 0 {
-			r.acc <<= 1
-			r.n--
-		} else {
-			v ^= x.next(&r)
-		}
-		if r.n < 0 {
-			break
-		}
-		ts[i], vs[i] = t, math.Float64frombits(v)
+		d.one()
+		ts[i], vs[i] = d.t, math.Float64frombits(d.v)
+		i++
 	}
-	if r.n < 0 || x.bad {
+	if d.n < 0 || d.bad {
 		return fmt.Errorf("%w: XOR chunk of %d bytes ends before its %d samples", ErrCorrupt, len(b), len(ts))
 	}
 	return nil
+}
+
+// one decodes one sample, whatever it is.
+func (d *xorDecoder) one() {
+	if d.n < 40 { // a usual time takes up to 24 bits, the head of a value 13
+		d.fill()
+	}
+	if int64(d.acc) >= 0 {
+		d.acc <<= 1
+		d.n--
+	} else {
+		d.delta += d.deltaOfDelta()
+	}
+	d.t += d.delta
+	d.v ^= d.next(&d.bitReader)
+}
+
+// most decodes samples as long as they are of the usual kind and not at the end
+// of the chunk, and returns how many. It is what decoding is fast by: all state
+// is in registers. Bits of acc beyond the first n are those that follow in b, so
+// that adding them again changes nothing.
+func (d *xorDecoder) most(ts []int64, vs []float64) int {
+	if d.n > 63 {
+		return 0
+	}
+	b, pos, acc, n := d.b, d.pos, d.acc, uint(d.n)
+	t, delta, v, size, trailing := d.t, d.delta, d.v, d.size, d.trailing
+	vs = vs[:len(ts)]
+	i := 0
+	for ; i < len(ts) && pos+8 <= len(b); i++ {
+		acc |= binary.BigEndian.Uint64(b[pos:]) >> (n & 63)
+		p, a, m := pos+int((63-n)>>3), acc, n|56
+		dd, nv, ns, nt := delta, v, size, trailing
+		if int64(a) >= 0 {
+			a <<= 1
+			m--
+		} else {
+			ones := uint(bits.LeadingZeros64(^a))
+			if ones > 3 {
+				break
+			}
+			width := 11 + 3*ones // 14, 17 or 20 bits
+			a <<= ones + 1
+			x := int64(a >> (64 - width))
+			a <<= width
+			m -= ones + 1 + width
+			if x > 1<<(width-1) {
+				x -= 1 << width
+			}
+			dd += x
+		}
+		if int64(a) >= 0 {
+			a <<= 1
+			m--
+		} else {
+			if a<<1>>63 == 0 {
+				a <<= 2
+				m -= 2
+			} else {
+				leading := uint(a>>57) & 31
+				ns = uint(a>>51) & 63
+				nt = 64 - leading - ns
+				a <<= 13
+				m -= 13
+				if leading+ns > 64 {
+					break
+				}
+			}
+			if ns > m && p+8 <= len(b) {
+				a |= binary.BigEndian.Uint64(b[p:]) >> (m & 63)
+				p += int((63 - m) >> 3)
+				m |= 56
+			}
+			if ns > m || ns == 0 {
+				break
+			}
+			nv ^= a >> (64 - ns) << nt
+			a <<= ns
+			m -= ns
+		}
+		pos, acc, n, delta, v, size, trailing = p, a, m, dd, nv, ns, nt
+		t += delta
+		ts[i], vs[i] = t, math.Float64frombits(v)
+	}
+	if n < 64 {
+		acc &^= 1<<(64-n) - 1 // what follows is added again by fill
+	}
+	d.pos, d.acc, d.n = pos, acc, int(n)
+	d.t, d.delta, d.v, d.size, d.trailing = t, delta, v, size, trailing
+	return i
 }
 
 // deltaOfDelta reads a difference that is not zero: its upper bit is set.
