@@ -42,6 +42,7 @@ type Config struct {
 	ForwardTimeout    flags.Duration
 	ForwardMaxBackoff flags.Duration
 	ForwardQueue      flags.Bytes
+	HintsBytes        flags.Bytes
 	Compression       string
 	Protocol          string
 	CapnProtoAddress  string
@@ -102,7 +103,7 @@ func DefaultConfig() Config {
 		HashringRefresh: flags.Duration(5 * time.Minute), TenantHeader: tenant.Header,
 		DefaultTenant: tenant.Default, TenantLabel: "tenant_id", ReplicaHeader: "THANOS-REPLICA",
 		ReplicationFactor: 1, ForwardWorkers: 5, ForwardTimeout: flags.Duration(5 * time.Second),
-		ForwardMaxBackoff: flags.Duration(5 * time.Second), ForwardQueue: 64 << 20,
+		ForwardMaxBackoff: flags.Duration(5 * time.Second), ForwardQueue: 64 << 20, HintsBytes: 1 << 30,
 		Compression: "snappy", Protocol: "protobuf", LimitsReload: time.Second,
 		TSDB: TSDBConfig{
 			Path: "./data", Retention: flags.Duration(15 * 24 * time.Hour),
@@ -174,6 +175,8 @@ func (c *Config) registerRing(r flags.Registrar) {
 	r.Flag("receive.forward.async-workers", "Messages under way to one peer at a time.").Default("5").IntVar(&c.ForwardWorkers)
 	r.Flag("receive.forward.queue-size", "How much may wait for one peer before its writes are set aside.").
 		Default("64MiB").SetValue(&c.ForwardQueue)
+	r.Flag("receive.hints.max-size", "How much of what a peer missed is kept on disk for it; 0 is nothing.").
+		Default("1GiB").SetValue(&c.HintsBytes)
 	r.Flag("receive.grpc-compression", "Compression of messages to peers: snappy or none.").
 		Default("snappy").EnumVar(&c.Compression, "snappy", "none")
 	r.Flag("receive.replication-protocol", "Protocol to peers: protobuf. capnproto is accepted and protobuf is used, which every peer understands.").

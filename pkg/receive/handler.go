@@ -56,7 +56,7 @@ func (r *Receive) write(w http.ResponseWriter, req *http.Request) (remotewrite.C
 	if err != nil {
 		return none, err
 	}
-	done, err := r.admit(req.Context(), id)
+	done, err := r.admit(req.Context())
 	if err != nil {
 		return none, err
 	}
@@ -142,7 +142,7 @@ func (r *Receive) decode(req *http.Request, id string, version int) (*remotewrit
 	if err != nil {
 		return nil, err
 	}
-	if err := r.checkCounts(id, batch.Counts()); err != nil {
+	if err := r.checkContent(id, batch.Counts()); err != nil {
 		batch.Close()
 		return nil, err
 	}
@@ -253,11 +253,8 @@ func writtenHeaders(h http.Header, c remotewrite.Counts, err error) {
 func (r *Receive) respond(w http.ResponseWriter, req *http.Request, err error) int {
 	kind := remotewrite.KindOf(err)
 	code := kind.Status()
-	switch kind {
-	case remotewrite.NotReady:
-		w.Header().Set("Retry-After", "5")
-	case remotewrite.Unavailable, remotewrite.LimitExceeded:
-		w.Header().Set("Retry-After", "1")
+	if wait := retryAfter(err); wait > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(wait))
 	}
 	http.Error(w, err.Error(), code)
 	if code >= http.StatusInternalServerError && kind != remotewrite.NotReady {

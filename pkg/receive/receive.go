@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
 	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb"
 	"github.com/hindsight-io/hindsight/pkg/receive/peer"
@@ -60,6 +62,9 @@ type Receive struct {
 	reads  storeapi.Store
 	writer *replicate.Writer // nil without a hashring
 
+	limits        *limit.Limits
+	limitsContent []byte
+
 	ringContent []byte
 	ringLabels  atomic.Pointer[[]hashring.Spec]
 	ready       atomic.Pointer[string]
@@ -71,6 +76,8 @@ type metrics struct {
 	duration     prometheus.Histogram
 	samples      prometheus.Counter
 	ringFailures prometheus.Counter
+
+	limitsFailures prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -92,6 +99,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		ringFailures: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_receive_hashring_refused_total",
 			Help: "New versions of the hashring that were refused.",
+		}),
+		limitsFailures: f.NewCounter(prometheus.CounterOpts{
+			Name: "hindsight_receive_limits_refused_total",
+			Help: "New versions of the limits file that were refused.",
 		}),
 	}
 }
@@ -120,6 +131,11 @@ func New(cfg Config, deps Deps) (*Receive, error) {
 	if _, err := cfg.ClientTLS.credentials(); err != nil {
 		return nil, flags.Invalid(fmt.Errorf("TLS to peers: %w", err))
 	}
+	content, limits, err := cfg.readLimits()
+	if err != nil {
+		return nil, err
+	}
+	r.limits, r.limitsContent = limit.New(limits), content
 	storerpc.RegisterSnappy()
 	r.db = multitsdb.New(r.storage(deps), r.logger, deps.Registerer)
 	r.reads = fanout.New(r.db.Stores, fanout.Config{Component: "receive", Logger: r.logger})
@@ -159,7 +175,7 @@ func (r *Receive) storage(deps Deps) multitsdb.Config {
 		FutureWindow: t.FutureWindow.Duration(), MaxExemplars: t.MaxExemplars,
 		WALCompression: t.WALCompression, NoLockfile: t.NoLockfile, WriteQueueSize: t.WriteQueueSize,
 		SnapshotOnClose: t.SnapshotOnClose, FlushOnClose: deps.Bucket != nil,
-		External: r.external,
+		External: r.external, Limits: r.tenantLimits,
 	}
 	if deps.Bucket == nil {
 		return c
@@ -180,6 +196,8 @@ func (r *Receive) replication() replicate.Config {
 		Replicas: c.ReplicationFactor, Local: r.db, Dial: c.dial,
 		Timeout: c.ForwardTimeout.Duration(), MaxBackoff: c.ForwardMaxBackoff.Duration(),
 		QueueBytes: c.ForwardQueue.Int64(), MessageBytes: 4 << 20, Lanes: max(c.ForwardWorkers, 1),
+		// A name that starts with a dot is never a tenant's.
+		HintsDir: filepath.Join(c.TSDB.Path, ".hints"), HintsBytes: c.HintsBytes.Int64(),
 	}
 }
 
@@ -259,6 +277,7 @@ func (r *Receive) work(ctx context.Context) error {
 	var g errgroup.Group
 	g.Go(func() error { return r.db.Run(ctx) })
 	g.Go(func() error { return r.watchRing(ctx) })
+	g.Go(func() error { return r.watchLimits(ctx) })
 	return g.Wait()
 }
 

@@ -9,12 +9,14 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/alecthomas/kingpin/v2"
 	"github.com/klauspost/compress/s2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
@@ -313,4 +315,41 @@ func TestSizeLimit(t *testing.T) {
 	m := start(t, cfg, listen(t), nil)
 	require.Equal(t, 413, post(t, m.url("/api/v1/receive"), s2.EncodeSnappy(nil, make([]byte, 20_000))).code)
 	require.Equal(t, 413, post(t, m.url("/api/v1/receive"), make([]byte, 20_000)).code)
+}
+
+func TestLimitsFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "limits.yml")
+	put := func(text string) { require.NoError(t, os.WriteFile(path, []byte(text), 0o600)) }
+	put("write: {default: {request: {series_limit: 2, size_bytes_limit: 5000}, head_series_limit: 3}, tenants: {fast: {samples_per_second_limit: 2}}}")
+	cfg := DefaultConfig()
+	app := kingpin.New("x", "")
+	cfg.RegisterFlags(app)
+	_, err := app.Parse([]string{"--receive.limits-config-file=" + path, "--receive.limits-config-reload-timer=10ms", "--tsdb.path=" + t.TempDir()})
+	require.NoError(t, err)
+	m := start(t, cfg, listen(t), nil)
+	now := time.Now().UnixMilli()
+	send := func(tenant string, names ...string) answer {
+		now++
+		return post(t, m.url("/api/v1/receive"), v1(t, now, names...), "THANOS-TENANT", tenant)
+	}
+	a := send("a", "x", "y", "z")
+	require.Equal(t, 413, a.code)
+	require.Contains(t, a.body, "tenant a is above its limit series of a request of 2: the request has 3")
+	require.Equal(t, 413, send("a", strings.Repeat("x", 6000)).code)
+	require.Equal(t, 200, send("a", "x", "y").code)
+	require.Equal(t, 200, send("a", "z").code)
+	a = send("a", "new", "x")
+	require.Equal(t, 429, a.code)
+	require.Contains(t, a.body, "limit of active series: 3")
+	require.NotEmpty(t, a.header.Get("Retry-After"))
+	require.Equal(t, 200, send("a", "x", "y").code, "known series keep flowing")
+	require.Equal(t, 200, send("fast", "x", "y").code)
+	a = send("fast", "x", "y")
+	require.Equal(t, 429, a.code)
+	require.Equal(t, "1", a.header.Get("Retry-After"))
+
+	put("write: {nonsense: 1}")
+	put("write: {default: {request: {series_limit: 5}}}")
+	require.Eventually(t, func() bool { return send("a", "x", "y", "z").code == 200 }, 5*time.Second, 10*time.Millisecond)
+	require.Equal(t, 200, send("a", "new", "x").code)
 }

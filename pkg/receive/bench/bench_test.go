@@ -111,7 +111,7 @@ func (s *server) profile(t testing.TB) (wait func()) {
 		if kind == "allocs" {
 			time.Sleep(8 * time.Second)
 		}
-		resp, err := http.Get(strings.TrimSuffix(s.stats, "usage") + "debug/pprof/"+kind)
+		resp, err := http.Get(strings.TrimSuffix(s.stats, "usage") + "debug/pprof/" + kind)
 		if err != nil {
 			t.Error(err)
 			return
