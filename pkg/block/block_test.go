@@ -95,7 +95,8 @@ func TestDownloadWithoutRecordedFiles(t *testing.T) {
 	id := blocktest.ID("a")
 	m, err := block.ReadMeta(t.Context(), b, id)
 	require.NoError(t, err)
-	for _, files := range [][]block.File{nil, {{RelPath: "../../etc/passwd"}, {RelPath: "chunks/../x"}, {RelPath: "/abs"}}} {
+	all := m.Thanos.Files
+	for _, files := range [][]block.File{nil, all[1:], all[:1], {{RelPath: "../../etc/passwd"}, {RelPath: "chunks/../x"}, {RelPath: "/abs"}}} {
 		m.Thanos.Files = files
 		require.NoError(t, blocktest.PutMeta(t.Context(), b, m))
 		dir := filepath.Join(t.TempDir(), "x")

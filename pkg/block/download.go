@@ -54,20 +54,24 @@ func Download(ctx context.Context, r bucket.Reader, id ulid.ULID, dir string, cf
 
 // remoteFiles returns index and segments with their sizes, which are -1 when
 // nobody tells. Names in a meta.json are not trusted: only a block's own files
-// are taken, and if there is no index among them, the bucket is asked.
+// are taken, and if they cannot be all, the bucket is asked.
 func remoteFiles(ctx context.Context, r bucket.Reader, m *Meta) ([]File, error) {
 	var files []File
-	hasIndex := false
+	hasIndex, segments := false, 0
 	for _, f := range m.Thanos.Files {
 		if f.RelPath == IndexFile || isSegment(f.RelPath) {
 			if f.SizeBytes <= 0 {
 				f.SizeBytes = -1
 			}
 			files = append(files, f)
-			hasIndex = hasIndex || f.RelPath == IndexFile
+			if f.RelPath == IndexFile {
+				hasIndex = true
+			} else {
+				segments++
+			}
 		}
 	}
-	if hasIndex {
+	if hasIndex && segments >= len(m.Thanos.SegmentFiles) && (segments > 0 || m.Stats.NumChunks == 0) {
 		return files, nil
 	}
 	files = files[:0]

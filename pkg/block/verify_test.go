@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
@@ -138,6 +140,30 @@ func TestVerifyFindsEveryTruncation(t *testing.T) {
 	}
 	_, err := block.Verify(t.Context(), dir)
 	require.NoError(t, err)
+}
+
+// TestVerifyBlockOfPrometheus checks a block that its own writer made.
+func TestVerifyBlockOfPrometheus(t *testing.T) {
+	dir := t.TempDir()
+	w, err := tsdb.NewBlockWriter(slog.New(slog.DiscardHandler), dir, 2*60*60*1000)
+	require.NoError(t, err)
+	app := w.Appender(t.Context())
+	const series, samples = 50, 300
+	for s := range series {
+		for i := range samples {
+			_, err := app.Append(0, labels.FromStrings("__name__", "m", "s", fmt.Sprint(s)), int64(i)*15_000, float64(i))
+			require.NoError(t, err)
+		}
+	}
+	require.NoError(t, app.Commit())
+	id, err := w.Flush(t.Context())
+	require.NoError(t, err)
+	r, err := block.Verify(t.Context(), filepath.Join(dir, id.String()))
+	require.NoError(t, err)
+	require.Equal(t, series, r.Series)
+	require.Equal(t, int(r.Meta.Stats.NumChunks), r.Chunks)
+	require.False(t, r.Flawed())
+	require.NoError(t, w.Close())
 }
 
 func TestVerifyMissingFiles(t *testing.T) {

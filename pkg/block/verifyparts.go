@@ -38,12 +38,18 @@ func (v *verifier) checkPostings() error {
 	return nil
 }
 
-// seriesAlign is the alignment of series entries; references count in it.
-const seriesAlign = 16
+// seriesAlign is the alignment of series entries; references count in it, but
+// for the first version of the index.
+func seriesAlign(ix byteSlice) uint64 {
+	if len(ix) > 4 && ix[4] == index.FormatV1 {
+		return 1
+	}
+	return 16
+}
 
 // seriesSize returns the size of an entry that has been read already.
 func seriesSize(ix byteSlice, ref storage.SeriesRef) (int64, error) {
-	off := uint64(ref) * seriesAlign
+	off := uint64(ref) * seriesAlign(ix)
 	if off >= uint64(len(ix)) {
 		return 0, errors.New("entry lies outside the index")
 	}

@@ -37,10 +37,7 @@ func (p *Poller) ReadIndex(ctx context.Context, maxAge time.Duration) (*View, er
 		return nil, fmt.Errorf("%w: it is %s old, more than %s", ErrNoIndex, age.Round(time.Second), maxAge)
 	}
 	p.known = known
-	v := newView(known, taken)
-	v, p.dropped = v.Apply(p.cfg.Filters...)
-	p.metrics.describe(v, p.dropped)
-	return v, nil
+	return p.view(taken), nil
 }
 
 func (p *Poller) readIndex(ctx context.Context) (known map[ulid.ULID]*entry, taken time.Time, err error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -42,7 +43,7 @@ type Poller struct {
 	mu      sync.Mutex // one poll at a time
 	known   map[ulid.ULID]*entry
 	names   map[string]string // interned names of objects within blocks
-	dropped map[ulid.ULID]string
+	dropped atomic.Pointer[map[ulid.ULID]string]
 
 	taken   time.Time // of the last successful poll
 	changed bool      // whether it differs from the last written index
@@ -84,16 +85,16 @@ func (p *Poller) Poll(ctx context.Context) (*View, error) {
 	}
 	p.metrics.duration.Observe(time.Since(start).Seconds())
 	p.metrics.lastSuccess.SetToCurrentTime()
-	p.metrics.describe(v, p.dropped)
 	return v, nil
 }
 
 // Dropped returns for each block that the filters took out of the last view
 // the name of the filter.
 func (p *Poller) Dropped() map[ulid.ULID]string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.dropped
+	if d := p.dropped.Load(); d != nil {
+		return *d
+	}
+	return nil
 }
 
 func (p *Poller) poll(ctx context.Context, start time.Time) (*View, error) {
@@ -108,9 +109,15 @@ func (p *Poller) poll(ctx context.Context, start time.Time) (*View, error) {
 		return nil, err
 	}
 	p.taken = start
-	v := newView(next, start)
-	v, p.dropped = v.Apply(p.cfg.Filters...)
-	return v, nil
+	return p.view(start), nil
+}
+
+// view makes the view of what is known.
+func (p *Poller) view(taken time.Time) *View {
+	v, dropped := newView(p.known, taken).Apply(p.cfg.Filters...)
+	p.dropped.Store(&dropped)
+	p.metrics.describe(v, dropped)
+	return v
 }
 
 // differ says whether any block is not the same entry in both.
