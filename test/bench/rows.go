@@ -1,0 +1,35 @@
+package main
+
+// row is one line of the table: a benchmark, the figure of it that counts, and
+// what it is held against.
+type row struct {
+	name   string
+	what   string
+	pkg    string
+	bench  string // regular expression for go test -bench
+	times  string // -benchtime; empty is Go's default
+	unit   string // the metric that is compared with target
+	target float64
+	limit  string // what the figure is a ratio to, or a count of
+}
+
+func rows() []row {
+	const receive = "./pkg/receive/bench"
+	return []row{
+		{"receive", "remote write 1.0, one node over HTTP, WAL on", receive, "^BenchmarkIngestOneNode$", "", "ratio-to-bare", 4,
+			"CPU of a bare TSDB append with references"},
+		{"receive-ring", "the same over three nodes, replication 3, all nodes", receive, "^BenchmarkIngestThreeNodes$", "", "ratio-to-3-bare", 5,
+			"3 x CPU of a bare TSDB append"},
+		{"receive-memory", "memory of an active series at 1M series", receive, "^BenchmarkMemory$", "1x", "RSS-KiB/series", 1.8, "KiB of RSS"},
+		{"storeapi", "one series of 12 labels through gRPC server and client", "./pkg/storeapi/storerpc", "^BenchmarkStream", "", "ns/op", 1000, "ns"},
+		{"storeapi-allocs", "the same, allocations", "./pkg/storeapi/storerpc", "^BenchmarkStream", "", "allocs/op", 2, "allocations"},
+		{"storeapi-memory", "1M series streamed through a fan-out", "./pkg/storeapi/fanout", "^BenchmarkStreamMillion$", "1x", "peak-heap-MiB", 100, "MiB of heap"},
+		{"query", "sum by (rate), 24 h, 4,000 series x 2 replicas, through gRPC and dedup", "./pkg/query", "^BenchmarkGlobalQuery", "", "ratio", 1,
+			"Prometheus's engine on one local replica"},
+		{"bucket-view", "view of 10,000 known blocks with 10 new ones", "./pkg/block/blocklist", "^BenchmarkPoll", "", "GETs/op", 10, "GETs beside the listing"},
+		{"store-gets", "GETs of the index for a cold selector, for each block", "./pkg/store", "^BenchmarkSelect", "", "indexGETs/block", 3, "GETs"},
+		{"compact-vertical", "merging two jittered replicas", "./pkg/compact", "^BenchmarkVertical$", "", "cpu-s/Msample", 0.07, "CPU seconds for a million samples"},
+		{"compact-horizontal", "merging blocks that do not overlap", "./pkg/compact", "^BenchmarkHorizontal$", "", "cpu-s/Msample", 0.015, "CPU seconds for a million samples"},
+		{"downsample", "raw to 5m", "./pkg/compact", "^BenchmarkDownsample$", "", "cpu-s/Msample", 0.04, "CPU seconds for a million samples (25M a second is 0.04)"},
+	}
+}
