@@ -83,7 +83,7 @@ func TestDifferentialThroughFanout(t *testing.T) {
 	c := storetest.ThroughGRPC(t, newGateway(t, bkt))
 	f := fanout.New(func() []storeapi.Store { return []storeapi.Store{c} }, fanout.Config{})
 	o := newOracle(t, blocks)
-	for i := range 300 {
+	for i := range 1000 {
 		r := randomRequest(rng)
 		require.Equal(t, o.query(t.Context(), r), collect(t, f.Select(t.Context(), r), r),
 			"selector %d: %s [%d, %d]", i, matchersString(r.Matchers), r.MinTime, r.MaxTime)

@@ -35,7 +35,7 @@ func randomBucket(t testing.TB, rng *rand.Rand, series int) (*bucket.Memory, []t
 // same blocks, for random selectors. HINDSIGHT_SOAK sets another number of
 // selectors, HINDSIGHT_SEED another seed.
 func TestDifferential(t *testing.T) {
-	seed, selectors := uint64(1), 600
+	seed, selectors := uint64(1), 1500
 	if s := os.Getenv("HINDSIGHT_SEED"); s != "" {
 		n, err := strconv.ParseUint(s, 10, 64)
 		require.NoError(t, err)

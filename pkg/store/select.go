@@ -19,7 +19,7 @@ const (
 	// requestBytes is about what one request holds of the data that it reads,
 	// shared out among its blocks.
 	requestBytes = 128 << 20
-	minBatch     = 512 << 10
+	minBatch     = 256 << 10
 	maxBatch     = 8 << 20
 )
 
@@ -57,13 +57,14 @@ func (g *Gateway) Select(ctx context.Context, r *storeapi.Request) storeapi.Seri
 	s := &gatewaySet{g: g, r: r, blocks: brs, begin: begin, limits: g.limits()}
 	started := startGate(len(brs), func() { <-g.gate })
 	account := g.account()
+	batch := g.batchBytes(len(brs))
 	sets := make([]storeapi.SeriesSet, 0, len(brs)+1)
 	for _, br := range brs {
 		q := &bucketblock.Query{
 			Matchers: br.matchers, MinTime: br.mint, MaxTime: br.maxt,
 			SkipChunks: r.SkipChunks, Aggregates: r.Aggregates, Limit: r.Limit,
 			Keep:       shardFilter(r, br.ext),
-			BatchBytes: min(max(requestBytes/int64(len(brs)), minBatch), maxBatch),
+			BatchBytes: batch,
 			Account:    account,
 			Started:    started,
 		}
@@ -75,6 +76,13 @@ func (g *Gateway) Select(ctx context.Context, r *storeapi.Request) storeapi.Seri
 	}
 	s.SeriesSet = storeapi.Merge(sets)
 	return s
+}
+
+// batchBytes is how much one of so many blocks reads at once. When memory
+// becomes scarce, requests read less at a time and do not fail at once.
+func (g *Gateway) batchBytes(blocks int) int64 {
+	share := min(requestBytes, g.budget.Free()/4) / int64(blocks)
+	return min(max(share, minBatch), maxBatch)
 }
 
 func endless(ws storeapi.Warnings, err error) storeapi.SeriesSet {

@@ -20,10 +20,8 @@ func (h *Header) WriteFile(path string) (err error) {
 			_ = os.Remove(f.Name())
 		}
 	}()
+	// Not synced: after a crash a broken file is found out by its checksum.
 	_, err = f.Write(h.b)
-	if err == nil {
-		err = f.Sync()
-	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"path"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"github.com/oklog/ulid/v2"
@@ -40,26 +39,19 @@ type Block struct {
 	env  *Env
 	meta *block.Meta
 
+	listed map[string]int64 // sizes of objects by path in the block; not ours to change
+
 	mu     sync.Mutex
-	sizes  map[string]int64 // of objects by path in the block; grows
+	asked  map[string]int64 // sizes that were not listed
 	refs   int
 	header headerState
 }
 
 // Open makes a block without reading anything. sizes gives the size of each
-// object by its path within the block as far as known, and is copied.
+// object by its path within the block, -1 where the listing does not tell; it is
+// kept and not changed.
 func Open(env *Env, meta *block.Meta, sizes map[string]int64) *Block {
-	b := &Block{env: env, meta: meta, refs: 1, sizes: make(map[string]int64, len(sizes))}
-	for _, f := range meta.Thanos.Files {
-		if f.SizeBytes > 0 {
-			b.sizes[f.RelPath] = f.SizeBytes
-		}
-	}
-	for name, size := range sizes {
-		if size >= 0 && strings.Count(name, "/") <= 1 {
-			b.sizes[name] = size
-		}
-	}
+	b := &Block{env: env, meta: meta, refs: 1, listed: sizes}
 	b.header.lock = make(chan struct{}, 1)
 	return b
 }
@@ -121,14 +113,11 @@ func HeaderID(file string) (ulid.ULID, bool) {
 
 const indexPath = "index"
 
-// object describes an object of the block; its size is asked for once when the
-// listing did not tell it.
+// object describes an object of the block; its size is asked for once when
+// neither the listing nor meta.json told it.
 func (b *Block) object(ctx context.Context, rel string, file uint32) (pagecache.Object, error) {
 	o := pagecache.Object{Block: b.meta.ULID, File: file, Name: path.Join(b.meta.ULID.String(), rel)}
-	b.mu.Lock()
-	size, ok := b.sizes[rel]
-	b.mu.Unlock()
-	if ok {
+	if size, ok := b.knownSize(rel); ok {
 		o.Size = size
 		return o, nil
 	}
@@ -137,10 +126,28 @@ func (b *Block) object(ctx context.Context, rel string, file uint32) (pagecache.
 		return o, fmt.Errorf("find the size of %s: %w", o.Name, err)
 	}
 	b.mu.Lock()
-	b.sizes[rel] = stat.Size
-	b.mu.Unlock()
+	defer b.mu.Unlock()
+	if b.asked == nil {
+		b.asked = map[string]int64{}
+	}
+	b.asked[rel] = stat.Size
 	o.Size = stat.Size
 	return o, nil
+}
+
+func (b *Block) knownSize(rel string) (int64, bool) {
+	if size, ok := b.listed[rel]; ok && size >= 0 {
+		return size, true
+	}
+	for _, f := range b.meta.Thanos.Files {
+		if f.RelPath == rel && f.SizeBytes > 0 {
+			return f.SizeBytes, true
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	size, ok := b.asked[rel]
+	return size, ok
 }
 
 // segmentPath is the path of chunk segment number seq, counted from 0.

@@ -2,6 +2,7 @@ package pagecache
 
 import (
 	"fmt"
+	"math"
 	"sync/atomic"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -44,6 +45,14 @@ func (b *Budget) Used() int64 {
 		return 0
 	}
 	return b.used.Load()
+}
+
+// Free is the number of bytes that are left; without a bound it is very large.
+func (b *Budget) Free() int64 {
+	if b == nil || b.max == 0 {
+		return math.MaxInt64
+	}
+	return max(0, b.max-b.used.Load())
 }
 
 func (b *Budget) hold(n int64) error {

@@ -59,6 +59,8 @@ type Cache struct {
 	disk   *disk // nil when there is none
 	gate   chan struct{}
 	m      *metrics
+
+	flights flights
 }
 
 // New makes a cache over the bucket.
@@ -180,9 +182,10 @@ func (c *Counts) Add(o Counts) {
 	c.Hits += o.Hits
 }
 
-// fetch reads the missing pages into got, by position in missing.
-func (c *Cache) fetch(ctx context.Context, o Object, missing []uint32, got func(page uint32, b []byte)) (Counts, error) {
-	runs := plan(missing, int(c.cfg.MaxGap/PageSize), max(1, int(c.cfg.MaxRead/PageSize)))
+// fetch reads pages, which ascend, and calls got with each of them, and perhaps
+// with pages between them.
+func (c *Cache) fetch(ctx context.Context, o Object, pages []uint32, got func(page uint32, b []byte)) (Counts, error) {
+	runs := plan(pages, int(c.cfg.MaxGap/PageSize), max(1, int(c.cfg.MaxRead/PageSize)))
 	counts := Counts{Requests: int64(len(runs))}
 	read := make([][][]byte, len(runs))
 	g, ctx := errgroup.WithContext(ctx)

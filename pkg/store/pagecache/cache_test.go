@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/stretchr/testify/require"
@@ -112,6 +113,63 @@ func TestParallelReads(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// slowReader lets reads wait until it is told.
+type slowReader struct {
+	bucket.Reader
+	ready chan struct{}
+}
+
+func (s slowReader) GetRange(ctx context.Context, name string, off, length int64) (io.ReadCloser, error) {
+	select {
+	case <-s.ready:
+		return s.Reader.GetRange(ctx, name, off, length)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// TestSharedReads has ten readers of one range while the bucket is slow, and the
+// first of them gives up: the others share one more read.
+func TestSharedReads(t *testing.T) {
+	r := newRig(t, 3*PageSize, Config{})
+	slow := slowReader{Reader: r.bkt, ready: make(chan struct{})}
+	r.bkt = slow
+	load := func(ctx context.Context) error {
+		p := r.Open(r.o, &Account{})
+		_, err := p.Load(ctx, []Range{{Off: 5, End: 2 * PageSize}})
+		if err != nil {
+			return err
+		}
+		b, err := p.Bytes(Range{Off: 5, End: 2 * PageSize})
+		if err == nil && !bytes.Equal(b, r.data[5:2*PageSize]) {
+			err = errors.New("wrong bytes")
+		}
+		return err
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	first := make(chan error, 1)
+	go func() { first <- load(ctx) }()
+	flying := func() int {
+		r.flights.mu.Lock()
+		defer r.flights.mu.Unlock()
+		return len(r.flights.m)
+	}
+	require.Eventually(t, func() bool { return flying() == 2 }, 10*time.Second, time.Millisecond)
+	others := make(chan error, 9)
+	for range 9 {
+		go func() { others <- load(t.Context()) }()
+	}
+	cancel()
+	require.ErrorIs(t, <-first, context.Canceled)
+	require.Eventually(t, func() bool { return flying() == 2 }, 10*time.Second, time.Millisecond)
+	close(slow.ready)
+	for range 9 {
+		require.NoError(t, <-others)
+	}
+	require.LessOrEqual(t, r.reads.Load(), int64(9))
+	require.Zero(t, flying())
 }
 
 func TestLoadRefuses(t *testing.T) {

@@ -52,15 +52,10 @@ func (p *Pages) Load(ctx context.Context, ranges []Range) (Counts, error) {
 	if len(missing) == 0 {
 		return Counts{Hits: hits}, nil
 	}
-	wanted := make(map[uint32]struct{}, len(missing))
-	for _, page := range missing {
-		wanted[page] = struct{}{}
+	read, counts, err := p.c.readThrough(ctx, p.o, missing)
+	for page, b := range read {
+		p.m[page] = b
 	}
-	counts, err := p.c.fetch(ctx, p.o, missing, func(page uint32, b []byte) {
-		if _, ok := wanted[page]; ok {
-			p.m[page] = b
-		}
-	})
 	counts.Hits = hits
 	return counts, err
 }
