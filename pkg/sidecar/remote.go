@@ -35,20 +35,23 @@ func (s *Store) remoteChunks(ctx context.Context, p plan, r *storeapi.Request) s
 	if len(queries) > maxSplits {
 		return s.remoteSorted(ctx, p, r)
 	}
+	order := storeapi.Reorder{External: p.id.external, Drop: r.WithoutReplicaLabels, Own: p.id.stored}
 	sets := make([]storeapi.SeriesSet, 0, len(queries))
 	for _, q := range queries {
-		set := &readSet{ctx: ctx, source: s.source, query: q}
-		if p.id.stored(r.WithoutReplicaLabels) {
-			sets = append(sets, storeapi.ReorderSet(set, p.id.external, r.WithoutReplicaLabels))
-			continue
-		}
-		set.absent = r.WithoutReplicaLabels
-		sets = append(sets, storeapi.ReorderSetNoPrefixes(set, p.id.external, r.WithoutReplicaLabels))
+		sets = append(sets, order.Apply(&readSet{ctx: ctx, source: s.source, query: q, absent: p.absent(r)}))
 	}
 	if len(sets) == 1 {
 		return sets[0]
 	}
 	return storeapi.Merge(sets)
+}
+
+// absent are the labels that decide about the order, and that no series was
+// known to carry.
+func (p plan) absent(r *storeapi.Request) []string {
+	names := slices.Clone(r.WithoutReplicaLabels)
+	p.id.external.Range(func(l labels.Label) { names = append(names, l.Name) })
+	return slices.DeleteFunc(names, p.id.stored)
 }
 
 // splitNative returns the remote reads that together answer the plan, each with

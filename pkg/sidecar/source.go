@@ -142,12 +142,10 @@ func everything() prom.Selection {
 	return prom.Selection{MinTime: math.MinInt64, MaxTime: math.MaxInt64}
 }
 
-// stored says whether a series in the store may carry one of the labels.
-func (id *identity) stored(names []string) bool {
-	return slices.ContainsFunc(names, func(n string) bool {
-		_, ok := slices.BinarySearch(id.names, n)
-		return ok
-	})
+// stored says whether a series in the store may carry the label.
+func (id *identity) stored(name string) bool {
+	_, ok := slices.BinarySearch(id.names, name)
+	return ok
 }
 
 // nativeLabels finds the external labels that series in the store carry too,
@@ -155,7 +153,7 @@ func (id *identity) stored(names []string) bool {
 func (s *source) nativeLabels(ctx context.Context, id *identity) ([]string, error) {
 	var native []string
 	err := id.external.Validate(func(l labels.Label) error {
-		if !id.stored([]string{l.Name}) {
+		if !id.stored(l.Name) {
 			return nil
 		}
 		values, _, err := s.client.LabelValues(ctx, l.Name, everything())

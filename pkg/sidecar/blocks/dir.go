@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
-	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
 )
 
@@ -173,28 +172,6 @@ func (v *View) StartTime() (int64, error) {
 		return math.MaxInt64, nil
 	}
 	return v.blocks[0].Meta().MinTime, nil
-}
-
-// ChunkQuerier reads the blocks between two times, both inclusive.
-func (v *View) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
-	var qs []storage.ChunkQuerier
-	for _, b := range v.blocks {
-		if !b.OverlapsClosedInterval(mint, maxt) {
-			continue
-		}
-		q, err := tsdb.NewBlockChunkQuerier(b.Block, mint, maxt)
-		if err != nil {
-			for _, q := range qs {
-				err = errors.Join(err, q.Close())
-			}
-			return nil, fmt.Errorf("read block %s: %w", b.Meta().ULID, err)
-		}
-		qs = append(qs, q)
-	}
-	if len(qs) == 1 {
-		return qs[0], nil
-	}
-	return storage.NewMergeChunkQuerier(qs, nil, storage.NewCompactingChunkSeriesMerger(storage.ChainedSeriesMerge)), nil
 }
 
 // fileState tells whether a file is another one than before.

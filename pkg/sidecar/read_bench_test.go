@@ -1,0 +1,159 @@
+package sidecar
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"math"
+	"net/http"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/prompb"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/sidecar/prom/promtest"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// cpu is the processor time that the process has used. Prometheus runs in the
+// test's process, so it is that of both sides.
+func cpu(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func drain(b *testing.B, set storeapi.SeriesSet) (series, bytes int) {
+	b.Helper()
+	for set.Next() {
+		series++
+		for _, c := range set.At().Chunks {
+			bytes += len(c.Raw.Bytes)
+		}
+	}
+	require.NoError(b, set.Err())
+	require.NoError(b, set.Close())
+	return series, bytes
+}
+
+// BenchmarkSelectDay reads 24 hours of 2,000 series, twelve blocks and the head,
+// once over remote read alone and once from disk with remote read for the head.
+func BenchmarkSelectDay(b *testing.B) {
+	const hour = int64(3600 * 1000)
+	s := promtest.New(b, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu", "replica", "a")})
+	lsets := make([]labels.Labels, 2000)
+	for i := range lsets {
+		lsets[i] = labels.FromStrings("__name__", "requests_total", "instance", fmt.Sprintf("10.0.%d.%d:8080", i/250, i%250),
+			"job", "api", "method", "GET", "path", fmt.Sprintf("/v1/things/%d", i%7), "status", "200")
+	}
+	for now := int64(0); now < 24*hour; now += hour / 2 {
+		s.Write(b, func(app storage.Appender) error {
+			for t := now; t < now+hour/2; t += 30_000 {
+				for i, l := range lsets {
+					if _, err := app.Append(0, l, t, float64(t/1000*int64(1+i%5))); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		})
+		require.NoError(b, s.DB.Compact(b.Context()))
+	}
+	r := forever(eq("__name__", "requests_total"))
+	r.MinTime, r.MaxTime = 0, 24*hour
+	r.WithoutReplicaLabels = []string{"replica"}
+	for _, way := range []string{"remote", "direct"} {
+		b.Run(way, func(b *testing.B) {
+			st := newStore(b, s)
+			if way == "direct" {
+				withDisk(b, st, s.Dir)
+			}
+			b.ReportAllocs()
+			before := cpu(b)
+			var bytes int
+			for b.Loop() {
+				var n int
+				n, bytes = drain(b, st.Select(b.Context(), r))
+				require.GreaterOrEqual(b, n, len(lsets))
+			}
+			b.ReportMetric(float64(cpu(b)-before)/float64(b.N)/1e6, "cpu-ms/op")
+			b.ReportMetric(float64(bytes), "chunk-bytes/op")
+		})
+	}
+}
+
+// million answers remote read with a million series of one chunk, without having
+// them in memory.
+func million(chunk []byte, n int) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/api/v1/read" {
+				next.ServeHTTP(w, r)
+				return
+			}
+			w.Header().Set("Content-Type", "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse")
+			table := crc32.MakeTable(crc32.Castagnoli)
+			var frame []byte
+			for i := range n {
+				resp := prompb.ChunkedReadResponse{ChunkedSeries: []*prompb.ChunkedSeries{{
+					Labels: []prompb.Label{
+						{Name: "__name__", Value: "requests_total"}, {Name: "cluster", Value: "eu"},
+						{Name: "instance", Value: fmt.Sprintf("instance-%07d", i)}, {Name: "job", Value: "api"},
+						{Name: "namespace", Value: "production"}, {Name: "pod", Value: "api-5d4f8c7b9-x2x4z"}, {Name: "replica", Value: "a"},
+					},
+					Chunks: []prompb.Chunk{{MinTimeMs: 0, MaxTimeMs: 119_000, Type: prompb.Chunk_XOR, Data: chunk}},
+				}}}
+				data, err := resp.Marshal()
+				if err != nil {
+					return
+				}
+				frame = binary.AppendUvarint(frame[:0], uint64(len(data)))
+				frame = binary.BigEndian.AppendUint32(frame, crc32.Checksum(data, table))
+				if _, err := w.Write(append(frame, data...)); err != nil {
+					return
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkStreamMillion streams a million series and reports the largest heap
+// on the way.
+func BenchmarkStreamMillion(b *testing.B) {
+	c := chunkenc.NewXORChunk()
+	app, err := c.Appender()
+	require.NoError(b, err)
+	for i := range 120 {
+		app.Append(0, int64(i)*1000, math.Sqrt(float64(i)))
+	}
+	const n = 1_000_000
+	s := promtest.New(b, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu", "replica", "a"), Wrap: million(c.Bytes(), n)})
+	st := newStore(b, s)
+	r := forever(eq("__name__", "requests_total"))
+	r.WithoutReplicaLabels = []string{"replica"}
+	b.ReportAllocs()
+	for b.Loop() {
+		var most uint64
+		series := 0
+		set := st.Select(b.Context(), r)
+		for set.Next() {
+			if series++; series%50_000 == 0 {
+				var m runtime.MemStats
+				runtime.ReadMemStats(&m)
+				most = max(most, m.HeapAlloc)
+			}
+		}
+		require.NoError(b, set.Err())
+		require.NoError(b, set.Close())
+		require.Equal(b, n, series)
+		b.ReportMetric(float64(most)/(1<<20), "heap-MiB")
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/series")
+}
