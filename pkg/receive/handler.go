@@ -23,6 +23,9 @@ func (r *Receive) RegisterWrite(mux *http.ServeMux) {
 	for _, path := range []string{"/api/v1/receive", "/api/v1/push", "/api/v1/write"} {
 		mux.HandleFunc("POST "+path, r.handleWrite)
 	}
+	for _, path := range []string{"/api/v1/otlp", "/otlp/v1/metrics"} {
+		mux.HandleFunc("POST "+path, r.handleOTLP)
+	}
 }
 
 // handleWrite takes one remote write request.
