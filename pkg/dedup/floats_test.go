@@ -80,7 +80,7 @@ func requireSameSamples(t *testing.T, want, got []sample, seed int64) {
 // what is merged from it.
 func TestFloatsEqualTheirSamples(t *testing.T) {
 	var reuse []*Floats
-	for seed := range int64(4000) {
+	for seed := range int64(1500) {
 		r := rand.New(rand.NewSource(seed))
 		replicas := randomReplicas(r)
 		b := Bounds{MinTime: math.MinInt64, MaxTime: math.MaxInt64, SkipStale: r.Intn(2) == 0}

@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -41,6 +42,7 @@ type Query struct {
 	deps   Deps
 	set    *endpoint.Set
 	fanout *fanout.Store
+	engine *engine
 	api    *promapi.API
 }
 
@@ -61,7 +63,7 @@ func New(cfg Config, deps Deps) (*Query, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the PromQL engine: %w", err)
 	}
-	q := &Query{cfg: cfg, deps: deps, set: set}
+	q := &Query{cfg: cfg, deps: deps, set: set, engine: engine}
 	q.fanout = fanout.New(q.stores, fanout.Config{
 		SelectorLabels: cfg.SelectorLabels.Labels(),
 		Logger:         deps.Logger,
@@ -150,7 +152,10 @@ func (q *Query) RegisterGRPC(r grpc.ServiceRegistrar) { q.registerGRPC(r) }
 func (q *Query) Ready() error { return q.set.Ready() }
 
 // Run implements server.Component.
-func (q *Query) Run(ctx context.Context) error { return q.set.Run(ctx) }
+func (q *Query) Run(ctx context.Context) error {
+	err := q.set.Run(ctx)
+	return errors.Join(err, q.engine.Close())
+}
 
 // stores are all that a query may need.
 func (q *Query) stores() []storeapi.Store {

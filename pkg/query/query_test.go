@@ -113,7 +113,10 @@ type process struct {
 
 func startQuerier(t testing.TB, args ...string) *process {
 	t.Helper()
-	cfg, err := parseConfig(append([]string{"--endpoint.info-timeout=200ms"}, args...)...)
+	if !slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "--endpoint.info-timeout") }) {
+		args = append(args, "--endpoint.info-timeout=200ms")
+	}
+	cfg, err := parseConfig(args...)
 	require.NoError(t, err)
 	reg := prometheus.NewRegistry()
 	q, err := New(cfg, Deps{Registerer: reg, Gatherer: reg})

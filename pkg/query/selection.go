@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/annotations"
 
@@ -36,7 +38,7 @@ func (s *selection) read(ctx context.Context, gate chan struct{}, v *view, open 
 	case gate <- struct{}{}:
 		defer func() { <-gate }()
 	case <-ctx.Done():
-		s.err = context.Cause(ctx)
+		s.err = ended(ctx, nil)
 		return
 	}
 	s.set = open()
@@ -51,8 +53,21 @@ func (s *selection) read(ctx context.Context, gate chan struct{}, v *view, open 
 		}
 		s.series = append(s.series, &series{view: v, lset: at.Labels, chunks: chunks})
 	}
-	s.err = s.set.Err()
+	s.err = ended(ctx, s.set.Err())
 	s.ws = annotate(s.set.Warnings(), s.report)
+}
+
+// ended tells the end of the query's time from failures of stores, which see it
+// only as an error of their own.
+func ended(ctx context.Context, err error) error {
+	const doing = "reading from the stores"
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return promql.ErrQueryTimeout(doing)
+	case ctx.Err() != nil:
+		return promql.ErrQueryCanceled(doing)
+	}
+	return err
 }
 
 func (s *selection) close() error {

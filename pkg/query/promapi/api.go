@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/prometheus/rules"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/features"
+	"github.com/prometheus/prometheus/util/httputil"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 )
 
@@ -187,9 +188,9 @@ func (a *API) routes() http.Handler {
 		mux.Handle("/api/v1/"+path, a.v1)
 	}
 	mux.HandleFunc("GET /api/v1/targets", a.targets)
-	mux.Handle("GET /api/v1/metadata", a.reading(http.HandlerFunc(a.metadata)))
-	mux.HandleFunc("GET /api/v1/stores", a.storesJSON)
-	mux.Handle("GET /federate", a.reading(http.HandlerFunc(a.federate)))
+	mux.Handle("GET /api/v1/metadata", a.reading(compressed(a.metadata)))
+	mux.Handle("GET /api/v1/stores", compressed(a.storesJSON))
+	mux.Handle("GET /federate", a.reading(compressed(a.federate)))
 	mux.HandleFunc("/api/v1/", func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodOptions {
 			w.WriteHeader(http.StatusNoContent)
@@ -199,6 +200,9 @@ func (a *API) routes() http.Handler {
 	})
 	return a.answering(mux)
 }
+
+// compressed answers in the encoding that the client accepts.
+func compressed(f http.HandlerFunc) http.Handler { return httputil.CompressionHandler{Handler: f} }
 
 // noRules stands for the parts of a Prometheus server that a querier does not
 // have: rules, scrape pools, Alertmanagers.
