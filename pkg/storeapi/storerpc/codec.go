@@ -14,16 +14,16 @@ type FrameMarshaler interface {
 	MarshalFrame() (mem.BufferSlice, error)
 }
 
-// FrameUnmarshaler is a message that decodes itself. It owns data: nobody else
-// reads or writes it, and it is never used again, so that the message may point
-// into it for ever.
-type FrameUnmarshaler interface {
-	UnmarshalFrame(data []byte) error
+// ViewUnmarshaler is a message that decodes itself from bytes that it only sees
+// during the call: they are used again for other messages, so it copies what it
+// keeps.
+type ViewUnmarshaler interface {
+	UnmarshalView(data []byte) error
 }
 
 // Codec returns the codec of our servers and clients. On the wire it is the
 // codec "proto" and nothing else; in memory it spares reflection: it uses the
-// generated vtprotobuf methods, FrameMarshaler and FrameUnmarshaler where a
+// generated vtprotobuf methods, FrameMarshaler and ViewUnmarshaler where a
 // message has them, and the protobuf library for all others.
 func Codec() encoding.CodecV2 { return codec{} }
 
@@ -66,13 +66,12 @@ func (codec) Marshal(v any) (mem.BufferSlice, error) {
 }
 
 func (codec) Unmarshal(data mem.BufferSlice, v any) error {
-	if m, ok := v.(FrameUnmarshaler); ok {
-		return m.UnmarshalFrame(data.Materialize())
-	}
 	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
 	defer buf.Free()
 	var err error
 	switch m := v.(type) {
+	case ViewUnmarshaler:
+		return m.UnmarshalView(buf.ReadOnlyData())
 	case interface {
 		vtUnmarshaler
 		proto.Message

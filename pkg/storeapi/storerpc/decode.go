@@ -15,9 +15,9 @@ import (
 // maxLabelBytes is the longest name or value that a label set can hold.
 const maxLabelBytes = 1<<24 - 1
 
-// frame is a decoded SeriesResponse. Label sets and chunk bytes point into
-// memory that belongs to this one message and stay valid for ever; the slices
-// of series and chunks are used again for the next message.
+// frame is a decoded SeriesResponse. Label sets and chunk bytes are in memory
+// that belongs to this one message, labels and chunks apart, and stay valid for
+// ever; the slices of series and chunks are used again for the next message.
 type frame struct {
 	series   []storeapi.Series
 	warnings []string
@@ -28,19 +28,24 @@ type frame struct {
 	ends  []int
 	aggrs []storeapi.Aggregates
 	arena labelArena
-	// used is how many bytes of labels the last message had, as the guess for
-	// the next one.
-	used int
+	// data holds the chunk bytes.
+	data []byte
+	// usedLabels and usedData are how many bytes the last message had, as the
+	// guess for the next one.
+	usedLabels, usedData int
 }
 
 type labelPair struct{ name, value []byte }
 
-// UnmarshalFrame decodes data, which belongs to the frame from now on.
-func (f *frame) UnmarshalFrame(data []byte) error {
+// UnmarshalView decodes data and copies what it keeps. Copying the two parts
+// apart is cheaper than keeping the message: it is smaller, and no part keeps
+// the other in memory.
+func (f *frame) UnmarshalView(data []byte) error {
 	f.series, f.warnings, f.hints = f.series[:0], nil, nil
 	f.chunks, f.ends, f.aggrs = f.chunks[:0], f.ends[:0], nil
-	f.arena.reset(min(len(data), f.used+f.used/8+256))
-	f.used = 0
+	f.arena.reset(min(len(data), guess(f.usedLabels)))
+	f.data = make([]byte, 0, min(len(data), guess(f.usedData)))
+	f.usedLabels, f.usedData = 0, 0
 	for b := data; len(b) > 0; {
 		tag, _, field, rest, err := readField(b)
 		if err != nil {
@@ -67,6 +72,19 @@ func (f *frame) UnmarshalFrame(data []byte) error {
 		start = end
 	}
 	return nil
+}
+
+func guess(last int) int { return last + last/8 + 256 }
+
+// keep copies bytes of a chunk.
+func (f *frame) keep(b []byte) []byte {
+	if cap(f.data)-len(f.data) < len(b) {
+		f.data = make([]byte, 0, max(8<<10, len(b)))
+	}
+	n := len(f.data)
+	f.data = append(f.data, b...)
+	f.usedData += len(b)
+	return f.data[n:len(f.data):len(f.data)]
 }
 
 // addHints ignores hints that it does not understand: they never matter for the
@@ -122,7 +140,7 @@ func (f *frame) addSeries(msg []byte) error {
 			}
 			last = name
 			f.arena.add(name, value)
-			f.used += len(name) + len(value) + 3
+			f.usedLabels += len(name) + len(value) + 3
 		case tagSeriesChunk:
 			if err := f.addChunk(field); err != nil {
 				return err
@@ -214,17 +232,17 @@ func (f *frame) addChunk(b []byte) error {
 		case tagMaxTime:
 			c.MaxTime = int64(v)
 		case tagRaw:
-			c.Raw, err = decodeData(field)
+			c.Raw, err = f.decodeData(field)
 		case tagCount:
-			aggr.Count, err = decodeData(field)
+			aggr.Count, err = f.decodeData(field)
 		case tagSum:
-			aggr.Sum, err = decodeData(field)
+			aggr.Sum, err = f.decodeData(field)
 		case tagMin:
-			aggr.Min, err = decodeData(field)
+			aggr.Min, err = f.decodeData(field)
 		case tagMax:
-			aggr.Max, err = decodeData(field)
+			aggr.Max, err = f.decodeData(field)
 		case tagCounter:
-			aggr.Counter, err = decodeData(field)
+			aggr.Counter, err = f.decodeData(field)
 		}
 		if err != nil {
 			return err
@@ -245,7 +263,7 @@ func hasAggregate(a *storeapi.Aggregates) bool {
 	return a.Count.Bytes != nil || a.Sum.Bytes != nil || a.Min.Bytes != nil || a.Max.Bytes != nil || a.Counter.Bytes != nil
 }
 
-func decodeData(b []byte) (storeapi.Data, error) {
+func (f *frame) decodeData(b []byte) (storeapi.Data, error) {
 	d := storeapi.Data{Encoding: chunkenc.EncXOR}
 	for len(b) > 0 {
 		tag, v, field, rest, err := readField(b)
@@ -268,6 +286,7 @@ func decodeData(b []byte) (storeapi.Data, error) {
 	if len(d.Bytes) < chunkHeader(d.Encoding) {
 		return d, fmt.Errorf("%s chunk of %d bytes is shorter than its header", d.Encoding, len(d.Bytes))
 	}
+	d.Bytes = f.keep(d.Bytes)
 	return d, nil
 }
 

@@ -107,7 +107,7 @@ func TestFramesAreThoseOfGeneratedCode(t *testing.T) {
 		got := bytesOf(t, msg)
 		require.Equal(t, want, got)
 
-		require.NoError(t, dec.UnmarshalFrame(got))
+		require.NoError(t, dec.UnmarshalView(got))
 		require.Equal(t, in, normal(dec.series))
 
 		single := &frameEncoder{pool: &framePool{}}
@@ -116,7 +116,7 @@ func TestFramesAreThoseOfGeneratedCode(t *testing.T) {
 		require.NoError(t, err)
 		got = bytesOf(t, single.take())
 		require.Equal(t, want, got)
-		require.NoError(t, dec.UnmarshalFrame(got))
+		require.NoError(t, dec.UnmarshalView(got))
 		require.Equal(t, in[:1], normal(dec.series))
 	}
 }
@@ -138,7 +138,7 @@ func TestFrameLabelsAreThoseOfTheLabelsPackage(t *testing.T) {
 		enc := &frameEncoder{pool: &framePool{}}
 		enc.add(storeapi.Series{Labels: want})
 		f := &frame{}
-		require.NoError(t, f.UnmarshalFrame(bytesOf(t, enc.take())))
+		require.NoError(t, f.UnmarshalView(bytesOf(t, enc.take())))
 		got := f.series[0].Labels
 		require.True(t, labels.Equal(want, got))
 		require.Equal(t, want.Hash(), got.Hash())
@@ -151,7 +151,7 @@ func decode(t *testing.T, s *storepb.Series) (*frame, error) {
 	b, err := (&storepb.SeriesResponse{Result: &storepb.SeriesResponse_Series{Series: s}}).MarshalVT()
 	require.NoError(t, err)
 	f := &frame{}
-	return f, f.UnmarshalFrame(b)
+	return f, f.UnmarshalView(b)
 }
 
 func TestDecodeRepairsAndRefuses(t *testing.T) {
@@ -183,7 +183,9 @@ func TestFrameKeepsNothingOfOtherFrames(t *testing.T) {
 		for range 5 {
 			enc.add(randomSeries(rnd))
 		}
-		require.NoError(t, f.UnmarshalFrame(bytesOf(t, enc.take())))
+		data := bytesOf(t, enc.take())
+		require.NoError(t, f.UnmarshalView(data))
+		clear(data)
 		for _, s := range f.series {
 			s.Chunks = append([]storeapi.Chunk(nil), s.Chunks...)
 			kept = append(kept, s)
@@ -212,7 +214,7 @@ func FuzzFrame(f *testing.F) {
 	f.Add(w)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		fr := &frame{}
-		if fr.UnmarshalFrame(append([]byte(nil), data...)) != nil {
+		if fr.UnmarshalView(append([]byte(nil), data...)) != nil {
 			return
 		}
 		for _, s := range fr.series {
@@ -232,6 +234,32 @@ func FuzzFrame(f *testing.F) {
 					_ = ch.NumSamples()
 				}
 			}
+		}
+	})
+}
+
+// FuzzRequest turns whatever a client sends into a request or an error.
+func FuzzRequest(f *testing.F) {
+	r := &storeapi.Request{Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, "a", "b|c")}, WantStats: true,
+		Hints: &storeapi.Hints{Func: "rate"}, Shard: &storeapi.Shard{Total: 2}, Aggregates: []storeapi.Aggregate{storeapi.AggregateSum}}
+	w, err := seriesRequestToWire(r, 64)
+	require.NoError(f, err)
+	b, err := w.MarshalVT()
+	require.NoError(f, err)
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		in := &storepb.SeriesRequest{}
+		if in.UnmarshalVT(data) != nil {
+			return
+		}
+		for _, strict := range []bool{true, false} {
+			r, err := seriesRequestFromWire(in, strict)
+			if err != nil {
+				require.ErrorIs(t, err, storeapi.ErrInvalid)
+				continue
+			}
+			_, err = seriesRequestToWire(r, 64)
+			require.NoError(t, err)
 		}
 	})
 }
