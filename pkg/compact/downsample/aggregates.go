@@ -1,9 +1,11 @@
 package downsample
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
@@ -13,9 +15,31 @@ import (
 type part struct {
 	mint, maxt int64
 	aggr.Aggregates
+	kind kind
+	// bounds are those of custom buckets.
+	bounds []float64
 }
 
-func (p *part) histogram() bool { return p.Sum.Encoding != chunkenc.EncXOR }
+func newPart(mint, maxt int64, a aggr.Aggregates) (part, error) {
+	p := part{mint: mint, maxt: maxt, Aggregates: a, kind: floats}
+	if a.Sum.Encoding == chunkenc.EncXOR {
+		return p, nil
+	}
+	p.kind = exponential
+	it := aggr.DataIterator(a.Sum)
+	if typ := it.Next(); typ != chunkenc.ValHistogram && typ != chunkenc.ValFloatHistogram {
+		return p, cmp.Or(it.Err(), fmt.Errorf("%w: a sum of neither floats nor histograms", aggr.ErrCorrupt))
+	}
+	if _, h := it.AtFloatHistogram(&histogram.FloatHistogram{}); h.UsesCustomBuckets() {
+		p.kind, p.bounds = custom, h.CustomValues
+	}
+	return p, nil
+}
+
+// joins says whether two parts can be in one chunk.
+func (p *part) joins(o *part) bool {
+	return p.kind == o.kind && (p.kind != custom || histogram.CustomBucketBoundsMatch(p.bounds, o.bounds))
+}
 
 // aggregates downsamples one run of aggregate chunks of the same kind. Chunks
 // of the result are made of whole chunks of the input, because only at their
@@ -30,7 +54,7 @@ func (d *Downsampler) aggregates(parts []part) error {
 	for len(parts) > 0 {
 		k := min(size, len(parts))
 		batch := d.floatAggregates
-		if parts[0].histogram() {
+		if parts[0].kind != floats {
 			batch = d.histogramAggregates
 		}
 		if err := batch(parts[:k]); err != nil {

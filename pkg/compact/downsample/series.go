@@ -192,7 +192,7 @@ func (d *Downsampler) coarser(chks []chunks.Meta) error {
 	parts := d.parts
 	for len(parts) > 0 {
 		k := 1
-		for k < len(parts) && parts[k].histogram() == parts[0].histogram() {
+		for k < len(parts) && parts[k].joins(&parts[0]) {
 			k++
 		}
 		if err := d.aggregates(parts[:k]); err != nil {
@@ -211,10 +211,12 @@ func (d *Downsampler) part(c *chunks.Meta) error {
 		if err != nil {
 			return err
 		}
-		if aggr.NumSamples(&a) > 0 {
-			d.parts = append(d.parts, part{c.MinTime, c.MaxTime, a})
+		if aggr.NumSamples(&a) == 0 {
+			return nil
 		}
-		return nil
+		p, err := newPart(c.MinTime, c.MaxTime, a)
+		d.parts = append(d.parts, p)
+		return err
 	}
 	finer := New(block.ResolutionRaw, d.from)
 	out, err := finer.Series([]chunks.Meta{*c})

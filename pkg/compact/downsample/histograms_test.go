@@ -1,0 +1,235 @@
+package downsample
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/block"
+)
+
+// randomHistograms makes a counter that grows new buckets, starts anew, changes
+// its schema and its zero bucket.
+func randomHistograms(r *rand.Rand, custom bool) []sample {
+	h := &histogram.FloatHistogram{Schema: 3, ZeroThreshold: 0.001}
+	bounds := []float64{1, 2, 5, 10}
+	fresh := func() {
+		h.Count, h.Sum, h.ZeroCount = 0, 0, 0
+		h.PositiveBuckets, h.PositiveSpans, h.NegativeBuckets, h.NegativeSpans = nil, nil, nil, nil
+		if custom {
+			h = &histogram.FloatHistogram{Schema: histogram.CustomBucketsSchema, CustomValues: bounds}
+		}
+	}
+	fresh()
+	var out []sample
+	t := r.Int64N(1 << 40)
+	for range 1 + r.IntN(900) {
+		t += 30_000 + r.Int64N(3000)
+		switch x := r.IntN(400); {
+		case x < 3:
+			fresh()
+		case x < 5 && !custom:
+			h.Schema = int32(1 + r.IntN(4))
+			fresh()
+		case x < 6 && !custom:
+			h.ZeroThreshold = []float64{0.001, 0.01, 0.1}[r.IntN(3)]
+			fresh()
+		case x < 7 && custom:
+			bounds = append(bounds, bounds[len(bounds)-1]*2)
+			fresh()
+		case x < 9:
+			out = append(out, sample{t: t, h: &histogram.FloatHistogram{Schema: h.Schema, ZeroThreshold: h.ZeroThreshold, CustomValues: h.CustomValues, Sum: stale}})
+			continue
+		}
+		grow(r, h)
+		out = append(out, sample{t: t, h: h.Copy()})
+	}
+	return out
+}
+
+// grow adds one observation.
+func grow(r *rand.Rand, h *histogram.FloatHistogram) {
+	if len(h.PositiveSpans) == 0 {
+		h.PositiveSpans = []histogram.Span{{Offset: 0, Length: 1}}
+		h.PositiveBuckets = []float64{0}
+	}
+	limit := 40
+	if h.UsesCustomBuckets() {
+		limit = len(h.CustomValues)
+	}
+	if len(h.PositiveBuckets) < limit && r.IntN(10) == 0 {
+		h.PositiveSpans[0].Length++
+		h.PositiveBuckets = append(h.PositiveBuckets, 0)
+	}
+	n := float64(1 + r.IntN(5))
+	h.PositiveBuckets[r.IntN(len(h.PositiveBuckets))] += n
+	h.Count += n
+	h.Sum += n * 1.5
+}
+
+// histWindows cuts samples into windows as brute force has them.
+func histWindows(samples []sample, res int64) []window {
+	var out []window
+	for _, s := range samples {
+		if math.IsNaN(s.h.Sum) {
+			continue
+		}
+		end := s.t/res*res + res - 1
+		if len(out) == 0 || out[len(out)-1].end != end {
+			out = append(out, window{end: end})
+		}
+		w := &out[len(out)-1]
+		w.count++
+		w.sum += s.h.Count
+	}
+	return out
+}
+
+func requireHistograms(t *testing.T, want []window, out []chunks.Meta, res int64) {
+	t.Helper()
+	var got []window
+	for _, c := range storeChunks(t, out) {
+		counts := drainData(t, c.Aggr.Count)
+		sums, counters := drainData(t, c.Aggr.Sum), drainData(t, c.Aggr.Counter)
+		require.Len(t, sums, len(counts))
+		require.Len(t, counters, len(counts))
+		last := 0.0
+		for i := range counts {
+			require.Equal(t, counts[i].t, sums[i].t)
+			require.Equal(t, counts[i].t, counters[i].t)
+			require.Equal(t, histogram.GaugeType, sums[i].h.CounterResetHint)
+			require.NoError(t, sums[i].h.Validate())
+			require.NoError(t, counters[i].h.Validate())
+			require.GreaterOrEqual(t, counters[i].h.Count, last, "the counter never falls within a chunk")
+			last = counters[i].h.Count
+			got = append(got, window{end: counts[i].t, count: counts[i].v, sum: sums[i].h.Count, increased: last})
+		}
+	}
+	byWindow := map[int64]*window{}
+	for i := range got {
+		end := got[i].end/res*res + res - 1
+		if w := byWindow[end]; w != nil {
+			w.count, w.sum = w.count+got[i].count, w.sum+got[i].sum
+			continue
+		}
+		byWindow[end] = &window{count: got[i].count, sum: got[i].sum}
+	}
+	require.Len(t, byWindow, len(want))
+	for _, w := range want {
+		require.Equal(t, w.count, byWindow[w.end].count)
+		require.InDelta(t, w.sum, byWindow[w.end].sum, 1e-6)
+	}
+}
+
+func drainData(t *testing.T, d aggr.Data) []sample {
+	t.Helper()
+	var out []sample
+	it := aggr.DataIterator(d)
+	for typ := it.Next(); typ != chunkenc.ValNone; typ = it.Next() {
+		if typ == chunkenc.ValFloat {
+			ts, v := it.At()
+			out = append(out, sample{t: ts, v: v})
+			continue
+		}
+		ts, h := it.AtFloatHistogram(&histogram.FloatHistogram{})
+		out = append(out, sample{t: ts, h: h})
+	}
+	require.NoError(t, it.Err())
+	return out
+}
+
+func TestHistogramsEqualBruteForce(t *testing.T) {
+	r := rand.New(rand.NewPCG(4, 4))
+	for i := range 80 {
+		samples := randomHistograms(r, i%4 == 0)
+		m5 := run(t, 0, block.Resolution5m, encode(t, samples, 100))
+		requireHistograms(t, histWindows(samples, block.Resolution5m), m5, block.Resolution5m)
+		requireTimes(t, m5)
+		h1 := run(t, block.Resolution5m, block.Resolution1h, m5)
+		requireHistograms(t, histWindows(samples, block.Resolution1h), h1, block.Resolution1h)
+		requireTimes(t, h1)
+	}
+}
+
+func requireTimes(t *testing.T, out []chunks.Meta) {
+	t.Helper()
+	last := int64(math.MinInt64)
+	for _, c := range out {
+		require.Greater(t, c.MinTime, last)
+		require.GreaterOrEqual(t, c.MaxTime, c.MinTime)
+		last = c.MaxTime
+	}
+}
+
+// A counter within one chunk: its resets are added up.
+func TestHistogramCounter(t *testing.T) {
+	at := func(t int64, n float64) sample {
+		return sample{t: t, h: &histogram.FloatHistogram{Count: n, Sum: n, PositiveSpans: []histogram.Span{{Length: 1}}, PositiveBuckets: []float64{n}}}
+	}
+	out := run(t, 0, block.Resolution5m, encode(t, []sample{
+		at(0, 5), at(100_000, 7), at(310_000, 9), at(320_000, 2), at(610_000, 4),
+	}, 10))
+	require.Len(t, out, 1)
+	a := storeChunks(t, out)[0].Aggr
+	var counts, sums, counters []float64
+	for _, s := range drainData(t, a.Count) {
+		counts = append(counts, s.v)
+	}
+	for _, s := range drainData(t, a.Sum) {
+		sums = append(sums, s.h.PositiveBuckets[0])
+	}
+	for _, s := range drainData(t, a.Counter) {
+		counters = append(counters, s.h.PositiveBuckets[0])
+	}
+	require.Equal(t, []float64{2, 2, 1}, counts)
+	require.Equal(t, []float64{12, 11, 4}, sums)
+	require.Equal(t, []float64{7, 11, 13}, counters)
+	require.Empty(t, a.Min.Bytes)
+	require.Empty(t, a.Max.Bytes)
+}
+
+// A gauge says so in both of its outputs.
+func TestHistogramGauge(t *testing.T) {
+	var samples []sample
+	for i := range int64(30) {
+		samples = append(samples, sample{t: i * 30_000, h: &histogram.FloatHistogram{
+			CounterResetHint: histogram.GaugeType, Count: float64(50 - i), Sum: 1, PositiveSpans: []histogram.Span{{Length: 1}}, PositiveBuckets: []float64{float64(50 - i)},
+		}})
+	}
+	for _, c := range storeChunks(t, run(t, 0, block.Resolution5m, encode(t, samples, 10))) {
+		for _, s := range append(drainData(t, c.Aggr.Sum), drainData(t, c.Aggr.Counter)...) {
+			require.Equal(t, histogram.GaugeType, s.h.CounterResetHint)
+		}
+	}
+}
+
+// A series that changes between floats and histograms has chunks of each.
+func TestMixedSeries(t *testing.T) {
+	var samples []sample
+	for i := range int64(300) {
+		s := sample{t: i * 30_000, v: float64(i)}
+		if i/50%2 == 1 {
+			s.h = &histogram.FloatHistogram{Count: float64(i), Sum: 1, PositiveSpans: []histogram.Span{{Length: 1}}, PositiveBuckets: []float64{float64(i)}}
+		}
+		samples = append(samples, s)
+	}
+	m5 := run(t, 0, block.Resolution5m, encode(t, samples, 20))
+	require.Len(t, m5, 6)
+	requireTimes(t, m5)
+	h1 := run(t, block.Resolution5m, block.Resolution1h, m5)
+	require.Len(t, h1, 6)
+	requireTimes(t, h1)
+	total := 0.0
+	for _, c := range storeChunks(t, h1) {
+		for _, s := range drainData(t, c.Aggr.Count) {
+			total += s.v
+		}
+	}
+	require.Equal(t, 300.0, total)
+}
