@@ -22,7 +22,7 @@ var errUnsorted = errors.New("series are not in order; the next answers of this 
 // store whose first series are not in order, or that was seen to break the order
 // before, is read to its end and sorted, it alone. One that breaks the order
 // later for the first time fails at that point.
-func (s *Store) inOrder(set storeapi.SeriesSet, name string) storeapi.SeriesSet {
+func (s *Store) inOrder(set storeapi.SeriesSet, name string) *orderedSet {
 	o := &orderedSet{SeriesSet: set, broken: func() { s.markUnsorted(name) }}
 	if s.isUnsorted(name) {
 		o.readAll(nil)
@@ -80,7 +80,7 @@ type orderedSet struct {
 }
 
 // sorted reads the whole set, removes the labels named in drop, and sorts.
-func sorted(set storeapi.SeriesSet, drop []string) storeapi.SeriesSet {
+func sorted(set storeapi.SeriesSet, drop []string) *orderedSet {
 	o := &orderedSet{SeriesSet: set}
 	o.readAll(drop)
 	return o

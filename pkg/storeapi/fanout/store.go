@@ -103,12 +103,13 @@ func (s *Store) Select(ctx context.Context, r *storeapi.Request) storeapi.Series
 	}
 	targets := s.choose(stores, r, ms)
 	sets := make([]storeapi.SeriesSet, len(targets))
+	a := newAsking(ctx, s, r)
 	var wg sync.WaitGroup
 	for i, t := range targets {
-		wg.Go(func() { sets[i] = s.open(ctx, t, r) })
+		wg.Go(func() { sets[i] = a.open(t) })
 	}
 	wg.Wait()
-	return storeapi.LimitSet(storeapi.Merge(sets), r.Limit)
+	return &answerSet{SeriesSet: storeapi.LimitSet(storeapi.Merge(sets), r.Limit), cancel: a.cancel}
 }
 
 // refuseNone is the error of a fan-out that has no stores at all, for those who

@@ -242,6 +242,29 @@ func unsorted(t *testing.T, at, n int) storeapi.Store {
 	return named{Store: f, name: "foreign:1"}
 }
 
+// stuck is a store that has nothing until its request ends.
+type stuck struct {
+	storeapi.SeriesSet
+	ctx context.Context
+}
+
+func (s stuck) Next() bool { <-s.ctx.Done(); return false }
+func (s stuck) Err() error { return s.ctx.Err() }
+
+// TestAbortStopsTheOthers would wait for ever if it did not.
+func TestAbortStopsTheOthers(t *testing.T) {
+	slow := fake(t, "a", "m")
+	slow.Wrap = func(ctx context.Context, _ *storeapi.Request, set storeapi.SeriesSet) storeapi.SeriesSet {
+		return stuck{set, ctx}
+	}
+	f := fanout.New(of(named{Store: slow, name: "slow:1"}, named{Store: dieAfter(fake(t, "b", "m"), 0), name: "bad:2"}), fanout.Config{})
+	r := request()
+	r.Partial = storeapi.PartialAbort
+	a := read(t, f.Select(t.Context(), r))
+	require.ErrorIs(t, a.err, storeapi.ErrPartial)
+	require.ErrorContains(t, a.err, "receive series from bad:2: disk on fire")
+}
+
 func TestUnsortedStoreIsSortedAlone(t *testing.T) {
 	for _, at := range []int{0, 20, 62} {
 		reg := prometheus.NewRegistry()

@@ -3,6 +3,7 @@ package storerpc
 import (
 	"context"
 
+	"github.com/oklog/ulid/v2"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/hindsight-io/hindsight/pkg/tenant"
@@ -13,6 +14,9 @@ const (
 	tenantKey    = "thanos-tenant"
 	requestIDKey = "request-id"
 )
+
+// maxRequestID bounds what a client can put into our logs.
+const maxRequestID = 128
 
 type requestIDContextKey struct{}
 
@@ -45,7 +49,7 @@ func outgoing(ctx context.Context) context.Context {
 
 // incoming puts tenant and request id of a call's metadata into its context. A
 // tenant that is not valid counts as none: it only ever informs limits and
-// metrics, and never chooses data.
+// metrics, and never chooses data. A request without an id gets one.
 func incoming(ctx context.Context) context.Context {
 	md, _ := metadata.FromIncomingContext(ctx)
 	id := tenant.Default
@@ -53,8 +57,9 @@ func incoming(ctx context.Context) context.Context {
 		id = v[0]
 	}
 	ctx = tenant.NewContext(ctx, id)
-	if v := md.Get(requestIDKey); len(v) > 0 {
-		ctx = WithRequestID(ctx, v[0])
+	request := ulid.Make().String()
+	if v := md.Get(requestIDKey); len(v) > 0 && v[0] != "" {
+		request = v[0][:min(len(v[0]), maxRequestID)]
 	}
-	return ctx
+	return WithRequestID(ctx, request)
 }
