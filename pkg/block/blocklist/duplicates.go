@@ -2,6 +2,7 @@ package blocklist
 
 import (
 	"cmp"
+	"encoding/binary"
 	"slices"
 
 	"github.com/oklog/ulid/v2"
@@ -14,14 +15,12 @@ import (
 // the one with the smallest ULID stays.
 func Duplicates() Filter {
 	return Filter{Name: "duplicate", Drop: func(v *View) []ulid.ULID {
-		type group struct {
-			labels     string
-			resolution int64
-		}
-		groups := map[group][]*block.Meta{}
+		groups := map[string][]*block.Meta{}
+		var key []byte
+		var names []string
 		for _, m := range v.Metas {
-			g := group{labels: string(m.ExternalLabels().Bytes(nil)), resolution: m.Resolution()}
-			groups[g] = append(groups[g], m)
+			key, names = appendGroup(key[:0], names[:0], m)
+			groups[string(key)] = append(groups[string(key)], m)
 		}
 		var out []ulid.ULID
 		for _, ms := range groups {
@@ -31,33 +30,63 @@ func Duplicates() Filter {
 	}}
 }
 
-// duplicatesIn looks only at kept blocks that share the first source with a
-// block, which keeps it near linear.
+// appendGroup appends a key that blocks of equal external labels and resolution
+// have in common. names is scratch space.
+func appendGroup(key []byte, names []string, m *block.Meta) ([]byte, []string) {
+	for name := range m.Thanos.Labels {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	key = binary.AppendVarint(key, m.Resolution())
+	for _, name := range names {
+		for _, s := range [2]string{name, m.Thanos.Labels[name]} {
+			key = binary.AppendUvarint(key, uint64(len(s)))
+			key = append(key, s...)
+		}
+	}
+	return key, names
+}
+
+// duplicatesIn compares a block only with kept ones that have its first source,
+// which keeps it near linear.
 func duplicatesIn(ms []*block.Meta) []ulid.ULID {
 	slices.SortFunc(ms, func(a, b *block.Meta) int {
 		return cmp.Or(-cmp.Compare(len(a.Compaction.Sources), len(b.Compaction.Sources)), a.ULID.Compare(b.ULID))
 	})
-	var out []ulid.ULID
-	bySource := map[ulid.ULID][]map[ulid.ULID]bool{}
+	kept := make(map[ulid.ULID][]*block.Meta, len(ms)) // by those sources that are first in some block
 	for _, m := range ms {
-		sources := m.Compaction.Sources
-		if len(sources) == 0 {
+		if len(m.Compaction.Sources) > 0 {
+			kept[m.Compaction.Sources[0]] = nil
+		}
+	}
+	var out []ulid.ULID
+	for _, m := range ms {
+		if len(m.Compaction.Sources) == 0 {
 			continue
 		}
-		covered := slices.ContainsFunc(bySource[sources[0]], func(kept map[ulid.ULID]bool) bool {
-			return !slices.ContainsFunc(sources, func(s ulid.ULID) bool { return !kept[s] })
-		})
-		if covered {
+		if slices.ContainsFunc(kept[m.Compaction.Sources[0]], func(k *block.Meta) bool { return covers(k, m) }) {
 			out = append(out, m.ULID)
 			continue
 		}
-		set := make(map[ulid.ULID]bool, len(sources))
-		for _, s := range sources {
-			set[s] = true
-		}
-		for s := range set {
-			bySource[s] = append(bySource[s], set)
+		for _, s := range m.Compaction.Sources {
+			if others, ok := kept[s]; ok {
+				kept[s] = append(others, m)
+			}
 		}
 	}
 	return out
+}
+
+// covers says whether m was made of no other sources than a was.
+func covers(a, m *block.Meta) bool {
+	const few = 32
+	sources := a.Compaction.Sources
+	if len(sources) <= few {
+		return !slices.ContainsFunc(m.Compaction.Sources, func(s ulid.ULID) bool { return !slices.Contains(sources, s) })
+	}
+	set := make(map[ulid.ULID]bool, len(sources))
+	for _, s := range sources {
+		set[s] = true
+	}
+	return !slices.ContainsFunc(m.Compaction.Sources, func(s ulid.ULID) bool { return !set[s] })
 }

@@ -1,6 +1,7 @@
 package blocklist
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
@@ -18,13 +19,14 @@ func WithoutReplicaLabels(names ...string) Filter {
 		if !has {
 			return m
 		}
-		m = m.Clone()
+		c := *m // everything but the labels may be shared: nobody changes it
+		c.Thanos.Labels = maps.Clone(m.Thanos.Labels)
 		for _, n := range names {
-			delete(m.Thanos.Labels, n)
+			delete(c.Thanos.Labels, n)
 		}
-		if len(m.Thanos.Labels) == 0 {
-			m.Thanos.Labels[names[0]] = DedupedValue
+		if len(c.Thanos.Labels) == 0 {
+			c.Thanos.Labels[names[0]] = DedupedValue
 		}
-		return m
+		return &c
 	}}
 }

@@ -173,6 +173,24 @@ func BenchmarkPoll(b *testing.B) {
 	}
 }
 
+func BenchmarkFilters(b *testing.B) {
+	v, err := blocklist.NewPoller(newWide(100_000), blocklist.Config{}).Poll(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, f := range []blocklist.Filter{
+		blocklist.TimePartition(0, 1<<60), blocklist.ConsistencyDelay(time.Minute), blocklist.DeletionMarkDelay(time.Hour),
+		blocklist.WithoutReplicaLabels("replica"), blocklist.Duplicates(), blocklist.Superseded(),
+	} {
+		b.Run(f.Name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				v.Apply(f)
+			}
+		})
+	}
+}
+
 // BenchmarkReadIndex starts with one GET instead of one for each block.
 func BenchmarkReadIndex(b *testing.B) {
 	for _, n := range []int{10_000, 100_000} {

@@ -18,21 +18,33 @@ import (
 // successor that is served elsewhere may not be in view there yet.
 func Superseded() Filter {
 	return Filter{Name: "superseded", Drop: func(v *View) []ulid.ULID {
-		successors := map[ulid.ULID][]*block.Meta{} // by source
+		// By the first source of some marked block: most blocks are not marked.
+		successors := map[ulid.ULID][]*block.Meta{}
+		for id := range v.Deletion {
+			if m := v.Metas[id]; m != nil && len(m.Compaction.Sources) > 0 {
+				successors[m.Compaction.Sources[0]] = nil
+			}
+		}
+		if len(successors) == 0 {
+			return nil
+		}
 		for id, m := range v.Metas {
 			if v.Deletion[id] != nil {
 				continue
 			}
 			for _, s := range m.Compaction.Sources {
-				successors[s] = append(successors[s], m)
+				if others, ok := successors[s]; ok {
+					successors[s] = append(others, m)
+				}
 			}
 		}
 		var out []ulid.ULID
-		for id, m := range v.Metas {
-			sources := m.Compaction.Sources
-			if v.Deletion[id] == nil || len(sources) == 0 {
+		for id := range v.Deletion {
+			m := v.Metas[id]
+			if m == nil || len(m.Compaction.Sources) == 0 {
 				continue
 			}
+			sources := m.Compaction.Sources
 			if slices.ContainsFunc(successors[sources[0]], func(s *block.Meta) bool { return replaces(s, m) }) {
 				out = append(out, id)
 			}
@@ -44,8 +56,5 @@ func Superseded() Filter {
 // replaces says whether all data of m is in s.
 func replaces(s, m *block.Meta) bool {
 	return s.ULID != m.ULID && s.Resolution() == m.Resolution() &&
-		s.MinTime <= m.MinTime && m.MaxTime <= s.MaxTime &&
-		!slices.ContainsFunc(m.Compaction.Sources, func(id ulid.ULID) bool {
-			return !slices.Contains(s.Compaction.Sources, id)
-		})
+		s.MinTime <= m.MinTime && m.MaxTime <= s.MaxTime && covers(s, m)
 }
