@@ -1,0 +1,163 @@
+package compact_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/block/blocktest"
+	"github.com/hindsight-io/hindsight/pkg/bucket/buckettest"
+	"github.com/hindsight-io/hindsight/pkg/compact"
+	"github.com/hindsight-io/hindsight/pkg/server"
+)
+
+var _ server.Component = (*compact.Compactor)(nil)
+
+func TestWait(t *testing.T) {
+	b := blocktest.Bucket(t, twoHours(6, "a", `{cluster="eu"}`))
+	c := newCompactor(t, b, "--wait", "--wait-interval=10ms", "--compact.cleanup-interval=10ms", "--delete-delay=0s")
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- c.Run(ctx) }()
+	merged := func() bool { return len(poll(t, b).Metas) == 3 }
+	require.Eventually(t, merged, time.Minute, 10*time.Millisecond, "merged, and the sources deleted")
+	// What comes later is seen.
+	blocktest.Fill(t, b, `
+block z0 range=12h..14h labels={cluster="eu"}
+  up{job="x"} 12h..14h/15s:1
+block z1 range=14h..16h labels={cluster="eu"}
+  up{job="x"} 14h..16h/15s:1
+block z2 range=16h..18h labels={cluster="eu"}
+  up{job="x"} 16h..18h/15s:1
+`)
+	require.Eventually(t, merged, time.Minute, 10*time.Millisecond)
+	cancel()
+	require.NoError(t, <-done)
+}
+
+// A bucket that fails does not end the process, and what works again goes on.
+func TestWaitSurvivesBucket(t *testing.T) {
+	b := blocktest.Bucket(t, twoHours(6, "a", `{cluster="eu"}`))
+	faulty := buckettest.NewFaulty(b, func(buckettest.Op) buckettest.Fault { return buckettest.Fault{Err: buckettest.ErrInjected} })
+	c := newCompactor(t, faulty, "--wait", "--wait-interval=10ms", "--compact.cleanup-interval=10ms", "--delete-delay=0s")
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- c.Run(ctx) }()
+	require.Eventually(t, func() bool { return len(faulty.Calls(false)) > 20 }, time.Minute, time.Millisecond)
+	faulty.SetRule(nil)
+	require.Eventually(t, func() bool { return len(poll(t, b).Metas) == 3 }, time.Minute, 10*time.Millisecond)
+	cancel()
+	require.NoError(t, <-done)
+}
+
+func serve(t *testing.T, c *compact.Compactor, method, target string, form url.Values) *httptest.ResponseRecorder {
+	t.Helper()
+	mux := http.NewServeMux()
+	c.RegisterHTTP(mux)
+	req := httptest.NewRequest(method, target, strings.NewReader(form.Encode()))
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	rec := httptest.NewRecorder()
+	mux.ServeHTTP(rec, req)
+	return rec
+}
+
+func TestBlocksAPI(t *testing.T) {
+	b := blocktest.Bucket(t, twoHours(6, "a", `{cluster="eu"}`))
+	c := newCompactor(t, b, "--bucket-web-label=cluster")
+	require.NoError(t, c.RunOnce(context.Background()))
+	rec := serve(t, c, "GET", "/api/v1/blocks?view=global", nil)
+	require.Equal(t, http.StatusOK, rec.Code)
+	var answer struct {
+		Status string
+		Data   struct {
+			Label       string
+			Blocks      []block.Meta
+			RefreshedAt time.Time
+			Err         *string
+		}
+	}
+	require.NoError(t, json.Unmarshal(rec.Body.Bytes(), &answer))
+	require.Equal(t, "success", answer.Status)
+	require.Equal(t, "cluster", answer.Data.Label)
+	require.Len(t, answer.Data.Blocks, 7)
+	require.False(t, answer.Data.RefreshedAt.IsZero())
+
+	id := blocktest.ID("a005")
+	mark := func(want int, c *compact.Compactor, form url.Values) {
+		t.Helper()
+		require.Equal(t, want, serve(t, c, "POST", "/api/v1/blocks/mark", form).Code)
+	}
+	mark(http.StatusBadRequest, c, url.Values{"id": {"../x"}, "action": {"DELETION"}})
+	mark(http.StatusBadRequest, c, url.Values{"id": {id.String()}, "action": {"SING"}})
+	mark(http.StatusNoContent, c, url.Values{"id": {id.String()}, "action": {"DELETION"}, "detail": {"by hand"}})
+	mark(http.StatusNoContent, c, url.Values{"id": {id.String()}, "action": {"NO_COMPACTION"}, "detail": {"why not"}})
+	v := poll(t, b)
+	require.Equal(t, "by hand", v.Deletion[id].Details)
+	require.Equal(t, block.MarkManual, v.NoCompact[id].Reason)
+	mark(http.StatusBadRequest, newCompactor(t, b, "--disable-admin-operations"), url.Values{"id": {id.String()}, "action": {"DELETION"}})
+}
+
+// Without bytes in the way: retention, deletion and cleaning of one pass.
+func TestRetentionAndCleaning(t *testing.T) {
+	b := blocktest.Bucket(t, `
+block old range=0h..48h labels={cluster="eu"}
+  up 0h..48h/5m:1+1
+  gone 0h:stale
+meta m1 range=48h..50h labels={cluster="eu"}
+mark m1 deletion at=0h
+`)
+	c := newCompactor(t, b, "--retention.resolution-raw=40h")
+	require.NoError(t, c.RunOnce(context.Background()))
+	require.Equal(t, []string{`0..48h res=5 level=1 samples=576 series=1 {cluster="eu"}`}, live(t, b))
+	v := poll(t, b)
+	require.Contains(t, v.Deletion, blocktest.ID("old"), "only after its 5m data was there")
+	require.NotContains(t, v.Metas, blocktest.ID("m1"))
+}
+
+// A block in which nothing can be downsampled is not tried again.
+func TestNothingToDownsample(t *testing.T) {
+	b := blocktest.Bucket(t, `
+block old range=0h..48h labels={cluster="eu"}
+  up 0h..48h/5m:NaN
+`)
+	c := newCompactor(t, b)
+	require.NoError(t, c.RunOnce(context.Background()))
+	require.NoError(t, c.RunOnce(context.Background()))
+	v := poll(t, b)
+	require.Len(t, v.Metas, 1)
+	require.Equal(t, "nothing-to-downsample", v.NoDownsample[blocktest.ID("old")].Reason)
+}
+
+// Two compactors on one bucket do work twice at worst, and lose nothing.
+func TestTwoCompactors(t *testing.T) {
+	text := crashBucket()
+	undisturbed := blocktest.Bucket(t, text)
+	require.NoError(t, newCompactor(t, undisturbed, crashFlags...).RunOnce(context.Background()))
+	b := blocktest.Bucket(t, text)
+	done := make(chan error)
+	for range 2 {
+		c := newCompactor(t, b, crashFlags...)
+		go func() {
+			var err error
+			for range 4 { // a job may lose its inputs to the other one
+				if err = c.RunOnce(context.Background()); err == nil {
+					break
+				}
+			}
+			done <- err
+		}()
+	}
+	require.NoError(t, <-done)
+	require.NoError(t, <-done)
+	require.NoError(t, newCompactor(t, b, crashFlags...).RunOnce(context.Background()))
+	require.Equal(t, content(t, undisturbed), content(t, b))
+	require.Equal(t, live(t, undisturbed), live(t, b))
+}
