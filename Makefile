@@ -14,7 +14,8 @@ run: build ## everything in one process, data in ./data
 	exec bin/hindsight all --data-dir=data/all
 
 demo: ## all roles with real Prometheus servers and S3, on loopback
-	$(GO) run ./test/e2e/demo -dir=data/demo
+	$(GO) build -o bin/demo ./test/e2e/demo
+	exec bin/demo -dir=data/demo
 
 test: ## all tests, the end-to-end ones with real processes included
 	$(GO) run ./test/runner ./...

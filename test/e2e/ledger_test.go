@@ -18,10 +18,14 @@ import (
 type ledger struct {
 	metric string
 	series int
+	// retry sends a batch again, as a Prometheus does, when there was no answer
+	// or one of 5xx; only other answers are failures then.
+	retry bool
 
 	mu     sync.Mutex
 	acked  map[string]map[int64]float64 // by series, by time in ms
-	failed []string                     // errors that a client saw from a live server
+	failed  []string                    // errors that a client saw from a live server
+	retried []string                    // errors after which it sent again
 }
 
 func newLedger(metric string, series int) *ledger {
@@ -64,25 +68,44 @@ func (l *ledger) run(stop <-chan struct{}, interval time.Duration, urls func() [
 	defer tick.Stop()
 	last := int64(0)
 	for n := 0; ; n++ {
-		t := max(time.Now().UnixMilli(), last+1)
-		last = t
-		batch := l.batch(t)
-		live := urls()
-		code, err := harness.Writer{URL: live[n%len(live)], Client: client}.Write(batch)
-		switch {
-		case err == nil:
-			l.ack(batch)
-		case code != 0:
-			l.mu.Lock()
-			l.failed = append(l.failed, err.Error())
-			l.mu.Unlock()
-		}
+		last = max(time.Now().UnixMilli(), last+1)
+		l.send(client, l.batch(last), func() string {
+			live := urls()
+			n++
+			return live[n%len(live)]
+		})
 		select {
 		case <-stop:
 			return
 		case <-tick.C:
 		}
 	}
+}
+
+// send writes one batch, with retry as often as needed for two minutes.
+func (l *ledger) send(client *http.Client, batch []prompb.TimeSeries, next func() string) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		code, err := harness.Writer{URL: next(), Client: client}.Write(batch)
+		if err == nil {
+			l.ack(batch)
+			return
+		}
+		again := l.retry && (code == 0 || code/100 == 5 || code == http.StatusTooManyRequests)
+		if again && time.Now().Before(end) {
+			l.note(&l.retried, err)
+			continue
+		}
+		if code != 0 || l.retry {
+			l.note(&l.failed, err)
+		}
+		return
+	}
+}
+
+func (l *ledger) note(list *[]string, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	*list = append(*list, err.Error())
 }
 
 // count is the number of acknowledged samples.

@@ -54,6 +54,35 @@ func demoAddresses() map[string]string {
 	}
 }
 
+// moreReceivers are nodes that only tests add to the ring.
+func moreReceivers() map[string]string {
+	out := map[string]string{}
+	for _, n := range []string{"4", "5"} {
+		for _, l := range []string{"", "/grpc", "/write"} {
+			out["receive-"+n+l] = "unused by the demo: receive-" + n + l
+		}
+	}
+	return out
+}
+
+// SetRing writes a hashring of the named receive nodes; those that run load it.
+func (s *Site) SetRing(names ...string) error {
+	var b strings.Builder
+	for i, name := range names {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, `{"address": %q}`, s.Addr(name+"/grpc"))
+	}
+	text := fmt.Sprintf(`[{"hashring": "default", "algorithm": "ketama", "endpoints": [%s]}]`, b.String())
+	// Replaced as a whole, as a ConfigMap is.
+	tmp := s.Path("hashring.json.new")
+	if err := os.WriteFile(tmp, []byte(text), 0o644); err != nil {
+		return fmt.Errorf("write the hashring: %w", err)
+	}
+	return os.Rename(tmp, s.Path("hashring.json"))
+}
+
 // NewSite prepares a site in dir. With an empty host it uses the files of
 // examples/demo as they are; otherwise it uses copies whose addresses are
 // replaced by free ports of host.
@@ -66,6 +95,7 @@ func NewSite(dir, host string, bin Binaries) (*Site, error) {
 	s.Endpoints = []string{"sidecar-eu-a", "sidecar-eu-b", "sidecar-us-a", "receive-1", "receive-2", "receive-3", "store"}
 	var replace []string
 	if host != "" {
+		maps.Copy(s.addr, moreReceivers())
 		ports, err := Ports(host, len(s.addr))
 		if err != nil {
 			return nil, err
