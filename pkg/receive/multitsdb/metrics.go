@@ -14,6 +14,7 @@ type metrics struct {
 	stored         *prometheus.CounterVec
 	rejected       *prometheus.CounterVec
 	uploadFailures prometheus.Counter
+	damaged        *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -31,6 +32,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "hindsight_receive_upload_failures_total",
 			Help: "Failed attempts to upload the blocks of a tenant.",
 		}),
+		damaged: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "hindsight_receive_damaged_total",
+			Help: "Damaged records of write-ahead logs, and blocks, that were set aside when a tenant was opened.",
+		}, []string{"what"}),
 	}
 }
 

@@ -62,14 +62,37 @@ func (d *DB) openTenant(id string) (*tenantDB, error) {
 		t.shipper = d.cfg.NewShipper(id, t.dir, external)
 	}
 	t.lastWrite.Store(time.Now().UnixMilli())
-	db, err := tsdb.Open(t.dir, t.logger, t.registry.orNil(), t.options(), nil)
-	if err != nil {
-		t.registry.unregisterAll()
+	if err := t.openTSDB(); err != nil {
 		return nil, fmt.Errorf("open the tsdb of tenant %s: %w", id, err)
 	}
-	t.db = db
 	t.store = tsdbstore.New(guarded{t}, tsdbstore.Config{Component: "receive", External: external})
 	return t, nil
+}
+
+// openTSDB repairs what is damaged and opens the TSDB. It never waits for a
+// human: what cannot be read is set aside, counted and logged.
+func (t *tenantDB) openTSDB() error {
+	damaged, err := salvageLogs(t.dir)
+	if err != nil {
+		return err
+	}
+	if damaged > 0 {
+		t.metrics.damaged.WithLabelValues("wal-record").Add(float64(damaged))
+		t.logger.Error("damaged records of the write-ahead log were taken out, all others are used",
+			"records", damaged, "originals", filepath.Join(t.dir, damagedDir))
+	}
+	moved, err := setBadBlocksAside(t.dir)
+	if err != nil {
+		return err
+	}
+	if len(moved) > 0 {
+		t.metrics.damaged.WithLabelValues("block").Add(float64(len(moved)))
+		t.logger.Error("blocks that cannot be opened were set aside", "blocks", moved, "to", filepath.Join(t.dir, damagedDir))
+	}
+	if t.db, err = tsdb.Open(t.dir, t.logger, t.registry.orNil(), t.options(), nil); err != nil {
+		t.registry.unregisterAll()
+	}
+	return err
 }
 
 func (t *tenantDB) options() *tsdb.Options {
