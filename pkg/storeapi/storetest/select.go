@@ -198,7 +198,7 @@ func testLimit(t *testing.T, newStore NewStore) {
 		some := slices.Compact(sets(t.Context(), t, s, r))
 		require.Len(t, some, min(limit, len(everything)))
 		for _, l := range some {
-			require.Contains(t, everything, l)
+			require.True(t, slices.Contains(everything, l), l)
 		}
 	}
 }

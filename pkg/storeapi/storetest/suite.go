@@ -52,8 +52,8 @@ func read(t *testing.T, set storeapi.SeriesSet) []got {
 	var out []got
 	for set.Next() {
 		s := set.At()
-		if n := len(out); n > 0 {
-			require.LessOrEqual(t, labels.Compare(out[n-1].labels, s.Labels), 0, "%s after %s", s.Labels, out[n-1].labels)
+		if n := len(out); n > 0 && labels.Compare(out[n-1].labels, s.Labels) > 0 {
+			t.Fatalf("not in order: %s after %s", s.Labels, out[n-1].labels)
 		}
 		out = append(out, got{labels: s.Labels, chunks: slices.Clone(s.Chunks)})
 	}
@@ -70,7 +70,9 @@ func check(t *testing.T, s storeapi.Store, data Data, r *storeapi.Request) {
 	defer func() { require.NoError(t, set.Close()) }()
 	found := map[string][]storeapi.Chunk{}
 	for _, g := range read(t, set) {
-		require.True(t, slices.IsSortedFunc(g.chunks, func(a, b storeapi.Chunk) int { return int(a.MinTime - b.MinTime) }), "chunks of %s", g.labels)
+		if !slices.IsSortedFunc(g.chunks, func(a, b storeapi.Chunk) int { return int(a.MinTime - b.MinTime) }) {
+			t.Fatalf("chunks of %s are not in order", g.labels)
+		}
 		k := g.labels.String()
 		found[k] = append(found[k], g.chunks...)
 	}
@@ -93,17 +95,23 @@ func check(t *testing.T, s storeapi.Store, data Data, r *storeapi.Request) {
 	}
 	for k, samples := range want {
 		cs, ok := found[k]
-		require.True(t, ok, "%s is missing for %v in [%d, %d]", k, r.Matchers, r.MinTime, r.MaxTime)
+		if !ok {
+			t.Fatalf("%s is missing for %v in [%d, %d]", k, r.Matchers, r.MinTime, r.MaxTime)
+		}
 		if r.SkipChunks {
 			require.Empty(t, cs, k)
 			continue
 		}
 		slices.SortStableFunc(samples, func(a, b Sample) int { return int(a.T - b.T) })
 		samples = slices.CompactFunc(samples, func(a, b Sample) bool { return a.T == b.T })
-		require.Equal(t, text(samples), text(Decode(t, cs, r.MinTime, r.MaxTime)), k)
+		if want, has := text(samples), text(Decode(t, cs, r.MinTime, r.MaxTime)); !slices.Equal(want, has) {
+			t.Fatalf("%s\nwant %q\nhas  %q", k, want, has)
+		}
 	}
 	for k := range found {
-		require.True(t, around[k], "%s is not wanted for %v in [%d, %d]", k, r.Matchers, r.MinTime, r.MaxTime)
+		if !around[k] {
+			t.Fatalf("%s is not wanted for %v in [%d, %d]", k, r.Matchers, r.MinTime, r.MaxTime)
+		}
 	}
 }
 
