@@ -19,6 +19,7 @@ type Reason string
 const (
 	ReasonMetaMissing   Reason = "meta-missing"
 	ReasonMetaMalformed Reason = "meta-malformed"
+	ReasonMetaRefused   Reason = "meta-refused"
 	ReasonMetaVersion   Reason = "meta-version"
 	ReasonMetaForeign   Reason = "meta-of-other-block"
 	ReasonMarkMalformed Reason = "mark-malformed"

@@ -14,10 +14,14 @@ type Metrics struct {
 	skipped                 prometheus.Counter
 	lastUpload              prometheus.Gauge
 
-	mu        sync.Mutex
-	corrupt   prometheus.Gauge
-	corruptBy map[*Shipper]int
+	corrupt, unshipped prometheus.Gauge
+
+	mu sync.Mutex
+	by map[*Shipper]counts
 }
+
+// counts are one shipper's part in the gauges.
+type counts struct{ corrupt, unshipped int }
 
 // NewMetrics registers the metrics; reg may be nil.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
@@ -51,17 +55,22 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "hindsight_shipper_corrupted_blocks",
 			Help: "Local blocks that are broken and therefore cannot be shipped.",
 		}),
-		corruptBy: map[*Shipper]int{},
+		unshipped: f.NewGauge(prometheus.GaugeOpts{
+			Name: "hindsight_shipper_unshipped_compacted_blocks",
+			Help: "Local compacted blocks that are not shipped although not all blocks that they were made of were: their data may be missing in the bucket.",
+		}),
+		by: map[*Shipper]counts{},
 	}
 }
 
-// setCorrupt sets the part of one shipper in the sum.
-func (m *Metrics) setCorrupt(s *Shipper, n int) {
+// set replaces the part of one shipper in the sums.
+func (m *Metrics) set(s *Shipper, now counts) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.corrupt.Add(float64(n - m.corruptBy[s]))
-	m.corruptBy[s] = n
-	if n == 0 {
-		delete(m.corruptBy, s)
+	before := m.by[s]
+	m.corrupt.Add(float64(now.corrupt - before.corrupt))
+	m.unshipped.Add(float64(now.unshipped - before.unshipped))
+	if m.by[s] = now; now == (counts{}) {
+		delete(m.by, s)
 	}
 }

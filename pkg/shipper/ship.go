@@ -27,8 +27,12 @@ func (s *Shipper) ship(ctx context.Context, m *block.Meta) (uploaded bool, err e
 	case m.Stats.NumSamples == 0:
 		s.skip(m, "it has no samples")
 		return false, nil
+	case m.Compaction.Level > 1 && s.madeOfShipped(m):
+		s.setShipped(m.ULID)
+		return false, nil
 	case m.Compaction.Level > 1 && !s.cfg.UploadCompacted:
-		s.skip(m, "it is compacted")
+		s.unshipped++
+		s.skip(m, "it is compacted, and blocks that it was made of were never shipped; upload-compacted would ship it")
 		return false, nil
 	}
 	if err := s.knownCorrupt(m.ULID); err != nil {
@@ -70,6 +74,23 @@ func (s *Shipper) ship(ctx context.Context, m *block.Meta) (uploaded bool, err e
 	return true, nil
 }
 
+// madeOfShipped says whether all data of a compacted block is known to have
+// been shipped before. Blocks that were merged leave the directory, so that
+// this is seen at the first pass after the merge or not at all.
+func (s *Shipper) madeOfShipped(m *block.Meta) bool {
+	s.stateMu.Lock()
+	defer s.stateMu.Unlock()
+	parents := len(m.Compaction.Parents) > 0
+	for _, p := range m.Compaction.Parents {
+		parents = parents && s.shipped[p.ULID]
+	}
+	sources := len(m.Compaction.Sources) > 0
+	for _, src := range m.Compaction.Sources {
+		sources = sources && s.shipped[src]
+	}
+	return parents || sources
+}
+
 // skip says once that a block stays where it is.
 func (s *Shipper) skip(m *block.Meta, why string) {
 	if s.reported[m.ULID] {
@@ -77,7 +98,7 @@ func (s *Shipper) skip(m *block.Meta, why string) {
 	}
 	s.reported[m.ULID] = true
 	s.deps.Metrics.skipped.Inc()
-	s.deps.Logger.Info("block is not shipped", "block", m.ULID, "because", why, "level", m.Compaction.Level)
+	s.deps.Logger.Warn("block is not shipped", "block", m.ULID, "because", why, "level", m.Compaction.Level)
 }
 
 // upload works on hard links, because the owner of the directory may delete the

@@ -67,6 +67,9 @@ type Shipper struct {
 	corrupt  map[ulid.ULID]broken
 	reported map[ulid.ULID]bool // skipped blocks that were logged
 	remote   map[ulid.ULID]*block.Meta
+	// unshipped counts, in one pass, compacted blocks whose data is not all in
+	// the bucket and which are not to be shipped.
+	unshipped int
 
 	stateMu sync.Mutex
 	shipped map[ulid.ULID]bool
@@ -137,7 +140,8 @@ func (s *Shipper) setShipped(id ulid.ULID) {
 // Sync uploads the blocks that are not in the bucket yet, the oldest first, and
 // returns how many it uploaded. After an upload that failed it stops, so that
 // no block is shipped before an older one; the next Sync tries again. Empty
-// blocks, and compacted ones unless configured, are not shipped.
+// blocks, and compacted ones unless configured, are not shipped; a compacted
+// block counts as shipped if the blocks it was made of were.
 func (s *Shipper) Sync(ctx context.Context) (uploaded int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,6 +158,7 @@ func (s *Shipper) Sync(ctx context.Context) (uploaded int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	s.unshipped = 0
 	errs := []error{corruptErr}
 	for _, m := range blocks {
 		done, err := s.ship(ctx, m)
@@ -275,6 +280,6 @@ func (s *Shipper) finish(blocks []*block.Meta) error {
 			delete(s.reported, id)
 		}
 	}
-	s.deps.Metrics.setCorrupt(s, len(s.corrupt))
+	s.deps.Metrics.set(s, counts{corrupt: len(s.corrupt), unshipped: s.unshipped})
 	return writeState(s.statePath(), st)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
@@ -227,6 +228,49 @@ block c range=8h..10h
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 	require.Equal(t, []string{"c", "b"}, order(t, e))
+}
+
+// TestCompactedOfShipped: Prometheus merges blocks that were shipped, twice.
+func TestCompactedOfShipped(t *testing.T) {
+	e := newEnv(t, three)
+	s := e.shipper(shipper.Config{})
+	_, err := s.Sync(t.Context())
+	require.NoError(t, err)
+	e.bkt.Calls(true)
+	compact := func(name string, level int, parents ...string) {
+		m := &block.Meta{}
+		m.ULID, m.MinTime, m.MaxTime = id(name), 0, 1
+		m.Compaction.Level = level
+		m.Compaction.Sources = []ulid.ULID{id("a"), id("b"), id("c")}
+		for _, p := range parents {
+			m.Compaction.Parents = append(m.Compaction.Parents, tsdb.BlockDesc{ULID: id(p)})
+			require.NoError(t, os.RemoveAll(filepath.Join(e.dir, id(p).String())))
+		}
+		m.Stats.NumSamples = 1
+		require.NoError(t, blocktest.Write(t.Context(), filepath.Join(e.dir, m.ULID.String()), m, nil))
+	}
+	compact("m", 2, "a", "b")
+	_, err = s.Sync(t.Context())
+	require.NoError(t, err)
+	require.True(t, s.Shipped(id("m")))
+	compact("n", 3, "m", "c")
+	s = e.restarted(shipper.Config{UploadCompacted: true})
+	_, err = s.Sync(t.Context())
+	require.NoError(t, err)
+	require.True(t, s.Shipped(id("n")))
+	require.Empty(t, e.bkt.Calls(true), "the bucket need not be asked")
+
+	compact("x", 2, "p", "q")
+	s = e.restarted(shipper.Config{})
+	_, err = s.Sync(t.Context())
+	require.NoError(t, err)
+	require.False(t, s.Shipped(id("x")))
+	require.Contains(t, e.logs.String(), "never shipped")
+	require.NoError(t, testutil.GatherAndCompare(e.reg, strings.NewReader(`
+# HELP hindsight_shipper_unshipped_compacted_blocks Local compacted blocks that are not shipped although not all blocks that they were made of were: their data may be missing in the bucket.
+# TYPE hindsight_shipper_unshipped_compacted_blocks gauge
+hindsight_shipper_unshipped_compacted_blocks 1
+`), "hindsight_shipper_unshipped_compacted_blocks"))
 }
 
 func TestCompactedBlockMustNotOverlap(t *testing.T) {

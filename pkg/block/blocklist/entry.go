@@ -149,6 +149,11 @@ func (e *entry) loadMeta(ctx context.Context, p *Poller, id ulid.ULID) error {
 		e.partial, e.again = missing, true
 		return nil
 	}
+	if errors.Is(err, bucket.ErrPermanent) {
+		// This object alone, for example because a lifecycle rule has archived it.
+		err = &block.CorruptError{ID: id, Reason: block.ReasonMetaRefused, Err: err}
+		e.again = true
+	}
 	if c := (*block.CorruptError)(nil); errors.As(err, &c) {
 		e.partial, e.again = c, e.again || !o.timed
 		if e.logOnce(c) {

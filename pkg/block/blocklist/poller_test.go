@@ -254,6 +254,30 @@ func TestBlockVanishesWhilePolling(t *testing.T) {
 	require.Empty(t, v.Partial)
 }
 
+// TestArchivedMeta: an object that cannot be read, while others can, harms its
+// block only.
+func TestArchivedMeta(t *testing.T) {
+	mem := blocktest.Bucket(t, "meta a labels={x=\"1\"}\nmeta b labels={x=\"1\"}\n")
+	archived := func(op buckettest.Op) buckettest.Fault {
+		if op.Kind == "get" && op.Name == block.Path(blocktest.ID("a"), block.MetaFile) {
+			return buckettest.Fault{Err: fmt.Errorf("archived: %w", bucket.ErrPermanent)}
+		}
+		return buckettest.Fault{}
+	}
+	var logs bytes.Buffer
+	f := buckettest.NewFaulty(mem, archived)
+	p := blocklist.NewPoller(f, blocklist.Config{Logger: slog.New(slog.NewTextHandler(&logs, nil))})
+	for range 3 {
+		v, _, _ := costs(t, p, f)
+		require.Len(t, v.Metas, 1)
+		require.Equal(t, "meta-refused", v.Partial[blocktest.ID("a")].Reason)
+	}
+	require.Equal(t, 1, strings.Count(logs.String(), "\n"))
+	f.SetRule(nil)
+	v, _, _ := costs(t, p, f)
+	require.Len(t, v.Metas, 2, "restored")
+}
+
 func TestCancelledPoll(t *testing.T) {
 	mem := blocktest.Bucket(t, "meta a labels={x=\"1\"}\n")
 	f := buckettest.NewFaulty(mem, nil)

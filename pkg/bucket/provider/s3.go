@@ -19,6 +19,8 @@ func s3Kind(err error) error {
 	case "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
 		"AccountProblem", "AllAccessDisabled", "NotSignedUp", "XAdminUserNotFound":
 		return bucket.ErrAccessDenied
+	case "InvalidObjectState": // in an archive class of storage, from which it must be restored first
+		return bucket.ErrPermanent
 	case "NoSuchBucket":
 		return bucket.ErrNoBucket
 	}
