@@ -14,15 +14,20 @@ import (
 
 // filters decide which blocks of the bucket are served.
 func (c *Config) filters(now time.Time, selector []*relabel.Config, broken map[ulid.ULID]struct{}) []blocklist.Filter {
-	return []blocklist.Filter{
+	fs := []blocklist.Filter{
 		blocklist.TimePartition(c.MinTime.Millis(now), c.MaxTime.Millis(now)),
 		blocklist.Shard(selector),
-		blocklist.ConsistencyDelay(c.ConsistencyDelay.Duration()),
+	}
+	if d := c.ConsistencyDelay.Duration(); d > 0 {
+		// Without a delay, blocks of producers whose clocks are ahead are served.
+		fs = append(fs, blocklist.ConsistencyDelay(d))
+	}
+	return append(fs,
 		blocklist.DeletionMarkDelay(c.IgnoreDeletionMarksDelay.Duration()),
 		damaged(broken),
 		blocklist.Duplicates(),
 		blocklist.Superseded(),
-	}
+	)
 }
 
 // damaged drops broken blocks for which others can stand in: those that they
@@ -41,11 +46,11 @@ func damaged(broken map[ulid.ULID]struct{}) blocklist.Filter {
 }
 
 // replaceable says whether all sources of m are in sound blocks of the same
-// labels and resolution.
+// resolution, whatever their labels: merged replicas had others.
 func replaceable(m *block.Meta, v *blocklist.View, broken map[ulid.ULID]struct{}) bool {
 	have := map[ulid.ULID]struct{}{}
 	for id, other := range v.Metas {
-		if _, bad := broken[id]; bad || other.Resolution() != m.Resolution() || !labels.Equal(other.ExternalLabels(), m.ExternalLabels()) {
+		if _, bad := broken[id]; bad || other.Resolution() != m.Resolution() {
 			continue
 		}
 		for _, s := range other.Compaction.Sources {

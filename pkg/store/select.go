@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/store/bucketblock"
 	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -65,11 +66,15 @@ func (g *Gateway) Select(ctx context.Context, r *storeapi.Request) storeapi.Seri
 			SkipChunks: r.SkipChunks, Aggregates: r.Aggregates, Limit: r.Limit,
 			Keep:       shardFilter(r, br.ext),
 			BatchBytes: batch,
+			Names:      r.WithoutReplicaLabels,
 			Account:    account,
 			Started:    started,
 		}
-		set := storeapi.SeriesSet(&blockSet{SeriesSet: br.block.Select(ctx, q), g: g, partial: r.Partial})
-		sets = append(sets, storeapi.ReorderSet(set, br.ext, r.WithoutReplicaLabels))
+		set := br.block.Select(ctx, q)
+		sets = append(sets, &orderedSet{
+			SeriesSet: &blockSet{SeriesSet: set, g: g, partial: r.Partial},
+			order:     storeapi.Reorder{External: br.ext, Drop: r.WithoutReplicaLabels, Own: set.Carries},
+		})
 	}
 	if len(pass) > 0 {
 		sets = append(sets, storeapi.WarnSet(pass...))
@@ -263,17 +268,25 @@ func (g *Gateway) blockFailed(err *bucketblock.Error) {
 	g.m.blockFailures.WithLabelValues(err.Part, reason).Inc()
 	if !err.Corrupt {
 		g.log.Warn("block could not be read", "block", err.Block, "part", err.Part, "err", err.Err)
+		if errors.Is(err, bucket.ErrNotFound) {
+			g.askSync() // the block is gone, or on its way
+		}
 		return
 	}
 	g.pages.Forget(err.Block)
 	if err.Part == bucketblock.PartHeader {
 		g.damage.add(err.Block, err.Err.Error(), time.Now())
-		select { // other blocks may stand in for it
-		case g.resync <- struct{}{}:
-		default:
-		}
+		g.askSync() // other blocks may stand in for it
 	}
 	if g.damage.tell(err.Block, err.Part) {
 		g.log.Error("block is damaged and is missing from answers", "block", err.Block, "part", err.Part, "err", err.Err)
+	}
+}
+
+// askSync makes Run list the bucket soon.
+func (g *Gateway) askSync() {
+	select {
+	case g.resync <- struct{}{}:
+	default: // asked already
 	}
 }

@@ -134,6 +134,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	defer g.close()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var last time.Time // when the last Sync ended
 	idle := time.NewTicker(max(g.cfg.IndexHeaderIdleTimeout/2, time.Second))
 	defer idle.Stop()
 	for {
@@ -143,17 +144,19 @@ func (g *Gateway) Run(ctx context.Context) error {
 		case now := <-idle.C:
 			g.unloadIdle(now)
 		case <-g.resync:
-			timer.Reset(0)
+			timer.Reset(max(0, retryPause-time.Since(last)))
 		case <-timer.C:
 			pause := g.cfg.SyncInterval
 			if err := g.Sync(ctx); err != nil && ctx.Err() == nil {
 				g.log.Error("bucket could not be listed; the blocks of the last listing stay served", "err", err)
 				pause = min(pause, retryPause)
 			}
+			last = time.Now()
 			timer.Reset(pause)
 		}
 	}
 }
 
-// retryPause is the time until a failed listing is tried again.
+// retryPause is the time until a failed listing is tried again, and the least
+// time between two listings that damage or missing objects ask for.
 const retryPause = 30 * time.Second

@@ -26,6 +26,8 @@ type Query struct {
 	Limit int
 	// Keep says which of the matching series are wanted; nil means all.
 	Keep func(labels.Labels) bool
+	// Names are label names that Set.Carries is going to be asked for.
+	Names []string
 	// BatchBytes is about how many bytes of series or chunks to read at once.
 	BatchBytes int64
 	// Account is charged for what is read.
@@ -42,6 +44,7 @@ type reader struct {
 	h     *indexheader.Header
 	index pagecache.Object
 	stats storeapi.Stats
+	names map[string]bool // of Query.Names, those that occur in the block
 
 	builder labels.ScratchBuilder
 	filters []symbolFilter
@@ -62,10 +65,10 @@ type batch struct {
 // before Close returns, and stays at most two batches ahead of the caller. The
 // caller holds a reference to the block until Close. Errors of the set are
 // *Error or those of ctx, or *pagecache.LimitError.
-func (b *Block) Select(ctx context.Context, q *Query) storeapi.SeriesSet {
+func (b *Block) Select(ctx context.Context, q *Query) *Set {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &set{cancel: cancel, batches: make(chan batch), pos: -1}
-	go s.produce(ctx, &reader{b: b, q: q, builder: labels.NewScratchBuilder(16)})
+	s := &Set{cancel: cancel, batches: make(chan batch), pos: -1, names: map[string]bool{}}
+	go s.produce(ctx, &reader{b: b, q: q, names: s.names, builder: labels.NewScratchBuilder(16)})
 	return s
 }
 
@@ -79,6 +82,9 @@ func (r *reader) run(ctx context.Context, emit func(batch) error) error {
 	r.h = h
 	if r.index, err = r.b.object(ctx, indexPath, 0); err != nil {
 		return r.b.fail(PartIndex, err)
+	}
+	for _, name := range r.q.Names {
+		r.names[name] = h.Label(name).Len() > 0
 	}
 	r.stats.BlocksQueried = 1
 	r.stats.QueriedBlocks = []string{r.b.meta.ULID.String()}
@@ -169,10 +175,11 @@ func (r *reader) itemsPerRead(sb *seriesBatch, items []seriesItem) int {
 	return len(items)
 }
 
-// set is the SeriesSet of one block.
-type set struct {
+// Set is the storeapi.SeriesSet of one block.
+type Set struct {
 	cancel  context.CancelFunc
-	batches chan batch // closed by the producer after err and stats are set
+	batches chan batch      // closed by the producer after err and stats are set
+	names   map[string]bool // written before the first batch
 
 	cur    batch
 	pos    int
@@ -182,7 +189,7 @@ type set struct {
 	done   bool
 }
 
-func (s *set) produce(ctx context.Context, r *reader) {
+func (s *Set) produce(ctx context.Context, r *reader) {
 	defer close(s.batches)
 	start := time.Now()
 	started := sync.OnceFunc(func() {
@@ -210,7 +217,8 @@ func (s *set) produce(ctx context.Context, r *reader) {
 	s.err, s.stats = err, r.stats
 }
 
-func (s *set) Next() bool {
+// Next moves to the next series; it waits while the next batch is being read.
+func (s *Set) Next() bool {
 	if s.done {
 		return false
 	}
@@ -227,14 +235,15 @@ func (s *set) Next() bool {
 	return true
 }
 
-func (s *set) free() {
+func (s *Set) free() {
 	if s.cur.release != nil {
 		s.cur.release()
 	}
 	s.cur = batch{}
 }
 
-func (s *set) At() storeapi.Series {
+// At returns the current series.
+func (s *Set) At() storeapi.Series {
 	it := s.cur.items[s.pos]
 	out := storeapi.Series{Labels: it.lset}
 	if s.cur.chunks != nil {
@@ -243,16 +252,23 @@ func (s *set) At() storeapi.Series {
 	return out
 }
 
-func (s *set) Err() error {
+// Err is why the block could not be read to its end.
+func (s *Set) Err() error {
 	if !s.done {
 		return nil
 	}
 	return s.err
 }
 
-func (s *set) Warnings() storeapi.Warnings { return nil }
+// Carries says whether any series of the block has a label of that name, one of
+// Query.Names. It may be called once Next has returned.
+func (s *Set) Carries(name string) bool { return s.names[name] }
 
-func (s *set) Stats() storeapi.Stats {
+// Warnings are none: what goes wrong is the error.
+func (s *Set) Warnings() storeapi.Warnings { return nil }
+
+// Stats counts what was read.
+func (s *Set) Stats() storeapi.Stats {
 	if !s.done {
 		return storeapi.Stats{}
 	}
@@ -260,7 +276,7 @@ func (s *set) Stats() storeapi.Stats {
 }
 
 // Close stops the reading and waits for its end.
-func (s *set) Close() error {
+func (s *Set) Close() error {
 	s.cancel()
 	s.free()
 	for b := range s.batches {

@@ -1,0 +1,81 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// flakyPoller fails until it is told not to, and counts.
+type flakyPoller struct {
+	Poller
+	polls atomic.Int64
+	fail  atomic.Bool
+}
+
+func (p *flakyPoller) Poll(ctx context.Context) (*blocklist.View, error) {
+	p.polls.Add(1)
+	if p.fail.Load() {
+		return nil, errors.New("no listing today")
+	}
+	return p.Poller.Poll(ctx)
+}
+
+// TestRun follows the gateway through its life on a clock of its own.
+func TestRun(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	bkt := bucket.NewMemory()
+	b := writeBlock(t, rng, 0, 2*hour, 3, map[string]string{"cluster": "c"})
+	b.upload(t, bkt)
+	g := newGateway(t, bkt, "--sync-block-duration=15m", "--store.disk-cache-size=0")
+	g.info.Store(nil) // as if it had not listed yet
+	r := &storeapi.Request{MinTime: 0, MaxTime: 2 * hour, Matchers: []*labels.Matcher{matcher(labels.MatchRegexp, "n", ".+")}}
+	synctest.Test(t, func(t *testing.T) {
+		p := &flakyPoller{Poller: g.deps.Poller}
+		p.fail.Store(true)
+		g.deps.Poller, g.resync = p, make(chan struct{}, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- g.Run(ctx) }()
+
+		synctest.Wait()
+		require.Error(t, g.Ready())
+		require.Equal(t, int64(1), p.polls.Load())
+		time.Sleep(45 * time.Second)
+		synctest.Wait()
+		require.Equal(t, int64(2), p.polls.Load(), "a failed listing is tried again soon")
+		p.fail.Store(false)
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		require.NoError(t, g.Ready())
+		require.Equal(t, int64(3), p.polls.Load())
+		time.Sleep(31 * time.Minute)
+		synctest.Wait()
+		require.Equal(t, int64(5), p.polls.Load())
+
+		require.NoError(t, bkt.Delete(ctx, b.meta.ULID.String()+"/chunks/000001"))
+		for range 5 {
+			_, ws := readPartial(t, g.Select(ctx, r), r)
+			require.Len(t, ws, 1, "%v %v", g.blocks.view.Partial, g.blocks.dropped)
+			require.Contains(t, ws[0], "not found")
+			time.Sleep(time.Second)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.LessOrEqual(t, p.polls.Load(), int64(7), "missing objects ask for listings, but not for many")
+		require.Greater(t, p.polls.Load(), int64(5))
+		cancel()
+		require.NoError(t, <-ended)
+	})
+}
