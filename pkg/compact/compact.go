@@ -34,6 +34,9 @@ type Deps struct {
 	Out io.Writer
 }
 
+// maxIndexAge is how old a block index may be to be of use.
+const maxIndexAge = 7 * 24 * time.Hour
+
 // Compactor is the component.
 type Compactor struct {
 	cfg      Config
@@ -46,8 +49,8 @@ type Compactor struct {
 	poller   *blocklist.Poller
 	work     string
 
-	quarantined quarantine
-	cleanWork   sync.Once
+	quarantined          quarantine
+	cleanWork, readIndex sync.Once
 	// seen is the last view of the bucket.
 	seen atomic.Pointer[blocklist.View]
 }
@@ -111,6 +114,7 @@ func (c *Compactor) RunOnce(ctx context.Context) error {
 
 func (c *Compactor) pass(ctx context.Context) error {
 	r := &round{c: c, bench: map[ulid.ULID]string{}}
+	c.readIndex.Do(func() { c.startWithIndex(ctx) })
 	for {
 		p, err := r.begin(ctx)
 		if err != nil {
@@ -122,8 +126,19 @@ func (c *Compactor) pass(ctx context.Context) error {
 			return ctx.Err()
 		}
 		if r.done == 0 {
+			if err := c.poller.WriteIndex(ctx, c.bkt); err != nil {
+				c.log.Warn("block index could not be written", "err", err)
+			}
 			return r.err()
 		}
+	}
+}
+
+// startWithIndex saves reading what another process has read already. The
+// listing that follows corrects what has changed since.
+func (c *Compactor) startWithIndex(ctx context.Context) {
+	if _, err := c.poller.ReadIndex(ctx, maxIndexAge); err != nil && !errors.Is(err, blocklist.ErrNoIndex) {
+		c.log.Warn("block index could not be read", "err", err)
 	}
 }
 
