@@ -26,6 +26,13 @@ func Make(v View, p Policy, now time.Time) Plan {
 	live = remove(live, m.used)
 	ready := m.ready(live)
 	for _, g := range groupBlocks(ready, p.ReplicaLabels) {
+		if g.Labels.IsEmpty() {
+			// Its results could not be published.
+			for _, b := range g.blocks {
+				m.skip(b, "it has no external labels")
+			}
+			continue
+		}
 		before := len(m.plan.Jobs)
 		m.merges(g)
 		// While a group still grows together, downsampling would do work that
