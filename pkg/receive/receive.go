@@ -314,6 +314,7 @@ func (r *Receive) listen() (*http.Server, net.Listener, error) {
 	r.logger.Info("listening for remote write", "address", lis.Addr().String(), "tls", r.tls != nil)
 	mux := http.NewServeMux()
 	r.RegisterWrite(mux)
+	mux.HandleFunc("GET /api/v1/status/tsdb", r.tsdbStatus)
 	srv := &http.Server{
 		Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute,
 		ErrorLog: slog.NewLogLogger(r.logger.Handler(), slog.LevelDebug),

@@ -111,13 +111,13 @@ func cluster(t *testing.T, n, replicas int, change func(*Config)) []*member {
 	return out
 }
 
-type answer struct {
+type reply struct {
 	code   int
 	body   string
 	header http.Header
 }
 
-func post(t *testing.T, url string, body []byte, header ...string) answer {
+func post(t *testing.T, url string, body []byte, header ...string) reply {
 	req, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
 	require.NoError(t, err)
 	for i := 0; i < len(header); i += 2 {
@@ -128,7 +128,7 @@ func post(t *testing.T, url string, body []byte, header ...string) answer {
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
-	return answer{resp.StatusCode, string(text), resp.Header}
+	return reply{resp.StatusCode, string(text), resp.Header}
 }
 
 func v1(t *testing.T, ts int64, names ...string) []byte {
@@ -328,7 +328,7 @@ func TestLimitsFile(t *testing.T) {
 	require.NoError(t, err)
 	m := start(t, cfg, listen(t), nil)
 	now := time.Now().UnixMilli()
-	send := func(tenant string, names ...string) answer {
+	send := func(tenant string, names ...string) reply {
 		now++
 		return post(t, m.url("/api/v1/receive"), v1(t, now, names...), "THANOS-TENANT", tenant)
 	}

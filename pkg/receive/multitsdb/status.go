@@ -1,0 +1,82 @@
+package multitsdb
+
+import (
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/index"
+)
+
+// Unshipped says what is on this node and not in the bucket.
+type Unshipped struct {
+	// Series in heads; 0 after a flush without writes since.
+	Series uint64 `json:"head_series"`
+	// Blocks that are not in the bucket.
+	Blocks int `json:"blocks_not_uploaded"`
+}
+
+// Unshipped counts what is on this node alone.
+func (d *DB) Unshipped() (out Unshipped) {
+	for _, t := range d.all() {
+		out.Series += t.db.Head().NumSeries()
+		uploaded := t.readUploaded()
+		for _, b := range t.db.Blocks() {
+			if _, ok := uploaded[b.Meta().ULID]; !ok {
+				out.Blocks++
+			}
+		}
+	}
+	return out
+}
+
+// Cardinality is the TSDB status of one tenant, as Prometheus names its parts.
+type Cardinality struct {
+	Tenant         string    `json:"tenant"`
+	Head           HeadStats `json:"headStats"`
+	SeriesByMetric []Count   `json:"seriesCountByMetricName"`
+	ValuesByLabel  []Count   `json:"labelValueCountByLabelName"`
+	MemoryByLabel  []Count   `json:"memoryInBytesByLabelName"`
+	SeriesByPair   []Count   `json:"seriesCountByLabelValuePair"`
+}
+
+// HeadStats describes a head.
+type HeadStats struct {
+	Series     uint64 `json:"numSeries"`
+	LabelPairs int    `json:"numLabelPairs"`
+	MinTime    int64  `json:"minTime"`
+	MaxTime    int64  `json:"maxTime"`
+}
+
+// Count is a named number.
+type Count struct {
+	Name  string `json:"name"`
+	Value uint64 `json:"value"`
+}
+
+// Cardinality returns the status of the named tenant, or of all when only is
+// empty, with at most limit entries in each list.
+func (d *DB) Cardinality(only string, limit int) []Cardinality {
+	out := []Cardinality{}
+	for _, t := range d.all() {
+		if only != "" && t.id != only {
+			continue
+		}
+		s := t.db.Head().Stats(labels.MetricName, limit)
+		c := Cardinality{Tenant: t.id, Head: HeadStats{Series: s.NumSeries, MinTime: s.MinTime, MaxTime: s.MaxTime}}
+		if p := s.IndexPostingStats; p != nil {
+			c.Head.LabelPairs = p.NumLabelPairs
+			c.SeriesByMetric = counts(p.CardinalityMetricsStats)
+			c.ValuesByLabel = counts(p.CardinalityLabelStats)
+			c.MemoryByLabel = counts(p.LabelValueStats)
+			c.SeriesByPair = counts(p.LabelValuePairsStats)
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+func counts(in []index.Stat) []Count {
+	out := make([]Count, len(in))
+	for i, s := range in {
+		out[i] = Count{s.Name, s.Count}
+	}
+	return out
+}
