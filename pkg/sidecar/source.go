@@ -100,7 +100,7 @@ func (s *source) look(ctx context.Context) error {
 	s.metrics.observeLook(err)
 	switch {
 	case err != nil && errBefore == nil:
-		s.logger.Warn("lost connection to prometheus", "err", err)
+		s.logger.Warn("prometheus does not answer as it should", "err", err)
 	case err == nil && before != nil && errBefore != nil:
 		s.logger.Info("prometheus answers again")
 	}
@@ -175,13 +175,15 @@ func (s *source) wait(ctx context.Context, atMost time.Duration) error {
 	defer cancel()
 	tick := time.NewTicker(retryInterval)
 	defer tick.Stop()
-	for first := true; ; first = false {
+	logged := ""
+	for {
 		err := s.look(deadline)
 		if err == nil || permanent(err) {
 			return err
 		}
-		if first {
+		if text := err.Error(); text != logged && deadline.Err() == nil {
 			s.logger.Info("waiting for prometheus", "url", s.client.URL(), "err", err)
+			logged = text
 		}
 		select {
 		case <-ctx.Done():
