@@ -144,7 +144,7 @@ func (c *Config) registerAnswerFlags(r flags.Registrar) {
 		Default("0").Uint64Var(&c.LimitSeries)
 	r.Flag("store.limits.request-samples", "Samples that one request for data of this querier over gRPC may return, counted as 120 for each chunk; 0 means no limit.").
 		Default("0").Uint64Var(&c.LimitSamples)
-	c.SelectorRelabel.Register(r, "selector.relabel-config", "relabelling rules that choose stores by their external labels (not available yet)", true)
+	c.SelectorRelabel.Register(r, "selector.relabel-config", "relabelling that chooses stores by their external labels (actions keep, drop, hashmod)", true)
 	c.RequestLogging.Register(r, "request.logging-config", "request logging, accepted for manifests", true)
 }
 
@@ -225,8 +225,8 @@ func (c *Config) Validate() error {
 			fail("--enable-feature=%s: there is no such feature (choose %s)", f, experimentalFunctions)
 		}
 	}
-	if c.SelectorRelabel.IsSet() {
-		fail("--selector.relabel-config is not available for the querier yet: it would ask stores that the rules exclude")
+	if _, err := c.selector(); err != nil {
+		errs = append(errs, err)
 	}
 	if c.AlertURL != "" {
 		if _, err := url.Parse(c.AlertURL); err != nil {

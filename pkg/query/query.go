@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/hindsight-io/hindsight/pkg/dedup"
+	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/query/endpoint"
 	"github.com/hindsight-io/hindsight/pkg/query/promapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -63,9 +64,14 @@ func New(cfg Config, deps Deps) (*Query, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the PromQL engine: %w", err)
 	}
+	rules, err := cfg.selector()
+	if err != nil {
+		return nil, flags.Invalid(err)
+	}
 	q := &Query{cfg: cfg, deps: deps, set: set, engine: engine}
 	q.fanout = fanout.New(q.stores, fanout.Config{
 		SelectorLabels: cfg.SelectorLabels.Labels(),
+		Filter:         storeFilter(rules),
 		Logger:         deps.Logger,
 		Registerer:     deps.Registerer,
 	})

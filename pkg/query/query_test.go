@@ -423,7 +423,6 @@ func TestFlags(t *testing.T) {
 	bad("xrate", "--query.enable-x-functions")
 	bad("--query.max-concurrent=0", "--query.max-concurrent=0")
 	bad("there is no such feature", "--enable-feature=x")
-	bad("not available for the querier yet", "--selector.relabel-config=- action: drop")
 	bad("needs the form host:port", "--endpoint=x")
 	bad("must not be found by discovery", "--endpoint-strict=dns+x:1")
 	bad("need --grpc-client-tls-secure", "--grpc-client-tls-skip-verify")
