@@ -173,5 +173,6 @@ func FuzzReadIndex(f *testing.F) {
 		require.NoError(t, err)
 		require.Empty(t, v.Metas)
 		require.Empty(t, v.Partial)
+		require.Empty(t, v.Unusable)
 	})
 }

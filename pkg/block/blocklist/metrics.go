@@ -71,8 +71,10 @@ func (m *metrics) describe(v *View, dropped map[ulid.ULID]string) {
 	m.marks.WithLabelValues("no-compact").Set(float64(len(v.NoCompact)))
 	m.marks.WithLabelValues("no-downsample").Set(float64(len(v.NoDownsample)))
 	m.partial.Reset()
-	for _, p := range v.Partial {
-		m.partial.WithLabelValues(p.Reason).Inc()
+	for _, bad := range []map[ulid.ULID]Partial{v.Partial, v.Unusable} {
+		for _, p := range bad {
+			m.partial.WithLabelValues(p.Reason).Inc()
+		}
 	}
 	m.dropped.Reset()
 	for _, name := range dropped {

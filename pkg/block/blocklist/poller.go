@@ -70,7 +70,7 @@ func NewPoller(bkt bucket.Reader, cfg Config) *Poller {
 // Poll lists the bucket and returns what is in it now, after the filters. It
 // costs one listing and one GET for each meta.json or mark that is new or has
 // changed. Broken blocks and marks are no error: such a block is among the
-// partial ones, such a deletion mark counts as absent and such a no-compact or
+// unusable ones, such a deletion mark counts as absent and such a no-compact or
 // no-downsample mark as present. Any error means that the view would be
 // incomplete; the next Poll repeats only what failed. Polls do not overlap.
 func (p *Poller) Poll(ctx context.Context) (*View, error) {

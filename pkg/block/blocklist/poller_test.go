@@ -57,7 +57,7 @@ func TestPollWithoutSizesAndTimes(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, o.Size, v.Sizes[a][block.IndexFile], "from meta.json")
 	require.Equal(t, int64(-1), v.Sizes[blocktest.ID("c")][block.IndexFile])
-	require.WithinDuration(t, ulid.Time(b.Time()), v.Partial[b].LastModified, 0)
+	require.WithinDuration(t, ulid.Time(b.Time()), v.Unusable[b].LastModified, 0)
 	require.Contains(t, logs.String(), b.String())
 	logs.Reset()
 
@@ -149,6 +149,8 @@ meta copied labels={x="1"}
 	put(t, mem, meta("version"), `{"ulid":"`+blocktest.ID("version").String()+`","version":7}`)
 	put(t, mem, meta("other"), `{"ulid":"`+blocktest.ID("good").String()+`","version":1}`)
 	put(t, mem, meta("huge"), strings.Repeat(" ", block.MaxMetaSize+1))
+	put(t, mem, meta("marked"), "{")
+	put(t, mem, block.Path(blocktest.ID("marked"), block.DeletionMarkFile), `{"id":"`+blocktest.ID("marked").String()+`","version":1,"deletion_time":7}`)
 	put(t, mem, block.Path(blocktest.ID("leftover"), block.DeletionMarkFile), `{"id":"`+blocktest.ID("leftover").String()+`","version":1,"deletion_time":7}`)
 	for _, mark := range []string{block.DeletionMarkFile, block.NoCompactMarkFile, block.NoDownsampleMarkFile} {
 		put(t, mem, block.Path(blocktest.ID("badmarks"), mark), "garbage")
@@ -162,18 +164,22 @@ meta copied labels={x="1"}
 	v, _, _ := costs(t, p, f)
 
 	require.Len(t, v.Metas, 3)
-	reasons := map[string]string{}
-	for id, p := range v.Partial {
-		reasons[name(id)] = p.Reason
+	reasons := func(m map[ulid.ULID]blocklist.Partial) map[string]string {
+		out := map[string]string{}
+		for id, p := range m {
+			out[name(id)] = p.Reason
+		}
+		return out
 	}
+	// What may be cleaned up is apart from what may hold data.
+	require.Equal(t, map[string]string{"half": "meta-missing", "leftover": "meta-missing", "marked": "meta-malformed"}, reasons(v.Partial))
 	require.Equal(t, map[string]string{
-		"half": "meta-missing", "garbage": "meta-malformed", "version": "meta-version", "other": "meta-of-other-block",
-		"huge": "meta-malformed", "leftover": "meta-missing",
-	}, reasons)
+		"garbage": "meta-malformed", "version": "meta-version", "other": "meta-of-other-block", "huge": "meta-malformed",
+	}, reasons(v.Unusable))
 	require.Equal(t, time.Unix(500, 0), v.Partial[blocktest.ID("half")].LastModified)
 	// A deletion that cannot be understood does not happen; a block that
 	// somebody wanted left alone is left alone.
-	require.Len(t, v.Deletion, 1)
+	require.Len(t, v.Deletion, 2)
 	require.Contains(t, v.Deletion, blocktest.ID("leftover"))
 	require.Equal(t, "unreadable", v.NoCompact[blocktest.ID("badmarks")].Reason)
 	require.Equal(t, "unreadable", v.NoDownsample[blocktest.ID("badmarks")].Reason)
@@ -184,7 +190,7 @@ meta copied labels={x="1"}
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
 # HELP hindsight_blocklist_partial_blocks Blocks in the bucket that cannot be used, by reason.
 # TYPE hindsight_blocklist_partial_blocks gauge
-hindsight_blocklist_partial_blocks{reason="meta-malformed"} 2
+hindsight_blocklist_partial_blocks{reason="meta-malformed"} 3
 hindsight_blocklist_partial_blocks{reason="meta-missing"} 2
 hindsight_blocklist_partial_blocks{reason="meta-of-other-block"} 1
 hindsight_blocklist_partial_blocks{reason="meta-version"} 1
@@ -270,7 +276,7 @@ func TestArchivedMeta(t *testing.T) {
 	for range 3 {
 		v, _, _ := costs(t, p, f)
 		require.Len(t, v.Metas, 1)
-		require.Equal(t, "meta-refused", v.Partial[blocktest.ID("a")].Reason)
+		require.Equal(t, "meta-refused", v.Unusable[blocktest.ID("a")].Reason)
 	}
 	require.Equal(t, 1, strings.Count(logs.String(), "\n"))
 	f.SetRule(nil)

@@ -19,9 +19,14 @@ type View struct {
 	// within the block ("index", "chunks/000001"): as listed; or as recorded in
 	// meta.json when the provider's listing has no sizes; or -1.
 	Sizes map[ulid.ULID]map[string]int64
-	// Partial are directories with a block's name but no readable meta.json,
-	// with the reason and the time of their newest object.
+	// Partial are directories with a block's name but without meta.json: an
+	// upload or a deletion that has not ended. A block that is marked for
+	// deletion is here too when its meta.json cannot be used.
 	Partial map[ulid.ULID]Partial
+	// Unusable are blocks that have a meta.json which cannot be used: malformed,
+	// of an unknown version, of another block, or refused by the provider. They
+	// may hold data, so that nobody but a human may delete them.
+	Unusable map[ulid.ULID]Partial
 	// The marks, by block.
 	Deletion     map[ulid.ULID]*block.DeletionMark
 	NoCompact    map[ulid.ULID]*block.NoCompactMark
@@ -37,16 +42,20 @@ func newView(entries map[ulid.ULID]*entry, taken time.Time) *View {
 		Metas:        make(map[ulid.ULID]*block.Meta, len(entries)),
 		Sizes:        make(map[ulid.ULID]map[string]int64, len(entries)),
 		Partial:      map[ulid.ULID]Partial{},
+		Unusable:     map[ulid.ULID]Partial{},
 		Deletion:     map[ulid.ULID]*block.DeletionMark{},
 		NoCompact:    map[ulid.ULID]*block.NoCompactMark{},
 		NoDownsample: map[ulid.ULID]*block.NoDownsampleMark{},
 		Taken:        taken,
 	}
 	for id, e := range entries {
-		if e.meta != nil {
+		switch {
+		case e.meta != nil:
 			v.Metas[id], v.Sizes[id] = e.meta, e.sizes
-		} else {
+		case e.partial.Reason == block.ReasonMetaMissing || e.deletion != nil:
 			v.Partial[id] = Partial{Reason: string(e.partial.Reason), LastModified: e.newest(id)}
+		default:
+			v.Unusable[id] = Partial{Reason: string(e.partial.Reason), LastModified: e.newest(id)}
 		}
 		if e.deletion != nil {
 			v.Deletion[id] = e.deletion
@@ -62,7 +71,7 @@ func newView(entries map[ulid.ULID]*entry, taken time.Time) *View {
 	return v
 }
 
-// Partial describes a block without a usable meta.json.
+// Partial describes a block without a meta.json that can be used.
 type Partial struct {
 	// Reason is a block.Reason.
 	Reason string
