@@ -18,31 +18,43 @@ type ring struct {
 	*harness.Site
 	t      *testing.T
 	ledger *ledger
+	urls   []string
 	stop   chan struct{}
 	done   sync.WaitGroup
 }
 
-// underLoad starts three nodes and a querier, and writes until checked. names
-// are the nodes that clients write to.
+// underLoad starts three nodes, and writes until checked. names are the nodes
+// that clients write to.
 func underLoad(t *testing.T, metric string, names ...string) *ring {
 	t.Helper()
+	r := newRing(t, metric, names...)
+	r.load()
+	return r
+}
+
+func newRing(t *testing.T, metric string, names ...string) *ring {
+	t.Helper()
 	s := newSite(t)
-	s.Endpoints = []string{"receive-1", "receive-2", "receive-3", "receive-4", "receive-5"}[:max(3, len(names))]
+	s.Endpoints = []string{"receive-1", "receive-2", "receive-3"}
 	for _, n := range s.Endpoints {
-		// A short look at the file instead of its notification alone.
-		s.Extra[n] = append(s.Extra[n], "--receive.hashrings-file-refresh-interval=1s")
+		// A short look at the file beside its notification.
+		s.Extra[n] = []string{"--receive.hashrings-file-refresh-interval=1s"}
 	}
-	require.NoError(t, s.Start("s3", "receive-1", "receive-2", "receive-3"))
 	r := &ring{Site: s, t: t, ledger: newLedger(metric, 20), stop: make(chan struct{})}
 	r.ledger.retry = true
-	var urls []string
 	for _, n := range names {
-		urls = append(urls, "http://"+s.Addr(n+"/write")+"/api/v1/receive")
-	}
-	for range 2 {
-		r.done.Go(func() { r.ledger.run(r.stop, 40*time.Millisecond, func() []string { return urls }) })
+		r.urls = append(r.urls, "http://"+s.Addr(n+"/write")+"/api/v1/receive")
 	}
 	return r
+}
+
+// load starts the nodes and the writing.
+func (r *ring) load() {
+	r.t.Helper()
+	require.NoError(r.t, r.Start("s3", "receive-1", "receive-2", "receive-3"))
+	for range 2 {
+		r.done.Go(func() { r.ledger.run(r.stop, 40*time.Millisecond, func() []string { return r.urls }) })
+	}
 }
 
 // check ends the load and compares what is stored with what was acknowledged.
@@ -128,6 +140,9 @@ func TestReceiveRingChanges(t *testing.T) {
 	require.NoError(t, r.SetRing("receive-1", "receive-2", "receive-3", "receive-4", "receive-5"))
 	require.NoError(t, r.Start("receive-4", "receive-5"))
 	r.progress(5000)
+	for _, n := range []string{"receive-4", "receive-5"} {
+		require.DirExists(t, r.Path(n, "default-tenant"), "the new nodes take their share")
+	}
 	require.NoError(t, r.SetRing("receive-1", "receive-2", "receive-3"))
 	r.progress(2000)
 	r.check()

@@ -22,10 +22,10 @@ type ledger struct {
 	// or one of 5xx; only other answers are failures then.
 	retry bool
 
-	mu     sync.Mutex
-	acked  map[string]map[int64]float64 // by series, by time in ms
-	failed  []string                    // errors that a client saw from a live server
-	retried []string                    // errors after which it sent again
+	mu      sync.Mutex
+	acked   map[string]map[int64]float64 // by series, by time in ms
+	failed  []string                     // errors that a client saw from a live server
+	retried []string                     // errors after which it sent again
 }
 
 func newLedger(metric string, series int) *ledger {
