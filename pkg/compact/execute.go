@@ -20,9 +20,6 @@ import (
 // lightConcurrency bounds deletions and marks at one time.
 const lightConcurrency = 8
 
-// light says whether a job only deletes or marks.
-func light(k plan.Kind) bool { return k != plan.Merge && k != plan.Downsample }
-
 // round is the execution of one plan.
 type round struct {
 	c *Compactor
