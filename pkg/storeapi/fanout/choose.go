@@ -48,6 +48,9 @@ func nameOf(st storeapi.Store, info storeapi.Info) (name string, named bool) {
 	for _, ls := range info.LabelSets {
 		name += ls.String()
 	}
+	if name == "" {
+		name = "a local store"
+	}
 	return name, false
 }
 

@@ -68,7 +68,7 @@ func (s *clientSet) receive(req *storepb.SeriesRequest) {
 	}
 	for {
 		f := s.emptyFrame()
-		if err := s.receiveFrame(stream, f); err == io.EOF {
+		if err := s.receiveFrame(stream, f); errors.Is(err, io.EOF) {
 			return
 		} else if err != nil {
 			s.tail.err = s.wrap(err)
@@ -112,7 +112,7 @@ func (s *clientSet) emptyFrame() *frame {
 // wrap names the store. A stream that its own reader cancelled fails with the
 // error of the reader's context.
 func (s *clientSet) wrap(err error) error {
-	if context.Cause(s.ctx) == errFrameTimeout {
+	if errors.Is(context.Cause(s.ctx), errFrameTimeout) {
 		return fmt.Errorf("failed to receive any data in %s from %s: %w", s.client.frameTimeout, s.client.name, storeapi.ErrUnavailable)
 	}
 	return fmt.Errorf("receive series from %s: %w", s.client.name, fromStatus(err))

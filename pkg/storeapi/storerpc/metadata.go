@@ -2,6 +2,7 @@ package storerpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -67,7 +68,7 @@ func (c *Client) Metadata(ctx context.Context, metric string, limit int) (map[st
 	out := map[string][]storeapi.Metadata{}
 	for {
 		m, err := stream.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return out, ws, nil
 		}
 		if err != nil {

@@ -63,7 +63,7 @@ func frames(t *testing.T, conn *grpc.ClientConn, req *storepb.SeriesRequest) (ou
 	require.NoError(t, err)
 	for {
 		m, err := stream.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return out, nil
 		}
 		if err != nil {
@@ -152,7 +152,7 @@ func TestStatusCodes(t *testing.T) {
 }
 
 func unwrapped(err error) error {
-	if err == storeapi.ErrNoMatchers {
+	if errors.Is(err, storeapi.ErrNoMatchers) {
 		return storeapi.ErrInvalid
 	}
 	return err

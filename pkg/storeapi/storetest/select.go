@@ -235,7 +235,7 @@ func testSampleTypes(t *testing.T, newStore NewStore) {
 	for _, xor2 := range []bool{false, true} {
 		data := Data{XOR2: xor2, External: labels.FromStrings("cluster", "eu"), Series: []Series{
 			{Labels: labels.FromStrings("__name__", "float"), Samples: Floats(base, 1000, 300)},
-			{Labels: labels.FromStrings("__name__", "odd"), Samples: []Sample{{T: base, V: math.Inf(1)}, {T: base + 1, V: math.NaN()}, {T: base + 2, V: -0.0}}},
+			{Labels: labels.FromStrings("__name__", "odd"), Samples: []Sample{{T: base, V: math.Inf(1)}, {T: base + 1, V: math.NaN()}, {T: base + 2, V: math.Copysign(0, -1)}}},
 			{Labels: labels.FromStrings("__name__", "int"), Samples: histograms(tsdbutil.GenerateTestHistograms(40))},
 			{Labels: labels.FromStrings("__name__", "custom"), Samples: histograms(tsdbutil.GenerateTestCustomBucketsHistograms(40))},
 			{Labels: labels.FromStrings("__name__", "gauge"), Samples: histograms(tsdbutil.GenerateTestGaugeHistograms(40))},

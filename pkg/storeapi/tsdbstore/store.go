@@ -3,6 +3,7 @@ package tsdbstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -80,15 +81,14 @@ func (s *Store) Select(ctx context.Context, r *storeapi.Request) storeapi.Series
 	sel := selection{ctx: ctx, q: q, r: r, ms: ms, ext: ext}
 	set, err := sel.ordered()
 	if err != nil {
-		q.Close()
-		return storeapi.ErrSet(fmt.Errorf("select from tsdb: %w", err))
+		return storeapi.ErrSet(errors.Join(fmt.Errorf("select from tsdb: %w", err), q.Close()))
 	}
 	set = storeapi.ShardSet(set, r.Shard)
 	return &querierSet{SeriesSet: storeapi.LimitSet(set, r.Limit), q: q}
 }
 
 // LabelNames adds the names of the external labels when anything matches.
-func (s *Store) LabelNames(ctx context.Context, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
+func (s *Store) LabelNames(ctx context.Context, r *storeapi.Request) (names []string, _ storeapi.Warnings, err error) {
 	ext := s.cfg.External()
 	ms, ok := storeapi.MatchExternal(ext, r.Matchers)
 	if !ok {
@@ -98,16 +98,15 @@ func (s *Store) LabelNames(ctx context.Context, r *storeapi.Request) ([]string, 
 	if err != nil {
 		return nil, nil, fmt.Errorf("open tsdb querier for [%d, %d]: %w", r.MinTime, r.MaxTime, err)
 	}
-	defer q.Close()
-	names, _, err := q.LabelNames(ctx, nil, ms...)
-	if err != nil {
+	defer closeQuerier(q, &err)
+	if names, _, err = q.LabelNames(ctx, nil, ms...); err != nil {
 		return nil, nil, fmt.Errorf("label names of tsdb: %w", err)
 	}
 	return storeapi.CompleteNames(names, ext, r), nil, nil
 }
 
 // LabelValues of an external label is its one value.
-func (s *Store) LabelValues(ctx context.Context, name string, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
+func (s *Store) LabelValues(ctx context.Context, name string, r *storeapi.Request) (values []string, _ storeapi.Warnings, err error) {
 	if name == "" {
 		return nil, nil, fmt.Errorf("label values: %w: empty label name", storeapi.ErrInvalid)
 	}
@@ -123,7 +122,7 @@ func (s *Store) LabelValues(ctx context.Context, name string, r *storeapi.Reques
 	if err != nil {
 		return nil, nil, fmt.Errorf("open tsdb querier for [%d, %d]: %w", r.MinTime, r.MaxTime, err)
 	}
-	defer q.Close()
+	defer closeQuerier(q, &err)
 	if ext.Has(name) {
 		sel := selection{ctx: ctx, q: q, r: r, ms: ms, ext: ext}
 		any, err := sel.matchesAny()
@@ -132,9 +131,13 @@ func (s *Store) LabelValues(ctx context.Context, name string, r *storeapi.Reques
 		}
 		return []string{ext.Get(name)}, nil, nil
 	}
-	values, _, err := q.LabelValues(ctx, name, nil, ms...)
-	if err != nil {
+	if values, _, err = q.LabelValues(ctx, name, nil, ms...); err != nil {
 		return nil, nil, fmt.Errorf("label values of %q in tsdb: %w", name, err)
 	}
 	return storeapi.CompleteValues(values, r), nil, nil
+}
+
+// closeQuerier reports the failure to close with the answer.
+func closeQuerier(q storage.ChunkQuerier, err *error) {
+	*err = errors.Join(*err, q.Close())
 }
