@@ -41,12 +41,14 @@ func (s *Shipper) ship(ctx context.Context, m *block.Meta) (uploaded bool, err e
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	_, err = s.deps.Bucket.Stat(ctx, block.Path(m.ULID, block.MetaFile))
+	// A meta.json that cannot be read is what an upload left that broke off at
+	// its last step; it is replaced.
+	_, err = block.ReadMeta(ctx, s.deps.Bucket, m.ULID)
 	if err == nil {
 		s.setShipped(m.ULID)
 		return false, nil
 	}
-	if !errors.Is(err, bucket.ErrNotFound) {
+	if !errors.Is(err, bucket.ErrNotFound) && block.ReasonOf(err) == "" {
 		return false, fmt.Errorf("ask whether block %s is in the bucket: %w", m.ULID, err)
 	}
 	lset := s.deps.Labels()

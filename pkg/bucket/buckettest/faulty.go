@@ -36,6 +36,10 @@ type Fault struct {
 	// AfterEffect performs the call and then returns Err: an answer that got
 	// lost on its way.
 	AfterEffect bool
+	// Lost acknowledges an upload or a deletion without doing it.
+	Lost bool
+	// Short acknowledges an upload of which only the first half is stored.
+	Short bool
 }
 
 // Faulty is a bucket whose calls can be made to fail, and which counts them.
@@ -137,6 +141,14 @@ func (f *Faulty) Upload(ctx context.Context, name string, r io.Reader, size int6
 	if ft.Err != nil && !ft.AfterEffect {
 		return ft.Err
 	}
+	switch {
+	case ft.Lost:
+		_, err := io.Copy(io.Discard, r)
+		return errors.Join(err, ft.Err)
+	case ft.Short && size > 1:
+		half := io.LimitReader(r, size/2)
+		return errors.Join(f.Bucket.Upload(ctx, name, half, size/2), ft.Err)
+	}
 	return errors.Join(f.Bucket.Upload(ctx, name, r, size), ft.Err)
 }
 
@@ -144,6 +156,9 @@ func (f *Faulty) Upload(ctx context.Context, name string, r io.Reader, size int6
 func (f *Faulty) Delete(ctx context.Context, name string) error {
 	ft := f.fault("delete", name)
 	if ft.Err != nil && !ft.AfterEffect {
+		return ft.Err
+	}
+	if ft.Lost {
 		return ft.Err
 	}
 	return errors.Join(f.Bucket.Delete(ctx, name), ft.Err)
