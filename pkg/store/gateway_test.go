@@ -8,7 +8,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -242,4 +245,81 @@ func TestIdleHeaders(t *testing.T) {
 	g.unloadIdle(time.Now().Add(time.Hour))
 	require.Zero(t, loaded())
 	require.Len(t, collect(t, g.Select(t.Context(), r), r), len(newOracle(t, blocks).query(t.Context(), r)))
+}
+
+// TestConcurrent queries while blocks come and go, headers are unloaded and
+// pages are forgotten: every answer has the blocks that stay, whole.
+func TestConcurrent(t *testing.T) {
+	rng := rand.New(rand.NewPCG(4, 2))
+	bkt, blocks := randomBucket(t, rng, 8)
+	stay, guest := blocks[:6], blocks[6:]
+	r := &storeapi.Request{MinTime: 0, MaxTime: 6 * hour, Matchers: []*labels.Matcher{matcher(labels.MatchRegexp, "n", ".+")}}
+	sure := newOracle(t, stay).query(t.Context(), r)
+	all := newOracle(t, blocks).query(t.Context(), r)
+	g := newGateway(t, bkt, "--store.grpc.series-max-concurrency=3", "--index-cache-size=100KB", "--store.disk-cache-size=500KB")
+	done := make(chan struct{})
+	var readers, others sync.WaitGroup
+	for range 6 {
+		readers.Go(func() {
+			for range 15 {
+				set := g.Select(t.Context(), r)
+				got := collect(t, set, r)
+				for k, v := range got {
+					assert.Equal(t, all[k], v, "a block that comes or goes is read whole or not at all")
+				}
+				for k := range sure {
+					assert.Contains(t, got, k)
+				}
+				_, _, err := g.LabelNames(t.Context(), r)
+				assert.NoError(t, err)
+			}
+		})
+	}
+	others.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			for _, b := range guest {
+				if i%2 == 0 {
+					assert.NoError(t, bkt.Delete(t.Context(), b.meta.ULID.String()+"/meta.json"))
+				} else {
+					assert.NoError(t, blocktest.PutMeta(t.Context(), bkt, b.meta))
+				}
+				assert.NoError(t, g.Sync(t.Context()))
+			}
+			g.unloadIdle(time.Now().Add(time.Hour))
+			g.pages.Forget(stay[i%len(stay)].meta.ULID)
+			_ = g.Info()
+		}
+	})
+	readers.Wait()
+	close(done)
+	others.Wait()
+	require.Zero(t, g.budget.Used())
+}
+
+// BenchmarkSync lists 10,000 blocks for the first time, and again.
+func BenchmarkSync(b *testing.B) {
+	bkt := bucket.NewMemory()
+	for i := range 10_000 {
+		m := &block.Meta{BlockMeta: tsdb.BlockMeta{ULID: ulid.MustNew(uint64(i+1), nil), MinTime: int64(i) * hour, MaxTime: int64(i+1) * hour, Version: 1}}
+		m.Compaction.Sources = []ulid.ULID{m.ULID}
+		m.Thanos.Labels = map[string]string{"cluster": strconv.Itoa(i % 20)}
+		require.NoError(b, blocktest.PutMeta(b.Context(), bkt, m))
+	}
+	b.Run("first", func(b *testing.B) {
+		for range b.N {
+			newGateway(b, bkt, "--store.disk-cache-size=0")
+		}
+	})
+	b.Run("again", func(b *testing.B) {
+		g := newGateway(b, bkt, "--store.disk-cache-size=0")
+		b.ResetTimer()
+		for range b.N {
+			require.NoError(b, g.Sync(b.Context()))
+		}
+	})
 }
