@@ -3,6 +3,7 @@ package receive
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -66,6 +67,9 @@ func (r *Receive) write(w http.ResponseWriter, req *http.Request) (remotewrite.C
 	defer done()
 	batch, err := r.decode(req, id, version)
 	if err != nil {
+		if version == 2 {
+			writtenHeaders(w.Header(), none, nil)
+		}
 		return none, err
 	}
 	defer batch.Close()
@@ -73,6 +77,7 @@ func (r *Receive) write(w http.ResponseWriter, req *http.Request) (remotewrite.C
 	err = r.distribute(req.Context(), id, batch, replica)
 	if version == 2 {
 		writtenHeaders(w.Header(), counts, err)
+		err = version2Error(batch, err)
 	}
 	if err != nil {
 		return counts, err
@@ -83,18 +88,24 @@ func (r *Receive) write(w http.ResponseWriter, req *http.Request) (remotewrite.C
 
 // protocolVersion says which version of remote write the headers announce.
 func protocolVersion(h http.Header) (int, error) {
+	if encoding := h.Get("Content-Encoding"); encoding != "" && encoding != "snappy" {
+		return 0, unsupported("content encoding", encoding)
+	}
 	contentType := h.Get("Content-Type")
 	if contentType == "" {
 		return 1, nil
 	}
 	media, params, err := mime.ParseMediaType(contentType)
-	if err != nil || media != "application/x-protobuf" {
-		// Senders of version 1 are not always careful; those that announce
-		// version 2 are held to it.
-		if !strings.HasPrefix(h.Get("X-Prometheus-Remote-Write-Version"), "2.") {
-			return 1, nil
-		}
-		return 0, &remotewrite.WriteError{Kind: remotewrite.Invalid, Err: errors.New("unsupported content type " + strconv.Quote(contentType))}
+	if err != nil {
+		return 0, unsupported("content type", contentType)
+	}
+	switch media {
+	case "application/x-protobuf":
+	case "application/octet-stream", "application/x-www-form-urlencoded":
+		// What tools say that do not think about it: version 1.
+		return 1, nil
+	default:
+		return 0, unsupported("content type", contentType)
 	}
 	switch params["proto"] {
 	case "io.prometheus.write.v2.Request":
@@ -102,8 +113,21 @@ func protocolVersion(h http.Header) (int, error) {
 	case "", "prometheus.WriteRequest":
 		return 1, nil
 	}
-	return 0, &remotewrite.WriteError{Kind: remotewrite.Invalid, Err: errors.New("unsupported message " + strconv.Quote(params["proto"]))}
+	return 0, unsupported("message", params["proto"])
 }
+
+// unsupported is an answer about the form of a request, not its data.
+func unsupported(what, got string) error {
+	return &statusError{code: http.StatusUnsupportedMediaType, text: fmt.Sprintf("unsupported %s %q", what, got)}
+}
+
+// statusError has an HTTP status of its own.
+type statusError struct {
+	code int
+	text string
+}
+
+func (e *statusError) Error() string { return e.text }
 
 func (r *Receive) replica(h http.Header) (int, error) {
 	text := h.Get(r.cfg.ReplicaHeader)
@@ -242,6 +266,18 @@ func (r *Receive) rewrite(id string, b *remotewrite.Batch) (map[string]*remotewr
 	})
 }
 
+// version2Error adds what decoding had to leave out. Version 2 has one status
+// for data that cannot be stored, whatever the reason.
+func version2Error(b *remotewrite.Batch, err error) error {
+	if err == nil {
+		err = b.Rejected()
+	}
+	if remotewrite.KindOf(err) == remotewrite.Conflict {
+		return &remotewrite.WriteError{Kind: remotewrite.Invalid, Err: err}
+	}
+	return err
+}
+
 // writtenHeaders tells a sender of version 2 how much was stored.
 func writtenHeaders(h http.Header, c remotewrite.Counts, err error) {
 	if err != nil {
@@ -256,6 +292,10 @@ func writtenHeaders(h http.Header, c remotewrite.Counts, err error) {
 func (r *Receive) respond(w http.ResponseWriter, req *http.Request, err error) int {
 	kind := remotewrite.KindOf(err)
 	code := kind.Status()
+	var own *statusError
+	if errors.As(err, &own) {
+		code = own.code
+	}
 	if wait := retryAfter(err); wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(wait))
 	}

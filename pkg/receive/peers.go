@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/keepalive"
 
 	"github.com/hindsight-io/hindsight/pkg/receive/peer"
 	"github.com/hindsight-io/hindsight/pkg/receive/replicate"
@@ -32,6 +33,9 @@ func (c *Config) dial(address string) (replicate.Node, error) {
 			},
 			MinConnectTimeout: c.ForwardTimeout.Duration(),
 		}),
+		// A machine that has lost its power does not say goodbye: calls under way
+		// ask for a sign of life, so that the connection is given up in time.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		// A large window saves round trips for messages of megabytes.
 		grpc.WithInitialWindowSize(4 << 20),
 		grpc.WithInitialConnWindowSize(8 << 20),

@@ -220,8 +220,13 @@ func TestRemoteWriteV2(t *testing.T) {
 	part := post(t, m.url("/api/v1/receive"), body(2, 1), header...) // no metric name
 	require.Equal(t, 400, part.code)
 	require.Equal(t, "1", part.header.Get("X-Prometheus-Remote-Write-Samples-Written"))
-	require.Equal(t, 400, post(t, m.url("/api/v1/receive"), body(1, 99), header...).code)
-	require.Equal(t, 400, post(t, m.url("/api/v1/receive"), body(1, 2), "Content-Type", "application/x-protobuf;proto=other").code)
+	lost := post(t, m.url("/api/v1/receive"), body(1, 99), header...)
+	require.Equal(t, 400, lost.code)
+	require.Contains(t, lost.body, "label references 1 and 99, but the request has 3 symbols")
+	require.Equal(t, "1", lost.header.Get("X-Prometheus-Remote-Write-Samples-Written"), "the good series is stored")
+	require.Equal(t, 415, post(t, m.url("/api/v1/receive"), body(1, 2), "Content-Type", "application/x-protobuf;proto=other").code)
+	require.Equal(t, 415, post(t, m.url("/api/v1/receive"), body(1, 2), "Content-Type", "application/json").code)
+	require.Equal(t, 415, post(t, m.url("/api/v1/receive"), body(1, 2), "Content-Encoding", "gzip").code)
 	require.Equal(t, map[string]int{"default-tenant/m": 1}, series(t, m.Store()))
 }
 

@@ -18,6 +18,7 @@ type Batch struct {
 	spans    []span
 	metadata [][]byte
 	counts   Counts
+	rejected Rejected
 }
 
 // span locates one series in the data of its batch.
@@ -90,3 +91,12 @@ type Series struct {
 
 // Size is the number of bytes that the series take.
 func (b *Batch) Size() int { return len(b.data) }
+
+// Rejected is the error of series that decoding left out, nil when there were
+// none.
+func (b *Batch) Rejected() error {
+	if len(b.rejected.reasons) == 0 {
+		return nil
+	}
+	return b.rejected.Err("of the request", b.counts)
+}

@@ -154,11 +154,18 @@ func TestTranscodeV2Hostile(t *testing.T) {
 		t.Helper()
 		raw, err := req.Marshal()
 		require.NoError(t, err)
-		_, err = TranscodeV2(bufferOf(raw), limit)
+		b, err := TranscodeV2(bufferOf(raw), limit)
+		if err == nil {
+			require.Zero(t, b.Len())
+			require.Zero(t, b.Counts())
+			err = b.Rejected()
+			b.Close()
+		}
 		require.Error(t, err)
 		require.Equal(t, want, KindOf(err), err.Error())
 	}
 	series := func(ts writev2.TimeSeries) writev2.Request {
+		ts.Samples = []writev2.Sample{{Timestamp: 1}}
 		return writev2.Request{Symbols: []string{"", "a", "b"}, Timeseries: []writev2.TimeSeries{ts}}
 	}
 	check(Invalid, 1<<20, series(writev2.TimeSeries{LabelsRefs: []uint32{1, 3}}))
@@ -167,10 +174,11 @@ func TestTranscodeV2Hostile(t *testing.T) {
 	check(Invalid, 1<<20, series(writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Metadata: writev2.Metadata{HelpRef: 9}}))
 	check(Invalid, 1<<20, series(writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Exemplars: []writev2.Exemplar{{LabelsRefs: []uint32{7, 7}}}}))
 	check(Invalid, 1<<20, writev2.Request{Symbols: []string{"a"}})
+	check(Invalid, 1<<20, writev2.Request{Symbols: []string{"", "a", "b"}, Timeseries: []writev2.TimeSeries{{LabelsRefs: []uint32{1, 2}}}})
 	// One long symbol, referenced many times, must not become gigabytes.
 	bomb := writev2.Request{Symbols: []string{"", strings.Repeat("x", 100_000)}}
 	for range 1000 {
-		bomb.Timeseries = append(bomb.Timeseries, writev2.TimeSeries{LabelsRefs: []uint32{1, 1, 1, 1}})
+		bomb.Timeseries = append(bomb.Timeseries, writev2.TimeSeries{LabelsRefs: []uint32{1, 1, 1, 1}, Samples: []writev2.Sample{{}}})
 	}
 	check(TooLarge, 1<<20, bomb)
 }

@@ -1,6 +1,7 @@
 package remotewrite
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 )
@@ -29,8 +30,8 @@ func (t *symbolTable) get(ref uint32) ([]byte, bool) {
 // canonical form into a new batch, without making a string of any symbol. It
 // takes over the caller's ownership of buf and releases it. limit bounds the
 // size of the result, which a request with long symbols and many references
-// could make much larger than itself. References to symbols that do not exist
-// are an error of kind Invalid.
+// could make much larger than itself. Series with references to symbols that do
+// not exist, or without samples, are left out and told in Batch.Rejected.
 func TranscodeV2(buf *Buffer, limit int64) (*Batch, error) {
 	defer buf.Release()
 	t := symbolTables.Get().(*symbolTable)
@@ -101,14 +102,25 @@ type v2Writer struct {
 }
 
 func (w *v2Writer) series() error {
+	n := 0
 	fs, f := fields{b: w.data}, field{}
 	for fs.next(&f) {
 		if f.number != 5 || f.wireType != wireBytes {
 			continue
 		}
-		if err := w.one(f.data); err != nil {
-			return fmt.Errorf("series %d: %w", len(w.batch.spans), err)
+		before := w.batch.counts
+		err := w.one(f.data)
+		var bad *WriteError
+		if errors.As(err, &bad) && bad.Kind == Invalid {
+			// Only this series is wrong.
+			w.batch.counts = before
+			w.batch.rejected.Add(Invalid, "bad series", 1, func() string { return fmt.Sprintf("series %d: %s", n, err) })
+			err = nil
 		}
+		if err != nil {
+			return fmt.Errorf("series %d: %w", n, err)
+		}
+		n++
 	}
 	if fs.bad {
 		return malformed("write request")
@@ -122,9 +134,13 @@ type v2Sizes struct {
 }
 
 func (w *v2Writer) one(msg []byte) error {
+	before := w.batch.counts
 	size, err := w.measure(msg)
 	if err != nil {
 		return err
+	}
+	if after := w.batch.counts; after.Samples == before.Samples && after.Histograms == before.Histograms {
+		return Errorf(Invalid, "the series has neither samples nor histograms")
 	}
 	total := size.labels + size.rest
 	if int64(len(w.out)+total)+16 > w.limit {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/maphash"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -257,6 +258,18 @@ func (q *queue) state() PeerState {
 		s.LastError = q.lastErr.Error()
 	}
 	return s
+}
+
+// discard closes the queue of a peer that has left the ring and forgets what it
+// missed: others have it.
+func (q *queue) discard() error {
+	err := q.close()
+	if q.hints != nil {
+		err = errors.Join(err, os.RemoveAll(q.hints.dir))
+	}
+	q.metrics.hintBytes.DeleteLabelValues(q.address)
+	q.metrics.waiting.DeleteLabelValues(q.address)
+	return err
 }
 
 // close sends what is waiting, each message with the usual time limit, and

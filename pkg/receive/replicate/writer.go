@@ -170,7 +170,7 @@ func (w *Writer) SetRings(ctx context.Context, rings *hashring.Rings, self strin
 	}
 	w.rings, w.self = rings, self
 	w.mu.Unlock()
-	return closeAll(gone)
+	return onAll(gone, (*queue).discard)
 }
 
 // Close waits until everything that is on its way has arrived or failed.
@@ -183,14 +183,14 @@ func (w *Writer) Close() error {
 		delete(w.peers, address)
 	}
 	w.mu.Unlock()
-	return closeAll(all)
+	return onAll(all, (*queue).close)
 }
 
-func closeAll(queues []*queue) error {
+func onAll(queues []*queue, f func(*queue) error) error {
 	errs := make([]error, len(queues))
 	var wg sync.WaitGroup
 	for i, q := range queues {
-		wg.Go(func() { errs[i] = q.close() })
+		wg.Go(func() { errs[i] = f(q) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)
