@@ -123,7 +123,9 @@ func (r *blockReader) load() error {
 			return r.corrupt(block.ReasonChunk, "series %s, chunk %d: %w", r.lset, i+1, err)
 		}
 		c.Chunk = chk
-		if c.MinTime > c.MaxTime || c.MinTime < r.meta.MinTime || c.MaxTime >= r.meta.MaxTime {
+		// The end of the block is exclusive, but old versions of Prometheus put
+		// the first sample after it into the block.
+		if c.MinTime > c.MaxTime || c.MinTime < r.meta.MinTime || c.MaxTime > r.meta.MaxTime {
 			r.chks = r.chks[:i+1]
 			return r.corrupt(reasonChunkTimes, "series %s, chunk %d: it is from %d to %d, the block from %d to %d",
 				r.lset, i+1, c.MinTime, c.MaxTime, r.meta.MinTime, r.meta.MaxTime)

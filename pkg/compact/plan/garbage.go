@@ -52,14 +52,16 @@ func supersedes(holders map[ulid.ULID][]*block.Meta, b *block.Meta) *block.Meta 
 		return nil
 	}
 	for _, h := range holders[b.Compaction.Sources[0]] {
-		if h.MinTime > b.MinTime || h.MaxTime < b.MaxTime {
-			continue
-		}
-		if containsAll(h.Compaction.Sources, b.Compaction.Sources) {
+		if holds(h, b) {
 			return h
 		}
 	}
 	return nil
+}
+
+// holds says whether h has all sources and all the time of b.
+func holds(h, b *block.Meta) bool {
+	return h.MinTime <= b.MinTime && b.MaxTime <= h.MaxTime && containsAll(h.Compaction.Sources, b.Compaction.Sources)
 }
 
 func containsAll(all, some []ulid.ULID) bool {

@@ -59,8 +59,10 @@ type maker struct {
 	plan   Plan
 	// used are the blocks that a job of this plan changes or removes.
 	used map[ulid.ULID]bool
-	// covered are the level-1 ancestors that each resolution has data of.
-	covered map[int64]map[ulid.ULID]bool
+	// covered are the level-1 ancestors that each holder has data of.
+	covered map[holder]map[ulid.ULID]bool
+	// coarse are the downsampled blocks by source.
+	coarse map[ulid.ULID][]*block.Meta
 }
 
 func (m *maker) add(j Job, blocks ...*block.Meta) {

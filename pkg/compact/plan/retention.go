@@ -9,28 +9,60 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block"
 )
 
-// coverage notes which sources each resolution has data of.
+// holder is who may have the data of a block: resolution and external labels.
+type holder struct {
+	resolution int64
+	labels     string
+}
+
+// coverage notes which sources each holder has data of.
 func (m *maker) coverage(live []*block.Meta) {
-	m.covered = map[int64]map[ulid.ULID]bool{}
+	m.covered = map[holder]map[ulid.ULID]bool{}
+	m.coarse = map[ulid.ULID][]*block.Meta{}
 	for _, b := range live {
-		r := b.Resolution()
-		if m.covered[r] == nil {
-			m.covered[r] = map[ulid.ULID]bool{}
+		if b.Resolution() > 0 {
+			for _, s := range b.Compaction.Sources {
+				m.coarse[s] = append(m.coarse[s], b)
+			}
+		}
+		h := holder{b.Resolution(), b.ExternalLabels().String()}
+		if m.covered[h] == nil {
+			m.covered[h] = map[ulid.ULID]bool{}
 		}
 		for _, s := range b.Compaction.Sources {
-			m.covered[r][s] = true
+			m.covered[h][s] = true
 		}
 	}
 }
 
-// isCovered says whether blocks of the resolution hold all of b.
+// isCovered says whether blocks of the resolution hold all of b: blocks with its
+// labels, or with those that are left after replicas were merged. Data of single
+// replicas is no stand-in for that of a merged block.
 func (m *maker) isCovered(b *block.Meta, resolution int64) bool {
+	own := m.covered[holder{resolution, b.ExternalLabels().String()}]
+	merged := m.covered[holder{resolution, GroupOf(b, m.policy.ReplicaLabels).Labels.String()}]
 	for _, s := range b.Compaction.Sources {
-		if !m.covered[resolution][s] {
-			return false
+		if !own[s] && !merged[s] {
+			return m.wouldBeGarbage(b, resolution)
 		}
 	}
 	return len(b.Compaction.Sources) > 0
+}
+
+// wouldBeGarbage says whether what is made of b in the resolution would be
+// superseded at once.
+func (m *maker) wouldBeGarbage(b *block.Meta, resolution int64) bool {
+	if len(b.Compaction.Sources) == 0 {
+		return false
+	}
+	g := GroupOf(b, m.policy.ReplicaLabels)
+	g.Resolution = resolution
+	for _, o := range m.coarse[b.Compaction.Sources[0]] {
+		if g.Equal(GroupOf(o, m.policy.ReplicaLabels)) && holds(o, b) {
+			return true
+		}
+	}
+	return false
 }
 
 // missing returns the next coarser resolution when the policy promises coarser
