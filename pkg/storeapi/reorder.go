@@ -1,7 +1,6 @@
 package storeapi
 
 import (
-	"container/heap"
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -74,25 +73,25 @@ func (r Reorder) HasLatePrefixes(set SeriesSet) (bool, error) {
 
 type reorderSet struct {
 	SeriesSet
-	rw    *rewriter
-	held  heldSeries
-	cur   Series
-	bound labels.Labels
-	seq   int
-	ended bool
-	late  Warnings
-}
-
-// heldEntry is a series that waits for its turn. Its chunk slice is a copy.
-type heldEntry struct {
-	Series
-	seq int
+	rw   *rewriter
+	held heldSeries
+	cur  Series
+	// spare are the chunks of a held series that was returned and is over.
+	spare []Chunk
+	// bound is what no later series is smaller than. Instead, when only labels
+	// are added, newest is the one held series that has to wait.
+	bound  labels.Labels
+	newest int
+	seq    int
+	ended  bool
+	late   Warnings
 }
 
 func (s *reorderSet) Next() bool {
 	for {
-		if len(s.held) > 0 && (s.ended || labels.Compare(s.held[0].Labels, s.bound) <= 0) {
-			s.cur = heap.Pop(&s.held).(heldEntry).Series
+		if len(s.held) > 0 && s.ready() {
+			s.cur = s.held.pop()
+			s.spare = s.cur.Chunks
 			return true
 		}
 		if s.ended {
@@ -102,6 +101,17 @@ func (s *reorderSet) Next() bool {
 			return true
 		}
 	}
+}
+
+// ready says whether the smallest held series is smaller than all to come.
+func (s *reorderSet) ready() bool {
+	switch {
+	case s.ended:
+		return true
+	case s.newest > 0:
+		return s.held[0].seq != s.newest
+	}
+	return labels.Compare(s.held[0].Labels, s.bound) <= 0
 }
 
 // read takes one series from below. It says true when the series is already the
@@ -115,45 +125,45 @@ func (s *reorderSet) read() bool {
 		return false
 	}
 	in := s.SeriesSet.At()
-	out, bound, kept := s.rw.rewrite(in.Labels)
-	if s.rw.canBeLate(kept) && labels.Compare(out, s.cur.Labels) < 0 {
-		if s.late == nil {
-			s.late = Warnings{{Text: "left out a series that came too late for its place: " + in.Labels.String()}}
-		}
+	out, ok := s.place(in.Labels)
+	if !ok {
 		return false
 	}
-	s.bound = bound
-	if len(s.held) == 0 && labels.Compare(out, bound) <= 0 {
+	if len(s.held) == 0 && s.newest == 0 && labels.Compare(out, s.bound) <= 0 {
 		s.cur = Series{Labels: out, Chunks: in.Chunks}
 		return true
 	}
-	s.seq++
-	heap.Push(&s.held, heldEntry{Series: Series{Labels: out, Chunks: slices.Clone(in.Chunks)}, seq: s.seq})
+	s.held.push(heldEntry{Series: Series{Labels: out, Chunks: append(s.spare[:0], in.Chunks...)}, seq: s.seq})
+	s.spare = nil
 	return false
+}
+
+// place rewrites a label set and learns from it what may be returned. ok is
+// false when it is left out.
+func (s *reorderSet) place(lset labels.Labels) (out labels.Labels, ok bool) {
+	s.seq++
+	s.newest = 0
+	out, waits := s.rw.add(lset)
+	if s.rw.simple {
+		s.bound = out
+		if waits {
+			s.newest = s.seq
+		}
+		return out, true
+	}
+	out, bound, kept := s.rw.rewrite(lset)
+	if s.rw.canBeLate(kept) && labels.Compare(out, s.cur.Labels) < 0 {
+		if s.late == nil {
+			s.late = Warnings{{Text: "left out a series that came too late for its place: " + lset.String()}}
+		}
+		return out, false
+	}
+	s.bound = bound
+	return out, true
 }
 
 func (s *reorderSet) At() Series { return s.cur }
 
 func (s *reorderSet) Warnings() Warnings {
 	return append(slices.Clone(s.late), s.SeriesSet.Warnings()...)
-}
-
-// heldSeries is a heap by label set; equal ones keep the order of arrival.
-type heldSeries []heldEntry
-
-func (h heldSeries) Len() int { return len(h) }
-func (h heldSeries) Less(i, j int) bool {
-	if c := labels.Compare(h[i].Labels, h[j].Labels); c != 0 {
-		return c < 0
-	}
-	return h[i].seq < h[j].seq
-}
-func (h heldSeries) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *heldSeries) Push(x any)   { *h = append(*h, x.(heldEntry)) }
-func (h *heldSeries) Pop() any {
-	old := *h
-	e := old[len(old)-1]
-	old[len(old)-1] = heldEntry{}
-	*h = old[:len(old)-1]
-	return e
 }

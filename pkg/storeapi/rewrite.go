@@ -17,6 +17,11 @@ type rewriter struct {
 	// see bound.
 	holdBack bool
 
+	splicer *splicer
+	// simple holds as long as labels are only added: no label set so far had one
+	// that is dropped or overridden, and none is expected to become a prefix.
+	simple bool
+
 	in       []labels.Label
 	builder  labels.ScratchBuilder
 	boundary labels.ScratchBuilder
@@ -35,6 +40,8 @@ func newRewriter(r Reorder) *rewriter {
 			rw.ext = append(rw.ext, l)
 		}
 	})
+	rw.splicer = newSplicer(rw.ext, rw.drop)
+	rw.simple = !rw.holdBack || len(rw.drop) == 0
 	return rw
 }
 
@@ -106,6 +113,15 @@ func (rw *rewriter) rewrite(lset labels.Labels) (out, bound labels.Labels, kept 
 		return out, out, kept
 	}
 	return out, rw.prefix(out, boundSize), kept
+}
+
+// add is rewrite for as long as it is simple. waits says that the result must
+// wait for the next label set, and that all results before it need not.
+func (rw *rewriter) add(lset labels.Labels) (out labels.Labels, waits bool) {
+	if rw.simple {
+		out, waits, rw.simple = rw.splicer.add(lset)
+	}
+	return out, waits
 }
 
 // mayEndBefore says whether a later label set may be what has been kept so far
