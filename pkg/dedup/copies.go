@@ -76,7 +76,8 @@ func (g *grouping[C]) add(c C) {
 }
 
 // sameStream asks the chunks of the group that overlap c, latest first, until
-// one has samples to compare.
+// one has the same stream. Two copies may have no sample in common where they
+// overlap, while the ring changes for example; a third one joins them.
 func (g *grouping[C]) sameStream(group []C, c C) bool {
 	mint, maxt := g.Span(c)
 	for _, x := range slices.Backward(group) {
@@ -87,7 +88,12 @@ func (g *grouping[C]) sameStream(group []C, c C) bool {
 		same, known := SameGrid(g.Samples(x), g.Samples(c), max(lo, mint), min(hi, maxt))
 		if known {
 			g.probes++
-			return same
+		}
+		if same {
+			return true
+		}
+		if g.found == 0 && g.probes >= maxProbes {
+			return false
 		}
 	}
 	return false

@@ -103,6 +103,24 @@ func TestCopiesKeepEverySample(t *testing.T) {
 	}
 }
 
+// While the ring changes, each write goes to the old nodes or to the new ones:
+// two chunks that overlap there share no sample, but a node of both rings has
+// them all.
+func TestCopiesAcrossARingChange(t *testing.T) {
+	all := grid(0, 15, 300)
+	var before, after []int64
+	for i, at := range all {
+		if i < 100 || i < 110 && i%2 == 0 {
+			before = append(before, at)
+		}
+		if i >= 110 || i >= 100 && i%2 == 1 {
+			after = append(after, at)
+		}
+	}
+	chunks := []piece{makePiece(t, "s", all), makePiece(t, "s", before), makePiece(t, "s", after)}
+	require.Len(t, Copies(chunks, pieces()), 1)
+}
+
 // node cuts a stream into chunks of random length after dropping a few samples.
 func node(t *testing.T, rnd *rand.Rand, stream string, ts []int64, seen map[int64]bool) []piece {
 	var out []piece
