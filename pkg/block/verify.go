@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -12,6 +13,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/prometheus/prometheus/tsdb/encoding"
 	"github.com/prometheus/prometheus/tsdb/fileutil"
 	"github.com/prometheus/prometheus/tsdb/index"
 )
@@ -168,16 +170,27 @@ func (v *verifier) readIndex() (err error) {
 	if err != nil {
 		return corrupt(ReasonIndex, "read list of all series: %w", err)
 	}
+	dec, err := v.decoder(r)
+	if err != nil {
+		return corrupt(ReasonIndex, "read symbols: %w", err)
+	}
 	var (
 		builder    labels.ScratchBuilder
 		chks       []chunks.Meta
 		last, lset labels.Labels
+		table      = crc32.MakeTable(crc32.Castagnoli)
+		align      = seriesAlign(v.index)
 	)
 	for all.Next() {
 		if v.report.Series%1024 == 0 && v.ctx.Err() != nil {
 			return v.ctx.Err()
 		}
-		if err := r.Series(all.At(), &builder, &chks); err != nil {
+		entry := encoding.NewDecbufUvarintAt(v.index, int(uint64(all.At())*align), table)
+		err := entry.Err()
+		if err == nil {
+			err = dec.Series(entry.Get(), &builder, &chks)
+		}
+		if err != nil {
 			return corrupt(ReasonIndex, "read series %d: %w", all.At(), err)
 		}
 		lset = builder.Labels()

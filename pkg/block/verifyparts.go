@@ -1,6 +1,7 @@
 package block
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,6 +12,34 @@ import (
 	"github.com/prometheus/prometheus/tsdb/encoding"
 	"github.com/prometheus/prometheus/tsdb/index"
 )
+
+// decoder returns a decoder of series with all symbols in memory. The index
+// reader's own finds each symbol by a walk. Its symbols are numbered, except in
+// the first version of the index, where they are offsets.
+func (v *verifier) decoder(r *index.Reader) (*index.Decoder, error) {
+	if r.Version() == index.FormatV1 {
+		toc, err := index.NewTOCFromByteSlice(v.index)
+		if err != nil {
+			return nil, err
+		}
+		symbols, err := index.NewSymbols(v.index, r.Version(), int(toc.Symbols))
+		if err != nil {
+			return nil, err
+		}
+		return &index.Decoder{LookupSymbol: func(_ context.Context, n uint32) (string, error) { return symbols.Lookup(n) }}, nil
+	}
+	var all []string
+	it := r.Symbols()
+	for it.Next() {
+		all = append(all, it.At())
+	}
+	return &index.Decoder{LookupSymbol: func(_ context.Context, n uint32) (string, error) {
+		if uint64(n) >= uint64(len(all)) {
+			return "", fmt.Errorf("symbol %d of %d does not exist", n, len(all))
+		}
+		return all[n], nil
+	}}, it.Err()
+}
 
 // checkPostings verifies the checksum of every postings list.
 func (v *verifier) checkPostings() error {

@@ -71,11 +71,10 @@ func openKind(ctx context.Context, c *config, logger *slog.Logger) (bucket.Bucke
 	}
 	b, err := c.kind.open(ctx, newKitLogger(logger), c.section, wrap)
 	if err != nil {
-		err = fmt.Errorf("open %s: %s", c.name(), oneLine(err))
 		if nerr := net.Error(nil); errors.As(err, &nerr) {
-			return nil, err
+			return nil, fmt.Errorf("open %s: %w", c.name(), err)
 		}
-		return nil, flags.Invalid(err)
+		return nil, flags.Invalid(fmt.Errorf("open %s: %s", c.name(), oneLine(err)))
 	}
 	return Adapt(b, c.name()), nil
 }

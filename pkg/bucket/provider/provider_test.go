@@ -91,6 +91,18 @@ func TestConfigErrorsAreOneClearLine(t *testing.T) {
 	}
 }
 
+// TestUnreachableIsNotInvalid: Swift asks its server when it is opened. That
+// nobody answers may pass, so that it is not the fault of the configuration.
+func TestUnreachableIsNotInvalid(t *testing.T) {
+	srv := httptest.NewServer(nil)
+	srv.Close()
+	yml := "type: SWIFT\nconfig: {auth_version: 3, auth_url: \"" + srv.URL + "/v3\", username: u, password: secret, domain_name: d, container_name: c, retries: 1}"
+	_, err := Open(t.Context(), []byte(yml), slog.New(slog.DiscardHandler), nil)
+	require.Error(t, err)
+	require.False(t, flags.IsInvalid(err), "%v", err)
+	require.NotContains(t, err.Error(), "secret")
+}
+
 func TestFilesystemRefusesUnusableDirectory(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o666))
