@@ -1,0 +1,113 @@
+package faults
+
+import (
+	"math/rand"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// load writes with several clients while f happens, and returns what they know.
+func load(t *testing.T, targets func() []string, f func()) *client {
+	c := &client{acked: map[point]bool{}}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for id := range 4 {
+		wg.Go(func() { c.run(t, id, stop, targets) })
+	}
+	f()
+	close(stop)
+	wg.Wait()
+	require.Empty(t, c.refused, "nothing was refused for good")
+	require.Greater(t, len(c.acked), 1000)
+	t.Logf("%d samples acknowledged, the slowest batch took %s", len(c.acked), c.slowest)
+	return c
+}
+
+func writeAddresses(nodes []*node) func() []string {
+	return func() (out []string) {
+		for _, n := range nodes {
+			out = append(out, n.write)
+		}
+		return out
+	}
+}
+
+// Nodes are killed without warning, one after the other, under load. Every
+// acknowledged sample is there afterwards, and what a node missed while it was
+// away it has got from the others.
+func TestKillAnyNodeAtAnyTime(t *testing.T) {
+	nodes := startNodes(t, 3, 3)
+	rnd := rand.New(rand.NewSource(1))
+	c := load(t, writeAddresses(nodes), func() {
+		for range 5 {
+			n := nodes[rnd.Intn(3)]
+			time.Sleep(time.Duration(300+rnd.Intn(700)) * time.Millisecond)
+			n.end(syscall.SIGKILL)
+			time.Sleep(time.Duration(rnd.Intn(700)) * time.Millisecond)
+			n.start()
+			n.ready()
+		}
+	})
+	require.Eventually(t, func() bool {
+		copies := c.copies(t, nodes)
+		t.Log("samples by number of copies:", copies)
+		require.Zero(t, copies[0])
+		return copies[3] == len(c.acked)
+	}, time.Minute, 500*time.Millisecond)
+}
+
+// A rolling restart, as a StatefulSet does it.
+func TestRollingRestart(t *testing.T) {
+	nodes := startNodes(t, 3, 3)
+	c := load(t, writeAddresses(nodes), func() {
+		for _, n := range nodes {
+			time.Sleep(300 * time.Millisecond)
+			n.end(syscall.SIGTERM)
+			n.start()
+			n.ready()
+		}
+	})
+	require.Zero(t, c.copies(t, nodes)[0])
+	require.Eventually(t, func() bool { return c.copies(t, nodes)[3] == len(c.acked) }, time.Minute, 500*time.Millisecond)
+}
+
+// One node stands still. Writes to the others go on, and it catches up.
+func TestStoppedNode(t *testing.T) {
+	nodes := startNodes(t, 3, 3)
+	c := load(t, writeAddresses(nodes[:2]), func() {
+		time.Sleep(300 * time.Millisecond)
+		nodes[2].signal(syscall.SIGSTOP)
+		time.Sleep(8 * time.Second)
+		nodes[2].signal(syscall.SIGCONT)
+		time.Sleep(time.Second)
+	})
+	require.Eventually(t, func() bool {
+		copies := c.copies(t, nodes)
+		t.Log("samples by number of copies:", copies)
+		return copies[3] == len(c.acked)
+	}, time.Minute, 500*time.Millisecond)
+}
+
+// The ring grows from three nodes to five and shrinks again under load.
+func TestRingChanges(t *testing.T) {
+	nodes := startNodes(t, 5, 3)
+	c := load(t, writeAddresses(nodes), func() {
+		time.Sleep(500 * time.Millisecond)
+		writeRing(t, nodes[0].ring, nodes)
+		time.Sleep(1500 * time.Millisecond)
+		writeRing(t, nodes[0].ring, nodes[2:])
+		time.Sleep(1500 * time.Millisecond)
+		writeRing(t, nodes[0].ring, nodes[:3])
+		time.Sleep(500 * time.Millisecond)
+	})
+	require.Eventually(t, func() bool {
+		copies := c.copies(t, nodes)
+		t.Log("samples by number of copies:", copies)
+		require.Zero(t, copies[0])
+		return copies[1] == 0
+	}, time.Minute, 500*time.Millisecond)
+}
