@@ -3,6 +3,7 @@ package multitsdb
 import (
 	"sync"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/metadata"
 
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
@@ -42,6 +43,11 @@ func (f *familyMetadata) series(name string, msg []byte) {
 }
 
 func (f *familyMetadata) set(name string, m metadata.Metadata) {
+	// Senders that know nothing about a metric say so with each series; that
+	// must not replace what others know.
+	if (m.Type == model.MetricTypeUnknown || m.Type == "") && m.Help == "" && m.Unit == "" {
+		return
+	}
 	if len(m.Help) > maxHelpLength {
 		m.Help = m.Help[:maxHelpLength]
 	}
