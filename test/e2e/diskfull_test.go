@@ -15,7 +15,7 @@ import (
 func smallDisk(t *testing.T, dir string) {
 	t.Helper()
 	require.NoError(t, os.MkdirAll(dir, 0o755))
-	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=40m")
+	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=800m")
 	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) {
 		t.Skip("mounting a small disk needs root")
 	}
