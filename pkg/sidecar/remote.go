@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -84,7 +85,7 @@ func (s *Store) remoteSorted(ctx context.Context, p plan, r *storeapi.Request) s
 	if err != nil {
 		return storeapi.ErrSet(failed(s.source, err))
 	}
-	defer stream.Close()
+	defer func() { _ = stream.Close() }()
 	outer := newOuterLabels(p.id.external, r.WithoutReplicaLabels)
 	var all []storeapi.Series
 	for stream.Next() {
@@ -127,11 +128,11 @@ func failed(src *source, err error) error {
 		return fmt.Errorf("%w: %w", storeapi.ErrUnavailable, err)
 	}
 	switch pe.Status {
-	case 400:
+	case http.StatusBadRequest:
 		return fmt.Errorf("%w: %w", storeapi.ErrInvalid, err)
-	case 404:
+	case http.StatusNotFound:
 		return fmt.Errorf("%w: %w", storeapi.ErrNotFound, err)
-	case 502, 503, 504:
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		src.doubt()
 		return fmt.Errorf("%w: %w", storeapi.ErrUnavailable, err)
 	}

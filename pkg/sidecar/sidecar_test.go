@@ -223,22 +223,13 @@ func TestRunRefusesToShip(t *testing.T) {
 
 // reloads counts and can fail.
 type reloads struct {
-	mu  sync.Mutex
 	n   int
 	err error
 }
 
 func (r *reloads) reload(context.Context) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.n++
 	return r.err
-}
-
-func (r *reloads) count() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.n
 }
 
 func TestReloaderApply(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -202,7 +203,7 @@ const retryInterval = 2 * time.Second
 // own configuration stay as they are.
 func permanent(err error) bool {
 	var pe *prom.Error
-	refused := errors.As(err, &pe) && (pe.Status == 401 || pe.Status == 403)
+	refused := errors.As(err, &pe) && (pe.Status == http.StatusUnauthorized || pe.Status == http.StatusForbidden)
 	return refused || errors.Is(err, errNoExternalLabels)
 }
 

@@ -62,7 +62,7 @@ func (w *watcher) run(ctx context.Context) {
 	if w.notify == nil {
 		return
 	}
-	defer w.notify.Close()
+	defer func() { _ = w.notify.Close() }()
 	var due <-chan time.Time
 	for {
 		select {

@@ -58,7 +58,7 @@ func selector(ms []*labels.Matcher) string {
 		narrow = narrow || !m.Matches("")
 	}
 	if !narrow {
-		parts = append(parts, labels.MetricName+`=~".+"`)
+		parts = append(parts, model.MetricNameLabel+`=~".+"`)
 	}
 	return "{" + strings.Join(parts, ",") + "}"
 }
