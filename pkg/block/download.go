@@ -98,7 +98,10 @@ func downloadFile(ctx context.Context, r bucket.Reader, id ulid.ULID, dir string
 	name := Path(id, file.RelPath)
 	n, err := copyObject(ctx, r, name, path, file.SizeBytes)
 	switch {
-	case errors.Is(err, bucket.ErrNotFound), errors.Is(err, bucket.ErrRange), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, bucket.ErrNotFound):
+		if _, merr := r.Stat(ctx, Path(id, MetaFile)); errors.Is(merr, bucket.ErrNotFound) {
+			return fmt.Errorf("block %s was deleted during its download: %w", id, merr)
+		}
 		return &CorruptError{ID: id, Reason: ReasonSize, Err: fmt.Errorf("download %s: %w", file.RelPath, err)}
 	case err != nil:
 		return fmt.Errorf("download %s: %w", name, err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand"
 	"os"
@@ -256,6 +257,34 @@ func TestDownloadNotices(t *testing.T) {
 		f(func(b *bucket.Memory) { require.NoError(t, b.Delete(t.Context(), block.Path(id, rel))) }, block.ReasonSize)
 	}
 	f(edit("meta.json", func(b []byte) []byte { return b[:len(b)/2] }), block.ReasonMetaMalformed)
+}
+
+// TestDownloadOfDeletedBlock: a block that goes meanwhile is not corrupt.
+func TestDownloadOfDeletedBlock(t *testing.T) {
+	mem := blocktest.Bucket(t, small)
+	f := buckettest.NewFaulty(mem, func(op buckettest.Op) buckettest.Fault {
+		if op.Kind == "stat" && op.N == 1 {
+			require.NoError(t, block.Delete(t.Context(), mem, blocktest.ID("a")))
+		}
+		return buckettest.Fault{}
+	})
+	_, err := block.Download(t.Context(), f, blocktest.ID("a"), t.TempDir(), block.DownloadConfig{})
+	require.ErrorIs(t, err, bucket.ErrNotFound)
+	require.Empty(t, block.ReasonOf(err))
+}
+
+// TestDownloadBrokenConnection: a body that always breaks off tells nothing of
+// the block.
+func TestDownloadBrokenConnection(t *testing.T) {
+	f := buckettest.NewFaulty(blocktest.Bucket(t, small), func(op buckettest.Op) buckettest.Fault {
+		if op.Kind == "get_range" {
+			return buckettest.Fault{CutAt: 10}
+		}
+		return buckettest.Fault{}
+	})
+	_, err := block.Download(t.Context(), f, blocktest.ID("a"), t.TempDir(), block.DownloadConfig{})
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	require.Empty(t, block.ReasonOf(err))
 }
 
 // TestDownloadContinues after a body that broke off.
