@@ -44,6 +44,7 @@ func ScanV1(buf *Buffer, data []byte) (*Batch, error) {
 func (b *Batch) scan() (ordered bool, err error) {
 	data, i := b.data, 0
 	ordered = true
+	version2 := false
 	for i < len(data) {
 		at := i
 		tag, next := uvarint(data, i)
@@ -70,10 +71,14 @@ func (b *Batch) scan() (ordered bool, err error) {
 			b.metadata = append(b.metadata, data[start:end:end])
 			i = end
 		default:
+			version2 = version2 || tag == tagV2Series
 			if i = skip(data, next, tag&7); i < 0 {
 				return false, malformed("write request: bad field")
 			}
 		}
+	}
+	if version2 && len(b.spans) == 0 {
+		return false, Errorf(Invalid, "write request: the body is remote write 2.0, the content type says 1.0")
 	}
 	b.counts.Series = len(b.spans)
 	return ordered, nil

@@ -105,6 +105,9 @@ func (w *v2Writer) series() error {
 	n := 0
 	fs, f := fields{b: w.data}, field{}
 	for fs.next(&f) {
+		if f.number <= 3 {
+			return Errorf(Invalid, "write request: the body is remote write 1.0, the content type says 2.0")
+		}
 		if f.number != 5 || f.wireType != wireBytes {
 			continue
 		}
