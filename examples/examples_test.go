@@ -14,6 +14,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/bucket/provider"
 	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
 )
 
@@ -64,8 +65,21 @@ func TestHashringFiles(t *testing.T) {
 		require.NoError(t, err)
 		specs, err := hashring.Parse(content)
 		require.NoError(t, err, name)
-		require.NotEmpty(t, hashring.Addresses(specs))
+		_, err = hashring.New(specs, hashring.Options{Replicas: 3})
+		require.NoError(t, err, name)
 	}
+}
+
+func TestLimitFiles(t *testing.T) {
+	content, err := os.ReadFile("receive-cluster/limits.yml")
+	require.NoError(t, err)
+	cfg, err := limit.Parse(content)
+	require.NoError(t, err)
+	require.Equal(t, 64, cfg.MaxConcurrency)
+	require.EqualValues(t, 1_000_000, cfg.For("anybody").ActiveSeries)
+	require.EqualValues(t, 5_000_000, cfg.For("shop").ActiveSeries)
+	require.Zero(t, cfg.For("shop").SamplesPerSecond)
+	require.Equal(t, 60, cfg.For("shop").LabelNames)
 }
 
 // Links in the texts lead somewhere.
