@@ -161,7 +161,7 @@ func (v *verifier) readIndex() (err error) {
 	if err != nil {
 		return corrupt(ReasonIndex, "open index: %w", err)
 	}
-	defer r.Close()
+	// The reader owns nothing: the bytes are the verifier's.
 	if err := v.checkPostings(); err != nil {
 		return err
 	}

@@ -327,14 +327,13 @@ func (b *filesystem) Delete(ctx context.Context, name string) error {
 	if info, serr := os.Lstat(path); serr == nil && info.IsDir() {
 		return nil // a directory is no object
 	}
-	err = os.Remove(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
-		return fmt.Errorf("delete %s: %w", name, mapFileErr(err))
+	rerr := os.Remove(path)
+	if rerr != nil && !errors.Is(rerr, fs.ErrNotExist) && !errors.Is(rerr, syscall.ENOTDIR) {
+		return fmt.Errorf("delete %s: %w", name, mapFileErr(rerr))
 	}
-	for dir := filepath.Dir(path); dir != b.root; dir = filepath.Dir(dir) {
-		if os.Remove(dir) != nil {
-			break // not empty, or somebody else's
-		}
+	dir := filepath.Dir(path)
+	for dir != b.root && os.Remove(dir) == nil {
+		dir = filepath.Dir(dir) // up to one that is not empty, or somebody else's
 	}
 	return nil
 }

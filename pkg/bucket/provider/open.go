@@ -121,7 +121,7 @@ func cause(err, kind error) error {
 			err = u.Unwrap()
 		case interface{ Unwrap() []error }:
 			for _, e := range u.Unwrap() {
-				if e != kind {
+				if !errors.Is(e, kind) {
 					return e
 				}
 			}
