@@ -106,6 +106,40 @@ func cpu(t testing.TB) (all, kernel time.Duration) {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), time.Duration(u.Stime.Nano())
 }
 
+// limit is what decoding all samples with Prometheus's iterator, and encoding
+// them with its appender, costs in CPU seconds for a million samples.
+func (l load) limit(t testing.TB) (decode, both float64) {
+	l.series = min(l.series, 2000)
+	series := l.block(0, l.length.Milliseconds(), 0)
+	runtime.GC()
+	samples := 0
+	start, _ := cpu(t)
+	var it chunkenc.Iterator
+	for _, s := range series {
+		for _, c := range s.Chunks {
+			it = c.Chunk.Iterator(it)
+			for it.Next() != chunkenc.ValNone {
+				samples++
+			}
+		}
+	}
+	middle, _ := cpu(t)
+	for _, s := range series {
+		for _, c := range s.Chunks {
+			app, err := chunkenc.NewXORChunk().Appender()
+			require.NoError(t, err)
+			it = c.Chunk.Iterator(it)
+			for it.Next() != chunkenc.ValNone {
+				ts, v := it.At()
+				app.Append(0, ts, v)
+			}
+		}
+	}
+	end, _ := cpu(t)
+	million := float64(samples) / 1e6
+	return (middle - start).Seconds() / million, (end - middle).Seconds() / million
+}
+
 // measure runs whole passes, with download, verification before and after and
 // upload, over a bucket in memory: CPU of the process, work directory included. Samples are those of so many of the blocks as
 // are inputs.
@@ -140,6 +174,9 @@ func measure(b *testing.B, l load, inputs int, want string, args ...string) {
 	n := float64(b.N)
 	million := float64(l.samples()/l.blocks*inputs) / 1e6
 	b.ReportMetric(used.Seconds()/n/million, "cpu-s/Msample")
+	decode, both := l.limit(b)
+	b.ReportMetric(used.Seconds()/n/million/decode, "ratio-to-decoding")
+	b.ReportMetric(used.Seconds()/n/million/both, "ratio-to-reencoding")
 	b.ReportMetric(kernel.Seconds()/n/million, "kernel-s/Msample")
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(float64(read)/n/float64(size), "read-bytes/input-byte")

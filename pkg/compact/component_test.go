@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/block/blocktest"
+	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/bucket/buckettest"
 	"github.com/hindsight-io/hindsight/pkg/compact"
 	"github.com/hindsight-io/hindsight/pkg/server"
@@ -120,6 +122,47 @@ mark m1 deletion at=0h
 	v := poll(t, b)
 	require.Contains(t, v.Deletion, blocktest.ID("old"), "only after its 5m data was there")
 	require.NotContains(t, v.Metas, blocktest.ID("m1"))
+}
+
+// A decision may be old when it is carried out: a mark that was taken back, and
+// an upload that was completed, are respected.
+func TestChangedMeanwhile(t *testing.T) {
+	ctx := context.Background()
+	b := blocktest.Bucket(t, `
+meta m1 range=0h..2h labels={cluster="eu"}
+mark m1 deletion at=0h
+`)
+	late := blocktest.ID("late")
+	require.NoError(t, b.Upload(ctx, block.Path(late, block.IndexFile), strings.NewReader("x"), 1))
+	var marksRead atomic.Int64
+	faulty := buckettest.NewFaulty(&oldBucket{Bucket: b}, func(op buckettest.Op) buckettest.Fault {
+		// The first time is the look at the bucket, the second one the deletion.
+		if op.Kind == "get" && strings.HasSuffix(op.Name, block.DeletionMarkFile) && marksRead.Add(1) == 2 {
+			_ = block.RemoveMark(ctx, b, blocktest.ID("m1"), block.DeletionMarkFile)
+		}
+		if op.Kind == "stat" && op.Name == block.Path(late, block.MetaFile) {
+			m := &block.Meta{}
+			m.ULID, m.Version = late, 1
+			m.Thanos.Labels = map[string]string{"cluster": "eu"}
+			_ = blocktest.PutMeta(ctx, b, m)
+		}
+		return buckettest.Fault{}
+	})
+	require.NoError(t, newCompactor(t, faulty).RunOnce(ctx))
+	require.Equal(t, int64(2), marksRead.Load())
+	v := poll(t, b)
+	require.Contains(t, v.Metas, blocktest.ID("m1"))
+	require.Contains(t, v.Metas, late)
+}
+
+// oldBucket says that all its objects are three days old, but for the clock.
+type oldBucket struct{ bucket.Bucket }
+
+func (o *oldBucket) List(ctx context.Context, dir string, f func(bucket.Object) error) error {
+	return o.Bucket.List(ctx, dir, func(obj bucket.Object) error {
+		obj.LastModified = obj.LastModified.Add(-72 * time.Hour)
+		return f(obj)
+	})
 }
 
 // A block in which nothing can be downsampled is not tried again.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
 )
 
@@ -111,8 +112,10 @@ func (r *round) job(ctx context.Context, j plan.Job) {
 func (r *round) do(ctx context.Context, j plan.Job) error {
 	c, b := r.c, j.Blocks[0]
 	switch j.Kind {
-	case plan.Delete, plan.CleanPartial:
-		return block.Delete(ctx, c.bkt, b)
+	case plan.Delete:
+		return c.deleteMarked(ctx, b)
+	case plan.CleanPartial:
+		return c.deletePartial(ctx, b)
 	case plan.MarkDeletion:
 		return c.markAll(ctx, j.Blocks, j.Details, r.now())
 	case plan.MarkNoCompact:
@@ -123,6 +126,33 @@ func (r *round) do(ctx context.Context, j plan.Job) error {
 		return c.downsample(ctx, j, r.now())
 	}
 	return fmt.Errorf("unknown kind of job %q", j.Kind)
+}
+
+// deleteMarked deletes a block that is still marked: somebody may have taken
+// back the mark since the bucket was listed.
+func (c *Compactor) deleteMarked(ctx context.Context, id ulid.ULID) error {
+	err := block.ReadMark(ctx, c.bkt, id, &block.DeletionMark{})
+	if errors.Is(err, bucket.ErrNotFound) {
+		c.log.Info("block is not marked any more and stays", "block", id)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return block.Delete(ctx, c.bkt, id)
+}
+
+// deletePartial deletes what has no meta.json, if it still has none.
+func (c *Compactor) deletePartial(ctx context.Context, id ulid.ULID) error {
+	_, err := c.bkt.Stat(ctx, block.Path(id, block.MetaFile))
+	if err == nil {
+		c.log.Info("block has been completed and stays", "block", id)
+		return nil
+	}
+	if !errors.Is(err, bucket.ErrNotFound) {
+		return fmt.Errorf("look whether block %s has been completed: %w", id, err)
+	}
+	return block.Delete(ctx, c.bkt, id)
 }
 
 // blame quarantines the block that an error is due to, and says whether there

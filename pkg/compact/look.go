@@ -60,7 +60,7 @@ func (c *Compactor) look(ctx context.Context, now time.Time, bench map[ulid.ULID
 
 func planView(v *blocklist.View) plan.View {
 	out := plan.View{
-		Metas: v.Metas, IndexSize: make(map[ulid.ULID]int64, len(v.Sizes)), Partial: make(map[ulid.ULID]time.Time, len(v.Partial)),
+		Metas: v.Metas, IndexSize: make(map[ulid.ULID]int64, len(v.Sizes)), Partial: make(map[ulid.ULID]plan.Partial, len(v.Partial)),
 		Deletion: v.Deletion, NoCompact: v.NoCompact, NoDownsample: v.NoDownsample,
 	}
 	for id, sizes := range v.Sizes {
@@ -69,7 +69,7 @@ func planView(v *blocklist.View) plan.View {
 		}
 	}
 	for id, p := range v.Partial {
-		out.Partial[id] = p.LastModified
+		out.Partial[id] = plan.Partial{Reason: block.Reason(p.Reason), LastModified: p.LastModified}
 	}
 	return out
 }

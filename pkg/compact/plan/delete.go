@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
 )
 
 // deletions removes blocks whose mark is old enough. A block whose meta.json is
@@ -32,7 +34,9 @@ func (m *maker) marked(id ulid.ULID) time.Duration {
 }
 
 // partials removes directories without meta.json to which nothing was written
-// for long. A producer that is still uploading, however slowly, writes.
+// for long. A producer that is still uploading, however slowly, writes. A
+// meta.json that is there but cannot be used is a damage, or of a later version:
+// the data beside it may be all there is, so it is left to people.
 func (m *maker) partials() {
 	for _, id := range sortedIDs(m.view.Partial) {
 		if m.view.Deletion[id] != nil {
@@ -41,12 +45,17 @@ func (m *maker) partials() {
 			}
 			continue
 		}
-		last := m.view.Partial[id]
+		p := m.view.Partial[id]
+		if p.Reason != block.ReasonMetaMissing {
+			m.plan.Skipped = append(m.plan.Skipped, Skip{Block: id, Reason: fmt.Sprintf("its meta.json cannot be used: %s", p.Reason)})
+			continue
+		}
+		last := p.LastModified
 		if last.IsZero() {
 			last = ulid.Time(id.Time())
 		}
 		if age := m.now.Sub(last); age > PartialDelay {
-			m.partial(id, fmt.Sprintf("no usable meta.json, and nothing written for %s", span(age)))
+			m.partial(id, fmt.Sprintf("no meta.json, and nothing written for %s", span(age)))
 		}
 	}
 }

@@ -76,6 +76,15 @@ func (p *Plan) Count(k Kind) int {
 	return n
 }
 
+// Partial is a directory that has a block's name but no usable meta.json.
+type Partial struct {
+	// Reason says what is wrong with meta.json.
+	Reason block.Reason
+	// LastModified is the time of the newest object; zero when the bucket does
+	// not tell.
+	LastModified time.Time
+}
+
 // View is what is in the bucket. The maps are only read.
 type View struct {
 	// Metas are the complete blocks of the whole bucket, also those that other
@@ -83,9 +92,8 @@ type View struct {
 	Metas map[ulid.ULID]*block.Meta
 	// IndexSize is the size of each block's index in bytes, where known.
 	IndexSize map[ulid.ULID]int64
-	// Partial gives, for each block without a readable meta.json, the time of
-	// its newest object; zero when the bucket does not tell.
-	Partial      map[ulid.ULID]time.Time
+	// Partial are the blocks without a usable meta.json.
+	Partial      map[ulid.ULID]Partial
 	Deletion     map[ulid.ULID]*block.DeletionMark
 	NoCompact    map[ulid.ULID]*block.NoCompactMark
 	NoDownsample map[ulid.ULID]*block.NoDownsampleMark

@@ -54,7 +54,7 @@ type bucket struct {
 func newBucket() *bucket {
 	return &bucket{
 		view: plan.View{
-			Metas: map[ulid.ULID]*block.Meta{}, IndexSize: map[ulid.ULID]int64{}, Partial: map[ulid.ULID]time.Time{},
+			Metas: map[ulid.ULID]*block.Meta{}, IndexSize: map[ulid.ULID]int64{}, Partial: map[ulid.ULID]plan.Partial{},
 			Deletion: map[ulid.ULID]*block.DeletionMark{}, NoCompact: map[ulid.ULID]*block.NoCompactMark{},
 			NoDownsample: map[ulid.ULID]*block.NoDownsampleMark{}, Quarantined: map[ulid.ULID]string{}, Busy: map[ulid.ULID]string{},
 		},
@@ -129,7 +129,10 @@ func (b *bucket) attribute(t *testing.T, m *block.Meta, word string) {
 		b.view.Busy[id] = val
 	case "partial":
 		delete(b.view.Metas, id)
-		b.view.Partial[id] = time.UnixMilli(duration(t, val).Milliseconds())
+		b.view.Partial[id] = plan.Partial{Reason: block.ReasonMetaMissing, LastModified: time.UnixMilli(duration(t, val).Milliseconds())}
+	case "malformed":
+		delete(b.view.Metas, id)
+		b.view.Partial[id] = plan.Partial{Reason: block.ReasonMetaMalformed}
 	default:
 		m.Thanos.Labels[key] = val
 	}
