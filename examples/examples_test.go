@@ -70,6 +70,27 @@ func TestHashringFiles(t *testing.T) {
 	}
 }
 
+func TestClusterRings(t *testing.T) {
+	content, err := os.ReadFile("receive-cluster/hashring.json")
+	require.NoError(t, err)
+	specs, err := hashring.Parse(content)
+	require.NoError(t, err)
+	rings, err := hashring.New(specs, hashring.Options{Replicas: 3})
+	require.NoError(t, err)
+	for tenant, want := range map[string]int{"anybody": 6, "shop": 9, "trial-7": 3} {
+		ring, err := rings.For(tenant)
+		require.NoError(t, err)
+		require.Len(t, ring.Endpoints(), want, tenant)
+		for id := range ring.Sets() {
+			zones := map[string]bool{}
+			for _, n := range ring.Set(id) {
+				zones[ring.Endpoints()[n].AZ] = true
+			}
+			require.Len(t, zones, 3, "each copy is in another zone")
+		}
+	}
+}
+
 func TestLimitFiles(t *testing.T) {
 	content, err := os.ReadFile("receive-cluster/limits.yml")
 	require.NoError(t, err)
