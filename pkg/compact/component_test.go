@@ -204,3 +204,26 @@ func TestTwoCompactors(t *testing.T) {
 	require.Equal(t, content(t, undisturbed), content(t, b))
 	require.Equal(t, live(t, undisturbed), live(t, b))
 }
+
+// A compactor that is told to works on a part of the bucket only.
+func TestSelection(t *testing.T) {
+	fresh := func() bucket.Bucket {
+		return blocktest.Bucket(t, twoHours(6, "a", `{cluster="eu"}`)+twoHours(6, "b", `{cluster="us"}`))
+	}
+	f := func(want string, args ...string) {
+		t.Helper()
+		b := fresh()
+		require.NoError(t, newCompactor(t, b, append(args, "--compact.concurrency=4")...).RunOnce(context.Background()))
+		var merged []string
+		for _, line := range live(t, b) {
+			if strings.Contains(line, "level=2") {
+				merged = append(merged, line[:strings.Index(line, " ")]+line[strings.Index(line, "{"):])
+			}
+		}
+		require.Equal(t, want, strings.Join(merged, " "))
+	}
+	f(`0..8h{cluster="eu"} 0..8h{cluster="us"}`)
+	f(`0..8h{cluster="us"}`, "--selector.relabel-config=[{source_labels: [cluster], regex: us, action: keep}]")
+	f(`2..8h{cluster="eu"} 2..8h{cluster="us"}`, "--min-time=1970-01-01T03:00:00Z")
+	f("", "--max-time=1969-01-01T00:00:00Z")
+}
