@@ -3,9 +3,11 @@ package store
 import (
 	"math/rand/v2"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
@@ -87,5 +89,38 @@ func TestDifferentialThroughFanout(t *testing.T) {
 		r := randomRequest(rng)
 		require.Equal(t, o.query(t.Context(), r), collect(t, f.Select(t.Context(), r), r),
 			"selector %d: %s [%d, %d]", i, matchersString(r.Matchers), r.MinTime, r.MaxTime)
+	}
+}
+
+// TestExternalOrder has series that are beginnings of each other, and external
+// labels that sort between what one has and the other has more.
+func TestExternalOrder(t *testing.T) {
+	rng := rand.New(rand.NewPCG(8, 8))
+	for range 60 {
+		ext := labels.NewBuilder(labels.EmptyLabels())
+		for range 1 + rng.IntN(3) {
+			ext.Set([]string{"0", "a1", "b1", "c1", "d1", "zz"}[rng.IntN(6)], "x")
+		}
+		data := storetest.Data{External: ext.Labels()}
+		seen := map[string]bool{}
+		for range 150 {
+			b := labels.NewBuilder(labels.EmptyLabels())
+			for _, name := range []string{"a", "b", "c", "d", "e"} {
+				if v := rng.IntN(3); v > 0 {
+					b.Set(name, strconv.Itoa(v))
+				}
+			}
+			if l := b.Labels(); !l.IsEmpty() && !seen[l.String()] {
+				seen[l.String()] = true
+				data.Series = append(data.Series, storetest.Series{Labels: l, Samples: storetest.Floats(hour, 1000, 20)})
+			}
+		}
+		g := newDataStore(t, data, rng.IntN(2) == 0)
+		r := &storeapi.Request{MinTime: 0, MaxTime: 2 * hour, Matchers: []*labels.Matcher{matcher(labels.MatchEqual, "none", "")}}
+		got := collect(t, g.Select(t.Context(), r), r)
+		require.Len(t, got, len(data.Series))
+		for _, s := range got {
+			require.Len(t, s, 20)
+		}
 	}
 }

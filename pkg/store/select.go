@@ -66,13 +66,15 @@ func (g *Gateway) Select(ctx context.Context, r *storeapi.Request) storeapi.Seri
 			SkipChunks: r.SkipChunks, Aggregates: r.Aggregates, Limit: r.Limit,
 			Keep:       shardFilter(r, br.ext),
 			BatchBytes: batch,
-			Names:      r.WithoutReplicaLabels,
+			External:   br.ext,
+			Drop:       r.WithoutReplicaLabels,
 			Account:    account,
 			Started:    started,
 		}
 		set := br.block.Select(ctx, q)
 		sets = append(sets, &orderedSet{
 			SeriesSet: &blockSet{SeriesSet: set, g: g, partial: r.Partial},
+			block:     set,
 			order:     storeapi.Reorder{External: br.ext, Drop: r.WithoutReplicaLabels, Own: set.Carries},
 		})
 	}

@@ -26,8 +26,10 @@ type Query struct {
 	Limit int
 	// Keep says which of the matching series are wanted; nil means all.
 	Keep func(labels.Labels) bool
-	// Names are label names that Set.Carries is going to be asked for.
-	Names []string
+	// External are the labels to add, and Drop the names of those to remove, as
+	// far as the block can do so itself; see Set.Final.
+	External labels.Labels
+	Drop     []string
 	// BatchBytes is about how many bytes of series or chunks to read at once.
 	BatchBytes int64
 	// Account is charged for what is read.
@@ -44,13 +46,40 @@ type reader struct {
 	h     *indexheader.Header
 	index pagecache.Object
 	stats storeapi.Stats
-	names map[string]bool // of Query.Names, those that occur in the block
+	place *placement
 
 	builder labels.ScratchBuilder
 	filters []symbolFilter
-	symbols []uint32
-	last    labels.Labels // the series before
-	any     bool
+	symbols []uint32 // of the series that is being decoded
+	last    []uint32 // of the series before
+}
+
+// placement says what the block does about external labels. It is set before
+// the first batch.
+type placement struct {
+	carried map[string]bool // of the names in question, those that series have
+	ext     []labels.Label  // to add to every series, sorted
+	final   bool
+}
+
+func (p *placement) decide(h *indexheader.Header, q *Query) {
+	p.carried, p.final = map[string]bool{}, true
+	look := func(name string) {
+		p.carried[name] = h.Label(name).Len() > 0
+		p.final = p.final && !p.carried[name]
+	}
+	for _, name := range q.Drop {
+		look(name)
+	}
+	q.External.Range(func(l labels.Label) { look(l.Name) })
+	if !p.final {
+		return
+	}
+	q.External.Range(func(l labels.Label) {
+		if !slices.Contains(q.Drop, l.Name) {
+			p.ext = append(p.ext, l)
+		}
+	})
 }
 
 // batch is a part of the result.
@@ -67,8 +96,8 @@ type batch struct {
 // *Error or those of ctx, or *pagecache.LimitError.
 func (b *Block) Select(ctx context.Context, q *Query) *Set {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &Set{cancel: cancel, batches: make(chan batch), pos: -1, names: map[string]bool{}}
-	go s.produce(ctx, &reader{b: b, q: q, names: s.names, builder: labels.NewScratchBuilder(16)})
+	s := &Set{cancel: cancel, batches: make(chan batch), pos: -1}
+	go s.produce(ctx, &reader{b: b, q: q, place: &s.place, builder: labels.NewScratchBuilder(16)})
 	return s
 }
 
@@ -83,9 +112,7 @@ func (r *reader) run(ctx context.Context, emit func(batch) error) error {
 	if r.index, err = r.b.object(ctx, indexPath, 0); err != nil {
 		return r.b.fail(PartIndex, err)
 	}
-	for _, name := range r.q.Names {
-		r.names[name] = h.Label(name).Len() > 0
-	}
+	r.place.decide(h, r.q)
 	r.stats.BlocksQueried = 1
 	r.stats.QueriedBlocks = []string{r.b.meta.ULID.String()}
 	sel := choose(h, r.q.Matchers, lazyness{ratio: r.b.env.LazyRatio, eager: r.b.env.Eager})
@@ -178,8 +205,8 @@ func (r *reader) itemsPerRead(sb *seriesBatch, items []seriesItem) int {
 // Set is the storeapi.SeriesSet of one block.
 type Set struct {
 	cancel  context.CancelFunc
-	batches chan batch      // closed by the producer after err and stats are set
-	names   map[string]bool // written before the first batch
+	batches chan batch // closed by the producer after err and stats are set
+	place   placement
 
 	cur    batch
 	pos    int
@@ -242,7 +269,8 @@ func (s *Set) free() {
 	s.cur = batch{}
 }
 
-// At returns the current series.
+// At returns the current series. Beyond what is demanded, its chunks stay valid
+// until Close.
 func (s *Set) At() storeapi.Series {
 	it := s.cur.items[s.pos]
 	out := storeapi.Series{Labels: it.lset}
@@ -261,8 +289,23 @@ func (s *Set) Err() error {
 }
 
 // Carries says whether any series of the block has a label of that name, one of
-// Query.Names. It may be called once Next has returned.
-func (s *Set) Carries(name string) bool { return s.names[name] }
+// Query.Drop or Query.External. It may be called once Next has returned.
+func (s *Set) Carries(name string) bool { return s.place.carried[name] }
+
+// Final says that the label sets have the external labels and none of those to
+// remove, because no series has one of these names itself. They are still in the
+// order of the block, from which the order of the answer differs only as Shared
+// tells. Otherwise the label sets are those of the block. It may be called once
+// Next has returned.
+func (s *Set) Final() bool { return s.place.final }
+
+// Shared returns, for the current series, how many of its first labels in the
+// block it has in common with the series before, and how many labels it has
+// there.
+func (s *Set) Shared() (common, size int) {
+	it := s.cur.items[s.pos]
+	return it.common, it.size
+}
 
 // Warnings are none: what goes wrong is the error.
 func (s *Set) Warnings() storeapi.Warnings { return nil }

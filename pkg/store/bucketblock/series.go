@@ -30,8 +30,9 @@ type chunkMeta struct {
 
 // seriesItem is a decoded series of a batch.
 type seriesItem struct {
-	lset   labels.Labels
-	lo, hi int // its chunks within the batch
+	lset         labels.Labels
+	lo, hi       int // its chunks within the batch
+	common, size int // see Set.Shared
 }
 
 // seriesBatch is some consecutive series and their chunks in the time range.
@@ -149,6 +150,7 @@ func (r *reader) addSeries(out *seriesBatch, b []byte, off int64) error {
 	if len(out.chunks) == lo {
 		return nil // nothing in the time range
 	}
+	sortPairs(r.symbols)
 	lset, ok, err := r.labels(r.symbols)
 	if err != nil {
 		return fmt.Errorf("series at %d: %w", off, err)
@@ -157,12 +159,36 @@ func (r *reader) addSeries(out *seriesBatch, b []byte, off int64) error {
 		out.chunks = out.chunks[:lo]
 		return nil
 	}
-	if r.any && labels.Compare(r.last, lset) >= 0 {
+	common, ordered := compareSymbols(r.last, r.symbols)
+	if !ordered {
 		return fmt.Errorf("%w: series at %d is not in order", errDamaged, off)
 	}
-	r.last, r.any = lset, true
-	out.items = append(out.items, seriesItem{lset: lset, lo: lo, hi: len(out.chunks)})
+	r.last = append(r.last[:0], r.symbols...)
+	out.items = append(out.items, seriesItem{lset: lset, lo: lo, hi: len(out.chunks), common: common, size: len(r.symbols) / 2})
 	return nil
+}
+
+// sortPairs sorts pairs of name and value by name, as all but very old writers
+// have done. Symbols are numbered in the order of their strings.
+func sortPairs(syms []uint32) {
+	for i := 2; i < len(syms); i += 2 {
+		for k := i; k > 0 && syms[k] < syms[k-2]; k -= 2 {
+			syms[k], syms[k-2] = syms[k-2], syms[k]
+			syms[k+1], syms[k-1] = syms[k-1], syms[k+1]
+		}
+	}
+}
+
+// compareSymbols returns how many labels two series have in common at their
+// beginning, and whether a sorts before b.
+func compareSymbols(a, b []uint32) (common int, less bool) {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] != b[i] {
+			return i / 2, a[i] < b[i]
+		}
+	}
+	return n / 2, len(a) < len(b)
 }
 
 // decodeSeries decodes an entry: it appends the symbols of its labels, and the
@@ -259,10 +285,16 @@ func (r *reader) setFilter(ms []*labels.Matcher) {
 	}
 }
 
-// labels makes the label set of symbols. ok is false when a filter rejects it.
+// labels makes the label set of symbols, with the external labels if they are
+// to be added here. ok is false when a filter rejects it.
 func (r *reader) labels(syms []uint32) (lset labels.Labels, ok bool, err error) {
+	for i := range r.filters {
+		if !r.filters[i].accepts(r.h, syms) {
+			return labels.EmptyLabels(), false, nil
+		}
+	}
 	r.builder.Reset()
-	sorted := true
+	ext := r.place.ext
 	for i := 0; i < len(syms); i += 2 {
 		name, err := r.h.Symbol(syms[i])
 		if err != nil {
@@ -272,16 +304,14 @@ func (r *reader) labels(syms []uint32) (lset labels.Labels, ok bool, err error) 
 		if err != nil {
 			return labels.EmptyLabels(), false, err
 		}
-		sorted = sorted && (i == 0 || syms[i-2] < syms[i])
+		for len(ext) > 0 && ext[0].Name < name {
+			r.builder.Add(ext[0].Name, ext[0].Value)
+			ext = ext[1:]
+		}
 		r.builder.Add(name, value)
 	}
-	for i := range r.filters {
-		if !r.filters[i].accepts(r.h, syms) {
-			return labels.EmptyLabels(), false, nil
-		}
-	}
-	if !sorted {
-		r.builder.Sort()
+	for _, l := range ext {
+		r.builder.Add(l.Name, l.Value)
 	}
 	return r.builder.Labels(), true, nil
 }
