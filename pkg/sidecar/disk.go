@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"math"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -70,13 +69,12 @@ func (d *disk) refresh(ctx context.Context) {
 		return
 	}
 	times, err := d.client.Times(ctx)
-	if err != nil {
-		return
+	var loaded []prom.Block
+	if err == nil {
+		loaded, err = d.client.Blocks(ctx)
 	}
-	loaded, err := d.client.Blocks(ctx)
-	var pe *prom.Error
-	if errors.As(err, &pe) && pe.Status == http.StatusNotFound {
-		d.stop("this version of Prometheus does not tell which blocks it has loaded", nil)
+	if hidden(err) {
+		d.stop("Prometheus does not tell which blocks it has loaded, or where its head begins", err)
 		return
 	}
 	if err != nil {

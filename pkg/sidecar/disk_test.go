@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -244,6 +245,30 @@ func TestDirectOutOfOrder(t *testing.T) {
 	d.refresh(t.Context())
 	require.Nil(t, d.dir.Acquire())
 	require.Len(t, samples(t, st.Select(t.Context(), forever(eq("__name__", "m"))), 0, math.MaxInt64)[`{__name__="m", cluster="eu"}`], 63)
+}
+
+// A proxy that lets through the API only, or an old server.
+func TestDirectNeedsAnswers(t *testing.T) {
+	for _, hide := range []string{"/metrics", "/api/v1/status/tsdb/blocks"} {
+		s := promtest.New(t, promtest.Options{
+			ExternalLabels: labels.FromStrings("cluster", "eu"), BlockDuration: 1000,
+			Wrap: func(next http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if r.URL.Path == hide {
+						http.NotFound(w, r)
+						return
+					}
+					next.ServeHTTP(w, r)
+				})
+			},
+		})
+		s.Append(t, labels.FromStrings("__name__", "m"), 0, 100, make([]float64, 60)...)
+		require.NoError(t, s.DB.Compact(t.Context()))
+		st := newStore(t, s)
+		d := withDisk(t, st, s.Dir)
+		require.Nil(t, d.dir.Acquire())
+		require.Len(t, samples(t, st.Select(t.Context(), forever(eq("__name__", "m"))), 0, math.MaxInt64)[`{__name__="m", cluster="eu"}`], 60)
+	}
 }
 
 // Many readers, updates and deletions at once.

@@ -82,9 +82,10 @@ func (s *Sidecar) RegisterHTTP(*http.ServeMux) {}
 func (s *Sidecar) RegisterGRPC(r grpc.ServiceRegistrar) {
 	storerpc.RegisterStore(r, s.store, storerpc.ServerConfig{})
 	storerpc.RegisterMetadata(r, s.store)
+	storerpc.RegisterExemplars(r, s.store)
 	storerpc.RegisterInfo(r, storerpc.InfoConfig{
 		Info:     s.store.Info,
-		Services: storerpc.Services{Store: true, Metadata: true},
+		Services: storerpc.Services{Store: true, Metadata: true, Exemplars: true},
 		Ready:    s.source.ready,
 	})
 }

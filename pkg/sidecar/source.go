@@ -126,7 +126,9 @@ func (s *source) ask(ctx context.Context) (*identity, error) {
 // identify asks for everything but the external labels.
 func (s *source) identify(ctx context.Context, ext labels.Labels) (*identity, error) {
 	times, err := s.client.Times(ctx)
-	if err != nil {
+	if hidden(err) {
+		times = prom.Times{Lowest: math.MinInt64}
+	} else if err != nil {
 		return nil, err
 	}
 	id := &identity{external: ext, minTime: times.Lowest}
@@ -194,6 +196,13 @@ func (s *source) wait(ctx context.Context, atMost time.Duration) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// hidden says whether the server answers, but not to this question: a proxy in
+// front of it lets through the API only, or it is too old.
+func hidden(err error) bool {
+	var pe *prom.Error
+	return errors.As(err, &pe) && pe.Status/100 == 4
 }
 
 // retryInterval is the pause between two looks at a server that does not answer.
