@@ -140,7 +140,11 @@ func seeOwnData(t *testing.T, own, global harness.API, cluster string) {
 
 func seeMetadataAndExemplars(t *testing.T, own, global harness.API, cluster string) {
 	t.Helper()
+	// With remote write 2.0 this version of Prometheus sends no metadata.
 	eventually(t, 30*time.Second, func() error {
+		if cluster == "v2" {
+			return nil
+		}
 		var meta map[string][]struct{ Type, Help string }
 		if err := global.JSON("/api/v1/metadata", url.Values{"metric": {"shop_orders_total"}}, &meta); err != nil {
 			return err

@@ -142,7 +142,10 @@ func (w *v2Writer) one(msg []byte) error {
 	if err != nil {
 		return err
 	}
-	if after := w.batch.counts; after.Samples == before.Samples && after.Histograms == before.Histograms {
+	// The specification wants at least one sample or histogram, but Prometheus
+	// sends exemplars as series of their own; refusing these would lose them.
+	if after := w.batch.counts; after.Samples == before.Samples && after.Histograms == before.Histograms &&
+		after.Exemplars == before.Exemplars {
 		return Errorf(Invalid, "the series has neither samples nor histograms")
 	}
 	total := size.labels + size.rest
