@@ -12,9 +12,10 @@ import (
 func (q *Query) registerGRPC(r grpc.ServiceRegistrar) {
 	storerpc.RegisterStore(r, q.served(), storerpc.ServerConfig{})
 	storerpc.RegisterMetadata(r, q)
+	storerpc.RegisterExemplars(r, q.fanout)
 	storerpc.RegisterInfo(r, storerpc.InfoConfig{
 		Info:     q.fanout.Info,
-		Services: storerpc.Services{Store: true, Metadata: true},
+		Services: storerpc.Services{Store: true, Metadata: true, Exemplars: true},
 		Ready:    q.Ready,
 	})
 }

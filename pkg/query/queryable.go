@@ -24,7 +24,9 @@ type QueryableConfig struct {
 	// MaxConcurrentSelects bounds the selectors of one query that are read at
 	// the same time; below 1 means 1.
 	MaxConcurrentSelects int
-	Logger               *slog.Logger
+	// ExemplarsAbort fails requests for exemplars when a store is missing.
+	ExemplarsAbort bool
+	Logger         *slog.Logger
 }
 
 // Queryable is Prometheus's storage interface over a Store, with replicas
@@ -55,12 +57,6 @@ func (q *Queryable) Querier(mint, maxt int64) (storage.Querier, error) {
 // encoded anew.
 func (q *Queryable) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
 	return chunkQuerier{q.querier(mint, maxt)}, nil
-}
-
-// ExemplarQuerier implements storage.ExemplarQueryable. There are no
-// exemplars.
-func (q *Queryable) ExemplarQuerier(context.Context) (storage.ExemplarQuerier, error) {
-	return noExemplars{}, nil
 }
 
 func (q *Queryable) querier(mint, maxt int64) *querier {

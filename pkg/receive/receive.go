@@ -59,7 +59,7 @@ type Receive struct {
 	tls     *tls.Config
 
 	db     *multitsdb.DB
-	reads  storeapi.Store
+	reads  *fanout.Store
 	writer *replicate.Writer // nil without a hashring
 
 	limits        *limit.Limits
@@ -228,8 +228,9 @@ func (r *Receive) RegisterHTTP(mux *http.ServeMux) { r.registerPages(mux) }
 // RegisterGRPC adds the StoreAPI and the services for peers.
 func (r *Receive) RegisterGRPC(g grpc.ServiceRegistrar) {
 	storerpc.RegisterStore(g, r.reads, storerpc.ServerConfig{})
-	storerpc.RegisterInfo(g, storerpc.InfoConfig{Info: r.reads.Info, Services: storerpc.Services{Store: true, Metadata: true}, Ready: r.Ready})
+	storerpc.RegisterInfo(g, storerpc.InfoConfig{Info: r.reads.Info, Services: storerpc.Services{Store: true, Metadata: true, Exemplars: true}, Ready: r.Ready})
 	storerpc.RegisterMetadata(g, r.db)
+	storerpc.RegisterExemplars(g, r.reads)
 	peer.Register(g, r.db)
 }
 

@@ -16,6 +16,7 @@ import (
 type Client interface {
 	storeapi.Store
 	storeapi.MetadataStore
+	exemplarClient
 	// Refresh asks the store about itself; Info returns what it said.
 	Refresh(ctx context.Context) error
 	// State is the state of the connection.

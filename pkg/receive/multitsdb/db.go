@@ -192,7 +192,7 @@ func (d *DB) Stores() []storeapi.Store {
 	tenants := d.all()
 	out := make([]storeapi.Store, len(tenants))
 	for i, t := range tenants {
-		out[i] = t.store
+		out[i] = tenantStore{t.store, t}
 	}
 	return out
 }

@@ -56,12 +56,14 @@ func WithCompression(name string) ClientOption {
 	}
 }
 
-// Client is the Store behind a gRPC connection. It also is a MetadataStore.
+// Client is the Store behind a gRPC connection. It also is a
+// MetadataStore and an ExemplarStore.
 type Client struct {
 	name         string
 	store        storepb.StoreClient
 	info         infopb.InfoClient
 	metadata     storepb.MetadataClient
+	exemplars    storepb.ExemplarsClient
 	callOptions  []grpc.CallOption
 	frameTimeout time.Duration
 	batch        int
@@ -77,10 +79,11 @@ type knownInfo struct {
 // the address, appears in errors and warnings.
 func NewClient(conn grpc.ClientConnInterface, name string, opts ...ClientOption) *Client {
 	c := &Client{
-		name:     name,
-		store:    storepb.NewStoreClient(conn),
-		info:     infopb.NewInfoClient(conn),
-		metadata: storepb.NewMetadataClient(conn),
+		name:      name,
+		store:     storepb.NewStoreClient(conn),
+		info:      infopb.NewInfoClient(conn),
+		metadata:  storepb.NewMetadataClient(conn),
+		exemplars: storepb.NewExemplarsClient(conn),
 		callOptions: []grpc.CallOption{
 			grpc.ForceCodecV2(Codec()),
 			grpc.MaxCallRecvMsgSize(math.MaxInt32),

@@ -1,0 +1,42 @@
+package endpoint
+
+import (
+	"context"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// exemplarClient is a store that may offer exemplars.
+type exemplarClient interface {
+	storeapi.ExemplarStore
+	// OffersExemplars is what the store announced when it answered last, false
+	// before.
+	OffersExemplars() bool
+}
+
+// Exemplars implements storeapi.ExemplarStore. Stores that do not offer exemplars
+// have none to miss; nobody knows that of one that never answered.
+func (e *Endpoint) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) ([]storeapi.ExemplarSeries, storeapi.Warnings, error) {
+	err := e.usable()
+	if e.wasContacted() && !e.client.OffersExemplars() {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return e.client.Exemplars(ctx, r)
+}
+
+func (e *Endpoint) wasContacted() bool {
+	e.mtx.Lock()
+	defer e.mtx.Unlock()
+	return e.contacted
+}
+
+func (r remote) OffersExemplars() bool { return r.Services().Exemplars }
+
+func (b broken) OffersExemplars() bool { return false }
+
+func (b broken) Exemplars(context.Context, *storeapi.ExemplarRequest) ([]storeapi.ExemplarSeries, storeapi.Warnings, error) {
+	return nil, nil, b.err
+}

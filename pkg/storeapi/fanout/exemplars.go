@@ -1,0 +1,128 @@
+package fanout
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// exemplarTarget is a store that is asked for exemplars.
+type exemplarTarget struct {
+	store storeapi.ExemplarStore
+	name  string
+	// asked are the selectors for it; wanted decide about its answer.
+	asked, wanted [][]*labels.Matcher
+}
+
+// Exemplars merges what the stores have that know exemplars. With PartialWarn a
+// store that fails is named in a warning; with PartialAbort it fails the request.
+func (s *Store) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) ([]storeapi.ExemplarSeries, storeapi.Warnings, error) {
+	targets := s.chooseExemplars(r)
+	answers := make([]exemplarAnswer, len(targets))
+	var wg sync.WaitGroup
+	for i, t := range targets {
+		wg.Go(func() {
+			cr := *r
+			cr.Selectors, cr.StoreMatchers = t.asked, nil
+			a := &answers[i]
+			a.series, a.warnings, a.err = t.store.Exemplars(ctx, &cr)
+		})
+	}
+	wg.Wait()
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	var series []storeapi.ExemplarSeries
+	var ws storeapi.Warnings
+	for i, a := range answers {
+		t := targets[i]
+		if a.err != nil {
+			s.metrics.failures.Inc()
+			a.err = nameError("fetch exemplars from store", t.name, a.err)
+			if r.Partial == storeapi.PartialAbort {
+				return nil, nil, fmt.Errorf("%w: %w", storeapi.ErrPartial, a.err)
+			}
+			a.warnings = append(a.warnings, storeapi.Warning{Source: t.name, Text: a.err.Error()})
+		}
+		ws = append(ws, sourced(a.warnings, t.name)...)
+		// What was not asked for may come from stores that do not look at
+		// matchers on their external labels.
+		series = append(series, slices.DeleteFunc(a.series, func(e storeapi.ExemplarSeries) bool {
+			return !storeapi.AnySelects(t.wanted, e.Labels)
+		})...)
+	}
+	if len(ws) > 0 && r.Partial == storeapi.PartialAbort {
+		return nil, nil, fmt.Errorf("%w: %s", storeapi.ErrPartial, ws[0].Text)
+	}
+	return storeapi.MergeExemplars(series, nil), ws, nil
+}
+
+type exemplarAnswer struct {
+	series   []storeapi.ExemplarSeries
+	warnings storeapi.Warnings
+	err      error
+}
+
+// chooseExemplars returns the stores that can have an answer. The times that a
+// store announces are those of its samples, so they say nothing here.
+func (s *Store) chooseExemplars(r *storeapi.ExemplarRequest) []exemplarTarget {
+	selectors := storeapi.PruneSelectors(s.cfg.SelectorLabels, r.Selectors)
+	var out []exemplarTarget
+	for _, st := range s.stores() {
+		source, ok := st.(storeapi.ExemplarStore)
+		if !ok {
+			continue
+		}
+		info := st.Info()
+		t := exemplarTarget{store: source, wanted: selectors}
+		var named bool
+		if t.name, named = nameOf(st, info); !matchesStore(r.StoreMatchers, t.name, named) {
+			continue
+		}
+		if s.cfg.Filter != nil {
+			extra, ok := s.cfg.Filter(info)
+			if !ok {
+				continue
+			}
+			t.wanted = narrowed(selectors, extra)
+		}
+		if t.asked = selectorsFor(info, t.wanted); len(t.asked) > 0 {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+func narrowed(selectors [][]*labels.Matcher, extra []*labels.Matcher) [][]*labels.Matcher {
+	out := make([][]*labels.Matcher, 0, len(selectors))
+	for _, ms := range selectors {
+		out = append(out, append(ms[:len(ms):len(ms)], extra...))
+	}
+	return out
+}
+
+// selectorsFor drops the selectors that the store cannot have series for. Matchers
+// that all its label sets satisfy go as well: a Prometheus server knows nothing of
+// its external labels. A querier is told all of them, to choose its own stores.
+func selectorsFor(info storeapi.Info, selectors [][]*labels.Matcher) [][]*labels.Matcher {
+	var out [][]*labels.Matcher
+	for _, ms := range selectors {
+		if !mayHave(info, ms) {
+			continue
+		}
+		if info.Component != "query" && len(info.LabelSets) > 0 {
+			ms = slices.DeleteFunc(slices.Clone(ms), func(m *labels.Matcher) bool {
+				return !slices.ContainsFunc(info.LabelSets, func(ls labels.Labels) bool {
+					return !ls.Has(m.Name) || !m.Matches(ls.Get(m.Name))
+				})
+			})
+		}
+		out = append(out, ms)
+	}
+	return out
+}

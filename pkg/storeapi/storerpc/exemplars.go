@@ -1,0 +1,181 @@
+package storerpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/prometheus/model/exemplar"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+	"google.golang.org/grpc"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb"
+)
+
+// Bounds of requests and answers: far more than anybody can look at, far less
+// than what fills a memory.
+const (
+	maxExemplarQuery     = 1 << 20 // bytes
+	maxExemplarSelectors = 1000
+	maxExemplarFrame     = 8 << 20  // bytes
+	maxExemplarAnswer    = 64 << 20 // bytes, on the wire or in memory
+	// exemplarMemory is what an exemplar without labels occupies, in bytes.
+	exemplarMemory = 64
+	// exemplarsInFrame is how many exemplars are sent at once; a series that has
+	// more comes in several frames.
+	exemplarsInFrame = 1000
+)
+
+// RegisterExemplars serves s as thanos.Exemplars.
+func RegisterExemplars(r grpc.ServiceRegistrar, s storeapi.ExemplarStore) {
+	storepb.RegisterExemplarsServer(r, &exemplarsServer{
+		store: s,
+		// Only selectors count, so whatever function is around them is welcome.
+		promql: parser.NewParser(parser.Options{
+			EnableExperimentalFunctions: true, ExperimentalDurationExpr: true,
+			EnableExtendedRangeSelectors: true, EnableBinopFillModifiers: true,
+		}),
+	})
+}
+
+type exemplarsServer struct {
+	store  storeapi.ExemplarStore
+	promql parser.Parser
+}
+
+func (s *exemplarsServer) Exemplars(in *storepb.ExemplarsRequest, stream grpc.ServerStreamingServer[storepb.ExemplarsResponse]) error {
+	selectors, err := s.selectors(in.GetQuery())
+	if err != nil {
+		return toStatus(err)
+	}
+	r := &storeapi.ExemplarRequest{
+		Selectors: selectors, MinTime: in.GetStart(), MaxTime: in.GetEnd(),
+		Partial: strategyFromWire(false, in.GetPartialResponseStrategy()),
+	}
+	found, ws, err := s.store.Exemplars(incoming(stream.Context()), r)
+	if err != nil {
+		return toStatus(err)
+	}
+	if len(ws) > 0 && r.Partial == storeapi.PartialAbort {
+		return toStatus(fmt.Errorf("exemplars: %w: %s", storeapi.ErrPartial, ws[0].Text))
+	}
+	for _, w := range ws.Strings() {
+		if err := stream.Send(&storepb.ExemplarsResponse{Result: &storepb.ExemplarsResponse_Warning{Warning: w}}); err != nil {
+			return fmt.Errorf("send warning: %w", err)
+		}
+	}
+	for _, series := range found {
+		lset := labelsToWire(series.Labels)
+		for part := range slices.Chunk(series.Exemplars, exemplarsInFrame) {
+			data := &storepb.ExemplarData{SeriesLabels: lset, Exemplars: exemplarsToWire(part)}
+			if err := stream.Send(&storepb.ExemplarsResponse{Result: &storepb.ExemplarsResponse_Data{Data: data}}); err != nil {
+				return fmt.Errorf("send exemplars: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+func (s *exemplarsServer) selectors(query string) ([][]*labels.Matcher, error) {
+	if len(query) > maxExemplarQuery {
+		return nil, fmt.Errorf("%w: the query has %d bytes, %d is the most", storeapi.ErrInvalid, len(query), maxExemplarQuery)
+	}
+	expr, err := s.promql.ParseExpr(query)
+	if err != nil {
+		return nil, fmt.Errorf("%w: parse the query: %w", storeapi.ErrInvalid, err)
+	}
+	out := parser.ExtractSelectors(expr)
+	if len(out) > maxExemplarSelectors {
+		return nil, fmt.Errorf("%w: the query has %d selectors, %d is the most", storeapi.ErrInvalid, len(out), maxExemplarSelectors)
+	}
+	return out, nil
+}
+
+// Exemplars asks the remote server, which must offer the Exemplars service.
+func (c *Client) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) ([]storeapi.ExemplarSeries, storeapi.Warnings, error) {
+	if len(r.Selectors) == 0 {
+		return nil, nil, nil
+	}
+	ctx, cancel := context.WithCancel(outgoing(ctx))
+	defer cancel()
+	opts := append(c.callOptions[:len(c.callOptions):len(c.callOptions)], grpc.MaxCallRecvMsgSize(maxExemplarFrame))
+	stream, err := c.exemplars.Exemplars(ctx, &storepb.ExemplarsRequest{
+		Query: exemplarQuery(r.Selectors), Start: r.MinTime, End: r.MaxTime,
+		PartialResponseStrategy: strategyToWire(r.Partial),
+	}, opts...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("fetch exemplars from %s: %w", c.name, fromStatus(err))
+	}
+	var ws storeapi.Warnings
+	var out []storeapi.ExemplarSeries
+	for left := maxExemplarAnswer; ; {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return storeapi.MergeExemplars(out, nil), ws, nil
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("fetch exemplars from %s: %w", c.name, fromStatus(err))
+		}
+		if left -= max(m.SizeVT(), exemplarMemory*len(m.GetData().GetExemplars())); left < 0 {
+			return nil, nil, fmt.Errorf("fetch exemplars from %s: %w: the answer is larger than %d bytes", c.name, storeapi.ErrLimit, maxExemplarAnswer)
+		}
+		if w := m.GetWarning(); w != "" {
+			ws = append(ws, storeapi.Warning{Source: c.name, Text: w})
+		}
+		if d := m.GetData(); len(d.GetExemplars()) > 0 {
+			out = append(out, storeapi.ExemplarSeries{
+				Labels: labelsFromWire(d.GetSeriesLabels()), Exemplars: exemplarsFromWire(d.GetExemplars()),
+			})
+		}
+	}
+}
+
+// exemplarQuery prints the selectors as the sum that the protocol wants. A
+// selector that no matcher narrows is not PromQL; it gets the condition that a
+// name exists, which every stored series fulfils.
+func exemplarQuery(selectors [][]*labels.Matcher) string {
+	var b strings.Builder
+	for i, ms := range selectors {
+		if i > 0 {
+			b.WriteString(" + ")
+		}
+		narrow := false
+		b.WriteByte('{')
+		for j, m := range ms {
+			if j > 0 {
+				b.WriteString(", ")
+			}
+			b.WriteString(m.String())
+			narrow = narrow || !m.Matches("")
+		}
+		if !narrow {
+			if len(ms) > 0 {
+				b.WriteString(", ")
+			}
+			b.WriteString(labels.MetricName + `=~".+"`)
+		}
+		b.WriteByte('}')
+	}
+	return b.String()
+}
+
+func exemplarsToWire(in []exemplar.Exemplar) []*storepb.Exemplar {
+	out := make([]*storepb.Exemplar, 0, len(in))
+	for _, e := range in {
+		out = append(out, &storepb.Exemplar{Labels: labelsToWire(e.Labels), Value: e.Value, Ts: e.Ts})
+	}
+	return out
+}
+
+func exemplarsFromWire(in []*storepb.Exemplar) []exemplar.Exemplar {
+	out := make([]exemplar.Exemplar, 0, len(in))
+	for _, e := range in {
+		out = append(out, exemplar.Exemplar{Labels: labelsFromWire(e.GetLabels()), Value: e.GetValue(), Ts: e.GetTs(), HasTs: true})
+	}
+	return out
+}
