@@ -2,6 +2,7 @@ package multitsdb
 
 import (
 	"hash/maphash"
+	"runtime"
 	"sync"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -63,6 +64,47 @@ func (c *seriesCache) lookup(hash uint32, raw []byte) (cacheEntry, bool) {
 				return *e, true
 			}
 		}
+	}
+}
+
+// lookupGroup is how many lookups go on side by side.
+const lookupGroup = 32
+
+// lookupAll looks up the label bytes that raw(i) returns, for i below
+// len(found), and leaves each result and hash. Each step is done for a group of
+// series before the next step, so that the waits for memory of a group overlap:
+// with a million series nothing of a lookup is in the processor's caches. The
+// caller holds mu for reading.
+func (c *seriesCache) lookupAll(raw func(i int) []byte, hashes []uint32, found []cacheEntry) {
+	var raws [lookupGroup][]byte
+	mask := uint32(len(c.slots) - 1)
+	for from := 0; from < len(found); from += lookupGroup {
+		n := min(lookupGroup, len(found)-from)
+		hs, fs := hashes[from:from+n], found[from:from+n]
+		for i := range n {
+			raws[i] = raw(from + i)
+			hs[i] = c.hash(raws[i])
+		}
+		var slots [lookupGroup]uint64
+		for i := range n {
+			slots[i] = c.slots[hs[i]&mask]
+		}
+		for i := range n {
+			fs[i] = cacheEntry{}
+			if uint32(slots[i]>>32) == hs[i] && slots[i] != 0 {
+				fs[i] = *c.entry(slots[i])
+			}
+		}
+		var sum byte
+		for i := range n {
+			sum += remotewrite.Touch(fs[i].labels)
+		}
+		for i := range n {
+			if fs[i].ref == 0 || !remotewrite.Matches(raws[i], fs[i].labels) {
+				fs[i], _ = c.lookup(hs[i], raws[i])
+			}
+		}
+		runtime.KeepAlive(sum)
 	}
 }
 

@@ -78,15 +78,12 @@ func (w *writer) lookup(b *remotewrite.Batch, series []uint32, n int) {
 	c := w.t.cache
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	for i := range n {
-		j := i
+	c.lookupAll(func(i int) []byte {
 		if series != nil {
-			j = int(series[i])
+			i = int(series[i])
 		}
-		raw := b.Series(j).Labels
-		w.hashes[i] = c.hash(raw)
-		w.found[i], _ = c.lookup(w.hashes[i], raw)
-	}
+		return b.Series(i).Labels
+	}, w.hashes, w.found)
 }
 
 // series appends the items of one series.

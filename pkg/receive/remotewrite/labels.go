@@ -32,6 +32,14 @@ func (r *LabelReader) Next() (name, value []byte, ok bool) {
 		r.err = malformed("label: bad field tag")
 		return nil, nil, false
 	}
+	// The form that every sender writes, with lengths of one byte each.
+	if i+4 <= len(b) && b[i+1] < 0x80 && b[i+2] == tagLabelName && b[i+3] < 0x80 {
+		end, v := i+2+int(b[i+1]), i+4+int(b[i+3])
+		if end <= len(b) && v+1 < end && b[v] == tagLabelValue && b[v+1] < 0x80 && v+2+int(b[v+1]) == end {
+			r.i = end
+			return b[i+4 : v : v], b[v+2 : end : end], true
+		}
+	}
 	start, end := lenDelim(b, i+1)
 	if end < 0 {
 		r.err = malformed("label longer than its series")

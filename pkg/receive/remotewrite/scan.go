@@ -89,6 +89,10 @@ func (b *Batch) scan() (ordered bool, err error) {
 func scanSeries(data []byte, i, end int, c *Counts) (rest int, ordered bool, err error) {
 	data = data[:end]
 	for i < end && data[i] == tagLabel {
+		if i+1 < end && data[i+1] < 0x80 && i+2+int(data[i+1]) <= end {
+			i += 2 + int(data[i+1])
+			continue
+		}
 		if _, i = lenDelim(data, i+1); i < 0 {
 			return 0, false, malformed("label longer than its series")
 		}
