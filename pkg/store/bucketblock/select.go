@@ -145,7 +145,7 @@ const (
 )
 
 func (r *reader) seriesPerBatch(emitted int) int {
-	n := int(min(max(r.q.BatchBytes/256, minBatchSeries), maxBatchSeries))
+	n := int(min(max(r.q.BatchBytes/r.meanSeries(), minBatchSeries), maxBatchSeries))
 	if r.q.Limit > 0 {
 		n = min(n, r.q.Limit-emitted)
 	}

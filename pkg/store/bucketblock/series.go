@@ -68,14 +68,27 @@ func (r *reader) readSeries(ctx context.Context, refs []uint32) (*seriesBatch, e
 	return out, nil
 }
 
-// expectChunks guesses the number of chunks of so many series.
+// expectChunks guesses the number of chunks that so many series have in the
+// time range.
 func (r *reader) expectChunks(series int) int {
 	const most = 1 << 18
-	stats := r.b.meta.Stats
-	if stats.NumSeries == 0 {
+	m := r.b.meta
+	if m.Stats.NumSeries == 0 || m.MaxTime <= m.MinTime {
 		return series
 	}
-	return int(min(uint64(series)*(stats.NumChunks/stats.NumSeries+1), most))
+	from, to := max(r.q.MinTime, m.MinTime), min(r.q.MaxTime, m.MaxTime)
+	share := min(1, max(0, float64(to-from)/float64(m.MaxTime-m.MinTime)))
+	each := float64(m.Stats.NumChunks)/float64(m.Stats.NumSeries)*share + 1
+	return int(min(float64(series)*each, most))
+}
+
+// meanSeries is about how many bytes the entry of a series takes.
+func (r *reader) meanSeries() int64 {
+	start, end := r.h.Series()
+	if n := r.b.meta.Stats.NumSeries; n > 0 && n < 1<<40 {
+		return max((end-start)/int64(n), seriesAlign)
+	}
+	return 256
 }
 
 func (r *reader) loadSeries(ctx context.Context, pages *pagecache.Pages, ranges []pagecache.Range) error {
@@ -89,7 +102,7 @@ func (r *reader) loadSeries(ctx context.Context, pages *pagecache.Pages, ranges 
 // seriesRanges guesses the bytes of each entry; it ends before the next one.
 func (r *reader) seriesRanges(refs []uint32) ([]pagecache.Range, error) {
 	start, end := r.h.Series()
-	guess := int64(seriesGuess)
+	guess := min(max(seriesGuess, 4*r.meanSeries()), seriesLargest)
 	if n := r.b.meta.Thanos.IndexStats.SeriesMaxSize; n > 0 {
 		guess = min(n+16, seriesLargest)
 	}
