@@ -108,6 +108,25 @@ func TestUploadIsNotRepeatedHalf(t *testing.T) {
 	require.Equal(t, "sent", string(got))
 }
 
+func TestReadAllBeginsAnew(t *testing.T) {
+	mem := bucket.NewMemory()
+	require.NoError(t, mem.Upload(t.Context(), "x", strings.NewReader("0123456789"), 10))
+	broken := 2
+	f := buckettest.NewFaulty(mem, func(op buckettest.Op) buckettest.Fault {
+		if op.N <= broken {
+			return buckettest.Fault{CutAt: 4}
+		}
+		return buckettest.Fault{}
+	})
+	got, err := bucket.ReadAll(t.Context(), f, "x", 10)
+	require.NoError(t, err)
+	require.Equal(t, "0123456789", string(got))
+	broken = 100
+	_, err = bucket.ReadAll(t.Context(), f, "x", 10)
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	require.Equal(t, 6, f.Count("get"))
+}
+
 func TestExactReader(t *testing.T) {
 	read := func(content string, want int64) (string, error) {
 		r := bucket.ExactReader(t.Context(), io.NopCloser(strings.NewReader(content)), "x", want)

@@ -58,24 +58,27 @@ func CheckName(name string) error {
 	return nil
 }
 
+// readTries bounds how often ReadAll begins anew.
+const readTries = 3
+
 // ReadAll returns the whole object, or ErrTooLarge if it has more than limit
-// bytes; no more than that is ever read.
-func ReadAll(ctx context.Context, r Reader, name string, limit int64) (_ []byte, err error) {
-	rc, err := r.Get(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if cerr := rc.Close(); err == nil && cerr != nil {
-			err = fmt.Errorf("close %s: %w", name, cerr)
+// bytes; no more than that is ever read. A body that breaks off is read again
+// from its beginning, since the object may be another one by then.
+func ReadAll(ctx context.Context, r Reader, name string, limit int64) ([]byte, error) {
+	for try := 1; ; try++ {
+		rc, err := r.Get(ctx, name)
+		if err != nil {
+			return nil, err
 		}
-	}()
-	b, err := io.ReadAll(io.LimitReader(rc, limit+1))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
+		b, err := io.ReadAll(io.LimitReader(rc, limit+1))
+		err = errors.Join(err, rc.Close())
+		switch {
+		case err == nil && int64(len(b)) > limit:
+			return nil, fmt.Errorf("read %s: %w: more than %d bytes", name, ErrTooLarge, limit)
+		case err == nil:
+			return b, nil
+		case try == readTries, !IsTemporary(err), ctx.Err() != nil:
+			return nil, fmt.Errorf("read %s: %w", name, err)
+		}
 	}
-	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("read %s: %w: more than %d bytes", name, ErrTooLarge, limit)
-	}
-	return b, nil
 }
