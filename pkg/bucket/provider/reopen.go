@@ -39,23 +39,28 @@ func (r *reopening) current() bucket.Bucket {
 }
 
 // renewed returns another bucket than old, if there is one or if it is time to
-// open one.
+// open one. Others that ask while it is being opened get none.
 func (r *reopening) renewed(ctx context.Context, old bucket.Bucket) (bucket.Bucket, bool) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	if r.cur != old {
+		defer r.mu.Unlock()
 		return r.cur, true
 	}
 	if !r.opened.IsZero() && time.Since(r.opened) < reopenInterval {
+		r.mu.Unlock()
 		return nil, false
 	}
 	r.opened = time.Now()
+	r.mu.Unlock()
+
 	b, err := r.open(ctx)
 	if err != nil {
 		r.log.Warn("object storage refuses the credentials and cannot be opened anew", "err", err)
 		return nil, false
 	}
 	r.log.Info("object storage refused the credentials and was opened anew", "bucket", b.Name())
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.cur, r.all = b, append(r.all, b)
 	return b, true
 }
