@@ -269,7 +269,7 @@ func parseSamples(w string) ([]sample, error) {
 	}
 	every, err := millis(step)
 	if err != nil || every <= 0 {
-		return nil, fmt.Errorf("bad step: %w", err)
+		return nil, fmt.Errorf("bad step %q", step)
 	}
 	start, inc, _ := strings.Cut(what, "+")
 	v, err := parseValue(start)
