@@ -36,10 +36,15 @@ func (s *Store) remoteChunks(ctx context.Context, p plan, r *storeapi.Request) s
 	if len(queries) > maxSplits {
 		return s.remoteSorted(ctx, p, r)
 	}
-	order := storeapi.Reorder{External: p.id.external, Drop: r.WithoutReplicaLabels, Own: p.id.stored}
+	own, err := s.ownLabels(ctx, p, r.WithoutReplicaLabels)
+	if err != nil {
+		return storeapi.ErrSet(failed(s.source, err))
+	}
+	order := storeapi.Reorder{External: p.id.external, Drop: r.WithoutReplicaLabels, Own: own}
+	absent := p.absent(r.WithoutReplicaLabels, own)
 	sets := make([]storeapi.SeriesSet, 0, len(queries))
 	for _, q := range queries {
-		sets = append(sets, order.Apply(&readSet{ctx: ctx, source: s.source, query: q, absent: p.absent(r)}))
+		sets = append(sets, order.Apply(&readSet{ctx: ctx, source: s.source, query: q, absent: absent}))
 	}
 	if len(sets) == 1 {
 		return sets[0]
@@ -47,12 +52,29 @@ func (s *Store) remoteChunks(ctx context.Context, p plan, r *storeapi.Request) s
 	return storeapi.Merge(sets)
 }
 
-// absent are the labels that decide about the order, and that no series was
-// known to carry.
-func (p plan) absent(r *storeapi.Request) []string {
-	names := slices.Clone(r.WithoutReplicaLabels)
+// ownLabels says which labels the selected series may carry. It matters for those
+// that are removed: when some series in Prometheus have one, the selected ones are
+// asked for it, because where they have not, nothing need be held back.
+func (s *Store) ownLabels(ctx context.Context, p plan, drop []string) (own func(string) bool, err error) {
+	if !slices.ContainsFunc(drop, p.id.stored) {
+		return p.id.stored, nil
+	}
+	names, _, err := s.source.client.LabelNames(ctx, p.selection)
+	if err != nil {
+		return nil, err
+	}
+	return func(name string) bool {
+		_, ok := slices.BinarySearch(names, name)
+		return ok
+	}, nil
+}
+
+// absent are the labels that decide about the order, and that no selected series
+// was known to carry.
+func (p plan) absent(drop []string, own func(string) bool) []string {
+	names := slices.Clone(drop)
 	p.id.external.Range(func(l labels.Label) { names = append(names, l.Name) })
-	return slices.DeleteFunc(names, p.id.stored)
+	return slices.DeleteFunc(names, own)
 }
 
 // splitNative returns the remote reads that together answer the plan, each with

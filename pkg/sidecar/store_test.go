@@ -255,6 +255,36 @@ func TestSelectSurprise(t *testing.T) {
 	require.Len(t, list(t, st.Select(t.Context(), r)), 2)
 }
 
+// A metric that has the replica label itself does not make others wait.
+func TestSelectOwnReplicaLabel(t *testing.T) {
+	s := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu", "replica", "1")})
+	s.Append(t, labels.FromStrings("__name__", "kafka", "part", "1", "replica", "a"), 1000, 1000, 1)
+	s.Append(t, labels.FromStrings("__name__", "kafka", "replica", "b"), 1000, 1000, 1)
+	s.Append(t, labels.FromStrings("__name__", "up", "zone", "a"), 1000, 1000, 1)
+	s.Append(t, labels.FromStrings("__name__", "up", "zone", "b"), 1000, 1000, 1)
+	st := newStore(t, s)
+	p := func(name string) plan {
+		p, ok, err := st.plan(forever(eq("__name__", name)))
+		require.NoError(t, err)
+		require.True(t, ok)
+		return p
+	}
+	own, err := st.ownLabels(t.Context(), p("up"), []string{"replica"})
+	require.NoError(t, err)
+	require.False(t, own("replica"))
+	own, err = st.ownLabels(t.Context(), p("kafka"), []string{"replica"})
+	require.NoError(t, err)
+	require.True(t, own("replica"))
+
+	r := forever(eq("__name__", "kafka"))
+	r.WithoutReplicaLabels = []string{"replica"}
+	require.Equal(t, []string{
+		`{__name__="kafka", cluster="eu"} 1000-1000`, `{__name__="kafka", cluster="eu", part="1"} 1000-1000`,
+	}, list(t, st.Select(t.Context(), r)))
+	r.Matchers = []*labels.Matcher{eq("__name__", "up")}
+	require.Len(t, list(t, st.Select(t.Context(), r)), 2)
+}
+
 // Whatever labels series and server have, the answer is the transformed, sorted
 // content of the database.
 func TestSelectOrderProperty(t *testing.T) {
