@@ -249,7 +249,9 @@ func TestIdleTenantIsCompactedAndPruned(t *testing.T) {
 	require.Zero(t, tn.db.Head().NumSeries())
 	require.False(t, tn.prunable(later))
 	require.True(t, tn.prunable(now.Add(26*time.Hour)))
-	require.NoError(t, d.prune(tn))
+	require.NoError(t, d.prune(tn, now), "not idle yet")
+	require.DirExists(t, tn.dir)
+	require.NoError(t, d.prune(tn, now.Add(26*time.Hour)))
 	require.NoDirExists(t, tn.dir)
 	require.NoError(t, write(t, d, "a", float("x", now.UnixMilli(), 1)), "it comes back with its next write")
 }

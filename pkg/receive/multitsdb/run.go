@@ -87,15 +87,17 @@ func (d *DB) maintain(ctx context.Context) error {
 	for _, t := range d.all() {
 		errs = append(errs, t.maintain(ctx, now))
 		if t.prunable(now) {
-			errs = append(errs, d.prune(t))
+			errs = append(errs, d.prune(t, now))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// prune closes a tenant and deletes its directory.
-func (d *DB) prune(t *tenantDB) error {
-	if err := t.close(); err != nil {
+// prune closes a tenant and deletes its directory, unless a write has come since
+// it was found idle.
+func (d *DB) prune(t *tenantDB, now time.Time) error {
+	closed, err := t.closeIf(func() bool { return t.prunable(now) })
+	if !closed || err != nil {
 		return err
 	}
 	if err := t.removeAll(); err != nil {

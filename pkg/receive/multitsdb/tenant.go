@@ -163,22 +163,28 @@ func (t *tenantDB) acquire() error {
 // close waits for readers and writers and closes the TSDB. Closing again does
 // nothing.
 func (t *tenantDB) close() error {
-	t.state.Lock()
-	was := t.closed
-	t.closed = true
-	t.state.Unlock()
-	if was {
-		return nil
-	}
+	_, err := t.closeIf(func() bool { return true })
+	return err
+}
+
+// closeIf closes the TSDB when the condition holds at a moment when no write is
+// under way, and says whether it did.
+func (t *tenantDB) closeIf(condition func() bool) (bool, error) {
 	t.gate.Lock()
 	defer t.gate.Unlock()
+	if t.isClosed() || !condition() {
+		return false, nil
+	}
+	t.state.Lock()
+	t.closed = true
+	t.state.Unlock()
 	t.readers.Wait()
 	t.registry.unregisterAll()
 	t.metrics.forget(t.id)
 	if err := t.db.Close(); err != nil {
-		return fmt.Errorf("close the tsdb of tenant %s: %w", t.id, err)
+		return true, fmt.Errorf("close the tsdb of tenant %s: %w", t.id, err)
 	}
-	return nil
+	return true, nil
 }
 
 // guarded is the TSDB with its readers counted.
