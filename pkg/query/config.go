@@ -47,6 +47,8 @@ type Config struct {
 	LimitSamples         uint64
 	SelectorRelabel      flags.PathOrContent
 	RequestLogging       flags.PathOrContent
+	// ExemplarPartial answers without the exemplars of a missing store.
+	ExemplarPartial bool
 
 	ignored ignoredFlags
 }
@@ -71,12 +73,12 @@ type TenancyConfig struct {
 // ignoredFlags are accepted because they stand in people's manifests. None of
 // them changes an answer.
 type ignoredFlags struct {
-	connLabels, dnsResolver, proxyStrategy                      string
-	requestBuckets, sampleClasses, seriesClasses                []string
-	lazyBuffer                                                  int
-	disableFallback, overlapping                                bool
-	rulePartial, targetPartial, metadataPartial, exemplarPartal bool
-	statusPartial                                               bool
+	connLabels, dnsResolver, proxyStrategy       string
+	requestBuckets, sampleClasses, seriesClasses []string
+	lazyBuffer                                   int
+	disableFallback, overlapping                 bool
+	rulePartial, targetPartial, metadataPartial  bool
+	statusPartial                                bool
 }
 
 // RegisterFlags adds the flags of the querier.
@@ -135,6 +137,8 @@ func (c *Config) registerAnswerFlags(r flags.Registrar) {
 		Hidden().Default("0s").SetValue(&c.InstantResolution)
 	r.Flag("query.partial-response", "Answer with what there is, and a warning that names what is missing, when a request does not say otherwise.").
 		Default("true").BoolVar(&c.PartialResponse)
+	r.Flag("exemplar.partial-response", "Answer with the exemplars that there are when a store is missing; requests cannot say otherwise.").
+		Hidden().Default("true").BoolVar(&c.ExemplarPartial)
 	r.Flag("store.response-timeout", "How long a store may be silent in the middle of an answer; 0ms means until the query's timeout.").
 		Default("0ms").SetValue(&c.ResponseTimeout)
 	r.Flag("alert.query-url", "URL under which people reach this querier.").StringVar(&c.AlertURL)
@@ -183,7 +187,6 @@ func (c *ignoredFlags) registerFlags(r flags.Registrar) {
 	r.Flag("rule.partial-response", accepted).Hidden().Default("true").BoolVar(&c.rulePartial)
 	r.Flag("target.partial-response", accepted).Hidden().Default("true").BoolVar(&c.targetPartial)
 	r.Flag("metric-metadata.partial-response", accepted).Hidden().Default("true").BoolVar(&c.metadataPartial)
-	r.Flag("exemplar.partial-response", accepted).Hidden().Default("true").BoolVar(&c.exemplarPartal)
 	r.Flag("status.partial-response", accepted).Hidden().Default("true").BoolVar(&c.statusPartial)
 	r.Flag("grpc.proxy-strategy", accepted).Hidden().Default("lazy").EnumVar(&c.proxyStrategy, "eager", "lazy")
 	r.Flag("query.lazy-retrieval-max-buffered-responses", accepted).Hidden().Default("20").IntVar(&c.lazyBuffer)

@@ -82,7 +82,7 @@ func New(cfg Config, deps Deps) (*Query, error) {
 	defaults := promapi.Params{Dedup: true, ReplicaLabels: replicaLabels(cfg.ReplicaLabels.Values()), PartialResponse: cfg.PartialResponse}
 	queryable := NewQueryable(q.fanout, QueryableConfig{
 		Params: defaults, Dedup: f, MaxConcurrentSelects: cfg.MaxConcurrentSelects, Logger: deps.Logger,
-		ExemplarsAbort: !cfg.ignored.exemplarPartal,
+		ExemplarsAbort: !cfg.ExemplarPartial,
 	})
 	q.api = promapi.New(q.apiConfig(engine, queryable, p, defaults, known))
 	q.logIgnored()
