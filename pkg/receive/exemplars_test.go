@@ -86,6 +86,6 @@ func TestExemplarsThroughTheRing(t *testing.T) {
 		}
 		return fmt.Sprint(got) == fmt.Sprint(want)
 	}, 10*time.Second, 20*time.Millisecond, "%v", got)
-	var local storeapi.Store = nodes[0].Store()
+	local := nodes[0].Store()
 	require.Implements(t, (*storeapi.ExemplarStore)(nil), local, "for a querier in the same process")
 }

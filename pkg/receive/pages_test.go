@@ -59,7 +59,7 @@ func TestTenantsPageAndFlush(t *testing.T) {
 	page := get(t, m, "GET", "/tenants")
 	require.Contains(t, page.body, "<td>&lt;b&gt;<td>7")
 	status := httptest.NewRecorder()
-	m.tsdbStatus(status, httptest.NewRequest("GET", "/api/v1/status/tsdb?all_tenants=true&limit=3", nil))
+	m.tsdbStatus(status, httptest.NewRequest(http.MethodGet, "/api/v1/status/tsdb?all_tenants=true&limit=3", nil))
 	require.Contains(t, status.Body.String(), `"numSeries":7`)
 	require.Contains(t, get(t, m, "GET", "/-/prepare-downscale").body, `"head_series":7`)
 	a := get(t, m, "POST", "/-/prepare-downscale")

@@ -270,8 +270,10 @@ func (r *Receive) work(ctx context.Context) error {
 			return flags.Invalid(err)
 		}
 	}
-	if ctx.Err() != nil {
+	select {
+	case <-ctx.Done():
 		return nil
+	default:
 	}
 	r.ready.Store(nil)
 	r.logger.Info("ready for writes")

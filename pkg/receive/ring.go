@@ -151,7 +151,7 @@ func (r *Receive) watchRing(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("watch the hashring file: %w", err)
 	}
-	defer watcher.Close()
+	defer func() { _ = watcher.Close() }()
 	// The directory is watched: files are replaced by renaming, and Kubernetes
 	// swaps a link.
 	if err := watcher.Add(filepath.Dir(r.cfg.HashringsFile)); err != nil {

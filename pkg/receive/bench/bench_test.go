@@ -228,7 +228,7 @@ func (l *load) send(t testing.TB, urls []string, from int64, rounds int) {
 					}
 					text, _ := io.ReadAll(resp.Body)
 					resp.Body.Close()
-					if resp.StatusCode != 200 {
+					if resp.StatusCode != http.StatusOK {
 						t.Errorf("status %d: %s", resp.StatusCode, text)
 						return
 					}

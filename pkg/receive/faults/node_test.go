@@ -163,7 +163,7 @@ func post(ctx context.Context, address string, data []byte) (int, error) {
 	}
 	defer resp.Body.Close()
 	text, _ := io.ReadAll(resp.Body)
-	if resp.StatusCode != 200 {
+	if resp.StatusCode != http.StatusOK {
 		return resp.StatusCode, fmt.Errorf("%s", text)
 	}
 	return 200, nil

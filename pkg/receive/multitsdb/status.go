@@ -1,7 +1,7 @@
 package multitsdb
 
 import (
-	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/tsdb/index"
 )
 
@@ -59,7 +59,7 @@ func (d *DB) Cardinality(only string, limit int) []Cardinality {
 		if only != "" && t.id != only {
 			continue
 		}
-		s := t.db.Head().Stats(labels.MetricName, limit)
+		s := t.db.Head().Stats(model.MetricNameLabel, limit)
 		c := Cardinality{Tenant: t.id, Head: HeadStats{Series: s.NumSeries, MinTime: s.MinTime, MaxTime: s.MaxTime}}
 		if p := s.IndexPostingStats; p != nil {
 			c.Head.LabelPairs = p.NumLabelPairs

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
 
@@ -117,7 +117,7 @@ func (w *writer) series(s remotewrite.Series, known cacheEntry, hash uint32) {
 		case remotewrite.ItemHistogram:
 			w.histogram(msg, s, &known)
 		case remotewrite.ItemMetadata:
-			w.t.metadata.series(known.labels.Get(labels.MetricName), msg)
+			w.t.metadata.series(known.labels.Get(model.MetricNameLabel), msg)
 		case remotewrite.ItemExemplar:
 			exemplars = true
 		}

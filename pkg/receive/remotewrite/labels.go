@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"github.com/cespare/xxhash/v2"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 )
 
@@ -168,7 +169,7 @@ func (lb *LabelBuilder) add(rawLabels []byte, limits LabelLimits) error {
 		case name < previous:
 			return invalidSeries(rawLabels, "unsorted-labels", fmt.Sprintf("label names are not sorted: %q after %q", name, previous))
 		}
-		named = named || name == labels.MetricName
+		named = named || name == model.MetricNameLabel
 		previous = name
 		lb.scratch.Add(name, value)
 	}

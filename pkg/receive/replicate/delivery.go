@@ -36,13 +36,6 @@ func (d *Delivery) finish(errs []error) {
 	d.arena.Release()
 }
 
-func (d *Delivery) fail(err error) {
-	for i := range d.Parts {
-		d.tracker.report(d.Parts[i].sets, err)
-	}
-	d.arena.Release()
-}
-
 // Node is a peer that stores what is sent to it, without routing it again.
 type Node interface {
 	// Send sends the parts of all deliveries, in order, in as few messages as
