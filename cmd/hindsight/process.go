@@ -95,7 +95,9 @@ func (p *process) bucket(ctx context.Context) (bucket.Bucket, error) {
 	if len(content) == 0 {
 		return nil, nil
 	}
-	bkt, err := provider.Open(ctx, content, p.logger, p.registry)
+	// Read again when the bucket refuses the credentials, so that new ones need
+	// no restart.
+	bkt, err := provider.OpenFrom(ctx, p.config.objstore.Content, p.logger, p.registry)
 	if err != nil {
 		return nil, fmt.Errorf("object storage configuration %s: %w", p.config.objstore.Source(), err)
 	}
