@@ -28,6 +28,7 @@ type allConfig struct {
 	localRetention flags.Duration
 	retention      [3]flags.Duration // raw, 5m, 1h
 	limits         flags.PathOrContent
+	maxExemplars   int64
 	selfScrape     bool
 }
 
@@ -40,6 +41,7 @@ func (c *allConfig) register(r flags.Registrar) {
 		"Without any: replica, prometheus_replica and receive_replica.").SetValue(&c.replicaLabels)
 	r.Flag("tsdb.retention", "How long data that is in the bucket is kept in local storage as well.").
 		Default("24h").SetValue(&c.localRetention)
+	r.Flag("tsdb.max-exemplars", "Exemplars kept for each tenant; 0 is off.").Default("0").Int64Var(&c.maxExemplars)
 	for i, res := range []string{"raw", "5m", "1h"} {
 		r.Flag("retention.resolution-"+res, "How long "+res+" data is kept in the bucket; 0d is for ever.").
 			Default("0d").SetValue(&c.retention[i])
@@ -117,6 +119,7 @@ func (a *all) build(p *process, c *allConfig, bkt bucket.Bucket, shown map[strin
 	rc.Limits = c.limits
 	rc.TSDB.Path = filepath.Join(c.dataDir, "receive")
 	rc.TSDB.Retention = c.localRetention
+	rc.TSDB.MaxExemplars = c.maxExemplars
 	var err error
 	a.receive, err = receive.New(rc, receive.Deps{Logger: p.logger, Registerer: p.registererOf("receive"), Bucket: bkt})
 	if err != nil {
