@@ -167,3 +167,27 @@ func TestExemplarsOfOneTenant(t *testing.T) {
 		require.Equal(t, `{__name__="up", tenant_id="red"} 1`, got)
 	}
 }
+
+func TestExemplarsOfLocalStores(t *testing.T) {
+	local := &exemplarBackend{ext: labels.FromStrings("replica", "all"), series: map[string][]string{"up": {"1"}}}
+	cfg, err := parseConfig("--query.replica-label=replica")
+	require.NoError(t, err)
+	q, err := New(cfg, Deps{LocalStores: []storeapi.Store{local, noSeries{}}})
+	require.NoError(t, err)
+	eq, err := NewQueryable(q.fanout, QueryableConfig{}).ExemplarQuerier(t.Context())
+	require.NoError(t, err)
+	up := labels.MustNewMatcher(labels.MatchEqual, "__name__", "up")
+	got, err := eq.Select(0, 5000, []*labels.Matcher{up})
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+	require.Len(t, got[0].Exemplars, 1)
+
+	eq, err = NewQueryable(noSeries{}, QueryableConfig{}).ExemplarQuerier(t.Context())
+	require.NoError(t, err)
+	got, err = eq.Select(0, 5000, []*labels.Matcher{up})
+	require.NoError(t, err)
+	require.Empty(t, got)
+}
+
+// noSeries is a store without exemplars.
+type noSeries struct{ storeapi.Store }
