@@ -22,6 +22,7 @@ type Config struct {
 	ServerTLS          ServerTLS
 	ClientTLS          ClientTLS
 	MaxRequestBytes    flags.Bytes
+	MaxInflightBytes   flags.Bytes
 
 	Labels flags.LabelSet
 
@@ -99,7 +100,7 @@ const defaultMaxRequest = 128 << 20
 // flags for this role: one node, no ring, no listener of its own.
 func DefaultConfig() Config {
 	return Config{
-		MaxRequestBytes: defaultMaxRequest, HashringAlgorithm: string(hashring.Ketama),
+		MaxRequestBytes: defaultMaxRequest, MaxInflightBytes: 1 << 30, HashringAlgorithm: string(hashring.Ketama),
 		HashringRefresh: flags.Duration(5 * time.Minute), TenantHeader: tenant.Header,
 		DefaultTenant: tenant.Default, TenantLabel: "tenant_id", ReplicaHeader: "THANOS-REPLICA",
 		ReplicationFactor: 1, ForwardWorkers: 5, ForwardTimeout: flags.Duration(5 * time.Second),
@@ -137,6 +138,8 @@ func (c *Config) registerListener(r flags.Registrar) {
 		Default("0.0.0.0:19291").StringVar(&c.RemoteWriteAddress)
 	r.Flag("remote-write.max-request-size", "Largest write request, decompressed.").
 		Default("128MiB").SetValue(&c.MaxRequestBytes)
+	r.Flag("remote-write.max-inflight-size", "Largest sum of the write requests that are worked on at a time, decompressed; others wait.").
+		Default("1GiB").SetValue(&c.MaxInflightBytes)
 	t := &c.ServerTLS
 	r.Flag("remote-write.server-tls-cert", "Certificate of the remote write server; without it and the key, plain text.").StringVar(&t.Cert)
 	r.Flag("remote-write.server-tls-key", "Private key of the remote write server.").StringVar(&t.Key)
@@ -250,6 +253,9 @@ func (c *Config) Validate() error {
 	err := errors.Join(c.validateRing(), c.ServerTLS.validate(), c.TSDB.validate())
 	if err == nil && c.MaxRequestBytes <= 0 {
 		err = errors.New("--remote-write.max-request-size must be above 0")
+	}
+	if err == nil && c.MaxInflightBytes < c.MaxRequestBytes {
+		err = errors.New("--remote-write.max-inflight-size must not be below --remote-write.max-request-size")
 	}
 	if err == nil && !model.UTF8Validation.IsValidLabelName(c.TenantLabel) {
 		err = fmt.Errorf("--receive.tenant-label-name %q is not a label name", c.TenantLabel)

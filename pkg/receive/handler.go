@@ -65,7 +65,8 @@ func (r *Receive) write(w http.ResponseWriter, req *http.Request) (remotewrite.C
 		return none, err
 	}
 	defer done()
-	batch, err := r.decode(req, id, version)
+	batch, free, err := r.decode(req, id, version)
+	defer free()
 	if err != nil {
 		if version == 2 {
 			writtenHeaders(w.Header(), none, nil)
@@ -142,15 +143,24 @@ func (r *Receive) replica(h http.Header) (int, error) {
 }
 
 // decode reads and decodes the body. Every size is checked before memory is
-// taken for it.
-func (r *Receive) decode(req *http.Request, id string, version int) (*remotewrite.Batch, error) {
+// taken for it, and all requests together stay below a bound, for which one
+// waits here; free ends its share.
+func (r *Receive) decode(req *http.Request, id string, version int) (b *remotewrite.Batch, free func(), err error) {
+	free = func() {}
 	limit := r.requestLimit(id)
 	if req.ContentLength > limit {
-		return nil, &remotewrite.TooLargeError{Size: req.ContentLength, Limit: limit, What: "the body"}
+		return nil, free, &remotewrite.TooLargeError{Size: req.ContentLength, Limit: limit, What: "the body"}
 	}
 	body, err := readBody(req, limit)
 	if err != nil {
-		return nil, err
+		return nil, free, err
+	}
+	if size := remotewrite.DecompressedSize(body.B); size <= limit {
+		if err := r.memory.Acquire(req.Context(), size); err != nil {
+			body.Release()
+			return nil, free, remotewrite.Errorf(remotewrite.Unavailable, "the sender went away while its request waited: %w", err)
+		}
+		free = func() { r.memory.Release(size) }
 	}
 	plain, err := remotewrite.Decompress(body.B, limit)
 	body.Release()
@@ -158,22 +168,21 @@ func (r *Receive) decode(req *http.Request, id string, version int) (*remotewrit
 		if remotewrite.KindOf(err) == remotewrite.Other {
 			err = &remotewrite.WriteError{Kind: remotewrite.Invalid, Err: err}
 		}
-		return nil, err
+		return nil, free, err
 	}
-	var batch *remotewrite.Batch
 	if version == 2 {
-		batch, err = remotewrite.TranscodeV2(plain, 8*limit)
+		b, err = remotewrite.TranscodeV2(plain, 8*limit)
 	} else {
-		batch, err = remotewrite.ScanV1(plain, plain.B)
+		b, err = remotewrite.ScanV1(plain, plain.B)
 	}
 	if err != nil {
-		return nil, err
+		return nil, free, err
 	}
-	if err := r.checkContent(id, batch.Counts()); err != nil {
-		batch.Close()
-		return nil, err
+	if err := r.checkContent(id, b.Counts()); err != nil {
+		b.Close()
+		return nil, free, err
 	}
-	return batch, nil
+	return b, free, nil
 }
 
 // readBody reads the body into pooled memory, which grows with what has really

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
@@ -63,6 +64,7 @@ type Receive struct {
 	writer *replicate.Writer // nil without a hashring
 
 	limits        *limit.Limits
+	memory        *semaphore.Weighted // bytes of requests that are worked on
 	limitsContent []byte
 
 	ringContent []byte
@@ -136,6 +138,7 @@ func New(cfg Config, deps Deps) (*Receive, error) {
 		return nil, err
 	}
 	r.limits, r.limitsContent = limit.New(limits), content
+	r.memory = semaphore.NewWeighted(cfg.MaxInflightBytes.Int64())
 	storerpc.RegisterSnappy()
 	r.db = multitsdb.New(r.storage(deps), r.logger, deps.Registerer)
 	r.reads = fanout.New(r.db.Stores, fanout.Config{Component: "receive", Logger: r.logger})
@@ -319,7 +322,7 @@ func (r *Receive) listen() (*http.Server, net.Listener, error) {
 	r.RegisterWrite(mux)
 	mux.HandleFunc("GET /api/v1/status/tsdb", r.tsdbStatus)
 	srv := &http.Server{
-		Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute,
+		Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 2 * time.Minute, IdleTimeout: 5 * time.Minute,
 		ErrorLog: slog.NewLogLogger(r.logger.Handler(), slog.LevelDebug),
 	}
 	if r.tls != nil {

@@ -324,3 +324,31 @@ func BenchmarkMemory(b *testing.B) {
 		s.stop(b)
 	}
 }
+
+// BenchmarkManyTenants reports the resident memory for each of many small
+// tenants with 200 series.
+func BenchmarkManyTenants(b *testing.B) {
+	for b.Loop() {
+		s := startServer(b, "receive:1")
+		const tenants, each = 300, 200
+		l := newLoad(b, each)
+		empty := s.usage(b).RSS
+		for round := range int64(3) {
+			body := l.round(time.Now().Add(-time.Hour).UnixMilli() + round*interval)[0]
+			for i := range tenants {
+				req, err := http.NewRequest(http.MethodPost, s.urls[0]+"/api/v1/receive", bytes.NewReader(body))
+				require.NoError(b, err)
+				req.Header.Set("X-Scope-OrgID", fmt.Sprintf("tenant-%04d", i))
+				resp, err := http.DefaultClient.Do(req)
+				require.NoError(b, err)
+				resp.Body.Close()
+				require.Equal(b, http.StatusOK, resp.StatusCode)
+			}
+		}
+		s.profile(b)()
+		u := s.usage(b)
+		b.ReportMetric(float64(u.RSS-empty)/tenants/1024, "RSS-KiB/tenant")
+		b.ReportMetric(float64(u.Heap)/tenants/1024, "heap-KiB/tenant")
+		s.stop(b)
+	}
+}

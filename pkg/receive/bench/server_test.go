@@ -70,7 +70,7 @@ func resident() int64 {
 // in transactions of the size of a request.
 func serveBare(n int) {
 	o := tsdb.DefaultOptions()
-	o.WALCompression, o.IsolationDisabled, o.StripeSize = compression.Snappy, true, 2048
+	o.WALCompression, o.IsolationDisabled, o.StripeSize = compression.Snappy, true, 512
 	o.OutOfOrderTimeWindow = (2 * time.Hour).Milliseconds()
 	db, err := tsdb.Open(os.Getenv("HINDSIGHT_BENCH_DIR"), slog.New(slog.DiscardHandler), nil, o, nil)
 	must(err)

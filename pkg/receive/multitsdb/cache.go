@@ -35,8 +35,8 @@ type cacheEntry struct {
 }
 
 const (
-	entryBlock = 1024
-	minSlots   = 1024
+	entryBlock = 256
+	minSlots   = 256
 )
 
 func newSeriesCache() *seriesCache {

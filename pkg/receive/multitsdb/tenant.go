@@ -113,8 +113,10 @@ func (t *tenantDB) options() *tsdb.Options {
 	o.EnableMemorySnapshotOnShutdown = c.SnapshotOnClose
 	o.IsolationDisabled = true
 	o.HeadChunksWriteQueueSize = c.WriteQueueSize
-	// Each stripe costs memory even when empty, for each tenant.
-	o.StripeSize = 2048
+	// Each stripe and each write buffer costs memory even when empty, for each
+	// tenant.
+	o.StripeSize = 512
+	o.HeadChunksWriteBufferSize = 64 << 10
 	o.WALCompression = compression.None
 	if c.WALCompression {
 		o.WALCompression = compression.Snappy

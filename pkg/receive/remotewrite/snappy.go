@@ -16,6 +16,16 @@ func (e *TooLargeError) Error() string {
 	return fmt.Sprintf("write request too large: %s is %d bytes, the limit is %d", e.What, e.Size, e.Limit)
 }
 
+// DecompressedSize is the size that a block of snappy declares, 0 when it is no
+// such block.
+func DecompressedSize(body []byte) int64 {
+	n, err := s2.DecodedLen(body)
+	if err != nil {
+		return 0
+	}
+	return int64(n)
+}
+
 // Decompress decodes a block of snappy. The size that the block declares is
 // checked against limit before any memory is taken for it.
 func Decompress(body []byte, limit int64) (*Buffer, error) {
