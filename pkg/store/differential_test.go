@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -32,20 +33,26 @@ func randomBucket(t testing.TB, rng *rand.Rand, series int) (*bucket.Memory, []t
 }
 
 // TestDifferential compares the gateway with Prometheus's own querier over the
-// same blocks, for random selectors. HINDSIGHT_SOAK sets another number of
-// selectors, HINDSIGHT_SEED another seed.
-func TestDifferential(t *testing.T) {
-	seed, selectors := uint64(1), 1500
-	if s := os.Getenv("HINDSIGHT_SEED"); s != "" {
-		n, err := strconv.ParseUint(s, 10, 64)
-		require.NoError(t, err)
-		seed = n
+// same blocks, for random selectors.
+func TestDifferential(t *testing.T) { differential(t, 1, 1500) }
+
+// TestSoakDifferential is TestDifferential with other data and selectors for
+// HINDSIGHT_SOAK_MINUTES, from the seed HINDSIGHT_SOAK_SEED on (0: by the clock).
+func TestSoakDifferential(t *testing.T) {
+	minutes, err := strconv.Atoi(os.Getenv("HINDSIGHT_SOAK_MINUTES"))
+	if err != nil {
+		t.Skip("HINDSIGHT_SOAK_MINUTES is not set")
 	}
-	if s := os.Getenv("HINDSIGHT_SOAK"); s != "" {
-		n, err := strconv.Atoi(s)
-		require.NoError(t, err)
-		selectors = n
+	seed, err := strconv.ParseUint(os.Getenv("HINDSIGHT_SOAK_SEED"), 10, 64)
+	if err != nil || seed == 0 {
+		seed = uint64(time.Now().UnixNano())
 	}
+	for end := time.Now().Add(time.Duration(minutes) * time.Minute); time.Now().Before(end); seed++ {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { differential(t, seed, 1000) })
+	}
+}
+
+func differential(t *testing.T, seed uint64, selectors int) {
 	rng := rand.New(rand.NewPCG(seed, 2))
 	bkt, blocks := randomBucket(t, rng, 40)
 	o := newOracle(t, blocks)
@@ -54,26 +61,30 @@ func TestDifferential(t *testing.T) {
 		r := randomRequest(rng)
 		msg := fmt.Sprintf("seed %d, selector %d: %s [%d, %d] without %v", seed, i, matchersString(r.Matchers), r.MinTime, r.MaxTime, r.WithoutReplicaLabels)
 		require.Equal(t, o.query(t.Context(), r), collect(t, g.Select(t.Context(), r), r), msg)
-		if i%5 > 0 {
+		if i%5 == 0 {
+			compareLabels(t, o, g, r, msg)
+		}
+	}
+}
+
+func compareLabels(t *testing.T, o *oracle, g *Gateway, r *storeapi.Request, msg string) {
+	t.Helper()
+	for _, name := range []string{"", "__name__", "cluster", "pod", "replica", "zz"} {
+		if name == "replica" && r.WithoutReplicaLabels != nil {
 			continue
 		}
-		for _, name := range []string{"", "__name__", "cluster", "pod", "replica", "zz"} {
-			if name == "replica" && r.WithoutReplicaLabels != nil {
-				continue
-			}
-			var got []string
-			var err error
-			if name == "" {
-				got, _, err = g.LabelNames(t.Context(), r)
-			} else {
-				got, _, err = g.LabelValues(t.Context(), name, r)
-			}
-			require.NoError(t, err, msg)
-			if len(got) == 0 {
-				got = []string{}
-			}
-			require.Equal(t, o.labelValues(t.Context(), name, r), got, "label %q, %s", name, msg)
+		var got []string
+		var err error
+		if name == "" {
+			got, _, err = g.LabelNames(t.Context(), r)
+		} else {
+			got, _, err = g.LabelValues(t.Context(), name, r)
 		}
+		require.NoError(t, err, msg)
+		if len(got) == 0 {
+			got = []string{}
+		}
+		require.Equal(t, o.labelValues(t.Context(), name, r), got, "label %q, %s", name, msg)
 	}
 }
 
