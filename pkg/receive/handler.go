@@ -309,10 +309,17 @@ func (r *Receive) respond(w http.ResponseWriter, req *http.Request, err error) i
 		w.Header().Set("Retry-After", strconv.Itoa(wait))
 	}
 	http.Error(w, err.Error(), code)
-	if code >= http.StatusInternalServerError && kind != remotewrite.NotReady {
-		r.logger.Warn("write failed", "kind", kind.String(), "from", req.RemoteAddr, "err", err)
+	if code >= http.StatusInternalServerError && kind != remotewrite.NotReady && r.mayWarn(time.Now()) {
+		r.logger.Warn("writes fail, this is one of them", "kind", kind.String(), "from", req.RemoteAddr, "err", err)
 	} else {
-		r.logger.Debug("write refused", "kind", kind.String(), "from", req.RemoteAddr, "err", err)
+		r.logger.Debug("write failed", "kind", kind.String(), "from", req.RemoteAddr, "err", err)
 	}
 	return code
+}
+
+// mayWarn is true once in ten seconds: in an outage every request fails, and the
+// metrics count them.
+func (r *Receive) mayWarn(now time.Time) bool {
+	last := r.warned.Load()
+	return now.Unix()-last >= 10 && r.warned.CompareAndSwap(last, now.Unix())
 }

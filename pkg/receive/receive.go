@@ -71,6 +71,7 @@ type Receive struct {
 	ringLabels  atomic.Pointer[[]hashring.Spec]
 	ready       atomic.Pointer[string]
 	listening   atomic.Pointer[net.TCPAddr]
+	warned      atomic.Int64 // Unix seconds of the last warning about a write
 }
 
 type metrics struct {
