@@ -1,0 +1,21 @@
+package e2e
+
+import (
+	"testing"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/bucket/buckettest"
+)
+
+// What every bucket promises holds on a real S3 server too.
+func TestBucketOnS3(t *testing.T) {
+	s := newSite(t)
+	require.NoError(t, s.Start("s3"))
+	bkt := openBucket(t, s)
+	buckettest.Run(t, func(*testing.T) bucket.Bucket {
+		return bucket.Prefix(bkt, "acceptance-"+ulid.Make().String())
+	})
+}
