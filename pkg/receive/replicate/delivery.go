@@ -3,6 +3,7 @@ package replicate
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
@@ -33,6 +34,9 @@ func (d *Delivery) finish(errs []error) {
 		}
 		d.tracker.report(d.Parts[i].sets, err)
 	}
+	if d.tracker.left.Add(-1) == 0 {
+		d.tracker.held.Add(-d.tracker.size)
+	}
 	d.arena.Release()
 }
 
@@ -56,6 +60,12 @@ type tracker struct {
 	open    int // sets without a verdict
 	example [kinds]error
 	done    chan struct{}
+
+	// left is how many deliveries are not finished. Until then they hold an arena
+	// of size bytes, which counts in held, the sum of all writes.
+	left atomic.Int32
+	size int64
+	held *atomic.Int64
 }
 
 func newTracker(sets []SetState) *tracker {

@@ -41,6 +41,10 @@ type lane struct {
 	wake    chan struct{}
 }
 
+// arenaShare times the bound of one queue is how much all writes under way may
+// hold before peers with a backlog are set aside.
+const arenaShare = 8
+
 func newQueue(address string, node Node, cfg Config, logger *slog.Logger, m *metrics) (*queue, error) {
 	q := &queue{
 		stop:    make(chan struct{}),
@@ -103,7 +107,10 @@ func (q *queue) admit(d *Delivery) error {
 	}
 	// Once full, the queue lets its backlog shrink to half before it takes
 	// more, so that a slow peer does not alternate with every request.
-	if q.bytes+int64(d.Bytes) > q.cfg.QueueBytes || (q.shedding && q.bytes > q.cfg.QueueBytes/2) {
+	// A delivery holds the whole arena of its write, of which its own part may be
+	// small: when all arenas together get too many, who has a backlog gives way.
+	crowded := d.tracker.held.Load() > arenaShare*q.cfg.QueueBytes && q.bytes > q.cfg.QueueBytes/arenaShare
+	if crowded || q.bytes+int64(d.Bytes) > q.cfg.QueueBytes || (q.shedding && q.bytes > q.cfg.QueueBytes/2) {
 		if !q.shedding {
 			q.logger.Warn("peer is too slow, writes to it are set aside", "waiting_bytes", q.bytes)
 		}

@@ -234,7 +234,10 @@ func TestHangingPeerDoesNotDelay(t *testing.T) {
 	for _, p := range c.Peers() {
 		require.LessOrEqual(t, p.WaitingBytes, int64(10_000))
 	}
+	require.Positive(t, c.held.Load())
 	close(c.nodes["n2:1"].block)
+	require.NoError(t, c.Close())
+	require.Zero(t, c.held.Load(), "all arenas are given back")
 }
 
 func TestRingChangeKeepsPeers(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -69,6 +70,8 @@ type Writer struct {
 	rings *hashring.Rings
 	self  string
 	peers map[string]*queue
+
+	held atomic.Int64 // bytes of arenas that deliveries hold
 }
 
 type metrics struct {
@@ -263,6 +266,11 @@ func (w *Writer) dispatch(reqs []Request, replica int) (*Plan, *tracker, error) 
 		return nil, nil, err
 	}
 	t := newTracker(plan.Sets)
+	t.held, t.size = &w.held, int64(len(plan.arena.B))
+	if len(plan.peers) > 0 {
+		t.left.Store(int32(len(plan.peers)))
+		w.held.Add(t.size)
+	}
 	now := time.Now()
 	for address, parts := range plan.peers {
 		d := &Delivery{Parts: parts, arena: plan.arena, tracker: t, since: now}
