@@ -428,7 +428,7 @@ func TestFlags(t *testing.T) {
 	bad("need --grpc-client-tls-secure", "--grpc-client-tls-skip-verify")
 	bad("needs both cert_file and key_file", "--grpc-client-tls-secure", "--grpc-client-tls-cert=x")
 
-	cfg, err := parseConfig("--endpoint.sd-config=endpoints: [{adress: x}]")
+	cfg, err := parseConfig("--endpoint.sd-config=endpoints: [{host: x}]")
 	require.NoError(t, err)
 	_, err = New(cfg, Deps{})
 	require.ErrorContains(t, err, "line 1")

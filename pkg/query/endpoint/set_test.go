@@ -294,7 +294,7 @@ endpoints:
 	require.False(t, f.Specs()[1].Client.resolved(*f.Default).TLS.on())
 	require.True(t, f.Specs()[0].Client.resolved(*f.Default).TLS.on())
 
-	_, err = ParseFile("x.yml", []byte("endpoints:\n- adress: a:1\n"))
+	_, err = ParseFile("x.yml", []byte("endpoints:\n- host: a:1\n"))
 	require.ErrorContains(t, err, "x.yml")
 	require.ErrorContains(t, err, "line 2")
 	_, err = ParseFile("x.yml", []byte("endpoints:\n- {address: dns+a:1, strict: true}\n"))

@@ -11,6 +11,7 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
@@ -120,7 +121,7 @@ func (a *API) newest(r *http.Request, matchers [][]*labels.Matcher) (promql.Vect
 		return nil, err
 	}
 	slices.SortStableFunc(vec, func(x, y promql.Sample) int {
-		return cmp.Or(strings.Compare(x.Metric.Get(labels.MetricName), y.Metric.Get(labels.MetricName)), labels.Compare(x.Metric, y.Metric))
+		return cmp.Or(strings.Compare(x.Metric.Get(model.MetricNameLabel), y.Metric.Get(model.MetricNameLabel)), labels.Compare(x.Metric, y.Metric))
 	})
 	return vec, nil
 }
@@ -156,7 +157,7 @@ func families(vec promql.Vector, format expfmt.Format) []*dto.MetricFamily {
 	var out []*dto.MetricFamily
 	var cur *dto.MetricFamily
 	for _, s := range vec {
-		name := s.Metric.Get(labels.MetricName)
+		name := s.Metric.Get(model.MetricNameLabel)
 		if name == "" || (s.H != nil && !native && !s.H.UsesCustomBuckets()) {
 			continue
 		}
@@ -185,7 +186,7 @@ func metric(s promql.Sample) *dto.Metric {
 	m := &dto.Metric{TimestampMs: &t}
 	hasInstance := false
 	s.Metric.Range(func(l labels.Label) {
-		if l.Name == labels.MetricName || l.Value == "" {
+		if l.Name == model.MetricNameLabel || l.Value == "" {
 			return
 		}
 		hasInstance = hasInstance || l.Name == "instance"
