@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -157,7 +158,7 @@ func exemplarQuery(selectors [][]*labels.Matcher) string {
 			if len(ms) > 0 {
 				b.WriteString(", ")
 			}
-			b.WriteString(labels.MetricName + `=~".+"`)
+			b.WriteString(model.MetricNameLabel + `=~".+"`)
 		}
 		b.WriteByte('}')
 	}
