@@ -27,8 +27,6 @@ type shape struct {
 	samples                           int // of each series, 15 s apart, 120 to a chunk
 }
 
-func (s shape) series() int { return s.metrics * s.instances * s.codes }
-
 // fill puts the blocks into the bucket, two hours each.
 func (s shape) fill(t testing.TB, bkt bucket.Bucket) []*block.Meta {
 	t.Helper()

@@ -9,7 +9,6 @@ import (
 	"math"
 	"slices"
 	"sort"
-	"unsafe"
 
 	"github.com/prometheus/prometheus/tsdb/encoding"
 	"github.com/prometheus/prometheus/tsdb/index"
@@ -129,10 +128,6 @@ func comparePairs(a, b pair) int {
 type symbols struct {
 	bytes [][]byte
 	total int64
-}
-
-func (s symbols) at(i int) string {
-	return unsafe.String(unsafe.SliceData(s.bytes[i]), len(s.bytes[i]))
 }
 
 // find looks for v at or after symbol from.

@@ -73,9 +73,8 @@ func randomSeries(rng *rand.Rand, n, pad int) []labels.Labels {
 // bytesReader is a bucket with one object.
 type bytesReader struct {
 	bucket.Reader
-	b     []byte
-	reads []string
-	err   error
+	b   []byte
+	err error
 }
 
 func (r *bytesReader) GetRange(_ context.Context, name string, off, length int64) (io.ReadCloser, error) {

@@ -37,8 +37,8 @@ type selection struct {
 	filter        []*labels.Matcher
 }
 
-// lazyness says when matchers become filters.
-type lazyness struct {
+// laziness says when matchers become filters.
+type laziness struct {
 	ratio float64 // values per series; 0 means no bound
 	eager bool    // never filter
 }
@@ -46,7 +46,7 @@ type lazyness struct {
 // choose decides which postings lists to fetch. A list that costs more bytes
 // than it saves series is not fetched: the matchers of its label are applied to
 // the decoded series instead.
-func choose(h *indexheader.Header, ms []*labels.Matcher, lz lazyness) selection {
+func choose(h *indexheader.Header, ms []*labels.Matcher, lz laziness) selection {
 	byName := groupByName(ms)
 	var cheap, scans []nameMatchers
 	for _, n := range byName {

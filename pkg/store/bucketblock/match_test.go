@@ -109,7 +109,7 @@ func TestChoose(t *testing.T) {
 		case "choose":
 			ms, err := parser.NewParser(parser.Options{}).ParseMetricSelector(strings.TrimSpace(d.Input))
 			require.NoError(t, err)
-			return describe(h, choose(h, ms, lazyness{ratio: 100, eager: d.HasArg("eager")}))
+			return describe(h, choose(h, ms, laziness{ratio: 100, eager: d.HasArg("eager")}))
 		}
 		t.Fatalf("unknown command %s", d.Cmd)
 		return ""

@@ -115,7 +115,7 @@ func (r *reader) run(ctx context.Context, emit func(batch) error) error {
 	r.place.decide(h, r.q)
 	r.stats.BlocksQueried = 1
 	r.stats.QueriedBlocks = []string{r.b.meta.ULID.String()}
-	sel := choose(h, r.q.Matchers, lazyness{ratio: r.b.env.LazyRatio, eager: r.b.env.Eager})
+	sel := choose(h, r.q.Matchers, laziness{ratio: r.b.env.LazyRatio, eager: r.b.env.Eager})
 	refs, err := r.expand(ctx, sel)
 	if err != nil {
 		return r.b.fail(PartPostings, err)
@@ -208,12 +208,11 @@ type Set struct {
 	batches chan batch // closed by the producer after err and stats are set
 	place   placement
 
-	cur    batch
-	pos    int
-	chunks []storeapi.Chunk
-	err    error
-	stats  storeapi.Stats
-	done   bool
+	cur   batch
+	pos   int
+	err   error
+	stats storeapi.Stats
+	done  bool
 }
 
 func (s *Set) produce(ctx context.Context, r *reader) {

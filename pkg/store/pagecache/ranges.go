@@ -43,8 +43,6 @@ type run struct {
 	first, end uint32
 }
 
-func (r run) pages() int { return int(r.end - r.first) }
-
 // plan chooses the requests that read the pages, which are ascending. A gap of
 // at most maxGap pages is read along, because a request costs as much time as
 // so many bytes; a run of more than maxRun pages is cut, so that its parts are
