@@ -104,13 +104,9 @@ func (s *server) profile(t testing.TB) (wait func()) {
 	}
 	kind := "profile?seconds=8"
 	if strings.HasPrefix(path[strings.LastIndexByte(path, '/')+1:], "allocs") {
-		kind = "allocs"
+		kind = "allocs?gc=1"
 	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if kind == "allocs" {
-			time.Sleep(8 * time.Second)
-		}
+	fetch := func(path string) {
 		resp, err := http.Get(strings.TrimSuffix(s.stats, "usage") + "debug/pprof/" + kind)
 		if err != nil {
 			t.Error(err)
@@ -124,6 +120,14 @@ func (s *server) profile(t testing.TB) (wait func()) {
 		if err != nil {
 			t.Error(err)
 		}
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if kind != "profile?seconds=8" { // what came before is the base
+			fetch(path + ".base")
+			time.Sleep(8 * time.Second)
+		}
+		fetch(path)
 	})
 	return wg.Wait
 }

@@ -104,6 +104,9 @@ func serveReceive(n int) {
 		names     []string
 		urls      []string
 	)
+	if os.Getenv("HINDSIGHT_BENCH_PROFILE") != "" {
+		runtime.MemProfileRate = 4096
+	}
 	storerpc.RegisterSnappy()
 	for range n {
 		lis, err := net.Listen("tcp", "127.0.0.1:0")
