@@ -127,7 +127,9 @@ func (a *all) build(p *process, c *allConfig, bkt bucket.Bucket, shown map[strin
 	}
 
 	var sc store.Config
-	if err := configure(sc.RegisterFlags, "--data-dir="+filepath.Join(c.dataDir, "store"), "--sync-block-duration=1m"); err != nil {
+	if err := configure(sc.RegisterFlags, "--data-dir="+filepath.Join(c.dataDir, "store"), "--sync-block-duration=1m",
+		// The bucket is a folder already.
+		"--store.disk-cache-size=0"); err != nil {
 		return err
 	}
 	a.store, err = store.New(sc, store.Deps{
@@ -159,9 +161,24 @@ func (a *all) build(p *process, c *allConfig, bkt bucket.Bucket, shown map[strin
 	}
 	a.query, err = query.New(qc, query.Deps{
 		Logger: p.logger, Registerer: p.registererOf("query"), Gatherer: p.registry, Flags: shown,
-		LocalStores: []storeapi.Store{a.receive.Store(), a.store.Store()},
+		LocalStores: []storeapi.Store{receiveStore(a.receive), a.store.Store()},
 	})
 	return err
+}
+
+// receiveStore is what a receiver has: samples, exemplars and metadata.
+func receiveStore(r *receive.Receive) storeapi.Store {
+	type parts struct {
+		storeapi.Store
+		storeapi.ExemplarStore
+		storeapi.MetadataStore
+	}
+	s := r.Store()
+	exemplars, ok := s.(storeapi.ExemplarStore)
+	if !ok {
+		return s
+	}
+	return parts{s, exemplars, r.Metadata()}
 }
 
 // configure fills a role's configuration as its command line would.

@@ -1,10 +1,12 @@
 package e2e
 
 import (
+	"net/url"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/prometheus/prompb"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hindsight-io/hindsight/test/e2e/harness"
@@ -47,6 +49,7 @@ func TestAllInOne(t *testing.T) {
 	require.Greater(t, l.count(), 1000)
 
 	p = start()
+	sendMetadata(t, base)
 	require.NoError(t, l.check(api))
 	at := time.Now()
 	before, err := api.Instant(`sum by (series) (all_total)`, at)
@@ -61,4 +64,17 @@ func TestAllInOne(t *testing.T) {
 	require.Equal(t, before.Series, after.Series, "the same query gives the same answer after a restart")
 	require.NoError(t, l.check(api))
 	require.NoError(t, p.Stop(10*time.Second))
+}
+
+// sendMetadata writes the metadata of a metric and reads it back.
+func sendMetadata(t *testing.T, base string) {
+	t.Helper()
+	require.NoError(t, harness.Writer{URL: base + "/api/v1/push"}.WriteMetadata(prompb.MetricMetadata{
+		Type: prompb.MetricMetadata_COUNTER, MetricFamilyName: "all_total", Help: "What the test wrote.",
+	}))
+	var got map[string][]struct{ Type, Help string }
+	require.NoError(t, harness.API{Base: base}.JSON("/api/v1/metadata", url.Values{"metric": {"all_total"}}, &got))
+	require.Len(t, got["all_total"], 1)
+	require.Equal(t, "counter", got["all_total"][0].Type)
+	require.Equal(t, "What the test wrote.", got["all_total"][0].Help)
 }

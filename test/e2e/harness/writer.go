@@ -21,7 +21,17 @@ type Writer struct {
 // Write sends one request. The error is nil only when the server acknowledged
 // all of it; code is the HTTP status, 0 when there was no answer.
 func (w Writer) Write(series []prompb.TimeSeries) (code int, err error) {
-	raw, err := (&prompb.WriteRequest{Timeseries: series}).Marshal()
+	return w.send(&prompb.WriteRequest{Timeseries: series})
+}
+
+// WriteMetadata sends what a metric is.
+func (w Writer) WriteMetadata(m prompb.MetricMetadata) error {
+	_, err := w.send(&prompb.WriteRequest{Metadata: []prompb.MetricMetadata{m}})
+	return err
+}
+
+func (w Writer) send(body *prompb.WriteRequest) (code int, err error) {
+	raw, err := body.Marshal()
 	if err != nil {
 		return 0, fmt.Errorf("encode a remote write request: %w", err)
 	}
@@ -44,9 +54,9 @@ func (w Writer) Write(series []prompb.TimeSeries) (code int, err error) {
 		return 0, fmt.Errorf("remote write to %s: %w", w.URL, err)
 	}
 	defer resp.Body.Close()
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 1000))
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 1000))
 	if resp.StatusCode/100 != 2 {
-		return resp.StatusCode, fmt.Errorf("remote write to %s: %s: %s", w.URL, resp.Status, body)
+		return resp.StatusCode, fmt.Errorf("remote write to %s: %s: %s", w.URL, resp.Status, text)
 	}
 	return resp.StatusCode, nil
 }
