@@ -52,7 +52,9 @@ func receiveCommand(app *kingpin.Application) command {
 			if err != nil {
 				return nil, err
 			}
-			return receive.New(c, receive.Deps{Logger: p.logger, Registerer: p.registry, Bucket: bkt})
+			return receive.New(c, receive.Deps{
+				Logger: p.logger, Registerer: p.registry, Bucket: bkt, GRPCAddress: role.server.GRPCAddress,
+			})
 		})
 	}}
 }

@@ -123,7 +123,7 @@ func (c *Config) registerQueryFlags(r flags.Registrar) {
 func (c *Config) registerAnswerFlags(r flags.Registrar) {
 	r.Flag("deduplication.func", "How replicas are merged: penalty follows one replica and fills its gaps from the others; chain takes all samples of all.").
 		Default(string(dedup.FuncPenalty)).EnumVar(&c.DedupFunc, string(dedup.FuncPenalty), string(dedup.FuncChain))
-	r.Flag("query.replica-label", "Label that tells the replicas of a series apart, and is removed when they are merged. Repeatable, and lists with commas are split.").
+	r.Flag("query.replica-label", "Label that tells the replicas of a series apart, and is removed when they are merged. Repeatable, and lists with commas are split. receive_replica is always one.").
 		SetValue(&c.ReplicaLabels)
 	r.Flag("query.partition-label", "Accepted for manifests: it matters to distributed evaluation only. Repeatable.").
 		SetValue(&c.PartitionLabels)

@@ -292,11 +292,16 @@ func (t *TSDBConfig) validate() error {
 	return nil
 }
 
+// derivedLabel is the external label of a node that was given none. It is not
+// "replica": the series of an HA pair carry that themselves, and an external
+// label would hide it. The querier removes it like any other replica label.
+const derivedLabel = "receive_replica"
+
 // external returns the external labels of this node: those of --label, or the
-// host's name as replica.
+// host's name.
 func (c *Config) external(hostname string) labels.Labels {
 	if ls := c.Labels.Labels(); !ls.IsEmpty() {
 		return ls
 	}
-	return labels.FromStrings("replica", hostname)
+	return labels.FromStrings(derivedLabel, hostname)
 }

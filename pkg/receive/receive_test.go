@@ -183,7 +183,7 @@ func TestSingleNode(t *testing.T) {
 	require.Equal(t, map[string]int{"default-tenant/a": 1, "default-tenant/d": 1, "t1/b": 1, "t2/c": 1}, series(t, m.Store()))
 	info := m.Store().Info()
 	require.Len(t, info.LabelSets, 3)
-	require.NotEmpty(t, info.LabelSets[0].Get("replica"), "derived from the host's name")
+	require.NotEmpty(t, info.LabelSets[0].Get("receive_replica"), "derived from the host's name")
 
 	require.Equal(t, 200, post(t, m.url("/api/v1/receive"), v1(t, now)).code, "an empty request is fine")
 	bad := post(t, m.url("/api/v1/receive"), v1(t, now, "a"), "THANOS-TENANT", "../x")
