@@ -151,7 +151,8 @@ func TestQueryTimeout(t *testing.T) {
 	_, ans := q.vector("up", "time", now)
 	require.Equal(t, http.StatusServiceUnavailable, ans.code, ans.Error)
 	ans = q.get("/api/v1/series", "match[]", "up")
-	require.GreaterOrEqual(t, ans.code, 400)
+	// Whoever notices first, the querier or the wait for the store, says so.
+	require.True(t, ans.code >= 400 || len(ans.Warnings) > 0, "silence: %d %v", ans.code, ans)
 }
 
 // An endpoint group is one logical store: any of its servers may answer.

@@ -39,7 +39,8 @@ func selectRequest(p promapi.Params, mint, maxt int64, hints *storage.SelectHint
 	r.MaxResolution = aggr.MaxResolution(hints.Func, hints.Range, p.MaxSourceResolution)
 	r.Hints = &storeapi.Hints{
 		StepMillis: hints.Step, Func: hints.Func, RangeMillis: hints.Range,
-		Grouping: hints.Grouping, By: hints.By,
+		// The engine sorts its slice while the request is on its way.
+		Grouping: slices.Clone(hints.Grouping), By: hints.By,
 	}
 	return r
 }
