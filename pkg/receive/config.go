@@ -70,6 +70,7 @@ type TSDBConfig struct {
 	OutOfOrderWindow  flags.Duration
 	OutOfOrderCap     int64
 	MaxExemplars      int64
+	StartTimestamps   bool
 	WALCompression    bool
 	NoLockfile        bool
 	MinBlock          flags.Duration
@@ -211,6 +212,8 @@ func (t *TSDBConfig) registerFlags(r flags.Registrar) {
 	r.Flag("tsdb.out-of-order.time-window", "Accept samples that are this much older than the tenant's newest; 0 is off.").
 		Default("2h").SetValue(&t.OutOfOrderWindow)
 	r.Flag("tsdb.out-of-order.cap-max", "Samples in a chunk of out-of-order samples; 0 is 32.").Default("0").Int64Var(&t.OutOfOrderCap)
+	r.Flag("tsdb.start-timestamps", "Store the start timestamps of remote write 2.0 and OTLP with the samples, in chunks of a newer encoding (XOR2). All parts of Hindsight read them; Thanos does not.").
+		Default("false").BoolVar(&t.StartTimestamps)
 	r.Flag("tsdb.max-exemplars", "Exemplars kept for each tenant; 0 is off.").Default("0").Int64Var(&t.MaxExemplars)
 	r.Flag("tsdb.wal-compression", "Compress the write-ahead log.").Default("true").BoolVar(&t.WALCompression)
 	r.Flag("tsdb.no-lockfile", "Make no lock file in the TSDBs.").BoolVar(&t.NoLockfile)

@@ -43,6 +43,9 @@ type Config struct {
 	// limit.
 	FutureWindow     time.Duration
 	MaxExemplars     int64
+	// StartTimestamps stores them with the samples, in chunk encodings that
+	// older readers do not know.
+	StartTimestamps bool
 	WALCompression   bool
 	NoLockfile       bool
 	WriteQueueSize   int

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/util/compression"
 
@@ -110,6 +111,10 @@ func (t *tenantDB) options() *tsdb.Options {
 	o.EnableOverlappingCompaction = false
 	o.EnableExemplarStorage = c.MaxExemplars > 0
 	o.MaxExemplars = c.MaxExemplars
+	if c.StartTimestamps {
+		o.EnableSTStorage, o.EnableHistogramSTEncoding = true, true
+		o.XOR2EncodingAllowed, o.FloatChunkEncoding = true, chunkenc.EncXOR2
+	}
 	o.EnableMemorySnapshotOnShutdown = c.SnapshotOnClose
 	o.IsolationDisabled = true
 	o.HeadChunksWriteQueueSize = c.WriteQueueSize

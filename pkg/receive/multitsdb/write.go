@@ -19,6 +19,7 @@ import (
 type writer struct {
 	t        *tenantDB
 	app      storage.Appender
+	timed    storage.AppenderV2 // takes the samples when start timestamps are stored, otherwise nil
 	limits   Limits
 	horizon  int64 // latest acceptable time of a sample
 	found    []cacheEntry
@@ -45,6 +46,9 @@ func (t *tenantDB) write(ctx context.Context, b *remotewrite.Batch, series []uin
 	w := writers.Get().(*writer)
 	defer w.release()
 	w.t, w.app, w.limits = t, t.db.Appender(ctx), t.limits()
+	if t.cfg.StartTimestamps {
+		w.timed = t.db.AppenderV2(ctx)
+	}
 	w.horizon = time.Now().Add(t.cfg.FutureWindow).UnixMilli()
 	if t.cfg.FutureWindow <= 0 {
 		w.horizon = 1<<63 - 1
@@ -61,12 +65,23 @@ func (t *tenantDB) write(ctx context.Context, b *remotewrite.Batch, series []uin
 		}
 		w.series(b.Series(j), w.found[i], w.hashes[i])
 	}
-	if err := w.app.Commit(); err != nil {
+	if err := w.commit(); err != nil {
 		return remotewrite.Errorf(remotewrite.Unavailable, "tenant %s: write to the write-ahead log: %w", t.id, err)
 	}
 	w.remember()
 	t.observe(&w.stored, &w.rejected)
 	return w.rejected.Err(t.id, w.stored)
+}
+
+// commit writes samples before the exemplars that belong to them.
+func (w *writer) commit() error {
+	if w.timed == nil {
+		return w.app.Commit()
+	}
+	if err := w.timed.Commit(); err != nil {
+		return errors.Join(err, w.app.Rollback())
+	}
+	return w.app.Commit()
 }
 
 // lookup finds all known series in one go.
@@ -150,7 +165,12 @@ func (w *writer) sample(msg []byte, s remotewrite.Series, known *cacheEntry) {
 		w.rejectFuture(v.T, s)
 		return
 	}
-	ref, err := w.app.Append(known.ref, known.labels, v.T, v.V)
+	var ref storage.SeriesRef
+	if w.timed != nil {
+		ref, err = w.timed.Append(known.ref, known.labels, v.ST, v.T, v.V, nil, nil, storage.AppendV2Options{})
+	} else {
+		ref, err = w.app.Append(known.ref, known.labels, v.T, v.V)
+	}
 	if err != nil {
 		w.rejectAt(err, v.T, s)
 		return
@@ -169,7 +189,12 @@ func (w *writer) histogram(msg []byte, s remotewrite.Series, known *cacheEntry) 
 		w.rejectFuture(h.T, s)
 		return
 	}
-	ref, err := w.app.AppendHistogram(known.ref, known.labels, h.T, h.Int, h.Float)
+	var ref storage.SeriesRef
+	if w.timed != nil {
+		ref, err = w.timed.Append(known.ref, known.labels, h.ST, h.T, 0, h.Int, h.Float, storage.AppendV2Options{})
+	} else {
+		ref, err = w.app.AppendHistogram(known.ref, known.labels, h.T, h.Int, h.Float)
+	}
 	if err != nil {
 		w.rejectAt(err, h.T, s)
 		return
@@ -282,7 +307,7 @@ func (w *writer) release() {
 	clear(w.found)
 	clear(w.fresh)
 	w.fresh = w.fresh[:0]
-	w.t, w.app = nil, nil
+	w.t, w.app, w.timed = nil, nil, nil
 	w.rejected, w.stored = remotewrite.Rejected{}, remotewrite.Counts{}
 	writers.Put(w)
 }
