@@ -41,11 +41,11 @@ type Config struct {
 	OutOfOrderCap    int64
 	// FutureWindow is how far ahead of the clock a sample may be; 0 is no
 	// limit.
-	FutureWindow     time.Duration
-	MaxExemplars     int64
+	FutureWindow time.Duration
+	MaxExemplars int64
 	// StartTimestamps stores them with the samples, in chunk encodings that
 	// older readers do not know.
-	StartTimestamps bool
+	StartTimestamps  bool
 	WALCompression   bool
 	NoLockfile       bool
 	WriteQueueSize   int

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -19,6 +20,9 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
+
+// replayGCPercent is the GC percentage while logs are replayed.
+const replayGCPercent = 25
 
 // DB is all tenants. Its methods may be called concurrently.
 type DB struct {
@@ -70,6 +74,11 @@ func (d *DB) Open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list the storage directory: %w", err)
 	}
+	// Replaying makes garbage much faster than taking writes does. Collecting it
+	// sooner keeps a node that came back from a crash within the memory that it
+	// ran with, so that it is not killed for it again.
+	before := debug.SetGCPercent(replayGCPercent)
+	defer debug.SetGCPercent(before)
 	var (
 		g  errgroup.Group
 		mu sync.Mutex
