@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -264,7 +265,12 @@ func (a appendable) Appender(ctx context.Context) storage.Appender {
 func (d *DB) closeAll() error {
 	d.mu.Lock()
 	d.open = false
+	opening := slices.Collect(maps.Values(d.opening))
 	d.mu.Unlock()
+	// A first write may be opening its tenant; that is closed here as well.
+	for _, call := range opening {
+		<-call.done
+	}
 	var errs []error
 	for _, t := range d.all() {
 		errs = append(errs, t.close())
