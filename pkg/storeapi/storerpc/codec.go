@@ -25,9 +25,9 @@ type ViewUnmarshaler interface {
 // codec "proto" and nothing else; in memory it spares reflection: it uses the
 // generated vtprotobuf methods, FrameMarshaler and ViewUnmarshaler where a
 // message has them, and the protobuf library for all others.
-func Codec() encoding.CodecV2 { return codec{} }
+func Codec() encoding.CodecV2 { return codec{pool: &bufferPool{}} }
 
-type codec struct{}
+type codec struct{ pool *bufferPool }
 
 // Name is that of the standard codec, because the bytes are the same.
 func (codec) Name() string { return "proto" }
@@ -41,20 +41,18 @@ type vtUnmarshaler interface {
 	UnmarshalVT([]byte) error
 }
 
-func (codec) Marshal(v any) (mem.BufferSlice, error) {
+func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	switch m := v.(type) {
 	case FrameMarshaler:
 		return m.MarshalFrame()
 	case vtMarshaler:
 		size := m.SizeVT()
-		pool := mem.DefaultBufferPool()
-		buf := pool.Get(size)
-		*buf = (*buf)[:size]
+		buf := c.pool.Get(size)
 		if _, err := m.MarshalToSizedBufferVT(*buf); err != nil {
-			pool.Put(buf)
+			c.pool.Put(buf)
 			return nil, fmt.Errorf("marshal %T: %w", v, err)
 		}
-		return mem.BufferSlice{mem.NewBuffer(buf, pool)}, nil
+		return mem.BufferSlice{mem.NewBuffer(buf, c.pool)}, nil
 	case proto.Message:
 		b, err := proto.Marshal(m)
 		if err != nil {
@@ -65,8 +63,8 @@ func (codec) Marshal(v any) (mem.BufferSlice, error) {
 	return nil, fmt.Errorf("marshal %T: not a protobuf message", v)
 }
 
-func (codec) Unmarshal(data mem.BufferSlice, v any) error {
-	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
+func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	buf := data.MaterializeToBuffer(c.pool)
 	defer buf.Free()
 	var err error
 	switch m := v.(type) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -40,6 +41,7 @@ func ServerOptions() []grpc.ServerOption {
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.ForceServerCodecV2(Codec()),
 		grpc.WriteBufferSize(ioBuffer),
+		experimental.BufferPool(&bufferPool{}),
 	}
 }
 
