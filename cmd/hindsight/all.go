@@ -68,13 +68,12 @@ func allCommand(app *kingpin.Application) command {
 		if err != nil {
 			return err
 		}
-		return server.Run(ctx, role.server, comp, server.Deps{
-			Logger: p.logger, Registry: p.registry, Tracer: p.tracer,
-			Started: func(a server.Addresses) {
-				comp.instance = a.HTTP
-				greet(s.out, a)
-			},
-		})
+		deps := p.serverDeps()
+		deps.Started = func(a server.Addresses) {
+			comp.instance = a.HTTP
+			greet(s.out, a)
+		}
+		return server.Run(ctx, role.server, comp, deps)
 	}}
 }
 

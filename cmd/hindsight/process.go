@@ -16,6 +16,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket/provider"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/server"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
 	"github.com/hindsight-io/hindsight/pkg/telemetry"
 )
 
@@ -117,7 +118,14 @@ func (p *process) requiredBucket(ctx context.Context) (bucket.Bucket, error) {
 	return bkt, err
 }
 
+func (p *process) serverDeps() server.Deps {
+	return server.Deps{
+		Logger: p.logger, Registry: p.registry, Tracer: p.tracer,
+		GRPCOptions: storerpc.ServerOptions(),
+	}
+}
+
 // serve runs the component until ctx is cancelled or it fails.
 func (p *process) serve(ctx context.Context, comp server.Component) error {
-	return server.Run(ctx, p.config.server, comp, server.Deps{Logger: p.logger, Registry: p.registry, Tracer: p.tracer})
+	return server.Run(ctx, p.config.server, comp, p.serverDeps())
 }

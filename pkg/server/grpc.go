@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -66,13 +67,13 @@ func listenGRPC(c Config, comp Component, d Deps) (*grpcServer, error) {
 		return nil, fmt.Errorf("listen for gRPC on --grpc-address %s: %w", c.GRPCAddress, err)
 	}
 	i := interceptors{metrics: newGRPCMetrics(d.Registry), logger: d.Logger}
-	opts := []grpc.ServerOption{
+	opts := append(slices.Clone(d.GRPCOptions),
 		grpc.MaxRecvMsgSize(int(c.GRPCMaxMessageSize.Int64())),
-		grpc.MaxSendMsgSize(1<<31 - 1),
+		grpc.MaxSendMsgSize(1<<31-1),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.ChainUnaryInterceptor(i.unary),
 		grpc.ChainStreamInterceptor(i.stream),
-	}
+	)
 	if d.Tracer != nil {
 		opts = append(opts, grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithTracerProvider(d.Tracer))))
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
@@ -20,6 +21,9 @@ type Deps struct {
 	Logger   *slog.Logger
 	Registry *prometheus.Registry
 	Tracer   trace.TracerProvider
+	// GRPCOptions are the options that the component's services want. The
+	// server's own come after them.
+	GRPCOptions []grpc.ServerOption
 	// Started is called once the listeners are open, with their addresses; may
 	// be nil.
 	Started func(a Addresses)
