@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
+	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/compact"
 	"github.com/hindsight-io/hindsight/pkg/receive"
 	"github.com/hindsight-io/hindsight/pkg/server"
@@ -29,11 +32,23 @@ func storeCommand(app *kingpin.Application) command {
 				return nil, err
 			}
 			return store.New(c, store.Deps{
-				Logger: p.logger, Registerer: p.registry, Bucket: bkt,
-				Poller: blocklist.NewPoller(bkt, blocklist.Config{Logger: p.logger, Registerer: p.registry}),
+				Logger: p.logger, Registerer: p.registry, Bucket: bkt, Poller: startedPoller(ctx, p, bkt),
 			})
 		})
 	}}
+}
+
+// maxIndexAge is how old a block index may be to be of use.
+const maxIndexAge = 7 * 24 * time.Hour
+
+// startedPoller knows with one GET what the compactor knew when it wrote the
+// block index. The first listing corrects what has changed since.
+func startedPoller(ctx context.Context, p *process, bkt bucket.Bucket) *blocklist.Poller {
+	poller := blocklist.NewPoller(bkt, blocklist.Config{Logger: p.logger, Registerer: p.registry})
+	if _, err := poller.ReadIndex(ctx, maxIndexAge); err != nil && !errors.Is(err, blocklist.ErrNoIndex) {
+		p.logger.Warn("block index could not be read; every block is read instead", "err", err)
+	}
+	return poller
 }
 
 func receiveCommand(app *kingpin.Application) command {
