@@ -27,6 +27,7 @@ type writer struct {
 	fresh    []freshEntry
 	builder  remotewrite.LabelBuilder
 	raw      []byte
+	index    int // of the series in its batch
 	rejected remotewrite.Rejected
 	stored   remotewrite.Counts
 }
@@ -63,6 +64,7 @@ func (t *tenantDB) write(ctx context.Context, b *remotewrite.Batch, series []uin
 		if series != nil {
 			j = int(series[i])
 		}
+		w.index = j
 		w.series(b.Series(j), w.found[i], w.hashes[i])
 	}
 	if err := w.commit(); err != nil {
@@ -70,7 +72,7 @@ func (t *tenantDB) write(ctx context.Context, b *remotewrite.Batch, series []uin
 	}
 	w.remember()
 	t.observe(&w.stored, &w.rejected)
-	return w.rejected.Err(t.id, w.stored)
+	return w.rejected.Err(t.id, &w.stored)
 }
 
 // commit writes samples before the exemplars that belong to them.
@@ -107,7 +109,7 @@ func (w *writer) series(s remotewrite.Series, known cacheEntry, hash uint32) {
 	if isNew {
 		ls, err := w.builder.Build(s.Labels, w.limits.Labels)
 		if err != nil {
-			w.reject(err, s)
+			w.reject(err, s.Items())
 			return
 		}
 		// The series may be in the head without being in the cache: then its own
@@ -156,13 +158,14 @@ func (w *writer) learn(hash uint32, raw []byte, known cacheEntry) {
 }
 
 func (w *writer) sample(msg []byte, s remotewrite.Series, known *cacheEntry) {
+	one := remotewrite.Counts{Samples: 1}
 	v, err := remotewrite.ParseSample(msg)
 	if err != nil {
-		w.reject(err, s)
+		w.reject(err, one)
 		return
 	}
 	if v.T > w.horizon {
-		w.rejectFuture(v.T, s)
+		w.rejectFuture(v.T, s, one)
 		return
 	}
 	var ref storage.SeriesRef
@@ -172,7 +175,7 @@ func (w *writer) sample(msg []byte, s remotewrite.Series, known *cacheEntry) {
 		ref, err = w.app.Append(known.ref, known.labels, v.T, v.V)
 	}
 	if err != nil {
-		w.rejectAt(err, v.T, s)
+		w.rejectAt(err, v.T, s, one)
 		return
 	}
 	known.ref = ref
@@ -180,13 +183,14 @@ func (w *writer) sample(msg []byte, s remotewrite.Series, known *cacheEntry) {
 }
 
 func (w *writer) histogram(msg []byte, s remotewrite.Series, known *cacheEntry) {
+	one := remotewrite.Counts{Histograms: 1}
 	h, err := remotewrite.ParseHistogram(msg)
 	if err != nil {
-		w.reject(err, s)
+		w.reject(err, one)
 		return
 	}
 	if h.T > w.horizon {
-		w.rejectFuture(h.T, s)
+		w.rejectFuture(h.T, s, one)
 		return
 	}
 	var ref storage.SeriesRef
@@ -196,7 +200,7 @@ func (w *writer) histogram(msg []byte, s remotewrite.Series, known *cacheEntry) 
 		ref, err = w.app.AppendHistogram(known.ref, known.labels, h.T, h.Int, h.Float)
 	}
 	if err != nil {
-		w.rejectAt(err, h.T, s)
+		w.rejectAt(err, h.T, s, one)
 		return
 	}
 	known.ref = ref
@@ -219,26 +223,28 @@ func (w *writer) exemplars(s remotewrite.Series, known *cacheEntry) {
 }
 
 func (w *writer) exemplar(msg []byte, s remotewrite.Series, known *cacheEntry) {
+	one := remotewrite.Counts{Exemplars: 1}
 	e, err := remotewrite.ParseExemplar(msg)
 	if err != nil {
-		w.reject(err, s)
+		w.reject(err, one)
 		return
 	}
 	if e.Ts > w.horizon {
-		w.rejectFuture(e.Ts, s)
+		w.rejectFuture(e.Ts, s, one)
 		return
 	}
 	if known.ref == 0 {
 		return
 	}
 	if _, err := w.app.AppendExemplar(known.ref, known.labels, e); err != nil {
-		w.rejectAt(err, e.Ts, s)
+		w.rejectAt(err, e.Ts, s, one)
 		return
 	}
 	w.stored.Exemplars++
 }
 
-func (w *writer) rejectFuture(t int64, s remotewrite.Series) {
+func (w *writer) rejectFuture(t int64, s remotewrite.Series, missing remotewrite.Counts) {
+	w.rejected.Miss(w.index, missing)
 	w.rejected.Add(remotewrite.Conflict, "too-far-in-future", 1, func() string {
 		return fmt.Sprintf("the sample's time %s is more than %s ahead (series %s)",
 			timeText(t), w.t.cfg.FutureWindow, remotewrite.Text(s.Labels))
@@ -246,7 +252,8 @@ func (w *writer) rejectFuture(t int64, s remotewrite.Series) {
 }
 
 // reject notes data that is wrong in itself.
-func (w *writer) reject(err error, s remotewrite.Series) {
+func (w *writer) reject(err error, missing remotewrite.Counts) {
+	w.rejected.Miss(w.index, missing)
 	var invalid *remotewrite.InvalidSeriesError
 	reason := "malformed"
 	if errors.As(err, &invalid) {
@@ -256,7 +263,8 @@ func (w *writer) reject(err error, s remotewrite.Series) {
 }
 
 // rejectAt notes data that the TSDB did not take.
-func (w *writer) rejectAt(err error, t int64, s remotewrite.Series) {
+func (w *writer) rejectAt(err error, t int64, s remotewrite.Series, missing remotewrite.Counts) {
+	w.rejected.Miss(w.index, missing)
 	kind, reason := classify(err)
 	w.rejected.Add(kind, reason, 1, func() string {
 		return fmt.Sprintf("%s at %s (series %s)", err, timeText(t), remotewrite.Text(s.Labels))

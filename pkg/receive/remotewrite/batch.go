@@ -7,6 +7,19 @@ type Counts struct {
 	Series, Samples, Histograms, Exemplars int
 }
 
+// Plus is the sum of both.
+func (c Counts) Plus(o Counts) Counts {
+	return Counts{c.Series + o.Series, c.Samples + o.Samples, c.Histograms + o.Histograms, c.Exemplars + o.Exemplars}
+}
+
+// Minus is the difference, never below 0.
+func (c Counts) Minus(o Counts) Counts {
+	return Counts{
+		max(c.Series-o.Series, 0), max(c.Samples-o.Samples, 0),
+		max(c.Histograms-o.Histograms, 0), max(c.Exemplars-o.Exemplars, 0),
+	}
+}
+
 // Batch is the series of one request and one tenant, in wire form. It owns a
 // Buffer; everything that its methods return is a view into that.
 //
@@ -89,6 +102,22 @@ type Series struct {
 	Rest []byte
 }
 
+// Items counts the items of a series, which has been checked by a scan.
+func (s Series) Items() (c Counts) {
+	r := ItemReader{B: s.Rest}
+	for item, _, ok := r.Next(); ok; item, _, ok = r.Next() {
+		switch item {
+		case ItemSample:
+			c.Samples++
+		case ItemHistogram:
+			c.Histograms++
+		case ItemExemplar:
+			c.Exemplars++
+		}
+	}
+	return c
+}
+
 // Size is the number of bytes that the series take.
 func (b *Batch) Size() int { return len(b.data) }
 
@@ -98,5 +127,5 @@ func (b *Batch) Rejected() error {
 	if len(b.rejected.reasons) == 0 {
 		return nil
 	}
-	return b.rejected.Err("of the request", b.counts)
+	return b.rejected.Err("of the request", &b.counts)
 }

@@ -16,6 +16,7 @@ type Buffer struct {
 	B     []byte
 	refs  atomic.Int32
 	class int8
+	with  *Buffer
 }
 
 // Sizes of pooled buffers are powers of two between these exponents; larger
@@ -55,6 +56,15 @@ func (b *Buffer) Retain() {
 	}
 }
 
+// Attach gives b the caller's ownership of other, which is released with b. The
+// caller is the only owner of b.
+func (b *Buffer) Attach(other *Buffer) {
+	if b.with != nil {
+		panic("BUG: attached a second buffer")
+	}
+	b.with = other
+}
+
 // Release ends the caller's ownership. A nil buffer is fine.
 func (b *Buffer) Release() {
 	if b == nil {
@@ -66,6 +76,8 @@ func (b *Buffer) Release() {
 	case n < 0:
 		panic("BUG: released a buffer twice")
 	}
+	b.with.Release()
+	b.with = nil
 	if poisonOnRelease {
 		all := b.B[:cap(b.B)]
 		for i := range all {

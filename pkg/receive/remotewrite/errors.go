@@ -63,6 +63,16 @@ type WriteError struct {
 	Err  error
 	// Stored, when not nil, counts what was stored in spite of the failure.
 	Stored *Counts
+	// Missing is what was not, in the order of the series; it says everything
+	// when Stored is not nil.
+	Missing []Missing
+}
+
+// Missing is what was not stored of one series. Series is its index in the
+// batch, or of its block in a message.
+type Missing struct {
+	Series int
+	Counts
 }
 
 func (e *WriteError) Error() string { return e.Err.Error() }
@@ -116,6 +126,7 @@ func invalidSeries(rawLabels []byte, reason, text string) error {
 // the first example of each. The zero value is empty.
 type Rejected struct {
 	reasons []rejection
+	missing []Missing
 }
 
 type rejection struct {
@@ -135,6 +146,16 @@ func (r *Rejected) Add(kind Kind, reason string, n int, example func() string) {
 		}
 	}
 	r.reasons = append(r.reasons, rejection{kind, reason, n, example()})
+}
+
+// Miss notes what was not stored of the series with this index. Calls come in
+// the order of the series.
+func (r *Rejected) Miss(series int, c Counts) {
+	if n := len(r.missing); n > 0 && r.missing[n-1].Series == series {
+		r.missing[n-1].Counts = r.missing[n-1].Plus(c)
+		return
+	}
+	r.missing = append(r.missing, Missing{series, c})
 }
 
 // Each calls f for every reason.
@@ -160,17 +181,18 @@ func StoredOf(err error, all Counts) Counts {
 // Err is nil when nothing was rejected; otherwise its kind is the one with the
 // highest claim on the sender: limits before conflicts before invalid data, so
 // that what may still be accepted is sent again.
-func (r *Rejected) Err(tenant string, stored Counts) error {
+func (r *Rejected) Err(tenant string, stored *Counts) error {
 	if len(r.reasons) == 0 {
 		return nil
 	}
+	n := *stored
 	kind, parts := Other, make([]string, 0, len(r.reasons))
 	for _, x := range r.reasons {
 		kind = max(kind, x.kind)
 		parts = append(parts, fmt.Sprintf("%s: %d rejected, first: %s", x.reason, x.count, x.example))
 	}
 	return &WriteError{
-		Kind: kind, Stored: &stored,
+		Kind: kind, Stored: &n, Missing: r.missing,
 		Err: fmt.Errorf("tenant %s: everything valid was stored, but %s", tenant, strings.Join(parts, "; ")),
 	}
 }

@@ -1,0 +1,124 @@
+package remotewrite
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/klauspost/compress/s2"
+)
+
+// Series travel between nodes of this program in blocks: fields of a message,
+// each with the series of one replica set back to back. A compressed block is
+// made once and sent to every node of its set.
+const (
+	tagBlock = 2<<3 | wireBytes // a block of snappy
+	tagPlain = 3<<3 | wireBytes
+
+	// The length of a compressed block is written, into a varint of this many
+	// bytes, when the block is complete.
+	blockLengthSize = 5
+)
+
+// MaxBlockSize is the most that AppendBlock appends for n bytes of series.
+func MaxBlockSize(n int) int { return 1 + blockLengthSize + s2.MaxEncodedLen(n) }
+
+// AppendBlock appends the series as a compressed block. dst has room for
+// MaxBlockSize more bytes; otherwise it is copied.
+func AppendBlock(dst, series []byte) []byte {
+	at := len(dst)
+	if cap(dst)-at < MaxBlockSize(len(series)) {
+		dst = append(make([]byte, 0, at+MaxBlockSize(len(series))), dst...)
+	}
+	head := 1 + blockLengthSize
+	body := s2.EncodeSnappy(dst[at+head:cap(dst)], series)
+	dst = dst[:at+head+len(body)]
+	dst[at] = tagBlock
+	n := uint64(len(body))
+	for i := 1; i < blockLengthSize; i++ {
+		dst[at+i] = byte(n) | 0x80
+		n >>= 7
+	}
+	dst[at+blockLengthSize] = byte(n)
+	return dst
+}
+
+// AppendPlainHead appends what goes before n bytes of series that make a block
+// that is not compressed.
+func AppendPlainHead(dst []byte, n int) []byte {
+	return binary.AppendUvarint(append(dst, tagPlain), uint64(n))
+}
+
+// DecodeBlocks reads the blocks of a message, at most limit bytes of series
+// together, into a new batch. ends has, for each block, the number of series in
+// it and in those before it, appended to the given slice. Other fields are
+// skipped.
+func DecodeBlocks(msg []byte, limit int64, ends []int) (*Batch, []int, error) {
+	total, err := blocksSize(msg, limit)
+	if err != nil {
+		return nil, ends, err
+	}
+	buf := NewBuffer(int(total))
+	from := len(ends)
+	fs, f := fields{b: msg}, field{}
+	for fs.next(&f) {
+		switch {
+		case f.wireType != wireBytes:
+		case f.number == tagPlain>>3:
+			buf.B = append(buf.B, f.data...)
+			ends = append(ends, len(buf.B))
+		case f.number == tagBlock>>3:
+			at := len(buf.B)
+			out, err := s2.Decode(buf.B[at:cap(buf.B)], f.data)
+			if err != nil {
+				buf.Release()
+				return nil, ends[:from], Errorf(Invalid, "decompress a block of series: %w", err)
+			}
+			buf.B = buf.B[:at+len(out)]
+			ends = append(ends, len(buf.B))
+		}
+	}
+	b, err := ScanV1(buf, buf.B)
+	if err != nil {
+		return nil, ends[:from], err
+	}
+	b.countEnds(ends[from:])
+	return b, ends, nil
+}
+
+// blocksSize checks the fields and returns the bytes of series in them, as they
+// declare it.
+func blocksSize(msg []byte, limit int64) (total int64, err error) {
+	fs, f := fields{b: msg}, field{}
+	for fs.next(&f) {
+		switch {
+		case f.wireType != wireBytes:
+		case f.number == tagPlain>>3:
+			total += int64(len(f.data))
+		case f.number == tagBlock>>3:
+			n, err := s2.DecodedLen(f.data)
+			if err != nil || int64(n) > int64(len(f.data))*maxSnappyRatio+64 {
+				return 0, Errorf(Invalid, "decompress a block of series: %d bytes do not expand to %d", len(f.data), n)
+			}
+			total += int64(n)
+		}
+		if total > limit {
+			return 0, &TooLargeError{Size: total, Limit: limit, What: "what a peer forwards"}
+		}
+	}
+	if fs.bad {
+		return 0, fmt.Errorf("blocks of series: %w", ErrMalformed)
+	}
+	return total, nil
+}
+
+// countEnds turns ends in bytes into ends in series. A block that ends inside a
+// series, which no sender writes, counts it.
+func (b *Batch) countEnds(ends []int) {
+	i := 0
+	for k, end := range ends {
+		for i < len(b.spans) && int(b.spans[i].start) < end {
+			i++
+		}
+		ends[k] = i
+	}
+}
