@@ -1,11 +1,14 @@
 package receive
 
 import (
+	"bytes"
+	_ "embed" // of the pages
 	"encoding/json"
 	"fmt"
 	"html/template"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,6 +16,9 @@ import (
 )
 
 func (r *Receive) registerPages(mux *http.ServeMux) {
+	if r.ownsStart() {
+		mux.HandleFunc("GET /{$}", r.startPage)
+	}
 	mux.HandleFunc("GET /ring", r.ringPage)
 	mux.HandleFunc("GET /tenants", r.tenantsPage)
 	mux.HandleFunc("GET /api/v1/receive/ring", func(w http.ResponseWriter, _ *http.Request) { answer(w, r.ring()) })
@@ -35,6 +41,8 @@ type RingMember struct {
 	Zone     string  `json:"zone,omitempty"`
 	Self     bool    `json:"self,omitempty"`
 	Share    float64 `json:"share"`
+	// Echo says that writes to the member's address have come back to this node.
+	Echo bool `json:"leads_back,omitempty"`
 	replicate.PeerState
 }
 
@@ -69,6 +77,7 @@ func (r *Receive) ring() RingState {
 				m.PeerState = peers[at]
 			}
 			m.PeerState.Address = e.Address
+			m.Echo = r.echoes.has(e.Address)
 			s.Members = append(s.Members, m)
 		}
 	}
@@ -135,27 +144,98 @@ func badData(w http.ResponseWriter, text string) {
 	_ = json.NewEncoder(w).Encode(map[string]string{"status": "error", "errorType": "bad_data", "error": text})
 }
 
+//go:embed pages.html
+var pagesHTML string
+
 var pages = template.Must(template.New("pages").Funcs(template.FuncMap{
-	"percent": func(f float64) string { return fmt.Sprintf("%.1f %%", 100*f) },
-	"time": func(ms int64) string {
-		if ms == 0 {
-			return "–"
+	"percent": func(f float64) string { return fmt.Sprintf("%.1f%%", 100*f) },
+	"bytes":   pageBytes,
+	"count":   thousands,
+	"rate":    func(f float64) string { return thousands(uint64(max(f, 0) + 0.5)) },
+	"time":    pageTime,
+	"state":   memberState,
+	"colour":  memberColour,
+}).Parse(pagesHTML))
+
+// page is what every template gets.
+type page struct {
+	Title string
+	// Start says that "/" is a page of this role.
+	Start bool
+	Data  any
+}
+
+func pageTime(ms int64) string {
+	if ms == 0 {
+		return "–"
+	}
+	return time.UnixMilli(ms).UTC().Format("2006-01-02 15:04:05")
+}
+
+func pageBytes(n int64) string {
+	size, units := float64(n), []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	for size >= 1024 && len(units) > 1 {
+		size, units = size/1024, units[1:]
+	}
+	if units[0] == "B" {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %s", size, units[0])
+}
+
+// thousands writes a number in groups of three digits.
+func thousands(n uint64) string {
+	text := strconv.FormatUint(n, 10)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "\u202f" + text[i:]
+	}
+	return text
+}
+
+func memberState(m RingMember) string {
+	switch {
+	case m.Echo:
+		return "leads back to this node"
+	case m.State == "self":
+		return "this node"
+	case m.State == "ok":
+		return "answers"
+	case m.State == "down":
+		return "cannot be reached"
+	case m.State == "slow":
+		return "too slow, writes are set aside"
+	}
+	return m.State
+}
+
+func memberColour(m RingMember) string {
+	switch {
+	case m.Echo, m.State == "slow":
+		return "warn"
+	case m.State == "self", m.State == "ok":
+		return "good"
+	}
+	return "bad"
+}
+
+func (r *Receive) startPage(w http.ResponseWriter, _ *http.Request) {
+	data := struct {
+		Ring              RingState
+		Labels, Listening string
+		Tenants, Away     int
+		Series            uint64
+	}{Ring: r.ring(), Labels: r.own.String(), Listening: r.cfg.RemoteWriteAddress}
+	for _, m := range data.Ring.Members {
+		if m.State == "down" {
+			data.Away++
 		}
-		return time.UnixMilli(ms).UTC().Format(time.RFC3339)
-	},
-	"number": func(f float64) string { return fmt.Sprintf("%.0f", f) },
-}).Parse(`{{define "head"}}<!doctype html><meta charset="utf-8"><title>{{.}}</title>
-<style>body{font:15px/1.5 system-ui,sans-serif;margin:2em}table{border-collapse:collapse}
-td,th{padding:.3em .9em;border-bottom:1px solid #ccc;text-align:left}.down,.slow{color:#b00}</style><h1>{{.}}</h1>{{end}}
-{{define "ring"}}{{template "head" "Hash ring"}}
-<p>Replication factor {{.ReplicationFactor}} · this node: {{or .Self "routes only, or has no ring"}} · ready: {{.Ready}}</p>
-<table><tr><th>Hashring<th>Member<th>Zone<th>State<th>Share<th>Waiting<th>Missed, on disk<th>Last error</tr>
-{{range .Members}}<tr><td>{{.Hashring}}<td>{{.Address}}<td>{{.Zone}}<td class="{{.State}}">{{.State}}<td>{{percent .Share}}<td>{{.WaitingBytes}} B<td>{{.HintBytes}} B<td>{{.LastError}}</tr>
-{{end}}</table>{{end}}
-{{define "tenants"}}{{template "head" "Tenants"}}
-<table><tr><th>Tenant<th>Series<th>Samples/s<th>Oldest sample<th>Newest sample<th>Blocks</tr>
-{{range .}}<tr><td>{{.Tenant}}<td>{{.Series}}<td>{{number .SamplesPerSecond}}<td>{{time .MinTime}}<td>{{time .MaxTime}}<td>{{.Blocks}}</tr>
-{{end}}</table>{{end}}`))
+	}
+	for _, t := range r.db.Stats() {
+		data.Tenants++
+		data.Series += t.Series
+	}
+	r.render(w, "receive", data)
+}
 
 func (r *Receive) ringPage(w http.ResponseWriter, req *http.Request) {
 	r.page(w, req, "ring", r.ring())
@@ -171,8 +251,23 @@ func (r *Receive) page(w http.ResponseWriter, req *http.Request, name string, v 
 		answer(w, v)
 		return
 	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	if err := pages.ExecuteTemplate(w, name, v); err != nil {
-		r.logger.Debug("page not written", "page", name, "err", err)
-	}
+	r.render(w, name, v)
 }
+
+func (r *Receive) render(w http.ResponseWriter, name string, v any) {
+	var out bytes.Buffer
+	if err := pages.ExecuteTemplate(&out, name, page{Title: name, Start: r.ownsStart(), Data: v}); err != nil {
+		http.Error(w, "render the page: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	// The pages show names that come from outside; they run and load nothing.
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:")
+	h.Set("X-Content-Type-Options", "nosniff")
+	_, _ = w.Write(out.Bytes()) // an error means that the client has gone
+}
+
+// ownsStart says whether "/" belongs to this role: in a process with other roles
+// it does not, and the write endpoints are served there too.
+func (r *Receive) ownsStart() bool { return r.cfg.RemoteWriteAddress != "" }

@@ -48,7 +48,8 @@ func TestRingPage(t *testing.T) {
 	}, 5*time.Second, 10*time.Millisecond)
 	page := get(t, nodes[0], "GET", "/ring")
 	require.Contains(t, page.body, "Hash ring")
-	require.Contains(t, page.body, `class="down"`)
+	require.Contains(t, page.body, "cannot be reached")
+	require.Contains(t, page.body, "this node is <b><code>"+nodes[0].lis.Addr().String())
 	require.Contains(t, get(t, nodes[0], "GET", "/ring", "Accept", "application/json").body, `"members":`)
 }
 
@@ -57,7 +58,8 @@ func TestTenantsPageAndFlush(t *testing.T) {
 	now := time.Now().UnixMilli()
 	require.Equal(t, 200, post(t, m.url("/api/v1/receive"), v1(t, now, names(0, 7)...), "THANOS-TENANT", "<b>").code)
 	page := get(t, m, "GET", "/tenants")
-	require.Contains(t, page.body, "<td>&lt;b&gt;<td>7")
+	require.Contains(t, page.body, "<code>&lt;b&gt;</code>")
+	require.Contains(t, get(t, m, "GET", "/").body, "has no ring and stores everything itself")
 	status := httptest.NewRecorder()
 	m.tsdbStatus(status, httptest.NewRequest(http.MethodGet, "/api/v1/status/tsdb?all_tenants=true&limit=3", nil))
 	require.Contains(t, status.Body.String(), `"numSeries":7`)

@@ -20,7 +20,7 @@ type node struct {
 }
 
 // dial makes the connection to a peer; gRPC connects when it is used.
-func (c *Config) dial(address string) (replicate.Node, error) {
+func (c *Config) dial(address string, more ...grpc.DialOption) (replicate.Node, error) {
 	creds, err := c.ClientTLS.credentials()
 	if err != nil {
 		return nil, err
@@ -40,6 +40,7 @@ func (c *Config) dial(address string) (replicate.Node, error) {
 		grpc.WithInitialWindowSize(4 << 20),
 		grpc.WithInitialConnWindowSize(8 << 20),
 	}
+	opts = append(opts, more...)
 	if c.ServiceConfig != "" {
 		opts = append(opts, grpc.WithDefaultServiceConfig(c.ServiceConfig))
 	}

@@ -53,7 +53,8 @@ type Receive struct {
 	cfg     Config
 	logger  *slog.Logger
 	metrics *metrics
-	host    host
+	host    hashring.Host
+	echoes  *echoes
 	own     labels.Labels
 	tenants tenant.Source
 	relabel []*relabel.Config
@@ -117,10 +118,11 @@ func New(cfg Config, deps Deps) (*Receive, error) {
 		r.logger = slog.New(slog.DiscardHandler)
 	}
 	var err error
-	if r.host, err = newHost(deps.GRPCAddress); err != nil {
+	if r.host, err = newHost(&cfg, deps.GRPCAddress); err != nil {
 		return nil, err
 	}
-	r.own = cfg.external(r.host.name)
+	r.echoes = newEchoes(r.logger)
+	r.own = cfg.external(r.host.Name)
 	r.tenants = tenant.Source{
 		CertificateField: cfg.TenantCertField, Default: cfg.DefaultTenant,
 		Headers: []string{cfg.TenantHeader, tenant.Header, tenant.OrgHeader},
@@ -197,7 +199,8 @@ func (r *Receive) storage(deps Deps) multitsdb.Config {
 func (r *Receive) replication() replicate.Config {
 	c := &r.cfg
 	return replicate.Config{
-		Replicas: c.ReplicationFactor, Local: r.db, Dial: c.dial,
+		Replicas: c.ReplicationFactor, Local: r.db,
+		Dial:    func(address string) (replicate.Node, error) { return c.dial(address, r.echoes.sign(address)) },
 		Timeout: c.ForwardTimeout.Duration(), MaxBackoff: c.ForwardMaxBackoff.Duration(),
 		QueueBytes: c.ForwardQueue.Int64(), MessageBytes: 4 << 20, Lanes: max(c.ForwardWorkers, 1),
 		// A name that starts with a dot is never a tenant's.
@@ -235,7 +238,7 @@ func (r *Receive) RegisterGRPC(g grpc.ServiceRegistrar) {
 	storerpc.RegisterInfo(g, storerpc.InfoConfig{Info: r.reads.Info, Services: storerpc.Services{Store: true, Metadata: true, Exemplars: true}, Ready: r.Ready})
 	storerpc.RegisterMetadata(g, r.db)
 	storerpc.RegisterExemplars(g, r.reads)
-	peer.Register(g, r.db)
+	peer.Register(g, fromPeers{r.db, r.echoes})
 }
 
 // Run opens the storage, serves writes until ctx is cancelled, and stops in
@@ -265,6 +268,12 @@ func (r *Receive) Run(ctx context.Context) error {
 
 // work opens the storage and keeps ring and tenants going.
 func (r *Receive) work(ctx context.Context) error {
+	if r.writer != nil {
+		// A ring that cannot be right is told before a long replay, not after it.
+		if _, _, _, err := r.findSelf(ctx); err != nil {
+			return flags.Invalid(err)
+		}
+	}
 	if err := r.db.Open(ctx); err != nil {
 		return err
 	}
@@ -274,12 +283,9 @@ func (r *Receive) work(ctx context.Context) error {
 			return flags.Invalid(err)
 		}
 	}
-	select {
-	case <-ctx.Done():
-		return nil
-	default:
+	if waited := r.ready.Load(); ctx.Err() != nil || !r.ready.CompareAndSwap(waited, nil) {
+		return nil // stopping already
 	}
-	r.ready.Store(nil)
 	r.logger.Info("ready for writes")
 	var g errgroup.Group
 	g.Go(func() error { return r.db.Run(ctx) })

@@ -65,14 +65,17 @@ func listen(t *testing.T) net.Listener {
 }
 
 func start(t *testing.T, cfg Config, lis net.Listener, bkt bucket.Bucket) *member {
+	return startWith(t, cfg, lis, Deps{Logger: slog.New(slog.DiscardHandler), Bucket: bkt})
+}
+
+func startWith(t *testing.T, cfg Config, lis net.Listener, deps Deps) *member {
 	cfg.RemoteWriteAddress = "127.0.0.1:0"
 	if cfg.TSDB.Path == "./data" {
 		cfg.TSDB.Path = t.TempDir()
 	}
 	require.NoError(t, cfg.Validate())
-	r, err := New(cfg, Deps{
-		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), Bucket: bkt, GRPCAddress: lis.Addr().String(),
-	})
+	deps.Registerer, deps.GRPCAddress = prometheus.NewRegistry(), lis.Addr().String()
+	r, err := New(cfg, deps)
 	require.NoError(t, err)
 	m := &member{Receive: r, t: t, grpc: grpc.NewServer(), lis: lis, done: make(chan error, 1)}
 	r.RegisterGRPC(m.grpc)

@@ -5,13 +5,15 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 	"github.com/prometheus/prometheus/model/labels"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
 )
@@ -42,100 +44,99 @@ func (c *Config) readRings() (content []byte, rings *hashring.Rings, err error) 
 	return content, rings, nil
 }
 
-// host is what this machine calls itself.
-type host struct {
-	name      string
-	addresses map[string]bool
-	grpcPort  string
-}
-
-func newHost(grpcAddress string) (host, error) {
+// newHost finds out what this machine is called and where it can be reached.
+func newHost(c *Config, grpcAddress string) (hashring.Host, error) {
 	name, err := os.Hostname()
 	if err != nil {
-		return host{}, fmt.Errorf("find out the name of this host: %w", err)
+		return hashring.Host{}, fmt.Errorf("find out the name of this host: %w", err)
 	}
-	h := host{name: name, addresses: map[string]bool{"localhost": true}}
-	if _, port, err := net.SplitHostPort(grpcAddress); err == nil {
-		h.grpcPort = port
-	}
+	h := hashring.Host{Name: name, Listen: grpcAddress, Write: c.RemoteWriteAddress, Given: c.LocalEndpoint}
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
-		return host{}, fmt.Errorf("find out the addresses of this host: %w", err)
+		return hashring.Host{}, fmt.Errorf("find out the addresses of this host: %w", err)
 	}
 	for _, a := range addrs {
-		if n, ok := a.(*net.IPNet); ok {
-			h.addresses[n.IP.String()] = true
+		n, ok := a.(*net.IPNet)
+		if !ok {
+			continue
+		}
+		if ip, ok := netip.AddrFromSlice(n.IP); ok {
+			h.Addresses = append(h.Addresses, ip)
 		}
 	}
 	return h, nil
 }
 
-// is says whether an address in a hashring is this host's: the port of the gRPC
-// server, and the host's name (alone or as the first part of a longer one, as
-// in a StatefulSet) or one of its addresses.
-func (h host) is(address string) bool {
-	name, port, err := net.SplitHostPort(address)
-	if err != nil || h.grpcPort != "" && port != h.grpcPort {
-		return false
+// resolveTimeout bounds the look at DNS when a ring is loaded. Without an answer
+// names count as they are.
+const resolveTimeout = 2 * time.Second
+
+// resolve asks DNS what the names of the members stand for.
+func resolve(ctx context.Context, rings *hashring.Rings) map[string][]netip.Addr {
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	var (
+		g   errgroup.Group
+		mu  sync.Mutex
+		out = map[string][]netip.Addr{}
+	)
+	g.SetLimit(16)
+	for _, address := range hashring.Addresses(rings.Specs()) {
+		name, _, err := net.SplitHostPort(address)
+		if _, isIP := netip.ParseAddr(name); err != nil || isIP == nil {
+			continue
+		}
+		g.Go(func() error {
+			if ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name); err == nil {
+				mu.Lock()
+				defer mu.Unlock()
+				out[name] = ips
+			}
+			return nil
+		})
 	}
-	return name == h.name || strings.HasPrefix(name, h.name+".") || h.addresses[name]
+	_ = g.Wait() // names without an answer are no errors
+	return out
 }
 
-// findSelf returns this node's address in the rings: the one given by flag, or
-// the only one that is this host's. "" means that this node only routes.
-func findSelf(flag string, rings *hashring.Rings, h host) (string, error) {
-	var mine []string
-	listed := false
-	for _, s := range rings.Specs() {
-		for _, e := range s.Endpoints {
-			listed = listed || e.Is(flag)
-		}
+// findSelf reads the hashring and finds this node in it; rings is nil when the
+// configuration is the one in use.
+func (r *Receive) findSelf(ctx context.Context) (content []byte, rings *hashring.Rings, self hashring.Self, err error) {
+	content, rings, err = r.cfg.readRings()
+	if err != nil {
+		return nil, nil, self, err
 	}
-	for _, a := range hashring.Addresses(rings.Specs()) {
-		if h.is(a) {
-			mine = append(mine, a)
-		}
+	if r.ringContent != nil && bytes.Equal(content, r.ringContent) {
+		return content, nil, self, nil
 	}
-	switch {
-	case flag != "" && !listed && len(mine) == 1 && h.grpcPort != "":
-		return "", fmt.Errorf("this node is %s in the hashring, but --receive.local-endpoint is %s, which is not: "+
-			"it would send its own share to itself over the network; set --receive.local-endpoint=%s", mine[0], flag, mine[0])
-	case flag != "":
-		return flag, nil
-	case len(mine) > 1:
-		return "", fmt.Errorf("several endpoints of the hashring are this host (%s): name this node with --receive.local-endpoint",
-			strings.Join(mine, ", "))
-	case len(mine) == 1:
-		return mine[0], nil
+	if self, err = hashring.FindSelf(rings.Specs(), r.host, resolve(ctx, rings)); err != nil {
+		return nil, nil, self, fmt.Errorf("hashring configuration: %w", err)
 	}
-	return "", nil
+	return content, rings, self, nil
 }
 
 // loadRing switches to the hashring of the configuration; nothing happens when
 // it has not changed.
 func (r *Receive) loadRing(ctx context.Context) error {
-	content, rings, err := r.cfg.readRings()
-	if err != nil {
+	content, rings, self, err := r.findSelf(ctx)
+	if err != nil || rings == nil {
 		return err
 	}
-	if r.ringContent != nil && bytes.Equal(content, r.ringContent) {
-		return nil
-	}
-	self, err := findSelf(r.cfg.LocalEndpoint, rings, r.host)
-	if err != nil {
-		return err
-	}
-	if err := r.writer.SetRings(ctx, rings, self); err != nil {
+	if err := r.writer.SetRings(ctx, rings, self.Address); err != nil {
 		return err
 	}
 	r.ringContent = content
 	specs := rings.Specs()
 	r.ringLabels.Store(&specs)
+	r.echoes.forget()
 	mode := "router and ingestor"
-	if self == "" {
+	if self.Address == "" {
 		mode = "router"
 	}
-	r.logger.Info("hashring loaded", "hashrings", len(specs), "members", len(hashring.Addresses(specs)), "self", self, "mode", mode)
+	r.logger.Info("hashring loaded", "hashrings", len(specs), "members", len(hashring.Addresses(specs)), "self", self.Address, "mode", mode)
+	if self.Note != "" {
+		r.logger.Warn("this node only routes, is that meant so?", "reason", self.Note)
+	}
 	return nil
 }
 

@@ -3,6 +3,7 @@ package hashring
 import (
 	"crypto/md5"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand"
 	"slices"
@@ -42,18 +43,48 @@ func New(specs []Spec, opts Options) (*Rings, error) {
 		if err != nil {
 			return nil, err
 		}
-		if s.Shuffle.Size > len(s.Endpoints) {
-			return nil, fmt.Errorf("hashring %q: shard_size %d is more than its %d endpoints", s.Name, s.Shuffle.Size, len(s.Endpoints))
-		}
-		if s.Shuffle.Size > 0 && algorithm != Ketama {
-			return nil, fmt.Errorf("hashring %q: shuffle sharding needs the algorithm ketama", s.Name)
+		if err := checkShards(s, algorithm, opts.Replicas); err != nil {
+			return nil, fmt.Errorf("hashring %q: %w", s.Name, err)
 		}
 		r.base = append(r.base, ring)
 	}
 	return r, nil
 }
 
-// algorithm of an element. An unknown name means hashmod, as it always has.
+// checkShards refuses shard sizes that no tenant could ever write with.
+func checkShards(s *Spec, algorithm Algorithm, replicas int) error {
+	if s.Shuffle.Size == 0 {
+		return nil
+	}
+	sizes := []int{s.Shuffle.Size}
+	for _, o := range s.Shuffle.Overrides {
+		if o.MatcherType != "" {
+			sizes = append(sizes, o.Size)
+		}
+	}
+	for _, size := range sizes {
+		if size <= 0 {
+			continue
+		}
+		if algorithm != Ketama {
+			return errors.New("shuffle sharding needs the algorithm ketama")
+		}
+		if size > len(s.Endpoints) {
+			return fmt.Errorf("shard_size %d is more than its %d endpoints", size, len(s.Endpoints))
+		}
+		// Which members a tenant gets does not matter for how many they are.
+		members, err := shard(s, "any", size)
+		if err != nil {
+			return fmt.Errorf("shard_size %d: %w", size, err)
+		}
+		if len(members) < replicas {
+			return fmt.Errorf("shard_size %d is below the replication factor %d", size, replicas)
+		}
+	}
+	return nil
+}
+
+// algorithm of an element.
 func (r *Rings) algorithm(s *Spec) Algorithm {
 	a := s.Algorithm
 	if a == "" {
@@ -104,7 +135,7 @@ func (r *Rings) find(tenant string) (*Ring, error) {
 		}
 		members, err := shard(s, tenant, size)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("hashring %q: %w", s.Name, err)
 		}
 		return newRing(s.Name, Ketama, members, r.opts.Replicas)
 	}
@@ -130,7 +161,7 @@ func shard(s *Spec, tenant string, size int) ([]Endpoint, error) {
 	var out []Endpoint
 	for _, zone := range names {
 		if take > len(zones[zone]) {
-			return nil, fmt.Errorf("hashring %q: a shard needs %d endpoints in zone %q, which has %d", s.Name, take, zone, len(zones[zone]))
+			return nil, fmt.Errorf("a shard needs %d endpoints in zone %q, which has %d", take, zone, len(zones[zone]))
 		}
 		out = append(out, pick(zones[zone], tenant, zone, take)...)
 	}

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"path/filepath"
 	"strings"
 )
@@ -43,7 +45,7 @@ func (e *Endpoint) UnmarshalJSON(b []byte) error {
 			AZ               string `json:"az"`
 		}
 		if err := json.Unmarshal(b, &obj); err != nil {
-			return fmt.Errorf("an endpoint is an address or an object with the key address: %w", err)
+			return fmt.Errorf("an endpoint is an address or an object with the key address, not %.100s", b)
 		}
 		*e = Endpoint{Address: obj.Address, CapnProtoAddress: obj.CapnProtoAddress, AZ: obj.AZ}
 	}
@@ -73,7 +75,8 @@ type Spec struct {
 
 // Shuffle gives each tenant its own part of a ring.
 type Shuffle struct {
-	// Size is the number of members of a tenant's part; 0 means all.
+	// Size is the number of members of a tenant's part; 0 means all, for every
+	// tenant: overrides count only beside a size.
 	Size int `json:"shard_size"`
 	// CacheSize is how many tenants' rings are kept; 0 means 100.
 	CacheSize             int               `json:"cache_size"`
@@ -106,6 +109,9 @@ func Parse(content []byte) ([]Spec, error) {
 		} else if errors.As(err, &typ) {
 			offset = typ.Offset
 		}
+		if typ != nil && typ.Field == "" {
+			err = fmt.Errorf("the file is a list of hashrings, [{...}]; this is a JSON %s", typ.Value)
+		}
 		if offset >= 0 && offset <= int64(len(content)) {
 			return nil, fmt.Errorf("line %d: %w", 1+bytes.Count(content[:offset], []byte("\n")), err)
 		}
@@ -128,10 +134,21 @@ func (s *Spec) check() error {
 	}
 	seen := map[string]bool{}
 	for _, e := range s.Endpoints {
+		if err := checkAddress(e.Address); err != nil {
+			return err
+		}
 		if seen[e.Address] {
 			return fmt.Errorf("endpoint %s is listed twice", e.Address)
 		}
 		seen[e.Address] = true
+	}
+	switch s.Algorithm {
+	case "", Ketama, Hashmod:
+	default:
+		return fmt.Errorf("algorithm is %q; it can be ketama or hashmod (Thanos takes hashmod for names that it does not know)", s.Algorithm)
+	}
+	if s.Shuffle.Size < 0 {
+		return fmt.Errorf("shard_size is %d; it must not be below 0", s.Shuffle.Size)
 	}
 	if err := checkMatcher(s.MatcherType, s.Tenants); err != nil {
 		return err
@@ -140,6 +157,18 @@ func (s *Spec) check() error {
 		if err := checkMatcher(o.MatcherType, o.Tenants); err != nil {
 			return fmt.Errorf("override of the shard size: %w", err)
 		}
+	}
+	return nil
+}
+
+// checkAddress refuses what cannot be the address of one node.
+func checkAddress(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || port == "" {
+		return fmt.Errorf("endpoint %q is not of the form host:port", address)
+	}
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		return fmt.Errorf("endpoint %s names no host: every node would take it for itself", address)
 	}
 	return nil
 }
@@ -181,6 +210,9 @@ func matches(kind string, patterns []string, tenant string) bool {
 // shardSize is the number of members for the tenant; the first override that
 // matches counts. One without a matcher type never does.
 func (s *Spec) shardSize(tenant string) int {
+	if s.Shuffle.Size <= 0 {
+		return 0
+	}
 	for _, o := range s.Shuffle.Overrides {
 		if o.MatcherType != "" && matches(o.MatcherType, o.Tenants, tenant) {
 			return o.Size
@@ -206,14 +238,8 @@ func ExternalLabels(specs []Spec, tenant string) map[string]string {
 // order of the file.
 func Addresses(specs []Spec) []string {
 	var out []string
-	seen := map[string]bool{}
-	for _, s := range specs {
-		for _, e := range s.Endpoints {
-			if !seen[e.Address] {
-				seen[e.Address] = true
-				out = append(out, e.Address)
-			}
-		}
+	for _, e := range endpoints(specs) {
+		out = append(out, e.Address)
 	}
 	return out
 }
