@@ -2,7 +2,6 @@ package hashring
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -53,13 +52,14 @@ func FindSelf(specs []Spec, h Host, resolved map[string][]netip.Addr) (Self, err
 		listed string
 		note   string
 	)
-	_, port, _ := net.SplitHostPort(h.Listen)
+	_, port, _ := splitAddress(h.Listen)
+	_, write, _ := splitAddress(h.Write)
 	for _, e := range endpoints(specs) {
 		if e.Is(h.Given) {
 			listed = e.Address
 		}
-		name, memberPort, err := net.SplitHostPort(e.Address)
-		if err != nil {
+		name, memberPort, ok := splitAddress(e.Address)
+		if !ok {
 			return Self{}, fmt.Errorf("endpoint %q is not of the form host:port", e.Address)
 		}
 		kin := h.kin(name, resolved[name])
@@ -70,7 +70,7 @@ func FindSelf(specs []Spec, h Host, resolved map[string][]netip.Addr) (Self, err
 		if kin == stranger || kin == namesake {
 			continue
 		}
-		if _, write, _ := net.SplitHostPort(h.Write); write == memberPort {
+		if write == memberPort {
 			return Self{}, fmt.Errorf("endpoint %s is where this node takes remote write; members are named with the port of their gRPC server, which is %s here", e.Address, port)
 		}
 		if kin != several {
@@ -153,7 +153,7 @@ func (h Host) kin(name string, resolved []netip.Addr) kinship {
 // given the right port.
 func (h Host) owns(ip netip.Addr) bool {
 	ip = ip.Unmap().WithZone("")
-	if listen, _, err := net.SplitHostPort(h.Listen); err == nil {
+	if listen, _, ok := splitAddress(h.Listen); ok {
 		if bound, err := netip.ParseAddr(listen); err == nil && !bound.IsUnspecified() {
 			return ip == bound.Unmap().WithZone("")
 		}
@@ -167,6 +167,20 @@ func (h Host) owns(ip netip.Addr) bool {
 func sameHost(a, b string) bool {
 	a, b = strings.ToLower(strings.TrimSuffix(a, ".")), strings.ToLower(strings.TrimSuffix(b, "."))
 	return a != "" && b != "" && (a == b || strings.HasPrefix(a, b+".") || strings.HasPrefix(b, a+"."))
+}
+
+// splitAddress takes host:port or [host]:port apart; the host may be empty.
+func splitAddress(address string) (host, port string, ok bool) {
+	i := strings.LastIndexByte(address, ':')
+	if i < 0 || i == len(address)-1 {
+		return "", "", false
+	}
+	host, port = address[:i], address[i+1:]
+	if bare, bracketed := strings.CutPrefix(host, "["); bracketed {
+		host, ok = strings.CutSuffix(bare, "]")
+		return host, port, ok
+	}
+	return host, port, !strings.ContainsAny(host, ":[]")
 }
 
 // endpoints returns all members, without duplicates, in the order of the file.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -163,8 +162,8 @@ func (s *Spec) check() error {
 
 // checkAddress refuses what cannot be the address of one node.
 func checkAddress(address string) error {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil || port == "" {
+	host, _, ok := splitAddress(address)
+	if !ok {
 		return fmt.Errorf("endpoint %q is not of the form host:port", address)
 	}
 	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
