@@ -11,6 +11,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
 
@@ -51,6 +52,8 @@ type Config struct {
 	Relabel           flags.PathOrContent
 	Limits            flags.PathOrContent
 	LimitsReload      time.Duration
+	// Reads bounds the answers of the StoreAPI.
+	Reads storeapi.Bounds
 
 	TSDB TSDBConfig
 	OTLP OTLPConfig
@@ -82,9 +85,8 @@ type TSDBConfig struct {
 	AllowOutOfOrder   bool
 	SkipCorrupted     bool
 
-	overlapping, nativeHistograms      bool
-	headPostingsCache, blockPostings   uint64
-	requestSeriesLimit, requestSamples uint64
+	overlapping, nativeHistograms    bool
+	headPostingsCache, blockPostings uint64
 }
 
 // OTLPConfig is how OTLP becomes series.
@@ -245,10 +247,10 @@ func (c *Config) registerHidden(r flags.Registrar) {
 	r.Flag("receive.lazy-retrieval-max-buffered-responses", "Has no effect: nothing is buffered.").
 		Default("20").Hidden().IntVar(&c.lazyBuffered)
 	r.Flag("enable-feature", "Accepted for compatibility; metric-names-filter has no effect.").Hidden().SetValue(&c.features)
-	r.Flag("store.limits.request-series", "Accepted for compatibility; not enforced here yet.").
-		Default("0").Hidden().Uint64Var(&t.requestSeriesLimit)
-	r.Flag("store.limits.request-samples", "Accepted for compatibility; not enforced here yet.").
-		Default("0").Hidden().Uint64Var(&t.requestSamples)
+	r.Flag("store.limits.request-series", "Most series that one Series call may return, of all tenants together; 0 is no limit.").
+		Default("0").Uint64Var(&c.Reads.Series)
+	r.Flag("store.limits.request-samples", "Most samples that one Series call may return, counted as chunks of 120; 0 is no limit.").
+		Default("0").Uint64Var(&c.Reads.Samples)
 }
 
 // Validate checks the flags against each other. Errors are the user's.

@@ -63,6 +63,7 @@ type Receive struct {
 	db     *multitsdb.DB
 	reads  *fanout.Store
 	writer *replicate.Writer // nil without a hashring
+	peers  *peer.Service
 
 	limits        *limit.Limits
 	memory        *semaphore.Weighted // bytes of requests that are worked on
@@ -145,6 +146,8 @@ func New(cfg Config, deps Deps) (*Receive, error) {
 	storerpc.RegisterSnappy()
 	r.db = multitsdb.New(r.storage(deps), r.logger, deps.Registerer)
 	r.reads = fanout.New(r.db.Stores, fanout.Config{Component: "receive", Logger: r.logger})
+	// Transcoding may make a request of remote write 2.0 that much larger.
+	r.peers = peer.New(r.db, peer.ServiceConfig{Limit: 8 * cfg.MaxRequestBytes.Int64(), Arrived: r.echoes.listen})
 	if cfg.hasRing() {
 		if _, _, err := cfg.readRings(); err != nil {
 			return nil, flags.Invalid(err)
@@ -200,7 +203,7 @@ func (r *Receive) replication() replicate.Config {
 	c := &r.cfg
 	return replicate.Config{
 		Replicas: c.ReplicationFactor, Local: r.db,
-		Dial:    func(address string) (replicate.Node, error) { return c.dial(address, r.echoes.sign(address)) },
+		Dial:    func(address string) (replicate.Node, error) { return c.dial(address, r.echoes.sign(address)...) },
 		Timeout: c.ForwardTimeout.Duration(), MaxBackoff: c.ForwardMaxBackoff.Duration(),
 		QueueBytes: c.ForwardQueue.Int64(), MessageBytes: 4 << 20, Lanes: max(c.ForwardWorkers, 1),
 		// A name that starts with a dot is never a tenant's.
@@ -234,12 +237,16 @@ func (r *Receive) RegisterHTTP(mux *http.ServeMux) { r.registerPages(mux) }
 
 // RegisterGRPC adds the StoreAPI and the services for peers.
 func (r *Receive) RegisterGRPC(g grpc.ServiceRegistrar) {
-	storerpc.RegisterStore(g, r.reads, storerpc.ServerConfig{})
+	storerpc.RegisterStore(g, r.cfg.Reads.Store(r.reads), storerpc.ServerConfig{})
 	storerpc.RegisterInfo(g, storerpc.InfoConfig{Info: r.reads.Info, Services: storerpc.Services{Store: true, Metadata: true, Exemplars: true}, Ready: r.Ready})
 	storerpc.RegisterMetadata(g, r.db)
 	storerpc.RegisterExemplars(g, r.reads)
-	peer.Register(g, fromPeers{r.db, r.echoes})
+	r.peers.Register(g)
 }
+
+// Drain lets the streams of peers end, which then send over new ones, to a node
+// that is back or to the log of what it missed.
+func (r *Receive) Drain() { r.peers.Drain() }
 
 // Run opens the storage, serves writes until ctx is cancelled, and stops in
 // order: no new writes, what is on its way to peers, heads to blocks, uploads.

@@ -17,6 +17,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/shipper"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
 )
 
@@ -61,7 +62,7 @@ func New(c Config, d Deps) (*Sidecar, error) {
 		store: &Store{
 			source:  src,
 			minTime: func(now time.Time) int64 { return minTime.Millis(now) },
-			limits:  limits{series: c.SeriesLimit, samples: c.SampleLimit},
+			limits:  storeapi.Bounds{Series: c.SeriesLimit, Samples: c.SampleLimit},
 		},
 	}
 	if c.DirectReads {

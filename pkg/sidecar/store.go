@@ -20,7 +20,7 @@ type Store struct {
 	source *source
 	// minTime is the oldest time to serve at a moment.
 	minTime func(now time.Time) int64
-	limits  limits
+	limits  storeapi.Bounds
 	// blocks is nil when nothing is read directly.
 	blocks *blocks.Dir
 }
@@ -126,7 +126,7 @@ func (s *Store) Select(ctx context.Context, r *storeapi.Request) storeapi.Series
 	if len(sets) > 1 {
 		set = storeapi.Merge(sets)
 	}
-	return s.limits.guard(storeapi.LimitSet(storeapi.ShardSet(set, r.Shard), r.Limit))
+	return s.limits.Set(storeapi.LimitSet(storeapi.ShardSet(set, r.Shard), r.Limit))
 }
 
 // viewSet releases the view that it reads.

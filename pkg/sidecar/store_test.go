@@ -349,7 +349,7 @@ func TestLimits(t *testing.T) {
 	s.Append(t, labels.FromStrings("__name__", "up", "job", "a"), 1000, 1000, 1)
 	s.Append(t, labels.FromStrings("__name__", "up", "job", "b"), 1000, 1000, 1)
 	st := newStore(t, s)
-	read := func(l limits) (n int, err error) {
+	read := func(l storeapi.Bounds) (n int, err error) {
 		st.limits = l
 		set := st.Select(t.Context(), forever(eq("__name__", "up")))
 		defer set.Close()
@@ -358,12 +358,12 @@ func TestLimits(t *testing.T) {
 		}
 		return n, set.Err()
 	}
-	n, err := read(limits{series: 2, samples: 240})
+	n, err := read(storeapi.Bounds{Series: 2, Samples: 240})
 	require.NoError(t, err)
 	require.Equal(t, 2, n)
-	_, err = read(limits{series: 1})
+	_, err = read(storeapi.Bounds{Series: 1})
 	require.ErrorIs(t, err, storeapi.ErrLimit)
 	require.ErrorContains(t, err, "--store.limits.request-series")
-	_, err = read(limits{samples: 239})
+	_, err = read(storeapi.Bounds{Samples: 239})
 	require.ErrorIs(t, err, storeapi.ErrLimit)
 }
