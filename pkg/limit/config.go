@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/hindsight-io/hindsight/pkg/tenant"
@@ -26,6 +27,9 @@ type Tenant struct {
 	SamplesPerSecond, Burst float64
 	// LabelNames, LabelNameLength and LabelValueLength bound each new series.
 	LabelNames, LabelNameLength, LabelValueLength int
+	// Retention is how long blocks stay on the node that received them, 0 for
+	// ever; nil when the file does not say.
+	Retention *time.Duration
 }
 
 // Config is one version of the limits file.
@@ -76,6 +80,21 @@ type entry struct {
 	LabelNames       *int     `yaml:"label_names_limit"`
 	LabelNameLength  *int     `yaml:"label_name_length_limit"`
 	LabelValueLength *int     `yaml:"label_value_length_limit"`
+
+	Retention *duration `yaml:"retention"`
+}
+
+// duration is one as Prometheus writes it.
+type duration time.Duration
+
+// UnmarshalYAML reads the duration; errors name the line.
+func (d *duration) UnmarshalYAML(n *yaml.Node) error {
+	v, err := model.ParseDuration(n.Value)
+	if err != nil || n.Kind != yaml.ScalarNode {
+		return fmt.Errorf("line %d: %q is not a duration such as 36h or 15d", n.Line, n.Value)
+	}
+	*d = duration(v)
+	return nil
 }
 
 // Parse reads a limits file; unknown keys are errors, which name the line. An
@@ -114,6 +133,10 @@ func (e *entry) over(base Tenant) Tenant {
 	set(&base.LabelNames, e.LabelNames)
 	set(&base.LabelNameLength, e.LabelNameLength)
 	set(&base.LabelValueLength, e.LabelValueLength)
+	if e.Retention != nil {
+		own := time.Duration(*e.Retention)
+		base.Retention = &own
+	}
 	base.Burst = max(base.Burst, base.SamplesPerSecond)
 	return base
 }

@@ -46,6 +46,32 @@ write:
 	require.Zero(t, c.For("x").Series)
 }
 
+func TestParseRetention(t *testing.T) {
+	c, err := Parse([]byte(`
+write:
+  default:
+    retention: 36h
+  tenants:
+    long: {retention: 0}
+    short: {retention: 1d12h}
+    same: {head_series_limit: 5}
+`))
+	require.NoError(t, err)
+	require.Equal(t, 36*time.Hour, *c.For("anyone").Retention)
+	require.Equal(t, time.Duration(0), *c.For("long").Retention, "0 is for ever")
+	require.Equal(t, 36*time.Hour, *c.For("short").Retention)
+	require.Equal(t, 36*time.Hour, *c.For("same").Retention)
+	c, err = Parse([]byte("write: {tenants: {a: {retention: 2h}}}"))
+	require.NoError(t, err)
+	require.Nil(t, c.For("b").Retention, "the node decides")
+
+	for _, bad := range []string{"soon", "-2h", "[1h]", "2"} {
+		_, err = Parse([]byte("write:\n  default:\n    retention: " + bad + "\n"))
+		require.ErrorContains(t, err, "line 3: ", bad)
+		require.ErrorContains(t, err, "is not a duration", bad)
+	}
+}
+
 func TestRequest(t *testing.T) {
 	l := New(&Config{defaults: Tenant{Series: 10, Samples: 20}})
 	require.NoError(t, l.Request("a", 10, 20))

@@ -93,6 +93,15 @@ func (r *Receive) tenantLimits(id string) multitsdb.Limits {
 	}
 }
 
+// tenantRetention is the retention of the tenant's blocks when the limits file
+// has one.
+func (r *Receive) tenantRetention(id string) (time.Duration, bool) {
+	if own := r.limits.For(id).Retention; own != nil {
+		return *own, true
+	}
+	return 0, false
+}
+
 // retryAfter is how long the sender should wait, in whole seconds.
 func retryAfter(err error) int {
 	var e *limit.Error

@@ -184,7 +184,7 @@ func (r *Receive) storage(deps Deps) multitsdb.Config {
 		FutureWindow: t.FutureWindow.Duration(), MaxExemplars: t.MaxExemplars, StartTimestamps: t.StartTimestamps,
 		WALCompression: t.WALCompression, NoLockfile: t.NoLockfile, WriteQueueSize: t.WriteQueueSize,
 		SnapshotOnClose: t.SnapshotOnClose, FlushOnClose: deps.Bucket != nil,
-		External: r.external, Limits: r.tenantLimits,
+		External: r.external, Limits: r.tenantLimits, TenantRetention: r.tenantRetention,
 	}
 	if deps.Bucket == nil {
 		return c

@@ -2,63 +2,13 @@ package multitsdb
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"time"
 
-	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/tsdb"
 )
-
-// blocksToDelete lets retention delete blocks; with a shipper only those that
-// are in the bucket.
-func (t *tenantDB) blocksToDelete(blocks []*tsdb.Block) map[ulid.ULID]struct{} {
-	deletable := map[ulid.ULID]struct{}{}
-	if t.db != nil {
-		deletable = tsdb.DefaultBlocksToDelete(t.db)(blocks)
-	} else {
-		// The TSDB is being opened; retention waits until it is.
-		for _, b := range blocks {
-			if b.Meta().Compaction.Deletable {
-				deletable[b.Meta().ULID] = struct{}{}
-			}
-		}
-	}
-	if t.shipper == nil {
-		return deletable
-	}
-	uploaded := t.readUploaded()
-	for id := range deletable {
-		if _, ok := uploaded[id]; !ok {
-			delete(deletable, id)
-		}
-	}
-	return deletable
-}
-
-// readUploaded reads the shipper's state file: the blocks that are in the
-// bucket. What cannot be read counts as not uploaded.
-func (t *tenantDB) readUploaded() map[ulid.ULID]struct{} {
-	b, err := os.ReadFile(filepath.Join(t.dir, "thanos.shipper.json"))
-	if err != nil {
-		return nil
-	}
-	var state struct {
-		Uploaded []ulid.ULID `json:"uploaded"`
-	}
-	if err := json.Unmarshal(b, &state); err != nil {
-		return nil
-	}
-	out := make(map[ulid.ULID]struct{}, len(state.Uploaded))
-	for _, id := range state.Uploaded {
-		out[id] = struct{}{}
-	}
-	return out
-}
 
 // flush writes the whole head to blocks, none of which crosses a border of the
 // block duration. Writes wait meanwhile.
@@ -125,26 +75,4 @@ func (t *tenantDB) maintain(ctx context.Context, now time.Time) error {
 		return fmt.Errorf("compact the idle head of tenant %s: %w", t.id, err)
 	}
 	return nil
-}
-
-// prunable says that nothing of the tenant is needed here any more: its newest
-// sample is older than the retention, and everything is in the bucket.
-func (t *tenantDB) prunable(now time.Time) bool {
-	if t.cfg.Retention <= 0 || t.db.Head().NumSeries() > 0 {
-		return false
-	}
-	horizon := now.Add(-t.cfg.Retention).UnixMilli()
-	if t.lastWrite.Load() > now.Add(-t.cfg.Retention).UnixMilli() {
-		return false
-	}
-	uploaded := t.readUploaded()
-	for _, b := range t.db.Blocks() {
-		if b.Meta().MaxTime > horizon {
-			return false
-		}
-		if _, ok := uploaded[b.Meta().ULID]; t.shipper != nil && !ok {
-			return false
-		}
-	}
-	return true
 }

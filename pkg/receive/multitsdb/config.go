@@ -32,6 +32,9 @@ type Config struct {
 	// Retention is how long blocks are kept; 0 is for ever. With a shipper, no
 	// block goes before it is uploaded.
 	Retention time.Duration
+	// TenantRetention returns the retention of a tenant that has its own at this
+	// moment; nil means that none has.
+	TenantRetention func(tenant string) (time.Duration, bool)
 	// MaxBytes bounds the blocks of one tenant; 0 means no bound.
 	MaxBytes                           int64
 	MinBlockDuration, MaxBlockDuration time.Duration

@@ -25,11 +25,13 @@ import (
 
 // tenantDB is the TSDB of one tenant.
 type tenantDB struct {
-	id       string
-	dir      string
-	cfg      *Config
-	logger   *slog.Logger
-	db       *tsdb.DB
+	id     string
+	dir    string
+	cfg    *Config
+	logger *slog.Logger
+	db     *tsdb.DB
+	// opened is db for what the TSDB calls from its own goroutines.
+	opened   atomic.Pointer[tsdb.DB]
 	cache    *seriesCache
 	metadata familyMetadata
 	store    *tsdbstore.Store
@@ -92,8 +94,10 @@ func (t *tenantDB) openTSDB() error {
 	}
 	if t.db, err = tsdb.Open(t.dir, t.logger, t.registry.orNil(), t.options(), nil); err != nil {
 		t.registry.unregisterAll()
+		return err
 	}
-	return err
+	t.opened.Store(t.db)
+	return nil
 }
 
 func (t *tenantDB) options() *tsdb.Options {
@@ -228,8 +232,11 @@ type lifecycle struct{ t *tenantDB }
 
 // PreCreation refuses series beyond the tenant's limit.
 func (l lifecycle) PreCreation(labels.Labels) error {
-	limit := l.t.limits().ActiveSeries
-	if limit > 0 && l.t.db != nil && l.t.db.Head().NumSeries() >= uint64(limit) {
+	db := l.t.opened.Load()
+	if db == nil {
+		return nil // the log is being replayed
+	}
+	if limit := l.t.limits().ActiveSeries; limit > 0 && db.Head().NumSeries() >= uint64(limit) {
 		return fmt.Errorf("%w: %d", errSeriesLimit, limit)
 	}
 	return nil
