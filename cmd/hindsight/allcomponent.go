@@ -48,6 +48,9 @@ func (a *all) Ready() error {
 	return errors.Join(a.receive.Ready(), a.store.Ready(), a.query.Ready())
 }
 
+// Drain makes calls end that do not end by themselves.
+func (a *all) Drain() { a.receive.Drain() }
+
 // Run starts storage before what reads it, and stops in the reverse order.
 func (a *all) Run(ctx context.Context) error {
 	parts := []part{

@@ -9,9 +9,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
-
-	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
-	"github.com/hindsight-io/hindsight/pkg/receive/replicate"
 )
 
 // Every write to a peer says which process sent it, and to which member. One
@@ -35,11 +32,19 @@ type echoes struct {
 
 func newEchoes(logger *slog.Logger) *echoes { return &echoes{process: rand.Text(), logger: logger} }
 
-// sign marks the calls of a connection to the member.
-func (e *echoes) sign(member string) grpc.DialOption {
-	return grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-		return invoke(metadata.AppendToOutgoingContext(ctx, senderKey, e.process, memberKey, member), method, req, reply, conn, opts...)
-	})
+// sign marks the calls and streams of a connection to the member.
+func (e *echoes) sign(member string) []grpc.DialOption {
+	mark := func(ctx context.Context) context.Context {
+		return metadata.AppendToOutgoingContext(ctx, senderKey, e.process, memberKey, member)
+	}
+	return []grpc.DialOption{
+		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			return invoke(mark(ctx), method, req, reply, conn, opts...)
+		}),
+		grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			return open(mark(ctx), desc, conn, method, opts...)
+		}),
+	}
 }
 
 // listen looks at the marks of a write that has arrived.
@@ -72,16 +77,4 @@ func (e *echoes) forget() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.members = nil
-}
-
-// fromPeers is the storage as peers write to it.
-type fromPeers struct {
-	replicate.Local
-	echoes *echoes
-}
-
-// Write stores what a peer sent.
-func (f fromPeers) Write(ctx context.Context, id string, b *remotewrite.Batch, series []uint32) error {
-	f.echoes.listen(ctx)
-	return f.Local.Write(ctx, id, b, series)
 }

@@ -242,12 +242,25 @@ func (r *Receive) storeAll(ctx context.Context, reqs []replicate.Request, replic
 		}
 		return r.writer.Write(ctx, reqs, replica)
 	}
-	var worst error
+	return r.storeHere(ctx, reqs)
+}
+
+// storeHere stores the requests on this node. Its error is the one with the
+// highest claim on the sender, with what was stored of all of them.
+func (r *Receive) storeHere(ctx context.Context, reqs []replicate.Request) error {
+	var (
+		worst  error
+		stored remotewrite.Counts
+	)
 	for _, q := range reqs {
 		err := r.db.Write(ctx, q.Tenant, q.Batch, nil)
+		stored = stored.Plus(remotewrite.StoredOf(err, q.Batch.Counts()))
 		if err != nil && (worst == nil || remotewrite.KindOf(err) > remotewrite.KindOf(worst)) {
 			worst = err
 		}
+	}
+	if worst != nil && len(reqs) > 1 {
+		return &remotewrite.WriteError{Kind: remotewrite.KindOf(worst), Err: worst, Stored: &stored}
 	}
 	return worst
 }

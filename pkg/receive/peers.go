@@ -39,7 +39,12 @@ func (c *Config) dial(address string, more ...grpc.DialOption) (replicate.Node, 
 		// A large window saves round trips for messages of megabytes.
 		grpc.WithInitialWindowSize(4 << 20),
 		grpc.WithInitialConnWindowSize(8 << 20),
+		// Who sends tries again by itself, and keeps what it sends until then.
+		grpc.WithDisableRetry(),
 	}
+	// gRPC would ask DNS for a service config of each peer first, and wait for
+	// the answer, of which there is none where names stand in /etc/hosts.
+	opts = append(opts, grpc.WithDisableServiceConfig())
 	opts = append(opts, more...)
 	if c.ServiceConfig != "" {
 		opts = append(opts, grpc.WithDefaultServiceConfig(c.ServiceConfig))
@@ -55,18 +60,29 @@ func (c *Config) dial(address string, more ...grpc.DialOption) (replicate.Node, 
 	return &node{conn: conn, client: peer.NewClient(conn, compression)}, nil
 }
 
-// Merges says that the peer takes parts with several replica numbers.
-func (n *node) Merges() bool { return n.client.Own() }
+// Form is the form in which the peer takes series.
+func (n *node) Form() replicate.Form {
+	return replicate.Form{Merged: n.client.Own(), Blocks: n.client.WantsBlocks()}
+}
 
-// Close closes the connection.
-func (n *node) Close() error { return n.conn.Close() }
+// Close ends the streams and closes the connection.
+func (n *node) Close() error {
+	n.client.Close()
+	return n.conn.Close()
+}
 
 // Send puts the parts of all deliveries into as few messages as possible.
 func (n *node) Send(ctx context.Context, ds []*replicate.Delivery) [][]error {
-	var parts []peer.Part
+	size := 0
 	for _, d := range ds {
-		for _, p := range d.Parts {
-			parts = append(parts, peer.Part{Tenant: p.Tenant, Replica: p.Replica, Regions: p.Regions, Arena: d.Arena()})
+		size += len(d.Parts)
+	}
+	parts := make([]peer.Part, 0, size)
+	for _, d := range ds {
+		for _, x := range d.Parts {
+			parts = append(parts, peer.Part{
+				Tenant: x.Tenant, Replica: x.Replica, Regions: x.Regions, Blocks: x.Blocks, Sizes: x.Sizes, Arena: d.Arena(),
+			})
 		}
 	}
 	errs := n.client.Send(ctx, parts)

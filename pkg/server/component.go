@@ -23,3 +23,9 @@ type Component interface {
 	// order and returns nil. Any other return ends the process.
 	Run(ctx context.Context) error
 }
+
+// Drainer is a Component with calls that do not end by themselves. Drain makes
+// them end soon; it is called once, before the gRPC server waits for its calls.
+type Drainer interface {
+	Drain()
+}

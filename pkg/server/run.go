@@ -92,6 +92,9 @@ func (l life) run(ctx context.Context) error {
 	l.deps.Logger.Info("stopping", "cause", causeText(cause))
 
 	l.state.drain(l.config.HTTPGracePeriod.Duration())
+	if d, ok := l.comp.(Drainer); ok {
+		d.Drain()
+	}
 	if l.grpc != nil {
 		l.grpc.stop(l.config.GRPCGracePeriod.Duration())
 	}

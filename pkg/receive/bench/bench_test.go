@@ -104,7 +104,7 @@ func (s *server) profile(t testing.TB) (wait func()) {
 	}
 	kind := "profile?seconds=8"
 	if strings.HasPrefix(path[strings.LastIndexByte(path, '/')+1:], "allocs") {
-		kind = "allocs?gc=1"
+		kind = "heap?gc=1"
 	}
 	fetch := func(path string) {
 		resp, err := http.Get(strings.TrimSuffix(s.stats, "usage") + "debug/pprof/" + kind)
@@ -121,14 +121,12 @@ func (s *server) profile(t testing.TB) (wait func()) {
 			t.Error(err)
 		}
 	}
+	if kind != "profile?seconds=8" { // what came before is the base
+		fetch(path + ".base")
+		return func() { fetch(path) }
+	}
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		if kind != "profile?seconds=8" { // what came before is the base
-			fetch(path + ".base")
-			time.Sleep(8 * time.Second)
-		}
-		fetch(path)
-	})
+	wg.Go(func() { fetch(path) })
 	return wg.Wait
 }
 

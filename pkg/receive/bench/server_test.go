@@ -105,7 +105,7 @@ func serveReceive(n int) {
 		urls      []string
 	)
 	if os.Getenv("HINDSIGHT_BENCH_PROFILE") != "" {
-		runtime.MemProfileRate = 4096
+		runtime.MemProfileRate = 512
 	}
 	storerpc.RegisterSnappy()
 	for range n {

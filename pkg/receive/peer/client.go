@@ -18,7 +18,7 @@ const (
 	foreignService = "thanos.WriteableStore"
 	foreignMethod  = "RemoteWrite"
 	ownService     = "hindsight.receive.v1.Peer"
-	ownMethod      = "Write"
+	ownMethod      = "Stream"
 )
 
 // What is known about the peer's kind.
@@ -30,24 +30,38 @@ const (
 
 // Client sends series to one peer. It may be used concurrently.
 type Client struct {
-	conn grpc.ClientConnInterface
-	kind atomic.Int32
-	opts []grpc.CallOption
+	conn    grpc.ClientConnInterface
+	kind    atomic.Int32
+	foreign []grpc.CallOption
+	// compress says that series are compressed, in either protocol.
+	compress bool
+	streams  streams
 }
 
-// NewClient makes a client on a connection, whose owner closes it. compression
-// names a compressor known to gRPC, or is empty.
+// NewClient makes a client on a connection, whose owner closes it after the
+// client. compression names a compressor known to gRPC, or is empty.
 func NewClient(conn grpc.ClientConnInterface, compression string) *Client {
-	c := &Client{conn: conn, opts: []grpc.CallOption{grpc.ForceCodecV2(clientCodec{})}}
+	c := &Client{conn: conn, foreign: []grpc.CallOption{grpc.ForceCodecV2(clientCodec{})}}
+	c.streams.open = func(ctx context.Context) (grpc.ClientStream, error) {
+		desc := &grpc.StreamDesc{StreamName: ownMethod, ServerStreams: true, ClientStreams: true}
+		return conn.NewStream(ctx, desc, "/"+ownService+"/"+ownMethod, grpc.ForceCodecV2(clientCodec{}))
+	}
 	if compression != "" {
-		c.opts = append(c.opts, grpc.UseCompressor(compression))
+		c.compress = true
+		c.foreign = append(c.foreign, grpc.UseCompressor(compression))
 	}
 	return c
 }
 
+// Close ends the streams that are open. No Send may be under way.
+func (c *Client) Close() { c.streams.close() }
+
 // Own says that the peer is known to speak our own service, and so to take
 // parts with several replica numbers.
 func (c *Client) Own() bool { return c.kind.Load() == kindOwn }
+
+// WantsBlocks says that parts for the peer should have their blocks.
+func (c *Client) WantsBlocks() bool { return c.Own() && c.compress }
 
 // Send stores the parts on the peer: one error for each, nil for all when
 // everything was stored. The regions may be read until it returns, and longer
@@ -64,8 +78,7 @@ func (c *Client) Send(ctx context.Context, parts []Part) []error {
 
 // sendOwn uses our own service. ok is false when the peer does not have it.
 func (c *Client) sendOwn(ctx context.Context, parts []Part) (errs []error, ok bool) {
-	reply := &incoming{}
-	err := c.invoke(ctx, "/"+ownService+"/"+ownMethod, encode(parts, 0), reply)
+	reply, err := c.streams.exchange(ctx, func() mem.BufferSlice { return encodeParts(parts, c.compress) })
 	if status.Code(err) == codes.Unimplemented {
 		c.kind.Store(kindForeign)
 		return nil, false
@@ -74,16 +87,11 @@ func (c *Client) sendOwn(ctx context.Context, parts []Part) (errs []error, ok bo
 		return all(len(parts), fromStatus(err)), true
 	}
 	c.kind.Store(kindOwn)
-	errs, err = decodeResults(reply.data, len(parts))
+	errs, err = decodeResults(reply, len(parts))
 	if err != nil {
 		return all(len(parts), remotewrite.Errorf(remotewrite.Other, "%w", err)), true
 	}
-	for _, err := range errs {
-		if err != nil {
-			return errs, true
-		}
-	}
-	return nil, true
+	return errs, true
 }
 
 // sendForeign uses WriteableStore: one message for each replica number. A
@@ -144,7 +152,7 @@ func byReplica(parts []Part) (groups [][]int) {
 
 // invoke makes one call; gRPC frees the data.
 func (c *Client) invoke(ctx context.Context, method string, data mem.BufferSlice, reply *incoming) error {
-	return c.conn.Invoke(ctx, method, &outgoing{data}, reply, c.opts...)
+	return c.conn.Invoke(ctx, method, &outgoing{data}, reply, c.foreign...)
 }
 
 func all(n int, err error) []error {

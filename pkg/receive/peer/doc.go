@@ -1,6 +1,6 @@
 // Package peer carries series from the node that received them to the nodes
 // that store them: the WriteableStore service, as other receivers of the same
-// family speak it, and a service of our own with the same request bytes whose
-// answer has one result for each tenant part. The bytes of the series are
-// neither parsed nor copied on the way out.
+// family speak it, and a service of our own, whose streams spare what a call
+// costs and whose replies have one result for each part. The bytes of the series
+// are neither parsed nor, unless they are compressed, copied on the way out.
 package peer

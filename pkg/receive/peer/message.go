@@ -2,14 +2,9 @@ package peer
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 
 	"google.golang.org/grpc/mem"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/runtime/protoiface"
-	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
@@ -29,13 +24,19 @@ type Part struct {
 	Replica int
 	// Regions are series in wire form, back to back.
 	Regions [][]byte
-	// Arena is the buffer that the regions live in.
+	// Blocks, when not nil, are the same series as compressed blocks.
+	Blocks [][]byte
+	// Sizes are the bytes of series of each replica set in the part, in order.
+	Sizes []int
+	// Arena is the buffer that the regions and blocks live in.
 	Arena *remotewrite.Buffer
 }
 
-func (p *Part) size() (n int) {
-	for _, r := range p.Regions {
-		n += len(r)
+func (p *Part) size() int { return total(p.Regions) }
+
+func total(list [][]byte) (n int) {
+	for _, b := range list {
+		n += len(b)
 	}
 	return n
 }
@@ -90,8 +91,15 @@ func uvarintSize(v uint64) (n int) {
 	return n
 }
 
-// outgoing is a request, incoming a reply, as the client's codec sees them.
+// outgoing is a request, incoming a reply, as the client's codec sees them. Once
+// the codec has handed its data over, gRPC frees it.
 type outgoing struct{ data mem.BufferSlice }
+
+// free frees data that gRPC has not taken.
+func (o *outgoing) free() {
+	o.data.Free()
+	o.data = nil
+}
 
 type incoming struct{ data []byte }
 
@@ -105,7 +113,9 @@ func (clientCodec) Marshal(v any) (mem.BufferSlice, error) {
 	if !ok {
 		return nil, fmt.Errorf("marshal %T: not a request of this client", v)
 	}
-	return o.data, nil
+	data := o.data
+	o.data = nil
+	return data, nil
 }
 
 func (clientCodec) Unmarshal(data mem.BufferSlice, v any) error {
@@ -115,131 +125,4 @@ func (clientCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	}
 	in.data = data.Materialize()
 	return nil
-}
-
-// frame is a message that keeps its bytes, for the server, whose codec belongs
-// to somebody else. It passes for a protobuf message; both the protobuf library
-// and vtprotobuf-style codecs hand it the bytes.
-type frame struct {
-	buf *remotewrite.Buffer // of a request
-	out []byte              // of a reply
-}
-
-// ProtoReflect returns an empty message with its own methods for reading and
-// writing.
-func (f *frame) ProtoReflect() protoreflect.Message {
-	return frameReflection{(&emptypb.Empty{}).ProtoReflect(), f}
-}
-
-// Reset drops the bytes.
-func (f *frame) Reset() {
-	f.buf.Release()
-	*f = frame{}
-}
-
-func (f *frame) String() string { return "frame" }
-
-// UnmarshalVT copies b, which belongs to gRPC, into pooled memory.
-func (f *frame) UnmarshalVT(b []byte) error {
-	f.buf = remotewrite.NewBuffer(len(b))
-	f.buf.B = append(f.buf.B, b...)
-	return nil
-}
-
-// SizeVT is the size of a reply.
-func (f *frame) SizeVT() int { return len(f.out) }
-
-// MarshalToSizedBufferVT writes a reply.
-func (f *frame) MarshalToSizedBufferVT(b []byte) (int, error) {
-	return copy(b, f.out), nil
-}
-
-type frameReflection struct {
-	protoreflect.Message
-	f *frame
-}
-
-// Interface returns the frame itself.
-func (r frameReflection) Interface() protoreflect.ProtoMessage { return r.f }
-
-// ProtoMethods are what the protobuf library uses instead of reflection.
-func (r frameReflection) ProtoMethods() *protoiface.Methods {
-	return &protoiface.Methods{
-		Flags: protoiface.SupportMarshalDeterministic | protoiface.SupportUnmarshalDiscardUnknown,
-		Size:  func(protoiface.SizeInput) protoiface.SizeOutput { return protoiface.SizeOutput{Size: len(r.f.out)} },
-		Marshal: func(in protoiface.MarshalInput) (protoiface.MarshalOutput, error) {
-			return protoiface.MarshalOutput{Buf: append(in.Buf, r.f.out...)}, nil
-		},
-		Unmarshal: func(in protoiface.UnmarshalInput) (protoiface.UnmarshalOutput, error) {
-			return protoiface.UnmarshalOutput{Flags: protoiface.UnmarshalInitialized}, r.f.UnmarshalVT(in.Buf)
-		},
-		CheckInitialized: func(protoiface.CheckInitializedInput) (protoiface.CheckInitializedOutput, error) {
-			return protoiface.CheckInitializedOutput{}, nil
-		},
-	}
-}
-
-var _ proto.Message = (*frame)(nil)
-
-// The reply of our own service: field 1, repeated, one message for each tenant
-// tuple of the request, with the kind of failure (1; absent for success, else
-// the kind plus one) and its text (2).
-
-func encodeResults(errs []error) []byte {
-	var out []byte
-	for _, err := range errs {
-		var msg []byte
-		if err != nil {
-			text := err.Error()
-			msg = append(msg, 1<<3, byte(remotewrite.KindOf(err))+1, 2<<3|2)
-			msg = binary.AppendUvarint(msg, uint64(len(text)))
-			msg = append(msg, text...)
-		}
-		out = append(out, 1<<3|2)
-		out = binary.AppendUvarint(out, uint64(len(msg)))
-		out = append(out, msg...)
-	}
-	return out
-}
-
-var errReply = errors.New("malformed reply of a peer")
-
-// decodeResults reads a reply with n results.
-func decodeResults(b []byte, n int) ([]error, error) {
-	errs := make([]error, 0, n)
-	for len(b) > 0 {
-		msg, rest, ok := cutField(b, 1<<3|2)
-		if !ok || len(errs) == n {
-			return nil, errReply
-		}
-		b = rest
-		if len(msg) == 0 {
-			errs = append(errs, nil)
-			continue
-		}
-		if len(msg) < 3 || msg[0] != 1<<3 || msg[1] == 0 || msg[1] > byte(remotewrite.Unavailable)+1 {
-			return nil, errReply
-		}
-		text, _, ok := cutField(msg[2:], 2<<3|2)
-		if !ok {
-			return nil, errReply
-		}
-		errs = append(errs, remotewrite.Errorf(remotewrite.Kind(msg[1]-1), "%s", text))
-	}
-	if len(errs) != n {
-		return nil, errReply
-	}
-	return errs, nil
-}
-
-// cutField takes a length-delimited field with the one-byte tag off b.
-func cutField(b []byte, tag byte) (msg, rest []byte, ok bool) {
-	if len(b) < 2 || b[0] != tag {
-		return nil, nil, false
-	}
-	n, w := binary.Uvarint(b[1:])
-	if w <= 0 || n > uint64(len(b)-1-w) {
-		return nil, nil, false
-	}
-	return b[1+w : 1+w+int(n)], b[1+w+int(n):], true
 }

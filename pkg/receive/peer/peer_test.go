@@ -2,10 +2,12 @@ package peer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/stretchr/testify/require"
@@ -87,7 +89,7 @@ func TestOwnPeers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &store{err: map[string]error{"bad": remotewrite.Errorf(remotewrite.Conflict, "out of order")}}
-			c := NewClient(dial(t, func(g *grpc.Server) { Register(g, s) }, opts...), "")
+			c := NewClient(dial(t, func(g *grpc.Server) { New(s, ServiceConfig{Limit: 1 << 30}).Register(g) }, opts...), "")
 			require.False(t, c.Own())
 			require.Nil(t, c.Send(t.Context(), []Part{part(t, "a", 1, 0, 100), part(t, "a", 2, 100, 103), part(t, "b", 3, 0, 2)}))
 			require.True(t, c.Own())
@@ -140,7 +142,7 @@ func TestToForeignPeer(t *testing.T) {
 
 func TestFromForeignPeer(t *testing.T) {
 	s := &store{err: map[string]error{"bad": remotewrite.Errorf(remotewrite.NotReady, "starting")}}
-	client := storepb.NewWriteableStoreClient(dial(t, func(g *grpc.Server) { Register(g, s) }))
+	client := storepb.NewWriteableStoreClient(dial(t, func(g *grpc.Server) { New(s, ServiceConfig{Limit: 1 << 30}).Register(g) }))
 	series := []*storepb.TimeSeriesTenantTuple{}
 	raw, err := (&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{{
 		Labels:  []prompb.Label{{Name: "__name__", Value: "m"}},
@@ -190,11 +192,196 @@ func FuzzSplit(f *testing.F) {
 }
 
 func FuzzDecodeResults(f *testing.F) {
-	f.Add(encodeResults([]error{nil, remotewrite.Errorf(remotewrite.Conflict, "x")}), 2)
+	f.Add(appendResult(appendResult(nil, nil), remotewrite.Errorf(remotewrite.Conflict, "x")), 2)
 	f.Fuzz(func(t *testing.T, b []byte, n int) {
 		errs, err := decodeResults(b, min(max(n, 0), 1000))
-		if err == nil && len(errs) != min(max(n, 0), 1000) {
+		if err == nil && errs != nil && len(errs) != min(max(n, 0), 1000) {
 			t.Fatal("wrong number of results")
 		}
+	})
+}
+
+// stub is a server that can be stopped and started again on the same address.
+type stub struct {
+	*grpc.Server
+	*Service
+	addr string
+	done chan error
+}
+
+func serve(t *testing.T, addr string, s Store) *stub {
+	lis, err := net.Listen("tcp", addr)
+	require.NoError(t, err)
+	x := &stub{Server: grpc.NewServer(storerpc.ServerOptions()...), Service: New(s, ServiceConfig{Limit: 1 << 20}), addr: lis.Addr().String(), done: make(chan error, 1)}
+	x.Service.Register(x.Server)
+	go func() { x.done <- x.Serve(lis) }()
+	t.Cleanup(func() {
+		x.Stop()
+		require.NoError(t, <-x.done)
+	})
+	return x
+}
+
+func (x *stub) client(t *testing.T, compression string) *Client {
+	conn, err := grpc.NewClient(x.addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry())
+	require.NoError(t, err)
+	c := NewClient(conn, compression)
+	t.Cleanup(func() {
+		c.Close()
+		require.NoError(t, conn.Close())
+	})
+	return c
+}
+
+// A stream is used again, so a peer that was restarted in between has ended it:
+// the message goes out on a new one.
+func TestPeerIsRestarted(t *testing.T) {
+	s := &store{}
+	x := serve(t, "127.0.0.1:0", s)
+	c := x.client(t, "snappy")
+	for range 3 {
+		require.Nil(t, c.Send(t.Context(), []Part{part(t, "a", 0, 0, 100)}))
+	}
+	require.Len(t, c.streams.idle, 1)
+	x.Stop()
+	y := serve(t, x.addr, s)
+	require.Eventually(t, func() bool { return c.Send(t.Context(), []Part{part(t, "a", 0, 0, 100)}) == nil }, 10*time.Second, 5*time.Millisecond)
+	require.Equal(t, 4, s.got[`a{__name__="m7"}`])
+	y.Stop()
+	errs := c.Send(t.Context(), []Part{part(t, "a", 0, 0, 1)})
+	require.Equal(t, remotewrite.Unavailable, remotewrite.KindOf(errs[0]))
+}
+
+// A server that waits for its calls to end is not held up by streams, whether
+// they are busy or idle.
+func TestDrain(t *testing.T) {
+	x := serve(t, "127.0.0.1:0", &store{})
+	busy, idle := x.client(t, ""), x.client(t, "")
+	require.Nil(t, idle.Send(t.Context(), []Part{part(t, "a", 0, 0, 100)}))
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	started := make(chan struct{})
+	wg.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			_ = busy.Send(ctx, []Part{part(t, "a", 0, 0, 10)})
+			if i == 5 {
+				close(started)
+			}
+		}
+	})
+	<-started
+	x.Drain()
+	x.GracefulStop()
+	cancel()
+	wg.Wait()
+}
+
+// A peer that hangs costs what the sender's context allows, and the stream.
+func TestPeerHangs(t *testing.T) {
+	release := make(chan struct{})
+	x := serve(t, "127.0.0.1:0", hanging{release})
+	c := x.client(t, "")
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	errs := c.Send(ctx, []Part{part(t, "a", 0, 0, 100)})
+	require.Equal(t, remotewrite.Unavailable, remotewrite.KindOf(errs[0]), errs[0])
+	close(release)
+	require.Nil(t, c.Send(t.Context(), []Part{part(t, "a", 0, 0, 100)}))
+}
+
+type hanging struct{ release chan struct{} }
+
+func (h hanging) Write(context.Context, string, *remotewrite.Batch, []uint32) error {
+	<-h.release
+	return nil
+}
+
+// half stores every second series.
+type half struct{}
+
+func (half) Write(_ context.Context, _ string, b *remotewrite.Batch, _ []uint32) error {
+	w := &remotewrite.WriteError{Kind: remotewrite.Conflict, Err: errors.New("half"), Stored: &remotewrite.Counts{Samples: b.Len() / 2}}
+	for i := 1; i < b.Len(); i += 2 {
+		w.Missing = remotewrite.AddMissing(w.Missing, i, b.Series(i).Items())
+	}
+	return w
+}
+
+// What was not stored comes back by replica set, however the series travelled.
+func TestMissingBySet(t *testing.T) {
+	for _, compression := range []string{"", "snappy"} {
+		c := serve(t, "127.0.0.1:0", half{}).client(t, compression)
+		p := part(t, "a", 0, 0, 100)
+		n := len(p.Regions[0]) / 50
+		for _, x := range [][]int{{10, 10, 30}, {50}, {1, 2, 3, 44}} {
+			p.Sizes = nil
+			want := []remotewrite.Missing{}
+			from := 0
+			for i, series := range append(x, 50) {
+				size, missing := 0, 0
+				for k := from; k < from+series; k++ {
+					size += seriesSize(k)
+					missing += k % 2
+				}
+				from += series
+				p.Sizes = append(p.Sizes, size)
+				if missing > 0 {
+					want = append(want, remotewrite.Missing{Index: i, Counts: remotewrite.Counts{Samples: missing}})
+				}
+			}
+			errs := c.Send(t.Context(), []Part{part(t, "a", 0, 0, 1), p})
+			require.Greater(t, n, 0)
+			var w *remotewrite.WriteError
+			require.ErrorAs(t, errs[1], &w)
+			require.Equal(t, remotewrite.Conflict, w.Kind)
+			require.Equal(t, 50, w.Stored.Samples)
+			require.Equal(t, want, w.Missing)
+		}
+	}
+}
+
+func seriesSize(i int) int {
+	return (&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{{
+		Labels:  []prompb.Label{{Name: "__name__", Value: fmt.Sprint("m", i)}},
+		Samples: []prompb.Sample{{Value: 1, Timestamp: 2}},
+	}}}).Size()
+}
+
+// What a peer sends is bounded by what it says, before memory is taken.
+func TestTooMuchFromAPeer(t *testing.T) {
+	c := serve(t, "127.0.0.1:0", &store{}).client(t, "snappy")
+	errs := c.Send(t.Context(), []Part{part(t, "a", 0, 0, 10), part(t, "a", 0, 0, 100_000)})
+	require.NoError(t, errs[0])
+	require.Equal(t, remotewrite.TooLarge, remotewrite.KindOf(errs[1]), errs[1])
+	require.Nil(t, c.Send(t.Context(), []Part{part(t, "a", 0, 0, 10)}))
+}
+
+func FuzzRequest(f *testing.F) {
+	p := Part{Tenant: "a", Sizes: []int{3, 300}, Regions: [][]byte{{10, 4, 10, 2, 10, 0}}}
+	f.Add(encodeParts([]Part{p, p}, true).Materialize())
+	f.Add(encodeParts([]Part{p}, false).Materialize())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		q := &request{limit: 1 << 20}
+		if err := q.read(b); err != nil {
+			t.Fatal(err)
+		}
+		for i := range q.parts {
+			x := &q.parts[i]
+			if x.err != nil {
+				continue
+			}
+			missing := make([]remotewrite.Missing, x.batch.Len())
+			for j := range missing {
+				missing[j].Index = j
+			}
+			last := -1
+			for _, m := range q.bySet(x, missing) {
+				if m.Index < last || m.Index > x.to-x.from {
+					t.Fatalf("set %d of %d", m.Index, x.to-x.from)
+				}
+				last = m.Index
+			}
+		}
+		q.free()
 	})
 }

@@ -3,6 +3,9 @@ package peer
 import (
 	"context"
 	"encoding/binary"
+	"errors"
+	"io"
+	"sync"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -19,50 +22,85 @@ type Store interface {
 	Write(ctx context.Context, tenant string, b *remotewrite.Batch, series []uint32) error
 }
 
-// Register adds both services. What they receive goes to the store and never
-// back to a ring.
-func Register(r grpc.ServiceRegistrar, store Store) {
-	s := &server{store: store}
-	for _, d := range []struct {
-		service, method string
-		handle          func(context.Context, *frame) (*frame, error)
-	}{
-		{foreignService, foreignMethod, s.foreign},
-		{ownService, ownMethod, s.own},
-	} {
-		r.RegisterService(&grpc.ServiceDesc{
-			ServiceName: d.service,
-			HandlerType: (*any)(nil),
-			Methods:     []grpc.MethodDesc{{MethodName: d.method, Handler: handler("/"+d.service+"/"+d.method, d.handle)}},
-		}, s)
-	}
+// Service is both services of a node.
+type Service struct {
+	store    Store
+	cfg      ServiceConfig
+	draining chan struct{}
+	drain    sync.Once
 }
 
-func handler(path string, handle func(context.Context, *frame) (*frame, error)) grpc.MethodHandler {
-	return func(srv any, ctx context.Context, decode func(any) error, i grpc.UnaryServerInterceptor) (any, error) {
-		in := &frame{}
-		if err := decode(in); err != nil {
-			return nil, err
-		}
-		defer in.buf.Release()
-		if i == nil {
-			return handle(ctx, in)
-		}
-		info := &grpc.UnaryServerInfo{Server: srv, FullMethod: path}
-		return i(ctx, in, info, func(ctx context.Context, _ any) (any, error) { return handle(ctx, in) })
-	}
+// ServiceConfig of a Service.
+type ServiceConfig struct {
+	// Limit bounds the bytes of series of one message.
+	Limit int64
+	// Arrived is called with the context of each call and each stream when it
+	// begins; may be nil.
+	Arrived func(ctx context.Context)
 }
 
-type server struct{ store Store }
+// New makes the services. What they receive goes to the store and never back to
+// a ring.
+func New(store Store, cfg ServiceConfig) *Service {
+	if cfg.Arrived == nil {
+		cfg.Arrived = func(context.Context) {}
+	}
+	return &Service{store: store, cfg: cfg, draining: make(chan struct{})}
+}
 
-// foreign answers for the whole request with one status.
-func (s *server) foreign(ctx context.Context, in *frame) (*frame, error) {
-	errs, err := s.write(ctx, in)
+// Drain lets streams end with the message that is under way. Streams without one
+// are ended by their clients.
+func (s *Service) Drain() { s.drain.Do(func() { close(s.draining) }) }
+
+// Register adds the services to a server.
+func (s *Service) Register(r grpc.ServiceRegistrar) {
+	r.RegisterService(&grpc.ServiceDesc{
+		ServiceName: foreignService,
+		HandlerType: (*any)(nil),
+		Methods:     []grpc.MethodDesc{{MethodName: foreignMethod, Handler: s.handleForeign}},
+	}, s)
+	r.RegisterService(&grpc.ServiceDesc{
+		ServiceName: ownService,
+		HandlerType: (*any)(nil),
+		Streams: []grpc.StreamDesc{{
+			StreamName: ownMethod, ServerStreams: true, ClientStreams: true,
+			Handler: func(_ any, ss grpc.ServerStream) error { return s.stream(ss) },
+		}},
+	}, s)
+}
+
+func (s *Service) handleForeign(srv any, ctx context.Context, decode func(any) error, i grpc.UnaryServerInterceptor) (any, error) {
+	var buf *remotewrite.Buffer
+	in := &frame{read: func(b []byte) error {
+		buf = remotewrite.NewBuffer(len(b))
+		buf.B = append(buf.B, b...)
+		return nil
+	}}
+	defer func() { buf.Release() }()
+	if err := decode(in); err != nil {
+		return nil, err
+	}
+	if buf == nil { // an empty message is not read at all
+		buf = remotewrite.NewBuffer(0)
+	}
+	if i == nil {
+		return s.foreign(ctx, buf)
+	}
+	info := &grpc.UnaryServerInfo{Server: srv, FullMethod: "/" + foreignService + "/" + foreignMethod}
+	return i(ctx, in, info, func(ctx context.Context, _ any) (any, error) { return s.foreign(ctx, buf) })
+}
+
+// foreign stores the tuples of a request one after the other and answers for
+// the whole of it with one status.
+func (s *Service) foreign(ctx context.Context, buf *remotewrite.Buffer) (*frame, error) {
+	s.cfg.Arrived(ctx)
+	tuples, err := split(buf.B)
 	if err != nil {
 		return nil, toStatus(err)
 	}
 	var worst error
-	for _, err := range errs {
+	for _, t := range tuples {
+		err := s.writeTuple(ctx, buf, t)
 		if err != nil && (worst == nil || remotewrite.KindOf(err) > remotewrite.KindOf(worst)) {
 			worst = err
 		}
@@ -73,29 +111,53 @@ func (s *server) foreign(ctx context.Context, in *frame) (*frame, error) {
 	return &frame{}, nil
 }
 
-// own answers with one result for each tenant tuple.
-func (s *server) own(ctx context.Context, in *frame) (*frame, error) {
-	errs, err := s.write(ctx, in)
-	if err != nil {
-		return nil, toStatus(err)
+// stream answers each message with one result for each part, in order.
+func (s *Service) stream(ss grpc.ServerStream) error {
+	s.cfg.Arrived(ss.Context())
+	q := &request{limit: s.cfg.Limit}
+	in, out := &frame{read: q.read}, &frame{}
+	for {
+		select {
+		case <-s.draining:
+			return status.Error(codes.Unavailable, "the node is stopping")
+		default:
+		}
+		if err := ss.RecvMsg(in); err != nil {
+			if errors.Is(err, io.EOF) || ss.Context().Err() != nil {
+				return nil // the client has ended the stream
+			}
+			return err
+		}
+		out.out = s.storeParts(ss.Context(), q, out.out[:0])
+		q.free()
+		if q.err != nil {
+			return toStatus(q.err)
+		}
+		if err := ss.SendMsg(out); err != nil {
+			return err
+		}
 	}
-	return &frame{out: encodeResults(errs)}, nil
 }
 
-// write stores the tuples of a request one after the other: one error each.
-func (s *server) write(ctx context.Context, in *frame) ([]error, error) {
-	tuples, err := split(in.buf.B)
-	if err != nil {
-		return nil, err
+// storeParts stores the parts of a message one after the other and appends their
+// results.
+func (s *Service) storeParts(ctx context.Context, q *request, out []byte) []byte {
+	for i := range q.parts {
+		p := &q.parts[i]
+		err := p.err
+		if err == nil {
+			err = s.store.Write(ctx, p.tenant, p.batch, nil)
+		}
+		var w *remotewrite.WriteError
+		if errors.As(err, &w) && w.Stored != nil {
+			err = &remotewrite.WriteError{Kind: w.Kind, Err: err, Stored: w.Stored, Missing: q.bySet(p, w.Missing)}
+		}
+		out = appendResult(out, err)
 	}
-	errs := make([]error, len(tuples))
-	for i, t := range tuples {
-		errs[i] = s.writeTuple(ctx, in.buf, t)
-	}
-	return errs, nil
+	return out
 }
 
-func (s *server) writeTuple(ctx context.Context, buf *remotewrite.Buffer, tuple []byte) error {
+func (s *Service) writeTuple(ctx context.Context, buf *remotewrite.Buffer, tuple []byte) error {
 	id, err := tenantOf(tuple)
 	if err != nil {
 		return err

@@ -90,6 +90,10 @@ func (b *Batch) Raw(i int) []byte {
 	return b.data[s.start:s.end:s.end]
 }
 
+// Offset is where the i-th series begins, in bytes from the beginning of the
+// first.
+func (b *Batch) Offset(i int) int { return int(b.spans[i].start) }
+
 // Metadata returns the metric metadata of a remote write 1.0 request, one
 // prometheus.MetricMetadata message each; see ParseMetadata.
 func (b *Batch) Metadata() [][]byte { return b.metadata }

@@ -7,9 +7,9 @@ import (
 	"github.com/klauspost/compress/s2"
 )
 
-// Series travel between nodes of this program in blocks: fields of a message,
-// each with the series of one replica set back to back. A compressed block is
-// made once and sent to every node of its set.
+// Series travel between nodes of this program in blocks: fields of a message
+// with series back to back. A compressed block may be made once and sent to
+// several nodes.
 const (
 	tagBlock = 2<<3 | wireBytes // a block of snappy
 	tagPlain = 3<<3 | wireBytes
@@ -49,40 +49,30 @@ func AppendPlainHead(dst []byte, n int) []byte {
 }
 
 // DecodeBlocks reads the blocks of a message, at most limit bytes of series
-// together, into a new batch. ends has, for each block, the number of series in
-// it and in those before it, appended to the given slice. Other fields are
-// skipped.
-func DecodeBlocks(msg []byte, limit int64, ends []int) (*Batch, []int, error) {
+// together, into a new batch. Other fields are skipped.
+func DecodeBlocks(msg []byte, limit int64) (*Batch, error) {
 	total, err := blocksSize(msg, limit)
 	if err != nil {
-		return nil, ends, err
+		return nil, err
 	}
 	buf := NewBuffer(int(total))
-	from := len(ends)
 	fs, f := fields{b: msg}, field{}
 	for fs.next(&f) {
 		switch {
 		case f.wireType != wireBytes:
 		case f.number == tagPlain>>3:
 			buf.B = append(buf.B, f.data...)
-			ends = append(ends, len(buf.B))
 		case f.number == tagBlock>>3:
 			at := len(buf.B)
 			out, err := s2.Decode(buf.B[at:cap(buf.B)], f.data)
 			if err != nil {
 				buf.Release()
-				return nil, ends[:from], Errorf(Invalid, "decompress a block of series: %w", err)
+				return nil, Errorf(Invalid, "decompress a block of series: %w", err)
 			}
 			buf.B = buf.B[:at+len(out)]
-			ends = append(ends, len(buf.B))
 		}
 	}
-	b, err := ScanV1(buf, buf.B)
-	if err != nil {
-		return nil, ends[:from], err
-	}
-	b.countEnds(ends[from:])
-	return b, ends, nil
+	return ScanV1(buf, buf.B)
 }
 
 // blocksSize checks the fields and returns the bytes of series in them, as they
@@ -109,16 +99,4 @@ func blocksSize(msg []byte, limit int64) (total int64, err error) {
 		return 0, fmt.Errorf("blocks of series: %w", ErrMalformed)
 	}
 	return total, nil
-}
-
-// countEnds turns ends in bytes into ends in series. A block that ends inside a
-// series, which no sender writes, counts it.
-func (b *Batch) countEnds(ends []int) {
-	i := 0
-	for k, end := range ends {
-		for i < len(b.spans) && int(b.spans[i].start) < end {
-			i++
-		}
-		ends[k] = i
-	}
 }

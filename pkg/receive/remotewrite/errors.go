@@ -68,10 +68,10 @@ type WriteError struct {
 	Missing []Missing
 }
 
-// Missing is what was not stored of one series. Series is its index in the
-// batch, or of its block in a message.
+// Missing is what was not stored of one series, or of several. Index is that of
+// the series in its batch, or of the replica set in its part.
 type Missing struct {
-	Series int
+	Index int
 	Counts
 }
 
@@ -150,12 +150,15 @@ func (r *Rejected) Add(kind Kind, reason string, n int, example func() string) {
 
 // Miss notes what was not stored of the series with this index. Calls come in
 // the order of the series.
-func (r *Rejected) Miss(series int, c Counts) {
-	if n := len(r.missing); n > 0 && r.missing[n-1].Series == series {
-		r.missing[n-1].Counts = r.missing[n-1].Plus(c)
-		return
+func (r *Rejected) Miss(index int, c Counts) { r.missing = AddMissing(r.missing, index, c) }
+
+// AddMissing adds to the last entry when it has the same index.
+func AddMissing(list []Missing, index int, c Counts) []Missing {
+	if n := len(list); n > 0 && list[n-1].Index == index {
+		list[n-1].Counts = list[n-1].Plus(c)
+		return list
 	}
-	r.missing = append(r.missing, Missing{series, c})
+	return append(list, Missing{index, c})
 }
 
 // Each calls f for every reason.

@@ -2,6 +2,8 @@ package replicate
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,9 +48,9 @@ type Node interface {
 	// it can. It returns one error for each part of each delivery, nil when
 	// everything was stored. The regions may be read until Send returns.
 	Send(ctx context.Context, ds []*Delivery) [][]error
-	// Merges says that the peer is known to take parts that hold several
-	// replica numbers.
-	Merges() bool
+	// Form is the form in which the peer is known to take series; it may change
+	// while the program runs.
+	Form() Form
 	// Close closes the connection.
 	Close() error
 }
@@ -60,6 +62,9 @@ type tracker struct {
 	open    int // sets without a verdict
 	example [kinds]error
 	done    chan struct{}
+	// missing is what failed answers of a set say that was not stored; only of
+	// answers that say it.
+	missing map[int][]remotewrite.Counts
 
 	// left is how many deliveries are not finished. Until then they hold an arena
 	// of size bytes, which counts in held, the sum of all writes.
@@ -76,11 +81,16 @@ func newTracker(sets []SetState) *tracker {
 	return t
 }
 
+// report counts the answer of one node for the sets. The indexes of what is
+// missing are those of the sets in the list.
 func (t *tracker) report(sets []int, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if kind := remotewrite.KindOf(err); err != nil && t.example[kind] == nil {
-		t.example[kind] = err
+	if err != nil {
+		if kind := remotewrite.KindOf(err); t.example[kind] == nil {
+			t.example[kind] = err
+		}
+		t.note(sets, err)
 	}
 	for _, i := range sets {
 		before := t.sets[i].Verdict()
@@ -93,11 +103,67 @@ func (t *tracker) report(sets []int, err error) {
 	}
 }
 
+// reportLocal is report for the answer of this node's own storage, in which the
+// indexes of what is missing are those of the series.
+func (t *tracker) reportLocal(l *local, err error) {
+	var w *remotewrite.WriteError
+	if errors.As(err, &w) && w.Stored != nil {
+		bySet := make([]remotewrite.Counts, len(l.sets))
+		for _, m := range w.Missing {
+			if i, ok := slices.BinarySearch(l.sets, l.set(m.Index)); ok {
+				bySet[i] = bySet[i].Plus(m.Counts)
+			}
+		}
+		err = &remotewrite.WriteError{Kind: w.Kind, Err: err, Stored: w.Stored, Missing: missingBySet(bySet)}
+	}
+	t.report(l.sets, err)
+}
+
+func missingBySet(bySet []remotewrite.Counts) (out []remotewrite.Missing) {
+	for i, c := range bySet {
+		if c != (remotewrite.Counts{}) {
+			out = append(out, remotewrite.Missing{Index: i, Counts: c})
+		}
+	}
+	return out
+}
+
+// note keeps what a failed answer says about each set. The caller holds mu.
+func (t *tracker) note(sets []int, err error) {
+	var w *remotewrite.WriteError
+	if !errors.As(err, &w) || w.Stored == nil {
+		return
+	}
+	if t.missing == nil {
+		t.missing = map[int][]remotewrite.Counts{}
+	}
+	next := 0
+	for i, set := range sets {
+		c := remotewrite.Counts{}
+		for next < len(w.Missing) && w.Missing[next].Index <= i {
+			if w.Missing[next].Index == i {
+				c = c.Plus(w.Missing[next].Counts)
+			}
+			next++
+		}
+		t.missing[set] = append(t.missing[set], c)
+	}
+}
+
 // result is the error of the whole write as far as it is known now: nil when
-// every set is won.
-func (t *tracker) result() error {
+// every set is won. It counts what a quorum has stored even so.
+func (t *tracker) result(shares []*share) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	err := t.cause()
+	if err == nil {
+		return nil
+	}
+	stored := t.stored(shares)
+	return &remotewrite.WriteError{Kind: remotewrite.KindOf(err), Err: err, Stored: &stored}
+}
+
+func (t *tracker) cause() error {
 	var lost []remotewrite.Kind
 	pending := 0
 	for i := range t.sets {

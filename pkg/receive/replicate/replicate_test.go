@@ -1,10 +1,13 @@
 package replicate
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -45,19 +48,61 @@ type node struct {
 	block  chan struct{}
 	merges bool
 	sends  int
+	refuse func(name string) bool
 }
 
 func (n *node) set(err error) { n.mu.Lock(); n.err = err; n.mu.Unlock() }
 
-func (n *node) take(tenant string, raw []byte) {
+// take stores series; missing is how many it refuses.
+func (n *node) take(tenant string, raw []byte) (missing int) {
 	var req prompb.WriteRequest
 	require.NoError(n.t, req.Unmarshal(raw))
 	if n.got == nil {
 		n.got = map[string]int{}
 	}
 	for _, ts := range req.Timeseries {
+		if n.refuse != nil && n.refuse(ts.Labels[0].Value) {
+			missing++
+			continue
+		}
 		n.got[tenant+"/"+ts.Labels[0].Value]++
 	}
+	return missing
+}
+
+// takePart stores a part, set by set.
+func (n *node) takePart(p Part) error {
+	var missing []remotewrite.Missing
+	all := bytes.Join(p.Regions, nil)
+	require.Equal(n.t, p.Blocks != nil, len(p.Blocks) > 0)
+	if p.Blocks != nil {
+		b, err := remotewrite.DecodeBlocks(bytes.Join(p.Blocks, nil), 1<<30)
+		require.NoError(n.t, err)
+		whole := []byte{}
+		for i := range b.Len() {
+			whole = append(whole, b.Raw(i)...)
+		}
+		require.Equal(n.t, all, whole)
+		b.Close()
+	}
+	if p.Sizes == nil {
+		p.Sizes = []int{len(all)}
+	}
+	for i, size := range p.Sizes {
+		if m := n.take(p.Tenant, all[:size]); m > 0 {
+			missing = append(missing, remotewrite.Missing{Index: i, Counts: remotewrite.Counts{Samples: m}})
+		}
+		all = all[size:]
+	}
+	require.Empty(n.t, all)
+	return refused(missing)
+}
+
+func refused(missing []remotewrite.Missing) error {
+	if missing == nil {
+		return nil
+	}
+	return &remotewrite.WriteError{Kind: remotewrite.Conflict, Err: errors.New("refused"), Stored: &remotewrite.Counts{}, Missing: missing}
 }
 
 func (n *node) Send(ctx context.Context, ds []*Delivery) [][]error {
@@ -78,9 +123,7 @@ func (n *node) Send(ctx context.Context, ds []*Delivery) [][]error {
 				out[i][j] = remotewrite.Errorf(remotewrite.Unavailable, "%w", ctx.Err())
 			}
 			if out[i][j] == nil {
-				for _, r := range p.Regions {
-					n.take(p.Tenant, r)
-				}
+				out[i][j] = n.takePart(p)
 			}
 		}
 	}
@@ -93,19 +136,21 @@ func (n *node) Write(_ context.Context, tenant string, b *remotewrite.Batch, ser
 	if n.err != nil {
 		return n.err
 	}
-	for i := range b.Len() {
-		if series != nil {
-			break
+	if series == nil {
+		for i := range b.Len() {
+			series = append(series, uint32(i))
 		}
-		n.take(tenant, b.Raw(i))
 	}
+	var missing []remotewrite.Missing
 	for _, i := range series {
-		n.take(tenant, b.Raw(int(i)))
+		if n.take(tenant, b.Raw(int(i))) > 0 {
+			missing = append(missing, remotewrite.Missing{Index: int(i), Counts: remotewrite.Counts{Samples: 1}})
+		}
 	}
-	return nil
+	return refused(missing)
 }
 
-func (n *node) Merges() bool { return n.merges }
+func (n *node) Form() Form   { return Form{Merged: n.merges, Blocks: n.merges} }
 func (n *node) Close() error { return nil }
 
 type cluster struct {
@@ -302,4 +347,59 @@ func TestRequestCause(t *testing.T) {
 	require.Equal(t, remotewrite.NotReady, RequestCause([]remotewrite.Kind{remotewrite.Conflict, remotewrite.NotReady}))
 	require.Equal(t, remotewrite.Conflict, RequestCause([]remotewrite.Kind{remotewrite.Invalid, remotewrite.Conflict}))
 	require.Equal(t, remotewrite.Other, RequestCause(nil))
+}
+
+// refuseEvery makes the node store everything but every k-th series, and say so.
+func (n *node) refuseEvery(k int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.refuse = func(name string) bool {
+		i, err := strconv.Atoi(name[strings.LastIndexByte(name, '_')+1:])
+		return err == nil && i%k == 0
+	}
+}
+
+// The error of a write counts what a quorum has stored, whatever the ring looks
+// like and whichever nodes are down, as long as a quorum answers.
+func TestStoredCounts(t *testing.T) {
+	for size := 3; size < 9; size++ {
+		c := newCluster(t, "n0:1", 3, size, nil)
+		b := batch(t, 200, "m")
+		defer b.Close()
+		for _, n := range c.nodes {
+			n.refuseEvery(10)
+		}
+		stored := func(want int) {
+			t.Helper()
+			err := c.Write(t.Context(), []Request{{"t", b}}, 0)
+			require.Error(t, err)
+			require.Equal(t, want, remotewrite.StoredOf(err, b.Counts()).Samples)
+		}
+		stored(180)
+		// One node stores more than the others: that is no quorum.
+		c.nodes["n1:1"].refuseEvery(20)
+		stored(180)
+		c.nodes["n2:1"].set(remotewrite.Errorf(remotewrite.Unavailable, "down"))
+		if size == 3 { // n0 and n1 are the quorum
+			stored(180)
+		}
+		c.nodes["n0:1"].set(remotewrite.Errorf(remotewrite.Other, "full"))
+		if size == 3 {
+			stored(0)
+		}
+	}
+}
+
+func TestMissing(t *testing.T) {
+	of := func(n ...int) (out []remotewrite.Counts) {
+		for _, x := range n {
+			out = append(out, remotewrite.Counts{Samples: x, Histograms: 10 - x})
+		}
+		return out
+	}
+	whole := remotewrite.Counts{Samples: 50}
+	require.Equal(t, remotewrite.Counts{}, missing(of(3, 4), 0, whole))
+	require.Equal(t, remotewrite.Counts{Samples: 3, Histograms: 5}, missing(of(4, 3, 5), 1, whole))
+	require.Equal(t, remotewrite.Counts{Samples: 4, Histograms: 6}, missing(of(4, 3, 5), 2, whole))
+	require.Equal(t, whole, missing(of(4), 2, whole))
 }

@@ -22,13 +22,18 @@ type Part struct {
 	Replica int
 	// Regions are series in wire form, back to back.
 	Regions [][]byte
+	// Blocks, when not nil, are the same series as compressed blocks of
+	// remotewrite; several may be back to back in one slice.
+	Blocks [][]byte
+	// Sizes are the bytes of the series of each replica set, in order.
+	Sizes []int
 	// sets are indexes of the plan's sets.
 	sets []int
 }
 
 // local is what this node stores itself for one request.
 type local struct {
-	Request
+	*share
 	// all says that every series is for this node; otherwise series are the
 	// indexes of those that are.
 	all    bool
@@ -36,12 +41,39 @@ type local struct {
 	sets   []int
 }
 
+// share is how one request is spread over its ring.
+type share struct {
+	Request
+	ring *hashring.Ring
+	// first is the index of the request's first set in the plan; the sets of the
+	// ring that are in use follow in order.
+	first int
+	ids   []int
+}
+
+// planned returns the index in the plan of a ring's set that is in use.
+func (s *share) planned(id int) int {
+	i, _ := slices.BinarySearch(s.ids, id)
+	return s.first + i
+}
+
 // Plan says who gets what of a write.
 type Plan struct {
 	Sets   []SetState
+	shares []*share
 	locals []local
-	peers  map[string][]Part
+	peers  []peerParts
+	size   int // of all requests, in bytes
 	arena  *remotewrite.Buffer
+	// blocks has the regions of the arena compressed; nil when no peer wants
+	// them. It is attached to the arena.
+	blocks *remotewrite.Buffer
+}
+
+// peerParts is what one peer gets.
+type peerParts struct {
+	address string
+	parts   []Part
 }
 
 // target is what spreading needs to know about the world.
@@ -51,8 +83,16 @@ type target struct {
 	self string
 	// only, when not 0, is the one replica number to write.
 	only int
-	// merge says that a peer takes several replica numbers in one part.
-	merge func(address string) bool
+	// form says in which form a peer takes series.
+	form func(address string) Form
+}
+
+// Form says in which form a peer takes series.
+type Form struct {
+	// Merged parts may hold several replica numbers.
+	Merged bool
+	// Blocks are wanted, not regions.
+	Blocks bool
 }
 
 // scratch is the reused memory of spreading.
@@ -61,7 +101,13 @@ type scratch struct {
 	setOf  []uint32
 	bytes  []int
 	index  []int
+	places []place
+	forms  []Form // of the ring's endpoints
 }
+
+// place is where the series of one set are: bytes of the arena, and of the
+// blocks. Both are empty for sets that only this node stores.
+type place struct{ from, to, blockFrom, blockTo int }
 
 // scratches holds scratch memory between writes.
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
@@ -69,52 +115,71 @@ var scratches = sync.Pool{New: func() any { return new(scratch) }}
 // spread decides which node gets which series. The bytes of the series are
 // copied once, grouped by replica set, into one arena that the plan owns.
 func spread(reqs []Request, t target) (*Plan, error) {
-	p := &Plan{peers: map[string][]Part{}}
-	size := 0
+	p := &Plan{}
 	for _, r := range reqs {
-		size += r.Batch.Size()
+		p.size += r.Batch.Size()
 	}
-	p.arena = remotewrite.NewBuffer(size)
+	p.arena = remotewrite.NewBuffer(p.size)
 	s := scratches.Get().(*scratch)
 	defer scratches.Put(s)
 	for _, r := range reqs {
 		ring, err := t.rings.For(r.Tenant)
 		if err != nil {
-			p.arena.Release()
+			p.release()
 			return nil, remotewrite.Errorf(remotewrite.Other, "%w", err)
 		}
 		if err := p.add(r, ring, t, s); err != nil {
-			p.arena.Release()
+			p.release()
 			return nil, err
 		}
 	}
+	if p.blocks != nil {
+		p.arena.Attach(p.blocks)
+	}
 	return p, nil
+}
+
+// release frees a plan that was not finished.
+func (p *Plan) release() {
+	p.arena.Release()
+	p.blocks.Release()
 }
 
 // spreader spreads one request over one ring.
 type spreader struct {
 	*Plan
 	*scratch
+	*share
 	target
-	Request
-	ring *hashring.Ring
 	// me is this node's index in the ring, or -1.
 	me int
-	// first is the index of this request's first set in the plan.
-	first int
+	// packed says that there are blocks.
+	packed bool
 }
 
 func (p *Plan) add(r Request, ring *hashring.Ring, t target, s *scratch) error {
-	w := spreader{Plan: p, scratch: s, target: t, Request: r, ring: ring, me: -1, first: len(p.Sets)}
+	w := spreader{Plan: p, scratch: s, target: t, share: &share{Request: r, ring: ring, first: len(p.Sets)}, me: -1}
+	w.forms = w.forms[:0]
 	for i, e := range ring.Endpoints() {
 		if e.Is(t.self) {
 			w.me = i
+			w.forms = append(w.forms, Form{})
+			continue
 		}
+		w.forms = append(w.forms, t.form(e.Address))
 	}
 	if err := w.assign(); err != nil {
 		return err
 	}
-	mine := local{Request: r}
+	used := 0
+	for _, n := range w.bytes {
+		if n > 0 {
+			used++
+		}
+	}
+	w.ids = make([]int, 0, used)
+	p.Sets = slices.Grow(p.Sets, used)
+	mine := local{share: w.share, sets: make([]int, 0, used)}
 	for id := range ring.Sets() {
 		if w.bytes[id] == 0 {
 			w.index[id] = -1
@@ -122,6 +187,7 @@ func (p *Plan) add(r Request, ring *hashring.Ring, t target, s *scratch) error {
 		}
 		set := len(p.Sets)
 		w.index[id] = set - w.first
+		w.ids = append(w.ids, id)
 		members := w.members(id)
 		quorum := Quorum(len(members))
 		p.Sets = append(p.Sets, SetState{Replicas: len(members), Quorum: quorum})
@@ -129,12 +195,14 @@ func (p *Plan) add(r Request, ring *hashring.Ring, t target, s *scratch) error {
 			mine.sets = append(mine.sets, set)
 		}
 	}
+	p.shares = append(p.shares, w.share)
 	mine.all = len(mine.sets) == len(p.Sets)-w.first
-	regions := w.scatter(&mine)
+	w.scatter(&mine)
 	if len(mine.sets) > 0 {
 		p.locals = append(p.locals, mine)
 	}
-	w.address(regions)
+	w.pack()
+	w.address()
 	return nil
 }
 
@@ -148,16 +216,11 @@ func (w *spreader) members(id int) []int {
 
 // assign finds the replica set of each series and the bytes of each set.
 func (w *spreader) assign() error {
-	s, n := w.scratch, w.Batch.Len()
+	s, n, sets := w.scratch, w.Batch.Len(), w.ring.Sets()
 	s.hasher.Reset(w.Tenant)
-	if cap(s.setOf) < n {
-		s.setOf = make([]uint32, n)
-	}
-	s.setOf = s.setOf[:n]
-	if cap(s.bytes) < w.ring.Sets() {
-		s.bytes, s.index = make([]int, w.ring.Sets()), make([]int, w.ring.Sets())
-	}
-	s.bytes, s.index = s.bytes[:w.ring.Sets()], s.index[:w.ring.Sets()]
+	s.setOf = slices.Grow(s.setOf[:0], n)[:n]
+	s.bytes = slices.Grow(s.bytes[:0], sets)[:sets]
+	s.index = slices.Grow(s.index[:0], sets)[:sets]
 	clear(s.bytes)
 	for i := range n {
 		h, err := s.hasher.Hash(w.Batch.Series(i).Labels)
@@ -171,74 +234,126 @@ func (w *spreader) assign() error {
 	return nil
 }
 
-// scatter copies the series into the arena, set by set, and returns the region
-// of each set in use. Sets that only this node stores are not copied.
-func (w *spreader) scatter(mine *local) [][]byte {
-	var (
-		regions = make([][]byte, 0, len(w.Sets)-w.first)
-		isMine  = make([]bool, 0, len(w.Sets)-w.first)
-		at      = len(w.arena.B)
-	)
-	for id := range w.ring.Sets() {
-		if w.index[id] < 0 {
-			continue
-		}
+// scatter copies the series into the arena, set by set. Sets that only this
+// node stores are not copied.
+func (w *spreader) scatter(mine *local) {
+	at := len(w.arena.B)
+	w.places = w.places[:0]
+	isMine := make([]bool, len(w.ids))
+	for i, id := range w.ids {
 		members := w.members(id)
-		own := slices.Contains(members, w.me)
-		isMine = append(isMine, own)
-		if own && len(members) == 1 {
-			regions = append(regions, nil)
-			continue
+		isMine[i] = slices.Contains(members, w.me)
+		p := place{from: at, to: at}
+		if !isMine[i] || len(members) > 1 {
+			at += w.bytes[id]
+		} else {
+			p.from = -1
 		}
-		// Regions start empty; their capacity ends where the next begins.
-		regions = append(regions, w.arena.B[at:at:at+w.bytes[id]])
-		at += w.bytes[id]
+		w.places = append(w.places, p)
 	}
 	w.arena.B = w.arena.B[:at]
 	for i := range w.Batch.Len() {
 		set := w.index[w.setOf[i]]
-		if cap(regions[set]) > 0 {
-			regions[set] = append(regions[set], w.Batch.Raw(i)...)
+		if p := &w.places[set]; p.from >= 0 {
+			p.to += copy(w.arena.B[p.to:], w.Batch.Raw(i))
 		}
 		if !mine.all && isMine[set] {
 			mine.series = append(mine.series, uint32(i))
 		}
 	}
-	return regions
 }
 
-// address makes the parts of the peers.
-func (w *spreader) address(regions [][]byte) {
-	type key struct{ endpoint, replica int }
-	var (
-		keys  []key
-		parts []Part
-	)
-	for id := range w.ring.Sets() {
-		set := w.index[id]
-		if set < 0 {
+// minBlock is the average size of regions, in bytes, from which it pays to
+// compress each once for all its nodes. Smaller ones compress badly; in large
+// rings each peer's part is compressed as a whole by who sends it.
+const minBlock = 16 << 10
+
+// pack compresses the regions that a peer wants as blocks, each once.
+func (w *spreader) pack() {
+	w.packed = len(w.ids) > 0 && w.Batch.Size() >= minBlock*len(w.ids)
+	if !w.packed {
+		return
+	}
+	for i, id := range w.ids {
+		p := &w.places[i]
+		if p.from < 0 || !w.wantsBlocks(id) {
 			continue
 		}
+		if w.blocks == nil {
+			w.blocks = remotewrite.NewBuffer(remotewrite.MaxBlockSize(w.size))
+		}
+		p.blockFrom = len(w.blocks.B)
+		w.blocks.Grow(remotewrite.MaxBlockSize(p.to - p.from))
+		w.blocks.B = remotewrite.AppendBlock(w.blocks.B, w.arena.B[p.from:p.to])
+		p.blockTo = len(w.blocks.B)
+	}
+}
+
+func (w *spreader) wantsBlocks(id int) bool {
+	for _, m := range w.members(id) {
+		if w.forms[m].Blocks {
+			return true
+		}
+	}
+	return false
+}
+
+// draft is a part being made.
+type draft struct {
+	Part
+	endpoint, end, blockEnd int
+}
+
+// address makes the parts of the peers. Regions that are back to back in the
+// arena become one.
+func (w *spreader) address() {
+	drafts := make([]draft, 0, len(w.ring.Endpoints()))
+	for i, id := range w.ids {
 		for n, m := range w.ring.Set(id) {
 			if m == w.me || (w.only > 0 && n != w.only-1) {
 				continue
 			}
-			k := key{m, n + 1}
-			if w.merge(w.ring.Endpoints()[m].Address) {
-				k.replica = 0
+			form, replica := w.forms[m], n+1
+			if form.Merged {
+				replica = 0
 			}
-			i := slices.Index(keys, k)
-			if i < 0 {
-				i = len(keys)
-				keys = append(keys, k)
-				parts = append(parts, Part{Tenant: w.Tenant, Replica: k.replica})
+			k := slices.IndexFunc(drafts, func(d draft) bool { return d.endpoint == m && d.Replica == replica })
+			if k < 0 {
+				k = len(drafts)
+				drafts = append(drafts, draft{
+					endpoint: m, end: -1, blockEnd: -1,
+					Part: Part{
+						Tenant: w.Tenant, Replica: replica,
+						sets: make([]int, 0, len(w.ids)), Sizes: make([]int, 0, len(w.ids)),
+					},
+				})
 			}
-			parts[i].Regions = append(parts[i].Regions, regions[set])
-			parts[i].sets = append(parts[i].sets, w.first+set)
+			d, p := &drafts[k], w.places[i]
+			d.Regions, d.end = extend(d.Regions, w.arena.B, d.end, p.from, p.to), p.to
+			if form.Blocks && w.packed {
+				d.Blocks, d.blockEnd = extend(d.Blocks, w.blocks.B, d.blockEnd, p.blockFrom, p.blockTo), p.blockTo
+			}
+			d.sets, d.Sizes = append(d.sets, w.first+i), append(d.Sizes, p.to-p.from)
 		}
 	}
-	for i, k := range keys {
-		address := w.ring.Endpoints()[k.endpoint].Address
-		w.peers[address] = append(w.peers[address], parts[i])
+	for _, d := range drafts {
+		address := w.ring.Endpoints()[d.endpoint].Address
+		k := slices.IndexFunc(w.peers, func(p peerParts) bool { return p.address == address })
+		if k < 0 {
+			k = len(w.peers)
+			w.peers = append(w.peers, peerParts{address: address})
+		}
+		w.peers[k].parts = append(w.peers[k].parts, d.Part)
 	}
+}
+
+// extend adds mem[from:to] to the list, to its last slice when that ended at
+// from.
+func extend(list [][]byte, mem []byte, end, from, to int) [][]byte {
+	if end == from && len(list) > 0 {
+		last := &list[len(list)-1]
+		*last = mem[from-len(*last) : to : to]
+		return list
+	}
+	return append(list, mem[from:to:to])
 }

@@ -16,7 +16,7 @@ import (
 type discard struct{}
 
 func (discard) Send(context.Context, []*Delivery) [][]error { return nil }
-func (discard) Merges() bool                                { return true }
+func (discard) Form() Form                                  { return Form{Merged: true} }
 func (discard) Close() error                                { return nil }
 func (discard) Write(context.Context, string, *remotewrite.Batch, []uint32) error {
 	return nil

@@ -237,16 +237,27 @@ func (w *Writer) Write(ctx context.Context, reqs []Request, replica int) error {
 		if l.all {
 			series = nil
 		}
-		t.report(l.sets, w.cfg.Local.Write(ctx, l.Tenant, l.Batch, series))
+		if err := w.cfg.Local.Write(ctx, l.Tenant, l.Batch, series); err != nil {
+			t.reportLocal(&l, err)
+		} else {
+			t.report(l.sets, nil)
+		}
 	}
-	timer := time.NewTimer(w.cfg.Timeout)
-	defer timer.Stop()
+	timer := timers.Get().(*time.Timer)
+	timer.Reset(w.cfg.Timeout)
+	defer func() {
+		timer.Stop()
+		timers.Put(timer)
+	}()
 	select {
 	case <-t.done:
 	case <-timer.C:
 	}
-	return t.result()
+	return t.result(plan.shares)
 }
+
+// timers holds stopped timers for reuse.
+var timers = sync.Pool{New: func() any { return time.NewTimer(time.Hour) }}
 
 // dispatch plans the write and hands the peers' parts to their queues.
 func (w *Writer) dispatch(reqs []Request, replica int) (*Plan, *tracker, error) {
@@ -260,27 +271,36 @@ func (w *Writer) dispatch(reqs []Request, replica int) (*Plan, *tracker, error) 
 	}
 	plan, err := spread(reqs, target{
 		rings: w.rings, self: w.self, only: replica,
-		merge: func(address string) bool { q := w.peers[address]; return q != nil && q.node.Merges() },
+		form: func(address string) (f Form) {
+			if q := w.peers[address]; q != nil {
+				f = q.node.Form()
+			}
+			return f
+		},
 	})
 	if err != nil {
 		return nil, nil, err
 	}
 	t := newTracker(plan.Sets)
-	t.held, t.size = &w.held, int64(len(plan.arena.B))
 	if len(plan.peers) > 0 {
+		t.held, t.size = &w.held, int64(cap(plan.arena.B))
+		if plan.blocks != nil {
+			t.size += int64(cap(plan.blocks.B))
+		}
 		t.left.Store(int32(len(plan.peers)))
 		w.held.Add(t.size)
 	}
-	now := time.Now()
-	for address, parts := range plan.peers {
-		d := &Delivery{Parts: parts, arena: plan.arena, tracker: t, since: now}
-		for _, p := range parts {
-			for _, r := range p.Regions {
+	deliveries, now := make([]Delivery, len(plan.peers)), time.Now()
+	for i, p := range plan.peers {
+		d := &deliveries[i]
+		*d = Delivery{Parts: p.parts, arena: plan.arena, tracker: t, since: now}
+		for _, part := range p.parts {
+			for _, r := range part.Regions {
 				d.Bytes += len(r)
 			}
 		}
 		plan.arena.Retain()
-		w.peers[address].push(d)
+		w.peers[p.address].push(d)
 	}
 	return plan, t, nil
 }

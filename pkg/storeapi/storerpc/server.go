@@ -41,6 +41,10 @@ func ServerOptions() []grpc.ServerOption {
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.ForceServerCodecV2(Codec()),
 		grpc.WriteBufferSize(ioBuffer),
+		// What nodes write to each other comes in messages of megabytes. Fixed
+		// windows also spare the pings that measure the connection.
+		grpc.InitialWindowSize(4 << 20),
+		grpc.InitialConnWindowSize(8 << 20),
 		experimental.BufferPool(&bufferPool{}),
 	}
 }

@@ -1,0 +1,194 @@
+package peer
+
+import (
+	"encoding/binary"
+
+	"google.golang.org/grpc/mem"
+
+	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+	"github.com/hindsight-io/hindsight/pkg/tenant"
+)
+
+// A message of our own service: parts (field 1, repeated), each with a tenant
+// (1), blocks of series (2 and 3, as in remotewrite) and the bytes of series of
+// each replica set (4, packed varints). It is drawn in
+// docs/format/remote-write-extensions.md.
+const (
+	tagPart       = 1<<3 | 2
+	tagPartTenant = 1<<3 | 2
+	tagPartSizes  = 4<<3 | 2
+)
+
+// encodeParts makes a message out of the parts' own memory: only what surrounds
+// the series is new. The slice holds a share of each arena until gRPC frees it.
+func encodeParts(parts []Part, compress bool) mem.BufferSlice {
+	out := make(mem.BufferSlice, 0, 2*len(parts)+2)
+	for i := range parts {
+		p := &parts[i]
+		switch {
+		case p.Blocks != nil:
+			out = append(out, mem.SliceBuffer(partHead(p, total(p.Blocks))))
+			for _, b := range p.Blocks {
+				out = append(out, share(b, p.Arena))
+			}
+		case compress:
+			block := compressed(p)
+			out = append(out, mem.SliceBuffer(partHead(p, len(block.B))), share(block.B, block))
+			block.Release()
+		default:
+			plain := remotewrite.AppendPlainHead(nil, p.size())
+			head := partHead(p, len(plain)+p.size())
+			out = append(out, mem.SliceBuffer(append(head, plain...)))
+			for _, r := range p.Regions {
+				out = append(out, share(r, p.Arena))
+			}
+		}
+	}
+	return out
+}
+
+// compressed makes one block of all regions.
+func compressed(p *Part) *remotewrite.Buffer {
+	whole := remotewrite.NewBuffer(p.size())
+	defer whole.Release()
+	for _, r := range p.Regions {
+		whole.B = append(whole.B, r...)
+	}
+	block := remotewrite.NewBuffer(remotewrite.MaxBlockSize(len(whole.B)))
+	block.B = remotewrite.AppendBlock(block.B, whole.B)
+	return block
+}
+
+// partHead is what goes before n bytes of blocks.
+func partHead(p *Part, n int) []byte {
+	sizes := 0
+	for _, s := range p.Sizes {
+		sizes += uvarintSize(uint64(s))
+	}
+	n += 1 + uvarintSize(uint64(len(p.Tenant))) + len(p.Tenant) + 1 + uvarintSize(uint64(sizes)) + sizes
+	b := make([]byte, 0, 48+len(p.Tenant)+sizes)
+	b = binary.AppendUvarint(append(b, tagPart), uint64(n))
+	b = binary.AppendUvarint(append(b, tagPartTenant), uint64(len(p.Tenant)))
+	b = append(b, p.Tenant...)
+	b = binary.AppendUvarint(append(b, tagPartSizes), uint64(sizes))
+	for _, s := range p.Sizes {
+		b = binary.AppendUvarint(b, uint64(s))
+	}
+	return b
+}
+
+// request is a received message of our own service. It is used again for the
+// next one of its stream.
+type request struct {
+	limit int64
+	parts []received
+	sizes []int
+	err   error  // the message cannot be read
+	last  string // the tenant of the part before
+}
+
+// received is one part; err says that it cannot be stored.
+type received struct {
+	tenant string
+	batch  *remotewrite.Batch
+	err    error
+	// from and to are the part's sizes.
+	from, to int
+}
+
+// read decodes a message. What is wrong with it is kept for the answer, so that
+// one bad message does not end the stream.
+func (q *request) read(b []byte) error {
+	left := q.limit
+	for rest := b; len(rest) > 0; {
+		tag, w := binary.Uvarint(rest)
+		if w <= 0 {
+			return q.refuse()
+		}
+		n, data := field(rest[w:], tag&7)
+		if n < 0 {
+			return q.refuse()
+		}
+		if tag == tagPart {
+			p := q.part(data, left)
+			if p.batch != nil {
+				left -= int64(p.batch.Size())
+			}
+			q.parts = append(q.parts, p)
+		}
+		rest = rest[w+n:]
+	}
+	return nil
+}
+
+func (q *request) refuse() error {
+	q.free()
+	q.err = remotewrite.Errorf(remotewrite.Invalid, "malformed message of a peer")
+	return nil
+}
+
+// part decodes one part.
+func (q *request) part(b []byte, limit int64) received {
+	p := received{from: len(q.sizes)}
+	for rest := b; len(rest) > 0; {
+		tag, w := binary.Uvarint(rest)
+		n, data := -1, []byte(nil)
+		if w > 0 {
+			n, data = field(rest[w:], tag&7)
+		}
+		if n < 0 {
+			p.err = remotewrite.Errorf(remotewrite.Invalid, "malformed part of a peer")
+			return p
+		}
+		switch tag {
+		case tagPartTenant:
+			if string(data) != q.last {
+				q.last = string(data)
+			}
+			p.tenant = q.last
+		case tagPartSizes:
+			for len(data) > 0 {
+				v, n := binary.Uvarint(data)
+				if n <= 0 || v > uint64(q.limit) {
+					p.err = remotewrite.Errorf(remotewrite.Invalid, "malformed sizes of a peer")
+					return p
+				}
+				q.sizes, data = append(q.sizes, int(v)), data[n:]
+			}
+		}
+		rest = rest[w+n:]
+	}
+	p.to = len(q.sizes)
+	if err := tenant.Validate(p.tenant); err != nil {
+		p.err = remotewrite.Errorf(remotewrite.Invalid, "write of a peer: %w", err)
+		return p
+	}
+	p.batch, p.err = remotewrite.DecodeBlocks(b, limit)
+	return p
+}
+
+// bySet changes the indexes of what is missing from those of the series to those
+// of the replica sets.
+func (q *request) bySet(p *received, missing []remotewrite.Missing) (out []remotewrite.Missing) {
+	sizes := q.sizes[p.from:p.to]
+	set, end := 0, 0
+	for _, m := range missing {
+		at := p.batch.Offset(m.Index)
+		for set < len(sizes) && end+sizes[set] <= at {
+			end += sizes[set]
+			set++
+		}
+		out = remotewrite.AddMissing(out, set, m.Counts)
+	}
+	return out
+}
+
+// free gives the memory of the batches back and makes ready for the next
+// message.
+func (q *request) free() {
+	for i := range q.parts {
+		q.parts[i].batch.Close()
+		q.parts[i] = received{}
+	}
+	q.parts, q.sizes = q.parts[:0], q.sizes[:0]
+}
