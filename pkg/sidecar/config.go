@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/hindsight-io/hindsight/pkg/flags"
-	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
+	"github.com/hindsight-io/hindsight/pkg/httpclient"
 )
 
 // Config is everything that a sidecar can be told.
@@ -163,14 +163,14 @@ func (c *Config) Validate() error {
 }
 
 // client reads the HTTP client configuration.
-func (c *Config) client() (prom.ClientConfig, error) {
+func (c *Config) client() (httpclient.Config, error) {
 	b, err := c.Prometheus.Client.Content()
 	if err != nil {
-		return prom.ClientConfig{}, err
+		return httpclient.Config{}, err
 	}
-	cfg, err := prom.ParseClientConfig(b)
+	cfg, err := httpclient.Parse(b)
 	if err != nil {
-		return prom.ClientConfig{}, flags.Invalid(fmt.Errorf("%s: %w", c.Prometheus.Client.Source(), err))
+		return httpclient.Config{}, flags.Invalid(fmt.Errorf("%s: %w", c.Prometheus.Client.Source(), err))
 	}
 	return cfg, nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/stretchr/testify/require"
 
+	"github.com/hindsight-io/hindsight/pkg/httpclient"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom/promtest"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -24,7 +25,7 @@ import (
 // newStore returns a store over the server, after its first look.
 func newStore(t testing.TB, s *promtest.Server) *Store {
 	t.Helper()
-	cfg := prom.DefaultClientConfig()
+	cfg := httpclient.Default()
 	cfg.Transport.MaxIdleConnsPerHost = -1 // idle connections look like leaks
 	c, err := prom.New(s.URL(), cfg, "test")
 	require.NoError(t, err)

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/hindsight-io/hindsight/pkg/httpclient"
 )
 
 // Client talks to one Prometheus server. It may be used concurrently.
@@ -19,14 +21,11 @@ type Client struct {
 
 // New makes a client of the server at base, which may have a path prefix. It
 // does not connect.
-func New(base *url.URL, cfg ClientConfig, userAgent string) (*Client, error) {
+func New(base *url.URL, cfg httpclient.Config, userAgent string) (*Client, error) {
 	if base == nil || base.Host == "" || (base.Scheme != "http" && base.Scheme != "https") {
 		return nil, fmt.Errorf("%q is not the URL of a Prometheus server; write it as http://host:port/prefix", base)
 	}
-	if err := cfg.validate(); err != nil {
-		return nil, err
-	}
-	rt, err := newRoundTripper(cfg, userAgent)
+	rt, err := httpclient.NewRoundTripper(cfg, userAgent)
 	if err != nil {
 		return nil, err
 	}

@@ -20,13 +20,14 @@ import (
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/hindsight-io/hindsight/pkg/httpclient"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom/promtest"
 )
 
 func newClient(t *testing.T, u *url.URL, yaml string) *prom.Client {
 	t.Helper()
-	cfg, err := prom.ParseClientConfig([]byte(yaml))
+	cfg, err := httpclient.Parse([]byte(yaml))
 	require.NoError(t, err)
 	c, err := prom.New(u, cfg, "Hindsight/test")
 	require.NoError(t, err)
@@ -138,7 +139,7 @@ func TestClientErrorsNameThePrometheus(t *testing.T) {
 
 	bad, err := url.Parse("prometheus:9090")
 	require.NoError(t, err)
-	_, err = prom.New(bad, prom.DefaultClientConfig(), "")
+	_, err = prom.New(bad, httpclient.Default(), "")
 	require.ErrorContains(t, err, "is not the URL of a Prometheus server")
 }
 
@@ -165,33 +166,6 @@ func TestCredentials(t *testing.T) {
 		require.Equal(t, want, auth, yaml)
 		require.Equal(t, "Hindsight/test", agent)
 	}
-}
-
-func TestClientConfig(t *testing.T) {
-	good := func(yaml string) prom.ClientConfig {
-		t.Helper()
-		cfg, err := prom.ParseClientConfig([]byte(yaml))
-		require.NoError(t, err)
-		return cfg
-	}
-	bad := func(yaml, want string) {
-		t.Helper()
-		_, err := prom.ParseClientConfig([]byte(yaml))
-		require.ErrorContains(t, err, want)
-	}
-	require.Equal(t, prom.DefaultClientConfig(), good(""))
-	cfg := good("transport_config: {idle_conn_timeout: 5000000000, dialer_timeout: 7s, max_idle_conns: 3}")
-	require.EqualValues(t, 5e9, cfg.Transport.IdleConnTimeout)
-	require.EqualValues(t, 7e9, cfg.Transport.DialerTimeout)
-	require.Equal(t, 3, cfg.Transport.MaxIdleConns)
-	require.Equal(t, 2, cfg.Transport.MaxIdleConnsPerHost)
-
-	bad("basic_auth: {user: x}", "field user not found")
-	bad("\nbearer: x", "line 2: field bearer not found")
-	bad("bearer_token: x\nbearer_token_file: y", "exclude each other")
-	bad("bearer_token: x\nbasic_auth: {username: y}", "exclude each other")
-	bad("tls_config: {cert_file: x}", "needs both")
-	bad("transport_config: {idle_conn_timeout: long}", "is neither a number of nanoseconds")
 }
 
 // read collects a stream as text: labels, then per chunk its span and encoding.

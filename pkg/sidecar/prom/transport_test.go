@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/hindsight-io/hindsight/pkg/httpclient"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
 )
 
@@ -47,7 +48,7 @@ func TestTLS(t *testing.T) {
 	_, err = newClient(t, u, "tls_config: {ca_file: "+file+", server_name: other.example}").BuildInfo(t.Context())
 	require.ErrorContains(t, err, "other.example")
 
-	cfg, err := prom.ParseClientConfig([]byte("tls_config: {ca_file: /does/not/exist}"))
+	cfg, err := httpclient.Parse([]byte("tls_config: {ca_file: /does/not/exist}"))
 	require.NoError(t, err)
 	_, err = prom.New(u, cfg, "")
 	require.ErrorContains(t, err, "load TLS files")

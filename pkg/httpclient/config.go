@@ -1,4 +1,4 @@
-package prom
+package httpclient
 
 import (
 	"bytes"
@@ -11,10 +11,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// ClientConfig says how to reach the server: credentials, TLS, proxy and the
-// sizes and times of the connection pool. Its YAML is the one that the field's
-// tools share.
-type ClientConfig struct {
+// Config says how to reach a server: credentials, TLS, proxy and the sizes and
+// times of the connection pool.
+type Config struct {
 	BasicAuth       BasicAuth       `yaml:"basic_auth"`
 	BearerToken     string          `yaml:"bearer_token"`
 	BearerTokenFile string          `yaml:"bearer_token_file"`
@@ -73,9 +72,9 @@ func (n *Nanoseconds) UnmarshalYAML(node *yaml.Node) error {
 	return nil
 }
 
-// DefaultClientConfig is the configuration when none is given.
-func DefaultClientConfig() ClientConfig {
-	return ClientConfig{Transport: TransportConfig{
+// Default is the configuration when none is given.
+func Default() Config {
+	return Config{Transport: TransportConfig{
 		MaxIdleConns:          100,
 		MaxIdleConnsPerHost:   2,
 		IdleConnTimeout:       Nanoseconds(90 * time.Second),
@@ -85,19 +84,20 @@ func DefaultClientConfig() ClientConfig {
 	}}
 }
 
-// ParseClientConfig reads the YAML over the defaults; unknown keys are errors.
+// Parse reads the YAML over the defaults; unknown keys are errors.
 // Empty input gives the defaults.
-func ParseClientConfig(b []byte) (ClientConfig, error) {
-	cfg := DefaultClientConfig()
+func Parse(b []byte) (Config, error) {
+	cfg := Default()
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	dec.KnownFields(true)
 	if err := dec.Decode(&cfg); err != nil && !errors.Is(err, io.EOF) {
-		return ClientConfig{}, fmt.Errorf("parse HTTP client configuration: %w", err)
+		return Config{}, fmt.Errorf("parse HTTP client configuration: %w", err)
 	}
-	return cfg, cfg.validate()
+	return cfg, cfg.Validate()
 }
 
-func (c *ClientConfig) validate() error {
+// Validate checks what can be checked without the files.
+func (c *Config) Validate() error {
 	basic := c.BasicAuth != (BasicAuth{})
 	switch {
 	case c.BearerToken != "" && c.BearerTokenFile != "":

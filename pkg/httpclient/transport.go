@@ -1,4 +1,4 @@
-package prom
+package httpclient
 
 import (
 	"crypto/tls"
@@ -11,9 +11,13 @@ import (
 	promconfig "github.com/prometheus/common/config"
 )
 
-// newRoundTripper builds the connection pool with credentials on top. Secrets
+// NewRoundTripper builds the connection pool with credentials on top. Secrets
 // given as files are read for every request, certificates when they change.
-func newRoundTripper(cfg ClientConfig, userAgent string) (http.RoundTripper, error) {
+// http.Client.CloseIdleConnections reaches the pool.
+func NewRoundTripper(cfg Config, userAgent string) (http.RoundTripper, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
 	tlsCfg := promconfig.TLSConfig{
 		CAFile:             cfg.TLS.CAFile,
 		CertFile:           cfg.TLS.CertFile,
@@ -44,7 +48,7 @@ func newRoundTripper(cfg ClientConfig, userAgent string) (http.RoundTripper, err
 	return promconfig.NewUserAgentRoundTripper(userAgent, withCredentials(cfg, rt)), nil
 }
 
-func transport(cfg ClientConfig, tlsConn *tls.Config) (*http.Transport, error) {
+func transport(cfg Config, tlsConn *tls.Config) (*http.Transport, error) {
 	t := &http.Transport{
 		TLSClientConfig:       tlsConn,
 		DialContext:           (&net.Dialer{Timeout: time.Duration(cfg.Transport.DialerTimeout)}).DialContext,
@@ -67,7 +71,7 @@ func transport(cfg ClientConfig, tlsConn *tls.Config) (*http.Transport, error) {
 	return t, nil
 }
 
-func withCredentials(cfg ClientConfig, rt http.RoundTripper) http.RoundTripper {
+func withCredentials(cfg Config, rt http.RoundTripper) http.RoundTripper {
 	secret := func(inline, file string) promconfig.SecretReader {
 		if file != "" {
 			return promconfig.NewFileSecret(file)
