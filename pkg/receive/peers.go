@@ -42,14 +42,14 @@ func (c *Config) dial(address string, more ...grpc.DialOption) (replicate.Node, 
 		// Who sends tries again by itself, and keeps what it sends until then.
 		grpc.WithDisableRetry(),
 	}
-	// gRPC would ask DNS for a service config of each peer first, and wait for
-	// the answer, of which there is none where names stand in /etc/hosts.
-	opts = append(opts, grpc.WithDisableServiceConfig())
 	opts = append(opts, more...)
 	if c.ServiceConfig != "" {
 		opts = append(opts, grpc.WithDefaultServiceConfig(c.ServiceConfig))
 	}
-	conn, err := grpc.NewClient(address, opts...)
+	// The name is looked up with each attempt to connect, so that a peer that has
+	// moved is found at once. gRPC's own resolver looks at most twice a minute, and
+	// waits for service records that nobody has.
+	conn, err := grpc.NewClient("passthrough:///"+address, append(opts, grpc.WithDisableServiceConfig())...)
 	if err != nil {
 		return nil, fmt.Errorf("gRPC client for %s: %w", address, err)
 	}
