@@ -262,6 +262,9 @@ func (c *Config) Validate() error {
 	if err == nil && c.MaxInflightBytes < c.MaxRequestBytes {
 		err = errors.New("--remote-write.max-inflight-size must not be below --remote-write.max-request-size")
 	}
+	if err == nil && c.TenantCertField != "" && c.ServerTLS.ClientCA == "" {
+		err = errors.New("--receive.tenant-certificate-field needs --remote-write.server-tls-client-ca: without it no client shows a certificate")
+	}
 	if err == nil && !model.UTF8Validation.IsValidLabelName(c.TenantLabel) {
 		err = fmt.Errorf("--receive.tenant-label-name %q is not a label name", c.TenantLabel)
 	}

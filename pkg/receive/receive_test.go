@@ -68,7 +68,7 @@ func start(t *testing.T, cfg Config, lis net.Listener, bkt bucket.Bucket) *membe
 	return startWith(t, cfg, lis, Deps{Logger: slog.New(slog.DiscardHandler), Bucket: bkt})
 }
 
-func startWith(t *testing.T, cfg Config, lis net.Listener, deps Deps) *member {
+func startWith(t *testing.T, cfg Config, lis net.Listener, deps Deps, opts ...grpc.ServerOption) *member {
 	cfg.RemoteWriteAddress = "127.0.0.1:0"
 	if cfg.TSDB.Path == "./data" {
 		cfg.TSDB.Path = t.TempDir()
@@ -77,7 +77,7 @@ func startWith(t *testing.T, cfg Config, lis net.Listener, deps Deps) *member {
 	deps.Registerer, deps.GRPCAddress = prometheus.NewRegistry(), lis.Addr().String()
 	r, err := New(cfg, deps)
 	require.NoError(t, err)
-	m := &member{Receive: r, t: t, grpc: grpc.NewServer(), lis: lis, done: make(chan error, 1)}
+	m := &member{Receive: r, t: t, grpc: grpc.NewServer(opts...), lis: lis, done: make(chan error, 1)}
 	r.RegisterGRPC(m.grpc)
 	ctx, stop := context.WithCancel(t.Context())
 	m.stop = stop

@@ -147,7 +147,6 @@ func (r *Receive) watchRing(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	changed := make(chan struct{}, 1)
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		return fmt.Errorf("watch the hashring file: %w", err)
@@ -160,31 +159,39 @@ func (r *Receive) watchRing(ctx context.Context) error {
 	}
 	ticker := time.NewTicker(r.cfg.HashringRefresh.Duration())
 	defer ticker.Stop()
+	// Several events come for one change: they are answered together.
+	var settled <-chan time.Time
+	refused := ""
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-watcher.Events:
-			// Several events come for one change; the last of them counts.
-			time.AfterFunc(100*time.Millisecond, func() {
-				select {
-				case changed <- struct{}{}:
-				default:
-				}
-			})
+			if settled == nil {
+				settled = time.After(settleTime)
+			}
 			continue
 		case err := <-watcher.Errors:
 			r.logger.Warn("watching the hashring file failed, it is still read regularly", "err", err)
 			continue
-		case <-changed:
+		case <-settled:
+			settled = nil
 		case <-ticker.C:
 		}
-		if err := r.loadRing(ctx); err != nil {
+		switch err := r.loadRing(ctx); {
+		case err == nil:
+			refused = ""
+		case err.Error() != refused:
+			refused = err.Error()
 			r.metrics.ringFailures.Inc()
 			r.logger.Error("new hashring refused, the last good one stays", "err", err)
 		}
 	}
 }
+
+// settleTime is how long after the first sign of change the file is read. Events
+// may be about other files of the directory and never end.
+const settleTime = 100 * time.Millisecond
 
 // external returns the external labels of a tenant's data: those of the
 // hashring, overridden by those of this node, and the tenant.

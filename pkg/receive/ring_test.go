@@ -107,10 +107,9 @@ func TestHashringReload(t *testing.T) {
 			require.Equal(t, 200, post(t, a.url("/api/v1/receive"), v1(t, now, names(0, 50)...)).code)
 			require.Empty(t, series(t, b.Store()))
 
-			for _, broken := range []string{"", `[{"endpoints": [`, `[{"endpoints": ["x:1", "x:1"]}]`, ringOf(first, second)[1:]} {
-				refused := a.refusedRings(t)
+			for i, broken := range []string{"", `[{"endpoints": [`, `[{"endpoints": ["x:1", "x:1"]}]`, ringOf(first, second)[1:]} {
 				file.put(broken)
-				require.Eventually(t, func() bool { return a.refusedRings(t) > refused }, 10*time.Second, 5*time.Millisecond, "%q", broken)
+				require.Eventually(t, func() bool { return a.refusedRings(t) == float64(i+1) }, 10*time.Second, 5*time.Millisecond, "%q", broken)
 				require.Equal(t, []string{first.Addr().String()}, members())
 				require.Equal(t, 200, post(t, a.url("/api/v1/receive"), v1(t, now, "x")).code)
 			}
