@@ -1,0 +1,65 @@
+package receive
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+)
+
+// Until the storage is open and the ring is loaded, every way in says "later",
+// with the reason, and nothing is stored.
+func TestNotReadyYet(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.TSDB.Path = t.TempDir()
+	cfg.Hashrings, cfg.LocalEndpoint = `[{"endpoints": ["127.0.0.1:1"]}]`, "127.0.0.1:1"
+	require.NoError(t, cfg.Validate())
+	r, err := New(cfg, Deps{Registerer: prometheus.NewRegistry()})
+	require.NoError(t, err)
+	mux := http.NewServeMux()
+	r.RegisterWrite(mux)
+	refused := func(why string) {
+		require.ErrorContains(t, r.Ready(), why)
+		for path, contentType := range map[string]string{
+			"/api/v1/receive": "", "/api/v1/push": "application/x-protobuf", "/api/v1/write": "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+			"/api/v1/otlp": "application/x-protobuf", "/otlp/v1/metrics": "application/json",
+		} {
+			req := httptest.NewRequest(http.MethodPost, path, strings.NewReader(string(v1(t, time.Now().UnixMilli(), "a"))))
+			req.Header.Set("Content-Type", contentType)
+			w := httptest.NewRecorder()
+			mux.ServeHTTP(w, req)
+			require.Equal(t, 503, w.Code, path)
+			require.Equal(t, "5", w.Header().Get("Retry-After"), path)
+			require.Contains(t, w.Body.String(), why, path)
+		}
+	}
+	refused("the storage to open")
+	// What peers send is refused by the storage itself.
+	buf := remotewrite.NewBuffer(0)
+	b, err := remotewrite.ScanV1(buf, nil)
+	require.NoError(t, err)
+	defer b.Close()
+	require.Equal(t, remotewrite.NotReady, remotewrite.KindOf(r.db.Write(t.Context(), "a", b, nil)))
+	require.NoError(t, r.db.Open(t.Context()))
+	r.waitFor("the hashring")
+	refused("the hashring")
+	require.NoError(t, r.loadRing(t.Context()))
+	r.ready.Store(nil)
+	require.Equal(t, 200, func() int {
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/api/v1/receive", strings.NewReader(string(v1(t, time.Now().UnixMilli(), "a")))))
+		return w.Code
+	}())
+	r.waitFor("its end: it is stopping")
+	refused("stopping")
+	require.NoError(t, r.writer.Close())
+	require.NoError(t, r.db.Close(t.Context()))
+	refused("stopping")
+	require.Equal(t, remotewrite.NotReady, remotewrite.KindOf(r.db.Write(t.Context(), "a", b, nil)))
+}
