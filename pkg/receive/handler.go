@@ -71,7 +71,7 @@ func (r *Receive) write(w http.ResponseWriter, req *http.Request) (remotewrite.C
 		if version == 2 {
 			writtenHeaders(w.Header(), none, nil)
 		}
-		return none, err
+		return none, r.sizeError(id, err)
 	}
 	defer batch.Close()
 	counts := batch.Counts()
@@ -155,12 +155,16 @@ func (r *Receive) decode(req *http.Request, id string, version int) (b *remotewr
 	if err != nil {
 		return nil, free, err
 	}
+	written := int64(0) // the most that its symbols written out may take
 	if size := remotewrite.DecompressedSize(body.B); size <= limit {
-		if err := r.memory.Acquire(req.Context(), size); err != nil {
-			body.Release()
-			return nil, free, remotewrite.Errorf(remotewrite.Unavailable, "the sender went away while its request waited: %w", err)
+		if version == 2 {
+			written = min(maxExpansion*size, r.cfg.MaxRequestBytes.Int64())
 		}
-		free = func() { r.memory.Release(size) }
+		free, err = r.reserve(req.Context(), size+written)
+		if err != nil {
+			body.Release()
+			return nil, func() {}, err
+		}
 	}
 	plain, err := remotewrite.Decompress(body.B, limit)
 	body.Release()
@@ -171,7 +175,7 @@ func (r *Receive) decode(req *http.Request, id string, version int) (b *remotewr
 		return nil, free, err
 	}
 	if version == 2 {
-		b, err = remotewrite.TranscodeV2(plain, 8*limit)
+		b, err = remotewrite.TranscodeV2(plain, written)
 	} else {
 		b, err = remotewrite.ScanV1(plain, plain.B)
 	}
@@ -183,6 +187,21 @@ func (r *Receive) decode(req *http.Request, id string, version int) (b *remotewr
 		return nil, free, err
 	}
 	return b, free, nil
+}
+
+// maxExpansion is how much larger a request of remote write 2.0 may get when
+// its symbols are written out. Thirty labels of 60 bytes each are some 25 times
+// their references.
+const maxExpansion = 64
+
+// reserve waits for a share of the memory that all requests may take together;
+// free gives it back.
+func (r *Receive) reserve(ctx context.Context, n int64) (free func(), err error) {
+	n = min(n, r.cfg.MaxInflightBytes.Int64()) // who wants more waits for all of it
+	if err := r.memory.Acquire(ctx, n); err != nil {
+		return nil, remotewrite.Errorf(remotewrite.Unavailable, "the sender went away while its request waited: %w", err)
+	}
+	return func() { r.memory.Release(n) }, nil
 }
 
 // readBody reads the body into pooled memory, which grows with what has really
@@ -225,17 +244,32 @@ func (r *Receive) distribute(ctx context.Context, id string, b *remotewrite.Batc
 			defer batch.Close()
 			reqs = append(reqs, replicate.Request{Tenant: group, Batch: batch})
 		}
-		if err := r.db.SetMetadata(id, b.Metadata()); err != nil {
-			return err
+		if len(b.Metadata()) > 0 {
+			only := b.OnlyMetadata()
+			defer only.Close()
+			reqs = append(reqs, replicate.Request{Tenant: id, Batch: only})
 		}
 	}
 	return r.storeAll(ctx, reqs, replica)
 }
 
 func (r *Receive) storeAll(ctx context.Context, reqs []replicate.Request, replica int) error {
+	reqs, above := r.withinLimits(reqs)
+	if above != nil && len(reqs) == 0 {
+		return above
+	}
+	return withAbove(above, r.storeEach(ctx, reqs, replica), reqs)
+}
+
+func (r *Receive) storeEach(ctx context.Context, reqs []replicate.Request, replica int) error {
 	if r.writer != nil {
-		// Metadata stays on the node that it came to: queries ask all of them.
+		// Metadata stays on the node that it came to, as queries ask all of them;
+		// one that only routes sends it on.
+		_, self := r.writer.Rings()
 		for _, q := range reqs {
+			if self == "" {
+				break
+			}
 			if err := r.db.SetMetadata(q.Tenant, q.Batch.Metadata()); err != nil {
 				return err
 			}

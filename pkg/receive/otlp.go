@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/storage/remote/otlptranslator/prometheusremotewrite"
 	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
@@ -49,13 +50,15 @@ func (r *Receive) writeOTLP(w http.ResponseWriter, req *http.Request) (remotewri
 		return none, err
 	}
 	defer done()
-	msg, isJSON, err := r.readOTLP(req, r.requestLimit(id))
+	memory := &growingShare{total: r.memory}
+	defer memory.free()
+	msg, isJSON, err := r.readOTLP(req, r.requestLimit(id), memory)
 	if err != nil {
-		return none, err
+		return none, r.sizeError(id, err)
 	}
 	batch, err := r.translate(req, msg, r.requestLimit(id))
 	if err != nil {
-		return none, err
+		return none, r.sizeError(id, err)
 	}
 	defer batch.Close()
 	if err := r.checkContent(id, batch.Counts()); err != nil {
@@ -70,7 +73,7 @@ func (r *Receive) writeOTLP(w http.ResponseWriter, req *http.Request) (remotewri
 
 // readOTLP reads and decodes the body. Its size is bounded before and after
 // decompression.
-func (r *Receive) readOTLP(req *http.Request, limit int64) (msg pmetricotlp.ExportRequest, isJSON bool, err error) {
+func (r *Receive) readOTLP(req *http.Request, limit int64, memory *growingShare) (msg pmetricotlp.ExportRequest, isJSON bool, err error) {
 	msg = pmetricotlp.NewExportRequest()
 	body := io.Reader(req.Body)
 	switch encoding := req.Header.Get("Content-Encoding"); encoding {
@@ -84,20 +87,18 @@ func (r *Receive) readOTLP(req *http.Request, limit int64) (msg pmetricotlp.Expo
 	default:
 		return msg, false, remotewrite.Errorf(remotewrite.Invalid, "unsupported content encoding %q: send gzip or none", encoding)
 	}
-	raw, err := io.ReadAll(io.LimitReader(body, limit+1))
+	raw, err := readWithin(body, limit, memory)
 	if err != nil {
-		return msg, false, remotewrite.Errorf(remotewrite.Invalid, "read the OTLP request: %w", err)
+		return msg, false, err
 	}
-	if int64(len(raw)) > limit {
-		return msg, false, &remotewrite.TooLargeError{Size: int64(len(raw)), Limit: limit, What: "the decompressed body"}
-	}
+	defer raw.Release()
 	media, _, err := mime.ParseMediaType(req.Header.Get("Content-Type"))
 	switch {
 	case err == nil && media == "application/x-protobuf":
-		err = msg.UnmarshalProto(raw)
+		err = msg.UnmarshalProto(raw.B)
 	case err == nil && media == "application/json":
 		isJSON = true
-		err = msg.UnmarshalJSON(raw)
+		err = msg.UnmarshalJSON(raw.B)
 	default:
 		err = fmt.Errorf("unsupported content type %q: send application/x-protobuf or application/json", req.Header.Get("Content-Type"))
 	}
@@ -107,10 +108,63 @@ func (r *Receive) readOTLP(req *http.Request, limit int64) (msg pmetricotlp.Expo
 	return msg, isJSON, nil
 }
 
+// otlpExpansion is how much memory a request takes, decoded and as series, for
+// each byte of it.
+const otlpExpansion = 12
+
+// growingShare is a part of the memory that all requests may take together,
+// taken while a body whose size is not known is read. Waiting for more while
+// others wait for theirs could be for ever, so it fails instead.
+type growingShare struct {
+	total *semaphore.Weighted
+	held  int64
+}
+
+func (s *growingShare) grow(n int64) error {
+	if !s.total.TryAcquire(n) {
+		return remotewrite.Errorf(remotewrite.Unavailable, "the requests under way take all memory that they may")
+	}
+	s.held += n
+	return nil
+}
+
+func (s *growingShare) free() { s.total.Release(s.held) }
+
+// readWithin reads a body of at most limit bytes, for which it takes memory as
+// it goes.
+func readWithin(body io.Reader, limit int64, memory *growingShare) (*remotewrite.Buffer, error) {
+	buf := remotewrite.NewBuffer(64 << 10)
+	fail := func(err error) (*remotewrite.Buffer, error) {
+		buf.Release()
+		return nil, err
+	}
+	for counted := 0; ; {
+		if len(buf.B) == cap(buf.B) {
+			buf.Grow(len(buf.B))
+		}
+		if counted < cap(buf.B) {
+			if err := memory.grow(otlpExpansion * int64(cap(buf.B)-counted)); err != nil {
+				return fail(err)
+			}
+			counted = cap(buf.B)
+		}
+		n, err := body.Read(buf.B[len(buf.B):cap(buf.B)])
+		buf.B = buf.B[:len(buf.B)+n]
+		switch {
+		case int64(len(buf.B)) > limit:
+			return fail(&remotewrite.TooLargeError{Size: int64(len(buf.B)), Limit: limit, What: "the decompressed body"})
+		case errors.Is(err, io.EOF):
+			return buf, nil
+		case err != nil:
+			return fail(remotewrite.Errorf(remotewrite.Invalid, "read the OTLP request: %w", err))
+		}
+	}
+}
+
 // translate makes series of an OTLP request with Prometheus's translator. A
 // request with anything that cannot be translated is refused as a whole.
 func (r *Receive) translate(req *http.Request, msg pmetricotlp.ExportRequest, limit int64) (*remotewrite.Batch, error) {
-	collector := remotewrite.NewCollector(8 * limit)
+	collector := remotewrite.NewCollector(min(8*limit, r.cfg.MaxRequestBytes.Int64()))
 	_, err := prometheusremotewrite.NewPrometheusConverter(collector).FromMetrics(req.Context(), msg.Metrics(), prometheusremotewrite.Settings{
 		AddMetricSuffixes: true,
 		DisableTargetInfo: !r.cfg.OTLP.TargetInfo,

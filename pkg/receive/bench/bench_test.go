@@ -21,6 +21,7 @@ import (
 	"github.com/klauspost/compress/s2"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/prompb"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 	"github.com/stretchr/testify/require"
 )
 
@@ -135,6 +136,7 @@ func (s *server) profile(t testing.TB) (wait func()) {
 type load struct {
 	requests [][]byte // plain, with a timestamp to patch
 	patches  [][]int
+	header   map[string]string
 }
 
 func seriesLabels(i int) labels.Labels {
@@ -156,20 +158,51 @@ func seriesLabels(i int) labels.Labels {
 const placeholder = 1_700_000_000_000
 
 func newLoad(t testing.TB, series int) *load {
+	return makeLoad(t, series, map[string]string{"Content-Type": "application/x-protobuf"}, version1)
+}
+
+// newLoad2 is the same in remote write 2.0.
+func newLoad2(t testing.TB, series int) *load {
+	return makeLoad(t, series, map[string]string{
+		"Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request", "X-Prometheus-Remote-Write-Version": "2.0.0",
+	}, version2)
+}
+
+// message is a request that can be sent.
+type message interface{ Marshal() ([]byte, error) }
+
+func version1(series []int, value func() float64) message {
+	req := &prompb.WriteRequest{}
+	for _, i := range series {
+		ts := prompb.TimeSeries{Samples: []prompb.Sample{{Value: value(), Timestamp: placeholder}}}
+		seriesLabels(i).Range(func(x labels.Label) {
+			ts.Labels = append(ts.Labels, prompb.Label{Name: x.Name, Value: x.Value})
+		})
+		req.Timeseries = append(req.Timeseries, ts)
+	}
+	return req
+}
+
+func version2(series []int, value func() float64) message {
+	req, symbols := &writev2.Request{}, writev2.NewSymbolTable()
+	for _, i := range series {
+		req.Timeseries = append(req.Timeseries, writev2.TimeSeries{
+			LabelsRefs: symbols.SymbolizeLabels(seriesLabels(i), nil),
+			Samples:    []writev2.Sample{{Value: value(), Timestamp: placeholder}},
+		})
+	}
+	req.Symbols = symbols.Symbols()
+	return req
+}
+
+func makeLoad(t testing.TB, series int, header map[string]string, request func([]int, func() float64) message) *load {
 	rnd := rand.New(rand.NewSource(1))
 	order := rnd.Perm(series)
 	mark := varint(placeholder)
-	l := &load{}
+	l := &load{header: header}
 	for len(order) > 0 {
 		n := min(perRequest, len(order))
-		req := &prompb.WriteRequest{}
-		for _, i := range order[:n] {
-			ts := prompb.TimeSeries{Samples: []prompb.Sample{{Value: float64(rnd.Intn(100000)), Timestamp: placeholder}}}
-			seriesLabels(i).Range(func(x labels.Label) {
-				ts.Labels = append(ts.Labels, prompb.Label{Name: x.Name, Value: x.Value})
-			})
-			req.Timeseries = append(req.Timeseries, ts)
-		}
+		req := request(order[:n], func() float64 { return float64(rnd.Intn(100000)) })
 		order = order[n:]
 		raw, err := req.Marshal()
 		require.NoError(t, err)
@@ -223,7 +256,7 @@ func (l *load) send(t testing.TB, urls []string, from int64, rounds int) {
 		for range 2 {
 			wg.Go(func() {
 				for i := range next {
-					resp, err := http.Post(urls[i%len(urls)]+"/api/v1/receive", "application/x-protobuf", bytes.NewReader(bodies[i]))
+					resp, err := l.post(urls[i%len(urls)], bodies[i])
 					if err != nil {
 						t.Error(err)
 						return
@@ -244,6 +277,17 @@ func (l *load) send(t testing.TB, urls []string, from int64, rounds int) {
 	}
 }
 
+func (l *load) post(url string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequest(http.MethodPost, url+"/api/v1/receive", bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	for k, v := range l.header {
+		req.Header.Set(k, v)
+	}
+	return http.DefaultClient.Do(req)
+}
+
 const (
 	warmRounds = 4
 	rounds     = 40
@@ -252,10 +296,9 @@ const (
 
 // measure returns the server's CPU seconds and allocations per million samples
 // in steady state.
-func measure(t testing.TB, role string) (cpu, allocs float64) {
+func measure(t testing.TB, role string, l *load) (cpu, allocs float64) {
 	s := startServer(t, role)
 	defer s.stop(t)
-	l := newLoad(t, series)
 	start := time.Now().Add(-time.Hour).UnixMilli()
 	l.send(t, s.urls, start, warmRounds)
 	time.Sleep(300 * time.Millisecond)
@@ -291,7 +334,19 @@ func bare(t testing.TB) (cpu, allocs float64) {
 func BenchmarkIngestOneNode(b *testing.B) {
 	for b.Loop() {
 		limit, least := bare(b)
-		cpu, allocs := measure(b, "receive:1")
+		cpu, allocs := measure(b, "receive:1", newLoad(b, series))
+		b.ReportMetric(limit, "bare-cpu-s/Msample")
+		b.ReportMetric(cpu, "cpu-s/Msample")
+		b.ReportMetric(cpu/limit, "ratio-to-bare")
+		b.ReportMetric(max(allocs-least, 0), "allocs/sample-beyond-bare")
+	}
+}
+
+// BenchmarkIngestVersion2 is BenchmarkIngestOneNode with remote write 2.0.
+func BenchmarkIngestVersion2(b *testing.B) {
+	for b.Loop() {
+		limit, least := bare(b)
+		cpu, allocs := measure(b, "receive:1", newLoad2(b, series))
 		b.ReportMetric(limit, "bare-cpu-s/Msample")
 		b.ReportMetric(cpu, "cpu-s/Msample")
 		b.ReportMetric(cpu/limit, "ratio-to-bare")
@@ -304,7 +359,7 @@ func BenchmarkIngestThreeNodes(b *testing.B) {
 	for b.Loop() {
 		limit, least := bare(b)
 		limit, least = 3*limit, 3*least
-		cpu, allocs := measure(b, "receive:3")
+		cpu, allocs := measure(b, "receive:3", newLoad(b, series))
 		b.ReportMetric(limit, "3-bare-cpu-s/Msample")
 		b.ReportMetric(cpu, "cpu-s/Msample")
 		b.ReportMetric(cpu/limit, "ratio-to-3-bare")

@@ -3,6 +3,7 @@ package multitsdb
 import (
 	"sync"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/metadata"
 
@@ -21,7 +22,14 @@ const (
 // in memory: senders repeat it.
 type familyMetadata struct {
 	mu sync.RWMutex
-	by map[string]metadata.Metadata
+	by map[string]described
+}
+
+// described is what is known about a metric. message is the hash of the bytes
+// that said so, of the kind that come with every series of it.
+type described struct {
+	metadata.Metadata
+	message uint64
 }
 
 // family stores the metadata of remote write 1.0.
@@ -30,19 +38,27 @@ func (f *familyMetadata) family(msg []byte) error {
 	if err != nil {
 		return err
 	}
-	f.set(m.Family, m.Metadata)
+	f.set(m.Family, described{m.Metadata, 0})
 	return nil
 }
 
-// series stores the metadata that came with a series.
+// series stores the metadata that came with a series. It comes with each of
+// them again and again, mostly the same.
 func (f *familyMetadata) series(name string, msg []byte) {
+	hash := xxhash.Sum64(msg)
+	f.mu.RLock()
+	same := f.by[name].message == hash
+	f.mu.RUnlock()
+	if same {
+		return
+	}
 	m, err := remotewrite.ParseSeriesMetadata(msg)
 	if err == nil && name != "" {
-		f.set(name, m)
+		f.set(name, described{m, hash})
 	}
 }
 
-func (f *familyMetadata) set(name string, m metadata.Metadata) {
+func (f *familyMetadata) set(name string, m described) {
 	// Senders that know nothing about a metric say so with each series; that
 	// must not replace what others know.
 	if (m.Type == model.MetricTypeUnknown || m.Type == "") && m.Help == "" && m.Unit == "" {
@@ -61,7 +77,7 @@ func (f *familyMetadata) set(name string, m metadata.Metadata) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.by == nil {
-		f.by = map[string]metadata.Metadata{}
+		f.by = map[string]described{}
 	}
 	f.by[name] = m
 }
@@ -71,7 +87,7 @@ func (f *familyMetadata) set(name string, m metadata.Metadata) {
 func (f *familyMetadata) add(out map[string][]storeapi.Metadata, metric string, limit int) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	one := func(name string, m metadata.Metadata) {
+	one := func(name string, m described) {
 		if _, ok := out[name]; !ok && limit >= 0 && len(out) >= limit {
 			return
 		}

@@ -98,6 +98,24 @@ func (b *Batch) Offset(i int) int { return int(b.spans[i].start) }
 // prometheus.MetricMetadata message each; see ParseMetadata.
 func (b *Batch) Metadata() [][]byte { return b.metadata }
 
+// AppendMetadata appends the metadata as fields of a request.
+func (b *Batch) AppendMetadata(dst []byte) []byte {
+	for _, m := range b.metadata {
+		dst = appendUvarint(append(dst, tagMetadata), uint64(len(m)))
+		dst = append(dst, m...)
+	}
+	return dst
+}
+
+// OnlyMetadata returns a batch with the metadata and without series, which
+// shares the buffer.
+func (b *Batch) OnlyMetadata() *Batch {
+	b.buf.Retain()
+	out := newBatch(b.buf, b.data)
+	out.metadata = append(out.metadata, b.metadata...)
+	return out
+}
+
 // Series is one series in wire form: a view into a batch.
 type Series struct {
 	// Labels are the label fields, tags and lengths included.

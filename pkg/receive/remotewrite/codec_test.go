@@ -1,6 +1,7 @@
 package remotewrite
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
@@ -291,4 +292,37 @@ func TestHistogramHostile(t *testing.T) {
 	bad.PositiveSpans = make([]prompb.BucketSpan, MaxHistogramBuckets+1)
 	check(bad)
 	_ = histogram.Span{}
+}
+
+// References may be spread over several fields, unpacked, and after other
+// fields: the series is the same.
+func TestTranscodeV2UnusualForms(t *testing.T) {
+	sample := []byte{2<<3 | wireBytes, 2, 2<<3 | wireVarint, 7}
+	packed := func(refs ...byte) []byte { return append([]byte{tagV2Refs, byte(len(refs))}, refs...) }
+	single := func(ref byte) []byte { return []byte{1<<3 | wireVarint, ref} }
+	var want []byte
+	for i, series := range [][][]byte{
+		{packed(1, 2, 3, 4), sample},
+		{packed(1, 2), sample, packed(3, 4)},
+		{sample, packed(1, 2, 3, 4)},
+		{single(1), single(2), packed(3), sample, single(4)},
+		{packed(1), packed(2, 3, 4), sample},
+		{packed(0x81, 0x80, 0, 2, 3, 4), sample},
+	} {
+		msg := bytes.Join(series, nil)
+		var raw []byte
+		for _, s := range []string{"", "__name__", "a", "b", "c"} {
+			raw = append(append(raw, tagV2Symbols, byte(len(s))), s...)
+		}
+		raw = append(append(raw, tagV2Series, byte(len(msg))), msg...)
+		b, err := TranscodeV2(bufferOf(raw), 1<<20)
+		require.NoError(t, err)
+		require.Equal(t, Counts{Series: 1, Samples: 1}, b.Counts(), i)
+		if want == nil {
+			want = bytes.Clone(b.data)
+		}
+		require.Equal(t, want, b.data, i)
+		require.Equal(t, `{__name__="a", b="c"}`, Text(b.Series(0).Labels))
+		b.Close()
+	}
 }

@@ -157,7 +157,7 @@ func (lb *LabelBuilder) add(rawLabels []byte, limits LabelLimits) error {
 		}
 		name, value := viewString(rawName), viewString(rawValue)
 		if n++; limits.Names > 0 && n > limits.Names {
-			return invalidSeries(rawLabels, "too-many-labels", fmt.Sprintf("more labels than the limit of %d", limits.Names))
+			return invalidSeries(rawLabels, "too-many-labels", fmt.Sprintf("more labels than the limit of %d (label_names_limit)", limits.Names))
 		}
 		if problem, text := checkLabel(name, value, limits); problem != "" {
 			return invalidSeries(rawLabels, problem, text)
@@ -191,9 +191,9 @@ func checkLabel(name, value string, limits LabelLimits) (problem, text string) {
 	case value == "":
 		return "empty-label-value", fmt.Sprintf("the value of label %q is empty", clip(name))
 	case limits.NameLength > 0 && len(name) > limits.NameLength:
-		return "label-name-too-long", fmt.Sprintf("label name %q has %d bytes, the limit is %d", clip(name), len(name), limits.NameLength)
+		return "label-name-too-long", fmt.Sprintf("label name %q has %d bytes, the limit is %d (label_name_length_limit)", clip(name), len(name), limits.NameLength)
 	case limits.ValueLength > 0 && len(value) > limits.ValueLength:
-		return "label-value-too-long", fmt.Sprintf("the value of label %q has %d bytes, the limit is %d", clip(name), len(value), limits.ValueLength)
+		return "label-value-too-long", fmt.Sprintf("the value of label %q has %d bytes, the limit is %d (label_value_length_limit)", clip(name), len(value), limits.ValueLength)
 	case !utf8.ValidString(name):
 		return "invalid-utf8", fmt.Sprintf("label name %q is not UTF-8", clip(name))
 	case !utf8.ValidString(value):

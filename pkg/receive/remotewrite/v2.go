@@ -1,6 +1,7 @@
 package remotewrite
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -10,10 +11,13 @@ import (
 type symbolTable struct {
 	data  []byte
 	spans []symbolSpan
-	refs  []uint32
+	refs  []uint32 // of the labels of a series
+	more  []uint32 // of the labels of an exemplar
 }
 
-type symbolSpan struct{ start, end uint32 }
+// symbolSpan locates a symbol; head is where its length begins, so that length
+// and symbol are copied in one go.
+type symbolSpan struct{ head, start, end uint32 }
 
 // symbolTables holds the slices of finished requests for reuse.
 var symbolTables = sync.Pool{New: func() any { return new(symbolTable) }}
@@ -37,6 +41,9 @@ func TranscodeV2(buf *Buffer, limit int64) (*Batch, error) {
 	t := symbolTables.Get().(*symbolTable)
 	defer func() {
 		t.data = nil
+		if cap(t.refs) > maxKeptRefs {
+			t.refs = nil
+		}
 		symbolTables.Put(t)
 	}()
 	t.data, t.spans = buf.B, t.spans[:0]
@@ -49,7 +56,8 @@ func TranscodeV2(buf *Buffer, limit int64) (*Batch, error) {
 	if err := t.readSymbols(); err != nil {
 		return nil, err
 	}
-	out := NewBuffer(min(4*len(buf.B), int(limit)))
+	// Label sets take some ten times the bytes of their references.
+	out := NewBuffer(min(16*len(buf.B), int(limit), max(len(buf.B), maxFirstOutput)))
 	b := newBatch(out, nil)
 	w := v2Writer{symbolTable: t, batch: b, out: out.B, limit: limit}
 	err := w.series()
@@ -62,10 +70,18 @@ func TranscodeV2(buf *Buffer, limit int64) (*Batch, error) {
 	return b, nil
 }
 
-// Fields of io.prometheus.write.v2.Request.
+// maxKeptRefs bounds the references that stay allocated between requests.
+const maxKeptRefs = 1 << 16
+
+// maxFirstOutput bounds the memory that is taken for the result in advance.
+const maxFirstOutput = 8 << 20
+
+// Fields of io.prometheus.write.v2.Request and its TimeSeries.
 const (
 	tagV2Symbols = 4<<3 | wireBytes
 	tagV2Series  = 5<<3 | wireBytes
+
+	tagV2Refs = 1<<3 | wireBytes
 )
 
 func (t *symbolTable) readSymbols() error {
@@ -79,7 +95,7 @@ func (t *symbolTable) readSymbols() error {
 			if end < 0 {
 				return malformed("write request: symbol longer than the request")
 			}
-			t.spans = append(t.spans, symbolSpan{uint32(start), uint32(end)})
+			t.spans = append(t.spans, symbolSpan{uint32(next), uint32(start), uint32(end)})
 			i = end
 			continue
 		}
@@ -111,17 +127,12 @@ func (w *v2Writer) series() error {
 		if f.number != 5 || f.wireType != wireBytes {
 			continue
 		}
-		before := w.batch.counts
-		err := w.one(f.data)
-		var bad *WriteError
-		if errors.As(err, &bad) && bad.Kind == Invalid {
-			// Only this series is wrong.
-			w.batch.counts = before
-			w.batch.rejected.Add(Invalid, "bad series", 1, func() string { return fmt.Sprintf("series %d: %s", n, err) })
-			err = nil
-		}
-		if err != nil {
-			return fmt.Errorf("series %d: %w", n, err)
+		before, length := w.batch.counts, len(w.out)
+		if err := w.one(f.data); err != nil {
+			w.batch.counts, w.out = before, w.out[:length]
+			if err := w.leaveOut(n, err); err != nil {
+				return err
+			}
 		}
 		n++
 	}
@@ -131,90 +142,195 @@ func (w *v2Writer) series() error {
 	return nil
 }
 
-// v2Sizes is what the first pass over a series finds out.
-type v2Sizes struct {
-	labels, rest int
+// leaveOut notes a series that is wrong; other errors end the request.
+func (w *v2Writer) leaveOut(n int, err error) error {
+	var bad *WriteError
+	if !errors.As(err, &bad) || bad.Kind != Invalid {
+		return fmt.Errorf("series %d: %w", n, err)
+	}
+	w.batch.rejected.Add(Invalid, "bad series", 1, func() string { return fmt.Sprintf("series %d: %s", n, err) })
+	return nil
 }
 
 func (w *v2Writer) one(msg []byte) error {
+	// The length is written when it is known; two bytes are what most need.
+	const head = 3
+	at := len(w.out)
+	w.out = append(w.out, tagSeries, 0, 0)
 	before := w.batch.counts
-	size, err := w.measure(msg)
-	if err != nil {
-		return err
+	from, ok := w.usualLabels(msg)
+	labels := len(w.out) - at - head
+	if ok {
+		var err error
+		if ok, err = w.rest(msg[from:]); err != nil {
+			return err
+		}
+	}
+	if !ok {
+		w.out, w.batch.counts = w.out[:at+head], before
+		if err := w.labels(msg); err != nil {
+			return err
+		}
+		labels = len(w.out) - at - head
+		if _, err := w.rest(msg); err != nil {
+			return err
+		}
 	}
 	// The specification wants at least one sample or histogram, but Prometheus
 	// sends exemplars as series of their own; refusing these would lose them.
-	if after := w.batch.counts; after.Samples == before.Samples && after.Histograms == before.Histograms &&
-		after.Exemplars == before.Exemplars {
+	if w.batch.counts == before {
 		return Errorf(Invalid, "the series has neither samples nor histograms")
 	}
-	total := size.labels + size.rest
-	if int64(len(w.out)+total)+16 > w.limit {
-		return &TooLargeError{Size: int64(len(w.out) + total), Limit: w.limit, What: "the request with its symbols written out"}
+	size := len(w.out) - at - head
+	if n := uvarintSize(uint64(size)); n != head-1 {
+		w.out = append(w.out, make([]byte, max(n-head+1, 0))...)
+		copy(w.out[at+1+n:], w.out[at+head:at+head+size])
+		w.out = w.out[:at+1+n+size]
 	}
-	var s span
-	s.start = uint32(len(w.out))
-	w.out = append(w.out, tagSeries)
-	w.out = appendUvarint(w.out, uint64(total))
-	s.labels = uint32(len(w.out))
+	start := at + 1 + binary.PutUvarint(w.out[at+1:], uint64(size))
+	w.batch.spans = append(w.batch.spans, span{uint32(at), uint32(start), uint32(start + labels), uint32(start + size)})
+	return nil
+}
+
+// usualLabels writes the labels of a series in the form in which every sender
+// writes it, in one go: all references packed in the first field. It returns the
+// index after them. ok is false when anything is otherwise, or wrong.
+func (w *v2Writer) usualLabels(msg []byte) (from int, ok bool) {
+	if len(msg) == 0 || msg[0] != tagV2Refs {
+		return 0, false
+	}
+	i, end := lenDelim(msg, 1)
+	if end < 0 || end < len(msg) && msg[end]>>3 == 1 {
+		return 0, false
+	}
+	spans, data, out, refs := w.spans, w.data, w.out, msg[:end]
+	for i < end {
+		n, next := ref(refs, i)
+		if next < 0 || next >= end {
+			return 0, false
+		}
+		v, next := ref(refs, next)
+		if next < 0 || n >= uint(len(spans)) || v >= uint(len(spans)) {
+			return 0, false
+		}
+		i = next
+		name, value := data[spans[n].head:spans[n].end], data[spans[v].head:spans[v].end]
+		size := 2 + len(name) + len(value)
+		if int64(len(out)+size)+24 > w.limit {
+			return 0, false
+		}
+		if size < 0x80 {
+			out = append(out, tagLabel, byte(size), tagLabelName)
+		} else {
+			out = append(appendUvarint(append(out, tagLabel), uint64(size)), tagLabelName)
+		}
+		out = append(append(append(out, name...), tagLabelValue), value...)
+	}
+	w.out = out
+	return end, true
+}
+
+// ref reads a reference at i and returns the index after it, or -1.
+func ref(b []byte, i int) (uint, int) {
+	if b[i] < 0x80 {
+		return uint(b[i]), i + 1
+	}
+	if i+1 < len(b) && b[i+1] < 0x80 {
+		return uint(b[i]&0x7f) | uint(b[i+1])<<7, i + 2
+	}
+	v, next := uvarint(b, i)
+	return uint(v), next
+}
+
+// room fails when n more bytes would make the result too large. Room for the
+// length of the series is kept.
+func (w *v2Writer) room(n int) error {
+	if int64(len(w.out)+n)+16 > w.limit {
+		return &TooLargeError{Size: int64(len(w.out) + n), Limit: w.limit, What: "the request with its symbols written out"}
+	}
+	return nil
+}
+
+// collect gathers the label references of a series, in whatever form they are.
+func (w *v2Writer) collect(msg []byte) (err error) {
+	w.refs = w.refs[:0]
+	fs, f := fields{b: msg}, field{}
+	for fs.next(&f) {
+		if f.number != 1 {
+			continue
+		}
+		if w.refs, err = appendRefs(w.refs, &f); err != nil {
+			return err
+		}
+	}
+	if fs.bad {
+		return malformed("series")
+	}
+	return nil
+}
+
+// labels writes the label fields of a series in any form.
+func (w *v2Writer) labels(msg []byte) error {
+	if err := w.collect(msg); err != nil {
+		return err
+	}
+	size, err := w.labelsSize(w.refs)
+	if err != nil {
+		return err
+	}
+	if err := w.room(size); err != nil {
+		return err
+	}
 	for i := 0; i < len(w.refs); i += 2 {
 		name, _ := w.get(w.refs[i])
 		value, _ := w.get(w.refs[i+1])
 		w.out = appendLabel(w.out, name, value)
 	}
-	s.rest = uint32(len(w.out))
-	w.copyRest(msg)
-	s.end = uint32(len(w.out))
-	if int(s.rest-s.labels) != size.labels || int(s.end-s.rest) != size.rest {
-		panic(fmt.Sprintf("BUG: series of remote write 2.0 measured as %+v, written as %+v", size, s))
-	}
-	w.batch.spans = append(w.batch.spans, s)
 	return nil
 }
 
-// measure collects the label references of a series, checks all references and
-// computes the size of the canonical form.
-func (w *v2Writer) measure(msg []byte) (size v2Sizes, err error) {
-	w.refs = w.refs[:0]
+func (t *symbolTable) noSymbol(name, value uint32) error {
+	return Errorf(Invalid, "label references %d and %d, but the request has %d symbols", name, value, len(t.spans))
+}
+
+// rest writes everything but the labels, and counts it. only says that there
+// were no references among it.
+func (w *v2Writer) rest(msg []byte) (only bool, err error) {
+	only = true
 	c := &w.batch.counts
 	fs, f := fields{b: msg}, field{}
-	for fs.next(&f) {
+	for at := 0; fs.next(&f); at = fs.i {
 		if f.number == 1 {
-			if w.refs, err = appendRefs(w.refs, &f); err != nil {
-				return size, err
-			}
-			continue
+			only = false
 		}
 		if f.wireType != wireBytes {
 			continue
 		}
-		n := 0
+		if err := w.room(len(f.data) + 16); err != nil {
+			return only, err
+		}
 		switch f.number {
 		case 2:
-			n = len(f.data)
+			// The same field in both versions.
+			w.out = append(w.out, msg[at:fs.i]...)
 			c.Samples++
 		case 3:
-			n = len(f.data)
+			w.message(tagHistogram, f.data)
 			c.Histograms++
 		case 4:
-			if n, err = w.exemplarSize(f.data); err != nil {
-				return size, err
-			}
+			err = w.exemplar(f.data)
 			c.Exemplars++
 		case 5:
-			if n, err = w.metadataSize(f.data); err != nil {
-				return size, err
-			}
-		default:
-			continue
+			err = w.metadata(f.data)
 		}
-		size.rest += 1 + uvarintSize(uint64(n)) + n
+		if err != nil {
+			return only, err
+		}
 	}
 	if fs.bad {
-		return size, malformed("series")
+		return only, malformed("series")
 	}
-	size.labels, err = w.labelsSize(w.refs)
-	return size, err
+	return only, nil
 }
 
 // labelsSize is the size of the label fields for pairs of references.
@@ -226,7 +342,7 @@ func (t *symbolTable) labelsSize(refs []uint32) (n int, err error) {
 		name, ok1 := t.get(refs[i])
 		value, ok2 := t.get(refs[i+1])
 		if !ok1 || !ok2 {
-			return 0, Errorf(Invalid, "label references %d and %d, but the request has %d symbols", refs[i], refs[i+1], len(t.spans))
+			return 0, t.noSymbol(refs[i], refs[i+1])
 		}
 		n += labelFieldSize(name, value)
 	}
@@ -235,55 +351,35 @@ func (t *symbolTable) labelsSize(refs []uint32) (n int, err error) {
 
 // appendRefs reads labels_refs, packed or not.
 func appendRefs(refs []uint32, f *field) ([]uint32, error) {
-	add := func(v uint64) error {
-		if v > 1<<32-1 {
-			return Errorf(Invalid, "label reference %d is out of range", v)
-		}
-		refs = append(refs, uint32(v))
-		return nil
-	}
 	switch f.wireType {
 	case wireVarint:
-		return refs, add(f.num)
+		return addRef(refs, f.num)
 	case wireBytes:
-		for i := 0; i < len(f.data); {
-			v, next := uvarint(f.data, i)
-			if next < 0 {
-				return refs, malformed("label references")
-			}
-			if err := add(v); err != nil {
-				return refs, err
-			}
-			i = next
-		}
-		return refs, nil
+		return appendPacked(refs, f.data)
 	}
 	return refs, malformed("label references")
 }
 
-func (w *v2Writer) copyRest(msg []byte) {
-	fs, f := fields{b: msg}, field{}
-	for fs.next(&f) {
-		if f.wireType != wireBytes {
-			continue
+func appendPacked(refs []uint32, b []byte) ([]uint32, error) {
+	for i := 0; i < len(b); {
+		v, next := uvarint(b, i)
+		if next < 0 {
+			return refs, malformed("label references")
 		}
-		switch f.number {
-		case 2:
-			w.message(tagSample, f.data)
-		case 3:
-			w.message(tagHistogram, f.data)
-		case 4:
-			n, _ := w.exemplarSize(f.data)
-			w.out = append(w.out, tagExemplar)
-			w.out = appendUvarint(w.out, uint64(n))
-			w.exemplar(f.data)
-		case 5:
-			n, _ := w.metadataSize(f.data)
-			w.out = append(w.out, tagSeriesMeta)
-			w.out = appendUvarint(w.out, uint64(n))
-			w.metadata(f.data)
+		var err error
+		if refs, err = addRef(refs, v); err != nil {
+			return refs, err
 		}
+		i = next
 	}
+	return refs, nil
+}
+
+func addRef(refs []uint32, v uint64) ([]uint32, error) {
+	if v > 1<<32-1 {
+		return refs, Errorf(Invalid, "label reference %d is out of range", v)
+	}
+	return append(refs, uint32(v)), nil
 }
 
 func (w *v2Writer) message(tag byte, msg []byte) {
@@ -295,6 +391,8 @@ func (w *v2Writer) message(tag byte, msg []byte) {
 // exemplarRefs returns the references of an exemplar and its other fields'
 // size. Of value and timestamp the tags are the same in both versions.
 func (w *v2Writer) exemplarRefs(msg []byte) (refs []uint32, rest int, err error) {
+	refs = w.more[:0]
+	defer func() { w.more = refs[:0] }()
 	fs, f := fields{b: msg}, field{}
 	for fs.next(&f) {
 		switch {
@@ -314,20 +412,20 @@ func (w *v2Writer) exemplarRefs(msg []byte) (refs []uint32, rest int, err error)
 	return refs, rest, nil
 }
 
-func (w *v2Writer) exemplarSize(msg []byte) (int, error) {
+func (w *v2Writer) exemplar(msg []byte) error {
 	refs, rest, err := w.exemplarRefs(msg)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	n, err := w.labelsSize(refs)
+	size, err := w.labelsSize(refs)
 	if err != nil {
-		return 0, fmt.Errorf("exemplar: %w", err)
+		return fmt.Errorf("exemplar: %w", err)
 	}
-	return n + rest, nil
-}
-
-func (w *v2Writer) exemplar(msg []byte) {
-	refs, _, _ := w.exemplarRefs(msg)
+	if err := w.room(size + rest + 16); err != nil {
+		return err
+	}
+	w.out = append(w.out, tagExemplar)
+	w.out = appendUvarint(w.out, uint64(size+rest))
 	for i := 0; i < len(refs); i += 2 {
 		name, _ := w.get(refs[i])
 		value, _ := w.get(refs[i+1])
@@ -338,14 +436,13 @@ func (w *v2Writer) exemplar(msg []byte) {
 		switch {
 		case f.number == 2 && f.wireType == wireFixed64:
 			w.out = append(w.out, 2<<3|wireFixed64)
-			for i := range 8 {
-				w.out = append(w.out, byte(f.num>>(8*i)))
-			}
+			w.out = binary.LittleEndian.AppendUint64(w.out, f.num)
 		case f.number == 3 && f.wireType == wireVarint:
 			w.out = append(w.out, 3<<3|wireVarint)
 			w.out = appendUvarint(w.out, f.num)
 		}
 	}
+	return nil
 }
 
 // v2Metadata is the metadata of a series with its references resolved.
@@ -383,19 +480,22 @@ func (w *v2Writer) readMetadata(msg []byte) (m v2Metadata, err error) {
 	return m, nil
 }
 
-func (w *v2Writer) metadataSize(msg []byte) (int, error) {
+// metadata writes the metadata of a series, unless it says nothing.
+func (w *v2Writer) metadata(msg []byte) error {
 	m, err := w.readMetadata(msg)
-	if err != nil {
-		return 0, err
+	if err != nil || m.kind == 0 && len(m.help)+len(m.unit) == 0 {
+		return err
 	}
-	return 1 + uvarintSize(m.kind) + 1 + uvarintSize(uint64(len(m.help))) + len(m.help) +
-		1 + uvarintSize(uint64(len(m.unit))) + len(m.unit), nil
-}
-
-func (w *v2Writer) metadata(msg []byte) {
-	m, _ := w.readMetadata(msg)
+	size := 1 + uvarintSize(m.kind) + 1 + uvarintSize(uint64(len(m.help))) + len(m.help) +
+		1 + uvarintSize(uint64(len(m.unit))) + len(m.unit)
+	if err := w.room(size + 16); err != nil {
+		return err
+	}
+	w.out = append(w.out, tagSeriesMeta)
+	w.out = appendUvarint(w.out, uint64(size))
 	w.out = append(w.out, 1<<3|wireVarint)
 	w.out = appendUvarint(w.out, m.kind)
 	w.message(2<<3|wireBytes, m.help)
 	w.message(3<<3|wireBytes, m.unit)
+	return nil
 }

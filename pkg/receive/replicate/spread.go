@@ -203,7 +203,35 @@ func (p *Plan) add(r Request, ring *hashring.Ring, t target, s *scratch) error {
 	}
 	w.pack()
 	w.address()
+	if w.me < 0 && len(r.Batch.Metadata()) > 0 {
+		w.describe()
+	}
 	return nil
+}
+
+// describe sends the metadata of the request to one replica set of its tenant.
+// Nobody waits for the answer: senders repeat what they say about their metrics.
+func (w *spreader) describe() {
+	from := len(w.arena.B)
+	w.arena.B = w.Batch.AppendMetadata(w.arena.B)
+	hash, _ := w.hasher.Hash(nil) // of the tenant alone
+	for _, m := range w.ring.Set(w.ring.Lookup(hash)) {
+		// Others would take it for something else.
+		if w.forms[m].Merged {
+			region := w.arena.B[from:len(w.arena.B):len(w.arena.B)]
+			w.give(w.ring.Endpoints()[m].Address, Part{Tenant: w.Tenant, Regions: [][]byte{region}})
+		}
+	}
+}
+
+// give adds a part to what a peer gets.
+func (w *spreader) give(address string, p Part) {
+	k := slices.IndexFunc(w.peers, func(p peerParts) bool { return p.address == address })
+	if k < 0 {
+		k = len(w.peers)
+		w.peers = append(w.peers, peerParts{address: address})
+	}
+	w.peers[k].parts = append(w.peers[k].parts, p)
 }
 
 // members are the nodes of a set that are written.
@@ -337,13 +365,7 @@ func (w *spreader) address() {
 		}
 	}
 	for _, d := range drafts {
-		address := w.ring.Endpoints()[d.endpoint].Address
-		k := slices.IndexFunc(w.peers, func(p peerParts) bool { return p.address == address })
-		if k < 0 {
-			k = len(w.peers)
-			w.peers = append(w.peers, peerParts{address: address})
-		}
-		w.peers[k].parts = append(w.peers[k].parts, d.Part)
+		w.give(w.ring.Endpoints()[d.endpoint].Address, d.Part)
 	}
 }
 
