@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"time"
 
 	"github.com/prometheus/common/model"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/hindsight-io/hindsight/pkg/httpclient"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
 
@@ -36,8 +38,32 @@ type Tenant struct {
 type Config struct {
 	// MaxConcurrency bounds the requests under way on this node.
 	MaxConcurrency int
-	defaults       Tenant
-	tenants        map[string]Tenant
+	// Meta asks for the series of tenants in the whole ring; nil asks nobody.
+	Meta     *Meta
+	defaults Tenant
+	tenants  map[string]Tenant
+}
+
+// Meta says where to ask how many series each tenant has in the whole ring.
+type Meta struct {
+	// URL is where a query API begins: the part before /api/v1.
+	URL    *url.URL
+	Client httpclient.Config
+	// Query gives a series for each tenant, with the label tenant.
+	Query string
+}
+
+// DefaultMetaQuery sums over all nodes, and so over all replicas.
+const DefaultMetaQuery = "sum(prometheus_tsdb_head_series) by (tenant)"
+
+// BoundsSeries says whether any tenant has a limit of active series.
+func (c *Config) BoundsSeries() bool {
+	for _, t := range c.tenants {
+		if t.ActiveSeries > 0 {
+			return true
+		}
+	}
+	return c.defaults.ActiveSeries > 0
 }
 
 // For returns what holds for the tenant.
@@ -58,10 +84,10 @@ func Defaults() *Config {
 type file struct {
 	Write struct {
 		Global struct {
-			MaxConcurrency int    `yaml:"max_concurrency"`
-			URL            string `yaml:"meta_monitoring_url"`
-			Client         any    `yaml:"meta_monitoring_http_client"`
-			Query          string `yaml:"meta_monitoring_limit_query"`
+			MaxConcurrency int               `yaml:"max_concurrency"`
+			URL            string            `yaml:"meta_monitoring_url"`
+			Client         httpclient.Config `yaml:"meta_monitoring_http_client"`
+			Query          string            `yaml:"meta_monitoring_limit_query"`
 		} `yaml:"global"`
 		Default entry            `yaml:"default"`
 		Tenants map[string]entry `yaml:"tenants"`
@@ -105,12 +131,17 @@ func Parse(content []byte) (*Config, error) {
 		return c, nil
 	}
 	var f file
+	f.Write.Global.Client, f.Write.Global.Query = httpclient.Default(), DefaultMetaQuery
 	d := yaml.NewDecoder(bytes.NewReader(content))
 	d.KnownFields(true)
 	if err := d.Decode(&f); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	c.MaxConcurrency = max(f.Write.Global.MaxConcurrency, 0)
+	var err error
+	if c.Meta, err = f.meta(); err != nil {
+		return nil, fmt.Errorf("write.global: %w", err)
+	}
 	c.defaults = f.Write.Default.over(c.defaults)
 	c.tenants = make(map[string]Tenant, len(f.Write.Tenants))
 	for id, e := range f.Write.Tenants {
@@ -120,6 +151,25 @@ func Parse(content []byte) (*Config, error) {
 		c.tenants[id] = e.over(c.defaults)
 	}
 	return c, nil
+}
+
+// meta returns nil when there is nobody to ask.
+func (f *file) meta() (*Meta, error) {
+	g := &f.Write.Global
+	if err := g.Client.Validate(); err != nil {
+		return nil, fmt.Errorf("meta_monitoring_http_client: %w", err)
+	}
+	if g.URL == "" {
+		return nil, nil
+	}
+	u, err := url.Parse(g.URL)
+	if err != nil {
+		return nil, fmt.Errorf("meta_monitoring_url: %w", err)
+	}
+	if u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, fmt.Errorf("meta_monitoring_url: %q is not a URL such as http://query.example:10902", g.URL)
+	}
+	return &Meta{URL: u, Client: g.Client, Query: g.Query}, nil
 }
 
 // over returns base with the members that the entry has.
@@ -145,21 +195,4 @@ func set[T int | int64 | float64](to *T, from *T) {
 	if from != nil {
 		*to = max(*from, 0)
 	}
-}
-
-// Error says which limit was exceeded, by whom, and by how much.
-type Error struct {
-	Limit  string
-	Value  int64
-	Got    int64
-	Tenant string
-	// RetryAfter is how long the sender should wait; 0 when waiting is no use.
-	RetryAfter time.Duration
-}
-
-func (e *Error) Error() string {
-	if e.Got == 0 {
-		return fmt.Sprintf("tenant %s is above its limit %s of %d", e.Tenant, e.Limit, e.Value)
-	}
-	return fmt.Sprintf("tenant %s is above its limit %s of %d: the request has %d", e.Tenant, e.Limit, e.Value, e.Got)
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/httpclient"
 )
 
 func TestParse(t *testing.T) {
@@ -72,11 +74,50 @@ write:
 	}
 }
 
+func TestParseMeta(t *testing.T) {
+	c, err := Parse([]byte(`
+write:
+  global:
+    meta_monitoring_url: https://query.example/prefix
+    meta_monitoring_limit_query: sum by (tenant) (x)
+    meta_monitoring_http_client:
+      basic_auth: {username: u, password: p}
+      transport_config: {max_idle_conns: 3}
+`))
+	require.NoError(t, err)
+	require.Equal(t, "https://query.example/prefix", c.Meta.URL.String())
+	require.Equal(t, "sum by (tenant) (x)", c.Meta.Query)
+	require.Equal(t, "u", c.Meta.Client.BasicAuth.Username)
+	require.Equal(t, 3, c.Meta.Client.Transport.MaxIdleConns)
+	require.Equal(t, httpclient.Default().Transport.DialerTimeout, c.Meta.Client.Transport.DialerTimeout, "what is absent is as usual")
+	require.False(t, c.BoundsSeries())
+
+	c, err = Parse([]byte("write: {global: {meta_monitoring_url: 'http://x:1'}, tenants: {a: {head_series_limit: 5}}}"))
+	require.NoError(t, err)
+	require.Equal(t, DefaultMetaQuery, c.Meta.Query)
+	require.True(t, c.BoundsSeries())
+	c, err = Parse([]byte("write: {default: {head_series_limit: 5}}"))
+	require.NoError(t, err)
+	require.Nil(t, c.Meta)
+	require.True(t, c.BoundsSeries())
+
+	for bad, want := range map[string]string{
+		"meta_monitoring_url: query:10902":                                     "not a URL such as",
+		"meta_monitoring_url: /only/a/path":                                    "not a URL such as",
+		"meta_monitoring_url: 'http://%zz'":                                    "meta_monitoring_url: ",
+		"meta_monitoring_http_client: {bearer: x}":                             "line 3: field bearer not found",
+		"meta_monitoring_http_client: {bearer_token: x, bearer_token_file: y}": "exclude each other",
+	} {
+		_, err = Parse([]byte("write:\n  global:\n    " + bad + "\n"))
+		require.ErrorContains(t, err, want, bad)
+	}
+}
+
 func TestRequest(t *testing.T) {
 	l := New(&Config{defaults: Tenant{Series: 10, Samples: 20}})
 	require.NoError(t, l.Request("a", 10, 20))
-	require.EqualError(t, l.Request("a", 11, 20), "tenant a is above its limit series of a request of 10: the request has 11")
-	require.ErrorContains(t, l.Request("a", 10, 21), "samples of a request")
+	require.EqualError(t, l.Request("a", 11, 20), "tenant a is above its limit of 10 series in a request (request.series_limit): this one has 11")
+	require.ErrorContains(t, l.Request("a", 10, 21), "20 samples in a request")
 }
 
 func TestRate(t *testing.T) {

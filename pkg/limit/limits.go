@@ -2,6 +2,7 @@ package limit
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,9 @@ func (l *Limits) Set(c *Config) {
 	defer l.mu.Unlock()
 	l.wake()
 }
+
+// Current is the version that holds at this moment.
+func (l *Limits) Current() *Config { return l.current.Load() }
 
 // For returns what holds for the tenant at this moment.
 func (l *Limits) For(id string) Tenant { return l.current.Load().For(id) }
@@ -93,9 +97,9 @@ func (l *Limits) Request(id string, series, samples int) error {
 	t := l.For(id)
 	switch {
 	case t.Series > 0 && int64(series) > t.Series:
-		return &Error{Limit: "series of a request", Value: t.Series, Got: int64(series), Tenant: id}
+		return ofRequest(id, t.Series, "series", "request.series_limit", series)
 	case t.Samples > 0 && int64(samples) > t.Samples:
-		return &Error{Limit: "samples of a request", Value: t.Samples, Got: int64(samples), Tenant: id}
+		return ofRequest(id, t.Samples, "samples", "request.samples_limit", samples)
 	}
 	return nil
 }
@@ -116,7 +120,10 @@ func (l *Limits) Rate(id string, samples int, now time.Time) error {
 	}
 	wait := b.take(float64(samples), t, now)
 	if wait > 0 {
-		return &Error{Limit: "samples per second", Value: int64(t.SamplesPerSecond), Tenant: id, RetryAfter: wait}
+		return &Error{
+			Tenant: id, Value: int64(t.SamplesPerSecond), What: "samples per second", Key: "samples_per_second_limit",
+			Has: fmt.Sprintf("%d more are too many now", samples), RetryAfter: wait,
+		}
 	}
 	return nil
 }

@@ -9,8 +9,10 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/limit"
+	"github.com/hindsight-io/hindsight/pkg/receive/metamonitor"
 	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+	"github.com/hindsight-io/hindsight/pkg/receive/replicate"
 )
 
 // readLimits reads the limits file; without one the defaults hold.
@@ -42,6 +44,9 @@ func (r *Receive) watchLimits(ctx context.Context) error {
 		case <-ticker.C:
 		}
 		content, limits, err := r.cfg.readLimits()
+		if err == nil && !bytes.Equal(content, last) {
+			err = r.setLimits(limits)
+		}
 		switch {
 		case err != nil && err.Error() != lastErr:
 			lastErr = err.Error()
@@ -49,7 +54,6 @@ func (r *Receive) watchLimits(ctx context.Context) error {
 			r.logger.Error("new limits refused, the last good ones stay", "err", err)
 		case err == nil && !bytes.Equal(content, last):
 			last, lastErr = content, ""
-			r.limits.Set(limits)
 			r.logger.Info("limits loaded", "source", r.cfg.Limits.Source())
 		}
 	}
@@ -64,11 +68,30 @@ func (r *Receive) requestLimit(id string) int64 {
 	return most
 }
 
+// sizeError says whose limit of bytes a request is above, and which.
+func (r *Receive) sizeError(id string, err error) error {
+	var e *remotewrite.TooLargeError
+	if !errors.As(err, &e) {
+		return err
+	}
+	key, most := "--remote-write.max-request-size", r.requestLimit(id)
+	if most < r.cfg.MaxRequestBytes.Int64() {
+		key = "request.size_bytes_limit"
+	}
+	if e.Limit != most {
+		key = fmt.Sprintf("%d times %s", e.Limit/most, key)
+	}
+	return &remotewrite.WriteError{Kind: remotewrite.TooLarge, Err: &limit.Error{
+		Tenant: id, Value: e.Limit, What: "bytes in a request", Key: key, Has: fmt.Sprintf("%s has %d", e.What, e.Size),
+	}}
+}
+
 // admit waits for a place among the concurrent requests.
 func (r *Receive) admit(ctx context.Context) (done func(), err error) {
 	done, err = r.limits.Enter(ctx)
 	if err != nil {
-		return nil, remotewrite.Errorf(remotewrite.Unavailable, "the sender went away while its request waited: %w", err)
+		return nil, remotewrite.Errorf(remotewrite.Unavailable, "the sender went away while its request waited for one of %d places (max_concurrency): %w",
+			r.limits.Current().MaxConcurrency, err)
 	}
 	return done, nil
 }
@@ -78,9 +101,94 @@ func (r *Receive) checkContent(id string, c remotewrite.Counts) error {
 	if err := r.limits.Request(id, c.Series, c.Samples+c.Histograms); err != nil {
 		return &remotewrite.WriteError{Kind: remotewrite.TooLarge, Err: err}
 	}
-	if err := r.limits.Rate(id, c.Samples+c.Histograms, time.Now()); err != nil {
-		return &remotewrite.WriteError{Kind: remotewrite.LimitExceeded, Err: err}
+	return nil
+}
+
+// withinLimits leaves out the tenants of a request that are above a limit of
+// theirs at this moment, and says so in the error.
+func (r *Receive) withinLimits(reqs []replicate.Request) ([]replicate.Request, error) {
+	var within []replicate.Request
+	var first error
+	now, above := time.Now(), 0
+	for i, q := range reqs {
+		c := q.Batch.Counts()
+		err := r.withinRing(q.Tenant)
+		if err == nil {
+			err = r.limits.Rate(q.Tenant, c.Samples+c.Histograms, now)
+		}
+		switch {
+		case err == nil && above > 0:
+			within = append(within, q)
+		case err != nil && above == 0:
+			within, first = append(within, reqs[:i]...), err
+			fallthrough
+		case err != nil:
+			above++
+		}
 	}
+	switch above {
+	case 0:
+		return reqs, nil
+	case 1:
+	default:
+		first = fmt.Errorf("%w (and %d more of the request's tenants are above theirs)", first, above-1)
+	}
+	return within, &remotewrite.WriteError{Kind: remotewrite.LimitExceeded, Err: first, Stored: &remotewrite.Counts{}}
+}
+
+// withAbove adds what was left out of a request to the outcome of the rest.
+func withAbove(above, err error, rest []replicate.Request) error {
+	if above == nil {
+		return err
+	}
+	var all remotewrite.Counts
+	for _, q := range rest {
+		all = all.Plus(q.Batch.Counts())
+	}
+	stored := remotewrite.StoredOf(err, all)
+	if err == nil {
+		return &remotewrite.WriteError{Kind: remotewrite.LimitExceeded, Err: above, Stored: &stored}
+	}
+	return &remotewrite.WriteError{
+		Kind: max(remotewrite.KindOf(err), remotewrite.LimitExceeded), Err: fmt.Errorf("%w; and %w", err, above), Stored: &stored,
+	}
+}
+
+// withinRing says whether the tenant may have more series in the whole ring, as
+// far as that is known.
+func (r *Receive) withinRing(id string) error {
+	most := r.limits.For(id).ActiveSeries
+	if r.ringSeries == nil || most <= 0 {
+		return nil
+	}
+	if n, known := r.ringSeries.Series(id); known && n >= most {
+		return &limit.Error{
+			Tenant: id, Value: most, What: "active series in the whole ring", Key: "head_series_limit",
+			Has: fmt.Sprintf("it has %d", n), RetryAfter: metamonitor.Interval,
+		}
+	}
+	return nil
+}
+
+// askRing keeps asking for the series of tenants in the whole ring.
+func (r *Receive) askRing(ctx context.Context) error {
+	if r.ringSeries == nil {
+		return nil
+	}
+	return r.ringSeries.Run(ctx)
+}
+
+// setLimits switches to another version of the limits file.
+func (r *Receive) setLimits(c *limit.Config) error {
+	switch {
+	case r.ringSeries != nil:
+		if err := r.ringSeries.Set(c); err != nil {
+			return flags.Invalid(fmt.Errorf("limits %s: write.global: %w", r.cfg.Limits.Source(), err))
+		}
+	case c.Meta != nil:
+		r.logger.Warn("meta_monitoring_url is not asked: this node has no hashring")
+	}
+	r.limits.Set(c)
 	return nil
 }
 

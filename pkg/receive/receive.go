@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/common/version"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/relabel"
 	"github.com/prometheus/prometheus/storage"
@@ -27,6 +28,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
+	"github.com/hindsight-io/hindsight/pkg/receive/metamonitor"
 	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb"
 	"github.com/hindsight-io/hindsight/pkg/receive/peer"
 	"github.com/hindsight-io/hindsight/pkg/receive/replicate"
@@ -66,7 +68,8 @@ type Receive struct {
 	peers  *peer.Service
 
 	limits        *limit.Limits
-	memory        *semaphore.Weighted // bytes of requests that are worked on
+	ringSeries    *metamonitor.Monitor // nil without a hashring
+	memory        *semaphore.Weighted  // bytes of requests that are worked on
 	limitsContent []byte
 
 	ringContent []byte
@@ -142,6 +145,12 @@ func New(cfg Config, deps Deps) (*Receive, error) {
 		return nil, err
 	}
 	r.limits, r.limitsContent = limit.New(limits), content
+	if cfg.hasRing() {
+		r.ringSeries = metamonitor.New("Hindsight/"+version.Version, r.logger, deps.Registerer)
+	}
+	if err := r.setLimits(limits); err != nil {
+		return nil, err
+	}
 	r.memory = semaphore.NewWeighted(cfg.MaxInflightBytes.Int64())
 	storerpc.RegisterSnappy()
 	r.db = multitsdb.New(r.storage(deps), r.logger, deps.Registerer)
@@ -298,6 +307,7 @@ func (r *Receive) work(ctx context.Context) error {
 	g.Go(func() error { return r.db.Run(ctx) })
 	g.Go(func() error { return r.watchRing(ctx) })
 	g.Go(func() error { return r.watchLimits(ctx) })
+	g.Go(func() error { return r.askRing(ctx) })
 	return g.Wait()
 }
 

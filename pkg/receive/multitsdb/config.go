@@ -92,6 +92,6 @@ func (c *Config) setDefaults() {
 }
 
 var (
-	errSeriesLimit = errors.New("the tenant is at its limit of active series")
+	errSeriesLimit = errors.New("the tenant is at its limit")
 	errClosed      = fmt.Errorf("the storage is closed or not open yet: %w", remotewrite.ErrNotReady)
 )

@@ -162,7 +162,7 @@ func TestRejectedSamplesDoNotTakeOthersAlong(t *testing.T) {
 		Labels: []prompb.Label{{Name: "__name__", Value: "h"}}, Histograms: []prompb.Histogram{bad},
 	})
 	require.NoError(t, write(t, d, "t", float("x2", now, 1), float("x3", now, 1)))
-	check(remotewrite.LimitExceeded, "limit of active series: 3", float("x4", now, 1))
+	check(remotewrite.LimitExceeded, "limit of 3 active series", float("x4", now, 1))
 	require.NoError(t, write(t, d, "other", float("x4", now, 1)), "other tenants are not affected")
 	// The same value again is no conflict: senders repeat what they are not sure of.
 	require.NoError(t, write(t, d, "t", float("x", now, 1)))

@@ -237,7 +237,7 @@ func (l lifecycle) PreCreation(labels.Labels) error {
 		return nil // the log is being replayed
 	}
 	if limit := l.t.limits().ActiveSeries; limit > 0 && db.Head().NumSeries() >= uint64(limit) {
-		return fmt.Errorf("%w: %d", errSeriesLimit, limit)
+		return fmt.Errorf("%w of %d active series on this node (head_series_limit)", errSeriesLimit, limit)
 	}
 	return nil
 }

@@ -1,0 +1,33 @@
+package limit
+
+import (
+	"fmt"
+	"time"
+)
+
+// Error says which limit was exceeded, by whom, and by how much.
+type Error struct {
+	Tenant string
+	// Value is the limit, What it counts, and Key where it stands in the limits
+	// file.
+	Value int64
+	What  string
+	Key   string
+	// Has says what there is instead; empty when that says nothing.
+	Has string
+	// RetryAfter is how long the sender should wait; 0 when waiting is no use.
+	RetryAfter time.Duration
+}
+
+func (e *Error) Error() string {
+	text := fmt.Sprintf("tenant %s is above its limit of %d %s (%s)", e.Tenant, e.Value, e.What, e.Key)
+	if e.Has != "" {
+		text += ": " + e.Has
+	}
+	return text
+}
+
+// ofRequest is about the content of one request.
+func ofRequest(tenant string, most int64, what, key string, got int) error {
+	return &Error{Tenant: tenant, Value: most, What: what + " in a request", Key: key, Has: fmt.Sprintf("this one has %d", got)}
+}
