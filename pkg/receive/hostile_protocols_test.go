@@ -1,0 +1,425 @@
+package receive
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/s2"
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/prompb"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
+	"github.com/prometheus/prometheus/tsdb/tsdbutil"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/hindsight-io/hindsight/pkg/flags"
+)
+
+// evil is series that somebody should not have sent, and the answers: of remote
+// write 1.0, of 2.0, and of the service for peers.
+type evil struct {
+	name   string
+	series []prompb.TimeSeries
+	v1, v2 int
+	peer   codes.Code
+	says   string
+}
+
+func named(name string, more ...string) (out []prompb.Label) {
+	out = append(out, prompb.Label{Name: "__name__", Value: name})
+	for i := 0; i < len(more); i += 2 {
+		out = append(out, prompb.Label{Name: more[i], Value: more[i+1]})
+	}
+	return out
+}
+
+func at(t int64, v float64) []prompb.Sample { return []prompb.Sample{{Timestamp: t, Value: v}} }
+
+func bad(name, says string, labels []prompb.Label, samples []prompb.Sample) evil {
+	return evil{name, []prompb.TimeSeries{{Labels: labels, Samples: samples}}, 400, 400, codes.InvalidArgument, says}
+}
+
+func late(name, says string, samples ...prompb.Sample) evil {
+	return evil{name, []prompb.TimeSeries{{Labels: named("known"), Samples: samples}}, 409, 400, codes.AlreadyExists, says}
+}
+
+func hist(name, says string, now int64, h *histogram.FloatHistogram) evil {
+	e := bad(name, says, named("h_"+strings.ReplaceAll(name, " ", "_")), nil)
+	e.series[0].Histograms = []prompb.Histogram{prompb.FromFloatHistogram(now, h)}
+	return e
+}
+
+func fine(e evil) evil {
+	e.v1, e.v2, e.peer = 200, 200, codes.OK
+	return e
+}
+
+func evilSeries(now int64) []evil {
+	one := at(now, 1)
+	custom := func(bounds ...float64) *histogram.FloatHistogram {
+		h := tsdbutil.GenerateTestCustomBucketsFloatHistogram(1)
+		h.CustomValues = bounds
+		return h
+	}
+	nan := tsdbutil.GenerateTestFloatHistogram(1)
+	nan.PositiveBuckets[0] = math.NaN()
+	negative := tsdbutil.GenerateTestFloatHistogram(1)
+	negative.PositiveBuckets[0] = -5
+	overlap := tsdbutil.GenerateTestFloatHistogram(1)
+	overlap.PositiveSpans = []histogram.Span{{Offset: 0, Length: 2}, {Offset: -1, Length: 2}}
+	schema := tsdbutil.GenerateTestFloatHistogram(1)
+	schema.Schema = 100
+	million := named("m")
+	for i := range 1_000_000 {
+		million = append(million, prompb.Label{Name: fmt.Sprintf("l%07d", i), Value: "v"})
+	}
+	exemplar := late("exemplar with a huge label", "exemplar label length")
+	exemplar.series = []prompb.TimeSeries{{
+		Labels: named("e"), Samples: one,
+		Exemplars: []prompb.Exemplar{{Timestamp: now, Value: 1, Labels: []prompb.Label{{Name: "trace", Value: strings.Repeat("x", 1<<20)}}}},
+	}}
+	return []evil{
+		late("duplicate with another value", "duplicate sample for timestamp", at(now, 2)...),
+		fine(late("identical repeat", "", at(now, 1)...)),
+		late("beyond the out-of-order window", "too old sample", at(now-3*3600_000, 1)...),
+		late("at the beginning of time", "too old sample", at(math.MinInt64, 1)...),
+		late("ahead of the clock", "too-far-in-future", at(now+3600_000, 1)...),
+		late("at the end of time", "too-far-in-future", at(math.MaxInt64, 1)...),
+		bad("empty label name", "a label name is empty", append([]prompb.Label{{Value: "v"}}, named("x")...), one),
+		bad("empty label value", `the value of label "a" is empty`, named("x", "a", ""), one),
+		bad("no metric name", "no label __name__", []prompb.Label{{Name: "job", Value: "j"}}, one),
+		bad("empty metric name", `the value of label "__name__" is empty`, named(""), one),
+		bad("no labels", "no labels", nil, one),
+		bad("unsorted labels", "not sorted", named("x", "b", "1", "a", "1"), one),
+		bad("label twice", "occurs twice", named("x", "a", "1", "a", "1"), one),
+		bad("name not UTF-8", "is not UTF-8", named("x", "a\xff", "1"), one),
+		bad("value not UTF-8", "is not UTF-8", named("x", "a", "\xff"), one),
+		bad("one label of 60 MB", "62914560 bytes", named("x", "a", strings.Repeat("x", 60<<20)), one),
+		bad("a million labels", "more labels than the limit", million, one),
+		fine(hist("NaN bucket", "", now, nan)),
+		hist("negative bucket", "negative", now, negative),
+		hist("overlapping spans", "invalid native histogram", now, overlap),
+		hist("unknown schema", "schema", now, schema),
+		hist("unsorted bounds", "invalid native histogram", now, custom(5, 4, 3, 2)),
+		hist("repeated bounds", "invalid native histogram", now, custom(1, 1, 1, 1)),
+		hist("NaN bounds", "invalid native histogram", now, custom(1, math.NaN(), 3, 4)),
+		hist("infinite bound", "invalid native histogram", now, custom(1, 2, 3, math.Inf(1))),
+		hist("too few bounds", "invalid native histogram", now, custom(1)),
+		exemplar,
+	}
+}
+
+// asVersion2 is the same request in remote write 2.0.
+func asVersion2(t *testing.T, in []prompb.TimeSeries) []byte {
+	table := writev2.NewSymbolTable()
+	refs := func(ls []prompb.Label) (out []uint32) {
+		for _, l := range ls {
+			out = append(out, table.Symbolize(l.Name), table.Symbolize(l.Value))
+		}
+		return out
+	}
+	req := &writev2.Request{}
+	for _, ts := range in {
+		out := writev2.TimeSeries{LabelsRefs: refs(ts.Labels)}
+		for _, s := range ts.Samples {
+			out.Samples = append(out.Samples, writev2.Sample{Timestamp: s.Timestamp, Value: s.Value})
+		}
+		for _, h := range ts.Histograms {
+			raw, err := h.Marshal()
+			require.NoError(t, err)
+			var same writev2.Histogram // the fields have the same numbers
+			require.NoError(t, same.Unmarshal(raw))
+			out.Histograms = append(out.Histograms, same)
+		}
+		for _, e := range ts.Exemplars {
+			out.Exemplars = append(out.Exemplars, writev2.Exemplar{LabelsRefs: refs(e.Labels), Timestamp: e.Timestamp, Value: e.Value})
+		}
+		req.Timeseries = append(req.Timeseries, out)
+	}
+	req.Symbols = table.Symbols()
+	return marshal(t, req)
+}
+
+// rawCodec sends bytes as they are: hostile senders do not use generated code.
+type rawCodec struct{}
+
+func (rawCodec) Name() string { return "proto" }
+
+func (rawCodec) Marshal(v any) ([]byte, error) { return *v.(*[]byte), nil }
+
+func (rawCodec) Unmarshal([]byte, any) error { return nil }
+
+// asPeer sends series as Thanos sends them to a node.
+func asPeer(t *testing.T, conn *grpc.ClientConn, id string, raw []byte) error {
+	tuple := binary.AppendUvarint(append(bytes.Clone(raw), 2<<3|2), uint64(len(id)))
+	tuple = append(tuple, id...)
+	msg := binary.AppendUvarint([]byte{4<<3 | 2}, uint64(len(tuple)))
+	msg = append(append(msg, tuple...), 3<<3, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	return conn.Invoke(ctx, "/thanos.WriteableStore/RemoteWrite", &msg, new([]byte), grpc.ForceCodec(rawCodec{}), grpc.MaxCallSendMsgSize(math.MaxInt32))
+}
+
+// bounded runs f and checks that it took little memory for what it was given,
+// and that a well-behaved tenant writes as before.
+func bounded(t *testing.T, m *member, size int, f func()) {
+	t.Helper()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	taken := int64(after.TotalAlloc - before.TotalAlloc)
+	require.Less(t, taken, int64(12*size)+64<<20, "bytes allocated for a request of %d", size)
+	now := time.Now().UnixMilli()
+	require.Equal(t, 200, post(t, m.url("/api/v1/receive"), v1(t, now, "good"), "THANOS-TENANT", "good").code)
+}
+
+// Whatever comes, and by whichever protocol: the answer says that it is of no
+// use to send it again, and what is wrong.
+func TestEvilSeries(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.TSDB.MaxExemplars = 10
+	cfg.Limits = flags.Inline("receive.limits-config", "write: {default: {label_names_limit: 1000}}")
+	m := startWith(t, cfg, listen(t), Deps{}, grpc.MaxRecvMsgSize(math.MaxInt32))
+	conn, err := grpc.NewClient(m.lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	require.NoError(t, err)
+	defer conn.Close()
+	now := time.Now().UnixMilli()
+	for _, id := range []string{"one", "two", "three"} {
+		require.Equal(t, 200, post(t, m.url("/api/v1/receive"), marshal(t, one(prompb.TimeSeries{Labels: named("known"), Samples: at(now, 1)})), "THANOS-TENANT", id).code)
+	}
+	for _, e := range evilSeries(now) {
+		t.Run(e.name, func(t *testing.T) {
+			raw, err := (&prompb.WriteRequest{Timeseries: e.series}).Marshal()
+			require.NoError(t, err)
+			version2 := asVersion2(t, e.series)
+			bounded(t, m, len(raw), func() {
+				a := post(t, m.url("/api/v1/receive"), s2.EncodeSnappy(nil, raw), "THANOS-TENANT", "one")
+				check(t, e, e.v1, a)
+			})
+			bounded(t, m, len(raw), func() {
+				header := append([]string{}, version2Headers[:4]...)
+				a := post(t, m.url("/api/v1/receive"), version2, append(header, "THANOS-TENANT", "two")...)
+				check(t, e, e.v2, a)
+				if e.v2 == 400 && len(e.series[0].Exemplars) == 0 {
+					require.Equal(t, "0", a.header.Get("X-Prometheus-Remote-Write-Samples-Written"))
+				}
+			})
+			bounded(t, m, len(raw), func() {
+				err := asPeer(t, conn, "three", raw)
+				require.Equal(t, e.peer, status.Code(err), "%v", err)
+				if e.peer != codes.OK {
+					require.Contains(t, err.Error(), e.says)
+				}
+			})
+		})
+	}
+}
+
+func check(t *testing.T, e evil, code int, a reply) {
+	t.Helper()
+	require.Equal(t, code, a.code, "%.300s", a.body)
+	require.Less(t, len(a.body), 5000, "the answer is short")
+	if code != 200 {
+		require.Contains(t, a.body, e.says)
+	}
+}
+
+// The good series of a request that also has bad ones are stored, by every
+// protocol.
+func TestGoodAmongBad(t *testing.T) {
+	m := start(t, DefaultConfig(), listen(t), nil)
+	conn, err := grpc.NewClient(m.lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	require.NoError(t, err)
+	defer conn.Close()
+	now := time.Now().UnixMilli()
+	mixed := []prompb.TimeSeries{
+		{Labels: named("good_1"), Samples: at(now, 1)},
+		{Labels: named("bad", "b", "1", "a", "1"), Samples: at(now, 1)},
+		{Labels: named("too_new"), Samples: at(now+3600_000, 1)},
+		{Labels: named("good_2"), Samples: append(at(now, 1), at(now+3600_000, 1)...)},
+	}
+	req := &prompb.WriteRequest{Timeseries: mixed}
+	a := post(t, m.url("/api/v1/receive"), marshal(t, req), "THANOS-TENANT", "one")
+	require.Equal(t, 409, a.code)
+	require.Contains(t, a.body, "unsorted-labels: 1 rejected")
+	require.Contains(t, a.body, "too-far-in-future: 2 rejected")
+	a = post(t, m.url("/api/v1/receive"), asVersion2(t, mixed), append(append([]string{}, version2Headers[:4]...), "THANOS-TENANT", "two")...)
+	require.Equal(t, 400, a.code)
+	require.Equal(t, "2", a.header.Get("X-Prometheus-Remote-Write-Samples-Written"))
+	raw, err := req.Marshal()
+	require.NoError(t, err)
+	require.Equal(t, codes.AlreadyExists, status.Code(asPeer(t, conn, "three", raw)))
+	want := map[string]int{}
+	for _, id := range []string{"one", "two", "three"} {
+		want[id+"/good_1"], want[id+"/good_2"] = 1, 1
+	}
+	require.Equal(t, want, series(t, m.Store()))
+}
+
+// What a tenant may send at once is bounded before anything is stored.
+func TestMillionSeries(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Limits = flags.Inline("receive.limits-config", "write: {default: {request: {series_limit: 10000}}, tenants: {wide: {request: {series_limit: 0}, head_series_limit: 1000}}}")
+	m := startWith(t, cfg, listen(t), Deps{}, grpc.MaxRecvMsgSize(math.MaxInt32))
+	now := time.Now().UnixMilli()
+	req := &prompb.WriteRequest{}
+	for i := range 1_000_000 {
+		req.Timeseries = append(req.Timeseries, prompb.TimeSeries{Labels: named(fmt.Sprintf("m%d", i)), Samples: at(now, 1)})
+	}
+	version1, version2 := marshal(t, req), asVersion2(t, req.Timeseries)
+	size := req.Size()
+	bounded(t, m, size, func() {
+		a := post(t, m.url("/api/v1/receive"), version1, "THANOS-TENANT", "a")
+		require.Equal(t, 413, a.code)
+		require.Contains(t, a.body, "1000000")
+	})
+	bounded(t, m, size, func() {
+		require.Equal(t, 413, post(t, m.url("/api/v1/receive"), version2, append(append([]string{}, version2Headers[:4]...), "THANOS-TENANT", "a")...).code)
+	})
+	bounded(t, m, 4*size, func() {
+		a := post(t, m.url("/api/v1/receive"), version1, "THANOS-TENANT", "wide")
+		require.Equal(t, 429, a.code)
+		require.Contains(t, a.body, "active-series limit: 999000 rejected")
+	})
+	require.Len(t, series(t, m.Store()), 1000+1)
+}
+
+func gauge(md pmetric.Metrics, name string, at time.Time) pmetric.NumberDataPoint {
+	m := md.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty().Metrics().AppendEmpty()
+	m.SetName(name)
+	p := m.SetEmptyGauge().DataPoints().AppendEmpty()
+	p.SetTimestamp(pcommon.NewTimestampFromTime(at))
+	p.SetDoubleValue(1)
+	return p
+}
+
+func otlpBodies(t *testing.T, now time.Time) map[string]struct {
+	code int
+	fill func(md pmetric.Metrics)
+} {
+	explicit := func(md pmetric.Metrics, counts []uint64, bounds ...float64) {
+		m := md.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty().Metrics().AppendEmpty()
+		m.SetName("classic")
+		h := m.SetEmptyHistogram()
+		h.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+		p := h.DataPoints().AppendEmpty()
+		p.SetTimestamp(pcommon.NewTimestampFromTime(now))
+		p.BucketCounts().FromRaw(counts)
+		p.ExplicitBounds().FromRaw(bounds)
+	}
+	exponential := func(md pmetric.Metrics, scale, offset int32, n int) {
+		m := md.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty().Metrics().AppendEmpty()
+		m.SetName("exponential")
+		h := m.SetEmptyExponentialHistogram()
+		h.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+		p := h.DataPoints().AppendEmpty()
+		p.SetTimestamp(pcommon.NewTimestampFromTime(now))
+		p.SetScale(scale)
+		p.Positive().SetOffset(offset)
+		counts := make([]uint64, n)
+		for i := range counts {
+			counts[i] = 1
+		}
+		p.SetCount(uint64(n))
+		p.Positive().BucketCounts().FromRaw(counts)
+	}
+	return map[string]struct {
+		code int
+		fill func(md pmetric.Metrics)
+	}{
+		"too old":           {409, func(md pmetric.Metrics) { gauge(md, "known", now.Add(-5*time.Hour)) }},
+		"too new":           {409, func(md pmetric.Metrics) { gauge(md, "known", now.Add(time.Hour)) }},
+		"no time":           {409, func(md pmetric.Metrics) { gauge(md, "known", time.Unix(0, 0)) }},
+		"value not UTF-8":   {400, func(md pmetric.Metrics) { gauge(md, "x", now).Attributes().PutStr("a", "\xff") }},
+		"value of 60 MB":    {400, func(md pmetric.Metrics) { gauge(md, "x", now).Attributes().PutStr("a", strings.Repeat("x", 60<<20)) }},
+		"no name":           {400, func(md pmetric.Metrics) { gauge(md, "", now) }},
+		"too many buckets":  {400, func(md pmetric.Metrics) { exponential(md, 0, 0, 200_000) }},
+		"absurd low scale":  {400, func(md pmetric.Metrics) { exponential(md, math.MinInt32, 0, 2) }},
+		"absurd high scale": {200, func(md pmetric.Metrics) { exponential(md, math.MaxInt32, 0, 2) }},
+		"absurd offset":     {200, func(md pmetric.Metrics) { exponential(md, 3, math.MaxInt32-5, 2) }},
+		"counts, no bounds": {200, func(md pmetric.Metrics) { explicit(md, []uint64{1, 2, 3}) }},
+		"bounds, no counts": {200, func(md pmetric.Metrics) { explicit(md, nil, 1, 2, 3) }},
+		"bounds not in order": {200, func(md pmetric.Metrics) {
+			explicit(md, []uint64{1, 1, 1, 1}, 3, 2, 1)
+		}},
+		"a million attributes": {400, func(md pmetric.Metrics) {
+			raw := map[string]any{}
+			for i := range 1_000_000 {
+				raw[fmt.Sprintf("l%07d", i)] = "v"
+			}
+			require.NoError(t, gauge(md, "x", now).Attributes().FromRaw(raw))
+		}},
+		"deeply nested attribute": {200, func(md pmetric.Metrics) {
+			v := gauge(md, "x", now).Attributes().PutEmptySlice("a")
+			for range 5000 {
+				v = v.AppendEmpty().SetEmptySlice()
+			}
+		}},
+		"exemplar with a huge attribute": {200, func(md pmetric.Metrics) {
+			e := gauge(md, "x", now).Exemplars().AppendEmpty()
+			e.SetTimestamp(pcommon.NewTimestampFromTime(now))
+			e.FilteredAttributes().PutStr("a", strings.Repeat("x", 1<<20))
+		}},
+	}
+}
+
+// The same by OTLP, as far as it can be said there.
+func TestEvilOTLP(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.TSDB.MaxExemplars = 10
+	cfg.Limits = flags.Inline("receive.limits-config", "write: {default: {label_names_limit: 1000}}")
+	m := start(t, cfg, listen(t), nil)
+	now := time.Now()
+	for name, c := range otlpBodies(t, now) {
+		t.Run(name, func(t *testing.T) {
+			// Each has a tenant of its own, which has a sample already.
+			header := []string{"THANOS-TENANT", name, "Content-Type", "application/x-protobuf"}
+			seed := pmetric.NewMetrics()
+			gauge(seed, "known", now)
+			raw, err := pmetricotlp.NewExportRequestFromMetrics(seed).MarshalProto()
+			require.NoError(t, err)
+			require.Equal(t, 200, post(t, m.url("/api/v1/otlp"), raw, header...).code)
+			md := pmetric.NewMetrics()
+			c.fill(md)
+			if raw, err = pmetricotlp.NewExportRequestFromMetrics(md).MarshalProto(); err != nil {
+				t.Skip("cannot even be encoded: ", err)
+			}
+			var zipped bytes.Buffer
+			gz := gzip.NewWriter(&zipped)
+			_, err = gz.Write(raw)
+			require.NoError(t, err)
+			require.NoError(t, gz.Close())
+			bounded(t, m, 4*len(raw), func() {
+				a := post(t, m.url("/api/v1/otlp"), zipped.Bytes(), append(header, "Content-Encoding", "gzip")...)
+				require.Equal(t, c.code, a.code, "%.300s", a.body)
+				require.Less(t, len(a.body), 5000)
+			})
+		})
+	}
+	for name, text := range map[string]string{
+		"deep JSON": strings.Repeat(`{"resourceMetrics":[`, 100_000), "cut JSON": `{"resourceMetrics":[{"scopeMetrics":`,
+		"numbers": `{"resourceMetrics": 1e999}`, "null": "null", "array": "[]",
+	} {
+		t.Run(name, func(t *testing.T) {
+			bounded(t, m, 4*len(text), func() {
+				a := post(t, m.url("/api/v1/otlp"), []byte(text), "Content-Type", "application/json", "THANOS-TENANT", "j")
+				require.Less(t, a.code, 500, a.body)
+			})
+		})
+	}
+}
