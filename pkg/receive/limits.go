@@ -15,16 +15,33 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/receive/replicate"
 )
 
-// readLimits reads the limits file; without one the defaults hold.
-func (c *Config) readLimits() (content []byte, limits *limit.Config, err error) {
-	if content, err = c.Limits.Content(); err != nil {
-		return nil, nil, err
+// openLimits reads the limits for the first time; without a file the defaults
+// hold.
+func (r *Receive) openLimits() (err error) {
+	if r.limitsContent, err = r.cfg.Limits.Content(); err != nil {
+		return err
 	}
-	limits, err = limit.Parse(content)
+	r.limits = limit.New(limit.Defaults())
+	return r.loadLimits(r.limitsContent)
+}
+
+// loadLimits switches to another version of the limits file, or fails and changes
+// nothing.
+func (r *Receive) loadLimits(content []byte) error {
+	c, err := limit.Parse(content)
 	if err != nil {
-		return nil, nil, flags.Invalid(fmt.Errorf("limits %s: %w", c.Limits.Source(), err))
+		return flags.Invalid(fmt.Errorf("limits %s: %w", r.cfg.Limits.Source(), err))
 	}
-	return content, limits, nil
+	switch {
+	case r.ringSeries != nil:
+		if err := r.ringSeries.Set(c); err != nil {
+			return flags.Invalid(fmt.Errorf("limits %s: write.global: %w", r.cfg.Limits.Source(), err))
+		}
+	case c.Meta != nil:
+		r.logger.Warn("meta_monitoring_url is not asked: this node has no hashring")
+	}
+	r.limits.Set(c)
+	return nil
 }
 
 // watchLimits reads the limits file again and again; a broken one is reported
@@ -36,25 +53,33 @@ func (r *Receive) watchLimits(ctx context.Context) error {
 	}
 	ticker := time.NewTicker(r.cfg.LimitsReload)
 	defer ticker.Stop()
-	last, lastErr := r.limitsContent, ""
+	loaded, seen, lastErr := r.limitsContent, r.limitsContent, ""
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
 		}
-		content, limits, err := r.cfg.readLimits()
-		if err == nil && !bytes.Equal(content, last) {
-			err = r.setLimits(limits)
+		content, err := r.cfg.Limits.Content()
+		if err == nil && !bytes.Equal(content, seen) {
+			// It may be in the middle of being written: it counts when it is the
+			// same at the next look.
+			seen = content
+			continue
+		}
+		if err == nil && !bytes.Equal(content, loaded) {
+			if err = r.loadLimits(content); err == nil {
+				loaded = content
+				r.logger.Info("limits loaded", "source", r.cfg.Limits.Source())
+			}
 		}
 		switch {
-		case err != nil && err.Error() != lastErr:
+		case err == nil:
+			lastErr = ""
+		case err.Error() != lastErr:
 			lastErr = err.Error()
 			r.metrics.limitsFailures.Inc()
 			r.logger.Error("new limits refused, the last good ones stay", "err", err)
-		case err == nil && !bytes.Equal(content, last):
-			last, lastErr = content, ""
-			r.logger.Info("limits loaded", "source", r.cfg.Limits.Source())
 		}
 	}
 }
@@ -74,12 +99,14 @@ func (r *Receive) sizeError(id string, err error) error {
 	if !errors.As(err, &e) {
 		return err
 	}
-	key, most := "--remote-write.max-request-size", r.requestLimit(id)
-	if most < r.cfg.MaxRequestBytes.Int64() {
+	var key string
+	switch e.Limit {
+	case r.cfg.MaxRequestBytes.Int64():
+		key = "--remote-write.max-request-size"
+	case r.requestLimit(id):
 		key = "request.size_bytes_limit"
-	}
-	if e.Limit != most {
-		key = fmt.Sprintf("%d times %s", e.Limit/most, key)
+	default:
+		key = fmt.Sprintf("%d times its size", maxExpansion)
 	}
 	return &remotewrite.WriteError{Kind: remotewrite.TooLarge, Err: &limit.Error{
 		Tenant: id, Value: e.Limit, What: "bytes in a request", Key: key, Has: fmt.Sprintf("%s has %d", e.What, e.Size),
@@ -176,20 +203,6 @@ func (r *Receive) askRing(ctx context.Context) error {
 		return nil
 	}
 	return r.ringSeries.Run(ctx)
-}
-
-// setLimits switches to another version of the limits file.
-func (r *Receive) setLimits(c *limit.Config) error {
-	switch {
-	case r.ringSeries != nil:
-		if err := r.ringSeries.Set(c); err != nil {
-			return flags.Invalid(fmt.Errorf("limits %s: write.global: %w", r.cfg.Limits.Source(), err))
-		}
-	case c.Meta != nil:
-		r.logger.Warn("meta_monitoring_url is not asked: this node has no hashring")
-	}
-	r.limits.Set(c)
-	return nil
 }
 
 // tenantLimits are those that hold where series are stored.

@@ -140,15 +140,10 @@ func New(cfg Config, deps Deps) (*Receive, error) {
 	if _, err := cfg.ClientTLS.credentials(); err != nil {
 		return nil, flags.Invalid(fmt.Errorf("TLS to peers: %w", err))
 	}
-	content, limits, err := cfg.readLimits()
-	if err != nil {
-		return nil, err
-	}
-	r.limits, r.limitsContent = limit.New(limits), content
 	if cfg.hasRing() {
 		r.ringSeries = metamonitor.New("Hindsight/"+version.Version, r.logger, deps.Registerer)
 	}
-	if err := r.setLimits(limits); err != nil {
+	if err := r.openLimits(); err != nil {
 		return nil, err
 	}
 	r.memory = semaphore.NewWeighted(cfg.MaxInflightBytes.Int64())
