@@ -5,7 +5,7 @@ LDFLAGS := -s -w \
 	-X github.com/prometheus/common/version.Revision=$(shell git rev-parse HEAD 2>/dev/null) \
 	-X github.com/prometheus/common/version.Branch=$(shell git rev-parse --abbrev-ref HEAD 2>/dev/null)
 
-.PHONY: build run demo test test-short lint bench soak generate
+.PHONY: build run demo test test-race test-short lint bench soak generate
 
 build: ## build bin/hindsight
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/hindsight ./cmd/hindsight
@@ -17,8 +17,16 @@ demo: ## all roles with real Prometheus servers and S3, on loopback
 	$(GO) build -o bin/demo ./test/e2e/demo
 	exec bin/demo -dir=data/demo
 
-test: ## all tests, the end-to-end ones with real processes included
+# Packages whose memory is pooled or shared between goroutines.
+SHARED := ./pkg/receive ./pkg/receive/multitsdb ./pkg/receive/peer ./pkg/receive/remotewrite \
+	./pkg/receive/replicate ./pkg/storeapi/... ./pkg/dedup/...
+
+test: ## all tests, the end-to-end ones with real processes included; then test-race
 	$(GO) run ./test/runner ./...
+	$(MAKE) test-race
+
+test-race: ## what shares memory, with the race detector and released buffers overwritten
+	$(GO) run ./test/runner -race -tags hindsight_poison -short $(SHARED)
 
 test-short: ## without the end-to-end tests
 	$(GO) run ./test/runner -short ./...

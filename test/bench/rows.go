@@ -18,8 +18,12 @@ func rows() []row {
 	return []row{
 		{"receive", "remote write 1.0, one node over HTTP, WAL on", receive, "^BenchmarkIngestOneNode$", "", "ratio-to-bare", 4,
 			"CPU of a bare TSDB append with references"},
-		{"receive-ring", "the same over three nodes, replication 3, all nodes", receive, "^BenchmarkIngestThreeNodes$", "", "ratio-to-3-bare", 5,
+		{"receive-v2", "the same with remote write 2.0", receive, "^BenchmarkIngestVersion2$", "", "ratio-to-bare", 4,
+			"CPU of a bare TSDB append with references"},
+		{"receive-ring", "remote write 1.0 over three nodes, replication 3, all nodes", receive, "^BenchmarkIngestThreeNodes$", "", "ratio-to-3-bare", 5,
 			"3 x CPU of a bare TSDB append"},
+		{"receive-ring-allocs", "the same, allocations of all nodes for a sample, one for each series of a request", receive, "^BenchmarkIngestThreeNodes$", "",
+			"allocs/sample-beyond-bare", 0.1, "allocations beyond those of the bare append"},
 		{"receive-memory", "memory of an active series at 1M series", receive, "^BenchmarkMemory$", "1x", "RSS-KiB/series", 1.8, "KiB of RSS"},
 		{"storeapi", "one series of 12 labels through gRPC server and client", "./pkg/storeapi/storerpc", "^BenchmarkStream$/^batch=64$", "", "ns/op", 1000, "ns"},
 		{"storeapi-allocs", "the same, allocations", "./pkg/storeapi/storerpc", "^BenchmarkStream$/^batch=64$", "", "allocs/op", 2, "allocations"},
