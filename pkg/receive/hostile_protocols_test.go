@@ -271,6 +271,30 @@ func TestGoodAmongBad(t *testing.T) {
 	require.Equal(t, want, series(t, m.Store()))
 }
 
+// Relabelling rules do not make it worse.
+func TestEvilSeriesRelabelled(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Relabel = flags.Inline("receive.relabel-config", `
+- {action: replace, source_labels: [a, a, a], target_label: all}
+- {action: labelmap, regex: "l(.*)", replacement: "m$1"}
+- {action: labeldrop, regex: "m1.*"}
+`)
+	m := start(t, cfg, listen(t), nil)
+	now := time.Now().UnixMilli()
+	for _, e := range evilSeries(now) {
+		t.Run(e.name, func(t *testing.T) {
+			raw, err := (&prompb.WriteRequest{Timeseries: e.series}).Marshal()
+			require.NoError(t, err)
+			bounded(t, m, len(raw), func() {
+				a := post(t, m.url("/api/v1/receive"), s2.EncodeSnappy(nil, raw), "THANOS-TENANT", "one")
+				require.Less(t, a.code, 500, "%.300s", a.body)
+			})
+		})
+	}
+	a := post(t, m.url("/api/v1/receive"), marshal(t, one(prompb.TimeSeries{Labels: named("x", "a", strings.Repeat("x", 1<<20)), Samples: at(now, 1)})))
+	require.Equal(t, 400, a.code, "three times the longest label: %.300s", a.body)
+}
+
 // What a tenant may send at once is bounded before anything is stored.
 func TestMillionSeries(t *testing.T) {
 	cfg := DefaultConfig()
@@ -342,11 +366,22 @@ func otlpBodies(t *testing.T, now time.Time) map[string]struct {
 		code int
 		fill func(md pmetric.Metrics)
 	}{
-		"too old":           {409, func(md pmetric.Metrics) { gauge(md, "known", now.Add(-5*time.Hour)) }},
-		"too new":           {409, func(md pmetric.Metrics) { gauge(md, "known", now.Add(time.Hour)) }},
-		"no time":           {409, func(md pmetric.Metrics) { gauge(md, "known", time.Unix(0, 0)) }},
-		"value not UTF-8":   {400, func(md pmetric.Metrics) { gauge(md, "x", now).Attributes().PutStr("a", "\xff") }},
-		"value of 60 MB":    {400, func(md pmetric.Metrics) { gauge(md, "x", now).Attributes().PutStr("a", strings.Repeat("x", 60<<20)) }},
+		"too old":         {409, func(md pmetric.Metrics) { gauge(md, "known", now.Add(-5*time.Hour)) }},
+		"too new":         {409, func(md pmetric.Metrics) { gauge(md, "known", now.Add(time.Hour)) }},
+		"no time":         {409, func(md pmetric.Metrics) { gauge(md, "known", time.Unix(0, 0)) }},
+		"value not UTF-8": {400, func(md pmetric.Metrics) { gauge(md, "x", now).Attributes().PutStr("a", "\xff") }},
+		"value of 60 MB":  {400, func(md pmetric.Metrics) { gauge(md, "x", now).Attributes().PutStr("a", strings.Repeat("x", 60<<20)) }},
+		"name of 30 MB":   {400, func(md pmetric.Metrics) { gauge(md, strings.Repeat("x", 30<<20), now) }},
+		"resource of 60 MB": {400, func(md pmetric.Metrics) {
+			gauge(md, "x", now)
+			md.ResourceMetrics().At(0).Resource().Attributes().PutStr("service.name", strings.Repeat("x", 60<<20))
+		}},
+		"list of 60 MB": {400, func(md pmetric.Metrics) {
+			list := gauge(md, "x", now).Attributes().PutEmptySlice("a")
+			for range 60 {
+				list.AppendEmpty().SetStr(strings.Repeat("x", 1<<20))
+			}
+		}},
 		"no name":           {400, func(md pmetric.Metrics) { gauge(md, "", now) }},
 		"too many buckets":  {400, func(md pmetric.Metrics) { exponential(md, 0, 0, 200_000) }},
 		"absurd low scale":  {400, func(md pmetric.Metrics) { exponential(md, math.MinInt32, 0, 2) }},

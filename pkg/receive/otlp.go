@@ -164,6 +164,9 @@ func readWithin(body io.Reader, limit int64, memory *growingShare) (*remotewrite
 // translate makes series of an OTLP request with Prometheus's translator. A
 // request with anything that cannot be translated is refused as a whole.
 func (r *Receive) translate(req *http.Request, msg pmetricotlp.ExportRequest, limit int64) (*remotewrite.Batch, error) {
+	if err := checkAttributes(msg.Metrics()); err != nil {
+		return nil, err
+	}
 	collector := remotewrite.NewCollector(min(8*limit, r.cfg.MaxRequestBytes.Int64()))
 	_, err := prometheusremotewrite.NewPrometheusConverter(collector).FromMetrics(req.Context(), msg.Metrics(), prometheusremotewrite.Settings{
 		AddMetricSuffixes: true,

@@ -1,6 +1,18 @@
 package remotewrite
 
-import "github.com/prometheus/prometheus/model/labels"
+import (
+	"fmt"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// Bounds of what is relabelled: some rules take time in proportion to the square
+// of the labels, others join many values to one, and a label set cannot hold any
+// size of them.
+const (
+	maxRewrittenLabels = 10_000
+	maxRewrittenLabel  = 1 << 20
+)
 
 // Rewrite makes new batches with changed labels. f gets each series' labels,
 // which it must not keep, and returns the new ones and the group that the
@@ -23,14 +35,17 @@ func Rewrite(b *Batch, f func(labels.Labels) (ls labels.Labels, group string, ke
 	for i := range b.Len() {
 		s := b.Series(i)
 		scratch.Reset()
-		r := LabelReader{B: s.Labels}
+		r, n := LabelReader{B: s.Labels}, 0
 		for {
 			name, value, ok := r.Next()
 			if !ok {
 				break
 			}
-			if len(name) > maxLabelSize || len(value) > maxLabelSize {
-				return fail(invalidSeries(s.Labels, "label-too-long", "a label is too long"))
+			if n++; n > maxRewrittenLabels {
+				return fail(invalidSeries(s.Labels, "too-many-labels", fmt.Sprintf("more than %d labels cannot be relabelled", maxRewrittenLabels)))
+			}
+			if len(name) > maxRewrittenLabel || len(value) > maxRewrittenLabel {
+				return fail(invalidSeries(s.Labels, "label-too-long", fmt.Sprintf("a label of more than %d bytes cannot be relabelled", maxRewrittenLabel)))
 			}
 			scratch.Add(viewString(name), viewString(value))
 		}
