@@ -48,8 +48,10 @@ type openCall struct {
 // TenantStats describes one tenant. Times are Unix milliseconds, 0 without
 // samples.
 type TenantStats struct {
-	Tenant           string  `json:"tenant"`
-	Series           uint64  `json:"series"`
+	Tenant string `json:"tenant"`
+	Series uint64 `json:"series"`
+	// SeriesLimit is the limit of Series at this moment; 0 is none.
+	SeriesLimit      uint64  `json:"series_limit"`
 	SamplesPerSecond float64 `json:"samples_per_second"`
 	MinTime          int64   `json:"oldest_sample_ms"`
 	MaxTime          int64   `json:"newest_sample_ms"`
@@ -59,10 +61,14 @@ type TenantStats struct {
 // New returns a DB that is not open yet: writes are refused as not ready.
 func New(cfg Config, logger *slog.Logger, reg prometheus.Registerer) *DB {
 	cfg.setDefaults()
-	return &DB{
+	d := &DB{
 		cfg: cfg, logger: logger, reg: reg, metrics: newMetrics(reg),
 		tenants: map[string]*tenantDB{}, opening: map[string]*openCall{},
 	}
+	if reg != nil {
+		reg.MustRegister(newLimitCollector(d))
+	}
+	return d
 }
 
 // Open opens every tenant that has a directory, replaying the write-ahead

@@ -44,6 +44,30 @@ func (m *metrics) forget(tenant string) {
 	m.rejected.DeletePartialMatch(prometheus.Labels{"tenant": tenant})
 }
 
+// limitCollector tells the limits that tenants have at the moment.
+type limitCollector struct {
+	d      *DB
+	series *prometheus.Desc
+}
+
+func newLimitCollector(d *DB) limitCollector {
+	return limitCollector{d, prometheus.NewDesc("hindsight_receive_tenant_series_limit",
+		"Limit of the active series of a tenant on this node, beside prometheus_tsdb_head_series; tenants without one are absent.",
+		[]string{"tenant"}, nil)}
+}
+
+// Describe implements prometheus.Collector.
+func (c limitCollector) Describe(out chan<- *prometheus.Desc) { out <- c.series }
+
+// Collect implements prometheus.Collector.
+func (c limitCollector) Collect(out chan<- prometheus.Metric) {
+	for _, t := range c.d.all() {
+		if n := t.limits().ActiveSeries; n > 0 {
+			out <- prometheus.MustNewConstMetric(c.series, prometheus.GaugeValue, float64(n), t.id)
+		}
+	}
+}
+
 // observe counts what one write did.
 func (t *tenantDB) observe(stored *remotewrite.Counts, rejected *remotewrite.Rejected) {
 	t.rate.add(time.Now(), stored.Samples+stored.Histograms)

@@ -267,7 +267,7 @@ func (t *tenantDB) stats() TenantStats {
 	head := t.db.Head()
 	s := TenantStats{
 		Tenant: t.id, Series: head.NumSeries(), Blocks: len(t.db.Blocks()),
-		SamplesPerSecond: t.rate.perSecond(time.Now()),
+		SamplesPerSecond: t.rate.perSecond(time.Now()), SeriesLimit: uint64(max(t.limits().ActiveSeries, 0)),
 	}
 	if head.NumSeries() > 0 {
 		s.MinTime, s.MaxTime = head.MinTime(), head.MaxTime()
