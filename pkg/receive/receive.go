@@ -158,7 +158,7 @@ func New(cfg Config, deps Deps) (*Receive, error) {
 		}
 		r.writer = replicate.NewWriter(r.replication(), r.logger, deps.Registerer)
 	}
-	r.waitFor("the storage to open")
+	r.waitFor(storageToOpen)
 	return r, nil
 }
 
@@ -217,10 +217,15 @@ func (r *Receive) replication() replicate.Config {
 
 func (r *Receive) waitFor(what string) { r.ready.Store(&what) }
 
+const storageToOpen = "the storage to open"
+
 // Ready says what the node waits for, nil when it takes writes and answers
 // queries.
 func (r *Receive) Ready() error {
 	if what := r.ready.Load(); what != nil {
+		if *what == storageToOpen {
+			return fmt.Errorf("receive waits for %s: %.0f %% of the write-ahead log is read", *what, 100*r.db.Replayed())
+		}
 		return errors.New("receive waits for " + *what)
 	}
 	return nil

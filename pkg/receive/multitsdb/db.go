@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -31,6 +32,7 @@ type DB struct {
 	logger  *slog.Logger
 	reg     prometheus.Registerer
 	metrics *metrics
+	replay  replay
 
 	mu      sync.RWMutex
 	tenants map[string]*tenantDB
@@ -66,7 +68,10 @@ func New(cfg Config, logger *slog.Logger, reg prometheus.Registerer) *DB {
 		tenants: map[string]*tenantDB{}, opening: map[string]*openCall{},
 	}
 	if reg != nil {
-		reg.MustRegister(newLimitCollector(d))
+		reg.MustRegister(newLimitCollector(d), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "hindsight_receive_replay_progress_ratio",
+			Help: "How much of the write-ahead logs has been read since the start, from 0 to 1; 1 when the storage is open.",
+		}, d.Replayed))
 	}
 	return d
 }
@@ -86,34 +91,15 @@ func (d *DB) Open(ctx context.Context) error {
 	// ran with, so that it is not killed for it again.
 	before := debug.SetGCPercent(replayGCPercent)
 	defer debug.SetGCPercent(before)
-	var (
-		g  errgroup.Group
-		mu sync.Mutex
-	)
-	g.SetLimit(d.cfg.OpenConcurrency)
 	began := time.Now()
+	var ids []string
 	for _, e := range entries {
-		if !e.IsDir() || tenant.Validate(e.Name()) != nil {
-			continue
+		if e.IsDir() && tenant.Validate(e.Name()) == nil {
+			ids = append(ids, e.Name())
+			d.replay.expect(e.Name(), filepath.Join(d.cfg.Dir, e.Name()))
 		}
-		g.Go(func() error {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			t, err := d.openTenant(e.Name())
-			if err != nil {
-				return err
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			d.tenants[t.id] = t
-			d.logger.Info("tenant opened", "tenant", t.id, "series", t.db.Head().NumSeries(), "opened", len(d.tenants))
-			return nil
-		})
 	}
-	if err := g.Wait(); err != nil {
+	if err := d.openAll(ctx, ids); err != nil {
 		return errors.Join(err, d.closeAll())
 	}
 	d.mu.Lock()
@@ -121,6 +107,46 @@ func (d *DB) Open(ctx context.Context) error {
 	d.open = true
 	d.logger.Info("storage is open", "tenants", len(d.tenants), "took", time.Since(began))
 	return nil
+}
+
+// openAll opens tenants, several at a time.
+func (d *DB) openAll(ctx context.Context, ids []string) error {
+	telling, stop := context.WithCancel(ctx)
+	var teller sync.WaitGroup
+	teller.Go(func() { d.replay.tell(telling, d.logger) })
+	defer teller.Wait()
+	defer stop()
+	var g errgroup.Group
+	g.SetLimit(d.cfg.OpenConcurrency)
+	for _, id := range ids {
+		g.Go(func() error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			t, err := d.openTenant(id)
+			if err != nil {
+				return err
+			}
+			d.replay.end(id)
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.tenants[t.id] = t
+			d.logger.Info("tenant opened", "tenant", t.id, "series", t.db.Head().NumSeries(), "opened", len(d.tenants))
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// Replayed is how much of the write-ahead logs has been read since Open, from 0
+// to 1.
+func (d *DB) Replayed() float64 {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if d.open {
+		return 1
+	}
+	return d.replay.progress()
 }
 
 // Write stores series for the tenant, opening its TSDB on the first write.

@@ -38,6 +38,7 @@ type tenantDB struct {
 	shipper  Shipper
 	metrics  *metrics
 	registry *tenantRegisterer
+	replay   *tsdb.DBStats
 
 	// gate is held for reading by writes, and for writing while the head is
 	// flushed as a whole.
@@ -55,7 +56,7 @@ func (d *DB) openTenant(id string) (*tenantDB, error) {
 	t := &tenantDB{
 		id: id, dir: filepath.Join(d.cfg.Dir, id), cfg: &d.cfg, metrics: d.metrics,
 		logger: d.logger.With("tenant", id), cache: newSeriesCache(),
-		registry: newTenantRegisterer(d.reg, id),
+		registry: newTenantRegisterer(d.reg, id), replay: d.replay.begin(id),
 	}
 	if err := os.MkdirAll(t.dir, 0o750); err != nil {
 		return nil, fmt.Errorf("make the directory of tenant %s: %w", id, err)
@@ -92,7 +93,7 @@ func (t *tenantDB) openTSDB() error {
 		t.metrics.damaged.WithLabelValues("block").Add(float64(len(moved)))
 		t.logger.Error("blocks that cannot be opened were set aside", "blocks", moved, "to", filepath.Join(t.dir, damagedDir))
 	}
-	if t.db, err = tsdb.Open(t.dir, t.logger, t.registry.orNil(), t.options(), nil); err != nil {
+	if t.db, err = tsdb.Open(t.dir, t.logger, t.registry.orNil(), t.options(), t.replay); err != nil {
 		t.registry.unregisterAll()
 		return err
 	}
