@@ -60,17 +60,23 @@ func (r *Receive) write(w http.ResponseWriter, req *http.Request) (remotewrite.C
 	if err != nil {
 		return none, err
 	}
+	if version == 2 {
+		writtenHeaders(w.Header(), none, nil) // until more is known
+	}
+	// Who sends slowly holds nobody's place: the body is here before its turn comes.
+	body, err := readBody(req, r.requestLimit(id))
+	if err != nil {
+		return none, r.sizeError(id, err)
+	}
 	done, err := r.admit(req.Context())
 	if err != nil {
+		body.Release()
 		return none, err
 	}
 	defer done()
-	batch, free, err := r.decode(req, id, version)
+	batch, free, err := r.decode(req.Context(), id, version, body)
 	defer free()
 	if err != nil {
-		if version == 2 {
-			writtenHeaders(w.Header(), none, nil)
-		}
 		return none, r.sizeError(id, err)
 	}
 	defer batch.Close()
@@ -142,25 +148,18 @@ func (r *Receive) replica(h http.Header) (int, error) {
 	return int(n), nil
 }
 
-// decode reads and decodes the body. Every size is checked before memory is
-// taken for it, and all requests together stay below a bound, for which one
+// decode decodes the body, which it releases. Every size is checked before memory
+// is taken for it, and all requests together stay below a bound, for which one
 // waits here; free ends its share.
-func (r *Receive) decode(req *http.Request, id string, version int) (b *remotewrite.Batch, free func(), err error) {
+func (r *Receive) decode(ctx context.Context, id string, version int, body *remotewrite.Buffer) (b *remotewrite.Batch, free func(), err error) {
 	free = func() {}
 	limit := r.requestLimit(id)
-	if req.ContentLength > limit {
-		return nil, free, &remotewrite.TooLargeError{Size: req.ContentLength, Limit: limit, What: "the body"}
-	}
-	body, err := readBody(req, limit)
-	if err != nil {
-		return nil, free, err
-	}
 	written := int64(0) // the most that its symbols written out may take
 	if size := remotewrite.DecompressedSize(body.B); size <= limit {
 		if version == 2 {
 			written = min(maxExpansion*size, r.cfg.MaxRequestBytes.Int64())
 		}
-		free, err = r.reserve(req.Context(), size+written)
+		free, err = r.reserve(ctx, size+written)
 		if err != nil {
 			body.Release()
 			return nil, func() {}, err
@@ -208,6 +207,9 @@ func (r *Receive) reserve(ctx context.Context, n int64) (free func(), err error)
 // come, not with what is announced.
 func readBody(req *http.Request, limit int64) (*remotewrite.Buffer, error) {
 	const first = 256 << 10
+	if req.ContentLength > limit {
+		return nil, &remotewrite.TooLargeError{Size: req.ContentLength, Limit: limit, What: "the body"}
+	}
 	size := min(max(req.ContentLength, 0)+512, first)
 	buf := remotewrite.NewBuffer(int(size))
 	for {

@@ -150,7 +150,7 @@ func TestSizeLimitOfEveryProtocol(t *testing.T) {
 		{"decompressed", "bytes", "/api/v1/write", "", bomb, "of 2000 bytes in a request (request.size_bytes_limit): the decompressed body has 30000"},
 		{"version 2", "bytes", "/api/v1/write", two, bomb, "of 2000 bytes in a request (request.size_bytes_limit): the decompressed body has 30000"},
 		{"symbols", "other", "/api/v1/write", two, s2.EncodeSnappy(nil, symbols), fmt.Sprintf("of %d bytes in a request (64 times its size): the request with its symbols written out has", 64*len(symbols))},
-		{"OTLP", "bytes", "/api/v1/otlp", "application/json", big, "of 2000 bytes in a request (request.size_bytes_limit): the decompressed body has"},
+		{"OTLP", "bytes", "/api/v1/otlp", "application/json", big, "of 2000 bytes in a request (request.size_bytes_limit): the body has"},
 		{"of the node", "other", "/api/v1/write", "", s2.EncodeSnappy(nil, make([]byte, 1_000_001)), "of 1000000 bytes in a request (--remote-write.max-request-size): the decompressed body has 1000001"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package receive
 
 import (
+	"bytes"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -45,6 +46,11 @@ func (r *Receive) writeOTLP(w http.ResponseWriter, req *http.Request) (remotewri
 	if err != nil {
 		return none, err
 	}
+	body, err := readBody(req, r.requestLimit(id))
+	if err != nil {
+		return none, r.sizeError(id, err)
+	}
+	defer body.Release()
 	done, err := r.admit(req.Context())
 	if err != nil {
 		return none, err
@@ -52,7 +58,7 @@ func (r *Receive) writeOTLP(w http.ResponseWriter, req *http.Request) (remotewri
 	defer done()
 	memory := &growingShare{total: r.memory}
 	defer memory.free()
-	msg, isJSON, err := r.readOTLP(req, r.requestLimit(id), memory)
+	msg, isJSON, err := readOTLP(req.Header, body.B, r.requestLimit(id), memory)
 	if err != nil {
 		return none, r.sizeError(id, err)
 	}
@@ -71,15 +77,14 @@ func (r *Receive) writeOTLP(w http.ResponseWriter, req *http.Request) (remotewri
 	return batch.Counts(), nil
 }
 
-// readOTLP reads and decodes the body. Its size is bounded before and after
-// decompression.
-func (r *Receive) readOTLP(req *http.Request, limit int64, memory *growingShare) (msg pmetricotlp.ExportRequest, isJSON bool, err error) {
+// readOTLP decodes a body. Its size is bounded after decompression too.
+func readOTLP(header http.Header, data []byte, limit int64, memory *growingShare) (msg pmetricotlp.ExportRequest, isJSON bool, err error) {
 	msg = pmetricotlp.NewExportRequest()
-	body := io.Reader(req.Body)
-	switch encoding := req.Header.Get("Content-Encoding"); encoding {
+	body := io.Reader(bytes.NewReader(data))
+	switch encoding := header.Get("Content-Encoding"); encoding {
 	case "":
 	case "gzip":
-		gz, err := gzip.NewReader(req.Body)
+		gz, err := gzip.NewReader(body)
 		if err != nil {
 			return msg, false, remotewrite.Errorf(remotewrite.Invalid, "decompress the OTLP request: %w", err)
 		}
@@ -92,7 +97,7 @@ func (r *Receive) readOTLP(req *http.Request, limit int64, memory *growingShare)
 		return msg, false, err
 	}
 	defer raw.Release()
-	media, _, err := mime.ParseMediaType(req.Header.Get("Content-Type"))
+	media, _, err := mime.ParseMediaType(header.Get("Content-Type"))
 	switch {
 	case err == nil && media == "application/x-protobuf":
 		err = msg.UnmarshalProto(raw.B)
@@ -100,7 +105,7 @@ func (r *Receive) readOTLP(req *http.Request, limit int64, memory *growingShare)
 		isJSON = true
 		err = msg.UnmarshalJSON(raw.B)
 	default:
-		err = fmt.Errorf("unsupported content type %q: send application/x-protobuf or application/json", req.Header.Get("Content-Type"))
+		err = fmt.Errorf("unsupported content type %q: send application/x-protobuf or application/json", header.Get("Content-Type"))
 	}
 	if err != nil {
 		return msg, false, remotewrite.Errorf(remotewrite.Invalid, "OTLP request: %w", err)
