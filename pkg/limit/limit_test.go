@@ -2,6 +2,9 @@ package limit
 
 import (
 	"context"
+	"os"
+	"regexp"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -169,5 +172,36 @@ func TestEnter(t *testing.T) {
 	for range 10 {
 		_, err := l.Enter(t.Context())
 		require.NoError(t, err)
+	}
+}
+
+// The example in the documentation has every key.
+func TestDocumentedExample(t *testing.T) {
+	page, err := os.ReadFile("../../docs/receive.md")
+	require.NoError(t, err)
+	_, rest, ok := strings.Cut(string(page), "```yaml\nwrite:")
+	require.True(t, ok)
+	example, _, ok := strings.Cut(rest, "```")
+	require.True(t, ok)
+	example = "write:" + example
+	c, err := Parse([]byte(example))
+	require.NoError(t, err)
+	require.Equal(t, 30, c.MaxConcurrency)
+	require.Equal(t, DefaultMetaQuery, c.Meta.Query)
+	day := 24 * time.Hour
+	fifteen, two := 15*day, 2*day
+	want := Tenant{
+		SizeBytes: 10_000_000, Series: 10_000, Samples: 50_000, ActiveSeries: 1_000_000, SamplesPerSecond: 100_000, Burst: 500_000,
+		LabelNames: 60, LabelNameLength: 256, LabelValueLength: 4096, Retention: &fifteen,
+	}
+	require.Equal(t, want, c.For("anyone"))
+	want.ActiveSeries, want.Retention = 5_000_000, &two
+	require.Equal(t, want, c.For("team-a"))
+
+	keys := regexp.MustCompile("yaml:\"([a-z_]+)\"")
+	source, err := os.ReadFile("config.go")
+	require.NoError(t, err)
+	for _, key := range keys.FindAllStringSubmatch(string(source), -1) {
+		require.Contains(t, example, key[1]+":", "not in the example")
 	}
 }
