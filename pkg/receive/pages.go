@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/hindsight-io/hindsight/pkg/receive/replicate"
 )
@@ -153,6 +154,7 @@ var pages = template.Must(template.New("pages").Funcs(template.FuncMap{
 	"count":   thousands,
 	"rate":    func(f float64) string { return thousands(uint64(max(f, 0) + 0.5)) },
 	"time":    pageTime,
+	"visible": visible,
 	"state":   memberState,
 	"colour":  memberColour,
 }).Parse(pagesHTML))
@@ -163,6 +165,17 @@ type page struct {
 	// Start says that "/" is a page of this role.
 	Start bool
 	Data  any
+}
+
+// visible is a name as it is, or written out when it has characters that would
+// make it look like another.
+func visible(name string) string {
+	for _, c := range name {
+		if !unicode.IsGraphic(c) {
+			return strconv.QuoteToGraphic(name)
+		}
+	}
+	return name
 }
 
 func pageTime(ms int64) string {
