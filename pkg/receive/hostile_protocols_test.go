@@ -332,7 +332,7 @@ func gauge(md pmetric.Metrics, name string, at time.Time) pmetric.NumberDataPoin
 	return p
 }
 
-func otlpBodies(t *testing.T, now time.Time) map[string]struct {
+func otlpBodies(t testing.TB, now time.Time) map[string]struct {
 	code int
 	fill func(md pmetric.Metrics)
 } {
