@@ -76,7 +76,7 @@ func TestExemplarsThroughTheRing(t *testing.T) {
 	require.NoError(t, err)
 	a = post(t, nodes[1].url("/api/v1/receive"), s2.EncodeSnappy(nil, raw),
 		"Content-Type", "application/x-protobuf;proto=io.prometheus.write.v2.Request", "X-Prometheus-Remote-Write-Version", "2.0.0")
-	require.Equal(t, 200, a.code, a.body)
+	require.Equal(t, 204, a.code, a.body)
 	require.Equal(t, "20", a.header.Get("X-Prometheus-Remote-Write-Exemplars-Written"))
 	var got map[string]int
 	require.Eventually(t, func() bool {

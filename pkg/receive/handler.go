@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"strconv"
@@ -32,8 +31,7 @@ func (r *Receive) RegisterWrite(mux *http.ServeMux) {
 // handleWrite takes one remote write request.
 func (r *Receive) handleWrite(w http.ResponseWriter, req *http.Request) {
 	began := time.Now()
-	n, err := r.write(w, req)
-	code := http.StatusOK
+	n, code, err := r.write(w, req)
 	if err != nil {
 		code = r.respond(w, req, err)
 	}
@@ -43,41 +41,41 @@ func (r *Receive) handleWrite(w http.ResponseWriter, req *http.Request) {
 }
 
 // write does the work of handleWrite. It has answered when the error is nil.
-func (r *Receive) write(w http.ResponseWriter, req *http.Request) (remotewrite.Counts, error) {
+func (r *Receive) write(w http.ResponseWriter, req *http.Request) (n remotewrite.Counts, code int, err error) {
 	var none remotewrite.Counts
 	if err := r.Ready(); err != nil {
-		return none, &remotewrite.WriteError{Kind: remotewrite.NotReady, Err: err}
+		return none, 0, &remotewrite.WriteError{Kind: remotewrite.NotReady, Err: err}
 	}
 	id, err := tenant.FromHTTP(req, r.tenants)
 	if err != nil {
-		return none, &remotewrite.WriteError{Kind: remotewrite.Invalid, Err: err}
+		return none, 0, &remotewrite.WriteError{Kind: remotewrite.Invalid, Err: err}
 	}
 	version, err := protocolVersion(req.Header)
 	if err != nil {
-		return none, err
+		return none, 0, err
 	}
 	replica, err := r.replica(req.Header)
 	if err != nil {
-		return none, err
+		return none, 0, err
 	}
 	if version == 2 {
 		writtenHeaders(w.Header(), none, nil) // until more is known
 	}
 	// Who sends slowly holds nobody's place: the body is here before its turn comes.
-	body, err := readBody(req, r.requestLimit(id))
+	body, err := r.readBody(req, id)
 	if err != nil {
-		return none, r.sizeError(id, err)
+		return none, 0, r.sizeError(id, err)
 	}
 	done, err := r.admit(req.Context())
 	if err != nil {
 		body.Release()
-		return none, err
+		return none, 0, err
 	}
 	defer done()
 	batch, free, err := r.decode(req.Context(), id, version, body)
 	defer free()
 	if err != nil {
-		return none, r.sizeError(id, err)
+		return none, 0, r.sizeError(id, err)
 	}
 	defer batch.Close()
 	counts := batch.Counts()
@@ -87,10 +85,21 @@ func (r *Receive) write(w http.ResponseWriter, req *http.Request) (remotewrite.C
 		err = version2Error(batch, err)
 	}
 	if err != nil {
-		return counts, err
+		return counts, 0, err
 	}
-	w.WriteHeader(http.StatusOK)
-	return counts, nil
+	code = success(version)
+	w.WriteHeader(code)
+	return counts, code, nil
+}
+
+// success is the status of a write that was stored: the one that the suite for
+// receivers of version 2 expects, and that of Thanos for version 1. To senders
+// they are the same.
+func success(version int) int {
+	if version == 2 {
+		return http.StatusNoContent
+	}
+	return http.StatusOK
 }
 
 // protocolVersion says which version of remote write the headers announce.
@@ -151,7 +160,7 @@ func (r *Receive) replica(h http.Header) (int, error) {
 // decode decodes the body, which it releases. Every size is checked before memory
 // is taken for it, and all requests together stay below a bound, for which one
 // waits here; free ends its share.
-func (r *Receive) decode(ctx context.Context, id string, version int, body *remotewrite.Buffer) (b *remotewrite.Batch, free func(), err error) {
+func (r *Receive) decode(ctx context.Context, id string, version int, body *body) (b *remotewrite.Batch, free func(), err error) {
 	free = func() {}
 	limit := r.requestLimit(id)
 	written := int64(0) // the most that its symbols written out may take
@@ -192,45 +201,6 @@ func (r *Receive) decode(ctx context.Context, id string, version int, body *remo
 // its symbols are written out. Thirty labels of 60 bytes each are some 25 times
 // their references.
 const maxExpansion = 64
-
-// reserve waits for a share of the memory that all requests may take together;
-// free gives it back.
-func (r *Receive) reserve(ctx context.Context, n int64) (free func(), err error) {
-	n = min(n, r.cfg.MaxInflightBytes.Int64()) // who wants more waits for all of it
-	if err := r.memory.Acquire(ctx, n); err != nil {
-		return nil, remotewrite.Errorf(remotewrite.Unavailable, "the sender went away while its request waited: %w", err)
-	}
-	return func() { r.memory.Release(n) }, nil
-}
-
-// readBody reads the body into pooled memory, which grows with what has really
-// come, not with what is announced.
-func readBody(req *http.Request, limit int64) (*remotewrite.Buffer, error) {
-	const first = 256 << 10
-	if req.ContentLength > limit {
-		return nil, &remotewrite.TooLargeError{Size: req.ContentLength, Limit: limit, What: "the body"}
-	}
-	size := min(max(req.ContentLength, 0)+512, first)
-	buf := remotewrite.NewBuffer(int(size))
-	for {
-		if len(buf.B) == cap(buf.B) {
-			buf.Grow(len(buf.B))
-		}
-		n, err := req.Body.Read(buf.B[len(buf.B):cap(buf.B)])
-		buf.B = buf.B[:len(buf.B)+n]
-		if int64(len(buf.B)) > limit {
-			buf.Release()
-			return nil, &remotewrite.TooLargeError{Size: int64(len(buf.B)), Limit: limit, What: "the body"}
-		}
-		if errors.Is(err, io.EOF) {
-			return buf, nil
-		}
-		if err != nil {
-			buf.Release()
-			return nil, remotewrite.Errorf(remotewrite.Invalid, "read the body: %w", err)
-		}
-	}
-}
 
 // distribute relabels and splits where configured, and writes to the ring or to
 // this node.

@@ -79,11 +79,12 @@ func TestCutRequests(t *testing.T) {
 	require.Empty(t, series(t, m.Store()))
 }
 
-// Senders that never finish take nobody's place, however few there are.
+// Senders that never finish take nobody's place, however few there are, and not
+// all of the memory for bodies.
 func TestSlowBodies(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Limits = flags.Inline("receive.limits-config", "write: {global: {max_concurrency: 2}}")
-	cfg.MaxRequestBytes, cfg.MaxInflightBytes = 8<<20, 8<<20
+	cfg.MaxRequestBytes, cfg.MaxInflightBytes = 8<<20, 32<<20
 	m := start(t, cfg, listen(t), nil)
 	for name, w := range waysIn(t) {
 		t.Run(name, func(t *testing.T) {

@@ -126,6 +126,13 @@ func evilSeries(now int64) []evil {
 // asVersion2 is the same request in remote write 2.0.
 func asVersion2(t *testing.T, in []prompb.TimeSeries) []byte {
 	table := writev2.NewSymbolTable()
+	req := version2Of(t, &table, in)
+	req.Symbols = table.Symbols()
+	return marshal(t, req)
+}
+
+// version2Of is the request without its symbols.
+func version2Of(t *testing.T, table *writev2.SymbolsTable, in []prompb.TimeSeries) *writev2.Request {
 	refs := func(ls []prompb.Label) (out []uint32) {
 		for _, l := range ls {
 			out = append(out, table.Symbolize(l.Name), table.Symbolize(l.Value))
@@ -150,8 +157,7 @@ func asVersion2(t *testing.T, in []prompb.TimeSeries) []byte {
 		}
 		req.Timeseries = append(req.Timeseries, out)
 	}
-	req.Symbols = table.Symbols()
-	return marshal(t, req)
+	return req
 }
 
 // rawCodec sends bytes as they are: hostile senders do not use generated code.
@@ -232,6 +238,9 @@ func TestEvilSeries(t *testing.T) {
 
 func check(t *testing.T, e evil, code int, a reply) {
 	t.Helper()
+	if a.code == 204 { // what 2.0 answers
+		a.code = 200
+	}
 	require.Equal(t, code, a.code, "%.300s", a.body)
 	require.Less(t, len(a.body), 5000, "the answer is short")
 	if code != 200 {

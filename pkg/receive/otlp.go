@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/storage/remote/otlptranslator/prometheusremotewrite"
 	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
@@ -46,7 +45,7 @@ func (r *Receive) writeOTLP(w http.ResponseWriter, req *http.Request) (remotewri
 	if err != nil {
 		return none, err
 	}
-	body, err := readBody(req, r.requestLimit(id))
+	body, err := r.readBody(req, id)
 	if err != nil {
 		return none, r.sizeError(id, err)
 	}
@@ -56,7 +55,7 @@ func (r *Receive) writeOTLP(w http.ResponseWriter, req *http.Request) (remotewri
 		return none, err
 	}
 	defer done()
-	memory := &growingShare{total: r.memory}
+	memory := &growingShare{total: r.memory, times: otlpExpansion}
 	defer memory.free()
 	msg, isJSON, err := readOTLP(req.Header, body.B, r.requestLimit(id), memory)
 	if err != nil {
@@ -92,11 +91,11 @@ func readOTLP(header http.Header, data []byte, limit int64, memory *growingShare
 	default:
 		return msg, false, remotewrite.Errorf(remotewrite.Invalid, "unsupported content encoding %q: send gzip or none", encoding)
 	}
-	raw, err := readWithin(body, limit, memory)
-	if err != nil {
+	raw := remotewrite.NewBuffer(64 << 10)
+	defer raw.Release()
+	if err := readWithin(raw, body, limit, memory); err != nil {
 		return msg, false, err
 	}
-	defer raw.Release()
 	media, _, err := mime.ParseMediaType(header.Get("Content-Type"))
 	switch {
 	case err == nil && media == "application/x-protobuf":
@@ -116,55 +115,6 @@ func readOTLP(header http.Header, data []byte, limit int64, memory *growingShare
 // otlpExpansion is how much memory a request takes, decoded and as series, for
 // each byte of it.
 const otlpExpansion = 12
-
-// growingShare is a part of the memory that all requests may take together,
-// taken while a body whose size is not known is read. Waiting for more while
-// others wait for theirs could be for ever, so it fails instead.
-type growingShare struct {
-	total *semaphore.Weighted
-	held  int64
-}
-
-func (s *growingShare) grow(n int64) error {
-	if !s.total.TryAcquire(n) {
-		return remotewrite.Errorf(remotewrite.Unavailable, "the requests under way take all memory that they may")
-	}
-	s.held += n
-	return nil
-}
-
-func (s *growingShare) free() { s.total.Release(s.held) }
-
-// readWithin reads a body of at most limit bytes, for which it takes memory as
-// it goes.
-func readWithin(body io.Reader, limit int64, memory *growingShare) (*remotewrite.Buffer, error) {
-	buf := remotewrite.NewBuffer(64 << 10)
-	fail := func(err error) (*remotewrite.Buffer, error) {
-		buf.Release()
-		return nil, err
-	}
-	for counted := 0; ; {
-		if len(buf.B) == cap(buf.B) {
-			buf.Grow(len(buf.B))
-		}
-		if counted < cap(buf.B) {
-			if err := memory.grow(otlpExpansion * int64(cap(buf.B)-counted)); err != nil {
-				return fail(err)
-			}
-			counted = cap(buf.B)
-		}
-		n, err := body.Read(buf.B[len(buf.B):cap(buf.B)])
-		buf.B = buf.B[:len(buf.B)+n]
-		switch {
-		case int64(len(buf.B)) > limit:
-			return fail(&remotewrite.TooLargeError{Size: int64(len(buf.B)), Limit: limit, What: "the decompressed body"})
-		case errors.Is(err, io.EOF):
-			return buf, nil
-		case err != nil:
-			return fail(remotewrite.Errorf(remotewrite.Invalid, "read the OTLP request: %w", err))
-		}
-	}
-}
 
 // translate makes series of an OTLP request with Prometheus's translator. A
 // request with anything that cannot be translated is refused as a whole.

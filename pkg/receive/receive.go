@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -70,6 +71,7 @@ type Receive struct {
 	limits        *limit.Limits
 	ringSeries    *metamonitor.Monitor // nil without a hashring
 	memory        *semaphore.Weighted  // bytes of requests that are worked on
+	bodies        *bodies
 	limitsContent []byte
 
 	ringContent []byte
@@ -147,6 +149,7 @@ func New(cfg Config, deps Deps) (*Receive, error) {
 		return nil, err
 	}
 	r.memory = semaphore.NewWeighted(cfg.MaxInflightBytes.Int64())
+	r.bodies = newBodies(cfg.MaxInflightBytes.Int64(), cfg.MaxRequestBytes.Int64())
 	storerpc.RegisterSnappy()
 	r.db = multitsdb.New(r.storage(deps), r.logger, deps.Registerer)
 	r.reads = fanout.New(r.db.Stores, fanout.Config{Component: "receive", Logger: r.logger})
@@ -247,10 +250,24 @@ func (r *Receive) RegisterHTTP(mux *http.ServeMux) { r.registerPages(mux) }
 // RegisterGRPC adds the StoreAPI and the services for peers.
 func (r *Receive) RegisterGRPC(g grpc.ServiceRegistrar) {
 	storerpc.RegisterStore(g, r.cfg.Reads.Store(r.reads), storerpc.ServerConfig{})
-	storerpc.RegisterInfo(g, storerpc.InfoConfig{Info: r.reads.Info, Services: storerpc.Services{Store: true, Metadata: true, Exemplars: true}, Ready: r.Ready})
+	storerpc.RegisterInfo(g, storerpc.InfoConfig{Info: r.info, Services: storerpc.Services{Store: true, Metadata: true, Exemplars: true}, Ready: r.Ready})
 	storerpc.RegisterMetadata(g, r.db)
 	storerpc.RegisterExemplars(g, r.reads)
 	r.peers.Register(g)
+}
+
+// info is what queriers learn of this node. New samples may come at any time, so
+// it has no end, even while all tenants are idle.
+func (r *Receive) info() storeapi.Info {
+	i := r.reads.Info()
+	if len(i.LabelSets) == 0 {
+		return i
+	}
+	i.MaxTime = math.MaxInt64
+	for j := range i.TSDBs {
+		i.TSDBs[j].MaxTime = math.MaxInt64
+	}
+	return i
 }
 
 // Drain lets the streams of peers end, which then send over new ones, to a node

@@ -217,7 +217,7 @@ func TestRemoteWriteV2(t *testing.T) {
 	header := []string{"Content-Type", "application/x-protobuf;proto=io.prometheus.write.v2.Request",
 		"X-Prometheus-Remote-Write-Version", "2.0.0", "Content-Encoding", "snappy"}
 	ok := post(t, m.url("/api/v1/receive"), body(1, 2), header...)
-	require.Equal(t, 200, ok.code, ok.body)
+	require.Equal(t, 204, ok.code, ok.body)
 	require.Equal(t, "2", ok.header.Get("X-Prometheus-Remote-Write-Samples-Written"))
 	require.Equal(t, "0", ok.header.Get("X-Prometheus-Remote-Write-Histograms-Written"))
 	part := post(t, m.url("/api/v1/receive"), body(2, 1), header...) // no metric name

@@ -39,7 +39,7 @@ func TestWrittenCounts(t *testing.T) {
 			}
 			const written = "X-Prometheus-Remote-Write-Samples-Written"
 			ok := send(0)
-			require.Equal(t, 200, ok.code, ok.body)
+			require.Equal(t, 204, ok.code, ok.body)
 			require.Equal(t, "100", ok.header.Get(written))
 			for _, old := range []int{1, 30, 100} {
 				a := send(old)

@@ -1,0 +1,154 @@
+package receive
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+
+	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+)
+
+// The memory of requests under way has two bounds of the same size: one for
+// bodies as they come in, one for what they become. A request that waits for the
+// second holds some of the first, never the other way round, so nobody waits in
+// a circle.
+
+// pool is memory that is taken piece by piece, for something whose size is not
+// known before it has been read. Waiting for more while others wait for theirs
+// could be for ever, so taking fails instead.
+type pool interface {
+	TryAcquire(n int64) bool
+	Release(n int64)
+}
+
+// bodies is the memory for bodies. No tenant can take more than a share of it,
+// so that senders who never finish leave some to others.
+type bodies struct {
+	most, mostOfOne int64
+
+	mu   sync.Mutex
+	held int64
+	of   map[string]int64
+}
+
+// newBodies bounds bodies to most bytes together. largest is the largest body of
+// all.
+func newBodies(most, largest int64) *bodies {
+	return &bodies{most: most, mostOfOne: max(most/4, min(largest, most)), of: map[string]int64{}}
+}
+
+// tenantBodies is the pool of one tenant.
+type tenantBodies struct {
+	*bodies
+	tenant string
+}
+
+// TryAcquire implements pool.
+func (b tenantBodies) TryAcquire(n int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.held+n > b.most || b.of[b.tenant]+n > b.mostOfOne {
+		return false
+	}
+	b.held += n
+	b.of[b.tenant] += n
+	return true
+}
+
+// Release implements pool.
+func (b tenantBodies) Release(n int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held -= n
+	if b.of[b.tenant] -= n; b.of[b.tenant] == 0 {
+		delete(b.of, b.tenant)
+	}
+}
+
+// reserve waits for a share of the memory for what bodies become; free gives it
+// back.
+func (r *Receive) reserve(ctx context.Context, n int64) (free func(), err error) {
+	n = min(n, r.cfg.MaxInflightBytes.Int64()) // who wants more waits for all of it
+	if err := r.memory.Acquire(ctx, n); err != nil {
+		return nil, remotewrite.Errorf(remotewrite.Unavailable, "the sender went away while its request waited: %w", err)
+	}
+	return func() { r.memory.Release(n) }, nil
+}
+
+// growingShare is what one request has of a pool.
+type growingShare struct {
+	total pool
+	// times is what is taken for each byte.
+	times int64
+	held  int64
+}
+
+func (s *growingShare) grow(n int64) error {
+	if n *= s.times; !s.total.TryAcquire(n) {
+		return remotewrite.Errorf(remotewrite.Unavailable, "the requests under way take all memory that they may (--remote-write.max-inflight-size)")
+	}
+	s.held += n
+	return nil
+}
+
+func (s *growingShare) free() { s.total.Release(s.held) }
+
+// body is what a sender has sent.
+type body struct {
+	*remotewrite.Buffer
+	growingShare
+}
+
+// Release gives the memory back.
+func (b *body) Release() {
+	b.Buffer.Release()
+	b.free()
+}
+
+// readBody reads the body into pooled memory, which grows with what has really
+// come, not with what is announced.
+func (r *Receive) readBody(req *http.Request, id string) (*body, error) {
+	const first = 256 << 10
+	limit := r.requestLimit(id)
+	if req.ContentLength > limit {
+		return nil, &remotewrite.TooLargeError{Size: req.ContentLength, Limit: limit, What: "the body"}
+	}
+	b := &body{growingShare: growingShare{total: tenantBodies{r.bodies, id}, times: 1}}
+	b.Buffer = remotewrite.NewBuffer(int(min(max(req.ContentLength, 0)+512, first)))
+	if err := readWithin(b.Buffer, req.Body, limit, &b.growingShare); err != nil {
+		b.Release()
+		var tooLarge *remotewrite.TooLargeError
+		if errors.As(err, &tooLarge) {
+			tooLarge.What = "the body"
+		}
+		return nil, err
+	}
+	return b, nil
+}
+
+// readWithin reads at most limit bytes, for which it takes memory as it goes.
+func readWithin(buf *remotewrite.Buffer, src io.Reader, limit int64, memory *growingShare) error {
+	for counted := 0; ; {
+		if len(buf.B) == cap(buf.B) {
+			buf.Grow(len(buf.B))
+		}
+		if counted < cap(buf.B) {
+			if err := memory.grow(int64(cap(buf.B) - counted)); err != nil {
+				return err
+			}
+			counted = cap(buf.B)
+		}
+		n, err := src.Read(buf.B[len(buf.B):cap(buf.B)])
+		buf.B = buf.B[:len(buf.B)+n]
+		switch {
+		case int64(len(buf.B)) > limit:
+			return &remotewrite.TooLargeError{Size: int64(len(buf.B)), Limit: limit, What: "the decompressed body"}
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return remotewrite.Errorf(remotewrite.Invalid, "read the body: %w", err)
+		}
+	}
+}

@@ -1,0 +1,76 @@
+package harness
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// The suite for receivers of remote write, of the Prometheus project. Its module
+// calls itself by another path than the one it is found at, so that no go.mod can
+// name it: it is pinned here.
+const (
+	complianceModule = "github.com/prometheus/compliance/remotewrite/receiver@v0.0.0-20260806071727-67b8327a2e93"
+	complianceSum    = "h1:VPMEZpXBAlaQrdz+ER6AQ9ArmxkYSy/SxkUixEwtH3Q="
+)
+
+// Compliance returns the suite as a program, which is built once into a cache
+// folder.
+func Compliance(progress io.Writer) (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find a cache folder for the test programs: %w", err)
+	}
+	dir := filepath.Join(cache, "hindsight-e2e", "remote-write-receiver-"+complianceModule[len(complianceModule)-12:])
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("make the cache folder of the test programs: %w", err)
+	}
+	unlock, err := lock(filepath.Join(dir, "lock"))
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	bin := filepath.Join(dir, "suite")
+	if _, err := os.Stat(bin); err == nil {
+		return bin, nil
+	}
+	fmt.Fprintf(progress, "building the suite for receivers of remote write into %s (once; takes minutes)\n", dir)
+	source, err := downloadCompliance(dir)
+	if err != nil {
+		return "", err
+	}
+	// Built elsewhere and renamed, so that what is there is complete.
+	if err := run(source, progress, "go", "test", "-c", "-o", bin+".new", "."); err != nil {
+		return "", err
+	}
+	return bin, os.Rename(bin+".new", bin)
+}
+
+// downloadCompliance fetches the pinned module and copies it, because the module
+// cache is read-only and cannot be built in by that path.
+func downloadCompliance(dir string) (source string, err error) {
+	cmd := exec.Command("go", "mod", "download", "-json", complianceModule)
+	cmd.Dir = dir
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("download %s: %w: %s", complianceModule, err, out)
+	}
+	var module struct{ Dir, Sum string }
+	if err := json.Unmarshal(out, &module); err != nil {
+		return "", fmt.Errorf("download %s: %w", complianceModule, err)
+	}
+	if module.Sum != complianceSum {
+		return "", fmt.Errorf("download %s: its sum is %s, not %s", complianceModule, module.Sum, complianceSum)
+	}
+	source = filepath.Join(dir, "source")
+	if err := os.RemoveAll(source); err != nil {
+		return "", err
+	}
+	if err := os.CopyFS(source, os.DirFS(module.Dir)); err != nil {
+		return "", fmt.Errorf("copy %s: %w", complianceModule, err)
+	}
+	return source, nil
+}
