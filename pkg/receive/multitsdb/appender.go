@@ -3,6 +3,7 @@ package multitsdb
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/histogram"
@@ -12,14 +13,17 @@ import (
 )
 
 // gatedAppender holds the tenant's gate until the end of its transaction, so
-// that no flush or close comes in between.
-func gatedAppender(ctx context.Context, t *tenantDB) storage.Appender {
+// that no flush or close comes in between; false when it is closed already.
+func gatedAppender(ctx context.Context, t *tenantDB) (storage.Appender, bool) {
 	t.gate.RLock()
-	if t.isClosed() {
+	if t.closed.Load() {
 		t.gate.RUnlock()
-		return failingAppender{err: errClosed}
+		return nil, false
 	}
-	return &gated{Appender: t.db.Appender(ctx), unlock: t.gate.RUnlock}
+	now := time.Now().UnixMilli()
+	t.lastWrite.Store(now)
+	t.lastUse.Store(now)
+	return &gated{Appender: t.db.Appender(ctx), unlock: t.gate.RUnlock}, true
 }
 
 type gated struct {

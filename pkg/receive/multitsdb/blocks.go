@@ -15,7 +15,7 @@ import (
 func (t *tenantDB) flush(ctx context.Context) error {
 	t.gate.Lock()
 	defer t.gate.Unlock()
-	if t.isClosed() {
+	if t.closed.Load() {
 		return nil
 	}
 	if err := t.compactUntil(ctx, math.MaxInt64); err != nil {
@@ -67,7 +67,7 @@ func (t *tenantDB) maintain(ctx context.Context, now time.Time) error {
 	}
 	t.gate.Lock()
 	defer t.gate.Unlock()
-	if t.isClosed() {
+	if t.closed.Load() {
 		return nil
 	}
 	end := (now.UnixMilli() - width/2) / width * width

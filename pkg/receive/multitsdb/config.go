@@ -57,6 +57,9 @@ type Config struct {
 	FlushOnClose     bool
 	SyncInterval     time.Duration
 	MaintainInterval time.Duration
+	// IdleTimeout is after how long a tenant that nobody writes to or reads from,
+	// and whose samples are all in blocks, is closed until somebody does.
+	IdleTimeout time.Duration
 
 	// External returns the external labels of a tenant's data, the tenant's own
 	// label included.
@@ -85,6 +88,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.SyncInterval <= 0 {
 		c.SyncInterval = 30 * time.Second
+	}
+	if c.IdleTimeout <= 0 {
+		c.IdleTimeout = time.Hour
 	}
 	if c.MaintainInterval <= 0 {
 		c.MaintainInterval = time.Minute

@@ -37,14 +37,11 @@ type DB struct {
 	mu      sync.RWMutex
 	tenants map[string]*tenantDB
 	open    bool
-	opening map[string]*openCall
-}
+	asleep  map[string]*sleeper
+	claims  map[string]*claim
 
-// openCall is the opening of a tenant that several writes wait for.
-type openCall struct {
-	done chan struct{}
-	t    *tenantDB
-	err  error
+	// metadata is here so that it outlives TSDBs, and needs none.
+	metadata map[string]*familyMetadata
 }
 
 // TenantStats describes one tenant. Times are Unix milliseconds, 0 without
@@ -58,6 +55,8 @@ type TenantStats struct {
 	MinTime          int64   `json:"oldest_sample_ms"`
 	MaxTime          int64   `json:"newest_sample_ms"`
 	Blocks           int     `json:"blocks"`
+	// Asleep is a tenant that is idle and has nothing in memory.
+	Asleep bool `json:"asleep,omitempty"`
 }
 
 // New returns a DB that is not open yet: writes are refused as not ready.
@@ -65,7 +64,8 @@ func New(cfg Config, logger *slog.Logger, reg prometheus.Registerer) *DB {
 	cfg.setDefaults()
 	d := &DB{
 		cfg: cfg, logger: logger, reg: reg, metrics: newMetrics(reg),
-		tenants: map[string]*tenantDB{}, opening: map[string]*openCall{},
+		tenants: map[string]*tenantDB{}, asleep: map[string]*sleeper{}, claims: map[string]*claim{},
+		metadata: map[string]*familyMetadata{},
 	}
 	if reg != nil {
 		reg.MustRegister(newLimitCollector(d), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -149,14 +149,18 @@ func (d *DB) Replayed() float64 {
 	return d.replay.progress()
 }
 
+// closings is how often one request bears that the tenant is closed before it
+// gets hold of it.
+const closings = 3
+
 // Write stores series for the tenant, opening its TSDB on the first write.
 func (d *DB) Write(ctx context.Context, id string, b *remotewrite.Batch, series []uint32) error {
-	for range 2 {
+	for range closings {
 		t, err := d.tenant(id)
 		if err != nil {
 			return err
 		}
-		// A tenant that was pruned in this very moment is opened again.
+		// A tenant that was closed in this very moment is opened again.
 		if err = t.Write(ctx, b, series); !errors.Is(err, errClosed) {
 			return err
 		}
@@ -171,7 +175,7 @@ func (d *DB) tenant(id string) (*tenantDB, error) {
 	switch {
 	case !open:
 		return nil, errClosed
-	case t != nil:
+	case t != nil && !t.closed.Load():
 		return t, nil
 	}
 	if err := tenant.Validate(id); err != nil {
@@ -180,41 +184,21 @@ func (d *DB) tenant(id string) (*tenantDB, error) {
 	return d.openOnce(id)
 }
 
-// openOnce opens a tenant; others who want it meanwhile wait.
-func (d *DB) openOnce(id string) (*tenantDB, error) {
-	d.mu.Lock()
-	if t := d.tenants[id]; t != nil || !d.open {
-		d.mu.Unlock()
-		if t == nil {
-			return nil, errClosed
-		}
-		return t, nil
-	}
-	call := d.opening[id]
-	if call != nil {
-		d.mu.Unlock()
-		<-call.done
-		return call.t, call.err
-	}
-	call = &openCall{done: make(chan struct{})}
-	d.opening[id] = call
-	d.mu.Unlock()
-
-	call.t, call.err = d.openTenant(id)
-	if call.err != nil {
-		d.logger.Error("tenant cannot be opened", "tenant", id, "err", call.err)
-		call.err = remotewrite.Errorf(remotewrite.Unavailable, "%w", call.err)
+// openClaimed opens the tenant that c claims and ends the claim.
+func (d *DB) openClaimed(id string, c *claim) {
+	t, err := d.openTenant(id)
+	if err != nil {
+		d.logger.Error("tenant cannot be opened", "tenant", id, "err", err)
+		c.err = remotewrite.Errorf(remotewrite.Unavailable, "%w", err)
 	} else {
-		d.logger.Info("tenant opened on its first write", "tenant", id)
+		d.logger.Info("tenant opened", "tenant", id)
 	}
-	d.mu.Lock()
-	delete(d.opening, id)
-	if call.err == nil {
-		d.tenants[id] = call.t
-	}
-	d.mu.Unlock()
-	close(call.done)
-	return call.t, call.err
+	d.end(id, c, func() {
+		if err == nil {
+			d.tenants[id] = t
+			delete(d.asleep, id)
+		}
+	})
 }
 
 // all returns the open tenants in the order of their names.
@@ -231,19 +215,28 @@ func (d *DB) all() []*tenantDB {
 
 // Stores returns one store for each tenant.
 func (d *DB) Stores() []storeapi.Store {
-	tenants := d.all()
-	out := make([]storeapi.Store, len(tenants))
-	for i, t := range tenants {
-		out[i] = tenantStore{t.store, t}
+	tenants, sleepers := d.all(), d.sleepers()
+	out := make([]storeapi.Store, 0, len(tenants)+len(sleepers))
+	for _, t := range tenants {
+		out = append(out, tenantStore{t.store, t, d})
+	}
+	for _, s := range sleepers {
+		out = append(out, sleepingStore{s.store, s.maxt})
 	}
 	return out
 }
 
 // Metadata returns what senders said about their metrics, of all tenants.
 func (d *DB) Metadata(_ context.Context, metric string, limit int) (map[string][]storeapi.Metadata, storeapi.Warnings, error) {
+	d.mu.RLock()
+	all := make([]*familyMetadata, 0, len(d.metadata))
+	for _, id := range slices.Sorted(maps.Keys(d.metadata)) {
+		all = append(all, d.metadata[id])
+	}
+	d.mu.RUnlock()
 	out := map[string][]storeapi.Metadata{}
-	for _, t := range d.all() {
-		t.metadata.add(out, metric, limit)
+	for _, m := range all {
+		m.add(out, metric, limit)
 	}
 	return out, nil, nil
 }
@@ -254,25 +247,43 @@ func (d *DB) SetMetadata(id string, msgs [][]byte) error {
 	if len(msgs) == 0 {
 		return nil
 	}
-	t, err := d.tenant(id)
-	if err != nil {
-		return err
+	if err := tenant.Validate(id); err != nil {
+		return remotewrite.Errorf(remotewrite.Invalid, "%w", err)
 	}
+	of := d.metadataOf(id)
 	for _, m := range msgs {
-		if err := t.metadata.family(m); err != nil {
+		if err := of.family(m); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+func (d *DB) metadataOf(id string) *familyMetadata {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	m := d.metadata[id]
+	if m == nil {
+		m = &familyMetadata{}
+		d.metadata[id] = m
+	}
+	return m
+}
+
 // Stats describes all tenants in the order of their names.
 func (d *DB) Stats() []TenantStats {
-	tenants := d.all()
-	out := make([]TenantStats, len(tenants))
-	for i, t := range tenants {
-		out[i] = t.stats()
+	out := []TenantStats{}
+	for _, t := range d.all() {
+		out = append(out, t.stats())
 	}
+	for _, s := range d.sleepers() {
+		x := TenantStats{Tenant: s.id, Asleep: true, Blocks: len(s.blocks), SeriesLimit: uint64(max(d.cfg.Limits(s.id).ActiveSeries, 0))}
+		if s.mint <= s.maxt {
+			x.MinTime, x.MaxTime = s.mint, s.maxt
+		}
+		out = append(out, x)
+	}
+	slices.SortFunc(out, func(a, b TenantStats) int { return cmp.Compare(a.Tenant, b.Tenant) })
 	return out
 }
 
@@ -287,21 +298,26 @@ type appendable struct {
 
 // Appender returns an appender of the tenant, or one that fails.
 func (a appendable) Appender(ctx context.Context) storage.Appender {
-	t, err := a.d.tenant(a.id)
-	if err != nil {
-		return failingAppender{err: err}
+	for range closings {
+		t, err := a.d.tenant(a.id)
+		if err != nil {
+			return failingAppender{err: err}
+		}
+		if app, ok := gatedAppender(ctx, t); ok {
+			return app
+		}
 	}
-	return gatedAppender(ctx, t)
+	return failingAppender{err: errClosed}
 }
 
 func (d *DB) closeAll() error {
 	d.mu.Lock()
 	d.open = false
-	opening := slices.Collect(maps.Values(d.opening))
+	claims := slices.Collect(maps.Values(d.claims))
 	d.mu.Unlock()
 	// A first write may be opening its tenant; that is closed here as well.
-	for _, call := range opening {
-		<-call.done
+	for _, c := range claims {
+		<-c.done
 	}
 	var errs []error
 	for _, t := range d.all() {
@@ -310,5 +326,6 @@ func (d *DB) closeAll() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	clear(d.tenants)
+	clear(d.asleep)
 	return errors.Join(errs...)
 }

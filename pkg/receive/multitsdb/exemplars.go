@@ -12,6 +12,7 @@ import (
 type tenantStore struct {
 	*tsdbstore.Store
 	t *tenantDB
+	d *DB
 }
 
 // Exemplars returns what the tenant's ring of exemplars still has. A matcher on
@@ -23,10 +24,13 @@ func (s tenantStore) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest)
 	if len(selectors) == 0 || t.cfg.MaxExemplars <= 0 {
 		return nil, nil, nil
 	}
-	if err := t.acquire(); err != nil {
-		return nil, nil, fmt.Errorf("read exemplars of tenant %s: %w", t.id, err)
+	if !t.acquire() {
+		if s.d.isAsleep(t.id) {
+			return nil, nil, nil // they were in memory
+		}
+		return nil, nil, fmt.Errorf("read exemplars of tenant %s: %w", t.id, errClosed)
 	}
-	defer t.readers.Done()
+	defer t.release()
 	q, err := t.db.ExemplarQuerier(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read exemplars of tenant %s: %w", t.id, err)

@@ -51,14 +51,14 @@ func expired(blocks []blockAge, retention time.Duration, lastWrite, now int64) b
 	return !slices.ContainsFunc(blocks, func(b blockAge) bool { return b.maxTime > horizon || !b.uploaded })
 }
 
-// retention of the tenant at this moment; 0 is for ever.
-func (t *tenantDB) retention() time.Duration {
-	if own := t.cfg.TenantRetention; own != nil {
-		if d, ok := own(t.id); ok {
+// retention of a tenant at this moment; 0 is for ever.
+func (c *Config) retention(id string) time.Duration {
+	if own := c.TenantRetention; own != nil {
+		if d, ok := own(id); ok {
 			return d
 		}
 	}
-	return t.cfg.Retention
+	return c.Retention
 }
 
 // blocksToDelete lets retention delete blocks; with a shipper only those that
@@ -76,7 +76,7 @@ func (t *tenantDB) blocksToDelete(blocks []*tsdb.Block) map[ulid.ULID]struct{} {
 	for i := range ages {
 		_, ages[i].oversize = oversize[ages[i].id]
 	}
-	return deletable(ages, t.retention())
+	return deletable(ages, t.cfg.retention(t.id))
 }
 
 func (t *tenantDB) ages(blocks []*tsdb.Block) []blockAge {
@@ -117,5 +117,5 @@ func (t *tenantDB) readUploaded() map[ulid.ULID]struct{} {
 // sample is older than the retention, and everything is in the bucket.
 func (t *tenantDB) prunable(now time.Time) bool {
 	return t.db.Head().NumSeries() == 0 &&
-		expired(t.ages(t.db.Blocks()), t.retention(), t.lastWrite.Load(), now.UnixMilli())
+		expired(t.ages(t.db.Blocks()), t.cfg.retention(t.id), t.lastWrite.Load(), now.UnixMilli())
 }

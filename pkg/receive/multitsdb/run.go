@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -43,7 +45,7 @@ func (d *DB) logged(what string, err error) {
 func (d *DB) Sync(ctx context.Context) error {
 	var errs []error
 	for _, t := range d.all() {
-		if t.shipper == nil || t.isClosed() {
+		if t.shipper == nil || t.closed.Load() {
 			continue
 		}
 		if _, err := t.shipper.Sync(ctx); err != nil {
@@ -86,9 +88,15 @@ func (d *DB) maintain(ctx context.Context) error {
 	now := time.Now()
 	for _, t := range d.all() {
 		errs = append(errs, t.maintain(ctx, now))
-		if t.prunable(now) {
+		switch {
+		case t.prunable(now):
 			errs = append(errs, d.prune(t, now))
+		case t.idle(now):
+			errs = append(errs, d.sleep(t, now))
 		}
+	}
+	for _, s := range d.sleepers() {
+		errs = append(errs, d.maintainSleeper(s, now))
 	}
 	return errors.Join(errs...)
 }
@@ -96,16 +104,30 @@ func (d *DB) maintain(ctx context.Context) error {
 // prune closes a tenant and deletes its directory, unless a write has come since
 // it was found idle.
 func (d *DB) prune(t *tenantDB, now time.Time) error {
-	closed, err := t.closeIf(func() bool { return t.prunable(now) })
-	if !closed || err != nil {
-		return err
+	c, ok := d.take(t.id)
+	if !ok {
+		return nil
 	}
-	if err := t.removeAll(); err != nil {
-		return fmt.Errorf("delete the directory of the idle tenant %s: %w", t.id, err)
+	closed, err := t.closeIf(func() bool { return t.prunable(now) })
+	if closed && err == nil {
+		err = d.removeTenant(t.id)
+	}
+	d.end(t.id, c, func() {
+		if closed {
+			delete(d.tenants, t.id)
+		}
+	})
+	return err
+}
+
+// removeTenant deletes what there is of a closed tenant that the caller claims.
+func (d *DB) removeTenant(id string) error {
+	if err := os.RemoveAll(filepath.Join(d.cfg.Dir, id)); err != nil {
+		return fmt.Errorf("delete the directory of the idle tenant %s: %w", id, err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.tenants, t.id)
-	d.logger.Info("idle tenant removed, its blocks are past the retention", "tenant", t.id)
+	delete(d.metadata, id)
+	d.logger.Info("idle tenant removed, its blocks are past the retention", "tenant", id)
 	return nil
 }

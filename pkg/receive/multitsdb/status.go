@@ -24,6 +24,11 @@ func (d *DB) Unshipped() (out Unshipped) {
 			}
 		}
 	}
+	if d.cfg.NewShipper == nil {
+		for _, s := range d.sleepers() {
+			out.Blocks += len(s.blocks)
+		}
+	}
 	return out
 }
 

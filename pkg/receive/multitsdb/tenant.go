@@ -2,11 +2,11 @@ package multitsdb
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,7 +33,7 @@ type tenantDB struct {
 	// opened is db for what the TSDB calls from its own goroutines.
 	opened   atomic.Pointer[tsdb.DB]
 	cache    *seriesCache
-	metadata familyMetadata
+	metadata *familyMetadata
 	store    *tsdbstore.Store
 	shipper  Shipper
 	metrics  *metrics
@@ -46,16 +46,18 @@ type tenantDB struct {
 	// readers counts open queriers; the TSDB may not be closed before they are.
 	readers sync.WaitGroup
 	state   sync.Mutex
-	closed  bool
+	reading int
+	closed  atomic.Bool // changes under state
 
 	lastWrite atomic.Int64 // Unix milliseconds
+	lastUse   atomic.Int64 // by a write, or a query for something that is here
 	rate      meter
 }
 
 func (d *DB) openTenant(id string) (*tenantDB, error) {
 	t := &tenantDB{
 		id: id, dir: filepath.Join(d.cfg.Dir, id), cfg: &d.cfg, metrics: d.metrics,
-		logger: d.logger.With("tenant", id), cache: newSeriesCache(),
+		logger: d.logger.With("tenant", id), cache: newSeriesCache(), metadata: d.metadataOf(id),
 		registry: newTenantRegisterer(d.reg, id), replay: d.replay.begin(id),
 	}
 	if err := os.MkdirAll(t.dir, 0o750); err != nil {
@@ -65,11 +67,16 @@ func (d *DB) openTenant(id string) (*tenantDB, error) {
 	if d.cfg.NewShipper != nil {
 		t.shipper = d.cfg.NewShipper(id, t.dir, external)
 	}
-	t.lastWrite.Store(time.Now().UnixMilli())
+	now := time.Now().UnixMilli()
+	t.lastUse.Store(now)
+	t.lastWrite.Store(now)
 	if err := t.openTSDB(); err != nil {
 		return nil, fmt.Errorf("open the tsdb of tenant %s: %w", id, err)
 	}
-	t.store = tsdbstore.New(guarded{t}, tsdbstore.Config{Component: "receive", External: external})
+	if s := t.sleeper(); s.mint <= s.maxt && t.db.Head().NumSeries() == 0 {
+		t.lastWrite.Store(min(now, s.maxt))
+	}
+	t.store = tsdbstore.New(guarded{d, id}, tsdbstore.Config{Component: "receive", External: external})
 	return t, nil
 }
 
@@ -143,7 +150,7 @@ func (t *tenantDB) limits() Limits { return t.cfg.Limits(t.id) }
 func (t *tenantDB) Write(ctx context.Context, b *remotewrite.Batch, series []uint32) error {
 	t.gate.RLock()
 	defer t.gate.RUnlock()
-	if t.isClosed() {
+	if t.closed.Load() {
 		return errClosed
 	}
 	for _, m := range b.Metadata() {
@@ -151,25 +158,30 @@ func (t *tenantDB) Write(ctx context.Context, b *remotewrite.Batch, series []uin
 			return err
 		}
 	}
-	t.lastWrite.Store(time.Now().UnixMilli())
+	now := time.Now().UnixMilli()
+	t.lastWrite.Store(now)
+	t.lastUse.Store(now)
 	return t.write(ctx, b, series)
 }
 
-func (t *tenantDB) isClosed() bool {
+// acquire lets a reader in, unless the TSDB is closed.
+func (t *tenantDB) acquire() bool {
 	t.state.Lock()
 	defer t.state.Unlock()
-	return t.closed
+	if t.closed.Load() {
+		return false
+	}
+	t.reading++
+	t.readers.Add(1)
+	return true
 }
 
-// acquire lets a reader in.
-func (t *tenantDB) acquire() error {
+// release lets a reader out.
+func (t *tenantDB) release() {
 	t.state.Lock()
 	defer t.state.Unlock()
-	if t.closed {
-		return errClosed
-	}
-	t.readers.Add(1)
-	return nil
+	t.reading--
+	t.readers.Done()
 }
 
 // close waits for readers and writers and closes the TSDB. Closing again does
@@ -184,11 +196,12 @@ func (t *tenantDB) close() error {
 func (t *tenantDB) closeIf(condition func() bool) (bool, error) {
 	t.gate.Lock()
 	defer t.gate.Unlock()
-	if t.isClosed() || !condition() {
+	t.state.Lock()
+	if t.closed.Load() || !condition() {
+		t.state.Unlock()
 		return false, nil
 	}
-	t.state.Lock()
-	t.closed = true
+	t.closed.Store(true)
 	t.state.Unlock()
 	t.readers.Wait()
 	t.registry.unregisterAll()
@@ -199,21 +212,22 @@ func (t *tenantDB) closeIf(condition func() bool) (bool, error) {
 	return true, nil
 }
 
-// guarded is the TSDB with its readers counted.
-type guarded struct{ t *tenantDB }
-
-func (g guarded) StartTime() (int64, error) { return g.t.db.StartTime() }
-
-func (g guarded) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
-	if err := g.t.acquire(); err != nil {
-		return nil, err
+// chunkQuerier opens a querier that counts as a reader; false when the TSDB is
+// closed.
+func (t *tenantDB) chunkQuerier(mint, maxt int64) (storage.ChunkQuerier, bool, error) {
+	if !t.acquire() {
+		return nil, false, nil
 	}
-	q, err := g.t.db.ChunkQuerier(mint, maxt)
+	// Queries for what is not here do not keep a tenant awake.
+	if slices.ContainsFunc(t.db.Blocks(), func(b *tsdb.Block) bool { return b.OverlapsClosedInterval(mint, maxt) }) {
+		t.lastUse.Store(time.Now().UnixMilli())
+	}
+	q, err := t.db.ChunkQuerier(mint, maxt)
 	if err != nil {
-		g.t.readers.Done()
-		return nil, err
+		t.release()
+		return nil, true, err
 	}
-	return &countedQuerier{ChunkQuerier: q, done: g.t.readers.Done}, nil
+	return &countedQuerier{ChunkQuerier: q, done: t.release}, true, nil
 }
 
 type countedQuerier struct {
@@ -280,14 +294,6 @@ func (t *tenantDB) stats() TenantStats {
 		}
 	}
 	return s
-}
-
-// removeAll deletes the tenant's files after close.
-func (t *tenantDB) removeAll() error {
-	if !t.isClosed() {
-		return errors.New("BUG: remove of an open tenant")
-	}
-	return os.RemoveAll(t.dir)
 }
 
 var _ storeapi.Store = (*tsdbstore.Store)(nil)

@@ -1,0 +1,284 @@
+package multitsdb
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/prompb"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// ask counts the series of a tenant in a range of time.
+func ask(t testing.TB, d *DB, id string, mint, maxt int64) (n int) {
+	for _, s := range d.Stores() {
+		if i := s.Info(); i.LabelSets[0].Get("tenant_id") != id || mint > i.MaxTime || maxt < i.MinTime {
+			continue
+		}
+		set := s.Select(t.Context(), &storeapi.Request{
+			MinTime: mint, MaxTime: maxt, Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, "__name__", ".+")},
+		})
+		for set.Next() {
+			n++
+		}
+		if err := set.Err(); err != nil {
+			t.Errorf("query: %v", err)
+		}
+		if err := set.Close(); err != nil {
+			t.Errorf("end of a query: %v", err)
+		}
+	}
+	return n
+}
+
+func asleep(d *DB) (out []string) {
+	for _, s := range d.Stats() {
+		if s.Asleep {
+			out = append(out, s.Tenant)
+		}
+	}
+	return out
+}
+
+func TestIdleTenantSleeps(t *testing.T) {
+	var away atomic.Bool
+	dir := t.TempDir()
+	d, _ := shipped(t, dir, &away, nil)
+	now := time.Now()
+	old := now.Add(-5 * time.Hour).UnixMilli()
+	for i := range int64(12) {
+		require.NoError(t, write(t, d, "a", float("x", old+i*20*60_000, float64(i)), float(fmt.Sprint("y", i), old+i*20*60_000, 1)))
+	}
+	require.NoError(t, write(t, d, "a", float("x", old+10*20*60_000+7, 1)), "out of order")
+	require.NoError(t, write(t, d, "busy", float("x", now.UnixMilli(), 1)))
+	require.NoError(t, d.SetMetadata("a", metadataOf(t, "x", "its help")))
+	before := dump(t, d)
+	later := now.Add(2 * time.Hour)
+	tn := d.tenants["a"]
+	require.NoError(t, d.sleep(tn, later))
+	require.Empty(t, asleep(d), "its head has samples")
+	away.Store(true)
+	require.Error(t, d.Flush(t.Context(), "a"))
+	require.NoError(t, d.sleep(tn, later))
+	require.Empty(t, asleep(d), "its blocks are on this node alone")
+	away.Store(false)
+	require.NoError(t, d.Sync(t.Context()))
+	require.NoError(t, d.sleep(tn, now))
+	require.Empty(t, asleep(d), "it was used just now")
+
+	q, err := guarded{d, "a"}.ChunkQuerier(old, old)
+	require.NoError(t, err)
+	require.NoError(t, d.sleep(tn, later))
+	require.Empty(t, asleep(d), "somebody reads it")
+	require.NoError(t, q.Close())
+
+	require.NoError(t, d.maintain(t.Context()), "nobody sleeps that was just used")
+	require.Empty(t, asleep(d))
+	require.NoError(t, d.sleep(tn, later))
+	require.Equal(t, []string{"a"}, asleep(d))
+	require.NoError(t, d.sleep(tn, later), "again")
+	require.Zero(t, d.Unshipped().Blocks)
+	for _, name := range []string{"wal", "wbl", "chunks_head"} {
+		require.NoDirExists(t, filepath.Join(dir, "a", name))
+	}
+
+	// It is still there for everybody, and sleeps on when asked for what is not its.
+	stats := d.Stats()
+	require.Equal(t, "a", stats[0].Tenant)
+	require.Equal(t, old, stats[0].MinTime)
+	require.GreaterOrEqual(t, stats[0].MaxTime, old+11*20*60_000)
+	require.Len(t, d.Stores(), 2)
+	require.Zero(t, ask(t, d, "a", now.UnixMilli()-1000, math.MaxInt64))
+	q, err = guarded{d, "a"}.ChunkQuerier(0, old-1)
+	require.NoError(t, err)
+	require.NoError(t, q.Close())
+	require.NoError(t, d.SetMetadata("a", metadataOf(t, "z", "more help")))
+	require.Equal(t, []string{"a"}, asleep(d))
+	require.NoError(t, d.Flush(t.Context(), ""))
+	meta, _, err := d.Metadata(t.Context(), "", -1)
+	require.NoError(t, err)
+	require.Len(t, meta, 2, "what was said about metrics is not forgotten")
+
+	require.Equal(t, before, dumpBoth(t, d, len(before)), "a query wakes it")
+	require.Empty(t, asleep(d))
+	tn = d.tenants["a"]
+	require.Zero(t, tn.db.Head().NumSeries(), "nothing is read from logs a second time")
+	require.NoError(t, d.sleep(tn, later))
+	require.Equal(t, []string{"a"}, asleep(d))
+	require.NoError(t, write(t, d, "a", float("x", now.UnixMilli(), 99)), "a write wakes it")
+	require.Empty(t, asleep(d))
+	require.Len(t, dump(t, d), len(before)+1)
+}
+
+// dumpBoth is dump of both tenants, once neither is asleep.
+func dumpBoth(t *testing.T, d *DB, want int) []string {
+	out := dump(t, d)
+	require.Len(t, out, want)
+	return out
+}
+
+func metadataOf(t *testing.T, name, help string) [][]byte {
+	m := prompb.MetricMetadata{MetricFamilyName: name, Help: help, Type: prompb.MetricMetadata_GAUGE}
+	raw, err := m.Marshal()
+	require.NoError(t, err)
+	return [][]byte{raw}
+}
+
+func TestSleepingTenantSurvivesARestart(t *testing.T) {
+	dir, now := t.TempDir(), time.Now()
+	d := openDB(t, dir, nil)
+	require.NoError(t, write(t, d, "a", float("x", now.UnixMilli()-1000, 1)))
+	require.NoError(t, d.Flush(t.Context(), ""))
+	require.NoError(t, d.sleep(d.tenants["a"], now.Add(2*time.Hour)))
+	require.Equal(t, []string{"a"}, asleep(d))
+	require.Equal(t, 1, d.Unshipped().Blocks, "without a bucket everything is here alone")
+	require.NoError(t, d.Close(t.Context()))
+	require.ErrorIs(t, write(t, d, "a", float("x", now.UnixMilli(), 1)), errClosed)
+
+	d = openDB(t, dir, nil)
+	require.Len(t, dump(t, d), 1)
+	require.LessOrEqual(t, d.tenants["a"].lastWrite.Load(), now.UnixMilli(), "its retention does not begin again")
+	require.NoError(t, write(t, d, "a", float("x", now.UnixMilli(), 1)))
+	require.Len(t, dump(t, d), 2)
+}
+
+func TestRetentionOfSleepers(t *testing.T) {
+	var keep atomic.Int64
+	keep.Store(int64(1000 * time.Hour))
+	d := openDB(t, t.TempDir(), func(c *Config) {
+		c.OutOfOrderWindow = 24 * time.Hour
+		c.TenantRetention = func(string) (time.Duration, bool) { return time.Duration(keep.Load()), true }
+	})
+	now := time.Now()
+	for i := range 5 {
+		require.NoError(t, write(t, d, "a", float("x", now.Add(-time.Duration(i)*2*time.Hour).UnixMilli(), 1)))
+	}
+	require.NoError(t, d.SetMetadata("a", metadataOf(t, "x", "help")))
+	fall := func() *sleeper {
+		require.NoError(t, d.Flush(t.Context(), ""))
+		require.NoError(t, d.sleep(d.tenants["a"], now.Add(2*time.Hour)))
+		require.Len(t, d.sleepers(), 1)
+		return d.sleepers()[0]
+	}
+	s := fall()
+	require.Len(t, s.blocks, 5)
+	require.NoError(t, d.maintainSleeper(s, now))
+	require.Equal(t, []string{"a"}, asleep(d))
+
+	// A shorter retention opens it, so that its TSDB deletes what is too old.
+	keep.Store(int64(4 * time.Hour))
+	require.NoError(t, d.maintainSleeper(s, now))
+	require.Empty(t, asleep(d))
+	require.Less(t, len(d.tenants["a"].db.Blocks()), 5)
+	s = fall()
+
+	require.NoError(t, d.maintainSleeper(s, now.Add(3*time.Hour)))
+	require.Equal(t, []string{"a"}, asleep(d))
+	require.NoError(t, d.maintainSleeper(s, now.Add(5*time.Hour)))
+	require.Empty(t, d.Stats())
+	require.NoDirExists(t, filepath.Join(d.cfg.Dir, "a"))
+	meta, _, err := d.Metadata(t.Context(), "", -1)
+	require.NoError(t, err)
+	require.Empty(t, meta)
+	require.NoError(t, d.maintainSleeper(s, now.Add(5*time.Hour)), "it has gone already")
+
+	// A query that found the tenant before makes no new one.
+	q, err := guarded{d, "a"}.ChunkQuerier(0, math.MaxInt64)
+	require.NoError(t, err)
+	require.NoError(t, q.Close())
+	require.NoDirExists(t, filepath.Join(d.cfg.Dir, "a"))
+	require.NoError(t, write(t, d, "a", float("x", now.UnixMilli(), 1)), "it comes back with its next write")
+}
+
+// Writes, queries, flushes, closings and removals of one tenant at once: what was
+// acknowledged is there, and nobody gets an error.
+func TestSleepAgainstEverything(t *testing.T) {
+	var away atomic.Bool
+	d, _ := shipped(t, t.TempDir(), &away, func(c *Config) { c.OutOfOrderWindow = 24 * time.Hour })
+	const writers, rounds, each = 4, 6, 5
+	start := time.Now().Add(-time.Hour).UnixMilli()
+	var around sync.WaitGroup
+	ctx, stop := context.WithCancel(t.Context())
+	again := func(f func()) {
+		around.Go(func() {
+			for ctx.Err() == nil {
+				f()
+				time.Sleep(time.Duration(rand.IntN(10)) * time.Millisecond)
+			}
+		})
+	}
+	for range 2 {
+		again(func() {
+			if n := ask(t, d, "a", start, math.MaxInt64); n > writers+2 {
+				t.Errorf("%d series", n)
+			}
+		})
+	}
+	again(func() {
+		if err := d.Flush(ctx, "a"); err != nil && ctx.Err() == nil {
+			t.Errorf("flush: %v", err)
+		}
+	})
+	var slept atomic.Int64
+	again(func() {
+		for _, tn := range d.all() {
+			if err := d.sleep(tn, time.Now().Add(2*time.Hour)); err != nil {
+				t.Errorf("sleep: %v", err)
+			}
+			if tn.closed.Load() {
+				slept.Add(1)
+			}
+		}
+		_, _, _ = d.Stats(), d.Unshipped(), d.Cardinality("", 5)
+		for _, s := range d.sleepers() {
+			if err := d.maintainSleeper(s, time.Now()); err != nil {
+				t.Errorf("maintain: %v", err)
+			}
+		}
+	})
+	for round := range int64(rounds) {
+		var work sync.WaitGroup
+		for w := range int64(writers) {
+			work.Go(func() {
+				for i := range int64(each) {
+					ts := start + (round*each+i)*1000
+					if err := write(t, d, "a", float(fmt.Sprint("w", w), ts, 1), float("once", ts+w, 1)); err != nil {
+						t.Errorf("write: %v", err)
+					}
+					time.Sleep(time.Duration(rand.IntN(5)) * time.Millisecond)
+				}
+			})
+		}
+		work.Go(func() {
+			app := d.Appendable("a").Appender(ctx)
+			if _, err := app.Append(0, labels.FromStrings("__name__", "own", "job", "j"), start+round, 1); err != nil {
+				t.Errorf("append: %v", err)
+			}
+			if err := app.Commit(); err != nil {
+				t.Errorf("commit: %v", err)
+			}
+		})
+		work.Wait()
+		before := slept.Load()
+		require.Eventually(t, func() bool { return slept.Load() > before }, 30*time.Second, time.Millisecond, "it falls asleep again and again")
+	}
+	stop()
+	around.Wait()
+	found := map[string]bool{}
+	for _, line := range dump(t, d) {
+		if strings.Contains(line, `"w`) || strings.Contains(line, `"once"`) {
+			found[line] = true
+		}
+	}
+	require.Len(t, found, 2*writers*rounds*each)
+}
