@@ -270,20 +270,6 @@ func (r *Receive) info() storeapi.Info {
 	return i
 }
 
-// info is what queriers learn of this node. New samples may come at any time, so
-// it has no end, even while all tenants are idle.
-func (r *Receive) info() storeapi.Info {
-	i := r.reads.Info()
-	if len(i.LabelSets) == 0 {
-		return i
-	}
-	i.MaxTime = math.MaxInt64
-	for j := range i.TSDBs {
-		i.TSDBs[j].MaxTime = math.MaxInt64
-	}
-	return i
-}
-
 // Drain lets the streams of peers end, which then send over new ones, to a node
 // that is back or to the log of what it missed.
 func (r *Receive) Drain() { r.peers.Drain() }
