@@ -3,6 +3,7 @@ package replicate
 import (
 	"context"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"log/slog"
 	"os"
@@ -38,7 +39,19 @@ type queue struct {
 type lane struct {
 	mu      sync.Mutex
 	waiting []*Delivery
-	wake    chan struct{}
+	// since is when the message under way was sent; zero when none is.
+	since time.Time
+	wake  chan struct{}
+}
+
+// stuck is how long the message under way has taken, 0 when none is.
+func (l *lane) stuck(now time.Time) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.since.IsZero() {
+		return 0
+	}
+	return now.Sub(l.since)
 }
 
 // arenaShare times the bound of one queue is how much all writes under way may
@@ -79,13 +92,13 @@ func (q *queue) start(ctx context.Context) {
 // lock sees to that. It does not wait for the peer: when the peer is in its pause,
 // or too much is waiting for it, the delivery fails at once.
 func (q *queue) push(d *Delivery) {
-	if err := q.admit(d); err != nil {
-		q.missed(d, err)
-		return
-	}
 	l := q.lanes[0]
 	if len(q.lanes) > 1 {
 		l = q.lanes[maphash.String(q.seed, d.Parts[0].Tenant)%uint64(len(q.lanes))]
+	}
+	if err := q.admit(d, l.stuck(d.since)); err != nil {
+		q.missed(d, err)
+		return
 	}
 	l.mu.Lock()
 	l.waiting = append(l.waiting, d)
@@ -96,7 +109,12 @@ func (q *queue) push(d *Delivery) {
 	}
 }
 
-func (q *queue) admit(d *Delivery) error {
+// slowAfter is the part of the time that a message may take after which a peer
+// counts as slow: what comes meanwhile is set aside at once, where it would wait,
+// and its senders with it when they need this peer.
+const slowAfter = 2
+
+func (q *queue) admit(d *Delivery, stuck time.Duration) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
@@ -105,22 +123,35 @@ func (q *queue) admit(d *Delivery) error {
 	case q.pause.open(d.since):
 		return remotewrite.Errorf(remotewrite.Unavailable, "peer %s is left alone for a moment after: %w", q.address, q.lastErr)
 	}
-	// Once full, the queue lets its backlog shrink to half before it takes
-	// more, so that a slow peer does not alternate with every request.
-	// A delivery holds the whole arena of its write, of which its own part may be
-	// small: when all arenas together get too many, who has a backlog gives way.
-	crowded := d.tracker.held.Load() > arenaShare*q.cfg.QueueBytes && q.bytes > q.cfg.QueueBytes/arenaShare
-	if crowded || q.bytes+int64(d.Bytes) > q.cfg.QueueBytes || (q.shedding && q.bytes > q.cfg.QueueBytes/2) {
+	if why := q.slow(d, stuck); why != "" {
 		if !q.shedding {
-			q.logger.Warn("peer is too slow, writes to it are set aside", "waiting_bytes", q.bytes)
+			q.logger.Warn("peer is too slow, writes to it are set aside", "why", why, "waiting_bytes", q.bytes)
 		}
 		q.shedding = true
-		return remotewrite.Errorf(remotewrite.Unavailable, "peer %s is slow: %d bytes wait for it", q.address, q.bytes)
+		return remotewrite.Errorf(remotewrite.Unavailable, "peer %s is slow: %s", q.address, why)
 	}
 	q.shedding = false
 	q.bytes += int64(d.Bytes)
 	q.metrics.waiting.WithLabelValues(q.address).Set(float64(q.bytes))
 	return nil
+}
+
+// slow says why no more can wait for the peer now, "" when it can. The caller
+// holds mu.
+func (q *queue) slow(d *Delivery, stuck time.Duration) string {
+	// A delivery holds the whole arena of its write, of which its own part may be
+	// small: when all arenas together get too many, who has a backlog gives way.
+	crowded := d.tracker.held.Load() > arenaShare*q.cfg.QueueBytes && q.bytes > q.cfg.QueueBytes/arenaShare
+	// Once full, the queue lets its backlog shrink to half before it takes more,
+	// so that a slow peer does not alternate with every request.
+	full := q.bytes+int64(d.Bytes) > q.cfg.QueueBytes || q.shedding && q.bytes > q.cfg.QueueBytes/2
+	switch {
+	case stuck > q.cfg.Timeout/slowAfter:
+		return fmt.Sprintf("it has not answered for %s", stuck.Round(time.Millisecond))
+	case crowded || full:
+		return fmt.Sprintf("%d bytes wait for it", q.bytes)
+	}
+	return ""
 }
 
 func (q *queue) run(ctx context.Context, l *lane) {
@@ -145,6 +176,7 @@ func (l *lane) take(limit int) []*Delivery {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n, size := 0, 0
+	l.since = time.Time{}
 	for n < len(l.waiting) && (n == 0 || size+l.waiting[n].Bytes <= limit) {
 		size += l.waiting[n].Bytes
 		n++
@@ -152,6 +184,7 @@ func (l *lane) take(limit int) []*Delivery {
 	if n == 0 {
 		return nil
 	}
+	l.since = time.Now()
 	ds := append([]*Delivery(nil), l.waiting[:n]...)
 	rest := copy(l.waiting, l.waiting[n:])
 	clear(l.waiting[rest:])

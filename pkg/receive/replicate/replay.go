@@ -31,10 +31,21 @@ func (q *queue) replay(ctx context.Context, stop <-chan struct{}) {
 	}
 }
 
+// reachable says that the peer answers. One that was slow is again what it was
+// when its backlog is gone, even if nobody writes to it meanwhile.
 func (q *queue) reachable() bool {
+	now := time.Now()
+	for _, l := range q.lanes {
+		if l.stuck(now) > q.cfg.Timeout/slowAfter {
+			return false
+		}
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return !q.pause.open(time.Now()) && !q.shedding
+	if q.bytes <= q.cfg.QueueBytes/2 {
+		q.shedding = false
+	}
+	return !q.pause.open(now) && !q.shedding
 }
 
 // replaySegments delivers segment by segment. A segment that could not be

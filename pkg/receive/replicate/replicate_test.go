@@ -403,3 +403,45 @@ func TestMissing(t *testing.T) {
 	require.Equal(t, remotewrite.Counts{Samples: 4, Histograms: 6}, missing(of(4, 3, 5), 2, whole))
 	require.Equal(t, whole, missing(of(4), 2, whole))
 }
+
+// A peer that does not answer is left alone before its messages time out: what
+// comes meanwhile goes to the log of what it missed, and to it when it answers.
+func TestSlowPeerIsSetAside(t *testing.T) {
+	c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) {
+		cfg.Timeout, cfg.Lanes, cfg.HintsDir, cfg.HintsBytes = 10*time.Second, 1, t.TempDir(), 1<<20
+	})
+	slow := c.nodes["n2:1"]
+	slow.block = make(chan struct{})
+	send := func(name string) {
+		b := batch(t, 10, name)
+		defer b.Close()
+		require.NoError(t, c.Write(t.Context(), []Request{{"t", b}}, 0))
+	}
+	state := func() (s PeerState) {
+		for _, p := range c.Peers() {
+			if p.Address == "n2:1" {
+				s = p
+			}
+		}
+		return s
+	}
+	send("first")
+	q := c.peers["n2:1"]
+	require.Eventually(t, func() bool { return q.lanes[0].stuck(time.Now()) > 0 }, 5*time.Second, time.Millisecond)
+	send("waits") // nothing is wrong yet
+	require.Zero(t, state().HintBytes)
+	waiting := state().WaitingBytes
+	q.lanes[0].mu.Lock()
+	q.lanes[0].since = q.lanes[0].since.Add(-6 * time.Second)
+	q.lanes[0].mu.Unlock()
+	send("set aside")
+	require.Equal(t, "slow", state().State)
+	require.Positive(t, state().HintBytes)
+	require.Equal(t, waiting, state().WaitingBytes)
+	close(slow.block)
+	require.Eventually(t, func() bool { return c.copies("t/set aside_3") == 3 }, 10*time.Second, 5*time.Millisecond)
+	require.Equal(t, 3, c.copies("t/first_3"))
+	require.Equal(t, 3, c.copies("t/waits_3"))
+	send("again")
+	require.Equal(t, "ok", state().State)
+}
