@@ -3,18 +3,24 @@ package examples
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
 	"testing"
 
+	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/prometheus/config"
 	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/hindsight-io/hindsight/pkg/bucket/provider"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/limit"
+	"github.com/hindsight-io/hindsight/pkg/receive"
 	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
 )
 
@@ -87,6 +93,65 @@ func TestClusterRings(t *testing.T) {
 				zones[ring.Endpoints()[n].AZ] = true
 			}
 			require.Len(t, zones, 3, "each copy is in another zone")
+		}
+	}
+}
+
+// The StatefulSet's flags are the program's, and each pod finds itself.
+func TestKubernetesReceive(t *testing.T) {
+	content, err := os.ReadFile("kubernetes/receive.yaml")
+	require.NoError(t, err)
+	var specs []hashring.Spec
+	pods := 0
+	for dec := yaml.NewDecoder(bytes.NewReader(content)); ; {
+		var doc manifest
+		if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
+			break
+		} else {
+			require.NoError(t, err)
+		}
+		switch doc.Kind {
+		case "ConfigMap":
+			specs, err = hashring.Parse([]byte(doc.Data["hashring.json"]))
+			require.NoError(t, err)
+		case "StatefulSet":
+			pods = doc.Spec.Replicas
+			args := doc.Spec.Template.Spec.Containers[0].Args
+			require.Equal(t, "receive", args[0])
+			var cfg receive.Config
+			app := kingpin.New("receive", "")
+			cfg.RegisterFlags(app)
+			grpc := app.Flag("grpc-address", "").String()
+			app.Flag("http-address", "").String()
+			app.Flag("objstore.config-file", "").String()
+			_, err := app.Parse(args[1:])
+			require.NoError(t, err)
+			require.NoError(t, cfg.Validate())
+			_, err = hashring.New(specs, hashring.Options{Replicas: cfg.ReplicationFactor})
+			require.NoError(t, err)
+			for i, address := range hashring.Addresses(specs) {
+				host := hashring.Host{Name: fmt.Sprintf("%s-%d", doc.Metadata.Name, i), Listen: *grpc, Write: cfg.RemoteWriteAddress}
+				self, err := hashring.FindSelf(specs, host, nil)
+				require.NoError(t, err)
+				require.Equal(t, hashring.Self{Address: address}, self)
+			}
+		}
+	}
+	require.Equal(t, 3, pods)
+	require.Len(t, hashring.Addresses(specs), pods)
+}
+
+// manifest is what the test reads of a Kubernetes object.
+type manifest struct {
+	Kind     string
+	Metadata struct{ Name string }
+	Data     map[string]string
+	Spec     struct {
+		Replicas int
+		Template struct {
+			Spec struct {
+				Containers []struct{ Args []string }
+			}
 		}
 	}
 }
