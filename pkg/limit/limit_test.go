@@ -2,6 +2,7 @@ package limit
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"regexp"
 	"strings"
@@ -136,6 +137,17 @@ func TestRate(t *testing.T) {
 	require.NoError(t, l.Rate("a", 1000, now.Add(10*time.Second)), "more than the burst passes when nothing is owed")
 	require.Error(t, l.Rate("a", 1, now.Add(11*time.Second)))
 	require.NoError(t, l.Rate("a", 1, now.Add(30*time.Second)))
+}
+
+func TestManyTenants(t *testing.T) {
+	l := New(&Config{defaults: Tenant{SamplesPerSecond: 1, Burst: 10}})
+	now := time.Unix(1000, 0)
+	require.NoError(t, l.Rate("owes", 10_000_000, now))
+	for i := range 100_000 {
+		require.NoError(t, l.Rate(fmt.Sprint("t", i), 5, now.Add(time.Duration(i)*time.Second)))
+	}
+	require.Less(t, len(l.buckets), 2*minSweep)
+	require.Error(t, l.Rate("owes", 1, now.Add(100_000*time.Second)), "who owes is remembered")
 }
 
 func TestEnter(t *testing.T) {

@@ -15,13 +15,14 @@ type Limits struct {
 
 	mu      sync.Mutex
 	buckets map[string]*bucket
+	sweepAt int
 	running int
 	waiting []chan struct{}
 }
 
 // New returns limits by the configuration.
 func New(c *Config) *Limits {
-	l := &Limits{buckets: map[string]*bucket{}}
+	l := &Limits{buckets: map[string]*bucket{}, sweepAt: minSweep}
 	l.current.Store(c)
 	return l
 }
@@ -115,6 +116,7 @@ func (l *Limits) Rate(id string, samples int, now time.Time) error {
 	defer l.mu.Unlock()
 	b := l.buckets[id]
 	if b == nil {
+		l.sweep(now)
 		b = &bucket{left: t.Burst, at: now}
 		l.buckets[id] = b
 	}
@@ -127,6 +129,23 @@ func (l *Limits) Rate(id string, samples int, now time.Time) error {
 	}
 	return nil
 }
+
+// sweep forgets the buckets that nobody has used for a while, when there are many:
+// names of tenants are the senders' choice. The caller holds mu.
+func (l *Limits) sweep(now time.Time) {
+	if len(l.buckets) < l.sweepAt {
+		return
+	}
+	c := l.current.Load()
+	for id, b := range l.buckets {
+		if t := c.For(id); b.left+now.Sub(b.at).Seconds()*t.SamplesPerSecond >= t.Burst {
+			delete(l.buckets, id) // it is full, as a new one
+		}
+	}
+	l.sweepAt = max(minSweep, 2*len(l.buckets))
+}
+
+const minSweep = 1024
 
 // bucket is a token bucket.
 type bucket struct {

@@ -128,6 +128,8 @@ func (d *DB) openAll(ctx context.Context, ids []string) error {
 				return err
 			}
 			d.replay.end(id)
+			// Who has been idle for long need not be so for longer.
+			t.lastUse.Store(t.lastWrite.Load())
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			d.tenants[t.id] = t

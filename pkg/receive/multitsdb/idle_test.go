@@ -146,6 +146,10 @@ func TestSleepingTenantSurvivesARestart(t *testing.T) {
 	require.ErrorIs(t, write(t, d, "a", float("x", now.UnixMilli(), 1)), errClosed)
 
 	d = openDB(t, dir, nil)
+	require.NoError(t, d.sleep(d.tenants["a"], now.Add(59*time.Minute)))
+	require.Empty(t, asleep(d))
+	require.NoError(t, d.sleep(d.tenants["a"], now.Add(time.Hour)))
+	require.Equal(t, []string{"a"}, asleep(d), "it need not be idle for long once more")
 	require.Len(t, dump(t, d), 1)
 	require.LessOrEqual(t, d.tenants["a"].lastWrite.Load(), now.UnixMilli(), "its retention does not begin again")
 	require.NoError(t, write(t, d, "a", float("x", now.UnixMilli(), 1)))
