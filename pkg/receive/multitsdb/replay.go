@@ -35,13 +35,12 @@ func (r *replay) expect(id, dir string) {
 	size := int64(1) // empty ones count too
 	for _, d := range logDirs(dir) {
 		_ = filepath.WalkDir(d, func(_ string, e fs.DirEntry, err error) error {
-			if err != nil || e.IsDir() {
-				return nil // opening it says what is wrong
+			if err == nil && !e.IsDir() {
+				if info, err := e.Info(); err == nil {
+					size += info.Size()
+				}
 			}
-			if info, err := e.Info(); err == nil {
-				size += info.Size()
-			}
-			return nil
+			return nil // opening it says what is wrong
 		})
 	}
 	r.mu.Lock()
