@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
 )
 
 // ask counts the series of a tenant in a range of time.
@@ -285,4 +286,60 @@ func TestSleepAgainstEverything(t *testing.T) {
 		}
 	}
 	require.Len(t, found, 2*writers*rounds*each)
+}
+
+// What the node serves is a fan-out over all tenants: it names those that are
+// asleep, wakes them for their own times only, and for label calls too.
+func TestFanoutOverSleepers(t *testing.T) {
+	d := openDB(t, t.TempDir(), func(c *Config) { c.OutOfOrderWindow = 24 * time.Hour })
+	now := time.Now()
+	old := now.Add(-10 * time.Hour).UnixMilli()
+	for _, id := range []string{"a", "b", "c"} {
+		require.NoError(t, write(t, d, id, float("x", now.UnixMilli(), 1), float("x_"+id, old, 1)))
+	}
+	require.NoError(t, write(t, d, "old", float("x_old", old, 1)))
+	require.NoError(t, d.Flush(t.Context(), "old"))
+	node := fanout.New(d.Stores, fanout.Config{Component: "receive"})
+	fall := func() {
+		require.NoError(t, d.sleep(d.tenants["old"], now.Add(2*time.Hour)))
+		require.Equal(t, []string{"old"}, asleep(d))
+	}
+	request := func(mint, maxt int64) *storeapi.Request {
+		return &storeapi.Request{MinTime: mint, MaxTime: maxt, Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, "__name__", "x.*")}}
+	}
+	count := func(r *storeapi.Request) (n int) {
+		set := node.Select(t.Context(), r)
+		for set.Next() {
+			n++
+		}
+		require.NoError(t, set.Err())
+		require.Empty(t, set.Warnings())
+		require.NoError(t, set.Close())
+		return n
+	}
+	values := func(r *storeapi.Request) []string {
+		out, ws, err := node.LabelValues(t.Context(), "__name__", r)
+		require.NoError(t, err)
+		require.Empty(t, ws)
+		return out
+	}
+	fall()
+	info := node.Info()
+	require.Len(t, info.LabelSets, 4)
+	require.Equal(t, old, info.MinTime)
+	require.Equal(t, int64(math.MaxInt64), info.MaxTime)
+	require.Equal(t, 3, count(request(now.UnixMilli()-1000, math.MaxInt64)))
+	require.NotContains(t, values(request(now.UnixMilli()-1000, math.MaxInt64)), "x_old")
+	require.Equal(t, []string{"old"}, asleep(d), "it has nothing from then")
+
+	require.Equal(t, 4, count(request(old, old)))
+	require.Empty(t, asleep(d))
+	fall()
+	require.Equal(t, []string{"x_a", "x_b", "x_c", "x_old"}, values(request(old, old)))
+	require.Empty(t, asleep(d))
+	fall()
+	only := request(old, old)
+	only.Matchers = append(only.Matchers, labels.MustNewMatcher(labels.MatchEqual, "tenant_id", "a"))
+	require.Equal(t, 1, count(only))
+	require.Equal(t, []string{"old"}, asleep(d), "another tenant was asked for")
 }
