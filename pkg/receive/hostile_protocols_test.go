@@ -95,6 +95,9 @@ func evilSeries(now int64) []evil {
 	return []evil{
 		late("duplicate with another value", "duplicate sample for timestamp", at(now, 2)...),
 		fine(late("identical repeat", "", at(now, 1)...)),
+		late("another value in the same request", "duplicate sample for timestamp", append(at(now+1, 1), at(now+1, 2)...)...),
+		fine(late("identical repeat in the same request", "", append(at(now+2, 1), at(now+2, 1)...)...)),
+		fine(late("out of order in the same request", "", append(at(now+4, 1), at(now+3, 1)...)...)),
 		late("beyond the out-of-order window", "too old sample", at(now-3*3600_000, 1)...),
 		late("at the beginning of time", "too old sample", at(math.MinInt64, 1)...),
 		late("ahead of the clock", "too-far-in-future", at(now+3600_000, 1)...),
@@ -221,7 +224,7 @@ func TestEvilSeries(t *testing.T) {
 				header := append([]string{}, version2Headers[:4]...)
 				a := post(t, m.url("/api/v1/receive"), version2, append(header, "THANOS-TENANT", "two")...)
 				check(t, e, e.v2, a)
-				if e.v2 == 400 && len(e.series[0].Exemplars) == 0 {
+				if e.v2 == 400 && len(e.series[0].Exemplars) == 0 && len(e.series[0].Samples) <= 1 {
 					require.Equal(t, "0", a.header.Get("X-Prometheus-Remote-Write-Samples-Written"))
 				}
 			})
@@ -246,6 +249,26 @@ func check(t *testing.T, e evil, code int, a reply) {
 	if code != 200 {
 		require.Contains(t, a.body, e.says)
 	}
+}
+
+// A node that takes nothing out of order says so, also of samples of one request.
+func TestOutOfOrderInOneRequest(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.TSDB.OutOfOrderWindow = 0
+	m := start(t, cfg, listen(t), nil)
+	now := time.Now().UnixMilli()
+	early, first := tsdbutil.GenerateTestFloatHistogram(1), tsdbutil.GenerateTestFloatHistogram(2)
+	for name, ts := range map[string]prompb.TimeSeries{
+		"floats": {Labels: named("x"), Samples: append(at(now, 1), at(now-1, 1)...)},
+		"histograms": {Labels: named("y"), Histograms: []prompb.Histogram{
+			prompb.FromFloatHistogram(now, first), prompb.FromFloatHistogram(now-1, early), prompb.FromFloatHistogram(now, first),
+		}},
+	} {
+		a := post(t, m.url("/api/v1/receive"), marshal(t, one(ts)))
+		require.Equal(t, 409, a.code, name)
+		require.Contains(t, a.body, "out of order sample: 1 rejected", name)
+	}
+	require.Len(t, series(t, m.Store()), 2)
 }
 
 // The good series of a request that also has bad ones are stored, by every

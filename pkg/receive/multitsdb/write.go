@@ -28,6 +28,7 @@ type writer struct {
 	builder  remotewrite.LabelBuilder
 	raw      []byte
 	index    int // of the series in its batch
+	newest   newest
 	rejected remotewrite.Rejected
 	stored   remotewrite.Counts
 }
@@ -122,6 +123,7 @@ func (w *writer) series(s remotewrite.Series, known cacheEntry, hash uint32) {
 		}
 	}
 	before := known.ref
+	w.newest = newest{}
 	items, exemplars := remotewrite.ItemReader{B: s.Rest}, false
 	for {
 		item, msg, ok := items.Next()
@@ -168,6 +170,10 @@ func (w *writer) sample(msg []byte, s remotewrite.Series, known *cacheEntry) {
 		w.rejectFuture(v.T, s, one)
 		return
 	}
+	if err := w.newest.float(v.T, v.V, w.t.cfg.OutOfOrderWindow > 0); err != nil {
+		w.rejectAt(err, v.T, s, one)
+		return
+	}
 	var ref storage.SeriesRef
 	if w.timed != nil {
 		ref, err = w.timed.Append(known.ref, known.labels, v.ST, v.T, v.V, nil, nil, storage.AppendV2Options{})
@@ -191,6 +197,10 @@ func (w *writer) histogram(msg []byte, s remotewrite.Series, known *cacheEntry) 
 	}
 	if h.T > w.horizon {
 		w.rejectFuture(h.T, s, one)
+		return
+	}
+	if err := w.newest.histogram(h, w.t.cfg.OutOfOrderWindow > 0); err != nil {
+		w.rejectAt(err, h.T, s, one)
 		return
 	}
 	var ref storage.SeriesRef
