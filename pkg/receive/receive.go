@@ -316,8 +316,14 @@ func (r *Receive) work(ctx context.Context) error {
 			return flags.Invalid(err)
 		}
 	}
-	if waited := r.ready.Load(); ctx.Err() != nil || !r.ready.CompareAndSwap(waited, nil) {
-		return nil // stopping already
+	waited := r.ready.Load()
+	select {
+	case <-ctx.Done():
+		return nil
+	default:
+	}
+	if !r.ready.CompareAndSwap(waited, nil) {
+		return nil // stopping has begun
 	}
 	r.logger.Info("ready for writes")
 	var g errgroup.Group
