@@ -6,7 +6,10 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io/fs"
 	"math"
+	"net/url"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -489,4 +492,43 @@ func TestEvilOTLP(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Names of tenants are names of folders: none leads out of the storage, whichever
+// way it comes in.
+func TestEvilTenants(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.SplitTenantLabel = "team"
+	outer := t.TempDir()
+	cfg.TSDB.Path = filepath.Join(outer, "a", "tsdb")
+	m := start(t, cfg, listen(t), nil)
+	conn, err := grpc.NewClient(m.lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	require.NoError(t, err)
+	defer conn.Close()
+	now := time.Now().UnixMilli()
+	raw, err := one(prompb.TimeSeries{Labels: named("x"), Samples: at(now, 1)}).Marshal()
+	require.NoError(t, err)
+	for _, id := range []string{
+		"..", ".", "../x", "../../x", "/etc", "a/b", `a\b`, ".hints", "a\x00b", "a\nb", "\xff", strings.Repeat("x", 151), "lost+found", "",
+	} {
+		require.Equal(t, codes.InvalidArgument, status.Code(asPeer(t, conn, id, raw)), "%q from a peer", id)
+		if id != "" {
+			ts := prompb.TimeSeries{Labels: named("x", "team", id), Samples: at(now, 1)}
+			require.Equal(t, 400, post(t, m.url("/api/v1/receive"), marshal(t, one(ts))).code, "%q as a label", id)
+		}
+		if id != "" && !strings.ContainsAny(id, "\x00\n") { // which no header can have
+			require.Equal(t, 400, post(t, m.url("/api/v1/receive"), s2.EncodeSnappy(nil, raw), "THANOS-TENANT", id).code, "%q in a header", id)
+		}
+		flush := get(t, m, "POST", "/-/flush?tenant="+url.QueryEscape(id))
+		require.Less(t, flush.code, 500, "%q: %s", id, flush.body)
+	}
+	require.Empty(t, series(t, m.Store()))
+	var found []string
+	require.NoError(t, filepath.WalkDir(outer, func(path string, d fs.DirEntry, err error) error {
+		if rel, relErr := filepath.Rel(cfg.TSDB.Path, path); relErr == nil && !strings.HasPrefix(rel, "..") && rel != "." {
+			found = append(found, rel)
+		}
+		return err
+	}))
+	require.Empty(t, found, "nothing was made")
 }
