@@ -214,11 +214,18 @@ func (g guarded) StartTime() (int64, error) {
 	g.d.mu.RUnlock()
 	switch {
 	case t != nil:
-		return t.db.StartTime()
+		return t.startTime()
 	case s != nil:
 		return s.mint, nil
 	}
 	return 0, errClosed
+}
+
+// startTime is the time of the oldest sample, of late ones that are in the head,
+// too.
+func (t *tenantDB) startTime() (int64, error) {
+	start, err := t.db.StartTime()
+	return min(start, t.db.Head().MinOOOTime()), err
 }
 
 // ChunkQuerier implements tsdbstore.DB.

@@ -285,9 +285,9 @@ func (t *tenantDB) stats() TenantStats {
 		SamplesPerSecond: t.rate.perSecond(time.Now()), SeriesLimit: uint64(max(t.limits().ActiveSeries, 0)),
 	}
 	if head.NumSeries() > 0 {
-		s.MinTime, s.MaxTime = head.MinTime(), head.MaxTime()
+		s.MinTime, s.MaxTime = min(head.MinTime(), head.MinOOOTime()), head.MaxTime()
 	}
-	if start, err := t.db.StartTime(); err == nil && len(t.db.Blocks()) > 0 {
+	if start, err := t.startTime(); err == nil && len(t.db.Blocks()) > 0 {
 		s.MinTime = start
 		for _, b := range t.db.Blocks() {
 			s.MaxTime = max(s.MaxTime, b.Meta().MaxTime)
