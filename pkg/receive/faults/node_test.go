@@ -98,7 +98,8 @@ func newNode(t *testing.T, ring string) *node {
 
 func (n *node) start() {
 	n.cmd = exec.Command(os.Args[0])
-	n.cmd.Env = append(os.Environ(), nodeVariable+"="+strings.Join([]string{n.grpc, n.write, n.dir, n.ring}, ","))
+	n.cmd.Env = append(os.Environ(), nodeVariable+"="+strings.Join([]string{n.grpc, n.write, n.dir, n.ring}, ","),
+		"GORACE=halt_on_error=1") // where the race detector is compiled in, a race fails the test
 	n.cmd.Stderr = os.Stderr
 	require.NoError(n.t, n.cmd.Start())
 }
@@ -111,6 +112,8 @@ func (n *node) end(s syscall.Signal) {
 	}
 	_ = n.cmd.Process.Signal(s)
 	_ = n.cmd.Wait()
+	const raceFound = 66 // the exit code of a program that the race detector ended
+	require.NotEqual(n.t, raceFound, n.cmd.ProcessState.ExitCode(), "a data race, see the output of the node")
 	n.cmd = nil
 }
 
