@@ -1,7 +1,9 @@
 package multitsdb
 
 import (
+	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/common/model"
@@ -16,6 +18,8 @@ import (
 const (
 	maxFamilies   = 50_000
 	maxHelpLength = 1024
+	maxUnitLength = 128
+	maxNameLength = 1024
 )
 
 // familyMetadata is what the senders of one tenant say about their metrics,
@@ -64,9 +68,10 @@ func (f *familyMetadata) set(name string, m described) {
 	if (m.Type == model.MetricTypeUnknown || m.Type == "") && m.Help == "" && m.Unit == "" {
 		return
 	}
-	if len(m.Help) > maxHelpLength {
-		m.Help = m.Help[:maxHelpLength]
+	if name == "" || len(name) > maxNameLength || !utf8.ValidString(name) {
+		return
 	}
+	m.Help, m.Unit = clipped(m.Help, maxHelpLength), clipped(m.Unit, maxUnitLength)
 	f.mu.RLock()
 	old, ok := f.by[name]
 	full := len(f.by) >= maxFamilies
@@ -79,7 +84,17 @@ func (f *familyMetadata) set(name string, m described) {
 	if f.by == nil {
 		f.by = map[string]described{}
 	}
-	f.by[name] = m
+	// The name may be a part of something larger, which must not stay for it.
+	f.by[strings.Clone(name)] = m
+}
+
+// clipped is text of at most most bytes that can be told in any protocol, in
+// memory of its own when it is shortened.
+func clipped(text string, most int) string {
+	if len(text) > most {
+		text = strings.Clone(text[:most])
+	}
+	return strings.ToValidUTF8(text, "")
 }
 
 // add adds what is known to out, which grows to at most limit metrics;
