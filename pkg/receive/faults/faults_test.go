@@ -15,7 +15,7 @@ func load(t *testing.T, targets func() []string, f func()) *client {
 	c := &client{acked: map[point]bool{}}
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
-	for id := range 4 {
+	for id := range clients {
 		wg.Go(func() { c.run(t, id, stop, targets) })
 	}
 	f()
@@ -37,13 +37,15 @@ func writeAddresses(nodes []*node) func() []string {
 }
 
 // Nodes are killed without warning, one after the other, under load. Every
-// acknowledged sample is there afterwards, and what a node missed while it was
-// away it has got from the others.
+// acknowledged sample is on a quorum of them at once and for ever, and what a node
+// missed while it was away it has got from the others. Only what a node was about
+// to send on when it was killed, beyond the quorum, has a copy less.
 func TestKillAnyNodeAtAnyTime(t *testing.T) {
 	nodes := startNodes(t, 3, 3)
 	rnd := rand.New(rand.NewSource(1))
+	const kills = 5
 	c := load(t, writeAddresses(nodes), func() {
-		for range 5 {
+		for range kills {
 			n := nodes[rnd.Intn(3)]
 			time.Sleep(time.Duration(300+rnd.Intn(700)) * time.Millisecond)
 			n.end(syscall.SIGKILL)
@@ -55,8 +57,8 @@ func TestKillAnyNodeAtAnyTime(t *testing.T) {
 	require.Eventually(t, func() bool {
 		copies := c.copies(t, nodes)
 		t.Log("samples by number of copies:", copies)
-		require.Zero(t, copies[0])
-		return copies[3] == len(c.acked)
+		require.Zero(t, copies[0]+copies[1])
+		return copies[2] <= kills*clients*batchSize
 	}, time.Minute, 500*time.Millisecond)
 }
 

@@ -200,7 +200,10 @@ type client struct {
 	slowest time.Duration
 }
 
-// run writes batches of n series until stop is closed. targets returns the write
+// Load is so many clients that write one batch at a time.
+const clients, batchSize = 4, 40
+
+// run writes batches of series until stop is closed. targets returns the write
 // addresses at this moment.
 func (c *client) run(t *testing.T, id int, stop <-chan struct{}, targets func() []string) {
 	rnd := rand.New(rand.NewSource(int64(id)))
@@ -212,7 +215,7 @@ func (c *client) run(t *testing.T, id int, stop <-chan struct{}, targets func() 
 		}
 		now := time.Now().UnixMilli()
 		var batch []point
-		for i := range 40 {
+		for i := range batchSize {
 			batch = append(batch, point{fmt.Sprintf("s_%d_%d", id, i), now})
 		}
 		c.send(t, rnd, batch, targets)
