@@ -82,7 +82,7 @@ func (r *Receive) write(w http.ResponseWriter, req *http.Request) (n remotewrite
 	err = r.distribute(req.Context(), id, batch, replica)
 	if version == 2 {
 		writtenHeaders(w.Header(), counts, err)
-		err = version2Error(batch, err)
+		err = version2Error(id, batch, err)
 	}
 	if err != nil {
 		return counts, 0, err
@@ -296,9 +296,13 @@ func (r *Receive) rewrite(id string, b *remotewrite.Batch) (map[string]*remotewr
 
 // version2Error adds what decoding had to leave out. Version 2 has one status
 // for data that cannot be stored, whatever the reason.
-func version2Error(b *remotewrite.Batch, err error) error {
-	if err == nil {
-		err = b.Rejected()
+func version2Error(id string, b *remotewrite.Batch, err error) error {
+	leftOut := b.Rejected(id)
+	switch {
+	case err == nil:
+		err = leftOut
+	case leftOut != nil:
+		err = &remotewrite.WriteError{Kind: remotewrite.KindOf(err), Err: fmt.Errorf("%w; and %w", err, leftOut)}
 	}
 	if remotewrite.KindOf(err) == remotewrite.Conflict {
 		return &remotewrite.WriteError{Kind: remotewrite.Invalid, Err: err}

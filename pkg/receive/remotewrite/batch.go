@@ -145,9 +145,9 @@ func (b *Batch) Size() int { return len(b.data) }
 
 // Rejected is the error of series that decoding left out, nil when there were
 // none.
-func (b *Batch) Rejected() error {
+func (b *Batch) Rejected(tenant string) error {
 	if len(b.rejected.reasons) == 0 {
 		return nil
 	}
-	return b.rejected.Err("of the request", &b.counts)
+	return b.rejected.Err(tenant, &b.counts)
 }

@@ -159,7 +159,7 @@ func TestTranscodeV2Hostile(t *testing.T) {
 		if err == nil {
 			require.Zero(t, b.Len())
 			require.Zero(t, b.Counts())
-			err = b.Rejected()
+			err = b.Rejected("t")
 			b.Close()
 		}
 		require.Error(t, err)

@@ -45,6 +45,7 @@ func (b *Batch) scan() (ordered bool, err error) {
 	data, i := b.data, 0
 	ordered = true
 	version2 := false
+	mostSeries, mostMetadata := mostParts(len(data), leastSeries), mostParts(len(data), leastMetadata)
 	for i < len(data) {
 		at := i
 		tag, next := uvarint(data, i)
@@ -61,12 +62,18 @@ func (b *Batch) scan() (ordered bool, err error) {
 				return false, fmt.Errorf("series %d: %w", len(b.spans), err)
 			}
 			ordered = ordered && ok
+			if len(b.spans) == mostSeries {
+				return false, tooDense("series", len(data))
+			}
 			b.spans = append(b.spans, span{uint32(at), uint32(start), uint32(rest), uint32(end)})
 			i = end
 		case tag == tagMetadata:
 			start, end := lenDelim(data, next)
 			if end < 0 {
 				return false, malformed("write request: metadata longer than the request")
+			}
+			if len(b.metadata) == mostMetadata {
+				return false, tooDense("metadata", len(data))
 			}
 			b.metadata = append(b.metadata, data[start:end:end])
 			i = end

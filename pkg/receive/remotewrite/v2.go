@@ -85,6 +85,7 @@ const (
 )
 
 func (t *symbolTable) readSymbols() error {
+	most := mostParts(len(t.data), leastSymbol)
 	for i := 0; i < len(t.data); {
 		tag, next := uvarint(t.data, i)
 		if next < 0 || tag>>3 == 0 {
@@ -94,6 +95,9 @@ func (t *symbolTable) readSymbols() error {
 			start, end := lenDelim(t.data, next)
 			if end < 0 {
 				return malformed("write request: symbol longer than the request")
+			}
+			if len(t.spans) == most {
+				return tooDense("symbols", len(t.data))
 			}
 			t.spans = append(t.spans, symbolSpan{uint32(next), uint32(start), uint32(end)})
 			i = end
@@ -128,6 +132,9 @@ func (w *v2Writer) series() error {
 			continue
 		}
 		before, length := w.batch.counts, len(w.out)
+		if len(w.batch.spans) > mostParts(length, leastSeries) {
+			return tooDense("series", length)
+		}
 		if err := w.one(f.data); err != nil {
 			w.batch.counts, w.out = before, w.out[:length]
 			if err := w.leaveOut(n, err); err != nil {
