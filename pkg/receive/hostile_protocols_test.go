@@ -358,6 +358,48 @@ func TestMillionSeries(t *testing.T) {
 	require.Len(t, series(t, m.Store()), 1000+1)
 }
 
+// Small parts that are noted one by one must not take many times their size.
+func TestDenseRequests(t *testing.T) {
+	m := startWith(t, DefaultConfig(), listen(t), Deps{}, grpc.MaxRecvMsgSize(math.MaxInt32))
+	conn, err := grpc.NewClient(m.lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	require.NoError(t, err)
+	defer conn.Close()
+	const size = 40 << 20
+	for name, c := range map[string]struct {
+		part string
+		two  bool
+		says string
+	}{
+		"empty series":                 {"\x0a\x00", false, "more series than"},
+		"series with an empty label":   {"\x0a\x02\x0a\x00", false, "more series than"},
+		"series with an empty sample":  {"\x0a\x02\x12\x00", false, "more series than"},
+		"empty metadata":               {"\x1a\x00", false, "more metadata than"},
+		"empty symbols":                {"\x22\x00", true, "more symbols than"},
+		"empty series in 2.0":          {"\x2a\x00", true, "more series than"},
+		"series with a sample in 2.0":  {"\x2a\x02\x12\x00", true, "more series than"},
+		"series with an empty refs":    {"\x2a\x04\x0a\x00\x12\x00", true, "more series than"},
+		"series with a bad ref in 2.0": {"\x2a\x06\x0a\x02\x07\x07\x12\x00", true, "more series than"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			raw := bytes.Repeat([]byte(c.part), size/len(c.part))
+			header := []string{"THANOS-TENANT", "dense"}
+			if c.two {
+				header = append(header, version2Headers[:4]...)
+			}
+			bounded(t, m, 2*size, func() {
+				a := post(t, m.url("/api/v1/receive"), s2.EncodeSnappy(nil, raw), header...)
+				require.Equal(t, 400, a.code, a.body)
+				require.Contains(t, a.body, c.says)
+			})
+			if !c.two {
+				bounded(t, m, 2*size, func() {
+					require.Equal(t, codes.InvalidArgument, status.Code(asPeer(t, conn, "dense", raw)))
+				})
+			}
+		})
+	}
+}
+
 func gauge(md pmetric.Metrics, name string, at time.Time) pmetric.NumberDataPoint {
 	m := md.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty().Metrics().AppendEmpty()
 	m.SetName(name)

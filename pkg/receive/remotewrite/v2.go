@@ -122,7 +122,7 @@ type v2Writer struct {
 }
 
 func (w *v2Writer) series() error {
-	n := 0
+	n, most := 0, mostParts(len(w.data), leastV2Series)
 	fs, f := fields{b: w.data}, field{}
 	for fs.next(&f) {
 		if f.number <= 3 {
@@ -132,8 +132,8 @@ func (w *v2Writer) series() error {
 			continue
 		}
 		before, length := w.batch.counts, len(w.out)
-		if len(w.batch.spans) > mostParts(length, leastSeries) {
-			return tooDense("series", length)
+		if n == most {
+			return tooDense("series", len(w.data))
 		}
 		if err := w.one(f.data); err != nil {
 			w.batch.counts, w.out = before, w.out[:length]
