@@ -238,7 +238,7 @@ func TestOneNodeDown(t *testing.T) {
 		require.NoError(t, c.Write(t.Context(), []Request{{"t", b}}, 0))
 		b.Close()
 	}
-	require.Positive(t, c.peers["n1:1"].hints.bytes())
+	require.Eventually(t, func() bool { return c.peers["n1:1"].hints.bytes() > 0 }, 10*time.Second, time.Millisecond)
 	for i := range 50 {
 		require.Equal(t, 2, c.copies(fmt.Sprintf("t/x%d_3", i)))
 	}
