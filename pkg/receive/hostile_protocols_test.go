@@ -332,6 +332,9 @@ func TestEvilSeriesRelabelled(t *testing.T) {
 
 // What a tenant may send at once is bounded before anything is stored.
 func TestMillionSeries(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long, not with -short")
+	}
 	cfg := DefaultConfig()
 	cfg.Limits = flags.Inline("receive.limits-config", "write: {default: {request: {series_limit: 10000}}, tenants: {wide: {request: {series_limit: 0}, head_series_limit: 1000}}}")
 	m := startWith(t, cfg, listen(t), Deps{}, grpc.MaxRecvMsgSize(math.MaxInt32))
@@ -492,6 +495,9 @@ func otlpBodies(t testing.TB, now time.Time) map[string]struct {
 
 // The same by OTLP, as far as it can be said there.
 func TestEvilOTLP(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long, not with -short")
+	}
 	cfg := DefaultConfig()
 	cfg.TSDB.MaxExemplars = 10
 	cfg.Limits = flags.Inline("receive.limits-config", "write: {default: {label_names_limit: 1000}}")
