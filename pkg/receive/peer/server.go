@@ -122,10 +122,11 @@ func (s *Service) stream(ss grpc.ServerStream) error {
 			return status.Error(codes.Unavailable, "the node is stopping")
 		default:
 		}
-		if err := ss.RecvMsg(in); err != nil {
-			if errors.Is(err, io.EOF) || ss.Context().Err() != nil {
-				return nil // the client has ended the stream
-			}
+		switch err := ss.RecvMsg(in); {
+		case err == nil:
+		case errors.Is(err, io.EOF), errors.Is(ss.Context().Err(), context.Canceled):
+			return nil // the client has ended the stream
+		default:
 			return err
 		}
 		out.out = s.storeParts(ss.Context(), q, out.out[:0])
