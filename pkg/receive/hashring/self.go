@@ -28,25 +28,30 @@ type Self struct {
 	Note string
 }
 
-// kinship says how sure it is that an address is this node's.
+// kinship says how an address in the ring is related to this node.
 type kinship int
 
 const (
 	stranger kinship = iota
-	// namesake has this host's name, but DNS knows it by other addresses.
-	namesake
-	// likely has this host's name.
-	likely
 	// several is a name that stands for this node and for others.
 	several
-	// certain is an address of this host, or a name of one.
-	certain
+	// resolved is another name than this host's, which DNS gives this node's
+	// address; an old answer may be about somebody who had the address before.
+	resolved
+	// namesake has this host's name, but DNS knows it by other addresses.
+	namesake
+	// likely has this host's name, of which DNS knows nothing.
+	likely
+	// known has this host's name and address.
+	known
+	// literal is an address of this host.
+	literal
 )
 
-// FindSelf finds this node among the members. resolved holds what the names of
-// the members stand for, as far as it is known. Rings that would bring writes
+// FindSelf finds this node among the members. dns holds what the names of the
+// members stand for, as far as it is known. Rings that would bring writes
 // back to the node that sends them are errors.
-func FindSelf(specs []Spec, h Host, resolved map[string][]netip.Addr) (Self, error) {
+func FindSelf(specs []Spec, h Host, dns map[string][]netip.Addr) (Self, error) {
 	var (
 		by     = map[kinship][]string{}
 		listed string
@@ -62,12 +67,12 @@ func FindSelf(specs []Spec, h Host, resolved map[string][]netip.Addr) (Self, err
 		if !ok {
 			return Self{}, fmt.Errorf("endpoint %q is not of the form host:port", e.Address)
 		}
-		kin := h.kin(name, resolved[name])
+		kin := h.kin(name, dns[name])
 		if port == "" || port == "0" || memberPort == port {
 			by[kin] = append(by[kin], e.Address)
 			continue
 		}
-		if kin == stranger || kin == namesake {
+		if kin == stranger || kin == namesake || kin == resolved {
 			continue
 		}
 		if write == memberPort {
@@ -77,9 +82,13 @@ func FindSelf(specs []Spec, h Host, resolved map[string][]netip.Addr) (Self, err
 			note = fmt.Sprintf("endpoint %s is this host, but not the port of this node's gRPC server, %s", e.Address, port)
 		}
 	}
-	if len(by[certain]) > 1 {
+	sure := slices.Concat(by[literal], by[known])
+	if len(by[literal]) > 0 {
+		sure = append(sure, by[resolved]...)
+	}
+	if len(sure) > 1 {
 		return Self{}, fmt.Errorf("endpoints %s are all this node: writes would be sent to itself, and copies stored twice; list each node once, under one address",
-			strings.Join(by[certain], " and "))
+			strings.Join(sure, " and "))
 	}
 	if h.Given != "" {
 		return h.given(listed, by, note)
@@ -88,65 +97,69 @@ func FindSelf(specs []Spec, h Host, resolved map[string][]netip.Addr) (Self, err
 		return Self{}, fmt.Errorf("endpoint %s stands for this node and for others: writes would come back to this node; list each node under an address of its own",
 			by[several][0])
 	}
-	for _, kin := range []kinship{certain, likely, namesake} {
+	for _, kin := range []kinship{literal, known, likely, namesake, resolved} {
 		switch len(by[kin]) {
 		case 0:
 			continue
 		case 1:
 			return Self{Address: by[kin][0]}, nil
 		}
-		return Self{}, fmt.Errorf("several endpoints of the hashring have the name of this host (%s): name this node with --receive.local-endpoint", strings.Join(by[kin], ", "))
+		return Self{}, fmt.Errorf("several endpoints of the hashring may be this node (%s): name it with --receive.local-endpoint", strings.Join(by[kin], ", "))
 	}
 	return Self{Note: note}, nil
 }
 
 // given holds what the node was told to be against what it sees.
 func (h Host) given(listed string, by map[kinship][]string, note string) (Self, error) {
-	mine := by[certain]
+	mine := slices.Concat(by[literal], by[known])
+	if listed != "" && len(mine) == 1 && mine[0] != listed {
+		return Self{}, fmt.Errorf("endpoint %s is this node too, which --receive.local-endpoint says to be %s: "+
+			"writes would be sent to itself, and copies stored twice; list each node once, under one address", mine[0], listed)
+	}
+	if listed != "" {
+		return Self{Address: listed}, nil
+	}
 	if len(mine) == 0 && len(by[likely]) == 1 {
 		mine = by[likely]
 	}
-	switch {
-	case listed == "" && len(mine) == 1:
+	if len(mine) == 1 {
 		return Self{}, fmt.Errorf("this node is %s in the hashring, but --receive.local-endpoint is %s, which is not in it: "+
 			"it would send its own share to itself over the network; set --receive.local-endpoint=%s", mine[0], h.Given, mine[0])
-	case listed == "":
-		return Self{Note: note}, nil
-	case len(by[certain]) == 1 && by[certain][0] != listed:
-		return Self{}, fmt.Errorf("endpoint %s is this node too, which --receive.local-endpoint says to be %s: "+
-			"writes would be sent to itself, and copies stored twice; list each node once, under one address", by[certain][0], listed)
 	}
-	return Self{Address: listed}, nil
+	return Self{Note: note}, nil
 }
 
 // kin says how a member's host is related to this one.
-func (h Host) kin(name string, resolved []netip.Addr) kinship {
+func (h Host) kin(name string, addresses []netip.Addr) kinship {
+	if strings.EqualFold(name, "localhost") {
+		name = "127.0.0.1"
+	}
 	if ip, err := netip.ParseAddr(name); err == nil {
 		if h.owns(ip) {
-			return certain
+			return literal
 		}
 		return stranger
 	}
 	own := 0
-	for _, ip := range resolved {
+	for _, ip := range addresses {
 		if h.owns(ip) {
 			own++
 		}
 	}
 	same := sameHost(name, h.Name)
 	switch {
-	case strings.EqualFold(name, "localhost") && h.owns(netip.AddrFrom4([4]byte{127, 0, 0, 1})):
-		return certain
-	case own > 0 && own == len(resolved):
-		return certain
-	case own > 0 && !same:
-		return several
-	case same && len(resolved) > 0 && own == 0:
+	case same && own > 0:
+		return known
+	case same && len(addresses) > 0:
 		return namesake
 	case same:
 		return likely
+	case own == 0:
+		return stranger
+	case own < len(addresses):
+		return several
 	}
-	return stranger
+	return resolved
 }
 
 // owns says whether traffic to the address reaches this node's gRPC server,
