@@ -272,6 +272,23 @@ func TestOutOfOrderInOneRequest(t *testing.T) {
 		require.Contains(t, a.body, "out of order sample: 1 rejected", name)
 	}
 	require.Len(t, series(t, m.Store()), 2)
+	// Some senders, and OTLP, repeat the series for each sample.
+	again := &prompb.WriteRequest{Timeseries: []prompb.TimeSeries{
+		{Labels: named("z"), Samples: at(now, 1)}, {Labels: named("z"), Samples: at(now, 2)}, {Labels: named("z"), Samples: at(now+1, 2)},
+	}}
+	a := post(t, m.url("/api/v1/receive"), marshal(t, again))
+	require.Equal(t, 409, a.code)
+	require.Contains(t, a.body, "duplicate sample for timestamp: 1 rejected")
+	md := pmetric.NewMetrics()
+	points := gaugePoints(md, "o")
+	for _, ms := range []int64{now, now - 5} {
+		points.AppendEmpty().SetTimestamp(pcommon.NewTimestampFromTime(time.UnixMilli(ms)))
+	}
+	raw, err := pmetricotlp.NewExportRequestFromMetrics(md).MarshalProto()
+	require.NoError(t, err)
+	a = post(t, m.url("/api/v1/otlp"), raw, "Content-Type", "application/x-protobuf")
+	require.Equal(t, 409, a.code)
+	require.Contains(t, a.body, "out of order sample: 1 rejected")
 }
 
 // The good series of a request that also has bad ones are stored, by every
@@ -403,10 +420,14 @@ func TestDenseRequests(t *testing.T) {
 	}
 }
 
-func gauge(md pmetric.Metrics, name string, at time.Time) pmetric.NumberDataPoint {
+func gaugePoints(md pmetric.Metrics, name string) pmetric.NumberDataPointSlice {
 	m := md.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty().Metrics().AppendEmpty()
 	m.SetName(name)
-	p := m.SetEmptyGauge().DataPoints().AppendEmpty()
+	return m.SetEmptyGauge().DataPoints()
+}
+
+func gauge(md pmetric.Metrics, name string, at time.Time) pmetric.NumberDataPoint {
+	p := gaugePoints(md, name).AppendEmpty()
 	p.SetTimestamp(pcommon.NewTimestampFromTime(at))
 	p.SetDoubleValue(1)
 	return p

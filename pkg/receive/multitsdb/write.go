@@ -29,6 +29,7 @@ type writer struct {
 	raw      []byte
 	index    int // of the series in its batch
 	newest   newest
+	previous storage.SeriesRef // of the series before, which may be the same
 	rejected remotewrite.Rejected
 	stored   remotewrite.Counts
 }
@@ -123,7 +124,9 @@ func (w *writer) series(s remotewrite.Series, known cacheEntry, hash uint32) {
 		}
 	}
 	before := known.ref
-	w.newest = newest{}
+	if known.ref == 0 || known.ref != w.previous {
+		w.newest = newest{}
+	}
 	items, exemplars := remotewrite.ItemReader{B: s.Rest}, false
 	for {
 		item, msg, ok := items.Next()
@@ -145,6 +148,7 @@ func (w *writer) series(s remotewrite.Series, known cacheEntry, hash uint32) {
 		// They need the series, which their own request may just have made.
 		w.exemplars(s, &known)
 	}
+	w.previous = known.ref
 	if known.ref != 0 && (isNew || known.ref != before) {
 		w.learn(hash, s.Labels, known)
 	}
@@ -326,6 +330,7 @@ func (w *writer) release() {
 	clear(w.fresh)
 	w.fresh = w.fresh[:0]
 	w.t, w.app, w.timed = nil, nil, nil
+	w.newest, w.previous = newest{}, 0
 	w.rejected, w.stored = remotewrite.Rejected{}, remotewrite.Counts{}
 	writers.Put(w)
 }
