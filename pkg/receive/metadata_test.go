@@ -45,7 +45,7 @@ func TestHostileMetadata(t *testing.T) {
 	require.Equal(t, 2, post(t, m.url("/api/v1/receive"), marshal(t, version2), version2Headers...).code/100)
 	runtime.GC()
 	runtime.ReadMemStats(&after)
-	require.Less(t, int64(after.HeapAlloc)-int64(before.HeapAlloc), int64(60<<20))
+	require.Less(t, int64(after.HeapAlloc)-int64(before.HeapAlloc), int64(130<<20))
 
 	conn, err := grpc.NewClient(m.lis.Addr().String(), append(storerpc.DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	require.NoError(t, err)
