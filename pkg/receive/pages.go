@@ -150,6 +150,7 @@ var pagesHTML string
 
 var pages = template.Must(template.New("pages").Funcs(template.FuncMap{
 	"percent": func(f float64) string { return fmt.Sprintf("%.1f%%", 100*f) },
+	"part":    func(n, of uint64) float64 { return float64(n) / float64(of) },
 	"bytes":   pageBytes,
 	"count":   thousands,
 	"rate":    func(f float64) string { return thousands(uint64(max(f, 0) + 0.5)) },
