@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,6 +44,29 @@ func Build(dir string, progress io.Writer) (Binaries, error) {
 		S3:           filepath.Join(tools, "versitygw"),
 	}
 	return b, run(root, progress, "go", "build", "-o", b.Hindsight, "./cmd/hindsight")
+}
+
+// noteSources looks at every file that hindsight is built from. What a test looks
+// at is what go test asks before it takes a result out of its cache; it does not
+// see what the build looks at, nor what happens before the first test.
+func noteSources() error {
+	root, err := Root()
+	if err != nil {
+		return err
+	}
+	for _, dir := range []string{"cmd", "pkg"} {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, e fs.DirEntry, err error) error {
+			if err == nil && !e.IsDir() {
+				_, err = os.Stat(path)
+			}
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("look at the sources: %w", err)
+		}
+	}
+	_, err = os.Stat(filepath.Join(root, "go.sum"))
+	return err
 }
 
 // Root is the folder of the repository.

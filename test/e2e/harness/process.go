@@ -30,6 +30,9 @@ func Start(dir, name, bin string, args ...string) (*Process, error) {
 
 // StartEnv is Start with additional environment variables.
 func StartEnv(dir string, env []string, name, bin string, args ...string) (*Process, error) {
+	if err := noteSources(); err != nil {
+		return nil, err
+	}
 	logFile := filepath.Join(dir, name+".log")
 	f, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
