@@ -38,6 +38,9 @@ type Tenant struct {
 type Config struct {
 	// MaxConcurrency bounds the requests under way on this node.
 	MaxConcurrency int
+	// MaxTenants bounds the tenants that a node stores; those that it has already
+	// write on.
+	MaxTenants int
 	// Meta asks for the series of tenants in the whole ring; nil asks nobody.
 	Meta     *Meta
 	defaults Tenant
@@ -77,7 +80,7 @@ func (c *Config) For(id string) Tenant {
 // Defaults holds for tenants without an entry when the file says nothing: no
 // limit but those that protect the node from nonsense.
 func Defaults() *Config {
-	return &Config{defaults: Tenant{LabelNames: 200, LabelNameLength: 1024, LabelValueLength: 64 << 10}}
+	return &Config{MaxTenants: 10_000, defaults: Tenant{LabelNames: 200, LabelNameLength: 1024, LabelValueLength: 64 << 10}}
 }
 
 // file is the YAML. Members that are absent inherit; 0 is no limit.
@@ -85,6 +88,7 @@ type file struct {
 	Write struct {
 		Global struct {
 			MaxConcurrency int               `yaml:"max_concurrency"`
+			MaxTenants     *int              `yaml:"max_tenants"`
 			URL            string            `yaml:"meta_monitoring_url"`
 			Client         httpclient.Config `yaml:"meta_monitoring_http_client"`
 			Query          string            `yaml:"meta_monitoring_limit_query"`
@@ -138,6 +142,7 @@ func Parse(content []byte) (*Config, error) {
 		return nil, err
 	}
 	c.MaxConcurrency = max(f.Write.Global.MaxConcurrency, 0)
+	set(&c.MaxTenants, f.Write.Global.MaxTenants)
 	var err error
 	if c.Meta, err = f.meta(); err != nil {
 		return nil, fmt.Errorf("write.global: %w", err)

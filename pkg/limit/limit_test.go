@@ -34,6 +34,7 @@ write:
 `))
 	require.NoError(t, err)
 	require.Equal(t, 7, c.MaxConcurrency)
+	require.Equal(t, 10_000, c.MaxTenants)
 	require.Equal(t, Tenant{
 		SizeBytes: 1000, Series: 10, ActiveSeries: 100,
 		LabelNames: 200, LabelNameLength: 1024, LabelValueLength: 64 << 10,

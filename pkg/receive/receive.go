@@ -192,6 +192,7 @@ func (r *Receive) storage(deps Deps) multitsdb.Config {
 		WALCompression: t.WALCompression, NoLockfile: t.NoLockfile, WriteQueueSize: t.WriteQueueSize,
 		SnapshotOnClose: t.SnapshotOnClose, FlushOnClose: deps.Bucket != nil,
 		External: r.external, Limits: r.tenantLimits, TenantRetention: r.tenantRetention,
+		MaxTenants: func() int { return r.limits.Current().MaxTenants },
 	}
 	if deps.Bucket == nil {
 		return c

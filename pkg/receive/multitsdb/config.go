@@ -66,6 +66,9 @@ type Config struct {
 	External func(tenant string) labels.Labels
 	// Limits returns the limits of a tenant at this moment.
 	Limits func(tenant string) Limits
+	// MaxTenants is how many tenants there may be at this moment for another one
+	// to be added; 0 means no limit, nil that there is none.
+	MaxTenants func() int
 	// NewShipper makes the shipper of a tenant; nil means that blocks stay.
 	NewShipper func(tenant, dir string, external func() labels.Labels) Shipper
 }
@@ -76,6 +79,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.Limits == nil {
 		c.Limits = func(string) Limits { return Limits{} }
+	}
+	if c.MaxTenants == nil {
+		c.MaxTenants = func() int { return 0 }
 	}
 	if c.MinBlockDuration <= 0 {
 		c.MinBlockDuration = 2 * time.Hour

@@ -252,6 +252,9 @@ func (d *DB) SetMetadata(id string, msgs [][]byte) error {
 	if err := tenant.Validate(id); err != nil {
 		return remotewrite.Errorf(remotewrite.Invalid, "%w", err)
 	}
+	if err := d.admitMetadata(id); err != nil {
+		return err
+	}
 	of := d.metadataOf(id)
 	for _, m := range msgs {
 		if err := of.family(m); err != nil {
@@ -259,6 +262,18 @@ func (d *DB) SetMetadata(id string, msgs [][]byte) error {
 		}
 	}
 	return nil
+}
+
+// admitMetadata keeps the tenants that metadata alone has made within the limit
+// too.
+func (d *DB) admitMetadata(id string) error {
+	most := d.cfg.MaxTenants()
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if most <= 0 || d.metadata[id] != nil || len(d.metadata) < most {
+		return nil
+	}
+	return d.tooManyTenants(id, most)
 }
 
 func (d *DB) metadataOf(id string) *familyMetadata {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/prometheus/storage"
 
+	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/tsdbstore"
 )
@@ -32,6 +33,22 @@ type sleeper struct {
 type claim struct {
 	done chan struct{}
 	err  error // of an opening
+}
+
+// admit says whether the tenant is here, or may be added.
+func (d *DB) admit(id string) error {
+	most := d.cfg.MaxTenants()
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if most <= 0 || d.tenants[id] != nil || d.asleep[id] != nil || len(d.tenants)+len(d.asleep)+len(d.claims) < most {
+		return nil
+	}
+	return d.tooManyTenants(id, most)
+}
+
+func (d *DB) tooManyTenants(id string, most int) error {
+	d.metrics.rejectedTenants.Inc()
+	return remotewrite.Errorf(remotewrite.LimitExceeded, "tenant %s would be new, and this node is at its limit of %d tenants (max_tenants)", id, most)
 }
 
 // take makes the claim of the tenant, unless somebody has it or the DB is not
@@ -73,6 +90,9 @@ func (d *DB) openOnce(id string) (*tenantDB, error) {
 		case t != nil:
 			return t, nil
 		default:
+			if err := d.admit(id); err != nil {
+				return nil, err
+			}
 			if c, ok := d.take(id); ok {
 				d.openClaimed(id, c)
 				if c.err != nil {

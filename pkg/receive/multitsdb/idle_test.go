@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/stretchr/testify/require"
 
+	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
 )
@@ -342,4 +343,29 @@ func TestFanoutOverSleepers(t *testing.T) {
 	only.Matchers = append(only.Matchers, labels.MustNewMatcher(labels.MatchEqual, "tenant_id", "a"))
 	require.Equal(t, 1, count(only))
 	require.Equal(t, []string{"old"}, asleep(d), "another tenant was asked for")
+}
+
+// Names of tenants are free: a sender that makes new ones again and again comes
+// to an end, and those that are here write on, awake or asleep.
+func TestMaxTenants(t *testing.T) {
+	most := 3
+	d := openDB(t, t.TempDir(), func(c *Config) { c.MaxTenants = func() int { return most } })
+	now := time.Now().UnixMilli()
+	for _, id := range []string{"a", "b", "c"} {
+		require.NoError(t, write(t, d, id, float("x", now, 1)))
+	}
+	require.NoError(t, d.Flush(t.Context(), "b"))
+	require.NoError(t, d.sleep(d.tenants["b"], time.Now().Add(2*time.Hour)))
+	require.Equal(t, []string{"b"}, asleep(d))
+	err := write(t, d, "d", float("x", now, 1))
+	require.Equal(t, remotewrite.LimitExceeded, remotewrite.KindOf(err))
+	require.EqualError(t, err, "tenant d would be new, and this node is at its limit of 3 tenants (max_tenants)")
+	require.Equal(t, remotewrite.LimitExceeded, remotewrite.KindOf(d.SetMetadata("e", metadataOf(t, "x", "help"))))
+	require.NoDirExists(t, filepath.Join(d.cfg.Dir, "d"))
+	for _, id := range []string{"a", "b", "c"} {
+		require.NoError(t, write(t, d, id, float("x", now+1, 1)))
+		require.NoError(t, d.SetMetadata(id, metadataOf(t, "x", "help")))
+	}
+	most = 0
+	require.NoError(t, write(t, d, "d", float("x", now, 1)))
 }

@@ -15,6 +15,8 @@ type metrics struct {
 	rejected       *prometheus.CounterVec
 	uploadFailures prometheus.Counter
 	damaged        *prometheus.CounterVec
+
+	rejectedTenants prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -31,6 +33,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		uploadFailures: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_receive_upload_failures_total",
 			Help: "Failed attempts to upload the blocks of a tenant.",
+		}),
+		rejectedTenants: f.NewCounter(prometheus.CounterOpts{
+			Name: "hindsight_receive_rejected_tenants_total",
+			Help: "Writes of tenants that would have been new when the node was at its limit of tenants.",
 		}),
 		damaged: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "hindsight_receive_damaged_total",
