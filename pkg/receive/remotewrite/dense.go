@@ -2,13 +2,13 @@ package remotewrite
 
 // What is noted about each part of a request takes memory of its own, so bytes
 // can hold only so many parts: a request of nothing but empty series would take
-// many times its size. Whole parts need more than this many bytes: a series has
-// a metric's name, and metadata the name of a family.
+// many times its size. No part that says anything has fewer bytes than this: a
+// series has a metric's name, metadata the name of a family, if of one letter.
 const (
 	leastSeries   = 16
 	leastV2Series = 12 // its names and values are elsewhere
-	leastMetadata = 16
-	leastSymbol   = 4
+	leastMetadata = 6
+	leastSymbol   = 4 // with a reference to it
 	// dense is how many parts a request may have whatever its size.
 	dense = 64
 )
