@@ -57,7 +57,8 @@ func TestIdleTenantSleeps(t *testing.T) {
 	dir := t.TempDir()
 	d, _ := shipped(t, dir, &away, nil)
 	now := time.Now()
-	old := now.Add(-5 * time.Hour).UnixMilli()
+	// From the beginning of a block, so that all are over by now at any time of day.
+	old := now.Truncate(2 * time.Hour).Add(-6 * time.Hour).UnixMilli()
 	for i := range int64(12) {
 		require.NoError(t, write(t, d, "a", float("x", old+i*20*60_000, float64(i)), float(fmt.Sprint("y", i), old+i*20*60_000, 1)))
 	}
