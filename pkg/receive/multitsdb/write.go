@@ -27,9 +27,13 @@ type writer struct {
 	fresh    []freshEntry
 	builder  remotewrite.LabelBuilder
 	raw      []byte
-	index    int // of the series in its batch
+	batch    *remotewrite.Batch
+	only     []uint32 // the series of the batch to write; nil is all
+	index    int      // of the series in its batch
+	repeats  repeats
 	newest   newest
 	previous storage.SeriesRef // of the series before, which may be the same
+	current  storage.SeriesRef // of this one, 0 until it has one
 	rejected remotewrite.Rejected
 	stored   remotewrite.Counts
 }
@@ -60,14 +64,13 @@ func (t *tenantDB) write(ctx context.Context, b *remotewrite.Batch, series []uin
 	if series != nil {
 		n = len(series)
 	}
+	w.batch, w.only = b, series
 	w.lookup(b, series, n)
+	w.repeats.start(n)
 	for i := range n {
-		j := i
-		if series != nil {
-			j = int(series[i])
-		}
-		w.index = j
-		w.series(b.Series(j), w.found[i], w.hashes[i])
+		w.index, w.current = w.at(i), 0
+		w.series(b.Series(w.index), w.found[i], w.hashes[i])
+		w.repeats.add(w.current)
 	}
 	if err := w.commit(); err != nil {
 		return remotewrite.Errorf(remotewrite.Unavailable, "tenant %s: write to the write-ahead log: %w", t.id, err)
@@ -75,6 +78,14 @@ func (t *tenantDB) write(ctx context.Context, b *remotewrite.Batch, series []uin
 	w.remember()
 	t.observe(&w.stored, &w.rejected)
 	return w.rejected.Err(t.id, &w.stored)
+}
+
+// at is the index in the batch of the i-th series to write.
+func (w *writer) at(i int) int {
+	if w.only == nil {
+		return i
+	}
+	return int(w.only[i])
 }
 
 // commit writes samples before the exemplars that belong to them.
@@ -112,6 +123,7 @@ func (w *writer) series(s remotewrite.Series, known cacheEntry, hash uint32) {
 		ls, err := w.builder.Build(s.Labels, w.limits.Labels)
 		if err != nil {
 			w.reject(err, s.Items())
+			w.previous = 0
 			return
 		}
 		// The series may be in the head without being in the cache: then its own
@@ -124,8 +136,11 @@ func (w *writer) series(s remotewrite.Series, known cacheEntry, hash uint32) {
 		}
 	}
 	before := known.ref
-	if known.ref == 0 || known.ref != w.previous {
+	switch {
+	case known.ref == 0:
 		w.newest = newest{}
+	case known.ref != w.previous:
+		w.newest = w.newestOf(known.ref)
 	}
 	items, exemplars := remotewrite.ItemReader{B: s.Rest}, false
 	for {
@@ -148,7 +163,10 @@ func (w *writer) series(s remotewrite.Series, known cacheEntry, hash uint32) {
 		// They need the series, which their own request may just have made.
 		w.exemplars(s, &known)
 	}
-	w.previous = known.ref
+	w.previous, w.current = known.ref, known.ref
+	if _, ok := w.repeats.newest[known.ref]; ok {
+		w.repeats.newest[known.ref] = w.newest
+	}
 	if known.ref != 0 && (isNew || known.ref != before) {
 		w.learn(hash, s.Labels, known)
 	}
@@ -329,7 +347,8 @@ func (w *writer) release() {
 	clear(w.found)
 	clear(w.fresh)
 	w.fresh = w.fresh[:0]
-	w.t, w.app, w.timed = nil, nil, nil
+	w.t, w.app, w.timed, w.batch, w.only = nil, nil, nil, nil, nil
+	clear(w.repeats.newest)
 	w.newest, w.previous = newest{}, 0
 	w.rejected, w.stored = remotewrite.Rejected{}, remotewrite.Counts{}
 	writers.Put(w)
