@@ -85,15 +85,23 @@ type node struct {
 	cmd         *exec.Cmd
 }
 
-func freePort(t *testing.T) string {
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
+// freePort finds a port of the host that nobody listens on.
+func freePort(t *testing.T, host string) string {
+	lis, err := net.Listen("tcp", host+":0")
 	require.NoError(t, err)
 	defer lis.Close()
 	return lis.Addr().String()
 }
 
+// newNode has a loopback address of its own: a port that was free a moment ago
+// on one that all share may be anybody's when the node listens on it.
 func newNode(t *testing.T, ring string) *node {
-	return &node{t: t, grpc: freePort(t), write: freePort(t), dir: t.TempDir(), ring: ring}
+	host := fmt.Sprintf("127.%d.%d.%d", 1+rand.Intn(254), rand.Intn(255), 1+rand.Intn(254))
+	n := &node{t: t, grpc: freePort(t, host), dir: t.TempDir(), ring: ring}
+	for n.write == "" || n.write == n.grpc {
+		n.write = freePort(t, host)
+	}
+	return n
 }
 
 func (n *node) start() {
