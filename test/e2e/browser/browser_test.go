@@ -30,10 +30,12 @@ import (
 	"github.com/hindsight-io/hindsight/test/e2e/harness"
 )
 
-// bin and chromium are written once, by TestMain.
+// bin, chromium and host, a loopback address of its own, are written once, by
+// TestMain.
 var (
 	bin      harness.Binaries
 	chromium string
+	host     string
 )
 
 func TestMain(m *testing.M) {
@@ -43,6 +45,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	var err error
+	host = harness.Host()
 	if chromium, err = exec.LookPath("chromium"); err != nil {
 		os.Exit(m.Run()) // every test is skipped, and says why
 	}
@@ -83,7 +86,7 @@ func newBrowser(t *testing.T) *browser {
 	opts := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(chromium), chromedp.UserDataDir(t.TempDir()), chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("no-proxy-server", true),
-		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"))
+		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE "+host))
 	ctx, stop := chromedp.NewExecAllocator(t.Context(), opts...)
 	t.Cleanup(stop)
 	ctx, stop = chromedp.NewContext(ctx)
@@ -215,7 +218,7 @@ func ready(t *testing.T, name, address string, args ...string) {
 // meant to do harm.
 func TestReceivePages(t *testing.T) {
 	needBrowser(t)
-	ports, err := harness.Ports("127.0.0.1", 9)
+	ports, err := harness.Ports(host, 9)
 	require.NoError(t, err)
 	ring := []map[string]any{{
 		"hashring": `<b>"ring"</b>`,
@@ -252,7 +255,7 @@ func TestReceivePages(t *testing.T) {
 // All roles in one process: its pages are beside each other.
 func TestAllPages(t *testing.T) {
 	needBrowser(t)
-	ports, err := harness.Ports("127.0.0.1", 2)
+	ports, err := harness.Ports(host, 2)
 	require.NoError(t, err)
 	ready(t, "all", ports[0], "all", "--http-address="+ports[0], "--grpc-address="+ports[1], "--data-dir="+t.TempDir())
 	b := newBrowser(t)
