@@ -45,7 +45,7 @@ func FuzzOTLP(f *testing.F) {
 		if isJSON {
 			contentType = "application/json"
 		}
-		memory := &growingShare{total: semaphore.NewWeighted(64 * limit)}
+		memory := &share{total: semaphore.NewWeighted(64 * limit)}
 		defer memory.free()
 		msg, _, err := readOTLP(http.Header{"Content-Type": {contentType}}, data, limit, memory)
 		if err != nil {

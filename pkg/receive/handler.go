@@ -72,8 +72,8 @@ func (r *Receive) write(w http.ResponseWriter, req *http.Request) (n remotewrite
 		return none, 0, err
 	}
 	defer done()
-	batch, free, err := r.decode(req.Context(), id, version, body)
-	defer free()
+	batch, memory, err := r.decode(req.Context(), id, version, body)
+	defer memory.free()
 	if err != nil {
 		return none, 0, r.sizeError(id, err)
 	}
@@ -159,19 +159,17 @@ func (r *Receive) replica(h http.Header) (int, error) {
 
 // decode decodes the body, which it releases. Every size is checked before memory
 // is taken for it, and all requests together stay below a bound, for which one
-// waits here; free ends its share.
-func (r *Receive) decode(ctx context.Context, id string, version int, body *body) (b *remotewrite.Batch, free func(), err error) {
-	free = func() {}
+// waits here. The share of it is the caller's to free, also after an error.
+func (r *Receive) decode(ctx context.Context, id string, version int, body *body) (b *remotewrite.Batch, memory *share, err error) {
 	limit := r.requestLimit(id)
 	written := int64(0) // the most that its symbols written out may take
 	if size := remotewrite.DecompressedSize(body.B); size <= limit {
 		if version == 2 {
 			written = min(maxExpansion*size, r.cfg.MaxRequestBytes.Int64())
 		}
-		free, err = r.reserve(ctx, size+written)
-		if err != nil {
+		if memory, err = r.reserve(ctx, size+written); err != nil {
 			body.Release()
-			return nil, func() {}, err
+			return nil, nil, err
 		}
 	}
 	plain, err := remotewrite.Decompress(body.B, limit)
@@ -180,21 +178,24 @@ func (r *Receive) decode(ctx context.Context, id string, version int, body *body
 		if remotewrite.KindOf(err) == remotewrite.Other {
 			err = &remotewrite.WriteError{Kind: remotewrite.Invalid, Err: err}
 		}
-		return nil, free, err
+		return nil, memory, err
 	}
 	if version == 2 {
-		b, err = remotewrite.TranscodeV2(plain, written)
+		// What is really written is mostly a small part of what it might be.
+		if b, err = remotewrite.TranscodeV2(plain, written); err == nil {
+			memory.shrink(int64(cap(b.Buffer().B)))
+		}
 	} else {
 		b, err = remotewrite.ScanV1(plain, plain.B)
 	}
 	if err != nil {
-		return nil, free, err
+		return nil, memory, err
 	}
 	if err := r.checkContent(id, b.Counts()); err != nil {
 		b.Close()
-		return nil, free, err
+		return nil, memory, err
 	}
-	return b, free, nil
+	return b, memory, nil
 }
 
 // maxExpansion is how much larger a request of remote write 2.0 may get when

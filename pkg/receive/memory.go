@@ -67,25 +67,24 @@ func (b tenantBodies) Release(n int64) {
 	}
 }
 
-// reserve waits for a share of the memory for what bodies become; free gives it
-// back.
-func (r *Receive) reserve(ctx context.Context, n int64) (free func(), err error) {
+// reserve waits for a share of the memory for what bodies become.
+func (r *Receive) reserve(ctx context.Context, n int64) (*share, error) {
 	n = min(n, r.cfg.MaxInflightBytes.Int64()) // who wants more waits for all of it
 	if err := r.memory.Acquire(ctx, n); err != nil {
 		return nil, remotewrite.Errorf(remotewrite.Unavailable, "the sender went away while its request waited: %w", err)
 	}
-	return func() { r.memory.Release(n) }, nil
+	return &share{total: r.memory, times: 1, held: n}, nil
 }
 
-// growingShare is what one request has of a pool.
-type growingShare struct {
+// share is what one request has of a pool.
+type share struct {
 	total pool
 	// times is what is taken for each byte.
 	times int64
 	held  int64
 }
 
-func (s *growingShare) grow(n int64) error {
+func (s *share) grow(n int64) error {
 	if n *= s.times; !s.total.TryAcquire(n) {
 		return remotewrite.Errorf(remotewrite.Unavailable, "the requests under way take all memory that they may (--remote-write.max-inflight-size)")
 	}
@@ -93,12 +92,25 @@ func (s *growingShare) grow(n int64) error {
 	return nil
 }
 
-func (s *growingShare) free() { s.total.Release(s.held) }
+// shrink gives back what is beyond n bytes.
+func (s *share) shrink(n int64) {
+	if beyond := s.held - n*s.times; beyond > 0 {
+		s.total.Release(beyond)
+		s.held -= beyond
+	}
+}
+
+// free gives all of it back. A nil share has nothing.
+func (s *share) free() {
+	if s != nil {
+		s.shrink(0)
+	}
+}
 
 // body is what a sender has sent.
 type body struct {
 	*remotewrite.Buffer
-	growingShare
+	share
 }
 
 // Release gives the memory back.
@@ -115,9 +127,9 @@ func (r *Receive) readBody(req *http.Request, id string) (*body, error) {
 	if req.ContentLength > limit {
 		return nil, &remotewrite.TooLargeError{Size: req.ContentLength, Limit: limit, What: "the body"}
 	}
-	b := &body{growingShare: growingShare{total: tenantBodies{r.bodies, id}, times: 1}}
+	b := &body{share: share{total: tenantBodies{r.bodies, id}, times: 1}}
 	b.Buffer = remotewrite.NewBuffer(int(min(max(req.ContentLength, 0)+512, first)))
-	if err := readWithin(b.Buffer, req.Body, limit, &b.growingShare); err != nil {
+	if err := readWithin(b.Buffer, req.Body, limit, &b.share); err != nil {
 		b.Release()
 		var tooLarge *remotewrite.TooLargeError
 		if errors.As(err, &tooLarge) {
@@ -129,7 +141,7 @@ func (r *Receive) readBody(req *http.Request, id string) (*body, error) {
 }
 
 // readWithin reads at most limit bytes, for which it takes memory as it goes.
-func readWithin(buf *remotewrite.Buffer, src io.Reader, limit int64, memory *growingShare) error {
+func readWithin(buf *remotewrite.Buffer, src io.Reader, limit int64, memory *share) error {
 	for counted := 0; ; {
 		if len(buf.B) == cap(buf.B) {
 			buf.Grow(len(buf.B))

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/klauspost/compress/s2"
+	"github.com/prometheus/prometheus/prompb"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
@@ -29,7 +31,7 @@ func TestBodiesOfTenants(t *testing.T) {
 func TestReadWithin(t *testing.T) {
 	b := newBodies(1<<20, 1<<20)
 	for _, size := range []int{0, 1, 1000, 5000, 300_000} {
-		s := growingShare{total: tenantBodies{b, "a"}, times: 2}
+		s := share{total: tenantBodies{b, "a"}, times: 2}
 		buf := remotewrite.NewBuffer(10)
 		require.NoError(t, readWithin(buf, strings.NewReader(strings.Repeat("x", size)), 300_000, &s))
 		require.Equal(t, bytes.Repeat([]byte("x"), size), buf.B)
@@ -37,7 +39,7 @@ func TestReadWithin(t *testing.T) {
 		s.free()
 		buf.Release()
 	}
-	s := growingShare{total: tenantBodies{b, "a"}, times: 2}
+	s := share{total: tenantBodies{b, "a"}, times: 2}
 	buf := remotewrite.NewBuffer(10)
 	var tooLarge *remotewrite.TooLargeError
 	require.ErrorAs(t, readWithin(buf, strings.NewReader(strings.Repeat("x", 6000)), 5000, &s), &tooLarge)
@@ -45,4 +47,40 @@ func TestReadWithin(t *testing.T) {
 	require.Equal(t, remotewrite.Unavailable, remotewrite.KindOf(err), "more than there is")
 	s.free()
 	require.Zero(t, b.held)
+}
+
+func TestShareShrinks(t *testing.T) {
+	b := newBodies(1000, 1000)
+	s := &share{total: tenantBodies{b, "a"}, times: 2}
+	require.NoError(t, s.grow(300))
+	require.EqualValues(t, 600, b.held)
+	s.shrink(400) // it has less
+	require.EqualValues(t, 600, b.held)
+	s.shrink(100)
+	require.EqualValues(t, 200, b.held)
+	s.free()
+	s.free()
+	require.Zero(t, b.held)
+	(*share)(nil).free()
+}
+
+// A request of remote write 2.0 holds what its symbols really became, not what
+// they might have: many of them wait for a slow quorum together.
+func TestVersion2HoldsWhatItTakes(t *testing.T) {
+	cfg := DefaultConfig()
+	m := start(t, cfg, listen(t), nil)
+	raw, err := s2.Decode(nil, asVersion2(t, []prompb.TimeSeries{{
+		Labels: []prompb.Label{{Name: "__name__", Value: strings.Repeat("x", 5000)}}, Samples: []prompb.Sample{{Timestamp: 1}},
+	}}))
+	require.NoError(t, err)
+	body := &body{Buffer: remotewrite.NewBuffer(len(raw)), share: share{total: tenantBodies{m.bodies, "a"}}}
+	body.B = append(body.B, s2.EncodeSnappy(nil, raw)...)
+	b, memory, err := m.decode(t.Context(), "a", 2, body)
+	require.NoError(t, err)
+	require.Positive(t, memory.held)
+	require.LessOrEqual(t, memory.held, int64(cap(b.Buffer().B)))
+	b.Close()
+	memory.free()
+	require.True(t, m.memory.TryAcquire(cfg.MaxInflightBytes.Int64()), "all of it is back")
+	m.memory.Release(cfg.MaxInflightBytes.Int64())
 }

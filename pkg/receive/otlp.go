@@ -55,7 +55,7 @@ func (r *Receive) writeOTLP(w http.ResponseWriter, req *http.Request) (remotewri
 		return none, err
 	}
 	defer done()
-	memory := &growingShare{total: r.memory, times: otlpExpansion}
+	memory := &share{total: r.memory, times: otlpExpansion}
 	defer memory.free()
 	msg, isJSON, err := readOTLP(req.Header, body.B, r.requestLimit(id), memory)
 	if err != nil {
@@ -77,7 +77,7 @@ func (r *Receive) writeOTLP(w http.ResponseWriter, req *http.Request) (remotewri
 }
 
 // readOTLP decodes a body. Its size is bounded after decompression too.
-func readOTLP(header http.Header, data []byte, limit int64, memory *growingShare) (msg pmetricotlp.ExportRequest, isJSON bool, err error) {
+func readOTLP(header http.Header, data []byte, limit int64, memory *share) (msg pmetricotlp.ExportRequest, isJSON bool, err error) {
 	msg = pmetricotlp.NewExportRequest()
 	body := io.Reader(bytes.NewReader(data))
 	switch encoding := header.Get("Content-Encoding"); encoding {

@@ -153,7 +153,7 @@ func New(cfg Config, deps Deps) (*Receive, error) {
 	storerpc.RegisterSnappy()
 	r.db = multitsdb.New(r.storage(deps), r.logger, deps.Registerer)
 	r.reads = fanout.New(r.db.Stores, fanout.Config{Component: "receive", Logger: r.logger})
-	// Transcoding may make a request of remote write 2.0 that much larger.
+	// Relabelling may make requests larger, and peers may take larger ones.
 	r.peers = peer.New(r.db, peer.ServiceConfig{Limit: 8 * cfg.MaxRequestBytes.Int64(), Arrived: r.echoes.listen})
 	if cfg.hasRing() {
 		if _, _, err := cfg.readRings(); err != nil {
