@@ -83,17 +83,32 @@ func Root() (string, error) {
 }
 
 // buildTools builds the pinned programs unless a build of the same pins is in
-// the cache. A lock file keeps two runs from building the same at once.
+// the cache.
 func buildTools(module string, progress io.Writer) (string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", fmt.Errorf("find a cache folder for the test programs: %w", err)
-	}
 	key, err := pins(module)
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(cache, "hindsight-e2e", key)
+	return once(key, func(dir string) error {
+		fmt.Fprintf(progress, "building Prometheus, node_exporter and an S3 server into %s (once; takes minutes)\n", dir)
+		// Prometheus without its service discoveries builds in half the time; the
+		// tests use static targets only.
+		return run(module, progress, "go", "build", "-tags", "remove_all_sd", "-ldflags", "-s -w", "-o", dir+"/",
+			"github.com/prometheus/prometheus/cmd/prometheus",
+			"github.com/prometheus/prometheus/cmd/promtool",
+			"github.com/prometheus/node_exporter",
+			"github.com/versity/versitygw/cmd/versitygw")
+	})
+}
+
+// once builds something into a folder of the user's cache unless it is there
+// already. A lock file keeps two runs from building the same at once.
+func once(key string, build func(dir string) error) (dir string, err error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find a cache folder for the test programs: %w", err)
+	}
+	dir = filepath.Join(cache, "hindsight-e2e", key)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("make the cache folder of the test programs: %w", err)
 	}
@@ -106,15 +121,7 @@ func buildTools(module string, progress io.Writer) (string, error) {
 	if _, err := os.Stat(done); err == nil {
 		return dir, nil
 	}
-	fmt.Fprintf(progress, "building Prometheus, node_exporter and an S3 server into %s (once; takes minutes)\n", dir)
-	// Prometheus without its service discoveries builds in half the time; the
-	// tests use static targets only.
-	err = run(module, progress, "go", "build", "-tags", "remove_all_sd", "-ldflags", "-s -w", "-o", dir+"/",
-		"github.com/prometheus/prometheus/cmd/prometheus",
-		"github.com/prometheus/prometheus/cmd/promtool",
-		"github.com/prometheus/node_exporter",
-		"github.com/versity/versitygw/cmd/versitygw")
-	if err != nil {
+	if err := build(dir); err != nil {
 		return "", err
 	}
 	return dir, os.WriteFile(done, nil, 0o644)

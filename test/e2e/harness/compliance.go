@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 )
 
 // The suite for receivers of remote write, of the Prometheus project. Its module
@@ -20,33 +21,17 @@ const (
 // Compliance returns the suite as a program, which is built once into a cache
 // folder.
 func Compliance(progress io.Writer) (string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", fmt.Errorf("find a cache folder for the test programs: %w", err)
-	}
-	dir := filepath.Join(cache, "hindsight-e2e", "remote-write-receiver-"+complianceModule[len(complianceModule)-12:])
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("make the cache folder of the test programs: %w", err)
-	}
-	unlock, err := lock(filepath.Join(dir, "lock"))
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
-	bin := filepath.Join(dir, "suite")
-	if _, err := os.Stat(bin); err == nil {
-		return bin, nil
-	}
-	fmt.Fprintf(progress, "building the suite for receivers of remote write into %s (once; takes minutes)\n", dir)
-	source, err := downloadCompliance(dir)
-	if err != nil {
-		return "", err
-	}
-	// Built elsewhere and renamed, so that what is there is complete.
-	if err := run(source, progress, "go", "test", "-c", "-o", bin+".new", "."); err != nil {
-		return "", err
-	}
-	return bin, os.Rename(bin+".new", bin)
+	// The toolchain is a part of the key, as in pins.
+	key := "remote-write-receiver-" + complianceModule[len(complianceModule)-12:] + "-" + runtime.Version()
+	dir, err := once(key, func(dir string) error {
+		fmt.Fprintf(progress, "building the suite for receivers of remote write into %s (once; takes minutes)\n", dir)
+		source, err := downloadCompliance(dir)
+		if err != nil {
+			return err
+		}
+		return run(source, progress, "go", "test", "-c", "-o", filepath.Join(dir, "suite"), ".")
+	})
+	return filepath.Join(dir, "suite"), err
 }
 
 // downloadCompliance fetches the pinned module and copies it, because the module
