@@ -239,8 +239,11 @@ func TestReceivePages(t *testing.T) {
 	}
 	b := newBrowser(t)
 	text := b.look(ports[3], "/ring")
-	for _, want := range []string{ports[0], ports[1], ports[2], `<i>1b</i>`, `<b>"ring"</b>`, "this node", "answers", "cannot be reached", "33.", "connection refused"} {
+	for _, want := range []string{ports[0], ports[1], ports[2], `<i>1b</i>`, `<b>"ring"</b>`, "this node", "answers", "cannot be reached", "connection refused"} {
 		require.Contains(t, text, want)
+	}
+	for _, share := range shares(t, ports[3]) {
+		require.Contains(t, text, share)
 	}
 	text = b.look(ports[3], "/tenants")
 	for _, want := range hostileTenants() {
@@ -250,6 +253,25 @@ func TestReceivePages(t *testing.T) {
 	text = b.look(ports[3], "/")
 	require.Contains(t, text, "1 cannot be reached")
 	require.Contains(t, text, "receive_replica")
+}
+
+// shares are those of a ring's three members as its API has them, in the
+// page's words. They follow from the addresses, which differ in each run.
+func shares(t *testing.T, address string) (percents []string) {
+	t.Helper()
+	resp, err := http.Get("http://" + address + "/api/v1/receive/ring")
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	var ring struct{ Members []struct{ Share float64 } }
+	require.NoError(t, json.NewDecoder(resp.Body).Decode(&ring))
+	require.Len(t, ring.Members, 3)
+	sum := 0.0
+	for _, m := range ring.Members {
+		sum += m.Share
+		percents = append(percents, fmt.Sprintf("%.1f%%", 100*m.Share))
+	}
+	require.InDelta(t, 1, sum, 1e-6)
+	return percents
 }
 
 // All roles in one process: its pages are beside each other.
