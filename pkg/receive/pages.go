@@ -103,7 +103,7 @@ func (r *Receive) prepareDownscale(w http.ResponseWriter, req *http.Request) {
 	switch {
 	case err != nil:
 		http.Error(w, err.Error(), http.StatusInternalServerError)
-	case left.Blocks > 0:
+	case left.Blocks > 0 || left.Unopened > 0:
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusServiceUnavailable)
 		_ = json.NewEncoder(w).Encode(left)
@@ -237,6 +237,7 @@ func (r *Receive) startPage(w http.ResponseWriter, _ *http.Request) {
 		Ring              RingState
 		Labels, Listening string
 		Tenants, Away     int
+		Failed            int
 		Series            uint64
 	}{Ring: r.ring(), Labels: r.own.String(), Listening: r.cfg.RemoteWriteAddress}
 	for _, m := range data.Ring.Members {
@@ -247,6 +248,9 @@ func (r *Receive) startPage(w http.ResponseWriter, _ *http.Request) {
 	for _, t := range r.db.Stats() {
 		data.Tenants++
 		data.Series += t.Series
+		if t.Error != "" {
+			data.Failed++
+		}
 	}
 	r.render(w, "receive", data)
 }

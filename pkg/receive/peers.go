@@ -72,7 +72,7 @@ func (n *node) Close() error {
 }
 
 // Send puts the parts of all deliveries into as few messages as possible.
-func (n *node) Send(ctx context.Context, ds []*replicate.Delivery) [][]error {
+func (n *node) Send(ctx context.Context, ds []*replicate.Delivery) (out [][]error, down error) {
 	size := 0
 	for _, d := range ds {
 		size += len(d.Parts)
@@ -85,13 +85,13 @@ func (n *node) Send(ctx context.Context, ds []*replicate.Delivery) [][]error {
 			})
 		}
 	}
-	errs := n.client.Send(ctx, parts)
+	errs, down := n.client.Send(ctx, parts)
 	if errs == nil {
-		return nil
+		return nil, nil
 	}
-	out := make([][]error, len(ds))
+	out = make([][]error, len(ds))
 	for i, d := range ds {
 		out[i], errs = errs[:len(d.Parts)], errs[len(d.Parts):]
 	}
-	return out
+	return out, down
 }

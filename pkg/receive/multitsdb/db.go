@@ -39,6 +39,8 @@ type DB struct {
 	open    bool
 	asleep  map[string]*sleeper
 	claims  map[string]*claim
+	// failures are of the tenants that could not be opened.
+	failures map[string]*failure
 
 	// metadata is here so that it outlives TSDBs, and needs none.
 	metadata map[string]*familyMetadata
@@ -57,6 +59,8 @@ type TenantStats struct {
 	Blocks           int     `json:"blocks"`
 	// Asleep is a tenant that is idle and has nothing in memory.
 	Asleep bool `json:"asleep,omitempty"`
+	// Error says why the tenant cannot be opened at the moment.
+	Error string `json:"error,omitempty"`
 }
 
 // New returns a DB that is not open yet: writes are refused as not ready.
@@ -65,19 +69,23 @@ func New(cfg Config, logger *slog.Logger, reg prometheus.Registerer) *DB {
 	d := &DB{
 		cfg: cfg, logger: logger, reg: reg, metrics: newMetrics(reg),
 		tenants: map[string]*tenantDB{}, asleep: map[string]*sleeper{}, claims: map[string]*claim{},
-		metadata: map[string]*familyMetadata{},
+		metadata: map[string]*familyMetadata{}, failures: map[string]*failure{},
 	}
 	if reg != nil {
 		reg.MustRegister(newLimitCollector(d), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "hindsight_receive_replay_progress_ratio",
 			Help: "How much of the write-ahead logs has been read since the start, from 0 to 1; 1 when the storage is open.",
-		}, d.Replayed))
+		}, d.Replayed), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "hindsight_receive_tenants_failed",
+			Help: "Tenants whose storage cannot be opened; all others go on.",
+		}, d.failed))
 	}
 	return d
 }
 
 // Open opens every tenant that has a directory, replaying the write-ahead
-// logs, and then begins to take writes.
+// logs, and then begins to take writes. A tenant that cannot be opened is tried
+// again later; it is an error when none can.
 func (d *DB) Open(ctx context.Context) error {
 	if err := os.MkdirAll(d.cfg.Dir, 0o750); err != nil {
 		return fmt.Errorf("make the storage directory: %w", err)
@@ -105,7 +113,7 @@ func (d *DB) Open(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.open = true
-	d.logger.Info("storage is open", "tenants", len(d.tenants), "took", time.Since(began))
+	d.logger.Info("storage is open", "tenants", len(d.tenants), "failed", len(d.failures), "took", time.Since(began))
 	return nil
 }
 
@@ -116,7 +124,11 @@ func (d *DB) openAll(ctx context.Context, ids []string) error {
 	teller.Go(func() { d.replay.tell(telling, d.logger) })
 	defer teller.Wait()
 	defer stop()
-	var g errgroup.Group
+	var (
+		g      errgroup.Group
+		mu     sync.Mutex
+		failed []error
+	)
 	g.SetLimit(d.cfg.OpenConcurrency)
 	for _, id := range ids {
 		g.Go(func() error {
@@ -124,10 +136,14 @@ func (d *DB) openAll(ctx context.Context, ids []string) error {
 				return ctx.Err()
 			}
 			t, err := d.openTenant(id)
-			if err != nil {
-				return err
-			}
 			d.replay.end(id)
+			if err != nil {
+				d.unopened(id, err)
+				mu.Lock()
+				defer mu.Unlock()
+				failed = append(failed, err)
+				return nil
+			}
 			// Who has been idle for long need not be so for longer.
 			t.lastUse.Store(t.lastWrite.Load())
 			d.mu.Lock()
@@ -137,7 +153,10 @@ func (d *DB) openAll(ctx context.Context, ids []string) error {
 			return nil
 		})
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return allFailed(failed, len(ids))
 }
 
 // Replayed is how much of the write-ahead logs has been read since Open, from 0
@@ -196,10 +215,13 @@ func (d *DB) openClaimed(id string, c *claim) {
 		d.logger.Info("tenant opened", "tenant", id)
 	}
 	d.end(id, c, func() {
-		if err == nil {
-			d.tenants[id] = t
-			delete(d.asleep, id)
+		if err != nil {
+			d.fail(id, err, time.Now())
+			return
 		}
+		d.tenants[id] = t
+		delete(d.asleep, id)
+		delete(d.failures, id)
 	})
 }
 
@@ -294,8 +316,11 @@ func (d *DB) Stats() []TenantStats {
 		out = append(out, t.stats())
 	}
 	for _, s := range d.sleepers() {
-		x := TenantStats{Tenant: s.id, Asleep: true, Blocks: len(s.blocks), SeriesLimit: uint64(max(d.cfg.Limits(s.id).ActiveSeries, 0))}
-		if s.mint <= s.maxt {
+		x := TenantStats{
+			Tenant: s.id, Asleep: true, Blocks: len(s.blocks), Error: d.failureOf(s.id),
+			SeriesLimit: uint64(max(d.cfg.Limits(s.id).ActiveSeries, 0)),
+		}
+		if s.mint <= s.maxt && !s.unknown {
 			x.MinTime, x.MaxTime = s.mint, s.maxt
 		}
 		out = append(out, x)
@@ -344,5 +369,6 @@ func (d *DB) closeAll() error {
 	defer d.mu.Unlock()
 	clear(d.tenants)
 	clear(d.asleep)
+	clear(d.failures)
 	return errors.Join(errs...)
 }

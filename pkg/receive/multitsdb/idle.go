@@ -27,6 +27,9 @@ type sleeper struct {
 	blocks     []blockAge
 	mint, maxt int64 // of the samples, inclusive; mint > maxt without any
 	lastWrite  int64
+	// unknown says that the tenant has not been opened since the start, and
+	// nothing is known of what it has.
+	unknown bool
 }
 
 // claim is the opening or closing of a tenant.
@@ -77,7 +80,7 @@ func (d *DB) end(id string, c *claim, change func()) {
 func (d *DB) openOnce(id string) (*tenantDB, error) {
 	for {
 		d.mu.RLock()
-		t, other, open := d.tenants[id], d.claims[id], d.open
+		t, other, open, failed := d.tenants[id], d.claims[id], d.open, d.mayOpen(id, time.Now())
 		d.mu.RUnlock()
 		switch {
 		case !open:
@@ -89,6 +92,8 @@ func (d *DB) openOnce(id string) (*tenantDB, error) {
 			}
 		case t != nil:
 			return t, nil
+		case failed != nil:
+			return nil, failed
 		default:
 			if err := d.admit(id); err != nil {
 				return nil, err
@@ -191,8 +196,12 @@ func (d *DB) isAsleep(id string) bool {
 }
 
 // maintainSleeper removes a tenant that is past its retention, and opens one that
-// has blocks to delete.
+// has blocks to delete, or could not be opened before.
 func (d *DB) maintainSleeper(s *sleeper, now time.Time) error {
+	if s.unknown {
+		_, err := d.tenant(s.id)
+		return err
+	}
 	keep := d.cfg.retention(s.id)
 	if !expired(s.blocks, keep, s.lastWrite, now.UnixMilli()) {
 		if len(deletable(s.blocks, keep)) == 0 {
@@ -215,6 +224,7 @@ func (d *DB) maintainSleeper(s *sleeper, now time.Time) error {
 	d.end(s.id, c, func() {
 		if still && err == nil {
 			delete(d.asleep, s.id)
+			delete(d.failures, s.id)
 		}
 	})
 	return err

@@ -258,6 +258,9 @@ func setBadBlocksAside(dir string) (moved []string, err error) {
 			}
 			continue
 		}
+		if scarce(openErr) {
+			return moved, openErr
+		}
 		if err := os.MkdirAll(filepath.Join(dir, damagedDir), 0o750); err != nil {
 			return moved, err
 		}

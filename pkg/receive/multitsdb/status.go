@@ -11,6 +11,8 @@ type Unshipped struct {
 	Series uint64 `json:"head_series"`
 	// Blocks that are not in the bucket.
 	Blocks int `json:"blocks_not_uploaded"`
+	// Unopened tenants may have anything that is not in the bucket.
+	Unopened int `json:"tenants_not_opened,omitempty"`
 }
 
 // Unshipped counts what is on this node alone.
@@ -24,8 +26,11 @@ func (d *DB) Unshipped() (out Unshipped) {
 			}
 		}
 	}
-	if d.cfg.NewShipper == nil {
-		for _, s := range d.sleepers() {
+	for _, s := range d.sleepers() {
+		switch {
+		case s.unknown:
+			out.Unopened++
+		case d.cfg.NewShipper == nil:
 			out.Blocks += len(s.blocks)
 		}
 	}

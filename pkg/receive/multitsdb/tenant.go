@@ -63,9 +63,8 @@ func (d *DB) openTenant(id string) (*tenantDB, error) {
 	if err := os.MkdirAll(t.dir, 0o750); err != nil {
 		return nil, fmt.Errorf("make the directory of tenant %s: %w", id, err)
 	}
-	external := func() labels.Labels { return d.cfg.External(id) }
 	if d.cfg.NewShipper != nil {
-		t.shipper = d.cfg.NewShipper(id, t.dir, external)
+		t.shipper = d.cfg.NewShipper(id, t.dir, d.externalOf(id))
 	}
 	now := time.Now().UnixMilli()
 	t.lastUse.Store(now)
@@ -76,8 +75,14 @@ func (d *DB) openTenant(id string) (*tenantDB, error) {
 	if s := t.sleeper(); s.mint <= s.maxt && t.db.Head().NumSeries() == 0 {
 		t.lastWrite.Store(min(now, s.maxt))
 	}
-	t.store = tsdbstore.New(guarded{d, id}, tsdbstore.Config{Component: "receive", External: external})
+	t.store = d.storeOf(id)
 	return t, nil
+}
+
+// externalOf returns a function for the external labels of a tenant's data at the
+// moment.
+func (d *DB) externalOf(id string) func() labels.Labels {
+	return func() labels.Labels { return d.cfg.External(id) }
 }
 
 // openTSDB repairs what is damaged and opens the TSDB. It never waits for a

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync/atomic"
@@ -64,41 +65,50 @@ func (c *Client) Own() bool { return c.kind.Load() == kindOwn }
 func (c *Client) WantsBlocks() bool { return c.Own() && c.compress }
 
 // Send stores the parts on the peer: one error for each, nil for all when
-// everything was stored. The regions may be read until it returns, and longer
-// through shares of their arenas.
-func (c *Client) Send(ctx context.Context, parts []Part) []error {
+// everything was stored. down says why the peer cannot be reached, if so. The
+// regions may be read until it returns, and longer through shares of their
+// arenas.
+func (c *Client) Send(ctx context.Context, parts []Part) (errs []error, down error) {
 	if c.kind.Load() != kindForeign {
-		errs, ok := c.sendOwn(ctx, parts)
+		errs, down, ok := c.sendOwn(ctx, parts)
 		if ok {
-			return errs
+			return errs, down
 		}
 	}
 	return c.sendForeign(ctx, parts)
 }
 
 // sendOwn uses our own service. ok is false when the peer does not have it.
-func (c *Client) sendOwn(ctx context.Context, parts []Part) (errs []error, ok bool) {
+func (c *Client) sendOwn(ctx context.Context, parts []Part) (errs []error, down error, ok bool) {
 	reply, err := c.streams.exchange(ctx, func() mem.BufferSlice { return encodeParts(parts, c.compress) })
 	if status.Code(err) == codes.Unimplemented {
 		c.kind.Store(kindForeign)
-		return nil, false
+		return nil, nil, false
 	}
-	if err != nil {
-		return all(len(parts), fromStatus(err)), true
+	if err = fromStatus(err); err != nil {
+		return all(len(parts), err), ifDown(err), true
 	}
 	c.kind.Store(kindOwn)
 	errs, err = decodeResults(reply, len(parts))
 	if err != nil {
-		return all(len(parts), remotewrite.Errorf(remotewrite.Other, "%w", err)), true
+		return all(len(parts), remotewrite.Errorf(remotewrite.Other, "%w", err)), nil, true
 	}
-	return errs, true
+	return errs, nil, true
+}
+
+// ifDown is the error of a call when it says that the peer cannot be reached.
+func ifDown(err error) error {
+	if remotewrite.KindOf(err) == remotewrite.Unavailable {
+		return err
+	}
+	return nil
 }
 
 // sendForeign uses WriteableStore: one message for each replica number. A
 // message that fails for its content is sent again part by part, so that one
 // tenant's bad data is not blamed on another.
-func (c *Client) sendForeign(ctx context.Context, parts []Part) []error {
-	errs := make([]error, len(parts))
+func (c *Client) sendForeign(ctx context.Context, parts []Part) (errs []error, down error) {
+	errs = make([]error, len(parts))
 	failed := false
 	for _, group := range byReplica(parts) {
 		sub := make([]Part, len(group))
@@ -110,6 +120,9 @@ func (c *Client) sendForeign(ctx context.Context, parts []Part) []error {
 			continue
 		}
 		failed = true
+		if parts[group[0]].Replica > 0 { // it was asked
+			down = cmp.Or(down, ifDown(err))
+		}
 		for i, j := range group {
 			errs[j] = err
 			if len(group) > 1 && remotewrite.KindOf(err) != remotewrite.Unavailable {
@@ -118,9 +131,9 @@ func (c *Client) sendForeign(ctx context.Context, parts []Part) []error {
 		}
 	}
 	if !failed {
-		return nil
+		return nil, nil
 	}
-	return errs
+	return errs, down
 }
 
 func (c *Client) writeForeign(ctx context.Context, parts []Part) error {

@@ -82,23 +82,31 @@ func part(t *testing.T, tenant string, replica, from, to int) Part {
 	return Part{Tenant: tenant, Replica: replica, Regions: [][]byte{arena.B[:half:half], arena.B[half:]}, Arena: arena}
 }
 
+// results are the errors of a Send.
+func results(errs []error, _ error) []error { return errs }
+
 func TestOwnPeers(t *testing.T) {
 	for name, opts := range map[string][]grpc.ServerOption{
 		"protobuf codec": nil,
 		"our codec":      {grpc.ForceServerCodecV2(storerpc.Codec())},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := &store{err: map[string]error{"bad": remotewrite.Errorf(remotewrite.Conflict, "out of order")}}
+			s := &store{err: map[string]error{
+				"bad":    remotewrite.Errorf(remotewrite.Conflict, "out of order"),
+				"broken": remotewrite.Errorf(remotewrite.Unavailable, "cannot be opened"),
+			}}
 			c := NewClient(dial(t, func(g *grpc.Server) { New(s, ServiceConfig{Limit: 1 << 30}).Register(g) }, opts...), "")
 			require.False(t, c.Own())
-			require.Nil(t, c.Send(t.Context(), []Part{part(t, "a", 1, 0, 100), part(t, "a", 2, 100, 103), part(t, "b", 3, 0, 2)}))
+			require.Nil(t, results(c.Send(t.Context(), []Part{part(t, "a", 1, 0, 100), part(t, "a", 2, 100, 103), part(t, "b", 3, 0, 2)})))
 			require.True(t, c.Own())
 			require.Len(t, s.got, 105)
-			errs := c.Send(t.Context(), []Part{part(t, "a", 0, 200, 300), part(t, "bad", 0, 0, 10), part(t, "../x", 0, 0, 10)})
+			errs, down := c.Send(t.Context(), []Part{part(t, "a", 0, 200, 300), part(t, "bad", 0, 0, 10), part(t, "../x", 0, 0, 10), part(t, "broken", 0, 0, 1)})
+			require.NoError(t, down, "it has answered")
 			require.NoError(t, errs[0])
 			require.Equal(t, remotewrite.Conflict, remotewrite.KindOf(errs[1]))
 			require.ErrorContains(t, errs[1], "out of order")
 			require.Equal(t, remotewrite.Invalid, remotewrite.KindOf(errs[2]))
+			require.Equal(t, remotewrite.Unavailable, remotewrite.KindOf(errs[3]))
 			require.Len(t, s.got, 205)
 		})
 	}
@@ -130,14 +138,38 @@ func (f *foreign) RemoteWrite(_ context.Context, r *storepb.WriteRequest) (*stor
 func TestToForeignPeer(t *testing.T) {
 	f := &foreign{}
 	c := NewClient(dial(t, func(g *grpc.Server) { storepb.RegisterWriteableStoreServer(g, f) }), "")
-	require.Nil(t, c.Send(t.Context(), []Part{part(t, "a", 1, 0, 100), part(t, "a", 2, 100, 103), part(t, "b", 1, 0, 2)}))
+	require.Nil(t, results(c.Send(t.Context(), []Part{part(t, "a", 1, 0, 100), part(t, "a", 2, 100, 103), part(t, "b", 1, 0, 2)})))
 	require.False(t, c.Own())
 	require.Equal(t, 105, f.series)
 	require.Equal(t, []int64{1, 2}, f.replicas)
-	errs := c.Send(t.Context(), []Part{part(t, "a", 1, 0, 10), part(t, "bad", 1, 0, 10)})
+	errs := results(c.Send(t.Context(), []Part{part(t, "a", 1, 0, 10), part(t, "bad", 1, 0, 10)}))
 	require.NoError(t, errs[0])
 	require.Equal(t, remotewrite.Conflict, remotewrite.KindOf(errs[1]))
 	require.Equal(t, 115, f.series)
+	_, down := c.Send(t.Context(), []Part{part(t, "a", 0, 0, 10)})
+	require.NoError(t, down, "it was not asked: it takes single copies only")
+	require.Equal(t, 115, f.series)
+}
+
+// A kind of failure that a later version has is a failure.
+func TestUnknownKind(t *testing.T) {
+	errs, err := decodeResults([]byte{1<<3 | 2, 5, 1 << 3, 100, 2<<3 | 2, 1, 'x', 1<<3 | 2, 0}, 2)
+	require.NoError(t, err)
+	require.EqualError(t, errs[0], "x")
+	require.Equal(t, remotewrite.Other, remotewrite.KindOf(errs[0]))
+	require.NoError(t, errs[1])
+}
+
+func TestForeignPeerDown(t *testing.T) {
+	f := &foreign{}
+	conn := dial(t, func(g *grpc.Server) { storepb.RegisterWriteableStoreServer(g, f) })
+	c := NewClient(conn, "")
+	require.Nil(t, results(c.Send(t.Context(), []Part{part(t, "a", 1, 0, 1)})))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	errs, down := c.Send(ctx, []Part{part(t, "a", 1, 0, 1), part(t, "a", 2, 0, 1)})
+	require.Len(t, errs, 2)
+	require.Equal(t, remotewrite.Unavailable, remotewrite.KindOf(down))
 }
 
 func TestFromForeignPeer(t *testing.T) {
@@ -174,8 +206,9 @@ func TestUnreachable(t *testing.T) {
 	conn, err := grpc.NewClient("127.0.0.1:1", grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
 	defer conn.Close()
-	errs := NewClient(conn, "").Send(t.Context(), []Part{part(t, "a", 1, 0, 100)})
+	errs, down := NewClient(conn, "").Send(t.Context(), []Part{part(t, "a", 1, 0, 100)})
 	require.Equal(t, remotewrite.Unavailable, remotewrite.KindOf(errs[0]))
+	require.Error(t, down)
 }
 
 func FuzzSplit(f *testing.F) {
@@ -240,15 +273,15 @@ func TestPeerIsRestarted(t *testing.T) {
 	x := serve(t, "127.0.0.1:0", s)
 	c := x.client(t, "snappy")
 	for range 3 {
-		require.Nil(t, c.Send(t.Context(), []Part{part(t, "a", 0, 0, 100)}))
+		require.Nil(t, results(c.Send(t.Context(), []Part{part(t, "a", 0, 0, 100)})))
 	}
 	require.Len(t, c.streams.idle, 1)
 	x.Stop()
 	y := serve(t, x.addr, s)
-	require.Eventually(t, func() bool { return c.Send(t.Context(), []Part{part(t, "a", 0, 0, 100)}) == nil }, 10*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return results(c.Send(t.Context(), []Part{part(t, "a", 0, 0, 100)})) == nil }, 10*time.Second, 5*time.Millisecond)
 	require.Equal(t, 4, s.got[`a{__name__="m7"}`])
 	y.Stop()
-	errs := c.Send(t.Context(), []Part{part(t, "a", 0, 0, 1)})
+	errs := results(c.Send(t.Context(), []Part{part(t, "a", 0, 0, 1)}))
 	require.Equal(t, remotewrite.Unavailable, remotewrite.KindOf(errs[0]))
 }
 
@@ -257,13 +290,13 @@ func TestPeerIsRestarted(t *testing.T) {
 func TestDrain(t *testing.T) {
 	x := serve(t, "127.0.0.1:0", &store{})
 	busy, idle := x.client(t, ""), x.client(t, "")
-	require.Nil(t, idle.Send(t.Context(), []Part{part(t, "a", 0, 0, 100)}))
+	require.Nil(t, results(idle.Send(t.Context(), []Part{part(t, "a", 0, 0, 100)})))
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	started := make(chan struct{})
 	wg.Go(func() {
 		for i := 0; ctx.Err() == nil; i++ {
-			_ = busy.Send(ctx, []Part{part(t, "a", 0, 0, 10)})
+			_, _ = busy.Send(ctx, []Part{part(t, "a", 0, 0, 10)})
 			if i == 5 {
 				close(started)
 			}
@@ -283,10 +316,10 @@ func TestPeerHangs(t *testing.T) {
 	c := x.client(t, "")
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	errs := c.Send(ctx, []Part{part(t, "a", 0, 0, 100)})
+	errs := results(c.Send(ctx, []Part{part(t, "a", 0, 0, 100)}))
 	require.Equal(t, remotewrite.Unavailable, remotewrite.KindOf(errs[0]), errs[0])
 	close(release)
-	require.Nil(t, c.Send(t.Context(), []Part{part(t, "a", 0, 0, 100)}))
+	require.Nil(t, results(c.Send(t.Context(), []Part{part(t, "a", 0, 0, 100)})))
 }
 
 type hanging struct{ release chan struct{} }
@@ -329,7 +362,7 @@ func TestMissingBySet(t *testing.T) {
 					want = append(want, remotewrite.Missing{Index: i, Counts: remotewrite.Counts{Samples: missing}})
 				}
 			}
-			errs := c.Send(t.Context(), []Part{part(t, "a", 0, 0, 1), p})
+			errs := results(c.Send(t.Context(), []Part{part(t, "a", 0, 0, 1), p}))
 			require.Greater(t, n, 0)
 			var w *remotewrite.WriteError
 			require.ErrorAs(t, errs[1], &w)
@@ -350,10 +383,10 @@ func seriesSize(i int) int {
 // What a peer sends is bounded by what it says, before memory is taken.
 func TestTooMuchFromAPeer(t *testing.T) {
 	c := serve(t, "127.0.0.1:0", &store{}).client(t, "snappy")
-	errs := c.Send(t.Context(), []Part{part(t, "a", 0, 0, 10), part(t, "a", 0, 0, 100_000)})
+	errs := results(c.Send(t.Context(), []Part{part(t, "a", 0, 0, 10), part(t, "a", 0, 0, 100_000)}))
 	require.NoError(t, errs[0])
 	require.Equal(t, remotewrite.TooLarge, remotewrite.KindOf(errs[1]), errs[1])
-	require.Nil(t, c.Send(t.Context(), []Part{part(t, "a", 0, 0, 10)}))
+	require.Nil(t, results(c.Send(t.Context(), []Part{part(t, "a", 0, 0, 10)})))
 }
 
 func FuzzRequest(f *testing.F) {

@@ -74,14 +74,18 @@ func decodeResults(b []byte, n int) (errs []error, err error) {
 }
 
 func decodeResult(msg []byte) (failure error, ok bool) {
-	if len(msg) < 3 || msg[0] != 1<<3 || msg[1] == 0 || msg[1] > byte(remotewrite.Unavailable)+1 {
+	if len(msg) < 3 || msg[0] != 1<<3 || msg[1] == 0 || msg[1] > 0x7f {
 		return nil, false
+	}
+	kind := remotewrite.Kind(msg[1] - 1)
+	if kind > remotewrite.Unavailable { // of a version to come
+		kind = remotewrite.Other
 	}
 	text, rest, ok := cutField(msg[2:], 2<<3|2)
 	if !ok {
 		return nil, false
 	}
-	w := &remotewrite.WriteError{Kind: remotewrite.Kind(msg[1] - 1), Err: errors.New(string(text))}
+	w := &remotewrite.WriteError{Kind: kind, Err: errors.New(string(text))}
 	for len(rest) > 0 {
 		var data []byte
 		number := rest[0] >> 3

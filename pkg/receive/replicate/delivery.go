@@ -46,8 +46,10 @@ func (d *Delivery) finish(errs []error) {
 type Node interface {
 	// Send sends the parts of all deliveries, in order, in as few messages as
 	// it can. It returns one error for each part of each delivery, nil when
-	// everything was stored. The regions may be read until Send returns.
-	Send(ctx context.Context, ds []*Delivery) [][]error
+	// everything was stored. down says why the peer cannot be reached, if so; one
+	// that answers is reached, though there may be parts that it cannot store. The
+	// regions may be read until Send returns.
+	Send(ctx context.Context, ds []*Delivery) (errs [][]error, down error)
 	// Form is the form in which the peer is known to take series; it may change
 	// while the program runs.
 	Form() Form

@@ -75,14 +75,46 @@ func openHintLog(dir, peer string, maxBytes int64) (*hintLog, error) {
 	return l, nil
 }
 
+// removeHints deletes the logs of all peers but those to keep, and returns whose
+// they were.
+func removeHints(dir string, keep func(peer string) bool) (removed []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	var errs []error
+	for _, e := range entries {
+		peer, err := url.PathUnescape(e.Name())
+		if err != nil || !e.IsDir() || keep(peer) {
+			continue // what is not ours stays
+		}
+		errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
+		removed = append(removed, peer)
+	}
+	return removed, errors.Join(errs...)
+}
+
 func (l *hintLog) path(n int64) string {
 	return filepath.Join(l.dir, fmt.Sprintf("%016d%s", n, hintSuffix))
 }
 
-// append adds a part. dropped is how many bytes of older hints had to go.
+// append adds a part. dropped is how many bytes of older hints had to go. The
+// numbers of copies are kept, as nobody knows what the peer will be when it is
+// back.
 func (l *hintLog) append(p Part) (dropped int64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	var errs []error
+	for _, one := range p.byReplica() {
+		n, err := l.add(one)
+		dropped += n
+		errs = append(errs, err)
+	}
+	return dropped, errors.Join(errs...)
+}
+
+// add writes the record of a part that is one copy. The caller holds mu.
+func (l *hintLog) add(p Part) (dropped int64, err error) {
 	plain := binary.AppendUvarint(nil, uint64(len(p.Tenant)))
 	plain = append(plain, p.Tenant...)
 	plain = binary.AppendUvarint(plain, uint64(p.Replica))
@@ -167,23 +199,36 @@ func (l *hintLog) drop(n int64) error {
 	return nil
 }
 
+// last is the number of the newest segment.
+func (l *hintLog) last() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.current
+}
+
 // take opens the oldest segment for reading and makes sure that nothing more is
-// written to it; a nil reader means that there are no hints.
-func (l *hintLog) take() (*hintReader, error) {
+// written to it; a nil reader means that there are no hints up to the segment
+// with the given number.
+func (l *hintLog) take(upTo int64) (*hintReader, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.sizes) == 0 {
 		return nil, nil
 	}
 	n := l.oldest()
+	if n > upTo {
+		return nil, nil
+	}
 	if n == l.current {
 		if err := l.seal(); err != nil {
 			return nil, err
 		}
 	}
 	f, err := os.Open(l.path(n))
+	if errors.Is(err, os.ErrNotExist) {
+		err = errors.Join(err, l.drop(n)) // somebody has deleted it
+	}
 	if err != nil {
-		delete(l.sizes, n)
 		return nil, fmt.Errorf("open a segment of the hint log: %w", err)
 	}
 	return &hintReader{f: f, r: bufio.NewReaderSize(f, 256<<10), number: n}, nil

@@ -13,7 +13,7 @@ import (
 
 func readHints(t *testing.T, l *hintLog) (out []string) {
 	for {
-		r, err := l.take()
+		r, err := l.take(l.last())
 		require.NoError(t, err)
 		if r == nil {
 			return out

@@ -209,10 +209,10 @@ func (q *queue) send(ctx context.Context, ds []*Delivery) {
 	} else {
 		began := time.Now()
 		sendCtx, cancel := context.WithTimeout(ctx, q.cfg.Timeout)
-		errs := q.node.Send(sendCtx, ds)
+		errs, down := q.node.Send(sendCtx, ds)
 		cancel()
 		q.metrics.latency.Observe(time.Since(began).Seconds())
-		q.settle(ds, errs)
+		q.settle(ds, errs, down)
 	}
 	q.mu.Lock()
 	q.bytes -= size
@@ -220,16 +220,9 @@ func (q *queue) send(ctx context.Context, ds []*Delivery) {
 	q.mu.Unlock()
 }
 
-// settle hands out the results and notes whether the peer is alive.
-func (q *queue) settle(ds []*Delivery, errs [][]error) {
-	var down error
-	for _, es := range errs {
-		for _, err := range es {
-			if err != nil && remotewrite.KindOf(err) == remotewrite.Unavailable {
-				down = err
-			}
-		}
-	}
+// settle hands out the results and notes whether the peer is alive. What it
+// cannot store of one tenant keeps nobody else's writes from it.
+func (q *queue) settle(ds []*Delivery, errs [][]error, down error) {
 	q.mu.Lock()
 	if down == nil {
 		if q.pause.failures > 0 {
@@ -274,7 +267,8 @@ func (q *queue) keep(d *Delivery, errs []error) {
 			continue
 		}
 		q.metrics.forwarded.WithLabelValues(kind.String()).Inc()
-		if q.hints != nil && (kind == remotewrite.Unavailable || kind == remotewrite.NotReady) {
+		// Senders repeat their metadata by themselves.
+		if q.hints != nil && len(d.Parts[i].sets) > 0 && (kind == remotewrite.Unavailable || kind == remotewrite.NotReady) {
 			q.missedPart(d.Parts[i])
 		}
 	}

@@ -15,17 +15,26 @@ import (
 func (q *queue) replay(ctx context.Context, stop <-chan struct{}) {
 	ticker := time.NewTicker(q.cfg.ReplayInterval)
 	defer ticker.Stop()
+	// While the peer answers but cannot store some of it, it is offered less often.
+	pause := backoff{first: 2 * q.cfg.ReplayInterval, most: 60 * q.cfg.ReplayInterval}
 	for {
 		select {
 		case <-stop:
 			return
 		case <-ticker.C:
 		}
-		if !q.reachable() || q.hints.bytes() == 0 {
+		if !q.reachable() || q.hints.bytes() == 0 || pause.open(time.Now()) {
 			continue
 		}
-		if err := q.replaySegments(ctx, stop); err != nil {
+		putBack, err := q.replaySegments(ctx, stop)
+		if err != nil {
 			q.logger.Debug("peer does not take its hints yet", "err", err)
+		}
+		if putBack > 0 {
+			q.logger.Warn("peer cannot store some of what it missed, it is offered again later", "requests", putBack)
+			pause.failed(time.Now())
+		} else {
+			pause.succeeded()
 		}
 		q.metrics.hintBytes.WithLabelValues(q.address).Set(float64(q.hints.bytes()))
 	}
@@ -48,56 +57,63 @@ func (q *queue) reachable() bool {
 	return !q.pause.open(now) && !q.shedding
 }
 
-// replaySegments delivers segment by segment. A segment that could not be
-// delivered to its end is begun anew later: samples that the peer has already
-// are no conflict.
-func (q *queue) replaySegments(ctx context.Context, stop <-chan struct{}) error {
-	for {
-		r, err := q.hints.take()
+// replaySegments delivers, segment by segment, what is in the log now. A segment
+// that could not be delivered to its end is begun anew later: samples that the
+// peer has already are no conflict. putBack is how many hints are at the end of
+// the log again.
+func (q *queue) replaySegments(ctx context.Context, stop <-chan struct{}) (putBack int, err error) {
+	for last := q.hints.last(); ; {
+		r, err := q.hints.take(last)
 		if r == nil || err != nil {
-			return err
+			return putBack, err
 		}
-		delivered, err := q.replaySegment(ctx, r, stop)
+		n, err := q.replaySegment(ctx, r, stop)
+		putBack += n
 		if closeErr := r.close(); err == nil {
 			err = closeErr
 		}
 		if err != nil {
-			return err
+			return putBack, err
 		}
-		if delivered {
-			q.logger.Info("peer has got what it missed", "segment", r.number)
-			if err := q.hints.done(r.number); err != nil && !errors.Is(err, os.ErrNotExist) {
-				return err
-			}
+		q.logger.Info("peer has got what it missed", "segment", r.number, "not_yet", n)
+		if err := q.hints.done(r.number); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return putBack, err
 		}
 	}
 }
 
-func (q *queue) replaySegment(ctx context.Context, r *hintReader, stop <-chan struct{}) (delivered bool, err error) {
+func (q *queue) replaySegment(ctx context.Context, r *hintReader, stop <-chan struct{}) (putBack int, err error) {
 	for {
 		select {
 		case <-stop:
-			return false, errors.New("stopping")
+			return putBack, errors.New("stopping")
 		default:
 		}
 		h, err := r.next()
 		if errors.Is(err, io.EOF) {
-			return true, nil
+			return putBack, nil
 		}
 		if err != nil {
 			// The rest of the segment cannot be read; the other segments can.
 			q.logger.Warn("damaged segment of the hint log is given up", "segment", r.number, "err", err)
-			return true, nil
+			return putBack, nil
 		}
-		if err := q.deliver(ctx, h); err != nil {
-			return false, err
+		stored, err := q.deliver(ctx, h)
+		if err != nil {
+			return putBack, err
+		}
+		if !stored {
+			// Others must not wait for this tenant.
+			putBack++
+			q.missedPart(Part{Tenant: h.tenant, Replica: h.replica, Regions: [][]byte{h.series}})
 		}
 	}
 }
 
-// deliver sends one hint. Only a peer that cannot be reached is an error: data
-// that the peer refuses would be refused for ever.
-func (q *queue) deliver(ctx context.Context, h hint) error {
+// deliver sends one hint. Only a peer that takes none is an error. One that
+// cannot store this one now has not stored it; what it refuses, for the data or
+// for a limit of the tenant, it refuses of all writes, and that is the end of it.
+func (q *queue) deliver(ctx context.Context, h hint) (stored bool, err error) {
 	arena := remotewrite.NewBuffer(len(h.series))
 	defer arena.Release()
 	arena.B = append(arena.B, h.series...)
@@ -107,19 +123,20 @@ func (q *queue) deliver(ctx context.Context, h hint) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, q.cfg.Timeout)
 	defer cancel()
-	errs := q.node.Send(ctx, []*Delivery{d})
+	errs, down := q.node.Send(ctx, []*Delivery{d})
 	if errs == nil || errs[0] == nil || errs[0][0] == nil {
 		q.metrics.replayed.WithLabelValues("ok").Inc()
-		return nil
+		return true, nil
 	}
-	err := errs[0][0]
-	kind := remotewrite.KindOf(err)
+	kind := remotewrite.KindOf(errs[0][0])
 	q.metrics.replayed.WithLabelValues(kind.String()).Inc()
-	switch kind {
-	case remotewrite.Unavailable, remotewrite.NotReady, remotewrite.LimitExceeded:
-		return err
+	switch {
+	case down != nil, kind == remotewrite.NotReady:
+		return false, errs[0][0]
+	case kind == remotewrite.Unavailable:
+		return false, nil
 	}
-	return nil
+	return true, nil
 }
 
 // missedPart notes a part in the hint log.

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -49,6 +52,16 @@ type node struct {
 	merges bool
 	sends  int
 	refuse func(name string) bool
+	// cannot are the failures of single tenants.
+	cannot map[string]error
+	// copies are the numbers of the copies, of parts that have one.
+	copies map[string]int
+}
+
+func (n *node) setTenant(id string, err error) {
+	n.mu.Lock()
+	n.cannot = map[string]error{id: err}
+	n.mu.Unlock()
 }
 
 func (n *node) set(err error) { n.mu.Lock(); n.err = err; n.mu.Unlock() }
@@ -68,6 +81,18 @@ func (n *node) take(tenant string, raw []byte) (missing int) {
 		n.got[tenant+"/"+ts.Labels[0].Value]++
 	}
 	return missing
+}
+
+// number notes which copy of its series a part is.
+func (n *node) number(p Part) {
+	var req prompb.WriteRequest
+	require.NoError(n.t, req.Unmarshal(bytes.Join(p.Regions, nil)))
+	if n.copies == nil {
+		n.copies = map[string]int{}
+	}
+	for _, ts := range req.Timeseries {
+		n.copies[p.Tenant+"/"+ts.Labels[0].Value] = p.Replica
+	}
 }
 
 // takePart stores a part, set by set.
@@ -105,7 +130,7 @@ func refused(missing []remotewrite.Missing) error {
 	return &remotewrite.WriteError{Kind: remotewrite.Conflict, Err: errors.New("refused"), Stored: &remotewrite.Counts{}, Missing: missing}
 }
 
-func (n *node) Send(ctx context.Context, ds []*Delivery) [][]error {
+func (n *node) Send(ctx context.Context, ds []*Delivery) (out [][]error, down error) {
 	if n.block != nil {
 		select {
 		case <-n.block:
@@ -115,19 +140,27 @@ func (n *node) Send(ctx context.Context, ds []*Delivery) [][]error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.sends++
-	out := make([][]error, len(ds))
+	failed := n.err
+	if n.err == nil && ctx.Err() != nil {
+		failed = remotewrite.Errorf(remotewrite.Unavailable, "%w", ctx.Err())
+	}
+	if failed != nil && remotewrite.KindOf(failed) == remotewrite.Unavailable {
+		down = failed
+	}
+	out = make([][]error, len(ds))
 	for i, d := range ds {
 		out[i] = make([]error, len(d.Parts))
 		for j, p := range d.Parts {
-			if out[i][j] = n.err; n.err == nil && ctx.Err() != nil {
-				out[i][j] = remotewrite.Errorf(remotewrite.Unavailable, "%w", ctx.Err())
+			if out[i][j] = failed; failed == nil {
+				out[i][j] = n.cannot[p.Tenant]
 			}
 			if out[i][j] == nil {
 				out[i][j] = n.takePart(p)
+				n.number(p)
 			}
 		}
 	}
-	return out
+	return out, down
 }
 
 func (n *node) Write(_ context.Context, tenant string, b *remotewrite.Batch, series []uint32) error {
@@ -444,4 +477,135 @@ func TestSlowPeerIsSetAside(t *testing.T) {
 	require.Equal(t, 3, c.copies("t/waits_3"))
 	send("again")
 	require.Equal(t, "ok", state().State)
+}
+
+func (c *cluster) send(t *testing.T, tenant, name string, n int) {
+	t.Helper()
+	b := batch(t, n, name)
+	defer b.Close()
+	require.NoError(t, c.Write(t.Context(), []Request{{tenant, b}}, 0))
+}
+
+func (c *cluster) eventually(t *testing.T, copies int, key string) {
+	t.Helper()
+	require.Eventually(t, func() bool { return c.copies(key) == copies }, 20*time.Second, 5*time.Millisecond, key)
+}
+
+// A peer that cannot store one tenant takes all others, live and what it missed,
+// and gets that tenant's too as soon as it can.
+func TestTenantThatAPeerCannotStore(t *testing.T) {
+	c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) { cfg.HintsDir, cfg.HintsBytes = t.TempDir(), 1<<20 })
+	n1, q := c.nodes["n1:1"], c.peers["n1:1"]
+	n1.setTenant("bad", remotewrite.Errorf(remotewrite.Unavailable, "its directory cannot be read"))
+	for i := range 20 {
+		c.send(t, "bad", fmt.Sprintf("b%d", i), 5)
+		c.send(t, "good", fmt.Sprintf("g%d", i), 5)
+		c.eventually(t, 3, fmt.Sprintf("good/g%d_3", i))
+	}
+	require.Positive(t, q.hints.bytes())
+	require.Equal(t, "ok", q.state().State, "it has answered all the time")
+	n1.set(remotewrite.Errorf(remotewrite.Unavailable, "gone"))
+	c.send(t, "bad", "while-down", 5)
+	c.send(t, "good", "while-down", 5)
+	n1.set(nil)
+	c.eventually(t, 3, "good/while-down_3")
+	require.Positive(t, q.hints.bytes())
+	n1.setTenant("", nil)
+	c.eventually(t, 3, "bad/while-down_3")
+	for i := range 20 {
+		c.eventually(t, 3, fmt.Sprintf("bad/b%d_3", i))
+	}
+	require.Eventually(t, func() bool { return q.hints.bytes() == 0 }, 10*time.Second, 5*time.Millisecond)
+}
+
+// What a peer refuses for a limit of the tenant is refused for good, as it is
+// of writes that it gets at once, and does not keep others waiting.
+func TestHintsOfATenantAboveItsLimit(t *testing.T) {
+	c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) { cfg.HintsDir, cfg.HintsBytes = t.TempDir(), 1<<20 })
+	n1, q := c.nodes["n1:1"], c.peers["n1:1"]
+	n1.set(remotewrite.Errorf(remotewrite.Unavailable, "gone"))
+	c.send(t, "large", "l", 5)
+	c.send(t, "small", "s", 5)
+	require.Eventually(t, func() bool { return q.hints.bytes() > 0 }, 10*time.Second, time.Millisecond)
+	n1.setTenant("large", remotewrite.Errorf(remotewrite.LimitExceeded, "at its limit"))
+	n1.set(nil)
+	c.eventually(t, 3, "small/s_3")
+	require.Eventually(t, func() bool { return q.hints.bytes() == 0 }, 10*time.Second, 5*time.Millisecond)
+	require.Equal(t, 2, c.copies("large/l_3"))
+}
+
+// A peer that took several copies in one part, and is back as one that does not,
+// gets what it missed with the right number of each copy.
+func TestHintsForAPeerOfAnotherKind(t *testing.T) {
+	want := newCluster(t, "", 3, 6, nil) // n1 takes single copies from the start
+	want.send(t, "t", "x", 300)
+	require.NoError(t, want.Close())
+	c := newCluster(t, "", 3, 6, func(cfg *Config) { cfg.HintsDir, cfg.HintsBytes = t.TempDir(), 1<<20 })
+	n1 := c.nodes["n1:1"]
+	n1.merges = true
+	n1.set(remotewrite.Errorf(remotewrite.Unavailable, "gone"))
+	c.send(t, "t", "x", 300)
+	require.Eventually(t, func() bool { return c.peers["n1:1"].hints.bytes() > 0 }, 10*time.Second, time.Millisecond)
+	n1.set(nil)
+	require.Eventually(t, func() bool { return c.peers["n1:1"].hints.bytes() == 0 }, 10*time.Second, time.Millisecond)
+	require.NoError(t, c.Close())
+	numbers := map[int]int{}
+	for _, n := range n1.copies {
+		numbers[n]++
+	}
+	require.Len(t, numbers, 3, "every number occurs")
+	require.Equal(t, want.nodes["n1:1"].copies, n1.copies)
+}
+
+func TestSplitOfAPart(t *testing.T) {
+	rnd := rand.New(rand.NewSource(3))
+	for range 300 {
+		p, want := Part{Tenant: "t"}, map[int][]byte{}
+		for range 1 + rnd.Intn(20) {
+			series := make([]byte, rnd.Intn(9))
+			rnd.Read(series)
+			n := 1 + rnd.Intn(3)
+			p.Sizes, p.replicas = append(p.Sizes, len(series)), append(p.replicas, n)
+			want[n] = append(want[n], series...)
+			if last := len(p.Regions) - 1; last < 0 || rnd.Intn(2) == 0 {
+				p.Regions = append(p.Regions, series)
+			} else {
+				p.Regions[last] = append(p.Regions[last], series...)
+			}
+		}
+		p.Regions = slices.DeleteFunc(p.Regions, func(r []byte) bool { return len(r) == 0 })
+		got := map[int][]byte{}
+		for _, one := range p.byReplica() {
+			require.NotContains(t, got, one.Replica)
+			got[one.Replica] = bytes.Join(one.Regions, nil)
+		}
+		require.Len(t, got, len(want))
+		for n := range want {
+			require.Equal(t, string(want[n]), string(got[n]))
+		}
+	}
+}
+
+// What is kept for peers that are in the ring no more goes when the ring is
+// loaded.
+func TestHintsOfStrangersGo(t *testing.T) {
+	dir := t.TempDir()
+	for _, peer := range []string{"n1:1", "gone:1"} {
+		l, err := openHintLog(dir, peer, 1<<20)
+		require.NoError(t, err)
+		_, err = l.append(Part{Tenant: "t", Replica: 1, Regions: [][]byte{batchBytes(t)}})
+		require.NoError(t, err)
+		require.NoError(t, l.close())
+	}
+	c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) { cfg.HintsDir, cfg.HintsBytes = dir, 1<<20 })
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, entries, 2, "n1 and n2")
+	c.eventually(t, 1, "t/h_0")
+}
+
+func batchBytes(t *testing.T) []byte {
+	b := batch(t, 1, "h")
+	defer b.Close()
+	return append([]byte(nil), b.Raw(0)...)
 }

@@ -14,23 +14,6 @@ type Request struct {
 	Batch  *remotewrite.Batch
 }
 
-// Part is what one node gets for one tenant as one replica number.
-type Part struct {
-	Tenant string
-	// Replica is the number of the copy, from 1; 0 when the part holds several,
-	// for a peer that does not care.
-	Replica int
-	// Regions are series in wire form, back to back.
-	Regions [][]byte
-	// Blocks, when not nil, are the same series as compressed blocks of
-	// remotewrite; several may be back to back in one slice.
-	Blocks [][]byte
-	// Sizes are the bytes of the series of each replica set, in order.
-	Sizes []int
-	// sets are indexes of the plan's sets.
-	sets []int
-}
-
 // local is what this node stores itself for one request.
 type local struct {
 	*share
@@ -355,6 +338,9 @@ func (w *spreader) address() {
 						sets: make([]int, 0, len(w.ids)), Sizes: make([]int, 0, len(w.ids)),
 					},
 				})
+				if form.Merged {
+					drafts[k].replicas = make([]int, 0, len(w.ids))
+				}
 			}
 			d, p := &drafts[k], w.places[i]
 			d.Regions, d.end = extend(d.Regions, w.arena.B, d.end, p.from, p.to), p.to
@@ -362,6 +348,9 @@ func (w *spreader) address() {
 				d.Blocks, d.blockEnd = extend(d.Blocks, w.blocks.B, d.blockEnd, p.blockFrom, p.blockTo), p.blockTo
 			}
 			d.sets, d.Sizes = append(d.sets, w.first+i), append(d.Sizes, p.to-p.from)
+			if form.Merged {
+				d.replicas = append(d.replicas, n+1)
+			}
 		}
 	}
 	for _, d := range drafts {

@@ -15,9 +15,9 @@ import (
 // discard is a peer, and a local store, that takes everything.
 type discard struct{}
 
-func (discard) Send(context.Context, []*Delivery) [][]error { return nil }
-func (discard) Form() Form                                  { return Form{Merged: true} }
-func (discard) Close() error                                { return nil }
+func (discard) Send(context.Context, []*Delivery) ([][]error, error) { return nil, nil }
+func (discard) Form() Form                                           { return Form{Merged: true} }
+func (discard) Close() error                                         { return nil }
 func (discard) Write(context.Context, string, *remotewrite.Batch, []uint32) error {
 	return nil
 }

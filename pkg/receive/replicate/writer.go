@@ -143,6 +143,9 @@ func (w *Writer) SetRings(ctx context.Context, rings *hashring.Rings, self strin
 		}
 	}
 	w.mu.Lock()
+	if w.rings == nil {
+		w.forgetStrangers(wanted)
+	}
 	fresh := map[string]*queue{}
 	for address, remote := range wanted {
 		if w.peers[address] != nil || !remote {
@@ -174,6 +177,21 @@ func (w *Writer) SetRings(ctx context.Context, rings *hashring.Rings, self strin
 	w.rings, w.self = rings, self
 	w.mu.Unlock()
 	return onAll(gone, (*queue).discard)
+}
+
+// forgetStrangers deletes what peers have missed that left the ring while this
+// node was down: others have it.
+func (w *Writer) forgetStrangers(wanted map[string]bool) {
+	if w.cfg.HintsDir == "" {
+		return
+	}
+	removed, err := removeHints(w.cfg.HintsDir, func(peer string) bool { return wanted[peer] })
+	if len(removed) > 0 {
+		w.logger.Info("peers have left the hashring, what they missed is deleted", "peers", removed)
+	}
+	if err != nil {
+		w.logger.Warn("could not delete what peers missed that have left the hashring", "err", err)
+	}
 }
 
 // Close waits until everything that is on its way has arrived or failed.

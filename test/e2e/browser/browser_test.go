@@ -230,9 +230,13 @@ func TestReceivePages(t *testing.T) {
 	require.NoError(t, err)
 	file := filepath.Join(t.TempDir(), "ring.json")
 	require.NoError(t, os.WriteFile(file, content, 0o644))
-	for i := range 2 {
+	broken := t.TempDir() // has a tenant whose log is no directory
+	require.NoError(t, os.Mkdir(filepath.Join(broken, "<u>broken"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(broken, "<u>broken", "wal"), nil, 0o644))
+	require.NoError(t, os.Mkdir(filepath.Join(broken, "team-a"), 0o755))
+	for i, dir := range []string{broken, t.TempDir()} {
 		ready(t, fmt.Sprintf("receive-%d", i), ports[3+i], "receive", "--grpc-address="+ports[i], "--http-address="+ports[3+i],
-			"--remote-write.address="+ports[6+i], "--tsdb.path="+t.TempDir(), "--receive.hashrings-file="+file, "--receive.replication-factor=3")
+			"--remote-write.address="+ports[6+i], "--tsdb.path="+dir, "--receive.hashrings-file="+file, "--receive.replication-factor=3")
 	}
 	for i, tenant := range hostileTenants() {
 		write(t, ports[6], tenant, 1+i*37)
@@ -250,8 +254,10 @@ func TestReceivePages(t *testing.T) {
 		want = strings.ReplaceAll(want, "\u202e", `\u202e`) // would turn what follows
 		require.Contains(t, text, want)
 	}
+	require.Contains(t, text, "<u>broken. Its writes are refused until then")
 	text = b.look(ports[3], "/")
 	require.Contains(t, text, "1 cannot be reached")
+	require.Contains(t, text, "1 cannot be opened")
 	require.Contains(t, text, "receive_replica")
 }
 

@@ -1,0 +1,48 @@
+package replicate
+
+import "slices"
+
+// Part is what one node gets for one tenant as one replica number.
+type Part struct {
+	Tenant string
+	// Replica is the number of the copy, from 1; 0 when the part holds several,
+	// for a peer that does not care.
+	Replica int
+	// Regions are series in wire form, back to back.
+	Regions [][]byte
+	// Blocks, when not nil, are the same series as compressed blocks of
+	// remotewrite; several may be back to back in one slice.
+	Blocks [][]byte
+	// Sizes are the bytes of the series of each replica set, in order.
+	Sizes []int
+	// sets are indexes of the plan's sets; a part without any is metadata.
+	sets []int
+	// replicas are the numbers of the copy of each set when Replica is 0.
+	replicas []int
+}
+
+// byReplica splits a part that holds several copies into one for each number,
+// without blocks. They share the part's memory.
+func (p Part) byReplica() (out []Part) {
+	if p.replicas == nil {
+		return []Part{p}
+	}
+	region, at := 0, 0
+	for i, size := range p.Sizes {
+		k := slices.IndexFunc(out, func(o Part) bool { return o.Replica == p.replicas[i] })
+		if k < 0 {
+			k = len(out)
+			out = append(out, Part{Tenant: p.Tenant, Replica: p.replicas[i]})
+		}
+		for size > 0 {
+			rest := p.Regions[region][at:]
+			n := min(size, len(rest))
+			out[k].Regions = append(out[k].Regions, rest[:n:n])
+			size, at = size-n, at+n
+			if n == len(rest) {
+				region, at = region+1, 0
+			}
+		}
+	}
+	return out
+}
