@@ -128,7 +128,7 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	c.registerTenant(r)
 	c.TSDB.registerFlags(r)
 	c.registerHidden(r)
-	r.Flag("label", `External label name="value" of everything stored here; may be repeated. Without any, replica="<hostname>".`).
+	r.Flag("label", `External label name="value" of everything stored here; may be repeated. Without any, receive_replica="<hostname>".`).
 		PlaceHolder(`name="value"`).SetValue(&c.Labels)
 	r.Flag("receive.otlp-enable-target-info", "Make the series target_info from the resources of OTLP.").
 		Default("true").BoolVar(&c.OTLP.TargetInfo)
@@ -276,6 +276,9 @@ func (c *Config) Validate() error {
 	return flags.Invalid(err)
 }
 
+// maxForwardWorkers bounds the messages under way to one peer.
+const maxForwardWorkers = 1000
+
 func (c *Config) validateRing() error {
 	switch {
 	case c.ReplicationFactor < 1:
@@ -284,16 +287,30 @@ func (c *Config) validateRing() error {
 		return fmt.Errorf("--receive.replication-factor is %d, but there is no hashring: give --receive.hashrings-file", c.ReplicationFactor)
 	case c.LocalEndpoint != "" && !strings.Contains(c.LocalEndpoint, ":"):
 		return fmt.Errorf("--receive.local-endpoint %q is not of the form host:port", c.LocalEndpoint)
+	case c.HashringsFile != "" && c.HashringRefresh <= 0:
+		return errors.New("--receive.hashrings-file-refresh-interval must be above 0")
+	case c.ForwardWorkers < 0 || c.ForwardWorkers > maxForwardWorkers:
+		return fmt.Errorf("--receive.forward.async-workers is %d; it must be from 0 to %d", c.ForwardWorkers, maxForwardWorkers)
 	case c.ForwardTimeout <= 0 || c.ForwardMaxBackoff <= 0:
 		return errors.New("--receive-forward-timeout and --receive-forward-max-backoff must be above 0")
 	}
 	return nil
 }
 
+// Bounds of what the TSDB would fail at with the first write.
+const (
+	maxOutOfOrderCap = 255
+	maxExemplars     = 100_000_000
+)
+
 func (t *TSDBConfig) validate() error {
 	switch {
 	case t.Path == "":
 		return errors.New("--tsdb.path is empty")
+	case t.OutOfOrderCap < 0 || t.OutOfOrderCap > maxOutOfOrderCap:
+		return fmt.Errorf("--tsdb.out-of-order.cap-max is %d; it must be from 0, for the default, to %d", t.OutOfOrderCap, maxOutOfOrderCap)
+	case t.MaxExemplars > maxExemplars:
+		return fmt.Errorf("--tsdb.max-exemplars is %d; each tenant takes memory for all of them at once, so it must be at most %d", t.MaxExemplars, maxExemplars)
 	case t.MinBlock <= 0 || t.MaxBlock < t.MinBlock:
 		return errors.New("--tsdb.min-block-duration must be above 0 and at most --tsdb.max-block-duration")
 	}

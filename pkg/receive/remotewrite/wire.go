@@ -72,6 +72,22 @@ func zigzag(v uint64) int64 { return int64(v>>1) ^ -int64(v&1) }
 
 func malformed(what string) error { return fmt.Errorf("%w: %s", ErrMalformed, what) }
 
+// Cut returns the size of the longest run of whole fields at the beginning of b
+// that is at most limit bytes, or of the first field when that is larger. What is
+// malformed is not cut.
+func Cut(b []byte, limit int) int {
+	f, end := fields{b: b}, 0
+	for f.next(&field{}) {
+		if f.i > limit && end > 0 {
+			return end
+		}
+		if end = f.i; end >= limit {
+			return end
+		}
+	}
+	return len(b)
+}
+
 // field is one field of a message: its number, wire type and value. Of varints
 // and fixed values num holds the bits; of length-delimited ones data.
 type field struct {

@@ -37,6 +37,7 @@ const (
 	hintSuffix      = ".hint"
 	hintSegmentSize = 8 << 20
 	hintMaxRecord   = 64 << 20
+	hintMaxSeries   = 4 << 20 // bytes of the series in one record; one that is larger is alone
 	hintHeader      = 8
 )
 
@@ -105,10 +106,12 @@ func (l *hintLog) append(p Part) (dropped int64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var errs []error
-	for _, one := range p.byReplica() {
-		n, err := l.add(one)
-		dropped += n
-		errs = append(errs, err)
+	for _, copy := range p.byReplica() {
+		for _, one := range copy.cut(hintMaxSeries) {
+			n, err := l.add(one)
+			dropped += n
+			errs = append(errs, err)
+		}
 	}
 	return dropped, errors.Join(errs...)
 }

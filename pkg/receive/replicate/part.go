@@ -1,6 +1,10 @@
 package replicate
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+)
 
 // Part is what one node gets for one tenant as one replica number.
 type Part struct {
@@ -42,6 +46,24 @@ func (p Part) byReplica() (out []Part) {
 			if n == len(rest) {
 				region, at = region+1, 0
 			}
+		}
+	}
+	return out
+}
+
+// cut splits a part that is one copy into parts of at most limit bytes, or one
+// series. They share the part's memory.
+func (p Part) cut(limit int) (out []Part) {
+	room := 0
+	for _, rest := range p.Regions {
+		for len(rest) > 0 {
+			n := remotewrite.Cut(rest, limit)
+			if n > room {
+				out = append(out, Part{Tenant: p.Tenant, Replica: p.Replica})
+				room = limit
+			}
+			last := &out[len(out)-1]
+			last.Regions, rest, room = append(last.Regions, rest[:n:n]), rest[n:], room-n
 		}
 	}
 	return out

@@ -143,8 +143,9 @@ func (q *queue) slow(d *Delivery, stuck time.Duration) string {
 	// small: when all arenas together get too many, who has a backlog gives way.
 	crowded := d.tracker.held.Load() > arenaShare*q.cfg.QueueBytes && q.bytes > q.cfg.QueueBytes/arenaShare
 	// Once full, the queue lets its backlog shrink to half before it takes more,
-	// so that a slow peer does not alternate with every request.
-	full := q.bytes+int64(d.Bytes) > q.cfg.QueueBytes || q.shedding && q.bytes > q.cfg.QueueBytes/2
+	// so that a slow peer does not alternate with every request. An empty one takes
+	// any delivery: one that is larger than the bound would never find a place.
+	full := q.bytes > 0 && q.bytes+int64(d.Bytes) > q.cfg.QueueBytes || q.shedding && q.bytes > q.cfg.QueueBytes/2
 	switch {
 	case stuck > q.cfg.Timeout/slowAfter:
 		return fmt.Sprintf("it has not answered for %s", stuck.Round(time.Millisecond))

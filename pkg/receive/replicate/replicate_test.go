@@ -586,6 +586,53 @@ func TestSplitOfAPart(t *testing.T) {
 	}
 }
 
+func TestCutOfAPart(t *testing.T) {
+	rnd := rand.New(rand.NewSource(4))
+	for range 300 {
+		b := batch(t, 1+rnd.Intn(40), strings.Repeat("x", rnd.Intn(50)))
+		p, limit, largest := Part{Tenant: "t", Replica: 2, Regions: [][]byte{nil}}, 1+rnd.Intn(200), 0
+		for i := range b.Len() {
+			largest = max(largest, len(b.Raw(i)))
+			if last := len(p.Regions) - 1; rnd.Intn(3) > 0 {
+				p.Regions[last] = append(p.Regions[last], b.Raw(i)...)
+			} else {
+				p.Regions = append(p.Regions, append([]byte(nil), b.Raw(i)...))
+			}
+		}
+		var got []byte
+		for _, one := range p.cut(limit) {
+			piece := bytes.Join(one.Regions, nil)
+			require.NotEmpty(t, piece)
+			require.Equal(t, "t 2", fmt.Sprint(one.Tenant, " ", one.Replica))
+			require.LessOrEqual(t, len(piece), max(limit, largest))
+			require.NoError(t, new(prompb.WriteRequest).Unmarshal(piece), "whole series")
+			got = append(got, piece...)
+		}
+		require.Equal(t, bytes.Join(p.Regions, nil), got)
+		b.Close()
+	}
+	require.Len(t, Part{Regions: [][]byte{bytes.Repeat([]byte{0xff}, 100)}}.cut(10), 1, "what is malformed stays whole")
+}
+
+// A write that is larger than what may wait for a peer is no reason to refuse it
+// for ever, nor to forget it when the peer is down.
+func TestWriteLargerThanTheQueue(t *testing.T) {
+	c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) {
+		cfg.QueueBytes, cfg.HintsDir, cfg.HintsBytes = 10, t.TempDir(), 1<<30
+	})
+	for i := range 10 {
+		c.send(t, "t", fmt.Sprintf("x%d", i), 100)
+		c.eventually(t, 3, fmt.Sprintf("t/x%d_99", i))
+	}
+	n1 := c.nodes["n1:1"]
+	n1.set(remotewrite.Errorf(remotewrite.Unavailable, "gone"))
+	c.send(t, "t", strings.Repeat("y", 1000), 10_000)
+	require.Eventually(t, func() bool { return c.peers["n1:1"].hints.bytes() > 0 }, 10*time.Second, time.Millisecond)
+	n1.set(nil)
+	c.eventually(t, 3, "t/"+strings.Repeat("y", 1000)+"_9999")
+	c.eventually(t, 3, "t/"+strings.Repeat("y", 1000)+"_0")
+}
+
 // What is kept for peers that are in the ring no more goes when the ring is
 // loaded.
 func TestHintsOfStrangersGo(t *testing.T) {
