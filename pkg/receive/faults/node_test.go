@@ -5,9 +5,11 @@ package faults
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
 	"math/rand"
 	"net"
@@ -37,7 +39,10 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
 )
 
-const nodeVariable = "HINDSIGHT_FAULTS_NODE"
+const (
+	nodeVariable  = "HINDSIGHT_FAULTS_NODE"
+	blockVariable = "HINDSIGHT_FAULTS_BLOCK" // duration of blocks, when not the default
+)
 
 func TestMain(m *testing.M) {
 	if spec := os.Getenv(nodeVariable); spec != "" {
@@ -58,13 +63,18 @@ func runNode(spec []string) error {
 	cfg.RemoteWriteAddress, cfg.TSDB.Path, cfg.HashringsFile = spec[1], spec[2], spec[3]
 	cfg.ReplicationFactor = 3
 	cfg.ForwardTimeout = flags.Duration(2 * time.Second)
+	if width := os.Getenv(blockVariable); width != "" {
+		if err := errors.Join(cfg.TSDB.MinBlock.Set(width), cfg.TSDB.MaxBlock.Set(width)); err != nil {
+			return err
+		}
+	}
 	lis, err := net.Listen("tcp", spec[0])
 	if err != nil {
 		return err
 	}
 	storerpc.RegisterSnappy()
 	r, err := receive.New(cfg, receive.Deps{
-		Logger:     slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
+		Logger:     slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo})),
 		Registerer: prometheus.NewRegistry(), GRPCAddress: spec[0],
 	})
 	if err != nil {
@@ -206,6 +216,9 @@ type client struct {
 	acked   map[point]bool
 	refused []string
 	slowest time.Duration
+	// pause is between batches. late is how old samples of one batch in three
+	// are at most; those are of series of their own, and each time comes once.
+	pause, late time.Duration
 }
 
 // Load is so many clients that write one batch at a time.
@@ -221,13 +234,16 @@ func (c *client) run(t *testing.T, id int, stop <-chan struct{}, targets func() 
 			return
 		default:
 		}
-		now := time.Now().UnixMilli()
+		name, now := "s", time.Now().UnixMilli()
+		if c.late > 0 && rnd.Intn(3) == 0 {
+			name, now = "s_late", now-rnd.Int63n(c.late.Milliseconds())
+		}
 		var batch []point
 		for i := range batchSize {
-			batch = append(batch, point{fmt.Sprintf("s_%d_%d", id, i), now})
+			batch = append(batch, point{fmt.Sprintf("%s_%d_%d", name, id, i), now})
 		}
 		c.send(t, rnd, batch, targets)
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(max(c.pause, 5*time.Millisecond))
 	}
 }
 
@@ -253,6 +269,13 @@ func (c *client) send(t *testing.T, rnd *rand.Rand, batch []point, targets func(
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// snapshot is what is known at this moment.
+func (c *client) snapshot() *client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return &client{acked: maps.Clone(c.acked)}
 }
 
 // stored returns the samples that a node has.

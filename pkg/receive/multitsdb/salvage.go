@@ -33,6 +33,9 @@ const (
 	walLast    = 4
 )
 
+// lateLog is the directory of the log of late samples.
+const lateLog = "wbl"
+
 // damagedDir is where the damaged originals go, below a tenant's directory.
 const damagedDir = "damaged"
 
@@ -40,7 +43,7 @@ const damagedDir = "damaged"
 // damaged.
 func salvageLogs(dir string) (damaged int, err error) {
 	var paths []string
-	for _, log := range []string{"wal", "wbl"} {
+	for _, log := range []string{"wal", lateLog} {
 		err := filepath.WalkDir(filepath.Join(dir, log), func(path string, e fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil
@@ -64,33 +67,46 @@ func salvageLogs(dir string) (damaged int, err error) {
 	return damaged, nil
 }
 
-// salvageSegment replaces a damaged segment by one with its good records; the
-// original is set aside.
+// salvageSegment replaces a segment that is damaged, or has markers, by one with
+// its other records. A damaged original is set aside.
 func salvageSegment(dir, path string) (damaged int, err error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return 0, err
 	}
 	records, damaged := scanSegment(data)
-	if damaged == 0 {
+	kept := records
+	if filepath.Base(filepath.Dir(path)) == lateLog {
+		unreadable := 0
+		kept, unreadable = withoutMarkers(records)
+		damaged += unreadable
+	}
+	if damaged == 0 && len(kept) == len(records) {
 		return 0, nil
 	}
-	rel, err := filepath.Rel(dir, path)
-	if err != nil {
-		return 0, err
-	}
-	aside := filepath.Join(dir, damagedDir, strings.ReplaceAll(rel, string(filepath.Separator), "-"))
-	if err := os.MkdirAll(filepath.Dir(aside), 0o750); err != nil {
-		return 0, err
-	}
-	if err := os.WriteFile(aside, data, 0o640); err != nil {
-		return 0, err
+	if damaged > 0 {
+		if err := setAside(dir, path, data); err != nil {
+			return 0, err
+		}
 	}
 	tmp := path + ".salvage"
-	if err := writeSynced(tmp, encodeSegment(records)); err != nil {
+	if err := writeSynced(tmp, encodeSegment(kept)); err != nil {
 		return 0, err
 	}
 	return damaged, os.Rename(tmp, path)
+}
+
+// setAside keeps the content of a damaged segment.
+func setAside(dir, path string, data []byte) error {
+	rel, err := filepath.Rel(dir, path)
+	if err != nil {
+		return err
+	}
+	aside := filepath.Join(dir, damagedDir, strings.ReplaceAll(rel, string(filepath.Separator), "-"))
+	if err := os.MkdirAll(filepath.Dir(aside), 0o750); err != nil {
+		return err
+	}
+	return os.WriteFile(aside, data, 0o640)
 }
 
 func writeSynced(path string, b []byte) error {

@@ -1,0 +1,52 @@
+package multitsdb
+
+import (
+	"slices"
+
+	"github.com/prometheus/prometheus/tsdb/record"
+	"github.com/prometheus/prometheus/util/compression"
+)
+
+// The log of late samples ("wbl") has markers that say: the late samples of this
+// series so far are in the chunk at that place of chunks_head. When the log is
+// replayed, the TSDB forgets the samples before a marker if the place is before
+// the end of chunks_head, whether the chunk is there or not. After a process was
+// killed it need not be there, as chunks are written with delay, and what the next
+// process writes behind it makes its place one before the end: a second kill then
+// loses late samples for good. Without markers all samples of the log are
+// replayed. Those that are in chunks_head as well are there twice until the next
+// compaction, and once in every answer.
+
+// withoutMarkers takes the records of markers out, and those that cannot be read,
+// which it counts.
+func withoutMarkers(records []walRecord) (kept []walRecord, damaged int) {
+	buf := compression.NewSyncDecodeBuffer()
+	for _, r := range records {
+		plain, err := r.plain(buf)
+		switch {
+		case err != nil || len(plain) == 0:
+			damaged++
+		case record.Type(plain[0]) != record.MmapMarkers:
+			kept = append(kept, r)
+		}
+	}
+	return kept, damaged
+}
+
+// Compressions of records, as bits of the first byte of each fragment.
+const (
+	walSnappy = 1 << 3
+	walZstd   = 1 << 4
+)
+
+// plain is the content of a record. It is valid until the next call with buf.
+func (r *walRecord) plain(buf compression.DecodeBuffer) ([]byte, error) {
+	whole := slices.Concat(r.parts...)
+	switch r.compression {
+	case walSnappy:
+		return compression.Decode(compression.Snappy, whole, buf)
+	case walZstd:
+		return compression.Decode(compression.Zstd, whole, buf)
+	}
+	return whole, nil
+}
