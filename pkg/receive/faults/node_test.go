@@ -63,7 +63,9 @@ func runNode(spec []string) error {
 	cfg.RemoteWriteAddress, cfg.TSDB.Path, cfg.HashringsFile = spec[1], spec[2], spec[3]
 	cfg.ReplicationFactor = 3
 	cfg.ForwardTimeout = flags.Duration(2 * time.Second)
+	level := slog.LevelError
 	if width := os.Getenv(blockVariable); width != "" {
+		level = slog.LevelInfo
 		if err := errors.Join(cfg.TSDB.MinBlock.Set(width), cfg.TSDB.MaxBlock.Set(width)); err != nil {
 			return err
 		}
@@ -74,7 +76,7 @@ func runNode(spec []string) error {
 	}
 	storerpc.RegisterSnappy()
 	r, err := receive.New(cfg, receive.Deps{
-		Logger:     slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo})),
+		Logger:     slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
 		Registerer: prometheus.NewRegistry(), GRPCAddress: spec[0],
 	})
 	if err != nil {

@@ -16,6 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// quorum is how many copies an acknowledged sample has at least.
+const quorum = 2
+
 // soak is a cluster to which faults happen, one at a time.
 type soak struct {
 	t     *testing.T
@@ -95,7 +98,7 @@ func (s *soak) check(c *client) {
 	acked := c.snapshot()
 	copies := acked.copies(s.t, s.nodes)
 	s.t.Log("samples by number of copies:", copies)
-	if copies[0]+copies[1]+copies[2] > 0 {
+	if copies[0]+copies[1] > 0 {
 		s.describe(acked)
 	}
 	require.Zero(s.t, copies[0]+copies[1], "acknowledged samples without a quorum of copies")
@@ -115,7 +118,7 @@ func (s *soak) describe(c *client) {
 				at += " " + s.nodes[i].grpc
 			}
 		}
-		if strings.Count(at, " ") < 3 {
+		if strings.Count(at, " ") < quorum {
 			kind, _, _ := strings.Cut(strings.TrimPrefix(p.series, "s_"), "_")
 			if kind != "late" {
 				kind = "in order"
@@ -157,7 +160,7 @@ func TestSoakFaults(t *testing.T) {
 		began := time.Now()
 		t.Logf("%d: %s from %s to %s", round, s.fault(), began.UTC().Format("15:04:05.0"), time.Now().UTC().Format("15:04:05.0"))
 		s.pause(5 * time.Second)
-		if os.Getenv("X") != "" || round%5 == 0 {
+		if round%5 == 0 {
 			s.check(c)
 		}
 	}
