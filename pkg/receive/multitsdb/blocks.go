@@ -2,7 +2,6 @@ package multitsdb
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -26,7 +25,7 @@ func (t *tenantDB) flush(ctx context.Context) error {
 
 // compactUntil writes everything in the head before the time end to blocks.
 func (t *tenantDB) compactUntil(ctx context.Context, end int64) error {
-	head, width := t.db.Head(), t.cfg.MinBlockDuration.Milliseconds()
+	head := t.db.Head()
 	for head.NumSeries() > 0 {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -35,10 +34,7 @@ func (t *tenantDB) compactUntil(ctx context.Context, end int64) error {
 		if mint > maxt || mint == math.MaxInt64 || mint >= end {
 			break
 		}
-		border := (mint/width + 1) * width
-		if mint < 0 {
-			border = mint / width * width
-		}
+		border := t.border(mint)
 		if border > end {
 			break
 		}
@@ -50,7 +46,7 @@ func (t *tenantDB) compactUntil(ctx context.Context, end int64) error {
 			break
 		}
 		if head.MinTime() <= mint {
-			return errors.New("the head did not shrink")
+			return errHeadStays
 		}
 	}
 	return t.db.CompactOOOHead(ctx)

@@ -17,6 +17,7 @@ type metrics struct {
 	damaged        *prometheus.CounterVec
 
 	rejectedTenants prometheus.Counter
+	pause           prometheus.Histogram
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -37,6 +38,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		rejectedTenants: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_receive_rejected_tenants_total",
 			Help: "Writes of tenants that would have been new when the node was at its limit of tenants.",
+		}),
+		pause: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "hindsight_receive_compaction_pause_seconds",
+			Help:    "How long compactions kept the writes of a tenant waiting.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
 		}),
 		damaged: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "hindsight_receive_damaged_total",

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -84,21 +85,34 @@ func (d *DB) Close(ctx context.Context) error {
 }
 
 func (d *DB) maintain(ctx context.Context) error {
-	var errs []error
 	now := time.Now()
-	for _, t := range d.all() {
-		errs = append(errs, t.maintain(ctx, now))
-		switch {
-		case t.prunable(now):
-			errs = append(errs, d.prune(t, now))
-		case t.idle(now):
-			errs = append(errs, d.sleep(t, now))
-		}
+	tenants := d.all()
+	errs := make([]error, len(tenants))
+	var g errgroup.Group
+	g.SetLimit(max(1, runtime.GOMAXPROCS(0)/2))
+	for i, t := range tenants {
+		g.Go(func() error {
+			errs[i] = d.maintainTenant(ctx, t, now)
+			return nil
+		})
 	}
+	_ = g.Wait() // its functions return nil
 	for _, s := range d.sleepers() {
 		errs = append(errs, d.maintainSleeper(s, now))
 	}
 	return errors.Join(errs...)
+}
+
+// maintainTenant does what a tenant needs. Its failure is nobody else's.
+func (d *DB) maintainTenant(ctx context.Context, t *tenantDB, now time.Time) error {
+	err := errors.Join(t.compact(ctx), t.maintain(ctx, now))
+	switch {
+	case t.prunable(now):
+		err = errors.Join(err, d.prune(t, now))
+	case t.idle(now):
+		err = errors.Join(err, d.sleep(t, now))
+	}
+	return err
 }
 
 // prune closes a tenant and deletes its directory, unless a write has come since

@@ -40,6 +40,11 @@ type tenantDB struct {
 	registry *tenantRegisterer
 	replay   *tsdb.DBStats
 
+	// compacting is held while a part of the head is compacted; it comes before
+	// gate.
+	compacting sync.Mutex
+	compactor  *compactor
+	abort      context.CancelFunc // of what the compactor does
 	// gate is held for reading by writes, and for writing while the head is
 	// flushed as a whole.
 	gate sync.RWMutex
@@ -105,10 +110,12 @@ func (t *tenantDB) openTSDB() error {
 		t.metrics.damaged.WithLabelValues("block").Add(float64(len(moved)))
 		t.logger.Error("blocks that cannot be opened were set aside", "blocks", moved, "to", filepath.Join(t.dir, damagedDir))
 	}
-	if t.db, err = tsdb.Open(t.dir, t.logger, t.registry.orNil(), t.options(), t.replay); err != nil {
+	logger := slog.New(withoutSwitch{t.logger.Handler()})
+	if t.db, err = tsdb.Open(t.dir, logger, t.registry.orNil(), t.options(), t.replay); err != nil {
 		t.registry.unregisterAll()
 		return err
 	}
+	t.db.DisableCompactions() // those of its own accord
 	t.opened.Store(t.db)
 	return nil
 }
@@ -145,6 +152,7 @@ func (t *tenantDB) options() *tsdb.Options {
 	}
 	o.SeriesLifecycleCallback = lifecycle{t}
 	o.BlocksToDelete = t.blocksToDelete
+	o.NewCompactorFunc = t.newCompactor()
 	return o
 }
 
@@ -192,6 +200,7 @@ func (t *tenantDB) release() {
 // close waits for readers and writers and closes the TSDB. Closing again does
 // nothing.
 func (t *tenantDB) close() error {
+	t.abort()
 	_, err := t.closeIf(func() bool { return true })
 	return err
 }
@@ -199,6 +208,8 @@ func (t *tenantDB) close() error {
 // closeIf closes the TSDB when the condition holds at a moment when no write is
 // under way, and says whether it did.
 func (t *tenantDB) closeIf(condition func() bool) (bool, error) {
+	t.compacting.Lock()
+	defer t.compacting.Unlock()
 	t.gate.Lock()
 	defer t.gate.Unlock()
 	t.state.Lock()

@@ -26,12 +26,15 @@ func (q *queue) replay(ctx context.Context, stop <-chan struct{}) {
 		if !q.reachable() || q.hints.bytes() == 0 || pause.open(time.Now()) {
 			continue
 		}
-		putBack, err := q.replaySegments(ctx, stop)
+		r, err := q.replaySegments(ctx, stop)
 		if err != nil {
 			q.logger.Debug("peer does not take its hints yet", "err", err)
 		}
-		if putBack > 0 {
-			q.logger.Warn("peer cannot store some of what it missed, it is offered again later", "requests", putBack)
+		if r.refused > 0 {
+			q.logger.Warn("peer refuses some of what it missed, it has no copy of that", "requests", r.refused, "one_of_them", r.why)
+		}
+		if r.putBack > 0 {
+			q.logger.Warn("peer cannot store some of what it missed, it is offered again later", "requests", r.putBack, "one_of_them", r.whyNot)
 			pause.failed(time.Now())
 		} else {
 			pause.succeeded()
@@ -57,63 +60,75 @@ func (q *queue) reachable() bool {
 	return !q.pause.open(now) && !q.shedding
 }
 
+// replayed is what became of hints that were not stored.
+type replayed struct {
+	refused int // for good
+	why     error
+	putBack int // at the end of the log again
+	whyNot  error
+}
+
 // replaySegments delivers, segment by segment, what is in the log now. A segment
 // that could not be delivered to its end is begun anew later: samples that the
-// peer has already are no conflict. putBack is how many hints are at the end of
-// the log again.
-func (q *queue) replaySegments(ctx context.Context, stop <-chan struct{}) (putBack int, err error) {
+// peer has already are no conflict.
+func (q *queue) replaySegments(ctx context.Context, stop <-chan struct{}) (result replayed, err error) {
 	for last := q.hints.last(); ; {
 		r, err := q.hints.take(last)
 		if r == nil || err != nil {
-			return putBack, err
+			return result, err
 		}
-		n, err := q.replaySegment(ctx, r, stop)
-		putBack += n
+		err = q.replaySegment(ctx, r, &result, stop)
 		if closeErr := r.close(); err == nil {
 			err = closeErr
 		}
 		if err != nil {
-			return putBack, err
+			return result, err
 		}
-		q.logger.Info("peer has got what it missed", "segment", r.number, "not_yet", n)
+		q.logger.Info("peer has got what it missed", "segment", r.number)
 		if err := q.hints.done(r.number); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return putBack, err
+			return result, err
 		}
 	}
 }
 
-func (q *queue) replaySegment(ctx context.Context, r *hintReader, stop <-chan struct{}) (putBack int, err error) {
+func (q *queue) replaySegment(ctx context.Context, r *hintReader, result *replayed, stop <-chan struct{}) error {
 	for {
 		select {
 		case <-stop:
-			return putBack, errors.New("stopping")
+			return errors.New("stopping")
 		default:
 		}
 		h, err := r.next()
 		if errors.Is(err, io.EOF) {
-			return putBack, nil
+			return nil
 		}
 		if err != nil {
 			// The rest of the segment cannot be read; the other segments can.
 			q.logger.Warn("damaged segment of the hint log is given up", "segment", r.number, "err", err)
-			return putBack, nil
+			return nil
 		}
-		stored, err := q.deliver(ctx, h)
-		if err != nil {
-			return putBack, err
-		}
-		if !stored {
+		err, down := q.deliver(ctx, h)
+		kind := remotewrite.KindOf(err)
+		switch {
+		case err == nil:
+		case down || kind == remotewrite.NotReady:
+			return err
+		case kind == remotewrite.Unavailable:
 			// Others must not wait for this tenant.
-			putBack++
+			result.putBack++
+			result.whyNot = err
 			q.missedPart(Part{Tenant: h.tenant, Replica: h.replica, Regions: [][]byte{h.series}})
+		default:
+			// What it refuses, for the data or for a limit of the tenant, it refuses
+			// of all writes.
+			result.refused++
+			result.why = err
 		}
 	}
 }
 
-// deliver sends one hint. Only a peer that takes none is an error. One that
-// cannot store this one now has not stored it; what it refuses, for the data or
-// for a limit of the tenant, it refuses of all writes, and that is the end of it.
-func (q *queue) deliver(ctx context.Context, h hint) (stored bool, err error) {
+// deliver sends one hint; down says that the peer cannot be reached.
+func (q *queue) deliver(ctx context.Context, h hint) (failed error, down bool) {
 	arena := remotewrite.NewBuffer(len(h.series))
 	defer arena.Release()
 	arena.B = append(arena.B, h.series...)
@@ -123,20 +138,13 @@ func (q *queue) deliver(ctx context.Context, h hint) (stored bool, err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, q.cfg.Timeout)
 	defer cancel()
-	errs, down := q.node.Send(ctx, []*Delivery{d})
+	errs, why := q.node.Send(ctx, []*Delivery{d})
 	if errs == nil || errs[0] == nil || errs[0][0] == nil {
 		q.metrics.replayed.WithLabelValues("ok").Inc()
-		return true, nil
+		return nil, false
 	}
-	kind := remotewrite.KindOf(errs[0][0])
-	q.metrics.replayed.WithLabelValues(kind.String()).Inc()
-	switch {
-	case down != nil, kind == remotewrite.NotReady:
-		return false, errs[0][0]
-	case kind == remotewrite.Unavailable:
-		return false, nil
-	}
-	return true, nil
+	q.metrics.replayed.WithLabelValues(remotewrite.KindOf(errs[0][0]).String()).Inc()
+	return errs[0][0], why != nil
 }
 
 // missedPart notes a part in the hint log.

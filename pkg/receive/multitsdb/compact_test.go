@@ -1,0 +1,128 @@
+package multitsdb
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/prompb"
+	"github.com/stretchr/testify/require"
+)
+
+// ledger writes and remembers.
+type ledger struct {
+	t    *testing.T
+	d    *DB
+	want map[point]bool
+}
+
+// put writes one sample of each series.
+func (l *ledger) put(prefix string, series int, ts int64) {
+	const batch = 1000
+	for at := 0; at < series; at += batch {
+		var all []prompb.TimeSeries
+		for i := at; i < min(at+batch, series); i++ {
+			all = append(all, l.note(fmt.Sprint(prefix, i), ts))
+		}
+		require.NoError(l.t, write(l.t, l.d, "a", all...))
+	}
+}
+
+func (l *ledger) note(name string, ts int64) prompb.TimeSeries {
+	l.want[point{name, ts}] = true
+	return float(name, ts, float64(ts))
+}
+
+// A sender that catches up writes many late samples of a series at once, while the
+// late samples of all others are compacted.
+func TestLateSamplesWhileOthersAreCompacted(t *testing.T) {
+	d := openDB(t, t.TempDir(), nil)
+	l := &ledger{t, d, map[point]bool{}}
+	now := time.Now().Truncate(2*time.Hour).UnixMilli() - 3600_000 // in the middle of a block
+	for round := range 3 {
+		// Those whose names come first are looked at first.
+		early, all := fmt.Sprint("a", round, "_"), "b"
+		l.put(all, 20_000, now)
+		l.put(all, 20_000, now-1000)
+		l.put(early, 300, now)
+		var wg sync.WaitGroup
+		compact := make(chan struct{})
+		wg.Go(func() { close(compact); require.NoError(t, d.tenants["a"].compactLate(t.Context())) })
+		<-compact
+		for i := range 300 {
+			var batch []prompb.TimeSeries
+			for k := range int64(40) { // more than one chunk
+				batch = append(batch, l.note(fmt.Sprint(early, i), now-5000+10*k))
+			}
+			require.NoError(t, write(t, d, "a", batch...))
+		}
+		wg.Wait()
+		require.Zero(t, lost(t, d, l.want), "round %d", round)
+		now += 60_000
+	}
+}
+
+// The head is compacted as the TSDB does it, while samples come in that are just
+// new enough for it, and late ones.
+func TestCompactionUnderLoad(t *testing.T) {
+	var log bytes.Buffer
+	d := New(Config{
+		Dir: t.TempDir(), OutOfOrderWindow: 2 * time.Hour, MinBlockDuration: 10 * time.Second,
+	}, slog.New(slog.NewTextHandler(&log, nil)), prometheus.NewRegistry())
+	require.NoError(t, d.Open(t.Context()))
+	l := &ledger{t, d, map[point]bool{}}
+	now := time.Now().Truncate(10*time.Second).Add(-10*time.Minute).UnixMilli() + 1000
+	l.put("s", 100, now)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				require.NoError(t, d.maintain(t.Context()))
+			}
+		}
+	})
+	for i := range int64(600) {
+		now += 250
+		l.put("s", 100, now)
+		// As old as the head takes in order, and older.
+		l.put(fmt.Sprint("old", i), 10, now-4_999)
+		l.put("late", 10, now-(i*7919)%20_000)
+	}
+	close(stop)
+	wg.Wait()
+	require.Zero(t, lost(t, d, l.want))
+	require.Greater(t, len(d.tenants["a"].db.Blocks()), 10)
+	require.False(t, d.tenants["a"].compactable())
+	require.NotContains(t, log.String(), "Compactions disabled")
+	require.NoError(t, d.Close(t.Context()))
+}
+
+// Blocks longer than the shortest are made of those, when that is wanted.
+func TestBlocksAreMerged(t *testing.T) {
+	d := openDB(t, t.TempDir(), func(c *Config) {
+		c.MinBlockDuration, c.MaxBlockDuration = 10*time.Second, 30*time.Second
+	})
+	l := &ledger{t, d, map[point]bool{}}
+	now := time.Now().Truncate(30 * time.Second).Add(-10 * time.Minute).UnixMilli()
+	for i := range int64(200) {
+		l.put("s", 10, now+i*1000)
+		if i%20 == 0 {
+			require.NoError(t, d.maintain(t.Context()))
+		}
+	}
+	require.NoError(t, d.maintain(t.Context()))
+	longest := int64(0)
+	for _, b := range d.tenants["a"].db.Blocks() {
+		longest = max(longest, b.MaxTime()-b.MinTime())
+	}
+	require.Equal(t, int64(30_000), longest)
+	require.Zero(t, lost(t, d, l.want))
+}
