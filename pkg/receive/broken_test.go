@@ -35,7 +35,7 @@ func TestTenantBrokenOnOneNode(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return ringMember(nodes[0], last).HintBytes > 0 }, 10*time.Second, 5*time.Millisecond)
 	require.Eventually(t, func() bool { return seriesOf(t, last, "good") == 50 }, 10*time.Second, 5*time.Millisecond)
-	require.Equal(t, "ok", ringMember(nodes[0], last).State)
+	require.Eventually(t, func() bool { return ringMember(nodes[0], last).State == "ok" }, 10*time.Second, 5*time.Millisecond, "it answers")
 	require.Contains(t, get(t, last, "GET", "/tenants").body, "cannot be opened")
 	down := get(t, last, "POST", "/-/prepare-downscale")
 	require.Equal(t, 503, down.code)

@@ -98,6 +98,7 @@ func TestCompactionUnderLoad(t *testing.T) {
 	}
 	close(stop)
 	wg.Wait()
+	require.NoError(t, d.maintain(t.Context()))
 	require.Zero(t, lost(t, d, l.want))
 	require.Greater(t, len(d.tenants["a"].db.Blocks()), 10)
 	require.False(t, d.tenants["a"].compactable())

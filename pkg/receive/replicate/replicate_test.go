@@ -503,7 +503,7 @@ func TestTenantThatAPeerCannotStore(t *testing.T) {
 		c.eventually(t, 3, fmt.Sprintf("good/g%d_3", i))
 	}
 	require.Positive(t, q.hints.bytes())
-	require.Equal(t, "ok", q.state().State, "it has answered all the time")
+	require.Eventually(t, func() bool { return q.state().State == "ok" }, 10*time.Second, time.Millisecond, "it answers all the time")
 	n1.set(remotewrite.Errorf(remotewrite.Unavailable, "gone"))
 	c.send(t, "bad", "while-down", 5)
 	c.send(t, "good", "while-down", 5)
