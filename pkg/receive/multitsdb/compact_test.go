@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -17,7 +18,15 @@ import (
 type ledger struct {
 	t    *testing.T
 	d    *DB
-	want map[point]bool
+	mu   sync.Mutex
+	want map[point]bool // what was acknowledged
+}
+
+// acknowledged is what there must be now.
+func (l *ledger) acknowledged() map[point]bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.want)
 }
 
 // put writes one sample of each series.
@@ -26,24 +35,32 @@ func (l *ledger) put(prefix string, series int, ts int64) {
 	for at := 0; at < series; at += batch {
 		var all []prompb.TimeSeries
 		for i := at; i < min(at+batch, series); i++ {
-			all = append(all, l.note(fmt.Sprint(prefix, i), ts))
+			all = append(all, float(fmt.Sprint(prefix, i), ts, float64(ts)))
 		}
-		require.NoError(l.t, write(l.t, l.d, "a", all...))
+		l.write(all)
 	}
 }
 
-func (l *ledger) note(name string, ts int64) prompb.TimeSeries {
-	l.want[point{name, ts}] = true
-	return float(name, ts, float64(ts))
+func (l *ledger) write(series []prompb.TimeSeries) {
+	require.NoError(l.t, write(l.t, l.d, "a", series...))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range series {
+		l.want[point{s.Labels[0].Value, s.Samples[0].Timestamp}] = true
+	}
 }
 
 // A sender that catches up writes many late samples of a series at once, while the
 // late samples of all others are compacted.
 func TestLateSamplesWhileOthersAreCompacted(t *testing.T) {
 	d := openDB(t, t.TempDir(), nil)
-	l := &ledger{t, d, map[point]bool{}}
+	l := &ledger{t: t, d: d, want: map[point]bool{}}
 	now := time.Now().Truncate(2*time.Hour).UnixMilli() - 3600_000 // in the middle of a block
-	for round := range 3 {
+	rounds := 3
+	if testing.Short() {
+		rounds = 1
+	}
+	for round := range rounds {
 		// Those whose names come first are looked at first.
 		early, all := fmt.Sprint("a", round, "_"), "b"
 		l.put(all, 20_000, now)
@@ -56,9 +73,9 @@ func TestLateSamplesWhileOthersAreCompacted(t *testing.T) {
 		for i := range 300 {
 			var batch []prompb.TimeSeries
 			for k := range int64(40) { // more than one chunk
-				batch = append(batch, l.note(fmt.Sprint(early, i), now-5000+10*k))
+				batch = append(batch, float(fmt.Sprint(early, i), now-5000+10*k, 1))
 			}
-			require.NoError(t, write(t, d, "a", batch...))
+			l.write(batch)
 		}
 		wg.Wait()
 		require.Zero(t, lost(t, d, l.want), "round %d", round)
@@ -67,14 +84,14 @@ func TestLateSamplesWhileOthersAreCompacted(t *testing.T) {
 }
 
 // The head is compacted as the TSDB does it, while samples come in that are just
-// new enough for it, and late ones.
+// new enough for it, and late ones. All are there at any moment.
 func TestCompactionUnderLoad(t *testing.T) {
 	var log bytes.Buffer
 	d := New(Config{
 		Dir: t.TempDir(), OutOfOrderWindow: 2 * time.Hour, MinBlockDuration: 10 * time.Second,
 	}, slog.New(slog.NewTextHandler(&log, nil)), prometheus.NewRegistry())
 	require.NoError(t, d.Open(t.Context()))
-	l := &ledger{t, d, map[point]bool{}}
+	l := &ledger{t: t, d: d, want: map[point]bool{}}
 	now := time.Now().Truncate(10*time.Second).Add(-10*time.Minute).UnixMilli() + 1000
 	l.put("s", 100, now)
 	stop := make(chan struct{})
@@ -86,6 +103,18 @@ func TestCompactionUnderLoad(t *testing.T) {
 				return
 			default:
 				require.NoError(t, d.maintain(t.Context()))
+			}
+		}
+	})
+	wg.Go(func() {
+		for reads := 0; ; reads++ {
+			select {
+			case <-stop:
+				t.Log("reads:", reads)
+				return
+			default:
+				want := l.acknowledged()
+				require.Zero(t, lost(t, d, want), "of %d, while it is compacted", len(want))
 			}
 		}
 	})
@@ -111,7 +140,7 @@ func TestBlocksAreMerged(t *testing.T) {
 	d := openDB(t, t.TempDir(), func(c *Config) {
 		c.MinBlockDuration, c.MaxBlockDuration = 10*time.Second, 30*time.Second
 	})
-	l := &ledger{t, d, map[point]bool{}}
+	l := &ledger{t: t, d: d, want: map[point]bool{}}
 	now := time.Now().Truncate(30 * time.Second).Add(-10 * time.Minute).UnixMilli()
 	for i := range int64(200) {
 		l.put("s", 10, now+i*1000)

@@ -28,7 +28,11 @@ import (
 // leaves: what was not written to a file yet is not in it.
 func TestKilledAgainAndAgain(t *testing.T) {
 	const series, rounds = 400, 4
-	for seed := range int64(3) {
+	seeds := int64(3)
+	if testing.Short() {
+		seeds = 1
+	}
+	for seed := range seeds {
 		rnd := rand.New(rand.NewSource(seed))
 		open := func(dir string) *DB {
 			d := openDB(t, dir, func(c *Config) { c.NoLockfile, c.MinBlockDuration = true, 20*time.Second })

@@ -619,6 +619,7 @@ func TestCutOfAPart(t *testing.T) {
 func TestWriteLargerThanTheQueue(t *testing.T) {
 	c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) {
 		cfg.QueueBytes, cfg.HintsDir, cfg.HintsBytes = 10, t.TempDir(), 1<<30
+		cfg.Timeout = time.Minute // so much takes a while
 	})
 	for i := range 10 {
 		c.send(t, "t", fmt.Sprintf("x%d", i), 100)
@@ -626,10 +627,10 @@ func TestWriteLargerThanTheQueue(t *testing.T) {
 	}
 	n1 := c.nodes["n1:1"]
 	n1.set(remotewrite.Errorf(remotewrite.Unavailable, "gone"))
-	c.send(t, "t", strings.Repeat("y", 1000), 10_000)
+	c.send(t, "t", strings.Repeat("y", 1000), 6000)
 	require.Eventually(t, func() bool { return c.peers["n1:1"].hints.bytes() > 0 }, 10*time.Second, time.Millisecond)
 	n1.set(nil)
-	c.eventually(t, 3, "t/"+strings.Repeat("y", 1000)+"_9999")
+	c.eventually(t, 3, "t/"+strings.Repeat("y", 1000)+"_5999")
 	c.eventually(t, 3, "t/"+strings.Repeat("y", 1000)+"_0")
 }
 
