@@ -40,7 +40,7 @@ lint: ## formatting, vet, module files, golangci-lint
 bench: ## benchmarks of the hot paths, as ratios to their limits
 	$(GO) run ./test/bench $(ROW)
 
-soak: ## long random tests; SEED and MINUTES may be set
+soak: ## long random tests, each for MINUTES (30), from SEED on
 	HINDSIGHT_SOAK_MINUTES=$${MINUTES:-30} HINDSIGHT_SOAK_SEED=$${SEED:-0} $(GO) test -timeout 0 -run Soak -v ./...
 
 generate: ## code from proto/
