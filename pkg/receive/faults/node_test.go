@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -42,6 +43,7 @@ import (
 const (
 	nodeVariable  = "HINDSIGHT_FAULTS_NODE"
 	blockVariable = "HINDSIGHT_FAULTS_BLOCK" // duration of blocks, when not the default
+	copyVariable  = "HINDSIGHT_FAULTS_COPIES"
 )
 
 func TestMain(m *testing.M) {
@@ -62,6 +64,9 @@ func runNode(spec []string) error {
 	cfg := receive.DefaultConfig()
 	cfg.RemoteWriteAddress, cfg.TSDB.Path, cfg.HashringsFile = spec[1], spec[2], spec[3]
 	cfg.ReplicationFactor = 3
+	if n, err := strconv.Atoi(os.Getenv(copyVariable)); err == nil {
+		cfg.ReplicationFactor = n
+	}
 	cfg.ForwardTimeout = flags.Duration(2 * time.Second)
 	level := slog.LevelError
 	if width := os.Getenv(blockVariable); width != "" {

@@ -16,14 +16,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// quorum is how many copies an acknowledged sample has at least.
-const quorum = 2
-
 // soak is a cluster to which faults happen, one at a time.
 type soak struct {
 	t     *testing.T
 	rnd   *rand.Rand
 	nodes []*node
+	// quorum is how many copies an acknowledged sample has at least.
+	quorum int
+	end    time.Time
 
 	mu   sync.Mutex
 	away *node // gets no writes from clients
@@ -52,13 +52,13 @@ func (s *soak) setAway(n *node) {
 func (s *soak) pause(most time.Duration) { time.Sleep(time.Duration(s.rnd.Int63n(int64(most)))) }
 
 // fault lets one thing happen, and its end, and says what it was.
-func (s *soak) fault() string {
+func (s *soak) fault(kinds int) string {
 	n := s.nodes[s.rnd.Intn(len(s.nodes))]
-	if s.rnd.Intn(2) == 0 { // clients may notice before they are told
+	if len(s.nodes) > 1 && s.rnd.Intn(2) == 0 { // clients may notice before they are told
 		s.setAway(n)
 	}
 	defer s.setAway(nil)
-	switch kind := s.rnd.Intn(5); kind {
+	switch kind := s.rnd.Intn(kinds); kind {
 	case 0, 1:
 		sig := []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM}[kind]
 		n.end(sig)
@@ -68,7 +68,9 @@ func (s *soak) fault() string {
 		return fmt.Sprintf("%s of %s", sig, n.grpc)
 	case 2:
 		n.signal(syscall.SIGSTOP)
-		s.setAway(n)
+		if len(s.nodes) > 1 {
+			s.setAway(n)
+		}
 		s.pause(8 * time.Second)
 		n.signal(syscall.SIGCONT)
 		return "a stop of " + n.grpc
@@ -97,10 +99,14 @@ func (s *soak) check(c *client) {
 	acked := c.snapshot()
 	copies := acked.copies(s.t, s.nodes)
 	s.t.Log("samples by number of copies:", copies)
-	if copies[0]+copies[1] > 0 {
-		s.describe(acked, quorum)
+	few := 0
+	for n := range s.quorum {
+		few += copies[n]
 	}
-	require.Zero(s.t, copies[0]+copies[1], "acknowledged samples without a quorum of copies")
+	if few > 0 {
+		s.describe(acked, s.quorum)
+	}
+	require.Zero(s.t, few, "acknowledged samples without a quorum of copies")
 }
 
 // describe logs where the samples are that have fewer copies, by kind and second.
@@ -135,6 +141,21 @@ func (s *soak) describe(c *client, wanted int) {
 // clients write, some of them late samples. Whenever all nodes are up, each
 // acknowledged sample is on a quorum of them.
 func TestSoakFaults(t *testing.T) {
+	s := newSoak(t)
+	s.nodes, s.quorum = startNodes(t, 5, 3), 2
+	s.run(5)
+}
+
+// TestSoakOneNode is TestSoakFaults with a node that has nobody else: what it loses
+// is lost.
+func TestSoakOneNode(t *testing.T) {
+	s := newSoak(t)
+	t.Setenv(copyVariable, "1")
+	s.nodes, s.quorum = startNodes(t, 1, 1), 1
+	s.run(4)
+}
+
+func newSoak(t *testing.T) *soak {
 	minutes, err := strconv.Atoi(os.Getenv("HINDSIGHT_SOAK_MINUTES"))
 	if err != nil || minutes <= 0 {
 		t.Skip("HINDSIGHT_SOAK_MINUTES is not set")
@@ -145,28 +166,30 @@ func TestSoakFaults(t *testing.T) {
 	}
 	t.Log("seed", seed)
 	t.Setenv(blockVariable, "20s")
-	s := &soak{t: t, rnd: rand.New(rand.NewSource(seed)), nodes: startNodes(t, 5, 3)}
+	return &soak{t: t, rnd: rand.New(rand.NewSource(seed)), end: time.Now().Add(time.Duration(minutes) * time.Minute)}
+}
+
+// run lets faults of the first kinds happen until the end.
+func (s *soak) run(kinds int) {
 	c := &client{acked: map[point]bool{}, pause: 100 * time.Millisecond, late: 15 * time.Second}
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	for id := range clients {
-		wg.Go(func() { c.run(t, id, stop, s.targets) })
+		wg.Go(func() { c.run(s.t, id, stop, s.targets) })
 	}
 	settle := sync.OnceFunc(func() { close(stop); wg.Wait() })
 	defer settle()
-	end := time.Now().Add(time.Duration(minutes) * time.Minute)
-	for round := 1; time.Now().Before(end); round++ {
+	for round := 1; time.Now().Before(s.end); round++ {
 		began := time.Now()
-		t.Logf("%d: %s from %s to %s", round, s.fault(), began.UTC().Format("15:04:05.0"), time.Now().UTC().Format("15:04:05.0"))
+		s.t.Logf("%d: %s from %s to %s", round, s.fault(kinds), began.UTC().Format("15:04:05.0"), time.Now().UTC().Format("15:04:05.0"))
 		s.pause(5 * time.Second)
 		if round%5 == 0 {
 			s.check(c)
 		}
 	}
 	settle()
-	require.Empty(t, c.refused, "nothing was refused for good")
+	require.Empty(s.t, c.refused, "nothing was refused for good")
 	time.Sleep(10 * time.Second) // for what nodes have missed to be delivered
 	s.check(c)
-	s.describe(c, 3)
-	t.Logf("%d samples acknowledged, the slowest batch took %s", len(c.acked), c.slowest)
+	s.t.Logf("%d samples acknowledged, the slowest batch took %s", len(c.acked), c.slowest)
 }
