@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -239,7 +240,7 @@ func (c *Config) Validate() error {
 	if c.Tenancy.Enforce && c.Tenancy.Label == "" {
 		fail("--query.enforce-tenancy needs a --query.tenant-label-name")
 	}
-	errs = append(errs, c.Endpoints.validate())
+	errs = append(errs, c.Web.validate(), c.Endpoints.validate())
 	if err := errors.Join(errs...); err != nil {
 		return flags.Invalid(err)
 	}
@@ -253,6 +254,21 @@ func (c WebConfig) routePrefix() string {
 		p = c.externalPrefix()
 	}
 	return cleanPrefix(p)
+}
+
+// validate refuses prefixes under which nothing can be served.
+func (c WebConfig) validate() error {
+	for _, p := range []struct{ flag, given, prefix string }{
+		{"web.route-prefix", c.RoutePrefix, cleanPrefix(c.RoutePrefix)},
+		{"web.external-prefix", c.ExternalPrefix, c.externalPrefix()},
+	} {
+		steps := strings.Split(strings.TrimPrefix(p.prefix, "/"), "/")
+		unclean := slices.ContainsFunc(steps, func(s string) bool { return s == "" || s == "." || s == ".." })
+		if p.prefix != "" && (unclean || strings.ContainsAny(p.prefix, "{}?#\\ ") || !strconv.CanBackquote(p.prefix)) {
+			return fmt.Errorf("--%s=%q is not a path such as /hindsight", p.flag, p.given)
+		}
+	}
+	return nil
 }
 
 // externalPrefix is the path of the configured prefix, which may be a URL.

@@ -435,6 +435,29 @@ func TestFlags(t *testing.T) {
 	require.True(t, flags.IsInvalid(err))
 }
 
+// A prefix is refused, or everything is served below it.
+func TestPrefixes(t *testing.T) {
+	for prefix, ok := range map[string]bool{
+		"": true, "/": true, "x": true, "/x/y/": true, "/a.b-c_d~e": true, "/ä": true, "%zz": true, "http://host/x": true,
+		"{": false, "/a/{b}": false, "/a b": false, "a//b": false, "/../x": false, "/a/./b": false, "\x01": false, "a?b": false,
+	} {
+		for _, flag := range []string{"--web.route-prefix=", "--web.external-prefix="} {
+			cfg, err := parseConfig(flag + prefix)
+			if !ok {
+				require.ErrorContains(t, err, "is not a path such as", "%q", prefix)
+				require.True(t, flags.IsInvalid(err))
+				continue
+			}
+			if !strings.HasPrefix(prefix, "http") || flag == "--web.external-prefix=" {
+				require.NoError(t, err, "%q", prefix)
+				q, err := New(cfg, Deps{})
+				require.NoError(t, err)
+				q.RegisterHTTP(http.NewServeMux())
+			}
+		}
+	}
+}
+
 func TestLookback(t *testing.T) {
 	f := func(base time.Duration, maxRes time.Duration, want time.Duration) {
 		t.Helper()
