@@ -12,6 +12,8 @@ import (
 // flush writes the whole head to blocks, none of which crosses a border of the
 // block duration. Writes wait meanwhile.
 func (t *tenantDB) flush(ctx context.Context) error {
+	t.compacting.Lock()
+	defer t.compacting.Unlock()
 	t.gate.Lock()
 	defer t.gate.Unlock()
 	if t.closed.Load() {
@@ -61,6 +63,8 @@ func (t *tenantDB) maintain(ctx context.Context, now time.Time) error {
 	if !idle || !old || t.db.Head().NumSeries() == 0 {
 		return nil
 	}
+	t.compacting.Lock()
+	defer t.compacting.Unlock()
 	t.gate.Lock()
 	defer t.gate.Unlock()
 	if t.closed.Load() {

@@ -63,6 +63,18 @@ func (d *DB) storeOf(id string) *tsdbstore.Store {
 	return tsdbstore.New(guarded{d, id}, tsdbstore.Config{Component: "receive", External: d.externalOf(id)})
 }
 
+// forgetFailures drops tenants that never were here and could not be made, when
+// nobody has wanted them for a while: their names may come from anybody.
+func (d *DB) forgetFailures(now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id, f := range d.failures {
+		if d.asleep[id] == nil && now.Sub(f.until) > mostPause {
+			delete(d.failures, id)
+		}
+	}
+}
+
 // failed counts the tenants that cannot be opened.
 func (d *DB) failed() float64 {
 	d.mu.RLock()

@@ -158,6 +158,29 @@ func TestTenantThatCannotBeMade(t *testing.T) {
 	require.Zero(t, d.failed())
 }
 
+// Names of tenants that cannot be made are bounded as those that can, and
+// forgotten.
+func TestManyTenantsThatCannotBeMade(t *testing.T) {
+	dir := t.TempDir()
+	d := openDB(t, dir, func(c *Config) { c.MaxTenants = func() int { return 3 } })
+	now := time.Now()
+	for i := range 5 {
+		id := fmt.Sprint("t", i)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, id), nil, 0o600))
+		want := remotewrite.Unavailable
+		if i >= 3 {
+			want = remotewrite.LimitExceeded
+		}
+		require.Equal(t, want, remotewrite.KindOf(write(t, d, id, float("x", now.UnixMilli(), 1))), id)
+	}
+	require.InDelta(t, 3, d.failed(), 0)
+	d.forgetFailures(now)
+	require.InDelta(t, 3, d.failed(), 0)
+	d.forgetFailures(now.Add(5 * time.Minute))
+	require.Zero(t, d.failed())
+	require.NoError(t, write(t, d, "fine", float("x", now.UnixMilli(), 1)))
+}
+
 func TestScarce(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENOMEM, syscall.EACCES, syscall.EIO} {
 		require.True(t, scarce(fmt.Errorf("open: %w", &fs.PathError{Op: "mmap", Path: "index", Err: errno})), errno)

@@ -43,7 +43,8 @@ func (d *DB) admit(id string) error {
 	most := d.cfg.MaxTenants()
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	if most <= 0 || d.tenants[id] != nil || d.asleep[id] != nil || len(d.tenants)+len(d.asleep)+len(d.claims) < most {
+	if most <= 0 || d.tenants[id] != nil || d.asleep[id] != nil || d.failures[id] != nil ||
+		len(d.tenants)+len(d.asleep)+len(d.claims)+len(d.failures) < most {
 		return nil
 	}
 	return d.tooManyTenants(id, most)

@@ -97,6 +97,7 @@ func (d *DB) maintain(ctx context.Context) error {
 		})
 	}
 	_ = g.Wait() // its functions return nil
+	d.forgetFailures(now)
 	for _, s := range d.sleepers() {
 		errs = append(errs, d.maintainSleeper(s, now))
 	}

@@ -68,6 +68,14 @@ type replayed struct {
 	whyNot  error
 }
 
+// putBack appends what the peer could not store of a segment that it has got
+// otherwise, so that others do not wait for these tenants.
+func (q *queue) putBack(hints []hint) {
+	for _, h := range hints {
+		q.missedPart(Part{Tenant: h.tenant, Replica: h.replica, Regions: [][]byte{h.series}})
+	}
+}
+
 // replaySegments delivers, segment by segment, what is in the log now. A segment
 // that could not be delivered to its end is begun anew later: samples that the
 // peer has already are no conflict.
@@ -92,6 +100,7 @@ func (q *queue) replaySegments(ctx context.Context, stop <-chan struct{}) (resul
 }
 
 func (q *queue) replaySegment(ctx context.Context, r *hintReader, result *replayed, stop <-chan struct{}) error {
+	var back []hint // of this segment; one that is begun anew is not put back as well
 	for {
 		select {
 		case <-stop:
@@ -100,11 +109,13 @@ func (q *queue) replaySegment(ctx context.Context, r *hintReader, result *replay
 		}
 		h, err := r.next()
 		if errors.Is(err, io.EOF) {
+			q.putBack(back)
 			return nil
 		}
 		if err != nil {
 			// The rest of the segment cannot be read; the other segments can.
 			q.logger.Warn("damaged segment of the hint log is given up", "segment", r.number, "err", err)
+			q.putBack(back)
 			return nil
 		}
 		err, down := q.deliver(ctx, h)
@@ -114,10 +125,9 @@ func (q *queue) replaySegment(ctx context.Context, r *hintReader, result *replay
 		case down || kind == remotewrite.NotReady:
 			return err
 		case kind == remotewrite.Unavailable:
-			// Others must not wait for this tenant.
+			back = append(back, h)
 			result.putBack++
 			result.whyNot = err
-			q.missedPart(Part{Tenant: h.tenant, Replica: h.replica, Regions: [][]byte{h.series}})
 		default:
 			// What it refuses, for the data or for a limit of the tenant, it refuses
 			// of all writes.

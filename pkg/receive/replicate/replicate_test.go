@@ -518,6 +518,36 @@ func TestTenantThatAPeerCannotStore(t *testing.T) {
 	require.Eventually(t, func() bool { return q.hints.bytes() == 0 }, 10*time.Second, 5*time.Millisecond)
 }
 
+// A peer that goes away in the middle of what it missed gets it again from the
+// beginning; nothing of it is put back beside that.
+func TestPutBackOnlyAfterASegment(t *testing.T) {
+	c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) {
+		cfg.HintsDir, cfg.HintsBytes, cfg.ReplayInterval = t.TempDir(), 1<<20, time.Hour
+	})
+	n1, q := c.nodes["n1:1"], c.peers["n1:1"]
+	for _, tenant := range []string{"bad", "down"} {
+		_, err := q.hints.append(Part{Tenant: tenant, Replica: 1, Regions: [][]byte{batchBytes(t)}})
+		require.NoError(t, err)
+	}
+	n1.mu.Lock()
+	n1.cannot = map[string]error{
+		"bad": remotewrite.Errorf(remotewrite.Unavailable, "cannot be opened"), "down": remotewrite.Errorf(remotewrite.NotReady, "starting"),
+	}
+	n1.mu.Unlock()
+	before := q.hints.bytes()
+	for range 3 {
+		_, err := q.replaySegments(t.Context(), make(chan struct{}))
+		require.Error(t, err)
+		require.Equal(t, before, q.hints.bytes())
+	}
+	n1.setTenant("bad", remotewrite.Errorf(remotewrite.Unavailable, "cannot be opened"))
+	r, err := q.replaySegments(t.Context(), make(chan struct{}))
+	require.NoError(t, err)
+	require.Equal(t, 1, r.putBack)
+	require.Less(t, q.hints.bytes(), before)
+	require.Positive(t, q.hints.bytes())
+}
+
 // What a peer refuses for a limit of the tenant is refused for good, as it is
 // of writes that it gets at once, and does not keep others waiting.
 func TestHintsOfATenantAboveItsLimit(t *testing.T) {
