@@ -62,13 +62,13 @@ func (e *engine) NewRangeQuery(ctx context.Context, q storage.Queryable, opts pr
 
 func (e *engine) options(ctx context.Context, opts promql.QueryOpts) promql.QueryOpts {
 	if opts == nil {
-		opts = promql.NewPrometheusQueryOpts(false, 0)
+		opts = promql.NewPrometheusQueryOpts(false, 0, nil)
 	}
 	p, ok := promapi.ParamsFromContext(ctx)
 	if opts.LookbackDelta() > 0 || !ok || !e.dynamic {
 		return opts
 	}
-	return promql.NewPrometheusQueryOpts(opts.EnablePerStepStats(), lookback(e.lookback, p.MaxSourceResolution))
+	return promql.NewPrometheusQueryOpts(opts.EnablePerStepStats(), lookback(e.lookback, p.MaxSourceResolution), opts.UseStartTimestamps())
 }
 
 // lookback is how far to look back when data of the given resolution, in

@@ -105,7 +105,6 @@ func (a appenders) Rollback() error {
 func testDB(t testing.TB, samplesPerChunk int) *teststorage.TestStorage {
 	return teststorage.New(t, func(opt *tsdb.Options) {
 		opt.EnableSTStorage = true
-		opt.XOR2EncodingAllowed = true
 		opt.FloatChunkEncoding = chunkenc.EncXOR2
 		opt.EnableHistogramSTEncoding = true
 		opt.SamplesPerChunk = samplesPerChunk

@@ -31,7 +31,7 @@ func LimitMemory(c Config, logger *slog.Logger) error {
 	if c.MemLimitRatio <= 0 || c.MemLimitRatio > 1 {
 		return fmt.Errorf("--auto-gomemlimit.ratio is %v; it must be above 0 and at most 1", c.MemLimitRatio)
 	}
-	_, err := memlimit.SetGoMemLimitWithOpts(
+	_, err := memlimit.Set(
 		memlimit.WithRatio(c.MemLimitRatio),
 		memlimit.WithProvider(memlimit.ApplyFallback(memlimit.FromCgroup, memlimit.FromSystem)),
 		memlimit.WithLogger(logger),

@@ -52,7 +52,6 @@ func newShipped(t testing.TB, replicas int) *shipped {
 	for i := range replicas {
 		s.replicas = append(s.replicas, teststorage.New(t, func(opt *tsdb.Options) {
 			opt.EnableSTStorage = true
-			opt.XOR2EncodingAllowed = true
 			opt.FloatChunkEncoding = chunkenc.EncXOR2
 			opt.EnableHistogramSTEncoding = true
 			// Other chunks in each replica.

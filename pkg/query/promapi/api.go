@@ -91,7 +91,7 @@ func New(cfg Config) *API {
 // prometheusAPI embeds the API package of Prometheus.
 func (a *API) prometheusAPI() http.Handler {
 	api := v1.NewAPI(
-		a.cfg.Engine, a.cfg.Queryable, nil, nil, a.cfg.Exemplars,
+		a.cfg.Engine, a.cfg.Queryable, nil, a.cfg.Exemplars,
 		func(context.Context) v1.ScrapePoolsRetriever { return noRules{} },
 		func(context.Context) v1.TargetRetriever { return nil },
 		func(context.Context) v1.AlertmanagerRetriever { return noRules{} },
@@ -105,8 +105,8 @@ func (a *API) prometheusAPI() http.Handler {
 		regexp.MustCompile("^$"),
 		a.runtimeInfo, &a.cfg.BuildInfo, nil, nil,
 		a.cfg.Gatherer, a.cfg.Registerer, nil,
-		false, nil, false, false, false, false, 0, false, false,
-		errorCode, a.cfg.Features, v1.OpenAPIOptions{Version: a.cfg.BuildInfo.Version}, a.cfg.Parser,
+		false, nil, false, false, false, 0, false, false,
+		errorCode, a.cfg.Features, v1.OpenAPIOptions{Version: a.cfg.BuildInfo.Version}, a.cfg.Parser, false, 0,
 	)
 	r := route.New()
 	api.Register(r.WithPrefix("/api/v1"))

@@ -137,7 +137,7 @@ func (t *tenantDB) options() *tsdb.Options {
 	o.MaxExemplars = c.MaxExemplars
 	if c.StartTimestamps {
 		o.EnableSTStorage, o.EnableHistogramSTEncoding = true, true
-		o.XOR2EncodingAllowed, o.FloatChunkEncoding = true, chunkenc.EncXOR2
+		o.FloatChunkEncoding = chunkenc.EncXOR2
 	}
 	o.EnableMemorySnapshotOnShutdown = c.SnapshotOnClose
 	o.IsolationDisabled = true

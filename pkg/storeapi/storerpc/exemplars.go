@@ -38,8 +38,7 @@ func RegisterExemplars(r grpc.ServiceRegistrar, s storeapi.ExemplarStore) {
 		store: s,
 		// Only selectors count, so whatever function is around them is welcome.
 		promql: parser.NewParser(parser.Options{
-			EnableExperimentalFunctions: true, ExperimentalDurationExpr: true,
-			EnableExtendedRangeSelectors: true, EnableBinopFillModifiers: true,
+			EnableExperimentalFunctions: true, EnableBinopFillModifiers: true,
 		}),
 	})
 }

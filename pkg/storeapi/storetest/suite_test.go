@@ -21,7 +21,6 @@ func newTSDB(t *testing.T, data Data) storeapi.Store {
 	opts.NoLockfile = true
 	opts.OutOfOrderTimeWindow = 3_600_000
 	if data.XOR2 {
-		opts.XOR2EncodingAllowed = true
 		opts.FloatChunkEncoding = chunkenc.EncXOR2
 	}
 	db, err := tsdb.Open(t.TempDir(), nil, nil, opts, nil)

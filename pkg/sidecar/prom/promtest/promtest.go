@@ -77,7 +77,7 @@ func New(tb testing.TB, o Options) *Server {
 		opts.MinBlockDuration, opts.MaxBlockDuration = o.BlockDuration, o.BlockDuration
 	}
 	if o.XOR2 {
-		opts.XOR2EncodingAllowed, opts.FloatChunkEncoding = true, chunkenc.EncXOR2
+		opts.FloatChunkEncoding = chunkenc.EncXOR2
 	}
 	s := &Server{Dir: tb.TempDir()}
 	reg := prometheus.NewRegistry()
@@ -140,7 +140,7 @@ func (s *Server) handler(o Options, reg *prometheus.Registry) http.Handler {
 		}
 	}
 
-	api := v1.NewAPI(nil, s.DB, nil, nil, s.DB,
+	api := v1.NewAPI(nil, s.DB, nil, s.DB,
 		func(context.Context) v1.ScrapePoolsRetriever { return nil },
 		func(context.Context) v1.TargetRetriever { return noTargets{} },
 		func(context.Context) v1.AlertmanagerRetriever { return nil },
@@ -150,8 +150,8 @@ func (s *Server) handler(o Options, reg *prometheus.Registry) http.Handler {
 		0, 10, o.MaxBytesInFrame, false, nil,
 		func() (v1.RuntimeInfo, error) { return v1.RuntimeInfo{}, nil },
 		&v1.PrometheusVersion{Version: "3.14.0"}, nil, nil,
-		prometheus.NewRegistry(), nil, nil, false, nil, false, false, false, false,
-		5*time.Minute, false, false, nil, nil, v1.OpenAPIOptions{}, parser.NewParser(parser.Options{}))
+		prometheus.NewRegistry(), nil, nil, false, nil, false, false, false,
+		5*time.Minute, false, false, nil, nil, v1.OpenAPIOptions{}, parser.NewParser(parser.Options{}), false, 0)
 
 	router := route.New()
 	api.Register(router.WithPrefix("/api/v1"))
