@@ -5,6 +5,7 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 
+	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/query"
 	"github.com/hindsight-io/hindsight/pkg/server"
 	"github.com/hindsight-io/hindsight/pkg/sidecar"
@@ -71,21 +72,7 @@ func queryCommand(app *kingpin.Application) command {
 func flagValues(cmd *kingpin.CmdClause) map[string]string {
 	out := map[string]string{}
 	for _, f := range cmd.Model().Flags {
-		v := f.Value.String()
-		if v != "" && secretFlag(f.Name) {
-			v = "<REDACTED>"
-		}
-		out[f.Name] = v
+		out[f.Name] = flags.Redact(f.Name, f.Value.String())
 	}
 	return out
-}
-
-// secretFlag says whether a flag's value, a configuration given inline, may hold
-// credentials.
-func secretFlag(name string) bool {
-	switch name {
-	case "objstore.config", "tracing.config", "endpoint.sd-config", "index-cache.config", "prometheus.http-client":
-		return true
-	}
-	return false
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/relabel"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
@@ -181,7 +180,7 @@ func (c *Config) selector() ([]*relabel.Config, error) {
 		return nil, err
 	}
 	var cfgs []*relabel.Config
-	if err := yaml.Unmarshal(content, &cfgs); err != nil {
+	if err := flags.DecodeYAML(content, &cfgs); err != nil {
 		return nil, fmt.Errorf("%s: %w", c.Selector.Source(), err)
 	}
 	for i, cfg := range cfgs {

@@ -1,14 +1,14 @@
 package httpclient
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/hindsight-io/hindsight/pkg/flags"
 )
 
 // Config says how to reach a server: credentials, TLS, proxy and the sizes and
@@ -88,9 +88,7 @@ func Default() Config {
 // Empty input gives the defaults.
 func Parse(b []byte) (Config, error) {
 	cfg := Default()
-	dec := yaml.NewDecoder(bytes.NewReader(b))
-	dec.KnownFields(true)
-	if err := dec.Decode(&cfg); err != nil && !errors.Is(err, io.EOF) {
+	if err := flags.DecodeYAML(b, &cfg); err != nil {
 		return Config{}, fmt.Errorf("parse HTTP client configuration: %w", err)
 	}
 	return cfg, cfg.Validate()

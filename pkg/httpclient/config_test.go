@@ -27,8 +27,8 @@ func TestParse(t *testing.T) {
 	require.Equal(t, 3, cfg.Transport.MaxIdleConns)
 	require.Equal(t, 2, cfg.Transport.MaxIdleConnsPerHost)
 
-	bad("basic_auth: {user: x}", "field user not found")
-	bad("\nbearer: x", "line 2: field bearer not found")
+	bad("basic_auth: {user: x}", "unknown key \"user\"")
+	bad("\nbearer: x", "line 2: unknown key \"bearer\"")
 	bad("bearer_token: x\nbearer_token_file: y", "exclude each other")
 	bad("bearer_token: x\nbasic_auth: {username: y}", "exclude each other")
 	bad("tls_config: {cert_file: x}", "needs both")

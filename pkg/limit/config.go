@@ -2,15 +2,14 @@ package limit
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"time"
 
 	"github.com/prometheus/common/model"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/httpclient"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
@@ -136,9 +135,7 @@ func Parse(content []byte) (*Config, error) {
 	}
 	var f file
 	f.Write.Global.Client, f.Write.Global.Query = httpclient.Default(), DefaultMetaQuery
-	d := yaml.NewDecoder(bytes.NewReader(content))
-	d.KnownFields(true)
-	if err := d.Decode(&f); err != nil && !errors.Is(err, io.EOF) {
+	if err := flags.DecodeYAML(content, &f); err != nil {
 		return nil, err
 	}
 	c.MaxConcurrency = max(f.Write.Global.MaxConcurrency, 0)

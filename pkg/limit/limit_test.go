@@ -110,7 +110,7 @@ write:
 		"meta_monitoring_url: query:10902":                                     "not a URL such as",
 		"meta_monitoring_url: /only/a/path":                                    "not a URL such as",
 		"meta_monitoring_url: 'http://%zz'":                                    "meta_monitoring_url: ",
-		"meta_monitoring_http_client: {bearer: x}":                             "line 3: field bearer not found",
+		"meta_monitoring_http_client: {bearer: x}":                             "line 3: unknown key \"bearer\"",
 		"meta_monitoring_http_client: {bearer_token: x, bearer_token_file: y}": "exclude each other",
 	} {
 		_, err = Parse([]byte("write:\n  global:\n    " + bad + "\n"))

@@ -10,8 +10,8 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/relabel"
-	"go.yaml.in/yaml/v3"
 
+	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -22,7 +22,7 @@ func (c *Config) selector() ([]*relabel.Config, error) {
 		return nil, err
 	}
 	var out []*relabel.Config
-	if err := yaml.Unmarshal(content, &out); err != nil {
+	if err := flags.DecodeYAML(content, &out); err != nil {
 		return nil, fmt.Errorf("%s: %w", c.SelectorRelabel.Source(), err)
 	}
 	for i, rule := range out {

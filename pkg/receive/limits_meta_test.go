@@ -152,7 +152,7 @@ func TestRingLimitsAreCheckedAtTheStart(t *testing.T) {
 	for content, want := range map[string]string{
 		"write: {global: {meta_monitoring_url: nowhere}}":                                                                              `limits --receive.limits-config: write.global: meta_monitoring_url: "nowhere" is not a URL`,
 		"write: {global: {meta_monitoring_url: 'http://x', meta_monitoring_limit_query: 'sum('}, default: {head_series_limit: 1}}":     `limits --receive.limits-config: write.global: meta_monitoring_limit_query "sum(": `,
-		"write: {global: {meta_monitoring_url: 'http://x', meta_monitoring_http_client: {proxy: x}}, default: {head_series_limit: 1}}": "field proxy not found",
+		"write: {global: {meta_monitoring_url: 'http://x', meta_monitoring_http_client: {proxy: x}}, default: {head_series_limit: 1}}": "unknown key \"proxy\"",
 	} {
 		cfg := DefaultConfig()
 		cfg.Hashrings, cfg.TSDB.Path = `[{"endpoints":["127.0.0.1:1"]}]`, t.TempDir()

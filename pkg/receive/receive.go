@@ -20,7 +20,6 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/relabel"
 	"github.com/prometheus/prometheus/storage"
-	"go.yaml.in/yaml/v3"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
@@ -171,7 +170,7 @@ func readRelabel(pc *flags.PathOrContent) ([]*relabel.Config, error) {
 		return nil, err
 	}
 	var out []*relabel.Config
-	if err := yaml.Unmarshal(content, &out); err != nil {
+	if err := flags.DecodeYAML(content, &out); err != nil {
 		return nil, flags.Invalid(fmt.Errorf("relabelling rules %s: %w", pc.Source(), err))
 	}
 	for _, c := range out {

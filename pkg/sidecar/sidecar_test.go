@@ -76,7 +76,7 @@ func TestDefaultsAndValidation(t *testing.T) {
 	}
 	bad("not of the form", "--prometheus.url=localhost:9090")
 	bad("greater than zero", "--prometheus.get_config_interval=0s")
-	bad("--prometheus.http-client: parse HTTP client configuration: yaml: unmarshal errors:\n  line 1: field x not found", "--prometheus.http-client=x: 1")
+	bad("--prometheus.http-client: parse HTTP client configuration: line 1: unknown key \"x\"", "--prometheus.http-client=x: 1")
 	bad("needs --reloader.config-file", "--reloader.config-envsubst-file=/x")
 }
 

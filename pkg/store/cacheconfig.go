@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"fmt"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -29,9 +28,7 @@ func (c *Config) memoryBytes() (int64, error) {
 	}
 	cc := cacheConfig{}
 	cc.Config.MaxSize = 250 << 20
-	d := yaml.NewDecoder(bytes.NewReader(b))
-	d.KnownFields(true)
-	if err := d.Decode(&cc); err != nil {
+	if err := flags.DecodeYAML(b, &cc); err != nil {
 		return 0, fmt.Errorf("%s: %w", c.IndexCache.Source(), err)
 	}
 	if cc.Type != "IN-MEMORY" {

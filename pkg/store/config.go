@@ -8,7 +8,6 @@ import (
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/relabel"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/hindsight-io/hindsight/pkg/flags"
 )
@@ -157,7 +156,7 @@ func (c *Config) selector() ([]*relabel.Config, error) {
 		return nil, err
 	}
 	var out []*relabel.Config
-	if err := yaml.Unmarshal(b, &out); err != nil {
+	if err := flags.DecodeYAML(b, &out); err != nil {
 		return nil, fmt.Errorf("%s: %w", c.Selector.Source(), err)
 	}
 	for i, rc := range out {

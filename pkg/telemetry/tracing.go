@@ -3,9 +3,7 @@ package telemetry
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -19,7 +17,6 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
-	"go.yaml.in/yaml/v3"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/hindsight-io/hindsight/pkg/flags"
@@ -78,9 +75,7 @@ func Tracer(ctx context.Context, c Config) (tp trace.TracerProvider, stop func(c
 
 func parseTracing(content []byte) (tracingConfig, error) {
 	var f tracingFile
-	dec := yaml.NewDecoder(bytes.NewReader(content))
-	dec.KnownFields(true)
-	if err := dec.Decode(&f); err != nil && !errors.Is(err, io.EOF) {
+	if err := flags.DecodeYAML(content, &f); err != nil {
 		return tracingConfig{}, err
 	}
 	if !strings.EqualFold(f.Type, "OTLP") {

@@ -3,7 +3,6 @@ package provider
 import (
 	"bytes"
 	"errors"
-	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -32,9 +31,7 @@ func parse(content []byte) (*config, error) {
 	if len(bytes.TrimSpace(content)) == 0 {
 		return nil, invalid(errors.New("it is empty, but needs at least a type"))
 	}
-	dec := yaml.NewDecoder(bytes.NewReader(content))
-	dec.KnownFields(true)
-	if err := dec.Decode(&top); err != nil {
+	if err := flags.DecodeYAML(content, &top); err != nil {
 		return nil, invalid(err)
 	}
 	k, err := kindOf(top.Type)
@@ -91,21 +88,4 @@ func strictly[C any](content []byte) error {
 }
 
 // invalid marks what is wrong with the content; the caller knows whose it is.
-func invalid(err error) error { return flags.Invalid(errors.New(oneLine(err))) }
-
-// oneLine turns the errors of both YAML decoders into one line in our words.
-// They print Go's types, and across lines.
-func oneLine(err error) string {
-	unknown := regexp.MustCompile(`field (\S+) not found in (type|struct) .*`)
-	known := regexp.MustCompile(`(key|field) (\S+) already set in (type|map|struct).*`)
-	var parts []string
-	for line := range strings.SplitSeq(err.Error(), "\n") {
-		line = strings.TrimSpace(line)
-		line = unknown.ReplaceAllString(line, `unknown key "$1"`)
-		line = known.ReplaceAllString(line, `key $2 is there twice`)
-		if line = strings.TrimPrefix(line, "yaml: "); line != "" && line != "unmarshal errors:" {
-			parts = append(parts, line)
-		}
-	}
-	return strings.Join(parts, "; ")
-}
+func invalid(err error) error { return flags.Invalid(flags.YAMLError(err)) }

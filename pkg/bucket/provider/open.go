@@ -74,7 +74,7 @@ func openKind(ctx context.Context, c *config, logger *slog.Logger) (bucket.Bucke
 		if nerr := net.Error(nil); errors.As(err, &nerr) {
 			return nil, fmt.Errorf("open %s: %w", c.name(), err)
 		}
-		return nil, flags.Invalid(fmt.Errorf("open %s: %s", c.name(), oneLine(err)))
+		return nil, flags.Invalid(fmt.Errorf("open %s: %s", c.name(), flags.YAMLError(err).Error()))
 	}
 	return Adapt(b, c.name()), nil
 }
@@ -104,11 +104,11 @@ func Check(ctx context.Context, b bucket.Bucket) error {
 	case err == nil, errors.Is(err, stop):
 		return nil
 	case errors.Is(err, bucket.ErrAccessDenied):
-		return flags.Invalid(fmt.Errorf("bucket %s refuses the credentials: %s", b.Name(), oneLine(cause(err, bucket.ErrAccessDenied))))
+		return flags.Invalid(fmt.Errorf("bucket %s refuses the credentials: %s", b.Name(), flags.YAMLError(cause(err, bucket.ErrAccessDenied))))
 	case errors.Is(err, bucket.ErrNoBucket):
-		return flags.Invalid(fmt.Errorf("bucket %s does not exist: %s", b.Name(), oneLine(cause(err, bucket.ErrNoBucket))))
+		return flags.Invalid(fmt.Errorf("bucket %s does not exist: %s", b.Name(), flags.YAMLError(cause(err, bucket.ErrNoBucket))))
 	case errors.Is(err, bucket.ErrPermanent):
-		return flags.Invalid(fmt.Errorf("bucket %s refuses requests: %s", b.Name(), oneLine(cause(err, bucket.ErrPermanent))))
+		return flags.Invalid(fmt.Errorf("bucket %s refuses requests: %s", b.Name(), flags.YAMLError(cause(err, bucket.ErrPermanent))))
 	}
 	return fmt.Errorf("reach bucket %s: %w", b.Name(), err)
 }

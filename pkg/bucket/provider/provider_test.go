@@ -83,7 +83,7 @@ func TestConfigErrorsAreOneClearLine(t *testing.T) {
 	f("type: FILESYSTEM\nconfig:\n  dir: a\n", `line 3: unknown key "dir"`)
 	f("type: FILESYSTEM\nconfig: {}", "needs the key directory")
 	f("type: S3\nconfig: {bucket: a}", "no s3 endpoint")
-	f("type: S3\nconfig: {bucket: a, bucket: b}", "there twice")
+	f("type: S3\nconfig: {bucket: a, bucket: b}", "given twice")
 	f("type: S3\nconfig: {bucket: a, endpoint: x, insecure: maybe}", "line 2")
 	f("type: [", "line 1")
 	for _, typ := range []string{"GCS", "AZURE", "SWIFT", "ALIYUNOSS", "BOS", "OCI", "OBS"} {

@@ -1,15 +1,12 @@
 package endpoint
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
 
-	"go.yaml.in/yaml/v3"
+	"github.com/hindsight-io/hindsight/pkg/flags"
 )
 
 // File is the endpoint configuration file.
@@ -30,9 +27,7 @@ type fileSpec struct {
 // names it in messages.
 func ParseFile(source string, content []byte) (*File, error) {
 	f := &File{}
-	dec := yaml.NewDecoder(bytes.NewReader(content))
-	dec.KnownFields(true)
-	if err := dec.Decode(f); err != nil && !errors.Is(err, io.EOF) {
+	if err := flags.DecodeYAML(content, f); err != nil {
 		return nil, fmt.Errorf("parse endpoint configuration %s: %w", source, err)
 	}
 	if err := f.Default.Validate(); err != nil {
@@ -77,7 +72,7 @@ func readSDFiles(patterns []string) ([]string, error) {
 				return nil, fmt.Errorf("read discovery file: %w", err)
 			}
 			var groups []targetGroup
-			if err := yaml.Unmarshal(content, &groups); err != nil {
+			if err := flags.DecodeYAML(content, &groups); err != nil {
 				return nil, fmt.Errorf("parse discovery file %s: %w", path, err)
 			}
 			for _, g := range groups {

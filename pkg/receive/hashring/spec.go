@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -43,7 +44,10 @@ func (e *Endpoint) UnmarshalJSON(b []byte) error {
 			CapnProtoAddress string `json:"capnproto_address"`
 			AZ               string `json:"az"`
 		}
-		if err := json.Unmarshal(b, &obj); err != nil {
+		if err := strict(b, &obj); err != nil {
+			if strings.HasPrefix(err.Error(), unknownKey) {
+				return err
+			}
 			return fmt.Errorf("an endpoint is an address or an object with the key address, not %.100s", b)
 		}
 		*e = Endpoint{Address: obj.Address, CapnProtoAddress: obj.CapnProtoAddress, AZ: obj.AZ}
@@ -90,6 +94,25 @@ type ShuffleOverride struct {
 	MatcherType string   `json:"tenant_matcher_type"`
 }
 
+const unknownKey = "unknown key "
+
+// strict decodes one JSON value. A key that is not known is an error, as it is
+// a typing mistake that would otherwise change where series are stored.
+func strict(content []byte, into any) error {
+	dec := json.NewDecoder(bytes.NewReader(content))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		if key, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+			return errors.New(unknownKey + key)
+		}
+		return err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("there is more after the end of the value")
+	}
+	return nil
+}
+
 // Parse reads the hashring file. An empty one is an error. The message of a
 // syntax error has the line.
 func Parse(content []byte) ([]Spec, error) {
@@ -97,7 +120,7 @@ func Parse(content []byte) ([]Spec, error) {
 		return nil, errors.New("the hashring configuration is empty")
 	}
 	var specs []Spec
-	if err := json.Unmarshal(content, &specs); err != nil {
+	if err := strict(content, &specs); err != nil {
 		var (
 			syntax *json.SyntaxError
 			typ    *json.UnmarshalTypeError
