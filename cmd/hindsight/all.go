@@ -30,6 +30,8 @@ type allConfig struct {
 	limits         flags.PathOrContent
 	maxExemplars   int64
 	selfScrape     bool
+	// query has the limits of queries; the rest of it is not used.
+	query query.Config
 }
 
 func (c *allConfig) register(r flags.Registrar) {
@@ -49,6 +51,7 @@ func (c *allConfig) register(r flags.Registrar) {
 	c.limits.Register(r, "receive.limits-config", "limits of writes", true)
 	r.Flag("self-scrape", "Store the own metrics, so that there is something to query from the first minute.").
 		Default("true").BoolVar(&c.selfScrape)
+	c.query.RegisterLimitFlags(r)
 }
 
 func allCommand(app *kingpin.Application) command {
@@ -156,6 +159,10 @@ func (a *all) build(p *process, c *allConfig, bkt bucket.Bucket, shown map[strin
 	var qc query.Config
 	err = configure(qc.RegisterFlags, "--query.replica-label="+strings.Join(c.replicaLabels.Values(), ","), "--query.auto-downsampling")
 	if err != nil {
+		return err
+	}
+	qc.TakeLimits(&c.query)
+	if err := qc.Validate(); err != nil {
 		return err
 	}
 	a.query, err = query.New(qc, query.Deps{

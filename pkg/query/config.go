@@ -19,6 +19,7 @@ type Config struct {
 	Endpoints EndpointsConfig
 	Web       WebConfig
 	Tenancy   TenancyConfig
+	Limits    LimitsConfig
 
 	Timeout              flags.Duration
 	Engine               string
@@ -87,24 +88,39 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	c.Endpoints.registerFlags(r)
 	c.Web.registerFlags(r)
 	c.Tenancy.registerFlags(r)
+	c.RegisterLimitFlags(r)
 	c.registerQueryFlags(r)
 	c.registerAnswerFlags(r)
 	c.ignored.registerFlags(r)
 }
 
-func (c *Config) registerQueryFlags(r flags.Registrar) {
+// RegisterLimitFlags adds the flags that bound what requests take. They are a
+// part of RegisterFlags.
+func (c *Config) RegisterLimitFlags(r flags.Registrar) {
 	r.Flag("query.timeout", "Longest time that a query may take, reading from the stores included.").
 		Default("2m").SetValue(&c.Timeout)
+	r.Flag("query.max-concurrent", "Queries that are evaluated at the same time; more wait for their turn. A query that waits for stores does not count.").
+		Default("20").IntVar(&c.MaxConcurrent)
+	r.Flag("query.max-samples", "Samples that one query may read from the stores, and that it may hold in memory while it is evaluated; a native histogram counts by its size. 0 means no limit.").
+		Default("50000000").IntVar(&c.MaxSamples)
+	r.Flag("query.federate.max-series", "Largest number of series in an answer of /federate; 0 means no limit.").
+		Default("100000").IntVar(&c.FederateMaxSeries)
+	c.Limits.registerFlags(r)
+}
+
+// TakeLimits copies what the flags of RegisterLimitFlags set.
+func (c *Config) TakeLimits(from *Config) {
+	c.Timeout, c.MaxConcurrent, c.MaxSamples = from.Timeout, from.MaxConcurrent, from.MaxSamples
+	c.FederateMaxSeries, c.Limits = from.FederateMaxSeries, from.Limits
+}
+
+func (c *Config) registerQueryFlags(r flags.Registrar) {
 	r.Flag("query.promql-engine", "Accepted for manifests: every query is evaluated by the engine of Prometheus, which gives the same answers.").
 		Default("prometheus").EnumVar(&c.Engine, "prometheus", "thanos")
 	r.Flag("query.enable-x-functions", "Not available: xrate, xincrease and xdelta exist in another engine only.").
 		BoolVar(&c.EnableXFunctions)
 	r.Flag("query.mode", "Accepted for manifests: queries are always evaluated here, over the data of all stores.").
 		Default("local").EnumVar(&c.Mode, "local", "distributed")
-	r.Flag("query.max-concurrent", "Queries that are evaluated at the same time; more wait for their turn.").
-		Default("20").IntVar(&c.MaxConcurrent)
-	r.Flag("query.max-samples", "Samples that one query may hold in memory; 0 means no limit.").
-		Default("0").IntVar(&c.MaxSamples)
 	r.Flag("query.lookback-delta", "How old the newest sample of a series may be to count as its present value; 0s means 5m.").
 		Default("0s").DurationVar(&c.LookbackDelta)
 	r.Flag("query.dynamic-lookback-delta", "Look back as far as one step of the downsampled data that a query may use.").
@@ -143,8 +159,6 @@ func (c *Config) registerAnswerFlags(r flags.Registrar) {
 	r.Flag("store.response-timeout", "How long a store may be silent in the middle of an answer; 0ms means until the query's timeout.").
 		Default("0ms").SetValue(&c.ResponseTimeout)
 	r.Flag("alert.query-url", "URL under which people reach this querier.").StringVar(&c.AlertURL)
-	r.Flag("query.federate.max-series", "Largest number of series in an answer of /federate; 0 means no limit.").
-		Default("100000").IntVar(&c.FederateMaxSeries)
 	r.Flag("store.limits.request-series", "Series that one request for data of this querier over gRPC may return; 0 means no limit.").
 		Default("0").Uint64Var(&c.LimitSeries)
 	r.Flag("store.limits.request-samples", "Samples that one request for data of this querier over gRPC may return, counted as 120 for each chunk; 0 means no limit.").
@@ -212,6 +226,10 @@ func (c *Config) Validate() error {
 	if c.MaxSamples < 0 || c.FederateMaxSeries < 0 {
 		fail("--query.max-samples and --query.federate.max-series must not be negative")
 	}
+	if c.SubqueryStep.Duration() < time.Millisecond {
+		fail("--query.default-evaluation-interval must be at least 1ms")
+	}
+	errs = append(errs, c.Limits.validate())
 	if c.MaxConcurrentSelects < 1 {
 		fail("--query.max-concurrent-select=%d: at least one must be allowed", c.MaxConcurrentSelects)
 	}

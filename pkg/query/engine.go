@@ -2,7 +2,6 @@ package query
 
 import (
 	"context"
-	"log/slog"
 	"math"
 	"time"
 
@@ -23,14 +22,17 @@ type engine struct {
 	*promql.Engine
 	lookback time.Duration
 	dynamic  bool
+	plan     planLimits
+	fetch    FetchLimits
+	budget   *Budget
 }
 
-func newEngine(cfg *Config, p parser.Parser, known features.Collector, deps Deps) (*engine, error) {
+func newEngine(cfg *Config, p parser.Parser, known features.Collector, budget *Budget, deps Deps) (*engine, error) {
 	maxSamples := cfg.MaxSamples
 	if maxSamples == 0 {
 		maxSamples = math.MaxInt
 	}
-	tracker, err := newTracker(cfg, deps.Logger)
+	tracker, err := newSeats(cfg.ActiveQueryPath, cfg.MaxConcurrent, deps.Logger)
 	if err != nil {
 		return nil, err
 	}
@@ -49,15 +51,31 @@ func newEngine(cfg *Config, p parser.Parser, known features.Collector, deps Deps
 		EnablePerStepStats:       true,
 		Parser:                   p,
 	})
-	return &engine{Engine: e, lookback: cfg.LookbackDelta, dynamic: cfg.DynamicLookback}, nil
+	return &engine{
+		Engine: e, lookback: cfg.LookbackDelta, dynamic: cfg.DynamicLookback, budget: budget,
+		plan:  planLimits{subquerySteps: cfg.Limits.SubquerySteps, subqueryStep: cfg.SubqueryStep.Duration()},
+		fetch: cfg.Limits.fetch(cfg.MaxSamples),
+	}, nil
 }
 
 func (e *engine) NewInstantQuery(ctx context.Context, q storage.Queryable, opts promql.QueryOpts, qs string, ts time.Time) (promql.Query, error) {
-	return e.Engine.NewInstantQuery(ctx, q, e.options(ctx, opts), qs, ts)
+	return e.bound(func() (promql.Query, error) {
+		return e.Engine.NewInstantQuery(ctx, q, e.options(ctx, opts), qs, ts)
+	})
 }
 
 func (e *engine) NewRangeQuery(ctx context.Context, q storage.Queryable, opts promql.QueryOpts, qs string, start, end time.Time, interval time.Duration) (promql.Query, error) {
-	return e.Engine.NewRangeQuery(ctx, q, e.options(ctx, opts), qs, start, end, interval)
+	return e.bound(func() (promql.Query, error) {
+		return e.Engine.NewRangeQuery(ctx, q, e.options(ctx, opts), qs, start, end, interval)
+	})
+}
+
+func (e *engine) bound(make func() (promql.Query, error)) (promql.Query, error) {
+	q, err := make()
+	if err != nil {
+		return nil, err
+	}
+	return &boundedQuery{Query: q, engine: e, again: make}, nil
 }
 
 func (e *engine) options(ctx context.Context, opts promql.QueryOpts) promql.QueryOpts {
@@ -83,29 +101,3 @@ func lookback(base time.Duration, maxResolution int64) time.Duration {
 	}
 	return base
 }
-
-// newTracker bounds how many queries run at once.
-func newTracker(cfg *Config, logger *slog.Logger) (promql.QueryTracker, error) {
-	if cfg.ActiveQueryPath == "" {
-		return gate{make(chan struct{}, cfg.MaxConcurrent)}, nil
-	}
-	return promql.NewActiveQueryTracker(cfg.ActiveQueryPath, cfg.MaxConcurrent, logger)
-}
-
-// gate lets a number of queries run and the others wait.
-type gate struct{ slots chan struct{} }
-
-func (g gate) GetMaxConcurrent() int { return cap(g.slots) }
-
-func (g gate) Insert(ctx context.Context, _ string) (int, error) {
-	select {
-	case g.slots <- struct{}{}:
-		return 0, nil
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
-}
-
-func (g gate) Delete(int) { <-g.slots }
-
-func (g gate) Close() error { return nil }

@@ -1,8 +1,13 @@
 package query
 
 import (
+	"errors"
+	"fmt"
+
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/hindsight-io/hindsight/pkg/aggr"
 )
 
 // bounded returns the samples of an iterator from mint to maxt, inclusive.
@@ -29,6 +34,16 @@ func (b *bounded) Seek(t int64) chunkenc.ValueType {
 		return chunkenc.ValNone
 	}
 	return b.clip(b.Iterator.Seek(max(t, b.mint)))
+}
+
+// Err implements chunkenc.Iterator. What an iterator cannot decode is a corrupt
+// chunk, whatever the decoder calls it.
+func (b *bounded) Err() error {
+	err := b.Iterator.Err()
+	if err == nil || errors.Is(err, aggr.ErrCorrupt) || errors.Is(err, aggr.ErrNoAggregate) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", aggr.ErrCorrupt, err)
 }
 
 func (b *bounded) clip(typ chunkenc.ValueType) chunkenc.ValueType {

@@ -56,11 +56,11 @@ func New(cfg Config, deps Deps) (*Query, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := parser.NewParser(parser.Options{
+	p := boundedParser{limits: cfg.Limits.expressions(), Parser: parser.NewParser(parser.Options{
 		EnableExperimentalFunctions: slices.Contains(cfg.Features.Values(), experimentalFunctions),
-	})
+	})}
 	known := features.NewRegistry()
-	engine, err := newEngine(&cfg, p, known, deps)
+	engine, err := newEngine(&cfg, p, known, NewBudget(cfg.Limits.memory(), deps.Registerer), deps)
 	if err != nil {
 		return nil, fmt.Errorf("start the PromQL engine: %w", err)
 	}
@@ -103,10 +103,14 @@ func (q *Query) apiConfig(e *engine, queryable *Queryable, p parser.Parser, defa
 			Step:              q.cfg.Step.Duration(),
 			LabelRange:        q.cfg.LabelRange.Duration(),
 		},
-		Federate:       promapi.FederateConfig{Lookback: lookback, MaxSeries: q.cfg.FederateMaxSeries},
-		Metadata:       q.metadata,
-		Stores:         q.storeStatus,
-		Tenant:         q.tenant,
+		Federate: promapi.FederateConfig{Lookback: lookback, MaxSeries: q.cfg.FederateMaxSeries},
+		Metadata: q.metadata,
+		Stores:   q.storeStatus,
+		Tenant:   q.tenant,
+		Begin: func(ctx context.Context) (context.Context, func()) {
+			return e.budget.begin(ctx, e.fetch)
+		},
+		ErrorCode:      errorCode,
 		Ready:          q.Ready,
 		Flags:          q.deps.Flags,
 		BuildInfo:      buildInfo(),
@@ -252,4 +256,12 @@ func health(st endpoint.Status) string {
 		return "unknown"
 	}
 	return "missing"
+}
+
+// errorCode is the HTTP status of an error of this package, or 0.
+func errorCode(err error) int {
+	if errors.Is(err, errBusy) {
+		return http.StatusServiceUnavailable
+	}
+	return 0
 }

@@ -98,8 +98,12 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 	if hints != nil {
 		view.counter = dedup.IsCounterFunc(hints.Func)
 	}
+	queryCtx := ctx
 	ctx, cancel := context.WithCancel(ctx)
-	s := &selection{cancel: cancel, done: make(chan struct{}), report: promapi.ReportFromContext(ctx)}
+	s := &selection{
+		cancel: cancel, done: make(chan struct{}), report: promapi.ReportFromContext(ctx),
+		account: accountOf(ctx), steps: steps(hints), partial: p.PartialResponse,
+	}
 	q.mtx.Lock()
 	defer q.mtx.Unlock()
 	if q.closed {
@@ -108,18 +112,32 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 	}
 	q.open = append(q.open, s)
 	go s.read(ctx, q.gate, view, func() storeapi.SeriesSet { return q.store.Select(ctx, r) })
-	return &seriesSet{selection: s, i: -1}
+	return &seriesSet{selection: s, ctx: queryCtx, i: -1}
+}
+
+// steps is the number of steps at which the engine evaluates a selector.
+func steps(hints *storage.SelectHints) int64 {
+	if hints == nil || hints.Step <= 0 || hints.End < hints.Start {
+		return 1
+	}
+	return (hints.End-hints.Start)/hints.Step + 1
 }
 
 // LabelNames implements storage.LabelQuerier.
 func (q *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
 	names, ws, err := q.store.LabelNames(ctx, labelsRequest(q.params(ctx), q.mint, q.maxt, hints, ms))
+	if err == nil {
+		err = accountOf(ctx).values(ctx, names)
+	}
 	return names, annotate(ws, promapi.ReportFromContext(ctx)), err
 }
 
 // LabelValues implements storage.LabelQuerier.
 func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
 	values, ws, err := q.store.LabelValues(ctx, name, labelsRequest(q.params(ctx), q.mint, q.maxt, hints, ms))
+	if err == nil {
+		err = accountOf(ctx).values(ctx, values)
+	}
 	return values, annotate(ws, promapi.ReportFromContext(ctx)), err
 }
 
@@ -153,5 +171,6 @@ func annotate(ws storeapi.Warnings, report *promapi.Report) annotations.Annotati
 type chunkQuerier struct{ *querier }
 
 func (q chunkQuerier) Select(ctx context.Context, sortSeries bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.ChunkSeriesSet {
-	return storage.NewSeriesSetToChunkSet(q.querier.Select(ctx, sortSeries, hints, ms...))
+	// Its reader gets bytes before a chunk that cannot be decoded is seen.
+	return storage.NewSeriesSetToChunkSet(q.querier.Select(withCare(ctx), sortSeries, hints, ms...))
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -23,6 +24,12 @@ type selection struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 	report *promapi.Report
+	// account counts what is read; it may be nil.
+	account *account
+	// steps is the number of steps at which each series is evaluated.
+	steps int64
+	// partial returns what there is, with a warning, where a part is damaged.
+	partial bool
 
 	// Valid once done is closed.
 	set    storeapi.SeriesSet
@@ -42,19 +49,45 @@ func (s *selection) read(ctx context.Context, gate chan struct{}, v *view, open 
 		return
 	}
 	s.set = open()
+	var care *inspector
+	if careful(ctx) {
+		care = &inspector{aggrs: v.aggrs, name: originNames(s.set)}
+	}
+	err := s.readAll(ctx, v, care)
+	if err == nil {
+		err = s.set.Err()
+	}
+	ws := s.set.Warnings()
+	if damage := care.warnings(); len(damage) > 0 {
+		if !s.partial && err == nil {
+			err = fmt.Errorf("%w: %s", storeapi.ErrPartial, damage[0].Text)
+		}
+		ws = append(ws, damage...)
+	}
+	s.err = ended(ctx, err)
+	s.ws = annotate(ws, s.report)
+}
+
+// readAll keeps all series of the set.
+func (s *selection) readAll(ctx context.Context, v *view, care *inspector) error {
 	var slab chunkSlab
 	for s.set.Next() {
 		at := s.set.At()
-		chunks := slab.copy(at.Chunks)
-		if n := len(s.series); n > 0 && labels.Equal(s.series[n-1].lset, at.Labels) {
+		n := len(s.series)
+		more := n > 0 && labels.Equal(s.series[n-1].lset, at.Labels)
+		if err := s.account.read(ctx, at, s.steps, !more, func() string { return originOf(s.set, at) }); err != nil {
+			s.cancel() // the stores need not go on
+			return err
+		}
+		chunks := care.whole(at.Labels, slab.copy(at.Chunks))
+		if more {
 			last := s.series[n-1]
 			last.chunks = join(last.chunks, chunks)
 			continue
 		}
 		s.series = append(s.series, &series{view: v, lset: at.Labels, chunks: chunks})
 	}
-	s.err = ended(ctx, s.set.Err())
-	s.ws = annotate(s.set.Warnings(), s.report)
+	return nil
 }
 
 // ended tells the end of the query's time from failures of stores, which see it
@@ -62,6 +95,8 @@ func (s *selection) read(ctx context.Context, gate chan struct{}, v *view, open 
 func ended(ctx context.Context, err error) error {
 	const doing = "reading from the stores"
 	switch {
+	case errors.Is(err, errLimit), errors.Is(err, errBusy):
+		return err
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return promql.ErrQueryTimeout(doing)
 	case ctx.Err() != nil:
@@ -116,12 +151,23 @@ func (s *chunkSlab) copy(chunks []storeapi.Chunk) []storeapi.Chunk {
 // seriesSet walks over a selection, once that is complete.
 type seriesSet struct {
 	*selection
-	i int
+	// ctx is that of the query, which reads the set.
+	ctx context.Context
+	i   int
+	// lost is the error of a query that waited for the stores and then did not
+	// get its seat back.
+	lost error
+}
+
+func (s *seriesSet) wait() bool {
+	if s.lost == nil {
+		s.lost = s.account.await(s.ctx, s.done)
+	}
+	return s.lost == nil
 }
 
 func (s *seriesSet) Next() bool {
-	<-s.done
-	if s.i+1 >= len(s.series) {
+	if !s.wait() || s.i+1 >= len(s.series) {
 		return false
 	}
 	s.i++
@@ -131,11 +177,15 @@ func (s *seriesSet) Next() bool {
 func (s *seriesSet) At() storage.Series { return s.series[s.i] }
 
 func (s *seriesSet) Err() error {
-	<-s.done
+	if !s.wait() {
+		return s.lost
+	}
 	return s.err
 }
 
 func (s *seriesSet) Warnings() annotations.Annotations {
-	<-s.done
+	if !s.wait() {
+		return nil
+	}
 	return s.ws
 }

@@ -35,6 +35,13 @@ type SeriesSet interface {
 	Close() error
 }
 
+// OriginSet is a SeriesSet that can name the store behind the Origin of a chunk.
+type OriginSet interface {
+	SeriesSet
+	// OriginName returns the name, or "" for an Origin that is not known.
+	OriginName(origin uint16) string
+}
+
 // Series is a label set with its chunks in ascending order of MinTime. Chunks
 // may overlap.
 type Series struct {
@@ -64,7 +71,11 @@ type Aggregates struct {
 // checksum around it.
 type Data struct {
 	Encoding chunkenc.Encoding
-	Bytes    []byte
+	// Origin tells which part of a merged answer the chunk came from, see
+	// OriginSet; 0 when that is not known. It is no part of the content, and
+	// set in the raw data only, also where that has no bytes.
+	Origin uint16
+	Bytes  []byte
 	// Hash is the xxhash64 of Bytes, or 0 when nobody has computed it.
 	Hash uint64
 }

@@ -13,6 +13,10 @@ import (
 // is not there when the answer is complete.
 const MissingHeader = "X-Hindsight-Missing"
 
+// retryAfter is when a request that found the querier busy may come again, in
+// seconds.
+const retryAfter = "5"
+
 // maxMissingHeader bounds the value of MissingHeader, in bytes.
 const maxMissingHeader = 1024
 
@@ -73,6 +77,9 @@ func (a *answer) WriteHeader(code int) {
 		if incomplete || code >= http.StatusBadRequest {
 			// What is incomplete now may be complete in a minute.
 			a.Header().Set("Cache-Control", "no-store")
+		}
+		if code == http.StatusServiceUnavailable && a.Header().Get("Retry-After") == "" {
+			a.Header().Set("Retry-After", retryAfter)
 		}
 		if len(sources) > 0 {
 			a.Header().Set(MissingHeader, missing(sources))

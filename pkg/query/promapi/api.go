@@ -42,6 +42,12 @@ type Config struct {
 	// matcher that must hold for everything that the request reads, or nil. May
 	// be nil. Its errors are the client's.
 	Tenant func(r *http.Request) (context.Context, *labels.Matcher, error)
+	// Begin returns the context with which one request reads, and what must be
+	// called once its answer is written. May be nil.
+	Begin func(context.Context) (context.Context, func())
+	// ErrorCode returns the HTTP status of an error of the storage or the
+	// engine, or 0 where it has none of its own. May be nil.
+	ErrorCode func(error) int
 	// Ready is nil, or says why the API cannot answer yet. May be nil.
 	Ready func() error
 	// Timeout bounds a request that reads; 0 means that nothing does.
@@ -106,7 +112,7 @@ func (a *API) prometheusAPI() http.Handler {
 		a.runtimeInfo, &a.cfg.BuildInfo, nil, nil,
 		a.cfg.Gatherer, a.cfg.Registerer, nil,
 		false, nil, false, false, false, 0, false, false,
-		errorCode, a.cfg.Features, v1.OpenAPIOptions{Version: a.cfg.BuildInfo.Version}, a.cfg.Parser, false, 0,
+		errorCode(v1.ErrorCanceled, a.cfg.ErrorCode), a.cfg.Features, v1.OpenAPIOptions{Version: a.cfg.BuildInfo.Version}, a.cfg.Parser, false, 0,
 	)
 	r := route.New()
 	api.Register(r.WithPrefix("/api/v1"))
@@ -121,12 +127,16 @@ const (
 )
 
 // errorCode gives a cancelled query the status of one that timed out: the
-// field's proxies know what to do with it.
-func errorCode[Kind ~int](kind Kind, _ error) (int, bool) {
-	if kind == Kind(v1.ErrorCanceled) {
-		return http.StatusServiceUnavailable, true
+// field's proxies know what to do with it. own may be nil.
+func errorCode[Kind ~int](canceled Kind, own func(error) int) func(Kind, error) (int, bool) {
+	return func(kind Kind, err error) (int, bool) {
+		if own != nil {
+			if code := own(err); code != 0 {
+				return code, true
+			}
+		}
+		return http.StatusServiceUnavailable, kind == canceled
 	}
-	return 0, false
 }
 
 func (a *API) runtimeInfo() (v1.RuntimeInfo, error) {

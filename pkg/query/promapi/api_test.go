@@ -349,10 +349,19 @@ func TestTenantErrorsAreTheClients(t *testing.T) {
 }
 
 func TestCancelledQueriesAre503(t *testing.T) {
-	code, ok := errorCode(v1.ErrorCanceled, promql.ErrQueryCanceled("x"))
+	codes := errorCode(v1.ErrorCanceled, func(err error) int {
+		if err.Error() == "busy" {
+			return http.StatusServiceUnavailable
+		}
+		return 0
+	})
+	code, ok := codes(v1.ErrorCanceled, promql.ErrQueryCanceled("x"))
 	require.True(t, ok)
 	require.Equal(t, http.StatusServiceUnavailable, code)
-	_, ok = errorCode(v1.ErrorExec, nil)
+	code, ok = codes(v1.ErrorExec, errors.New("busy"))
+	require.True(t, ok)
+	require.Equal(t, http.StatusServiceUnavailable, code)
+	_, ok = codes(v1.ErrorExec, errors.New("other"))
 	require.False(t, ok)
 }
 

@@ -64,6 +64,11 @@ func (a *API) reading(next http.Handler) http.Handler {
 			ctx, cancel = context.WithTimeout(ctx, a.cfg.Timeout)
 			defer cancel()
 		}
+		if a.cfg.Begin != nil {
+			var end func()
+			ctx, end = a.cfg.Begin(ctx)
+			defer end()
+		}
 		next.ServeHTTP(w, r.WithContext(NewContext(ctx, p)))
 	})
 }

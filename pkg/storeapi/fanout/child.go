@@ -4,7 +4,11 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"strings"
+	"unicode/utf8"
+
+	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
@@ -29,7 +33,16 @@ func newAsking(ctx context.Context, s *Store, r *storeapi.Request) *asking {
 // answerSet frees the context with the sets.
 type answerSet struct {
 	storeapi.SeriesSet
-	cancel context.CancelCauseFunc
+	cancel  context.CancelCauseFunc
+	targets []target
+}
+
+// OriginName implements storeapi.OriginSet.
+func (s *answerSet) OriginName(origin uint16) string {
+	if i := int(origin) - 1; i >= 0 && i < len(s.targets) {
+		return s.targets[i].name
+	}
+	return ""
 }
 
 func (s *answerSet) Close() error {
@@ -38,7 +51,8 @@ func (s *answerSet) Close() error {
 }
 
 // open asks one store and does for it what it cannot do itself.
-func (a *asking) open(t target) storeapi.SeriesSet {
+// origin is its place among all that are asked, from 1 on.
+func (a *asking) open(t target, origin int) storeapi.SeriesSet {
 	r := *a.r
 	r.Matchers = t.ms
 	r.BlockMatchers, r.StoreMatchers = nil, nil
@@ -62,7 +76,7 @@ func (a *asking) open(t target) storeapi.SeriesSet {
 		// The promise of the order came into the protocol with this capability.
 		set = sorted(stream, a.r.WithoutReplicaLabels)
 	}
-	c := &childSet{SeriesSet: set, asking: a, name: t.name}
+	c := &childSet{SeriesSet: set, asking: a, name: t.name, origin: uint16(min(origin, math.MaxUint16))}
 	if set.all && set.Err() != nil {
 		_ = c.failure(set.Err()) // lets the other stores know at once
 	}
@@ -77,21 +91,38 @@ type childSet struct {
 	storeapi.SeriesSet
 	asking *asking
 	name   string
+	origin uint16
 
 	ended   bool
 	err     error
 	warning storeapi.Warnings
+	// chunks is the memory of At.
+	chunks []storeapi.Chunk
+	// illegible counts series whose labels are not UTF-8, and example is one of
+	// them.
+	illegible int
+	example   string
 }
 
 func (c *childSet) Next() bool {
 	if c.ended {
 		return false
 	}
-	if c.SeriesSet.Next() {
-		return true
+	for c.SeriesSet.Next() {
+		if legible(c.SeriesSet.At().Labels) {
+			return true
+		}
+		if c.illegible == 0 {
+			c.example = c.SeriesSet.At().Labels.String()
+		}
+		c.illegible++
 	}
 	c.ended = true
 	c.warning = sourced(c.SeriesSet.Warnings(), c.name)
+	if c.illegible > 0 {
+		c.warning = append(c.warning, storeapi.Warning{Source: c.name, Text: fmt.Sprintf(
+			"store %s: left out %d series whose labels are not valid UTF-8, such as %s", c.name, c.illegible, cut(c.example))})
+	}
 	err := c.SeriesSet.Err()
 	if outer := c.asking.outer.Err(); outer != nil {
 		// Who asked has gone, or its time is over: no store is to blame.
@@ -123,6 +154,17 @@ func (c *childSet) failure(err error) error {
 	return context.Cause(c.asking.inner)
 }
 
+// At implements storeapi.SeriesSet: each chunk says which store it is from.
+func (c *childSet) At() storeapi.Series {
+	at := c.SeriesSet.At()
+	c.chunks = append(c.chunks[:0], at.Chunks...)
+	for i := range c.chunks {
+		c.chunks[i].Raw.Origin = c.origin
+	}
+	at.Chunks = c.chunks
+	return at
+}
+
 func (c *childSet) Err() error                  { return c.err }
 func (c *childSet) Warnings() storeapi.Warnings { return c.warning }
 
@@ -141,7 +183,28 @@ func sourced(ws storeapi.Warnings, name string) storeapi.Warnings {
 		if w.Source == "" {
 			w.Source = name
 		}
+		w.Text = strings.ToValidUTF8(w.Text, "\uFFFD")
 		out = append(out, w)
 	}
 	return out
+}
+
+// legible says whether all labels are UTF-8. Neither JSON nor protobuf can
+// carry others.
+func legible(ls labels.Labels) bool {
+	ok := true
+	ls.Range(func(l labels.Label) {
+		ok = ok && utf8.ValidString(l.Name) && utf8.ValidString(l.Value)
+	})
+	return ok
+}
+
+// cut shortens a text for a message.
+func cut(s string) string {
+	const most = 200
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	if len(s) > most {
+		return strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -49,6 +50,18 @@ func (s *Store) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) ([]s
 			}
 			a.warnings = append(a.warnings, storeapi.Warning{Source: t.name, Text: a.err.Error()})
 		}
+		illegible := 0
+		a.series = slices.DeleteFunc(a.series, func(e storeapi.ExemplarSeries) bool {
+			if legibleExemplars(e) {
+				return false
+			}
+			illegible++
+			return true
+		})
+		if illegible > 0 {
+			a.warnings = append(a.warnings, storeapi.Warning{Source: t.name, Text: fmt.Sprintf(
+				"store %s: left out the exemplars of %d series whose labels are not valid UTF-8", t.name, illegible)})
+		}
 		ws = append(ws, sourced(a.warnings, t.name)...)
 		// What was not asked for may come from stores that do not look at
 		// matchers on their external labels.
@@ -60,6 +73,10 @@ func (s *Store) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) ([]s
 		return nil, nil, fmt.Errorf("%w: %s", storeapi.ErrPartial, ws[0].Text)
 	}
 	return storeapi.MergeExemplars(series, nil), ws, nil
+}
+
+func legibleExemplars(e storeapi.ExemplarSeries) bool {
+	return legible(e.Labels) && !slices.ContainsFunc(e.Exemplars, func(x exemplar.Exemplar) bool { return !legible(x.Labels) })
 }
 
 type exemplarAnswer struct {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
@@ -66,7 +67,15 @@ func (s *Store) collect(ctx context.Context, r *storeapi.Request, doing string, 
 		name := targets[i].name
 		ws = append(ws, sourced(a.warnings, name)...)
 		if a.err == nil {
-			values = append(values, a.values...)
+			legible := slices.DeleteFunc(a.values, func(v string) bool { return !utf8.ValidString(v) })
+			if n := len(a.values) - len(legible); n > 0 {
+				text := fmt.Sprintf("store %s: left out %d names or values of labels that are not valid UTF-8", name, n)
+				if r.Partial == storeapi.PartialAbort {
+					return nil, ws, fmt.Errorf("%w: %s", storeapi.ErrPartial, text)
+				}
+				ws = append(ws, storeapi.Warning{Source: name, Text: text})
+			}
+			values = append(values, legible...)
 			continue
 		}
 		s.metrics.failures.Inc()

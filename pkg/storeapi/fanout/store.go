@@ -106,10 +106,10 @@ func (s *Store) Select(ctx context.Context, r *storeapi.Request) storeapi.Series
 	a := newAsking(ctx, s, r)
 	var wg sync.WaitGroup
 	for i, t := range targets {
-		wg.Go(func() { sets[i] = a.open(t) })
+		wg.Go(func() { sets[i] = a.open(t, i+1) })
 	}
 	wg.Wait()
-	return &answerSet{SeriesSet: storeapi.LimitSet(storeapi.Merge(sets), r.Limit), cancel: a.cancel}
+	return &answerSet{SeriesSet: storeapi.LimitSet(storeapi.Merge(sets), r.Limit), cancel: a.cancel, targets: targets}
 }
 
 // refuseNone is the error of a fan-out that has no stores at all, for those who

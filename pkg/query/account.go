@@ -1,0 +1,222 @@
+package query
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"sync"
+
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// FetchLimits bound what one request may read from the stores; 0 means no limit.
+type FetchLimits struct {
+	// Samples counts those inside the chunks; a sample of a native histogram
+	// counts for as many as it has bytes.
+	Samples int64
+	Series  int64
+	Chunks  int64
+	// Bytes counts labels and chunks.
+	Bytes int64
+}
+
+// account counts what one request reads, and takes memory for it from the
+// budget of the process. It may be used concurrently.
+type account struct {
+	limits FetchLimits
+	share  *share
+
+	mtx sync.Mutex
+	// credit is memory taken from the budget and not yet used.
+	credit  int64
+	samples int64
+	series  int64
+	chunks  int64
+	bytes   int64
+	// seat is the place of the query that the request evaluates, if it has one.
+	seat *seat
+}
+
+// creditStep is how much memory is taken from the budget at once, so that its
+// lock is not taken for each series.
+const creditStep = 256 << 10
+
+// overhead of one series and one chunk beside its bytes.
+const (
+	seriesOverhead = 200
+	chunkOverhead  = 88
+)
+
+type accountKey struct{}
+
+// begin returns a context with an account for one request, and the function that
+// ends it. A context that has an account already keeps it.
+func (b *Budget) begin(ctx context.Context, limits FetchLimits) (context.Context, func()) {
+	if accountOf(ctx) != nil {
+		return ctx, func() {}
+	}
+	a := &account{limits: limits, share: b.share()}
+	return context.WithValue(ctx, accountKey{}, a), a.share.close
+}
+
+func accountOf(ctx context.Context) *account {
+	a, _ := ctx.Value(accountKey{}).(*account)
+	return a
+}
+
+// read counts one series from a store. steps is the number of steps at which it
+// will be evaluated. source names the store in the error. A nil account counts nothing.
+func (a *account) read(ctx context.Context, s storeapi.Series, steps int64, newSeries bool, source func() string) error {
+	if a == nil {
+		return nil
+	}
+	var samples, size int64
+	for i := range s.Chunks {
+		n, b := weigh(&s.Chunks[i])
+		samples, size = samples+n, size+b
+	}
+	memory := size + int64(len(s.Chunks))*chunkOverhead
+	if newSeries {
+		l := int64(s.Labels.ByteSize())
+		size += l
+		memory += l + seriesOverhead + steps*16
+	}
+	return a.add(ctx, counts{samples: samples, chunks: int64(len(s.Chunks)), bytes: size, series: btoi(newSeries)}, memory, source)
+}
+
+// values counts label names or values.
+func (a *account) values(ctx context.Context, vs []string) error {
+	if a == nil {
+		return nil
+	}
+	var size int64
+	for _, v := range vs {
+		size += int64(len(v))
+	}
+	return a.add(ctx, counts{bytes: size}, 2*size+int64(len(vs))*32, func() string { return "all stores" })
+}
+
+type counts struct{ samples, series, chunks, bytes int64 }
+
+func (a *account) add(ctx context.Context, c counts, memory int64, source func() string) error {
+	a.mtx.Lock()
+	a.samples += c.samples
+	a.series += c.series
+	a.chunks += c.chunks
+	a.bytes += c.bytes
+	err := a.exceeded(source)
+	a.mtx.Unlock()
+	if err != nil {
+		return err
+	}
+	return a.take(ctx, memory)
+}
+
+// exceeded needs the lock.
+func (a *account) exceeded(source func() string) error {
+	for _, l := range []struct {
+		name, what, flag string
+		got, most        int64
+	}{
+		{limitSamples, "samples", "--query.max-samples", a.samples, a.limits.Samples},
+		{limitSeries, "series", "--query.max-fetched-series", a.series, a.limits.Series},
+		{limitChunks, "chunks", "--query.max-fetched-chunks", a.chunks, a.limits.Chunks},
+		{limitBytes, "bytes", "--query.max-fetched-bytes", a.bytes, a.limits.Bytes},
+	} {
+		if l.most > 0 && l.got > l.most {
+			a.share.budget.rejected.WithLabelValues(l.name).Inc()
+			return fmt.Errorf("%w: the request reads more than %d %s from the stores (%s); reading from %s when it was reached", errLimit, l.most, l.what, l.flag, source())
+		}
+	}
+	return nil
+}
+
+// take uses n bytes of the budget until the request ends.
+func (a *account) take(ctx context.Context, n int64) error {
+	if a == nil {
+		return nil
+	}
+	a.mtx.Lock()
+	if a.credit >= n {
+		a.credit -= n
+		a.mtx.Unlock()
+		return nil
+	}
+	a.mtx.Unlock()
+	// Several selectors may come here at once: each takes what it needs.
+	got := max(n, creditStep)
+	if err := a.share.take(ctx, got); err != nil {
+		return err
+	}
+	a.mtx.Lock()
+	a.credit += got - n
+	a.mtx.Unlock()
+	return nil
+}
+
+// weigh returns how many samples a chunk counts for, and its bytes.
+func weigh(c *storeapi.Chunk) (samples, bytes int64) {
+	if c.Aggr == nil {
+		return weighData(&c.Raw), int64(len(c.Raw.Bytes))
+	}
+	for _, d := range []*storeapi.Data{&c.Aggr.Count, &c.Aggr.Sum, &c.Aggr.Min, &c.Aggr.Max, &c.Aggr.Counter} {
+		samples += weighData(d)
+		bytes += int64(len(d.Bytes))
+	}
+	return samples, bytes
+}
+
+func weighData(d *storeapi.Data) int64 {
+	if len(d.Bytes) < 2 {
+		return 0
+	}
+	// All encodings begin with the number of samples.
+	n := int64(binary.BigEndian.Uint16(d.Bytes))
+	switch d.Encoding {
+	case chunkenc.EncHistogram, chunkenc.EncFloatHistogram:
+		return max(n, int64(len(d.Bytes)))
+	case chunkenc.EncHistogramST, chunkenc.EncFloatHistogramST:
+		const countBits = 0x3fff // the other two say how the counter goes on
+		return max(n&countBits, int64(len(d.Bytes)))
+	}
+	return n
+}
+
+// resultMemory estimates what a result and its form in JSON take.
+func resultMemory(r *promql.Result) int64 {
+	const point, label = 64, 2
+	var n int64
+	switch v := r.Value.(type) {
+	case promql.Matrix:
+		for i := range v {
+			n += seriesOverhead + label*int64(v[i].Metric.ByteSize()) + point*int64(len(v[i].Floats))
+			for _, h := range v[i].Histograms {
+				n += histogramMemory(h.H.Size())
+			}
+		}
+	case promql.Vector:
+		for i := range v {
+			n += seriesOverhead + label*int64(v[i].Metric.ByteSize()) + point
+			if v[i].H != nil {
+				n += histogramMemory(v[i].H.Size())
+			}
+		}
+	case promql.String:
+		n = label * int64(len(v.V))
+	}
+	return n
+}
+
+// histogramMemory is that of a histogram of size bytes: each bucket is written
+// with its bounds.
+func histogramMemory(size int) int64 { return 8 * int64(size) }
+
+func btoi(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}

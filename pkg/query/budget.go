@@ -1,0 +1,189 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// errBusy says that other requests hold the memory that this one needs: it can
+// succeed later.
+var errBusy = errors.New("memory of the process is in use by other requests")
+
+// errLimit says that the request needs more than one request may have.
+var errLimit = errors.New("limit exceeded")
+
+// Budget is the memory that all requests of a querier may hold together: what
+// they read from stores, what the engine allocates for it, and their results.
+// It may be used concurrently.
+type Budget struct {
+	limit int64 // 0 means no limit
+
+	mtx sync.Mutex
+	// used is the sum of what the accounts hold.
+	used int64
+	// holders are the accounts that hold memory; waiting, those of them that
+	// wait for more. As long as one holder does not wait, memory will be freed.
+	holders, waiting int
+	// freed is closed, and replaced, whenever memory was returned.
+	freed chan struct{}
+	// begun counts accounts.
+	begun uint64
+	open  int
+
+	rejected *prometheus.CounterVec
+}
+
+// NewBudget returns a budget of limit bytes; 0 means no limit. reg may be nil.
+func NewBudget(limit int64, reg prometheus.Registerer) *Budget {
+	b := &Budget{limit: limit, freed: make(chan struct{})}
+	f := promauto.With(reg)
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "hindsight_query_memory_limit_bytes",
+		Help: "Memory that all requests may hold together; 0 means no limit.",
+	}, func() float64 { return float64(limit) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "hindsight_query_memory_used_bytes",
+		Help: "Memory that requests hold at the moment, as estimated.",
+	}, func() float64 {
+		b.mtx.Lock()
+		defer b.mtx.Unlock()
+		return float64(b.used)
+	})
+	b.rejected = f.NewCounterVec(prometheus.CounterOpts{
+		Name: "hindsight_query_limit_rejections_total",
+		Help: "Requests that failed because of a limit, by limit.",
+	}, []string{"limit"})
+	for _, l := range []string{limitMemory, limitBusy, limitSamples, limitSeries, limitChunks, limitBytes} {
+		b.rejected.WithLabelValues(l)
+	}
+	return b
+}
+
+// The limits of one request, as the label of the metric says.
+const (
+	limitMemory  = "memory"
+	limitBusy    = "memory_busy"
+	limitSamples = "samples"
+	limitSeries  = "fetched_series"
+	limitChunks  = "fetched_chunks"
+	limitBytes   = "fetched_bytes"
+)
+
+// share is what one request holds of a budget.
+type share struct {
+	budget *Budget
+	// held and waiting are guarded by the budget's mutex.
+	held    int64
+	waiting int
+	closed  bool
+}
+
+func (b *Budget) share() *share {
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	b.begun++
+	b.open++
+	return &share{budget: b}
+}
+
+// take adds n bytes to the share. Where others hold too much it waits for them,
+// unless all of them wait as well; the error is errBusy then, and errLimit where
+// the whole budget is too small.
+func (s *share) take(ctx context.Context, n int64) error {
+	b := s.budget
+	if b.limit == 0 {
+		return nil
+	}
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	for {
+		switch {
+		case s.closed:
+			return errors.New("request has ended")
+		case s.held+n > b.limit:
+			b.rejected.WithLabelValues(limitMemory).Inc()
+			return fmt.Errorf("%w: the request needs more memory than the %d bytes that all requests may hold together (--query.max-memory); choose fewer series, a shorter range or a larger step", errLimit, b.limit)
+		case b.used+n <= b.limit:
+			if s.held == 0 && n > 0 {
+				b.holders++
+			}
+			s.held += n
+			b.used += n
+			return nil
+		case !s.mayWait():
+			b.rejected.WithLabelValues(limitBusy).Inc()
+			return fmt.Errorf("%w: they hold %d of %d bytes (--query.max-memory); try again later", errBusy, b.used-s.held, b.limit)
+		}
+		if err := s.await(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// mayWait says whether a request that holds memory goes on while this one waits.
+func (s *share) mayWait() bool {
+	others := s.budget.holders - s.budget.waiting
+	if s.held > 0 && s.waiting == 0 {
+		others--
+	}
+	return others > 0
+}
+
+// await waits, without the lock, until memory is freed.
+func (s *share) await(ctx context.Context) error {
+	b := s.budget
+	held := s.held > 0
+	if held {
+		if s.waiting == 0 {
+			b.waiting++
+		}
+		s.waiting++
+	}
+	freed := b.freed
+	b.mtx.Unlock()
+	var err error
+	select {
+	case <-freed:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	b.mtx.Lock()
+	if held {
+		s.waiting--
+		if s.waiting == 0 {
+			b.waiting--
+		}
+	}
+	return err
+}
+
+// close returns everything. It may be called again.
+func (s *share) close() {
+	b := s.budget
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	if s.closed {
+		return
+	}
+	s.closed = true
+	b.open--
+	if s.held > 0 {
+		b.holders--
+		b.used -= s.held
+		s.held = 0
+		close(b.freed)
+		b.freed = make(chan struct{})
+	}
+}
+
+// activity returns how many requests have begun so far, and how many run.
+func (b *Budget) activity() (begun uint64, open int) {
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	return b.begun, b.open
+}

@@ -1,0 +1,84 @@
+package query
+
+import (
+	"errors"
+	"math"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
+
+	"github.com/hindsight-io/hindsight/pkg/flags"
+)
+
+// LimitsConfig bounds what one request, and all together, may take. The flags of
+// Config set the defaults.
+type LimitsConfig struct {
+	// Memory of 0 means a share of that of the machine.
+	Memory          flags.Bytes
+	FetchedSeries   int64
+	FetchedChunks   int64
+	FetchedBytes    flags.Bytes
+	SubquerySteps   int64
+	ExpressionBytes flags.Bytes
+	ExpressionDepth int
+	Selectors       int
+	Matchers        int
+	RegexpSize      int
+}
+
+func (c *LimitsConfig) registerFlags(r flags.Registrar) {
+	r.Flag("query.max-memory", "Memory that all requests together may hold: what they read from stores, what the engine allocates for it, and results. "+
+		"A request that needs more than others leave waits for them as long as any of them goes on, and fails with 503 then; one that needs more than all of it fails with 422. "+
+		"The process takes about twice as much at its peak. 0 means a quarter of the memory of the cgroup or machine.").
+		Default("0").SetValue(&c.Memory)
+	r.Flag("query.max-fetched-series", "Series that one request may read from the stores; 0 means no limit.").
+		Default("1000000").Int64Var(&c.FetchedSeries)
+	r.Flag("query.max-fetched-chunks", "Chunks that one request may read from the stores; 0 means no limit.").
+		Default("4000000").Int64Var(&c.FetchedChunks)
+	r.Flag("query.max-fetched-bytes", "Bytes of labels and chunks that one request may read from the stores; 0 means no limit.").
+		Default("1GiB").SetValue(&c.FetchedBytes)
+	r.Flag("query.max-subquery-steps", "Steps that one subquery may have; 0 means no limit.").
+		Default("1000000").Int64Var(&c.SubquerySteps)
+	r.Flag("query.max-expression-bytes", "Length of an expression, or of all selectors of one request; 0 means no limit.").
+		Default("128KiB").SetValue(&c.ExpressionBytes)
+	r.Flag("query.max-expression-depth", "How deep an expression may be nested; each operator of a chain is one level. 0 means no limit.").
+		Default("1000").IntVar(&c.ExpressionDepth)
+	r.Flag("query.max-selectors", "Selectors that one request may have; 0 means no limit.").
+		Default("1000").IntVar(&c.Selectors)
+	r.Flag("query.max-matchers", "Label matchers that all selectors of one request may have; 0 means no limit.").
+		Default("5000").IntVar(&c.Matchers)
+	r.Flag("query.max-regexp-size", "Instructions to which the regular expressions of one request may compile; a list of literal values has about as many as bytes. 0 means no limit.").
+		Default("250000").IntVar(&c.RegexpSize)
+}
+
+func (c *LimitsConfig) validate() error {
+	if min(c.Memory.Int64(), c.FetchedSeries, c.FetchedChunks, c.FetchedBytes.Int64(), c.SubquerySteps, c.ExpressionBytes.Int64()) < 0 ||
+		min(c.ExpressionDepth, c.Selectors, c.Matchers, c.RegexpSize) < 0 {
+		return errors.New("limits of queries (--query.max-memory, -fetched-*, -subquery-steps, -expression-*, -selectors, -matchers, -regexp-size) must not be negative")
+	}
+	return nil
+}
+
+func (c *LimitsConfig) expressions() ExpressionLimits {
+	return ExpressionLimits{
+		Bytes: c.ExpressionBytes.Int64(), Depth: c.ExpressionDepth,
+		Selectors: c.Selectors, Matchers: c.Matchers, RegexpSize: c.RegexpSize,
+	}
+}
+
+func (c *LimitsConfig) fetch(maxSamples int) FetchLimits {
+	return FetchLimits{Samples: int64(maxSamples), Series: c.FetchedSeries, Chunks: c.FetchedChunks, Bytes: c.FetchedBytes.Int64()}
+}
+
+// memory is the budget of the process in bytes.
+func (c *LimitsConfig) memory() int64 {
+	if c.Memory > 0 {
+		return c.Memory.Int64()
+	}
+	// Where neither says how much there is, as much as a small machine has.
+	const unknown, least = 1 << 30, 64 << 20
+	total, err := memlimit.ApplyFallback(memlimit.FromCgroup, memlimit.FromSystem)()
+	if err != nil || total == 0 || total > math.MaxInt64 {
+		return unknown
+	}
+	return max(least, int64(total/4))
+}
