@@ -3,6 +3,7 @@ package httpclient
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"time"
 
@@ -20,6 +21,9 @@ type Config struct {
 	ProxyURL        string          `yaml:"proxy_url"`
 	TLS             TLSConfig       `yaml:"tls_config"`
 	Transport       TransportConfig `yaml:"transport_config"`
+	// Logger gets a line when TLS files have changed, or cannot be read again;
+	// nil logs nothing.
+	Logger *slog.Logger `yaml:"-"`
 }
 
 // BasicAuth is a user name with a password, given directly or as a file that is

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	promconfig "github.com/prometheus/common/config"
+
+	"github.com/hindsight-io/hindsight/pkg/tlsconfig"
 )
 
 // NewRoundTripper builds the connection pool with credentials on top. Secrets
@@ -18,38 +20,31 @@ func NewRoundTripper(cfg Config, userAgent string) (http.RoundTripper, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	tlsCfg := promconfig.TLSConfig{
-		CAFile:             cfg.TLS.CAFile,
-		CertFile:           cfg.TLS.CertFile,
-		KeyFile:            cfg.TLS.KeyFile,
-		ServerName:         cfg.TLS.ServerName,
-		InsecureSkipVerify: cfg.TLS.InsecureSkipVerify,
-	}
-	tlsConn, err := promconfig.NewTLSConfig(&tlsCfg)
+	client, err := tlsconfig.NewClient("an HTTP client", tlsconfig.ClientFiles{
+		Cert: cfg.TLS.CertFile, Key: cfg.TLS.KeyFile, CA: cfg.TLS.CAFile, ServerName: cfg.TLS.ServerName,
+		SkipVerify: cfg.TLS.InsecureSkipVerify, MinVersion: "1.2",
+	}, cfg.Logger)
 	if err != nil {
 		return nil, fmt.Errorf("load TLS files: %w", err)
 	}
-	newTransport := func(t *tls.Config) (http.RoundTripper, error) { return transport(cfg, t) }
-
-	rt, err := newTransport(tlsConn)
-	if err != nil {
-		return nil, err
-	}
-	if cfg.TLS.CAFile != "" {
-		settings := promconfig.TLSRoundTripperSettings{CA: promconfig.NewFileSecret(cfg.TLS.CAFile)}
-		if cfg.TLS.CertFile != "" {
-			settings.Cert = promconfig.NewFileSecret(cfg.TLS.CertFile)
-			settings.Key = promconfig.NewFileSecret(cfg.TLS.KeyFile)
+	var proxy func(*http.Request) (*url.URL, error)
+	if cfg.ProxyURL != "" {
+		u, err := url.Parse(cfg.ProxyURL)
+		if err != nil {
+			return nil, fmt.Errorf("parse proxy_url: %w", err)
 		}
-		if rt, err = promconfig.NewTLSRoundTripper(tlsConn, settings, newTransport); err != nil {
-			return nil, fmt.Errorf("load TLS files: %w", err)
-		}
+		proxy = http.ProxyURL(u)
 	}
+	rt := client.RoundTripper(func(t *tls.Config) *http.Transport {
+		out := transport(cfg, t)
+		out.Proxy = proxy
+		return out
+	})
 	return promconfig.NewUserAgentRoundTripper(userAgent, withCredentials(cfg, rt)), nil
 }
 
-func transport(cfg Config, tlsConn *tls.Config) (*http.Transport, error) {
-	t := &http.Transport{
+func transport(cfg Config, tlsConn *tls.Config) *http.Transport {
+	return &http.Transport{
 		TLSClientConfig:       tlsConn,
 		DialContext:           (&net.Dialer{Timeout: time.Duration(cfg.Transport.DialerTimeout)}).DialContext,
 		MaxIdleConns:          cfg.Transport.MaxIdleConns,
@@ -61,14 +56,6 @@ func transport(cfg Config, tlsConn *tls.Config) (*http.Transport, error) {
 		TLSHandshakeTimeout:   time.Duration(cfg.Transport.TLSHandshakeTimeout),
 		DisableCompression:    cfg.Transport.DisableCompression,
 	}
-	if cfg.ProxyURL != "" {
-		u, err := url.Parse(cfg.ProxyURL)
-		if err != nil {
-			return nil, fmt.Errorf("parse proxy_url: %w", err)
-		}
-		t.Proxy = http.ProxyURL(u)
-	}
-	return t, nil
 }
 
 func withCredentials(cfg Config, rt http.RoundTripper) http.RoundTripper {

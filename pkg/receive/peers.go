@@ -21,12 +21,7 @@ type node struct {
 
 // dial makes the connection to a peer; gRPC connects when it is used.
 func (c *Config) dial(address string, more ...grpc.DialOption) (replicate.Node, error) {
-	creds, err := c.ClientTLS.credentials()
-	if err != nil {
-		return nil, err
-	}
 	opts := []grpc.DialOption{
-		grpc.WithTransportCredentials(creds),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{
 				BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: c.ForwardMaxBackoff.Duration(),

@@ -37,6 +37,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
+	"github.com/hindsight-io/hindsight/pkg/tlsconfig"
 )
 
 // Deps are what a Receive works with.
@@ -60,7 +61,8 @@ type Receive struct {
 	own     labels.Labels
 	tenants tenant.Source
 	relabel []*relabel.Config
-	tls     *tls.Config
+	tls     *tlsconfig.Server // nil for plain text
+	peerTLS *tlsconfig.Client // nil for plain text
 
 	db     *multitsdb.DB
 	reads  *fanout.Store
@@ -135,10 +137,10 @@ func New(cfg Config, deps Deps) (*Receive, error) {
 	if r.relabel, err = readRelabel(&cfg.Relabel); err != nil {
 		return nil, err
 	}
-	if r.tls, err = cfg.ServerTLS.config(); err != nil {
+	if r.tls, err = cfg.ServerTLS.server(r.logger); err != nil {
 		return nil, flags.Invalid(fmt.Errorf("TLS of the remote write server: %w", err))
 	}
-	if _, err := cfg.ClientTLS.credentials(); err != nil {
+	if r.peerTLS, err = cfg.ClientTLS.client(r.logger); err != nil {
 		return nil, flags.Invalid(fmt.Errorf("TLS to peers: %w", err))
 	}
 	if cfg.hasRing() {
@@ -210,7 +212,10 @@ func (r *Receive) replication() replicate.Config {
 	c := &r.cfg
 	return replicate.Config{
 		Replicas: c.ReplicationFactor, Local: r.db,
-		Dial:    func(address string) (replicate.Node, error) { return c.dial(address, r.echoes.sign(address)...) },
+		Dial: func(address string) (replicate.Node, error) {
+			creds := grpc.WithTransportCredentials(credentialsOf(r.peerTLS))
+			return c.dial(address, append(r.echoes.sign(address), creds)...)
+		},
 		Timeout: c.ForwardTimeout.Duration(), MaxBackoff: c.ForwardMaxBackoff.Duration(),
 		QueueBytes: c.ForwardQueue.Int64(), MessageBytes: 4 << 20, Lanes: max(c.ForwardWorkers, 1),
 		// A name that starts with a dot is never a tenant's.
@@ -373,7 +378,7 @@ func (r *Receive) listen() (*http.Server, net.Listener, error) {
 		ErrorLog: slog.NewLogLogger(r.logger.Handler(), slog.LevelDebug),
 	}
 	if r.tls != nil {
-		lis = tls.NewListener(lis, r.tls)
+		lis = tls.NewListener(lis, r.tls.Config())
 	}
 	return srv, lis, nil
 }

@@ -23,12 +23,14 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/tlsconfig"
 )
 
 type grpcServer struct {
 	srv    *grpc.Server
 	health *health.Server
 	lis    net.Listener
+	files  *tlsconfig.Server // nil for plain text
 	failed chan error
 }
 
@@ -55,10 +57,10 @@ func newGRPCMetrics(reg prometheus.Registerer) *grpcMetrics {
 }
 
 func listenGRPC(c Config, comp Component, d Deps) (*grpcServer, error) {
-	tlsConfig, err := ServerTLS(TLSFiles{
+	files, err := tlsconfig.NewServer("the gRPC server", tlsconfig.ServerFiles{
 		Cert: c.GRPCTLSCert, Key: c.GRPCTLSKey, ClientCA: c.GRPCTLSClientCA, MinVersion: c.GRPCTLSMinVersion,
-		Ciphers: c.GRPCTLSCiphers, Curves: c.GRPCTLSCurves,
-	})
+		Ciphers: c.GRPCTLSCiphers, Curves: c.GRPCTLSCurves, Protocols: []string{"h2"},
+	}, d.Logger)
 	if err != nil {
 		return nil, flags.Invalid(fmt.Errorf("TLS of the gRPC server: %w", err))
 	}
@@ -80,10 +82,10 @@ func listenGRPC(c Config, comp Component, d Deps) (*grpcServer, error) {
 	if c.GRPCMaxConnAge > 0 {
 		opts = append(opts, grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: c.GRPCMaxConnAge}))
 	}
-	if tlsConfig != nil {
-		opts = append(opts, grpc.Creds(credentials.NewTLS(tlsConfig)))
+	if files != nil {
+		opts = append(opts, grpc.Creds(credentials.NewTLS(files.Config())))
 	}
-	s := &grpcServer{srv: grpc.NewServer(opts...), health: health.NewServer(), lis: lis, failed: make(chan error, 1)}
+	s := &grpcServer{srv: grpc.NewServer(opts...), health: health.NewServer(), lis: lis, files: files, failed: make(chan error, 1)}
 	s.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 	healthpb.RegisterHealthServer(s.srv, s.health)
 	comp.RegisterGRPC(s.srv)

@@ -2,9 +2,11 @@ package provider
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -55,21 +57,28 @@ func (r *reopening) renewed(ctx context.Context, old bucket.Bucket) (bucket.Buck
 
 	b, err := r.open(ctx)
 	if err != nil {
-		r.log.Warn("object storage refuses the credentials and cannot be opened anew", "err", err)
+		r.log.Warn("object storage refuses the credentials, or is not trusted, and cannot be opened anew", "err", err)
 		return nil, false
 	}
-	r.log.Info("object storage refused the credentials and was opened anew", "bucket", b.Name())
+	r.log.Info("object storage opened anew after it refused the credentials or was not trusted", "bucket", b.Name())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.cur, r.all = b, append(r.all, b)
 	return b, true
 }
 
+// untrusted says that the certificate of the server is not trusted: the bundle of
+// authorities may have been rotated since it was read.
+func untrusted(err error) bool {
+	var cert *tls.CertificateVerificationError
+	return errors.As(err, &cert) || err != nil && strings.Contains(err.Error(), "x509: ")
+}
+
 // do calls f on the current bucket, and again on a new one if that refuses.
 func (r *reopening) do(ctx context.Context, f func(bucket.Bucket) error) error {
 	b := r.current()
 	err := f(b)
-	if !errors.Is(err, bucket.ErrAccessDenied) {
+	if !errors.Is(err, bucket.ErrAccessDenied) && !untrusted(err) {
 		return err
 	}
 	if b, ok := r.renewed(ctx, b); ok {

@@ -3,6 +3,7 @@ package endpoint
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"google.golang.org/grpc"
@@ -21,6 +22,7 @@ type dialer struct {
 	// frameTimeout is how long a server may be silent in an answer; 0 means
 	// for ever.
 	frameTimeout time.Duration
+	logger       *slog.Logger
 }
 
 // How a connection is watched and made again. A server that is gone without a
@@ -53,7 +55,7 @@ func (r remote) Metadata(ctx context.Context, metric string, limit int) (map[str
 }
 
 func (d *dialer) dial(spec Spec, address string, cfg ClientConfig) (Client, error) {
-	creds, err := transport(cfg)
+	creds, err := transport(address, cfg, d.logger)
 	if err != nil {
 		return nil, fmt.Errorf("connect to store %s: %w", address, err)
 	}

@@ -92,7 +92,7 @@ func New(cfg Config) (*Set, error) {
 		cfg.Resolver = net.DefaultResolver
 	}
 	if cfg.Dial == nil {
-		cfg.Dial = (&dialer{resolver: cfg.Resolver, interval: cfg.DNSInterval, frameTimeout: cfg.FrameTimeout}).dial
+		cfg.Dial = (&dialer{resolver: cfg.Resolver, interval: cfg.DNSInterval, frameTimeout: cfg.FrameTimeout, logger: cfg.Logger}).dial
 	}
 	s := &Set{cfg: cfg, metrics: newMetrics(cfg.Registerer), endpoints: map[string]*Endpoint{}, dns: map[string]dnsResult{}}
 	s.current.Store(&[]*Endpoint{})

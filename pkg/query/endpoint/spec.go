@@ -3,6 +3,8 @@ package endpoint
 import (
 	"errors"
 	"fmt"
+
+	"github.com/hindsight-io/hindsight/pkg/tlsconfig"
 )
 
 // Spec is one configured endpoint. Its address may stand for many.
@@ -66,7 +68,7 @@ func (c *ClientConfig) Validate() error {
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		return errors.New("a TLS client certificate needs both cert_file and key_file")
 	}
-	_, err := tlsVersion(c.TLS.MinVersion)
+	_, err := tlsconfig.Version(c.TLS.MinVersion)
 	return err
 }
 

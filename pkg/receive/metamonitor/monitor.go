@@ -60,8 +60,10 @@ func New(userAgent string, logger *slog.Logger, reg prometheus.Registerer) *Moni
 func (m *Monitor) Set(c *limit.Config) error {
 	var next *source
 	if c.Meta != nil {
+		meta := *c.Meta
+		meta.Client.Logger = m.logger
 		var err error
-		if next, err = newSource(c.Meta, m.agent); err != nil {
+		if next, err = newSource(&meta, m.agent); err != nil {
 			return err
 		}
 	}
