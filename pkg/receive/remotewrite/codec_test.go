@@ -2,6 +2,7 @@ package remotewrite
 
 import (
 	"bytes"
+	"math"
 	"strings"
 	"testing"
 
@@ -172,8 +173,6 @@ func TestTranscodeV2Hostile(t *testing.T) {
 	check(Invalid, 1<<20, series(writev2.TimeSeries{LabelsRefs: []uint32{1, 3}}))
 	check(Invalid, 1<<20, series(writev2.TimeSeries{LabelsRefs: []uint32{1, 1<<32 - 1}}))
 	check(Invalid, 1<<20, series(writev2.TimeSeries{LabelsRefs: []uint32{1}}))
-	check(Invalid, 1<<20, series(writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Metadata: writev2.Metadata{HelpRef: 9}}))
-	check(Invalid, 1<<20, series(writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Exemplars: []writev2.Exemplar{{LabelsRefs: []uint32{7, 7}}}}))
 	check(Invalid, 1<<20, writev2.Request{Symbols: []string{"a"}})
 	check(Invalid, 1<<20, writev2.Request{Symbols: []string{"", "a", "b"}, Timeseries: []writev2.TimeSeries{{LabelsRefs: []uint32{1, 2}}}})
 	// One long symbol, referenced many times, must not become gigabytes.
@@ -237,14 +236,162 @@ func TestBuildRejects(t *testing.T) {
 	check("no-labels", none)
 	check("no-metric-name", none, "a", "b")
 	check("empty-label-name", none, "", "b")
-	check("empty-label-value", none, "__name__", "")
-	check("unsorted-labels", none, "b", "1", "a", "1")
+	check("no-labels", none, "__name__", "")
+	check("no-metric-name", none, "a", "1", "__name__", "")
 	check("duplicate-label", none, "a", "1", "a", "2")
+	check("duplicate-label", none, "a", "1", "__name__", "x", "a", "1")
 	check("invalid-utf8", none, "__name__", "\xff")
 	check("invalid-utf8", none, "\xff", "a")
 	check("too-many-labels", LabelLimits{Names: 1}, "__name__", "a", "b", "c")
 	check("label-name-too-long", LabelLimits{NameLength: 4}, "abcde", "a")
 	check("label-value-too-long", LabelLimits{ValueLength: 4}, "__name__", "abcde")
+}
+
+// Wrong metadata and exemplars cost themselves, not the samples beside them, in
+// whatever form the labels of the series come.
+func TestTranscodeV2SkipsBadItems(t *testing.T) {
+	req := writev2.Request{Symbols: []string{"", "__name__", "b"}, Timeseries: []writev2.TimeSeries{{
+		LabelsRefs: []uint32{1, 2}, Metadata: writev2.Metadata{HelpRef: 9}, Samples: []writev2.Sample{{Timestamp: 1}},
+		Exemplars: []writev2.Exemplar{{LabelsRefs: []uint32{7, 7}}, {LabelsRefs: []uint32{1, 2}, Timestamp: 5}},
+	}}}
+	usual, err := req.Marshal()
+	require.NoError(t, err)
+	req.Timeseries[0].LabelsRefs = nil
+	late, err := req.Timeseries[0].Marshal() // the labels come last
+	require.NoError(t, err)
+	late = append(late, tagV2Refs, 2, 1, 2)
+	unusual, err := (&writev2.Request{Symbols: req.Symbols}).Marshal()
+	require.NoError(t, err)
+	unusual = appendMessage(unusual, tagV2Series, late)
+	for _, raw := range [][]byte{usual, unusual} {
+		b, err := TranscodeV2(bufferOf(raw), 1<<20)
+		require.NoError(t, err)
+		require.Equal(t, Counts{Series: 1, Samples: 1, Exemplars: 1}, b.Counts())
+		require.ErrorContains(t, b.Rejected("t"), "bad exemplar or metadata: 2 rejected")
+		b.Close()
+	}
+}
+
+func TestBuildSortsAndDropsEmptyValues(t *testing.T) {
+	raw := appendLabel(nil, []byte("z"), []byte("1"))
+	for _, l := range [][2]string{{"__name__", "x"}, {"empty", ""}, {"a", "2"}} {
+		raw = appendLabel(raw, []byte(l[0]), []byte(l[1]))
+	}
+	var lb LabelBuilder
+	ls, err := lb.Build(raw, LabelLimits{Names: 3})
+	require.NoError(t, err)
+	require.Equal(t, labels.FromStrings("__name__", "x", "a", "2", "z", "1"), ls)
+}
+
+func TestNormalize(t *testing.T) {
+	batch := func(all ...[][2]string) *Batch {
+		req := prompb.WriteRequest{Metadata: []prompb.MetricMetadata{{MetricFamilyName: "f", Help: "h"}}}
+		for i, pairs := range all {
+			s := prompb.TimeSeries{Samples: []prompb.Sample{{Timestamp: int64(i), Value: 1}}}
+			for _, p := range pairs {
+				s.Labels = append(s.Labels, prompb.Label{Name: p[0], Value: p[1]})
+			}
+			req.Timeseries = append(req.Timeseries, s)
+		}
+		raw, err := req.Marshal()
+		require.NoError(t, err)
+		buf := bufferOf(raw)
+		b, err := ScanV1(buf, buf.B)
+		require.NoError(t, err)
+		return b
+	}
+	normal := [][2]string{{"__name__", "x"}, {"a", "1"}}
+	b := batch(normal, normal)
+	defer b.Close()
+	same, err := Normalize(b)
+	require.NoError(t, err)
+	require.Same(t, b, same)
+
+	other := batch(normal, [][2]string{{"z", "1"}, {"__name__", "x"}, {"e", ""}, {"z", "2"}})
+	defer other.Close()
+	out, err := Normalize(other)
+	require.NoError(t, err)
+	defer out.Close()
+	require.Equal(t, other.Counts(), out.Counts())
+	require.Equal(t, other.Metadata(), out.Metadata())
+	require.Equal(t, `{__name__="x", a="1"}`, Text(out.Series(0).Labels))
+	require.Equal(t, `{__name__="x", z="1", z="2"}`, Text(out.Series(1).Labels))
+	require.Equal(t, other.Series(1).Rest, out.Series(1).Rest)
+}
+
+// A series that cannot be relabelled, or whose group is refused, is left out
+// alone.
+func TestRewriteLeavesOutOne(t *testing.T) {
+	req := prompb.WriteRequest{}
+	for _, name := range []string{"good", "bad", "good"} {
+		req.Timeseries = append(req.Timeseries, prompb.TimeSeries{
+			Labels: []prompb.Label{{Name: "__name__", Value: name}}, Samples: []prompb.Sample{{Timestamp: 1}, {Timestamp: 2}},
+		})
+	}
+	req.Timeseries[2].Labels = append(req.Timeseries[2].Labels, prompb.Label{Name: "a", Value: "1"}, prompb.Label{Name: "a", Value: "2"})
+	raw, err := req.Marshal()
+	require.NoError(t, err)
+	buf := bufferOf(raw)
+	b, err := ScanV1(buf, buf.B)
+	require.NoError(t, err)
+	defer b.Close()
+	groups, err := Rewrite(b, func(ls labels.Labels) (labels.Labels, string, bool, error) {
+		if ls.Get("__name__") == "bad" {
+			return ls, "", false, Errorf(Invalid, "no such tenant")
+		}
+		return ls, "group", true, nil
+	})
+	require.NoError(t, err)
+	require.Equal(t, 1, groups["group"].Len())
+	groups["group"].Close()
+	require.Equal(t, Counts{Series: 1, Samples: 2}, b.Counts())
+	left := b.Rejected("t")
+	require.ErrorContains(t, left, "bad series: 1 rejected, first: no such tenant")
+	require.ErrorContains(t, left, "duplicate-label: 1 rejected")
+	require.Equal(t, 2, StoredOf(left, Counts{}).Samples)
+}
+
+// A histogram of a resolution that chunks cannot hold is stored with the finest
+// that they can; its count and sum stay.
+func TestFineHistogramIsReduced(t *testing.T) {
+	for _, float := range []bool{false, true} {
+		h := &histogram.Histogram{
+			Schema: 10, Count: 7, Sum: 3, ZeroThreshold: 0.1, ZeroCount: 1,
+			PositiveSpans: []histogram.Span{{Offset: 1, Length: 4}}, PositiveBuckets: []int64{1, 0, 0, 0},
+			NegativeSpans: []histogram.Span{{Offset: 1, Length: 1}}, NegativeBuckets: []int64{2},
+		}
+		p := prompb.FromIntHistogram(1, h)
+		if float {
+			p = prompb.FromFloatHistogram(1, h.ToFloat(nil))
+		}
+		raw, err := p.Marshal()
+		require.NoError(t, err)
+		got, err := ParseHistogram(raw)
+		require.NoError(t, err)
+		f := got.Float
+		if !float {
+			f = got.Int.ToFloat(nil)
+		}
+		require.Equal(t, int32(8), f.Schema)
+		require.Equal(t, []float64{4}, f.PositiveBuckets, "four of the finer buckets are one")
+		require.Equal(t, []float64{2}, f.NegativeBuckets)
+		require.Equal(t, 7.0, f.Count)
+	}
+	for _, schema := range []int32{-5, 53, 100} {
+		raw, err := (&prompb.Histogram{Schema: schema, Timestamp: 1}).Marshal()
+		require.NoError(t, err)
+		_, err = ParseHistogram(raw)
+		require.Error(t, err, "%d", schema)
+	}
+	wraps := prompb.Histogram{
+		Schema: 20, Timestamp: 1, Count: &prompb.Histogram_CountInt{CountInt: 2},
+		PositiveSpans:  []prompb.BucketSpan{{Offset: math.MaxInt32, Length: 1}, {Offset: math.MaxInt32, Length: 1}},
+		PositiveDeltas: []int64{1, 0},
+	}
+	raw, err := wraps.Marshal()
+	require.NoError(t, err)
+	_, err = ParseHistogram(raw)
+	require.ErrorContains(t, err, "the last possible one")
 }
 
 func TestMatchesEveryLength(t *testing.T) {

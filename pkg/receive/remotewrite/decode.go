@@ -107,6 +107,9 @@ func ParseExemplar(b []byte) (exemplar.Exemplar, error) {
 			if !ok {
 				return e, malformed("label of an exemplar")
 			}
+			if len(value) == 0 {
+				continue // no label
+			}
 			if problem, _ := checkLabel(viewString(name), viewString(value), LabelLimits{}); problem != "" {
 				return e, &InvalidSeriesError{Reason: "exemplar-" + problem, Text: "an exemplar has an invalid label"}
 			}

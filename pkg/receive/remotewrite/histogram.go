@@ -2,6 +2,7 @@ package remotewrite
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 
@@ -196,7 +197,10 @@ func (r *rawHistogram) build() (Histogram, error) {
 			PositiveSpans: r.posSpans, NegativeSpans: r.negSpans,
 			PositiveBuckets: r.posCounts, NegativeBuckets: r.negCounts, CustomValues: r.customValues,
 		}
-		err = out.Float.Validate()
+		if finerThanStored(r.schema) {
+			err = out.Float.ReduceResolution(histogram.ExponentialSchemaMax)
+		}
+		err = errors.Join(err, out.Float.Validate())
 	} else {
 		out.Int = &histogram.Histogram{
 			CounterResetHint: histogram.CounterResetHint(r.resetHint), Schema: r.schema,
@@ -204,12 +208,21 @@ func (r *rawHistogram) build() (Histogram, error) {
 			PositiveSpans: r.posSpans, NegativeSpans: r.negSpans,
 			PositiveBuckets: r.posDeltas, NegativeBuckets: r.negDeltas, CustomValues: r.customValues,
 		}
-		err = out.Int.Validate()
+		if finerThanStored(r.schema) {
+			err = out.Int.ReduceResolution(histogram.ExponentialSchemaMax)
+		}
+		err = errors.Join(err, out.Int.Validate())
 	}
 	if err != nil {
 		return out, Errorf(Invalid, "invalid native histogram: %w", err)
 	}
 	return out, nil
+}
+
+// finerThanStored says that the schema is one of a resolution that chunks cannot
+// hold; such a histogram is stored with the finest that they can.
+func finerThanStored(schema int32) bool {
+	return schema > histogram.ExponentialSchemaMax && histogram.IsExponentialSchemaReserved(schema)
 }
 
 func (r *rawHistogram) checkSpans() error {
@@ -221,7 +234,20 @@ func (r *rawHistogram) checkSpans() error {
 		return Errorf(Invalid, "invalid native histogram: the spans name %d positive and %d negative buckets, there are %d and %d",
 			total(r.posSpans), total(r.negSpans), pos, neg)
 	}
+	for _, spans := range [][]histogram.Span{r.posSpans, r.negSpans} {
+		if end := lastBucket(spans); end > math.MaxInt32 {
+			return Errorf(Invalid, "invalid native histogram: the spans end at the bucket %d, the last possible one is %d", end, math.MaxInt32)
+		}
+	}
 	return nil
+}
+
+// lastBucket is the highest index of a bucket, which 32 bits may not hold.
+func lastBucket(spans []histogram.Span) (end int64) {
+	for _, s := range spans {
+		end += int64(s.Offset) + int64(s.Length)
+	}
+	return end - 1
 }
 
 func total(spans []histogram.Span) (n uint64) {

@@ -129,67 +129,81 @@ type LabelBuilder struct {
 }
 
 // Build returns the label set of a series as a copy that points into no
-// buffer. The labels must be sorted by name, unique, not empty, valid UTF-8,
-// within the limits, and contain the metric's name; otherwise the error is an
-// *InvalidSeriesError.
+// buffer. Labels may come in any order; one with an empty value is no label and
+// is left out. The others must be unique, valid UTF-8, within the limits, and
+// contain the metric's name; otherwise the error is an *InvalidSeriesError.
 func (lb *LabelBuilder) Build(rawLabels []byte, limits LabelLimits) (labels.Labels, error) {
 	if !lb.ready {
 		lb.scratch, lb.ready = labels.NewScratchBuilder(16), true
 	}
 	lb.scratch.Reset()
-	if err := lb.add(rawLabels, limits); err != nil {
+	sorted, err := lb.add(rawLabels, limits)
+	if err != nil {
 		return labels.EmptyLabels(), err
 	}
-	return lb.scratch.Labels(), nil
+	if sorted {
+		return lb.scratch.Labels(), nil
+	}
+	lb.scratch.Sort()
+	ls := lb.scratch.Labels()
+	if name, twice := ls.HasDuplicateLabelNames(); twice {
+		return labels.EmptyLabels(), duplicateLabel(rawLabels, name)
+	}
+	return ls, nil
 }
 
-func (lb *LabelBuilder) add(rawLabels []byte, limits LabelLimits) error {
+func duplicateLabel(rawLabels []byte, name string) error {
+	return invalidSeries(rawLabels, "duplicate-label", fmt.Sprintf("label name %q occurs twice", clip(name)))
+}
+
+// add adds the labels in the order in which they came and says whether they were
+// sorted.
+func (lb *LabelBuilder) add(rawLabels []byte, limits LabelLimits) (sorted bool, err error) {
 	var (
 		r        = LabelReader{B: rawLabels}
 		previous string
 		n        int
 		named    bool
 	)
+	sorted = true
 	for {
 		rawName, rawValue, ok := r.Next()
 		if !ok {
 			break
 		}
 		name, value := viewString(rawName), viewString(rawValue)
+		if value == "" {
+			continue
+		}
 		if n++; limits.Names > 0 && n > limits.Names {
-			return invalidSeries(rawLabels, "too-many-labels", fmt.Sprintf("more labels than the limit of %d (label_names_limit)", limits.Names))
+			return false, invalidSeries(rawLabels, "too-many-labels", fmt.Sprintf("more labels than the limit of %d (label_names_limit)", limits.Names))
 		}
 		if problem, text := checkLabel(name, value, limits); problem != "" {
-			return invalidSeries(rawLabels, problem, text)
+			return false, invalidSeries(rawLabels, problem, text)
 		}
-		switch {
-		case n == 1:
-		case name == previous:
-			return invalidSeries(rawLabels, "duplicate-label", fmt.Sprintf("label name %q occurs twice", name))
-		case name < previous:
-			return invalidSeries(rawLabels, "unsorted-labels", fmt.Sprintf("label names are not sorted: %q after %q", name, previous))
+		if n > 1 && name == previous {
+			return false, duplicateLabel(rawLabels, name)
 		}
+		sorted = sorted && name > previous
 		named = named || name == model.MetricNameLabel
 		previous = name
 		lb.scratch.Add(name, value)
 	}
 	switch {
 	case r.err != nil:
-		return r.err
+		return false, r.err
 	case n == 0:
-		return invalidSeries(rawLabels, "no-labels", "the series has no labels")
+		return false, invalidSeries(rawLabels, "no-labels", "the series has no labels")
 	case !named:
-		return invalidSeries(rawLabels, "no-metric-name", "the series has no label __name__")
+		return false, invalidSeries(rawLabels, "no-metric-name", "the series has no label __name__")
 	}
-	return nil
+	return sorted, nil
 }
 
 func checkLabel(name, value string, limits LabelLimits) (problem, text string) {
 	switch {
 	case name == "":
 		return "empty-label-name", "a label name is empty"
-	case value == "":
-		return "empty-label-value", fmt.Sprintf("the value of label %q is empty", clip(name))
 	case limits.NameLength > 0 && len(name) > limits.NameLength:
 		return "label-name-too-long", fmt.Sprintf("label name %q has %d bytes, the limit is %d (label_name_length_limit)", clip(name), len(name), limits.NameLength)
 	case limits.ValueLength > 0 && len(value) > limits.ValueLength:

@@ -1,6 +1,7 @@
 package remotewrite
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -17,45 +18,30 @@ const (
 // Rewrite makes new batches with changed labels. f gets each series' labels,
 // which it must not keep, and returns the new ones and the group that the
 // series belongs to; keep false drops the series. The result has one batch for
-// each group; the caller closes them, and keeps b.
+// each group; the caller closes them, and keeps b. A series that cannot be
+// rewritten, or that f fails for, is left out alone and told in b.Rejected.
 //
-// Labels are sorted first, as relabelling expects them; they are not checked.
+// Labels are sorted first, and those with an empty value left out, as relabelling
+// expects them; they are not checked.
 func Rewrite(b *Batch, f func(labels.Labels) (ls labels.Labels, group string, keep bool, err error)) (map[string]*Batch, error) {
 	var (
-		groups  = map[string]*Buffer{}
-		scratch = labels.NewScratchBuilder(16)
-		raw     []byte
+		groups = map[string]*Buffer{}
+		w      = rewriter{scratch: labels.NewScratchBuilder(16)}
+		raw    []byte
 	)
-	fail := func(err error) (map[string]*Batch, error) {
-		for _, buf := range groups {
-			buf.Release()
-		}
-		return nil, err
-	}
 	for i := range b.Len() {
 		s := b.Series(i)
-		scratch.Reset()
-		r, n := LabelReader{B: s.Labels}, 0
-		for {
-			name, value, ok := r.Next()
-			if !ok {
-				break
-			}
-			if n++; n > maxRewrittenLabels {
-				return fail(invalidSeries(s.Labels, "too-many-labels", fmt.Sprintf("more than %d labels cannot be relabelled", maxRewrittenLabels)))
-			}
-			if len(name) > maxRewrittenLabel || len(value) > maxRewrittenLabel {
-				return fail(invalidSeries(s.Labels, "label-too-long", fmt.Sprintf("a label of more than %d bytes cannot be relabelled", maxRewrittenLabel)))
-			}
-			scratch.Add(viewString(name), viewString(value))
+		ls, err := w.read(s.Labels)
+		var (
+			group string
+			keep  bool
+		)
+		if err == nil {
+			ls, group, keep, err = f(ls)
 		}
-		if r.err != nil {
-			return fail(r.err)
-		}
-		scratch.Sort()
-		ls, group, keep, err := f(scratch.Labels())
 		if err != nil {
-			return fail(err)
+			b.reject(i, err)
+			continue
 		}
 		if !keep {
 			continue
@@ -72,6 +58,53 @@ func Rewrite(b *Batch, f func(labels.Labels) (ls labels.Labels, group string, ke
 		buf.B = append(buf.B, s.Rest...)
 	}
 	return scanAll(groups)
+}
+
+// reject notes that the series is not stored, and takes it out of the counts.
+func (b *Batch) reject(i int, err error) {
+	items := b.Series(i).Items()
+	items.Series = 1
+	b.counts = b.counts.Minus(items)
+	reason := "bad series"
+	var invalid *InvalidSeriesError
+	if errors.As(err, &invalid) {
+		reason = invalid.Reason
+	}
+	b.rejected.Add(Invalid, reason, 1, err.Error)
+}
+
+// rewriter reads the labels of one series after the other.
+type rewriter struct{ scratch labels.ScratchBuilder }
+
+// read returns the labels of a series, sorted. They are valid until the next call.
+func (w *rewriter) read(rawLabels []byte) (labels.Labels, error) {
+	w.scratch.Reset()
+	r, n := LabelReader{B: rawLabels}, 0
+	for {
+		name, value, ok := r.Next()
+		if !ok {
+			break
+		}
+		if len(value) == 0 {
+			continue
+		}
+		if n++; n > maxRewrittenLabels {
+			return labels.EmptyLabels(), invalidSeries(rawLabels, "too-many-labels", fmt.Sprintf("more than %d labels cannot be relabelled", maxRewrittenLabels))
+		}
+		if len(name) > maxRewrittenLabel || len(value) > maxRewrittenLabel {
+			return labels.EmptyLabels(), invalidSeries(rawLabels, "label-too-long", fmt.Sprintf("a label of more than %d bytes cannot be relabelled", maxRewrittenLabel))
+		}
+		w.scratch.Add(viewString(name), viewString(value))
+	}
+	if r.err != nil {
+		return labels.EmptyLabels(), r.err
+	}
+	w.scratch.Sort()
+	ls := w.scratch.Labels()
+	if name, twice := ls.HasDuplicateLabelNames(); twice {
+		return labels.EmptyLabels(), duplicateLabel(rawLabels, name)
+	}
+	return ls, nil
 }
 
 func scanAll(groups map[string]*Buffer) (map[string]*Batch, error) {

@@ -119,6 +119,10 @@ type v2Writer struct {
 	batch *Batch
 	out   []byte
 	limit int64
+	// skipped are the items of the current series that were left out alone, and
+	// why the first was.
+	skipped int
+	why     error
 }
 
 func (w *v2Writer) series() error {
@@ -186,7 +190,13 @@ func (w *v2Writer) one(msg []byte) error {
 	// The specification wants at least one sample or histogram, but Prometheus
 	// sends exemplars as series of their own; refusing these would lose them.
 	if w.batch.counts == before {
+		if w.why != nil {
+			return w.why
+		}
 		return Errorf(Invalid, "the series has neither samples nor histograms")
+	}
+	if w.skipped > 0 {
+		w.batch.rejected.Add(Invalid, "bad exemplar or metadata", w.skipped, w.why.Error)
 	}
 	size := len(w.out) - at - head
 	if n := uvarintSize(uint64(size)); n != head-1 {
@@ -304,6 +314,7 @@ func (t *symbolTable) noSymbol(name, value uint32) error {
 // were no references among it.
 func (w *v2Writer) rest(msg []byte) (only bool, err error) {
 	only = true
+	w.skipped, w.why = 0, nil
 	c := &w.batch.counts
 	fs, f := fields{b: msg}, field{}
 	for at := 0; fs.next(&f); at = fs.i {
@@ -325,10 +336,12 @@ func (w *v2Writer) rest(msg []byte) (only bool, err error) {
 			w.message(tagHistogram, f.data)
 			c.Histograms++
 		case 4:
-			err = w.exemplar(f.data)
-			c.Exemplars++
+			var ok bool
+			if ok, err = w.skippable(w.exemplar, f.data); ok {
+				c.Exemplars++
+			}
 		case 5:
-			err = w.metadata(f.data)
+			_, err = w.skippable(w.metadata, f.data)
 		}
 		if err != nil {
 			return only, err
@@ -338,6 +351,24 @@ func (w *v2Writer) rest(msg []byte) (only bool, err error) {
 		return only, malformed("series")
 	}
 	return only, nil
+}
+
+// skippable writes an exemplar or the metadata. One that is wrong costs itself
+// only, not the samples beside it; ok is false then.
+func (w *v2Writer) skippable(write func(msg []byte) error, msg []byte) (ok bool, err error) {
+	length := len(w.out)
+	err = write(msg)
+	if err == nil {
+		return true, nil
+	}
+	if KindOf(err) != Invalid {
+		return false, err
+	}
+	w.out = w.out[:length]
+	if w.skipped++; w.why == nil {
+		w.why = err
+	}
+	return false, nil
 }
 
 // labelsSize is the size of the label fields for pairs of references.
