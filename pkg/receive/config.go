@@ -70,6 +70,7 @@ type TSDBConfig struct {
 	Retention         flags.Duration
 	MaxBytes          flags.Bytes
 	FutureWindow      flags.Duration
+	PastWindow        flags.Duration
 	OutOfOrderWindow  flags.Duration
 	OutOfOrderCap     int64
 	MaxExemplars      int64
@@ -111,7 +112,7 @@ func DefaultConfig() Config {
 		Compression: "snappy", Protocol: "protobuf", LimitsReload: time.Second,
 		TSDB: TSDBConfig{
 			Path: "./data", Retention: flags.Duration(15 * 24 * time.Hour),
-			FutureWindow: flags.Duration(10 * time.Minute), OutOfOrderWindow: flags.Duration(2 * time.Hour),
+			FutureWindow: flags.Duration(10 * time.Minute), PastWindow: flags.Duration(365 * 24 * time.Hour), OutOfOrderWindow: flags.Duration(2 * time.Hour),
 			WALCompression: true, MinBlock: flags.Duration(2 * time.Hour), MaxBlock: flags.Duration(2 * time.Hour),
 			MaxExemplars: 0,
 		},
@@ -211,6 +212,8 @@ func (t *TSDBConfig) registerFlags(r flags.Registrar) {
 	r.Flag("tsdb.max-retention-bytes", "Most bytes of blocks for each tenant; 0 is no bound.").Default("0").SetValue(&t.MaxBytes)
 	r.Flag("tsdb.too-far-in-future.time-window", "Reject samples further ahead of the clock than this; 0 is off.").
 		Default("10m").SetValue(&t.FutureWindow)
+	r.Flag("tsdb.too-far-in-past.time-window", "Reject samples further behind the clock than this, also as the first of a tenant; 0 is off, for samples since the year 0.").
+		Default("365d").SetValue(&t.PastWindow)
 	r.Flag("tsdb.out-of-order.time-window", "Accept samples that are this much older than the tenant's newest; 0 is off.").
 		Default("2h").SetValue(&t.OutOfOrderWindow)
 	r.Flag("tsdb.out-of-order.cap-max", "Samples in a chunk of out-of-order samples; 0 is 32.").Default("0").Int64Var(&t.OutOfOrderCap)

@@ -1,6 +1,7 @@
 package receive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,10 +80,10 @@ func (r *Receive) write(w http.ResponseWriter, req *http.Request) (n remotewrite
 	}
 	defer batch.Close()
 	counts := batch.Counts()
-	err = r.distribute(req.Context(), id, batch, replica)
+	err = withLeftOut(id, batch, r.distribute(req.Context(), id, batch, replica))
 	if version == 2 {
-		writtenHeaders(w.Header(), counts, err)
-		err = version2Error(id, batch, err)
+		writtenHeaders(w.Header(), batch.Counts(), err)
+		err = version2Error(err)
 	}
 	if err != nil {
 		return counts, 0, err
@@ -222,6 +223,16 @@ func (r *Receive) distribute(ctx context.Context, id string, b *remotewrite.Batc
 			defer only.Close()
 			reqs = append(reqs, replicate.Request{Tenant: id, Batch: only})
 		}
+	} else if r.writer != nil {
+		// The ring hashes labels in the order of the request.
+		normal, err := remotewrite.Normalize(b)
+		if err != nil {
+			return err
+		}
+		if normal != b {
+			defer normal.Close()
+			reqs[0].Batch = normal
+		}
 	}
 	return r.storeAll(ctx, reqs, replica)
 }
@@ -235,21 +246,35 @@ func (r *Receive) storeAll(ctx context.Context, reqs []replicate.Request, replic
 }
 
 func (r *Receive) storeEach(ctx context.Context, reqs []replicate.Request, replica int) error {
-	if r.writer != nil {
-		// Metadata stays on the node that it came to, as queries ask all of them;
-		// one that only routes sends it on.
-		_, self := r.writer.Rings()
-		for _, q := range reqs {
-			if self == "" {
-				break
-			}
-			if err := r.db.SetMetadata(q.Tenant, q.Batch.Metadata()); err != nil {
-				return err
-			}
-		}
-		return r.writer.Write(ctx, reqs, replica)
+	if r.writer == nil {
+		return r.storeHere(ctx, reqs)
 	}
-	return r.storeHere(ctx, reqs)
+	described := r.describe(reqs)
+	err := r.writer.Write(ctx, reqs, replica)
+	if err != nil || described == nil {
+		return err
+	}
+	var all remotewrite.Counts
+	for _, q := range reqs {
+		all = all.Plus(q.Batch.Counts())
+	}
+	return &remotewrite.WriteError{Kind: remotewrite.KindOf(described), Err: described, Stored: &all}
+}
+
+// describe notes the metadata of the requests. It stays on the node that it came
+// to, as queries ask all of them; a node that only routes sends it on. A tenant
+// that is not taken here is no error beside series, of which the ring decides.
+func (r *Receive) describe(reqs []replicate.Request) (first error) {
+	if _, self := r.writer.Rings(); self == "" {
+		return nil
+	}
+	for _, q := range reqs {
+		err := r.db.SetMetadata(q.Tenant, q.Batch.Metadata())
+		if err != nil && first == nil && (q.Batch.Len() == 0 || remotewrite.KindOf(err) == remotewrite.Invalid) {
+			first = err
+		}
+	}
+	return first
 }
 
 // storeHere stores the requests on this node. Its error is the one with the
@@ -295,16 +320,22 @@ func (r *Receive) rewrite(id string, b *remotewrite.Batch) (map[string]*remotewr
 	})
 }
 
-// version2Error adds what decoding had to leave out. Version 2 has one status
-// for data that cannot be stored, whatever the reason.
-func version2Error(id string, b *remotewrite.Batch, err error) error {
+// withLeftOut adds what decoding and relabelling had to leave out of the batch to
+// the error of writing the rest.
+func withLeftOut(id string, b *remotewrite.Batch, err error) error {
 	leftOut := b.Rejected(id)
-	switch {
-	case err == nil:
-		err = leftOut
-	case leftOut != nil:
-		err = &remotewrite.WriteError{Kind: remotewrite.KindOf(err), Err: fmt.Errorf("%w; and %w", err, leftOut)}
+	if err == nil || leftOut == nil {
+		return cmp.Or(err, leftOut)
 	}
+	stored := remotewrite.StoredOf(err, b.Counts())
+	return &remotewrite.WriteError{
+		Kind: remotewrite.KindOf(err), Stored: &stored, Err: fmt.Errorf("%w; and %w", err, leftOut),
+	}
+}
+
+// version2Error has one status for data that cannot be stored, whatever the
+// reason, as version 2 wants it.
+func version2Error(err error) error {
 	if remotewrite.KindOf(err) == remotewrite.Conflict {
 		return &remotewrite.WriteError{Kind: remotewrite.Invalid, Err: err}
 	}

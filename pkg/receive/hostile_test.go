@@ -64,7 +64,7 @@ func hostileRequests(t *testing.T, now int64) []hostile {
 		return one(prompb.TimeSeries{Labels: named(), Histograms: []prompb.Histogram{h}})
 	}
 	return []hostile{
-		{"order", 400, marshal(t, one(prompb.TimeSeries{Labels: []prompb.Label{{Name: "b", Value: "1"}, {Name: "__name__", Value: "x"}}, Samples: sample})), false},
+		{"order and label twice", 400, marshal(t, one(prompb.TimeSeries{Labels: []prompb.Label{{Name: "b", Value: "1"}, {Name: "__name__", Value: "x"}, {Name: "b", Value: "2"}}, Samples: sample})), false},
 		{"duplicate label", 400, marshal(t, one(prompb.TimeSeries{Labels: named(prompb.Label{Name: "a", Value: "1"}, prompb.Label{Name: "a", Value: "2"}), Samples: sample})), false},
 		{"utf8", 400, marshal(t, one(prompb.TimeSeries{Labels: named(prompb.Label{Name: "a", Value: "\xc3\x28"}), Samples: sample})), false},
 		{"too old", 409, marshal(t, one(prompb.TimeSeries{Labels: named(), Samples: []prompb.Sample{{Timestamp: 1}}})), false},

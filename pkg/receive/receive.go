@@ -189,7 +189,7 @@ func (r *Receive) storage(deps Deps) multitsdb.Config {
 		Dir: t.Path, Retention: t.Retention.Duration(), MaxBytes: t.MaxBytes.Int64(),
 		MinBlockDuration: t.MinBlock.Duration(), MaxBlockDuration: t.MaxBlock.Duration(),
 		OutOfOrderWindow: t.OutOfOrderWindow.Duration(), OutOfOrderCap: t.OutOfOrderCap,
-		FutureWindow: t.FutureWindow.Duration(), MaxExemplars: t.MaxExemplars, StartTimestamps: t.StartTimestamps,
+		FutureWindow: t.FutureWindow.Duration(), PastWindow: t.PastWindow.Duration(), MaxExemplars: t.MaxExemplars, StartTimestamps: t.StartTimestamps,
 		WALCompression: t.WALCompression, NoLockfile: t.NoLockfile, WriteQueueSize: t.WriteQueueSize,
 		SnapshotOnClose: t.SnapshotOnClose, FlushOnClose: deps.Bucket != nil,
 		External: r.external, Limits: r.tenantLimits, TenantRetention: r.tenantRetention,

@@ -27,6 +27,10 @@ type seriesCache struct {
 	entries [][]cacheEntry
 	free    []uint32
 	used    int
+
+	aliases  aliases
+	external labels.Labels
+	age      uint64
 }
 
 type cacheEntry struct {

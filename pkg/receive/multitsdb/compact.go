@@ -164,13 +164,14 @@ func (t *tenantDB) compactBlocks(ctx context.Context) error {
 	return nil
 }
 
-// border is the end of the block duration that a time is in.
+// border is the end of the block duration that a time is in, which is after it.
 func (t *tenantDB) border(at int64) int64 {
 	width := t.cfg.MinBlockDuration.Milliseconds()
-	if at < 0 {
-		return at / width * width
+	begin := at / width * width
+	if begin > at {
+		begin -= width // the division rounds towards 0
 	}
-	return (at/width + 1) * width
+	return begin + width
 }
 
 var (

@@ -42,10 +42,11 @@ type Config struct {
 	// be.
 	OutOfOrderWindow time.Duration
 	OutOfOrderCap    int64
-	// FutureWindow is how far ahead of the clock a sample may be; 0 is no
-	// limit.
-	FutureWindow time.Duration
-	MaxExemplars int64
+	// FutureWindow is how far ahead of the clock the time of a sample, histogram or
+	// exemplar may be, and PastWindow how far behind; 0 is no limit but that of the
+	// calendar, the years 0 to 9999.
+	FutureWindow, PastWindow time.Duration
+	MaxExemplars             int64
 	// StartTimestamps stores them with the samples, in chunk encodings that
 	// older readers do not know.
 	StartTimestamps  bool

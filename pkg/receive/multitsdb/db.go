@@ -266,7 +266,8 @@ func (d *DB) Metadata(_ context.Context, metric string, limit int) (map[string][
 }
 
 // SetMetadata notes metric metadata of remote write 1.0 for a tenant, one
-// message each.
+// message each. The error is that of the first message that is malformed; the
+// others are noted.
 func (d *DB) SetMetadata(id string, msgs [][]byte) error {
 	if len(msgs) == 0 {
 		return nil
@@ -278,12 +279,13 @@ func (d *DB) SetMetadata(id string, msgs [][]byte) error {
 		return err
 	}
 	of := d.metadataOf(id)
+	var first error
 	for _, m := range msgs {
-		if err := of.family(m); err != nil {
-			return err
+		if err := of.family(m); err != nil && first == nil {
+			first = err
 		}
 	}
-	return nil
+	return first
 }
 
 // admitMetadata keeps the tenants that metadata alone has made within the limit

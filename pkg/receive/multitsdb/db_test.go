@@ -151,8 +151,8 @@ func TestRejectedSamplesDoNotTakeOthersAlong(t *testing.T) {
 	check(remotewrite.Conflict, "duplicate sample for timestamp", float("x", now, 2))
 	check(remotewrite.Conflict, "too old sample", float("x", now-3*hour, 1))
 	check(remotewrite.Conflict, "too-far-in-future", float("x", now+hour, 1))
-	check(remotewrite.Invalid, "not sorted", prompb.TimeSeries{
-		Labels:  []prompb.Label{{Name: "job", Value: "j"}, {Name: "__name__", Value: "x"}},
+	check(remotewrite.Invalid, "occurs twice", prompb.TimeSeries{
+		Labels:  []prompb.Label{{Name: "job", Value: "j"}, {Name: "__name__", Value: "x"}, {Name: "job", Value: "j"}},
 		Samples: []prompb.Sample{{Timestamp: now}},
 	})
 	check(remotewrite.Invalid, "UTF-8", float("\xff", now, 1))

@@ -53,11 +53,12 @@ func TestExemplarsOfTenants(t *testing.T) {
 		return labels.MustNewMatcher(labels.MatchEqual, name, value)
 	}
 	always := func(ms ...*labels.Matcher) []string { return exemplarsOf(t, d, math.MinInt64, math.MaxInt64, ms...) }
-	require.Equal(t, []string{"a/1", "a/3", "a/5", "b/4"}, always(is("__name__", "x")))
+	require.Equal(t, []string{"b/4", "a/1", "a/3", "a/5"}, always(is("__name__", "x")))
 	require.Equal(t, []string{"a/3"}, exemplarsOf(t, d, now+1, now+1000, is("__name__", "x")))
 	require.Equal(t, []string{"a/2"}, always(is("__name__", "y"), is("replica", "r")))
 	require.Equal(t, []string{"b/4"}, always(is("tenant_id", "b")))
-	require.Empty(t, always(is("replica", "own")), "external labels win")
+	require.Empty(t, always(is("replica", "own")), "the label is the external one")
+	require.Equal(t, []string{"b/4"}, always(is("exported_replica", "own")))
 	require.Empty(t, always(is("tenant_id", "c")))
 
 	stores := d.Stores()

@@ -46,9 +46,11 @@ func (f *familyMetadata) family(msg []byte) error {
 	return nil
 }
 
-// series stores the metadata that came with a series. It comes with each of
-// them again and again, mostly the same.
-func (f *familyMetadata) series(name string, msg []byte) {
+// series stores the metadata that came with a series, whose items are rest, under
+// the name of its family. It comes with each of them again and again, mostly the
+// same.
+func (f *familyMetadata) series(name string, msg, rest []byte) {
+	name = familyOf(name, msg, rest)
 	hash := xxhash.Sum64(msg)
 	f.mu.RLock()
 	same := f.by[name].message == hash
@@ -60,6 +62,31 @@ func (f *familyMetadata) series(name string, msg []byte) {
 	if err == nil && name != "" {
 		f.set(name, described{m, hash})
 	}
+}
+
+// familyOf returns the name of the family of a series. The series of a classic
+// histogram or a summary have one more suffix than their family.
+func familyOf(series string, msg, rest []byte) string {
+	at := strings.LastIndexByte(series, '_')
+	if at <= 0 {
+		return series
+	}
+	switch series[at:] {
+	case "_bucket", "_count", "_sum", "_gcount", "_gsum":
+	default:
+		return series
+	}
+	m, err := remotewrite.ParseSeriesMetadata(msg)
+	if err != nil || (remotewrite.Series{Rest: rest}).Items().Histograms > 0 {
+		return series // a native histogram is called like its family
+	}
+	switch {
+	case m.Type == model.MetricTypeHistogram, m.Type == model.MetricTypeGaugeHistogram:
+		return series[:at]
+	case m.Type == model.MetricTypeSummary && series[at:] != "_bucket":
+		return series[:at]
+	}
+	return series
 }
 
 func (f *familyMetadata) set(name string, m described) {

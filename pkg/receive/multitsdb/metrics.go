@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
@@ -16,6 +17,7 @@ type metrics struct {
 	uploadFailures prometheus.Counter
 	damaged        *prometheus.CounterVec
 
+	renamed         *prometheus.CounterVec
 	rejectedTenants prometheus.Counter
 	pause           prometheus.Histogram
 }
@@ -31,6 +33,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "hindsight_receive_rejected_total",
 			Help: "Items of writes that this node did not store, by tenant and reason.",
 		}, []string{"tenant", "reason"}),
+		renamed: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "hindsight_receive_renamed_labels_total",
+			Help: "New series with a label called like an external label, which is stored as exported_<name>, by tenant.",
+		}, []string{"tenant"}),
 		uploadFailures: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_receive_upload_failures_total",
 			Help: "Failed attempts to upload the blocks of a tenant.",
@@ -54,6 +60,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 func (m *metrics) forget(tenant string) {
 	m.stored.DeletePartialMatch(prometheus.Labels{"tenant": tenant})
 	m.rejected.DeletePartialMatch(prometheus.Labels{"tenant": tenant})
+	m.renamed.DeletePartialMatch(prometheus.Labels{"tenant": tenant})
 }
 
 // limitCollector tells the limits that tenants have at the moment.
@@ -93,6 +100,16 @@ func (t *tenantDB) observe(stored *remotewrite.Counts, rejected *remotewrite.Rej
 	}
 	rejected.Each(func(_ remotewrite.Kind, reason string, n int) {
 		t.metrics.rejected.WithLabelValues(t.id, reason).Add(float64(n))
+	})
+}
+
+// renamed counts a new series with a label that got another name. The log tells
+// it once: a sender has the label on all its series, or on none.
+func (t *tenantDB) renamed(name string, stored labels.Labels) {
+	t.metrics.renamed.WithLabelValues(t.id).Inc()
+	t.renamedOnce.Do(func() {
+		t.logger.Warn("series have a label called like an external label; it is stored as "+exportedPrefix+name,
+			"label", name, "first_series", stored.String())
 	})
 }
 

@@ -87,11 +87,11 @@ func (w *writer) readNewest(n *newest, s remotewrite.Series) {
 	for item, msg, ok := items.Next(); ok; item, msg, ok = items.Next() {
 		switch item {
 		case remotewrite.ItemSample:
-			if v, err := remotewrite.ParseSample(msg); err == nil && v.T <= w.horizon {
+			if v, err := remotewrite.ParseSample(msg); err == nil && w.times.check(v.T) == nil {
 				_ = n.float(v.T, v.V, true)
 			}
 		case remotewrite.ItemHistogram:
-			if h, err := remotewrite.ParseHistogram(msg); err == nil && h.T <= w.horizon {
+			if h, err := remotewrite.ParseHistogram(msg); err == nil && w.times.check(h.T) == nil {
 				_ = n.histogram(h, true)
 			}
 		}

@@ -57,6 +57,8 @@ type tenantDB struct {
 	lastWrite atomic.Int64 // Unix milliseconds
 	lastUse   atomic.Int64 // by a write, or a query for something that is here
 	rate      meter
+	// renamedOnce is about the log line on labels called like external ones.
+	renamedOnce sync.Once
 }
 
 func (d *DB) openTenant(id string) (*tenantDB, error) {
@@ -165,11 +167,6 @@ func (t *tenantDB) Write(ctx context.Context, b *remotewrite.Batch, series []uin
 	defer t.gate.RUnlock()
 	if t.closed.Load() {
 		return errClosed
-	}
-	for _, m := range b.Metadata() {
-		if err := t.metadata.family(m); err != nil {
-			return err
-		}
 	}
 	now := time.Now().UnixMilli()
 	t.lastWrite.Store(now)
@@ -285,6 +282,7 @@ func (l lifecycle) PostDeletion(gone map[chunks.HeadSeriesRef]labels.Labels) {
 	for ref, ls := range gone {
 		raw = remotewrite.AppendLabels(raw[:0], ls)
 		c.remove(c.hash(raw), ls, storage.SeriesRef(ref))
+		c.aliases.remove(storage.SeriesRef(ref))
 	}
 	c.shrink()
 }

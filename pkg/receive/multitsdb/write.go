@@ -21,7 +21,10 @@ type writer struct {
 	app      storage.Appender
 	timed    storage.AppenderV2 // takes the samples when start timestamps are stored, otherwise nil
 	limits   Limits
-	horizon  int64 // latest acceptable time of a sample
+	times    timeRange
+	renamer  renamer
+	age      uint64 // of the cache
+	aliased  bool   // the cache has aliases
 	found    []cacheEntry
 	hashes   []uint32
 	fresh    []freshEntry
@@ -41,6 +44,8 @@ type writer struct {
 type freshEntry struct {
 	hash  uint32
 	entry cacheEntry
+	// raw are the label bytes, when they are not those of the stored series.
+	raw []byte
 }
 
 // writers holds idle writers.
@@ -56,10 +61,9 @@ func (t *tenantDB) write(ctx context.Context, b *remotewrite.Batch, series []uin
 	if t.cfg.StartTimestamps {
 		w.timed = t.db.AppenderV2(ctx)
 	}
-	w.horizon = time.Now().Add(t.cfg.FutureWindow).UnixMilli()
-	if t.cfg.FutureWindow <= 0 {
-		w.horizon = 1<<63 - 1
-	}
+	w.times = t.cfg.acceptable(time.Now())
+	w.renamer.external = t.cfg.External(t.id)
+	w.age = t.cache.use(w.renamer.external)
 	n := b.Len()
 	if series != nil {
 		n = len(series)
@@ -76,8 +80,19 @@ func (t *tenantDB) write(ctx context.Context, b *remotewrite.Batch, series []uin
 		return remotewrite.Errorf(remotewrite.Unavailable, "tenant %s: write to the write-ahead log: %w", t.id, err)
 	}
 	w.remember()
+	w.describe()
 	t.observe(&w.stored, &w.rejected)
 	return w.rejected.Err(t.id, &w.stored)
+}
+
+// describe notes the metadata of the batch. It is told last: a message that is
+// malformed must not cost a sample.
+func (w *writer) describe() {
+	for _, m := range w.batch.Metadata() {
+		if err := w.t.metadata.family(m); err != nil {
+			w.rejected.Add(remotewrite.Invalid, "malformed metadata", 1, err.Error)
+		}
+	}
 }
 
 // at is the index in the batch of the i-th series to write.
@@ -108,6 +123,7 @@ func (w *writer) lookup(b *remotewrite.Batch, series []uint32, n int) {
 	c := w.t.cache
 	c.mu.RLock()
 	defer c.mu.RUnlock()
+	w.aliased = len(c.aliases.by) > 0
 	c.lookupAll(func(i int) []byte {
 		if series != nil {
 			i = int(series[i])
@@ -120,19 +136,11 @@ func (w *writer) lookup(b *remotewrite.Batch, series []uint32, n int) {
 func (w *writer) series(s remotewrite.Series, known cacheEntry, hash uint32) {
 	isNew := known.ref == 0
 	if isNew {
-		ls, err := w.builder.Build(s.Labels, w.limits.Labels)
-		if err != nil {
+		var err error
+		if known, isNew, err = w.unknown(s.Labels); err != nil {
 			w.reject(err, s.Items())
 			w.previous = 0
 			return
-		}
-		// The series may be in the head without being in the cache: then its own
-		// label set is used, so that there is only one copy of it.
-		known.labels = ls
-		if finder, ok := w.app.(storage.GetRef); ok {
-			if ref, own := finder.GetRef(ls, ls.Hash()); ref != 0 {
-				known.ref, known.labels = ref, own
-			}
 		}
 	}
 	before := known.ref
@@ -154,7 +162,7 @@ func (w *writer) series(s remotewrite.Series, known cacheEntry, hash uint32) {
 		case remotewrite.ItemHistogram:
 			w.histogram(msg, s, &known)
 		case remotewrite.ItemMetadata:
-			w.t.metadata.series(known.labels.Get(model.MetricNameLabel), msg)
+			w.t.metadata.series(known.labels.Get(model.MetricNameLabel), msg, s.Rest)
 		case remotewrite.ItemExemplar:
 			exemplars = true
 		}
@@ -172,13 +180,41 @@ func (w *writer) series(s remotewrite.Series, known cacheEntry, hash uint32) {
 	}
 }
 
-// learn notes a reference that the cache does not have yet. Label bytes in an
-// unusual form are not cached: they could not be found again to remove them.
+// unknown finds a series whose label bytes are not those of a stored one. isNew
+// says that they should be learned.
+func (w *writer) unknown(raw []byte) (known cacheEntry, isNew bool, err error) {
+	if w.aliased {
+		if known, ok := w.t.cache.alias(raw); ok {
+			return known, false, nil
+		}
+	}
+	ls, err := w.builder.Build(raw, w.limits.Labels)
+	if err != nil {
+		return cacheEntry{}, false, err
+	}
+	ls, renamed := w.renamer.rename(ls)
+	// The series may be in the head without being in the cache: then its own
+	// label set is used, so that there is only one copy of it.
+	known.labels = ls
+	if finder, ok := w.app.(storage.GetRef); ok {
+		if ref, own := finder.GetRef(ls, ls.Hash()); ref != 0 {
+			known.ref, known.labels = ref, own
+		}
+	}
+	if renamed != "" {
+		w.t.renamed(renamed, ls)
+	}
+	return known, true, nil
+}
+
+// learn notes a reference that the cache does not have yet.
 func (w *writer) learn(hash uint32, raw []byte, known cacheEntry) {
 	w.raw = remotewrite.AppendLabels(w.raw[:0], known.labels)
-	if bytes.Equal(w.raw, raw) {
-		w.fresh = append(w.fresh, freshEntry{hash, known})
+	f := freshEntry{hash: hash, entry: known}
+	if !bytes.Equal(w.raw, raw) {
+		f.raw = raw
 	}
+	w.fresh = append(w.fresh, f)
 }
 
 func (w *writer) sample(msg []byte, s remotewrite.Series, known *cacheEntry) {
@@ -188,8 +224,8 @@ func (w *writer) sample(msg []byte, s remotewrite.Series, known *cacheEntry) {
 		w.reject(err, one)
 		return
 	}
-	if v.T > w.horizon {
-		w.rejectFuture(v.T, s, one)
+	if err := w.times.check(v.T); err != nil {
+		w.rejectTime(err, v.T, s, one)
 		return
 	}
 	if err := w.newest.float(v.T, v.V, w.t.cfg.OutOfOrderWindow > 0); err != nil {
@@ -198,7 +234,7 @@ func (w *writer) sample(msg []byte, s remotewrite.Series, known *cacheEntry) {
 	}
 	var ref storage.SeriesRef
 	if w.timed != nil {
-		ref, err = w.timed.Append(known.ref, known.labels, v.ST, v.T, v.V, nil, nil, storage.AppendV2Options{})
+		ref, err = w.timed.Append(known.ref, known.labels, startTime(v.ST, v.T), v.T, v.V, nil, nil, storage.AppendV2Options{})
 	} else {
 		ref, err = w.app.Append(known.ref, known.labels, v.T, v.V)
 	}
@@ -217,8 +253,8 @@ func (w *writer) histogram(msg []byte, s remotewrite.Series, known *cacheEntry) 
 		w.reject(err, one)
 		return
 	}
-	if h.T > w.horizon {
-		w.rejectFuture(h.T, s, one)
+	if err := w.times.check(h.T); err != nil {
+		w.rejectTime(err, h.T, s, one)
 		return
 	}
 	if err := w.newest.histogram(h, w.t.cfg.OutOfOrderWindow > 0); err != nil {
@@ -227,7 +263,7 @@ func (w *writer) histogram(msg []byte, s remotewrite.Series, known *cacheEntry) 
 	}
 	var ref storage.SeriesRef
 	if w.timed != nil {
-		ref, err = w.timed.Append(known.ref, known.labels, h.ST, h.T, 0, h.Int, h.Float, storage.AppendV2Options{})
+		ref, err = w.timed.Append(known.ref, known.labels, startTime(h.ST, h.T), h.T, 0, h.Int, h.Float, storage.AppendV2Options{})
 	} else {
 		ref, err = w.app.AppendHistogram(known.ref, known.labels, h.T, h.Int, h.Float)
 	}
@@ -261,8 +297,8 @@ func (w *writer) exemplar(msg []byte, s remotewrite.Series, known *cacheEntry) {
 		w.reject(err, one)
 		return
 	}
-	if e.Ts > w.horizon {
-		w.rejectFuture(e.Ts, s, one)
+	if err := w.times.check(e.Ts); err != nil {
+		w.rejectTime(err, e.Ts, s, one)
 		return
 	}
 	if known.ref == 0 {
@@ -275,11 +311,15 @@ func (w *writer) exemplar(msg []byte, s remotewrite.Series, known *cacheEntry) {
 	w.stored.Exemplars++
 }
 
-func (w *writer) rejectFuture(t int64, s remotewrite.Series, missing remotewrite.Counts) {
+// rejectTime notes data with a time that is not accepted.
+func (w *writer) rejectTime(err error, t int64, s remotewrite.Series, missing remotewrite.Counts) {
 	w.rejected.Miss(w.index, missing)
-	w.rejected.Add(remotewrite.Conflict, "too-far-in-future", 1, func() string {
-		return fmt.Sprintf("the sample's time %s is more than %s ahead (series %s)",
-			timeText(t), w.t.cfg.FutureWindow, remotewrite.Text(s.Labels))
+	reason := "too-far-in-future"
+	if errors.Is(err, errPast) {
+		reason = "too-far-in-past"
+	}
+	w.rejected.Add(remotewrite.Conflict, reason, 1, func() string {
+		return fmt.Sprintf("%s (series %s)", w.t.cfg.outside(err, t), remotewrite.Text(s.Labels))
 	})
 }
 
@@ -302,8 +342,6 @@ func (w *writer) rejectAt(err error, t int64, s remotewrite.Series, missing remo
 		return fmt.Sprintf("%s at %s (series %s)", err, timeText(t), remotewrite.Text(s.Labels))
 	})
 }
-
-func timeText(t int64) string { return time.UnixMilli(t).UTC().Format("2006-01-02T15:04:05.000Z") }
 
 // classify says what an error of the TSDB means for the sender.
 func classify(err error) (remotewrite.Kind, string) {
@@ -336,7 +374,14 @@ func (w *writer) remember() {
 	c := w.t.cache
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.age != w.age {
+		return // the external labels have changed meanwhile
+	}
 	for _, f := range w.fresh {
+		if f.raw != nil {
+			c.aliases.put(f.raw, f.entry)
+			continue
+		}
 		c.put(f.hash, f.entry)
 	}
 }
@@ -350,6 +395,7 @@ func (w *writer) release() {
 	w.t, w.app, w.timed, w.batch, w.only = nil, nil, nil, nil, nil
 	clear(w.repeats.newest)
 	w.newest, w.previous = newest{}, 0
+	w.renamer = renamer{}
 	w.rejected, w.stored = remotewrite.Rejected{}, remotewrite.Counts{}
 	writers.Put(w)
 }
