@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
+	"github.com/hindsight-io/hindsight/pkg/chunkcheck"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -38,7 +39,8 @@ func parts(a *storeapi.Aggregates) [5]part {
 }
 
 // Decode splits the payload of an aggregate chunk. The parts alias b; an absent
-// aggregate has nil Bytes. It checks the frame, not the samples inside.
+// aggregate has nil Bytes. It checks the frame and the head of each part, not the
+// samples inside.
 func Decode(b []byte) (storeapi.Aggregates, error) {
 	var a storeapi.Aggregates
 	rest := b
@@ -68,28 +70,12 @@ func decodePart(d *storeapi.Data, b []byte) ([]byte, error) {
 		return nil, fmt.Errorf("length %d with %d bytes left", size, len(b))
 	}
 	enc := chunkenc.Encoding(b[0])
-	if err := checkHeader(enc, b[1:1+size]); err != nil {
+	if err := chunkcheck.Check(enc, b[1:1+size]); err != nil {
 		return nil, err
 	}
 	d.Encoding = enc
 	d.Bytes = b[1 : 1+size : 1+size]
 	return b[1+size:], nil
-}
-
-// checkHeader makes sure that the decoders of Prometheus, which index the
-// header without looking, can be called.
-func checkHeader(enc chunkenc.Encoding, b []byte) error {
-	if !chunkenc.IsValidEncoding(enc) {
-		return fmt.Errorf("unknown encoding %d", enc)
-	}
-	header := 3 // sample count and one byte of flags
-	if enc == chunkenc.EncXOR {
-		header = 2
-	}
-	if len(b) < header {
-		return fmt.Errorf("%d bytes are no chunk of encoding %s", len(b), enc)
-	}
-	return nil
 }
 
 // Append appends the encoded chunk to dst. The counter must be present.
@@ -168,12 +154,13 @@ type Pool struct{ raw chunkenc.Pool }
 // NewPool returns a pool that may be used concurrently.
 func NewPool() *Pool { return &Pool{raw: chunkenc.NewPool()} }
 
-// Get returns a chunk of the encoding over b.
+// Get returns a chunk of the encoding over b. It is ErrCorrupt when b announces
+// more than it holds, so that iterators of the chunk may be opened.
 func (p *Pool) Get(e chunkenc.Encoding, b []byte) (chunkenc.Chunk, error) {
 	if e == Encoding {
 		return NewChunk(b), nil
 	}
-	if err := checkHeader(e, b); err != nil {
+	if err := chunkcheck.Check(e, b); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	return p.raw.Get(e, b)

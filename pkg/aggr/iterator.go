@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
+	"github.com/hindsight-io/hindsight/pkg/chunkcheck"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -68,7 +69,7 @@ func dataOf(a *storeapi.Aggregates, which storeapi.Aggregate) *storeapi.Data {
 func DataIterator(d storeapi.Data) chunkenc.Iterator { return dataIterator(d, nil) }
 
 func dataIterator(d storeapi.Data, reuse chunkenc.Iterator) chunkenc.Iterator {
-	if err := checkHeader(d.Encoding, d.Bytes); err != nil {
+	if err := chunkcheck.Check(d.Encoding, d.Bytes); err != nil {
 		return errIterator(fmt.Errorf("%w: %w", ErrCorrupt, err))
 	}
 	if d.Encoding == chunkenc.EncXOR {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/hindsight-io/hindsight/pkg/chunkcheck"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
@@ -33,6 +34,7 @@ type readSet struct {
 	chunks []storeapi.Chunk
 	stats  storeapi.Stats
 	err    error
+	bad    badChunks
 }
 
 func (s *readSet) Next() bool {
@@ -54,7 +56,7 @@ func (s *readSet) Next() bool {
 		return false
 	}
 	s.err = s.check(s.stream.Labels())
-	s.chunks = convertChunks(s.chunks[:0], s.stream.Chunks())
+	s.chunks = s.bad.convert(s.chunks[:0], s.stream.Chunks())
 	s.count()
 	return s.err == nil
 }
@@ -68,14 +70,31 @@ func (s *readSet) check(lset labels.Labels) error {
 	return nil
 }
 
-func convertChunks(out []storeapi.Chunk, in []prom.Chunk) []storeapi.Chunk {
+// badChunks remembers the first chunk that was left out, because it announces more
+// than it holds: to open it would cost any amount of memory.
+type badChunks struct{ first error }
+
+func (b *badChunks) convert(out []storeapi.Chunk, in []prom.Chunk) []storeapi.Chunk {
 	for _, c := range in {
+		if err := chunkcheck.Check(c.Encoding, c.Bytes); err != nil {
+			if b.first == nil {
+				b.first = err
+			}
+			continue
+		}
 		out = append(out, storeapi.Chunk{
 			MinTime: c.MinTime, MaxTime: c.MaxTime,
 			Raw: storeapi.Data{Encoding: c.Encoding, Bytes: c.Bytes},
 		})
 	}
 	return out
+}
+
+func (b *badChunks) warnings(source string) storeapi.Warnings {
+	if b.first == nil {
+		return nil
+	}
+	return storeapi.Warnings{{Source: source, Text: fmt.Sprintf("%s sent a chunk that cannot be read, which is left out: %v", source, b.first)}}
 }
 
 func (s *readSet) count() {
@@ -91,7 +110,7 @@ func (s *readSet) At() storeapi.Series {
 }
 
 func (s *readSet) Err() error                  { return s.err }
-func (s *readSet) Warnings() storeapi.Warnings { return nil }
+func (s *readSet) Warnings() storeapi.Warnings { return s.bad.warnings(s.source.client.URL()) }
 func (s *readSet) Stats() storeapi.Stats       { return s.stats }
 
 func (s *readSet) Close() error {
@@ -143,3 +162,11 @@ func (o *outerLabels) of(stored labels.Labels) labels.Labels {
 	o.builder.Del(o.drop...)
 	return o.builder.Labels()
 }
+
+// warnedSet is a set with warnings.
+type warnedSet struct {
+	storeapi.SeriesSet
+	warnings storeapi.Warnings
+}
+
+func (s warnedSet) Warnings() storeapi.Warnings { return s.warnings }

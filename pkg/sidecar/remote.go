@@ -110,14 +110,15 @@ func (s *Store) remoteSorted(ctx context.Context, p plan, r *storeapi.Request) s
 	defer func() { _ = stream.Close() }()
 	outer := newOuterLabels(p.id.external, r.WithoutReplicaLabels)
 	var all []storeapi.Series
+	var bad badChunks
 	for stream.Next() {
-		all = append(all, storeapi.Series{Labels: outer.of(stream.Labels()), Chunks: convertChunks(nil, stream.Chunks())})
+		all = append(all, storeapi.Series{Labels: outer.of(stream.Labels()), Chunks: bad.convert(nil, stream.Chunks())})
 	}
 	if err := stream.Err(); err != nil {
 		return storeapi.ErrSet(failed(s.source, err))
 	}
 	slices.SortStableFunc(all, func(a, b storeapi.Series) int { return labels.Compare(a.Labels, b.Labels) })
-	return storeapi.NewSliceSet(all)
+	return warnedSet{storeapi.NewSliceSet(all), bad.warnings(s.source.client.URL())}
 }
 
 // remoteLabels asks for label sets only. They are collected and sorted, because

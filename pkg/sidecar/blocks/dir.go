@@ -13,6 +13,8 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/tsdb"
+
+	"github.com/hindsight-io/hindsight/pkg/aggr"
 )
 
 // Block names one block that the owner of the directory serves. Times are
@@ -112,7 +114,7 @@ func (d *Dir) open(w Block, have *open) (*open, error) {
 	if have != nil && have.tombstones == state {
 		return have, nil
 	}
-	b, err := tsdb.OpenBlock(d.logger, path, nil, nil)
+	b, err := tsdb.OpenBlock(d.logger, path, aggr.NewPool(), nil)
 	if err != nil {
 		return nil, fmt.Errorf("open block: %w", err)
 	}

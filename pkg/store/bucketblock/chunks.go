@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/chunkcheck"
 	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
@@ -190,10 +191,9 @@ func decodeChunk(b []byte, m chunkMeta, want []storeapi.Aggregate) (storeapi.Chu
 	}
 	enc, data := chunkenc.Encoding(body[0]), body[1:len(body):len(body)]
 	if enc != aggr.Encoding {
-		// Two bytes of sample count, and but for XOR at least one of flags, are
-		// what every reader takes for granted.
-		if len(data) < 2 || (enc != chunkenc.EncXOR && len(data) < 3) {
-			return c, fmt.Errorf("%w: chunk of %d bytes", errDamaged, len(data))
+		// An encoding that is not known may be known to the client.
+		if err := chunkcheck.Check(enc, data); err != nil && (chunkenc.IsValidEncoding(enc) || len(data) < 3) {
+			return c, fmt.Errorf("%w: %w", errDamaged, err)
 		}
 		c.Raw = storeapi.Data{Encoding: enc, Bytes: data, Hash: xxhash.Sum64(data)}
 		return c, nil

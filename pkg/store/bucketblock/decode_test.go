@@ -95,9 +95,9 @@ func FuzzDecodeChunk(f *testing.F) {
 func TestDecodeChunk(t *testing.T) {
 	m := chunkMeta{mint: 3, maxt: 9}
 	for _, enc := range []byte{1, 2, 3, 4, 5, 6, 77} {
-		c, err := decodeChunk(chunkFrame(enc, []byte("data")), m, nil)
+		c, err := decodeChunk(chunkFrame(enc, []byte("\x00\x00data")), m, nil)
 		require.NoError(t, err)
-		require.Equal(t, "data", string(c.Raw.Bytes))
+		require.Equal(t, "\x00\x00data", string(c.Raw.Bytes))
 		require.Equal(t, chunkenc.Encoding(enc), c.Raw.Encoding)
 		require.NotZero(t, c.Raw.Hash)
 		require.Equal(t, [2]int64{3, 9}, [2]int64{c.MinTime, c.MaxTime})
@@ -159,4 +159,16 @@ func TestSetOperations(t *testing.T) {
 		require.Equal(t, both, append([]uint32(nil), intersect(slices.Clone(a), b)...))
 		require.Equal(t, only, append([]uint32(nil), subtract(slices.Clone(a), b)...))
 	}
+}
+
+// A chunk that says it has 2^32-1 buckets is damage, whatever its checksum says.
+func TestDecodeChunk_RefusesChunkThatAnnouncesTooMuch(t *testing.T) {
+	bomb := append([]byte{
+		byte(chunkenc.EncHistogram), 0, 1, 0, 0, 0b0_10_001_11, 0b111110_00, 0, 0, 0, 0b11111111, 0b11111111, 0b11111111, 0b11111100,
+	}, make([]byte, 37)...)
+	b := binary.AppendUvarint(nil, uint64(len(bomb)-1))
+	b = append(b, bomb...)
+	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(bomb, castagnoli()))
+	_, err := decodeChunk(b, chunkMeta{}, nil)
+	require.ErrorIs(t, err, errDamaged)
 }

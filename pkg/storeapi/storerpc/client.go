@@ -3,7 +3,6 @@ package storerpc
 import (
 	"context"
 	"fmt"
-	"math"
 	"sync/atomic"
 	"time"
 
@@ -21,11 +20,12 @@ import (
 const streamWindow = 512 << 10
 
 // DialOptions are the options of a connection that fit the protocol: messages of
-// any size and a bounded window per stream. The window of the connection is
+// a bounded size and a bounded window per stream. The window of the connection is
 // larger, so that a stream that nobody reads does not stop the others.
 func DialOptions() []grpc.DialOption {
 	return []grpc.DialOption{
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(DefaultMessageBytes)),
+		grpc.WithMaxHeaderListSize(maxHeaderBytes),
 		grpc.WithReadBufferSize(ioBuffer),
 		experimental.WithBufferPool(&bufferPool{}),
 		grpc.WithStaticStreamWindowSize(streamWindow),
@@ -46,6 +46,16 @@ func WithFrameTimeout(d time.Duration) ClientOption {
 // the form that knows no batches.
 func WithBatchSize(n int) ClientOption {
 	return func(c *Client) { c.batch = n }
+}
+
+// WithMessageBytes bounds the messages that the client accepts; a call fails when
+// the server sends a larger one. 0 means DefaultMessageBytes.
+func WithMessageBytes(n int) ClientOption {
+	return func(c *Client) {
+		if n > 0 {
+			c.callOptions = append(c.callOptions, grpc.MaxCallRecvMsgSize(n))
+		}
+	}
 }
 
 // WithCompression compresses the calls, and so the answers, with the named
@@ -88,7 +98,7 @@ func NewClient(conn grpc.ClientConnInterface, name string, opts ...ClientOption)
 		exemplars: storepb.NewExemplarsClient(conn),
 		callOptions: []grpc.CallOption{
 			grpc.ForceCodecV2(Codec()),
-			grpc.MaxCallRecvMsgSize(math.MaxInt32),
+			grpc.MaxCallRecvMsgSize(DefaultMessageBytes),
 		},
 		batch: 64,
 	}
@@ -106,7 +116,7 @@ func (c *Client) Name() string { return c.name }
 // answer before it stays.
 func (c *Client) Refresh(ctx context.Context) error {
 	// A connection that is just being made is waited for: ctx bounds it.
-	opts := append(c.callOptions[:len(c.callOptions):len(c.callOptions)], grpc.WaitForReady(true))
+	opts := append(c.callOptions[:len(c.callOptions):len(c.callOptions)], grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(maxInfoBytes))
 	resp, err := c.info.Info(outgoing(ctx), &infopb.InfoRequest{}, opts...)
 	if err != nil {
 		return fmt.Errorf("fetch info from %s: %w", c.name, fromStatus(err))
@@ -142,7 +152,7 @@ func (c *Client) LabelNames(ctx context.Context, r *storeapi.Request) ([]string,
 	if err != nil {
 		return nil, nil, fmt.Errorf("fetch label names from store %s: %w", c.name, fromStatus(err))
 	}
-	return storeapi.CompleteValues(resp.GetNames(), r), c.warnings(resp.GetWarnings()), nil
+	return storeapi.CompleteValues(resp.GetNames(), r), c.warnings(textsOf(resp.GetWarnings())), nil
 }
 
 // LabelValues asks the remote store.
@@ -165,12 +175,5 @@ func (c *Client) LabelValues(ctx context.Context, name string, r *storeapi.Reque
 	if err != nil {
 		return nil, nil, fmt.Errorf("fetch label values from store %s: %w", c.name, fromStatus(err))
 	}
-	return storeapi.CompleteValues(resp.GetValues(), r), c.warnings(resp.GetWarnings()), nil
-}
-
-func (c *Client) warnings(texts []string) (ws storeapi.Warnings) {
-	for _, t := range texts {
-		ws = append(ws, storeapi.Warning{Source: c.name, Text: t})
-	}
-	return ws
+	return storeapi.CompleteValues(resp.GetValues(), r), c.warnings(textsOf(resp.GetWarnings())), nil
 }

@@ -47,8 +47,10 @@ type clientSet struct {
 
 	tail struct {
 		err      error
-		warnings storeapi.Warnings
+		warnings texts
 		stats    storeapi.Stats
+		// bad says that a chunk was left out already.
+		bad bool
 	}
 
 	cur   *frame
@@ -66,7 +68,7 @@ func (s *clientSet) receive(req *storepb.SeriesRequest) {
 		s.tail.err = s.wrap(err)
 		return
 	}
-	for {
+	for empty := 0; ; {
 		f := s.emptyFrame()
 		if err := s.receiveFrame(stream, f); errors.Is(err, io.EOF) {
 			return
@@ -74,19 +76,34 @@ func (s *clientSet) receive(req *storepb.SeriesRequest) {
 			s.tail.err = s.wrap(err)
 			return
 		}
-		s.tail.warnings = append(s.tail.warnings, s.client.warnings(f.warnings)...)
-		if f.hints != nil {
-			s.tail.stats.Add(statsFromWire(f.hints))
-		}
+		s.note(f)
 		if len(f.series) == 0 {
+			if empty++; empty > maxEmptyFrames {
+				s.tail.err = fmt.Errorf("receive series from %s: %w: more than %d messages without a series", s.client.name, storeapi.ErrLimit, maxEmptyFrames)
+				s.cancel(s.tail.err)
+				return
+			}
 			continue
 		}
+		empty = 0
 		select {
 		case s.frames <- f:
 		case <-s.ctx.Done():
 			s.tail.err = s.wrap(s.ctx.Err())
 			return
 		}
+	}
+}
+
+// note keeps what a frame has beside series.
+func (s *clientSet) note(f *frame) {
+	s.tail.warnings.addAll(f.warnings)
+	if f.bad != nil && !s.tail.bad {
+		s.tail.bad = true
+		s.tail.warnings.add([]byte(fmt.Sprintf("store %s sent a chunk that cannot be read, which is left out: %v", s.client.name, f.bad)))
+	}
+	if f.hints != nil && len(s.tail.stats.QueriedBlocks) < maxFrameSeries {
+		s.tail.stats.Add(statsFromWire(f.hints))
 	}
 }
 
@@ -155,7 +172,7 @@ func (s *clientSet) Warnings() storeapi.Warnings {
 	if !s.ended {
 		return nil
 	}
-	return s.tail.warnings
+	return s.client.warnings(s.tail.warnings)
 }
 
 func (s *clientSet) Stats() storeapi.Stats {

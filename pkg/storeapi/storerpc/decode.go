@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/hindsight-io/hindsight/pkg/chunkcheck"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/hintspb"
 )
@@ -20,8 +21,10 @@ const maxLabelBytes = 1<<24 - 1
 // ever; the slices of series and chunks are used again for the next message.
 type frame struct {
 	series   []storeapi.Series
-	warnings []string
+	warnings texts
 	hints    *hintspb.SeriesResponseHints
+	// bad says why the first chunk was left out that cannot be what it says.
+	bad error
 
 	chunks []storeapi.Chunk
 	// ends are, for every series, the end of its chunks.
@@ -41,7 +44,7 @@ type labelPair struct{ name, value []byte }
 // apart is cheaper than keeping the message: it is smaller, and no part keeps
 // the other in memory.
 func (f *frame) UnmarshalView(data []byte) error {
-	f.series, f.warnings, f.hints = f.series[:0], nil, nil
+	f.series, f.warnings, f.hints, f.bad = f.series[:0], texts{}, nil, nil
 	f.chunks, f.ends, f.aggrs = f.chunks[:0], f.ends[:0], nil
 	f.arena.reset(min(len(data), guess(f.usedLabels)))
 	f.data = make([]byte, 0, min(len(data), guess(f.usedData)))
@@ -58,7 +61,7 @@ func (f *frame) UnmarshalView(data []byte) error {
 		case tagResponseBatch:
 			err = f.addBatch(field)
 		case tagResponseWarning:
-			f.warnings = append(f.warnings, string(field))
+			f.warnings.add(field)
 		case tagResponseHints:
 			f.addHints(field)
 		}
@@ -87,9 +90,12 @@ func (f *frame) keep(b []byte) []byte {
 	return f.data[n:len(f.data):len(f.data)]
 }
 
-// addHints ignores hints that it does not understand: they never matter for the
-// answer.
+// addHints ignores hints that it does not understand, or that are too many: they
+// never matter for the answer.
 func (f *frame) addHints(b []byte) {
+	if len(b) > maxHints {
+		return
+	}
 	var a anypb.Any
 	h := &hintspb.SeriesResponseHints{}
 	codec := Codec()
@@ -117,9 +123,13 @@ func (f *frame) addBatch(b []byte) error {
 // addSeries writes labels straight into the arena as long as they are in order,
 // as they always are from a proper server.
 func (f *frame) addSeries(msg []byte) error {
+	if len(f.series) >= maxFrameSeries {
+		return fmt.Errorf("%w: more than %d series in one message", storeapi.ErrLimit, maxFrameSeries)
+	}
 	f.arena.reserve(len(msg))
 	var last []byte
 	sorted := true
+	size := labelCount{}
 	for b := msg; len(b) > 0; {
 		tag, _, field, rest, err := readField(b)
 		if err != nil {
@@ -134,6 +144,9 @@ func (f *frame) addSeries(msg []byte) error {
 			}
 			if len(value) == 0 { // the absence of the label
 				continue
+			}
+			if err := size.add(len(name) + len(value)); err != nil {
+				return err
 			}
 			if last != nil && bytes.Compare(last, name) >= 0 {
 				sorted = false
@@ -255,6 +268,9 @@ func (f *frame) addChunk(b []byte) error {
 	} else if c.Raw.Bytes == nil {
 		return nil // nothing is in it
 	}
+	if len(f.chunks) >= maxFrameChunks {
+		return fmt.Errorf("%w: more than %d chunks in one message", storeapi.ErrLimit, maxFrameChunks)
+	}
 	f.chunks = append(f.chunks, c)
 	return nil
 }
@@ -283,20 +299,13 @@ func (f *frame) decodeData(b []byte) (storeapi.Data, error) {
 			d.Hash = v
 		}
 	}
-	if len(d.Bytes) < chunkHeader(d.Encoding) {
-		return d, fmt.Errorf("%s chunk of %d bytes is shorter than its header", d.Encoding, len(d.Bytes))
+	if err := chunkcheck.Check(d.Encoding, d.Bytes); err != nil {
+		// The rest of the answer is good.
+		if f.bad == nil {
+			f.bad = err
+		}
+		return storeapi.Data{}, nil
 	}
 	d.Bytes = f.keep(d.Bytes)
 	return d, nil
-}
-
-// chunkHeader is the size of what every chunk of an encoding starts with; the
-// iterators of the TSDB read it without looking whether it is there.
-func chunkHeader(e chunkenc.Encoding) int {
-	switch e {
-	case chunkenc.EncXOR:
-		return 2
-	default:
-		return 3
-	}
 }

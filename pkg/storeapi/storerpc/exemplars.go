@@ -111,21 +111,21 @@ func (c *Client) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) ([]
 	if err != nil {
 		return nil, nil, fmt.Errorf("fetch exemplars from %s: %w", c.name, fromStatus(err))
 	}
-	var ws storeapi.Warnings
+	var ws texts
 	var out []storeapi.ExemplarSeries
 	for left := maxExemplarAnswer; ; {
 		m, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			return storeapi.MergeExemplars(out, nil), ws, nil
+			return storeapi.MergeExemplars(out, nil), c.warnings(ws), nil
 		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("fetch exemplars from %s: %w", c.name, fromStatus(err))
 		}
-		if left -= max(m.SizeVT(), exemplarMemory*len(m.GetData().GetExemplars())); left < 0 {
+		if left -= exemplarMemory + max(m.SizeVT(), exemplarMemory*len(m.GetData().GetExemplars())); left < 0 {
 			return nil, nil, fmt.Errorf("fetch exemplars from %s: %w: the answer is larger than %d bytes", c.name, storeapi.ErrLimit, maxExemplarAnswer)
 		}
 		if w := m.GetWarning(); w != "" {
-			ws = append(ws, storeapi.Warning{Source: c.name, Text: w})
+			ws.add([]byte(w))
 		}
 		if d := m.GetData(); len(d.GetExemplars()) > 0 {
 			out = append(out, storeapi.ExemplarSeries{

@@ -35,7 +35,7 @@ func randomSeries(rnd *rand.Rand) storeapi.Series {
 	}
 	data := func() storeapi.Data {
 		d := storeapi.Data{Encoding: chunkenc.Encoding(1 + rnd.Intn(6)), Bytes: make([]byte, 3+rnd.Intn(300))}
-		rnd.Read(d.Bytes)
+		rnd.Read(d.Bytes[2:]) // the first two count samples
 		if rnd.Intn(2) == 0 {
 			d.Hash = rnd.Uint64()
 		}
@@ -163,8 +163,11 @@ func TestDecodeRepairsAndRefuses(t *testing.T) {
 	require.ErrorContains(t, err, `the label "a" twice`)
 
 	for _, c := range []*storepb.Chunk{{}, {Data: []byte{0}}, {Type: storepb.Chunk_HISTOGRAM, Data: []byte{0, 1}}, {Type: 255, Data: make([]byte, 9)}} {
-		_, err = decode(t, &storepb.Series{Chunks: []*storepb.AggrChunk{{Raw: c}}})
-		require.Error(t, err, "%v", c)
+		f, err = decode(t, &storepb.Series{Chunks: []*storepb.AggrChunk{{Raw: c}, {Raw: &storepb.Chunk{Data: []byte{0, 0}}}}})
+		if err == nil {
+			require.Error(t, f.bad, "%v", c)
+			require.Len(t, f.series[0].Chunks, 1, "only the bad one is left out")
+		}
 	}
 	f, err = decode(t, &storepb.Series{Chunks: []*storepb.AggrChunk{{MinTime: 1, MaxTime: 2}}})
 	require.NoError(t, err)

@@ -14,6 +14,26 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb"
 )
 
+// Bounds of an answer.
+const (
+	maxMetadataFrame  = 64 << 20 // bytes
+	maxMetadataAnswer = 128 << 20
+	// maxMetas is how many different entries of one metric are kept: each is
+	// compared with all others.
+	maxMetas = 100
+	// metaMemory is what an entry occupies without its texts, in bytes.
+	metaMemory = 128
+)
+
+// metadataSize is about what a message takes in memory.
+func metadataSize(m *storepb.MetricMetadataResponse) int {
+	n := m.SizeVT()
+	for _, e := range m.GetMetadata().GetMetadata() {
+		n += metaMemory * (1 + len(e.GetMetas()))
+	}
+	return n
+}
+
 // RegisterMetadata serves s as thanos.Metadata.
 func RegisterMetadata(r grpc.ServiceRegistrar, s storeapi.MetadataStore) {
 	storepb.RegisterMetadataServer(r, &metadataServer{store: s})
@@ -60,25 +80,31 @@ func (c *Client) Metadata(ctx context.Context, metric string, limit int) (map[st
 	defer cancel()
 	stream, err := c.metadata.MetricMetadata(ctx, &storepb.MetricMetadataRequest{
 		Metric: metric, Limit: int32(max(-1, min(limit, math.MaxInt32))),
-	}, c.callOptions...)
+	}, append(c.callOptions[:len(c.callOptions):len(c.callOptions)], grpc.MaxCallRecvMsgSize(maxMetadataFrame))...)
 	if err != nil {
 		return nil, nil, fmt.Errorf("fetch metric metadata from %s: %w", c.name, fromStatus(err))
 	}
-	var ws storeapi.Warnings
+	var ws texts
 	out := map[string][]storeapi.Metadata{}
-	for {
+	for left := maxMetadataAnswer; ; {
 		m, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			return out, ws, nil
+			return out, c.warnings(ws), nil
 		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("fetch metric metadata from %s: %w", c.name, fromStatus(err))
 		}
+		if left -= metaMemory + metadataSize(m); left < 0 {
+			return nil, nil, fmt.Errorf("fetch metric metadata from %s: %w: the answer is larger than %d bytes", c.name, storeapi.ErrLimit, maxMetadataAnswer)
+		}
 		if w := m.GetWarning(); w != "" {
-			ws = append(ws, storeapi.Warning{Source: c.name, Text: w})
+			ws.add([]byte(w))
 		}
 		for name, e := range m.GetMetadata().GetMetadata() {
 			for _, x := range e.GetMetas() {
+				if len(out[name]) >= maxMetas {
+					break
+				}
 				meta := storeapi.Metadata{Type: x.GetType(), Help: x.GetHelp(), Unit: x.GetUnit()}
 				if !slices.Contains(out[name], meta) {
 					out[name] = append(out[name], meta)

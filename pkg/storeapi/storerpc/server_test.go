@@ -265,7 +265,7 @@ func TestStatsTravel(t *testing.T) {
 func TestLargeSeriesIsSplit(t *testing.T) {
 	big := storeapi.Series{Labels: labels.FromStrings("__name__", "m")}
 	for i := range int64(5000) {
-		big.Chunks = append(big.Chunks, storeapi.Chunk{MinTime: i, MaxTime: i, Raw: storeapi.Data{Encoding: chunkenc.EncXOR, Bytes: bytes.Repeat([]byte{byte(i)}, 1024)}})
+		big.Chunks = append(big.Chunks, storeapi.Chunk{MinTime: i, MaxTime: i, Raw: storeapi.Data{Encoding: chunkenc.EncXOR, Bytes: append([]byte{0, 0}, bytes.Repeat([]byte{byte(i)}, 1022)...)}})
 	}
 	fake := storetest.NewFake(t, data(1))
 	fake.Wrap = func(context.Context, *storeapi.Request, storeapi.SeriesSet) storeapi.SeriesSet {

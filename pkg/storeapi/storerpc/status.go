@@ -57,13 +57,20 @@ func fromStatus(err error) error {
 			return &remoteError{kind: k.kind, err: err}
 		}
 	}
-	return err
+	return &remoteError{err: err}
 }
 
-// remoteError is a status error that also is of one of our kinds.
+// remoteError is a status error, its text cut to what can be read, that also is of
+// one of our kinds; kind is nil for other codes.
 type remoteError struct {
 	kind, err error
 }
 
-func (e *remoteError) Error() string   { return e.err.Error() }
-func (e *remoteError) Unwrap() []error { return []error{e.err, e.kind} }
+func (e *remoteError) Error() string { return clip(e.err.Error()) }
+
+func (e *remoteError) Unwrap() []error {
+	if e.kind == nil {
+		return []error{e.err}
+	}
+	return []error{e.err, e.kind}
+}

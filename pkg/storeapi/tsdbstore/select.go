@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
+	"github.com/hindsight-io/hindsight/pkg/chunkcheck"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -115,6 +116,9 @@ func (s *chunkSet) readChunks(series storage.ChunkSeries) error {
 		m := s.it.At()
 		if m.Chunk == nil || m.Chunk.NumSamples() == 0 {
 			continue
+		}
+		if err := chunkcheck.Check(m.Chunk.Encoding(), m.Chunk.Bytes()); err != nil {
+			return fmt.Errorf("read chunks of %s: %w", s.cur.Labels, err)
 		}
 		if m.MaxTime == math.MaxInt64 {
 			// A chunk that is still written to; its end is that of the copy.
