@@ -51,6 +51,8 @@ func newProcess(ctx context.Context, c roleConfig, s streams) (*process, error) 
 	if err := c.server.Validate(); err != nil {
 		return nil, err
 	}
+	// Before any gRPC server or client of any role exists.
+	storerpc.RegisterSnappy()
 	p := &process{config: c, logger: telemetry.NewLogger(c.telemetry, s.err), registry: telemetry.NewRegistry()}
 	if err := telemetry.LimitMemory(c.telemetry, p.logger); err != nil {
 		return nil, flags.Invalid(err)

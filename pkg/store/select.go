@@ -141,16 +141,14 @@ func (g *Gateway) blocksFor(r *storeapi.Request, byResolution bool) (out []block
 			out = nil
 		}
 	}()
-	all := false // a group of which everything was asked for
+	// Whether matchers are left for any group of blocks, or for none.
+	whole, narrowed := false, false
 	for _, group := range g.blocks.groups {
 		rest, ok := storeapi.MatchExternal(group.labels, r.Matchers)
 		if !ok {
 			continue
 		}
-		if byResolution && len(rest) == 0 {
-			all = true
-			continue
-		}
+		whole, narrowed = whole || len(rest) == 0, narrowed || len(rest) > 0
 		for _, p := range group.picks(mint, maxt, r.MaxResolution, byResolution) {
 			if !matchBlock(r.BlockMatchers, selectorLabels(p.meta)) {
 				continue
@@ -168,8 +166,8 @@ func (g *Gateway) blocksFor(r *storeapi.Request, byResolution bool) (out []block
 			}
 		}
 	}
-	if all && len(out) == 0 && len(ws) == 0 {
-		return nil, nil, storeapi.ErrNoMatchers
+	if byResolution && whole && !narrowed {
+		return out, nil, storeapi.ErrNoMatchers
 	}
 	return out, ws, nil
 }

@@ -90,7 +90,7 @@ func (t TLSConfig) on() bool {
 }
 
 // resolved is the client config of an endpoint: its own, completed by the
-// defaults. One without any TLS field takes all of the defaults.
+// defaults. One without any TLS field takes those of the defaults.
 func (c *ClientConfig) resolved(def ClientConfig) ClientConfig {
 	if c == nil {
 		return def
@@ -99,6 +99,9 @@ func (c *ClientConfig) resolved(def ClientConfig) ClientConfig {
 		out := def
 		if c.ServerName != "" {
 			out.ServerName = c.ServerName
+		}
+		if c.Compression != "" {
+			out.Compression = c.Compression
 		}
 		return out
 	}

@@ -54,7 +54,7 @@ func (s *answerSet) Close() error {
 // origin is its place among all that are asked, from 1 on.
 func (a *asking) open(t target, origin int) storeapi.SeriesSet {
 	r := *a.r
-	r.Matchers = t.ms
+	r.Matchers = t.widened(a.r)
 	r.BlockMatchers, r.StoreMatchers = nil, nil
 	// A store that keeps the replica labels would count and divide other label
 	// sets than those of the answer.

@@ -14,6 +14,8 @@ type target struct {
 	store storeapi.Store
 	info  storeapi.Info
 	name  string
+	// named says that the name is the store's own, which remote ones have.
+	named bool
 	ms    []*labels.Matcher
 }
 
@@ -22,8 +24,7 @@ func (s *Store) choose(stores []storeapi.Store, r *storeapi.Request, ms []*label
 	var out []target
 	for _, st := range stores {
 		t := target{store: st, info: st.Info(), ms: ms}
-		var named bool
-		t.name, named = nameOf(st, t.info)
+		t.name, t.named = nameOf(st, t.info)
 		if s.cfg.Filter != nil {
 			extra, ok := s.cfg.Filter(t.info)
 			if !ok {
@@ -31,7 +32,7 @@ func (s *Store) choose(stores []storeapi.Store, r *storeapi.Request, ms []*label
 			}
 			t.ms = append(ms[:len(ms):len(ms)], extra...)
 		}
-		if inTime(t.info, r) && matchesStore(r.StoreMatchers, t.name, named) && mayHave(t.info, ms) {
+		if inTime(t.info, r) && matchesStore(r.StoreMatchers, t.name, t.named) && mayHave(t.info, ms) {
 			out = append(out, t)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 func (s *Store) LabelNames(ctx context.Context, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
 	return s.collect(ctx, r, "fetch label names from store", func(t target) ([]string, storeapi.Warnings, error) {
 		cr := *r
-		cr.Matchers, cr.StoreMatchers, cr.Limit = t.ms, nil, 0
+		cr.Matchers, cr.StoreMatchers, cr.Limit = t.widenedLabels(), nil, 0
 		names, ws, err := t.store.LabelNames(ctx, &cr)
 		return slices.DeleteFunc(names, func(n string) bool {
 			return slices.Contains(r.WithoutReplicaLabels, n)
@@ -33,7 +33,7 @@ func (s *Store) LabelValues(ctx context.Context, name string, r *storeapi.Reques
 	}
 	return s.collect(ctx, r, "fetch label values from store", func(t target) ([]string, storeapi.Warnings, error) {
 		cr := *r
-		cr.Matchers, cr.StoreMatchers, cr.BlockMatchers = t.ms, nil, nil
+		cr.Matchers, cr.StoreMatchers, cr.BlockMatchers = t.widenedLabels(), nil, nil
 		return t.store.LabelValues(ctx, name, &cr)
 	})
 }

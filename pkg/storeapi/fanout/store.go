@@ -98,7 +98,7 @@ func (s *Store) Select(ctx context.Context, r *storeapi.Request) storeapi.Series
 	if !ok {
 		return storeapi.EmptySet()
 	}
-	if len(ms) == 0 {
+	if len(r.Matchers) == 0 {
 		return storeapi.ErrSet(fmt.Errorf("%w: no matchers specified (excluding selector labels)", storeapi.ErrInvalid))
 	}
 	targets := s.choose(stores, r, ms)
