@@ -44,6 +44,9 @@ type Info struct {
 	// TSDBs describes the parts of the store, one entry per label set and
 	// contiguous range.
 	TSDBs []TSDBInfo
+	// NoStore says that the server announced that it has no Store API, but others,
+	// as a ruler without storage: there is nothing to select from it.
+	NoStore bool
 	// SupportsSharding says that Request.Shard is applied by the store.
 	SupportsSharding bool
 	// SupportsWithoutReplicaLabels says that Request.WithoutReplicaLabels is

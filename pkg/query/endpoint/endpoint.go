@@ -145,8 +145,12 @@ func (e *Endpoint) LabelValues(ctx context.Context, name string, r *storeapi.Req
 	return e.client.LabelValues(ctx, name, r)
 }
 
-// Metadata implements storeapi.MetadataStore.
+// Metadata implements storeapi.MetadataStore. Stores that do not offer metadata
+// have none to miss, whether they answer or not.
 func (e *Endpoint) Metadata(ctx context.Context, metric string, limit int) (map[string][]storeapi.Metadata, storeapi.Warnings, error) {
+	if o, ok := e.client.(interface{ OffersMetadata() bool }); ok && e.wasContacted() && !o.OffersMetadata() {
+		return nil, nil, nil
+	}
 	if err := e.usable(); err != nil {
 		return nil, nil, err
 	}

@@ -34,6 +34,7 @@ func (e *Endpoint) wasContacted() bool {
 }
 
 func (r remote) OffersExemplars() bool { return r.Services().Exemplars }
+func (r remote) OffersMetadata() bool  { return r.Services().Metadata }
 
 func (b broken) OffersExemplars() bool { return false }
 

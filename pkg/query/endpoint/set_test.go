@@ -300,3 +300,10 @@ endpoints:
 	_, err = ParseFile("x.yml", []byte("endpoints:\n- {address: dns+a:1, strict: true}\n"))
 	require.ErrorContains(t, err, "must not be found by discovery")
 }
+
+func TestClientConfig_KeepsItsOwnCompression(t *testing.T) {
+	own := &ClientConfig{Compression: CompressionSnappy}
+	require.Equal(t, CompressionSnappy, own.resolved(ClientConfig{}).Compression)
+	require.Equal(t, CompressionSnappy, own.resolved(ClientConfig{Compression: CompressionNone}).Compression)
+	require.Equal(t, CompressionSnappy, (&ClientConfig{}).resolved(*own).Compression)
+}

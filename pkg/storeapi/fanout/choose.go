@@ -24,6 +24,9 @@ func (s *Store) choose(stores []storeapi.Store, r *storeapi.Request, ms []*label
 	var out []target
 	for _, st := range stores {
 		t := target{store: st, info: st.Info(), ms: ms}
+		if t.info.NoStore {
+			continue // not asked, and nothing is missing without it
+		}
 		t.name, t.named = nameOf(st, t.info)
 		if s.cfg.Filter != nil {
 			extra, ok := s.cfg.Filter(t.info)

@@ -64,6 +64,9 @@ func (s *Store) Info() storeapi.Info {
 	}
 	for _, st := range s.stores() {
 		in := st.Info()
+		if in.NoStore {
+			continue
+		}
 		info.MinTime = min(info.MinTime, in.MinTime)
 		info.MaxTime = max(info.MaxTime, in.MaxTime)
 		info.TSDBs = append(info.TSDBs, in.TSDBs...)

@@ -105,3 +105,21 @@ func TestSelectionBySelectorLabelsOnly(t *testing.T) {
 	none.Matchers = nil
 	require.ErrorIs(t, read(t, f.Select(t.Context(), none)).err, storeapi.ErrInvalid)
 }
+
+// A server without a Store API, as a ruler without storage, is not asked, and a
+// query that wants everything does not fail without it.
+func TestServerWithoutStoreIsNotAsked(t *testing.T) {
+	ruler := fake(t, "r", "m1")
+	ruler.About.NoStore, ruler.LabelsErr = true, storeapi.ErrUnavailable
+	ruler.About.MinTime, ruler.About.MaxTime = -1, 1<<62
+	f := fanout.New(of(named{Store: dieAfter(ruler, 0), name: "ruler:1"}, fake(t, "a", "m1")), fanout.Config{})
+	r := request()
+	r.Partial = storeapi.PartialAbort
+	got := read(t, f.Select(t.Context(), r))
+	require.NoError(t, got.err)
+	require.Len(t, got.series, 1)
+	_, ws, err := f.LabelNames(t.Context(), r)
+	require.NoError(t, err)
+	require.Empty(t, ws)
+	require.NotEqual(t, int64(1<<62), f.Info().MaxTime)
+}

@@ -94,6 +94,7 @@ func infoFromWire(in *infopb.InfoResponse) (storeapi.Info, Services) {
 	info := unknownInfo()
 	info.Component = in.GetComponentType()
 	info.LabelSets = labelSetsFromWire(in.GetLabelSets())
+	info.NoStore = in.GetStore() == nil
 	if s := in.GetStore(); s != nil {
 		info.MinTime, info.MaxTime = s.GetMinTime(), s.GetMaxTime()
 		info.SupportsSharding = s.GetSupportsSharding()
