@@ -2,6 +2,7 @@ package receive
 
 import (
 	"bytes"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
 
@@ -39,7 +41,7 @@ func FuzzOTLP(f *testing.F) {
 	}
 	const limit = 1 << 20
 	f.Fuzz(func(t *testing.T, data []byte, isJSON bool) {
-		r := &Receive{cfg: DefaultConfig()}
+		r := &Receive{cfg: DefaultConfig(), db: multitsdb.New(multitsdb.Config{}, slog.New(slog.DiscardHandler), nil)}
 		r.cfg.MaxRequestBytes = 8 * limit
 		contentType := "application/x-protobuf"
 		if isJSON {
@@ -51,7 +53,7 @@ func FuzzOTLP(f *testing.F) {
 		if err != nil {
 			return
 		}
-		batch, err := r.translate(httptest.NewRequest(http.MethodPost, "/", nil), msg, limit)
+		batch, _, err := r.translate(httptest.NewRequest(http.MethodPost, "/", nil), msg, limit)
 		if err != nil {
 			return
 		}

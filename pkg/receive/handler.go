@@ -21,12 +21,35 @@ import (
 
 // RegisterWrite adds the write endpoints of all families to a mux.
 func (r *Receive) RegisterWrite(mux *http.ServeMux) {
-	for _, path := range []string{"/api/v1/receive", "/api/v1/push", "/api/v1/write"} {
+	for _, path := range []string{
+		"/api/v1/receive", "/api/v1/push", "/api/v1/write", "/api/prom/push", "/api/v1/push/{" + tenantElement + "}",
+	} {
 		mux.HandleFunc("POST "+path, r.handleWrite)
 	}
-	for _, path := range []string{"/api/v1/otlp", "/otlp/v1/metrics"} {
+	for _, path := range []string{"/api/v1/otlp", "/api/v1/otlp/v1/metrics", "/otlp/v1/metrics"} {
 		mux.HandleFunc("POST "+path, r.handleOTLP)
 	}
+}
+
+// tenantElement is the element of a path that names the tenant.
+const tenantElement = "tenant"
+
+// tenant finds out whose data a write is. A tenant in the path must be the one of
+// the client's certificate, or of the header, when there is one.
+func (r *Receive) tenant(req *http.Request) (string, error) {
+	src := r.tenants
+	named := req.PathValue(tenantElement)
+	if named != "" && src.CertificateField == "" {
+		src.Default = named
+	}
+	id, err := tenant.FromHTTP(req, src)
+	if err == nil && named != "" && named != id {
+		err = fmt.Errorf("%w: the path names %q, the header or certificate %q", tenant.ErrInvalid, named, id)
+	}
+	if err != nil {
+		return "", &remotewrite.WriteError{Kind: remotewrite.Invalid, Err: err}
+	}
+	return id, nil
 }
 
 // handleWrite takes one remote write request.
@@ -47,9 +70,9 @@ func (r *Receive) write(w http.ResponseWriter, req *http.Request) (n remotewrite
 	if err := r.Ready(); err != nil {
 		return none, 0, &remotewrite.WriteError{Kind: remotewrite.NotReady, Err: err}
 	}
-	id, err := tenant.FromHTTP(req, r.tenants)
+	id, err := r.tenant(req)
 	if err != nil {
-		return none, 0, &remotewrite.WriteError{Kind: remotewrite.Invalid, Err: err}
+		return none, 0, err
 	}
 	version, err := protocolVersion(req.Header)
 	if err != nil {

@@ -2,6 +2,7 @@ package receive
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -16,7 +17,6 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
 
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
-	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
 
 // handleOTLP takes one OTLP metrics request.
@@ -37,9 +37,9 @@ func (r *Receive) writeOTLP(w http.ResponseWriter, req *http.Request) (remotewri
 	if err := r.Ready(); err != nil {
 		return none, &remotewrite.WriteError{Kind: remotewrite.NotReady, Err: err}
 	}
-	id, err := tenant.FromHTTP(req, r.tenants)
+	id, err := r.tenant(req)
 	if err != nil {
-		return none, &remotewrite.WriteError{Kind: remotewrite.Invalid, Err: err}
+		return none, err
 	}
 	replica, err := r.replica(req.Header)
 	if err != nil {
@@ -61,19 +61,22 @@ func (r *Receive) writeOTLP(w http.ResponseWriter, req *http.Request) (remotewri
 	if err != nil {
 		return none, r.sizeError(id, err)
 	}
-	batch, err := r.translate(req, msg, r.requestLimit(id))
+	batch, sifted, err := r.translate(req, msg, r.requestLimit(id))
 	if err != nil {
 		return none, r.sizeError(id, err)
 	}
 	defer batch.Close()
-	if err := r.checkContent(id, batch.Counts()); err != nil {
+	counts := batch.Counts()
+	if err := r.checkContent(id, counts); err != nil {
 		return none, err
 	}
-	if err := r.distribute(req.Context(), id, batch, replica); err != nil {
-		return batch.Counts(), err
+	err = withLeftOut(id, batch, r.distribute(req.Context(), id, batch, replica))
+	answer, err := outcomeOTLP(id, sifted, counts, err)
+	if err != nil {
+		return counts, err
 	}
-	answerOTLP(w, isJSON)
-	return batch.Counts(), nil
+	answerOTLP(w, isJSON, answer)
+	return counts, nil
 }
 
 // readOTLP decodes a body. Its size is bounded after decompression too.
@@ -116,39 +119,98 @@ func readOTLP(header http.Header, data []byte, limit int64, memory *share) (msg 
 // each byte of it.
 const otlpExpansion = 12
 
-// translate makes series of an OTLP request with Prometheus's translator. A
-// request with anything that cannot be translated is refused as a whole.
-func (r *Receive) translate(req *http.Request, msg pmetricotlp.ExportRequest, limit int64) (*remotewrite.Batch, error) {
-	if err := checkAttributes(msg.Metrics()); err != nil {
-		return nil, err
-	}
+// translate makes series of an OTLP request with Prometheus's translator. What
+// cannot be translated is left out and told by the sifter.
+func (r *Receive) translate(req *http.Request, msg pmetricotlp.ExportRequest, limit int64) (*remotewrite.Batch, *sifter, error) {
+	s := newSifter(r.db.CheckTime(time.Now()))
+	s.sift(msg.Metrics())
 	collector := remotewrite.NewCollector(min(8*limit, r.cfg.MaxRequestBytes.Int64()))
+	collector.Adjust = s.zeros.adjust
 	_, err := prometheusremotewrite.NewPrometheusConverter(collector).FromMetrics(req.Context(), msg.Metrics(), prometheusremotewrite.Settings{
 		AddMetricSuffixes: true,
 		DisableTargetInfo: !r.cfg.OTLP.TargetInfo,
 		PromoteResourceAttributes: prometheusremotewrite.NewPromoteResourceAttributes(config.OTLPConfig{
 			PromoteResourceAttributes: r.cfg.OTLP.PromoteAttributes.Values(),
 		}),
-		LabelNameUnderscoreSanitization: true,
-		LookbackDelta:                   5 * time.Minute,
+		LabelNameUnderscoreSanitization:      s.labelNames.UnderscoreLabelSanitization,
+		LabelNamePreserveMultipleUnderscores: s.labelNames.PreserveMultipleUnderscores,
+		LookbackDelta:                        5 * time.Minute,
 	})
-	if err != nil {
-		var tooLarge *remotewrite.TooLargeError
-		if rollback := collector.Rollback(); rollback != nil || errors.As(err, &tooLarge) {
-			return nil, errors.Join(err, rollback)
-		}
-		return nil, remotewrite.Errorf(remotewrite.Invalid, "translate the OTLP request: %w", err)
+	var tooLarge *remotewrite.TooLargeError
+	switch {
+	case err == nil:
+	case errors.As(err, &tooLarge), req.Context().Err() != nil:
+		return nil, nil, errors.Join(err, collector.Rollback())
+	default:
+		// Everything known was sifted out before; the translator has gone on with
+		// the other metrics.
+		s.reject("cannot be translated", len(joined(err)), err)
 	}
-	return collector.Batch()
+	batch, err := collector.Batch()
+	return batch, s, err
 }
 
-// answerOTLP writes the empty answer that the protocol wants for success.
-func answerOTLP(w http.ResponseWriter, isJSON bool) {
-	if isJSON {
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = io.WriteString(w, "{}")
+// joined are the errors that err is made of.
+func joined(err error) []error {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		return many.Unwrap()
+	}
+	return []error{err}
+}
+
+// outcomeOTLP is what the client gets for a request that was stored in part. Data
+// that can never be stored is no reason to send any of it again: the answer is a
+// success that counts it, unless nothing is left of the request.
+func outcomeOTLP(id string, s *sifter, n remotewrite.Counts, err error) (pmetricotlp.ExportResponse, error) {
+	answer := pmetricotlp.NewExportResponse()
+	stored := remotewrite.StoredOf(err, n)
+	if kind := remotewrite.KindOf(err); err != nil && kind != remotewrite.Invalid && kind != remotewrite.Conflict {
+		return answer, err
+	}
+	missing := n.Minus(stored)
+	// A point may have become several samples; no more points can be missing than
+	// there were.
+	rejected := s.points + min(missing.Samples+missing.Histograms, s.kept)
+	sifted := s.rejected.Err(id, &stored)
+	if sifted != nil && err != nil {
+		err = fmt.Errorf("%w; and %w", sifted, err)
+	} else {
+		err = cmp.Or(err, sifted)
+	}
+	if err == nil {
+		return answer, nil
+	}
+	if stored.Samples+stored.Histograms == 0 && rejected > 0 {
+		return answer, &remotewrite.WriteError{
+			Kind: remotewrite.KindOf(err), Stored: &stored, Err: fmt.Errorf("%d data points rejected: %w", rejected, err),
+		}
+	}
+	answer.PartialSuccess().SetRejectedDataPoints(int64(rejected))
+	answer.PartialSuccess().SetErrorMessage(err.Error())
+	return answer, nil
+}
+
+// answerOTLP writes the answer of a success, which is empty when all was stored.
+func answerOTLP(w http.ResponseWriter, isJSON bool, answer pmetricotlp.ExportResponse) {
+	var (
+		body []byte
+		err  error
+	)
+	whole := answer.PartialSuccess().RejectedDataPoints() == 0 && answer.PartialSuccess().ErrorMessage() == ""
+	contentType := "application/x-protobuf"
+	switch {
+	case isJSON && whole:
+		contentType, body = "application/json", []byte("{}")
+	case isJSON:
+		contentType = "application/json"
+		body, err = answer.MarshalJSON()
+	case !whole:
+		body, err = answer.MarshalProto()
+	}
+	w.Header().Set("Content-Type", contentType)
+	if err != nil {
+		http.Error(w, "encode the answer: "+err.Error(), http.StatusInternalServerError)
 		return
 	}
-	w.Header().Set("Content-Type", "application/x-protobuf")
-	w.WriteHeader(http.StatusOK)
+	_, _ = w.Write(body) // an error means that the client has gone
 }

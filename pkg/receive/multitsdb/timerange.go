@@ -47,6 +47,18 @@ func (r timeRange) check(t int64) error {
 	return nil
 }
 
+// CheckTime returns a function that says why a time, in Unix milliseconds, is not
+// accepted for a sample at this moment.
+func (d *DB) CheckTime(now time.Time) func(ms int64) error {
+	r := d.cfg.acceptable(now)
+	return func(ms int64) error {
+		if err := r.check(ms); err != nil {
+			return errors.New(d.cfg.outside(err, ms))
+		}
+		return nil
+	}
+}
+
 // outside describes a time that is not accepted.
 func (c *Config) outside(err error, t int64) string {
 	limit, flag := c.FutureWindow, "--tsdb.too-far-in-future.time-window"

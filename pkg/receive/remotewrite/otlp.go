@@ -16,6 +16,10 @@ import (
 // Collector is an appender that makes a batch of what is appended to it. It
 // belongs to one goroutine.
 type Collector struct {
+	// Adjust, when not nil, may change a histogram before it is appended, at the
+	// time t in Unix milliseconds.
+	Adjust func(t int64, h *histogram.Histogram)
+
 	buf   *Buffer
 	limit int
 	raw   []byte
@@ -36,6 +40,9 @@ func (c *Collector) Append(_ storage.SeriesRef, ls labels.Labels, st, t int64, v
 	case fh != nil:
 		raw, err = appendHistogram(raw, prompb.FromFloatHistogram(t, fh), st)
 	case h != nil:
+		if c.Adjust != nil {
+			c.Adjust(t, h)
+		}
 		raw, err = appendHistogram(raw, prompb.FromIntHistogram(t, h), st)
 	default:
 		raw = appendSample(raw, Sample{T: t, ST: st, V: v})
