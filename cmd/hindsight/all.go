@@ -172,19 +172,20 @@ func (a *all) build(p *process, c *allConfig, bkt bucket.Bucket, shown map[strin
 	return err
 }
 
-// receiveStore is what a receiver has: samples, exemplars and metadata.
+// receiveStore is what a receiver has: samples, exemplars, metadata and statistics.
 func receiveStore(r *receive.Receive) storeapi.Store {
 	type parts struct {
 		storeapi.Store
 		storeapi.ExemplarStore
 		storeapi.MetadataStore
+		storeapi.TSDBStatusStore
 	}
 	s := r.Store()
 	exemplars, ok := s.(storeapi.ExemplarStore)
 	if !ok {
 		return s
 	}
-	return parts{s, exemplars, r.Metadata()}
+	return parts{s, exemplars, r.Metadata(), r.TSDBStatus()}
 }
 
 // configure fills a role's configuration as its command line would.

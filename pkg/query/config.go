@@ -51,6 +51,9 @@ type Config struct {
 	RequestLogging       flags.PathOrContent
 	// ExemplarPartial answers without the exemplars of a missing store.
 	ExemplarPartial bool
+	// The same for rules and alerts, targets, metadata of metrics and statistics
+	// of TSDBs.
+	RulePartial, TargetPartial, MetadataPartial, StatusPartial bool
 
 	ignored ignoredFlags
 }
@@ -79,8 +82,6 @@ type ignoredFlags struct {
 	requestBuckets, sampleClasses, seriesClasses []string
 	lazyBuffer                                   int
 	disableFallback, overlapping                 bool
-	rulePartial, targetPartial, metadataPartial  bool
-	statusPartial                                bool
 }
 
 // RegisterFlags adds the flags of the querier.
@@ -156,6 +157,14 @@ func (c *Config) registerAnswerFlags(r flags.Registrar) {
 		Default("true").BoolVar(&c.PartialResponse)
 	r.Flag("exemplar.partial-response", "Answer with the exemplars that there are when a store is missing; requests cannot say otherwise.").
 		Hidden().Default("true").BoolVar(&c.ExemplarPartial)
+	r.Flag("rule.partial-response", "Answer with the rules and alerts that there are when a store is missing and the request does not say otherwise.").
+		Hidden().Default("true").BoolVar(&c.RulePartial)
+	r.Flag("target.partial-response", "Answer with the targets that there are when a store is missing and the request does not say otherwise.").
+		Hidden().Default("true").BoolVar(&c.TargetPartial)
+	r.Flag("metric-metadata.partial-response", "Answer with the metadata of metrics that there is when a store is missing; requests cannot say otherwise.").
+		Hidden().Default("true").BoolVar(&c.MetadataPartial)
+	r.Flag("status.partial-response", "Answer with the statistics of the TSDBs that there are when a store is missing and the request does not say otherwise.").
+		Hidden().Default("true").BoolVar(&c.StatusPartial)
 	r.Flag("store.response-timeout", "How long a store may be silent in the middle of an answer; 0ms means until the query's timeout.").
 		Default("0ms").SetValue(&c.ResponseTimeout)
 	r.Flag("alert.query-url", "URL under which people reach this querier.").StringVar(&c.AlertURL)
@@ -199,10 +208,6 @@ func (c *ignoredFlags) registerFlags(r flags.Registrar) {
 	r.Flag("query.telemetry.request-series-seconds-quantiles", accepted).Hidden().StringsVar(&c.seriesClasses)
 	r.Flag("query.disable-fallback", accepted).Hidden().BoolVar(&c.disableFallback)
 	r.Flag("query.distributed-with-overlapping-interval", accepted).Hidden().BoolVar(&c.overlapping)
-	r.Flag("rule.partial-response", accepted).Hidden().Default("true").BoolVar(&c.rulePartial)
-	r.Flag("target.partial-response", accepted).Hidden().Default("true").BoolVar(&c.targetPartial)
-	r.Flag("metric-metadata.partial-response", accepted).Hidden().Default("true").BoolVar(&c.metadataPartial)
-	r.Flag("status.partial-response", accepted).Hidden().Default("true").BoolVar(&c.statusPartial)
 	r.Flag("grpc.proxy-strategy", accepted).Hidden().Default("lazy").EnumVar(&c.proxyStrategy, "eager", "lazy")
 	r.Flag("query.lazy-retrieval-max-buffered-responses", accepted).Hidden().Default("20").IntVar(&c.lazyBuffer)
 	r.Flag("store.sd-dns-resolver", accepted).Hidden().Default("golang").EnumVar(&c.dnsResolver, "golang", "miekgdns")

@@ -11,10 +11,17 @@ func (q *Query) registerGRPC(r grpc.ServiceRegistrar) {
 	storerpc.RegisterStore(r, q.served(), storerpc.ServerConfig{})
 	storerpc.RegisterMetadata(r, q)
 	storerpc.RegisterExemplars(r, q.fanout)
+	lists := listService{stores: q.fanout, timeout: q.cfg.Timeout.Duration()}
+	storerpc.RegisterRules(r, lists)
+	storerpc.RegisterTargets(r, lists)
+	storerpc.RegisterStatus(r, lists)
+	storerpc.RegisterQuery(r, &queryService{q: q, queryable: q.queryable, defaults: q.defaults})
 	storerpc.RegisterInfo(r, storerpc.InfoConfig{
-		Info:     q.fanout.Info,
-		Services: storerpc.Services{Store: true, Metadata: true, Exemplars: true},
-		Ready:    q.Ready,
+		Info: q.fanout.Info,
+		Services: storerpc.Services{
+			Store: true, Metadata: true, Exemplars: true, Rules: true, Targets: true, Status: true, Query: true,
+		},
+		Ready: q.Ready,
 	})
 }
 

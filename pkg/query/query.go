@@ -45,6 +45,10 @@ type Query struct {
 	fanout *fanout.Store
 	engine *engine
 	api    *promapi.API
+
+	queryable *Queryable
+	// defaults hold for what requests do not say.
+	defaults promapi.Params
 }
 
 // New returns a querier. It connects to nothing before Run.
@@ -84,6 +88,7 @@ func New(cfg Config, deps Deps) (*Query, error) {
 		Params: defaults, Dedup: f, MaxConcurrentSelects: cfg.MaxConcurrentSelects, Logger: deps.Logger,
 		ExemplarsAbort: !cfg.ExemplarPartial,
 	})
+	q.queryable, q.defaults = queryable, defaults
 	q.api = promapi.New(q.apiConfig(engine, queryable, p, defaults, known))
 	q.logIgnored()
 	return q, nil
@@ -105,6 +110,7 @@ func (q *Query) apiConfig(e *engine, queryable *Queryable, p parser.Parser, defa
 		},
 		Federate: promapi.FederateConfig{Lookback: lookback, MaxSeries: q.cfg.FederateMaxSeries},
 		Metadata: q.metadata,
+		Lists:    q.lists(),
 		Stores:   q.storeStatus,
 		Tenant:   q.tenant,
 		Begin: func(ctx context.Context) (context.Context, func()) {
@@ -206,6 +212,9 @@ func (q *Query) metadata(ctx context.Context, metric string, limit int) (map[str
 	found, ws, err := q.Metadata(ctx, metric, limit)
 	if err != nil {
 		return nil, nil, err
+	}
+	if len(ws) > 0 && !q.cfg.MetadataPartial {
+		return nil, nil, fmt.Errorf("%w: %s", storeapi.ErrPartial, ws[0].Text)
 	}
 	report := promapi.ReportFromContext(ctx)
 	for _, w := range ws {

@@ -245,6 +245,9 @@ func (r *Receive) Store() storeapi.Store { return r.reads }
 // Metadata is what senders said about their metrics to this node.
 func (r *Receive) Metadata() storeapi.MetadataStore { return r.db }
 
+// TSDBStatus is what the TSDBs of this node say about themselves.
+func (r *Receive) TSDBStatus() storeapi.TSDBStatusStore { return r.db }
+
 // Appendable stores samples of a tenant on this node, past the ring: for the
 // program's own metrics. It fails while the node is not ready.
 func (r *Receive) Appendable(id string) storage.Appendable { return r.db.Appendable(id) }
@@ -255,9 +258,10 @@ func (r *Receive) RegisterHTTP(mux *http.ServeMux) { r.registerPages(mux) }
 // RegisterGRPC adds the StoreAPI and the services for peers.
 func (r *Receive) RegisterGRPC(g grpc.ServiceRegistrar) {
 	storerpc.RegisterStore(g, r.cfg.Reads.Store(r.reads), storerpc.ServerConfig{})
-	storerpc.RegisterInfo(g, storerpc.InfoConfig{Info: r.info, Services: storerpc.Services{Store: true, Metadata: true, Exemplars: true}, Ready: r.Ready})
+	storerpc.RegisterInfo(g, storerpc.InfoConfig{Info: r.info, Services: storerpc.Services{Store: true, Metadata: true, Exemplars: true, Status: true}, Ready: r.Ready})
 	storerpc.RegisterMetadata(g, r.db)
 	storerpc.RegisterExemplars(g, r.reads)
+	storerpc.RegisterStatus(g, r.db)
 	r.peers.Register(g)
 }
 

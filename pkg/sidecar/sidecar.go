@@ -85,10 +85,15 @@ func (s *Sidecar) RegisterGRPC(r grpc.ServiceRegistrar) {
 	storerpc.RegisterStore(r, s.store, storerpc.ServerConfig{})
 	storerpc.RegisterMetadata(r, s.store)
 	storerpc.RegisterExemplars(r, s.store)
+	storerpc.RegisterRules(r, s.store)
+	storerpc.RegisterTargets(r, s.store)
+	storerpc.RegisterStatus(r, s.store)
 	storerpc.RegisterInfo(r, storerpc.InfoConfig{
-		Info:     s.store.Info,
-		Services: storerpc.Services{Store: true, Metadata: true, Exemplars: true},
-		Ready:    s.source.ready,
+		Info: s.store.Info,
+		Services: storerpc.Services{
+			Store: true, Metadata: true, Exemplars: true, Rules: true, Targets: true, Status: true,
+		},
+		Ready: s.source.ready,
 	})
 }
 

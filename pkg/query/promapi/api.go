@@ -36,6 +36,7 @@ type Config struct {
 	// Metadata returns what is known about metrics: all when metric is empty,
 	// at most limit names unless limit is negative.
 	Metadata MetadataFunc
+	Lists    Lists
 	// Stores lists the stores.
 	Stores func() []StoreStatus
 	// Tenant returns the context of a request, with its tenant, and the
@@ -192,12 +193,16 @@ func (a *API) routes() http.Handler {
 		mux.Handle("/api/v1/"+path, a.reading(a.v1))
 	}
 	for _, path := range []string{
-		"format_query", "parse_query", "rules", "alerts", "alertmanagers", "scrape_pools", "features",
+		"format_query", "parse_query", "alertmanagers", "features",
 		"status/buildinfo", "status/runtimeinfo", "status/flags",
 	} {
 		mux.Handle("/api/v1/"+path, a.v1)
 	}
-	mux.HandleFunc("GET /api/v1/targets", a.targets)
+	for path, list := range map[string]http.HandlerFunc{
+		"rules": a.rules, "alerts": a.alerts, "targets": a.targets, "scrape_pools": a.scrapePools, "status/tsdb": a.tsdbStatus,
+	} {
+		mux.Handle("GET /api/v1/"+path, a.reading(compressed(list)))
+	}
 	mux.Handle("GET /api/v1/metadata", a.reading(compressed(a.metadata)))
 	mux.Handle("GET /api/v1/stores", compressed(a.storesJSON))
 	mux.Handle("GET /federate", a.reading(compressed(a.federate)))

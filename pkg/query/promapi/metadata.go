@@ -38,8 +38,3 @@ func (a *API) metadata(w http.ResponseWriter, r *http.Request) {
 	}
 	writeData(w, data, warnings)
 }
-
-// targets answers that a querier scrapes nothing.
-func (a *API) targets(w http.ResponseWriter, _ *http.Request) {
-	writeData(w, map[string][]struct{}{"activeTargets": {}, "droppedTargets": {}}, nil)
-}

@@ -60,8 +60,19 @@ type apiWarnings []string
 // api asks a question of the HTTP API and decodes the data of the answer.
 // Long questions go as a form, so that no URL limit applies.
 func (c *Client) api(ctx context.Context, method, path string, query url.Values, data any) (apiWarnings, error) {
-	op := "ask " + path
-	resp, err := c.do(ctx, op, method, path, query)
+	return c.apiUpTo(ctx, maxJSONBody, apiRequest{method, path, query}, data)
+}
+
+// apiRequest is a question to the HTTP API.
+type apiRequest struct {
+	method, path string
+	query        url.Values
+}
+
+// apiUpTo is api with a bound for the answer, in bytes.
+func (c *Client) apiUpTo(ctx context.Context, limit int64, r apiRequest, data any) (apiWarnings, error) {
+	op := "ask " + r.path
+	resp, err := c.do(ctx, op, r.method, r.path, r.query)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +84,7 @@ func (c *Client) api(ctx context.Context, method, path string, query url.Values,
 		Data     any      `json:"data"`
 		Warnings []string `json:"warnings"`
 	}{Data: data}
-	body := &limitedReader{r: resp.Body, left: maxJSONBody}
+	body := &limitedReader{r: resp.Body, left: limit}
 	if err := json.NewDecoder(body).Decode(&envelope); err != nil {
 		return nil, fmt.Errorf("%s: decode the answer: %w", op, err)
 	}

@@ -68,14 +68,18 @@ func WithCompression(name string) ClientOption {
 	}
 }
 
-// Client is the Store behind a gRPC connection. It also is a
-// MetadataStore and an ExemplarStore.
+// Client is the Store behind a gRPC connection. It also is a source of metadata,
+// exemplars, rules, targets and statistics of TSDBs, where the server offers
+// them.
 type Client struct {
 	name         string
 	store        storepb.StoreClient
 	info         infopb.InfoClient
 	metadata     storepb.MetadataClient
 	exemplars    storepb.ExemplarsClient
+	rules        storepb.RulesClient
+	targets      storepb.TargetsClient
+	status       storepb.StatusClient
 	callOptions  []grpc.CallOption
 	frameTimeout time.Duration
 	batch        int
@@ -96,6 +100,9 @@ func NewClient(conn grpc.ClientConnInterface, name string, opts ...ClientOption)
 		info:      infopb.NewInfoClient(conn),
 		metadata:  storepb.NewMetadataClient(conn),
 		exemplars: storepb.NewExemplarsClient(conn),
+		rules:     storepb.NewRulesClient(conn),
+		targets:   storepb.NewTargetsClient(conn),
+		status:    storepb.NewStatusClient(conn),
 		callOptions: []grpc.CallOption{
 			grpc.ForceCodecV2(Codec()),
 			grpc.MaxCallRecvMsgSize(DefaultMessageBytes),

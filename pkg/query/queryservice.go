@@ -1,0 +1,148 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+
+	"github.com/hindsight-io/hindsight/pkg/query/promapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
+	"github.com/hindsight-io/hindsight/pkg/tenant"
+)
+
+// maxAnnotations bounds the warnings, and the remarks, of one answer, as over
+// HTTP.
+const maxAnnotations = 10
+
+// queryService is PromQL over gRPC. It goes through the same engine and the same
+// stores as the HTTP API, so the same limits hold.
+type queryService struct {
+	q         *Query
+	queryable *Queryable
+	defaults  promapi.Params
+}
+
+// Query implements storerpc.QueryEngine.
+func (s *queryService) Query(ctx context.Context, r *storerpc.QueryRequest) (*storerpc.QueryAnswer, error) {
+	if err := s.q.Ready(); err != nil {
+		return nil, fmt.Errorf("%w: not ready: %w", storeapi.ErrUnavailable, err)
+	}
+	ctx, params, err := s.params(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	timeout := s.q.cfg.Timeout.Duration()
+	if r.Timeout > 0 {
+		timeout = min(timeout, r.Timeout)
+	}
+	ctx, cancel := context.WithTimeout(promapi.NewContext(ctx, params), timeout)
+	opts := promql.NewPrometheusQueryOpts(false, r.Lookback, nil)
+	var qry promql.Query
+	if r.Step > 0 {
+		qry, err = s.q.engine.NewRangeQuery(ctx, s.queryable, opts, r.Query, r.Start, r.End, r.Step)
+	} else {
+		at := r.Start
+		if at.IsZero() {
+			at = time.Now()
+		}
+		qry, err = s.q.engine.NewInstantQuery(ctx, s.queryable, opts, r.Query, at)
+	}
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("%w: %w", storeapi.ErrInvalid, err)
+	}
+	res := qry.Exec(ctx)
+	if res.Err != nil {
+		qry.Close()
+		cancel()
+		return nil, queryError(res.Err)
+	}
+	warnings, infos := res.Warnings.AsStrings(r.Query, maxAnnotations, maxAnnotations)
+	out := &storerpc.QueryAnswer{
+		Value: res.Value, Warnings: append(warnings, infos...),
+		Close: func() {
+			qry.Close()
+			cancel()
+		},
+	}
+	if st := qry.Stats(); st != nil && st.Samples != nil {
+		out.Samples, out.PeakSamples = st.Samples.TotalSamples, int64(st.Samples.PeakSamples)
+	}
+	return out, nil
+}
+
+// params are those of the request, with what it does not say from the
+// configuration, and the context with its tenant.
+func (s *queryService) params(ctx context.Context, r *storerpc.QueryRequest) (context.Context, promapi.Params, error) {
+	p := s.defaults
+	p.Dedup, p.PartialResponse = r.Dedup, r.Partial == storeapi.PartialWarn
+	if names := replicaLabels(r.ReplicaLabels); len(names) > 0 {
+		p.ReplicaLabels = replicaLabels(append(names, receiveReplica))
+	}
+	p.StoreMatchers = r.StoreMatchers
+	p.MaxSourceResolution = r.MaxResolution.Milliseconds()
+	if p.MaxSourceResolution == 0 && r.Step == 0 {
+		p.MaxSourceResolution = s.q.cfg.InstantResolution.Duration().Milliseconds()
+	}
+	if sh := r.Shard; sh != nil {
+		p.Shard = &promapi.Shard{Index: sh.Index, Total: sh.Total, By: sh.By, Labels: slices.Clone(sh.Labels)}
+	}
+	var err error
+	ctx, p.Enforced, err = s.q.callTenant(ctx)
+	if err != nil {
+		return nil, p, fmt.Errorf("%w: %w", storeapi.ErrInvalid, err)
+	}
+	return ctx, p, nil
+}
+
+// callTenant says whose gRPC call it is, and what it may read, by the rules for
+// HTTP requests: the certificate, or the metadata in the place of the header.
+func (q *Query) callTenant(ctx context.Context) (context.Context, *labels.Matcher, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "/", http.NoBody)
+	if err != nil {
+		return nil, nil, err
+	}
+	md, _ := metadata.FromIncomingContext(ctx)
+	for _, v := range md.Get(tenant.Header) {
+		r.Header.Add(q.cfg.Tenancy.Header, v)
+		r.Header.Add(tenant.Header, v)
+	}
+	if p, ok := peer.FromContext(ctx); ok {
+		if t, ok := p.AuthInfo.(credentials.TLSInfo); ok {
+			r.TLS = &t.State
+		}
+	}
+	return q.tenant(r)
+}
+
+// queryError gives the errors of the engine the kind that they have. Of those of
+// storage the kind is that of their cause.
+func queryError(err error) error {
+	var timeout promql.ErrQueryTimeout
+	var canceled promql.ErrQueryCanceled
+	var samples promql.ErrTooManySamples
+	var storage promql.ErrStorage
+	switch {
+	case errors.As(err, &timeout):
+		return fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
+	case errors.As(err, &canceled):
+		return fmt.Errorf("%w: %w", context.Canceled, err)
+	case errors.As(err, &samples):
+		return fmt.Errorf("%w: %w", storeapi.ErrLimit, err)
+	case errors.As(err, &storage) && storage.Err != nil:
+		return storage.Err
+	}
+	return err
+}
+
+var _ storerpc.QueryEngine = (*queryService)(nil)

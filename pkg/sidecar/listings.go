@@ -1,0 +1,129 @@
+package sidecar
+
+import (
+	"context"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// Rules returns the rules that the server evaluates. Prometheus refuses results
+// that lack something, so all have PartialAbort. It implements
+// storeapi.RuleStore.
+func (s *Store) Rules(ctx context.Context, r *storeapi.RulesRequest) ([]storeapi.RuleGroup, storeapi.Warnings, error) {
+	id, err := s.source.current()
+	if err != nil {
+		return nil, nil, err
+	}
+	typ := map[storeapi.RuleType]string{storeapi.RuleAlert: "alert", storeapi.RuleRecord: "record"}[r.Type]
+	found, warnings, err := s.source.client.Rules(ctx, typ)
+	if err != nil {
+		return nil, nil, failed(s.source, err)
+	}
+	groups := make([]storeapi.RuleGroup, 0, len(found))
+	for _, g := range found {
+		out := storeapi.RuleGroup{
+			Name: g.Name, File: g.File, Interval: g.Interval, Limit: g.Limit,
+			EvaluationTime: g.EvaluationTime, LastEvaluation: g.LastEvaluation, Partial: storeapi.PartialAbort,
+		}
+		for _, rule := range g.Rules {
+			out.Rules = append(out.Rules, ruleOf(rule))
+		}
+		groups = append(groups, out)
+	}
+	storeapi.ExternalRules(id.external, groups)
+	return storeapi.MergeRules(storeapi.FilterRules(groups, r), nil), s.warnings(warnings), nil
+}
+
+func ruleOf(r prom.Rule) storeapi.Rule {
+	out := storeapi.Rule{
+		Alerting: r.Type == "alerting", Name: r.Name, Query: r.Query, Labels: r.Labels.Labels,
+		Health: r.Health, LastError: r.LastError, EvaluationTime: r.EvaluationTime, LastEvaluation: r.LastEvaluation,
+	}
+	if !out.Alerting {
+		return out
+	}
+	out.State, out.For, out.KeepFiringFor = storeapi.ParseAlertState(r.State), r.Duration, r.KeepFiringFor
+	out.Annotations = r.Annotations.Labels
+	for _, a := range r.Alerts {
+		out.Alerts = append(out.Alerts, storeapi.Alert{
+			Labels: a.Labels.Labels, Annotations: a.Annotations.Labels, State: storeapi.ParseAlertState(a.State),
+			ActiveAt: a.ActiveAt, Value: a.Value, Partial: storeapi.PartialAbort,
+		})
+	}
+	return out
+}
+
+// Targets returns the targets of the server. It implements storeapi.TargetStore.
+func (s *Store) Targets(ctx context.Context, r *storeapi.TargetsRequest) (storeapi.Targets, storeapi.Warnings, error) {
+	id, err := s.source.current()
+	if err != nil {
+		return storeapi.Targets{}, nil, err
+	}
+	state := "any"
+	switch r.State {
+	case storeapi.TargetActive:
+		state = "active"
+	case storeapi.TargetDropped:
+		state = "dropped"
+	}
+	found, warnings, err := s.source.client.Targets(ctx, state)
+	if err != nil {
+		return storeapi.Targets{}, nil, failed(s.source, err)
+	}
+	out := storeapi.Targets{Dropped: make([]labels.Labels, 0, len(found.Dropped))}
+	for _, a := range found.Active {
+		out.Active = append(out.Active, storeapi.ActiveTarget{
+			Discovered: a.Discovered.Labels, Labels: a.Labels.Labels,
+			ScrapePool: a.ScrapePool, ScrapeURL: a.ScrapeURL, GlobalURL: a.GlobalURL, LastError: a.LastError,
+			LastScrape: a.LastScrape, LastScrapeDuration: a.LastScrapeDuration, Health: storeapi.ParseTargetHealth(a.Health),
+		})
+	}
+	for _, d := range found.Dropped {
+		out.Dropped = append(out.Dropped, d.Discovered.Labels)
+	}
+	storeapi.ExternalTargets(id.external, out)
+	out.Choose(r.State)
+	return out, s.warnings(warnings), nil
+}
+
+// TSDBStatus returns the statistics of the server's head, under the empty tenant.
+// It implements storeapi.TSDBStatusStore.
+func (s *Store) TSDBStatus(ctx context.Context, r *storeapi.TSDBStatusRequest) (map[string]storeapi.TSDBStats, storeapi.Warnings, error) {
+	id, err := s.source.current()
+	if err != nil {
+		return nil, nil, err
+	}
+	if !r.ChoosesTSDB(id.external) {
+		return nil, nil, nil
+	}
+	found, warnings, err := s.source.client.TSDBStatus(ctx, r.Limit)
+	if err != nil {
+		return nil, nil, failed(s.source, err)
+	}
+	h := found.Head
+	stats := storeapi.TSDBStats{
+		Series: h.Series, LabelPairs: h.LabelPairs, Chunks: h.Chunks, MinTime: h.MinTime, MaxTime: h.MaxTime,
+		SeriesByMetric: countsOf(found.SeriesByMetric), ValuesByLabel: countsOf(found.ValuesByLabel),
+		MemoryByLabel: countsOf(found.MemoryByLabel), SeriesByPair: countsOf(found.SeriesByPair),
+	}
+	// Old servers do not know the limit.
+	stats = storeapi.MergeTSDBStats([]storeapi.TSDBStats{stats}, r.Limit)
+	return map[string]storeapi.TSDBStats{"": stats}, s.warnings(warnings), nil
+}
+
+func countsOf(in []prom.NamedCount) []storeapi.NamedCount {
+	out := make([]storeapi.NamedCount, 0, len(in))
+	for _, c := range in {
+		out = append(out, storeapi.NamedCount(c))
+	}
+	return out
+}
+
+var (
+	_ storeapi.RuleStore       = (*Store)(nil)
+	_ storeapi.TargetStore     = (*Store)(nil)
+	_ storeapi.TSDBStatusStore = (*Store)(nil)
+)

@@ -1,0 +1,105 @@
+package fanout
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// Bounds of an answer that is a list: rules, targets, statistics.
+const (
+	// gatherBytes bounds what the answers of all stores take together.
+	gatherBytes = 256 << 20
+	// gatherTime bounds the time of each store, so that one that hangs costs its
+	// own part and not the whole answer.
+	gatherTime = 15 * time.Second
+)
+
+// inquiry is one question to all stores that are an S and what each answers.
+type inquiry[S, T any] struct {
+	// doing is what an error says was attempted, before the name of the store.
+	doing         string
+	partial       storeapi.PartialResponse
+	storeMatchers [][]*labels.Matcher
+	// concerns says whether a store can have an answer; nil means that all can.
+	concerns func(storeapi.Info) bool
+	ask      func(context.Context, S) (T, storeapi.Warnings, error)
+}
+
+// gather asks the stores at the same time and returns their answers in the order
+// of the stores. With PartialWarn a store that fails is named in a warning; with
+// PartialAbort it fails the request.
+func gather[S, T any](ctx context.Context, s *Store, q inquiry[S, T]) ([]T, storeapi.Warnings, error) {
+	type answer struct {
+		name string
+		got  T
+		ws   storeapi.Warnings
+		err  error
+	}
+	var answers []*answer
+	var wg sync.WaitGroup
+	for _, st := range s.stores() {
+		source, ok := st.(S)
+		if !ok {
+			continue
+		}
+		info := st.Info()
+		name, named := nameOf(st, info)
+		if !matchesStore(q.storeMatchers, name, named) || q.concerns != nil && !q.concerns(info) {
+			continue
+		}
+		a := &answer{name: name}
+		answers = append(answers, a)
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, gatherTimeout(ctx))
+			defer cancel()
+			a.got, a.ws, a.err = q.ask(ctx, source)
+		})
+	}
+	wg.Wait()
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	var out []T
+	var ws storeapi.Warnings
+	for _, a := range answers {
+		if a.err == nil {
+			out = append(out, a.got)
+		} else {
+			s.metrics.failures.Inc()
+			err := nameError(q.doing, a.name, a.err)
+			if q.partial == storeapi.PartialAbort {
+				return nil, nil, fmt.Errorf("%w: %w", storeapi.ErrPartial, err)
+			}
+			a.ws = append(a.ws, storeapi.Warning{Source: a.name, Text: err.Error()})
+		}
+		ws = append(ws, sourced(a.ws, a.name)...)
+	}
+	if len(ws) > 0 && q.partial == storeapi.PartialAbort {
+		return nil, nil, fmt.Errorf("%w: %s", storeapi.ErrPartial, ws[0].Text)
+	}
+	return out, ws, nil
+}
+
+// gatherTimeout is how long one store may take: less than the caller waits, so
+// that the answers of the others arrive.
+func gatherTimeout(ctx context.Context) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return gatherTime
+	}
+	return min(gatherTime, time.Until(deadline)*3/4)
+}
+
+// budget is the given one, or a new one for an answer of the named kind.
+func budget(given *storeapi.Budget, what string) *storeapi.Budget {
+	if given != nil {
+		return given
+	}
+	return storeapi.NewBudget(what, gatherBytes)
+}

@@ -1,0 +1,180 @@
+package storerpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/labelpb"
+)
+
+// Bounds of an answer that is a list: rules, targets, statistics. Elements count
+// because decoding makes an object of each, however few bytes it has on the wire.
+const (
+	maxListingAnswer = 64 << 20 // bytes
+	elementMemory    = 96       // bytes of an object in memory
+	// maxListingText bounds one text, in bytes; label sets cannot hold texts of
+	// 16 MiB.
+	maxListingText = 1 << 20
+)
+
+// listed is a message of a stream that is a list.
+type listed interface {
+	proto.Message
+	UnmarshalVT([]byte) error
+}
+
+// listing is the answer to a call that streams a list.
+type listing[M listed] struct {
+	// doing is what an error says was attempted, with the name of the server.
+	doing  string
+	budget *storeapi.Budget
+	// use takes one message; it must not keep it.
+	use func(M)
+}
+
+// read calls the server and reads its answer to the end, within the bounds.
+func (l listing[M]) read(ctx context.Context, open func(context.Context) (grpc.ClientStream, error), empty M) error {
+	ctx, cancel := context.WithCancel(outgoing(ctx))
+	defer cancel()
+	stream, err := open(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", l.doing, fromStatus(err))
+	}
+	m := &measured{message: empty, budget: l.budget, left: maxListingAnswer}
+	for {
+		switch err := stream.RecvMsg(m); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case m.refused != nil:
+			return fmt.Errorf("%s: %w", l.doing, m.refused)
+		case err != nil:
+			return fmt.Errorf("%s: %w", l.doing, fromStatus(err))
+		}
+		l.use(empty)
+	}
+}
+
+// measured is a message that is decoded only when what it takes in memory is
+// within the bounds.
+type measured struct {
+	message listed
+	budget  *storeapi.Budget
+	left    int64
+	refused error
+}
+
+// UnmarshalView implements ViewUnmarshaler.
+func (m *measured) UnmarshalView(data []byte) error {
+	size := int64(len(data))
+	n, err := elements(m.message.ProtoReflect().Descriptor(), data)
+	if err != nil {
+		return err
+	}
+	size += n * elementMemory
+	if m.left -= size; m.left < 0 {
+		m.refused = fmt.Errorf("%w: the answer takes more than %d bytes", storeapi.ErrLimit, maxListingAnswer)
+		return m.refused
+	}
+	if m.refused = m.budget.Take(size); m.refused != nil {
+		return m.refused
+	}
+	proto.Reset(m.message)
+	return m.message.UnmarshalVT(data)
+}
+
+// elements counts the messages and strings inside an encoded message.
+func elements(desc protoreflect.MessageDescriptor, data []byte) (n int64, err error) {
+	for len(data) > 0 {
+		num, typ, size := protowire.ConsumeTag(data)
+		if size < 0 {
+			return 0, protowire.ParseError(size)
+		}
+		data = data[size:]
+		if typ != protowire.BytesType {
+			if size = protowire.ConsumeFieldValue(num, typ, data); size < 0 {
+				return 0, protowire.ParseError(size)
+			}
+			data = data[size:]
+			continue
+		}
+		inner, size := protowire.ConsumeBytes(data)
+		if size < 0 {
+			return 0, protowire.ParseError(size)
+		}
+		data = data[size:]
+		n++
+		if f := desc.Fields().ByNumber(num); f != nil && f.Message() != nil {
+			below, err := elements(f.Message(), inner)
+			if err != nil {
+				return 0, err
+			}
+			n += below
+		}
+	}
+	return n, nil
+}
+
+// Lists are shown as JSON, which has neither bytes that are no text nor numbers
+// that are none. What a server sends of these is repaired.
+
+func textFromWire(s string) string {
+	return strings.ToValidUTF8(s[:min(len(s), maxListingText)], "\uFFFD")
+}
+
+func labelTextFromWire(set *labelpb.ZLabelSet) labels.Labels {
+	b := labels.NewBuilder(labels.EmptyLabels())
+	for _, l := range set.GetLabels() {
+		if name := textFromWire(l.GetName()); name != "" {
+			b.Set(name, textFromWire(l.GetValue()))
+		}
+	}
+	return b.Labels()
+}
+
+func numberFromWire(f float64) float64 {
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		return 0
+	}
+	return f
+}
+
+// timeFromWire is the zero time for what is not set and for years that cannot be
+// written.
+func timeFromWire(t *timestamppb.Timestamp) time.Time {
+	if t == nil || !t.IsValid() {
+		return time.Time{}
+	}
+	return t.AsTime()
+}
+
+// timeToWire leaves out what is not known. The zero time of a server means that
+// nothing has happened yet, and travels as such.
+func timeToWire(t time.Time) *timestamppb.Timestamp { return timestamppb.New(t) }
+
+// sendWarnings sends the warnings one by one, or fails when there are any and the
+// request wants all or nothing.
+func sendWarnings(what string, partial storeapi.PartialResponse, ws storeapi.Warnings, send func(string) error) error {
+	if len(ws) > 0 && partial == storeapi.PartialAbort {
+		return toStatus(fmt.Errorf("%s: %w: %s", what, storeapi.ErrPartial, ws[0].Text))
+	}
+	for _, w := range ws.Strings() {
+		if err := send(w); err != nil {
+			return fmt.Errorf("send warning: %w", err)
+		}
+	}
+	return nil
+}
