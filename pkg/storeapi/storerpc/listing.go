@@ -26,6 +26,7 @@ import (
 const (
 	maxListingAnswer = 64 << 20 // bytes
 	elementMemory    = 96       // bytes of an object in memory
+	messageMemory    = 1 << 10  // bytes that a message counts for at least
 	// maxListingText bounds one text, in bytes; label sets cannot hold texts of
 	// 16 MiB.
 	maxListingText = 1 << 20
@@ -84,7 +85,7 @@ func (m *measured) UnmarshalView(data []byte) error {
 	if err != nil {
 		return err
 	}
-	size += n * elementMemory
+	size += n*elementMemory + messageMemory
 	if m.left -= size; m.left < 0 {
 		m.refused = fmt.Errorf("%w: the answer takes more than %d bytes", storeapi.ErrLimit, maxListingAnswer)
 		return m.refused
