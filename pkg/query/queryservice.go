@@ -133,6 +133,10 @@ func queryError(err error) error {
 	var samples promql.ErrTooManySamples
 	var storage promql.ErrStorage
 	switch {
+	case errors.Is(err, errBusy):
+		return fmt.Errorf("%w: %w", storeapi.ErrUnavailable, err)
+	case errors.Is(err, errLimit):
+		return fmt.Errorf("%w: %w", storeapi.ErrLimit, err)
 	case errors.As(err, &timeout):
 		return fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
 	case errors.As(err, &canceled):

@@ -15,8 +15,8 @@ import (
 
 // Bounds of what a request for rules may say.
 const (
-	maxRuleMatchers     = 1000    // selectors
-	maxRuleMatcherBytes = 1 << 20 // in all selectors
+	maxRuleMatchers     = 100      // selectors
+	maxRuleMatcherBytes = 16 << 10 // in all selectors
 )
 
 // RegisterRules serves s as thanos.Rules.
