@@ -75,13 +75,15 @@ func badData(w http.ResponseWriter, err error) {
 	writeError(w, http.StatusBadRequest, "bad_data", err)
 }
 
-// writeListError answers that a list cannot be had.
-func writeListError(w http.ResponseWriter, doing string, err error) {
+// writeListError answers that a list cannot be had. The request ran out of time
+// only when its own time is over: stores have times of their own.
+func writeListError(w http.ResponseWriter, r *http.Request, doing string, err error) {
+	ended := r.Context().Err()
 	err = fmt.Errorf("%s: %w", doing, err)
 	switch {
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(ended, context.DeadlineExceeded):
 		writeError(w, http.StatusServiceUnavailable, "timeout", err)
-	case errors.Is(err, context.Canceled):
+	case ended != nil:
 		writeError(w, http.StatusServiceUnavailable, "canceled", err)
 	case errors.Is(err, storeapi.ErrInvalid):
 		badData(w, err)

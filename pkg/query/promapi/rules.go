@@ -138,7 +138,7 @@ func (a *API) fetchRules(w http.ResponseWriter, r *http.Request, l listRequest, 
 	req.Partial, req.StoreMatchers = l.partial, l.params.StoreMatchers
 	groups, ws, err := a.cfg.Lists.Rules.Rules(r.Context(), req)
 	if err != nil {
-		writeListError(w, "collect rules", err)
+		writeListError(w, r, "collect rules", err)
 		return nil, nil, false
 	}
 	return storeapi.MergeRules(groups, l.without), reported(r.Context(), ws), true

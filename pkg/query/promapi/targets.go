@@ -94,7 +94,7 @@ func (a *API) fetchTargets(w http.ResponseWriter, r *http.Request, state storeap
 		State: state, Partial: l.partial, StoreMatchers: l.params.StoreMatchers,
 	})
 	if err != nil {
-		writeListError(w, "collect targets", err)
+		writeListError(w, r, "collect targets", err)
 		return found, nil, false
 	}
 	if m := l.params.Enforced; m != nil {

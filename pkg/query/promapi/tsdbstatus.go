@@ -52,7 +52,7 @@ func (a *API) tsdbStatus(w http.ResponseWriter, r *http.Request) {
 			Limit: limit, Matchers: slices.Concat(sets...), Partial: l.partial, StoreMatchers: l.params.StoreMatchers,
 		})
 		if err != nil {
-			writeListError(w, "collect TSDB statistics", err)
+			writeListError(w, r, "collect TSDB statistics", err)
 			return
 		}
 		warnings = reported(r.Context(), ws)

@@ -90,12 +90,12 @@ func (c *Client) Rules(ctx context.Context, r *storeapi.RulesRequest) ([]storeap
 		in.MatcherString = append(in.MatcherString, selectorText(set))
 	}
 	var groups []storeapi.RuleGroup
-	var ws storeapi.Warnings
+	var ws texts
 	l := listing[*storepb.RulesResponse]{
 		doing: "fetch rules from " + c.name, budget: r.Budget,
 		use: func(m *storepb.RulesResponse) {
 			if w := m.GetWarning(); w != "" {
-				ws = append(ws, storeapi.Warning{Source: c.name, Text: textFromWire(w)})
+				ws.add([]byte(w))
 			}
 			if g := m.GetGroup(); g != nil {
 				groups = append(groups, groupFromWire(g))
@@ -109,7 +109,7 @@ func (c *Client) Rules(ctx context.Context, r *storeapi.RulesRequest) ([]storeap
 		return nil, nil, err
 	}
 	// Servers need not look at anything but the type.
-	return storeapi.MergeRules(storeapi.FilterRules(groups, r), nil), ws, nil
+	return storeapi.MergeRules(storeapi.FilterRules(groups, r), nil), c.warnings(ws), nil
 }
 
 // selectorText prints the matchers as a metric selector.

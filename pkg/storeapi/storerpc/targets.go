@@ -84,12 +84,12 @@ func (c *Client) Targets(ctx context.Context, r *storeapi.TargetsRequest) (store
 		State: storepb.TargetsRequest_State(r.State), PartialResponseStrategy: strategyToWire(r.Partial),
 	}
 	var out storeapi.Targets
-	var ws storeapi.Warnings
+	var ws texts
 	l := listing[*storepb.TargetsResponse]{
 		doing: "fetch targets from " + c.name, budget: r.Budget,
 		use: func(m *storepb.TargetsResponse) {
 			if w := m.GetWarning(); w != "" {
-				ws = append(ws, storeapi.Warning{Source: c.name, Text: textFromWire(w)})
+				ws.add([]byte(w))
 			}
 			for _, a := range m.GetTargets().GetActiveTargets() {
 				out.Active = append(out.Active, activeFromWire(a))
@@ -106,7 +106,7 @@ func (c *Client) Targets(ctx context.Context, r *storeapi.TargetsRequest) (store
 		return storeapi.Targets{}, nil, err
 	}
 	out.Choose(r.State)
-	return out, ws, nil
+	return out, c.warnings(ws), nil
 }
 
 func activeFromWire(a *storepb.ActiveTarget) storeapi.ActiveTarget {

@@ -66,12 +66,12 @@ func (c *Client) TSDBStatus(ctx context.Context, r *storeapi.TSDBStatusRequest) 
 		Limit: int32(max(0, min(r.Limit, math.MaxInt32))), Matchers: matchersToWire(r.Matchers), PartialResponseStrategy: strategyToWire(r.Partial),
 	}
 	out := map[string]storeapi.TSDBStats{}
-	var ws storeapi.Warnings
+	var ws texts
 	l := listing[*storepb.TSDBStatisticsResponse]{
 		doing: "fetch TSDB statistics from " + c.name, budget: r.Budget,
 		use: func(m *storepb.TSDBStatisticsResponse) {
 			if w := m.GetWarning(); w != "" {
-				ws = append(ws, storeapi.Warning{Source: c.name, Text: textFromWire(w)})
+				ws.add([]byte(w))
 			}
 			for t, e := range m.GetStatistics().GetStatistics() {
 				t = textFromWire(t)
@@ -89,7 +89,7 @@ func (c *Client) TSDBStatus(ctx context.Context, r *storeapi.TSDBStatusRequest) 
 	if err != nil {
 		return nil, nil, err
 	}
-	return out, ws, nil
+	return out, c.warnings(ws), nil
 }
 
 func tsdbStatsToWire(s storeapi.TSDBStats) *storepb.TSDBStatisticsEntry {
