@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/bucket/provider"
 	"github.com/hindsight-io/hindsight/pkg/compact"
+	"github.com/hindsight-io/hindsight/pkg/dirlock"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/query"
 	"github.com/hindsight-io/hindsight/pkg/receive"
@@ -92,6 +94,9 @@ func newAll(ctx context.Context, p *process, c *allConfig, shown map[string]stri
 			return nil, err
 		}
 	}
+	if err := c.lock(p); err != nil {
+		return nil, err
+	}
 	bkt, err := p.bucket(ctx)
 	if err != nil {
 		return nil, err
@@ -107,6 +112,17 @@ func newAll(ctx context.Context, p *process, c *allConfig, shown map[string]stri
 		return nil, err
 	}
 	return a, nil
+}
+
+// lock takes the data folder, and below it the folders of the roles, which a
+// process of a single role may have been given.
+func (c *allConfig) lock(p *process) error {
+	return errors.Join(
+		p.lock(dirlock.Whole, c.dataDir, "all"),
+		p.lock(dirlock.Whole, filepath.Join(c.dataDir, "receive"), "receive"),
+		p.lock(dirlock.Part, filepath.Join(c.dataDir, "store"), "store"),
+		p.lock(dirlock.Part, filepath.Join(c.dataDir, "compact"), "compact"),
+	)
 }
 
 // folderBucket is an object storage configuration in YAML.

@@ -10,6 +10,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/compact"
+	"github.com/hindsight-io/hindsight/pkg/dirlock"
 	"github.com/hindsight-io/hindsight/pkg/receive"
 	"github.com/hindsight-io/hindsight/pkg/server"
 	"github.com/hindsight-io/hindsight/pkg/store"
@@ -31,8 +32,13 @@ func storeCommand(app *kingpin.Application) command {
 			if err != nil {
 				return nil, err
 			}
+			if c.UsesDataDir() {
+				if err := p.lock(dirlock.Part, c.DataDir, "store"); err != nil {
+					return nil, err
+				}
+			}
 			return store.New(c, store.Deps{
-				Logger: p.logger, Registerer: p.registry, Bucket: bkt, Poller: startedPoller(ctx, p, bkt),
+				Logger: p.logger, Registerer: p.registry, Bucket: bkt, Poller: startedPoller(ctx, p, bkt, c.MetaFetchConcurrency),
 			})
 		})
 	}}
@@ -43,8 +49,8 @@ const maxIndexAge = 7 * 24 * time.Hour
 
 // startedPoller knows with one GET what the compactor knew when it wrote the
 // block index. The first listing corrects what has changed since.
-func startedPoller(ctx context.Context, p *process, bkt bucket.Bucket) *blocklist.Poller {
-	poller := blocklist.NewPoller(bkt, blocklist.Config{Logger: p.logger, Registerer: p.registry})
+func startedPoller(ctx context.Context, p *process, bkt bucket.Bucket, concurrency int) *blocklist.Poller {
+	poller := blocklist.NewPoller(bkt, blocklist.Config{Concurrency: concurrency, Logger: p.logger, Registerer: p.registry})
 	if _, err := poller.ReadIndex(ctx, maxIndexAge); err != nil && !errors.Is(err, blocklist.ErrNoIndex) {
 		p.logger.Warn("block index could not be read; every block is read instead", "err", err)
 	}
@@ -65,6 +71,9 @@ func receiveCommand(app *kingpin.Application) command {
 		return runRole(ctx, &role, s, func(ctx context.Context, p *process) (server.Component, error) {
 			bkt, err := p.bucket(ctx)
 			if err != nil {
+				return nil, err
+			}
+			if err := p.lock(dirlock.Whole, c.TSDB.Path, "receive"); err != nil {
 				return nil, err
 			}
 			return receive.New(c, receive.Deps{
@@ -89,6 +98,13 @@ func compactCommand(app *kingpin.Application) command {
 			bkt, err := p.requiredBucket(ctx)
 			if err != nil {
 				return nil, err
+			}
+			// A dry run leaves the folder alone and may be made beside a running
+			// compactor.
+			if !c.DryRun {
+				if err := p.lock(dirlock.Part, c.DataDir, "compact"); err != nil {
+					return nil, err
+				}
 			}
 			return compact.New(c, compact.Deps{Logger: p.logger, Registerer: p.registry, Bucket: bkt, Out: s.out})
 		})

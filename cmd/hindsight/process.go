@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/bucket/provider"
+	"github.com/hindsight-io/hindsight/pkg/dirlock"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/server"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
@@ -109,6 +111,24 @@ func (p *process) bucket(ctx context.Context) (bucket.Bucket, error) {
 		return nil, fmt.Errorf("object storage configuration %s: %w", p.config.objstore.Source(), err)
 	}
 	return bkt, nil
+}
+
+// folderLock takes a role's lock of a folder: dirlock.Whole or dirlock.Part.
+type folderLock func(dir, role string) (*dirlock.Lock, error)
+
+// lock takes the role's work folder until the process closes. Two processes in
+// one folder delete each other's work.
+func (p *process) lock(take folderLock, dir, role string) error {
+	l, err := take(dir, role)
+	if errors.Is(err, dirlock.ErrCannotLock) {
+		p.logger.Warn("work folder cannot be locked; no other process may use it", "dir", dir, "err", err)
+		return nil
+	}
+	if err != nil {
+		return flags.Invalid(err)
+	}
+	p.closers = append(p.closers, l.Close)
+	return nil
 }
 
 // requiredBucket is bucket for roles that have no use without one.

@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/prometheus/common/model"
 
+	"github.com/hindsight-io/hindsight/pkg/dirlock"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 )
 
@@ -88,6 +90,7 @@ type blockShipper interface {
 // shipping runs the shipper on time.
 type shipping struct {
 	shipper blockShipper
+	lock    *dirlock.Lock
 	watcher *watcher
 	logger  *slog.Logger
 	metrics *metrics
@@ -125,6 +128,18 @@ func (s *shipping) pass(ctx context.Context) {
 		return
 	}
 	s.metrics.lastShipped.SetToCurrentTime()
+}
+
+// lockUploads locks the folder for uploads in the data directory: a second
+// sidecar on the same directory would delete the links that this one uploads
+// from, and both would write one state file.
+func lockUploads(tsdbPath string, logger *slog.Logger) (*dirlock.Lock, error) {
+	lock, err := dirlock.Part(filepath.Join(tsdbPath, "thanos"), "sidecar")
+	if errors.Is(err, dirlock.ErrCannotLock) {
+		logger.Warn("folder for uploads cannot be locked; no other sidecar may ship from this data directory", "err", err)
+		return nil, nil
+	}
+	return lock, flags.Invalid(err)
 }
 
 // checkDataDir says whether dir can be Prometheus's data directory.

@@ -140,7 +140,7 @@ func (s *Sidecar) attend(ctx context.Context, g *errgroup.Group) error {
 			return err
 		}
 		g.Go(func() error { ship.watcher.run(ctx); return nil })
-		g.Go(func() error { ship.run(ctx); return nil })
+		g.Go(func() error { ship.run(ctx); return ship.lock.Close() })
 	} else {
 		s.deps.Logger.Info("no bucket is configured, blocks are not shipped")
 	}
@@ -179,6 +179,10 @@ func (s *Sidecar) newShipping(ctx context.Context) (*shipping, error) {
 		return nil, err
 	}
 	logger := s.deps.Logger.With("part", "shipper")
+	lock, err := lockUploads(s.config.TSDBPath, logger)
+	if err != nil {
+		return nil, err
+	}
 	c := s.config.Shipper
 	ship := shipper.New(shipper.Config{
 		Dir:             s.config.TSDBPath,
@@ -197,5 +201,5 @@ func (s *Sidecar) newShipping(ctx context.Context) (*shipping, error) {
 	})
 	w := newWatcher(logger, nil)
 	w.set([]string{s.config.TSDBPath})
-	return &shipping{shipper: ship, watcher: w, logger: logger, metrics: s.metrics}, nil
+	return &shipping{shipper: ship, lock: lock, watcher: w, logger: logger, metrics: s.metrics}, nil
 }

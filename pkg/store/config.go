@@ -37,7 +37,6 @@ type Config struct {
 	LazyPostingsRatio             float64
 	IndexHeaderIdleTimeout        time.Duration
 	BucketWebLabel                string
-	DisableAdmin                  bool
 
 	// Accepted because they stand in manifests; nothing depends on them.
 	unused unusedFlags
@@ -48,6 +47,7 @@ type Config struct {
 type unusedFlags struct {
 	lazyReader       bool
 	lazyDownload     string
+	disableAdmin     bool
 	webDisable       bool
 	matcherCacheSize int
 	webExternal      string
@@ -88,7 +88,7 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	r.Flag("store.enable-lazy-expanded-postings", "Filter series instead of reading postings that cost more than they save.").Default("true").BoolVar(&c.LazyPostings)
 	r.Flag("store.posting-group-max-key-series-ratio", "Filter series when a matcher would have to look at more than this many label values for each series; 0 means never for this reason.").Default("100").Float64Var(&c.LazyPostingsRatio)
 	r.Flag("bucket-web-label", "External label by which the list of blocks is grouped.").StringVar(&c.BucketWebLabel)
-	r.Flag("disable-admin-operations", "Refuse to mark blocks over HTTP.").Default("false").BoolVar(&c.DisableAdmin)
+	r.Flag("disable-admin-operations", "Kept for compatibility: the gateway only reads and never marks blocks.").Default("false").BoolVar(&c.unused.disableAdmin)
 	r.Flag("store.index-header-lazy-reader-idle-timeout", "Unload an index header from memory when nobody has used it for this long.").Hidden().Default("5m").DurationVar(&c.IndexHeaderIdleTimeout)
 	c.registerUnused(r)
 }
@@ -140,6 +140,9 @@ func (c *Config) Validate() error {
 	}
 	return flags.Invalid(errors.Join(errs...))
 }
+
+// UsesDataDir says whether anything is kept under --data-dir.
+func (c *Config) UsesDataDir() bool { return c.CacheIndexHeader || c.DiskCacheSize.Int64() > 0 }
 
 // limit returns the smaller of two limits of which 0 means none.
 func limit(a, b uint64) int64 {
