@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/oklog/ulid/v2"
@@ -58,8 +59,10 @@ func Download(ctx context.Context, r bucket.Reader, id ulid.ULID, dir string, cf
 func remoteFiles(ctx context.Context, r bucket.Reader, m *Meta) ([]File, error) {
 	var files []File
 	hasIndex, segments := false, 0
+	named := map[string]bool{}
 	for _, f := range m.Thanos.Files {
-		if f.RelPath == IndexFile || isSegment(f.RelPath) {
+		if (f.RelPath == IndexFile || isSegment(f.RelPath)) && !named[f.RelPath] {
+			named[f.RelPath] = true
 			if f.SizeBytes <= 0 {
 				f.SizeBytes = -1
 			}
@@ -85,7 +88,19 @@ func remoteFiles(ctx context.Context, r bucket.Reader, m *Meta) ([]File, error) 
 	if err != nil {
 		return nil, fmt.Errorf("list files of block %s: %w", m.ULID, err)
 	}
-	return files, nil
+	return files, complete(m, files)
+}
+
+// complete says what a listing of the block's files lacks.
+func complete(m *Meta, files []File) error {
+	hasIndex := slices.ContainsFunc(files, func(f File) bool { return f.RelPath == IndexFile })
+	switch {
+	case !hasIndex:
+		return &CorruptError{ID: m.ULID, Reason: ReasonSize, Err: errors.New("there is no index")}
+	case len(files) == 1 && m.Stats.NumChunks > 0:
+		return &CorruptError{ID: m.ULID, Reason: ReasonSize, Err: errors.New("there are no chunk segments")}
+	}
+	return nil
 }
 
 func downloadFile(ctx context.Context, r bucket.Reader, id ulid.ULID, dir string, file File) error {

@@ -18,6 +18,9 @@ import (
 // reasonChunkTimes says that a chunk is outside of the time of its block.
 const reasonChunkTimes block.Reason = "chunk-times"
 
+// errMemoryFault is a fault of the memory that a local file is mapped into.
+var errMemoryFault = errors.New("memory fault")
+
 // blockReader reads the series of a block on the local disk one after the
 // other, in order of their labels, and checks them on the way: checksums of
 // index and chunks, the order of series and labels, the times of chunks. What
@@ -43,6 +46,9 @@ type blockReader struct {
 func openBlock(ctx context.Context, dir string, m *block.Meta) (r *blockReader, err error) {
 	r = &blockReader{meta: m, pool: aggr.NewPool()}
 	defer r.recover(&err)
+	if err := r.checkFiles(dir); err != nil {
+		return nil, err
+	}
 	if r.index, err = index.NewFileReader(filepath.Join(dir, block.IndexFile), index.DecodePostingsRaw); err != nil {
 		return nil, r.corrupt(block.ReasonIndex, "open index: %w", err)
 	}
@@ -58,14 +64,26 @@ func openBlock(ctx context.Context, dir string, m *block.Meta) (r *blockReader, 
 
 func (r *blockReader) Close() error { return errors.Join(r.index.Close(), r.chunks.Close()) }
 
+// corrupt makes an error that blames the block, unless its cause is an error of
+// the operating system.
 func (r *blockReader) corrupt(reason block.Reason, format string, args ...any) error {
-	return &block.CorruptError{ID: r.meta.ULID, Reason: reason, Err: fmt.Errorf(format, args...)}
+	err := fmt.Errorf(format, args...)
+	if localError(err) {
+		return fmt.Errorf("read block %s in the work folder: %w", r.meta.ULID, err)
+	}
+	return &block.CorruptError{ID: r.meta.ULID, Reason: reason, Err: err}
 }
 
 // recover turns a panic of a decoder, which trusts what a checksum covers, into
 // an error.
 func (r *blockReader) recover(err *error) {
-	if p := recover(); p != nil {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if addr, ok := memoryFault(p); ok {
+		*err = fmt.Errorf("read block %s in the work folder: its file cannot be read at address %#x: %w", r.meta.ULID, addr, errMemoryFault)
+	} else {
 		*err = r.corrupt(block.ReasonIndex, "decoder failed: %v at %.2000s", p, debug.Stack())
 	}
 }

@@ -72,7 +72,7 @@ const (
 
 // RegisterFlags adds the compactor's flags.
 func (c *Config) RegisterFlags(r flags.Registrar) {
-	r.Flag("data-dir", "Work directory. What an earlier run has left there is removed.").Default("./data").StringVar(&c.DataDir)
+	r.Flag("data-dir", "Work directory. What an earlier run has left there is removed; a directory that another compactor works in is refused.").Default("./data").StringVar(&c.DataDir)
 	r.Flag("consistency-delay", "Leave blocks of producers alone until they are this old, for buckets whose listings show new objects late.").Default("30m").DurationVar(&c.ConsistencyDelay)
 	r.Flag("retention.resolution-raw", "Keep raw data for this long; 0d is for ever. While downsampling is on, data goes only when its 5m data is there.").Default("0d").SetValue(&c.RetentionRaw)
 	r.Flag("retention.resolution-5m", "Keep 5m data for this long; 0d is for ever. It goes only when its 1h data is there.").Default("0d").SetValue(&c.Retention5m)

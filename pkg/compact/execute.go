@@ -85,6 +85,9 @@ func (r *round) job(ctx context.Context, j plan.Job) {
 	start := time.Now()
 	c.metrics.started.WithLabelValues(string(j.Kind), resolution(j)).Inc()
 	err := r.do(ctx, j)
+	if err != nil && ctx.Err() == nil {
+		err = c.confirm(ctx, j, err)
+	}
 	if ctx.Err() != nil {
 		return // interrupted; the next pass goes on
 	}
@@ -109,7 +112,11 @@ func (r *round) job(ctx context.Context, j plan.Job) {
 	}
 }
 
-func (r *round) do(ctx context.Context, j plan.Job) error {
+// do carries out a job. A panic concerns this job only; faults of mapped files
+// become panics instead of ending the process.
+func (r *round) do(ctx context.Context, j plan.Job) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer recoverAs(&err, "job "+string(j.Kind))
 	c, b := r.c, j.Blocks[0]
 	switch j.Kind {
 	case plan.Delete:
@@ -165,16 +172,17 @@ func (r *round) blame(ctx context.Context, j plan.Job, err error) bool {
 		}
 		return true
 	}
-	var bad *block.CorruptError
-	if !errors.As(err, &bad) || bad.ID.IsZero() {
+	if errors.Is(err, errPanic) {
+		// Which input it is due to is unknown, and the next try would end alike.
+		c.metrics.panics.WithLabelValues(string(j.Kind)).Inc()
+		for _, id := range j.Blocks {
+			c.quarantined.add(id, "job-panicked", err.Error())
+		}
+		return true
+	}
+	bad := blamed(j, err)
+	if bad == nil {
 		return false
-	}
-	known := false
-	for _, id := range j.Blocks {
-		known = known || id == bad.ID
-	}
-	if !known {
-		return false // the result is broken, not an input
 	}
 	c.quarantined.add(bad.ID, string(bad.Reason), err.Error())
 	if permanent(bad.Reason) && j.Kind == plan.Merge {
@@ -232,10 +240,19 @@ func (c *Compactor) workDir(j plan.Job) (dir string, done func(), err error) {
 	}, os.Mkdir(dir, 0o777)
 }
 
+// errPanic is a panic that was recovered.
+var errPanic = errors.New("panic")
+
 // recoverAs turns a panic, which decoders of damaged data may end in, into an
 // error, so that it concerns one job only.
 func recoverAs(err *error, what string) {
-	if p := recover(); p != nil {
-		*err = fmt.Errorf("%s: panic: %v at %.2000s", what, p, debug.Stack())
+	p := recover()
+	if p == nil {
+		return
 	}
+	if addr, ok := memoryFault(p); ok {
+		*err = fmt.Errorf("%s: a file of the work folder cannot be read at address %#x: %w", what, addr, errMemoryFault)
+		return
+	}
+	*err = fmt.Errorf("%s: %w: %v at %.2000s", what, errPanic, p, debug.Stack())
 }

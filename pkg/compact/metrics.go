@@ -15,7 +15,7 @@ type metrics struct {
 	started, completed, failed *prometheus.CounterVec
 	duration                   *prometheus.HistogramVec
 	samples                    *prometheus.CounterVec
-	marked                     *prometheus.CounterVec
+	marked, panics             *prometheus.CounterVec
 	quarantined                *prometheus.GaugeVec
 	todoJobs, todoBlocks       *prometheus.GaugeVec
 	todoSamples                *prometheus.GaugeVec
@@ -38,6 +38,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		failed:       counters("jobs_failed_total", "Jobs that failed; no other job is affected.", "kind", "resolution"),
 		samples:      counters("samples_total", "Samples in the inputs of jobs that were carried out; its rate tells with the todo when they are through.", "kind"),
 		marked:       counters("blocks_marked_total", "Marks that were written.", "marker", "reason"),
+		panics:       counters("job_panics_total", "Jobs that ended in a panic; their inputs are quarantined until the process restarts.", "kind"),
 		duration: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "hindsight_compact_job_duration_seconds", Help: "Duration of jobs.", Buckets: prometheus.ExponentialBuckets(0.1, 4, 10),
 		}, []string{"kind"}),

@@ -64,7 +64,7 @@ type unusedFlags struct {
 
 // RegisterFlags adds the gateway's flags.
 func (c *Config) RegisterFlags(r flags.Registrar) {
-	r.Flag("data-dir", "Directory for index headers and cached pages of blocks.").Default("./data").StringVar(&c.DataDir)
+	r.Flag("data-dir", "Directory for index headers and cached pages of blocks; one that another gateway uses is refused.").Default("./data").StringVar(&c.DataDir)
 	r.Flag("cache-index-header", "Keep index headers in files under --data-dir; without it they are made anew after each start.").Default("true").BoolVar(&c.CacheIndexHeader)
 	r.Flag("index-cache-size", "Memory for pages of indexes that are kept for the next query.").Default("250MB").SetValue(&c.IndexCacheSize)
 	c.IndexCache.Register(r, "index-cache.config", "the index cache (type IN-MEMORY)", true)

@@ -36,12 +36,10 @@ func (m *maker) overlaps(g Group, blocks []*block.Meta) (rest []*block.Meta, fou
 				aside[b.ULID] = true
 				m.skip(b, "overlaps other %s blocks: downsampled data is made anew from raw data, not merged", ResolutionName(g.Resolution))
 			}
-		} else if len(run) > 1 {
+		} else if len(run) > 1 && !m.busy(run) {
+			// A run that is busy makes the windows wait that it is in, not
+			// the group.
 			found = true
-			if m.busy(run) {
-				run = nil
-				return
-			}
 			m.merge(g, run, true, fmt.Sprintf("%d blocks overlap in time", len(run)))
 		}
 		run = nil

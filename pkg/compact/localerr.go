@@ -1,0 +1,61 @@
+package compact
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+)
+
+// localError says whether err comes from the operating system, on a file of the
+// work folder: a full disk, a file that somebody removed, a failing device. It
+// tells nothing about the block in the bucket.
+func localError(err error) bool {
+	var (
+		path  *fs.PathError
+		link  *os.LinkError
+		call  *os.SyscallError
+		errno syscall.Errno
+	)
+	return errors.As(err, &path) || errors.As(err, &link) || errors.As(err, &call) || errors.As(err, &errno)
+}
+
+// memoryFault says whether a recovered panic is a fault of mapped memory: the
+// file behind it was cut, or its device failed. Goroutines that want a panic
+// instead of the end of the process set debug.SetPanicOnFault.
+func memoryFault(p any) (addr uintptr, ok bool) {
+	f, ok := p.(interface{ Addr() uintptr })
+	if !ok {
+		return 0, false
+	}
+	return f.Addr(), true
+}
+
+// checkFiles finds empty files, which cannot be mapped and so would give an
+// error of the operating system although the object in the bucket is empty.
+func (r *blockReader) checkFiles(dir string) error {
+	empty := func(reason block.Reason, rel string) error {
+		info, err := os.Stat(filepath.Join(dir, rel))
+		if err != nil {
+			return fmt.Errorf("open block %s in the work folder: %w", r.meta.ULID, err)
+		}
+		if info.Size() == 0 {
+			return r.corrupt(reason, "%s is empty", rel)
+		}
+		return nil
+	}
+	segments, err := os.ReadDir(filepath.Join(dir, block.ChunksDir))
+	if err != nil {
+		return fmt.Errorf("open block %s in the work folder: %w", r.meta.ULID, err)
+	}
+	for _, s := range segments {
+		if err := empty(block.ReasonSegment, filepath.Join(block.ChunksDir, s.Name())); err != nil {
+			return err
+		}
+	}
+	return empty(block.ReasonIndex, block.IndexFile)
+}
