@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -38,7 +40,7 @@ func storeCommand(app *kingpin.Application) command {
 				}
 			}
 			return store.New(c, store.Deps{
-				Logger: p.logger, Registerer: p.registry, Bucket: bkt, Poller: startedPoller(ctx, p, bkt, c.MetaFetchConcurrency),
+				Logger: p.logger, Registerer: p.registry, Bucket: bkt, Poller: newHintedPoller(p, bkt, c.MetaFetchConcurrency),
 			})
 		})
 	}}
@@ -47,14 +49,30 @@ func storeCommand(app *kingpin.Application) command {
 // maxIndexAge is how old a block index may be to be of use.
 const maxIndexAge = 7 * 24 * time.Hour
 
-// startedPoller knows with one GET what the compactor knew when it wrote the
-// block index. The first listing corrects what has changed since.
-func startedPoller(ctx context.Context, p *process, bkt bucket.Bucket, concurrency int) *blocklist.Poller {
-	poller := blocklist.NewPoller(bkt, blocklist.Config{Concurrency: concurrency, Logger: p.logger, Registerer: p.registry})
-	if _, err := poller.ReadIndex(ctx, maxIndexAge); err != nil && !errors.Is(err, blocklist.ErrNoIndex) {
-		p.logger.Warn("block index could not be read; every block is read instead", "err", err)
+// hintedPoller knows with one GET what the compactor knew when it wrote the
+// block index. It reads the index at the first poll, when the process is
+// listening already; the listing that follows corrects what has changed since.
+type hintedPoller struct {
+	*blocklist.Poller
+	logger *slog.Logger
+	hint   sync.Once
+}
+
+func newHintedPoller(p *process, bkt bucket.Bucket, concurrency int) *hintedPoller {
+	return &hintedPoller{
+		Poller: blocklist.NewPoller(bkt, blocklist.Config{Concurrency: concurrency, Logger: p.logger, Registerer: p.registry}),
+		logger: p.logger,
 	}
-	return poller
+}
+
+// Poll implements store.Poller.
+func (h *hintedPoller) Poll(ctx context.Context) (*blocklist.View, error) {
+	h.hint.Do(func() {
+		if _, err := h.ReadIndex(ctx, maxIndexAge); err != nil && !errors.Is(err, blocklist.ErrNoIndex) {
+			h.logger.Warn("block index could not be read; every block is read instead", "err", err)
+		}
+	})
+	return h.Poller.Poll(ctx)
 }
 
 func receiveCommand(app *kingpin.Application) command {

@@ -1,6 +1,7 @@
 package block
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -14,7 +15,15 @@ import (
 // MaxMetaSize bounds what is read of a meta.json, in bytes. The longest lists
 // in it are sources and files; a block of a year of two-hour blocks has less
 // than a megabyte.
-const MaxMetaSize = 32 << 20
+const MaxMetaSize = 16 << 20
+
+// SmallMetaSize is a size that hardly any meta.json exceeds. Larger ones are
+// read one at a time.
+const SmallMetaSize = 1 << 20
+
+// maxMetaCommas bounds the members and elements of a meta.json, which take more
+// memory than their text.
+const maxMetaCommas = 1 << 20
 
 // metaVersion is the only version of meta.json that exists.
 const metaVersion = 1
@@ -30,6 +39,9 @@ type (
 // ParseMeta decodes a meta.json and checks its versions. Errors are
 // *CorruptError.
 func ParseMeta(data []byte) (*Meta, error) {
+	if n := bytes.Count(data, []byte(",")); n > maxMetaCommas {
+		return nil, corrupt(ReasonMetaMalformed, "meta.json has more than %d elements", maxMetaCommas)
+	}
 	m := &Meta{}
 	if err := m.UnmarshalJSON(data); err != nil {
 		return nil, corrupt(ReasonMetaMalformed, "decode meta.json: %w", err)

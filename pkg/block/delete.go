@@ -35,10 +35,11 @@ func Delete(ctx context.Context, b bucket.Bucket, id ulid.ULID) error {
 	if err != nil {
 		return fmt.Errorf("list block %s to delete it: %w", id, err)
 	}
-	g, gctx := errgroup.WithContext(ctx)
+	// One object that cannot be deleted does not keep the others.
+	var g errgroup.Group
 	g.SetLimit(deleteConcurrency)
 	for _, name := range files {
-		g.Go(func() error { return b.Delete(gctx, name) })
+		g.Go(func() error { return b.Delete(ctx, name) })
 	}
 	if err := g.Wait(); err != nil {
 		return fmt.Errorf("delete block %s: %w", id, err)

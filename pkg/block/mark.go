@@ -16,6 +16,9 @@ import (
 // maxMarkSize bounds what is read of a mark, in bytes.
 const maxMarkSize = 1 << 20
 
+// maxDeletionTime is the last second of the year 9999.
+const maxDeletionTime = 253402300799
+
 // markVersion is the only version of marks that exists.
 const markVersion = 1
 
@@ -60,12 +63,26 @@ func ParseMark(data []byte, id ulid.ULID, m Mark) error {
 	if err := json.Unmarshal(data, m); err != nil {
 		return bad(err)
 	}
+	return CheckMark(id, m)
+}
+
+// CheckMark says whether a decoded mark can be the mark of block id; it fails as
+// ParseMark does. A deletion mark with a time that nobody can have meant is
+// refused: a time that was forgotten, or that overflows, must not delete the
+// block at once.
+func CheckMark(id ulid.ULID, m Mark) error {
+	bad := func(err error) error {
+		return &CorruptError{ID: id, Reason: ReasonMarkMalformed, Err: fmt.Errorf("%s: %w", m.File(), err)}
+	}
 	got, version := m.header()
 	if version != markVersion {
 		return bad(fmt.Errorf("version is %d, known is %d", version, markVersion))
 	}
 	if got != id {
 		return bad(fmt.Errorf("it is of block %s", got))
+	}
+	if d, ok := m.(*DeletionMark); ok && (d.DeletionTime <= 0 || d.DeletionTime > maxDeletionTime) {
+		return bad(fmt.Errorf("deletion_time %d is no time between 1970 and 9999", d.DeletionTime))
 	}
 	return nil
 }

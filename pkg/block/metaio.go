@@ -18,7 +18,13 @@ import (
 // bucket.ErrNotFound when there is none, and with a *CorruptError when it
 // cannot be used.
 func ReadMeta(ctx context.Context, r bucket.Reader, id ulid.ULID) (*Meta, error) {
-	data, err := bucket.ReadAll(ctx, r, Path(id, MetaFile), MaxMetaSize)
+	return ReadMetaUpTo(ctx, r, id, MaxMetaSize)
+}
+
+// ReadMetaUpTo is ReadMeta with another bound of the size in bytes. Beyond it the
+// error is also bucket.ErrTooLarge.
+func ReadMetaUpTo(ctx context.Context, r bucket.Reader, id ulid.ULID, limit int64) (*Meta, error) {
+	data, err := bucket.ReadAll(ctx, r, Path(id, MetaFile), limit)
 	if errors.Is(err, bucket.ErrTooLarge) {
 		return nil, &CorruptError{ID: id, Reason: ReasonMetaMalformed, Err: err}
 	}

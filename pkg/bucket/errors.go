@@ -18,6 +18,9 @@ var (
 	ErrRange = errors.New("range begins after the end of the object")
 	// ErrInvalidName says that a name cannot be the name of an object.
 	ErrInvalidName = errors.New("invalid object name")
+	// ErrFull says that the bucket takes no more data: its disk is full, or its
+	// quota is used up. Deletions still work.
+	ErrFull = errors.New("bucket is full")
 	// ErrPermanent marks any other error that a second try cannot mend, for
 	// example a request that the provider calls malformed.
 	ErrPermanent = errors.New("permanent object storage error")
@@ -32,7 +35,7 @@ func IsTemporary(err error) bool {
 		return false
 	}
 	for _, p := range []error{
-		ErrNotFound, ErrAccessDenied, ErrNoBucket, ErrTooLarge, ErrRange, ErrInvalidName, ErrPermanent,
+		ErrNotFound, ErrAccessDenied, ErrNoBucket, ErrTooLarge, ErrRange, ErrInvalidName, ErrFull, ErrPermanent,
 		context.Canceled,
 	} {
 		if errors.Is(err, p) {

@@ -53,6 +53,9 @@ type Compactor struct {
 	cleanWork, readIndex sync.Once
 	// seen is the last view of the bucket.
 	seen atomic.Pointer[blocklist.View]
+
+	reportedMu sync.Mutex
+	reported   map[ulid.ULID]string // blocks that were logged as left alone
 }
 
 // New returns a compactor that has done nothing yet.
@@ -81,13 +84,17 @@ func New(cfg Config, deps Deps) (*Compactor, error) {
 	}, nil
 }
 
-// FailedError says that a pass went through, but some of its jobs failed.
+// FailedError says that a pass went through, but some of its jobs failed, or,
+// when Jobs is 0, that the bucket takes no writes.
 type FailedError struct {
 	Jobs  int
 	First error
 }
 
 func (e *FailedError) Error() string {
+	if e.Jobs == 0 {
+		return e.First.Error()
+	}
 	return fmt.Sprintf("%d jobs failed, first: %v", e.Jobs, e.First)
 }
 
@@ -113,7 +120,7 @@ func (c *Compactor) RunOnce(ctx context.Context) error {
 }
 
 func (c *Compactor) pass(ctx context.Context) error {
-	r := &round{c: c, bench: map[ulid.ULID]string{}}
+	r := newRound(c)
 	c.readIndex.Do(func() { c.startWithIndex(ctx) })
 	for {
 		p, err := r.begin(ctx)
@@ -121,11 +128,16 @@ func (c *Compactor) pass(ctx context.Context) error {
 			return errors.Join(append(r.failed, err)...)
 		}
 		r.lightJobs(ctx, p.Jobs)
-		r.heavyJobs(ctx, p.Jobs)
+		if r.readOnly == nil {
+			r.heavyJobs(ctx, p.Jobs)
+		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if r.done == 0 {
+			if r.readOnly != nil {
+				return r.err()
+			}
 			if err := c.poller.WriteIndex(ctx, c.bkt); err != nil {
 				c.log.Warn("block index could not be written", "err", err)
 			}
@@ -142,27 +154,37 @@ func (c *Compactor) startWithIndex(ctx context.Context) {
 	}
 }
 
-// begin looks at the bucket anew.
+// begin looks at the bucket anew. A bucket that takes no writes is no reason to
+// stop: what frees space needs none. The own clock has to do then.
 func (r *round) begin(ctx context.Context) (plan.Plan, error) {
-	var err error
-	r.done = 0
+	r.done, r.readOnly = 0, nil
 	r.local = time.Now()
-	if r.began, err = r.c.bucketTime(ctx); err != nil {
+	var err error
+	r.began, err = r.c.bucketTime(ctx)
+	if w := (*writeError)(nil); errors.As(err, &w) && ctx.Err() == nil {
+		r.readOnly = err
+		r.c.log.Warn("bucket takes no writes; only what needs none is done, by the own clock", "err", err)
+	} else if err != nil {
 		return plan.Plan{}, err
 	}
 	return r.c.look(ctx, r.began, r.bench)
 }
 
+// err is what the pass failed with. A bucket that takes no writes fails it.
 func (r *round) err() error {
-	if len(r.failed) == 0 {
+	failed := r.failed
+	if r.readOnly != nil {
+		failed = append([]error{r.readOnly}, failed...)
+	}
+	if len(failed) == 0 {
 		return nil
 	}
-	return &FailedError{Jobs: len(r.failed), First: r.failed[0]}
+	return &FailedError{Jobs: len(r.failed), First: failed[0]}
 }
 
 // clean carries out only the jobs that delete and mark.
 func (c *Compactor) clean(ctx context.Context) error {
-	r := &round{c: c, bench: map[ulid.ULID]string{}}
+	r := newRound(c)
 	p, err := r.begin(ctx)
 	if err != nil {
 		return err

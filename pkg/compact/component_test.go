@@ -114,7 +114,7 @@ block old range=0h..48h labels={cluster="eu"}
   up 0h..48h/5m:1+1
   gone 0h:stale
 meta m1 range=48h..50h labels={cluster="eu"}
-mark m1 deletion at=0h
+mark m1 deletion at=1s
 `)
 	c := newCompactor(t, b, "--retention.resolution-raw=40h")
 	require.NoError(t, c.RunOnce(context.Background()))
@@ -130,7 +130,7 @@ func TestChangedMeanwhile(t *testing.T) {
 	ctx := context.Background()
 	b := blocktest.Bucket(t, `
 meta m1 range=0h..2h labels={cluster="eu"}
-mark m1 deletion at=0h
+mark m1 deletion at=1s
 `)
 	late := blocktest.ID("late")
 	require.NoError(t, b.Upload(ctx, block.Path(late, block.IndexFile), strings.NewReader("x"), 1))

@@ -32,6 +32,14 @@ type round struct {
 	bench  map[ulid.ULID]string
 	done   int
 	failed []error
+	// carried are the jobs that were carried out in this pass.
+	carried map[string]bool
+	// readOnly is why the bucket takes no writes, nil if it does.
+	readOnly error
+}
+
+func newRound(c *Compactor) *round {
+	return &round{c: c, bench: map[ulid.ULID]string{}, carried: map[string]bool{}}
 }
 
 // now is the time by the clock of the bucket.
@@ -44,7 +52,7 @@ func (r *round) run(ctx context.Context, jobs []plan.Job, limit int, kinds ...pl
 	g.SetLimit(limit)
 	for _, k := range kinds {
 		for i := range jobs {
-			if j := jobs[i]; j.Kind == k && !r.benched(j) && ctx.Err() == nil {
+			if j := jobs[i]; j.Kind == k && !r.benched(j) && !r.repeated(j) && ctx.Err() == nil {
 				g.Go(func() error {
 					r.job(ctx, j)
 					return nil
@@ -55,9 +63,30 @@ func (r *round) run(ctx context.Context, jobs []plan.Job, limit int, kinds ...pl
 	_ = g.Wait() // failures are kept in r
 }
 
-// lightJobs carries out all jobs that only delete or mark.
+// lightJobs carries out all jobs that only delete or mark, and first those that
+// free space, which a full bucket needs for the marks.
 func (r *round) lightJobs(ctx context.Context, jobs []plan.Job) {
-	r.run(ctx, jobs, lightConcurrency, plan.Delete, plan.CleanPartial, plan.MarkDeletion, plan.MarkNoCompact)
+	r.run(ctx, jobs, lightConcurrency, plan.Delete, plan.CleanPartial)
+	r.run(ctx, jobs, lightConcurrency, plan.MarkDeletion, plan.MarkNoCompact)
+}
+
+// jobKey names a job within a pass.
+func jobKey(j plan.Job) string { return fmt.Sprint(j.Kind, j.Resolution, j.Blocks) }
+
+// repeated says whether the job was carried out in this pass already, and is
+// planned again because its effect cannot be seen. The pass would never end.
+func (r *round) repeated(j plan.Job) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.carried[jobKey(j)] {
+		return false
+	}
+	r.c.log.Error("job is planned again after it was carried out; its blocks wait for the next pass",
+		"kind", j.Kind, "group", j.Group, "blocks", fmt.Sprint(j.Blocks))
+	for _, id := range j.Blocks {
+		r.bench[id] = "a job on it had no effect"
+	}
+	return true
 }
 
 // heavyJobs merges and downsamples, side by side.
@@ -98,6 +127,7 @@ func (r *round) job(ctx context.Context, j plan.Job) {
 		c.metrics.completed.WithLabelValues(string(j.Kind), resolution(j)).Inc()
 		c.metrics.samples.WithLabelValues(string(j.Kind)).Add(float64(c.samplesOf(j)))
 		r.done++
+		r.carried[jobKey(j)] = true
 		return
 	}
 	c.metrics.failed.WithLabelValues(string(j.Kind), resolution(j)).Inc()
@@ -124,7 +154,12 @@ func (r *round) do(ctx context.Context, j plan.Job) (err error) {
 	case plan.CleanPartial:
 		return c.deletePartial(ctx, b)
 	case plan.MarkDeletion:
-		return c.markAll(ctx, j.Blocks, j.Details, r.now())
+		err := c.markAll(ctx, j.Blocks, j.Details, r.now())
+		if err != nil && c.mayDeleteUnmarked(j, err) {
+			c.log.Warn("block is deleted without a mark, which the bucket does not take", "block", b, "reason", j.Reason, "err", err)
+			return block.Delete(ctx, c.bkt, b)
+		}
+		return err
 	case plan.MarkNoCompact:
 		return c.markNoCompact(ctx, b, block.Cause{Reason: j.MarkReason, Details: j.Details}, r.now())
 	case plan.Merge:
@@ -133,6 +168,14 @@ func (r *round) do(ctx context.Context, j plan.Job) (err error) {
 		return c.downsample(ctx, j, r.now())
 	}
 	return fmt.Errorf("unknown kind of job %q", j.Kind)
+}
+
+// mayDeleteUnmarked says whether a block may be deleted although the bucket took
+// no mark: it is full, and the block has been out of retention for as long as a
+// mark would have to wait.
+func (c *Compactor) mayDeleteUnmarked(j plan.Job, err error) bool {
+	full := errors.Is(err, bucket.ErrFull) || errors.Is(err, bucket.ErrAccessDenied)
+	return full && j.Overdue > 0 && j.Overdue >= c.policy.DeleteDelay
 }
 
 // deleteMarked deletes a block that is still marked: somebody may have taken

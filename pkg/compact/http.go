@@ -1,7 +1,10 @@
 package compact
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -9,6 +12,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/bucket"
 )
 
 // blocksAnswer is what /api/v1/blocks tells.
@@ -56,6 +60,23 @@ func (c *Compactor) refuse(w http.ResponseWriter, code int, kind, text string) {
 	c.respond(w, code, map[string]any{"status": "error", "errorType": kind, "error": text})
 }
 
+// maxDetail bounds the text in a mark, in bytes.
+const maxDetail = 4 << 10
+
+// exists says whether the bucket has a block of that name, also one that cannot
+// be used. It asks the bucket, since the last look may be old.
+func (c *Compactor) exists(ctx context.Context, id ulid.ULID) (bool, error) {
+	found := errors.New("found")
+	err := c.bkt.List(ctx, id.String(), func(bucket.Object) error { return found })
+	if errors.Is(err, found) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for block %s: %w", id, err)
+	}
+	return false, nil
+}
+
 // serveMark marks a block.
 func (c *Compactor) serveMark(w http.ResponseWriter, r *http.Request) {
 	if c.cfg.DisableAdmin {
@@ -68,6 +89,17 @@ func (c *Compactor) serveMark(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	detail := r.PostFormValue("detail")
+	if len(detail) > maxDetail {
+		c.refuse(w, http.StatusBadRequest, "bad_data", fmt.Sprintf("detail is longer than %d bytes", maxDetail))
+		return
+	}
+	if known, err := c.exists(r.Context(), id); err != nil {
+		c.refuse(w, http.StatusInternalServerError, "internal", err.Error())
+		return
+	} else if !known {
+		c.refuse(w, http.StatusNotFound, "not_found", fmt.Sprintf("there is no block %s in the bucket", id))
+		return
+	}
 	switch action := r.PostFormValue("action"); action {
 	case "DELETION":
 		_, err = block.MarkDeletion(r.Context(), c.bkt, id, detail, time.Now())

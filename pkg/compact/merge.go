@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -36,6 +37,9 @@ func (c *Compactor) fetch(ctx context.Context, dir string, ids []ulid.ULID) ([]i
 			m, err := block.Download(ctx, c.bkt, id, path, block.DownloadConfig{Concurrency: c.cfg.FilesConcurrency})
 			if err != nil {
 				return err
+			}
+			if len(m.Compaction.Sources) == 0 {
+				m.Compaction.Sources = []ulid.ULID{id}
 			}
 			out[i] = input{meta: m, dir: path}
 			return nil
@@ -81,6 +85,10 @@ func (c *Compactor) mergeInto(ctx context.Context, out string, inputs []input, j
 	return mergeBlocks(ctx, out, inputs, newMerger(c.cfg.DedupFunc, j.Replicas))
 }
 
+// maxLevel bounds the level of an input, which is not trusted: the result has the
+// next one.
+const maxLevel = 1 << 20
+
 // describe writes the meta.json of a merged block, with its lineage.
 func describe(dir string, inputs []input, j plan.Job, stats tsdb.BlockStats, now time.Time) error {
 	id, err := ulid.New(ulid.Timestamp(now), rand.Reader)
@@ -89,7 +97,9 @@ func describe(dir string, inputs []input, j plan.Job, stats tsdb.BlockStats, now
 	}
 	metas := make([]*tsdb.BlockMeta, len(inputs))
 	for i, in := range inputs {
-		metas[i] = &in.meta.BlockMeta
+		m := in.meta.BlockMeta
+		m.Compaction.Level = min(max(m.Compaction.Level, 1), maxLevel)
+		metas[i] = &m
 	}
 	m := &block.Meta{BlockMeta: *tsdb.CompactBlockMetas(id, metas...)}
 	m.Version = 1
@@ -134,13 +144,31 @@ func commonExtensions(inputs []input) json.RawMessage {
 	return b
 }
 
-// publish uploads a block, which verifies it before and after.
+// withdrawTimeout bounds the deletion of an upload that failed.
+const withdrawTimeout = time.Minute
+
+// publish uploads a block, which verifies it before and after. What an upload
+// that failed has left is deleted: the next try makes another block, so that the
+// leftovers of many tries would fill the bucket.
 func (c *Compactor) publish(ctx context.Context, dir string, now time.Time) (*block.Meta, error) {
 	start := time.Now()
-	return block.Upload(ctx, c.bkt, dir, block.UploadConfig{
+	m, err := block.Upload(ctx, c.bkt, dir, block.UploadConfig{
 		Concurrency: c.cfg.FilesConcurrency, Hash: c.cfg.HashFunc == block.HashSHA256,
 		Now: func() time.Time { return now.Add(time.Since(start)) },
 	})
+	if err == nil {
+		return m, nil
+	}
+	local, rerr := block.ReadMetaDir(dir)
+	if rerr != nil {
+		return nil, errors.Join(err, rerr)
+	}
+	dctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawTimeout)
+	defer cancel()
+	if derr := block.Delete(dctx, c.bkt, local.ULID); derr != nil {
+		c.log.Warn("leftovers of a failed upload stay until they are old", "block", local.ULID, "err", derr)
+	}
+	return nil, err
 }
 
 // markAll marks blocks for deletion.

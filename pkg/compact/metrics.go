@@ -16,7 +16,7 @@ type metrics struct {
 	duration                   *prometheus.HistogramVec
 	samples                    *prometheus.CounterVec
 	marked, panics             *prometheus.CounterVec
-	quarantined                *prometheus.GaugeVec
+	quarantined, leftAlone     *prometheus.GaugeVec
 	todoJobs, todoBlocks       *prometheus.GaugeVec
 	todoSamples                *prometheus.GaugeVec
 	lastPass                   prometheus.Gauge
@@ -43,6 +43,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "hindsight_compact_job_duration_seconds", Help: "Duration of jobs.", Buckets: prometheus.ExponentialBuckets(0.1, 4, 10),
 		}, []string{"kind"}),
 		quarantined: gauges("block_quarantined", "1 for each block that no job takes any more, with the reason.", "block", "reason"),
+		leftAlone:   gauges("blocks_left_alone", "Blocks that are neither merged nor downsampled because their meta.json makes no sense, by reason; the log names them.", "reason"),
 		todoJobs:    gauges("todo_jobs", "Jobs of the last plan. More may follow from their results.", "kind"),
 		todoBlocks:  gauges("todo_blocks", "Inputs of the jobs of the last plan.", "kind"),
 		todoSamples: gauges("todo_samples", "Samples in the inputs of the jobs of the last plan.", "kind"),

@@ -60,11 +60,12 @@ func duplicatesIn(ms []*block.Meta) []ulid.ULID {
 		}
 	}
 	var out []ulid.ULID
+	c := coverage{}
 	for _, m := range ms {
 		if len(m.Compaction.Sources) == 0 {
 			continue
 		}
-		if slices.ContainsFunc(kept[m.Compaction.Sources[0]], func(k *block.Meta) bool { return covers(k, m) }) {
+		if slices.ContainsFunc(kept[m.Compaction.Sources[0]], func(k *block.Meta) bool { return c.covers(k, m) }) {
 			out = append(out, m.ULID)
 			continue
 		}
@@ -77,16 +78,24 @@ func duplicatesIn(ms []*block.Meta) []ulid.ULID {
 	return out
 }
 
+// coverage has the sources of blocks as sets, each made once: lists of sources
+// can be long, and be compared with those of many blocks.
+type coverage map[*block.Meta]map[ulid.ULID]bool
+
 // covers says whether m was made of no other sources than a was.
-func covers(a, m *block.Meta) bool {
+func (c coverage) covers(a, m *block.Meta) bool {
 	const few = 32
 	sources := a.Compaction.Sources
 	if len(sources) <= few {
 		return !slices.ContainsFunc(m.Compaction.Sources, func(s ulid.ULID) bool { return !slices.Contains(sources, s) })
 	}
-	set := make(map[ulid.ULID]bool, len(sources))
-	for _, s := range sources {
-		set[s] = true
+	set, ok := c[a]
+	if !ok {
+		set = make(map[ulid.ULID]bool, len(sources))
+		for _, s := range sources {
+			set[s] = true
+		}
+		c[a] = set
 	}
 	return !slices.ContainsFunc(m.Compaction.Sources, func(s ulid.ULID) bool { return !set[s] })
 }

@@ -143,14 +143,15 @@ func (e *entry) loadMeta(ctx context.Context, p *Poller, id ulid.ULID) error {
 		return nil
 	}
 	p.metrics.reads.Inc()
-	m, err := block.ReadMeta(ctx, p.bkt, id)
+	m, err := p.readMeta(ctx, id)
 	if errors.Is(err, bucket.ErrNotFound) {
 		// Deleted since the listing, and perhaps back at the next.
 		e.partial, e.again = missing, true
 		return nil
 	}
-	if errors.Is(err, bucket.ErrPermanent) {
+	if errors.Is(err, bucket.ErrPermanent) || errors.Is(err, bucket.ErrAccessDenied) {
 		// This object alone, for example because a lifecycle rule has archived it.
+		p.refused.Add(1)
 		err = &block.CorruptError{ID: id, Reason: block.ReasonMetaRefused, Err: err}
 		e.again = true
 	}

@@ -20,10 +20,20 @@ import (
 // look for blocks pass over it, because its first part is no ULID.
 const IndexName = "hindsight/block-index-v1.ndjson.gz"
 
-// Bounds of what is read of an index, in bytes.
+// Bounds of what is read of an index, in bytes. An index is a hint, so that one
+// beyond them is left alone: the bucket is listed, and every meta.json read.
 const (
-	maxIndexSize = 1 << 30
-	maxIndexLine = 2 * block.MaxMetaSize
+	// maxIndexSize is that of some 200,000 blocks, unpacked.
+	maxIndexSize = 256 << 20
+	// An index unpacks to ten to twenty times its size; one that unpacks to much
+	// more was made to fill memory.
+	freeIndexSize = 8 << 20
+	maxIndexRatio = 32
+	maxIndexLine  = 2 * block.MaxMetaSize
+	// A line has one comma in freeCommas at least and then one in every
+	// bytesPerComma: short elements take much more memory than text.
+	freeCommas    = 256
+	bytesPerComma = 12
 )
 
 var errIndexFormat = errors.New("malformed block index")
@@ -120,11 +130,12 @@ func (e *entry) line(id ulid.ULID) (indexLine, error) {
 // own.
 func decodeIndex(r io.Reader, add func(line []byte) error) (indexHeader, error) {
 	var h indexHeader
-	z, err := gzip.NewReader(r)
+	packed := &countingReader{r: r}
+	z, err := gzip.NewReader(packed)
 	if err != nil {
 		return h, fmt.Errorf("%w: %w", errIndexFormat, err)
 	}
-	buf := bufio.NewReaderSize(io.LimitReader(z, maxIndexSize), 64<<10)
+	buf := bufio.NewReaderSize(&unpackedReader{r: z, packed: packed}, 64<<10)
 	first, err := readLine(buf)
 	if err != nil {
 		return h, err
@@ -177,6 +188,9 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 // error of the whole index, which is then not used.
 func decodeEntry(line []byte, intern func(string) string) (ulid.ULID, *entry, error) {
 	var l indexLine
+	if n := bytes.Count(line, []byte(",")); n > freeCommas+len(line)/bytesPerComma {
+		return ulid.ULID{}, nil, fmt.Errorf("%w: a line of %d bytes has %d elements", errIndexFormat, len(line), n)
+	}
 	if err := json.Unmarshal(line, &l); err != nil {
 		return ulid.ULID{}, nil, fmt.Errorf("%w: %w", errIndexFormat, err)
 	}
@@ -206,7 +220,54 @@ func decodeEntry(line []byte, intern func(string) string) (ulid.ULID, *entry, er
 		}
 		e.meta = m
 	}
+	if err := l.checkMarks(); err != nil {
+		return l.ID, nil, fmt.Errorf("%w: %w", errIndexFormat, err)
+	}
 	e.measure()
 	e.loaded = true
 	return l.ID, e, nil
+}
+
+// checkMarks applies to the marks what is asked of their own objects.
+func (l *indexLine) checkMarks() error {
+	var errs []error
+	if l.Deletion != nil {
+		errs = append(errs, block.CheckMark(l.ID, l.Deletion))
+	}
+	if l.NoCompact != nil && l.NoCompact.Reason != markUnreadable {
+		errs = append(errs, block.CheckMark(l.ID, l.NoCompact))
+	}
+	if l.NoDownsample != nil && l.NoDownsample.Reason != markUnreadable {
+		errs = append(errs, block.CheckMark(l.ID, l.NoDownsample))
+	}
+	return errors.Join(errs...)
+}
+
+// countingReader counts the bytes that it reads.
+type countingReader struct {
+	r io.Reader
+	n int64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// unpackedReader ends with an error once it has given out more than an honest
+// index has, in all or in proportion to the packed bytes.
+type unpackedReader struct {
+	r      io.Reader
+	packed *countingReader
+	n      int64
+}
+
+func (u *unpackedReader) Read(p []byte) (int, error) {
+	n, err := u.r.Read(p)
+	u.n += int64(n)
+	if u.n > min(maxIndexSize, freeIndexSize+maxIndexRatio*u.packed.n) {
+		return 0, fmt.Errorf("%d packed bytes unpack to more than %d", u.packed.n, u.n)
+	}
+	return n, err
 }

@@ -79,6 +79,7 @@ func (p *Poller) readIndex(ctx context.Context) (known map[ulid.ULID]*entry, tak
 	case errors.As(err, &rerr):
 		return nil, taken, fmt.Errorf("read block index: %w", rerr.error)
 	}
+	p.log.Warn("block index is left alone; every block is read instead", "object", IndexName, "err", err)
 	return nil, taken, fmt.Errorf("%w: %w", ErrNoIndex, err)
 }
 

@@ -42,6 +42,8 @@ type Poller struct {
 
 	mu      sync.Mutex // one poll at a time
 	known   map[ulid.ULID]*entry
+	refused atomic.Int64      // reads of meta.json that the bucket refused in this poll
+	big     sync.Mutex        // held while a large meta.json is read and decoded
 	names   map[string]string // interned names of objects within blocks
 	dropped atomic.Pointer[map[ulid.ULID]string]
 
@@ -168,6 +170,18 @@ func (p *Poller) list(ctx context.Context) (map[ulid.ULID]*entry, error) {
 	return next, err
 }
 
+// readMeta reads a meta.json. Large ones, which a bucket has by mistake or by
+// malice, are read one at a time, so that many of them do not fill the memory.
+func (p *Poller) readMeta(ctx context.Context, id ulid.ULID) (*block.Meta, error) {
+	m, err := block.ReadMetaUpTo(ctx, p.bkt, id, block.SmallMetaSize)
+	if !errors.Is(err, bucket.ErrTooLarge) {
+		return m, err
+	}
+	p.big.Lock()
+	defer p.big.Unlock()
+	return block.ReadMeta(ctx, p.bkt, id)
+}
+
 // maxNames bounds the interned names: a foreign bucket may have any.
 const maxNames = 100_000
 
@@ -191,6 +205,7 @@ func (p *Poller) load(ctx context.Context, entries map[ulid.ULID]*entry) error {
 		errs []error
 	)
 	g.SetLimit(p.cfg.Concurrency)
+	p.refused.Store(0)
 	for id, e := range entries {
 		if e.loaded {
 			continue
@@ -210,9 +225,22 @@ func (p *Poller) load(ctx context.Context, entries map[ulid.ULID]*entry) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if n := p.refused.Load(); n > 0 && !anyUsable(entries) {
+		return fmt.Errorf("%w: the bucket can be listed, but refuses to give any of its %d meta.json files", bucket.ErrAccessDenied, n)
+	}
 	const shown = 3
 	if more := len(errs) - shown; more > 0 {
 		errs = append(errs[:shown], fmt.Errorf("and %d more", more))
 	}
 	return errors.Join(errs...)
+}
+
+// anyUsable says whether a meta.json is known.
+func anyUsable(entries map[ulid.ULID]*entry) bool {
+	for _, e := range entries {
+		if e.meta != nil {
+			return true
+		}
+	}
+	return false
 }

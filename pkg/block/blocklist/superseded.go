@@ -39,13 +39,14 @@ func Superseded() Filter {
 			}
 		}
 		var out []ulid.ULID
+		c := coverage{}
 		for id := range v.Deletion {
 			m := v.Metas[id]
 			if m == nil || len(m.Compaction.Sources) == 0 {
 				continue
 			}
 			sources := m.Compaction.Sources
-			if slices.ContainsFunc(successors[sources[0]], func(s *block.Meta) bool { return replaces(s, m) }) {
+			if slices.ContainsFunc(successors[sources[0]], func(s *block.Meta) bool { return c.replaces(s, m) }) {
 				out = append(out, id)
 			}
 		}
@@ -54,7 +55,7 @@ func Superseded() Filter {
 }
 
 // replaces says whether all data of m is in s.
-func replaces(s, m *block.Meta) bool {
+func (c coverage) replaces(s, m *block.Meta) bool {
 	return s.ULID != m.ULID && s.Resolution() == m.Resolution() &&
-		s.MinTime <= m.MinTime && m.MaxTime <= s.MaxTime && covers(s, m)
+		s.MinTime <= m.MinTime && m.MaxTime <= s.MaxTime && c.covers(s, m)
 }

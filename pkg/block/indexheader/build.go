@@ -145,7 +145,8 @@ func readSymbols(b []byte) (symbols, error) {
 	if n > d.Len() { // each takes a byte at least
 		return symbols{}, fmt.Errorf("%w: %d symbols in %d bytes", ErrCorrupt, n, d.Len())
 	}
-	out := symbols{bytes: make([][]byte, 0, n)}
+	// The count is not trusted with an allocation before the symbols are there.
+	out := symbols{bytes: make([][]byte, 0, min(n, 1<<16))}
 	for range n {
 		v := d.UvarintBytes()
 		if d.Err() != nil {

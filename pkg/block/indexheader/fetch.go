@@ -17,6 +17,11 @@ const (
 	// firstRead is how much of each end of a bigger index is read at first;
 	// with most blocks that is all that a header needs.
 	firstRead = 1 << 20
+	// maxSection bounds the symbols and the postings offset table. Those of the
+	// largest indexes, of 64 GiB, are smaller.
+	maxSection = 1 << 30
+	// maxBlind is the most that is read of a section whose length is not known.
+	maxBlind = 4 << 20
 )
 
 // Fetch makes the header of the index object name, which has size bytes, with
@@ -101,13 +106,24 @@ func (r reader) upTo(have []byte, haveOff, off, limit int64) ([]byte, error) {
 	haveEnd := haveOff + int64(len(have))
 	if off >= haveOff && off+4 <= haveEnd {
 		length := 4 + int64(binary.BigEndian.Uint32(have[off-haveOff:])) + crcSize
-		if length > limit-off {
-			return nil, fmt.Errorf("%w: %s: section at %d with %d bytes leaves its bounds", ErrCorrupt, r.name, off, length)
+		if err := r.checkLength(off, length, limit); err != nil {
+			return nil, err
 		}
 		if off+length <= haveEnd {
 			return have[off-haveOff : off-haveOff+length], nil
 		}
 		return r.rest(have[off-haveOff:], off, off+length)
+	}
+	if limit-off > maxBlind {
+		first, err := r.read(off, 4)
+		if err != nil {
+			return nil, err
+		}
+		length := 4 + int64(binary.BigEndian.Uint32(first)) + crcSize
+		if err := r.checkLength(off, length, limit); err != nil {
+			return nil, err
+		}
+		return r.read(off, length)
 	}
 	if off < haveOff && limit > haveOff {
 		// The end of the section is there, its beginning is not.
@@ -123,6 +139,17 @@ func (r reader) upTo(have []byte, haveOff, off, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %s: section at %d has no room", ErrCorrupt, r.name, off)
 	}
 	return r.read(off, limit-off)
+}
+
+// checkLength says whether a section at off can have the length that it claims.
+func (r reader) checkLength(off, length, limit int64) error {
+	switch {
+	case length > limit-off:
+		return fmt.Errorf("%w: %s: section at %d with %d bytes leaves its bounds", ErrCorrupt, r.name, off, length)
+	case length > maxSection:
+		return fmt.Errorf("%w: %s: section at %d has %d bytes, more than %d", ErrCorrupt, r.name, off, length, int64(maxSection))
+	}
+	return nil
 }
 
 // rest completes a section of which the first bytes are there.

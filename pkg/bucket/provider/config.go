@@ -54,6 +54,9 @@ func parse(content []byte) (*config, error) {
 		return nil, invalid(err)
 	}
 	c.bucket = firstOf(where, "bucket", "container", "container_name", "directory")
+	if err := c.checkBucket(); err != nil {
+		return nil, invalid(err)
+	}
 	c.endpoint = firstOf(where, "endpoint", "auth_url", "storage_account", "region")
 	return c, nil
 }

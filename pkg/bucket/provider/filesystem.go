@@ -11,60 +11,37 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 )
 
-const (
-	// uploadDir holds files that are being written. It lies in the bucket's
-	// directory because a rename must not cross filesystems, and no listing
-	// shows it.
-	uploadDir = ".hindsight-uploads"
-	// staleUpload is the age at which such a file belongs to a dead process.
-	staleUpload = 24 * time.Hour
-)
+// lostFound is made by some filesystems in their root, readable for root only.
+const lostFound = "lost+found"
 
 // filesystem is a bucket in a directory: every object is a file. An upload is
 // written and synced under another name and then renamed, so that it is
 // visible whole or not at all, also after a crash.
 type filesystem struct {
-	root string
+	root    string
+	uploads uploads
 }
 
-// OpenFilesystem opens the bucket in the directory dir, which is created if it
-// does not exist.
+// OpenFilesystem opens the bucket in the directory dir. It writes nothing: a
+// directory that does not exist is an empty bucket, and is created by the first
+// upload.
 func OpenFilesystem(dir string) (bucket.Bucket, error) {
 	root, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("find bucket directory %s: %w", dir, err)
 	}
-	b := &filesystem{root: root}
-	if err := os.MkdirAll(filepath.Join(root, uploadDir), 0o777); err != nil {
-		return nil, fmt.Errorf("create bucket directory: %w", mapFileErr(err))
+	info, err := os.Stat(root)
+	switch {
+	case err == nil && !info.IsDir():
+		return nil, fmt.Errorf("open bucket directory %s: it is not a directory", root)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("open bucket directory: %w", mapFileErr(err))
 	}
-	if err := b.removeStale(time.Now().Add(-staleUpload)); err != nil {
-		return nil, err
-	}
-	return b, nil
-}
-
-func (b *filesystem) removeStale(before time.Time) error {
-	dir := filepath.Join(b.root, uploadDir)
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return fmt.Errorf("look for unfinished uploads: %w", mapFileErr(err))
-	}
-	for _, e := range entries {
-		info, err := e.Info()
-		if err != nil || info.ModTime().After(before) {
-			continue // gone meanwhile, or somebody's work
-		}
-		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("remove unfinished upload: %w", mapFileErr(err))
-		}
-	}
-	return nil
+	return &filesystem{root: root, uploads: uploads{dir: filepath.Join(root, uploadDir)}}, nil
 }
 
 func mapFileErr(err error) error {
@@ -75,6 +52,8 @@ func mapFileErr(err error) error {
 		return fmt.Errorf("%w: %w", bucket.ErrNotFound, err)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: %w", bucket.ErrAccessDenied, err)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("%w: %w", bucket.ErrFull, err)
 	case errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENAMETOOLONG):
 		return fmt.Errorf("%w: %w", bucket.ErrPermanent, err)
 	}
@@ -106,6 +85,9 @@ func (b *filesystem) list(ctx context.Context, path, prefix string, f func(bucke
 	entries, err := os.ReadDir(path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return ctx.Err() // deleted meanwhile, or never there
+	}
+	if errors.Is(err, fs.ErrPermission) && prefix == lostFound+"/" {
+		return ctx.Err() // of the filesystem, where the bucket is all of it
 	}
 	if err != nil {
 		return fmt.Errorf("list %s: %w", path, mapFileErr(err))
@@ -155,7 +137,8 @@ func (b *filesystem) open(ctx context.Context, name string) (*os.File, int64, er
 	if err != nil {
 		return nil, 0, err
 	}
-	f, err := os.Open(path)
+	// Opening a pipe that nobody writes to would wait for ever.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, 0, fmt.Errorf("get %s: %w", name, mapFileErr(err))
 	}
@@ -226,6 +209,7 @@ func (b *filesystem) Upload(ctx context.Context, name string, r io.Reader, size 
 	if strings.HasSuffix(name, "/") {
 		return fmt.Errorf("upload %s: %w: a file cannot end with a slash", name, bucket.ErrInvalidName)
 	}
+	defer b.uploads.tidy()
 	tmp, err := b.writeTemp(ctx, name, r, size)
 	if err != nil {
 		return fmt.Errorf("upload %s: %w", name, mapFileErr(err))
@@ -250,13 +234,7 @@ func (c contextReader) Read(p []byte) (int, error) {
 
 // writeTemp writes r into a synced file of the upload directory.
 func (b *filesystem) writeTemp(ctx context.Context, name string, r io.Reader, size int64) (_ string, err error) {
-	dir := filepath.Join(b.root, uploadDir)
-	f, err := os.CreateTemp(dir, "*")
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = os.MkdirAll(dir, 0o777); err == nil {
-			f, err = os.CreateTemp(dir, "*")
-		}
-	}
+	f, err := b.uploads.create()
 	if err != nil {
 		return "", err
 	}
@@ -320,10 +298,11 @@ func (b *filesystem) Delete(ctx context.Context, name string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	path, err := b.path(name)
-	if err != nil {
-		return err
+	// Whatever is listed can be deleted, also by a name that no upload may have.
+	if !filepath.IsLocal(name) || strings.ContainsRune(name, 0) {
+		return fmt.Errorf("delete: %w: %.80q", bucket.ErrInvalidName, name)
 	}
+	path := filepath.Join(b.root, filepath.FromSlash(name))
 	if info, serr := os.Lstat(path); serr == nil && info.IsDir() {
 		return nil // a directory is no object
 	}

@@ -43,6 +43,8 @@ func (a *adapter) mapErr(ctx context.Context, s *statusRecorder, op, name string
 		return fmt.Errorf("%s %s: %w", op, name, context.Cause(ctx))
 	case s3Kind(err) != nil:
 		return wrap(s3Kind(err))
+	case status == http.StatusInsufficientStorage:
+		return wrap(bucket.ErrFull)
 	case status == http.StatusRequestedRangeNotSatisfiable:
 		return wrap(bucket.ErrRange)
 	case a.next.IsObjNotFoundErr(err):

@@ -56,9 +56,6 @@ func OpenFrom(ctx context.Context, content func() ([]byte, error), logger *slog.
 
 func openKind(ctx context.Context, c *config, logger *slog.Logger) (bucket.Bucket, error) {
 	if c.kind.name == filesystemKind {
-		if c.bucket == "" {
-			return nil, invalid(errors.New("type FILESYSTEM needs the key directory"))
-		}
 		b, err := OpenFilesystem(c.bucket)
 		if err != nil {
 			return nil, flags.Invalid(err)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -45,23 +46,85 @@ func TestAdapter(t *testing.T) {
 	})
 }
 
-func TestFilesystemRemovesOnlyStaleUploads(t *testing.T) {
+// TestFilesystem_ReaderLeavesNoTrace opens and reads a bucket that does not exist.
+func TestFilesystem_ReaderLeavesNoTrace(t *testing.T) {
+	parent := t.TempDir()
+	b, err := OpenFilesystem(filepath.Join(parent, "bucket"))
+	require.NoError(t, err)
+	require.NoError(t, Check(t.Context(), b))
+	_, err = b.Get(t.Context(), "x")
+	require.ErrorIs(t, err, bucket.ErrNotFound)
+	entries, err := os.ReadDir(parent)
+	require.NoError(t, err)
+	require.Empty(t, entries)
+}
+
+// TestFilesystem_UploadsLeaveNoTrace looks at the directory beside the objects.
+func TestFilesystem_UploadsLeaveNoTrace(t *testing.T) {
+	dir := t.TempDir()
+	b, err := OpenFilesystem(dir)
+	require.NoError(t, err)
+	require.NoError(t, b.Upload(t.Context(), "a/x", strings.NewReader("x"), 1))
+	require.Error(t, b.Upload(t.Context(), "a/y", strings.NewReader("x"), 2))
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, entries, 1)
+	require.Equal(t, "a", entries[0].Name())
+}
+
+// TestFilesystem_RemovesUploadsOfDeadProcesses has one file of a process that
+// died, which left no lock, and one that is being written.
+func TestFilesystem_RemovesUploadsOfDeadProcesses(t *testing.T) {
 	dir := t.TempDir()
 	tmp := filepath.Join(dir, uploadDir)
 	require.NoError(t, os.MkdirAll(tmp, 0o777))
-	for name, age := range map[string]time.Duration{"old": 25 * time.Hour, "young": 23 * time.Hour} {
-		require.NoError(t, os.WriteFile(filepath.Join(tmp, name), nil, 0o666))
-		at := time.Now().Add(-age)
-		require.NoError(t, os.Chtimes(filepath.Join(tmp, name), at, at))
-	}
+	require.NoError(t, os.WriteFile(filepath.Join(tmp, "dead"), nil, 0o666))
+	other := &uploads{dir: tmp}
+	other.clean.Do(func() {})
+	alive, err := other.create()
+	require.NoError(t, err)
+	defer alive.Close()
+
 	b, err := OpenFilesystem(dir)
 	require.NoError(t, err)
-	require.NoFileExists(t, filepath.Join(tmp, "old"))
-	require.FileExists(t, filepath.Join(tmp, "young"))
+	require.FileExists(t, filepath.Join(tmp, "dead"), "a reader removes nothing")
+	require.NoError(t, b.Upload(t.Context(), "x", strings.NewReader("x"), 1))
+	require.NoFileExists(t, filepath.Join(tmp, "dead"))
+	require.FileExists(t, alive.Name())
 	require.NoError(t, b.List(t.Context(), "", func(o bucket.Object) error {
-		t.Errorf("%s is listed", o.Name)
+		require.Equal(t, "x", o.Name)
 		return nil
 	}))
+}
+
+// TestFilesystem_PipesAndFoldersAreNoObjects reads names that are no files.
+func TestFilesystem_PipesAndFoldersAreNoObjects(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o666))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "folder"), 0o777))
+	b, err := OpenFilesystem(dir)
+	require.NoError(t, err)
+	for _, name := range []string{"pipe", "folder"} {
+		_, err := b.Get(t.Context(), name)
+		require.ErrorIs(t, err, bucket.ErrNotFound, name)
+		_, err = b.GetRange(t.Context(), name, 0, 1)
+		require.ErrorIs(t, err, bucket.ErrNotFound, name)
+		_, err = b.Stat(t.Context(), name)
+		require.ErrorIs(t, err, bucket.ErrNotFound, name)
+	}
+}
+
+// TestFilesystem_DeletesWhatItLists has an object whose name no upload may have.
+func TestFilesystem_DeletesWhatItLists(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "a\\b\n"), nil, 0o666))
+	b, err := OpenFilesystem(dir)
+	require.NoError(t, err)
+	require.NoError(t, b.List(t.Context(), "", func(o bucket.Object) error { return b.Delete(t.Context(), o.Name) }))
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, entries)
+	require.ErrorIs(t, b.Delete(t.Context(), "../x"), bucket.ErrInvalidName)
 }
 
 func TestConfigErrorsAreOneClearLine(t *testing.T) {
@@ -82,7 +145,13 @@ func TestConfigErrorsAreOneClearLine(t *testing.T) {
 	f("type: COS\nconfig:\n  bucket: a\n  wrong: b\n", `line 4: unknown key "wrong"`)
 	f("type: FILESYSTEM\nconfig:\n  dir: a\n", `line 3: unknown key "dir"`)
 	f("type: FILESYSTEM\nconfig: {}", "needs the key directory")
-	f("type: S3\nconfig: {bucket: a}", "no s3 endpoint")
+	f("type: S3\nconfig: {bucket: abc}", "no s3 endpoint")
+	f("type: S3\nconfig: {endpoint: x}", "type S3 needs the key bucket")
+	f("type: AZURE\nconfig: {storage_account: x}", "type AZURE needs the key container")
+	f("type: S3\nconfig: {bucket: a_B/c, endpoint: x}", `bucket "a_B/c" cannot be the name of a bucket`)
+	f("type: S3\nconfig: {bucket: 10.0.0.1, endpoint: x}", "cannot be the name of a bucket")
+	f("type: GCS\nconfig: {bucket: Big}", "it must be 3 to 222")
+	f("type: AZURE\nconfig: {container: a--b, storage_account: x}", "single dashes")
 	f("type: S3\nconfig: {bucket: a, bucket: b}", "given twice")
 	f("type: S3\nconfig: {bucket: a, endpoint: x, insecure: maybe}", "line 2")
 	f("type: [", "line 1")

@@ -21,6 +21,10 @@ func s3Kind(err error) error {
 		return bucket.ErrAccessDenied
 	case "InvalidObjectState": // in an archive class of storage, from which it must be restored first
 		return bucket.ErrPermanent
+	case "InvalidBucketName", "PermanentRedirect", "MovedPermanently":
+		return bucket.ErrPermanent
+	case "QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "ServiceQuotaExceeded":
+		return bucket.ErrFull
 	case "NoSuchBucket":
 		return bucket.ErrNoBucket
 	}

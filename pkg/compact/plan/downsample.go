@@ -20,7 +20,7 @@ func (m *maker) downsampling(blocks []*block.Meta) {
 		if to == block.Resolution1h {
 			least = DownsampleRange1h
 		}
-		length := millis(b.MaxTime - b.MinTime)
+		length := blockSpan(b)
 		if length < least {
 			continue // it will grow, or expire and be downsampled then
 		}

@@ -27,8 +27,11 @@ func (m *maker) garbage(live []*block.Meta) map[ulid.ULID]bool {
 		})
 		holders := map[ulid.ULID][]*block.Meta{} // by source
 		for _, b := range bySources {
-			by := supersedes(holders, b)
+			by := m.supersedes(holders, b)
 			if by == nil {
+				if !m.sound(b) {
+					continue // a block that may be unreadable replaces nothing
+				}
 				for _, s := range b.Compaction.Sources {
 					holders[s] = append(holders[s], b)
 				}
@@ -47,29 +50,26 @@ func (m *maker) garbage(live []*block.Meta) map[ulid.ULID]bool {
 }
 
 // supersedes returns a block that holds all of b, or nil.
-func supersedes(holders map[ulid.ULID][]*block.Meta, b *block.Meta) *block.Meta {
+func (m *maker) supersedes(holders map[ulid.ULID][]*block.Meta, b *block.Meta) *block.Meta {
 	if len(b.Compaction.Sources) == 0 {
 		return nil
 	}
 	for _, h := range holders[b.Compaction.Sources[0]] {
-		if holds(h, b) {
+		if m.holds(h, b) {
 			return h
 		}
 	}
 	return nil
 }
 
-// holds says whether h has all sources and all the time of b.
-func holds(h, b *block.Meta) bool {
-	return h.MinTime <= b.MinTime && b.MaxTime <= h.MaxTime && containsAll(h.Compaction.Sources, b.Compaction.Sources)
-}
-
-func containsAll(all, some []ulid.ULID) bool {
-	has := make(map[ulid.ULID]bool, len(all))
-	for _, s := range all {
-		has[s] = true
+// holds says whether h has all sources and all the time of b. A block without
+// samples holds nothing of one that has some.
+func (m *maker) holds(h, b *block.Meta) bool {
+	if h.MinTime > b.MinTime || b.MaxTime > h.MaxTime || h.Stats.NumSamples == 0 && b.Stats.NumSamples > 0 {
+		return false
 	}
-	for _, s := range some {
+	has := m.sourceSet(h)
+	for _, s := range b.Compaction.Sources {
 		if !has[s] {
 			return false
 		}

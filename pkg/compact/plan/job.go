@@ -44,6 +44,9 @@ type Job struct {
 	Vertical bool
 	// Replicas says that the inputs of a merge differ in replica labels.
 	Replicas bool
+	// Overdue is how long the block has been out of retention; 0 when the job has
+	// nothing to do with it.
+	Overdue time.Duration
 	// Reason says why, in a short sentence for people.
 	Reason string
 	// Details is the text for a mark, MarkReason the reason of a no-compact
@@ -56,6 +59,9 @@ type Job struct {
 type Skip struct {
 	Block  ulid.ULID
 	Reason string
+	// Code is set when the meta.json of the block makes no sense, so that a
+	// person has to look: one of the Code constants.
+	Code string
 }
 
 // Plan is what to do, and what not.

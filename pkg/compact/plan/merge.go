@@ -13,7 +13,11 @@ import (
 func (m *maker) merges(g grouped) {
 	var blocks []*block.Meta
 	for _, b := range g.blocks {
-		if !m.used[b.ULID] {
+		switch {
+		case m.used[b.ULID]:
+		case tooLong(b):
+			m.leave(b, CodeTooLong, fmt.Sprintf("it spans %s, more than the %s of the longest block that is merged", span(blockSpan(b)), span(maxSpan)))
+		default:
 			blocks = append(blocks, b)
 		}
 	}
@@ -48,7 +52,7 @@ func (m *maker) overlaps(g Group, blocks []*block.Meta) (rest []*block.Meta, fou
 		if m.excluded(b) {
 			continue
 		}
-		if len(run) > 0 && b.MinTime >= end {
+		if len(run) > 0 && (b.MinTime >= end || b.MaxTime-run[0].MinTime > maxSpan.Milliseconds()) {
 			flush()
 		}
 		if len(run) == 0 {
@@ -100,14 +104,10 @@ func (m *maker) busy(w []*block.Meta) bool {
 }
 
 // mergeable returns the first run of two or more blocks of the window that are
-// not excluded from merging.
+// not excluded from merging. compaction.failed in a meta.json does not exclude:
+// it tells of an attempt of another program on another disk.
 func (m *maker) mergeable(w []*block.Meta) []*block.Meta {
 	var run []*block.Meta
-	for _, b := range w {
-		if b.Compaction.Failed {
-			return nil
-		}
-	}
 	for _, b := range w {
 		if !m.excluded(b) {
 			run = append(run, b)

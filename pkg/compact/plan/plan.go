@@ -14,7 +14,7 @@ import (
 
 // Make plans. now is the time of the bucket, by which ages are measured.
 func Make(v View, p Policy, now time.Time) Plan {
-	m := &maker{view: v, policy: p, now: now, used: map[ulid.ULID]bool{}}
+	m := &maker{view: v, policy: p, now: now, used: map[ulid.ULID]bool{}, sets: map[ulid.ULID]map[ulid.ULID]bool{}}
 	m.deletions()
 	m.partials()
 
@@ -63,6 +63,7 @@ type maker struct {
 	covered map[holder]map[ulid.ULID]bool
 	// coarse are the downsampled blocks by source.
 	coarse map[ulid.ULID][]*block.Meta
+	sets   map[ulid.ULID]map[ulid.ULID]bool // see sourceSet
 }
 
 func (m *maker) add(j Job, blocks ...*block.Meta) {
@@ -102,13 +103,17 @@ func (m *maker) ready(live []*block.Meta) []*block.Meta {
 		if !m.owns(b) {
 			continue
 		}
+		if code, reason := m.odd(b); code != "" {
+			m.leave(b, code, reason)
+			continue
+		}
 		if reason, ok := m.view.Quarantined[b.ULID]; ok {
 			m.skip(b, "quarantined: %s", reason)
 		}
 		if reason, ok := m.view.Busy[b.ULID]; ok {
 			m.skip(b, "busy: %s", reason)
 		}
-		if wait := m.policy.ConsistencyDelay - m.now.Sub(uploaded(b)); wait > 0 && fresh(b) {
+		if m.now.Sub(uploaded(b)) < m.policy.ConsistencyDelay && fresh(b) {
 			m.skip(b, "younger than the consistency delay of %s", span(m.policy.ConsistencyDelay))
 			continue
 		}

@@ -79,5 +79,5 @@ func (p *Policy) Validate() error {
 // retention.
 func (p *Policy) expired(resolution, maxTime int64, now time.Time) bool {
 	r := p.Retention[resolution]
-	return r > 0 && now.UnixMilli() > maxTime+r.Milliseconds()
+	return r > 0 && now.UnixMilli()-r.Milliseconds() > maxTime
 }

@@ -3,6 +3,7 @@ package plan
 import (
 	"cmp"
 	"fmt"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 
@@ -58,7 +59,7 @@ func (m *maker) wouldBeGarbage(b *block.Meta, resolution int64) bool {
 	g := GroupOf(b, m.policy.ReplicaLabels)
 	g.Resolution = resolution
 	for _, o := range m.coarse[b.Compaction.Sources[0]] {
-		if g.Equal(GroupOf(o, m.policy.ReplicaLabels)) && holds(o, b) {
+		if g.Equal(GroupOf(o, m.policy.ReplicaLabels)) && m.holds(o, b) {
 			return true
 		}
 	}
@@ -89,7 +90,7 @@ func (m *maker) missing(b *block.Meta) (int64, bool) {
 func (m *maker) retention(live []*block.Meta) {
 	for _, b := range live {
 		r := b.Resolution()
-		if !m.owns(b) || !m.policy.expired(r, b.MaxTime, m.now) {
+		if !m.owns(b) || outOfRange(b) || !m.policy.expired(r, b.MaxTime, m.now) {
 			continue
 		}
 		if to, ok := m.missing(b); ok && m.view.NoDownsample[b.ULID] == nil {
@@ -103,6 +104,7 @@ func (m *maker) retention(live []*block.Meta) {
 		}
 		m.add(Job{
 			Kind: MarkDeletion, Group: GroupOf(b, m.policy.ReplicaLabels), Resolution: r,
+			Overdue: m.now.Sub(time.UnixMilli(b.MaxTime)) - m.policy.Retention[r],
 			Reason:  fmt.Sprintf("out of the %s retention of %s", ResolutionName(r), span(m.policy.Retention[r])),
 			Details: fmt.Sprintf("block exceeding retention of %s", m.policy.Retention[r]),
 		}, b)

@@ -1,0 +1,123 @@
+package blocklist_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
+	"github.com/hindsight-io/hindsight/pkg/block/blocktest"
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/bucket/buckettest"
+)
+
+// putIndex writes a block index whose lines are made of n repetitions.
+func putIndex(t *testing.T, b bucket.Bucket, lines int, tail string) (unpacked int) {
+	t.Helper()
+	var buf bytes.Buffer
+	z, err := gzip.NewWriterLevel(&buf, 1)
+	require.NoError(t, err)
+	header := fmt.Sprintf(`{"version":1,"taken":%q,"blocks":%d}`+"\n", time.Now().UTC().Format(time.RFC3339), lines)
+	_, err = z.Write([]byte(header))
+	require.NoError(t, err)
+	for i := range lines {
+		n, err := fmt.Fprintf(z, `{"id":"01M8%022d"%s}`+"\n", i, tail)
+		require.NoError(t, err)
+		unpacked += n
+	}
+	require.NoError(t, z.Close())
+	require.NoError(t, b.Upload(t.Context(), blocklist.IndexName, bytes.NewReader(buf.Bytes()), int64(buf.Len())))
+	return unpacked
+}
+
+// TestReadIndex_BombIsLeftAlone reads indexes that unpack to 128 MiB of different
+// kinds. What is allocated stays in proportion to what an honest index of the
+// same packed size has, and the log names the object.
+func TestReadIndex_BombIsLeftAlone(t *testing.T) {
+	for name, tail := range map[string]string{
+		"objects": `,"objects":[` + strings.TrimSuffix(strings.Repeat(`{"name":"a","size":1},`, 1000), ",") + `],"partial":{"reason":"x","error":"y"}`,
+		"empty":   `,"objects":[` + strings.TrimSuffix(strings.Repeat(`{},`, 8000), ",") + `],"partial":{"reason":"x","error":"y"}`,
+		"text":    `,"objects":[],"meta":{"x":"` + strings.Repeat("a", 1<<20) + `"}`,
+	} {
+		b := bucket.NewMemory()
+		unpacked := putIndex(t, b, (128<<20)/len(tail), tail)
+		require.Greater(t, unpacked, 100<<20)
+		var log bytes.Buffer
+		p := blocklist.NewPoller(b, blocklist.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := p.ReadIndex(context.Background(), time.Hour)
+		runtime.ReadMemStats(&after)
+		require.ErrorIs(t, err, blocklist.ErrNoIndex, name)
+		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(160<<20), name)
+		require.Contains(t, log.String(), blocklist.IndexName, name)
+	}
+}
+
+// TestPoll_ManyElementsAreRefused has a meta.json whose lists would take hundreds
+// of megabytes; it is named, and the other block is in view.
+func TestPoll_ManyElementsAreRefused(t *testing.T) {
+	b := blocktest.Bucket(t, "meta a range=0h..2h labels={x=\"y\"}\nmeta b range=0h..2h labels={x=\"y\"}\n")
+	id := blocktest.ID("a")
+	doc := `{"ulid":"` + id.String() + `","version":1,"thanos":{"files":[` + strings.Repeat("{},", 2<<20) + `{}]}}`
+	require.NoError(t, b.Upload(t.Context(), block.Path(id, block.MetaFile), strings.NewReader(doc), int64(len(doc))))
+	var log bytes.Buffer
+	v, err := blocklist.NewPoller(b, blocklist.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}).Poll(context.Background())
+	require.NoError(t, err)
+	require.Contains(t, v.Metas, blocktest.ID("b"))
+	require.Equal(t, string(block.ReasonMetaMalformed), v.Unusable[id].Reason)
+	require.Contains(t, log.String(), id.String())
+}
+
+// TestPoll_DeletionTimesOutOfRange has marks with times that nobody can have
+// meant. They are ignored with their names, so that no block is deleted at once.
+func TestPoll_DeletionTimesOutOfRange(t *testing.T) {
+	for _, at := range []int64{0, -1, math.MinInt64, math.MaxInt64, 9223372036854775, 253402300800} {
+		b := blocktest.Bucket(t, "meta a range=0h..2h labels={x=\"y\"}\n")
+		id := blocktest.ID("a")
+		doc := fmt.Sprintf(`{"id":%q,"version":1,"deletion_time":%d}`, id, at)
+		require.NoError(t, b.Upload(t.Context(), block.Path(id, block.DeletionMarkFile), strings.NewReader(doc), int64(len(doc))))
+		var log bytes.Buffer
+		v, err := blocklist.NewPoller(b, blocklist.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}).Poll(context.Background())
+		require.NoError(t, err)
+		require.Empty(t, v.Deletion, "%d", at)
+		require.Equal(t, 1, v.BadMarks, "%d", at)
+		require.Contains(t, log.String(), id.String(), "%d", at)
+	}
+}
+
+// TestPoll_OneRefusedMeta tells one object that the bucket refuses from
+// credentials that allow listing only.
+func TestPoll_OneRefusedMeta(t *testing.T) {
+	b := blocktest.Bucket(t, "meta a range=0h..2h labels={x=\"y\"}\nmeta b range=0h..2h labels={x=\"y\"}\n")
+	refused := block.Path(blocktest.ID("a"), block.MetaFile)
+	faulty := buckettest.NewFaulty(b, func(op buckettest.Op) buckettest.Fault {
+		if op.Name == refused {
+			return buckettest.Fault{Err: bucket.ErrAccessDenied}
+		}
+		return buckettest.Fault{}
+	})
+	v, err := blocklist.NewPoller(faulty, blocklist.Config{}).Poll(context.Background())
+	require.NoError(t, err)
+	require.Contains(t, v.Metas, blocktest.ID("b"))
+	require.Equal(t, string(block.ReasonMetaRefused), v.Unusable[blocktest.ID("a")].Reason)
+
+	faulty.SetRule(func(op buckettest.Op) buckettest.Fault {
+		if op.Kind == "get" {
+			return buckettest.Fault{Err: bucket.ErrAccessDenied}
+		}
+		return buckettest.Fault{}
+	})
+	_, err = blocklist.NewPoller(faulty, blocklist.Config{}).Poll(context.Background())
+	require.ErrorIs(t, err, bucket.ErrAccessDenied)
+}
