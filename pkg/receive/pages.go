@@ -25,8 +25,9 @@ func (r *Receive) registerPages(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/v1/receive/ring", func(w http.ResponseWriter, _ *http.Request) { answer(w, r.ring()) })
 	mux.HandleFunc("GET /api/v1/receive/tenants", func(w http.ResponseWriter, _ *http.Request) { answer(w, r.db.Stats()) })
 	mux.HandleFunc("POST /-/flush", r.flush)
-	mux.HandleFunc("GET /-/prepare-downscale", func(w http.ResponseWriter, _ *http.Request) { answer(w, r.db.Unshipped()) })
+	mux.HandleFunc("GET /-/prepare-downscale", func(w http.ResponseWriter, _ *http.Request) { answer(w, r.departure()) })
 	mux.HandleFunc("POST /-/prepare-downscale", r.prepareDownscale)
+	mux.HandleFunc("DELETE /-/prepare-downscale", r.cancelDownscale)
 }
 
 // answer writes JSON. A client that has gone away needs none.
@@ -92,24 +93,6 @@ func (r *Receive) flush(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	answer(w, r.db.Unshipped())
-}
-
-// prepareDownscale makes sure that nothing is on this node alone. It is safe to
-// take the node away when the answer is 200 and the node is no longer in the
-// ring.
-func (r *Receive) prepareDownscale(w http.ResponseWriter, req *http.Request) {
-	err := r.db.Flush(req.Context(), "")
-	left := r.db.Unshipped()
-	switch {
-	case err != nil:
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-	case left.Blocks > 0 || left.Unopened > 0:
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(http.StatusServiceUnavailable)
-		_ = json.NewEncoder(w).Encode(left)
-	default:
-		answer(w, left)
-	}
 }
 
 // tsdbStatus answers the TSDB status of one tenant or of all.

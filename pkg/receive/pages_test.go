@@ -66,6 +66,6 @@ func TestTenantsPageAndFlush(t *testing.T) {
 	require.Contains(t, get(t, m, "GET", "/-/prepare-downscale").body, `"head_series":7`)
 	a := get(t, m, "POST", "/-/prepare-downscale")
 	require.Equal(t, 200, a.code)
-	require.JSONEq(t, `{"head_series":0,"blocks_not_uploaded":0}`, a.body)
-	require.Equal(t, 200, get(t, m, "POST", "/-/flush?tenant=x").code)
+	require.Contains(t, a.body, `{"head_series":0,"blocks_not_uploaded":0,`)
+	require.JSONEq(t, `{"head_series":0,"blocks_not_uploaded":0}`, get(t, m, "POST", "/-/flush?tenant=x").body)
 }

@@ -5,8 +5,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
 
 // Senders of all families find the path that they know; one can name the tenant.
@@ -77,4 +81,50 @@ func TestRingPlacesLabelsInAnyOrder(t *testing.T) {
 		require.Equal(t, 200, post(t, nodes[i].url("/api/v1/receive"), marshal(t, req)).code)
 	}
 	require.Equal(t, 1, copies(t, nodes, "default-tenant/x"))
+}
+
+// A node that is prepared to be taken away has nothing that is not in the bucket and
+// takes nothing more, from senders and from peers, until that is cancelled.
+func TestPrepareDownscale(t *testing.T) {
+	b := bucket.NewMemory()
+	m := start(t, DefaultConfig(), listen(t), b)
+	now := time.Now().UnixMilli()
+	send := func(ts int64) int { return post(t, m.url("/api/v1/receive"), v1(t, ts, "x")).code }
+	require.Equal(t, 200, send(now))
+	a := get(t, m, "GET", "/-/prepare-downscale")
+	require.Contains(t, a.body, `"head_series":1`)
+	require.Contains(t, a.body, `"prepared":false,"timestamp":0`)
+
+	a = get(t, m, "POST", "/-/prepare-downscale")
+	require.Equal(t, 200, a.code, a.body)
+	require.Contains(t, a.body, `"head_series":0,"blocks_not_uploaded":0,"prepared":true,"timestamp":1`)
+	require.Equal(t, a.body, get(t, m, "POST", "/-/prepare-downscale").body, "the same time again")
+	require.Equal(t, 503, send(now+1))
+	batch := remotewrite.NewBuffer(0)
+	scanned, err := remotewrite.ScanV1(batch, nil)
+	require.NoError(t, err)
+	require.Equal(t, remotewrite.NotReady, remotewrite.KindOf(m.db.Write(t.Context(), "default-tenant", scanned, nil)), "a peer's")
+	scanned.Close()
+	_, err = m.Appendable("default-tenant").Appender(t.Context()).Append(0, labels.FromStrings("__name__", "own"), now, 1)
+	require.Error(t, err, "the program's own samples")
+	require.Equal(t, 1, series(t, m.Store())["default-tenant/x"], "reads go on")
+	require.NoError(t, m.Ready())
+
+	for range 2 {
+		a = get(t, m, "DELETE", "/-/prepare-downscale")
+		require.Equal(t, 200, a.code)
+		require.Contains(t, a.body, `"prepared":false,"timestamp":0`)
+	}
+	require.Equal(t, 200, send(now+1))
+}
+
+// When something stays here alone, the answer is no success, and writes go on.
+func TestPrepareDownscaleThatFails(t *testing.T) {
+	m := start(t, DefaultConfig(), listen(t), nil) // without a bucket
+	now := time.Now().UnixMilli()
+	require.Equal(t, 200, post(t, m.url("/api/v1/receive"), v1(t, now, "x")).code)
+	a := get(t, m, "POST", "/-/prepare-downscale")
+	require.Equal(t, 503, a.code)
+	require.Contains(t, a.body, `"blocks_not_uploaded":1,"prepared":false`)
+	require.Equal(t, 200, post(t, m.url("/api/v1/receive"), v1(t, now+1, "x")).code)
 }

@@ -69,6 +69,7 @@ type Receive struct {
 	writer *replicate.Writer // nil without a hashring
 	peers  *peer.Service
 
+	downscale     downscale
 	limits        *limit.Limits
 	ringSeries    *metamonitor.Monitor // nil without a hashring
 	memory        *semaphore.Weighted  // bytes of requests that are worked on
@@ -218,8 +219,7 @@ func (r *Receive) replication() replicate.Config {
 		},
 		Timeout: c.ForwardTimeout.Duration(), MaxBackoff: c.ForwardMaxBackoff.Duration(),
 		QueueBytes: c.ForwardQueue.Int64(), MessageBytes: 4 << 20, Lanes: max(c.ForwardWorkers, 1),
-		// A name that starts with a dot is never a tenant's.
-		HintsDir: filepath.Join(c.TSDB.Path, ".hints"), HintsBytes: c.HintsBytes.Int64(),
+		HintsDir: c.TSDB.Path, HintsBytes: c.HintsBytes.Int64(),
 	}
 }
 
@@ -315,6 +315,10 @@ func (r *Receive) work(ctx context.Context) error {
 		if _, _, _, err := r.findSelf(ctx); err != nil {
 			return flags.Invalid(err)
 		}
+	}
+	// Earlier versions had a folder for hints, which Thanos would open as a tenant.
+	if err := replicate.AdoptHints(filepath.Join(r.cfg.TSDB.Path, ".hints"), r.cfg.TSDB.Path); err != nil {
+		r.logger.Error("hints of an earlier version stay where they are until the next start", "err", err)
 	}
 	if err := r.db.Open(ctx); err != nil {
 		return err

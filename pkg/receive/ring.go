@@ -134,6 +134,9 @@ func (r *Receive) loadRing(ctx context.Context) error {
 		mode = "router"
 	}
 	r.logger.Info("hashring loaded", "hashrings", len(specs), "members", len(hashring.Addresses(specs)), "self", self.Address, "mode", mode)
+	for _, note := range hashring.Notes(specs) {
+		r.logger.Warn("a part of the hashring configuration has no effect", "reason", note)
+	}
 	if self.Note != "" {
 		r.logger.Warn("this node only routes, is that meant so?", "reason", self.Note)
 	}

@@ -203,9 +203,11 @@ func TestShuffleIsStableAndSpread(t *testing.T) {
 	specs := []Spec{{Endpoints: members(9, 3), Algorithm: Ketama, Shuffle: Shuffle{Size: 5}}}
 	rings, err := New(specs, Options{Replicas: 3})
 	require.NoError(t, err)
+	others, err := New(specs, Options{Replicas: 3})
+	require.NoError(t, err)
 	seen := map[string]bool{}
 	for i := range 30 {
-		ring, err := rings.find(fmt.Sprintf("tenant-%d", i))
+		ring, err := rings.For(fmt.Sprintf("tenant-%d", i))
 		require.NoError(t, err)
 		require.Len(t, ring.Endpoints(), 6) // ceil(5/3) of each of 3 zones
 		zones := map[string]int{}
@@ -216,7 +218,7 @@ func TestShuffleIsStableAndSpread(t *testing.T) {
 		}
 		require.Equal(t, map[string]int{"az-0": 2, "az-1": 2, "az-2": 2}, zones)
 		seen[key] = true
-		again, err := rings.find(fmt.Sprintf("tenant-%d", i))
+		again, err := others.For(fmt.Sprintf("tenant-%d", i))
 		require.NoError(t, err)
 		require.Equal(t, ring.Endpoints(), again.Endpoints())
 	}

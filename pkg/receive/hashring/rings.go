@@ -26,8 +26,12 @@ type Rings struct {
 	opts  Options
 	base  []*Ring
 
+	// shards are the rings of tenants that have a part of an element's ring, for
+	// each element.
+	shards []*shardCache
+
 	mu     sync.RWMutex
-	cached map[string]*Ring
+	cached map[string]int // the elements of tenants
 	most   int
 }
 
@@ -35,7 +39,7 @@ type Rings struct {
 // or a shard is larger than its ring: such a configuration could never store
 // anything.
 func New(specs []Spec, opts Options) (*Rings, error) {
-	r := &Rings{specs: specs, opts: opts, cached: map[string]*Ring{}, most: 1000}
+	r := &Rings{specs: specs, opts: opts, cached: map[string]int{}, most: 1000}
 	for i := range specs {
 		s := &specs[i]
 		algorithm := r.algorithm(s)
@@ -47,6 +51,7 @@ func New(specs []Spec, opts Options) (*Rings, error) {
 			return nil, fmt.Errorf("hashring %q: %w", s.Name, err)
 		}
 		r.base = append(r.base, ring)
+		r.shards = append(r.shards, newShardCache(s.Shuffle.CacheSize))
 	}
 	return r, nil
 }
@@ -105,41 +110,43 @@ func (r *Rings) Base() []*Ring { return r.base }
 // For returns the ring of the tenant.
 func (r *Rings) For(tenant string) (*Ring, error) {
 	r.mu.RLock()
-	ring := r.cached[tenant]
+	i, ok := r.cached[tenant]
 	r.mu.RUnlock()
-	if ring != nil {
-		return ring, nil
+	if !ok {
+		if i = slices.IndexFunc(r.specs, func(s Spec) bool { return s.serves(tenant) }); i < 0 {
+			return nil, fmt.Errorf("no hashring serves the tenant %q", tenant)
+		}
+		r.mu.Lock()
+		if len(r.cached) >= r.most {
+			clear(r.cached)
+		}
+		r.cached[tenant] = i
+		r.mu.Unlock()
 	}
-	ring, err := r.find(tenant)
-	if err != nil {
-		return nil, err
+	s := &r.specs[i]
+	if s.Shuffle.Size <= 0 || r.algorithm(s) != Ketama {
+		return r.base[i], nil
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.cached) >= r.most {
-		clear(r.cached)
-	}
-	r.cached[tenant] = ring
-	return ring, nil
+	return r.shardOf(i, tenant)
 }
 
-func (r *Rings) find(tenant string) (*Ring, error) {
-	for i := range r.specs {
-		s := &r.specs[i]
-		if !s.serves(tenant) {
-			continue
-		}
-		size := s.shardSize(tenant)
-		if size <= 0 || r.algorithm(s) != Ketama {
-			return r.base[i], nil
-		}
+// shardOf returns the tenant's part of the i-th ring.
+func (r *Rings) shardOf(i int, tenant string) (*Ring, error) {
+	if ring := r.shards[i].get(tenant); ring != nil {
+		return ring, nil
+	}
+	s, ring := &r.specs[i], r.base[i]
+	if size := s.shardSize(tenant); size > 0 {
 		members, err := shard(s, tenant, size)
 		if err != nil {
 			return nil, fmt.Errorf("hashring %q: %w", s.Name, err)
 		}
-		return newRing(s.Name, Ketama, members, r.opts.Replicas)
+		if ring, err = newRing(s.Name, Ketama, members, r.opts.Replicas); err != nil {
+			return nil, err
+		}
 	}
-	return nil, fmt.Errorf("no hashring serves the tenant %q", tenant)
+	r.shards[i].add(tenant, ring)
+	return ring, nil
 }
 
 // shard chooses the members for a tenant, evenly over the zones.

@@ -81,7 +81,8 @@ type Shuffle struct {
 	// Size is the number of members of a tenant's part; 0 means all, for every
 	// tenant: overrides count only beside a size.
 	Size int `json:"shard_size"`
-	// CacheSize is how many tenants' rings are kept; 0 means 100.
+	// CacheSize is how many tenants' rings are kept, those that were used last; 0
+	// means 100.
 	CacheSize             int               `json:"cache_size"`
 	ZoneAwarenessDisabled bool              `json:"zone_awareness_disabled"`
 	Overrides             []ShuffleOverride `json:"overrides"`
@@ -169,6 +170,9 @@ func (s *Spec) check() error {
 	default:
 		return fmt.Errorf("algorithm is %q; it can be ketama or hashmod (Thanos takes hashmod for names that it does not know)", s.Algorithm)
 	}
+	if s.Shuffle.CacheSize < 0 {
+		return fmt.Errorf("cache_size is %d; it must not be below 0", s.Shuffle.CacheSize)
+	}
 	if s.Shuffle.Size < 0 {
 		return fmt.Errorf("shard_size is %d; it must not be below 0", s.Shuffle.Size)
 	}
@@ -241,6 +245,25 @@ func (s *Spec) shardSize(tenant string) int {
 		}
 	}
 	return s.Shuffle.Size
+}
+
+// Notes says what in the file has no effect, although whoever wrote it may think
+// so: one sentence each.
+func Notes(specs []Spec) (notes []string) {
+	for _, s := range specs {
+		for i, o := range s.Shuffle.Overrides {
+			switch {
+			case s.Shuffle.Size <= 0:
+				notes = append(notes, fmt.Sprintf("hashring %q: override %d of the shard size has no effect, because the hashring itself has no shard_size", s.Name, i+1))
+			case o.MatcherType == "":
+				notes = append(notes, fmt.Sprintf("hashring %q: override %d of the shard size matches no tenant, because it has no tenant_matcher_type (exact or glob)", s.Name, i+1))
+			}
+		}
+		if s.Shuffle.CacheSize != 0 && s.Shuffle.Size <= 0 {
+			notes = append(notes, fmt.Sprintf("hashring %q: cache_size has no effect without shard_size", s.Name))
+		}
+	}
+	return notes
 }
 
 // ExternalLabels returns the extra external labels of the tenant: those of the

@@ -16,7 +16,7 @@ import (
 // that no flush or close comes in between; false when it is closed already.
 func gatedAppender(ctx context.Context, t *tenantDB) (storage.Appender, bool) {
 	t.gate.RLock()
-	if t.closed.Load() {
+	if t.closed.Load() || t.leaving.Load() {
 		t.gate.RUnlock()
 		return nil, false
 	}

@@ -106,5 +106,6 @@ func (c *Config) setDefaults() {
 
 var (
 	errSeriesLimit = errors.New("the tenant is at its limit")
+	errLeaving     = fmt.Errorf("the node is being taken away and stores nothing more: %w", remotewrite.ErrNotReady)
 	errClosed      = fmt.Errorf("the storage is closed or not open yet: %w", remotewrite.ErrNotReady)
 )

@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,6 +38,7 @@ type DB struct {
 	mu      sync.RWMutex
 	tenants map[string]*tenantDB
 	open    bool
+	leaving atomic.Bool // no writes, see SetLeaving
 	asleep  map[string]*sleeper
 	claims  map[string]*claim
 	// failures are of the tenants that could not be opened.

@@ -70,6 +70,10 @@ func (d *DB) Flush(ctx context.Context, only string) error {
 	return errors.Join(append(errs, d.Sync(ctx))...)
 }
 
+// SetLeaving says whether the node is being taken away: then writes are refused as
+// not ready, while reads go on, so that a flush leaves nothing behind it.
+func (d *DB) SetLeaving(leaving bool) { d.leaving.Store(leaving) }
+
 // Close ends all writes and reads and closes every tenant. With FlushOnClose it
 // writes the heads to blocks and uploads them first, as long as ctx lasts; what
 // it does not manage is in the write-ahead log.

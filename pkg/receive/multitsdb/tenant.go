@@ -57,6 +57,9 @@ type tenantDB struct {
 	lastWrite atomic.Int64 // Unix milliseconds
 	lastUse   atomic.Int64 // by a write, or a query for something that is here
 	rate      meter
+	// leaving is that of the DB, looked at under gate: after a flush that began
+	// when it was true, nothing is in the head.
+	leaving *atomic.Bool
 	// renamedOnce is about the log line on labels called like external ones.
 	renamedOnce sync.Once
 }
@@ -65,7 +68,7 @@ func (d *DB) openTenant(id string) (*tenantDB, error) {
 	t := &tenantDB{
 		id: id, dir: filepath.Join(d.cfg.Dir, id), cfg: &d.cfg, metrics: d.metrics,
 		logger: d.logger.With("tenant", id), cache: newSeriesCache(), metadata: d.metadataOf(id),
-		registry: newTenantRegisterer(d.reg, id), replay: d.replay.begin(id),
+		registry: newTenantRegisterer(d.reg, id), leaving: &d.leaving, replay: d.replay.begin(id),
 	}
 	if err := os.MkdirAll(t.dir, 0o750); err != nil {
 		return nil, fmt.Errorf("make the directory of tenant %s: %w", id, err)
@@ -167,6 +170,9 @@ func (t *tenantDB) Write(ctx context.Context, b *remotewrite.Batch, series []uin
 	defer t.gate.RUnlock()
 	if t.closed.Load() {
 		return errClosed
+	}
+	if t.leaving.Load() {
+		return errLeaving
 	}
 	now := time.Now().UnixMilli()
 	t.lastWrite.Store(now)

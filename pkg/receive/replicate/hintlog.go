@@ -23,6 +23,7 @@ import (
 // docs/format/hint-log.md. Its methods may be called concurrently.
 type hintLog struct {
 	dir      string
+	peer     string
 	maxBytes int64
 
 	mu      sync.Mutex
@@ -34,6 +35,7 @@ type hintLog struct {
 }
 
 const (
+	hintPrefix      = "hints-"
 	hintSuffix      = ".hint"
 	hintSegmentSize = 8 << 20
 	hintMaxRecord   = 64 << 20
@@ -48,21 +50,19 @@ type hint struct {
 	series  []byte
 }
 
-// openHintLog opens the log of a peer below dir; what is there from before is
-// kept.
+// openHintLog opens the log of a peer in dir; what is there from before is kept.
 func openHintLog(dir, peer string, maxBytes int64) (*hintLog, error) {
-	l := &hintLog{dir: filepath.Join(dir, url.PathEscape(peer)), maxBytes: maxBytes, sizes: map[int64]int64{}}
+	l := &hintLog{dir: dir, peer: peer, maxBytes: maxBytes, sizes: map[int64]int64{}}
 	if err := os.MkdirAll(l.dir, 0o750); err != nil {
-		return nil, fmt.Errorf("make the hint log of peer %s: %w", peer, err)
+		return nil, fmt.Errorf("make the folder of the hint log of peer %s: %w", peer, err)
 	}
 	entries, err := os.ReadDir(l.dir)
 	if err != nil {
 		return nil, fmt.Errorf("list the hint log of peer %s: %w", peer, err)
 	}
 	for _, e := range entries {
-		name, ok := strings.CutSuffix(e.Name(), hintSuffix)
-		n, err := strconv.ParseInt(name, 10, 64)
-		if !ok || err != nil {
+		of, n, ok := parseHintName(e.Name())
+		if !ok || of != peer || !e.Type().IsRegular() {
 			continue
 		}
 		info, err := e.Info()
@@ -76,6 +76,73 @@ func openHintLog(dir, peer string, maxBytes int64) (*hintLog, error) {
 	return l, nil
 }
 
+// hintName is the name of a segment's file. The logs of all peers are files of one
+// folder, that of the tenants: a folder there would be taken for a tenant by Thanos.
+func hintName(peer string, n int64) string {
+	return fmt.Sprintf("%s%s-%016d%s", hintPrefix, url.PathEscape(peer), n, hintSuffix)
+}
+
+// parseHintName is the inverse of hintName.
+func parseHintName(name string) (peer string, n int64, ok bool) {
+	name, ok1 := strings.CutPrefix(name, hintPrefix)
+	name, ok2 := strings.CutSuffix(name, hintSuffix)
+	at := strings.LastIndexByte(name, '-')
+	if !ok1 || !ok2 || at < 0 {
+		return "", 0, false
+	}
+	n, err := strconv.ParseInt(name[at+1:], 10, 64)
+	peer, err2 := url.PathUnescape(name[:at])
+	return peer, n, err == nil && err2 == nil
+}
+
+// AdoptHints moves the hint logs from old, where they had a folder for each peer,
+// to dir, and removes old. There is nothing to do when old does not exist. It must
+// not run while a Writer uses dir.
+func AdoptHints(old, dir string) error {
+	peers, err := os.ReadDir(old)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list the hint logs in %s: %w", old, err)
+	}
+	for _, p := range peers {
+		peer, err := url.PathUnescape(p.Name())
+		if err != nil || !p.IsDir() {
+			continue
+		}
+		if err := adoptPeer(filepath.Join(old, p.Name()), dir, peer); err != nil {
+			return fmt.Errorf("move the hint log of peer %s to %s: %w", peer, dir, err)
+		}
+	}
+	if err := os.Remove(old); err != nil {
+		return fmt.Errorf("remove the old folder of the hint logs, whose hints have been moved: %w", err)
+	}
+	return nil
+}
+
+// adoptPeer moves the segments of one peer behind those that dir has already.
+func adoptPeer(old, dir, peer string) error {
+	l, err := openHintLog(dir, peer, 0)
+	if err != nil {
+		return err
+	}
+	segments, err := os.ReadDir(old) // in the order of their names, which is their age
+	if err != nil {
+		return err
+	}
+	for _, s := range segments {
+		if !strings.HasSuffix(s.Name(), hintSuffix) {
+			continue
+		}
+		l.current++
+		if err := os.Rename(filepath.Join(old, s.Name()), l.path(l.current)); err != nil {
+			return err
+		}
+	}
+	return os.Remove(old)
+}
+
 // removeHints deletes the logs of all peers but those to keep, and returns whose
 // they were.
 func removeHints(dir string, keep func(peer string) bool) (removed []string, err error) {
@@ -85,19 +152,19 @@ func removeHints(dir string, keep func(peer string) bool) (removed []string, err
 	}
 	var errs []error
 	for _, e := range entries {
-		peer, err := url.PathUnescape(e.Name())
-		if err != nil || !e.IsDir() || keep(peer) {
+		peer, _, ok := parseHintName(e.Name())
+		if !ok || !e.Type().IsRegular() || keep(peer) {
 			continue // what is not ours stays
 		}
-		errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
-		removed = append(removed, peer)
+		errs = append(errs, os.Remove(filepath.Join(dir, e.Name())))
+		if !slices.Contains(removed, peer) {
+			removed = append(removed, peer)
+		}
 	}
 	return removed, errors.Join(errs...)
 }
 
-func (l *hintLog) path(n int64) string {
-	return filepath.Join(l.dir, fmt.Sprintf("%016d%s", n, hintSuffix))
-}
+func (l *hintLog) path(n int64) string { return filepath.Join(l.dir, hintName(l.peer, n)) }
 
 // append adds a part. dropped is how many bytes of older hints had to go. The
 // numbers of copies are kept, as nobody knows what the peer will be when it is

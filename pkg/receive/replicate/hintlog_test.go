@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"math/rand"
+	"net/url"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -47,7 +49,40 @@ func TestHintLogSurvivesRestart(t *testing.T) {
 	require.NoError(t, l.close())
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
-	require.Len(t, entries, 1)
+	require.Empty(t, entries)
+}
+
+// No folder is left among those of tenants, where Thanos would open it as one, and
+// nothing that waits in the folder of older versions is lost.
+func TestHintsOfOlderVersionsAreMoved(t *testing.T) {
+	dir := t.TempDir()
+	old := filepath.Join(dir, ".hints")
+	require.NoError(t, AdoptHints(old, dir), "there are none")
+	l, err := openHintLog(dir, "p-1:2", 1<<20)
+	require.NoError(t, err)
+	_, err = l.append(Part{Tenant: "new", Regions: [][]byte{[]byte("x")}})
+	require.NoError(t, err)
+	require.NoError(t, l.close())
+	for _, n := range []int64{3, 20} {
+		_, err = l.append(Part{Tenant: fmt.Sprint("old", n), Regions: [][]byte{[]byte("x")}})
+		require.NoError(t, err)
+		require.NoError(t, l.close())
+		folder := filepath.Join(old, url.PathEscape("p-1:2"))
+		require.NoError(t, os.MkdirAll(folder, 0o750))
+		require.NoError(t, os.Rename(l.path(l.current), filepath.Join(folder, fmt.Sprintf("%016d.hint", n))))
+	}
+	require.NoError(t, os.MkdirAll(filepath.Join(old, "empty"), 0o750))
+
+	require.NoError(t, AdoptHints(old, dir))
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	for _, e := range entries {
+		require.False(t, e.IsDir(), e.Name())
+	}
+	l, err = openHintLog(dir, "p-1:2", 1<<20)
+	require.NoError(t, err)
+	require.Equal(t, []string{"new 0 x", "old3 0 x", "old20 0 x"}, readHints(t, l))
+	require.NoError(t, AdoptHints(old, dir), "again")
 }
 
 func TestHintLogIsBounded(t *testing.T) {

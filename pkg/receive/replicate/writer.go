@@ -43,8 +43,9 @@ type Config struct {
 	MessageBytes int
 	// Lanes is the number of messages under way to one peer.
 	Lanes int
-	// HintsDir is where writes that a peer missed are kept for it, HintsBytes
-	// the bound for each peer; empty or 0 means that nothing is kept.
+	// HintsDir is where writes that a peer missed are kept for it, in files beside
+	// those of others, HintsBytes the bound for each peer; empty or 0 means that
+	// nothing is kept.
 	HintsDir   string
 	HintsBytes int64
 	// ReplayInterval is how often a peer that missed writes is offered them.

@@ -1,0 +1,87 @@
+package receive
+
+import (
+	"encoding/json"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb"
+)
+
+// downscale is whether this node is prepared to be taken away.
+type downscale struct {
+	// running is held by the request that prepares.
+	running sync.Mutex
+
+	mu    sync.Mutex
+	since time.Time // zero when it is not prepared
+}
+
+// Departure says whether the node may be taken away.
+type Departure struct {
+	multitsdb.Unshipped
+	// Prepared is true from a successful POST on until a DELETE or a restart: the
+	// node refuses writes, and nothing is on it alone.
+	Prepared bool `json:"prepared"`
+	// Timestamp is when it was prepared, in Unix seconds; 0 when it is not.
+	Timestamp int64 `json:"timestamp"`
+}
+
+func (r *Receive) departure() Departure {
+	r.downscale.mu.Lock()
+	since := r.downscale.since
+	r.downscale.mu.Unlock()
+	d := Departure{Unshipped: r.db.Unshipped()}
+	if !since.IsZero() {
+		d.Prepared, d.Timestamp = true, since.Unix()
+	}
+	return d
+}
+
+func (d *downscale) set(since time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if since.IsZero() || d.since.IsZero() {
+		d.since = since
+	}
+}
+
+// prepareDownscale refuses further writes, writes heads to blocks and uploads them.
+// The answer is 200 when nothing is on this node alone; then it may be taken away,
+// and refuses writes until a DELETE. Otherwise it goes on taking writes, because
+// whoever asked may not come back: 503 says what is left, 500 what went wrong.
+func (r *Receive) prepareDownscale(w http.ResponseWriter, req *http.Request) {
+	r.downscale.running.Lock()
+	defer r.downscale.running.Unlock()
+	r.db.SetLeaving(true)
+	err := r.db.Flush(req.Context(), "")
+	left := r.db.Unshipped()
+	if err == nil && left == (multitsdb.Unshipped{}) {
+		r.downscale.set(time.Now())
+		r.logger.Info("prepared to be taken away: everything is in the bucket, writes are refused")
+		answer(w, r.departure())
+		return
+	}
+	r.resume()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusServiceUnavailable)
+	_ = json.NewEncoder(w).Encode(Departure{Unshipped: left})
+}
+
+// cancelDownscale takes writes again. Doing it twice is no error.
+func (r *Receive) cancelDownscale(w http.ResponseWriter, _ *http.Request) {
+	r.downscale.running.Lock()
+	defer r.downscale.running.Unlock()
+	r.resume()
+	answer(w, r.departure())
+}
+
+func (r *Receive) resume() {
+	r.downscale.set(time.Time{})
+	r.db.SetLeaving(false)
+}
