@@ -87,10 +87,18 @@ func (m *maker) missing(b *block.Meta) (int64, bool) {
 // retention marks what is out of retention. Where the policy promises coarser
 // data for longer, and it does not exist yet, it is made first, whatever the
 // length of the block; only a no-downsample mark lets the data go without.
+// Blocks that have to be merged before that are left to the merges.
 func (m *maker) retention(live []*block.Meta) {
+	unmerged := m.unmerged(live)
 	for _, b := range live {
 		r := b.Resolution()
 		if !m.owns(b) || outOfRange(b) || !m.policy.expired(r, b.MaxTime, m.now) {
+			continue
+		}
+		if obstacle, ok := unmerged[b.ULID]; ok {
+			if obstacle != "" {
+				m.skip(b, "out of retention, kept because it has to be merged with the blocks that it overlaps before it is downsampled: %s", obstacle)
+			}
 			continue
 		}
 		if to, ok := m.missing(b); ok && m.view.NoDownsample[b.ULID] == nil {

@@ -38,7 +38,7 @@ func (s *simulation) fresh(from, to int64, replica string) {
 	s.bucket.view.Metas[m.ULID] = m
 }
 
-func (s *simulation) do(j plan.Job) {
+func (s *simulation) do(t *testing.T, j plan.Job) {
 	v := s.bucket.view
 	switch j.Kind {
 	case plan.Delete:
@@ -59,6 +59,7 @@ func (s *simulation) do(j plan.Job) {
 		slices.SortFunc(out.Compaction.Sources, ulid.ULID.Compare)
 		out.Compaction.Sources = slices.Compact(out.Compaction.Sources)
 		if j.Kind == plan.Downsample {
+			s.requireAlone(t, v.Metas[j.Blocks[0]])
 			out.Thanos.Labels = v.Metas[j.Blocks[0]].Thanos.Labels
 			v.Metas[out.ULID] = out
 			return
@@ -71,6 +72,29 @@ func (s *simulation) do(j plan.Job) {
 			}
 		}
 	}
+}
+
+// requireAlone fails when the raw block overlaps another one of its producer:
+// what would be made of it lacks samples for good.
+func (s *simulation) requireAlone(t *testing.T, b *block.Meta) {
+	if b.Resolution() != block.ResolutionRaw {
+		return
+	}
+	for id, o := range s.bucket.view.Metas {
+		if id == b.ULID || s.bucket.view.Deletion[id] != nil || o.Resolution() != block.ResolutionRaw {
+			continue
+		}
+		if o.MinTime < b.MaxTime && b.MinTime < o.MaxTime && o.ExternalLabels().String() == b.ExternalLabels().String() &&
+			!within(o, b) && !within(b, o) {
+			require.Fail(t, "a block is downsampled that overlaps another one", "%s and %s", b.ULID, id)
+		}
+	}
+}
+
+// within says whether all sources of a are among those of b: such blocks are
+// left over from a merge.
+func within(a, b *block.Meta) bool {
+	return !slices.ContainsFunc(a.Compaction.Sources, func(id ulid.ULID) bool { return !slices.Contains(b.Compaction.Sources, id) })
 }
 
 // held says which sources are in blocks that are not marked, by resolution.
@@ -130,7 +154,7 @@ func settle(t *testing.T, seed uint64) {
 		s.r.Shuffle(len(pl.Jobs), func(i, k int) { pl.Jobs[i], pl.Jobs[k] = pl.Jobs[k], pl.Jobs[i] })
 		for _, j := range pl.Jobs {
 			if s.r.IntN(10) > 0 { // the others were not reached
-				s.do(j)
+				s.do(t, j)
 			}
 		}
 		s.now = s.now.Add(30 * time.Minute)
