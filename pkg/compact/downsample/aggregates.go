@@ -25,26 +25,27 @@ func newPart(mint, maxt int64, a aggr.Aggregates) (part, error) {
 	if a.Sum.Encoding == chunkenc.EncXOR {
 		return p, nil
 	}
-	p.kind = exponential
 	it := aggr.DataIterator(a.Sum)
 	if typ := it.Next(); typ != chunkenc.ValHistogram && typ != chunkenc.ValFloatHistogram {
 		return p, cmp.Or(it.Err(), fmt.Errorf("%w: a sum of neither floats nor histograms", aggr.ErrCorrupt))
 	}
-	if _, h := it.AtFloatHistogram(&histogram.FloatHistogram{}); h.UsesCustomBuckets() {
-		p.kind, p.bounds = custom, h.CustomValues
-	}
+	_, h := it.AtFloatHistogram(&histogram.FloatHistogram{})
+	p.kind, p.bounds = kindOf(h, aggr.CounterResetHeader(a.Counter) == chunkenc.GaugeType), h.CustomValues
 	return p, nil
 }
 
 // joins says whether two parts can be in one chunk.
 func (p *part) joins(o *part) bool {
-	return p.kind == o.kind && (p.kind != custom || histogram.CustomBucketBoundsMatch(p.bounds, o.bounds))
+	return p.kind == o.kind && (!p.kind.custom() || histogram.CustomBucketBoundsMatch(p.bounds, o.bounds))
 }
 
 // aggregates downsamples one run of aggregate chunks of the same kind. Chunks
-// of the result are made of whole chunks of the input, because only at their
+// of floats are made of whole chunks of the input, because only at their
 // borders the true values of the counter are known.
 func (d *Downsampler) aggregates(parts []part) error {
+	if parts[0].kind != floats {
+		return d.histogramAggregates(parts)
+	}
 	count := 0
 	for i := range parts {
 		count += aggr.NumSamples(&parts[i].Aggregates)
@@ -53,11 +54,7 @@ func (d *Downsampler) aggregates(parts []part) error {
 	size := max(1, len(parts)/n)
 	for len(parts) > 0 {
 		k := min(size, len(parts))
-		batch := d.floatAggregates
-		if parts[0].kind != floats {
-			batch = d.histogramAggregates
-		}
-		if err := batch(parts[:k]); err != nil {
+		if err := d.floatAggregates(parts[:k]); err != nil {
 			return err
 		}
 		parts = parts[k:]

@@ -1,7 +1,6 @@
 package downsample
 
 import (
-	"errors"
 	"fmt"
 	"math"
 
@@ -11,111 +10,139 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/aggr"
 )
 
-// hist is one histogram sample.
+// hist is one histogram sample, raw or of a window of finer data.
 type hist struct {
 	t int64
-	h *histogram.FloatHistogram
+	// n is the number of raw samples in it, sum is their sum.
+	n   float64
+	sum *histogram.FloatHistogram
+	// counter is the last raw sample, or a counter without the resets of its
+	// chunk. It is the same pointer as sum for raw samples.
+	counter *histogram.FloatHistogram
+	rel     relation
+}
+
+// relation is how a counter goes on from the sample before.
+type relation int
+
+const (
+	// grows by the difference of the two.
+	grows relation = iota
+	// restarts from zero: the whole histogram is growth.
+	restarts
+	// stays as it was, because nothing is known: the chunk before does not tell
+	// its last raw value, and the counter seems to fall. At most the growth of
+	// one window is lost; a restart would count all that was there before.
+	stays
+)
+
+// relate sets the relations of raw samples of one kind.
+func relate(hs []hist) {
+	for i := 1; i < len(hs); i++ {
+		if falls(hs[i-1].counter, hs[i].counter) {
+			hs[i].rel = restarts
+		}
+	}
+}
+
+// falls looks at the values. A hint only ever adds a reset to what they show:
+// one that denies a reset is about the neighbour in its chunk, which is another
+// one where chunks overlap or samples were left out.
+func falls(before, h *histogram.FloatHistogram) bool {
+	hint := h.CounterResetHint
+	if hint == histogram.CounterReset || hint == histogram.GaugeType {
+		return hint == histogram.CounterReset
+	}
+	h.CounterResetHint = histogram.UnknownCounterReset
+	reset := h.DetectReset(before)
+	h.CounterResetHint = hint
+	return reset
 }
 
 // rawHistograms downsamples one run of histograms of the same kind.
 func (d *Downsampler) rawHistograms(hs []hist) error {
+	relate(hs)
+	return d.histograms(hs, rawInterval, true)
+}
+
+// histograms writes the chunks of histograms of one kind that come every
+// interval milliseconds. exact says that each counter is a raw value.
+func (d *Downsampler) histograms(hs []hist, interval int64, exact bool) error {
 	if len(hs) == 0 {
 		return nil
 	}
-	n := chunkCount(hs[0].t, hs[len(hs)-1].t, rawInterval, d.resolution, len(hs))
+	n := chunkCount(hs[0].t, hs[len(hs)-1].t, interval, d.resolution, len(hs))
 	size := len(hs)/n + 1
 	for len(hs) > 0 {
 		k := min(size, len(hs))
 		for end := windowEnd(hs[k-1].t, d.resolution); k < len(hs) && hs[k].t <= end; k++ {
 		}
-		var batch []hist
-		for _, s := range hs[:k] {
-			if !math.IsNaN(s.h.Sum) {
-				batch = append(batch, s)
-			}
-		}
-		hs = hs[k:]
-		if len(batch) == 0 {
-			continue
-		}
-		if err := d.histogramBatch(batch); err != nil {
+		if err := d.histogramBatch(hs[:k], exact); err != nil {
 			return err
 		}
+		hs = hs[k:]
 	}
 	return nil
 }
 
-// histogramBatch writes one chunk of raw histograms, at least one.
-func (d *Downsampler) histogramBatch(batch []hist) error {
-	gauge := batch[0].h.CounterResetHint == histogram.GaugeType
+// histogramBatch writes the chunk of a batch. Where the counter restarts within
+// it, another chunk begins, in the middle of a window if need be: so every
+// counter that is stored is a raw value, and readers find the restart between
+// two chunks by themselves. A counter that restarts all the time would make a
+// chunk of each sample; its chunk is free of resets instead, and says so.
+func (d *Downsampler) histogramBatch(batch []hist, exact bool) error {
+	cuts, windows, end := 0, 0, int64(math.MinInt64)
+	for i := range batch {
+		if i > 0 && batch[i].rel == restarts {
+			cuts++
+		}
+		if batch[i].t > end {
+			windows++
+			end = windowEnd(batch[i].t, d.resolution)
+		}
+	}
+	if !exact || cuts > windows/maxCutShare+1 {
+		return d.histogramChunk(batch, chunkenc.UnknownCounterReset)
+	}
+	for len(batch) > 0 {
+		k := 1
+		for k < len(batch) && batch[k].rel != restarts {
+			k++
+		}
+		header := chunkenc.NotCounterReset
+		if batch[0].rel == restarts {
+			header = chunkenc.CounterReset
+		}
+		if err := d.histogramChunk(batch[:k], header); err != nil {
+			return err
+		}
+		batch = batch[k:]
+	}
+	return nil
+}
+
+// maxCutShare bounds the restarts that end a chunk: one for so many windows.
+const maxCutShare = 4
+
+// histogramChunk writes one chunk, of at least one sample.
+func (d *Downsampler) histogramChunk(batch []hist, header chunkenc.CounterResetHeader) error {
 	if err := alike(batch); err != nil {
 		return err
 	}
-	e := newHistogramEncoder(gauge)
+	e := newHistogramEncoder(d.kind.gauge(), header)
 	c := resets{}
 	lastT := batch[len(batch)-1].t
 	for i := 0; i < len(batch); {
 		end := windowEnd(batch[i].t, d.resolution)
-		start := i
-		var sum *histogram.FloatHistogram
-		for ; i < len(batch) && batch[i].t <= end; i++ {
-			if err := c.add(batch[i].h); err != nil {
-				return err
-			}
-			var err error
-			if sum, err = plus(sum, batch[i].h); err != nil {
-				return err
-			}
-		}
-		if err := e.add(min(end, lastT), float64(i-start), sum, c.total); err != nil {
-			return err
-		}
-	}
-	return d.emitHistograms(e)
-}
-
-// histogramAggregates writes one chunk of the parts.
-func (d *Downsampler) histogramAggregates(parts []part) error {
-	var counts aggr.Columns
-	var sums, counters []hist
-	gauge := false
-	for i := range parts {
-		p := &parts[i]
-		if err := counts.AppendXOR(p.Count.Bytes); err != nil {
-			return fmt.Errorf("aggregate count: %w", err)
-		}
-		var err error
-		if sums, err = appendHistograms(sums, p.Sum); err != nil {
-			return fmt.Errorf("aggregate sum: %w", err)
-		}
-		if counters, err = appendHistograms(counters, p.Counter); err != nil {
-			return fmt.Errorf("aggregate counter: %w", err)
-		}
-	}
-	if len(counts.T) != len(sums) || len(counts.T) != len(counters) {
-		return fmt.Errorf("%w: %d counts, %d sums and %d counters", aggr.ErrCorrupt, len(counts.T), len(sums), len(counters))
-	}
-	if len(sums) == 0 {
-		return nil
-	}
-	gauge = counters[0].h.CounterResetHint == histogram.GaugeType
-	if err := errors.Join(alike(sums), alike(counters)); err != nil {
-		return err
-	}
-	e := newHistogramEncoder(gauge)
-	c := resets{}
-	lastT := counts.T[len(counts.T)-1]
-	for i := 0; i < len(sums); {
-		end := windowEnd(counts.T[i], d.resolution)
 		var sum *histogram.FloatHistogram
 		n := 0.0
-		for ; i < len(sums) && counts.T[i] <= end; i++ {
-			n += counts.V[i]
-			var err error
-			if sum, err = plus(sum, sums[i].h); err != nil {
+		for ; i < len(batch) && batch[i].t <= end; i++ {
+			n += batch[i].n
+			if err := c.add(batch[i].counter, batch[i].rel); err != nil {
 				return err
 			}
-			if err := c.add(counters[i].h); err != nil {
+			var err error
+			if sum, err = plus(sum, batch[i].sum); err != nil {
 				return err
 			}
 		}
@@ -126,42 +153,117 @@ func (d *Downsampler) histogramAggregates(parts []part) error {
 	return d.emitHistograms(e)
 }
 
-func appendHistograms(dst []hist, d aggr.Data) ([]hist, error) {
-	if len(d.Bytes) == 0 {
-		return dst, nil
+// histogramAggregates downsamples parts of one kind.
+func (d *Downsampler) histogramAggregates(parts []part) error {
+	var hs []hist
+	allExact := true
+	d.kind = parts[0].kind
+	for i := range parts {
+		p := &parts[i]
+		start := len(hs)
+		var err error
+		if hs, err = p.appendHistograms(hs); err != nil {
+			return err
+		}
+		if start > 0 && len(hs) > start {
+			switch first := &hs[start]; {
+			case p.restarts():
+				first.rel = restarts
+			case !falls(hs[start-1].counter, first.counter):
+			case parts[i-1].exact():
+				first.rel = restarts
+			default:
+				first.rel = stays
+			}
+		}
+		allExact = allExact && p.exact()
 	}
+	return d.histograms(hs, d.from, allExact)
+}
+
+// counterHeader is the counter reset header of the counter.
+func (p *part) counterHeader() chunkenc.CounterResetHeader {
+	if p.kind == floats || len(p.Counter.Bytes) < 3 {
+		return chunkenc.UnknownCounterReset
+	}
+	return aggr.CounterResetHeader(p.Counter)
+}
+
+// exact says that the counter has raw values: its chunk was cut at resets.
+func (p *part) exact() bool { return p.counterHeader() != chunkenc.UnknownCounterReset }
+
+func (p *part) restarts() bool { return p.counterHeader() == chunkenc.CounterReset }
+
+// appendHistograms appends the windows of the part.
+func (p *part) appendHistograms(dst []hist) ([]hist, error) {
+	var counts aggr.Columns
+	if err := counts.AppendXOR(p.Count.Bytes); err != nil {
+		return dst, fmt.Errorf("aggregate count: %w", err)
+	}
+	sums, err := histogramsOf(p.Sum)
+	if err != nil {
+		return dst, fmt.Errorf("aggregate sum: %w", err)
+	}
+	counters, err := histogramsOf(p.Counter)
+	if err != nil {
+		return dst, fmt.Errorf("aggregate counter: %w", err)
+	}
+	if counts.Len() != len(sums) || counts.Len() != len(counters) {
+		return dst, fmt.Errorf("%w: %d counts, %d sums and %d counters", aggr.ErrCorrupt, counts.Len(), len(sums), len(counters))
+	}
+	for i, t := range counts.T {
+		dst = append(dst, hist{t: t, n: counts.V[i], sum: sums[i], counter: counters[i]})
+	}
+	return dst, nil
+}
+
+func histogramsOf(d aggr.Data) ([]*histogram.FloatHistogram, error) {
+	if len(d.Bytes) == 0 {
+		return nil, nil
+	}
+	var out []*histogram.FloatHistogram
 	it := aggr.DataIterator(d)
 	for typ := it.Next(); typ != chunkenc.ValNone; typ = it.Next() {
 		if typ == chunkenc.ValFloat {
-			return dst, fmt.Errorf("%w: a float among histograms", aggr.ErrCorrupt)
+			return nil, fmt.Errorf("%w: a float among histograms", aggr.ErrCorrupt)
 		}
-		t, h := it.AtFloatHistogram(&histogram.FloatHistogram{})
-		dst = append(dst, hist{t, h})
+		_, h := it.AtFloatHistogram(&histogram.FloatHistogram{})
+		out = append(out, h)
 	}
-	return dst, it.Err()
+	return out, it.Err()
 }
 
 // alike brings all histograms to the smallest schema and the largest zero
 // bucket among them, so that they fit into one chunk.
 func alike(hs []hist) error {
-	for {
-		schema, zero, same := hs[0].h.Schema, hs[0].h.ZeroThreshold, true
-		for _, s := range hs[1:] {
-			same = same && s.h.Schema == schema && s.h.ZeroThreshold == zero
-			schema, zero = min(schema, s.h.Schema), max(zero, s.h.ZeroThreshold)
+	if hs[0].sum.UsesCustomBuckets() {
+		return nil
+	}
+	all := make([]*histogram.FloatHistogram, 0, 2*len(hs))
+	for i := range hs {
+		all = append(all, hs[i].sum)
+		if hs[i].counter != hs[i].sum {
+			all = append(all, hs[i].counter)
 		}
-		if same || hs[0].h.UsesCustomBuckets() {
+	}
+	for {
+		schema, zero, same := all[0].Schema, all[0].ZeroThreshold, true
+		for _, h := range all[1:] {
+			same = same && h.Schema == schema && h.ZeroThreshold == zero
+			schema, zero = min(schema, h.Schema), max(zero, h.ZeroThreshold)
+		}
+		if same {
 			return nil
 		}
 		// Adding nothing with that layout changes each one to it. Its zero
 		// bucket may grow further, up to the end of a bucket that it cuts,
 		// so all are looked at again.
-		for _, s := range hs {
-			hint := s.h.CounterResetHint
-			if _, _, _, err := s.h.Add(&histogram.FloatHistogram{Schema: schema, ZeroThreshold: zero}); err != nil {
+		for _, h := range all {
+			hint := h.CounterResetHint
+			if _, _, _, err := h.Add(&histogram.FloatHistogram{Schema: schema, ZeroThreshold: zero}); err != nil {
 				return fmt.Errorf("bring histogram to schema %d: %w", schema, err)
 			}
-			s.h.CounterResetHint = hint
+			h.CounterResetHint = hint
 		}
 	}
 }
@@ -180,19 +282,24 @@ func plus(a, b *histogram.FloatHistogram) (*histogram.FloatHistogram, error) {
 // resets sums up a counter of histograms over its resets.
 type resets struct{ last, total *histogram.FloatHistogram }
 
-func (r *resets) add(h *histogram.FloatHistogram) error {
-	cur := h.Copy()
-	cur.CounterResetHint = histogram.UnknownCounterReset
+func (r *resets) add(h *histogram.FloatHistogram, rel relation) error {
 	last := r.last
-	r.last = cur
+	r.last = h
 	if last == nil {
-		r.total = cur.Copy()
+		r.total = h.Copy()
+		r.total.CounterResetHint = histogram.UnknownCounterReset
 		return nil
 	}
-	grown := cur
-	if !cur.DetectReset(last) {
-		var err error
-		if grown, _, _, err = cur.Copy().Sub(last); err != nil {
+	grown := h.Copy()
+	grown.CounterResetHint = histogram.UnknownCounterReset
+	switch rel {
+	case stays:
+		return nil
+	case restarts:
+	case grows:
+		before := last.Copy()
+		before.CounterResetHint = histogram.UnknownCounterReset
+		if _, _, _, err := grown.Sub(before); err != nil {
 			return fmt.Errorf("subtract histograms: %w", err)
 		}
 	}
@@ -204,7 +311,9 @@ func (r *resets) add(h *histogram.FloatHistogram) error {
 
 // histogramEncoder writes the three chunks of a histogram series.
 type histogramEncoder struct {
-	gauge        bool
+	gauge bool
+	// header goes into the counter.
+	header       chunkenc.CounterResetHeader
 	count        aggr.XOREncoder
 	sum, counter histogramChunk
 	first, last  int64
@@ -216,8 +325,11 @@ type histogramChunk struct {
 	app   chunkenc.Appender
 }
 
-func newHistogramEncoder(gauge bool) *histogramEncoder {
-	e := &histogramEncoder{gauge: gauge}
+func newHistogramEncoder(gauge bool, header chunkenc.CounterResetHeader) *histogramEncoder {
+	e := &histogramEncoder{gauge: gauge, header: header}
+	if gauge {
+		e.header = chunkenc.GaugeType
+	}
 	e.count.Reset(nil)
 	return e
 }
@@ -273,5 +385,6 @@ func (d *Downsampler) emitHistograms(e *histogramEncoder) error {
 		Count: aggr.Data{Encoding: chunkenc.EncXOR, Bytes: e.count.Finish()},
 		Sum:   data(e.sum.chunk), Counter: data(e.counter.chunk),
 	}
+	aggr.SetCounterResetHeader(a.Counter, e.header)
 	return d.emit(e.first, e.last, &a)
 }

@@ -167,31 +167,110 @@ func requireTimes(t *testing.T, out []chunks.Meta) {
 	}
 }
 
-// A counter within one chunk: its resets are added up.
-func TestHistogramCounter(t *testing.T) {
-	at := func(t int64, n float64) sample {
-		return sample{t: t, h: &histogram.FloatHistogram{Count: n, Sum: n, PositiveSpans: []histogram.Span{{Length: 1}}, PositiveBuckets: []float64{n}}}
+func countAt(t int64, n float64) sample {
+	return sample{t: t, h: &histogram.FloatHistogram{Count: n, Sum: n, PositiveSpans: []histogram.Span{{Length: 1}}, PositiveBuckets: []float64{n}}}
+}
+
+// parts are the chunks of a result: counts, sums and counters by window.
+type parts struct {
+	header                 chunkenc.CounterResetHeader
+	times                  []int64
+	counts, sums, counters []float64
+}
+
+func partsOf(t *testing.T, out []chunks.Meta) []parts {
+	t.Helper()
+	var res []parts
+	for _, c := range storeChunks(t, out) {
+		p := parts{header: aggr.CounterResetHeader(c.Aggr.Counter)}
+		for _, s := range drainData(t, c.Aggr.Count) {
+			p.times, p.counts = append(p.times, s.t), append(p.counts, s.v)
+		}
+		for _, s := range drainData(t, c.Aggr.Sum) {
+			p.sums = append(p.sums, s.h.Count)
+		}
+		for _, s := range drainData(t, c.Aggr.Counter) {
+			p.counters = append(p.counters, s.h.Count)
+		}
+		require.Empty(t, c.Aggr.Min.Bytes)
+		require.Empty(t, c.Aggr.Max.Bytes)
+		res = append(res, p)
 	}
+	return res
+}
+
+// A restart begins a chunk, so that counters are raw values: a reader that finds
+// the first one smaller than the last one before knows that it is a restart.
+func TestHistogramChunksEndAtRestarts(t *testing.T) {
 	out := run(t, 0, block.Resolution5m, encode(t, []sample{
-		at(0, 5), at(100_000, 7), at(310_000, 9), at(320_000, 2), at(610_000, 4),
+		countAt(0, 5), countAt(100_000, 7), countAt(310_000, 9), countAt(320_000, 2), countAt(610_000, 4),
 	}, 10))
-	require.Len(t, out, 1)
-	a := storeChunks(t, out)[0].Aggr
-	var counts, sums, counters []float64
-	for _, s := range drainData(t, a.Count) {
-		counts = append(counts, s.v)
+	want := []parts{
+		{chunkenc.NotCounterReset, []int64{299_999, 310_000}, []float64{2, 1}, []float64{12, 9}, []float64{7, 9}},
+		{chunkenc.CounterReset, []int64{599_999, 610_000}, []float64{1, 1}, []float64{2, 4}, []float64{2, 4}},
 	}
-	for _, s := range drainData(t, a.Sum) {
-		sums = append(sums, s.h.PositiveBuckets[0])
+	require.Equal(t, want, partsOf(t, out))
+	// The hour has both parts too.
+	require.Equal(t, []parts{
+		{chunkenc.NotCounterReset, []int64{310_000}, []float64{3}, []float64{21}, []float64{9}},
+		{chunkenc.CounterReset, []int64{610_000}, []float64{2}, []float64{6}, []float64{4}},
+	}, partsOf(t, run(t, block.Resolution5m, block.Resolution1h, out)))
+}
+
+// A counter that restarts with every other sample would make a chunk of each.
+func TestHistogramThatRestartsAllTheTimeIsOneChunk(t *testing.T) {
+	var samples []sample
+	for i := range int64(40) {
+		samples = append(samples, countAt(i*60_000, float64(10-i%2)))
 	}
-	for _, s := range drainData(t, a.Counter) {
-		counters = append(counters, s.h.PositiveBuckets[0])
+	got := partsOf(t, run(t, 0, block.Resolution5m, encode(t, samples, 50)))
+	require.Len(t, got, 1)
+	require.Equal(t, chunkenc.UnknownCounterReset, got[0].header)
+	require.Equal(t, 10+19*(9+1)+9.0, got[0].counters[7], "all growth: 9 at a restart, then 1")
+}
+
+// Between two chunks of other writers, which do not tell the last raw value, a
+// fall is no growth: it may be only that the first chunk has a restart inside.
+func TestHistogramsOfOtherWriters(t *testing.T) {
+	var in []chunks.Meta
+	for _, samples := range [][]sample{{countAt(0, 5), countAt(310_000, 9)}, {countAt(610_000, 4), countAt(910_000, 6)}} {
+		for _, c := range run(t, 0, block.Resolution5m, encode(t, samples, 10)) {
+			a, err := aggr.Decode(c.Chunk.Bytes())
+			require.NoError(t, err)
+			aggr.SetCounterResetHeader(a.Counter, chunkenc.UnknownCounterReset)
+			in = append(in, c)
+		}
 	}
-	require.Equal(t, []float64{2, 2, 1}, counts)
-	require.Equal(t, []float64{12, 11, 4}, sums)
-	require.Equal(t, []float64{7, 11, 13}, counters)
-	require.Empty(t, a.Min.Bytes)
-	require.Empty(t, a.Max.Bytes)
+	require.Equal(t, []parts{
+		{chunkenc.UnknownCounterReset, []int64{910_000}, []float64{4}, []float64{24}, []float64{11}},
+	}, partsOf(t, run(t, block.Resolution5m, block.Resolution1h, in)))
+}
+
+// A histogram that has seen NaN has that as its sum for ever; its buckets count.
+func TestHistogramWithSumNaN(t *testing.T) {
+	samples := []sample{countAt(0, 5), countAt(10_000, 7), countAt(20_000, 8)}
+	for i := range samples {
+		samples[i].h.Sum = math.NaN()
+	}
+	samples = append(samples, sample{t: 30_000, h: &histogram.FloatHistogram{Sum: stale}})
+	got := partsOf(t, run(t, 0, block.Resolution5m, encode(t, samples, 10)))
+	require.Equal(t, []parts{{chunkenc.NotCounterReset, []int64{20_000}, []float64{3}, []float64{20}, []float64{8}}}, got)
+}
+
+// Gauges and counters are never in one chunk.
+func TestHistogramThatBecomesGauge(t *testing.T) {
+	samples := []sample{countAt(0, 5), countAt(10_000, 7), countAt(20_000, 3), countAt(30_000, 2)}
+	for _, s := range samples[2:] {
+		s.h.CounterResetHint = histogram.GaugeType
+	}
+	in := append(encode(t, samples[:2], 10), encode(t, samples[2:], 10)...)
+	want := []parts{
+		{chunkenc.NotCounterReset, []int64{10_000}, []float64{2}, []float64{12}, []float64{7}},
+		{chunkenc.GaugeType, []int64{30_000}, []float64{2}, []float64{5}, []float64{2}},
+	}
+	m5 := run(t, 0, block.Resolution5m, in)
+	require.Equal(t, want, partsOf(t, m5))
+	require.Equal(t, want, partsOf(t, run(t, block.Resolution5m, block.Resolution1h, m5)))
 }
 
 // A gauge says so in both of its outputs.

@@ -44,7 +44,25 @@ const (
 	// exponential and custom are native histograms by their buckets.
 	exponential
 	custom
+	exponentialGauge
+	customGauge
 )
+
+func (k kind) custom() bool { return k == custom || k == customGauge }
+func (k kind) gauge() bool  { return k == exponentialGauge || k == customGauge }
+
+// kindOf is the kind of a histogram.
+func kindOf(h *histogram.FloatHistogram, gauge bool) kind {
+	switch isCustom := h.UsesCustomBuckets(); {
+	case isCustom && gauge:
+		return customGauge
+	case isCustom:
+		return custom
+	case gauge:
+		return exponentialGauge
+	}
+	return exponential
+}
 
 // Series downsamples the chunks of one series, which are in order of time and
 // have their Chunk set. The result is valid until the next call; it is empty
@@ -84,12 +102,13 @@ func (d *Downsampler) begin(k kind) {
 // flush writes the samples of one kind that were collected.
 func (d *Downsampler) flush() error {
 	k := d.kind
-	d.kind = none
+	defer func() { d.kind = none }()
 	switch k {
+	case none:
 	case floats:
 		d.tidyFloats()
 		return d.rawFloats(d.cols.T, d.cols.V)
-	case exponential, custom:
+	default:
 		d.tidyHistograms()
 		return d.rawHistograms(d.hists)
 	}
@@ -117,7 +136,7 @@ func (d *Downsampler) collect(c chunkenc.Chunk) error {
 		if err := d.wantHistogram(h); err != nil {
 			return err
 		}
-		d.hists = append(d.hists, hist{t, h})
+		d.hists = append(d.hists, hist{t: t, n: 1, sum: h, counter: h})
 	}
 	return it.Err()
 }
@@ -135,16 +154,14 @@ func (d *Downsampler) want(k kind) error {
 }
 
 func (d *Downsampler) wantHistogram(h *histogram.FloatHistogram) error {
-	if !h.UsesCustomBuckets() {
-		return d.want(exponential)
-	}
+	k := kindOf(h, h.CounterResetHint == histogram.GaugeType)
 	// Different bounds cannot be in one chunk.
-	if d.kind == custom && len(d.hists) > 0 && !histogram.CustomBucketBoundsMatch(h.CustomValues, d.hists[0].h.CustomValues) {
+	if k.custom() && d.kind == k && len(d.hists) > 0 && !histogram.CustomBucketBoundsMatch(h.CustomValues, d.hists[0].sum.CustomValues) {
 		if err := d.flush(); err != nil {
 			return err
 		}
 	}
-	return d.want(custom)
+	return d.want(k)
 }
 
 // tidyFloats drops stale markers. Where chunks overlap, samples are put in
