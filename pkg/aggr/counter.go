@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -15,9 +16,9 @@ import (
 // stored twice with one time: first the value without resets, then the raw one,
 // which tells what the first raw value of the next chunk is compared with.
 //
-// NaN, and so stale markers, are left out. Histograms pass as they are, for
-// PromQL finds their resets itself. Seek steps over every sample, because a
-// reset must not be missed.
+// Histograms keep their resets, which PromQL finds itself, and are returned as
+// float histograms; see histogramCounter. NaN, and so stale markers, are left
+// out. Seek steps over every sample, because a reset must not be missed.
 type CounterIterator struct {
 	chunks chunkReader
 	cur    chunkenc.Iterator
@@ -27,6 +28,7 @@ type CounterIterator struct {
 	lastT   int64
 	lastV   float64
 	total   float64
+	hists   histogramCounter
 	err     error
 }
 
@@ -37,10 +39,11 @@ func NewCounterIterator(chunks []storeapi.Data) *CounterIterator {
 	for i, d := range chunks {
 		cs[i] = storeapi.Chunk{Raw: d}
 	}
-	return &CounterIterator{
-		chunks: chunkReader{chunks: cs, aggrs: []storeapi.Aggregate{storeapi.AggregateCounter}},
-		lastT:  math.MinInt64,
-	}
+	return newCounterIterator(chunkReader{chunks: cs, aggrs: []storeapi.Aggregate{storeapi.AggregateCounter}})
+}
+
+func newCounterIterator(r chunkReader) *CounterIterator {
+	return &CounterIterator{chunks: r, lastT: math.MinInt64}
 }
 
 // Next implements chunkenc.Iterator.
@@ -50,6 +53,7 @@ func (it *CounterIterator) Next() chunkenc.ValueType {
 			if it.cur = it.chunks.open(); it.cur == nil {
 				break
 			}
+			it.hists.begin(&it.chunks.chunks[it.chunks.next-1])
 		}
 		it.typ = it.cur.Next()
 		switch it.typ {
@@ -61,8 +65,8 @@ func (it *CounterIterator) Next() chunkenc.ValueType {
 				return it.typ
 			}
 		default:
-			if t := it.cur.AtT(); t > it.lastT {
-				it.lastT = t
+			if it.addHistogram() {
+				it.typ = chunkenc.ValFloatHistogram
 				return it.typ
 			}
 		}
@@ -93,6 +97,20 @@ func (it *CounterIterator) add(t int64, v float64) bool {
 	return true
 }
 
+func (it *CounterIterator) addHistogram() bool {
+	t := it.cur.AtT()
+	if t <= it.lastT {
+		return false
+	}
+	_, h := it.cur.AtFloatHistogram(&histogram.FloatHistogram{})
+	if value.IsStaleNaN(h.Sum) {
+		return false
+	}
+	it.lastT = t
+	it.err = it.hists.add(h)
+	return it.err == nil
+}
+
 // Seek implements chunkenc.Iterator.
 func (it *CounterIterator) Seek(t int64) chunkenc.ValueType {
 	for it.typ == chunkenc.ValNone || it.lastT < t {
@@ -106,14 +124,18 @@ func (it *CounterIterator) Seek(t int64) chunkenc.ValueType {
 // At implements chunkenc.Iterator.
 func (it *CounterIterator) At() (int64, float64) { return it.lastT, it.total }
 
-// AtHistogram implements chunkenc.Iterator.
-func (it *CounterIterator) AtHistogram(h *histogram.Histogram) (int64, *histogram.Histogram) {
-	return it.cur.AtHistogram(h)
+// AtHistogram must not be called: histograms are returned as float histograms.
+func (it *CounterIterator) AtHistogram(*histogram.Histogram) (int64, *histogram.Histogram) {
+	panic("BUG: a counter of histograms is a float histogram")
 }
 
 // AtFloatHistogram implements chunkenc.Iterator.
 func (it *CounterIterator) AtFloatHistogram(fh *histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
-	return it.cur.AtFloatHistogram(fh)
+	if fh == nil {
+		return it.lastT, it.hists.value.Copy()
+	}
+	it.hists.value.CopyTo(fh)
+	return it.lastT, fh
 }
 
 // AtT implements chunkenc.Iterator.

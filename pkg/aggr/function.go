@@ -13,9 +13,10 @@ func ForFunc(fn string) []storeapi.Aggregate {
 	switch {
 	case fn == "min" || strings.HasPrefix(fn, "min_"):
 		return []storeapi.Aggregate{storeapi.AggregateMin}
-	case fn == "max" || strings.HasPrefix(fn, "max_"):
+	case fn == "max" || strings.HasPrefix(fn, "max_") || fn == "count_values":
+		// The values counted are such as were there; an average may never have been.
 		return []storeapi.Aggregate{storeapi.AggregateMax}
-	case fn == "count" || strings.HasPrefix(fn, "count_"):
+	case fn == "count" || fn == "count_over_time":
 		return []storeapi.Aggregate{storeapi.AggregateCount}
 	case strings.HasPrefix(fn, "sum_"):
 		// Plain sum adds up series, and wants the average of each.

@@ -17,8 +17,8 @@ func TestForFunc(t *testing.T) {
 		}
 	}
 	f([]storeapi.Aggregate{storeapi.AggregateMin}, "min", "min_over_time")
-	f([]storeapi.Aggregate{storeapi.AggregateMax}, "max", "max_over_time")
-	f([]storeapi.Aggregate{storeapi.AggregateCount}, "count", "count_over_time", "count_values")
+	f([]storeapi.Aggregate{storeapi.AggregateMax}, "max", "max_over_time", "count_values")
+	f([]storeapi.Aggregate{storeapi.AggregateCount}, "count", "count_over_time")
 	f([]storeapi.Aggregate{storeapi.AggregateSum}, "sum_over_time")
 	f([]storeapi.Aggregate{storeapi.AggregateCounter}, "increase", "rate", "irate", "resets", "xincrease", "xrate")
 	f([]storeapi.Aggregate{storeapi.AggregateCount, storeapi.AggregateSum},

@@ -24,10 +24,14 @@ var ErrNoAggregate = errors.New("no valid chunk found")
 //
 // The chunk bytes must stay valid as long as the iterator is used.
 func SeriesIterator(chunks []storeapi.Chunk, aggrs []storeapi.Aggregate) chunkenc.Iterator {
-	if len(aggrs) == 1 && aggrs[0] == storeapi.AggregateCounter {
-		return &CounterIterator{chunks: chunkReader{chunks: chunks, aggrs: aggrs}, lastT: math.MinInt64}
+	return seriesOf(chunkReader{chunks: chunks, aggrs: aggrs})
+}
+
+func seriesOf(r chunkReader) chunkenc.Iterator {
+	if len(r.aggrs) == 1 && r.aggrs[0] == storeapi.AggregateCounter {
+		return newCounterIterator(r)
 	}
-	return &seriesIterator{chunks: chunkReader{chunks: chunks, aggrs: aggrs}, lastT: math.MinInt64}
+	return &seriesIterator{chunks: r, lastT: math.MinInt64}
 }
 
 // ChunkIterator returns the samples of one chunk that the aggregates select.
@@ -43,10 +47,17 @@ func ChunkIterator(c *storeapi.Chunk, aggrs []storeapi.Aggregate, reuse chunkenc
 			d = *p
 		}
 	}
+	if len(d.Bytes) == 0 && isExtreme(aggrs) && c.Aggr != nil && NumSamples(c.Aggr) == 0 {
+		return chunkenc.NewNopIterator() // histograms have neither minimum nor maximum
+	}
 	if len(d.Bytes) == 0 {
 		return errIterator(fmt.Errorf("aggregates %v of the chunk from %d: %w", aggrs, c.MinTime, ErrNoAggregate))
 	}
 	return dataIterator(d, reuse)
+}
+
+func isExtreme(aggrs []storeapi.Aggregate) bool {
+	return len(aggrs) == 1 && (aggrs[0] == storeapi.AggregateMin || aggrs[0] == storeapi.AggregateMax)
 }
 
 func dataOf(a *storeapi.Aggregates, which storeapi.Aggregate) *storeapi.Data {
@@ -89,8 +100,13 @@ func dataIterator(d storeapi.Data, reuse chunkenc.Iterator) chunkenc.Iterator {
 type chunkReader struct {
 	chunks []storeapi.Chunk
 	aggrs  []storeapi.Aggregate
-	next   int
-	reuse  chunkenc.Iterator
+	// ends are the true times of the last samples where they differ from
+	// MaxTime; nil if none does.
+	ends []int64
+	// ones counts: a raw sample is 1.
+	ones  bool
+	next  int
+	reuse chunkenc.Iterator
 }
 
 // open returns the iterator of the next chunk, or nil after the last one.
@@ -98,8 +114,16 @@ func (r *chunkReader) open() chunkenc.Iterator {
 	if r.next >= len(r.chunks) {
 		return nil
 	}
-	r.reuse = ChunkIterator(&r.chunks[r.next], r.aggrs, r.reuse)
+	i := r.next
+	c := &r.chunks[i]
 	r.next++
+	r.reuse = ChunkIterator(c, r.aggrs, r.reuse)
+	switch {
+	case r.ones && c.Aggr == nil:
+		return &ones{Iterator: r.reuse}
+	case r.ends != nil && r.ends[i] != c.MaxTime:
+		return &dated{Iterator: r.reuse, from: r.ends[i], to: c.MaxTime}
+	}
 	return r.reuse
 }
 

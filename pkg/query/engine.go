@@ -9,15 +9,12 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/features"
-
-	"github.com/hindsight-io/hindsight/pkg/query/promapi"
 )
 
 // defaultLookback is what PromQL means without any setting.
 const defaultLookback = 5 * time.Minute
 
-// engine is Prometheus's engine with a lookback that fits the resolution of the
-// data: samples that are an hour apart would be taken for stale otherwise.
+// engine is Prometheus's engine over data of any resolution.
 type engine struct {
 	*promql.Engine
 	lookback time.Duration
@@ -59,45 +56,22 @@ func newEngine(cfg *Config, p parser.Parser, known features.Collector, budget *B
 }
 
 func (e *engine) NewInstantQuery(ctx context.Context, q storage.Queryable, opts promql.QueryOpts, qs string, ts time.Time) (promql.Query, error) {
-	return e.bound(func() (promql.Query, error) {
-		return e.Engine.NewInstantQuery(ctx, q, e.options(ctx, opts), qs, ts)
+	return e.bound(ctx, opts, func() (promql.Query, error) {
+		return e.Engine.NewInstantQuery(ctx, q, opts, qs, ts)
 	})
 }
 
 func (e *engine) NewRangeQuery(ctx context.Context, q storage.Queryable, opts promql.QueryOpts, qs string, start, end time.Time, interval time.Duration) (promql.Query, error) {
-	return e.bound(func() (promql.Query, error) {
-		return e.Engine.NewRangeQuery(ctx, q, e.options(ctx, opts), qs, start, end, interval)
+	return e.bound(ctx, opts, func() (promql.Query, error) {
+		return e.Engine.NewRangeQuery(ctx, q, opts, qs, start, end, interval)
 	})
 }
 
-func (e *engine) bound(make func() (promql.Query, error)) (promql.Query, error) {
+func (e *engine) bound(ctx context.Context, opts promql.QueryOpts, create func() (promql.Query, error)) (promql.Query, error) {
+	make := func() (promql.Query, error) { return e.query(ctx, opts, create) }
 	q, err := make()
 	if err != nil {
 		return nil, err
 	}
 	return &boundedQuery{Query: q, engine: e, again: make}, nil
-}
-
-func (e *engine) options(ctx context.Context, opts promql.QueryOpts) promql.QueryOpts {
-	if opts == nil {
-		opts = promql.NewPrometheusQueryOpts(false, 0, nil)
-	}
-	p, ok := promapi.ParamsFromContext(ctx)
-	if opts.LookbackDelta() > 0 || !ok || !e.dynamic {
-		return opts
-	}
-	return promql.NewPrometheusQueryOpts(opts.EnablePerStepStats(), lookback(e.lookback, p.MaxSourceResolution), opts.UseStartTimestamps())
-}
-
-// lookback is how far to look back when data of the given resolution, in
-// milliseconds, may be used: at least its step. 0 means the engine's default.
-func lookback(base time.Duration, maxResolution int64) time.Duration {
-	res := time.Duration(maxResolution) * time.Millisecond
-	switch {
-	case res > max(defaultLookback, base):
-		return max(time.Hour, base)
-	case res > base:
-		return max(defaultLookback, base)
-	}
-	return base
 }

@@ -457,19 +457,3 @@ func TestPrefixes(t *testing.T) {
 		}
 	}
 }
-
-func TestLookback(t *testing.T) {
-	f := func(base time.Duration, maxRes time.Duration, want time.Duration) {
-		t.Helper()
-		require.Equal(t, want, lookback(base, maxRes.Milliseconds()))
-	}
-	f(0, 0, 0)
-	f(0, time.Minute, 5*time.Minute)
-	f(0, 5*time.Minute, 5*time.Minute)
-	f(0, 6*time.Minute, time.Hour)
-	f(10*time.Minute, 0, 10*time.Minute)
-	f(10*time.Minute, 10*time.Minute, 10*time.Minute)
-	f(10*time.Minute, 11*time.Minute, time.Hour)
-	f(2*time.Hour, 3*time.Hour, 2*time.Hour)
-	f(time.Minute, 2*time.Minute, 5*time.Minute)
-}

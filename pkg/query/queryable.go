@@ -92,6 +92,8 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 	p := q.params(ctx)
 	r := selectRequest(p, q.mint, q.maxt, hints, ms)
 	view := &view{mint: q.mint, maxt: q.maxt, aggrs: r.Aggregates}
+	reading := readingOf(ctx)
+	reading.plan(ms).apply(r, view, reading, hints)
 	if p.Dedup && len(p.ReplicaLabels) > 0 {
 		view.dedup = q.cfg.Dedup
 	}
@@ -102,7 +104,7 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 	ctx, cancel := context.WithCancel(ctx)
 	s := &selection{
 		cancel: cancel, done: make(chan struct{}), report: promapi.ReportFromContext(ctx),
-		account: accountOf(ctx), steps: steps(hints), partial: p.PartialResponse,
+		reading: reading, account: accountOf(ctx), steps: steps(hints), partial: p.PartialResponse,
 	}
 	q.mtx.Lock()
 	defer q.mtx.Unlock()

@@ -62,6 +62,7 @@ func baseRequest(p promapi.Params, mint, maxt int64, ms []*labels.Matcher) *stor
 		Matchers:      enforce(p.Enforced, ms),
 		Partial:       storeapi.PartialWarn,
 		StoreMatchers: p.StoreMatchers,
+		FillCoarser:   true,
 	}
 	if !p.PartialResponse {
 		r.Partial = storeapi.PartialAbort

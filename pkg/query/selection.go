@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/annotations"
 
+	"github.com/hindsight-io/hindsight/pkg/aggr"
 	"github.com/hindsight-io/hindsight/pkg/query/promapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
@@ -24,12 +26,17 @@ type selection struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 	report *promapi.Report
+	// reading is that of the query; nil when no engine asks.
+	reading *reading
 	// account counts what is read; it may be nil.
 	account *account
 	// steps is the number of steps at which each series is evaluated.
 	steps int64
 	// partial returns what there is, with a warning, where a part is damaged.
 	partial bool
+
+	// resolution is the coarsest one that was read.
+	resolution int64
 
 	// Valid once done is closed.
 	set    storeapi.SeriesSet
@@ -66,6 +73,7 @@ func (s *selection) read(ctx context.Context, gate chan struct{}, v *view, open 
 	}
 	s.err = ended(ctx, err)
 	s.ws = annotate(ws, s.report)
+	s.ws.Merge(v.plan.doubts(s.resolution))
 }
 
 // readAll keeps all series of the set.
@@ -80,6 +88,12 @@ func (s *selection) readAll(ctx context.Context, v *view, care *inspector) error
 			return err
 		}
 		chunks := care.whole(at.Labels, slab.copy(at.Chunks))
+		if err := s.reading.meet(chunks); err != nil {
+			return err
+		}
+		if v.plan != nil {
+			s.resolution = max(s.resolution, aggr.CoarsestResolution(chunks, math.MaxInt64))
+		}
 		if more {
 			last := s.series[n-1]
 			last.chunks = join(last.chunks, chunks)
@@ -174,7 +188,12 @@ func (s *seriesSet) Next() bool {
 	return true
 }
 
-func (s *seriesSet) At() storage.Series { return s.series[s.i] }
+func (s *seriesSet) At() storage.Series {
+	if one := s.series[s.i]; one.view.lookback > 0 {
+		return aliveSeries{one}
+	}
+	return s.series[s.i]
+}
 
 func (s *seriesSet) Err() error {
 	if !s.wait() {

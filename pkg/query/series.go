@@ -21,6 +21,11 @@ type view struct {
 	dedup dedup.Func
 	// counter says that the samples are read as a counter.
 	counter bool
+	// plan says how downsampled data is read; nil reads it as aggrs say.
+	plan *selectorPlan
+	// lookback is how long a raw sample is taken for alive, in milliseconds; 0
+	// leaves that to the engine.
+	lookback int64
 	// free can be used for new iterators. The engine evaluates one series after
 	// the other and gives back the iterator of the last one.
 	free []*dedup.Floats
@@ -124,6 +129,9 @@ func span(c storeapi.Chunk) (int64, int64) { return c.MinTime, c.MaxTime }
 // better where a counter started, and counts resets.
 func (s *series) samples(chunks []storeapi.Chunk, merged bool) chunkenc.Iterator {
 	aggrs := s.view.aggrs
+	if p := s.view.plan; p != nil && (p.count || !allRaw(s.chunks)) {
+		return s.planned(chunks)
+	}
 	if len(aggrs) == 1 && aggrs[0] == storeapi.AggregateCounter && allRaw(chunks) {
 		aggrs = []storeapi.Aggregate{storeapi.AggregateRaw}
 	}
@@ -136,6 +144,18 @@ func (s *series) samples(chunks []storeapi.Chunk, merged bool) chunkenc.Iterator
 		it = &withoutStale{Iterator: it}
 	}
 	return &bounded{Iterator: it, mint: s.view.mint, maxt: s.view.maxt}
+}
+
+// planned is one replica of a series that has downsampled chunks, or whose
+// samples are counted. The distance of the samples of a counter is the same for
+// all replicas and all of the time.
+func (s *series) planned(chunks []storeapi.Chunk) chunkenc.Iterator {
+	p := s.view.plan
+	view := aggr.View{Aggregates: p.aggrs, Count: p.count, Range: p.span > 0}
+	if view.Range && len(p.aggrs) == 1 && p.aggrs[0] == storeapi.AggregateCounter {
+		view.Grid = aggr.CoarsestResolution(s.chunks, p.limit)
+	}
+	return &bounded{Iterator: view.Iterator(chunks), mint: s.view.mint, maxt: s.view.maxt}
 }
 
 // xorChunks are chunks that are all raw floats, which is what most series are.

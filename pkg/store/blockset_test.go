@@ -14,8 +14,8 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block"
 )
 
-// TestChoose reads pictures: each line of "blocks" is a name, a resolution and
-// the range of a block; "choose" answers with the picked blocks and the time for
+// TestChoose reads pictures: each line of "blocks" is a name, a resolution, the
+// range and the sources of a block; "choose" answers with the picked blocks and the time for
 // which each is needed.
 func TestChoose(t *testing.T) {
 	var metas []*block.Meta
@@ -27,8 +27,14 @@ func TestChoose(t *testing.T) {
 			for i, line := range strings.Split(strings.TrimSpace(d.Input), "\n") {
 				var name, res string
 				m := &block.Meta{}
-				_, err := fmt.Sscanf(line, "%s %s %d-%d", &name, &res, &m.MinTime, &m.MaxTime)
+				fields, sources, _ := strings.Cut(line, " of=")
+				_, err := fmt.Sscanf(fields, "%s %s %d-%d", &name, &res, &m.MinTime, &m.MaxTime)
 				require.NoError(t, err, line)
+				for _, s := range strings.Split(sources, ",") {
+					if s != "" {
+						m.Compaction.Sources = append(m.Compaction.Sources, ulid.MustParse(fmt.Sprintf("%026s", s)))
+					}
+				}
 				m.ULID = ulid.MustNew(uint64(i+1), nil)
 				m.Thanos.Downsample.Resolution = resolution(t, res)
 				metas = append(metas, m)
@@ -42,7 +48,7 @@ func TestChoose(t *testing.T) {
 			d.ScanArgs(t, "to", &maxt)
 			d.ScanArgs(t, "resolution", &res)
 			var out strings.Builder
-			for _, p := range choose(metas, mint, maxt, resolution(t, res)) {
+			for _, p := range choose(metas, choice{mint: mint, maxt: maxt, maxResolution: resolution(t, res), fillCoarser: d.HasArg("coarser")}) {
 				fmt.Fprintf(&out, "%s for %d to %d\n", names[p.meta], p.mint, p.maxt)
 			}
 			if out.Len() == 0 {
@@ -77,7 +83,7 @@ func TestChooseCovers(t *testing.T) {
 		mint := rng.Int64N(25) - 2
 		maxt := mint + rng.Int64N(20)
 		most := all[rng.IntN(3)]
-		picks := choose(metas, mint, maxt, most)
+		picks := choose(metas, choice{mint: mint, maxt: maxt, maxResolution: most})
 		seen := map[*block.Meta]bool{}
 		for _, p := range picks {
 			require.False(t, seen[p.meta], "picked twice")

@@ -141,6 +141,7 @@ func (g *Gateway) blocksFor(r *storeapi.Request, byResolution bool) (out []block
 			out = nil
 		}
 	}()
+	wanted := choice{mint: mint, maxt: maxt, maxResolution: r.MaxResolution, fillCoarser: r.FillCoarser}
 	// Whether matchers are left for any group of blocks, or for none.
 	whole, narrowed := false, false
 	for _, group := range g.blocks.groups {
@@ -149,7 +150,7 @@ func (g *Gateway) blocksFor(r *storeapi.Request, byResolution bool) (out []block
 			continue
 		}
 		whole, narrowed = whole || len(rest) == 0, narrowed || len(rest) > 0
-		for _, p := range group.picks(mint, maxt, r.MaxResolution, byResolution) {
+		for _, p := range group.picks(wanted, byResolution) {
 			if !matchBlock(r.BlockMatchers, selectorLabels(p.meta)) {
 				continue
 			}
@@ -172,14 +173,14 @@ func (g *Gateway) blocksFor(r *storeapi.Request, byResolution bool) (out []block
 	return out, ws, nil
 }
 
-func (bg blockGroup) picks(mint, maxt, maxResolution int64, byResolution bool) []pick {
+func (bg blockGroup) picks(c choice, byResolution bool) []pick {
 	if byResolution {
-		return choose(bg.metas, mint, maxt, maxResolution)
+		return choose(bg.metas, c)
 	}
 	var out []pick
 	for _, m := range bg.metas {
-		if m.Overlaps(mint, maxt) {
-			out = append(out, pick{meta: m, mint: mint, maxt: maxt})
+		if m.Overlaps(c.mint, c.maxt) {
+			out = append(out, pick{meta: m, mint: c.mint, maxt: c.maxt})
 		}
 	}
 	return out

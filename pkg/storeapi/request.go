@@ -15,6 +15,9 @@ type Request struct {
 	// MaxResolution is the coarsest downsampling resolution, in milliseconds,
 	// that is acceptable; 0 means raw data only.
 	MaxResolution int64
+	// FillCoarser asks for coarser data than that of a time of which the store
+	// has nothing else left. Who asks must be able to read aggregates.
+	FillCoarser bool
 	// Aggregates says which aggregates of downsampled chunks are wanted.
 	// Raw chunks are always returned as they are.
 	Aggregates []Aggregate

@@ -39,24 +39,10 @@ const (
 // relate sets the relations of raw samples of one kind.
 func relate(hs []hist) {
 	for i := 1; i < len(hs); i++ {
-		if falls(hs[i-1].counter, hs[i].counter) {
+		if aggr.FallsFrom(hs[i-1].counter, hs[i].counter) {
 			hs[i].rel = restarts
 		}
 	}
-}
-
-// falls looks at the values. A hint only ever adds a reset to what they show:
-// one that denies a reset is about the neighbour in its chunk, which is another
-// one where chunks overlap or samples were left out.
-func falls(before, h *histogram.FloatHistogram) bool {
-	hint := h.CounterResetHint
-	if hint == histogram.CounterReset || hint == histogram.GaugeType {
-		return hint == histogram.CounterReset
-	}
-	h.CounterResetHint = histogram.UnknownCounterReset
-	reset := h.DetectReset(before)
-	h.CounterResetHint = hint
-	return reset
 }
 
 // rawHistograms downsamples one run of histograms of the same kind.
@@ -169,7 +155,7 @@ func (d *Downsampler) histogramAggregates(parts []part) error {
 			switch first := &hs[start]; {
 			case p.restarts():
 				first.rel = restarts
-			case !falls(hs[start-1].counter, first.counter):
+			case !aggr.FallsFrom(hs[start-1].counter, first.counter):
 			case parts[i-1].exact():
 				first.rel = restarts
 			default:

@@ -43,8 +43,11 @@ type SeriesRequest struct {
 	WithoutReplicaLabels []string    `protobuf:"bytes,14,rep,name=without_replica_labels,json=withoutReplicaLabels,proto3" json:"without_replica_labels,omitempty"`
 	Limit                int64       `protobuf:"varint,15,opt,name=limit,proto3" json:"limit,omitempty"`
 	ResponseBatchSize    int64       `protobuf:"varint,16,opt,name=response_batch_size,json=responseBatchSize,proto3" json:"response_batch_size,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	// An extension of this project, which other stores skip: where nothing of a
+	// resolution of at most max_resolution_window is left, coarser data is wanted.
+	FillCoarser   bool `protobuf:"varint,7001,opt,name=fill_coarser,json=fillCoarser,proto3" json:"fill_coarser,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SeriesRequest) Reset() {
@@ -187,6 +190,13 @@ func (x *SeriesRequest) GetResponseBatchSize() int64 {
 		return x.ResponseBatchSize
 	}
 	return 0
+}
+
+func (x *SeriesRequest) GetFillCoarser() bool {
+	if x != nil {
+		return x.FillCoarser
+	}
+	return false
 }
 
 type QueryHints struct {
@@ -935,7 +945,7 @@ var File_thanos_store_proto protoreflect.FileDescriptor
 
 const file_thanos_store_proto_rawDesc = "" +
 	"\n" +
-	"\x12thanos/store.proto\x12\x06thanos\x1a\x19google/protobuf/any.proto\x1a\x12thanos/types.proto\"\xcc\x05\n" +
+	"\x12thanos/store.proto\x12\x06thanos\x1a\x19google/protobuf/any.proto\x1a\x12thanos/types.proto\"\xf0\x05\n" +
 	"\rSeriesRequest\x12\x19\n" +
 	"\bmin_time\x18\x01 \x01(\x03R\aminTime\x12\x19\n" +
 	"\bmax_time\x18\x02 \x01(\x03R\amaxTime\x120\n" +
@@ -958,7 +968,8 @@ const file_thanos_store_proto_rawDesc = "" +
 	"shard_info\x18\r \x01(\v2\x11.thanos.ShardInfoR\tshardInfo\x124\n" +
 	"\x16without_replica_labels\x18\x0e \x03(\tR\x14withoutReplicaLabels\x12\x14\n" +
 	"\x05limit\x18\x0f \x01(\x03R\x05limit\x12.\n" +
-	"\x13response_batch_size\x18\x10 \x01(\x03R\x11responseBatchSize\"\xb3\x02\n" +
+	"\x13response_batch_size\x18\x10 \x01(\x03R\x11responseBatchSize\x12\"\n" +
+	"\ffill_coarser\x18\xd96 \x01(\bR\vfillCoarser\"\xb3\x02\n" +
 	"\n" +
 	"QueryHints\x12\x1f\n" +
 	"\vstep_millis\x18\x01 \x01(\x03R\n" +

@@ -51,6 +51,20 @@ func (m *SeriesRequest) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.FillCoarser {
+		i--
+		if m.FillCoarser {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x3
+		i--
+		dAtA[i] = 0xb5
+		i--
+		dAtA[i] = 0xc8
+	}
 	if m.ResponseBatchSize != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.ResponseBatchSize))
 		i--
@@ -983,6 +997,9 @@ func (m *SeriesRequest) SizeVT() (n int) {
 	if m.ResponseBatchSize != 0 {
 		n += 2 + protohelpers.SizeOfVarint(uint64(m.ResponseBatchSize))
 	}
+	if m.FillCoarser {
+		n += 4
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -1763,6 +1780,26 @@ func (m *SeriesRequest) UnmarshalVT(dAtA []byte) error {
 					break
 				}
 			}
+		case 7001:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field FillCoarser", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.FillCoarser = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
@@ -3950,6 +3987,26 @@ func (m *SeriesRequest) UnmarshalVTUnsafe(dAtA []byte) error {
 					break
 				}
 			}
+		case 7001:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field FillCoarser", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.FillCoarser = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

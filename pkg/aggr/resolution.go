@@ -1,0 +1,147 @@
+package aggr
+
+import (
+	"encoding/binary"
+	"math"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// Resolutions of downsampled data in milliseconds.
+const (
+	Resolution5m int64 = 5 * 60 * 1000
+	Resolution1h int64 = 60 * 60 * 1000
+)
+
+// WindowEnd returns the last millisecond of the window that t is in, as an
+// aggregate of that window is dated.
+func WindowEnd(t, resolution int64) int64 {
+	m := t % resolution
+	if m < 0 {
+		m += resolution
+	}
+	return t - m + resolution - 1
+}
+
+// Resolution is that of a chunk in milliseconds, 0 for raw data. No chunk tells
+// its resolution, but all times of its samples except the last one are ends of
+// windows, and no two samples are in one. A chunk of one window that ends early
+// may be of either resolution: it counts as 5m.
+func Resolution(c *storeapi.Chunk) int64 {
+	if c.Aggr == nil {
+		return 0
+	}
+	if WindowEnd(c.MinTime, Resolution1h) != c.MinTime {
+		return Resolution5m
+	}
+	// Whole windows are one resolution apart, only the last one may be closer.
+	if n := windows(c.Aggr); n > 2 && c.MaxTime-c.MinTime < int64(n-2)*Resolution1h {
+		return Resolution5m
+	} else if n == 2 && WindowEnd(c.MaxTime, Resolution1h) != c.MaxTime && WindowEnd(c.MaxTime, Resolution5m) == c.MaxTime {
+		return Resolution5m
+	}
+	return Resolution1h
+}
+
+// windows is the number of windows of a chunk of which not all aggregates need
+// to be there.
+func windows(a *storeapi.Aggregates) int {
+	for _, d := range []*storeapi.Data{&a.Count, &a.Sum, &a.Min, &a.Max} {
+		if len(d.Bytes) >= 2 {
+			return int(binary.BigEndian.Uint16(d.Bytes))
+		}
+	}
+	if len(a.Counter.Bytes) < 2 {
+		return 0
+	}
+	n := int(binary.BigEndian.Uint16(a.Counter.Bytes))
+	if a.Counter.Encoding == chunkenc.EncXOR {
+		n -= 2 // the first and the last raw value
+	}
+	return n
+}
+
+// CoarsestResolution is the coarsest resolution of the chunks that is at most
+// limit, 0 when all are raw or coarser.
+func CoarsestResolution(chunks []storeapi.Chunk, limit int64) int64 {
+	var out int64
+	for i := range chunks {
+		if chunks[i].Aggr == nil || out == Resolution1h {
+			continue
+		}
+		if r := Resolution(&chunks[i]); r <= limit {
+			out = max(out, r)
+		}
+	}
+	return out
+}
+
+// align returns the chunks with the last window of each dated at its end, so
+// that windows are evenly spaced, and the true times beside them. The last
+// window of a chunk is dated at its last sample, and functions that count
+// samples in a range or look at their distances would see that at every end of
+// a chunk. Where the next chunk begins within the window nothing is changed.
+func align(chunks []storeapi.Chunk) (aligned []storeapi.Chunk, ends []int64) {
+	aligned, ends = make([]storeapi.Chunk, len(chunks)), make([]int64, len(chunks))
+	copy(aligned, chunks)
+	for i := range chunks {
+		ends[i] = chunks[i].MaxTime
+		if chunks[i].Aggr == nil {
+			continue
+		}
+		r := Resolution(&chunks[i])
+		if i > 0 && chunks[i].MinTime == chunks[i].MaxTime && chunks[i-1].Aggr != nil {
+			// A single window that ends early is like its neighbours.
+			r = max(r, Resolution(&chunks[i-1]))
+		}
+		next := int64(math.MaxInt64)
+		if i+1 < len(chunks) {
+			next = chunks[i+1].MinTime
+		}
+		if end := WindowEnd(ends[i], r); end < next {
+			aligned[i].MaxTime = end
+		}
+	}
+	return aligned, ends
+}
+
+// dated is an iterator whose sample at the time from is dated to, which is later
+// and earlier than that of every sample that follows.
+type dated struct {
+	chunkenc.Iterator
+	from, to int64
+}
+
+func (d *dated) date(t int64) int64 {
+	if t == d.from {
+		return d.to
+	}
+	return t
+}
+
+func (d *dated) Seek(t int64) chunkenc.ValueType {
+	if t <= d.to {
+		t = min(t, d.from)
+	}
+	return d.Iterator.Seek(t)
+}
+
+func (d *dated) AtT() int64 { return d.date(d.Iterator.AtT()) }
+
+func (d *dated) At() (int64, float64) {
+	t, v := d.Iterator.At()
+	return d.date(t), v
+}
+
+func (d *dated) AtHistogram(h *histogram.Histogram) (int64, *histogram.Histogram) {
+	t, h := d.Iterator.AtHistogram(h)
+	return d.date(t), h
+}
+
+func (d *dated) AtFloatHistogram(fh *histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
+	t, fh := d.Iterator.AtFloatHistogram(fh)
+	return d.date(t), fh
+}

@@ -1,0 +1,193 @@
+package query
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+
+	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// selectorPlan says how one selector of an expression reads downsampled data.
+type selectorPlan struct {
+	aggrs []storeapi.Aggregate
+	// count makes the samples numbers of raw samples.
+	count bool
+	// span is the range of a range selector, 0 of an instant selector.
+	span time.Duration
+	// limit is the coarsest resolution, in milliseconds, that can answer.
+	limit int64
+	// fn stands around the selector; raw says that it needs every sample, so
+	// that downsampled data is used only where there is no other.
+	fn  string
+	raw bool
+}
+
+// plans are the plans of an expression by the first matcher of each selector,
+// which the engine hands on as it is.
+type plans map[*labels.Matcher]*selectorPlan
+
+// planExpr plans all selectors of an expression, which it rewrites where what
+// PromQL does with samples is not right for windows of samples:
+//
+//	count_over_time(x[r])  is the sum of the numbers of samples,
+//	avg_over_time(x[r])    is the sum of samples divided by their number.
+func planExpr(e parser.Expr) (parser.Expr, plans) {
+	p := plans{}
+	return p.visit(e, scope{limit: math.MaxInt64}), p
+}
+
+// scope is what stands around an expression.
+type scope struct {
+	// fn is the innermost function or aggregation; empty if an operator stands
+	// between, because then it is not about the values of the selector.
+	fn    string
+	limit int64
+}
+
+func (p plans) visit(e parser.Expr, s scope) parser.Expr {
+	switch n := e.(type) {
+	case *parser.AggregateExpr:
+		if n.Param != nil {
+			n.Param = p.visit(n.Param, scope{limit: s.limit})
+		}
+		n.Expr = p.visit(n.Expr, scope{n.Op.String(), s.limit})
+	case *parser.BinaryExpr:
+		n.LHS, n.RHS = p.visit(n.LHS, scope{limit: s.limit}), p.visit(n.RHS, scope{limit: s.limit})
+	case *parser.UnaryExpr:
+		n.Expr = p.visit(n.Expr, scope{limit: s.limit})
+	case *parser.ParenExpr:
+		n.Expr = p.visit(n.Expr, s)
+	case *parser.StepInvariantExpr:
+		n.Expr = p.visit(n.Expr, s)
+	case *parser.SubqueryExpr:
+		s.limit = min(s.limit, n.Range.Milliseconds()/windowsNeeded(s.fn))
+		n.Expr = p.visit(n.Expr, s)
+	case *parser.Call:
+		return p.call(n, s)
+	case *parser.MatrixSelector:
+		s.limit = min(s.limit, n.Range.Milliseconds()/windowsNeeded(s.fn))
+		p.add(n.VectorSelector, rangePlan(s, n.Range))
+	case *parser.VectorSelector:
+		p.add(n, instantPlan(s))
+	}
+	return e
+}
+
+func (p plans) call(n *parser.Call, s scope) parser.Expr {
+	if m := rangeArg(n); m != nil {
+		s.limit = min(s.limit, m.Range.Milliseconds())
+		count := selectorPlan{aggrs: []storeapi.Aggregate{storeapi.AggregateCount}, count: true, span: m.Range, limit: s.limit, fn: n.Func.Name}
+		switch n.Func.Name {
+		case "count_over_time":
+			n.Func = parser.Functions["sum_over_time"]
+			p.add(m.VectorSelector, &count)
+			return n
+		case "avg_over_time":
+			n.Func = parser.Functions["sum_over_time"]
+			number := sameSelector(n, m)
+			p.add(m.VectorSelector, rangePlan(scope{n.Func.Name, s.limit}, m.Range))
+			p.add(rangeArg(number).VectorSelector, &count)
+			return &parser.BinaryExpr{
+				Op: parser.DIV, LHS: n, RHS: number,
+				VectorMatching: &parser.VectorMatching{Card: parser.CardOneToOne},
+			}
+		}
+	}
+	for i := range n.Args {
+		n.Args[i] = p.visit(n.Args[i], scope{n.Func.Name, s.limit})
+	}
+	return n
+}
+
+// add enters the plan of a selector under a matcher of its own.
+func (p plans) add(e parser.Expr, plan *selectorPlan) {
+	vs, ok := e.(*parser.VectorSelector)
+	if !ok || len(vs.LabelMatchers) == 0 {
+		return
+	}
+	own := *vs.LabelMatchers[0]
+	vs.LabelMatchers = slices.Clone(vs.LabelMatchers)
+	vs.LabelMatchers[0] = &own
+	p[&own] = plan
+}
+
+// rangeArg returns the range selector that a function of one argument has, or
+// nil.
+func rangeArg(n *parser.Call) *parser.MatrixSelector {
+	if len(n.Args) != 1 {
+		return nil
+	}
+	e := n.Args[0]
+	for {
+		switch inner := e.(type) {
+		case *parser.ParenExpr:
+			e = inner.Expr
+		case *parser.StepInvariantExpr:
+			e = inner.Expr
+		case *parser.MatrixSelector:
+			return inner
+		default:
+			return nil
+		}
+	}
+}
+
+// sameSelector returns the call over a selector of its own.
+func sameSelector(n *parser.Call, m *parser.MatrixSelector) *parser.Call {
+	call, matrix := *n, *m
+	if vs, ok := m.VectorSelector.(*parser.VectorSelector); ok {
+		own := *vs
+		matrix.VectorSelector = &own
+	}
+	call.Args = parser.Expressions{&matrix}
+	return &call
+}
+
+// rangePlan is the plan of a range selector.
+func rangePlan(s scope, span time.Duration) *selectorPlan {
+	p := instantPlan(s)
+	p.span = span
+	if s.fn == "sum_over_time" {
+		p.aggrs = []storeapi.Aggregate{storeapi.AggregateSum}
+	}
+	return p
+}
+
+// instantPlan is the plan of an instant selector. Under a subquery there is a
+// function over ranges around it; a sum or a number of steps is then one of
+// single values and not one of what is in a window.
+func instantPlan(s scope) *selectorPlan {
+	p := &selectorPlan{fn: s.fn, limit: s.limit, aggrs: aggr.ForFunc("")}
+	switch s.fn {
+	case "min", "min_over_time", "ts_of_min_over_time":
+		p.aggrs = aggr.ForFunc("min")
+	case "max", "max_over_time", "ts_of_max_over_time":
+		p.aggrs = aggr.ForFunc("max")
+	case "rate", "irate", "increase":
+		p.aggrs = aggr.ForFunc(s.fn)
+	case "count", "group":
+		p.aggrs = aggr.ForFunc("count")
+	case "changes", "resets", "count_values":
+		// The largest value of a window was there, and that of a window after a
+		// reset is lower. An average of equal values may differ from them.
+		p.aggrs, p.raw = aggr.ForFunc("max"), true
+	case "quantile_over_time", "stddev_over_time", "stdvar_over_time", "mad_over_time":
+		p.raw = true
+	}
+	return p
+}
+
+// windowsNeeded is how many windows a function needs in its range.
+func windowsNeeded(fn string) int64 {
+	switch fn {
+	case "rate", "irate", "increase", "delta", "idelta", "deriv", "predict_linear",
+		"double_exponential_smoothing", "resets", "changes":
+		return 2
+	}
+	return 1
+}
