@@ -3,6 +3,7 @@ package store
 import (
 	"slices"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hindsight-io/hindsight/pkg/store/bucketblock"
@@ -15,6 +16,7 @@ import (
 type orderedSet struct {
 	storeapi.SeriesSet // of the block
 	block              *bucketblock.Set
+	id                 ulid.ULID
 	order              storeapi.Reorder
 	begun              bool
 }
@@ -26,7 +28,7 @@ func (s *orderedSet) Next() bool {
 		if s.block.Final() {
 			s.SeriesSet = &finalSet{SeriesSet: first, block: s.block}
 		} else {
-			s.SeriesSet = s.order.Apply(first)
+			s.SeriesSet = reportCollisions(s.order.Apply(first), s.id, s.order)
 		}
 	}
 	return s.SeriesSet.Next()
