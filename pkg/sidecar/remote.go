@@ -49,7 +49,11 @@ func (s *Store) remoteChunks(ctx context.Context, p plan, r *storeapi.Request) s
 	if len(sets) == 1 {
 		return sets[0]
 	}
-	return storeapi.Merge(sets)
+	watch := collisions{}
+	for _, q := range queries {
+		watch.kinds = append(watch.kinds, labels.NewBuilder(q.Strip).Del(r.WithoutReplicaLabels...).Labels())
+	}
+	return storeapi.Merge(watch.watch(sets))
 }
 
 // ownLabels says which labels the selected series may carry. It matters for those

@@ -20,6 +20,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom/promtest"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storetest"
 )
 
 // newStore returns a store over the server, after its first look.
@@ -335,7 +336,7 @@ func TestSelectOrderProperty(t *testing.T) {
 		}
 		require.NoError(t, set.Err())
 		require.NoError(t, set.Close())
-		require.Empty(t, set.Warnings())
+		require.Empty(t, storetest.WithoutCollisions(set.Warnings()))
 		// Merge joins equal label sets and drops identical chunks.
 		require.Equal(t, fmt.Sprint(want), fmt.Sprint(slices.CompactFunc(got, labels.Equal)),
 			"round %d ext=%s drop=%v", round, ext.Labels(), drop)

@@ -6,6 +6,8 @@ import "github.com/prometheus/prometheus/model/labels"
 type heldEntry struct {
 	Series
 	seq int
+	// hidden is that of the rewriter.
+	hidden string
 }
 
 // heldSeries is a binary heap by label set; equal ones keep the order of
@@ -32,9 +34,9 @@ func (h *heldSeries) push(e heldEntry) {
 	}
 }
 
-func (h *heldSeries) pop() Series {
+func (h *heldSeries) pop() heldEntry {
 	a := *h
-	top, last := a[0].Series, len(a)-1
+	top, last := a[0], len(a)-1
 	a[0] = a[last]
 	a[last] = heldEntry{}
 	a = a[:last]

@@ -1,7 +1,10 @@
 package storeapi
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
 )
@@ -85,13 +88,19 @@ type reorderSet struct {
 	seq    int
 	ended  bool
 	late   Warnings
+	// last and hidden are of the series that was returned before, see collide.
+	last     labels.Labels
+	hidden   string
+	collided Warnings
 }
 
 func (s *reorderSet) Next() bool {
 	for {
 		if len(s.held) > 0 && s.ready() {
-			s.cur = s.held.pop()
+			e := s.held.pop()
+			s.cur = e.Series
 			s.spare = s.cur.Chunks
+			s.collide(e.hidden)
 			return true
 		}
 		if s.ended {
@@ -131,11 +140,24 @@ func (s *reorderSet) read() bool {
 	}
 	if len(s.held) == 0 && s.newest == 0 && labels.Compare(out, s.bound) <= 0 {
 		s.cur = Series{Labels: out, Chunks: in.Chunks}
+		s.collide(s.rw.hidden)
 		return true
 	}
-	s.held.push(heldEntry{Series: Series{Labels: out, Chunks: append(s.spare[:0], in.Chunks...)}, seq: s.seq})
+	s.held.push(heldEntry{Series: Series{Labels: out, Chunks: append(s.spare[:0], in.Chunks...)}, seq: s.seq, hidden: s.rw.hidden})
 	s.spare = nil
 	return false
+}
+
+// collide warns when the series that is returned now got the labels of the one
+// before it because external labels hide in what they differ: nobody can tell
+// them apart any more. hidden are the labels of it that were overridden.
+func (s *reorderSet) collide(hidden string) {
+	if s.collided == nil && hidden != s.hidden && labels.Equal(s.last, s.cur.Labels) {
+		name, _, _ := strings.Cut(cmp.Or(hidden, s.hidden), "\xff")
+		s.collided = Warnings{{Text: fmt.Sprintf(
+			"different series appear as one, because their label %q is hidden by the external label of that name: %s", name, s.cur.Labels)}}
+	}
+	s.last, s.hidden = s.cur.Labels, hidden
 }
 
 // place rewrites a label set and learns from it what may be returned. ok is
@@ -165,5 +187,5 @@ func (s *reorderSet) place(lset labels.Labels) (out labels.Labels, ok bool) {
 func (s *reorderSet) At() Series { return s.cur }
 
 func (s *reorderSet) Warnings() Warnings {
-	return append(slices.Clone(s.late), s.SeriesSet.Warnings()...)
+	return append(slices.Concat(s.late, s.collided), s.SeriesSet.Warnings()...)
 }

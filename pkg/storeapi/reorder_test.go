@@ -164,3 +164,40 @@ func TestReorderSetHoldsBackLittle(t *testing.T) {
 		return ReorderSet(s, labels.FromStrings("zz", "eu"), []string{"replica"})
 	}), 3)
 }
+
+// Series that become one because an external label hides theirs are told, those
+// that lose a replica label or only have a label hidden are not.
+func TestReorderWarnsOfCollisions(t *testing.T) {
+	ext := labels.FromStrings("cluster", "c", "replica", "r")
+	for _, c := range []struct {
+		drop   []string
+		series []labels.Labels
+		warns  bool
+	}{
+		{nil, []labels.Labels{labels.FromStrings("__name__", "m", "cluster", "a"), labels.FromStrings("__name__", "m", "cluster", "b")}, true},
+		{nil, []labels.Labels{labels.FromStrings("__name__", "m"), labels.FromStrings("__name__", "m", "cluster", "c")}, true},
+		{nil, []labels.Labels{labels.FromStrings("__name__", "m", "a", "1", "cluster", "b"), labels.FromStrings("__name__", "m", "a", "1", "x", "1"),
+			labels.FromStrings("__name__", "m", "cluster", "a", "x", "1"), labels.FromStrings("__name__", "m", "cluster", "b", "x", "1")}, true},
+		{[]string{"replica"}, []labels.Labels{labels.FromStrings("__name__", "m", "cluster", "a"), labels.FromStrings("__name__", "m", "cluster", "b")}, true},
+		{[]string{"replica"}, []labels.Labels{labels.FromStrings("__name__", "m", "replica", "a"), labels.FromStrings("__name__", "m", "replica", "b")}, false},
+		{[]string{"replica"}, []labels.Labels{labels.FromStrings("__name__", "m", "cluster", "a", "replica", "a"), labels.FromStrings("__name__", "m", "cluster", "a", "replica", "b")}, false},
+		{nil, []labels.Labels{labels.FromStrings("__name__", "m", "cluster", "a"), labels.FromStrings("__name__", "n", "cluster", "b")}, false},
+	} {
+		var in []Series
+		for _, ls := range c.series {
+			in = append(in, Series{Labels: ls})
+		}
+		set := ReorderSet(NewSliceSet(in), ext, c.drop)
+		n := 0
+		for set.Next() {
+			n++
+		}
+		require.NoError(t, set.Err())
+		require.Equal(t, len(in), n)
+		ws := set.Warnings()
+		require.Equal(t, c.warns, len(ws) == 1, "%v %v: %v", c.drop, c.series, ws)
+		if c.warns {
+			require.Contains(t, ws[0].Text, `their label "cluster" is hidden by the external label of that name`)
+		}
+	}
+}

@@ -22,6 +22,9 @@ type rewriter struct {
 	// that is dropped or overridden, and none is expected to become a prefix.
 	simple bool
 
+	// hidden are the labels of the last series that external ones override, as text;
+	// empty when there are none.
+	hidden   string
 	in       []labels.Label
 	builder  labels.ScratchBuilder
 	boundary labels.ScratchBuilder
@@ -80,6 +83,7 @@ func (rw *rewriter) rewrite(lset labels.Labels) (out, bound labels.Labels, kept 
 	rw.in = rw.in[:0]
 	lset.Range(func(l labels.Label) { rw.in = append(rw.in, l) })
 	rw.builder.Reset()
+	rw.hidden = ""
 	bounded, changed := false, false
 	size, boundSize, ext := 0, 0, rw.ext
 	for _, l := range rw.in {
@@ -93,6 +97,9 @@ func (rw *rewriter) rewrite(lset labels.Labels) (out, bound labels.Labels, kept 
 		}
 		if gone {
 			changed = true
+			if !rw.dropped(l.Name) {
+				rw.hidden += l.Name + "\xff" + l.Value + "\xff"
+			}
 			continue
 		}
 		rw.builder.Add(l.Name, l.Value)
