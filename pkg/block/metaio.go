@@ -46,6 +46,9 @@ func ReadMetaUpTo(ctx context.Context, r bucket.Reader, id ulid.ULID, limit int6
 func ReadMetaDir(dir string) (*Meta, error) {
 	path := filepath.Join(dir, MetaFile)
 	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		return nil, corrupt(ReasonMetaMalformed, "%s is not a file", path)
+	}
 	if err == nil && info.Size() > MaxMetaSize {
 		return nil, corrupt(ReasonMetaMalformed, "%s has %d bytes", path, info.Size())
 	}

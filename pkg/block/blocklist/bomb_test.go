@@ -121,3 +121,43 @@ func TestPoll_OneRefusedMeta(t *testing.T) {
 	_, err = blocklist.NewPoller(faulty, blocklist.Config{}).Poll(context.Background())
 	require.ErrorIs(t, err, bucket.ErrAccessDenied)
 }
+
+// TestPoll_OneBlockThatFailsForever does not keep the others out of view for ever;
+// a bucket of which nothing can be read stays an error.
+func TestPoll_OneBlockThatFailsForever(t *testing.T) {
+	b := blocktest.Bucket(t, "meta a range=0h..2h labels={x=\"y\"}\nmeta b range=0h..2h labels={x=\"y\"}\nmeta c range=0h..2h labels={x=\"y\"}\n")
+	id := blocktest.ID("a")
+	faulty := buckettest.NewFaulty(b, func(op buckettest.Op) buckettest.Fault {
+		if op.Name == block.Path(id, block.MetaFile) {
+			return buckettest.Fault{Err: buckettest.ErrInjected}
+		}
+		return buckettest.Fault{}
+	})
+	p := blocklist.NewPoller(faulty, blocklist.Config{})
+	for range 2 {
+		_, err := p.Poll(context.Background())
+		require.ErrorIs(t, err, buckettest.ErrInjected)
+	}
+	for range 2 {
+		v, err := p.Poll(context.Background())
+		require.NoError(t, err)
+		require.Len(t, v.Metas, 2)
+		require.Equal(t, string(block.ReasonMetaRefused), v.Unusable[id].Reason)
+	}
+	faulty.SetRule(nil)
+	v, err := p.Poll(context.Background())
+	require.NoError(t, err)
+	require.Len(t, v.Metas, 3)
+
+	faulty.SetRule(func(op buckettest.Op) buckettest.Fault {
+		if op.Kind == "get" {
+			return buckettest.Fault{Err: buckettest.ErrInjected}
+		}
+		return buckettest.Fault{}
+	})
+	p = blocklist.NewPoller(faulty, blocklist.Config{})
+	for range 5 {
+		_, err := p.Poll(context.Background())
+		require.ErrorIs(t, err, buckettest.ErrInjected)
+	}
+}

@@ -41,6 +41,8 @@ type entry struct {
 	logged string
 
 	sizes map[string]int64
+	// fails counts the polls in a row in which the block could not be read.
+	fails int
 }
 
 // update returns the entry for a new listing of the block: e itself if nothing
@@ -53,7 +55,7 @@ func (e *entry) update(objects []object) *entry {
 	if e == nil {
 		return next
 	}
-	next.logged = e.logged
+	next.logged, next.fails = e.logged, e.fails
 	if e.same(next, block.MetaFile) {
 		next.meta = e.meta
 	}
@@ -204,6 +206,24 @@ func (e *entry) loadMarks(ctx context.Context, p *Poller, id ulid.ULID) error {
 		}
 	}
 	return nil
+}
+
+// giveUp makes a block unusable that could not be read, or its marks unreadable,
+// until the next poll.
+func (e *entry) giveUp(id ulid.ULID, err error) {
+	e.again = true
+	if e.meta == nil && e.partial == nil {
+		e.partial = &block.CorruptError{ID: id, Reason: block.ReasonMetaRefused, Err: err}
+	}
+	if _, ok := e.find(block.NoCompactMarkFile); ok && e.noCompact == nil {
+		e.badMarks++
+		e.noCompact = &block.NoCompactMark{ID: id, Version: 1, Reason: markUnreadable}
+	}
+	if _, ok := e.find(block.NoDownsampleMarkFile); ok && e.noDownsample == nil {
+		e.badMarks++
+		e.noDownsample = &block.NoDownsampleMark{ID: id, Version: 1, Reason: markUnreadable}
+	}
+	e.measure()
 }
 
 // logOnce says whether err is news about the block.

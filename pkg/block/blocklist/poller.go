@@ -74,7 +74,9 @@ func NewPoller(bkt bucket.Reader, cfg Config) *Poller {
 // changed. Broken blocks and marks are no error: such a block is among the
 // unusable ones, such a deletion mark counts as absent and such a no-compact or
 // no-downsample mark as present. Any error means that the view would be
-// incomplete; the next Poll repeats only what failed. Polls do not overlap.
+// incomplete; the next Poll repeats only what failed. A block that cannot be read
+// in three polls in a row, while most others can be, is among the unusable ones
+// until it can. Polls do not overlap.
 func (p *Poller) Poll(ctx context.Context) (*View, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -200,9 +202,9 @@ func (p *Poller) intern(rel string) string {
 // does not keep the others from being known at the next poll.
 func (p *Poller) load(ctx context.Context, entries map[ulid.ULID]*entry) error {
 	var (
-		g    errgroup.Group
-		mu   sync.Mutex
-		errs []error
+		g      errgroup.Group
+		mu     sync.Mutex
+		failed = map[ulid.ULID]error{}
 	)
 	g.SetLimit(p.cfg.Concurrency)
 	p.refused.Store(0)
@@ -211,11 +213,15 @@ func (p *Poller) load(ctx context.Context, entries map[ulid.ULID]*entry) error {
 			continue
 		}
 		g.Go(func() error {
-			if err := e.load(ctx, p, id); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				errs = append(errs, err)
+			err := e.load(ctx, p, id)
+			if err == nil {
+				e.fails = 0
+				return nil
 			}
+			e.fails++
+			mu.Lock()
+			defer mu.Unlock()
+			failed[id] = err
 			return nil
 		})
 	}
@@ -228,11 +234,34 @@ func (p *Poller) load(ctx context.Context, entries map[ulid.ULID]*entry) error {
 	if n := p.refused.Load(); n > 0 && !anyUsable(entries) {
 		return fmt.Errorf("%w: the bucket can be listed, but refuses to give any of its %d meta.json files", bucket.ErrAccessDenied, n)
 	}
+	errs := p.setAside(entries, failed)
 	const shown = 3
 	if more := len(errs) - shown; more > 0 {
 		errs = append(errs[:shown], fmt.Errorf("and %d more", more))
 	}
 	return errors.Join(errs...)
+}
+
+// maxFails is the number of polls in a row after which a block that cannot be read
+// no longer keeps the others from being in view.
+const maxFails = 3
+
+// setAside gives up blocks that could not be read time and again while most
+// others can be, and returns the errors that are left.
+func (p *Poller) setAside(entries map[ulid.ULID]*entry, failed map[ulid.ULID]error) (errs []error) {
+	few := 2*len(failed) < len(entries)
+	for id, err := range failed {
+		e := entries[id]
+		if !few || e.fails < maxFails {
+			errs = append(errs, err)
+			continue
+		}
+		e.giveUp(id, err)
+		if e.logOnce(err) {
+			p.log.Warn("block cannot be read and is left out", "block", id, "polls", e.fails, "err", err)
+		}
+	}
+	return errs
 }
 
 // anyUsable says whether a meta.json is known.
