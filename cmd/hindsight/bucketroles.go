@@ -41,6 +41,7 @@ func storeCommand(app *kingpin.Application) command {
 			}
 			return store.New(c, store.Deps{
 				Logger: p.logger, Registerer: p.registry, Bucket: bkt, Poller: newHintedPoller(p, bkt, c.MetaFetchConcurrency),
+				Marks: bkt,
 			})
 		})
 	}}

@@ -17,5 +17,16 @@ func main() {
 		<-ctx.Done()
 		stop()
 	}()
-	os.Exit(run(ctx, os.Args[1:], streams{out: os.Stdout, err: os.Stderr}))
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	reload := make(chan struct{}, 1)
+	go func() {
+		for range hangups {
+			select {
+			case reload <- struct{}{}:
+			default: // one is waiting already, and reads everything
+			}
+		}
+	}()
+	os.Exit(run(ctx, os.Args[1:], streams{out: os.Stdout, err: os.Stderr, reload: reload}))
 }

@@ -45,6 +45,7 @@ type process struct {
 	registry *prometheus.Registry
 	tracer   trace.TracerProvider
 	closers  []func() error
+	reload   <-chan struct{}
 }
 
 // newProcess checks the common flags and makes logger, registry and tracer. The
@@ -55,7 +56,7 @@ func newProcess(ctx context.Context, c roleConfig, s streams) (*process, error) 
 	}
 	// Before any gRPC server or client of any role exists.
 	storerpc.RegisterSnappy()
-	p := &process{config: c, logger: telemetry.NewLogger(c.telemetry, s.err), registry: telemetry.NewRegistry()}
+	p := &process{config: c, logger: telemetry.NewLogger(c.telemetry, s.err), registry: telemetry.NewRegistry(), reload: s.reload}
 	if err := telemetry.LimitMemory(c.telemetry, p.logger); err != nil {
 		return nil, flags.Invalid(err)
 	}
@@ -142,7 +143,7 @@ func (p *process) requiredBucket(ctx context.Context) (bucket.Bucket, error) {
 
 func (p *process) serverDeps() server.Deps {
 	return server.Deps{
-		Logger: p.logger, Registry: p.registry, Tracer: p.tracer,
+		Logger: p.logger, Registry: p.registry, Tracer: p.tracer, Reload: p.reload,
 		GRPCOptions: storerpc.ServerOptions(),
 	}
 }

@@ -22,6 +22,8 @@ const (
 
 type streams struct {
 	out, err io.Writer
+	// reload gets a value for each SIGHUP; nil when there are none.
+	reload <-chan struct{}
 }
 
 // command is one subcommand: its name, and what runs it once the flags are

@@ -20,10 +20,12 @@ type Config struct {
 	// RemoteWriteAddress is where the write endpoints are served; empty means
 	// that the caller serves them with RegisterWrite.
 	RemoteWriteAddress string
-	ServerTLS          ServerTLS
-	ClientTLS          ClientTLS
-	MaxRequestBytes    flags.Bytes
-	MaxInflightBytes   flags.Bytes
+	// MaxConnections bounds the open connections there; 0 is no limit.
+	MaxConnections   int
+	ServerTLS        ServerTLS
+	ClientTLS        ClientTLS
+	MaxRequestBytes  flags.Bytes
+	MaxInflightBytes flags.Bytes
 
 	Labels flags.LabelSet
 
@@ -104,8 +106,9 @@ const defaultMaxRequest = 128 << 20
 // flags for this role: one node, no ring, no listener of its own.
 func DefaultConfig() Config {
 	return Config{
-		MaxRequestBytes: defaultMaxRequest, MaxInflightBytes: 1 << 30, HashringAlgorithm: string(hashring.Ketama),
-		HashringRefresh: flags.Duration(5 * time.Minute), TenantHeader: tenant.Header,
+		MaxRequestBytes: defaultMaxRequest, MaxInflightBytes: 1 << 30, MaxConnections: 16384,
+		HashringAlgorithm: string(hashring.Ketama),
+		HashringRefresh:   flags.Duration(5 * time.Minute), TenantHeader: tenant.Header,
 		DefaultTenant: tenant.Default, TenantLabel: "tenant_id", ReplicaHeader: "THANOS-REPLICA",
 		ReplicationFactor: 1, ForwardWorkers: 5, ForwardTimeout: flags.Duration(5 * time.Second),
 		ForwardMaxBackoff: flags.Duration(5 * time.Second), ForwardQueue: 64 << 20, HintsBytes: 1 << 30,
@@ -140,6 +143,8 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 func (c *Config) registerListener(r flags.Registrar) {
 	r.Flag("remote-write.address", "Address of the remote write and OTLP server.").
 		Default("0.0.0.0:19291").StringVar(&c.RemoteWriteAddress)
+	r.Flag("remote-write.max-connections", "Open connections of the remote write server; idle ones are closed for new ones. 0 is no limit.").
+		Default("16384").IntVar(&c.MaxConnections)
 	r.Flag("remote-write.max-request-size", "Largest write request, decompressed.").
 		Default("128MiB").SetValue(&c.MaxRequestBytes)
 	r.Flag("remote-write.max-inflight-size", "Largest sum of the write requests that are worked on at a time, decompressed; others wait.").

@@ -26,6 +26,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/httpserver"
 	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
 	"github.com/hindsight-io/hindsight/pkg/receive/metamonitor"
@@ -286,15 +287,15 @@ func (r *Receive) Drain() { r.peers.Drain() }
 // Run opens the storage, serves writes until ctx is cancelled, and stops in
 // order: no new writes, what is on its way to peers, heads to blocks, uploads.
 func (r *Receive) Run(ctx context.Context) error {
-	srv, lis, err := r.listen()
+	srv, err := r.listen()
 	if err != nil {
 		return err
 	}
 	g, running := errgroup.WithContext(ctx)
 	if srv != nil {
 		g.Go(func() error {
-			if err := srv.Serve(lis); !errors.Is(err, http.ErrServerClosed) {
-				return fmt.Errorf("serve remote write on %s: %w", lis.Addr(), err)
+			if err := srv.Serve(); err != nil {
+				return fmt.Errorf("serve remote write on %s: %w", srv.Addr(), err)
 			}
 			return nil
 		})
@@ -350,12 +351,12 @@ func (r *Receive) work(ctx context.Context) error {
 // stopTimeout bounds each step of stopping.
 const stopTimeout = 2 * time.Minute
 
-func (r *Receive) stop(ctx context.Context, srv *http.Server) error {
+func (r *Receive) stop(ctx context.Context, srv *httpserver.Server) error {
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
 	var errs []error
 	if srv != nil {
-		errs = append(errs, srv.Shutdown(ctx))
+		errs = append(errs, srv.HTTP().Shutdown(ctx))
 	}
 	if r.writer != nil {
 		errs = append(errs, r.writer.Close())
@@ -366,13 +367,13 @@ func (r *Receive) stop(ctx context.Context, srv *http.Server) error {
 
 // listen opens the listener of the write endpoints; nil when the caller serves
 // them.
-func (r *Receive) listen() (*http.Server, net.Listener, error) {
+func (r *Receive) listen() (*httpserver.Server, error) {
 	if r.cfg.RemoteWriteAddress == "" {
-		return nil, nil, nil
+		return nil, nil
 	}
-	lis, err := net.Listen("tcp", r.cfg.RemoteWriteAddress)
+	lis, err := httpserver.Listen("remote write", "--remote-write.address", r.cfg.RemoteWriteAddress)
 	if err != nil {
-		return nil, nil, fmt.Errorf("listen for remote write on --remote-write.address %s: %w", r.cfg.RemoteWriteAddress, err)
+		return nil, err
 	}
 	if addr, ok := lis.Addr().(*net.TCPAddr); ok {
 		r.listening.Store(addr)
@@ -381,14 +382,33 @@ func (r *Receive) listen() (*http.Server, net.Listener, error) {
 	mux := http.NewServeMux()
 	r.RegisterWrite(mux)
 	mux.HandleFunc("GET /api/v1/status/tsdb", r.tsdbStatus)
-	srv := &http.Server{
-		Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 2 * time.Minute, IdleTimeout: 5 * time.Minute,
-		ErrorLog: slog.NewLogLogger(r.logger.Handler(), slog.LevelDebug),
-	}
+	r.registerProbes(mux)
+	limits := httpserver.Defaults()
+	// Senders keep several connections each.
+	limits.MaxConnections, limits.IdleTimeout = r.cfg.MaxConnections, 5*time.Minute
+	limits.MaxBody = max(limits.MaxBody, 2*r.cfg.MaxRequestBytes.Int64())
+	var files *tls.Config
 	if r.tls != nil {
-		lis = tls.NewListener(lis, r.tls.Config())
+		files = r.tls.Config()
 	}
-	return srv, lis, nil
+	return httpserver.New(lis, httpserver.SameOrigin(mux, nil), limits, files, r.logger), nil
+}
+
+// registerProbes adds the probes, so that a load balancer can ask the port that it
+// sends writes to.
+func (r *Receive) registerProbes(mux *http.ServeMux) {
+	for _, path := range []string{"/-/healthy", "/healthy"} {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "OK") })
+	}
+	for _, path := range []string{"/-/ready", "/ready"} {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+			if err := r.Ready(); err != nil {
+				http.Error(w, "NOT OK: "+err.Error(), http.StatusServiceUnavailable)
+				return
+			}
+			fmt.Fprintln(w, "OK")
+		})
+	}
 }
 
 // RemoteWriteAddr is the bound address of the write endpoints, nil before Run

@@ -2,12 +2,10 @@ package server
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
-	"github.com/prometheus/exporter-toolkit/web"
-
 	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/httpserver"
 )
 
 // Config holds the flags of the listeners.
@@ -15,6 +13,10 @@ type Config struct {
 	HTTPAddress     string
 	HTTPGracePeriod flags.Duration
 	HTTPConfigFile  string
+	// HTTPMaxConnections and HTTPStallTimeout bound what clients of the HTTP
+	// server may take; 0 is no limit.
+	HTTPMaxConnections int
+	HTTPStallTimeout   flags.Duration
 
 	// GRPC is false for components without gRPC services.
 	GRPC               bool
@@ -39,6 +41,10 @@ func (c *Config) RegisterFlags(r flags.Registrar, grpc bool) {
 		Default("2m").SetValue(&c.HTTPGracePeriod)
 	r.Flag("http.config", "Path of a web configuration file with TLS and basic auth for the HTTP server.").
 		StringVar(&c.HTTPConfigFile)
+	r.Flag("http.max-connections", "Open connections of the HTTP server; idle ones are closed for new ones. 0 is no limit.").
+		Default("1024").IntVar(&c.HTTPMaxConnections)
+	r.Flag("http.stall-timeout", "How long an HTTP client may read nothing of its answer before it is disconnected; 0s is no limit.").
+		Default("10s").SetValue(&c.HTTPStallTimeout)
 	c.GRPC = grpc
 	if grpc {
 		c.registerGRPC(r)
@@ -68,13 +74,23 @@ func (c *Config) registerGRPC(r flags.Registrar) {
 		Default("512MiB").SetValue(&c.GRPCMaxMessageSize)
 }
 
+// limits are those of the HTTP server.
+func (c *Config) limits() httpserver.Limits {
+	l := httpserver.Defaults()
+	l.MaxConnections, l.StallTimeout = c.HTTPMaxConnections, c.HTTPStallTimeout.Duration()
+	return l
+}
+
 // Validate checks what can be checked before listening.
 func (c *Config) Validate() error {
 	if c.HTTPAddress == "" {
 		return flags.Invalid(errors.New("--http-address is empty"))
 	}
-	if err := web.Validate(c.HTTPConfigFile); err != nil {
-		return flags.Invalid(fmt.Errorf("--http.config %s: %w", c.HTTPConfigFile, err))
+	if c.HTTPMaxConnections < 0 {
+		return flags.Invalid(errors.New("--http.max-connections must not be negative"))
+	}
+	if _, err := openWebFile(c.HTTPConfigFile, nil); err != nil {
+		return err
 	}
 	if !c.GRPC {
 		return nil

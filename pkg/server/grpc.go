@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/httpserver"
 	"github.com/hindsight-io/hindsight/pkg/tlsconfig"
 )
 
@@ -64,9 +65,9 @@ func listenGRPC(c Config, comp Component, d Deps) (*grpcServer, error) {
 	if err != nil {
 		return nil, flags.Invalid(fmt.Errorf("TLS of the gRPC server: %w", err))
 	}
-	lis, err := net.Listen("tcp", c.GRPCAddress)
+	lis, err := httpserver.Listen("gRPC", "--grpc-address", c.GRPCAddress)
 	if err != nil {
-		return nil, fmt.Errorf("listen for gRPC on --grpc-address %s: %w", c.GRPCAddress, err)
+		return nil, err
 	}
 	i := interceptors{metrics: newGRPCMetrics(d.Registry), logger: d.Logger}
 	opts := append(slices.Clone(d.GRPCOptions),

@@ -2,13 +2,9 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/http/pprof"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,9 +12,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"github.com/prometheus/exporter-toolkit/web"
 
-	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/httpserver"
 )
 
 // state is what the probes and the drain gate look at.
@@ -93,87 +88,91 @@ func (s *state) gate(next http.Handler) http.Handler {
 	})
 }
 
-// handler joins the component's handlers with those that every process has.
-func handler(s *state, api http.Handler, reg *prometheus.Registry) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/", s.gate(api))
-	mux.HandleFunc("/-/healthy", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "OK")
-	})
-	mux.HandleFunc("/-/ready", func(w http.ResponseWriter, _ *http.Request) {
-		if err := s.readiness(); err != nil {
-			http.Error(w, "NOT OK: "+err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "OK")
-	})
-	mux.Handle("/metrics", promhttp.InstrumentMetricHandler(reg, promhttp.HandlerFor(reg, promhttp.HandlerOpts{
-		EnableOpenMetrics: true,
-		Registry:          reg,
-	})))
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", commandLine)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	return mux
+// site is what the HTTP side of a process is made of.
+type site struct {
+	state   *state
+	api     *http.ServeMux // of the component
+	reg     *prometheus.Registry
+	reloads *reloads
+	web     *webFile
+	limits  httpserver.Limits
 }
 
-// commandLine writes the command line as pprof does, without secrets.
-func commandLine(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	fmt.Fprint(w, strings.Join(flags.RedactArgs(os.Args), "\x00"))
+// handler joins the component's handlers with those that every process has, and
+// puts the checks before them that every request passes.
+func (s site) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", s.state.gate(s.api))
+	for _, path := range []string{"/-/healthy", "/healthy"} {
+		mux.Handle(path, reading(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintln(w, "OK")
+		})))
+	}
+	for _, path := range []string{"/-/ready", "/ready"} {
+		mux.Handle(path, reading(http.HandlerFunc(s.ready)))
+	}
+	mux.Handle("/-/reload", s.reloads)
+	mux.Handle("/metrics", reading(promhttp.InstrumentMetricHandler(s.reg, promhttp.HandlerFor(s.reg, promhttp.HandlerOpts{
+		EnableOpenMetrics:   true,
+		Registry:            s.reg,
+		MaxRequestsInFlight: maxScrapes,
+	}))))
+	registerDebug(mux)
+	h := s.limits.Forms(httpserver.SameOrigin(mux, readsOnly))
+	return instrument(s.reg, s.web.guard(h), servedHandlers(s.api, ""))
+}
+
+// maxScrapes is how many scrapes are answered at the same time.
+const maxScrapes = 40
+
+func (s site) ready(w http.ResponseWriter, _ *http.Request) {
+	if err := s.state.readiness(); err != nil {
+		http.Error(w, "NOT OK: "+err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "OK")
+}
+
+// readsOnly says that a request with POST only reads: pages of other origins may
+// ask the query API, where --web.disable-cors does not forbid it.
+func readsOnly(r *http.Request) bool {
+	if r.Method != http.MethodPost {
+		return false
+	}
+	switch handlerName(r.URL.Path) {
+	case "query", "query_range", "exemplars", "label_names", "series", "remote_read":
+		return true
+	}
+	return strings.HasSuffix(r.URL.Path, "/api/v1/format_query") || strings.HasSuffix(r.URL.Path, "/api/v1/parse_query")
 }
 
 type httpServer struct {
-	srv    *http.Server
-	lis    net.Listener
-	config web.FlagConfig
-	logger *slog.Logger
+	srv    *httpserver.Server
 	failed chan error
 }
 
-func listenHTTP(c Config, h http.Handler, logger *slog.Logger) (*httpServer, error) {
-	lis, err := net.Listen("tcp", c.HTTPAddress)
+func listenHTTP(c Config, s site, logger *slog.Logger) (*httpServer, error) {
+	lis, err := httpserver.Listen("HTTP", "--http-address", c.HTTPAddress)
 	if err != nil {
-		return nil, fmt.Errorf("listen for HTTP on --http-address %s: %w", c.HTTPAddress, err)
+		return nil, err
 	}
-	logger.Info("listening for HTTP", "address", lis.Addr().String())
+	logger.Info("listening for HTTP", "address", lis.Addr().String(), "tls", s.web.tlsConfig() != nil)
 	return &httpServer{
-		srv: &http.Server{Handler: h, ReadHeaderTimeout: 30 * time.Second},
-		lis: lis,
-		config: web.FlagConfig{
-			WebConfigFile: &c.HTTPConfigFile,
-		},
-		logger: logger,
+		srv:    httpserver.New(lis, s.handler(), s.limits, s.web.tlsConfig(), logger),
 		failed: make(chan error, 1),
 	}, nil
 }
 
 // serve runs until stop; a failure is sent to failed.
 func (s *httpServer) serve() {
-	// The toolkit announces TLS at info on each start; the address line above
-	// is enough.
-	quiet := slog.New(levelAbove{s.logger.Handler(), slog.LevelWarn})
-	if err := web.Serve(s.lis, s.srv, &s.config, quiet); err != nil && !errors.Is(err, http.ErrServerClosed) {
-		s.failed <- fmt.Errorf("serve HTTP on %s: %w", s.lis.Addr(), err)
+	if err := s.srv.Serve(); err != nil {
+		s.failed <- fmt.Errorf("serve HTTP on %s: %w", s.srv.Addr(), err)
 	}
 	close(s.failed)
 }
 
 func (s *httpServer) stop(ctx context.Context) {
-	if err := s.srv.Shutdown(ctx); err != nil {
-		_ = s.srv.Close()
+	if err := s.srv.HTTP().Shutdown(ctx); err != nil {
+		_ = s.srv.HTTP().Close()
 	}
-}
-
-// levelAbove drops records below min.
-type levelAbove struct {
-	slog.Handler
-	min slog.Level
-}
-
-func (l levelAbove) Enabled(ctx context.Context, lv slog.Level) bool {
-	return lv >= l.min && l.Handler.Enabled(ctx, lv)
 }

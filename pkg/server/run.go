@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,6 +25,8 @@ type Deps struct {
 	// GRPCOptions are the options that the component's services want. The
 	// server's own come after them.
 	GRPCOptions []grpc.ServerOption
+	// Reload gets a value when the configuration is to be read again; may be nil.
+	Reload <-chan struct{}
 	// Started is called once the listeners are open, with their addresses; may
 	// be nil.
 	Started func(a Addresses)
@@ -45,27 +48,39 @@ func Run(ctx context.Context, c Config, comp Component, d Deps) error {
 	st := newState(comp.Ready)
 	mux := http.NewServeMux()
 	comp.RegisterHTTP(mux)
-	hs, err := listenHTTP(c, handler(st, mux, d.Registry), d.Logger)
+	webConfig, err := openWebFile(c.HTTPConfigFile, d.Logger)
 	if err != nil {
 		return err
 	}
-	go hs.serve()
+	rel := newReloads(d.Registry, d.Logger)
+	hs, err := listenHTTP(c, site{
+		state: st, api: mux, reg: d.Registry, reloads: rel, web: webConfig, limits: c.limits(),
+	}, d.Logger)
+	if err != nil {
+		return err
+	}
 	var gs *grpcServer
 	if c.GRPC {
 		if gs, err = listenGRPC(c, comp, d); err != nil {
-			_ = hs.srv.Close()
+			hs.srv.Close()
 			return err
 		}
 		go gs.serve()
+		rel.add(func(context.Context) error { return gs.files.Reload() })
 	}
+	rel.add(func(context.Context) error { return webConfig.reload() })
+	if r, ok := comp.(Reloader); ok {
+		rel.add(r.Reload)
+	}
+	go hs.serve()
 	if d.Started != nil {
 		d.Started(addresses(hs, gs))
 	}
-	return life{config: c, comp: comp, deps: d, state: st, http: hs, grpc: gs}.run(ctx)
+	return life{config: c, comp: comp, deps: d, state: st, http: hs, grpc: gs, reloads: rel}.run(ctx)
 }
 
 func addresses(hs *httpServer, gs *grpcServer) Addresses {
-	a := Addresses{HTTP: hs.lis.Addr().String()}
+	a := Addresses{HTTP: hs.srv.Addr().String()}
 	if gs != nil {
 		a.GRPC = gs.lis.Addr().String()
 	}
@@ -80,6 +95,8 @@ type life struct {
 	state  *state
 	http   *httpServer
 	grpc   *grpcServer
+
+	reloads *reloads
 }
 
 func (l life) run(ctx context.Context) error {
@@ -133,14 +150,12 @@ func (l life) wait(ctx context.Context, done <-chan error) (cause error, ended b
 // runComponent runs the component, and the watch of its readiness for as long.
 func (l life) runComponent(ctx context.Context) error {
 	watchCtx, stopWatch := context.WithCancel(ctx)
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		l.watchReady(watchCtx)
-	}()
+	var watches sync.WaitGroup
+	watches.Go(func() { l.watchReady(watchCtx) })
+	watches.Go(func() { l.reloads.watch(watchCtx, l.deps.Reload) })
 	err := l.comp.Run(ctx)
 	stopWatch()
-	<-watched
+	watches.Wait()
 	return err
 }
 

@@ -14,6 +14,9 @@ import (
 
 // Config configures the gateway.
 type Config struct {
+	// DisableAdmin refuses to mark blocks over HTTP.
+	DisableAdmin bool
+
 	DataDir          string
 	CacheIndexHeader bool
 	IndexCacheSize   flags.Bytes
@@ -47,7 +50,6 @@ type Config struct {
 type unusedFlags struct {
 	lazyReader       bool
 	lazyDownload     string
-	disableAdmin     bool
 	webDisable       bool
 	matcherCacheSize int
 	webExternal      string
@@ -88,7 +90,7 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	r.Flag("store.enable-lazy-expanded-postings", "Filter series instead of reading postings that cost more than they save.").Default("true").BoolVar(&c.LazyPostings)
 	r.Flag("store.posting-group-max-key-series-ratio", "Filter series when a matcher would have to look at more than this many label values for each series; 0 means never for this reason.").Default("100").Float64Var(&c.LazyPostingsRatio)
 	r.Flag("bucket-web-label", "External label by which the list of blocks is grouped.").StringVar(&c.BucketWebLabel)
-	r.Flag("disable-admin-operations", "Kept for compatibility: the gateway only reads and never marks blocks.").Default("false").BoolVar(&c.unused.disableAdmin)
+	r.Flag("disable-admin-operations", "Refuse to mark blocks over HTTP.").Default("false").BoolVar(&c.DisableAdmin)
 	r.Flag("store.index-header-lazy-reader-idle-timeout", "Unload an index header from memory when nobody has used it for this long.").Hidden().Default("5m").DurationVar(&c.IndexHeaderIdleTimeout)
 	c.registerUnused(r)
 }

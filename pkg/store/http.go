@@ -10,14 +10,14 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/block/markhttp"
 )
 
-// RegisterHTTP adds the list of blocks.
+// RegisterHTTP adds the list of blocks and the marks.
 func (g *Gateway) RegisterHTTP(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/v1/blocks", g.listBlocks)
-	mux.HandleFunc("POST /api/v1/blocks/mark", func(w http.ResponseWriter, _ *http.Request) {
-		// The gateway reads only; marks are written where the bucket is.
-		respond(w, http.StatusBadRequest, apiResponse{Status: "error", ErrorType: "bad_data", Error: "the store gateway does not mark blocks"})
+	mux.Handle("POST /api/v1/blocks/mark", markhttp.Handler{
+		Bucket: g.deps.Marks, Disabled: g.cfg.DisableAdmin || g.deps.Marks == nil,
 	})
 }
 

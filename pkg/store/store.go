@@ -32,6 +32,8 @@ type Deps struct {
 	Bucket     bucket.Reader
 	// Poller gives the view of the bucket; nil means one that lists it.
 	Poller Poller
+	// Marks is where marks of blocks are written on request; nil refuses them.
+	Marks bucket.Bucket
 }
 
 // How ranges of objects become requests: reading 256 KiB takes about as long

@@ -1,0 +1,73 @@
+package server
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/pprof"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hindsight-io/hindsight/pkg/flags"
+)
+
+// Bounds of the profiling pages.
+const (
+	maxProfileTime = 2 * time.Minute
+	maxProfiles    = 4
+	maxSymbolBody  = 1 << 20
+)
+
+// registerDebug adds the pages of pprof. At most maxProfiles are made at the same
+// time, none longer than maxProfileTime.
+func registerDebug(mux *http.ServeMux) {
+	slots := make(chan struct{}, maxProfiles)
+	bounded := func(h http.HandlerFunc) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if s := r.FormValue("seconds"); s != "" {
+				n, err := strconv.ParseFloat(s, 64)
+				if err != nil || n < 0 || n > maxProfileTime.Seconds() {
+					http.Error(w, fmt.Sprintf("seconds must be a number from 0 to %.0f", maxProfileTime.Seconds()), http.StatusBadRequest)
+					return
+				}
+			}
+			select {
+			case slots <- struct{}{}:
+			default:
+				w.Header().Set("Retry-After", "10")
+				http.Error(w, fmt.Sprintf("%d profiles are being made; try again", maxProfiles), http.StatusServiceUnavailable)
+				return
+			}
+			defer func() { <-slots }()
+			h(w, r)
+		})
+	}
+	mux.Handle("/debug/pprof/", reading(bounded(pprof.Index)))
+	mux.Handle("/debug/pprof/cmdline", reading(http.HandlerFunc(commandLine)))
+	mux.Handle("/debug/pprof/profile", reading(bounded(pprof.Profile)))
+	mux.Handle("/debug/pprof/trace", reading(bounded(pprof.Trace)))
+	mux.Handle("/debug/pprof/symbol", bounded(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxSymbolBody)
+		pprof.Symbol(w, r)
+	}))
+}
+
+// reading refuses methods other than GET and HEAD.
+func reading(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			http.Error(w, "this page is read with GET", http.StatusMethodNotAllowed)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// commandLine writes the command line as pprof does, without secrets.
+func commandLine(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	fmt.Fprint(w, strings.Join(flags.RedactArgs(os.Args), "\x00"))
+}

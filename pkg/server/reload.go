@@ -1,0 +1,113 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// Reloader is a Component with configuration that can be read again. Reload
+// switches to the new version of all of it that is right, and keeps the last good
+// version of what is wrong, which is its error. It is called once at a time.
+type Reloader interface {
+	Reload(ctx context.Context) error
+}
+
+// reloads reads the configuration again, for a signal or a request.
+type reloads struct {
+	parts   []func(ctx context.Context) error
+	logger  *slog.Logger
+	success prometheus.Gauge
+	at      prometheus.Gauge
+	total   *prometheus.CounterVec
+
+	mu sync.Mutex
+}
+
+func newReloads(reg prometheus.Registerer, logger *slog.Logger) *reloads {
+	f := promauto.With(reg)
+	r := &reloads{
+		logger: logger,
+		success: f.NewGauge(prometheus.GaugeOpts{
+			Name: "hindsight_config_last_reload_successful", Help: "Whether the last attempt to read the configuration was successful.",
+		}),
+		at: f.NewGauge(prometheus.GaugeOpts{
+			Name: "hindsight_config_last_reload_success_timestamp_seconds", Help: "Time of the last successful reading of the configuration.",
+		}),
+		total: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "hindsight_config_reloads_total", Help: "Requests and signals to read the configuration again, by result.",
+		}, []string{"result"}),
+	}
+	for _, result := range []string{"success", "error"} {
+		r.total.WithLabelValues(result)
+	}
+	// The process started, so the configuration was right.
+	r.success.Set(1)
+	r.at.SetToCurrentTime()
+	return r
+}
+
+// add appends what is to be read again.
+func (r *reloads) add(part func(ctx context.Context) error) { r.parts = append(r.parts, part) }
+
+// do reads everything again. Parts after one that failed are read, too.
+func (r *reloads) do(ctx context.Context, cause string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var errs []error
+	for _, part := range r.parts {
+		errs = append(errs, part(ctx))
+	}
+	if err := errors.Join(errs...); err != nil {
+		r.success.Set(0)
+		r.total.WithLabelValues("error").Inc()
+		r.logger.Error("configuration reload failed, the last good version stays in use", "cause", cause, "err", err)
+		return err
+	}
+	r.success.Set(1)
+	r.at.SetToCurrentTime()
+	r.total.WithLabelValues("success").Inc()
+	r.logger.Info("configuration reloaded", "cause", cause)
+	return nil
+}
+
+// reloadTimeout bounds one reload.
+const reloadTimeout = time.Minute
+
+// ServeHTTP reloads on POST and PUT, as Prometheus does.
+func (r *reloads) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if req.Method != http.MethodPost && req.Method != http.MethodPut {
+		w.Header().Set("Allow", "POST, PUT")
+		http.Error(w, "the configuration is reloaded with POST", http.StatusMethodNotAllowed)
+		return
+	}
+	// A client that goes away does not leave the reload half done.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(req.Context()), reloadTimeout)
+	defer cancel()
+	if err := r.do(ctx, "request"); err != nil {
+		http.Error(w, fmt.Sprintf("failed to reload the configuration: %v", err), http.StatusInternalServerError)
+		return
+	}
+	fmt.Fprintln(w, "OK")
+}
+
+// watch reloads for each signal until ctx is cancelled.
+func (r *reloads) watch(ctx context.Context, signals <-chan struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-signals:
+			ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
+			_ = r.do(ctx, "signal") // logged
+			cancel()
+		}
+	}
+}
