@@ -166,14 +166,16 @@ type nameMatchers struct {
 
 func groupByName(ms []*labels.Matcher) []nameMatchers {
 	var out []nameMatchers
+	at := make(map[string]int, len(ms))
 	for _, m := range ms {
 		if m.Type == labels.MatchRegexp && m.Value == ".*" {
 			continue // matches everything
 		}
-		i := slices.IndexFunc(out, func(n nameMatchers) bool { return n.name == m.Name })
-		if i < 0 {
+		i, ok := at[m.Name]
+		if !ok {
+			i = len(out)
+			at[m.Name] = i
 			out = append(out, nameMatchers{name: m.Name})
-			i = len(out) - 1
 		}
 		out[i].ms = append(out[i].ms, m)
 	}

@@ -15,8 +15,15 @@ import (
 // those of aggregates are those of storeapi.Aggregate.
 
 func matchersFromWire(in []*storepb.LabelMatcher) ([]*labels.Matcher, error) {
+	if len(in) > maxMatchers {
+		return nil, fmt.Errorf("%w: the request has %d matchers, %d are the most", storeapi.ErrInvalid, len(in), maxMatchers)
+	}
+	budget := newMatcherBudget()
 	out := make([]*labels.Matcher, 0, len(in))
 	for _, m := range in {
+		if err := budget.take(m.GetName(), m.GetValue(), m.GetType() == storepb.LabelMatcher_RE || m.GetType() == storepb.LabelMatcher_NRE); err != nil {
+			return nil, err
+		}
 		if m.GetType() < storepb.LabelMatcher_EQ || m.GetType() > storepb.LabelMatcher_NRE {
 			return nil, fmt.Errorf("%w: matcher on %q has the unknown type %d", storeapi.ErrInvalid, m.GetName(), m.GetType())
 		}
@@ -96,6 +103,9 @@ func seriesRequestToWire(r *storeapi.Request, batch int) (*storepb.SeriesRequest
 }
 
 func seriesRequestFromWire(in *storepb.SeriesRequest, strictHints bool) (*storeapi.Request, error) {
+	if err := checkSeriesRequest(in); err != nil {
+		return nil, err
+	}
 	ms, err := matchersFromWire(in.GetMatchers())
 	if err != nil {
 		return nil, err

@@ -85,6 +85,9 @@ func (s *exemplarsServer) selectors(query string) ([][]*labels.Matcher, error) {
 	if len(query) > maxExemplarQuery {
 		return nil, fmt.Errorf("%w: the query has %d bytes, %d is the most", storeapi.ErrInvalid, len(query), maxExemplarQuery)
 	}
+	if err := checkQueryRegexps(query); err != nil {
+		return nil, err
+	}
 	expr, err := s.promql.ParseExpr(query)
 	if err != nil {
 		return nil, fmt.Errorf("%w: parse the query: %w", storeapi.ErrInvalid, err)

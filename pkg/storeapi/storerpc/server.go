@@ -140,6 +140,9 @@ func (s *server) sendTail(stream grpc.ServerStream, r *storeapi.Request, set sto
 }
 
 func (s *server) LabelNames(ctx context.Context, in *storepb.LabelNamesRequest) (*storepb.LabelNamesResponse, error) {
+	if err := checkNames(in.GetWithoutReplicaLabels()); err != nil {
+		return nil, toStatus(err)
+	}
 	ms, err := matchersFromWire(in.GetMatchers())
 	if err != nil {
 		return nil, toStatus(err)
@@ -169,6 +172,12 @@ func (s *server) LabelNames(ctx context.Context, in *storepb.LabelNamesRequest) 
 func (s *server) LabelValues(ctx context.Context, in *storepb.LabelValuesRequest) (*storepb.LabelValuesResponse, error) {
 	if in.GetLabel() == "" {
 		return nil, toStatus(fmt.Errorf("label values: %w: empty label name", storeapi.ErrInvalid))
+	}
+	if n := len(in.GetLabel()); n > maxLabelName {
+		return nil, toStatus(fmt.Errorf("label values: %w: label name of %d bytes", storeapi.ErrInvalid, n))
+	}
+	if err := checkNames(in.GetWithoutReplicaLabels()); err != nil {
+		return nil, toStatus(err)
 	}
 	ms, err := matchersFromWire(in.GetMatchers())
 	if err != nil {
