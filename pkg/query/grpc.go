@@ -17,7 +17,9 @@ func (q *Query) registerGRPC(r grpc.ServiceRegistrar) {
 	storerpc.RegisterStatus(r, lists)
 	storerpc.RegisterQuery(r, &queryService{q: q, queryable: q.queryable, defaults: q.defaults})
 	storerpc.RegisterInfo(r, storerpc.InfoConfig{
-		Info: q.fanout.Info,
+		Info:     q.fanout.Info,
+		InfoTo:   q.fanout.InfoTo,
+		Instance: q.set.Instance(),
 		Services: storerpc.Services{
 			Store: true, Metadata: true, Exemplars: true, Rules: true, Targets: true, Status: true, Query: true,
 		},

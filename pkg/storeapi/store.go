@@ -47,6 +47,9 @@ type Info struct {
 	// NoStore says that the server announced that it has no Store API, but others,
 	// as a ruler without storage: there is nothing to select from it.
 	NoStore bool
+	// Instance identifies the process of a querier, so that it recognises itself;
+	// empty for others.
+	Instance string
 	// SupportsSharding says that Request.Shard is applied by the store.
 	SupportsSharding bool
 	// SupportsWithoutReplicaLabels says that Request.WithoutReplicaLabels is

@@ -3,8 +3,10 @@ package endpoint
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/connectivity"
@@ -32,6 +34,11 @@ type Endpoint struct {
 	client Client
 	// fromDNS says that a lookup found the address.
 	fromDNS bool
+	// self is the instance of the querier that the endpoint belongs to.
+	self   string
+	logger *slog.Logger
+	// looped says that a request came back that was sent by the endpoint.
+	looped atomic.Bool
 	// replaces names the endpoint whose place this one took. It belongs to the
 	// set.
 	replaces string
@@ -78,6 +85,9 @@ func (e *Endpoint) String() string { return e.name }
 func (e *Endpoint) refresh(ctx context.Context, timeout time.Duration, now func() time.Time) (changed bool) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	if e.self != "" {
+		ctx = storeapi.WithHops(ctx, []string{e.self})
+	}
 	err := e.client.Refresh(ctx)
 	e.mtx.Lock()
 	defer e.mtx.Unlock()
@@ -92,8 +102,24 @@ func (e *Endpoint) refresh(ctx context.Context, timeout time.Duration, now func(
 	return e.up != wasUp || !wasChecked
 }
 
-// usable returns nil when a request may be sent.
-func (e *Endpoint) usable() error {
+// usable returns the context for a request that may be sent; see route. The error
+// says why none may.
+func (e *Endpoint) usable(ctx context.Context) (next context.Context, skip bool, err error) {
+	if next, skip, err = e.route(ctx); err != nil || skip {
+		return ctx, skip, err
+	}
+	return next, false, e.reachable()
+}
+
+func setOf(err error) storeapi.SeriesSet {
+	if err == nil {
+		return storeapi.EmptySet()
+	}
+	return storeapi.ErrSet(err)
+}
+
+// reachable returns nil when the store is up.
+func (e *Endpoint) reachable() error {
 	state := e.client.State()
 	e.mtx.Lock()
 	defer e.mtx.Unlock()
@@ -118,20 +144,25 @@ func (e *Endpoint) Info() storeapi.Info {
 	if !e.contacted {
 		return storeapi.Info{MinTime: math.MinInt64, MaxTime: math.MaxInt64}
 	}
+	if e.self != "" && e.info.Instance == e.self {
+		return storeapi.Info{Component: e.info.Component, Instance: e.self, NoStore: true}
+	}
 	return e.info
 }
 
 // Select implements storeapi.Store.
 func (e *Endpoint) Select(ctx context.Context, r *storeapi.Request) storeapi.SeriesSet {
-	if err := e.usable(); err != nil {
-		return storeapi.ErrSet(err)
+	ctx, skip, err := e.usable(ctx)
+	if err != nil || skip {
+		return setOf(err)
 	}
 	return e.client.Select(ctx, r)
 }
 
 // LabelNames implements storeapi.Store.
 func (e *Endpoint) LabelNames(ctx context.Context, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
-	if err := e.usable(); err != nil {
+	ctx, skip, err := e.usable(ctx)
+	if err != nil || skip {
 		return nil, nil, err
 	}
 	return e.client.LabelNames(ctx, r)
@@ -139,7 +170,8 @@ func (e *Endpoint) LabelNames(ctx context.Context, r *storeapi.Request) ([]strin
 
 // LabelValues implements storeapi.Store.
 func (e *Endpoint) LabelValues(ctx context.Context, name string, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
-	if err := e.usable(); err != nil {
+	ctx, skip, err := e.usable(ctx)
+	if err != nil || skip {
 		return nil, nil, err
 	}
 	return e.client.LabelValues(ctx, name, r)
@@ -151,7 +183,8 @@ func (e *Endpoint) Metadata(ctx context.Context, metric string, limit int) (map[
 	if o, ok := e.client.(interface{ OffersMetadata() bool }); ok && e.wasContacted() && !o.OffersMetadata() {
 		return nil, nil, nil
 	}
-	if err := e.usable(); err != nil {
+	ctx, skip, err := e.usable(ctx)
+	if err != nil || skip {
 		return nil, nil, err
 	}
 	return e.client.Metadata(ctx, metric, limit)
@@ -170,7 +203,7 @@ type Status struct {
 
 // Status returns the state of the endpoint at this moment.
 func (e *Endpoint) Status() Status {
-	info := e.Info()
+	info, routing := e.Info(), e.routing()
 	e.mtx.Lock()
 	defer e.mtx.Unlock()
 	s := Status{
@@ -178,6 +211,8 @@ func (e *Endpoint) Status() Status {
 	}
 	if e.lastErr != nil {
 		s.LastError = e.lastErr.Error()
+	} else if routing != nil {
+		s.LastError = routing.Error()
 	}
 	return s
 }

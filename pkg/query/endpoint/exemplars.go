@@ -17,7 +17,10 @@ type exemplarClient interface {
 // Exemplars implements storeapi.ExemplarStore. Stores that do not offer exemplars
 // have none to miss; nobody knows that of one that never answered.
 func (e *Endpoint) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) ([]storeapi.ExemplarSeries, storeapi.Warnings, error) {
-	err := e.usable()
+	ctx, skip, err := e.usable(ctx)
+	if skip {
+		return nil, nil, nil
+	}
 	if e.wasContacted() && !e.client.OffersExemplars() {
 		return nil, nil, nil
 	}

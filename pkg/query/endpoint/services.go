@@ -13,23 +13,26 @@ type announcing interface{ Services() storerpc.Services }
 
 // callable returns the client of a service, or false when the store does not
 // announce it and so has nothing to miss. Nobody knows that of a store that never
-// answered.
-func callable[S any](e *Endpoint, announced func(storerpc.Services) bool) (client S, ok bool, err error) {
-	err = e.usable()
+// answered. The call is made with next.
+func callable[S any](ctx context.Context, e *Endpoint, announced func(storerpc.Services) bool) (next context.Context, client S, ok bool, err error) {
+	next, skip, err := e.usable(ctx)
+	if skip {
+		return ctx, client, false, nil
+	}
 	if a, is := e.client.(announcing); is && e.wasContacted() && !announced(a.Services()) {
-		return client, false, nil
+		return ctx, client, false, nil
 	}
 	if err != nil {
-		return client, false, err
+		return ctx, client, false, err
 	}
 	client, ok = e.client.(S)
-	return client, ok, nil
+	return next, client, ok, nil
 }
 
 // Rules implements storeapi.RuleStore; stores that do not announce rules have
 // none.
 func (e *Endpoint) Rules(ctx context.Context, r *storeapi.RulesRequest) ([]storeapi.RuleGroup, storeapi.Warnings, error) {
-	c, ok, err := callable[storeapi.RuleStore](e, func(s storerpc.Services) bool { return s.Rules })
+	ctx, c, ok, err := callable[storeapi.RuleStore](ctx, e, func(s storerpc.Services) bool { return s.Rules })
 	if err != nil || !ok {
 		return nil, nil, err
 	}
@@ -39,7 +42,7 @@ func (e *Endpoint) Rules(ctx context.Context, r *storeapi.RulesRequest) ([]store
 // Targets implements storeapi.TargetStore; stores that do not announce targets
 // have none.
 func (e *Endpoint) Targets(ctx context.Context, r *storeapi.TargetsRequest) (storeapi.Targets, storeapi.Warnings, error) {
-	c, ok, err := callable[storeapi.TargetStore](e, func(s storerpc.Services) bool { return s.Targets })
+	ctx, c, ok, err := callable[storeapi.TargetStore](ctx, e, func(s storerpc.Services) bool { return s.Targets })
 	if err != nil || !ok {
 		return storeapi.Targets{}, nil, err
 	}
@@ -49,7 +52,7 @@ func (e *Endpoint) Targets(ctx context.Context, r *storeapi.TargetsRequest) (sto
 // TSDBStatus implements storeapi.TSDBStatusStore; stores that do not announce the
 // status have none.
 func (e *Endpoint) TSDBStatus(ctx context.Context, r *storeapi.TSDBStatusRequest) (map[string]storeapi.TSDBStats, storeapi.Warnings, error) {
-	c, ok, err := callable[storeapi.TSDBStatusStore](e, func(s storerpc.Services) bool { return s.Status })
+	ctx, c, ok, err := callable[storeapi.TSDBStatusStore](ctx, e, func(s storerpc.Services) bool { return s.Status })
 	if err != nil || !ok {
 		return nil, nil, err
 	}

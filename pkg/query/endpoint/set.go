@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -58,6 +59,8 @@ type Set struct {
 	metrics *metrics
 	current atomic.Pointer[[]*Endpoint]
 	tried   atomic.Bool
+	// instance identifies this querier to others, for as long as it runs.
+	instance string
 
 	// The rest belongs to Run.
 	endpoints map[string]*Endpoint
@@ -94,7 +97,7 @@ func New(cfg Config) (*Set, error) {
 	if cfg.Dial == nil {
 		cfg.Dial = (&dialer{resolver: cfg.Resolver, interval: cfg.DNSInterval, frameTimeout: cfg.FrameTimeout, logger: cfg.Logger}).dial
 	}
-	s := &Set{cfg: cfg, metrics: newMetrics(cfg.Registerer), endpoints: map[string]*Endpoint{}, dns: map[string]dnsResult{}}
+	s := &Set{cfg: cfg, metrics: newMetrics(cfg.Registerer), endpoints: map[string]*Endpoint{}, dns: map[string]dnsResult{}, instance: ulid.Make().String()}
 	s.current.Store(&[]*Endpoint{})
 	if cfg.File != nil {
 		f, err := cfg.File()
@@ -126,6 +129,10 @@ func (s *Set) Run(ctx context.Context) error {
 // Endpoints returns all that are expected, up or not, in the order of their
 // names. The slice must not be changed.
 func (s *Set) Endpoints() []*Endpoint { return *s.current.Load() }
+
+// Instance identifies the querier that has this set. It is announced to clients,
+// so that a querier recognises itself among its endpoints.
+func (s *Set) Instance() string { return s.instance }
 
 // Ready is nil once every configured endpoint has been tried.
 func (s *Set) Ready() error {
@@ -162,6 +169,10 @@ func (s *Set) Refresh(ctx context.Context) {
 }
 
 func (s *Set) logChange(st Status) {
+	if st.Up && st.Info.Instance == s.instance {
+		s.cfg.Logger.Warn("endpoint is this querier itself, left out", "address", st.Name)
+		return
+	}
 	if st.Up {
 		s.cfg.Logger.Info("store is up", "address", st.Name, "component", st.Info.Component, "label_sets", len(st.Info.LabelSets))
 		return
@@ -276,7 +287,7 @@ func (s *Set) connect(wanted map[string]want, now time.Time) {
 		if ok {
 			s.retire(old, now)
 		}
-		s.endpoints[addr] = &Endpoint{name: addr, spec: w.spec, client: client, fromDNS: w.fromDNS}
+		s.endpoints[addr] = &Endpoint{name: addr, spec: w.spec, client: client, fromDNS: w.fromDNS, self: s.instance, logger: s.cfg.Logger}
 	}
 	for addr, e := range s.endpoints {
 		if _, ok := wanted[addr]; ok {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -51,36 +50,6 @@ func New(stores func() []storeapi.Store, cfg Config) *Store {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Store{stores: stores, cfg: cfg, metrics: newMetrics(cfg.Registerer), unsorted: map[string]bool{}}
-}
-
-// Info sums up what the stores announce.
-func (s *Store) Info() storeapi.Info {
-	info := storeapi.Info{
-		Component:                    s.cfg.Component,
-		MinTime:                      math.MaxInt64,
-		MaxTime:                      math.MinInt64,
-		SupportsSharding:             true,
-		SupportsWithoutReplicaLabels: true,
-	}
-	for _, st := range s.stores() {
-		in := st.Info()
-		if in.NoStore {
-			continue
-		}
-		info.MinTime = min(info.MinTime, in.MinTime)
-		info.MaxTime = max(info.MaxTime, in.MaxTime)
-		info.TSDBs = append(info.TSDBs, in.TSDBs...)
-		for _, ls := range in.LabelSets {
-			info.LabelSets = append(info.LabelSets, s.withSelector(ls))
-		}
-	}
-	if info.MinTime > info.MaxTime {
-		info.MinTime, info.MaxTime = math.MinInt64, math.MaxInt64
-	}
-	if len(info.LabelSets) == 0 && !s.cfg.SelectorLabels.IsEmpty() {
-		info.LabelSets = []labels.Labels{s.cfg.SelectorLabels}
-	}
-	return info
 }
 
 func (s *Store) withSelector(ls labels.Labels) labels.Labels {

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/experimental"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb"
@@ -122,13 +123,17 @@ func (c *Client) Name() string { return c.name }
 // Refresh calls the Info service and remembers the answer. After an error the
 // answer before it stays.
 func (c *Client) Refresh(ctx context.Context) error {
+	var header metadata.MD
 	// A connection that is just being made is waited for: ctx bounds it.
-	opts := append(c.callOptions[:len(c.callOptions):len(c.callOptions)], grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(maxInfoBytes))
+	opts := append(c.callOptions[:len(c.callOptions):len(c.callOptions)], grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(maxInfoBytes), grpc.Header(&header))
 	resp, err := c.info.Info(outgoing(ctx), &infopb.InfoRequest{}, opts...)
 	if err != nil {
 		return fmt.Errorf("fetch info from %s: %w", c.name, fromStatus(err))
 	}
 	info, services := infoFromWire(resp)
+	if id := header.Get(instanceKey); len(id) > 0 {
+		info.Instance = id[0][:min(len(id[0]), maxInstance)]
+	}
 	c.known.Store(&knownInfo{info: info, services: services})
 	return nil
 }

@@ -2,11 +2,13 @@ package storerpc
 
 import (
 	"context"
+	"fmt"
 	"math"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -24,6 +26,12 @@ type Services struct {
 type InfoConfig struct {
 	// Info describes the data.
 	Info func() storeapi.Info
+	// InfoTo, if not nil, is used instead of Info: it describes the data to a
+	// client that may itself be one of the sources, see storeapi.Hops.
+	InfoTo func(ctx context.Context) storeapi.Info
+	// Instance identifies the server to clients that look for themselves; empty
+	// for servers that ask no others.
+	Instance string
 	// Services are those that the server has.
 	Services Services
 	// Ready makes the call fail while it returns an error; nil means always
@@ -38,11 +46,19 @@ func RegisterInfo(r grpc.ServiceRegistrar, cfg InfoConfig) {
 
 type infoServer struct{ cfg InfoConfig }
 
-func (s *infoServer) Info(context.Context, *infopb.InfoRequest) (*infopb.InfoResponse, error) {
+func (s *infoServer) Info(ctx context.Context, _ *infopb.InfoRequest) (*infopb.InfoResponse, error) {
 	if s.cfg.Ready != nil {
 		if err := s.cfg.Ready(); err != nil {
 			return nil, status.Error(codes.Unknown, "Not ready: "+err.Error())
 		}
+	}
+	if s.cfg.Instance != "" {
+		if err := grpc.SetHeader(ctx, metadata.Pairs(instanceKey, s.cfg.Instance)); err != nil {
+			return nil, fmt.Errorf("send the instance: %w", err)
+		}
+	}
+	if s.cfg.InfoTo != nil {
+		return infoToWire(s.cfg.InfoTo(incoming(ctx)), s.cfg.Services), nil
 	}
 	return infoToWire(s.cfg.Info(), s.cfg.Services), nil
 }

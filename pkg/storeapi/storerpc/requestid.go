@@ -6,6 +6,7 @@ import (
 	"github.com/oklog/ulid/v2"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
 
@@ -13,10 +14,21 @@ import (
 const (
 	tenantKey    = "thanos-tenant"
 	requestIDKey = "request-id"
+	// Ours; others ignore them. instanceKey is in the answer to Info, hopsKey in
+	// requests, once for each querier that they have passed.
+	instanceKey = "hindsight-instance"
+	hopsKey     = "hindsight-hop"
 )
 
 // maxRequestID bounds what a client can put into our logs.
 const maxRequestID = 128
+
+// maxHops and maxInstance bound what a client can make us remember of hops; one
+// more than any querier lets pass.
+const (
+	maxHops     = 16
+	maxInstance = 64
+)
 
 type requestIDContextKey struct{}
 
@@ -32,7 +44,7 @@ func RequestID(ctx context.Context) string {
 	return id
 }
 
-// outgoing puts tenant and request id of ctx into the metadata of a call.
+// outgoing puts tenant, request id and hops of ctx into the metadata of a call.
 func outgoing(ctx context.Context) context.Context {
 	var kv []string
 	if id := tenant.FromContext(ctx); id != "" {
@@ -41,13 +53,16 @@ func outgoing(ctx context.Context) context.Context {
 	if id := RequestID(ctx); id != "" {
 		kv = append(kv, requestIDKey, id)
 	}
+	for _, hop := range storeapi.Hops(ctx) {
+		kv = append(kv, hopsKey, hop)
+	}
 	if len(kv) == 0 {
 		return ctx
 	}
 	return metadata.AppendToOutgoingContext(ctx, kv...)
 }
 
-// incoming puts tenant and request id of a call's metadata into its context. A
+// incoming puts tenant, request id and hops of a call's metadata into its context. A
 // tenant that is not valid counts as none: it only ever informs limits and
 // metrics, and never chooses data. A request without an id gets one.
 func incoming(ctx context.Context) context.Context {
@@ -60,6 +75,13 @@ func incoming(ctx context.Context) context.Context {
 	request := ulid.Make().String()
 	if v := md.Get(requestIDKey); len(v) > 0 && v[0] != "" {
 		request = v[0][:min(len(v[0]), maxRequestID)]
+	}
+	if hops := md.Get(hopsKey); len(hops) > 0 {
+		kept := make([]string, 0, min(len(hops), maxHops))
+		for _, hop := range hops[max(0, len(hops)-maxHops):] {
+			kept = append(kept, hop[:min(len(hop), maxInstance)])
+		}
+		ctx = storeapi.WithHops(ctx, kept)
 	}
 	return WithRequestID(ctx, request)
 }

@@ -1,0 +1,63 @@
+package fanout
+
+import (
+	"context"
+	"math"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// Info sums up what the stores announce.
+func (s *Store) Info() storeapi.Info { return s.InfoTo(context.Background()) }
+
+// InfoTo is Info for the client of a request: what the store would learn from the
+// client itself, or from a querier on the way, is left out; see storeapi.Hops.
+func (s *Store) InfoTo(ctx context.Context) storeapi.Info {
+	info := storeapi.Info{
+		Component:                    s.cfg.Component,
+		MinTime:                      math.MaxInt64,
+		MaxTime:                      math.MinInt64,
+		SupportsSharding:             true,
+		SupportsWithoutReplicaLabels: true,
+	}
+	hops := storeapi.Hops(ctx)
+	sets, tsdbs := map[string]bool{}, map[tsdbKey]bool{}
+	for _, st := range s.stores() {
+		in := st.Info()
+		if in.NoStore || in.Instance != "" && slices.Contains(hops, in.Instance) {
+			continue
+		}
+		info.MinTime = min(info.MinTime, in.MinTime)
+		info.MaxTime = max(info.MaxTime, in.MaxTime)
+		// Several queriers may announce the same.
+		for _, t := range in.TSDBs {
+			key := tsdbKey{string(t.Labels.Bytes(nil)), t.MinTime, t.MaxTime}
+			if !tsdbs[key] {
+				tsdbs[key] = true
+				info.TSDBs = append(info.TSDBs, t)
+			}
+		}
+		for _, ls := range in.LabelSets {
+			ls = s.withSelector(ls)
+			if key := string(ls.Bytes(nil)); !sets[key] {
+				sets[key] = true
+				info.LabelSets = append(info.LabelSets, ls)
+			}
+		}
+	}
+	if info.MinTime > info.MaxTime {
+		info.MinTime, info.MaxTime = math.MinInt64, math.MaxInt64
+	}
+	if len(info.LabelSets) == 0 && !s.cfg.SelectorLabels.IsEmpty() {
+		info.LabelSets = []labels.Labels{s.cfg.SelectorLabels}
+	}
+	return info
+}
+
+type tsdbKey struct {
+	labels     string
+	mint, maxt int64
+}
