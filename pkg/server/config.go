@@ -30,6 +30,7 @@ type Config struct {
 	GRPCTLSCiphers     []string
 	GRPCTLSCurves      []string
 	GRPCMaxMessageSize flags.Bytes
+	GRPCSendTimeout    flags.Duration
 }
 
 // RegisterFlags adds the HTTP flags and, for components with gRPC services,
@@ -72,6 +73,8 @@ func (c *Config) registerGRPC(r flags.Registrar) {
 	c.GRPCMaxMessageSize = 512 << 20
 	r.Flag("grpc-server-max-message-size", "Largest gRPC message accepted from a client.").
 		Default("512MiB").SetValue(&c.GRPCMaxMessageSize)
+	r.Flag("grpc-server-send-timeout", "How long a message of a streamed answer may wait for a client that does not read; the call ends then. 0 is for ever.").
+		Default("2m").SetValue(&c.GRPCSendTimeout)
 }
 
 // limits are those of the HTTP server.

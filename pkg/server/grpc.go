@@ -8,11 +8,13 @@ import (
 	"net"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -33,7 +35,21 @@ type grpcServer struct {
 	lis    net.Listener
 	files  *tlsconfig.Server // nil for plain text
 	failed chan error
+	// senders are the goroutines of streams that send.
+	senders *sync.WaitGroup
 }
+
+// What clients may hold of the server at one time. A client that is gone without
+// a word is noticed by pings. Calls beyond the bound of a connection, and
+// connections beyond theirs, wait.
+const (
+	maxGRPCConnections = 10_000
+	maxGRPCStreams     = 1000 // of a connection
+	maxGRPCHeader      = 128 << 10
+	handshakeTimeout   = 20 * time.Second
+	pingIdleClient     = 30 * time.Second
+	pingTimeout        = 20 * time.Second
+)
 
 type grpcMetrics struct {
 	handled *prometheus.CounterVec
@@ -69,24 +85,28 @@ func listenGRPC(c Config, comp Component, d Deps) (*grpcServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := interceptors{metrics: newGRPCMetrics(d.Registry), logger: d.Logger}
+	lis = netutil.LimitListener(lis, maxGRPCConnections)
+	i := interceptors{metrics: newGRPCMetrics(d.Registry), logger: d.Logger, sendTimeout: c.GRPCSendTimeout.Duration(), senders: &sync.WaitGroup{}}
 	opts := append(slices.Clone(d.GRPCOptions),
 		grpc.MaxRecvMsgSize(int(c.GRPCMaxMessageSize.Int64())),
 		grpc.MaxSendMsgSize(1<<31-1),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			MaxConnectionAge: c.GRPCMaxConnAge, Time: pingIdleClient, Timeout: pingTimeout,
+		}),
+		grpc.MaxConcurrentStreams(maxGRPCStreams),
+		grpc.MaxHeaderListSize(maxGRPCHeader),
+		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.ChainUnaryInterceptor(i.unary),
 		grpc.ChainStreamInterceptor(i.stream),
 	)
 	if d.Tracer != nil {
 		opts = append(opts, grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithTracerProvider(d.Tracer))))
 	}
-	if c.GRPCMaxConnAge > 0 {
-		opts = append(opts, grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: c.GRPCMaxConnAge}))
-	}
 	if files != nil {
 		opts = append(opts, grpc.Creds(credentials.NewTLS(files.Config())))
 	}
-	s := &grpcServer{srv: grpc.NewServer(opts...), health: health.NewServer(), lis: lis, files: files, failed: make(chan error, 1)}
+	s := &grpcServer{srv: grpc.NewServer(opts...), health: health.NewServer(), lis: lis, senders: i.senders, files: files, failed: make(chan error, 1)}
 	s.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 	healthpb.RegisterHealthServer(s.srv, s.health)
 	comp.RegisterGRPC(s.srv)
@@ -108,11 +128,16 @@ func (s *grpcServer) stop(grace time.Duration) {
 	t := time.AfterFunc(grace, s.srv.Stop)
 	defer t.Stop()
 	s.srv.GracefulStop()
+	s.senders.Wait()
 }
 
 type interceptors struct {
 	metrics *grpcMetrics
 	logger  *slog.Logger
+	// sendTimeout bounds how long a message of a stream may wait for its client;
+	// 0 means for ever.
+	sendTimeout time.Duration
+	senders     *sync.WaitGroup
 }
 
 func (i interceptors) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
@@ -124,6 +149,11 @@ func (i interceptors) unary(ctx context.Context, req any, info *grpc.UnaryServer
 func (i interceptors) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
 	start := time.Now()
 	defer func() { i.done(info.FullMethod, start, recover(), &err) }()
+	if i.sendTimeout > 0 {
+		timed := newTimedStream(ss, i.sendTimeout, i.senders)
+		defer timed.end()
+		ss = timed
+	}
 	return next(srv, ss)
 }
 

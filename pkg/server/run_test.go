@@ -73,11 +73,16 @@ func testConfig() Config {
 
 func start(t *testing.T, comp Component) (a Addresses, stop func(), ended chan error) {
 	t.Helper()
+	return startWith(t, testConfig(), comp)
+}
+
+func startWith(t *testing.T, cfg Config, comp Component) (a Addresses, stop func(), ended chan error) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	started := make(chan Addresses, 1)
 	ended = make(chan error, 1)
 	go func() {
-		ended <- Run(ctx, testConfig(), comp, Deps{
+		ended <- Run(ctx, cfg, comp, Deps{
 			Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(),
 			Started: func(a Addresses) { started <- a },
 		})

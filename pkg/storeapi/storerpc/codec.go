@@ -64,6 +64,9 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 }
 
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	if err := checkRequestSize(v, data.Len()); err != nil {
+		return err
+	}
 	buf := data.MaterializeToBuffer(c.pool)
 	defer buf.Free()
 	var err error

@@ -6,9 +6,12 @@ import (
 	"strconv"
 
 	"github.com/prometheus/prometheus/promql/parser"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/infopb"
 )
 
 // Bounds of one request. Work and memory grow with each of them, for every block
@@ -125,4 +128,20 @@ func checkSeriesRequest(in *storepb.SeriesRequest) error {
 	}
 	return checkNames(in.GetWithoutReplicaLabels(), in.GetShardInfo().GetLabels(),
 		in.GetQueryHints().GetProjectionLabels(), in.GetQueryHints().GetGrouping().GetLabels())
+}
+
+// maxRequestBytes bounds a request that lists matchers or names, each of which
+// takes many times more in memory than on the wire.
+const maxRequestBytes = 4 << 20
+
+// checkRequestSize bounds requests before they are decoded.
+func checkRequestSize(v any, size int) error {
+	switch v.(type) {
+	case *storepb.SeriesRequest, *storepb.LabelNamesRequest, *storepb.LabelValuesRequest, *storepb.TSDBStatisticsRequest,
+		*storepb.RulesRequest, *storepb.ExemplarsRequest, *storepb.MetricMetadataRequest, *storepb.TargetsRequest, *infopb.InfoRequest:
+		if size > maxRequestBytes {
+			return status.Errorf(codes.InvalidArgument, "the request has %d bytes, %d are the most", size, maxRequestBytes)
+		}
+	}
+	return nil
 }

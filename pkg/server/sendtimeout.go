@@ -1,0 +1,72 @@
+package server
+
+import (
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// timedStream ends a call whose client does not read: a message that cannot be
+// sent within the timeout fails, so that the handler returns and gives back what
+// it holds. It is used by the handler's goroutine.
+//
+// gRPC offers no deadline for one message, and cancels a blocked send only once
+// the handler has returned. So a goroutine sends; it ends when the handler has
+// returned, and senders waits for it.
+type timedStream struct {
+	grpc.ServerStream
+	timeout time.Duration
+	senders *sync.WaitGroup
+
+	messages chan any
+	results  chan error
+	timer    *time.Timer
+	err      error
+}
+
+func newTimedStream(ss grpc.ServerStream, timeout time.Duration, senders *sync.WaitGroup) *timedStream {
+	return &timedStream{ServerStream: ss, timeout: timeout, senders: senders}
+}
+
+// SendMsg implements grpc.ServerStream.
+func (s *timedStream) SendMsg(m any) error {
+	if s.err != nil {
+		return s.err
+	}
+	if s.messages == nil {
+		s.start()
+	} else {
+		s.timer.Reset(s.timeout)
+	}
+	s.messages <- m
+	select {
+	case err := <-s.results:
+		s.timer.Stop()
+		return err
+	case <-s.timer.C:
+		s.err = status.Errorf(codes.DeadlineExceeded,
+			"the client has not read the answer for %s, which is the limit of the server (--grpc-server-send-timeout)", s.timeout)
+		return s.err
+	}
+}
+
+func (s *timedStream) start() {
+	s.messages, s.results = make(chan any), make(chan error, 1)
+	s.timer = time.NewTimer(s.timeout)
+	s.senders.Go(func() {
+		for m := range s.messages {
+			s.results <- s.ServerStream.SendMsg(m)
+		}
+	})
+}
+
+// end lets the sending goroutine end. The handler has returned.
+func (s *timedStream) end() {
+	if s.messages != nil {
+		close(s.messages)
+		s.timer.Stop()
+	}
+}
