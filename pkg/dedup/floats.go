@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/prometheus/prometheus/model/histogram"
-	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
@@ -34,13 +33,8 @@ type Floats struct {
 	err    error
 }
 
-// Bounds say which samples Floats returns.
-type Bounds struct {
-	// MinTime and MaxTime are inclusive.
-	MinTime, MaxTime int64
-	// SkipStale leaves out stale markers.
-	SkipStale bool
-}
+// Bounds say which samples Floats returns. Both are inclusive.
+type Bounds struct{ MinTime, MaxTime int64 }
 
 // NewFloats returns an iterator. reuse, which may be nil, is overwritten and
 // returned.
@@ -116,8 +110,8 @@ func (f *Floats) load(t int64) chunkenc.ValueType {
 	return chunkenc.ValNone
 }
 
-// clip drops what is after the bounds, and stale markers. Samples out of order
-// would break the search, so what follows one is dropped, too.
+// clip drops what is after the bounds. Samples out of order would break the
+// search, so they are dropped, too.
 func (f *Floats) clip() {
 	n := len(f.cols.T)
 	for n > 0 && f.cols.T[n-1] > f.bounds.MaxTime {
@@ -125,9 +119,6 @@ func (f *Floats) clip() {
 	}
 	keep := 0
 	for i := range n {
-		if f.bounds.SkipStale && value.IsStaleNaN(f.cols.V[i]) {
-			continue
-		}
 		if keep > 0 && f.cols.T[i] <= f.cols.T[keep-1] {
 			continue
 		}
@@ -173,6 +164,10 @@ func Reclaim(it chunkenc.Iterator, into []*Floats) []*Floats {
 	case *pair:
 		into = Reclaim(it.a.it, into)
 		into = Reclaim(it.b.it, into)
+	case *union:
+		for i := range it.parts {
+			into = Reclaim(it.parts[i].it, into)
+		}
 	}
 	return into
 }

@@ -60,7 +60,7 @@ func floatsOnly(r *rand.Rand, samples []sample) []sample {
 func within(samples []sample, b Bounds) []sample {
 	var out []sample
 	for _, s := range samples {
-		if s.t >= b.MinTime && s.t <= b.MaxTime && !(b.SkipStale && value.IsStaleNaN(s.v)) {
+		if s.t >= b.MinTime && s.t <= b.MaxTime {
 			out = append(out, s)
 		}
 	}
@@ -76,19 +76,19 @@ func requireSameSamples(t *testing.T, want, got []sample, seed int64) {
 	}
 }
 
-// Floats gives the samples of its chunks, by steps and by jumps, and so does
-// what is merged from it.
+// Floats gives the samples of its chunks, by steps and by jumps, and what is
+// merged from it is what is merged sample by sample.
 func TestFloatsEqualTheirSamples(t *testing.T) {
 	var reuse []*Floats
 	for seed := range int64(1500) {
 		r := rand.New(rand.NewSource(seed))
 		replicas := randomReplicas(r)
-		b := Bounds{MinTime: math.MinInt64, MaxTime: math.MaxInt64, SkipStale: r.Intn(2) == 0}
+		b := Bounds{MinTime: math.MinInt64, MaxTime: math.MaxInt64}
 		if r.Intn(2) == 0 {
 			b.MinTime, b.MaxTime = r.Int63n(300000), r.Int63n(2000000)
 		}
 		counter := r.Intn(2) == 0
-		var its []chunkenc.Iterator
+		var its []Replica
 		var plain [][]sample
 		for _, samples := range replicas {
 			samples = floatsOnly(r, samples)
@@ -96,11 +96,11 @@ func TestFloatsEqualTheirSamples(t *testing.T) {
 			if n := len(reuse); n > 0 {
 				old, reuse = reuse[n-1], reuse[:n-1]
 			}
-			its = append(its, NewFloats(cut(t, r, samples), b, old))
+			its = append(its, Replica{Samples: NewFloats(cut(t, r, samples), b, old), Interval: 15000})
 			plain = append(plain, within(samples, b))
 		}
 		merged := Penalty(its, counter)
-		requireSameSamples(t, drain(oracleFold(plain, counter)), drain(merged), seed)
+		requireSameSamples(t, drain(Penalty(lists(plain), counter)), drain(merged), seed)
 		reuse = Reclaim(merged, reuse)
 		requireSameJumps(t, r, plain[0], seed)
 	}

@@ -3,7 +3,6 @@ package dedup
 import (
 	"fmt"
 
-	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
@@ -28,17 +27,25 @@ func ParseFunc(name string) (Func, error) {
 	return "", fmt.Errorf("deduplication function %q is not known (choose %q or %q)", name, FuncPenalty, FuncChain)
 }
 
-// Merge merges the replicas by f. A single replica is returned as it is; with
-// none the result is empty. See Penalty for counter. The result owns the
-// iterators.
-func (f Func) Merge(replicas []chunkenc.Iterator, counter bool) chunkenc.Iterator {
+// Replica is one source of the samples of a series.
+type Replica struct {
+	Samples chunkenc.Iterator
+	// Interval is the expected time between two samples in milliseconds, see
+	// Interval; 0 when it is not known.
+	Interval int64
+}
+
+// Merge merges the replicas by f. The first replica is preferred, so the caller
+// orders them by their labels. A single replica is returned as it is; with none
+// the result is empty. See Penalty for counter. The result owns the iterators.
+func (f Func) Merge(replicas []Replica, counter bool) chunkenc.Iterator {
 	switch {
 	case len(replicas) == 0:
 		return chunkenc.NewNopIterator()
 	case len(replicas) == 1:
-		return replicas[0]
+		return replicas[0].Samples
 	case f == FuncChain:
-		return storage.ChainSampleIteratorFromIterators(nil, replicas)
+		return chain(replicas)
 	}
 	return Penalty(replicas, counter)
 }
@@ -51,4 +58,25 @@ func IsCounterFunc(fn string) bool {
 		return true
 	}
 	return false
+}
+
+// Interval estimates the time between two samples of a source in milliseconds
+// from the headers of its n chunks, without decoding any: the smallest mean of
+// a chunk, since a hole makes a mean larger. The result is 0 when no chunk has
+// two samples. chunk returns the times of the first and last sample and the
+// number of samples of chunk i.
+func Interval(n int, chunk func(i int) (mint, maxt int64, samples int)) int64 {
+	var best int64
+	for i := range n {
+		mint, maxt, samples := chunk(i)
+		if samples < 2 || maxt <= mint {
+			continue
+		}
+		// A chunk of few samples may lie across a restart of the scrape loop.
+		mean := (maxt - mint) / int64(samples-1)
+		if best == 0 || mean < best {
+			best = max(1, mean)
+		}
+	}
+	return best
 }

@@ -4,259 +4,250 @@ import (
 	"math"
 
 	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// firstPenalty, in milliseconds, is what the replica that is not chosen first
-// waits for before it is looked at.
-const firstPenalty = 5000
-
 // Penalty merges replicas pairwise from left to right. Of a pair it returns the
-// samples of one input until that has nothing for about twice its last step;
-// then the other one takes over, and the roles change.
+// samples of one input until that has a hole or a stale marker; then the other
+// one takes over, if it has samples there. A hole is a step of more than two and
+// a half intervals of the input. The first input is followed again once it has
+// shown ten steps without a hole.
 //
-// With counter, float values are lifted at each change of input so that they do
-// not fall below the last value returned: a lower counter in the other replica
-// is no counter reset. Histograms are never changed.
+// The interval is that of the input itself, estimated from its last steps, so a
+// hole that both inputs have does not change what happens later, and a query
+// that starts later comes to the same choices after a few steps.
 //
-// Timestamps of the result ascend strictly. It is a function of the samples
-// alone: an input that is not needed is not read, and not reading it changes
-// nothing.
-func Penalty(replicas []chunkenc.Iterator, counter bool) chunkenc.Iterator {
+// With counter, values are raised at each change of input by an offset, so that
+// the merged counter grows by as much as the input grew; see adjust. Without it
+// values are returned as they are. The counter reset hint of the first histogram
+// after a change is unknown.
+//
+// A stale marker of one input is left out when the other one goes on.
+//
+// Timestamps of the result ascend strictly. An input that is not needed is not
+// read.
+func Penalty(replicas []Replica, counter bool) chunkenc.Iterator {
 	if len(replicas) == 0 {
 		return chunkenc.NewNopIterator()
 	}
-	if len(replicas) == 1 {
-		return replicas[0]
-	}
 	left := replicas[0]
 	for _, right := range replicas[1:] {
-		p := &pair{useA: true, counter: counter, lastT: math.MinInt64}
-		p.a.init(left)
-		p.b.init(right)
-		left = p
+		left = Replica{Samples: newPair(left, right, counter), Interval: left.Interval}
 	}
-	return left
+	return left.Samples
 }
 
-// side is one input of a pair. Its position is a promise: the input stands, or
-// would stand if anybody looked, on its first sample at or after target.
-type side struct {
-	it chunkenc.Iterator
-	// floats and inner are it, when it is of these types.
-	floats *Floats
-	inner  *pair
-
-	started bool
-	typ     chunkenc.ValueType
-	t       int64
-	target  int64
-	penalty int64
-	// by is what all float values are raised by.
-	by float64
+func newPair(a, b Replica, counter bool) *pair {
+	p := &pair{counter: counter, lastT: math.MinInt64}
+	p.a.init(a, counter)
+	p.b.init(b, counter)
+	p.used, p.other = &p.a, &p.b
+	return p
 }
 
-func (s *side) init(it chunkenc.Iterator) {
-	s.it, s.target = it, math.MinInt64
-	s.floats, _ = it.(*Floats)
-	s.inner, _ = it.(*pair)
-}
-
-// start puts the input on its first sample.
-func (s *side) start() {
-	if !s.started {
-		s.started = true
-		s.at(s.it.Next())
-	}
-}
-
-func (s *side) at(typ chunkenc.ValueType) {
-	s.typ = typ
-	if typ != chunkenc.ValNone {
-		s.t = s.it.AtT()
-	}
-}
-
-// settle keeps the promise: it moves the input to target.
-func (s *side) settle() {
-	s.start()
-	if s.typ == chunkenc.ValNone || s.t >= s.target {
-		return
-	}
-	if f := s.floats; f != nil && f.i+1 < len(f.cols.T) && f.cols.T[f.i+1] >= s.target {
-		// The usual step, to the very next sample.
-		f.i++
-		s.t = f.cols.T[f.i]
-		return
-	}
-	s.at(s.it.Seek(s.target))
-}
-
-// value is the current value, which is a float.
-func (s *side) value() float64 {
-	var v float64
-	if s.floats != nil {
-		v = s.floats.cols.V[s.floats.i]
-	} else {
-		_, v = s.it.At()
-	}
-	// The payload of a NaN says that it is a stale marker; adding would lose it.
-	if s.by != 0 && !math.IsNaN(v) {
-		v += s.by
-	}
-	return v
-}
-
-// lift raises this and all later float values so that the current one is at
-// least v.
-func (s *side) lift(v float64) {
-	s.settle()
-	if s.typ != chunkenc.ValFloat {
-		return
-	}
-	if s.inner != nil {
-		s.inner.lift(v)
-		return
-	}
-	if cur := s.value(); v > cur {
-		s.by += v - cur
-	}
-}
-
-// exhausted says that the input is known to have ended. A side that has not
-// been settled may have ended without anybody knowing.
-func (s *side) exhausted() bool { return s.started && s.typ == chunkenc.ValNone }
-
-// pair merges two inputs. The other input, the one that is not in use, is asked
-// to move past lastT+penalty at each step. Since seeking only goes forward,
-// only the largest of these targets counts, and it needs to be carried out only
-// when the sample in hand lies beyond it: until then the other input cannot
-// have an earlier sample. So a replica is decoded only around the gaps of the
-// one in use.
+// pair merges two inputs, of which a is preferred. The input in use stands on
+// the sample that was returned last.
 type pair struct {
-	a, b    side
-	useA    bool
-	counter bool
-	lastT   int64
-}
-
-func (p *pair) used() *side {
-	if p.useA {
-		return &p.a
-	}
-	return &p.b
+	a, b        side
+	used, other *side
+	counter     bool
+	started     bool
+	lastT       int64
+	// changed says that the current sample is the first one after a change of
+	// input.
+	changed bool
+	adjuster
 }
 
 func (p *pair) Next() chunkenc.ValueType {
-	if p.lastT == math.MaxInt64 {
-		return p.end()
+	if p.glide(1, math.MaxInt64) > 0 {
+		return chunkenc.ValFloat
 	}
-	p.a.start()
-	cur, other := &p.a, &p.b
-	if !p.useA {
-		cur, other = other, cur
-	}
-	prev, hasPrev := 0.0, false
-	if p.counter && cur.typ == chunkenc.ValFloat {
-		prev, hasPrev = cur.value(), true
-	}
-	cur.target = max(cur.target, p.lastT+1+cur.penalty)
-	other.target = max(other.target, p.lastT+1+other.penalty)
-
-	cur.settle()
-	if cur.typ != chunkenc.ValNone && !other.exhausted() {
-		// A tie goes to a.
-		if cur.t < other.target || (p.useA && cur.t == other.target) {
-			return p.choose(cur, other)
-		}
-	}
-	other.settle()
-	return p.compare(prev, hasPrev)
+	return p.step()
 }
 
-// compare chooses between two settled inputs. prev is the last float value
-// returned, if there is one.
-func (p *pair) compare(prev float64, hasPrev bool) chunkenc.ValueType {
-	wasA := p.useA
-	var typ chunkenc.ValueType
+// step moves on by one sample.
+func (p *pair) step() chunkenc.ValueType {
+	if !p.started {
+		p.a.land(p.a.it.Next())
+		p.b.land(p.b.it.Next())
+		// Nothing is known against the preferred input yet.
+		p.a.settled = settledSteps - 1
+		p.use(p.choose())
+		p.started = true
+		return p.typ()
+	}
+	if p.lastT > math.MaxInt64-maxInterval {
+		// No time is left for the sums below, nor for a sample that means
+		// anything.
+		p.used.typ, p.other.typ = chunkenc.ValNone, chunkenc.ValNone
+		return chunkenc.ValNone
+	}
+	p.used.next(p.lastT)
 	switch {
-	case p.a.typ == chunkenc.ValNone:
-		p.useA = false
-		typ = p.b.typ
-		if typ != chunkenc.ValNone {
-			p.lastT, p.b.penalty = p.b.t, 0
-		}
-	case p.b.typ == chunkenc.ValNone:
-		p.useA = true
-		typ = p.a.typ
-		p.lastT, p.a.penalty = p.a.t, 0
-	case p.a.t <= p.b.t:
-		p.useA = true
-		typ = p.choose(&p.a, &p.b)
+	case p.used.typ == chunkenc.ValNone || p.used.hole || p.used.stale():
+		p.other.skip(p.lastT+max(1, p.used.interval/2), p.lastT)
+		p.use(p.choose())
+	case p.used == &p.b && p.back():
+		p.use(&p.a)
 	default:
-		p.useA = false
-		typ = p.choose(&p.b, &p.a)
+		p.use(p.used)
 	}
-	if hasPrev && p.useA != wasA {
-		p.lift(prev)
+	return p.typ()
+}
+
+// choose returns the input whose current sample comes next.
+func (p *pair) choose() *side {
+	a, b := &p.a, &p.b
+	switch {
+	case b.typ == chunkenc.ValNone:
+		if a.typ == chunkenc.ValNone {
+			return p.used
+		}
+		return a
+	case a.typ == chunkenc.ValNone:
+		return b
+	case endedBeside(a, b):
+		return b
+	case endedBeside(b, a):
+		return a
+	case a.t > b.t && a.t-b.t > a.interval:
+		return b
 	}
-	return typ
+	return a
 }
 
-func (p *pair) choose(c, o *side) chunkenc.ValueType {
-	o.penalty = firstPenalty
-	if p.lastT != math.MinInt64 {
-		o.penalty = 2 * (c.t - p.lastT)
+// endedBeside says whether s stands on a stale marker and o goes on.
+func endedBeside(s, o *side) bool {
+	return s.stale() && !o.stale() && o.t-s.t <= o.patience()
+}
+
+// back says whether to return to the preferred input, which is put on the
+// sample to go on from. The samples around a change must not be close together.
+func (p *pair) back() bool {
+	half := p.b.interval / 2
+	p.a.watch(p.lastT+max(1, half), p.lastT)
+	return p.a.typ != chunkenc.ValNone && p.a.settled >= settledSteps && !p.a.stale() && p.a.t <= p.b.t+half
+}
+
+// use returns the current sample of s next.
+func (p *pair) use(s *side) {
+	p.changed = s != p.used && p.started
+	if p.counter && p.started && s.typ != chunkenc.ValNone {
+		p.adjust(p.used, s, p.lastT)
 	}
-	c.penalty = 0
-	p.lastT = c.t
-	return c.typ
+	if s != p.used {
+		p.used.settled = 0
+		if !p.started {
+			p.used.settled = settledSteps - 1
+		}
+		p.used, p.other = s, p.used
+	}
+	if s.typ != chunkenc.ValNone {
+		p.lastT = s.t
+	}
 }
 
-// lift raises both inputs, each where it stands.
-func (p *pair) lift(v float64) {
-	p.a.lift(v)
-	p.b.lift(v)
+// glide moves along the samples of the input in use that are decoded, as step
+// would, for as long as nothing else has to be looked at: at most n samples, and
+// up to the first one at or after until. It returns how many it has passed.
+func (p *pair) glide(n int, until int64) int {
+	s := p.used
+	f := s.floats
+	if f == nil || !p.started || p.adjusting() || (s == &p.b && p.a.typ != chunkenc.ValNone) || s.typ == chunkenc.ValNone {
+		return 0
+	}
+	ts, vs := f.cols.T, f.cols.V
+	first, last, interval, patience := f.i, p.lastT, s.interval, s.patience()
+	i := first
+	for i+1 < len(ts) && i-first < n && last < until {
+		d := ts[i+1] - last
+		if d > patience || value.IsStaleNaN(vs[i+1]) {
+			break
+		}
+		if d != interval {
+			s.interval = track(interval, d)
+			interval, patience = s.interval, s.patience()
+		}
+		i++
+		last = ts[i]
+	}
+	if i == first {
+		return 0
+	}
+	if s.keep {
+		s.keepFloat(i - 1)
+	}
+	s.prevT, s.hasPrev = ts[i-1], true
+	f.i, s.t, s.hole = i, last, false
+	p.lastT, p.changed = last, false
+	return i - first
 }
 
-func (p *pair) end() chunkenc.ValueType {
-	p.a.started, p.a.typ = true, chunkenc.ValNone
-	p.b.started, p.b.typ = true, chunkenc.ValNone
-	return chunkenc.ValNone
+// keepFloat makes the sample at position i of the columns, or the last before
+// it that is a number, the known one.
+func (s *side) keepFloat(i int) {
+	for ; i >= 0; i-- {
+		if v := s.floats.cols.V[i]; !math.IsNaN(v) {
+			s.known.typ, s.known.t, s.known.v = chunkenc.ValFloat, s.floats.cols.T[i], v
+			return
+		}
+	}
 }
 
-// Seek steps, so that the choice of input does not depend on where the reader
-// jumps to.
+// Seek goes the way that Next would go, so that the choice of input does not
+// depend on where the reader jumps to.
 func (p *pair) Seek(t int64) chunkenc.ValueType {
-	for p.lastT == math.MinInt64 || (p.used().typ != chunkenc.ValNone && p.used().t < t) {
-		if p.Next() == chunkenc.ValNone {
+	for !p.started || (p.used.typ != chunkenc.ValNone && p.lastT < t) {
+		if p.glide(math.MaxInt, t) == 0 && p.step() == chunkenc.ValNone {
 			return chunkenc.ValNone
 		}
 	}
-	return p.used().typ
+	return p.typ()
 }
 
-func (p *pair) At() (int64, float64) {
-	s := p.used()
-	return s.t, s.value()
+// typ is the type of the current sample.
+func (p *pair) typ() chunkenc.ValueType {
+	if p.used.typ == chunkenc.ValHistogram && p.byHist != nil {
+		return chunkenc.ValFloatHistogram
+	}
+	return p.used.typ
 }
+
+func (p *pair) At() (int64, float64) { return p.used.t, p.float(p.used.float()) }
 
 func (p *pair) AtHistogram(h *histogram.Histogram) (int64, *histogram.Histogram) {
-	return p.used().it.AtHistogram(h)
+	t, h := p.used.it.AtHistogram(h)
+	if p.changed && h.CounterResetHint != histogram.GaugeType {
+		h.CounterResetHint = histogram.UnknownCounterReset
+	}
+	return t, h
 }
 
 func (p *pair) AtFloatHistogram(h *histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
-	return p.used().it.AtFloatHistogram(h)
+	if h == nil && p.byHist != nil {
+		// The iterator of a chunk lends its slices when it is given no histogram,
+		// and adding must not write to them.
+		h = &histogram.FloatHistogram{}
+	}
+	t, h := p.used.it.AtFloatHistogram(h)
+	if p.changed && h.CounterResetHint != histogram.GaugeType {
+		h.CounterResetHint = histogram.UnknownCounterReset
+	}
+	return t, p.histogram(h)
 }
 
-func (p *pair) AtT() int64 { return p.used().t }
+func (p *pair) AtT() int64 { return p.used.t }
 
+// AtST returns the start time of the current sample. After a change of input,
+// and for a value with an offset, it is not known: it would be compared with
+// that of another server.
 func (p *pair) AtST() int64 {
-	s := p.used()
-	if s.floats != nil {
+	if p.used.floats != nil || p.counter && (p.changed || p.adjusting()) {
 		return 0
 	}
-	return s.it.AtST()
+	return p.used.it.AtST()
 }
 
 func (p *pair) Err() error {

@@ -2,18 +2,21 @@ package dedup
 
 import (
 	"fmt"
+	"math"
 	"math/rand"
+	"slices"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
 )
 
-func lists(replicas [][]sample) []chunkenc.Iterator {
-	its := make([]chunkenc.Iterator, len(replicas))
+func lists(replicas [][]sample) []Replica {
+	its := make([]Replica, len(replicas))
 	for i, r := range replicas {
-		its[i] = newListIter(r)
+		its[i] = Replica{Samples: newListIter(r), Interval: 15000}
 	}
 	return its
 }
@@ -76,74 +79,63 @@ func randomReplicas(r *rand.Rand) [][]sample {
 	return out
 }
 
-// The lazy merge gives what the algorithm gives, read to the end or by a random
-// mix of steps and jumps.
-func TestPenaltyEqualsContract(t *testing.T) {
+// Jumps find what steps find.
+func TestPenalty_SeekEqualsNext(t *testing.T) {
 	for seed := range int64(2000) {
-		replicas := randomReplicas(rand.New(rand.NewSource(seed)))
-		for _, counter := range []bool{false, true} {
-			want := drain(oracleFold(replicas, counter))
-			got := drain(Penalty(lists(replicas), counter))
-			require.Equal(t, want, got, "seed %d counter %v\n%v", seed, counter, replicas)
-			requireSameWalk(t, seed, replicas, counter)
-		}
-	}
-}
-
-func requireSameWalk(t *testing.T, seed int64, replicas [][]sample, counter bool) {
-	t.Helper()
-	r := rand.New(rand.NewSource(seed))
-	want, got := oracleFold(replicas, counter), Penalty(lists(replicas), counter)
-	wt, gt := want.Next(), got.Next()
-	for wt != chunkenc.ValNone {
-		require.Equal(t, wt, gt, "seed %d", seed)
-		require.Equal(t, read(want, wt), read(got, gt), "seed %d", seed)
-		if r.Intn(3) > 0 {
-			wt, gt = want.Next(), got.Next()
-			continue
-		}
-		to := want.AtT() + r.Int63n(100000) - 1000
-		wt, gt = want.Seek(to), got.Seek(to)
-	}
-	require.Equal(t, wt, gt, "seed %d", seed)
-}
-
-func TestPenaltyAscends(t *testing.T) {
-	for seed := range int64(2000) {
-		replicas := randomReplicas(rand.New(rand.NewSource(seed)))
-		last := int64(-1 << 62)
-		for _, s := range drain(Penalty(lists(replicas), seed%2 == 0)) {
-			require.Greater(t, s.t, last)
-			last = s.t
-		}
-	}
-}
-
-// Seek before Next goes to the first sample at or after the time, as the
-// interface of iterators demands.
-func TestPenaltySeekFirst(t *testing.T) {
-	for seed := range int64(500) {
 		r := rand.New(rand.NewSource(seed))
 		replicas := randomReplicas(r)
-		all := drain(Penalty(lists(replicas), false))
-		to := r.Int63n(1200000)
-		for len(all) > 0 && all[0].t < to {
-			all = all[1:]
-		}
-		it := Penalty(lists(replicas), false)
-		var got []sample
-		for typ := it.Seek(to); typ != chunkenc.ValNone; typ = it.Next() {
-			got = append(got, read(it, typ))
-		}
-		require.Equal(t, len(all), len(got), "seed %d", seed)
-		for i := range all {
-			require.Equal(t, all[i], got[i], "seed %d", seed)
+		for _, counter := range []bool{false, true} {
+			all := drain(Penalty(lists(replicas), counter))
+			it := Penalty(lists(replicas), counter)
+			i := -1
+			for i < len(all) {
+				var typ chunkenc.ValueType
+				if i >= 0 && r.Intn(3) > 0 {
+					typ, i = it.Next(), i+1
+				} else {
+					to := r.Int63n(100000)
+					if i >= 0 {
+						to += all[i].t - 1000
+					}
+					typ, i = it.Seek(to), max(i, 0)
+					for i < len(all) && all[i].t < to {
+						i++
+					}
+				}
+				if i == len(all) {
+					require.Equal(t, chunkenc.ValNone, typ)
+					break
+				}
+				got := read(it, typ)
+				require.Equal(t, all[i], got, "seed %d", seed)
+			}
 		}
 	}
 }
 
-// A replica without gaps is followed; the other one is not read.
-func TestPenaltyLeavesTheOtherReplicaAlone(t *testing.T) {
+// Every merged sample is one that a replica has, and times ascend.
+func TestPenalty_ReturnsSamplesOfReplicas(t *testing.T) {
+	for seed := range int64(2000) {
+		replicas := randomReplicas(rand.New(rand.NewSource(seed)))
+		have := map[int64][]sample{}
+		for _, rep := range replicas {
+			for _, s := range rep {
+				have[s.t] = append(have[s.t], s)
+			}
+		}
+		last := int64(math.MinInt64)
+		for _, s := range drain(Penalty(lists(replicas), false)) {
+			require.Greater(t, s.t, last)
+			last = s.t
+			require.True(t, slices.ContainsFunc(have[s.t], func(o sample) bool {
+				return o.v == s.v && (o.h == nil) == (s.h == nil) && (o.h == nil || o.h.Equals(s.h))
+			}), "seed %d", seed)
+		}
+	}
+}
+
+// A replica without holes is followed, and the others are not read.
+func TestPenalty_LeavesTheOtherReplicaAlone(t *testing.T) {
 	grid := func(offset int64) *listIter {
 		l := newListIter(nil)
 		for i := range int64(1000) {
@@ -152,18 +144,213 @@ func TestPenaltyLeavesTheOtherReplicaAlone(t *testing.T) {
 		return l
 	}
 	a, b, c := grid(0), grid(2000), grid(4000)
-	require.Len(t, drain(Penalty([]chunkenc.Iterator{a, b, c}, false)), 1000)
-	require.Equal(t, 1001, a.reads)
-	// The first step looks at them, the second again, and the end.
-	require.Less(t, b.reads, 1010)
-	require.Equal(t, 1001, b.reads, "at the end of a, b is asked for what is left")
-
-	a, b = grid(0), grid(2000)
-	it := Penalty([]chunkenc.Iterator{a, b}, false)
-	for range 999 {
-		it.Next()
+	it := Penalty([]Replica{{Samples: a}, {Samples: b}, {Samples: c}}, false)
+	for i := range int64(999) {
+		require.Equal(t, chunkenc.ValFloat, it.Next())
+		require.Equal(t, i*15000, it.AtT())
 	}
-	require.LessOrEqual(t, b.reads, 3)
+	require.Equal(t, 999, a.reads)
+	require.Equal(t, 1, b.reads)
+	require.Equal(t, 1, c.reads)
+}
+
+const step = int64(15000)
+
+// outages makes a replica that is scraped every 15 s, with the given holes in
+// addition to lost scrapes.
+func outages(r *rand.Rand, offset int64, loss float64, holes [][2]int64) []sample {
+	var out []sample
+	for i := range int64(1200) {
+		at := offset + i*step + r.Int63n(20)
+		if r.Float64() < loss || slices.ContainsFunc(holes, func(h [2]int64) bool { return h[0] <= at && at < h[1] }) {
+			continue
+		}
+		out = append(out, sample{t: at, v: float64(at / 1000)})
+	}
+	return out
+}
+
+func randomHoles(r *rand.Rand) [][2]int64 {
+	var out [][2]int64
+	for at := r.Int63n(200 * step); at < 1200*step; {
+		length := r.Int63n(150 * step)
+		out = append(out, [2]int64{at, at + length})
+		at += length + r.Int63n(200*step)
+	}
+	return out
+}
+
+// Where the merged series has a hole, so have all replicas, but for a few steps
+// at its ends; what both of them lacked before does not matter.
+func TestPenalty_FillsEveryHole(t *testing.T) {
+	for seed := range int64(300) {
+		r := rand.New(rand.NewSource(seed))
+		common := randomHoles(r)
+		replicas := [][]sample{
+			outages(r, 0, 0.02, slices.Concat(common, randomHoles(r))),
+			outages(r, r.Int63n(step), 0.02, slices.Concat(common, randomHoles(r))),
+		}
+		merged := drain(Penalty(lists(replicas), false))
+		for i := 1; i < len(merged); i++ {
+			from, to := merged[i-1].t+7*step/2, merged[i].t-3*step/2
+			for n, rep := range replicas {
+				require.False(t, slices.ContainsFunc(rep, func(s sample) bool { return s.t > from && s.t < to }),
+					"seed %d: nothing between %d and %d, replica %d has samples", seed, merged[i-1].t, merged[i].t, n)
+			}
+		}
+	}
+}
+
+// A query that starts later has the same samples, once the preferred replica
+// has been there for some time.
+func TestPenalty_DoesNotDependOnTheStart(t *testing.T) {
+	for seed := range int64(300) {
+		r := rand.New(rand.NewSource(seed))
+		common := randomHoles(r)
+		replicas := [][]sample{
+			outages(r, 0, 0.01, slices.Concat(common, randomHoles(r))),
+			outages(r, r.Int63n(step), 0.01, slices.Concat(common, randomHoles(r))),
+		}
+		all := drain(Penalty(lists(replicas), false))
+		start := r.Int63n(1000 * step)
+		late := make([][]sample, 2)
+		for i, rep := range replicas {
+			late[i] = slices.DeleteFunc(slices.Clone(rep), func(s sample) bool { return s.t < start })
+		}
+		settled, good := int64(math.MaxInt64), 0
+		for i := 1; i < len(late[0]); i++ {
+			if good++; late[0][i].t-late[0][i-1].t > 2*step+100 {
+				good = 0
+			}
+			if good == 2*settledSteps {
+				settled = late[0][i].t
+				break
+			}
+		}
+		after := func(s sample) bool { return s.t < settled }
+		require.Equal(t, slices.DeleteFunc(all, after), slices.DeleteFunc(drain(Penalty(lists(late), false)), after), "seed %d from %d", seed, start)
+	}
+}
+
+// Replicas may be scraped at other intervals, and the intervals may change. The
+// merged series follows one of them: it is not as dense as both together.
+func TestPenalty_FollowsChangedIntervals(t *testing.T) {
+	make := func(offset int64, steps ...int64) []sample {
+		var out []sample
+		at := offset
+		for _, s := range steps {
+			for range 200 {
+				out = append(out, sample{t: at, v: 1})
+				at += s
+			}
+		}
+		return out
+	}
+	for _, steps := range [][2][]int64{
+		{{15000, 60000, 15000}, {15000, 60000, 15000}},
+		{{300000}, {300000}},
+		{{300000}, {15000}},
+		{{300000, 15000}, {300000, 15000}},
+		{{15000, 300000, 3600000}, {15000, 300000, 3600000}},
+	} {
+		for _, offset := range []int64{0, 1, 7000, 14999} {
+			a, b := make(0, steps[0]...), make(offset, steps[1]...)
+			got := drain(Penalty([]Replica{{Samples: newListIter(a), Interval: steps[0][0]}, {Samples: newListIter(b), Interval: steps[1][0]}}, false))
+			require.InDelta(t, len(a), len(got), 16*float64(len(steps[0])-1), "%v offset %d", steps, offset)
+			for i := 1; i < len(got); i++ {
+				require.LessOrEqual(t, got[i].t-got[i-1].t, slices.Max(steps[0]))
+			}
+		}
+	}
+}
+
+var staleNaN = math.Float64frombits(value.StaleNaN)
+
+// A stale marker counts when the series has ended for both replicas.
+func TestPenalty_StaleMarkers(t *testing.T) {
+	replica := func(offset int64, from, until int, stale bool) []sample {
+		var out []sample
+		for i := from; i < until; i++ {
+			out = append(out, sample{t: offset + int64(i)*step, v: float64(i)})
+		}
+		if stale {
+			out = append(out, sample{t: offset + int64(until)*step, v: staleNaN})
+		}
+		return out
+	}
+	markers := func(samples []sample) (n int) {
+		for _, s := range samples {
+			if s.h != nil && value.IsStaleNaN(s.h.Sum) || s.h == nil && value.IsStaleNaN(s.v) {
+				n++
+			}
+		}
+		return n
+	}
+	hist := func(samples []sample) []sample {
+		out := slices.Clone(samples)
+		for i := range out {
+			out[i].h = &histogram.FloatHistogram{Count: 1, Sum: out[i].v}
+		}
+		return out
+	}
+	for _, offset := range []int64{-7000, 0, 7000} {
+		ends := replica(offset, 0, 20, true)
+		for name, c := range map[string]struct {
+			replicas [][]sample
+			want     int
+		}{
+			"one ends":             {[][]sample{ends, replica(0, 0, 40, false)}, 0},
+			"one ends and is back": {[][]sample{append(slices.Clone(ends), replica(offset, 25, 40, false)...), replica(0, 0, 40, false)}, 0},
+			"both end":             {[][]sample{ends, replica(0, 0, 20, true)}, 1},
+			"the other was away":   {[][]sample{ends, replica(0, 0, 5, false)}, 1},
+			"one of three goes on": {[][]sample{ends, replica(0, 0, 20, true), replica(3000, 0, 40, false)}, 0},
+		} {
+			for i := range c.replicas {
+				// In any order.
+				c.replicas[0], c.replicas[i] = c.replicas[i], c.replicas[0]
+				require.Equal(t, c.want, markers(drain(Penalty(lists(c.replicas), false))), "%s %d %d", name, offset, i)
+				var hs [][]sample
+				for _, rep := range c.replicas {
+					hs = append(hs, hist(rep))
+				}
+				require.Equal(t, c.want, markers(drain(Penalty(lists(hs), false))), "%s %d %d: histograms", name, offset, i)
+				if c.want == 0 {
+					require.Zero(t, markers(drain(chain(lists(c.replicas)))), "%s: chain", name)
+				}
+			}
+		}
+	}
+}
+
+// The merge by runs is the merge by samples.
+func TestRuns_EqualPenalty(t *testing.T) {
+	var runs Runs
+	for seed := range int64(500) {
+		r := rand.New(rand.NewSource(seed))
+		common := randomHoles(r)
+		var lists [2]*xorList
+		var in []Replica
+		for i := range lists {
+			samples := floatsOnly(r, outages(r, r.Int63n(step), 0.01, slices.Concat(common, randomHoles(r))))
+			lists[i] = cut(t, r, samples)
+			in = append(in, Replica{Samples: newListIter(samples), Interval: step})
+		}
+		runs.Reset(lists[0], lists[1], [2]int64{step, step})
+		var got []sample
+		whole := 0
+		for run, ok := runs.Next(); ok; run, ok = runs.Next() {
+			for i := run.From; i < run.To; i++ {
+				got = append(got, sample{t: run.Samples.T[i], v: run.Samples.V[i]})
+			}
+			require.Equal(t, lists[run.Replica].spans[run.Chunk][0], run.Samples.T[0])
+			if run.From == 0 && run.To == run.Samples.Len() {
+				whole++
+			}
+		}
+		require.NoError(t, runs.Err())
+		requireSameSamples(t, drain(Penalty(in, false)), got, seed)
+		require.Positive(t, whole)
+	}
 }
 
 func BenchmarkPenalty(b *testing.B) {
@@ -180,9 +367,9 @@ func BenchmarkPenalty(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				in := make([]chunkenc.Iterator, n)
+				in := make([]Replica, n)
 				for i := range in {
-					in[i] = its[i].Iterator(nil)
+					in[i].Samples = its[i].Iterator(nil)
 				}
 				it := Penalty(in, false)
 				for it.Next() != chunkenc.ValNone {

@@ -1,0 +1,275 @@
+package dedup
+
+import (
+	"math"
+	"math/rand"
+	"slices"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/stretchr/testify/require"
+)
+
+// increase is the growth of a counter as PromQL counts it, and its resets.
+func increase(samples []sample) (sum float64, resets int) {
+	for i := 1; i < len(samples); i++ {
+		d := samples[i].v - samples[i-1].v
+		if d < 0 {
+			d = samples[i].v
+			resets++
+		}
+		sum += d
+	}
+	return sum, resets
+}
+
+// counted makes a replica that scrapes a counter of one a second, which
+// restarts at the given times.
+func counted(r *rand.Rand, offset int64, base float64, resets []int64, holes [][2]int64) []sample {
+	out := outages(r, offset, 0.01, holes)
+	for i := range out {
+		start := int64(0)
+		v := base
+		for _, at := range resets {
+			if at <= out[i].t {
+				start, v = at, 0
+			}
+		}
+		out[i].v = v + float64(out[i].t-start)/1000
+	}
+	return out
+}
+
+// The merged counter grows as the target's does, whatever holes the replicas
+// have and whenever it restarts.
+func TestPenalty_CounterGrowsAsTheTarget(t *testing.T) {
+	for seed := range int64(500) {
+		r := rand.New(rand.NewSource(seed))
+		var resets []int64
+		for at := r.Int63n(400 * step); at < 1200*step; at += 300*step + r.Int63n(400*step) {
+			resets = append(resets, at)
+		}
+		a := counted(r, 0, 1e6, resets, randomHoles(r))
+		b := counted(r, r.Int63n(step), 1e6, resets, randomHoles(r))
+		if len(a) == 0 || len(b) == 0 {
+			continue
+		}
+		merged := drain(Penalty(lists([][]sample{a, b}), true))
+		got, _ := increase(merged)
+		want := float64(merged[len(merged)-1].t-merged[0].t) / 1000
+		// Of each reset, the growth since the last scrape is lost; where it falls
+		// into a hole of both, the growth since its beginning.
+		lost := 60.0 * float64(len(resets)+1)
+		for i := 1; i < len(merged); i++ {
+			if d := merged[i].t - merged[i-1].t; d > 4*step {
+				lost += float64(d) / 1000
+			}
+		}
+		require.Less(t, got, want*1.02+60, "seed %d", seed)
+		require.Greater(t, got, want*0.98-lost, "seed %d", seed)
+	}
+}
+
+// Two replicas count on different levels, as recording rules do: neither level
+// nor drift shows at a change of replica.
+func TestPenalty_CounterLevels(t *testing.T) {
+	for seed := range int64(500) {
+		r := rand.New(rand.NewSource(seed))
+		level := 1e6 * float64(1+r.Intn(5))
+		// Each has been seen before it takes over.
+		holes := func() [][2]int64 {
+			return slices.DeleteFunc(randomHoles(r), func(h [2]int64) bool { return h[0] < 20*step })
+		}
+		a := counted(r, 0, level, nil, holes())
+		b := counted(r, r.Int63n(2)*r.Int63n(step), level, nil, holes())
+		for i := range b {
+			b[i].v *= 0.99 + 0.02*float64(seed%2)
+		}
+		merged := drain(Penalty(lists([][]sample{a, b}), true))
+		known := 0
+		for i := 1; i < len(merged); i++ {
+			d := float64(merged[i].t-merged[i-1].t) / 1000
+			if d > 60 {
+				// A hole of both replicas: the next may be one that was not seen
+				// before.
+				continue
+			}
+			known++
+			require.InDelta(t, d, merged[i].v-merged[i-1].v, 0.02*d+1, "seed %d at %d", seed, merged[i].t)
+		}
+		require.Positive(t, known)
+	}
+}
+
+// A replica that lacks the time around a reset does not show it again.
+func TestPenalty_ResetInsideAHole(t *testing.T) {
+	r := rand.New(rand.NewSource(1))
+	a := counted(r, 0, 1e6, []int64{1_200_000}, [][2]int64{{900_000, 1_500_000}})
+	b := counted(r, 3000, 1e6, []int64{1_200_000}, [][2]int64{{2_400_000, 3_000_000}})
+	for _, replicas := range [][][]sample{{a, b}, {b, a}, {a, b, b}, {a, a, b}} {
+		merged := drain(Penalty(lists(replicas), true))
+		got, resets := increase(merged)
+		require.Equal(t, 1, resets)
+		require.InDelta(t, float64(merged[len(merged)-1].t-merged[0].t)/1000, got, 60)
+	}
+}
+
+// Without a change of replica, and when all replicas have one value, a counter
+// keeps its values and resets.
+func TestPenalty_CounterStaysAsItIs(t *testing.T) {
+	r := rand.New(rand.NewSource(1))
+	a := counted(r, 0, 0, []int64{1_200_000, 1_215_000, 3_000_000}, nil)
+	b := counted(r, 7000, 5e6, nil, nil)
+	require.Equal(t, a, drain(Penalty(lists([][]sample{a, b}), true)))
+	for i := range a {
+		a[i].v = math.Floor(a[i].v / 20)
+	}
+	hole := slices.DeleteFunc(slices.Clone(a), func(s sample) bool { return s.t > 400_000 && s.t < 600_000 })
+	require.Equal(t, a[:45], drain(Penalty(lists([][]sample{hole, a}), true))[:45])
+}
+
+// histograms makes histogram counters of float counters.
+func histograms(samples []sample) []sample {
+	out := make([]sample, len(samples))
+	for i, s := range samples {
+		out[i] = sample{t: s.t, h: &histogram.FloatHistogram{
+			Count: s.v, Sum: 2 * s.v, Schema: 1,
+			PositiveSpans: []histogram.Span{{Offset: 0, Length: 2}}, PositiveBuckets: []float64{s.v / 4, s.v * 3 / 4},
+			CounterResetHint: histogram.NotCounterReset,
+		}}
+		if i > 0 && s.v < samples[i-1].v {
+			out[i].h.CounterResetHint = histogram.CounterReset
+		}
+	}
+	return out
+}
+
+// histogramIncrease is increase for histograms, by the hints that PromQL
+// trusts.
+func histogramIncrease(samples []sample) (out []float64, resets int) {
+	var sum [3]float64
+	for i := 1; i < len(samples); i++ {
+		prev, h := samples[i-1].h, samples[i].h
+		reset := h.DetectReset(prev)
+		if reset {
+			resets++
+		}
+		for j, f := range []func(*histogram.FloatHistogram) float64{
+			func(h *histogram.FloatHistogram) float64 { return h.Count },
+			func(h *histogram.FloatHistogram) float64 { return h.Sum / 2 },
+			func(h *histogram.FloatHistogram) float64 { return h.PositiveBuckets[0] * 4 },
+		} {
+			sum[j] += f(h)
+			if !reset {
+				sum[j] -= f(prev)
+			}
+		}
+	}
+	return sum[:], resets
+}
+
+// Native histograms follow the same rules as floats.
+func TestPenalty_HistogramCounters(t *testing.T) {
+	for seed := range int64(300) {
+		r := rand.New(rand.NewSource(seed))
+		var resets []int64
+		if r.Intn(2) == 0 {
+			resets = []int64{r.Int63n(1200 * step)}
+		}
+		a := counted(r, 0, 1e6, resets, randomHoles(r))
+		b := counted(r, 1+r.Int63n(step-1), 1e6, resets, randomHoles(r))
+		if r.Intn(2) == 0 {
+			for i := range b {
+				b[i].v *= 0.99
+			}
+		}
+		floats := drain(Penalty(lists([][]sample{a, b}), true))
+		merged := drain(Penalty(lists([][]sample{histograms(a), histograms(b)}), true))
+		require.Equal(t, len(floats), len(merged))
+		want, wantResets := increase(floats)
+		got, gotResets := histogramIncrease(merged)
+		for i := range got {
+			require.InDelta(t, want, got[i], 1e-6*math.Abs(want)+1e-3, "seed %d", seed)
+		}
+		require.Equal(t, wantResets, gotResets, "seed %d", seed)
+	}
+}
+
+// Gauge histograms have no counter to keep up, and keep their hint.
+func TestPenalty_GaugeHistograms(t *testing.T) {
+	r := rand.New(rand.NewSource(1))
+	gauge := func(samples []sample) []sample {
+		out := histograms(samples)
+		for i := range out {
+			out[i].h.CounterResetHint = histogram.GaugeType
+		}
+		return out
+	}
+	a := gauge(counted(r, 0, 1e6, nil, [][2]int64{{900_000, 1_500_000}}))
+	b := gauge(counted(r, 3000, 5, nil, nil))
+	for _, s := range drain(Penalty(lists([][]sample{a, b}), true)) {
+		require.Equal(t, histogram.GaugeType, s.h.CounterResetHint)
+		require.True(t, slices.ContainsFunc(slices.Concat(a, b), func(o sample) bool { return o.t == s.t && o.h.Equals(s.h) }))
+	}
+}
+
+// After a change of replica the hint of a histogram is about a sample that was
+// not returned.
+func TestPenalty_HintsAtChanges(t *testing.T) {
+	r := rand.New(rand.NewSource(1))
+	a := histograms(counted(r, 0, 1e6, nil, [][2]int64{{900_000, 1_500_000}}))
+	b := histograms(counted(r, 3000, 1e6, nil, nil))
+	unknown := 0
+	for _, s := range drain(Penalty(lists([][]sample{a, b}), false)) {
+		if s.h.CounterResetHint == histogram.UnknownCounterReset {
+			unknown++
+		}
+	}
+	require.Equal(t, 2, unknown, "there and back")
+}
+
+func TestUnion(t *testing.T) {
+	part := func(ts ...int64) []sample {
+		var out []sample
+		for _, at := range ts {
+			out = append(out, sample{t: at * 1000, v: float64(at)})
+		}
+		return out
+	}
+	all := part(0, 15, 30, 45, 60, 75, 90, 105, 120)
+	require.Equal(t, all, drain(Union(lists([][]sample{part(0, 30, 45, 60, 120), part(15, 45, 75, 90, 105)}))))
+	require.Equal(t, all, drain(Union(lists([][]sample{part(15, 45), part(0, 30), part(45, 60, 75, 90, 105, 120)}))))
+	for _, counter := range []bool{true, false} {
+		require.Equal(t, all, drain(FuncPenalty.Merge(lists([][]sample{all}), counter)))
+	}
+	it := Union(lists([][]sample{part(0, 30), part(15, 45)}))
+	for _, at := range []int64{15, 16, 45} {
+		require.Equal(t, chunkenc.ValFloat, it.Seek(at*1000))
+	}
+	require.Equal(t, int64(45000), it.AtT())
+	require.Equal(t, chunkenc.ValNone, it.Seek(45001))
+}
+
+// Copies whose values differ at equal times are none: the result does not jump
+// between them, and holes are filled.
+func TestUnion_OfDifferentValues(t *testing.T) {
+	var a, b []sample
+	for i := range int64(400) {
+		if i%60 != 20 && (i < 200 || i > 250) {
+			a = append(a, sample{t: i * 30000, v: 1e6})
+		}
+		if i%60 != 50 {
+			b = append(b, sample{t: i * 30000, v: 1})
+		}
+	}
+	merged := drain(Union(lists([][]sample{a, b})))
+	changes := 0
+	for i := 1; i < len(merged); i++ {
+		require.LessOrEqual(t, merged[i].t-merged[i-1].t, int64(90000))
+		if merged[i].v != merged[i-1].v {
+			changes++
+		}
+	}
+	require.Equal(t, 2, changes)
+}

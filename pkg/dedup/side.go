@@ -1,0 +1,197 @@
+package dedup
+
+import (
+	"math"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/value"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+)
+
+const (
+	// unknownInterval is assumed, in milliseconds, where a replica has not
+	// shown how often it is scraped.
+	unknownInterval = 60_000
+	// maxInterval, in milliseconds, keeps sums of times from overflowing.
+	maxInterval = 1 << 45
+	// settledSteps is how many steps without a hole the preferred replica must
+	// show before it is followed again.
+	settledSteps = 10
+)
+
+// side is one input of a pair. It stands on its current sample.
+type side struct {
+	it     chunkenc.Iterator
+	floats *Floats // it, when it is of this type
+	// keep says that known is needed.
+	keep bool
+
+	typ chunkenc.ValueType
+	t   int64
+
+	// interval estimates the time between two samples; 0 means unknown.
+	interval int64
+	// prevT is the time of the sample before the current one, when the input
+	// was moved by a step.
+	prevT   int64
+	hasPrev bool
+	// hole says that the last step was longer than the input's patience.
+	hole bool
+	// settled counts the steps without a hole since the last hole or marker,
+	// while the input is not in use.
+	settled int
+
+	// known is the last sample at or before the last one returned.
+	known known
+	// fh is the current sample, decoded, when it is a histogram.
+	fh    *histogram.FloatHistogram
+	fresh bool
+}
+
+// known is a sample, without offset. Stale markers and NaN are never known.
+type known struct {
+	typ chunkenc.ValueType // ValNone: there is none; histograms are of floats
+	t   int64
+	v   float64
+	h   *histogram.FloatHistogram
+}
+
+func (s *side) init(r Replica, keep bool) {
+	s.it, s.interval, s.keep = r.Samples, min(r.Interval, maxInterval), keep
+	s.floats, _ = r.Samples.(*Floats)
+}
+
+// patience is how far apart two samples may be without a hole between them: one
+// scrape may fail, and the next may be late.
+func (s *side) patience() int64 {
+	i := s.interval
+	if i == 0 {
+		i = unknownInterval
+	}
+	return 2*i + i/2
+}
+
+// next moves to the next sample. last is the time of the last sample returned.
+func (s *side) next(last int64) {
+	s.leave(last)
+	s.land(s.it.Next())
+}
+
+// leave remembers the current sample.
+func (s *side) leave(last int64) {
+	if s.typ == chunkenc.ValNone {
+		return
+	}
+	s.prevT, s.hasPrev = s.t, true
+	if !s.keep || s.t > last {
+		return
+	}
+	if s.typ == chunkenc.ValFloat {
+		if _, v := s.it.At(); !math.IsNaN(v) {
+			s.known.typ, s.known.t, s.known.v = chunkenc.ValFloat, s.t, v
+		}
+		return
+	}
+	if h := s.histogram(); !value.IsStaleNaN(h.Sum) {
+		s.known.typ, s.known.t = chunkenc.ValFloatHistogram, s.t
+		// The decoded sample is kept, and its place is taken by the old one.
+		s.known.h, s.fh = s.fh, s.known.h
+	}
+}
+
+func (s *side) land(typ chunkenc.ValueType) {
+	s.typ, s.fresh, s.hole = typ, false, false
+	if typ == chunkenc.ValNone {
+		return
+	}
+	s.t = s.it.AtT()
+	if s.hasPrev {
+		d := s.t - s.prevT
+		s.hole = d > s.patience()
+		s.interval = min(track(s.interval, d), maxInterval)
+	}
+}
+
+// track adapts the estimate of an interval to a step of length d. It follows
+// slowly, so that neither a hole nor two samples close to each other change it
+// much, and depends on nothing but the last few steps.
+func track(interval, d int64) int64 {
+	switch {
+	case d == interval:
+		return interval
+	case interval == 0:
+		return min(d, unknownInterval)
+	case d > interval:
+		return min(d, interval+interval/4+1)
+	}
+	return max(d, interval/2, 1)
+}
+
+// skip moves to the first sample at or after t.
+func (s *side) skip(t, last int64) {
+	if s.typ == chunkenc.ValNone || s.t >= t {
+		return
+	}
+	if s.keep {
+		// What the replica has before its next sample says how its counter
+		// went on.
+		if from := t - 2*s.patience(); s.t < from && from < t {
+			s.jump(from)
+		}
+		for s.typ != chunkenc.ValNone && s.t < t {
+			s.next(last)
+		}
+		return
+	}
+	s.jump(t)
+}
+
+func (s *side) jump(t int64) {
+	s.hasPrev = false
+	s.land(s.it.Seek(t))
+}
+
+// watch moves to the first sample at or after t by steps, and counts those
+// without a hole.
+func (s *side) watch(t, last int64) {
+	for s.typ != chunkenc.ValNone && s.t < t {
+		s.next(last)
+		if s.hole || s.stale() {
+			s.settled = 0
+		} else {
+			s.settled++
+		}
+	}
+}
+
+// stale says whether the current sample is a stale marker.
+func (s *side) stale() bool {
+	switch s.typ {
+	case chunkenc.ValNone:
+		return false
+	case chunkenc.ValFloat:
+		return value.IsStaleNaN(s.float())
+	}
+	return value.IsStaleNaN(s.histogram().Sum)
+}
+
+// float is the current value, which is a float.
+func (s *side) float() float64 {
+	if f := s.floats; f != nil {
+		return f.cols.V[f.i]
+	}
+	_, v := s.it.At()
+	return v
+}
+
+// histogram is the current value, which is a histogram. It belongs to s.
+func (s *side) histogram() *histogram.FloatHistogram {
+	if !s.fresh {
+		if s.fh == nil {
+			s.fh = &histogram.FloatHistogram{}
+		}
+		_, s.fh = s.it.AtFloatHistogram(s.fh)
+		s.fresh = true
+	}
+	return s.fh
+}

@@ -1,0 +1,219 @@
+package dedup
+
+import (
+	"math"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+)
+
+// Union returns every sample that any of the parts of one stream has, in order
+// of time. Of samples with equal times that of the first part stays.
+//
+// Where two parts have different values at one time they are no copies of each
+// other, although the labels say so: from there on the later part only fills
+// holes of the earlier ones, so that the result does not jump between the two.
+func Union(parts []Replica) chunkenc.Iterator {
+	if len(parts) == 1 {
+		return parts[0].Samples
+	}
+	return newUnion(parts, false)
+}
+
+// chain returns every sample of all replicas. A stale marker of one is left out
+// where another one goes on.
+func chain(replicas []Replica) chunkenc.Iterator { return newUnion(replicas, true) }
+
+// Differ counts pairs of samples.
+type Differ struct {
+	// Equal had equal times and values, Different had equal times only.
+	Equal, Different uint64
+}
+
+// UnionCounted is Union of parts that are taken for copies whatever their
+// values; it counts how often these differ in c.
+func UnionCounted(parts []Replica, c *Differ) chunkenc.Iterator {
+	u := newUnion(parts, true)
+	u.differ = c
+	return u
+}
+
+func newUnion(parts []Replica, replicas bool) *union {
+	u := &union{parts: make([]side, len(parts)), foreign: make([]bool, len(parts)), replicas: replicas, lastT: math.MinInt64}
+	for i, p := range parts {
+		u.parts[i].init(p, false)
+	}
+	return u
+}
+
+type union struct {
+	parts []side
+	// foreign parts have shown another value than an earlier part.
+	foreign []bool
+	// replicas says that the parts are replicas of a target.
+	replicas bool
+	differ   *Differ
+
+	started bool
+	cur     int
+	lastT   int64
+	// changed says that the sample before came from another part.
+	changed bool
+}
+
+func (u *union) Next() chunkenc.ValueType {
+	if !u.started {
+		u.started = true
+		for i := range u.parts {
+			p := &u.parts[i]
+			p.land(p.it.Next())
+		}
+	} else {
+		u.pass()
+	}
+	return u.pick()
+}
+
+// pass moves all parts beyond the current sample.
+func (u *union) pass() {
+	c := &u.parts[u.cur]
+	if c.typ == chunkenc.ValNone {
+		return
+	}
+	t := c.t
+	for i := range u.parts {
+		p := &u.parts[i]
+		if p.typ == chunkenc.ValNone || p.t > t {
+			continue
+		}
+		if i != u.cur && p.t == t {
+			u.compare(i)
+		}
+	}
+	for i := range u.parts {
+		p := &u.parts[i]
+		for p.typ != chunkenc.ValNone && p.t <= t {
+			p.next(t)
+		}
+	}
+	u.lastT = t
+}
+
+// compare notes whether part i agrees with the current sample, which has the
+// same time.
+func (u *union) compare(i int) {
+	same := sameValue(&u.parts[u.cur], &u.parts[i])
+	if u.differ != nil {
+		if same {
+			u.differ.Equal++
+		} else {
+			u.differ.Different++
+		}
+	}
+	if !same && !u.replicas {
+		u.foreign[max(i, u.cur)] = true
+	}
+}
+
+func sameValue(a, b *side) bool {
+	switch {
+	case (a.typ == chunkenc.ValFloat) != (b.typ == chunkenc.ValFloat):
+		return false
+	case a.typ == chunkenc.ValFloat:
+		x, y := a.float(), b.float()
+		return x == y || math.IsNaN(x) && math.IsNaN(y)
+	}
+	return a.histogram().Equals(b.histogram())
+}
+
+// pick chooses the next sample.
+func (u *union) pick() chunkenc.ValueType {
+	for {
+		best := u.earliest()
+		if best < 0 {
+			return chunkenc.ValNone
+		}
+		p := &u.parts[best]
+		if u.skips(best) {
+			p.next(u.lastT)
+			continue
+		}
+		u.changed = u.lastT != math.MinInt64 && best != u.cur
+		u.cur = best
+		return p.typ
+	}
+}
+
+func (u *union) earliest() int {
+	best := -1
+	for i := range u.parts {
+		p := &u.parts[i]
+		if p.typ != chunkenc.ValNone && (best < 0 || p.t < u.parts[best].t) {
+			best = i
+		}
+	}
+	return best
+}
+
+// skips says whether the sample of part i, the earliest, is left out.
+func (u *union) skips(i int) bool {
+	p := &u.parts[i]
+	if u.foreign[i] {
+		for j := range u.parts[:i] {
+			o := &u.parts[j]
+			if !u.foreign[j] && o.typ != chunkenc.ValNone && (o.t-u.lastT <= o.patience() || p.t-u.lastT < o.interval/2) {
+				return true
+			}
+		}
+	}
+	if !u.replicas || !p.stale() {
+		return false
+	}
+	return slices.ContainsFunc(u.parts, func(o side) bool {
+		return o.typ != chunkenc.ValNone && endedBeside(p, &o)
+	})
+}
+
+func (u *union) Seek(t int64) chunkenc.ValueType {
+	if !u.started || u.parts[u.cur].typ != chunkenc.ValNone && u.parts[u.cur].t < t {
+		for typ := u.Next(); typ != chunkenc.ValNone; typ = u.Next() {
+			if u.parts[u.cur].t >= t {
+				return typ
+			}
+		}
+		return chunkenc.ValNone
+	}
+	return u.parts[u.cur].typ
+}
+
+func (u *union) At() (int64, float64) { return u.parts[u.cur].t, u.parts[u.cur].float() }
+
+func (u *union) AtHistogram(h *histogram.Histogram) (int64, *histogram.Histogram) {
+	t, h := u.parts[u.cur].it.AtHistogram(h)
+	if u.changed && h.CounterResetHint != histogram.GaugeType {
+		h.CounterResetHint = histogram.UnknownCounterReset
+	}
+	return t, h
+}
+
+func (u *union) AtFloatHistogram(h *histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
+	t, h := u.parts[u.cur].it.AtFloatHistogram(h)
+	if u.changed && h.CounterResetHint != histogram.GaugeType {
+		h.CounterResetHint = histogram.UnknownCounterReset
+	}
+	return t, h
+}
+
+func (u *union) AtT() int64 { return u.parts[u.cur].t }
+
+func (u *union) AtST() int64 { return u.parts[u.cur].it.AtST() }
+
+func (u *union) Err() error {
+	for i := range u.parts {
+		if err := u.parts[i].it.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
