@@ -27,6 +27,7 @@ var errMemoryFault = errors.New("memory fault")
 // is wrong is a *block.CorruptError.
 type blockReader struct {
 	meta   *block.Meta
+	source int // see merger
 	index  *index.Reader
 	chunks *chunks.Reader
 	pool   *aggr.Pool

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
+	"github.com/hindsight-io/hindsight/pkg/dedup"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 )
 
@@ -30,6 +31,7 @@ type Config struct {
 	DisableDownsampling bool
 	DedupFunc           string
 	ReplicaLabels       flags.List
+	RingLabels          flags.List
 	Vertical            bool
 
 	Concurrency           int
@@ -87,6 +89,7 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	r.Flag("downsampling.disable", "Do not downsample.").Default("false").BoolVar(&c.DisableDownsampling)
 	r.Flag("deduplication.func", "How replicas are merged: empty takes every sample of all replicas and one of those with equal times (for exact copies; anything else is refused), penalty follows one replica and changes to another one at gaps (for HA pairs).").Default(dedupOneToOne).EnumVar(&c.DedupFunc, dedupOneToOne, dedupPenalty)
 	r.Flag("deduplication.replica-label", "External label that tells replicas apart; it is removed and replicas are merged. May be repeated, or hold several separated by commas.").SetValue(&c.ReplicaLabels)
+	r.Flag("deduplication.ring-replica-label", "Replica label that tells apart the nodes of a hash ring, which store copies of the same samples: all samples of all copies are kept, whatever --deduplication.func says. It takes effect when --deduplication.replica-label names the label, too. receive_replica is always one.").SetValue(&c.RingLabels)
 	r.Flag("compact.enable-vertical-compaction", "Kept for compatibility: blocks with equal external labels that overlap are always merged.").Hidden().Default("false").BoolVar(&c.Vertical)
 
 	r.Flag("compact.concurrency", "Number of merges at one time.").Default("1").IntVar(&c.Concurrency)
@@ -155,6 +158,9 @@ func (c *Config) Validate() error {
 	errs = append(errs, err)
 	return flags.Invalid(errors.Join(errs...))
 }
+
+// ringLabels tell copies of one source apart.
+func (c *Config) ringLabels() []string { return append(c.RingLabels.Values(), dedup.RingLabel) }
 
 // policy is the part of the configuration that the planner needs.
 func (c *Config) policy() plan.Policy {

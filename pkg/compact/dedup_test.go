@@ -1,15 +1,15 @@
 package compact_test
 
 import (
-	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/stretchr/testify/require"
 
@@ -33,32 +33,31 @@ block b0 range=0h..2h labels={cluster="eu",replica="b"}
   only_b       7s..2h/30s:6
 `
 
-func span(c storeapi.Chunk) (mint, maxt int64) { return c.MinTime, c.MaxTime }
-
 // online merges the chunks of all blocks as a query with deduplication does.
 func online(t testing.TB, b bucket.Bucket) map[string][]sample {
 	t.Helper()
-	series := map[string][]storeapi.Chunk{}
-	for id := range poll(t, b).Metas {
+	metas := poll(t, b).Metas
+	ids := slices.SortedFunc(maps.Keys(metas), func(x, y ulid.ULID) int {
+		return labels.Compare(metas[x].ExternalLabels(), metas[y].ExternalLabels())
+	})
+	series := map[string][]dedup.Replica{}
+	for _, id := range ids {
 		each(t, b, id, func(lset labels.Labels, chks []chunks.Meta) {
+			var cs []storeapi.Chunk
 			for _, c := range chks {
-				series[lset.String()] = append(series[lset.String()], storeapi.Chunk{
+				cs = append(cs, storeapi.Chunk{
 					MinTime: c.MinTime, MaxTime: c.MaxTime,
 					Raw: storeapi.Data{Encoding: c.Chunk.Encoding(), Bytes: slices.Clone(c.Chunk.Bytes())},
 				})
 			}
+			series[lset.String()] = append(series[lset.String()], dedup.Replica{
+				Samples: aggr.SeriesIterator(cs, []storeapi.Aggregate{storeapi.AggregateRaw}), Interval: 30_000,
+			})
 		})
 	}
 	out := map[string][]sample{}
-	for key, cs := range series {
-		slices.SortFunc(cs, func(a, b storeapi.Chunk) int {
-			return cmp.Or(cmp.Compare(a.MinTime, b.MinTime), cmp.Compare(a.MaxTime, b.MaxTime))
-		})
-		var its []chunkenc.Iterator
-		for _, r := range dedup.Split(cs, span) {
-			its = append(its, aggr.SeriesIterator(r, []storeapi.Aggregate{storeapi.AggregateRaw}))
-		}
-		out[`{cluster="eu"}`+key] = drain(t, dedup.FuncPenalty.Merge(its, false))
+	for key, replicas := range series {
+		out[`{cluster="eu"}`+key] = drain(t, dedup.FuncPenalty.Merge(replicas, false))
 	}
 	return out
 }
@@ -113,6 +112,29 @@ block b0 range=0h..2h labels={cluster="eu",replica="b"}
 	c := newCompactor(t, b, "--deduplication.replica-label=replica")
 	require.NoError(t, c.RunOnce(context.Background()))
 	require.Equal(t, []string{`0..2h res=0 level=2 samples=960 series=2 {cluster="eu"}`}, live(t, b))
+}
+
+// The nodes of a hash ring store copies: all samples are kept, also by penalty
+// and beside real replicas.
+func TestRingCopiesAreOneSource(t *testing.T) {
+	b := blocktest.Bucket(t, `
+block a0 range=0h..2h labels={cluster="eu",receive_replica="0"}
+  up{job="x"}  0s..1h/15s:1 61m..2h/30s:1
+block b0 range=0h..2h labels={cluster="eu",receive_replica="1"}
+  up{job="x"}  0s..61m/30s:1 61m..2h/15s:1
+block c0 range=0h..2h labels={cluster="us",receive_replica="0",replica="a"}
+  up{job="x"}  0s..1h/15s:1
+block c1 range=0h..2h labels={cluster="us",receive_replica="1",replica="a"}
+  up{job="x"}  1h..2h/15s:1
+block d0 range=0h..2h labels={cluster="us",receive_replica="1",replica="b"}
+  up{job="x"}  7s..2h/15s:1
+`)
+	c := newCompactor(t, b, "--deduplication.func=penalty", "--deduplication.replica-label=replica,receive_replica")
+	require.NoError(t, c.RunOnce(context.Background()))
+	require.ElementsMatch(t, []string{
+		`0..2h res=0 level=2 samples=478 series=1 {cluster="eu"}`,
+		`0..2h res=0 level=2 samples=480 series=1 {cluster="us"}`,
+	}, live(t, b))
 }
 
 // HA pairs are not copies. Taking the samples of both would double the data and

@@ -61,7 +61,7 @@ func (c *Compactor) merge(ctx context.Context, j plan.Job, now time.Time) error 
 		return err
 	}
 	out := filepath.Join(dir, "out")
-	stats, err := c.mergeInto(ctx, out, inputs, j)
+	stats, err := c.mergeInto(ctx, out, inputs)
 	if err != nil {
 		return fmt.Errorf("merge %d blocks of %s: %w", len(inputs), j.Group, err)
 	}
@@ -80,9 +80,9 @@ func (c *Compactor) merge(ctx context.Context, j plan.Job, now time.Time) error 
 	return c.markAll(ctx, j.Blocks, detailsMerged, now)
 }
 
-func (c *Compactor) mergeInto(ctx context.Context, out string, inputs []input, j plan.Job) (_ mergeStats, err error) {
+func (c *Compactor) mergeInto(ctx context.Context, out string, inputs []input) (_ mergeStats, err error) {
 	defer recoverAs(&err, "merge blocks")
-	return mergeBlocks(ctx, out, inputs, newMerger(c.cfg.DedupFunc, j.Replicas))
+	return mergeBlocks(ctx, out, inputs, c.cfg.ringLabels(), newMerger(c.cfg.DedupFunc))
 }
 
 // maxLevel bounds the level of an input, which is not trusted: the result has the

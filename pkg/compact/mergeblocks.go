@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb"
@@ -20,7 +21,9 @@ type mergeStats struct {
 
 // mergeBlocks writes the series of all inputs into the new directory dest, each
 // once, in order. Chunks that overlap none of their series are copied.
-func mergeBlocks(ctx context.Context, dest string, inputs []input, m *merger) (stats mergeStats, err error) {
+//
+// Blocks that differ in labels of ring only are of one source.
+func mergeBlocks(ctx context.Context, dest string, inputs []input, ring []string, m *merger) (stats mergeStats, err error) {
 	readers := make([]*blockReader, 0, len(inputs))
 	defer func() {
 		for _, r := range readers {
@@ -28,11 +31,13 @@ func mergeBlocks(ctx context.Context, dest string, inputs []input, m *merger) (s
 		}
 	}()
 	var symbols index.StringIter
-	for _, in := range inputs {
+	sources := sourcesOf(inputs, ring)
+	for i, in := range inputs {
 		r, err := openBlock(ctx, in.dir, in.meta)
 		if err != nil {
 			return stats, err
 		}
+		r.source = sources[i]
 		readers = append(readers, r)
 		if symbols == nil {
 			symbols = r.index.Symbols()
@@ -72,16 +77,20 @@ func mergeSeries(ctx context.Context, readers []*blockReader, w *blockWriter, m 
 	}
 	var equal []*blockReader // those that have the smallest labels
 	var metas []chunks.Meta
+	var origins []int // the sources of metas
 	for n := 0; len(live) > 0; n++ {
 		if n%1024 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
 		equal = smallest(live, equal[:0])
-		metas = metas[:0]
+		metas, origins = metas[:0], origins[:0]
 		for _, r := range equal {
 			metas = append(metas, r.chks...)
+			for range r.chks {
+				origins = append(origins, r.source)
+			}
 		}
-		out, err := m.chunks(metas)
+		out, err := m.chunks(metas, origins)
 		if err != nil {
 			return fmt.Errorf("merge series %s: %w", equal[0].lset, err)
 		}
@@ -129,4 +138,20 @@ func advance(live, readers []*blockReader) ([]*blockReader, error) {
 		}
 	}
 	return out, nil
+}
+
+// sourcesOf numbers the sources of the blocks, in the order of their external
+// labels, so that the same replica is preferred in every merge. Labels of ring
+// make no difference.
+func sourcesOf(inputs []input, ring []string) []int {
+	keys := make([]string, len(inputs))
+	for i, in := range inputs {
+		keys[i] = labels.NewBuilder(in.meta.ExternalLabels()).Del(ring...).Labels().String()
+	}
+	distinct := slices.Compact(slices.Sorted(slices.Values(keys)))
+	out := make([]int, len(inputs))
+	for i, k := range keys {
+		out[i], _ = slices.BinarySearch(distinct, k)
+	}
+	return out
 }

@@ -60,22 +60,25 @@ func IsCounterFunc(fn string) bool {
 	return false
 }
 
+// intervalChunks is how many chunks Interval looks at.
+const intervalChunks = 3
+
 // Interval estimates the time between two samples of a source in milliseconds
-// from the headers of its n chunks, without decoding any: the smallest mean of
-// a chunk, since a hole makes a mean larger. The result is 0 when no chunk has
-// two samples. chunk returns the times of the first and last sample and the
-// number of samples of chunk i.
+// from the headers of the first of its n chunks, without decoding any: the
+// smallest mean of a chunk, since a hole makes a mean larger. The result is 0
+// when no chunk has two samples. chunk returns the times of the first and last
+// sample and the number of samples of chunk i.
 func Interval(n int, chunk func(i int) (mint, maxt int64, samples int)) int64 {
 	var best int64
-	for i := range n {
+	for i, looked := 0, 0; i < n && looked < intervalChunks; i++ {
 		mint, maxt, samples := chunk(i)
 		if samples < 2 || maxt <= mint {
 			continue
 		}
-		// A chunk of few samples may lie across a restart of the scrape loop.
-		mean := (maxt - mint) / int64(samples-1)
+		looked++
+		mean := max(1, (maxt-mint)/int64(samples-1))
 		if best == 0 || mean < best {
-			best = max(1, mean)
+			best = mean
 		}
 	}
 	return best

@@ -11,7 +11,7 @@ import (
 // Penalty merges replicas pairwise from left to right. Of a pair it returns the
 // samples of one input until that has a hole or a stale marker; then the other
 // one takes over, if it has samples there. A hole is a step of more than two and
-// a half intervals of the input. The first input is followed again once it has
+// a half intervals of the input, for counters of one and a half. The first input is followed again once it has
 // shown ten steps without a hole.
 //
 // The interval is that of the input itself, estimated from its last steps, so a
@@ -112,7 +112,14 @@ func (p *pair) choose() *side {
 		return b
 	case endedBeside(b, a):
 		return a
-	case a.t > b.t && a.t-b.t > a.interval:
+	}
+	// At the start the preferred input may be late by one step, which is its
+	// phase; later its next sample must be worth waiting for.
+	slack := a.interval
+	if p.started {
+		slack /= 2
+	}
+	if a.t > b.t && a.t-b.t > slack {
 		return b
 	}
 	return a

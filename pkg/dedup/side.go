@@ -12,6 +12,9 @@ const (
 	// unknownInterval is assumed, in milliseconds, where a replica has not
 	// shown how often it is scraped.
 	unknownInterval = 60_000
+	// lookBehind is for how many times its patience a replica's own last sample
+	// is looked for.
+	lookBehind = 12
 	// maxInterval, in milliseconds, keeps sums of times from overflowing.
 	maxInterval = 1 << 45
 	// settledSteps is how many steps without a hole the preferred replica must
@@ -61,12 +64,18 @@ func (s *side) init(r Replica, keep bool) {
 	s.floats, _ = r.Samples.(*Floats)
 }
 
-// patience is how far apart two samples may be without a hole between them: one
-// scrape may fail, and the next may be late.
+// patience is how far apart two samples may be without a hole between them. Of a
+// gauge one scrape may fail, and the next may be late: replicas may have
+// different values, and a sample of the other one would be a change that nobody
+// has seen. The values of counters are adjusted, and each sample makes a rate
+// better.
 func (s *side) patience() int64 {
 	i := s.interval
 	if i == 0 {
 		i = unknownInterval
+	}
+	if s.keep {
+		return i + i/2
 	}
 	return 2*i + i/2
 }
@@ -135,7 +144,7 @@ func (s *side) skip(t, last int64) {
 	if s.keep {
 		// What the replica has before its next sample says how its counter
 		// went on.
-		if from := t - 2*s.patience(); s.t < from && from < t {
+		if from := t - lookBehind*s.patience(); s.t < from && from < t {
 			s.jump(from)
 		}
 		for s.typ != chunkenc.ValNone && s.t < t {

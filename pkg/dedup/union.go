@@ -31,10 +31,9 @@ type Differ struct {
 	Equal, Different uint64
 }
 
-// UnionCounted is Union of parts that are taken for copies whatever their
-// values; it counts how often these differ in c.
+// UnionCounted is Union, and counts in c how often values differ.
 func UnionCounted(parts []Replica, c *Differ) chunkenc.Iterator {
-	u := newUnion(parts, true)
+	u := newUnion(parts, false)
 	u.differ = c
 	return u
 }

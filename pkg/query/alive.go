@@ -9,7 +9,6 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
-	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
 // aliveSeries is a series read by an instant selector whose engine looks back
@@ -23,7 +22,7 @@ func (s aliveSeries) Iterator(old chunkenc.Iterator) chunkenc.Iterator {
 	if a, ok := old.(*alive); ok {
 		old = a.in
 	}
-	return &alive{in: s.series.Iterator(old), lookback: s.view.lookback, coarse: coarseSpans(s.chunks)}
+	return &alive{in: s.series.Iterator(old), lookback: s.view.lookback, coarse: coarseSpans(s.sources)}
 }
 
 // span is a time for which there is downsampled data, inclusive.
@@ -31,11 +30,14 @@ type coarseSpan struct{ mint, maxt, resolution int64 }
 
 // coarseSpans are those of the chunks, each from the begin of its first window
 // on, in ascending order of time.
-func coarseSpans(chunks []storeapi.Chunk) []coarseSpan {
+func coarseSpans(sources []source) []coarseSpan {
 	var out []coarseSpan
-	for i := range chunks {
-		if r := aggr.Resolution(&chunks[i]); r > 0 {
-			out = append(out, coarseSpan{chunks[i].MinTime - r + 1, chunks[i].MaxTime, r})
+	for _, src := range sources {
+		for i := range src.chunks {
+			if c := &src.chunks[i]; aggr.Resolution(c) > 0 {
+				r := aggr.Resolution(c)
+				out = append(out, coarseSpan{c.MinTime - r + 1, c.MaxTime, r})
+			}
 		}
 	}
 	slices.SortFunc(out, func(a, b coarseSpan) int { return int(min(1, max(-1, a.mint-b.mint))) })

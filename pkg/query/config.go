@@ -32,6 +32,7 @@ type Config struct {
 	MaxConcurrentSelects int
 	DedupFunc            string
 	ReplicaLabels        flags.List
+	RingLabels           flags.List
 	PartitionLabels      flags.List
 	LabelRange           flags.Duration
 	SelectorLabels       flags.LabelSet
@@ -143,6 +144,8 @@ func (c *Config) registerAnswerFlags(r flags.Registrar) {
 		Default(string(dedup.FuncPenalty)).EnumVar(&c.DedupFunc, string(dedup.FuncPenalty), string(dedup.FuncChain))
 	r.Flag("query.replica-label", "Label that tells the replicas of a series apart, and is removed when they are merged. Repeatable, and lists with commas are split. receive_replica is always one.").
 		SetValue(&c.ReplicaLabels)
+	r.Flag("query.ring-replica-label", "Replica label that tells apart the nodes of a hash ring, which store copies of the same samples: all samples of all copies count. It need not be named by --query.replica-label too. Repeatable, and lists with commas are split. receive_replica is always one.").
+		SetValue(&c.RingLabels)
 	r.Flag("query.partition-label", "Accepted for manifests: it matters to distributed evaluation only. Repeatable.").
 		SetValue(&c.PartitionLabels)
 	r.Flag("query.metadata.default-time-range", "How far back labels and series are listed when a request does not say; 0s means all time.").

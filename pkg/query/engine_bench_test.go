@@ -49,7 +49,10 @@ func BenchmarkGlobalQuery(b *testing.B) {
 	pair, one := &memory{}, &memory{}
 	for i := range n {
 		one.series = append(one.series, storeapi.Series{Labels: benchLabels(i), Chunks: a[i]})
-		pair.series = append(pair.series, storeapi.Series{Labels: benchLabels(i), Chunks: join(a[i], other[i])})
+		for replica, chunks := range [][]storeapi.Chunk{a[i], other[i]} {
+			lset := labels.NewBuilder(benchLabels(i)).Set("replica", fmt.Sprint(replica)).Labels()
+			pair.series = append(pair.series, storeapi.Series{Labels: lset, Chunks: chunks})
+		}
 	}
 	engine := promqltest.NewTestEngine(b, false, 0, 1<<30)
 	params := promapi.Params{Dedup: true, ReplicaLabels: []string{"replica"}}

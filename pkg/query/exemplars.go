@@ -18,11 +18,7 @@ func (q *Queryable) ExemplarQuerier(ctx context.Context) (storage.ExemplarQuerie
 	if !ok {
 		return noExemplars{}, nil
 	}
-	p, ok := promapi.ParamsFromContext(ctx)
-	if !ok {
-		p = q.cfg.Params
-	}
-	return &exemplarQuerier{ctx: ctx, store: store, params: p, abort: q.cfg.ExemplarsAbort}, nil
+	return &exemplarQuerier{ctx: ctx, store: store, params: q.cfg.params(ctx), abort: q.cfg.ExemplarsAbort}, nil
 }
 
 // exemplarQuerier serves one request, which its context belongs to.

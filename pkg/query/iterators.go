@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
@@ -50,31 +49,6 @@ func (b *bounded) clip(typ chunkenc.ValueType) chunkenc.ValueType {
 	if typ == chunkenc.ValNone || b.Iterator.AtT() > b.maxt {
 		b.ended = true
 		return chunkenc.ValNone
-	}
-	return typ
-}
-
-// withoutStale leaves out stale markers. They mean nothing to the functions
-// that read counters, and of one replica of several they would hide the last
-// value from which the next replica must go on.
-type withoutStale struct {
-	chunkenc.Iterator
-}
-
-func (w *withoutStale) Next() chunkenc.ValueType {
-	return w.skip(w.Iterator.Next())
-}
-
-func (w *withoutStale) Seek(t int64) chunkenc.ValueType {
-	return w.skip(w.Iterator.Seek(t))
-}
-
-func (w *withoutStale) skip(typ chunkenc.ValueType) chunkenc.ValueType {
-	for typ == chunkenc.ValFloat {
-		if _, v := w.At(); !value.IsStaleNaN(v) {
-			break
-		}
-		typ = w.Iterator.Next()
 	}
 	return typ
 }

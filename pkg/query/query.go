@@ -83,9 +83,10 @@ func New(cfg Config, deps Deps) (*Query, error) {
 	if err != nil {
 		return nil, err
 	}
-	defaults := promapi.Params{Dedup: true, ReplicaLabels: replicaLabels(append(cfg.ReplicaLabels.Values(), receiveReplica)), PartialResponse: cfg.PartialResponse}
+	ring := replicaLabels(append(cfg.RingLabels.Values(), dedup.RingLabel))
+	defaults := promapi.Params{Dedup: true, ReplicaLabels: replicaLabels(slices.Concat(cfg.ReplicaLabels.Values(), ring)), PartialResponse: cfg.PartialResponse}
 	queryable := NewQueryable(q.fanout, QueryableConfig{
-		Params: defaults, Dedup: f, MaxConcurrentSelects: cfg.MaxConcurrentSelects, Logger: deps.Logger,
+		Params: defaults, RingLabels: ring, Dedup: f, MaxConcurrentSelects: cfg.MaxConcurrentSelects, Logger: deps.Logger,
 		ExemplarsAbort: !cfg.ExemplarPartial,
 	})
 	q.queryable, q.defaults = queryable, defaults
@@ -138,11 +139,6 @@ func buildInfo() v1.PrometheusVersion {
 		BuildUser: version.BuildUser, BuildDate: version.BuildDate, GoVersion: version.GoVersion,
 	}
 }
-
-// receiveReplica tells the nodes of a ring apart that were given no external
-// labels of their own. It is never of interest in an answer, so it is a replica
-// label without being named.
-const receiveReplica = "receive_replica"
 
 // replicaLabels sorts the labels and drops duplicates and empty names.
 func replicaLabels(names []string) []string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -19,6 +20,10 @@ import (
 type QueryableConfig struct {
 	// Params are used by requests whose context has none.
 	Params promapi.Params
+	// RingLabels are replica labels that tell copies of one stream apart, as the
+	// nodes of a hash ring store them. They are removed whenever replicas are
+	// merged, whichever replica labels a request names.
+	RingLabels []string
 	// Dedup is the function that merges replicas; empty means penalty.
 	Dedup dedup.Func
 	// MaxConcurrentSelects bounds the selectors of one query that are read at
@@ -79,32 +84,40 @@ type querier struct {
 	closed bool
 }
 
-func (q *querier) params(ctx context.Context) promapi.Params {
-	if p, ok := promapi.ParamsFromContext(ctx); ok {
-		return p
+// params are the parameters of the request, or the defaults. Their replica labels
+// include those of the ring.
+func (c *QueryableConfig) params(ctx context.Context) promapi.Params {
+	p, ok := promapi.ParamsFromContext(ctx)
+	if !ok {
+		p = c.Params
 	}
-	return q.cfg.Params
+	p.ReplicaLabels = replicaLabels(slices.Concat(p.ReplicaLabels, c.RingLabels))
+	return p
 }
 
 // Select implements storage.Querier. The stream starts at once, in the
 // background, so that the selectors of a query are read side by side.
 func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
-	p := q.params(ctx)
+	p := q.cfg.params(ctx)
 	r := selectRequest(p, q.mint, q.maxt, hints, ms)
 	view := &view{mint: q.mint, maxt: q.maxt, aggrs: r.Aggregates}
 	reading := readingOf(ctx)
 	reading.plan(ms).apply(r, view, reading, hints)
+	var group grouping
 	if p.Dedup && len(p.ReplicaLabels) > 0 {
 		view.dedup = q.cfg.Dedup
+		group.drop, group.ring = p.ReplicaLabels, q.cfg.RingLabels
 	}
 	if hints != nil {
 		view.counter = dedup.IsCounterFunc(hints.Func)
+		group.limit = hints.Limit
 	}
 	queryCtx := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	s := &selection{
 		cancel: cancel, done: make(chan struct{}), report: promapi.ReportFromContext(ctx),
 		reading: reading, account: accountOf(ctx), steps: steps(hints), partial: p.PartialResponse,
+		group: group,
 	}
 	q.mtx.Lock()
 	defer q.mtx.Unlock()
@@ -127,7 +140,7 @@ func steps(hints *storage.SelectHints) int64 {
 
 // LabelNames implements storage.LabelQuerier.
 func (q *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	names, ws, err := q.store.LabelNames(ctx, labelsRequest(q.params(ctx), q.mint, q.maxt, hints, ms))
+	names, ws, err := q.store.LabelNames(ctx, labelsRequest(q.cfg.params(ctx), q.mint, q.maxt, hints, ms))
 	if err == nil {
 		err = accountOf(ctx).values(ctx, names)
 	}
@@ -136,7 +149,7 @@ func (q *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, ms 
 
 // LabelValues implements storage.LabelQuerier.
 func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	values, ws, err := q.store.LabelValues(ctx, name, labelsRequest(q.params(ctx), q.mint, q.maxt, hints, ms))
+	values, ws, err := q.store.LabelValues(ctx, name, labelsRequest(q.cfg.params(ctx), q.mint, q.maxt, hints, ms))
 	if err == nil {
 		err = accountOf(ctx).values(ctx, values)
 	}

@@ -91,7 +91,12 @@ func data(t testing.TB, points ...point) storeapi.Data {
 // read selects everything and writes it as lines.
 func read(t testing.TB, m storeapi.Store, p promapi.Params, hints *storage.SelectHints, mint, maxt int64) string {
 	t.Helper()
-	q, err := NewQueryable(m, QueryableConfig{Params: p}).Querier(mint, maxt)
+	return readWith(t, m, QueryableConfig{Params: p}, hints, mint, maxt)
+}
+
+func readWith(t testing.TB, m storeapi.Store, cfg QueryableConfig, hints *storage.SelectHints, mint, maxt int64) string {
+	t.Helper()
+	q, err := NewQueryable(m, cfg).Querier(mint, maxt)
 	require.NoError(t, err)
 	set := q.Select(t.Context(), true, hints, labels.MustNewMatcher(labels.MatchEqual, "a", "b"))
 	var b strings.Builder
@@ -141,34 +146,92 @@ func TestPartsOfASeriesAreJoined(t *testing.T) {
 	require.Equal(t, "{a=\"b\"} 0:0 10:1 20:2 30:3\n{a=\"c\"} 0:0 10:1\n", read(t, m, promapi.Params{}, nil, 0, 100))
 }
 
-// Without replicas to merge, overlapping chunks are copies that lack different
-// samples: all are in the answer.
-func TestCopiesWithoutDedup(t *testing.T) {
-	m := &memory{series: []storeapi.Series{{
-		Labels: labels.FromStrings("a", "b"),
-		Chunks: []storeapi.Chunk{
-			xor(t, point{0, 0}, point{20, 2}, point{30, 3}),
-			xor(t, point{10, 1}, point{20, 2}, point{40, 4}),
-		},
-	}}}
-	require.Equal(t, "{a=\"b\"} 0:0 10:1 20:2 30:3 40:4\n", read(t, m, promapi.Params{}, nil, 0, 100))
+// Overlapping chunks of equal full labels are one stream, of which all samples
+// count, also when replicas are merged; and so are those of the nodes of a ring.
+func TestSelect_OneSourceKeepsEverySample(t *testing.T) {
+	first := []storeapi.Chunk{xor(t, point{0, 0}, point{20, 2}, point{30, 3})}
+	second := []storeapi.Chunk{xor(t, point{10, 1}, point{20, 2}, point{40, 4})}
+	want := " 0:0 10:1 20:2 30:3 40:4\n"
+	one := func(names ...string) labels.Labels {
+		return labels.FromStrings(append([]string{"a", "b"}, names...)...)
+	}
+	for name, lsets := range map[string][2]labels.Labels{
+		"equal labels":             {one(), one()},
+		"equal labels and replica": {one("replica", "r1"), one("replica", "r1")},
+		"nodes of a ring":          {one("receive_replica", "0"), one("receive_replica", "1")},
+		"nodes of a declared ring": {one("node", "0"), one("node", "1")},
+		"a ring beside replicas":   {one("receive_replica", "0", "replica", "r1"), one("receive_replica", "1", "replica", "r1")},
+	} {
+		m := &memory{series: []storeapi.Series{{Labels: lsets[0], Chunks: first}, {Labels: lsets[1], Chunks: second}}}
+		require.Equal(t, `{a="b"}`+want, readWith(t, m, QueryableConfig{Params: deduping, RingLabels: []string{"node", "receive_replica"}}, nil, 0, 100), name)
+	}
+	m := &memory{series: []storeapi.Series{{Labels: one("replica", "r1"), Chunks: first}, {Labels: one("replica", "r1"), Chunks: second}}}
+	require.Equal(t, `{a="b", replica="r1"}`+want, read(t, m, promapi.Params{}, nil, 0, 100))
+}
+
+// Removing replica labels changes the order of series; the answer is in order,
+// and a series has all its replicas, wherever they stand in the stream.
+func TestSelect_SortsByTheLabelsOfTheAnswer(t *testing.T) {
+	at := func(ls ...string) storeapi.Series {
+		return storeapi.Series{Labels: labels.FromStrings(ls...), Chunks: []storeapi.Chunk{xor(t, point{0, 1})}}
+	}
+	m := &memory{series: []storeapi.Series{
+		at("a", "1"),
+		at("a", "1", "replica", "x", "z", "1"), at("a", "1", "replica", "x", "z", "2"),
+		at("a", "1", "replica", "y"), at("a", "1", "replica", "y", "z", "1"),
+		at("a", "1", "z", "2"),
+	}}
+	require.Equal(t, "{a=\"1\"} 0:1\n{a=\"1\", z=\"1\"} 0:1\n{a=\"1\", z=\"2\"} 0:1\n", read(t, m, deduping, nil, 0, 100))
+	// A limit counts the series of the answer, not replicas.
+	require.Equal(t, "{a=\"1\"} 0:1\n{a=\"1\", z=\"1\"} 0:1\n", read(t, m, deduping, &storage.SelectHints{End: 100, Limit: 2}, 0, 100))
+	require.Zero(t, m.asked[1].Limit, "stores would count replicas")
+}
+
+// pairOf is a series of two replicas.
+func pairOf(a, b []storeapi.Chunk) *memory {
+	return &memory{series: []storeapi.Series{
+		{Labels: labels.FromStrings("a", "b", "replica", "r1"), Chunks: a},
+		{Labels: labels.FromStrings("a", "b", "replica", "r2"), Chunks: b},
+	}}
+}
+
+// A rule is evaluated at the same millisecond by both servers of a pair, over
+// the data of each: the replicas are not mixed, although their times are equal.
+func TestSelect_RulesOfAPairAreNotMixed(t *testing.T) {
+	var a, b []point
+	for k := range int64(240) {
+		if k%60 != 20 {
+			a = append(a, point{k * 30000, 1e6 + 3000*float64(k)})
+		}
+		if k%60 != 50 {
+			b = append(b, point{k * 30000, 0.99 * (1e6 + 3000*float64(k))})
+		}
+	}
+	var want strings.Builder
+	want.WriteString("{a=\"b\"}")
+	for _, p := range a {
+		fmt.Fprintf(&want, " %d:%g", p.t, p.v)
+	}
+	want.WriteString("\n")
+	m := pairOf([]storeapi.Chunk{xor(t, a[:100]...), xor(t, a[100:]...)}, []storeapi.Chunk{xor(t, b...)})
+	for _, fn := range []string{"", "rate", "resets", "changes"} {
+		require.Equal(t, want.String(), read(t, m, deduping, &storage.SelectHints{End: 1e9, Func: fn}, 0, 1e9), fn)
+	}
 }
 
 // A change of replica is no counter reset, a real one stays one, and a stale
-// marker of one replica does not hide the value from which the other goes on.
-func TestCountersOverReplicas(t *testing.T) {
+// marker of one replica hides nothing that the other one has.
+func TestSelect_CountersOverReplicas(t *testing.T) {
 	stale := math.Float64frombits(value.StaleNaN)
-	m := &memory{series: []storeapi.Series{{
-		Labels: labels.FromStrings("a", "b"),
-		Chunks: []storeapi.Chunk{
-			xor(t, point{0, 100}, point{15000, 110}, point{30000, 5}, point{45000, 6}, point{60000, stale}),
-			xor(t, point{1000, 90}, point{16000, 100}, point{31000, 2}, point{46000, 3}, point{61000, 4}, point{76000, 5}, point{91000, 6}, point{106000, 7}),
-		},
-	}}}
+	m := pairOf(
+		[]storeapi.Chunk{xor(t, point{0, 100}, point{15000, 110}, point{30000, 5}, point{45000, 6}, point{60000, stale})},
+		[]storeapi.Chunk{xor(t, point{1000, 90}, point{16000, 100}, point{31000, 2}, point{46000, 3}, point{61000, 4}, point{76000, 5}, point{91000, 6}, point{106000, 7})},
+	)
+	// Beyond 45000 the counter grows as the second replica does.
 	got := read(t, m, deduping, &storage.SelectHints{End: 200000, Func: "rate", Range: 60000}, 0, 200000)
-	require.Equal(t, "{a=\"b\"} 0:100 15000:110 30000:5 45000:6 76000:6 91000:7 106000:8\n", got)
+	require.Equal(t, "{a=\"b\"} 0:100 15000:110 30000:5 45000:6 61000:7.066666666666666 76000:8.066666666666666 91000:9.066666666666666 106000:10.066666666666666\n", got)
 	got = read(t, m, deduping, &storage.SelectHints{End: 200000, Func: "max_over_time"}, 0, 200000)
-	require.Equal(t, "{a=\"b\"} 0:100 15000:110 30000:5 45000:6 60000:stale 91000:6 106000:7\n", got)
+	require.Equal(t, "{a=\"b\"} 0:100 15000:110 30000:5 45000:6 61000:4 76000:5 91000:6 106000:7\n", got)
 }
 
 func TestDownsampledData(t *testing.T) {
@@ -211,15 +274,19 @@ func TestRequests(t *testing.T) {
 	require.Equal(t, []int64{10, 90}, []int64{r.MinTime, r.MaxTime})
 	require.Equal(t, int64(300000), r.MaxResolution, "half of the range")
 	require.Equal(t, []storeapi.Aggregate{storeapi.AggregateCounter}, r.Aggregates)
-	require.Equal(t, []string{"r"}, r.WithoutReplicaLabels)
+	require.Empty(t, r.WithoutReplicaLabels, "they tell the sources apart")
 	require.Equal(t, `[a="b" tenant="red"]`, fmt.Sprint(r.Matchers))
 	require.Equal(t, `[tenant="blue" a="b"]`, fmt.Sprint(ms), "the caller's matchers stay")
-	require.Equal(t, 7, r.Limit)
-	require.Equal(t, int64(3), r.Shard.Total)
+	require.Zero(t, r.Limit, "stores would count replicas")
+	require.Equal(t, &storeapi.Shard{Index: 1, Total: 3, Labels: []string{"r"}}, r.Shard, "replicas are not in the hash")
 	require.Equal(t, &storeapi.Hints{StepMillis: 5, Func: "rate", RangeMillis: 600000, Grouping: []string{"x"}, By: true}, r.Hints)
 	require.Equal(t, storeapi.PartialWarn, r.Partial)
 
-	r = selectRequest(p, 0, 100, &storage.SelectHints{Func: "series"}, ms)
+	p.Shard = &promapi.Shard{Index: 1, Total: 3, By: true, Labels: []string{"r", "x"}}
+	require.Equal(t, []string{"x"}, selectRequest(p, 0, 100, nil, ms).Shard.Labels)
+
+	r = selectRequest(p, 0, 100, &storage.SelectHints{Func: "series", Limit: 7}, ms)
+	require.Equal(t, 7, r.Limit)
 	require.True(t, r.SkipChunks)
 	require.Equal(t, int64(math.MaxInt64), r.MaxResolution)
 	require.Equal(t, []string{"r"}, r.WithoutReplicaLabels)

@@ -87,7 +87,7 @@ func (s *queryService) params(ctx context.Context, r *storerpc.QueryRequest) (co
 	p := s.defaults
 	p.Dedup, p.PartialResponse = r.Dedup, r.Partial == storeapi.PartialWarn
 	if names := replicaLabels(r.ReplicaLabels); len(names) > 0 {
-		p.ReplicaLabels = replicaLabels(append(names, receiveReplica))
+		p.ReplicaLabels = names // those of a ring are added by the Queryable
 	}
 	p.StoreMatchers = r.StoreMatchers
 	p.MaxSourceResolution = r.MaxResolution.Milliseconds()

@@ -17,23 +17,28 @@ const seriesFunc = "series"
 
 // selectRequest says what to ask the stores for one selector of a query. The
 // bounds are those of the querier; the hints may narrow them.
+//
+// p.ReplicaLabels are all labels to remove. Where samples are wanted the stores
+// keep them: they say which chunks are of one source. Then the limit cannot be
+// left to the stores either, which would count replicas.
 func selectRequest(p promapi.Params, mint, maxt int64, hints *storage.SelectHints, ms []*labels.Matcher) *storeapi.Request {
 	r := baseRequest(p, mint, maxt, ms)
-	if p.Dedup {
-		r.WithoutReplicaLabels = p.ReplicaLabels
-	}
 	r.MaxResolution = p.MaxSourceResolution
-	if p.Shard != nil {
-		r.Shard = &storeapi.Shard{Index: p.Shard.Index, Total: p.Shard.Total, By: p.Shard.By, Labels: p.Shard.Labels}
-	}
+	r.Shard = shard(p)
 	if hints == nil {
 		r.Aggregates = aggr.ForFunc("")
 		return r
 	}
 	r.MinTime, r.MaxTime, r.Limit = hints.Start, hints.End, hints.Limit
 	if hints.Func == seriesFunc {
+		if p.Dedup {
+			r.WithoutReplicaLabels = p.ReplicaLabels
+		}
 		r.SkipChunks, r.MaxResolution = true, math.MaxInt64
 		return r
+	}
+	if p.Dedup && len(p.ReplicaLabels) > 0 {
+		r.Limit = 0
 	}
 	r.Aggregates = aggr.ForFunc(hints.Func)
 	r.MaxResolution = aggr.MaxResolution(hints.Func, hints.Range, p.MaxSourceResolution)
@@ -43,6 +48,23 @@ func selectRequest(p promapi.Params, mint, maxt int64, hints *storage.SelectHint
 		Grouping: slices.Clone(hints.Grouping), By: hints.By,
 	}
 	return r
+}
+
+// shard is the part of the series that is asked for. Replica labels have no part
+// in the hash: all replicas of a series are in one shard.
+func shard(p promapi.Params) *storeapi.Shard {
+	if p.Shard == nil {
+		return nil
+	}
+	s := &storeapi.Shard{Index: p.Shard.Index, Total: p.Shard.Total, By: p.Shard.By, Labels: p.Shard.Labels}
+	switch {
+	case !p.Dedup:
+	case s.By:
+		s.Labels = slices.DeleteFunc(slices.Clone(s.Labels), func(n string) bool { return slices.Contains(p.ReplicaLabels, n) })
+	default:
+		s.Labels = slices.Concat(s.Labels, p.ReplicaLabels)
+	}
+	return s
 }
 
 // labelsRequest says what to ask the stores for names or values of labels. It

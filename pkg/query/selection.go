@@ -1,15 +1,12 @@
 package query
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
 
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/annotations"
@@ -34,6 +31,7 @@ type selection struct {
 	steps int64
 	// partial returns what there is, with a warning, where a part is damaged.
 	partial bool
+	group   grouping
 
 	// resolution is the coarsest one that was read.
 	resolution int64
@@ -78,28 +76,24 @@ func (s *selection) read(ctx context.Context, gate chan struct{}, v *view, open 
 
 // readAll keeps all series of the set.
 func (s *selection) readAll(ctx context.Context, v *view, care *inspector) error {
-	var slab chunkSlab
+	r := reader{view: v, group: s.group}
+	defer func() { s.series = r.finish() }()
 	for s.set.Next() {
 		at := s.set.At()
-		n := len(s.series)
-		more := n > 0 && labels.Equal(s.series[n-1].lset, at.Labels)
-		if err := s.account.read(ctx, at, s.steps, !more, func() string { return originOf(s.set, at) }); err != nil {
+		if err := s.account.read(ctx, at, s.steps, !r.continues(at), func() string { return originOf(s.set, at) }); err != nil {
 			s.cancel() // the stores need not go on
 			return err
 		}
-		chunks := care.whole(at.Labels, slab.copy(at.Chunks))
+		chunks := care.whole(at.Labels, r.slab.copy(at.Chunks))
 		if err := s.reading.meet(chunks); err != nil {
 			return err
 		}
 		if v.plan != nil {
 			s.resolution = max(s.resolution, aggr.CoarsestResolution(chunks, math.MaxInt64))
 		}
-		if more {
-			last := s.series[n-1]
-			last.chunks = join(last.chunks, chunks)
-			continue
+		if !r.add(at.Labels, chunks) {
+			break
 		}
-		s.series = append(s.series, &series{view: v, lset: at.Labels, chunks: chunks})
 	}
 	return nil
 }
@@ -129,18 +123,6 @@ func (s *selection) close() error {
 	set := s.set
 	s.set = nil
 	return set.Close()
-}
-
-// join merges the chunks of two parts of one series, without those that are in
-// both.
-func join(a, b []storeapi.Chunk) []storeapi.Chunk {
-	all := append(slices.Clip(a), b...)
-	slices.SortStableFunc(all, func(x, y storeapi.Chunk) int {
-		return cmp.Or(cmp.Compare(x.MinTime, y.MinTime), cmp.Compare(x.MaxTime, y.MaxTime), bytes.Compare(x.Raw.Bytes, y.Raw.Bytes))
-	})
-	return slices.CompactFunc(all, func(x, y storeapi.Chunk) bool {
-		return x.Aggr == nil && y.Aggr == nil && bytes.Equal(x.Raw.Bytes, y.Raw.Bytes) && x.MinTime == y.MinTime
-	})
 }
 
 // chunkSlab copies small slices of chunks into few large ones.

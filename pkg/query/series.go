@@ -1,7 +1,7 @@
 package query
 
 import (
-	"cmp"
+	"encoding/binary"
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -45,105 +45,95 @@ func (v *view) reused() *dedup.Floats {
 
 // series implements storage.Series.
 type series struct {
-	view   *view
-	lset   labels.Labels
-	chunks []storeapi.Chunk
+	view *view
+	lset labels.Labels
+	// sources are in the order of their labels, so that the first is preferred
+	// in every query.
+	sources []source
 }
 
 func (s *series) Labels() labels.Labels { return s.lset }
 
-// Iterator returns the samples of the series: chunks that overlap are taken
-// for replicas, each becomes a stream of samples by the aggregates that the
-// function needs, and the streams are merged.
+// Iterator returns the samples of the series: each source becomes a stream of
+// samples by the aggregates that the function needs, and the streams are merged.
 func (s *series) Iterator(old chunkenc.Iterator) chunkenc.Iterator {
 	s.view.reclaim(old)
-	v := s.view
-	if v.dedup == "" {
-		return s.copies()
+	if len(s.sources) == 1 {
+		return s.stream(s.sources[0].chunks)
 	}
-	if allRaw(s.chunks) {
-		groups := dedup.Copies(s.chunks, dedup.Chunks[storeapi.Chunk]{Span: span, Samples: rawSamples})
-		if groups != nil {
-			return s.joinCopies(groups)
-		}
+	var grid int64
+	if s.view.plan != nil && s.view.counter {
+		// Samples may be as far apart as those of the coarsest source.
+		grid = s.coarsest(s.view.plan.limit)
 	}
-	replicas := dedup.Split(s.chunks, span)
-	if len(replicas) == 1 {
-		return s.samples(replicas[0], false)
+	replicas := make([]dedup.Replica, len(s.sources))
+	for i, src := range s.sources {
+		replicas[i] = dedup.Replica{Samples: s.stream(src.chunks), Interval: max(grid, interval(src.chunks))}
 	}
-	its := make([]chunkenc.Iterator, len(replicas))
-	for i, chunks := range replicas {
-		its[i] = s.samples(chunks, true)
-	}
-	return v.dedup.Merge(its, v.counter)
+	return s.view.dedup.Merge(replicas, s.view.counter)
 }
 
-// copies is the series when there are no replicas to merge. Chunks that overlap
-// nevertheless are copies of one series, and each may have what others lack.
-func (s *series) copies() chunkenc.Iterator {
-	if !allRaw(s.chunks) {
-		return s.samples(s.chunks, false)
+// stream is one source. Chunks that overlap are of blocks or nodes that each may
+// have what others lack: all samples count. Raw data beside downsampled data of
+// the same time has the same samples, so one of the two is read.
+func (s *series) stream(chunks []storeapi.Chunk) chunkenc.Iterator {
+	raw := allRaw(chunks)
+	if !raw && !allAggregates(chunks) {
+		return s.samples(chunks)
 	}
-	parts := dedup.Split(s.chunks, span)
-	its := make([]chunkenc.Iterator, len(parts))
-	for i, chunks := range parts {
-		its[i] = s.samples(chunks, false)
+	layers := dedup.Split(chunks, span)
+	if len(layers) == 1 {
+		return s.samples(chunks)
 	}
-	return dedup.FuncChain.Merge(its, false)
+	parts := make([]dedup.Replica, len(layers))
+	for i, layer := range layers {
+		parts[i] = dedup.Replica{Samples: s.samples(layer), Interval: interval(layer)}
+	}
+	if !raw && s.view.counter {
+		// Each layer has counted its resets by itself, on a level of its own.
+		return dedup.FuncPenalty.Merge(parts, true)
+	}
+	return dedup.Union(parts)
 }
 
-// joinCopies merges a series that a hash ring has stored several times: every
-// sample that any copy has is taken, and a choice is made only between
-// different streams.
-func (s *series) joinCopies(groups [][]storeapi.Chunk) chunkenc.Iterator {
-	streams := dedup.Split(groups, func(g []storeapi.Chunk) (mint, maxt int64) {
-		mint, maxt = g[0].MinTime, g[0].MaxTime
-		for _, c := range g[1:] {
-			maxt = max(maxt, c.MaxTime)
-		}
-		return mint, maxt
+// interval is the time between two samples, or windows, of a source.
+func interval(chunks []storeapi.Chunk) int64 {
+	return dedup.Interval(len(chunks), func(i int) (mint, maxt int64, samples int) {
+		return chunks[i].MinTime, chunks[i].MaxTime, numSamples(&chunks[i])
 	})
-	its := make([]chunkenc.Iterator, len(streams))
-	for i, stream := range streams {
-		chunks := slices.Concat(stream...)
-		slices.SortStableFunc(chunks, func(a, b storeapi.Chunk) int { return cmp.Compare(a.MinTime, b.MinTime) })
-		var copies []chunkenc.Iterator
-		for _, c := range dedup.Split(chunks, span) {
-			copies = append(copies, s.samples(c, len(streams) > 1))
-		}
-		its[i] = dedup.FuncChain.Merge(copies, false)
-	}
-	return s.view.dedup.Merge(its, s.view.counter)
 }
 
-func rawSamples(c storeapi.Chunk) chunkenc.Iterator {
-	return aggr.SeriesIterator([]storeapi.Chunk{c}, []storeapi.Aggregate{storeapi.AggregateRaw})
+// numSamples reads the number of samples from the header of a chunk.
+func numSamples(c *storeapi.Chunk) int {
+	if c.Aggr != nil {
+		return aggr.NumSamples(c.Aggr)
+	}
+	if len(c.Raw.Bytes) < 2 {
+		return 0
+	}
+	return int(binary.BigEndian.Uint16(c.Raw.Bytes))
 }
 
 func span(c storeapi.Chunk) (int64, int64) { return c.MinTime, c.MaxTime }
 
-// samples is one replica.
+// samples are those of chunks of one source that do not overlap, or that are of
+// several resolutions.
 //
 // Counter resets are taken out only where downsampled chunks need it. Raw
 // counters go to PromQL as they are, for it handles their resets itself, knows
 // better where a counter started, and counts resets.
-func (s *series) samples(chunks []storeapi.Chunk, merged bool) chunkenc.Iterator {
+func (s *series) samples(chunks []storeapi.Chunk) chunkenc.Iterator {
 	aggrs := s.view.aggrs
-	if p := s.view.plan; p != nil && (p.count || !allRaw(s.chunks)) {
+	if p := s.view.plan; p != nil && (p.count || !s.allRaw()) {
 		return s.planned(chunks)
 	}
 	if len(aggrs) == 1 && aggrs[0] == storeapi.AggregateCounter && allRaw(chunks) {
 		aggrs = []storeapi.Aggregate{storeapi.AggregateRaw}
 	}
-	skipStale := merged && s.view.counter
 	if allXOR(chunks) {
-		return dedup.NewFloats(xorChunks(chunks), dedup.Bounds{MinTime: s.view.mint, MaxTime: s.view.maxt, SkipStale: skipStale}, s.view.reused())
+		return dedup.NewFloats(xorChunks(chunks), dedup.Bounds{MinTime: s.view.mint, MaxTime: s.view.maxt}, s.view.reused())
 	}
-	it := aggr.SeriesIterator(chunks, aggrs)
-	if skipStale {
-		it = &withoutStale{Iterator: it}
-	}
-	return &bounded{Iterator: it, mint: s.view.mint, maxt: s.view.maxt}
+	return &bounded{Iterator: aggr.SeriesIterator(chunks, aggrs), mint: s.view.mint, maxt: s.view.maxt}
 }
 
 // planned is one replica of a series that has downsampled chunks, or whose
@@ -153,9 +143,21 @@ func (s *series) planned(chunks []storeapi.Chunk) chunkenc.Iterator {
 	p := s.view.plan
 	view := aggr.View{Aggregates: p.aggrs, Count: p.count, Range: p.span > 0}
 	if view.Range && len(p.aggrs) == 1 && p.aggrs[0] == storeapi.AggregateCounter {
-		view.Grid = aggr.CoarsestResolution(s.chunks, p.limit)
+		view.Grid = s.coarsest(p.limit)
 	}
 	return &bounded{Iterator: view.Iterator(chunks), mint: s.view.mint, maxt: s.view.maxt}
+}
+
+// coarsest is the coarsest resolution of any source that is at most limit.
+func (s *series) coarsest(limit int64) (r int64) {
+	for _, src := range s.sources {
+		r = max(r, aggr.CoarsestResolution(src.chunks, limit))
+	}
+	return r
+}
+
+func (s *series) allRaw() bool {
+	return !slices.ContainsFunc(s.sources, func(src source) bool { return !allRaw(src.chunks) })
 }
 
 // xorChunks are chunks that are all raw floats, which is what most series are.
@@ -179,6 +181,15 @@ func allXOR(chunks []storeapi.Chunk) bool {
 func allRaw(chunks []storeapi.Chunk) bool {
 	for i := range chunks {
 		if chunks[i].Aggr != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func allAggregates(chunks []storeapi.Chunk) bool {
+	for i := range chunks {
+		if chunks[i].Aggr == nil {
 			return false
 		}
 	}

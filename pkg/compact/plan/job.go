@@ -42,8 +42,6 @@ type Job struct {
 	Resolution int64
 	// Vertical says that inputs of a merge overlap in time.
 	Vertical bool
-	// Replicas says that the inputs of a merge differ in replica labels.
-	Replicas bool
 	// Overdue is how long the block has been out of retention; 0 when the job has
 	// nothing to do with it.
 	Overdue time.Duration

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/oklog/ulid/v2"
-	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
 )
@@ -160,7 +159,7 @@ func (m *maker) merge(g Group, run []*block.Meta, vertical bool, reason string) 
 		return
 	}
 	m.add(Job{
-		Kind: Merge, Group: g, Resolution: g.Resolution, Vertical: vertical, Replicas: differ(run), Reason: reason,
+		Kind: Merge, Group: g, Resolution: g.Resolution, Vertical: vertical, Reason: reason,
 	}, run...)
 }
 
@@ -182,14 +181,4 @@ func (m *maker) tooBig(run []*block.Meta) (*block.Meta, int64) {
 		}
 	}
 	return nil, 0
-}
-
-// differ says whether the blocks come from different replicas.
-func differ(run []*block.Meta) bool {
-	for _, b := range run[1:] {
-		if !labels.Equal(b.ExternalLabels(), run[0].ExternalLabels()) {
-			return true
-		}
-	}
-	return false
 }

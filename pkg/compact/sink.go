@@ -1,0 +1,74 @@
+package compact
+
+import (
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+
+	"github.com/hindsight-io/hindsight/pkg/aggr"
+)
+
+// floatSink collects the samples that were chosen into chunks.
+type floatSink struct {
+	enc        aggr.XOREncoder
+	arena      []byte
+	open       bool
+	mint, maxt int64
+	out        []chunks.Meta
+	samples    uint64
+}
+
+func (s *floatSink) reset(arena []byte) {
+	s.arena, s.open, s.out, s.samples = arena, false, s.out[:0], 0
+}
+
+// take takes the samples from up to, excluding, to of a decoded chunk. A whole
+// chunk is passed on as it is, unless a few samples wait to be joined with it.
+func (s *floatSink) take(c *chunks.Meta, cols *aggr.Columns, from, to int) {
+	if from >= to {
+		return
+	}
+	s.samples += uint64(to - from)
+	limit := samplesPerChunk
+	// A chunk may hold samples that are not in its columns: those out of order.
+	whole := from == 0 && to == cols.Len() && to == c.Chunk.NumSamples()
+	if whole {
+		if !s.open || s.enc.Len() >= samplesPerChunk/2 {
+			s.flush()
+			s.out = append(s.out, *c)
+			return
+		}
+		limit = max(limit, min(s.enc.Len()+to, 2*samplesPerChunk))
+	}
+	for i := from; i < to; i++ {
+		s.add(cols.T[i], cols.V[i], limit)
+	}
+	if whole {
+		s.flush()
+	}
+}
+
+// add encodes one sample; a chunk has at most limit.
+func (s *floatSink) add(t int64, v float64, limit int) {
+	if s.open && s.enc.Len() >= limit {
+		s.flush()
+	}
+	if !s.open {
+		s.enc.Reset(s.arena)
+		s.open, s.mint = true, t
+	}
+	s.enc.Append(t, v)
+	s.maxt = t
+}
+
+// flush ends the chunk that is being encoded.
+func (s *floatSink) flush() {
+	if !s.open {
+		return
+	}
+	start := len(s.arena)
+	s.arena = s.enc.Finish()
+	chk := chunkenc.NewXORChunk()
+	chk.Reset(s.arena[start:len(s.arena):len(s.arena)])
+	s.out = append(s.out, chunks.Meta{MinTime: s.mint, MaxTime: s.maxt, Chunk: chk})
+	s.open = false
+}
