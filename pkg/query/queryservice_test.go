@@ -355,4 +355,11 @@ func TestQueryService_OfOneTenant(t *testing.T) {
 	require.Equal(t, []string{`{__name__="up", tenant_id="blue"} 590000:1`}, ask("blue").lines())
 	require.Equal(t, []string{`{__name__="up", tenant_id="red"} 590000:1`}, ask().lines())
 	require.Equal(t, codes.InvalidArgument, status.Code(ask("../blue").err))
+
+	// With certificates the metadata does not count.
+	q = startQuerier(t, "--endpoint="+red.addr, "--query.enforce-tenancy", "--query.tenant-certificate-field=commonName")
+	c = q.grpc()
+	refused := ask("red")
+	require.Equal(t, codes.InvalidArgument, status.Code(refused.err))
+	require.ErrorContains(t, refused.err, "client certificate")
 }
