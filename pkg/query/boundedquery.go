@@ -8,7 +8,6 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
-	"github.com/hindsight-io/hindsight/pkg/query/promapi"
 )
 
 // boundedQuery is a query of the engine that checks what it takes before it
@@ -37,7 +36,7 @@ func (q *boundedQuery) Exec(ctx context.Context) *promql.Result {
 		}
 	}
 	res := q.Query.Exec(ctx)
-	if p, ok := promapi.ParamsFromContext(ctx); ok && p.PartialResponse && errors.Is(res.Err, aggr.ErrCorrupt) {
+	if errors.Is(res.Err, aggr.ErrCorrupt) {
 		res = q.execCarefully(ctx)
 	}
 	if res.Err != nil {
@@ -50,7 +49,8 @@ func (q *boundedQuery) Exec(ctx context.Context) *promql.Result {
 }
 
 // execCarefully evaluates the query again without the chunks that cannot be
-// decoded. To look for them in every query would cost as much as the query.
+// decoded, or fails with their names where the request wants all or nothing. To
+// look for them in every query would cost as much as the query.
 func (q *boundedQuery) execCarefully(ctx context.Context) *promql.Result {
 	again, err := q.again()
 	if err != nil {

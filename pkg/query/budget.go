@@ -117,12 +117,22 @@ func (s *share) take(ctx context.Context, n int64) error {
 			return nil
 		case !s.mayWait():
 			b.rejected.WithLabelValues(limitBusy).Inc()
-			return fmt.Errorf("%w: they hold %d of %d bytes (--query.max-memory); try again later", errBusy, b.used-s.held, b.limit)
+			return s.busy()
 		}
-		if err := s.await(ctx); err != nil {
+		err := s.await(ctx)
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
+			b.rejected.WithLabelValues(limitBusy).Inc()
+			return s.busy()
+		case err != nil:
 			return err
 		}
 	}
+}
+
+func (s *share) busy() error {
+	b := s.budget
+	return fmt.Errorf("%w: they hold %d of %d bytes (--query.max-memory); try again later", errBusy, b.used-s.held, b.limit)
 }
 
 // mayWait says whether a request that holds memory goes on while this one waits.

@@ -170,7 +170,7 @@ func (c *Config) registerAnswerFlags(r flags.Registrar) {
 		Hidden().Default("true").BoolVar(&c.StatusPartial)
 	r.Flag("store.response-timeout", "How long a store may be silent in the middle of an answer; 0ms means until the query's timeout.").
 		Default("0ms").SetValue(&c.ResponseTimeout)
-	r.Flag("alert.query-url", "URL under which people reach this querier.").StringVar(&c.AlertURL)
+	r.Flag("alert.query-url", "Accepted for manifests: no page has links of alerts that it would stand in.").StringVar(&c.AlertURL)
 	r.Flag("store.limits.request-series", "Series that one request for data of this querier over gRPC may return; 0 means no limit.").
 		Default("0").Uint64Var(&c.LimitSeries)
 	r.Flag("store.limits.request-samples", "Samples that one request for data of this querier over gRPC may return, counted as 120 for each chunk; 0 means no limit.").
@@ -191,13 +191,13 @@ func (c *WebConfig) registerFlags(r flags.Registrar) {
 }
 
 func (c *TenancyConfig) registerFlags(r flags.Registrar) {
-	r.Flag("query.tenant-header", "HTTP header that names the tenant.").
+	r.Flag("query.tenant-header", "HTTP header that names the tenant; without it THANOS-TENANT does, then X-Scope-OrgID, which may name one tenant only.").
 		Default("THANOS-TENANT").StringVar(&c.Header)
 	r.Flag("query.default-tenant-id", "Tenant of requests that name none.").
 		Default("default-tenant").StringVar(&c.Default)
 	r.Flag("query.tenant-certificate-field", "Field of the client certificate that names the tenant, instead of a header.").
 		EnumVar(&c.CertificateField, "organization", "organizationalUnit", "commonName")
-	r.Flag("query.enforce-tenancy", "Show each tenant only the series that carry its name in the tenant label.").
+	r.Flag("query.enforce-tenancy", "Show each tenant only the series that carry its name in the tenant label, the metadata of its own metrics, and the stores that have its data.").
 		BoolVar(&c.Enforce)
 	r.Flag("query.tenant-label-name", "The tenant label.").
 		Default("tenant_id").StringVar(&c.Label)

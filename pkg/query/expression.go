@@ -6,6 +6,7 @@ import (
 	"regexp/syntax"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/util/strutil"
 )
@@ -170,7 +171,9 @@ func (s *scan) token(it parser.Item) error {
 		s.replacing = s.replacing || it.Val == "label_replace"
 	case parser.STRING:
 		if wasMatching || s.replacing {
-			s.regexps += regexpSize(it.Val)
+			if text, err := strutil.Unquote(it.Val); err == nil {
+				s.regexps += regexpSize(text)
+			}
 		}
 	default:
 		if s.inBraces {
@@ -207,13 +210,9 @@ func (s *scan) exceeded() error {
 	return nil
 }
 
-// regexpSize estimates the instructions to which the quoted regular expression
+// regexpSize estimates the instructions to which the regular expression
 // compiles. What does not parse compiles to nothing.
-func regexpSize(quoted string) int {
-	text, err := strutil.Unquote(quoted)
-	if err != nil {
-		return 0
-	}
+func regexpSize(text string) int {
 	re, err := syntax.Parse(text, syntax.Perl|syntax.DotNL)
 	if err != nil {
 		return 0
@@ -232,4 +231,24 @@ func instructions(re *syntax.Regexp) int {
 		n = min(n*max(re.Max, re.Min+1, 1), most)
 	}
 	return n
+}
+
+// checkRead holds a request of remote read to the limits of selectors.
+func (l ExpressionLimits) checkRead(req *prompb.ReadRequest) error {
+	if n := len(req.Queries); l.Selectors > 0 && n > l.Selectors {
+		return fmt.Errorf("%d queries in one request are more than the limit of %d (--query.max-selectors)", n, l.Selectors)
+	}
+	s := scan{limits: l, levels: []level{{}}}
+	for _, q := range req.Queries {
+		s.matchers += len(q.Matchers)
+		for _, m := range q.Matchers {
+			if m.Type == prompb.LabelMatcher_RE || m.Type == prompb.LabelMatcher_NRE {
+				s.regexps += regexpSize(m.Value)
+			}
+			if err := s.exceeded(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -14,6 +14,10 @@ import (
 // counters of the statistics.
 const bytesPerStep = 3*16 + 16
 
+// maxRangePoints bounds the points of each series of a range query, as the API
+// of Prometheus does. It holds for queries over gRPC too.
+const maxRangePoints = 11_000
+
 // maxLabelGrowth bounds how many times longer label_join and label_replace may
 // make a label, and maxLabelBytes how many bytes they may add: both can double
 // a value at each of many nested calls.
@@ -52,7 +56,11 @@ func (s evalSpan) steps() int64 {
 // s is too large to be evaluated.
 func checkPlan(s *parser.EvalStmt, limits planLimits) (int64, error) {
 	p := &plan{limits: limits}
-	p.walk(s.Expr, evalSpan{length: s.End.Sub(s.Start).Milliseconds(), interval: s.Interval.Milliseconds()}, 0)
+	all := evalSpan{length: s.End.Sub(s.Start).Milliseconds(), interval: s.Interval.Milliseconds()}
+	if n := all.steps() - 1; n > maxRangePoints {
+		return 0, fmt.Errorf("range query of %d steps exceeds the maximum resolution of %d points per timeseries; use a larger step or a shorter range", n, maxRangePoints)
+	}
+	p.walk(s.Expr, all, 0)
 	if p.err != nil {
 		return 0, p.err
 	}

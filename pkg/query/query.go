@@ -10,7 +10,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/version"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/util/features"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
@@ -22,7 +21,6 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/query/promapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
-	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
 
 // Deps are what a querier gets from outside.
@@ -156,6 +154,7 @@ func (q *Query) logIgnored() {
 	}
 	warn(q.cfg.Engine == "thanos", "--query.promql-engine", "the engine of Prometheus evaluates all queries; the answers are the same")
 	warn(q.cfg.Mode == "distributed", "--query.mode", "queries are evaluated here; the answers are the same")
+	warn(q.cfg.AlertURL != "", "--alert.query-url", "no page has links of alerts")
 	warn(q.cfg.RequestLogging.IsSet(), "--request.logging-config", "requests are not logged")
 }
 
@@ -186,26 +185,9 @@ func (q *Query) stores() []storeapi.Store {
 	return out
 }
 
-// tenant says whose request it is, and what it may read.
-func (q *Query) tenant(r *http.Request) (context.Context, *labels.Matcher, error) {
-	t := q.cfg.Tenancy
-	id, err := tenant.FromHTTP(r, tenant.Source{
-		CertificateField: t.CertificateField, Headers: []string{t.Header, tenant.Header}, Default: t.Default,
-	})
-	if err != nil {
-		return nil, nil, err
-	}
-	ctx := tenant.NewContext(r.Context(), id)
-	if !t.Enforce {
-		return ctx, nil, nil
-	}
-	m, err := labels.NewMatcher(labels.MatchEqual, t.Label, id)
-	return ctx, m, err
-}
-
 // metadata merges what the stores know about metrics.
 func (q *Query) metadata(ctx context.Context, metric string, limit int) (map[string][]promapi.Metadata, []string, error) {
-	found, ws, err := q.Metadata(ctx, metric, limit)
+	found, ws, err := q.visibleMetadata(ctx, metric, limit)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -43,6 +43,18 @@ func FromContext(ctx context.Context) string {
 	return id
 }
 
+type onlyKey struct{}
+
+// NewOnlyContext returns ctx with the mark that the tenant of ctx may see
+// nothing of other tenants, so that stores which cannot tell by labels leave
+// those out themselves.
+func NewOnlyContext(ctx context.Context) context.Context {
+	return context.WithValue(ctx, onlyKey{}, true)
+}
+
+// Only says whether ctx has that mark.
+func Only(ctx context.Context) bool { return ctx.Value(onlyKey{}) != nil }
+
 // Validate accepts names that are one path element: not empty, at most
 // MaxLength bytes, valid UTF-8 without control characters, no separator, and
 // neither "." nor "..". So a valid name never leaves the directory that it is

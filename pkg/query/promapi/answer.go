@@ -59,7 +59,9 @@ func (a *API) answering(next http.Handler) http.Handler {
 			h.Set("Access-Control-Expose-Headers", "Date, "+MissingHeader)
 		}
 		ctx, report := NewReportContext(r.Context())
-		next.ServeHTTP(&answer{ResponseWriter: w, report: report}, r.WithContext(ctx))
+		out := &answer{ResponseWriter: w, report: report}
+		next.ServeHTTP(out, r.WithContext(ctx))
+		out.end()
 	})
 }
 
@@ -68,6 +70,20 @@ type answer struct {
 	http.ResponseWriter
 	report  *Report
 	started bool
+	// named is the value of MissingHeader that was sent.
+	named string
+}
+
+// end makes sure that an answer without a body says what it lacks, and sends
+// what turned out to be missing after the header as a trailer of the same name.
+func (a *answer) end() {
+	if !a.started {
+		a.WriteHeader(http.StatusOK)
+		return
+	}
+	if sources, _ := a.report.Missing(); len(sources) > 0 && missing(sources) != a.named {
+		a.Header().Set(http.TrailerPrefix+MissingHeader, missing(sources))
+	}
 }
 
 func (a *answer) WriteHeader(code int) {
@@ -82,7 +98,8 @@ func (a *answer) WriteHeader(code int) {
 			a.Header().Set("Retry-After", retryAfter)
 		}
 		if len(sources) > 0 {
-			a.Header().Set(MissingHeader, missing(sources))
+			a.named = missing(sources)
+			a.Header().Set(MissingHeader, a.named)
 		}
 	}
 	a.ResponseWriter.WriteHeader(code)

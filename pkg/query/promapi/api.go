@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/common/route"
 	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/rules"
@@ -49,6 +50,9 @@ type Config struct {
 	// ErrorCode returns the HTTP status of an error of the storage or the
 	// engine, or 0 where it has none of its own. May be nil.
 	ErrorCode func(error) int
+	// CheckRead refuses a request of remote read that would cost too much, which
+	// is the client's error. May be nil.
+	CheckRead func(*prompb.ReadRequest) error
 	// Ready is nil, or says why the API cannot answer yet. May be nil.
 	Ready func() error
 	// Timeout bounds a request that reads; 0 means that nothing does.
@@ -77,6 +81,8 @@ type API struct {
 	metrics *metrics
 	v1      http.Handler
 	started time.Time
+	// reads are the places of remote read.
+	reads chan struct{}
 }
 
 // New returns the API.
@@ -90,7 +96,7 @@ func New(cfg Config) *API {
 	if cfg.Gatherer == nil {
 		cfg.Gatherer = prometheus.NewRegistry()
 	}
-	a := &API{cfg: cfg, metrics: newMetrics(cfg.Registerer), started: cfg.Now()}
+	a := &API{cfg: cfg, metrics: newMetrics(cfg.Registerer), started: cfg.Now(), reads: make(chan struct{}, remoteReadConcurrency)}
 	a.v1 = a.prometheusAPI()
 	return a
 }
@@ -170,8 +176,13 @@ func (a *API) Register(mux *http.ServeMux) {
 		}
 	}
 	mux.Handle(root+"/federate", strip(root, api))
-	mux.Handle("GET "+root+"/stores", http.HandlerFunc(a.storesPage))
-	mux.Handle("GET "+root+"/{$}", http.HandlerFunc(a.storesPage))
+	page := a.forTenant(http.HandlerFunc(a.storesPage))
+	mux.Handle("GET "+root+"/stores", page)
+	mux.Handle("GET "+root+"/{$}", page)
+	// Links of dashboards and alerts to a page of graphs lead to the start page.
+	mux.HandleFunc("GET "+root+"/graph", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, a.linkPrefix(r)+"/", http.StatusFound)
+	})
 	if root != "" {
 		mux.Handle("GET /{$}", http.RedirectHandler(a.cfg.ExternalPrefix+root+"/", http.StatusFound))
 	}
@@ -188,12 +199,14 @@ func strip(prefix string, h http.Handler) http.Handler {
 func (a *API) routes() http.Handler {
 	mux := http.NewServeMux()
 	for _, path := range []string{
-		"query", "query_range", "query_exemplars", "labels", "label/{name}/values", "series", "read",
+		"query", "query_range", "query_exemplars", "labels", "label/{name}/values", "series",
 	} {
 		mux.Handle("/api/v1/"+path, a.reading(a.v1))
 	}
+	mux.Handle("/api/v1/format_query", a.printable(a.v1))
+	mux.Handle("/api/v1/read", a.reading(http.HandlerFunc(a.remoteRead)))
 	for _, path := range []string{
-		"format_query", "parse_query", "alertmanagers", "features",
+		"parse_query", "alertmanagers", "features",
 		"status/buildinfo", "status/runtimeinfo", "status/flags",
 	} {
 		mux.Handle("/api/v1/"+path, a.v1)
@@ -204,7 +217,7 @@ func (a *API) routes() http.Handler {
 		mux.Handle("GET /api/v1/"+path, a.reading(compressed(list)))
 	}
 	mux.Handle("GET /api/v1/metadata", a.reading(compressed(a.metadata)))
-	mux.Handle("GET /api/v1/stores", compressed(a.storesJSON))
+	mux.Handle("GET /api/v1/stores", a.forTenant(compressed(a.storesJSON)))
 	mux.Handle("GET /federate", a.reading(compressed(a.federate)))
 	mux.HandleFunc("/api/v1/", func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodOptions {

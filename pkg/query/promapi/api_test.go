@@ -59,6 +59,8 @@ load 1m
   old{instance="a"} 7
   A_upper{Zone="z"} 0+1x9
   hist{instance="a"} {{schema:0 sum:5 count:4 buckets:[1 2 1]}}x9
+  gauge_hist{instance="a"} {{schema:0 sum:5 count:4 buckets:[1 2 1] counter_reset_hint:gauge}}x9
+  nhcb{instance="a"} {{schema:-53 sum:30 count:6 custom_values:[1 5 10 20] buckets:[2 0 3 0 1]}}x9
 `
 
 type fixture struct {

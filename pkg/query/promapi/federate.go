@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -50,16 +51,60 @@ func (a *API) federate(w http.ResponseWriter, r *http.Request) {
 		a.federateError(w, http.StatusUnprocessableEntity, "limit", err)
 		return
 	case err != nil:
-		a.federateError(w, http.StatusServiceUnavailable, "storage", err)
+		a.federateError(w, a.federateCode(err), "storage", err)
 		return
 	}
 	a.metrics.federateSeries.Observe(float64(len(vec)))
-	format := expfmt.NegotiateIncludingOpenMetrics(r.Header)
+	format := expfmt.NegotiateAccept(r.Header, federateFormats()...)
+	a.exposition(w, r, families(vec, format), format)
+}
+
+// federateFormats are those that Prometheus offers here. OpenMetrics is none of
+// them: it has no place for what a federated histogram is.
+func federateFormats() []expfmt.Format {
+	return []expfmt.Format{
+		expfmt.NewFormat(expfmt.TypeProtoDelim), expfmt.NewFormat(expfmt.TypeProtoText),
+		expfmt.NewFormat(expfmt.TypeProtoCompact), expfmt.NewFormat(expfmt.TypeTextPlain),
+	}
+}
+
+// federateCode is the status of a request that read nothing: a limit that it
+// exceeds will not go away.
+func (a *API) federateCode(err error) int {
+	if a.cfg.ErrorCode != nil {
+		if code := a.cfg.ErrorCode(err); code != 0 {
+			return code
+		}
+	}
+	return http.StatusServiceUnavailable
+}
+
+// exposition writes the families. A series that cannot be written is left out
+// and named as missing, so that it does not cost the others.
+func (a *API) exposition(w http.ResponseWriter, r *http.Request, all []*dto.MetricFamily, format expfmt.Format) {
+	// Looked for before anything is sent, for the header says what is missing.
+	check := expfmt.NewEncoder(io.Discard, format)
+	for _, f := range all {
+		if check.Encode(f) == nil {
+			continue
+		}
+		whole := len(f.Metric)
+		f.Metric = slices.DeleteFunc(f.Metric, func(m *dto.Metric) bool {
+			one := &dto.MetricFamily{Name: f.Name, Type: f.Type, Metric: []*dto.Metric{m}}
+			return check.Encode(one) != nil
+		})
+		a.metrics.federateErrors.WithLabelValues("encode").Inc()
+		ReportFromContext(r.Context()).Add("metric "+f.GetName(), "series that cannot be written")
+		a.cfg.Logger.Warn("federate: series left out that cannot be written", "metric", f.GetName(), "series", whole-len(f.Metric))
+	}
 	w.Header().Set("Content-Type", string(format))
 	enc := expfmt.NewEncoder(w, format)
-	for _, family := range families(vec, format) {
-		if err := enc.Encode(family); err != nil {
-			a.metrics.federateErrors.WithLabelValues("encode").Inc()
+	for _, f := range all {
+		if len(f.Metric) == 0 {
+			continue
+		}
+		if err := enc.Encode(f); err != nil {
+			a.metrics.federateErrors.WithLabelValues("write").Inc()
 			// The status has been sent; only a broken connection tells the
 			// client that the answer is not whole.
 			panic(http.ErrAbortHandler)

@@ -6,13 +6,19 @@ import (
 )
 
 // classicHistogram turns a native histogram with custom buckets into the
-// cumulative buckets that it was made of.
+// cumulative buckets that it was made of, empty ones included: a bucket that
+// comes and goes with its first observation would break rates. The encoders add
+// the bucket of +Inf.
 func classicHistogram(h *histogram.FloatHistogram) *dto.Histogram {
 	out := &dto.Histogram{SampleCountFloat: &h.Count, SampleSum: &h.Sum}
-	for it, sum := h.PositiveBucketIterator(), 0.0; it.Next(); {
-		b := it.At()
-		sum += b.Count
-		upper, count := b.Upper, sum
+	it := h.PositiveBucketIterator()
+	more := it.Next()
+	sum := 0.0
+	for i, upper := range h.CustomValues {
+		for ; more && int(it.At().Index) <= i; more = it.Next() {
+			sum += it.At().Count
+		}
+		count := sum
 		out.Bucket = append(out.Bucket, &dto.Bucket{UpperBound: &upper, CumulativeCountFloat: &count})
 	}
 	return out

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -28,7 +30,7 @@ func (f *fixture) federate(accept string, kv ...string) (*http.Response, string)
 
 func TestFederateText(t *testing.T) {
 	f := newFixture(t, nil)
-	resp, body := f.federate("", "match[]", `{__name__=~".+"}`)
+	resp, body := f.federate("", "match[]", `{__name__=~".+",__name__!="nhcb"}`)
 	require.Equal(t, 200, resp.StatusCode)
 	require.Equal(t, "text/plain; version=0.0.4; charset=utf-8; escaping=underscores", resp.Header.Get("Content-Type"))
 	// gone ended in a stale marker, old is older than the lookback, and native
@@ -51,11 +53,75 @@ func TestFederateSelectorsAreJoined(t *testing.T) {
 	require.True(t, f.spy.params.PartialResponse)
 }
 
-func TestFederateOpenMetrics(t *testing.T) {
+// The header that Prometheus sends when it scrapes prefers formats that cannot
+// carry every series. Prometheus does not offer OpenMetrics here either.
+func TestFederateUnderPrometheusAcceptHeader(t *testing.T) {
+	const openMetricsFirst = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5," +
+		"text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
 	f := newFixture(t, nil)
-	resp, body := f.federate("application/openmetrics-text;version=1.0.0", "match[]", "up")
-	require.Contains(t, resp.Header.Get("Content-Type"), "application/openmetrics-text")
-	require.Equal(t, "# TYPE up unknown\nup{instance=\"a\",job=\"node\"} 1.0 540.0\nup{instance=\"b\",job=\"node\"} 0.0 540.0\n# EOF\n", body)
+	resp, body := f.federate(openMetricsFirst, "match[]", `{__name__=~"up|nhcb|hist"}`)
+	require.Equal(t, 200, resp.StatusCode)
+	require.Contains(t, resp.Header.Get("Content-Type"), "text/plain")
+	require.Equal(t, strings.TrimLeft(`
+# TYPE nhcb histogram
+nhcb_bucket{instance="a",le="1"} 2 540000
+nhcb_bucket{instance="a",le="5"} 2 540000
+nhcb_bucket{instance="a",le="10"} 5 540000
+nhcb_bucket{instance="a",le="20"} 5 540000
+nhcb_bucket{instance="a",le="+Inf"} 6 540000
+nhcb_sum{instance="a"} 30 540000
+nhcb_count{instance="a"} 6 540000
+# TYPE up untyped
+up{instance="a",job="node"} 1 540000
+up{instance="b",job="node"} 0 540000
+`, "\n"), body)
+
+	proto := "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.7," + openMetricsFirst
+	resp, body = f.federate(proto, "match[]", `{__name__=~"up|nhcb|hist|gauge_hist"}`)
+	require.Equal(t, 200, resp.StatusCode)
+	dec := expfmt.NewDecoder(bytes.NewReader([]byte(body)), expfmt.ResponseFormat(resp.Header))
+	got := map[string]dto.MetricType{}
+	for {
+		var mf dto.MetricFamily
+		if err := dec.Decode(&mf); err != nil {
+			require.ErrorIs(t, err, io.EOF)
+			break
+		}
+		got[mf.GetName()] = mf.GetType()
+		if mf.GetName() == "nhcb" {
+			require.Len(t, mf.GetMetric()[0].GetHistogram().GetBucket(), 4, "empty buckets stay")
+		}
+	}
+	require.Equal(t, map[string]dto.MetricType{
+		"up": dto.MetricType_UNTYPED, "nhcb": dto.MetricType_HISTOGRAM,
+		"hist": dto.MetricType_HISTOGRAM, "gauge_hist": dto.MetricType_GAUGE_HISTOGRAM,
+	}, got)
+}
+
+// An answer without a byte says what it lacks all the same.
+func TestFederateWithoutSeriesSaysWhatIsMissing(t *testing.T) {
+	f := newFixture(t, nil)
+	f.spy.missing = []string{"b:1"}
+	resp, body := f.federate("", "match[]", "nothing", "partial_response", "true")
+	require.Equal(t, 200, resp.StatusCode)
+	require.Empty(t, body)
+	require.Equal(t, "b:1", resp.Header.Get(MissingHeader))
+	require.Equal(t, "no-store", resp.Header.Get("Cache-Control"))
+}
+
+// One series that no encoder takes is left out, and named; the others stay.
+func TestFederateLeavesOutWhatCannotBeWritten(t *testing.T) {
+	a := New(Config{Logger: slog.New(slog.DiscardHandler)})
+	name, typ, val := "m", dto.MetricType_UNTYPED, 1.0
+	good := &dto.Metric{Untyped: &dto.Untyped{Value: &val}}
+	ctx, report := NewReportContext(t.Context())
+	rec := httptest.NewRecorder()
+	a.exposition(rec, httptest.NewRequestWithContext(ctx, http.MethodGet, "/federate", nil),
+		[]*dto.MetricFamily{{Name: &name, Type: &typ, Metric: []*dto.Metric{good, {}, good}}}, expfmt.NewFormat(expfmt.TypeTextPlain))
+	require.Equal(t, 2, strings.Count(rec.Body.String(), "m 1\n"), rec.Body)
+	missing, incomplete := report.Missing()
+	require.True(t, incomplete)
+	require.Equal(t, []string{"metric m"}, missing)
 }
 
 func TestFederateProtobuf(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
@@ -47,18 +48,23 @@ func (a *API) reading(next http.Handler) http.Handler {
 		}
 		d := a.cfg.Defaults
 		d.fill(r.URL.Path, r.Form, a.cfg.Now())
+		if isLabelPath(r.URL.Path) {
+			if err := checkRange(r.Form); err != nil {
+				writeError(w, http.StatusBadRequest, "bad_data", err)
+				return
+			}
+		}
 		p, err := d.parse(r.URL.Path, r.Form, a.cfg.Parser)
 		if err != nil {
 			writeError(w, http.StatusBadRequest, "bad_data", err)
 			return
 		}
-		ctx := r.Context()
-		if a.cfg.Tenant != nil {
-			if ctx, p.Enforced, err = a.cfg.Tenant(r); err != nil {
-				writeError(w, http.StatusBadRequest, "bad_data", err)
-				return
-			}
+		ctx, enforced, err := a.tenant(r)
+		if err != nil {
+			writeError(w, http.StatusBadRequest, "bad_data", err)
+			return
 		}
+		p.Enforced = enforced
 		if a.cfg.Timeout > 0 {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, a.cfg.Timeout)
@@ -71,6 +77,39 @@ func (a *API) reading(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r.WithContext(NewContext(ctx, p)))
 	})
+}
+
+// tenant returns the context of the request with its tenant, and the matcher of
+// what that may see, which may be nil.
+func (a *API) tenant(r *http.Request) (context.Context, *labels.Matcher, error) {
+	if a.cfg.Tenant == nil {
+		return r.Context(), nil, nil
+	}
+	return a.cfg.Tenant(r)
+}
+
+// forTenant puts what the tenant may see into the context of a request that
+// reads nothing from the stores.
+func (a *API) forTenant(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, enforced, err := a.tenant(r)
+		if err != nil {
+			writeError(w, http.StatusBadRequest, "bad_data", err)
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(NewContext(ctx, Params{Enforced: enforced})))
+	})
+}
+
+// checkRange refuses a range that ends before it starts. What is no time at all
+// is refused by the handler.
+func checkRange(form url.Values) error {
+	start, err1 := parseTime(form.Get("start"))
+	end, err2 := parseTime(form.Get("end"))
+	if err1 == nil && err2 == nil && end < start {
+		return errors.New(`invalid parameter "end": end timestamp must not be before start time`)
+	}
+	return nil
 }
 
 // fill adds the parameters of the Prometheus API that have a default here and
@@ -89,6 +128,10 @@ func (d Defaults) fill(path string, form url.Values, now time.Time) {
 		}
 	case isLabelPath(path):
 		if d.LabelRange > 0 && form.Get("start") == "" {
+			// Before the end, where the request says one.
+			if end, err := parseTime(form.Get("end")); err == nil && end < float64(now.Unix()) {
+				now = time.UnixMilli(int64(end * 1000))
+			}
 			form.Set("start", strconv.FormatFloat(float64(now.Add(-d.LabelRange).UnixMilli())/1000, 'f', 3, 64))
 		}
 	}

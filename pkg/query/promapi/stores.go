@@ -2,6 +2,7 @@ package promapi
 
 import (
 	"cmp"
+	"context"
 	_ "embed"
 	"html/template"
 	"net/http"
@@ -40,9 +41,9 @@ type storeJSON struct {
 	MaxTime   int64               `json:"maxTime"`
 }
 
-func (a *API) storesJSON(w http.ResponseWriter, _ *http.Request) {
+func (a *API) storesJSON(w http.ResponseWriter, r *http.Request) {
 	out := map[string][]storeJSON{}
-	for _, s := range a.sortedStores() {
+	for _, s := range a.sortedStores(r.Context()) {
 		if !s.Contacted && !s.Strict {
 			continue
 		}
@@ -61,12 +62,32 @@ func (a *API) storesJSON(w http.ResponseWriter, _ *http.Request) {
 	writeData(w, out, nil)
 }
 
-func (a *API) sortedStores() []StoreStatus {
+// sortedStores are those that the tenant of the request may see, with the label
+// sets that it may see.
+func (a *API) sortedStores(ctx context.Context) []StoreStatus {
 	stores := a.cfg.Stores()
+	if p, ok := ParamsFromContext(ctx); ok && p.Enforced != nil {
+		stores = visible(stores, p.Enforced)
+	}
 	slices.SortStableFunc(stores, func(x, y StoreStatus) int {
 		return cmp.Or(strings.Compare(x.Component, y.Component), strings.Compare(x.Name, y.Name))
 	})
 	return stores
+}
+
+// visible leaves out label sets of other tenants, and stores that have no other.
+func visible(stores []StoreStatus, must *labels.Matcher) []StoreStatus {
+	var out []StoreStatus
+	for _, s := range stores {
+		all := len(s.LabelSets)
+		s.LabelSets = slices.DeleteFunc(slices.Clone(s.LabelSets), func(l labels.Labels) bool {
+			return l.Has(must.Name) && !must.Matches(l.Get(must.Name))
+		})
+		if all == 0 || len(s.LabelSets) > 0 {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 //go:embed stores.html
@@ -79,16 +100,24 @@ func (a *API) storesPage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	prefix := a.cfg.ExternalPrefix
-	if prefix == "" && a.cfg.PrefixHeader != "" {
-		prefix = strings.TrimSuffix(r.Header.Get(a.cfg.PrefixHeader), "/")
-	}
 	// An error means that the client has gone.
 	_ = page.Execute(w, struct {
 		Stores  []StoreStatus
 		Version string
 		Prefix  string
-	}{a.sortedStores(), a.cfg.BuildInfo.Version, prefix + a.cfg.RoutePrefix})
+	}{a.sortedStores(r.Context()), a.cfg.BuildInfo.Version, a.linkPrefix(r)})
+}
+
+// linkPrefix stands before the paths of this server in links and redirects.
+func (a *API) linkPrefix(r *http.Request) string {
+	prefix := a.cfg.ExternalPrefix
+	if prefix == "" && a.cfg.PrefixHeader != "" {
+		// One slash at its start: two would lead to another host.
+		if p := strings.Trim(r.Header.Get(a.cfg.PrefixHeader), "/\\"); p != "" {
+			prefix = "/" + p
+		}
+	}
+	return prefix + strings.TrimSuffix(a.cfg.RoutePrefix, "/")
 }
 
 // millis writes a time for people; the ends of time are named as such.

@@ -252,12 +252,15 @@ func (d *DB) Stores() []storeapi.Store {
 	return out
 }
 
-// Metadata returns what senders said about their metrics, of all tenants.
-func (d *DB) Metadata(_ context.Context, metric string, limit int) (map[string][]storeapi.Metadata, storeapi.Warnings, error) {
+// Metadata returns what senders said about their metrics: those of the tenant
+// of ctx where that may not see others, and else those of all tenants.
+func (d *DB) Metadata(ctx context.Context, metric string, limit int) (map[string][]storeapi.Metadata, storeapi.Warnings, error) {
 	d.mu.RLock()
 	all := make([]*familyMetadata, 0, len(d.metadata))
 	for _, id := range slices.Sorted(maps.Keys(d.metadata)) {
-		all = append(all, d.metadata[id])
+		if !tenant.Only(ctx) || id == tenant.FromContext(ctx) {
+			all = append(all, d.metadata[id])
+		}
 	}
 	d.mu.RUnlock()
 	out := map[string][]storeapi.Metadata{}

@@ -18,6 +18,9 @@ const (
 	// requests, once for each querier that they have passed.
 	instanceKey = "hindsight-instance"
 	hopsKey     = "hindsight-hop"
+	// onlyTenantKey asks to leave out what belongs to other tenants where labels
+	// do not tell. Servers that do not know it answer for all.
+	onlyTenantKey = "hindsight-only-tenant"
 )
 
 // maxRequestID bounds what a client can put into our logs.
@@ -49,6 +52,9 @@ func outgoing(ctx context.Context) context.Context {
 	var kv []string
 	if id := tenant.FromContext(ctx); id != "" {
 		kv = append(kv, tenantKey, id)
+		if tenant.Only(ctx) {
+			kv = append(kv, onlyTenantKey, "true")
+		}
 	}
 	if id := RequestID(ctx); id != "" {
 		kv = append(kv, requestIDKey, id)
@@ -62,9 +68,9 @@ func outgoing(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, kv...)
 }
 
-// incoming puts tenant, request id and hops of a call's metadata into its context. A
-// tenant that is not valid counts as none: it only ever informs limits and
-// metrics, and never chooses data. A request without an id gets one.
+// incoming puts tenant, request id and hops of a call's metadata into its context.
+// A tenant that is not valid counts as none: it informs limits and metrics, and can
+// only ever take something away from an answer. A request without an id gets one.
 func incoming(ctx context.Context) context.Context {
 	md, _ := metadata.FromIncomingContext(ctx)
 	id := tenant.Default
@@ -72,6 +78,9 @@ func incoming(ctx context.Context) context.Context {
 		id = v[0]
 	}
 	ctx = tenant.NewContext(ctx, id)
+	if len(md.Get(onlyTenantKey)) > 0 {
+		ctx = tenant.NewOnlyContext(ctx)
+	}
 	request := ulid.Make().String()
 	if v := md.Get(requestIDKey); len(v) > 0 && v[0] != "" {
 		request = v[0][:min(len(v[0]), maxRequestID)]

@@ -1,0 +1,75 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/query/promapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/tenant"
+)
+
+// tenant says whose request it is, and what it may read.
+func (q *Query) tenant(r *http.Request) (context.Context, *labels.Matcher, error) {
+	t := q.cfg.Tenancy
+	id, err := tenant.FromHTTP(r, tenant.Source{
+		CertificateField: t.CertificateField, Headers: []string{t.Header, tenant.Header, tenant.OrgHeader}, Default: t.Default,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	if strings.Contains(id, "|") && id == r.Header.Get(tenant.OrgHeader) {
+		return nil, nil, fmt.Errorf("%w: %s %q names several tenants; a query reads one (ask for each of them)", tenant.ErrInvalid, tenant.OrgHeader, id)
+	}
+	ctx := tenant.NewContext(r.Context(), id)
+	if !t.Enforce {
+		return ctx, nil, nil
+	}
+	m, err := labels.NewMatcher(labels.MatchEqual, t.Label, id)
+	return tenant.NewOnlyContext(ctx), m, err
+}
+
+// visibleMetadata is Metadata for a request whose tenant may see its own metrics
+// only. Metadata has no labels, so a metric is the tenant's where it has series
+// of that name; stores that keep metadata by tenant give that of the tenant.
+func (q *Query) visibleMetadata(ctx context.Context, metric string, limit int) (map[string][]storeapi.Metadata, storeapi.Warnings, error) {
+	p, _ := promapi.ParamsFromContext(ctx)
+	if p.Enforced == nil || limit == 0 {
+		return q.Metadata(ctx, metric, limit)
+	}
+	names, ws, err := q.fanout.LabelValues(ctx, labels.MetricName, &storeapi.Request{
+		MinTime: math.MinInt64, MaxTime: math.MaxInt64, MaxResolution: math.MaxInt64, SkipChunks: true,
+		Matchers: []*labels.Matcher{p.Enforced}, Partial: storeapi.PartialWarn,
+	})
+	if err != nil {
+		return nil, ws, fmt.Errorf("list the metrics of the tenant: %w", err)
+	}
+	found, more, err := q.Metadata(ctx, metric, -1)
+	if err != nil {
+		return nil, nil, err
+	}
+	slices.Sort(names)
+	for name := range found {
+		if !hasSeries(names, name) {
+			delete(found, name)
+		}
+	}
+	return firstNames(found, limit), append(ws, more...), nil
+}
+
+// hasSeries says whether one of the sorted names is that of a series of the
+// metric.
+func hasSeries(names []string, metric string) bool {
+	for _, suffix := range [...]string{"", "_total", "_created", "_bucket", "_count", "_sum", "_info", "_gcount", "_gsum"} {
+		if _, ok := slices.BinarySearch(names, metric+suffix); ok {
+			return true
+		}
+	}
+	return false
+}
