@@ -3,7 +3,6 @@ package store
 import (
 	"slices"
 
-	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hindsight-io/hindsight/pkg/store/bucketblock"
@@ -16,7 +15,6 @@ import (
 type orderedSet struct {
 	storeapi.SeriesSet // of the block
 	block              *bucketblock.Set
-	id                 ulid.ULID
 	order              storeapi.Reorder
 	begun              bool
 }
@@ -28,7 +26,7 @@ func (s *orderedSet) Next() bool {
 		if s.block.Final() {
 			s.SeriesSet = &finalSet{SeriesSet: first, block: s.block}
 		} else {
-			s.SeriesSet = reportCollisions(s.order.Apply(first), s.id, s.order)
+			s.SeriesSet = s.order.Apply(first)
 		}
 	}
 	return s.SeriesSet.Next()

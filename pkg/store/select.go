@@ -75,7 +75,6 @@ func (g *Gateway) Select(ctx context.Context, r *storeapi.Request) storeapi.Seri
 		sets = append(sets, &orderedSet{
 			SeriesSet: &blockSet{SeriesSet: set, g: g, partial: r.Partial},
 			block:     set,
-			id:        br.block.Meta().ULID,
 			order:     storeapi.Reorder{External: br.ext, Drop: r.WithoutReplicaLabels, Own: set.Carries},
 		})
 	}
