@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
@@ -18,11 +19,13 @@ import (
 //
 // After a gap, and at the start of the series, the first value of a window is
 // returned too, dated at the end of the window before, so that the growth within
-// the first window is not lost. A histogram before a restart is returned at its
-// own time, for PromQL could not see the restart otherwise.
+// the first window is not lost.
 type Grid struct {
 	in  chunkenc.Iterator
 	res int64
+	// gauge says that the samples are values of a gauge, and the grid lies on
+	// the middles of windows.
+	gauge bool
 
 	// ahead is a sample that was read but is in no window yet.
 	ahead chunkenc.ValueType
@@ -46,6 +49,36 @@ func NewGrid(in chunkenc.Iterator, resolution int64) *Grid {
 	return &Grid{in: in, res: resolution, lastEnd: math.MinInt64}
 }
 
+// newGaugeGrid reads a gauge whose windows are dated at their middles, and
+// returns the last value before the middle of each.
+func newGaugeGrid(in chunkenc.Iterator, resolution int64) *Grid {
+	g := NewGrid(in, resolution)
+	g.gauge = true
+	return g
+}
+
+// end is the time at which the sample at t is dated.
+func (g *Grid) end(t int64) int64 {
+	if g.gauge {
+		return WindowEnd(t+g.res/2, g.res) - g.res/2
+	}
+	return WindowEnd(t, g.res)
+}
+
+// read moves on to the next sample of in that is no stale marker: there would be
+// none for its window.
+func (g *Grid) read() chunkenc.ValueType {
+	for {
+		typ := g.in.Next()
+		if typ != chunkenc.ValFloat {
+			return typ
+		}
+		if _, v := g.in.At(); !value.IsStaleNaN(v) {
+			return typ
+		}
+	}
+}
+
 // Next implements chunkenc.Iterator.
 func (g *Grid) Next() chunkenc.ValueType {
 	if g.then.typ != chunkenc.ValNone {
@@ -53,18 +86,18 @@ func (g *Grid) Next() chunkenc.ValueType {
 		return g.cur.typ
 	}
 	if g.ahead == chunkenc.ValNone {
-		if g.ahead = g.in.Next(); g.ahead == chunkenc.ValNone {
+		if g.ahead = g.read(); g.ahead == chunkenc.ValNone {
 			g.cur = gridSample{}
 			return chunkenc.ValNone
 		}
 	}
 	first := g.take()
-	end := WindowEnd(first.t, g.res)
+	end := g.end(first.t)
 	last, whole := g.window(first, end)
 	if whole {
 		last.t = end
 	}
-	if first.h == nil && first.t < end && (g.lastEnd == math.MinInt64 || g.lastEnd < end-g.res) {
+	if first.h == nil && !g.gauge && first.t < end && (g.lastEnd == math.MinInt64 || g.lastEnd < end-g.res) {
 		anchor := first
 		anchor.t = end - g.res
 		g.cur, g.then = anchor, last
@@ -75,22 +108,17 @@ func (g *Grid) Next() chunkenc.ValueType {
 	return g.cur.typ
 }
 
-// window reads to the end of a window, or up to a sample that cannot follow in
-// it: one of another type, or a histogram after a restart.
+// window reads to the end of a window, or up to a sample of another type.
 func (g *Grid) window(first gridSample, end int64) (last gridSample, whole bool) {
 	last = first
 	for {
-		if g.ahead = g.in.Next(); g.ahead == chunkenc.ValNone || g.in.AtT() > end {
+		if g.ahead = g.read(); g.ahead == chunkenc.ValNone || g.in.AtT() > end {
 			return last, true
 		}
 		if g.ahead != last.typ {
 			return last, false
 		}
 		next := g.take()
-		if next.h != nil && next.h.CounterResetHint == histogram.CounterReset {
-			g.ahead = next.typ // it is still the current sample of in
-			return last, false
-		}
 		if next.h != nil && last.h.CounterResetHint == histogram.CounterReset {
 			next.h.CounterResetHint = histogram.CounterReset
 		}

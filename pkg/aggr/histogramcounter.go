@@ -9,8 +9,9 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// histogramCounter follows a counter of histograms over its chunks and sets the
-// counter reset hint of each sample.
+// histogramCounter follows a counter of histograms over its chunks and adds its
+// resets up, so that what is left out between two samples has no reset that
+// PromQL would have to see.
 //
 // Writers that cut chunks at resets (see CounterResetHeader) store raw values.
 // Others add increases across the resets within a chunk, so that its last value
@@ -50,23 +51,26 @@ func (c *histogramCounter) add(h *histogram.FloatHistogram) error {
 		c.value, c.offset = h, nil
 		return nil
 	}
-	switch {
-	case first && c.header == chunkenc.CounterReset:
-		c.offset = nil
+	restart := first && c.header == chunkenc.CounterReset
+	switch falls := restart || FallsFrom(before, h); {
+	case h.UsesCustomBuckets() != before.UsesCustomBuckets():
+		// They cannot be added. PromQL sees a reset, and warns.
+		c.value, c.offset = h, nil
 		h.CounterResetHint = histogram.CounterReset
-	case !FallsFrom(before, h):
-		h.CounterResetHint = histogram.NotCounterReset
-	case first && !c.before:
-		h.CounterResetHint = histogram.UnknownCounterReset
+		return nil
+	case falls:
 		c.offset = c.value.Copy()
 		c.offset.CounterResetHint = histogram.UnknownCounterReset
-		if _, _, _, err := c.offset.Sub(h); err != nil {
+		if restart || !first || c.before {
+			break
+		}
+		less := h.Copy()
+		less.CounterResetHint = histogram.UnknownCounterReset
+		if _, _, _, err := c.offset.Sub(less); err != nil {
 			return fmt.Errorf("subtract histograms: %w", err)
 		}
-	default:
-		c.offset = nil
-		h.CounterResetHint = histogram.CounterReset
 	}
+	h.CounterResetHint = histogram.NotCounterReset
 	c.value = h
 	if c.offset == nil {
 		return nil

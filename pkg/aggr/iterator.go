@@ -100,9 +100,8 @@ func dataIterator(d storeapi.Data, reuse chunkenc.Iterator) chunkenc.Iterator {
 type chunkReader struct {
 	chunks []storeapi.Chunk
 	aggrs  []storeapi.Aggregate
-	// ends are the true times of the last samples where they differ from
-	// MaxTime; nil if none does.
-	ends []int64
+	// dates of each chunk; nil leaves times as they are.
+	dates []dates
 	// ones counts: a raw sample is 1.
 	ones  bool
 	next  int
@@ -121,8 +120,8 @@ func (r *chunkReader) open() chunkenc.Iterator {
 	switch {
 	case r.ones && c.Aggr == nil:
 		return &ones{Iterator: r.reuse}
-	case r.ends != nil && r.ends[i] != c.MaxTime:
-		return &dated{Iterator: r.reuse, from: r.ends[i], to: c.MaxTime}
+	case r.dates != nil && (r.dates[i].from != r.dates[i].to || r.dates[i].back != 0):
+		return &dated{Iterator: r.reuse, dates: r.dates[i]}
 	}
 	return r.reuse
 }

@@ -79,21 +79,35 @@ func CoarsestResolution(chunks []storeapi.Chunk, limit int64) int64 {
 	return out
 }
 
+// dates are how the samples of a chunk are dated: that at the time from at the
+// time to, which is later and earlier than that of every sample that follows,
+// and all of them earlier by the time back.
+type dates struct{ from, to, back int64 }
+
+func (d dates) date(t int64) int64 {
+	if t == d.from {
+		t = d.to
+	}
+	return t - d.back
+}
+
 // align returns the chunks with the last window of each dated at its end, so
-// that windows are evenly spaced, and the true times beside them. The last
-// window of a chunk is dated at its last sample, and functions that count
-// samples in a range or look at their distances would see that at every end of
-// a chunk. Where the next chunk begins within the window nothing is changed.
-func align(chunks []storeapi.Chunk) (aligned []storeapi.Chunk, ends []int64) {
-	aligned, ends = make([]storeapi.Chunk, len(chunks)), make([]int64, len(chunks))
+// that windows are evenly spaced, and how that is done. The last window of a
+// chunk is dated at its last sample, and functions that count samples in a range
+// or look at their distances would see that at every end of a chunk. Where the
+// next chunk begins within the window nothing is changed. If middle is set,
+// windows are dated at their middles.
+func align(chunks []storeapi.Chunk, middle bool) ([]storeapi.Chunk, []dates) {
+	aligned, how := make([]storeapi.Chunk, len(chunks)), make([]dates, len(chunks))
 	copy(aligned, chunks)
 	for i := range chunks {
-		ends[i] = chunks[i].MaxTime
-		if chunks[i].Aggr == nil {
+		c := &chunks[i]
+		how[i] = dates{from: c.MaxTime, to: c.MaxTime}
+		if c.Aggr == nil {
 			continue
 		}
-		r := Resolution(&chunks[i])
-		if i > 0 && chunks[i].MinTime == chunks[i].MaxTime && chunks[i-1].Aggr != nil {
+		r := Resolution(c)
+		if i > 0 && c.MinTime == c.MaxTime && chunks[i-1].Aggr != nil {
 			// A single window that ends early is like its neighbours.
 			r = max(r, Resolution(&chunks[i-1]))
 		}
@@ -101,29 +115,25 @@ func align(chunks []storeapi.Chunk) (aligned []storeapi.Chunk, ends []int64) {
 		if i+1 < len(chunks) {
 			next = chunks[i+1].MinTime
 		}
-		if end := WindowEnd(ends[i], r); end < next {
-			aligned[i].MaxTime = end
+		if end := WindowEnd(c.MaxTime, r); end < next {
+			how[i].to = end
 		}
+		if middle {
+			how[i].back = r / 2
+		}
+		aligned[i].MinTime, aligned[i].MaxTime = how[i].date(c.MinTime), how[i].date(c.MaxTime)
 	}
-	return aligned, ends
+	return aligned, how
 }
 
-// dated is an iterator whose sample at the time from is dated to, which is later
-// and earlier than that of every sample that follows.
+// dated is an iterator with other times.
 type dated struct {
 	chunkenc.Iterator
-	from, to int64
-}
-
-func (d *dated) date(t int64) int64 {
-	if t == d.from {
-		return d.to
-	}
-	return t
+	dates
 }
 
 func (d *dated) Seek(t int64) chunkenc.ValueType {
-	if t <= d.to {
+	if t += d.back; t <= d.to {
 		t = min(t, d.from)
 	}
 	return d.Iterator.Seek(t)

@@ -19,8 +19,11 @@ type View struct {
 	// Range says that a function looks at the samples in a range of time and not
 	// at the newest one: all windows are dated at their ends.
 	Range bool
+	// Middle dates windows of a range at their middles, for functions that look
+	// at values over time: an average at the end of its window is late.
+	Middle bool
 	// Grid, if not 0, is the distance in milliseconds of the samples of a
-	// counter; see Grid.
+	// counter, or of a gauge with Middle; see the type Grid.
 	Grid int64
 }
 
@@ -29,13 +32,16 @@ type View struct {
 func (v View) Iterator(chunks []storeapi.Chunk) chunkenc.Iterator {
 	r := chunkReader{chunks: chunks, aggrs: v.Aggregates, ones: v.Count}
 	if v.Range {
-		r.chunks, r.ends = align(chunks)
+		r.chunks, r.dates = align(chunks, v.Middle)
 	}
 	it := seriesOf(r)
-	if v.Grid > 0 {
-		return NewGrid(it, v.Grid)
+	switch {
+	case v.Grid <= 0:
+		return it
+	case v.Middle:
+		return newGaugeGrid(it, v.Grid)
 	}
-	return it
+	return NewGrid(it, v.Grid)
 }
 
 // ones makes each sample the float 1. Stale markers stay what they are.

@@ -80,13 +80,18 @@ func (p *selectorPlan) apply(r *storeapi.Request, v *view, reading *reading, hin
 	if p.raw {
 		r.MaxResolution = 0
 	}
-	// A window that began before the range may end in it.
+	// A window that began before the range may end in it, and one that ends
+	// after it may count: whether a series goes on shows in its next sample.
 	if r.MinTime > math.MinInt64+aggr.Resolution1h {
 		r.MinTime -= aggr.Resolution1h
 	}
+	if r.MaxTime < math.MaxInt64-aggr.Resolution1h {
+		r.MaxTime += aggr.Resolution1h
+	}
 	v.aggrs, v.plan = p.aggrs, p
-	if p.span == 0 {
+	if p.span == 0 && reading.lookback > 0 {
 		v.lookback = reading.lookback
+		v.maxt = max(v.maxt, r.MaxTime)
 	}
 }
 

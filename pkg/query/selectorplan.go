@@ -182,11 +182,31 @@ func instantPlan(s scope) *selectorPlan {
 	return p
 }
 
+// overTime says that a function looks at how an average changes over time.
+func overTime(fn string) bool {
+	switch fn {
+	case "delta", "idelta", "deriv", "predict_linear", "double_exponential_smoothing":
+		return true
+	}
+	return false
+}
+
+// extrapolates says that a function goes by the distances of samples.
+func extrapolates(fn string) bool {
+	switch fn {
+	case "rate", "irate", "increase", "delta", "idelta":
+		return true
+	}
+	return false
+}
+
 // windowsNeeded is how many windows a function needs in its range.
 func windowsNeeded(fn string) int64 {
 	switch fn {
-	case "rate", "irate", "increase", "delta", "idelta", "deriv", "predict_linear",
-		"double_exponential_smoothing", "resets", "changes":
+	case "rate", "irate", "increase", "resets", "changes":
+		return 2
+	}
+	if overTime(fn) {
 		return 2
 	}
 	return 1

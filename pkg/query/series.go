@@ -141,8 +141,8 @@ func (s *series) samples(chunks []storeapi.Chunk) chunkenc.Iterator {
 // all replicas and all of the time.
 func (s *series) planned(chunks []storeapi.Chunk) chunkenc.Iterator {
 	p := s.view.plan
-	view := aggr.View{Aggregates: p.aggrs, Count: p.count, Range: p.span > 0}
-	if view.Range && len(p.aggrs) == 1 && p.aggrs[0] == storeapi.AggregateCounter {
+	view := aggr.View{Aggregates: p.aggrs, Count: p.count, Range: p.span > 0, Middle: overTime(p.fn)}
+	if view.Range && extrapolates(p.fn) {
 		view.Grid = s.coarsest(p.limit)
 	}
 	return &bounded{Iterator: view.Iterator(chunks), mint: s.view.mint, maxt: s.view.maxt}
