@@ -187,6 +187,27 @@ func TestSelect_SortsByTheLabelsOfTheAnswer(t *testing.T) {
 	require.Zero(t, m.asked[1].Limit, "stores would count replicas")
 }
 
+// The labels of a ring are removed whichever replica labels a request names.
+func TestSelect_RingLabelsAreAlwaysRemoved(t *testing.T) {
+	lset := func(node, replica string) labels.Labels {
+		return labels.FromStrings("a", "b", "receive_replica", node, "replica", replica)
+	}
+	chunks := []storeapi.Chunk{xor(t, point{0, 0})}
+	m := &memory{series: []storeapi.Series{{Labels: lset("0", "x"), Chunks: chunks}, {Labels: lset("1", "x"), Chunks: chunks}, {Labels: lset("1", "y"), Chunks: chunks}}}
+	cfg := QueryableConfig{RingLabels: []string{"receive_replica"}}
+	for want, p := range map[string]promapi.Params{
+		"{a=\"b\"} 0:0\n": {Dedup: true, ReplicaLabels: []string{"replica"}},
+		"{a=\"b\", replica=\"x\"} 0:0\n{a=\"b\", replica=\"y\"} 0:0\n": {Dedup: true},
+	} {
+		cfg.Params = p
+		require.Equal(t, want, readWith(t, m, cfg, nil, 0, 100))
+		require.Equal(t, want, readWith(t, m, cfg, &storage.SelectHints{End: 100, Func: "sum"}, 0, 100))
+		require.Contains(t, selectRequest(cfg.params(t.Context()), 0, 100, &storage.SelectHints{Func: "series"}, nil).WithoutReplicaLabels, "receive_replica")
+	}
+	cfg.Params = promapi.Params{}
+	require.Equal(t, 3, strings.Count(readWith(t, m, cfg, nil, 0, 100), "receive_replica"))
+}
+
 // pairOf is a series of two replicas.
 func pairOf(a, b []storeapi.Chunk) *memory {
 	return &memory{series: []storeapi.Series{
