@@ -24,8 +24,9 @@ type Budget struct {
 	limit int64 // 0 means no limit
 
 	mtx sync.Mutex
-	// used is the sum of what the accounts hold.
-	used int64
+	// used is the sum of what the accounts hold; peak is the most it was since
+	// memory was given back.
+	used, peak int64
 	// holders are the accounts that hold memory; waiting, those of them that
 	// wait for more. As long as one holder does not wait, memory will be freed.
 	holders, waiting int
@@ -114,6 +115,7 @@ func (s *share) take(ctx context.Context, n int64) error {
 			}
 			s.held += n
 			b.used += n
+			b.peak = max(b.peak, b.used)
 			return nil
 		case !s.mayWait():
 			b.rejected.WithLabelValues(limitBusy).Inc()
@@ -189,11 +191,4 @@ func (s *share) close() {
 		close(b.freed)
 		b.freed = make(chan struct{})
 	}
-}
-
-// activity returns how many requests have begun so far, and how many run.
-func (b *Budget) activity() (begun uint64, open int) {
-	b.mtx.Lock()
-	defer b.mtx.Unlock()
-	return b.begun, b.open
 }

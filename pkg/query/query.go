@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/version"
@@ -170,7 +173,14 @@ func (q *Query) Ready() error { return q.set.Ready() }
 
 // Run implements server.Component.
 func (q *Query) Run(ctx context.Context) error {
+	idle := time.NewTicker(idleInterval)
+	defer idle.Stop()
+	ctx, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { q.engine.budget.giveBack(ctx, idle.C, debug.FreeOSMemory) })
 	err := q.set.Run(ctx)
+	stop()
+	wg.Wait()
 	return errors.Join(err, q.engine.Close())
 }
 

@@ -21,6 +21,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -191,6 +192,13 @@ func TestHistogramsExemplarsMetadata(t *testing.T) {
 	m, _, err := d.Metadata(t.Context(), "", -1)
 	require.NoError(t, err)
 	require.Equal(t, map[string][]storeapi.Metadata{"h": {{Type: "histogram", Help: "its help"}}}, m)
+	// A tenant that may not see others gets its own.
+	m, _, err = d.Metadata(tenant.NewOnlyContext(tenant.NewContext(t.Context(), "other")), "", -1)
+	require.NoError(t, err)
+	require.Empty(t, m)
+	m, _, err = d.Metadata(tenant.NewOnlyContext(tenant.NewContext(t.Context(), "t")), "", -1)
+	require.NoError(t, err)
+	require.Len(t, m, 1)
 	q, err := d.tenants["t"].db.ExemplarQuerier(t.Context())
 	require.NoError(t, err)
 	ex, err := q.Select(0, math.MaxInt64, []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "h")})
