@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"runtime/debug"
 	"slices"
@@ -149,12 +150,13 @@ func (i interceptors) unary(ctx context.Context, req any, info *grpc.UnaryServer
 func (i interceptors) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
 	start := time.Now()
 	defer func() { i.done(info.FullMethod, start, recover(), &err) }()
-	if i.sendTimeout > 0 {
-		timed := newTimedStream(ss, i.sendTimeout, i.senders)
-		defer timed.end()
-		ss = timed
+	timeout := i.sendTimeout
+	if timeout <= 0 {
+		timeout = math.MaxInt64
 	}
-	return next(srv, ss)
+	timed := newTimedStream(ss, timeout, i.senders)
+	defer timed.end()
+	return next(srv, timed)
 }
 
 // done turns a panic into an error, so that one bad request ends alone, and

@@ -1,12 +1,15 @@
 package server
 
 import (
+	"context"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/hindsight-io/hindsight/pkg/abort"
 )
 
 // timedStream ends a call whose client does not read: a message that cannot be
@@ -18,6 +21,8 @@ import (
 // returned, and senders waits for it.
 type timedStream struct {
 	grpc.ServerStream
+	ctx     context.Context
+	abort   func(error)
 	timeout time.Duration
 	senders *sync.WaitGroup
 
@@ -28,8 +33,13 @@ type timedStream struct {
 }
 
 func newTimedStream(ss grpc.ServerStream, timeout time.Duration, senders *sync.WaitGroup) *timedStream {
-	return &timedStream{ServerStream: ss, timeout: timeout, senders: senders}
+	ctx, cancel := abort.With(ss.Context())
+	return &timedStream{ServerStream: ss, ctx: ctx, abort: cancel, timeout: timeout, senders: senders}
 }
+
+// Context implements grpc.ServerStream. Who answers may end the call with it, see
+// package abort.
+func (s *timedStream) Context() context.Context { return s.ctx }
 
 // SendMsg implements grpc.ServerStream.
 func (s *timedStream) SendMsg(m any) error {
@@ -46,6 +56,12 @@ func (s *timedStream) SendMsg(m any) error {
 	case err := <-s.results:
 		s.timer.Stop()
 		return err
+	case <-s.ctx.Done():
+		s.err = status.FromContextError(s.ctx.Err()).Err()
+		if s.ServerStream.Context().Err() == nil {
+			s.err = status.Error(codes.ResourceExhausted, context.Cause(s.ctx).Error())
+		}
+		return s.err
 	case <-s.timer.C:
 		s.err = status.Errorf(codes.DeadlineExceeded,
 			"the client has not read the answer for %s, which is the limit of the server (--grpc-server-send-timeout)", s.timeout)
@@ -65,6 +81,7 @@ func (s *timedStream) start() {
 
 // end lets the sending goroutine end. The handler has returned.
 func (s *timedStream) end() {
+	s.abort(context.Canceled)
 	if s.messages != nil {
 		close(s.messages)
 		s.timer.Stop()

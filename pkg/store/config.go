@@ -71,7 +71,7 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	r.Flag("index-cache-size", "Memory for pages of indexes that are kept for the next query.").Default("250MB").SetValue(&c.IndexCacheSize)
 	c.IndexCache.Register(r, "index-cache.config", "the index cache (type IN-MEMORY)", true)
 	r.Flag("store.disk-cache-size", "Disk under --data-dir for pages of indexes and chunks that are kept for the next query, also beyond a restart. 0 means none.").Default("2GB").SetValue(&c.DiskCacheSize)
-	r.Flag("chunk-pool-size", "Memory that all running requests together may hold for data of blocks; a request that needs more fails. 0 means no limit.").Default("2GB").SetValue(&c.ChunkPoolSize)
+	r.Flag("chunk-pool-size", "Memory that all running requests together may hold for data of blocks. A request that needs more waits for others, and ends those whose answer nobody reads; it fails when there is still none. 0 means no limit.").Default("2GB").SetValue(&c.ChunkPoolSize)
 	r.Flag("store.limits.request-series", "Largest number of series of one request; beyond, it fails. 0 means no limit.").Default("0").Uint64Var(&c.RequestSeries)
 	r.Flag("store.limits.request-samples", "Largest number of samples of one request, counting 120 for each chunk; beyond, it fails. 0 means no limit.").Default("0").Uint64Var(&c.RequestSamples)
 	r.Flag("store.grpc.touched-series-limit", "Older name of --store.limits.request-series.").Default("0").Uint64Var(&c.TouchedSeries)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/hindsight-io/hindsight/pkg/abort"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/store/bucketblock"
 	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
@@ -58,6 +59,9 @@ func (g *Gateway) Select(ctx context.Context, r *storeapi.Request) storeapi.Seri
 	s := &gatewaySet{g: g, r: r, blocks: brs, begin: begin, limits: g.limits()}
 	started := startGate(len(brs), func() { <-g.gate })
 	account := g.account()
+	account.Abort = abort.From(ctx)
+	account.Read()
+	s.account = account
 	batch := g.batchBytes(len(brs))
 	sets := make([]storeapi.SeriesSet, 0, len(brs)+1)
 	for _, br := range brs {
@@ -88,7 +92,7 @@ func (g *Gateway) Select(ctx context.Context, r *storeapi.Request) storeapi.Seri
 // batchBytes is how much one of so many blocks reads at once. When memory
 // becomes scarce, requests read less at a time and do not fail at once.
 func (g *Gateway) batchBytes(blocks int) int64 {
-	share := min(requestBytes, g.budget.Free()/4) / int64(blocks)
+	share := min(requestBytes, g.budget.Free()/8) / int64(blocks)
 	return min(max(share, minBatch), maxBatch)
 }
 

@@ -26,11 +26,12 @@ func (g *Gateway) limits() limits {
 // gatewaySet is the answer to a Select: it counts, and ends at the limits.
 type gatewaySet struct {
 	storeapi.SeriesSet
-	g      *Gateway
-	r      *storeapi.Request
-	blocks []blockRequest
-	begin  time.Time
-	limits limits
+	g       *Gateway
+	r       *storeapi.Request
+	blocks  []blockRequest
+	account *pagecache.Account
+	begin   time.Time
+	limits  limits
 
 	series, chunks int64
 	err            error
@@ -41,6 +42,7 @@ func (s *gatewaySet) Next() bool {
 	if s.err != nil || s.cut {
 		return false
 	}
+	s.account.Read()
 	if s.r.Limit > 0 && s.series >= int64(s.r.Limit) {
 		s.cut = true
 		return false

@@ -6,6 +6,10 @@ import (
 	"slices"
 )
 
+// maxSameSpan is with how many kept chunks of the same span one is compared. What
+// is kept more than once beyond it is still right.
+const maxSameSpan = 32
+
 // joinChunks sorts the chunks of one series by time and drops those that say
 // nothing new. It works in place.
 func joinChunks(cs []Chunk) []Chunk {
@@ -27,7 +31,10 @@ func joinChunks(cs []Chunk) []Chunk {
 // isCovered says whether one of the last kept chunks, those with the same span
 // as c, has everything that c has. When c has more, c takes its place.
 func isCovered(kept []Chunk, c Chunk) bool {
-	for i := len(kept) - 1; i >= 0 && compareSpans(kept[i], c) == 0; i-- {
+	// Equal chunks are neighbours, and few differ in the aggregates that they have.
+	// Without a bound, a store could make this quadratic with one series.
+	first := max(0, len(kept)-maxSameSpan)
+	for i := len(kept) - 1; i >= first && compareSpans(kept[i], c) == 0; i-- {
 		if covers(kept[i], c) {
 			return true
 		}

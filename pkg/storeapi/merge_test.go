@@ -1,6 +1,7 @@
 package storeapi
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand"
@@ -133,4 +134,15 @@ func TestLimitSetCountsLabelSets(t *testing.T) {
 	in := []Series{{Labels: a}, {Labels: a}, {Labels: b}, {Labels: b}, {Labels: c}}
 	require.Len(t, drain(t, LimitSet(NewSliceSet(in), 2)), 4)
 	require.Len(t, drain(t, LimitSet(NewSliceSet(in), 0)), 5)
+}
+
+// Many different chunks of one span, as one series that comes again and again,
+// are joined in no more than a multiple of their number.
+func TestMerge_ManyChunksOfOneSpan(t *testing.T) {
+	const n = 200_000
+	cs := make([]Chunk, n)
+	for i := range cs {
+		cs[i] = Chunk{MaxTime: 1, Aggr: &Aggregates{Sum: Data{Encoding: 1, Bytes: binary.BigEndian.AppendUint32(nil, uint32(n-i))}}}
+	}
+	require.Len(t, joinChunks(append(cs, cs[:n/2]...)), n)
 }

@@ -23,6 +23,9 @@ const (
 	chunkGuess = 4 << 10
 	// chunkLargest bounds the bytes read at first for one chunk.
 	chunkLargest = 64 << 10
+	// chunkMemory is what a chunk takes beside its bytes: itself, its aggregates,
+	// its range, its place, and its share of what is decoded and encoded ahead.
+	chunkMemory = 256
 	// chunkOverhead is the length, encoding and checksum of a chunk at most.
 	chunkOverhead = binary.MaxVarintLen32 + 1 + crc32.Size
 )
@@ -47,8 +50,14 @@ func (r *reader) guess() int64 {
 // readChunks reads the chunks, one round for all segments; out[i] belongs to
 // chks[i]. release ends the accounting for their memory.
 func (r *reader) readChunks(ctx context.Context, chks []chunkMeta) (out []storeapi.Chunk, release func(), err error) {
+	// The structures around the bytes are as large as small chunks.
+	around := int64(len(chks)) * chunkMemory
+	if err := r.q.Account.Hold(ctx, around); err != nil {
+		return nil, func() {}, err
+	}
 	segments, err := r.segments(ctx, chks)
 	release = func() {
+		r.q.Account.Drop(around)
 		for _, s := range segments {
 			s.pages.Release()
 		}

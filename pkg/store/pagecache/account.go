@@ -1,9 +1,12 @@
 package pagecache
 
 import (
+	"context"
 	"fmt"
 	"math"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
@@ -28,23 +31,44 @@ func (e *LimitError) Error() string {
 func (e *LimitError) Unwrap() error { return storeapi.ErrLimit }
 
 // Budget bounds the bytes that all requests together hold in memory at one
-// time. A nil Budget has no bound.
+// time. Where they do not suffice, requests that nobody has read for a while are
+// ended, and others wait a little. A nil Budget has no bound.
 type Budget struct {
 	flag string
 	max  int64
-	used atomic.Int64
+
+	mtx  sync.Mutex
+	used int64
+	// holders are the accounts that hold memory.
+	holders map[*Account]struct{}
+	// freed is closed, and replaced, when memory is given back.
+	freed chan struct{}
 }
+
+const (
+	// unreadAfter is how long a request may hold memory that others need without
+	// anybody reading its answer.
+	unreadAfter = 5 * time.Second
+	// memoryWait is how long a request waits for memory of others.
+	memoryWait = 15 * time.Second
+	// memoryLook is how often a waiting request looks for unread ones.
+	memoryLook = 250 * time.Millisecond
+)
 
 // NewBudget makes a budget of max bytes; flag is named in errors. A max of 0
 // means no bound.
-func NewBudget(flag string, max int64) *Budget { return &Budget{flag: flag, max: max} }
+func NewBudget(flag string, max int64) *Budget {
+	return &Budget{flag: flag, max: max, holders: map[*Account]struct{}{}, freed: make(chan struct{})}
+}
 
 // Used is the number of bytes that are held now.
 func (b *Budget) Used() int64 {
 	if b == nil {
 		return 0
 	}
-	return b.used.Load()
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	return b.used
 }
 
 // Free is the number of bytes that are left; without a bound it is very large.
@@ -52,24 +76,78 @@ func (b *Budget) Free() int64 {
 	if b == nil || b.max == 0 {
 		return math.MaxInt64
 	}
-	return max(0, b.max-b.used.Load())
+	return max(0, b.max-b.Used())
 }
 
-func (b *Budget) hold(n int64) error {
-	if b == nil {
+// hold takes n bytes for the account.
+func (b *Budget) hold(ctx context.Context, a *Account, n int64) error {
+	if b == nil || n == 0 {
 		return nil
 	}
-	if used := b.used.Add(n); b.max > 0 && used > b.max {
-		b.used.Add(-n)
-		return &LimitError{What: "bytes of memory (together with the other running requests)", Limit: b.flag, Value: b.max, Wanted: used}
+	var until time.Time
+	for {
+		b.mtx.Lock()
+		wanted := b.used + n
+		if b.max == 0 || wanted <= b.max {
+			b.used += n
+			a.held += n
+			b.holders[a] = struct{}{}
+			b.mtx.Unlock()
+			return nil
+		}
+		now := time.Now()
+		waits := b.endUnread(a, now) || a.Abort != nil && len(b.holders) > 1
+		freed := b.freed
+		b.mtx.Unlock()
+		if until.IsZero() {
+			until = now.Add(memoryWait)
+		}
+		if n > b.max || !waits || now.After(until) {
+			return &LimitError{What: "bytes of memory (together with the other running requests)", Limit: b.flag, Value: b.max, Wanted: wanted}
+		}
+		look := time.NewTimer(memoryLook)
+		select {
+		case <-freed:
+		case <-look.C:
+		case <-ctx.Done():
+		}
+		look.Stop()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 	}
-	return nil
 }
 
-func (b *Budget) drop(n int64) {
-	if b != nil {
-		b.used.Add(-n)
+// endUnread ends the request, other than a, that holds memory and was not read
+// for the longest time. It needs the lock.
+func (b *Budget) endUnread(a *Account, now time.Time) bool {
+	var oldest *Account
+	for h := range b.holders {
+		if h != a && h.Abort != nil && !h.ended && (oldest == nil || h.read.Load() < oldest.read.Load()) {
+			oldest = h
+		}
 	}
+	if oldest == nil || now.Sub(time.Unix(0, oldest.read.Load())) < unreadAfter {
+		return false
+	}
+	oldest.ended = true
+	oldest.Abort(fmt.Errorf("%w: nobody has read the answer for %s, and others need the memory that it holds (%s is %d)",
+		storeapi.ErrLimit, unreadAfter, b.flag, b.max))
+	return true
+}
+
+func (b *Budget) drop(a *Account, n int64) {
+	if b == nil || n == 0 {
+		return
+	}
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	b.used -= n
+	if a.held -= n; a.held <= 0 {
+		delete(b.holders, a)
+	}
+	close(b.freed)
+	b.freed = make(chan struct{})
 }
 
 // Account counts what one request takes; it may be used concurrently. The zero
@@ -81,16 +159,32 @@ type Account struct {
 	// no bound. BytesFlag is named in the error.
 	MaxBytes  int64
 	BytesFlag string
+	// Abort ends the request, also while it waits for its client; nil where that
+	// cannot be done. A request with Abort waits for memory that others hold.
+	Abort func(error)
 
 	bytes atomic.Int64
+	// read is when the answer was last read, in nanoseconds of the clock.
+	read atomic.Int64
+	// held and ended are guarded by the budget.
+	held  int64
+	ended bool
 }
 
+// Read notes that the answer is being read.
+func (a *Account) Read() { a.read.Store(time.Now().UnixNano()) }
+
+// Hold takes n bytes of memory beside the pages that are read; Drop gives them
+// back.
+func (a *Account) Hold(ctx context.Context, n int64) error { return a.Budget.hold(ctx, a, n) }
+
+// Drop gives back what Hold took.
+func (a *Account) Drop(n int64) { a.Budget.drop(a, n) }
+
 // take reserves n bytes before they are read.
-func (a *Account) take(n int64) error {
+func (a *Account) take(ctx context.Context, n int64) error {
 	if total := a.bytes.Add(n); a.MaxBytes > 0 && total > a.MaxBytes {
 		return &LimitError{What: "bytes of blocks", Limit: a.BytesFlag, Value: a.MaxBytes, Wanted: total}
 	}
-	return a.Budget.hold(n)
+	return a.Budget.hold(ctx, a, n)
 }
-
-func (a *Account) giveBack(n int64) { a.Budget.drop(n) }

@@ -41,7 +41,7 @@ func (p *Pages) Load(ctx context.Context, ranges []Range) (Counts, error) {
 	if n == 0 {
 		return Counts{}, nil
 	}
-	if err := p.acct.take(int64(n) * PageSize); err != nil {
+	if err := p.acct.take(ctx, int64(n)*PageSize); err != nil {
 		return Counts{}, err
 	}
 	p.held += int64(n) * PageSize
@@ -97,7 +97,7 @@ func (p *Pages) Bytes(r Range) ([]byte, error) {
 
 // Release ends the accounting for the pages and lets them go.
 func (p *Pages) Release() {
-	p.acct.giveBack(p.held)
+	p.acct.Drop(p.held)
 	p.held = 0
 	p.m = nil
 }

@@ -11,11 +11,13 @@ import (
 )
 
 // Info sums up what the stores announce.
-func (s *Store) Info() storeapi.Info { return s.InfoTo(context.Background()) }
+func (s *Store) Info() storeapi.Info { return s.infoWithout(nil) }
 
 // InfoTo is Info for the client of a request: what the store would learn from the
 // client itself, or from a querier on the way, is left out; see storeapi.Hops.
-func (s *Store) InfoTo(ctx context.Context) storeapi.Info {
+func (s *Store) InfoTo(ctx context.Context) storeapi.Info { return s.infoWithout(storeapi.Hops(ctx)) }
+
+func (s *Store) infoWithout(hops []string) storeapi.Info {
 	info := storeapi.Info{
 		Component:                    s.cfg.Component,
 		MinTime:                      math.MaxInt64,
@@ -23,7 +25,6 @@ func (s *Store) InfoTo(ctx context.Context) storeapi.Info {
 		SupportsSharding:             true,
 		SupportsWithoutReplicaLabels: true,
 	}
-	hops := storeapi.Hops(ctx)
 	sets, tsdbs := map[string]bool{}, map[tsdbKey]bool{}
 	for _, st := range s.stores() {
 		in := st.Info()

@@ -14,6 +14,24 @@ import (
 // passed on: about the first frame.
 const orderWindow = 64
 
+// maxHeld bounds the memory for one store of one request, in bytes: the answer, if
+// it has to be sorted here, and otherwise one series, however often the store
+// repeats it. What is passed on is bounded by who reads it.
+const maxHeld = 256 << 20
+
+// sizeOf is about what a series takes in memory, in bytes.
+func sizeOf(s storeapi.Series) int {
+	const series, chunk, aggregates = 64, 88, 200
+	n := series + int(s.Labels.ByteSize()) + chunk*len(s.Chunks)
+	for i := range s.Chunks {
+		n += len(s.Chunks[i].Raw.Bytes)
+		if a := s.Chunks[i].Aggr; a != nil {
+			n += aggregates + len(a.Count.Bytes) + len(a.Sum.Bytes) + len(a.Min.Bytes) + len(a.Max.Bytes) + len(a.Counter.Bytes)
+		}
+	}
+	return n
+}
+
 // errUnsorted ends the stream of a store that broke the order after series were
 // passed on.
 var errUnsorted = errors.New("series are not in order; the next answers of this store will be sorted here")
@@ -77,6 +95,8 @@ type orderedSet struct {
 	all bool
 	cur storeapi.Series
 	err error
+	// same is the size of what came with the labels of cur.
+	same int
 }
 
 // sorted reads the whole set, removes the labels named in drop, and sorts.
@@ -89,8 +109,13 @@ func sorted(set storeapi.SeriesSet, drop []string) *orderedSet {
 // readAll takes the rest of the stream and sorts.
 func (o *orderedSet) readAll(drop []string) {
 	b := labels.NewBuilder(labels.EmptyLabels())
+	size := 0
 	for o.SeriesSet.Next() {
 		cur := clone(o.SeriesSet.At())
+		if size += sizeOf(cur); size > maxHeld {
+			o.err = fmt.Errorf("%w: the answer has to be sorted here, and has more than %d bytes; ask for fewer series, or update the store so that it sorts", storeapi.ErrLimit, maxHeld)
+			break
+		}
 		if len(drop) > 0 {
 			b.Reset(cur.Labels)
 			cur.Labels = b.Del(drop...).Labels()
@@ -116,7 +141,15 @@ func (o *orderedSet) Next() bool {
 		return false
 	}
 	cur := o.SeriesSet.At()
-	if labels.Compare(o.cur.Labels, cur.Labels) > 0 {
+	order := labels.Compare(o.cur.Labels, cur.Labels)
+	if order != 0 {
+		o.same = 0
+	}
+	if o.same += sizeOf(cur); o.same > maxHeld {
+		o.err = fmt.Errorf("%w: series %s has more than %d bytes", storeapi.ErrLimit, cur.Labels, maxHeld)
+		return false
+	}
+	if order > 0 {
 		o.broken()
 		o.err = fmt.Errorf("%s after %s: %w", cur.Labels, o.cur.Labels, errUnsorted)
 		return false
