@@ -49,11 +49,12 @@ type Config struct {
 	HintsBytes        flags.Bytes
 	Compression       string
 	Protocol          string
-	CapnProtoAddress  string
-	ServiceConfig     string
-	Relabel           flags.PathOrContent
-	Limits            flags.PathOrContent
-	LimitsReload      time.Duration
+	// CapnProtoAddress is where writes over Cap'n Proto are taken; empty is off.
+	CapnProtoAddress string
+	ServiceConfig    string
+	Relabel          flags.PathOrContent
+	Limits           flags.PathOrContent
+	LimitsReload     time.Duration
 	// Reads bounds the answers of the StoreAPI.
 	Reads storeapi.Bounds
 
@@ -61,6 +62,7 @@ type Config struct {
 	OTLP OTLPConfig
 
 	features         flags.List
+	requestLogging   flags.PathOrContent
 	lazyBuffered     int
 	matcherCacheSize int
 	artificialDelay  flags.Duration
@@ -191,13 +193,16 @@ func (c *Config) registerRing(r flags.Registrar) {
 		Default("1GiB").SetValue(&c.HintsBytes)
 	r.Flag("receive.grpc-compression", "Compression of messages to peers: snappy or none.").
 		Default("snappy").EnumVar(&c.Compression, "snappy", "none")
-	r.Flag("receive.replication-protocol", "Protocol to peers: protobuf. capnproto is accepted and protobuf is used, which every peer understands.").
+	r.Flag("receive.replication-protocol", "Protocol to peers: protobuf. capnproto is accepted and protobuf is used, which every peer understands. What peers send over Cap'n Proto is taken.").
 		Default("protobuf").EnumVar(&c.Protocol, "protobuf", "capnproto")
-	r.Flag("receive.capnproto-address", "Has no effect: peers are spoken to over gRPC.").
-		Default("0.0.0.0:19391").StringVar(&c.CapnProtoAddress)
+	r.Flag("receive.capnproto-address", "Address where writes of peers that replicate over Cap'n Proto are taken, in plain text; empty is off. When the default is in use already, the node goes on without it.").
+		Default(defaultCapnProtoAddress).StringVar(&c.CapnProtoAddress)
 	r.Flag("receive.grpc-service-config", "gRPC service config (JSON) of the connections to peers.").
 		PlaceHolder("<content>").StringVar(&c.ServiceConfig)
 }
+
+// defaultCapnProtoAddress is the one that Thanos takes for a member that gives none.
+const defaultCapnProtoAddress = "0.0.0.0:19391"
 
 func (c *Config) registerTenant(r flags.Registrar) {
 	r.Flag("receive.tenant-header", "Header with the tenant; THANOS-TENANT and X-Scope-OrgID are understood too.").
@@ -207,6 +212,7 @@ func (c *Config) registerTenant(r flags.Registrar) {
 	r.Flag("receive.default-tenant-id", "Tenant of requests that name none.").Default(tenant.Default).StringVar(&c.DefaultTenant)
 	r.Flag("receive.split-tenant-label-name", "Label whose value is the tenant of a series; it is removed.").StringVar(&c.SplitTenantLabel)
 	r.Flag("receive.tenant-label-name", "External label that names the tenant.").Default("tenant_id").StringVar(&c.TenantLabel)
+	c.requestLogging.Register(r, "request.logging-config", "request logging (accepted, not used: see --log.level=debug)", true)
 	c.Relabel.Register(r, "receive.relabel-config", "relabelling rules for incoming series", true)
 }
 

@@ -1,15 +1,20 @@
 package receive
 
 import (
+	"log/slog"
 	"net"
 	"testing"
 	"time"
 
+	"capnproto.org/go/capnp/v3/rpc"
+	"capnproto.org/go/capnp/v3/rpc/transport"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/receive/capnpserver/capnpb"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
 
@@ -127,4 +132,63 @@ func TestPrepareDownscaleThatFails(t *testing.T) {
 	require.Equal(t, 503, a.code)
 	require.Contains(t, a.body, `"blocks_not_uploaded":1,"prepared":false`)
 	require.Equal(t, 200, post(t, m.url("/api/v1/receive"), v1(t, now+1, "x")).code)
+}
+
+// Peers that write over Cap'n Proto are served; an address that was asked for and
+// cannot be had ends the node, the default one does not.
+func TestCapnProtoAddress(t *testing.T) {
+	taken := listen(t)
+	defer taken.Close()
+	r := &Receive{cfg: Config{CapnProtoAddress: taken.Addr().String()}, logger: slog.New(slog.DiscardHandler)}
+	_, err := r.listenCapnp()
+	require.True(t, flags.IsInvalid(err))
+	require.ErrorContains(t, err, "--receive.capnproto-address")
+	r.cfg.CapnProtoAddress = ""
+	lis, err := r.listenCapnp()
+	require.NoError(t, err)
+	require.Nil(t, lis)
+
+	cfg := DefaultConfig()
+	free := listen(t)
+	cfg.CapnProtoAddress = free.Addr().String()
+	require.NoError(t, free.Close())
+	m := start(t, cfg, listen(t), nil)
+	conn, err := net.Dial("tcp", cfg.CapnProtoAddress)
+	require.NoError(t, err)
+	c := rpc.NewConn(transport.NewPackedStream(conn), nil)
+	defer func() { require.NoError(t, c.Close()) }()
+	w := capnpb.Writer(c.Bootstrap(t.Context()))
+	defer w.Release()
+	future, release := w.Write(t.Context(), func(p capnpb.Writer_write_Params) error {
+		req, err := p.NewWr()
+		require.NoError(t, err)
+		s, err := req.NewSymbols()
+		require.NoError(t, err)
+		require.NoError(t, s.SetData([]byte("__name__up")))
+		ends, err := s.NewOffsets(2)
+		require.NoError(t, err)
+		ends.Set(0, 8)
+		ends.Set(1, 10)
+		data, err := req.NewData(1)
+		require.NoError(t, err)
+		require.NoError(t, data.At(0).SetTenant("peer"))
+		list, err := data.At(0).NewTimeSeries(1)
+		require.NoError(t, err)
+		ls, err := list.At(0).NewLabels(1)
+		require.NoError(t, err)
+		ls.At(0).SetValue(1)
+		samples, err := list.At(0).NewSamples(2)
+		require.NoError(t, err)
+		samples.At(0).SetTimestamp(time.Time{}.UnixMilli()) // refused alone
+		samples.At(1).SetTimestamp(time.Now().UnixMilli())
+		return nil
+	})
+	defer release()
+	answer, err := future.Struct()
+	require.NoError(t, err)
+	require.Equal(t, capnpb.WriteError_alreadyExists, answer.Error())
+	text, err := answer.ExtraErrorContext()
+	require.NoError(t, err)
+	require.Contains(t, text, "too-far-in-past: 1 rejected")
+	require.Equal(t, 1, series(t, m.Store())["peer/up"])
 }

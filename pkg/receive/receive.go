@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,6 +29,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/httpserver"
 	"github.com/hindsight-io/hindsight/pkg/limit"
+	"github.com/hindsight-io/hindsight/pkg/receive/capnpserver"
 	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
 	"github.com/hindsight-io/hindsight/pkg/receive/metamonitor"
 	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb"
@@ -164,6 +166,9 @@ func New(cfg Config, deps Deps) (*Receive, error) {
 		}
 		r.writer = replicate.NewWriter(r.replication(), r.logger, deps.Registerer)
 	}
+	if cfg.requestLogging.IsSet() {
+		r.logger.Warn("flag has no effect", "flag", "--request.logging-config", "reason", "failed requests are logged at debug level")
+	}
 	r.waitFor(storageToOpen)
 	return r, nil
 }
@@ -287,11 +292,22 @@ func (r *Receive) Drain() { r.peers.Drain() }
 // Run opens the storage, serves writes until ctx is cancelled, and stops in
 // order: no new writes, what is on its way to peers, heads to blocks, uploads.
 func (r *Receive) Run(ctx context.Context) error {
-	srv, err := r.listen()
+	capnp, err := r.listenCapnp()
 	if err != nil {
 		return err
 	}
+	srv, err := r.listen()
+	if err != nil {
+		if capnp != nil {
+			err = errors.Join(err, capnp.Close())
+		}
+		return err
+	}
 	g, running := errgroup.WithContext(ctx)
+	if capnp != nil {
+		s := capnpserver.New(r.db, r.cfg.MaxRequestBytes.Int64(), r.logger)
+		g.Go(func() error { return s.Serve(running, capnp) })
+	}
 	if srv != nil {
 		g.Go(func() error {
 			if err := srv.Serve(); err != nil {
@@ -409,6 +425,26 @@ func (r *Receive) registerProbes(mux *http.ServeMux) {
 			fmt.Fprintln(w, "OK")
 		})
 	}
+}
+
+// listenCapnp opens the listener for peers that write over Cap'n Proto, nil when it
+// is off. Several nodes of one machine share the default address: only the first
+// gets it, and nobody has asked for it.
+func (r *Receive) listenCapnp() (net.Listener, error) {
+	address := r.cfg.CapnProtoAddress
+	if address == "" {
+		return nil, nil
+	}
+	lis, err := net.Listen("tcp", address)
+	switch {
+	case err == nil:
+		r.logger.Info("listening for writes of peers over Cap'n Proto", "address", lis.Addr().String())
+		return lis, nil
+	case address == defaultCapnProtoAddress && errors.Is(err, syscall.EADDRINUSE):
+		r.logger.Warn("writes of peers over Cap'n Proto are not taken", "address", address, "err", err)
+		return nil, nil
+	}
+	return nil, flags.Invalid(fmt.Errorf("listen for Cap'n Proto on --receive.capnproto-address %s: %w", address, err))
 }
 
 // RemoteWriteAddr is the bound address of the write endpoints, nil before Run

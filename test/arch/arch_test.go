@@ -71,7 +71,7 @@ func sources(t *testing.T, dirs ...string) []source {
 }
 
 func generated(p string) bool {
-	return strings.HasSuffix(p, ".pb.go")
+	return strings.HasSuffix(p, ".pb.go") || strings.HasSuffix(p, ".capnp.go")
 }
 
 // rules reads imports.txt.
