@@ -48,6 +48,11 @@ func (a *all) Ready() error {
 	return errors.Join(a.receive.Ready(), a.store.Ready(), a.query.Ready())
 }
 
+// Reload reads the configuration of all roles again.
+func (a *all) Reload(ctx context.Context) error {
+	return errors.Join(a.receive.Reload(ctx), a.query.Reload(ctx))
+}
+
 // Drain makes calls end that do not end by themselves.
 func (a *all) Drain() { a.receive.Drain() }
 

@@ -9,10 +9,12 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/version"
+	"github.com/prometheus/prometheus/model/relabel"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/util/features"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
@@ -40,6 +42,8 @@ type Deps struct {
 
 // Query is the querier component.
 type Query struct {
+	// filter are the relabelling rules that choose stores.
+	filter atomic.Pointer[[]*relabel.Config]
 	cfg    Config
 	deps   Deps
 	set    *endpoint.Set
@@ -74,9 +78,10 @@ func New(cfg Config, deps Deps) (*Query, error) {
 		return nil, flags.Invalid(err)
 	}
 	q := &Query{cfg: cfg, deps: deps, set: set, engine: engine}
+	q.filter.Store(&rules)
 	q.fanout = fanout.New(q.stores, fanout.Config{
 		SelectorLabels: cfg.SelectorLabels.Labels(),
-		Filter:         storeFilter(rules),
+		Filter:         q.keeps,
 		Logger:         deps.Logger,
 		Registerer:     deps.Registerer,
 	})

@@ -231,7 +231,7 @@ const maxExpansion = 64
 // this node.
 func (r *Receive) distribute(ctx context.Context, id string, b *remotewrite.Batch, replica int) error {
 	reqs := []replicate.Request{{Tenant: id, Batch: b}}
-	if len(r.relabel) > 0 || r.cfg.SplitTenantLabel != "" {
+	if len(*r.relabel.Load()) > 0 || r.cfg.SplitTenantLabel != "" {
 		groups, err := r.rewrite(id, b)
 		if err != nil {
 			return err
@@ -322,10 +322,10 @@ func (r *Receive) storeHere(ctx context.Context, reqs []replicate.Request) error
 
 // rewrite applies the relabelling rules and finds the tenant of each series.
 func (r *Receive) rewrite(id string, b *remotewrite.Batch) (map[string]*remotewrite.Batch, error) {
-	builder := labels.NewBuilder(labels.EmptyLabels())
+	builder, rules := labels.NewBuilder(labels.EmptyLabels()), *r.relabel.Load()
 	return remotewrite.Rewrite(b, func(ls labels.Labels) (labels.Labels, string, bool, error) {
 		builder.Reset(ls)
-		if len(r.relabel) > 0 && !relabel.ProcessBuilder(builder, r.relabel...) {
+		if len(rules) > 0 && !relabel.ProcessBuilder(builder, rules...) {
 			return ls, "", false, nil
 		}
 		group := id

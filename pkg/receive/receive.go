@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -63,7 +64,7 @@ type Receive struct {
 	echoes  *echoes
 	own     labels.Labels
 	tenants tenant.Source
-	relabel []*relabel.Config
+	relabel atomic.Pointer[[]*relabel.Config]
 	tls     *tlsconfig.Server // nil for plain text
 	peerTLS *tlsconfig.Client // nil for plain text
 
@@ -79,6 +80,7 @@ type Receive struct {
 	bodies        *bodies
 	limitsContent []byte
 
+	ringMu      sync.Mutex // one load at a time; guards ringContent
 	ringContent []byte
 	ringLabels  atomic.Pointer[[]hashring.Spec]
 	ready       atomic.Pointer[string]
@@ -138,9 +140,11 @@ func New(cfg Config, deps Deps) (*Receive, error) {
 		CertificateField: cfg.TenantCertField, Default: cfg.DefaultTenant,
 		Headers: []string{cfg.TenantHeader, tenant.Header, tenant.OrgHeader},
 	}
-	if r.relabel, err = readRelabel(&cfg.Relabel); err != nil {
+	rules, err := readRelabel(&cfg.Relabel)
+	if err != nil {
 		return nil, err
 	}
+	r.relabel.Store(&rules)
 	if r.tls, err = cfg.ServerTLS.server(r.logger); err != nil {
 		return nil, flags.Invalid(fmt.Errorf("TLS of the remote write server: %w", err))
 	}

@@ -118,6 +118,8 @@ func (r *Receive) findSelf(ctx context.Context) (content []byte, rings *hashring
 // loadRing switches to the hashring of the configuration; nothing happens when
 // it has not changed.
 func (r *Receive) loadRing(ctx context.Context) error {
+	r.ringMu.Lock()
+	defer r.ringMu.Unlock()
 	content, rings, self, err := r.findSelf(ctx)
 	if err != nil || rings == nil {
 		return err

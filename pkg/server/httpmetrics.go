@@ -41,9 +41,11 @@ func instrument(reg prometheus.Registerer, next http.Handler, served []string) h
 
 	m := httpMetrics{handlers: map[string]http.Handler{}}
 	for _, name := range served {
-		labels := prometheus.Labels{"handler": name}
 		requests.WithLabelValues(name, "get", "200")
 		inFlight.WithLabelValues(name, "get")
+	}
+	for _, name := range handlerNames() {
+		labels := prometheus.Labels{"handler": name}
 		h := promhttp.InstrumentHandlerCounter(requests.MustCurryWith(labels), next)
 		h = promhttp.InstrumentHandlerRequestSize(requestSize.MustCurryWith(labels), h)
 		h = promhttp.InstrumentHandlerResponseSize(responseSize.MustCurryWith(labels), h).(http.HandlerFunc)
@@ -113,6 +115,7 @@ var handlerPaths = [...][2]string{
 	{"/-/ready", "probe"},
 	{"/-/healthy", "probe"},
 	{"/ready", "probe"},
+	{"/healthy", "probe"},
 	{"/-/reload", "reload"},
 }
 
@@ -132,6 +135,16 @@ func handlerName(path string) string {
 		}
 	}
 	return name
+}
+
+// handlerNames returns all values of the label.
+func handlerNames() []string {
+	out := []string{otherHandler, "pprof", "label_values"}
+	for _, p := range handlerPaths {
+		out = append(out, p[1])
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // servedHandlers returns the names of the handlers that the mux of a component

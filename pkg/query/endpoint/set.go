@@ -61,6 +61,10 @@ type Set struct {
 	tried   atomic.Bool
 	// instance identifies this querier to others, for as long as it runs.
 	instance string
+	// reread says that the file is to be read at the next refresh, whatever its
+	// interval; woken makes Run refresh now.
+	reread atomic.Bool
+	woken  chan struct{}
 
 	// The rest belongs to Run.
 	endpoints map[string]*Endpoint
@@ -97,7 +101,7 @@ func New(cfg Config) (*Set, error) {
 	if cfg.Dial == nil {
 		cfg.Dial = (&dialer{resolver: cfg.Resolver, interval: cfg.DNSInterval, frameTimeout: cfg.FrameTimeout, logger: cfg.Logger}).dial
 	}
-	s := &Set{cfg: cfg, metrics: newMetrics(cfg.Registerer), endpoints: map[string]*Endpoint{}, dns: map[string]dnsResult{}, instance: ulid.Make().String()}
+	s := &Set{cfg: cfg, metrics: newMetrics(cfg.Registerer), woken: make(chan struct{}, 1), endpoints: map[string]*Endpoint{}, dns: map[string]dnsResult{}, instance: ulid.Make().String()}
 	s.current.Store(&[]*Endpoint{})
 	if cfg.File != nil {
 		f, err := cfg.File()
@@ -120,10 +124,33 @@ func (s *Set) Run(ctx context.Context) error {
 		s.Refresh(ctx)
 		select {
 		case <-ticker.C:
+		case <-s.woken:
 		case <-ctx.Done():
 			return s.close()
 		}
 	}
+}
+
+// Reload makes Run read the endpoint configuration and the discovery files now.
+// When one of them is wrong, nothing changes and the error says why. It may be
+// called concurrently.
+func (s *Set) Reload() error {
+	if s.cfg.File != nil {
+		if _, err := s.cfg.File(); err != nil {
+			s.metrics.reloadFailures.Inc()
+			return err
+		}
+	}
+	if _, err := readSDFiles(s.cfg.SDFiles); err != nil {
+		s.metrics.reloadFailures.Inc()
+		return err
+	}
+	s.reread.Store(true)
+	select {
+	case s.woken <- struct{}{}:
+	default: // a refresh is due already
+	}
+	return nil
 }
 
 // Endpoints returns all that are expected, up or not, in the order of their
@@ -191,7 +218,7 @@ type want struct {
 // fail keep their last result.
 func (s *Set) discover(ctx context.Context, now time.Time) map[string]want {
 	def := s.cfg.Client
-	if s.cfg.File != nil && now.Sub(s.fileRead) >= s.cfg.FileInterval {
+	if reread := s.reread.Swap(false); s.cfg.File != nil && (reread || now.Sub(s.fileRead) >= s.cfg.FileInterval) {
 		s.fileRead = now
 		if f, err := s.cfg.File(); err != nil {
 			s.metrics.reloadFailures.Inc()

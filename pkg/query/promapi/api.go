@@ -59,10 +59,11 @@ type Config struct {
 	Timeout   time.Duration
 	Flags     map[string]string
 	BuildInfo v1.PrometheusVersion
-	// ExternalPrefix stands before all paths in links and redirects.
+	// ExternalPrefix is the path of the first page as a browser sees it, "" when
+	// it is RoutePrefix.
 	ExternalPrefix string
-	// PrefixHeader names a header that tells ExternalPrefix, when that is
-	// empty.
+	// PrefixHeader names a header with the path that a proxy has taken off; it
+	// counts when ExternalPrefix is empty.
 	PrefixHeader string
 	// RoutePrefix is where everything is served, "" or "/some/path".
 	RoutePrefix string
@@ -180,12 +181,35 @@ func (a *API) Register(mux *http.ServeMux) {
 	mux.Handle("GET "+root+"/stores", page)
 	mux.Handle("GET "+root+"/{$}", page)
 	// Links of dashboards and alerts to a page of graphs lead to the start page.
-	mux.HandleFunc("GET "+root+"/graph", func(w http.ResponseWriter, r *http.Request) {
-		http.Redirect(w, r, a.linkPrefix(r)+"/", http.StatusFound)
-	})
+	mux.HandleFunc("GET "+root+"/graph", a.toRoot)
 	if root != "" {
-		mux.Handle("GET /{$}", http.RedirectHandler(a.cfg.ExternalPrefix+root+"/", http.StatusFound))
+		mux.HandleFunc("GET /{$}", a.toRoot)
+		mux.HandleFunc("GET "+root, a.toRoot)
 	}
+}
+
+// toRoot leads to the first page.
+func (a *API) toRoot(w http.ResponseWriter, r *http.Request) {
+	http.Redirect(w, r, a.linkPrefix(r)+"/", http.StatusFound)
+}
+
+// linkPrefix stands before the paths of links and redirects: the external prefix
+// is the whole path that a browser sees; the one that a proxy tells in a header
+// was taken off, so that what is served here follows it.
+func (a *API) linkPrefix(r *http.Request) string {
+	root := strings.TrimSuffix(a.cfg.RoutePrefix, "/")
+	if a.cfg.ExternalPrefix != "" {
+		return a.cfg.ExternalPrefix
+	}
+	if a.cfg.PrefixHeader == "" {
+		return root
+	}
+	// One slash in front: two would lead to another host.
+	prefix := strings.Trim(r.Header.Get(a.cfg.PrefixHeader), "/\\")
+	if prefix == "" {
+		return root
+	}
+	return "/" + prefix + root
 }
 
 func strip(prefix string, h http.Handler) http.Handler {

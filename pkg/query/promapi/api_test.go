@@ -300,6 +300,46 @@ func TestRoutePrefix(t *testing.T) {
 	require.Equal(t, "/hindsight/", resp.Header.Get("Location"))
 }
 
+func TestPrefixes_StandOnceInLinksAndRedirects(t *testing.T) {
+	f := func(external, header, root, sent, want string) {
+		t.Helper()
+		fx := newFixture(t, func(c *Config) { c.ExternalPrefix, c.PrefixHeader, c.RoutePrefix = external, header, root })
+		get := func(path string) (*http.Response, string) {
+			t.Helper()
+			r, err := http.NewRequest(http.MethodGet, fx.srv.URL+path, nil)
+			require.NoError(t, err)
+			r.Header.Set("X-Forwarded-Prefix", sent)
+			resp, err := http.DefaultTransport.RoundTrip(r)
+			require.NoError(t, err)
+			defer resp.Body.Close()
+			b, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			return resp, string(b)
+		}
+		paths := []string{root + "/graph"}
+		if root != "" {
+			paths = append(paths, "/", root)
+		}
+		for _, path := range paths {
+			resp, _ := get(path)
+			require.Equal(t, http.StatusFound, resp.StatusCode, path)
+			require.Equal(t, want+"/", resp.Header.Get("Location"), path)
+		}
+		_, page := get(root + "/")
+		require.Contains(t, page, `href="`+want+`/api/v1/stores"`)
+	}
+	const header = "X-Forwarded-Prefix"
+	f("", "", "", "", "")
+	f("/ext", "", "/ext", "", "/ext") // --web.external-prefix alone
+	f("/ext", "", "", "", "/ext")     // and --web.route-prefix=/
+	f("/a/ext", "", "/ext", "", "/a/ext")
+	f("/ext", header, "/ext", "/other", "/ext")
+	f("", header, "", "/proxy/", "/proxy")
+	f("", header, "/root", "/proxy", "/proxy/root")
+	f("", header, "", "//evil.example", "/evil.example")
+	f("", header, "/root", "", "/root")
+}
+
 func TestIncompleteAnswersSaySo(t *testing.T) {
 	f := newFixture(t, nil)
 	f.spy.missing = []string{"b:1", "a:1\r\nX-Evil: 1", "b:1"}

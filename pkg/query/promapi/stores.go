@@ -108,18 +108,6 @@ func (a *API) storesPage(w http.ResponseWriter, r *http.Request) {
 	}{a.sortedStores(r.Context()), a.cfg.BuildInfo.Version, a.linkPrefix(r)})
 }
 
-// linkPrefix stands before the paths of this server in links and redirects.
-func (a *API) linkPrefix(r *http.Request) string {
-	prefix := a.cfg.ExternalPrefix
-	if prefix == "" && a.cfg.PrefixHeader != "" {
-		// One slash at its start: two would lead to another host.
-		if p := strings.Trim(r.Header.Get(a.cfg.PrefixHeader), "/\\"); p != "" {
-			prefix = "/" + p
-		}
-	}
-	return prefix + strings.TrimSuffix(a.cfg.RoutePrefix, "/")
-}
-
 // millis writes a time for people; the ends of time are named as such.
 func millis(ms int64) string {
 	// Years with more than four digits are nobody's data.

@@ -1,0 +1,35 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// Reload reads the endpoint configuration, the discovery files and the rules that
+// choose stores again. What is wrong keeps its last good version and is part of
+// the error.
+func (q *Query) Reload(context.Context) error {
+	var errs []error
+	if err := q.set.Reload(); err != nil {
+		errs = append(errs, fmt.Errorf("reload the stores: %w", err))
+	}
+	if rules, err := q.cfg.selector(); err != nil {
+		errs = append(errs, fmt.Errorf("reload the rules that choose stores: %w", err))
+	} else {
+		q.filter.Store(&rules)
+	}
+	return errors.Join(errs...)
+}
+
+// keeps says with which matchers a store is asked, or that it is left out.
+func (q *Query) keeps(info storeapi.Info) ([]*labels.Matcher, bool) {
+	if f := storeFilter(*q.filter.Load()); f != nil {
+		return f(info)
+	}
+	return nil, true
+}
