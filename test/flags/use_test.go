@@ -1,0 +1,200 @@
+package flags
+
+import (
+	"fmt"
+	"go/ast"
+	"go/constant"
+	"go/token"
+	"go/types"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// registration is one call that registers a flag.
+type registration struct {
+	name, help string
+	variable   types.Object // the variable or field that holds the value
+	at         token.Position
+	in         *ast.FuncDecl
+}
+
+// changesNothing says whether the help admits that the value has no effect.
+func changesNothing(help string) bool {
+	help = strings.ToLower(help)
+	for _, words := range []string{"changes nothing", "accepted for manifests", "not supported", "not available"} {
+		if strings.Contains(help, words) {
+			return true
+		}
+	}
+	return false
+}
+
+// Each flag's value is read somewhere beside its registration and its check, or
+// its help says that it changes nothing.
+func TestFlags_EachValueIsUsedOrSaysThatItIsNot(t *testing.T) {
+	fset := token.NewFileSet()
+	all, err := program(fset)
+	require.NoError(t, err)
+	var regs []registration
+	for _, p := range all {
+		regs = append(regs, p.registrations(fset)...)
+	}
+	require.Greater(t, len(regs), 200, "registrations of flags are not recognised")
+	uses := map[types.Object]int{}
+	for _, p := range all {
+		p.count(uses, regs)
+	}
+	for _, r := range regs {
+		switch {
+		case r.variable == nil:
+			t.Errorf("%s: the variable of --%s is not recognised", r.at, r.name)
+		case uses[r.variable] == 0 && !changesNothing(r.help):
+			t.Errorf("%s: nothing reads the value of --%s, and its help does not say so: %q", r.at, r.name, r.help)
+		}
+	}
+}
+
+// registrations finds the calls of Flag, and of methods called Register that
+// register a pair of flags, with the variables that they fill.
+func (c checked) registrations(fset *token.FileSet) []registration {
+	var out []registration
+	for _, f := range c.files {
+		for _, d := range f.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || fn.Body == nil {
+				continue
+			}
+			ast.Inspect(fn.Body, func(n ast.Node) bool {
+				call, ok := n.(*ast.CallExpr)
+				if !ok {
+					return true
+				}
+				if r, ok := c.registration(call); ok {
+					r.in, r.at = fn, fset.Position(call.Pos())
+					out = append(out, r)
+					return false
+				}
+				return true
+			})
+		}
+	}
+	return out
+}
+
+// registration recognises r.Flag(name, help)....XVar(&variable, ...) and
+// variable.Register(r, name, help, ...).
+func (c checked) registration(call *ast.CallExpr) (registration, bool) {
+	sel, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok {
+		return registration{}, false
+	}
+	if sel.Sel.Name == "Register" && len(call.Args) >= 3 && c.text(call.Args[1]) != "" {
+		if _, isFlags := c.info.TypeOf(call.Args[0]).Underlying().(*types.Interface); isFlags {
+			return registration{name: c.text(call.Args[1]), help: c.text(call.Args[2]), variable: c.variable(sel.X)}, true
+		}
+	}
+	flag := flagCall(sel.X)
+	if flag == nil || len(call.Args) == 0 {
+		return registration{}, false
+	}
+	name, help := c.text(flag.Args[0]), c.text(flag.Args[1])
+	if name == "" {
+		name = fmt.Sprintf("<made of %T>", flag.Args[0])
+	}
+	return registration{name: name, help: help, variable: c.variable(call.Args[0])}, true
+}
+
+// flagCall returns the call of Flag at the start of a chain of calls.
+func flagCall(e ast.Expr) *ast.CallExpr {
+	for {
+		call, ok := e.(*ast.CallExpr)
+		if !ok {
+			return nil
+		}
+		sel, ok := call.Fun.(*ast.SelectorExpr)
+		if !ok {
+			return nil
+		}
+		if sel.Sel.Name == "Flag" && len(call.Args) == 2 {
+			return call
+		}
+		e = sel.X
+	}
+}
+
+func (c checked) text(e ast.Expr) string {
+	if v := c.info.Types[e].Value; v != nil && v.Kind() == constant.String {
+		return constant.StringVal(v)
+	}
+	return ""
+}
+
+// variable is the innermost field or variable of &x.y.z, x.y.z or x.y[i].
+func (c checked) variable(e ast.Expr) types.Object {
+	switch e := e.(type) {
+	case *ast.UnaryExpr:
+		return c.variable(e.X)
+	case *ast.CallExpr: // a conversion such as (*Bytes)(&c.Size)
+		if len(e.Args) == 1 {
+			return c.variable(e.Args[0])
+		}
+	case *ast.ParenExpr:
+		return c.variable(e.X)
+	case *ast.IndexExpr:
+		return c.variable(e.X)
+	case *ast.SelectorExpr:
+		return c.info.Uses[e.Sel]
+	case *ast.Ident:
+		return c.info.Uses[e]
+	}
+	return nil
+}
+
+// count counts the uses of each variable outside the functions that register
+// flags and those that only check them.
+func (c checked) count(uses map[types.Object]int, regs []registration) {
+	for _, f := range c.files {
+		for _, d := range f.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok {
+				if strings.EqualFold(fn.Name.Name, "validate") {
+					continue
+				}
+				if slices.ContainsFunc(regs, func(r registration) bool { return r.in == fn }) {
+					c.countLocals(uses, fn)
+					continue
+				}
+			}
+			ast.Inspect(d, func(n ast.Node) bool {
+				if id, ok := n.(*ast.Ident); ok {
+					if v, ok := c.info.Uses[id].(*types.Var); ok {
+						uses[v]++
+					}
+				}
+				return true
+			})
+		}
+	}
+}
+
+// countLocals counts the uses of local variables in a function that registers
+// flags, as the functions do that make a command and run it.
+func (c checked) countLocals(uses map[types.Object]int, fn *ast.FuncDecl) {
+	ast.Inspect(fn, func(n ast.Node) bool {
+		lit, ok := n.(*ast.FuncLit)
+		if !ok {
+			return true
+		}
+		ast.Inspect(lit, func(n ast.Node) bool {
+			if id, ok := n.(*ast.Ident); ok {
+				if v, ok := c.info.Uses[id].(*types.Var); ok {
+					uses[v]++
+				}
+			}
+			return true
+		})
+		return false
+	})
+}
