@@ -73,6 +73,9 @@ func newProcess(ctx context.Context, c roleConfig, s streams) (*process, error) 
 		return stop(ctx)
 	})
 	p.logger.Info("starting hindsight", "version", version.Info(), "build", version.BuildContext())
+	for _, f := range s.ignored {
+		p.logger.Warn("flag changes nothing", "flag", f.name, "reason", f.reason)
+	}
 	return p, nil
 }
 

@@ -24,7 +24,11 @@ type streams struct {
 	out, err io.Writer
 	// reload gets a value for each SIGHUP; nil when there are none.
 	reload <-chan struct{}
+	// ignored are the given flags that change nothing.
+	ignored []ignoredFlag
 }
+
+type ignoredFlag struct{ name, reason string }
 
 // command is one subcommand: its name, and what runs it once the flags are
 // parsed.
@@ -72,6 +76,7 @@ func run(ctx context.Context, args []string, s streams) (code int) {
 		fmt.Fprintf(s.err, "hindsight: error: %s (see hindsight %s--help)\n", oneLine(named(err, args)), subcommand(args, known))
 		return exitUsage
 	}
+	s.ignored = ignoredFlags(app, args)
 	err = known[name].run(ctx, s)
 	switch {
 	case err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil:
@@ -119,4 +124,24 @@ func oneLine(err error) string {
 		}
 	}
 	return strings.Join(parts, " ")
+}
+
+// ignoredFlags are the flags among args that change nothing.
+func ignoredFlags(app *kingpin.Application, args []string) []ignoredFlag {
+	// The arguments were parsed without an error before.
+	parsed, err := app.ParseContext(args)
+	if err != nil {
+		return nil
+	}
+	var out []ignoredFlag
+	for _, e := range parsed.Elements {
+		f, ok := e.Clause.(*kingpin.FlagClause)
+		if !ok {
+			continue
+		}
+		if reason, ignored := flags.IsIgnored(f.Model().Help); ignored {
+			out = append(out, ignoredFlag{name: "--" + f.Model().Name, reason: reason})
+		}
+	}
+	return out
 }

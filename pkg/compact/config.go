@@ -90,7 +90,7 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	r.Flag("deduplication.func", "How replicas are merged: empty takes every sample of all replicas and one of those with equal times (for exact copies; anything else is refused), penalty follows one replica and changes to another one at gaps (for HA pairs).").Default(dedupOneToOne).EnumVar(&c.DedupFunc, dedupOneToOne, dedupPenalty)
 	r.Flag("deduplication.replica-label", "External label that tells replicas apart; it is removed and replicas are merged. May be repeated, or hold several separated by commas.").SetValue(&c.ReplicaLabels)
 	r.Flag("deduplication.ring-replica-label", "Replica label that tells apart the nodes of a hash ring, which store copies of the same samples: all samples of all copies are kept, whatever --deduplication.func says. It takes effect when --deduplication.replica-label names the label, too. receive_replica is always one.").SetValue(&c.RingLabels)
-	r.Flag("compact.enable-vertical-compaction", "Kept for compatibility: blocks with equal external labels that overlap are always merged.").Hidden().Default("false").BoolVar(&c.Vertical)
+	r.Flag("compact.enable-vertical-compaction", flags.Ignored("blocks with equal external labels that overlap are always merged")).Hidden().Default("false").BoolVar(&c.Vertical)
 
 	r.Flag("compact.concurrency", "Number of merges at one time.").Default("1").IntVar(&c.Concurrency)
 	r.Flag("compact.blocks-fetch-concurrency", "Number of blocks that a merge downloads at one time.").Default("1").IntVar(&c.FetchConcurrency)
@@ -111,18 +111,18 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 
 func (c *Config) registerUnused(r flags.Registrar) {
 	u := &c.unused
-	r.Flag("block-discovery-strategy", "Kept for compatibility: the bucket is always listed once.").Default("concurrent").EnumVar(&u.discovery, "concurrent", "recursive")
-	r.Flag("block-viewer.global.sync-block-interval", "Kept for compatibility: the list of blocks shows the last look of the compactor.").Default("1m").DurationVar(&u.viewerInterval)
-	r.Flag("block-viewer.global.sync-block-timeout", "Kept for compatibility: the list of blocks shows the last look of the compactor.").Default("5m").DurationVar(&u.viewerTimeout)
-	r.Flag("compact.progress-interval", "Kept for compatibility: the todo metrics are updated at every look at the bucket.").Default("5m").DurationVar(&u.progressInterval)
-	r.Flag("web.disable", "Kept for compatibility: the compactor has no web pages of its own.").Default("false").BoolVar(&u.webDisable)
-	r.Flag("web.route-prefix", "Kept for compatibility: the compactor has no web pages of its own.").StringVar(&u.webRoutePrefix)
-	r.Flag("web.external-prefix", "Kept for compatibility: the compactor has no web pages of its own.").StringVar(&u.webExternal)
-	r.Flag("web.prefix-header", "Kept for compatibility: the compactor has no web pages of its own.").StringVar(&u.webPrefixHeader)
-	r.Flag("web.disable-cors", "Kept for compatibility: the compactor sends no CORS headers.").Default("false").BoolVar(&u.webDisableCORS)
-	r.Flag("debug.halt-on-error", "Kept for compatibility: the compactor never halts.").Hidden().Default("true").BoolVar(&u.haltOnError)
-	r.Flag("debug.accept-malformed-index", "Kept for compatibility: a block with a malformed index is quarantined.").Hidden().Default("false").BoolVar(&u.malformedIndex)
-	r.Flag("compact.skip-block-with-out-of-order-chunks", "Kept for compatibility: such a block is always marked no-compact.").Hidden().Default("false").BoolVar(&u.skipOutOfOrder)
+	r.Flag("block-discovery-strategy", flags.Ignored("the bucket is always listed once")).Default("concurrent").EnumVar(&u.discovery, "concurrent", "recursive")
+	r.Flag("block-viewer.global.sync-block-interval", flags.Ignored("the list of blocks shows the last look of the compactor")).Default("1m").DurationVar(&u.viewerInterval)
+	r.Flag("block-viewer.global.sync-block-timeout", flags.Ignored("the list of blocks shows the last look of the compactor")).Default("5m").DurationVar(&u.viewerTimeout)
+	r.Flag("compact.progress-interval", flags.Ignored("the todo metrics are updated at every look at the bucket")).Default("5m").DurationVar(&u.progressInterval)
+	r.Flag("web.disable", flags.Ignored("the compactor has no web pages of its own")).Default("false").BoolVar(&u.webDisable)
+	r.Flag("web.route-prefix", flags.Ignored("the compactor has no web pages of its own")).StringVar(&u.webRoutePrefix)
+	r.Flag("web.external-prefix", flags.Ignored("the compactor has no web pages of its own")).StringVar(&u.webExternal)
+	r.Flag("web.prefix-header", flags.Ignored("the compactor has no web pages of its own")).StringVar(&u.webPrefixHeader)
+	r.Flag("web.disable-cors", flags.Ignored("the compactor sends no CORS headers")).Default("false").BoolVar(&u.webDisableCORS)
+	r.Flag("debug.halt-on-error", flags.Ignored("the compactor never halts")).Hidden().Default("true").BoolVar(&u.haltOnError)
+	r.Flag("debug.accept-malformed-index", flags.Ignored("a block with a malformed index is quarantined")).Hidden().Default("false").BoolVar(&u.malformedIndex)
+	r.Flag("compact.skip-block-with-out-of-order-chunks", flags.Ignored("such a block is always marked no-compact")).Hidden().Default("false").BoolVar(&u.skipOutOfOrder)
 }
 
 // Validate checks what flags alone cannot.

@@ -117,11 +117,11 @@ func (c *Config) TakeLimits(from *Config) {
 }
 
 func (c *Config) registerQueryFlags(r flags.Registrar) {
-	r.Flag("query.promql-engine", "Accepted for manifests: every query is evaluated by the engine of Prometheus, which gives the same answers.").
+	r.Flag("query.promql-engine", flags.Ignored("every query is evaluated by the engine of Prometheus, which gives the same answers")).
 		Default("prometheus").EnumVar(&c.Engine, "prometheus", "thanos")
-	r.Flag("query.enable-x-functions", "Not available: xrate, xincrease and xdelta exist in another engine only.").
+	r.Flag("query.enable-x-functions", "Refused: xrate, xincrease and xdelta exist in another engine only.").
 		BoolVar(&c.EnableXFunctions)
-	r.Flag("query.mode", "Accepted for manifests: queries are always evaluated here, over the data of all stores.").
+	r.Flag("query.mode", flags.Ignored("queries are always evaluated here, over the data of all stores")).
 		Default("local").EnumVar(&c.Mode, "local", "distributed")
 	r.Flag("query.lookback-delta", "How old the newest sample of a series may be to count as its present value; 0s means 5m.").
 		Default("0s").DurationVar(&c.LookbackDelta)
@@ -146,7 +146,7 @@ func (c *Config) registerAnswerFlags(r flags.Registrar) {
 		SetValue(&c.ReplicaLabels)
 	r.Flag("query.ring-replica-label", "Replica label that tells apart the nodes of a hash ring, which store copies of the same samples: all samples of all copies count. It need not be named by --query.replica-label too. Repeatable, and lists with commas are split. receive_replica is always one.").
 		SetValue(&c.RingLabels)
-	r.Flag("query.partition-label", "Accepted for manifests: it matters to distributed evaluation only. Repeatable.").
+	r.Flag("query.partition-label", flags.Ignored("it matters to distributed evaluation only")).
 		SetValue(&c.PartitionLabels)
 	r.Flag("query.metadata.default-time-range", "How far back labels and series are listed when a request does not say; 0s means all time.").
 		Default("0s").SetValue(&c.LabelRange)
@@ -170,13 +170,13 @@ func (c *Config) registerAnswerFlags(r flags.Registrar) {
 		Hidden().Default("true").BoolVar(&c.StatusPartial)
 	r.Flag("store.response-timeout", "How long a store may be silent in the middle of an answer; 0ms means until the query's timeout.").
 		Default("0ms").SetValue(&c.ResponseTimeout)
-	r.Flag("alert.query-url", "Accepted for manifests: no page has links of alerts that it would stand in.").StringVar(&c.AlertURL)
+	r.Flag("alert.query-url", flags.Ignored("no page has links of alerts that it would stand in")).StringVar(&c.AlertURL)
 	r.Flag("store.limits.request-series", "Series that one request for data of this querier over gRPC may return; 0 means no limit.").
 		Default("0").Uint64Var(&c.LimitSeries)
 	r.Flag("store.limits.request-samples", "Samples that one request for data of this querier over gRPC may return, counted as 120 for each chunk; 0 means no limit.").
 		Default("0").Uint64Var(&c.LimitSamples)
 	c.SelectorRelabel.Register(r, "selector.relabel-config", "relabelling that chooses stores by their external labels (actions keep, drop, hashmod)", true)
-	c.RequestLogging.Register(r, "request.logging-config", "request logging, accepted for manifests", true)
+	c.RequestLogging.RegisterIgnored(r, "request.logging-config", "see --log.level=debug")
 }
 
 func (c *WebConfig) registerFlags(r flags.Registrar) {
@@ -204,16 +204,16 @@ func (c *TenancyConfig) registerFlags(r flags.Registrar) {
 }
 
 func (c *ignoredFlags) registerFlags(r flags.Registrar) {
-	const accepted = "Accepted for manifests; it changes nothing."
-	r.Flag("query.conn-metric.label", accepted).Hidden().StringVar(&c.connLabels)
-	r.Flag("query.telemetry.request-duration-seconds-quantiles", accepted).Hidden().StringsVar(&c.requestBuckets)
-	r.Flag("query.telemetry.request-samples-quantiles", accepted).Hidden().StringsVar(&c.sampleClasses)
-	r.Flag("query.telemetry.request-series-seconds-quantiles", accepted).Hidden().StringsVar(&c.seriesClasses)
-	r.Flag("query.disable-fallback", accepted).Hidden().BoolVar(&c.disableFallback)
-	r.Flag("query.distributed-with-overlapping-interval", accepted).Hidden().BoolVar(&c.overlapping)
-	r.Flag("grpc.proxy-strategy", accepted).Hidden().Default("lazy").EnumVar(&c.proxyStrategy, "eager", "lazy")
-	r.Flag("query.lazy-retrieval-max-buffered-responses", accepted).Hidden().Default("20").IntVar(&c.lazyBuffer)
-	r.Flag("store.sd-dns-resolver", accepted).Hidden().Default("golang").EnumVar(&c.dnsResolver, "golang", "miekgdns")
+	ignored := flags.Ignored("")
+	r.Flag("query.conn-metric.label", ignored).Hidden().StringVar(&c.connLabels)
+	r.Flag("query.telemetry.request-duration-seconds-quantiles", ignored).Hidden().StringsVar(&c.requestBuckets)
+	r.Flag("query.telemetry.request-samples-quantiles", ignored).Hidden().StringsVar(&c.sampleClasses)
+	r.Flag("query.telemetry.request-series-seconds-quantiles", ignored).Hidden().StringsVar(&c.seriesClasses)
+	r.Flag("query.disable-fallback", ignored).Hidden().BoolVar(&c.disableFallback)
+	r.Flag("query.distributed-with-overlapping-interval", ignored).Hidden().BoolVar(&c.overlapping)
+	r.Flag("grpc.proxy-strategy", ignored).Hidden().Default("lazy").EnumVar(&c.proxyStrategy, "eager", "lazy")
+	r.Flag("query.lazy-retrieval-max-buffered-responses", ignored).Hidden().Default("20").IntVar(&c.lazyBuffer)
+	r.Flag("store.sd-dns-resolver", ignored).Hidden().Default("golang").EnumVar(&c.dnsResolver, "golang", "miekgdns")
 }
 
 // features that PromQL has always switched on by now.

@@ -51,7 +51,7 @@ func (c *EndpointsConfig) registerFlags(r flags.Registrar) {
 	r.Flag("inject-test-addresses", "More endpoints. Repeatable.").Hidden().StringsVar(&c.Injected)
 	r.Flag("store.sd-files", "Pattern of files with addresses of stores, in the format of Prometheus's file discovery. Repeatable.").
 		PlaceHolder("<path>").StringsVar(&c.SDFiles)
-	r.Flag("store.sd-interval", "Accepted for manifests: the files are read again at every refresh of the stores.").
+	r.Flag("store.sd-interval", flags.Ignored("the files are read again at every refresh of the stores")).
 		Default("5m").SetValue(&c.SDInterval)
 	r.Flag("store.sd-dns-interval", "How often names are looked up again.").
 		Default("30s").SetValue(&c.DNSInterval)

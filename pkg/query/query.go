@@ -97,7 +97,6 @@ func New(cfg Config, deps Deps) (*Query, error) {
 	})
 	q.queryable, q.defaults = queryable, defaults
 	q.api = promapi.New(q.apiConfig(engine, queryable, p, defaults, known))
-	q.logIgnored()
 	return q, nil
 }
 
@@ -151,19 +150,6 @@ func replicaLabels(names []string) []string {
 	out := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == "" })
 	slices.Sort(out)
 	return slices.Compact(out)
-}
-
-// logIgnored says once which settings have no effect.
-func (q *Query) logIgnored() {
-	warn := func(on bool, flag, why string) {
-		if on {
-			q.deps.Logger.Warn("flag has no effect", "flag", flag, "why", why)
-		}
-	}
-	warn(q.cfg.Engine == "thanos", "--query.promql-engine", "the engine of Prometheus evaluates all queries; the answers are the same")
-	warn(q.cfg.Mode == "distributed", "--query.mode", "queries are evaluated here; the answers are the same")
-	warn(q.cfg.AlertURL != "", "--alert.query-url", "no page has links of alerts")
-	warn(q.cfg.RequestLogging.IsSet(), "--request.logging-config", "requests are not logged")
 }
 
 // RegisterHTTP implements server.Component.

@@ -212,7 +212,7 @@ func (c *Config) registerTenant(r flags.Registrar) {
 	r.Flag("receive.default-tenant-id", "Tenant of requests that name none.").Default(tenant.Default).StringVar(&c.DefaultTenant)
 	r.Flag("receive.split-tenant-label-name", "Label whose value is the tenant of a series; it is removed.").StringVar(&c.SplitTenantLabel)
 	r.Flag("receive.tenant-label-name", "External label that names the tenant.").Default("tenant_id").StringVar(&c.TenantLabel)
-	c.requestLogging.Register(r, "request.logging-config", "request logging (accepted, not used: see --log.level=debug)", true)
+	c.requestLogging.RegisterIgnored(r, "request.logging-config", "see --log.level=debug")
 	c.Relabel.Register(r, "receive.relabel-config", "relabelling rules for incoming series", true)
 }
 
@@ -233,11 +233,11 @@ func (t *TSDBConfig) registerFlags(r flags.Registrar) {
 	r.Flag("tsdb.max-exemplars", "Exemplars kept for each tenant; 0 is off.").Default("0").Int64Var(&t.MaxExemplars)
 	r.Flag("tsdb.wal-compression", "Compress the write-ahead log.").Default("true").BoolVar(&t.WALCompression)
 	r.Flag("tsdb.no-lockfile", "Make no lock file in the TSDBs.").BoolVar(&t.NoLockfile)
-	r.Flag("tsdb.allow-overlapping-blocks", "Has no effect: overlapping blocks are always allowed.").BoolVar(&t.overlapping)
-	r.Flag("tsdb.enable-native-histograms", "Has no effect: native histograms are always accepted.").
+	r.Flag("tsdb.allow-overlapping-blocks", flags.Ignored("overlapping blocks are always allowed")).BoolVar(&t.overlapping)
+	r.Flag("tsdb.enable-native-histograms", flags.Ignored("native histograms are always accepted")).
 		Default("true").BoolVar(&t.nativeHistograms)
-	r.Flag("tsdb.head.expanded-postings-cache-size", "Has no effect.").Default("0").Uint64Var(&t.headPostingsCache)
-	r.Flag("tsdb.block.expanded-postings-cache-size", "Has no effect.").Default("0").Uint64Var(&t.blockPostings)
+	r.Flag("tsdb.head.expanded-postings-cache-size", flags.Ignored("postings of the head are not cached")).Default("0").Uint64Var(&t.headPostingsCache)
+	r.Flag("tsdb.block.expanded-postings-cache-size", flags.Ignored("postings of local blocks are not cached")).Default("0").Uint64Var(&t.blockPostings)
 	r.Flag("hash-func", "Record this hash of each file in meta.json: SHA256 or nothing.").EnumVar(&t.HashFunc, "", "SHA256")
 	r.Flag("shipper.upload-concurrency", "Parallel uploads of the files of a block; 0 chooses.").
 		Default("0").IntVar(&t.UploadConcurrency)
@@ -247,7 +247,7 @@ func (c *Config) registerHidden(r flags.Registrar) {
 	t := &c.TSDB
 	r.Flag("receive-forward-timeout", "Most time for a write to a peer.").Default("5s").Hidden().SetValue(&c.ForwardTimeout)
 	r.Flag("receive-forward-max-backoff", "Longest pause after failures of a peer.").Default("5s").Hidden().SetValue(&c.ForwardMaxBackoff)
-	r.Flag("receive.artificial-max-delay", "Has no effect.").Default("0s").Hidden().SetValue(&c.artificialDelay)
+	r.Flag("receive.artificial-max-delay", flags.Ignored("writes are never delayed on purpose")).Default("0s").Hidden().SetValue(&c.artificialDelay)
 	r.Flag("receive.limits-config-reload-timer", "How often the limits file is looked at.").
 		Default("1s").Hidden().DurationVar(&c.LimitsReload)
 	c.Limits.Register(r, "receive.limits-config", "limits of requests and tenants", true)
@@ -257,10 +257,10 @@ func (c *Config) registerHidden(r flags.Registrar) {
 	r.Flag("tsdb.memory-snapshot-on-shutdown", "Write a snapshot of the head when stopping.").Hidden().BoolVar(&t.SnapshotOnClose)
 	r.Flag("shipper.allow-out-of-order-uploads", "Upload later blocks when one fails.").Hidden().BoolVar(&t.AllowOutOfOrder)
 	r.Flag("shipper.skip-corrupted-blocks", "Do not report broken blocks as errors.").Hidden().BoolVar(&t.SkipCorrupted)
-	r.Flag("matcher-cache-size", "Has no effect.").Default("0").Hidden().IntVar(&c.matcherCacheSize)
-	r.Flag("receive.lazy-retrieval-max-buffered-responses", "Has no effect: nothing is buffered.").
+	r.Flag("matcher-cache-size", flags.Ignored("matchers are compiled once per request")).Default("0").Hidden().IntVar(&c.matcherCacheSize)
+	r.Flag("receive.lazy-retrieval-max-buffered-responses", flags.Ignored("nothing is buffered")).
 		Default("20").Hidden().IntVar(&c.lazyBuffered)
-	r.Flag("enable-feature", "Accepted for compatibility; metric-names-filter has no effect.").Hidden().SetValue(&c.features)
+	r.Flag("enable-feature", flags.Ignored("metric-names-filter, the only feature, is not announced")).Hidden().SetValue(&c.features)
 	r.Flag("store.limits.request-series", "Most series that one Series call may return, of all tenants together; 0 is no limit.").
 		Default("0").Uint64Var(&c.Reads.Series)
 	r.Flag("store.limits.request-samples", "Most samples that one Series call may return, counted as chunks of 120; 0 is no limit.").

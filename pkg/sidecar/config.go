@@ -92,7 +92,7 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 		Default("0").Uint64Var(&c.SeriesLimit)
 	r.Flag("store.limits.request-samples", "Most samples that one Series call may return, counted as chunks of 120; 0 is no limit.").
 		Default("0").Uint64Var(&c.SampleLimit)
-	c.RequestLogging.Register(r, "request.logging-config", "request logging (accepted, not used: see --log.level=debug)", true)
+	c.RequestLogging.RegisterIgnored(r, "request.logging-config", "see --log.level=debug")
 	c.Reloader.registerFlags(r)
 	c.Shipper.registerFlags(r)
 }

@@ -79,7 +79,7 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	r.Flag("store.grpc.downloaded-bytes-limit", "Largest number of bytes of blocks that one request may read; beyond, it fails. 0 means no limit.").Default("0").SetValue(&c.DownloadedBytes)
 	r.Flag("store.grpc.series-max-concurrency", "Number of requests that may be starting at one time; others wait.").Default("20").IntVar(&c.MaxConcurrency)
 	r.Flag("sync-block-duration", "Pause between two listings of the bucket.").Default("15m").DurationVar(&c.SyncInterval)
-	r.Flag("block-discovery-strategy", "Kept for compatibility: the bucket is always listed once.").Default("concurrent").EnumVar(&c.BlockDiscovery, "concurrent", "recursive")
+	r.Flag("block-discovery-strategy", flags.Ignored("the bucket is always listed once")).Default("concurrent").EnumVar(&c.BlockDiscovery, "concurrent", "recursive")
 	r.Flag("block-sync-concurrency", "Number of index headers that are made at one time.").Default("20").IntVar(&c.BlockSyncConcurrency)
 	r.Flag("block-meta-fetch-concurrency", "Number of meta.json files that are read at one time.").Default("32").IntVar(&c.MetaFetchConcurrency)
 	r.Flag("min-time", "Serve samples from this time on: a time (RFC 3339), or a duration relative to now such as -30d.").Default("0000-01-01T00:00:00Z").SetValue(&c.MinTime)
@@ -97,20 +97,20 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 
 func (c *Config) registerUnused(r flags.Registrar) {
 	u := &c.unused
-	r.Flag("store.enable-index-header-lazy-reader", "Kept for compatibility: index headers are always opened on first use.").Default("true").BoolVar(&u.lazyReader)
-	r.Flag("store.index-header-lazy-download-strategy", "Kept for compatibility: index headers are always made on first use.").Default("lazy").EnumVar(&u.lazyDownload, "eager", "lazy")
-	r.Flag("web.disable", "Kept for compatibility: the gateway has no web pages of its own.").Default("false").BoolVar(&u.webDisable)
-	r.Flag("web.external-prefix", "Kept for compatibility: the gateway has no web pages of its own.").StringVar(&u.webExternal)
-	r.Flag("web.prefix-header", "Kept for compatibility: the gateway has no web pages of its own.").StringVar(&u.webPrefixHeader)
-	r.Flag("web.disable-cors", "Kept for compatibility: the gateway sends no CORS headers.").Default("false").BoolVar(&u.webDisableCORS)
-	r.Flag("matcher-cache-size", "Kept for compatibility: matchers are compiled once per request.").Default("0").IntVar(&u.matcherCacheSize)
-	r.Flag("debug.series-batch-size", "Kept for compatibility: batches are sized in bytes.").Hidden().Default("10000").IntVar(&u.seriesBatch)
-	r.Flag("debug.estimated-max-series-size", "Kept for compatibility: sizes come from the block.").Hidden().Default("65536").Uint64Var(&u.maxSeriesSize)
-	r.Flag("debug.estimated-max-chunk-size", "Kept for compatibility: sizes come from the block.").Hidden().Default("16000").Uint64Var(&u.maxChunkSize)
-	r.Flag("store.index-header-posting-offsets-in-mem-sampling", "Kept for compatibility: all offsets are at hand.").Hidden().Default("32").IntVar(&u.offsetSampling)
-	u.parquet.Register(r, "objstore-parquet.config", "the bucket of parquet conversions (not supported)", true)
+	r.Flag("store.enable-index-header-lazy-reader", flags.Ignored("index headers are always opened on first use")).Default("true").BoolVar(&u.lazyReader)
+	r.Flag("store.index-header-lazy-download-strategy", flags.Ignored("index headers are always made on first use")).Default("lazy").EnumVar(&u.lazyDownload, "eager", "lazy")
+	r.Flag("web.disable", flags.Ignored("the gateway has no web pages of its own")).Default("false").BoolVar(&u.webDisable)
+	r.Flag("web.external-prefix", flags.Ignored("the gateway has no web pages of its own")).StringVar(&u.webExternal)
+	r.Flag("web.prefix-header", flags.Ignored("the gateway has no web pages of its own")).StringVar(&u.webPrefixHeader)
+	r.Flag("web.disable-cors", flags.Ignored("the gateway sends no CORS headers")).Default("false").BoolVar(&u.webDisableCORS)
+	r.Flag("matcher-cache-size", flags.Ignored("matchers are compiled once per request")).Default("0").IntVar(&u.matcherCacheSize)
+	r.Flag("debug.series-batch-size", flags.Ignored("batches are sized in bytes")).Hidden().Default("10000").IntVar(&u.seriesBatch)
+	r.Flag("debug.estimated-max-series-size", flags.Ignored("sizes come from the block")).Hidden().Default("65536").Uint64Var(&u.maxSeriesSize)
+	r.Flag("debug.estimated-max-chunk-size", flags.Ignored("sizes come from the block")).Hidden().Default("16000").Uint64Var(&u.maxChunkSize)
+	r.Flag("store.index-header-posting-offsets-in-mem-sampling", flags.Ignored("all offsets are at hand")).Hidden().Default("32").IntVar(&u.offsetSampling)
+	u.parquet.Register(r, "objstore-parquet.config", "the bucket of parquet conversions, which this program refuses", true)
 	u.cachingBucket.Register(hidden{r}, "store.caching-bucket.config", "the caching bucket (its type is accepted, pages of blocks are cached anyway)", true)
-	u.requestLogging.Register(r, "request.logging-config", "request logging (not supported)", true)
+	u.requestLogging.RegisterIgnored(r, "request.logging-config", "see --log.level=debug")
 }
 
 // Validate checks what flags alone cannot.

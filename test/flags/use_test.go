@@ -15,21 +15,11 @@ import (
 
 // registration is one call that registers a flag.
 type registration struct {
-	name, help string
-	variable   types.Object // the variable or field that holds the value
-	at         token.Position
-	in         *ast.FuncDecl
-}
-
-// changesNothing says whether the help admits that the value has no effect.
-func changesNothing(help string) bool {
-	help = strings.ToLower(help)
-	for _, words := range []string{"changes nothing", "accepted for manifests", "not supported", "not available"} {
-		if strings.Contains(help, words) {
-			return true
-		}
-	}
-	return false
+	name     string
+	ignored  bool         // its help says that it changes nothing
+	variable types.Object // the variable or field that holds the value
+	at       token.Position
+	in       *ast.FuncDecl
 }
 
 // Each flag's value is read somewhere beside its registration and its check, or
@@ -51,8 +41,8 @@ func TestFlags_EachValueIsUsedOrSaysThatItIsNot(t *testing.T) {
 		switch {
 		case r.variable == nil:
 			t.Errorf("%s: the variable of --%s is not recognised", r.at, r.name)
-		case uses[r.variable] == 0 && !changesNothing(r.help):
-			t.Errorf("%s: nothing reads the value of --%s, and its help does not say so: %q", r.at, r.name, r.help)
+		case uses[r.variable] == 0 && !r.ignored:
+			t.Errorf("%s: nothing reads the value of --%s: register it with flags.Ignored", r.at, r.name)
 		}
 	}
 }
@@ -91,20 +81,34 @@ func (c checked) registration(call *ast.CallExpr) (registration, bool) {
 	if !ok {
 		return registration{}, false
 	}
-	if sel.Sel.Name == "Register" && len(call.Args) >= 3 && c.text(call.Args[1]) != "" {
+	if strings.HasPrefix(sel.Sel.Name, "Register") && len(call.Args) >= 3 && c.text(call.Args[1]) != "" {
 		if _, isFlags := c.info.TypeOf(call.Args[0]).Underlying().(*types.Interface); isFlags {
-			return registration{name: c.text(call.Args[1]), help: c.text(call.Args[2]), variable: c.variable(sel.X)}, true
+			ignored := sel.Sel.Name == "RegisterIgnored"
+			return registration{name: c.text(call.Args[1]), ignored: ignored, variable: c.variable(sel.X)}, true
 		}
 	}
 	flag := flagCall(sel.X)
 	if flag == nil || len(call.Args) == 0 {
 		return registration{}, false
 	}
-	name, help := c.text(flag.Args[0]), c.text(flag.Args[1])
+	name := c.text(flag.Args[0])
 	if name == "" {
 		name = fmt.Sprintf("<made of %T>", flag.Args[0])
 	}
-	return registration{name: name, help: help, variable: c.variable(call.Args[0])}, true
+	return registration{name: name, ignored: c.isIgnored(flag.Args[1]), variable: c.variable(call.Args[0])}, true
+}
+
+// isIgnored recognises flags.Ignored(reason), also where a local variable holds
+// it.
+func (c checked) isIgnored(help ast.Expr) bool {
+	switch e := help.(type) {
+	case *ast.CallExpr:
+		sel, ok := e.Fun.(*ast.SelectorExpr)
+		return ok && sel.Sel.Name == "Ignored"
+	case *ast.Ident:
+		return e.Name == "ignored"
+	}
+	return false
 }
 
 // flagCall returns the call of Flag at the start of a chain of calls.

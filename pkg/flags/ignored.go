@@ -1,0 +1,30 @@
+package flags
+
+import "strings"
+
+// ignoredHelp begins the help of each flag that is accepted and not used.
+const ignoredHelp = "Accepted for manifests; changes nothing"
+
+// Ignored returns the help of a flag that is accepted, because it stands in
+// people's manifests, and whose value changes nothing. reason says why, as a
+// clause without a full stop; it may be empty.
+func Ignored(reason string) string {
+	if reason == "" {
+		return ignoredHelp + "."
+	}
+	return ignoredHelp + ": " + reason + "."
+}
+
+// IsIgnored says whether help is that of a flag that changes nothing, and why.
+func IsIgnored(help string) (reason string, ignored bool) {
+	rest, ignored := strings.CutPrefix(help, ignoredHelp)
+	return strings.Trim(rest, ":. "), ignored
+}
+
+// RegisterIgnored adds the flags --NAME-file and --NAME, which change nothing.
+// Their content is not read.
+func (p *PathOrContent) RegisterIgnored(r Registrar, name, reason string) {
+	p.name = name
+	r.Flag(name+"-file", Ignored(reason)).PlaceHolder("<path>").StringVar(&p.path)
+	r.Flag(name, Ignored(reason)).PlaceHolder("<content>").StringVar(&p.content)
+}
