@@ -111,7 +111,7 @@ func flagFiles(t *testing.T, dir string) map[string]string {
 		"sd.yml":         "- targets: ['127.0.0.1:1']\n",
 		"limits.yml":     "write:\n  default:\n    request:\n      series_limit: 1000\n",
 		"ring.json":      `[{"endpoints":["127.0.0.1:10901"]}]`,
-		"ring3.json":     `[{"endpoints":["127.0.0.1:10901","127.0.0.1:10902","127.0.0.1:10903"]}]`,
+		"ring3.json":     `[{"endpoints":["node-0.invalid:10901","node-1.invalid:10901","node-2.invalid:10901"]}]`,
 		"prometheus.yml": "global:\n  external_labels: {cluster: eu}\n",
 	}
 	texts := map[string]string{

@@ -17,6 +17,7 @@ import (
 type registration struct {
 	name     string
 	ignored  bool         // its help says that it changes nothing
+	refused  bool         // its help says that it is refused
 	variable types.Object // the variable or field that holds the value
 	at       token.Position
 	in       *ast.FuncDecl
@@ -41,7 +42,7 @@ func TestFlags_EachValueIsUsedOrSaysThatItIsNot(t *testing.T) {
 		switch {
 		case r.variable == nil:
 			t.Errorf("%s: the variable of --%s is not recognised", r.at, r.name)
-		case uses[r.variable] == 0 && !r.ignored:
+		case uses[r.variable] == 0 && !r.ignored && !r.refused:
 			t.Errorf("%s: nothing reads the value of --%s: register it with flags.Ignored", r.at, r.name)
 		}
 	}
@@ -84,7 +85,7 @@ func (c checked) registration(call *ast.CallExpr) (registration, bool) {
 	if strings.HasPrefix(sel.Sel.Name, "Register") && len(call.Args) >= 3 && c.text(call.Args[1]) != "" {
 		if _, isFlags := c.info.TypeOf(call.Args[0]).Underlying().(*types.Interface); isFlags {
 			ignored := sel.Sel.Name == "RegisterIgnored"
-			return registration{name: c.text(call.Args[1]), ignored: ignored, variable: c.variable(sel.X)}, true
+			return registration{name: c.text(call.Args[1]), ignored: ignored, refused: c.isRefused(call.Args[2]), variable: c.variable(sel.X)}, true
 		}
 	}
 	flag := flagCall(sel.X)
@@ -95,7 +96,14 @@ func (c checked) registration(call *ast.CallExpr) (registration, bool) {
 	if name == "" {
 		name = fmt.Sprintf("<made of %T>", flag.Args[0])
 	}
-	return registration{name: name, ignored: c.isIgnored(flag.Args[1]), variable: c.variable(call.Args[0])}, true
+	return registration{
+		name: name, ignored: c.isIgnored(flag.Args[1]), refused: c.isRefused(flag.Args[1]), variable: c.variable(call.Args[0]),
+	}, true
+}
+
+// isRefused recognises the help of a flag that is read only to refuse it.
+func (c checked) isRefused(help ast.Expr) bool {
+	return strings.Contains(strings.ToLower(c.text(help)), "refuse")
 }
 
 // isIgnored recognises flags.Ignored(reason), also where a local variable holds
