@@ -28,6 +28,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/grpcmetrics"
 	"github.com/hindsight-io/hindsight/pkg/httpserver"
 	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/receive/capnpserver"
@@ -168,7 +169,7 @@ func New(cfg Config, deps Deps) (*Receive, error) {
 		if _, _, err := cfg.readRings(); err != nil {
 			return nil, flags.Invalid(err)
 		}
-		r.writer = replicate.NewWriter(r.replication(), r.logger, deps.Registerer)
+		r.writer = replicate.NewWriter(r.replication(deps), r.logger, deps.Registerer)
 	}
 	if cfg.requestLogging.IsSet() {
 		r.logger.Warn("flag has no effect", "flag", "--request.logging-config", "reason", "failed requests are logged at debug level")
@@ -219,13 +220,14 @@ func (r *Receive) storage(deps Deps) multitsdb.Config {
 	return c
 }
 
-func (r *Receive) replication() replicate.Config {
+func (r *Receive) replication(deps Deps) replicate.Config {
 	c := &r.cfg
+	measured := grpcmetrics.ClientOptions(deps.Registerer)
 	return replicate.Config{
 		Replicas: c.ReplicationFactor, Local: r.db,
 		Dial: func(address string) (replicate.Node, error) {
 			creds := grpc.WithTransportCredentials(credentialsOf(r.peerTLS))
-			return c.dial(address, append(r.echoes.sign(address), creds)...)
+			return c.dial(address, append(append(r.echoes.sign(address), creds), measured...)...)
 		},
 		Timeout: c.ForwardTimeout.Duration(), MaxBackoff: c.ForwardMaxBackoff.Duration(),
 		QueueBytes: c.ForwardQueue.Int64(), MessageBytes: 4 << 20, Lanes: max(c.ForwardWorkers, 1),

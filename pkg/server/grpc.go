@@ -26,6 +26,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/grpcmetrics"
 	"github.com/hindsight-io/hindsight/pkg/httpserver"
 	"github.com/hindsight-io/hindsight/pkg/tlsconfig"
 )
@@ -53,21 +54,14 @@ const (
 )
 
 type grpcMetrics struct {
-	handled *prometheus.CounterVec
-	seconds *prometheus.HistogramVec
-	panics  prometheus.Counter
+	calls  *grpcmetrics.Server
+	panics prometheus.Counter
 }
 
 func newGRPCMetrics(reg prometheus.Registerer) *grpcMetrics {
 	f := promauto.With(reg)
 	return &grpcMetrics{
-		handled: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "hindsight_grpc_server_handled_total", Help: "gRPC calls that ended, by method and code.",
-		}, []string{"grpc_method", "grpc_code"}),
-		seconds: f.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "hindsight_grpc_server_handling_seconds", Help: "Duration of gRPC calls.",
-			Buckets: prometheus.ExponentialBuckets(0.001, 4, 9),
-		}, []string{"grpc_method"}),
+		calls: grpcmetrics.NewServer(reg),
 		panics: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_grpc_server_panics_total", Help: "Panics caught in gRPC handlers.",
 		}),
@@ -98,8 +92,8 @@ func listenGRPC(c Config, comp Component, d Deps) (*grpcServer, error) {
 		grpc.MaxConcurrentStreams(maxGRPCStreams),
 		grpc.MaxHeaderListSize(maxGRPCHeader),
 		grpc.ConnectionTimeout(handshakeTimeout),
-		grpc.ChainUnaryInterceptor(i.unary),
-		grpc.ChainStreamInterceptor(i.stream),
+		grpc.ChainUnaryInterceptor(i.metrics.calls.Unary(), i.unary),
+		grpc.ChainStreamInterceptor(i.metrics.calls.Stream(), i.stream),
 	)
 	if d.Tracer != nil {
 		opts = append(opts, grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithTracerProvider(d.Tracer))))
@@ -112,6 +106,7 @@ func listenGRPC(c Config, comp Component, d Deps) (*grpcServer, error) {
 	healthpb.RegisterHealthServer(s.srv, s.health)
 	comp.RegisterGRPC(s.srv)
 	reflection.Register(s.srv)
+	i.metrics.calls.Served(s.srv)
 	d.Logger.Info("listening for gRPC", "address", lis.Addr().String())
 	return s, nil
 }
@@ -142,14 +137,12 @@ type interceptors struct {
 }
 
 func (i interceptors) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
-	start := time.Now()
-	defer func() { i.done(info.FullMethod, start, recover(), &err) }()
+	defer func() { i.recovered(info.FullMethod, recover(), &err) }()
 	return next(ctx, req)
 }
 
 func (i interceptors) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
-	start := time.Now()
-	defer func() { i.done(info.FullMethod, start, recover(), &err) }()
+	defer func() { i.recovered(info.FullMethod, recover(), &err) }()
 	timeout := i.sendTimeout
 	if timeout <= 0 {
 		timeout = math.MaxInt64
@@ -159,14 +152,11 @@ func (i interceptors) stream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 	return next(srv, timed)
 }
 
-// done turns a panic into an error, so that one bad request ends alone, and
-// observes the call.
-func (i interceptors) done(method string, start time.Time, panicked any, err *error) {
+// recovered turns a panic into an error, so that one bad request ends alone.
+func (i interceptors) recovered(method string, panicked any, err *error) {
 	if panicked != nil {
 		i.metrics.panics.Inc()
 		i.logger.Error("panic in a gRPC handler", "method", method, "panic", panicked, "stack", string(debug.Stack()))
 		*err = status.Errorf(codes.Internal, "internal error in %s; the server's log has the details", method)
 	}
-	i.metrics.handled.WithLabelValues(method, status.Code(*err).String()).Inc()
-	i.metrics.seconds.WithLabelValues(method).Observe(time.Since(start).Seconds())
 }

@@ -23,6 +23,8 @@ type dialer struct {
 	// for ever.
 	frameTimeout time.Duration
 	logger       *slog.Logger
+	// options are those of every connection.
+	options []grpc.DialOption
 }
 
 // How a connection is watched and made again. A server that is gone without a
@@ -67,6 +69,7 @@ func (d *dialer) dial(spec Spec, address string, cfg ClientConfig) (Client, erro
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: pingTimeout}),
 		grpc.WithDisableServiceConfig(),
 	)
+	opts = append(opts, d.options...)
 	target := "passthrough:///" + address
 	if spec.Group {
 		target = groupScheme + ":///" + address

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hindsight-io/hindsight/pkg/grpcmetrics"
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -99,7 +100,7 @@ func New(cfg Config) (*Set, error) {
 		cfg.Resolver = net.DefaultResolver
 	}
 	if cfg.Dial == nil {
-		cfg.Dial = (&dialer{resolver: cfg.Resolver, interval: cfg.DNSInterval, frameTimeout: cfg.FrameTimeout, logger: cfg.Logger}).dial
+		cfg.Dial = (&dialer{resolver: cfg.Resolver, interval: cfg.DNSInterval, frameTimeout: cfg.FrameTimeout, logger: cfg.Logger, options: grpcmetrics.ClientOptions(cfg.Registerer)}).dial
 	}
 	s := &Set{cfg: cfg, metrics: newMetrics(cfg.Registerer), woken: make(chan struct{}, 1), endpoints: map[string]*Endpoint{}, dns: map[string]dnsResult{}, instance: ulid.Make().String()}
 	s.current.Store(&[]*Endpoint{})
