@@ -23,7 +23,7 @@ func (l Limits) bounded(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
 		if r.Body != nil && r.Body != http.NoBody {
-			l.boundBody(w, r, rc)
+			r = l.boundBody(w, r, rc)
 		}
 		if r.ProtoMajor < 2 || l.StallTimeout <= 0 {
 			h.ServeHTTP(w, r) // the connection watches the progress
@@ -53,7 +53,11 @@ func (l Limits) Forms(h http.Handler) http.Handler {
 	})
 }
 
-func (l Limits) boundBody(w http.ResponseWriter, r *http.Request, rc *http.ResponseController) {
+// boundBody returns the request with a bounded body. The server's own request
+// keeps its body: by its type the server sees how much was not read, and answers
+// at once where that is too much to skip.
+func (l Limits) boundBody(w http.ResponseWriter, r *http.Request, rc *http.ResponseController) *http.Request {
+	r = r.WithContext(r.Context())
 	if l.BodyGrace > 0 {
 		b := &timedBody{ReadCloser: r.Body, rc: rc, limits: l, started: time.Now()}
 		// It bounds also the bytes that the server skips when the handler reads
@@ -64,6 +68,7 @@ func (l Limits) boundBody(w http.ResponseWriter, r *http.Request, rc *http.Respo
 	if l.MaxBody > 0 {
 		r.Body = http.MaxBytesReader(w, r.Body, l.MaxBody)
 	}
+	return r
 }
 
 // timedBody is a body that must arrive with a minimum of bytes per second.

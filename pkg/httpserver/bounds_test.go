@@ -210,7 +210,7 @@ func TestConnections_IdleOnesGiveTheirPlaceToNewOnes(t *testing.T) {
 
 func post(h http.Handler, contentType string, body io.Reader) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
-	r := httptest.NewRequest("POST", "/", body)
+	r := httptest.NewRequest(http.MethodPost, "/", body)
 	r.Header.Set("Content-Type", contentType)
 	h.ServeHTTP(w, r)
 	return w

@@ -18,6 +18,10 @@ const bytesPerStep = 3*16 + 16
 // of Prometheus does. It holds for queries over gRPC too.
 const maxRangePoints = 11_000
 
+// maxSubqueryVisits bounds how many points the steps around a subquery visit, for
+// each series: about a second of work that cannot be cancelled.
+const maxSubqueryVisits = 500_000_000
+
 // maxLabelGrowth bounds how many times longer label_join and label_replace may
 // make a label, and maxLabelBytes how many bytes they may add: both can double
 // a value at each of many nested calls.
@@ -104,6 +108,14 @@ func (p *plan) subquery(n *parser.SubqueryExpr, s evalSpan, outer int64) {
 			time.Duration(inner.length)*time.Millisecond, time.Duration(inner.interval)*time.Millisecond, inner.steps(), most)
 		return
 	}
+	// Each step around it visits all points of its range, and the engine looks for
+	// the end of the query's time only between series.
+	visits := saturated(s.steps(), max(1, n.Range.Milliseconds()/inner.interval))
+	if visits > maxSubqueryVisits {
+		p.err = fmt.Errorf("subquery of %s at a step of %s is read at %d steps, which visits more than %d points for each series; use larger steps or a shorter range",
+			n.Range, time.Duration(inner.interval)*time.Millisecond, s.steps(), maxSubqueryVisits)
+		return
+	}
 	p.walk(n.Expr, inner, outer+saturated(s.steps(), bytesPerStep))
 }
 
@@ -125,7 +137,7 @@ func labelGrowth(expr parser.Node) (growth, error) {
 	if !ok {
 		return g, nil
 	}
-	copies, added := 1, 0
+	var copies, added int
 	switch {
 	case call.Func.Name == "label_join" && len(call.Args) > 3:
 		copies = len(call.Args) - 3

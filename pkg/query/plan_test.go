@@ -48,6 +48,15 @@ func TestCheckPlan_RefusesSubqueriesOfTooManySteps(t *testing.T) {
 	}
 }
 
+func TestCheckPlan_RefusesSubqueriesThatAreReadAtTooManySteps(t *testing.T) {
+	_, err := planOf(t, "max_over_time(max_over_time(vector(1)[1d:1s])[1d:1s])", 0, 0)
+	require.ErrorContains(t, err, "read at 86401 steps")
+	for _, expr := range []string{"max_over_time(rate(x[5m])[30d:5m])", "max_over_time(x[5s:1m])"} {
+		_, err := planOf(t, expr, 10_000*time.Minute, time.Minute)
+		require.NoError(t, err, expr)
+	}
+}
+
 func TestCheckPlan_CountsEvaluatorsThatExistTogether(t *testing.T) {
 	one, err := planOf(t, "max_over_time(x[1000s:1s])", 0, 0)
 	require.NoError(t, err)

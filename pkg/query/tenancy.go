@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hindsight-io/hindsight/pkg/query/promapi"
@@ -43,7 +44,7 @@ func (q *Query) visibleMetadata(ctx context.Context, metric string, limit int) (
 	if p.Enforced == nil || limit == 0 {
 		return q.Metadata(ctx, metric, limit)
 	}
-	names, ws, err := q.fanout.LabelValues(ctx, labels.MetricName, &storeapi.Request{
+	names, ws, err := q.fanout.LabelValues(ctx, model.MetricNameLabel, &storeapi.Request{
 		MinTime: math.MinInt64, MaxTime: math.MaxInt64, MaxResolution: math.MaxInt64, SkipChunks: true,
 		Matchers: []*labels.Matcher{p.Enforced}, Partial: storeapi.PartialWarn,
 	})

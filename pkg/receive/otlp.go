@@ -132,7 +132,7 @@ func (r *Receive) translate(req *http.Request, msg pmetricotlp.ExportRequest, li
 		PromoteResourceAttributes: prometheusremotewrite.NewPromoteResourceAttributes(config.OTLPConfig{
 			PromoteResourceAttributes: r.cfg.OTLP.PromoteAttributes.Values(),
 		}),
-		LabelNameUnderscoreSanitization:      s.labelNames.UnderscoreLabelSanitization,
+		LabelNameUnderscoreSanitization:      true,
 		LabelNamePreserveMultipleUnderscores: s.labelNames.PreserveMultipleUnderscores,
 		LookbackDelta:                        5 * time.Minute,
 	})

@@ -38,6 +38,7 @@ func newSifter(checkTime func(ms int64) error) *sifter {
 
 // labelNamer makes label names of attributes as Prometheus and Thanos do.
 func labelNamer() otlptranslator.LabelNamer {
+	//nolint:staticcheck // deprecated, but Prometheus still sets it, and names must be the same
 	return otlptranslator.LabelNamer{UnderscoreLabelSanitization: true, PreserveMultipleUnderscores: true}
 }
 

@@ -13,6 +13,6 @@ func TestCommandLine_ShowsNoSecret(t *testing.T) {
 	defer func() { os.Args = args }()
 	os.Args = []string{"hindsight", "all", "--receive.limits-config=password: s3cret", "--log.level", "info"}
 	w := httptest.NewRecorder()
-	commandLine(w, httptest.NewRequest("GET", "/debug/pprof/cmdline", nil))
+	commandLine(w, httptest.NewRequest(http.MethodGet, "/debug/pprof/cmdline", nil))
 	require.Equal(t, "hindsight\x00all\x00--receive.limits-config=<REDACTED>\x00--log.level\x00info", w.Body.String())
 }

@@ -1,8 +1,6 @@
 package sidecar
 
 import (
-	"fmt"
-
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -63,6 +61,5 @@ func (s *watchedSet) Warnings() storeapi.Warnings {
 	if s.part > 0 || s.c.first.IsEmpty() {
 		return ws
 	}
-	return append(storeapi.Warnings{{Text: fmt.Sprintf(
-		"different series appear as one, because a label of theirs is hidden by the external label of that name: %s", s.c.first)}}, ws...)
+	return append(storeapi.Warnings{storeapi.CollisionWarning(s.c.first)}, ws...)
 }

@@ -155,7 +155,7 @@ func (s *reorderSet) collide(hidden string) {
 	if s.collided == nil && hidden != s.hidden && labels.Equal(s.last, s.cur.Labels) {
 		name, _, _ := strings.Cut(cmp.Or(hidden, s.hidden), "\xff")
 		s.collided = Warnings{{Text: fmt.Sprintf(
-			"different series appear as one, because their label %q is hidden by the external label of that name: %s", name, s.cur.Labels)}}
+			collision+", because their label %q is hidden by the external label of that name: %s", name, s.cur.Labels)}}
 	}
 	s.last, s.hidden = s.cur.Labels, hidden
 }

@@ -2,6 +2,8 @@ package storeapi
 
 import (
 	"context"
+	"fmt"
+	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
 )
@@ -70,6 +72,21 @@ type Warning struct {
 	Source string
 	Text   string
 }
+
+// collision begins the text of a warning about series that an answer cannot tell
+// apart. The wire carries nothing but the text.
+const collision = "different series appear as one"
+
+// CollisionWarning says that series became one because a label of theirs has the
+// name of an external label. example is the label set that they got.
+func CollisionWarning(example labels.Labels) Warning {
+	return Warning{Text: fmt.Sprintf("%s, because a label of theirs is hidden by the external label of that name: %s", collision, example)}
+}
+
+// IsCollision says whether the warning is about series that the answer cannot
+// tell apart. Nothing is missing then, so that it does not fail a request that
+// refuses partial answers.
+func (w Warning) IsCollision() bool { return strings.Contains(w.Text, collision) }
 
 // Warnings is a list of warnings in the order in which they occurred.
 type Warnings []Warning

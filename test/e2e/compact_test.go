@@ -155,12 +155,17 @@ func compareResolutions(t *testing.T, s *harness.Site, base int64) {
 			require.NoError(t, err)
 			require.NoError(t, agree(raw, coarse, q.tolerance), "%s at %s", q.expr, res.name)
 		}
-		// Proof that coarse data was read: raw has 1,440 samples a day.
+		// Samples are counted, not windows: raw has 1,440 a day.
 		n, _, err := value(api(res.name), fmt.Sprintf(`max(count_over_time(old_gauge[1d] @ %d))`, end.Unix()))
 		require.NoError(t, err)
-		points, err := strconv.ParseFloat(n, 64)
+		samples, err := strconv.ParseFloat(n, 64)
 		require.NoError(t, err)
-		require.InDelta(t, res.points, points, 1)
+		require.InDelta(t, 1440, samples, 1440/res.points+1)
+		// Proof that coarse data was read: a range shows its windows.
+		windows, err := api(res.name).Instant(`old_gauge[1d]`, end)
+		require.NoError(t, err)
+		require.NotEmpty(t, windows.Series)
+		require.InDelta(t, res.points, len(windows.Series[0].Samples), 1)
 	}
 }
 

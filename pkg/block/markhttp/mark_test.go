@@ -28,7 +28,7 @@ func TestHandler_MarksOnlyBlocksThatExist(t *testing.T) {
 	}
 	post := func(h Handler, id, action string) int {
 		w := httptest.NewRecorder()
-		r := httptest.NewRequest("POST", "/api/v1/blocks/mark", strings.NewReader(url.Values{"id": {id}, "action": {action}}.Encode()))
+		r := httptest.NewRequest(http.MethodPost, "/api/v1/blocks/mark", strings.NewReader(url.Values{"id": {id}, "action": {action}}.Encode()))
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		h.ServeHTTP(w, r)
 		return w.Code

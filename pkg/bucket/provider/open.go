@@ -101,11 +101,11 @@ func Check(ctx context.Context, b bucket.Bucket) error {
 	case err == nil, errors.Is(err, stop):
 		return nil
 	case errors.Is(err, bucket.ErrAccessDenied):
-		return flags.Invalid(fmt.Errorf("bucket %s refuses the credentials: %s", b.Name(), flags.YAMLError(cause(err, bucket.ErrAccessDenied))))
+		return flags.Invalid(fmt.Errorf("bucket %s refuses the credentials: %w", b.Name(), cause(err, bucket.ErrAccessDenied)))
 	case errors.Is(err, bucket.ErrNoBucket):
-		return flags.Invalid(fmt.Errorf("bucket %s does not exist: %s", b.Name(), flags.YAMLError(cause(err, bucket.ErrNoBucket))))
+		return flags.Invalid(fmt.Errorf("bucket %s does not exist: %w", b.Name(), cause(err, bucket.ErrNoBucket)))
 	case errors.Is(err, bucket.ErrPermanent):
-		return flags.Invalid(fmt.Errorf("bucket %s refuses requests: %s", b.Name(), flags.YAMLError(cause(err, bucket.ErrPermanent))))
+		return flags.Invalid(fmt.Errorf("bucket %s refuses requests: %w", b.Name(), cause(err, bucket.ErrPermanent)))
 	}
 	return fmt.Errorf("reach bucket %s: %w", b.Name(), err)
 }

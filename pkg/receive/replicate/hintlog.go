@@ -269,6 +269,18 @@ func (l *hintLog) drop(n int64) error {
 	return nil
 }
 
+// remove deletes the segments of this log. Its folder is that of the tenants, and
+// of the logs of other peers.
+func (l *hintLog) remove() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := l.seal()
+	for n := range l.sizes {
+		err = errors.Join(err, l.drop(n))
+	}
+	return err
+}
+
 // last is the number of the newest segment.
 func (l *hintLog) last() int64 {
 	l.mu.Lock()

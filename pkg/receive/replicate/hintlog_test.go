@@ -134,3 +134,26 @@ func FuzzDecodeHint(f *testing.F) {
 	f.Add([]byte{3, 8, 1, 'a', 0})
 	f.Fuzz(func(t *testing.T, b []byte) { _, _ = decodeHint(b) })
 }
+
+// The log of a peer that has left the ring goes, and nothing else of the folder
+// does: the tenants are there, and the logs of other peers.
+func TestHintLog_RemoveLeavesTheRestOfItsFolder(t *testing.T) {
+	dir := t.TempDir()
+	wal := filepath.Join(dir, "tenant", "wal")
+	require.NoError(t, os.MkdirAll(wal, 0o755))
+	logs := map[string]*hintLog{}
+	for _, peer := range []string{"left:1", "stays:1"} {
+		l, err := openHintLog(dir, peer, 1<<20)
+		require.NoError(t, err)
+		_, err = l.append(Part{Tenant: "a", Regions: [][]byte{[]byte(peer)}})
+		require.NoError(t, err)
+		logs[peer] = l
+	}
+	require.NoError(t, logs["left:1"].remove())
+	require.Zero(t, logs["left:1"].bytes())
+	require.DirExists(t, wal)
+	require.Equal(t, []string{"a 0 stays:1"}, readHints(t, logs["stays:1"]))
+	again, err := openHintLog(dir, "left:1", 1<<20)
+	require.NoError(t, err)
+	require.Empty(t, readHints(t, again))
+}

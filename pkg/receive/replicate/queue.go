@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
@@ -300,7 +299,7 @@ func (q *queue) state() PeerState {
 func (q *queue) discard() error {
 	err := q.close()
 	if q.hints != nil {
-		err = errors.Join(err, os.RemoveAll(q.hints.dir))
+		err = errors.Join(err, q.hints.remove())
 	}
 	q.metrics.hintBytes.DeleteLabelValues(q.address)
 	q.metrics.waiting.DeleteLabelValues(q.address)

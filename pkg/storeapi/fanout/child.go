@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -124,7 +126,7 @@ func (c *childSet) Next() bool {
 			"store %s: left out %d series whose labels are not valid UTF-8, such as %s", c.name, c.illegible, cut(c.example))})
 	}
 	err := c.SeriesSet.Err()
-	if outer := c.asking.outer.Err(); outer != nil {
+	if outer := endOf(c.asking.outer, err); outer != nil {
 		// Who asked has gone, or its time is over: no store is to blame.
 		c.err = cmp.Or(err, outer)
 		return false
@@ -138,10 +140,24 @@ func (c *childSet) Next() bool {
 		c.warning = append(c.warning, storeapi.Warning{
 			Source: c.name, Text: nameError("receive series from", c.name, err).Error(),
 		})
-	case len(c.warning) > 0 && c.asking.r.Partial == storeapi.PartialAbort:
-		c.err = fmt.Errorf("%w: %s", storeapi.ErrPartial, c.warning[0].Text)
+	case c.asking.r.Partial == storeapi.PartialAbort:
+		if i := slices.IndexFunc(c.warning, func(w storeapi.Warning) bool { return !w.IsCollision() }); i >= 0 {
+			c.err = fmt.Errorf("%w: %s", storeapi.ErrPartial, c.warning[i].Text)
+		}
 	}
 	return false
+}
+
+// clockSlack is how much earlier than ctx a store may see the end of its time.
+const clockSlack = 50 * time.Millisecond
+
+// endOf returns why ctx has ended, or nil. A store that was given the deadline of
+// ctx may report its end a moment before ctx itself ends.
+func endOf(ctx context.Context, err error) error {
+	if at, ok := ctx.Deadline(); ok && err != nil && time.Until(at) < clockSlack {
+		<-ctx.Done()
+	}
+	return ctx.Err()
 }
 
 // failure is the error of a request that wants all or nothing: that of the store

@@ -3,6 +3,7 @@ package fanout
 import (
 	"slices"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -63,5 +64,5 @@ func (t *target) mayBePrometheus() bool {
 func excludesEmpty(m *labels.Matcher) bool { return !m.Matches("") }
 
 func anyName(pattern string) *labels.Matcher {
-	return labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, pattern)
+	return labels.MustNewMatcher(labels.MatchRegexp, model.MetricNameLabel, pattern)
 }
