@@ -134,6 +134,18 @@ func testExternalLabels(t *testing.T, newStore NewStore) {
 	}
 }
 
+func testExternalLabelsAlone(t *testing.T, newStore NewStore) {
+	data := matcherData()
+	s := newStore(t, data)
+	for _, ms := range [][]*labels.Matcher{{eq("region", "eu")}, {re("region", ".*"), ne("region", "us")}} {
+		check(t, s, data, all(base, base+1000, ms...))
+	}
+	set := s.Select(t.Context(), all(base, base+1000, eq("region", "us")))
+	require.False(t, set.Next())
+	require.NoError(t, set.Err())
+	require.NoError(t, set.Close())
+}
+
 func testNoMatchersLeft(t *testing.T, newStore NewStore) {
 	s := newStore(t, matcherData())
 	for _, ms := range [][]*labels.Matcher{{}, {eq("region", "eu")}, {re("region", ".*"), ne("region", "us")}} {

@@ -14,14 +14,26 @@ import (
 // Run runs the whole acceptance suite. Every implementation of storeapi.Store
 // passes it, itself and through gRPC.
 func Run(t *testing.T, newStore NewStore) {
-	for _, c := range []struct {
-		name string
-		run  func(*testing.T, NewStore)
-	}{
+	run(t, newStore, testcase{"no matchers left", testNoMatchersLeft})
+}
+
+// RunFanout is Run for a fan-out, which selects by external labels alone where
+// the contract makes other stores refuse the request.
+func RunFanout(t *testing.T, newStore NewStore) {
+	run(t, newStore, testcase{"external labels alone", testExternalLabelsAlone})
+}
+
+type testcase struct {
+	name string
+	run  func(*testing.T, NewStore)
+}
+
+func run(t *testing.T, newStore NewStore, without testcase) {
+	for _, c := range []testcase{
+		without,
 		{"matchers", testMatchers},
 		{"time borders", testTimeBorders},
 		{"external labels", testExternalLabels},
-		{"no matchers left", testNoMatchersLeft},
 		{"order", testOrder},
 		{"limit", testLimit},
 		{"shards", testShards},

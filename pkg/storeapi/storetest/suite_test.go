@@ -76,13 +76,13 @@ func TestFakeThroughGRPCSnappy(t *testing.T) {
 }
 func TestTSDB(t *testing.T)              { Run(t, newTSDB) }
 func TestTSDBThroughGRPC(t *testing.T)   { Run(t, through(newTSDB)) }
-func TestFanout(t *testing.T)            { Run(t, newFanout) }
-func TestFanoutThroughGRPC(t *testing.T) { Run(t, through(newFanout)) }
+func TestFanout(t *testing.T)            { RunFanout(t, newFanout) }
+func TestFanoutThroughGRPC(t *testing.T) { RunFanout(t, through(newFanout)) }
 
 // TestFanoutOfClients is the chain of a querier: two servers, each with its own
 // connection, and a fan-out over the clients.
 func TestFanoutOfClients(t *testing.T) {
-	Run(t, func(t *testing.T, data Data) storeapi.Store {
+	RunFanout(t, func(t *testing.T, data Data) storeapi.Store {
 		stores := []storeapi.Store{ThroughGRPC(t, newTSDB(t, data)), ThroughGRPC(t, newFake(t, data))}
 		return fanout.New(func() []storeapi.Store { return stores }, fanout.Config{})
 	})
