@@ -267,7 +267,9 @@ func publish(tmp, path string) error {
 				return syncDirs(dir)
 			}
 		}
-		if !errors.Is(err, fs.ErrNotExist) {
+		// A folder may be removed as empty at each moment, also while MkdirAll
+		// looks at what is in its way.
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}

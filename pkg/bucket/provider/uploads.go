@@ -38,7 +38,10 @@ func (u *uploads) create() (*os.File, error) {
 	var err error
 	for range createTries {
 		var f *os.File
-		if err = os.MkdirAll(u.dir, 0o777); err != nil {
+		if err = os.MkdirAll(u.dir, 0o777); errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
+			continue // removed while MkdirAll looked at what was in its way
+		}
+		if err != nil {
 			return nil, err
 		}
 		if f, err = os.CreateTemp(u.dir, "*"); errors.Is(err, fs.ErrNotExist) {
