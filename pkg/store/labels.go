@@ -56,6 +56,7 @@ func (g *Gateway) labels(ctx context.Context, r *storeapi.Request, operation str
 	ask func(context.Context, blockRequest, *pagecache.Account) ([]string, error),
 ) ([]string, storeapi.Warnings, error) {
 	g.m.requests.WithLabelValues(operation).Inc()
+	g.begun.Add(1)
 	brs, ws, err := g.blocksFor(r, false)
 	if err != nil {
 		return nil, nil, err

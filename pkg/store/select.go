@@ -40,6 +40,7 @@ func (g *Gateway) Select(ctx context.Context, r *storeapi.Request) storeapi.Seri
 		return storeapi.ErrSet(storeapi.ErrNoMatchers)
 	}
 	g.m.requests.WithLabelValues("select").Inc()
+	g.begun.Add(1)
 	begin := time.Now()
 	if ctx.Err() != nil {
 		return storeapi.ErrSet(context.Cause(ctx))

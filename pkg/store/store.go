@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,6 +58,7 @@ type Gateway struct {
 	budget *pagecache.Budget
 	env    *bucketblock.Env
 	gate   chan struct{} // holds one element for each request that is starting
+	begun  atomic.Uint64 // requests that have begun
 
 	syncing sync.Mutex // held during a Sync
 	mu      sync.RWMutex
@@ -139,12 +141,17 @@ func (g *Gateway) Run(ctx context.Context) error {
 	var last time.Time // when the last Sync ended
 	idle := time.NewTicker(max(g.cfg.IndexHeaderIdleTimeout/2, time.Second))
 	defer idle.Stop()
+	giveBack := time.NewTicker(giveBackAfter)
+	defer giveBack.Stop()
+	memory := idleness{unused: unusedMemory, free: debug.FreeOSMemory}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case now := <-idle.C:
 			g.unloadIdle(now)
+		case <-giveBack.C:
+			memory.tick(g.begun.Load(), g.budget.Used() > 0)
 		case <-g.resync:
 			timer.Reset(max(0, retryPause-time.Since(last)))
 		case <-timer.C:
