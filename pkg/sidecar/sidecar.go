@@ -55,6 +55,7 @@ func New(c Config, d Deps) (*Sidecar, error) {
 	if err != nil {
 		return nil, flags.Invalid(err)
 	}
+	client.Measure(d.Registerer)
 	m := newMetrics(d.Registerer)
 	src := newSource(client, c.Prometheus.ConfigTimeout, d.Logger, m)
 	minTime := c.MinTime

@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/hindsight-io/hindsight/pkg/httpclient"
 )
 
@@ -30,6 +32,12 @@ func New(base *url.URL, cfg httpclient.Config, userAgent string) (*Client, error
 		return nil, err
 	}
 	return &Client{base: base, http: &http.Client{Transport: rt}}, nil
+}
+
+// Measure counts and times the requests of c in reg. It is called before the first
+// request.
+func (c *Client) Measure(reg prometheus.Registerer) {
+	c.http.Transport = httpclient.Measured(c.http.Transport, reg, "prometheus")
 }
 
 // URL is the server's base URL, without credentials.
