@@ -40,10 +40,10 @@ func (c *Compactor) confirm(ctx context.Context, j plan.Job, err error) error {
 	case blamed(j, again) != nil:
 		return again
 	case again != nil:
-		return fmt.Errorf("block %s seems damaged, which a second download could not confirm: %w (first: %s)", bad.ID, again, bad)
+		return fmt.Errorf("block %s seems damaged, which a second download could not confirm: %w (first: %s)", bad.ID, again, bad.Error())
 	}
 	// The chain to the first error is cut on purpose: nothing is to be blamed.
-	return fmt.Errorf("block %s was damaged in the work folder only, a second download of it is sound: %s", bad.ID, bad)
+	return fmt.Errorf("block %s was damaged in the work folder only, a second download of it is sound: %s", bad.ID, bad.Error())
 }
 
 // check downloads one input of a job anew and reads all of it.
