@@ -19,7 +19,8 @@ demo: ## all roles with real Prometheus servers and S3, on loopback
 
 # Packages whose memory is pooled or shared between goroutines.
 SHARED := ./pkg/receive ./pkg/receive/multitsdb ./pkg/receive/peer ./pkg/receive/remotewrite \
-	./pkg/receive/replicate ./pkg/receive/faults ./pkg/storeapi/... ./pkg/dedup/...
+	./pkg/receive/replicate ./pkg/receive/faults ./pkg/receive/capnpserver ./pkg/storeapi/... ./pkg/dedup/... \
+	./pkg/abort ./pkg/httpserver ./pkg/tlsconfig ./pkg/store/pagecache
 
 test: ## all tests, the end-to-end ones with real processes included; then test-race
 	$(GO) run ./test/runner ./...
