@@ -73,8 +73,11 @@ func queryAPI(t *testing.T, s storeapi.Store) *httptest.Server {
 // querier tell them.
 func TestRingLimit(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "limits.yml")
+	// Replaced as a whole: a node that reads a file half way through its writing
+	// would take it for one without limits.
 	put := func(format string, args ...any) {
-		require.NoError(t, os.WriteFile(path, fmt.Appendf(nil, format, args...), 0o600))
+		require.NoError(t, os.WriteFile(path+".new", fmt.Appendf(nil, format, args...), 0o600))
+		require.NoError(t, os.Rename(path+".new", path))
 	}
 	put("{}")
 	m := cluster(t, 1, 1, func(c *Config) {
