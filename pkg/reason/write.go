@@ -1,0 +1,40 @@
+package reason
+
+// Reasons why a part of a write was not stored.
+const (
+	// Malformed: the bytes are no valid message of the protocol.
+	Malformed Reason = "malformed"
+	// MalformedMetadata: a metadata message is not valid; samples are stored.
+	MalformedMetadata Reason = "malformed_metadata"
+	// MalformedExemplar: an exemplar is not valid; samples are stored.
+	MalformedExemplar Reason = "malformed_exemplar"
+	// InvalidSample: the value of a sample or histogram is not valid.
+	InvalidSample Reason = "invalid_sample"
+
+	// Labels of a series.
+	DuplicateLabel    Reason = "duplicate_label"
+	EmptyLabelName    Reason = "empty_label_name"
+	LabelNameTooLong  Reason = "label_name_too_long"
+	LabelValueTooLong Reason = "label_value_too_long"
+	LabelTooLong      Reason = "label_too_long"
+	NoLabels          Reason = "no_labels"
+	NoMetricName      Reason = "no_metric_name"
+	TooManyLabels     Reason = "too_many_labels"
+
+	// Time of a sample or exemplar against that of its series and the TSDB.
+	DuplicateTimestamp Reason = "duplicate_timestamp"
+	OutOfBounds        Reason = "out_of_bounds"
+	OutOfOrder         Reason = "out_of_order"
+	OutOfOrderExemplar Reason = "out_of_order_exemplar"
+	TooFarInFuture     Reason = "too_far_in_future"
+	TooFarInPast       Reason = "too_far_in_past"
+	TooOld             Reason = "too_old"
+
+	// ExemplarLabelsTooLong: the labels of an exemplar exceed the limit of
+	// OpenMetrics.
+	ExemplarLabelsTooLong Reason = "exemplar_labels_too_long"
+	// SeriesLimit: the series is new and the tenant has as many as it may have.
+	SeriesLimit Reason = "series_limit"
+	// Storage: the TSDB returned another error.
+	Storage Reason = "storage"
+)
