@@ -19,9 +19,9 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/bucket/provider"
 	"github.com/hindsight-io/hindsight/pkg/flags"
-	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/receive"
 	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
+	"github.com/hindsight-io/hindsight/pkg/receive/tenantlimits"
 )
 
 func glob(t *testing.T, pattern string) []string {
@@ -159,7 +159,7 @@ type manifest struct {
 func TestLimitFiles(t *testing.T) {
 	content, err := os.ReadFile("receive-cluster/limits.yml")
 	require.NoError(t, err)
-	cfg, err := limit.Parse(content)
+	cfg, err := tenantlimits.Parse(content)
 	require.NoError(t, err)
 	require.Equal(t, 64, cfg.MaxConcurrency)
 	require.EqualValues(t, 1_000_000, cfg.For("anybody").ActiveSeries)

@@ -8,11 +8,11 @@ import (
 	"time"
 
 	"github.com/hindsight-io/hindsight/pkg/flags"
-	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/receive/metamonitor"
 	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 	"github.com/hindsight-io/hindsight/pkg/receive/replicate"
+	"github.com/hindsight-io/hindsight/pkg/receive/tenantlimits"
 )
 
 // openLimits reads the limits for the first time; without a file the defaults
@@ -21,14 +21,14 @@ func (r *Receive) openLimits() (err error) {
 	if r.limitsContent, err = r.cfg.Limits.Content(); err != nil {
 		return err
 	}
-	r.limits = limit.New(limit.Defaults())
+	r.limits = tenantlimits.New(tenantlimits.Defaults())
 	return r.loadLimits(r.limitsContent)
 }
 
 // loadLimits switches to another version of the limits file, or fails and changes
 // nothing.
 func (r *Receive) loadLimits(content []byte) error {
-	c, err := limit.Parse(content)
+	c, err := tenantlimits.Parse(content)
 	if err != nil {
 		return flags.Invalid(fmt.Errorf("limits %s: %w", r.cfg.Limits.Source(), err))
 	}
@@ -108,7 +108,7 @@ func (r *Receive) sizeError(id string, err error) error {
 	default:
 		key = fmt.Sprintf("%d times its size", maxExpansion)
 	}
-	return &remotewrite.WriteError{Kind: remotewrite.TooLarge, Err: &limit.Error{
+	return &remotewrite.WriteError{Kind: remotewrite.TooLarge, Err: &tenantlimits.Error{
 		Tenant: id, Value: e.Limit, What: "bytes in a request", Key: key, Has: fmt.Sprintf("%s has %d", e.What, e.Size),
 	}}
 }
@@ -189,7 +189,7 @@ func (r *Receive) withinRing(id string) error {
 		return nil
 	}
 	if n, known := r.ringSeries.Series(id); known && n >= most {
-		return &limit.Error{
+		return &tenantlimits.Error{
 			Tenant: id, Value: most, What: "active series in the whole ring", Key: "head_series_limit",
 			Has: fmt.Sprintf("it has %d", n), RetryAfter: metamonitor.Interval,
 		}
@@ -225,7 +225,7 @@ func (r *Receive) tenantRetention(id string) (time.Duration, bool) {
 
 // retryAfter is how long the sender should wait, in whole seconds.
 func retryAfter(err error) int {
-	var e *limit.Error
+	var e *tenantlimits.Error
 	switch kind := remotewrite.KindOf(err); {
 	case errors.As(err, &e) && e.RetryAfter > 0:
 		return int((e.RetryAfter + time.Second - 1) / time.Second)

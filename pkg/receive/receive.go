@@ -30,13 +30,13 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/grpcmetrics"
 	"github.com/hindsight-io/hindsight/pkg/httpserver"
-	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/receive/capnpserver"
 	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
 	"github.com/hindsight-io/hindsight/pkg/receive/metamonitor"
 	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb"
 	"github.com/hindsight-io/hindsight/pkg/receive/peer"
 	"github.com/hindsight-io/hindsight/pkg/receive/replicate"
+	"github.com/hindsight-io/hindsight/pkg/receive/tenantlimits"
 	"github.com/hindsight-io/hindsight/pkg/shipper"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
@@ -75,7 +75,7 @@ type Receive struct {
 	peers  *peer.Service
 
 	downscale     downscale
-	limits        *limit.Limits
+	limits        *tenantlimits.Limits
 	ringSeries    *metamonitor.Monitor // nil without a hashring
 	memory        *semaphore.Weighted  // bytes of requests that are worked on
 	bodies        *bodies

@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
-	"github.com/hindsight-io/hindsight/pkg/limit"
+	"github.com/hindsight-io/hindsight/pkg/receive/tenantlimits"
 )
 
 // Interval is the time between two questions.
@@ -57,7 +57,7 @@ func New(userAgent string, logger *slog.Logger, reg prometheus.Registerer) *Moni
 // Set switches to another version of the limits. What was known stays known when
 // the question is the same. It fails when the question is wrong, and then
 // nothing changes.
-func (m *Monitor) Set(c *limit.Config) error {
+func (m *Monitor) Set(c *tenantlimits.Config) error {
 	var next *source
 	if c.Meta != nil {
 		meta := *c.Meta

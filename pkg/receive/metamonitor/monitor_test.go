@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/hindsight-io/hindsight/pkg/limit"
+	"github.com/hindsight-io/hindsight/pkg/receive/tenantlimits"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -62,8 +62,8 @@ func vector(pairs ...string) string {
 	return `{"status":"success","data":{"resultType":"vector","result":[` + strings.Join(samples, ",") + `]}}`
 }
 
-func limits(t *testing.T, url, more string) *limit.Config {
-	c, err := limit.Parse([]byte(`
+func limits(t *testing.T, url, more string) *tenantlimits.Config {
+	c, err := tenantlimits.Parse([]byte(`
 write:
   global:
     meta_monitoring_url: ` + url + `
@@ -106,7 +106,7 @@ func TestAsk(t *testing.T) {
 
 	r := a.last.Load()
 	require.Equal(t, "/prefix/api/v1/query", r.URL.Path)
-	require.Equal(t, limit.DefaultMetaQuery, r.URL.Query().Get("query"))
+	require.Equal(t, tenantlimits.DefaultMetaQuery, r.URL.Query().Get("query"))
 	require.Equal(t, "true", r.URL.Query().Get("dedup"))
 	require.Equal(t, "y", r.URL.Query().Get("x"))
 	user, password, _ := r.BasicAuth()
@@ -185,7 +185,7 @@ func TestSet(t *testing.T) {
 	m.ask(t.Context())
 	require.Empty(t, known(m, "a"))
 
-	c, err := limit.Parse([]byte("write: {global: {meta_monitoring_url: '" + a.URL + "'}}"))
+	c, err := tenantlimits.Parse([]byte("write: {global: {meta_monitoring_url: '" + a.URL + "'}}"))
 	require.NoError(t, err)
 	require.NoError(t, m.Set(c))
 	asked := a.asked.Load()

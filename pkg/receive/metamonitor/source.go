@@ -15,7 +15,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/hindsight-io/hindsight/pkg/httpclient"
-	"github.com/hindsight-io/hindsight/pkg/limit"
+	"github.com/hindsight-io/hindsight/pkg/receive/tenantlimits"
 )
 
 const (
@@ -28,12 +28,12 @@ const (
 
 // source is one question and whom to ask.
 type source struct {
-	meta   limit.Meta
+	meta   tenantlimits.Meta
 	url    string
 	client *http.Client
 }
 
-func newSource(m *limit.Meta, userAgent string) (*source, error) {
+func newSource(m *tenantlimits.Meta, userAgent string) (*source, error) {
 	e, err := parser.NewParser(parser.Options{}).ParseExpr(m.Query)
 	if err != nil {
 		return nil, fmt.Errorf("meta_monitoring_limit_query %q: %w", m.Query, err)

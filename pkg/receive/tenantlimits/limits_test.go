@@ -1,4 +1,4 @@
-package limit
+package tenantlimits
 
 import (
 	"context"
@@ -190,7 +190,7 @@ func TestEnter(t *testing.T) {
 
 // The example in the documentation has every key.
 func TestDocumentedExample(t *testing.T) {
-	page, err := os.ReadFile("../../docs/receive.md")
+	page, err := os.ReadFile("../../../docs/receive.md")
 	require.NoError(t, err)
 	_, rest, ok := strings.Cut(string(page), "```yaml\nwrite:")
 	require.True(t, ok)

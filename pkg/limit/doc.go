@@ -1,4 +1,0 @@
-// Package limit says how much a tenant may send: a file with defaults and
-// exceptions, read again when it changes, and the gates and meters that hold
-// senders to it.
-package limit
