@@ -1,3 +1,5 @@
+// Package flags holds the test that compares each flag of the program with its
+// use: a flag whose value nothing reads must say so in its help.
 package flags
 
 import (
@@ -11,7 +13,12 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/test/program"
 )
+
+// checked is one package of the program with its types.
+type checked struct{ *program.Package }
 
 // registration is one call that registers a flag.
 type registration struct {
@@ -26,12 +33,17 @@ type registration struct {
 // Each flag's value is read somewhere beside its registration and its check, or
 // its help says that it changes nothing.
 func TestFlags_EachValueIsUsedOrSaysThatItIsNot(t *testing.T) {
-	fset := token.NewFileSet()
-	all, err := program(fset)
+	prog, err := program.Load()
 	require.NoError(t, err)
+	var all []checked
+	for _, p := range prog.Packages {
+		if !p.Test && !strings.HasPrefix(p.Path, "test/") {
+			all = append(all, checked{p})
+		}
+	}
 	var regs []registration
 	for _, p := range all {
-		regs = append(regs, p.registrations(fset)...)
+		regs = append(regs, p.registrations(prog.Fset)...)
 	}
 	require.Greater(t, len(regs), 200, "registrations of flags are not recognised")
 	uses := map[types.Object]int{}
@@ -52,7 +64,7 @@ func TestFlags_EachValueIsUsedOrSaysThatItIsNot(t *testing.T) {
 // register a pair of flags, with the variables that they fill.
 func (c checked) registrations(fset *token.FileSet) []registration {
 	var out []registration
-	for _, f := range c.files {
+	for _, f := range c.Files {
 		for _, d := range f.Decls {
 			fn, ok := d.(*ast.FuncDecl)
 			if !ok || fn.Body == nil {
@@ -83,7 +95,7 @@ func (c checked) registration(call *ast.CallExpr) (registration, bool) {
 		return registration{}, false
 	}
 	if strings.HasPrefix(sel.Sel.Name, "Register") && len(call.Args) >= 3 && c.text(call.Args[1]) != "" {
-		if _, isFlags := c.info.TypeOf(call.Args[0]).Underlying().(*types.Interface); isFlags {
+		if _, isFlags := c.Info.TypeOf(call.Args[0]).Underlying().(*types.Interface); isFlags {
 			ignored := sel.Sel.Name == "RegisterIgnored"
 			return registration{name: c.text(call.Args[1]), ignored: ignored, refused: c.isRefused(call.Args[2]), variable: c.variable(sel.X)}, true
 		}
@@ -138,7 +150,7 @@ func flagCall(e ast.Expr) *ast.CallExpr {
 }
 
 func (c checked) text(e ast.Expr) string {
-	if v := c.info.Types[e].Value; v != nil && v.Kind() == constant.String {
+	if v := c.Info.Types[e].Value; v != nil && v.Kind() == constant.String {
 		return constant.StringVal(v)
 	}
 	return ""
@@ -158,9 +170,9 @@ func (c checked) variable(e ast.Expr) types.Object {
 	case *ast.IndexExpr:
 		return c.variable(e.X)
 	case *ast.SelectorExpr:
-		return c.info.Uses[e.Sel]
+		return c.Info.Uses[e.Sel]
 	case *ast.Ident:
-		return c.info.Uses[e]
+		return c.Info.Uses[e]
 	}
 	return nil
 }
@@ -168,7 +180,7 @@ func (c checked) variable(e ast.Expr) types.Object {
 // count counts the uses of each variable outside the functions that register
 // flags and those that only check them.
 func (c checked) count(uses map[types.Object]int, regs []registration) {
-	for _, f := range c.files {
+	for _, f := range c.Files {
 		for _, d := range f.Decls {
 			if fn, ok := d.(*ast.FuncDecl); ok {
 				if strings.EqualFold(fn.Name.Name, "validate") {
@@ -181,7 +193,7 @@ func (c checked) count(uses map[types.Object]int, regs []registration) {
 			}
 			ast.Inspect(d, func(n ast.Node) bool {
 				if id, ok := n.(*ast.Ident); ok {
-					if v, ok := c.info.Uses[id].(*types.Var); ok {
+					if v, ok := c.Info.Uses[id].(*types.Var); ok {
 						uses[v]++
 					}
 				}
@@ -201,7 +213,7 @@ func (c checked) countLocals(uses map[types.Object]int, fn *ast.FuncDecl) {
 		}
 		ast.Inspect(lit, func(n ast.Node) bool {
 			if id, ok := n.(*ast.Ident); ok {
-				if v, ok := c.info.Uses[id].(*types.Var); ok {
+				if v, ok := c.Info.Uses[id].(*types.Var); ok {
 					uses[v]++
 				}
 			}
