@@ -14,8 +14,8 @@ import (
 // Encoding is the encoding byte of an aggregate chunk in a chunk segment.
 const Encoding chunkenc.Encoding = 0xff
 
-// ErrCorrupt says that bytes are not what their encoding promises. Test with
-// errors.Is.
+// ErrCorrupt says that a chunk does not hold what its encoding requires. Test
+// with errors.Is.
 var ErrCorrupt = errors.New("corrupt chunk")
 
 // ErrNoCounter says that a chunk without a counter was to be encoded; other

@@ -16,11 +16,11 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/stretchr/testify/require"
 
-	"github.com/hindsight-io/hindsight/pkg/aggr"
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/block/blocktest"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/compact"
+	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
 )
 
 // load describes blocks of counters and gauges, half each, as a Prometheus
@@ -61,7 +61,7 @@ func (l load) block(mint, maxt, offset int64) []blocktest.Series {
 	for i := range out {
 		r := rand.New(rand.NewPCG(uint64(i), uint64(mint)))
 		out[i].Labels = labels.FromStrings("__name__", fmt.Sprintf("metric_%03d_total", i%200), "job", "node", "instance", fmt.Sprintf("host-%04d:9100", i/200), "mode", fmt.Sprint(i%8))
-		var e aggr.XOREncoder
+		var e xorcolumn.Encoder
 		var from, last int64
 		flush := func() {
 			if e.Len() > 0 {

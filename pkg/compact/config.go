@@ -159,6 +159,14 @@ func (c *Config) Validate() error {
 	return flags.Invalid(errors.Join(errs...))
 }
 
+// dedupFunc is the function that merges replicas.
+func (c *Config) dedupFunc() dedup.Func {
+	if c.DedupFunc == dedupPenalty {
+		return dedup.FuncPenalty
+	}
+	return dedup.FuncChain
+}
+
 // ringLabels tell copies of one source apart.
 func (c *Config) ringLabels() []string { return append(c.RingLabels.Values(), dedup.RingLabel) }
 

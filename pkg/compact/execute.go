@@ -16,6 +16,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
+	"github.com/hindsight-io/hindsight/pkg/dedup"
 )
 
 // lightConcurrency bounds deletions and marks at one time.
@@ -209,7 +210,7 @@ func (c *Compactor) deletePartial(ctx context.Context, id ulid.ULID) error {
 // is one.
 func (r *round) blame(ctx context.Context, j plan.Job, err error) bool {
 	c := r.c
-	if errors.Is(err, errInterleaved) {
+	if errors.Is(err, dedup.ErrNotCopies) {
 		for _, id := range j.Blocks {
 			c.quarantined.add(id, "replicas-interleaved", err.Error())
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
+	"github.com/hindsight-io/hindsight/pkg/dedup"
 )
 
 // detailsMerged is the text in the marks of merged blocks.
@@ -82,7 +83,11 @@ func (c *Compactor) merge(ctx context.Context, j plan.Job, now time.Time) error 
 
 func (c *Compactor) mergeInto(ctx context.Context, out string, inputs []input) (_ mergeStats, err error) {
 	defer recoverAs(&err, "merge blocks")
-	return mergeBlocks(ctx, out, inputs, c.cfg.ringLabels(), newMerger(c.cfg.DedupFunc))
+	stats, err := mergeBlocks(ctx, out, inputs, c.cfg.ringLabels(), dedup.NewMerger(c.cfg.dedupFunc()))
+	if errors.Is(err, dedup.ErrNotCopies) {
+		err = fmt.Errorf("%w: set --deduplication.func=penalty, or take the replica label away", err)
+	}
+	return stats, err
 }
 
 // maxLevel bounds the level of an input, which is not trusted: the result has the

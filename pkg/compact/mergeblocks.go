@@ -10,6 +10,8 @@ import (
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
+
+	"github.com/hindsight-io/hindsight/pkg/dedup"
 )
 
 // mergeStats is what a merge has done.
@@ -23,7 +25,7 @@ type mergeStats struct {
 // once, in order. Chunks that overlap none of their series are copied.
 //
 // Blocks that differ in labels of ring only are of one source.
-func mergeBlocks(ctx context.Context, dest string, inputs []input, ring []string, m *merger) (stats mergeStats, err error) {
+func mergeBlocks(ctx context.Context, dest string, inputs []input, ring []string, m *dedup.Merger) (stats mergeStats, err error) {
 	readers := make([]*blockReader, 0, len(inputs))
 	defer func() {
 		for _, r := range readers {
@@ -57,14 +59,14 @@ func mergeBlocks(ctx context.Context, dest string, inputs []input, ring []string
 	for _, r := range readers {
 		stats.read += r.samples
 	}
-	if want := stats.read - m.in + m.kept; stats.block.NumSamples != want {
+	if want := stats.read - m.Dropped(); stats.block.NumSamples != want {
 		return stats, fmt.Errorf("the result has %d samples instead of %d", stats.block.NumSamples, want)
 	}
-	return stats, m.judge(1)
+	return stats, m.Check()
 }
 
 // mergeSeries merges the readers, which stand before their first series.
-func mergeSeries(ctx context.Context, readers []*blockReader, w *blockWriter, m *merger) error {
+func mergeSeries(ctx context.Context, readers []*blockReader, w *blockWriter, m *dedup.Merger) error {
 	live := make([]*blockReader, 0, len(readers))
 	for _, r := range readers {
 		ok, err := r.next()
@@ -90,7 +92,7 @@ func mergeSeries(ctx context.Context, readers []*blockReader, w *blockWriter, m 
 				origins = append(origins, r.source)
 			}
 		}
-		out, err := m.chunks(metas, origins)
+		out, err := m.Chunks(metas, origins)
 		if err != nil {
 			return fmt.Errorf("merge series %s: %w", equal[0].lset, err)
 		}

@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
-	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
 )
 
 // XORChunks are the chunks of one series, all of floats in the encoding XOR, in
@@ -27,7 +27,7 @@ type Floats struct {
 	chunks XORChunks
 	next   int // chunk
 	bounds Bounds
-	cols   aggr.Columns
+	cols   xorcolumn.Columns
 	i      int // position in cols, -1 before the first
 	last   int64
 	err    error

@@ -322,9 +322,8 @@ func TestPenalty_StaleMarkers(t *testing.T) {
 	}
 }
 
-// The merge by runs is the merge by samples.
 func TestRuns_EqualPenalty(t *testing.T) {
-	var runs Runs
+	var rs runs
 	for seed := range int64(500) {
 		r := rand.New(rand.NewSource(seed))
 		common := randomHoles(r)
@@ -335,19 +334,19 @@ func TestRuns_EqualPenalty(t *testing.T) {
 			lists[i] = cut(t, r, samples)
 			in = append(in, Replica{Samples: newListIter(samples), Interval: step})
 		}
-		runs.Reset(lists[0], lists[1], [2]int64{step, step})
+		rs.reset(lists[0], lists[1], [2]int64{step, step})
 		var got []sample
 		whole := 0
-		for run, ok := runs.Next(); ok; run, ok = runs.Next() {
-			for i := run.From; i < run.To; i++ {
-				got = append(got, sample{t: run.Samples.T[i], v: run.Samples.V[i]})
+		for run, ok := rs.next(); ok; run, ok = rs.next() {
+			for i := run.from; i < run.to; i++ {
+				got = append(got, sample{t: run.samples.T[i], v: run.samples.V[i]})
 			}
-			require.Equal(t, lists[run.Replica].spans[run.Chunk][0], run.Samples.T[0])
-			if run.From == 0 && run.To == run.Samples.Len() {
+			require.Equal(t, lists[run.replica].spans[run.chunk][0], run.samples.T[0])
+			if run.from == 0 && run.to == run.samples.Len() {
 				whole++
 			}
 		}
-		require.NoError(t, runs.Err())
+		require.NoError(t, rs.err())
 		requireSameSamples(t, drain(Penalty(in, false)), got, seed)
 		require.Positive(t, whole)
 	}

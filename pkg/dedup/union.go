@@ -25,14 +25,12 @@ func Union(parts []Replica) chunkenc.Iterator {
 // where another one goes on.
 func chain(replicas []Replica) chunkenc.Iterator { return newUnion(replicas, true) }
 
-// Differ counts pairs of samples.
-type Differ struct {
-	// Equal had equal times and values, Different had equal times only.
-	Equal, Different uint64
-}
+// differ counts pairs of samples with equal times by whether their values are
+// equal.
+type differ struct{ equal, different uint64 }
 
-// UnionCounted is Union, and counts in c how often values differ.
-func UnionCounted(parts []Replica, c *Differ) chunkenc.Iterator {
+// unionCounted is Union and counts in c how often values differ.
+func unionCounted(parts []Replica, c *differ) chunkenc.Iterator {
 	u := newUnion(parts, false)
 	u.differ = c
 	return u
@@ -52,7 +50,7 @@ type union struct {
 	foreign []bool
 	// replicas says that the parts are replicas of a target.
 	replicas bool
-	differ   *Differ
+	differ   *differ
 
 	started bool
 	cur     int
@@ -105,9 +103,9 @@ func (u *union) compare(i int) {
 	same := sameValue(&u.parts[u.cur], &u.parts[i])
 	if u.differ != nil {
 		if same {
-			u.differ.Equal++
+			u.differ.equal++
 		} else {
-			u.differ.Different++
+			u.differ.different++
 		}
 	}
 	if !same && !u.replicas {

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
 )
 
 // boundedQuery is a query of the engine that checks what it takes before it
@@ -36,7 +37,7 @@ func (q *boundedQuery) Exec(ctx context.Context) *promql.Result {
 		}
 	}
 	res := q.Query.Exec(ctx)
-	if errors.Is(res.Err, aggr.ErrCorrupt) {
+	if errors.Is(res.Err, aggr.ErrCorrupt) || errors.Is(res.Err, xorcolumn.ErrCorrupt) {
 		res = q.execCarefully(ctx)
 	}
 	if res.Err != nil {

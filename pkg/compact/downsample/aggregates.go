@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
 )
 
 // part is one aggregate chunk of the input with its times.
@@ -76,7 +77,7 @@ func (d *Downsampler) floatAggregates(parts []part) error {
 		name string
 		of   func(*aggr.Aggregates) aggr.Data
 		by   fold
-		to   *aggr.XOREncoder
+		to   *xorcolumn.Encoder
 	}{
 		{"count", func(a *aggr.Aggregates) aggr.Data { return a.Count }, add, &e.count},
 		{"sum", func(a *aggr.Aggregates) aggr.Data { return a.Sum }, add, &e.sum},
@@ -121,7 +122,7 @@ func (d *Downsampler) columns(parts []part, of func(*aggr.Aggregates) aggr.Data)
 
 // foldWindows writes one sample per window and returns the times of the first
 // and the last one.
-func foldWindows(c *aggr.Columns, resolution int64, by fold, to *aggr.XOREncoder) (first, last int64) {
+func foldWindows(c *xorcolumn.Columns, resolution int64, by fold, to *xorcolumn.Encoder) (first, last int64) {
 	if c.Len() == 0 {
 		return 0, 0
 	}

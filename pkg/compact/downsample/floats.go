@@ -7,11 +7,12 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
 )
 
 // floatEncoder holds the five chunks that are being written, and their memory.
 type floatEncoder struct {
-	count, sum, min, max, counter aggr.XOREncoder
+	count, sum, min, max, counter xorcolumn.Encoder
 	buf                           [5][]byte
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
 )
 
 // hist is one histogram sample, raw or of a window of finer data.
@@ -182,7 +183,7 @@ func (p *part) restarts() bool { return p.counterHeader() == chunkenc.CounterRes
 
 // appendHistograms appends the windows of the part.
 func (p *part) appendHistograms(dst []hist) ([]hist, error) {
-	var counts aggr.Columns
+	var counts xorcolumn.Columns
 	if err := counts.AppendXOR(p.Count.Bytes); err != nil {
 		return dst, fmt.Errorf("aggregate count: %w", err)
 	}
@@ -300,7 +301,7 @@ type histogramEncoder struct {
 	gauge bool
 	// header goes into the counter.
 	header       chunkenc.CounterResetHeader
-	count        aggr.XOREncoder
+	count        xorcolumn.Encoder
 	sum, counter histogramChunk
 	first, last  int64
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
 	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
 )
 
 // Downsampler downsamples one series after the other and keeps its memory. It
@@ -22,7 +23,7 @@ type Downsampler struct {
 	// from and resolution are those of input and output, in milliseconds.
 	from, resolution int64
 
-	cols   aggr.Columns
+	cols   xorcolumn.Columns
 	hists  []hist
 	kind   kind
 	parts  []part
@@ -184,7 +185,7 @@ func (d *Downsampler) tidyFloats() {
 }
 
 // byTime sorts columns.
-type byTime aggr.Columns
+type byTime xorcolumn.Columns
 
 func (c byTime) Len() int           { return len(c.T) }
 func (c byTime) Less(i, j int) bool { return c.T[i] < c.T[j] }

@@ -15,6 +15,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/aggr"
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
 )
 
 var stale = math.Float64frombits(value.StaleNaN)
@@ -42,7 +43,7 @@ func encode(t testing.TB, samples []sample, perChunk int) []chunks.Meta {
 
 func encodeChunk(t testing.TB, samples []sample) []chunks.Meta {
 	if samples[0].h == nil {
-		var e aggr.XOREncoder
+		var e xorcolumn.Encoder
 		e.Reset(nil)
 		for _, s := range samples {
 			e.Append(s.t, s.v)

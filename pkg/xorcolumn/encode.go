@@ -1,4 +1,4 @@
-package aggr
+package xorcolumn
 
 import (
 	"encoding/binary"
@@ -6,12 +6,12 @@ import (
 	"math/bits"
 )
 
-// MaxChunkSamples is what the sample count of a chunk can hold.
-const MaxChunkSamples = math.MaxUint16
+// maxSamples is the largest sample count that the head of a chunk can hold.
+const maxSamples = math.MaxUint16
 
-// XOREncoder writes one XOR chunk, byte by byte the one that Prometheus's
-// appender writes. Reset comes first.
-type XOREncoder struct {
+// Encoder encodes one XOR chunk at a time into the same bytes as the appender of
+// Prometheus. The caller calls Reset before the first Append.
+type Encoder struct {
 	b []byte
 	// start is where in b the chunk begins.
 	start int
@@ -28,15 +28,15 @@ type XOREncoder struct {
 }
 
 // Reset begins a chunk whose bytes are appended to dst.
-func (e *XOREncoder) Reset(dst []byte) {
-	*e = XOREncoder{b: append(dst, 0, 0), start: len(dst)}
+func (e *Encoder) Reset(dst []byte) {
+	*e = Encoder{b: append(dst, 0, 0), start: len(dst)}
 }
 
 // Len is the number of samples appended since Reset.
-func (e *XOREncoder) Len() int { return e.num }
+func (e *Encoder) Len() int { return e.num }
 
-// Append adds one sample. More than MaxChunkSamples is a mistake of the caller.
-func (e *XOREncoder) Append(t int64, v float64) {
+// Append adds one sample. More than maxSamples is a mistake of the caller.
+func (e *Encoder) Append(t int64, v float64) {
 	u := math.Float64bits(v)
 	switch e.num {
 	case 0:
@@ -46,7 +46,7 @@ func (e *XOREncoder) Append(t int64, v float64) {
 		e.delta = t - e.t
 		e.varint(uint64(e.delta))
 		e.value(u ^ e.v)
-	case MaxChunkSamples:
+	case maxSamples:
 		panic("BUG: chunk capacity exceeded")
 	default:
 		d := t - e.t
@@ -63,9 +63,9 @@ func (e *XOREncoder) Append(t int64, v float64) {
 	e.num++
 }
 
-// Finish ends the chunk and returns what Reset was given followed by it. Reset
-// must be called before the next Append.
-func (e *XOREncoder) Finish() []byte {
+// Finish ends the chunk and returns the bytes that Reset was given, followed by
+// the chunk. The caller calls Reset before the next Append.
+func (e *Encoder) Finish() []byte {
 	for n := int(e.n); n > 0; n -= 8 {
 		e.b = append(e.b, byte(e.acc>>56))
 		e.acc <<= 8
@@ -74,8 +74,8 @@ func (e *XOREncoder) Finish() []byte {
 	return e.b
 }
 
-// put writes the k lowest bits of u; the others must be zero.
-func (e *XOREncoder) put(u uint64, k uint) {
+// put writes the k lowest bits of u. The other bits of u must be zero.
+func (e *Encoder) put(u uint64, k uint) {
 	free := 64 - e.n
 	if k < free {
 		e.acc |= u << (free - k)
@@ -88,7 +88,7 @@ func (e *XOREncoder) put(u uint64, k uint) {
 	e.acc = u << (64 - e.n) // a shift by 64 gives 0
 }
 
-func (e *XOREncoder) varint(x uint64) {
+func (e *Encoder) varint(x uint64) {
 	for x >= 0x80 {
 		e.put(x&0x7f|0x80, 8)
 		x >>= 7
@@ -96,7 +96,7 @@ func (e *XOREncoder) varint(x uint64) {
 	e.put(x, 8)
 }
 
-func (e *XOREncoder) deltaOfDelta(d int64) {
+func (e *Encoder) deltaOfDelta(d int64) {
 	switch {
 	case d == 0:
 		e.put(0, 1)
@@ -112,7 +112,7 @@ func (e *XOREncoder) deltaOfDelta(d int64) {
 	}
 }
 
-func (e *XOREncoder) value(x uint64) {
+func (e *Encoder) value(x uint64) {
 	if x == 0 {
 		e.put(0, 1)
 		return

@@ -1,7 +1,8 @@
-package aggr
+package xorcolumn
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"math/bits"
@@ -9,8 +10,12 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// Columns are the samples of float chunks as one column of times and one of
-// values, of equal length.
+// ErrCorrupt says that the bytes of a chunk cannot be decoded. Test with
+// errors.Is.
+var ErrCorrupt = errors.New("corrupt chunk")
+
+// Columns hold the samples of float chunks as a column of times and a column of
+// values of equal length.
 type Columns struct {
 	T []int64
 	V []float64
@@ -22,10 +27,9 @@ func (c *Columns) Reset() { c.T, c.V = c.T[:0], c.V[:0] }
 // Len is the number of samples.
 func (c *Columns) Len() int { return len(c.T) }
 
-// AppendXOR appends the samples of an XOR chunk (payload without encoding
-// byte), several times as fast as its iterator. On error the columns are as
-// before. The memory taken is bounded by the size of b: a sample has at least
-// two bits.
+// AppendXOR appends the samples of an XOR chunk, given as its payload without
+// the encoding byte. On error the columns stay as they were. The size of b bounds
+// the memory taken, because a sample has at least two bits.
 func (c *Columns) AppendXOR(b []byte) error {
 	if len(b) < 2 {
 		return fmt.Errorf("%w: %d bytes are no XOR chunk", ErrCorrupt, len(b))
@@ -57,17 +61,18 @@ func (c *Columns) grow(num int) {
 	c.T, c.V = c.T[:n], c.V[:n]
 }
 
-// bitReader keeps the next bits of b at the upper end of acc.
+// bitReader reads bits, the highest of each byte first. It keeps the next bits of
+// b at the upper end of acc.
 type bitReader struct {
 	b   []byte
 	pos int
 	acc uint64
-	// n is the number of valid bits in acc. It goes below zero when more was
-	// taken than there is; acc reads as zeros then.
+	// n is the number of valid bits in acc. It is negative after a read beyond
+	// the end of b; acc holds zeros then.
 	n int
 }
 
-// fill makes at least 57 bits valid, or all that are left.
+// fill makes at least 57 bits valid, or the whole rest of b.
 func (r *bitReader) fill() {
 	if r.pos+8 <= len(r.b) && r.n >= 0 {
 		r.acc |= binary.BigEndian.Uint64(r.b[r.pos:]) >> uint(r.n)
@@ -75,7 +80,8 @@ func (r *bitReader) fill() {
 		r.pos += whole
 		r.n += whole << 3
 		if r.n < 64 {
-			// Bits of a byte that was not counted would be added twice.
+			// Clear the bits of the byte that was read only in part: the next
+			// fill reads it again.
 			r.acc &^= 1<<uint(64-r.n) - 1
 		}
 		return
@@ -121,7 +127,7 @@ func (r *bitReader) varint() uint64 {
 			return x
 		}
 	}
-	r.n = -1 // more than 64 bits are nothing that anybody writes
+	r.n = -1 // no writer uses more than 64 bits
 	return 0
 }
 
@@ -133,8 +139,8 @@ type xorDecoder struct {
 	v        uint64
 }
 
-// decodeXOR fills ts and vs, of equal length of at least one, from the bits
-// after the sample count.
+// decodeXOR fills ts and vs from the bits that follow the sample count. Both have
+// the same length, which is at least one.
 func decodeXOR(b []byte, ts []int64, vs []float64) error {
 	d := xorDecoder{bitReader: bitReader{b: b}}
 	ux := d.varint()
@@ -163,7 +169,7 @@ func decodeXOR(b []byte, ts []int64, vs []float64) error {
 	return nil
 }
 
-// one decodes one sample, whatever it is.
+// one decodes one sample of any form.
 func (d *xorDecoder) one() {
 	if d.n < 40 { // a usual time takes up to 24 bits, the head of a value 13
 		d.fill()
@@ -178,10 +184,10 @@ func (d *xorDecoder) one() {
 	d.v ^= d.next(&d.bitReader)
 }
 
-// most decodes samples as long as they are of the usual kind and not at the end
-// of the chunk, and returns how many. It is what decoding is fast by: all state
-// is in registers. Bits of acc beyond the first n are those that follow in b, so
-// that adding them again changes nothing.
+// most decodes samples of the usual forms that are not at the end of the chunk,
+// and returns their number; one decodes the others. All its state is in
+// registers, which makes decoding fast. Bits of acc beyond the first n equal those
+// that follow in b, so reading them again does not change acc.
 func (d *xorDecoder) most(ts []int64, vs []float64) int {
 	if d.n > 63 {
 		return 0
@@ -246,14 +252,15 @@ func (d *xorDecoder) most(ts []int64, vs []float64) int {
 		ts[i], vs[i] = t, math.Float64frombits(v)
 	}
 	if n < 64 {
-		acc &^= 1<<(64-n) - 1 // what follows is added again by fill
+		acc &^= 1<<(64-n) - 1 // fill adds the following bits again
 	}
 	d.pos, d.acc, d.n = pos, acc, int(n)
 	d.t, d.delta, d.v, d.size, d.trailing = t, delta, v, size, trailing
 	return i
 }
 
-// deltaOfDelta reads a difference that is not zero: its upper bit is set.
+// deltaOfDelta reads a difference of two steps that is not zero: its first bit is
+// set.
 func (r *bitReader) deltaOfDelta() int64 {
 	var size uint
 	switch ones := bits.LeadingZeros64(^r.acc); ones {
@@ -286,15 +293,15 @@ func (r *bitReader) deltaOfDelta() int64 {
 	return d
 }
 
-// xorWindow is where the significant bits of the last difference stood.
+// xorWindow is the position of the significant bits of the last difference.
 type xorWindow struct {
 	trailing uint
 	size     uint
 	bad      bool
 }
 
-// next reads the difference of two values. The reader has at least 13 bits, or
-// all that are left.
+// next reads the difference of two values. The reader must hold 13 valid bits, or
+// the whole rest of the chunk.
 func (x *xorWindow) next(r *bitReader) uint64 {
 	switch r.acc >> 62 {
 	case 0, 1:
@@ -319,13 +326,14 @@ func (x *xorWindow) next(r *bitReader) uint64 {
 		x.size, x.trailing = size, 64-leading-size
 	}
 	if x.size == 0 {
-		x.bad = true // a window is reused before there was one
+		x.bad = true // the first difference refers to a window before it
 		return 0
 	}
 	return r.take(x.size) << x.trailing
 }
 
-// AppendChunk appends the samples of a float chunk of any encoding.
+// AppendChunk appends the samples of a float chunk of any encoding. On error the
+// columns stay as they were.
 func (c *Columns) AppendChunk(chk chunkenc.Chunk) error {
 	if chk.Encoding() == chunkenc.EncXOR {
 		return c.AppendXOR(chk.Bytes())

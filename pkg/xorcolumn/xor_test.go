@@ -1,4 +1,4 @@
-package aggr_test
+package xorcolumn_test
 
 import (
 	"math"
@@ -9,10 +9,10 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
 
-	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
 )
 
-// prometheusXOR encodes with the appender of Prometheus, our oracle.
+// prometheusXOR encodes with the appender of Prometheus.
 func prometheusXOR(t testing.TB, ts []int64, vs []float64) []byte {
 	c := chunkenc.NewXORChunk()
 	app, err := c.Appender()
@@ -24,7 +24,7 @@ func prometheusXOR(t testing.TB, ts []int64, vs []float64) []byte {
 }
 
 func oursXOR(ts []int64, vs []float64) []byte {
-	var e aggr.XOREncoder
+	var e xorcolumn.Encoder
 	e.Reset([]byte("before"))
 	for i := range ts {
 		e.Append(ts[i], vs[i])
@@ -65,14 +65,14 @@ func randomSeries(r *rand.Rand, n int) ([]int64, []float64) {
 	return ts, vs
 }
 
-func TestXOREqualsPrometheus(t *testing.T) {
+func TestXOR_EqualsPrometheus(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 2000 {
 		ts, vs := randomSeries(r, r.IntN(200))
 		want := prometheusXOR(t, ts, vs)
 		require.Equal(t, want, oursXOR(ts, vs))
 
-		c := aggr.Columns{T: []int64{7}, V: []float64{8}}
+		c := xorcolumn.Columns{T: []int64{7}, V: []float64{8}}
 		require.NoError(t, c.AppendXOR(want))
 		require.Equal(t, append([]int64{7}, ts...), c.T)
 		require.Len(t, c.V, len(vs)+1)
@@ -82,7 +82,7 @@ func TestXOREqualsPrometheus(t *testing.T) {
 	}
 }
 
-func TestXOREdges(t *testing.T) {
+func TestXOR_EncodesExtremeTimes(t *testing.T) {
 	for _, ts := range [][]int64{
 		{math.MinInt64}, {math.MaxInt64}, {math.MinInt64, math.MaxInt64}, {-5, -3, 0, 1 << 60},
 		{0, 0, 8192, 8192 + 8192 + 8192}, {0, 100000, 100000 + 100000 - 8191, 300000},
@@ -94,26 +94,25 @@ func TestXOREdges(t *testing.T) {
 		}
 		want := prometheusXOR(t, ts, vs)
 		require.Equal(t, want, oursXOR(ts, vs))
-		var c aggr.Columns
+		var c xorcolumn.Columns
 		require.NoError(t, c.AppendXOR(want))
 		require.Equal(t, ts, c.T)
 		require.Equal(t, vs, c.V)
 	}
 }
 
-// TestXORTruncated: every prefix of a chunk is an error, never a panic and never
-// a wrong number of samples.
-func TestXORTruncated(t *testing.T) {
+func TestAppendXOR_RefusesEveryPrefix(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	ts, vs := randomSeries(r, 50)
 	b := prometheusXOR(t, ts, vs)
 	for n := range len(b) {
-		c := aggr.Columns{T: []int64{1}, V: []float64{1}}
+		c := xorcolumn.Columns{T: []int64{1}, V: []float64{1}}
 		require.Error(t, c.AppendXOR(b[:n:n]), "%d of %d bytes", n, len(b))
 		require.Equal(t, 1, c.Len())
 	}
 }
 
+// FuzzColumnsAppendXOR compares decoding, and encoding again, with Prometheus.
 func FuzzColumnsAppendXOR(f *testing.F) {
 	r := rand.New(rand.NewPCG(5, 6))
 	for range 20 {
@@ -121,11 +120,10 @@ func FuzzColumnsAppendXOR(f *testing.F) {
 		f.Add(prometheusXOR(f, ts, vs))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var c aggr.Columns
+		var c xorcolumn.Columns
 		if c.AppendXOR(b) != nil {
 			return
 		}
-		// What decodes must decode to the same by the iterator of Prometheus.
 		var x chunkenc.XORChunk
 		x.Reset(b)
 		it := x.Iterator(nil)
@@ -136,6 +134,7 @@ func FuzzColumnsAppendXOR(f *testing.F) {
 			require.Equal(t, math.Float64bits(v), math.Float64bits(c.V[i]))
 		}
 		require.Equal(t, chunkenc.ValNone, it.Next())
+		require.Equal(t, prometheusXOR(t, c.T, c.V), oursXOR(c.T, c.V))
 	})
 }
 
@@ -155,7 +154,7 @@ func BenchmarkXORDecode(b *testing.B) {
 	ts, vs := benchSeries()
 	chunk := prometheusXOR(b, ts, vs)
 	b.Run("columns", func(b *testing.B) {
-		var c aggr.Columns
+		var c xorcolumn.Columns
 		for b.Loop() {
 			c.Reset()
 			if err := c.AppendXOR(chunk); err != nil {
@@ -180,7 +179,7 @@ func BenchmarkXORDecode(b *testing.B) {
 func BenchmarkXOREncode(b *testing.B) {
 	ts, vs := benchSeries()
 	b.Run("ours", func(b *testing.B) {
-		var e aggr.XOREncoder
+		var e xorcolumn.Encoder
 		var buf []byte
 		for b.Loop() {
 			e.Reset(buf[:0])

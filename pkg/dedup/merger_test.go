@@ -1,4 +1,4 @@
-package compact
+package dedup
 
 import (
 	"math/rand/v2"
@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/stretchr/testify/require"
 
-	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
 )
 
 type point struct {
@@ -18,7 +18,8 @@ type point struct {
 	v float64
 }
 
-// randomReplica has scrapes with jitter and gaps; values tell the replica.
+// randomReplica has scrapes with jitter and gaps. The values begin with the number
+// of the replica.
 func randomReplica(r *rand.Rand, number, offset int64) []point {
 	var out []point
 	t := offset
@@ -39,7 +40,7 @@ func encodePoints(t testing.TB, r *rand.Rand, ps []point) []chunks.Meta {
 	var out []chunks.Meta
 	for len(ps) > 0 {
 		k := min(len(ps), 1+r.IntN(200))
-		var e aggr.XOREncoder
+		var e xorcolumn.Encoder
 		e.Reset(nil)
 		for _, p := range ps[:k] {
 			e.Append(p.t, p.v)
@@ -68,15 +69,15 @@ func decodePoints(t testing.TB, cs []chunks.Meta) []point {
 	return out
 }
 
-// The way by chunks gives the samples that the way by samples gives, and passes
-// chunks on where it can.
+// Merging by chunks gives the same samples as merging by samples, and passes whole
+// chunks on.
 func TestMerger_PairEqualsPenalty(t *testing.T) {
 	passed := 0
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		a := encodePoints(t, r, randomReplica(r, 1, 0))
 		b := encodePoints(t, r, randomReplica(r, 2, r.Int64N(2)*r.Int64N(20_000)))
-		m := newMerger(dedupPenalty)
+		m := NewMerger(FuncPenalty)
 		m.sink.reset(nil)
 		require.NoError(t, m.pair(a, b))
 		it := m.samples([][]chunks.Meta{a, b})
@@ -112,9 +113,8 @@ func origins(sources ...int) (out []int) {
 	return out
 }
 
-// Chunks of one source are one stream, of which every sample is kept, whatever
-// the function is. Those of several sources are not mixed, although their times
-// are equal.
+// Every function keeps all samples of one source, and FuncPenalty does not mix
+// those of several sources although they fill the gaps of each other.
 func TestMerger_Sources(t *testing.T) {
 	grid := func(value float64, skip func(i int) bool) (out []point) {
 		for i := range 480 {
@@ -126,11 +126,11 @@ func TestMerger_Sources(t *testing.T) {
 	}
 	r := rand.New(rand.NewPCG(1, 1))
 	all := grid(0, func(int) bool { return false })
-	for _, f := range []string{dedupPenalty, dedupOneToOne} {
+	for _, f := range []Func{FuncPenalty, FuncChain} {
 		early := encodePoints(t, r, grid(0, func(i int) bool { return i%7 == 0 }))
 		late := encodePoints(t, r, grid(0, func(i int) bool { return i%7 != 0 }))
-		m := newMerger(f)
-		out, err := m.chunks(slices.Concat(early, late), origins(len(early)+len(late)))
+		m := NewMerger(f)
+		out, err := m.Chunks(slices.Concat(early, late), origins(len(early)+len(late)))
 		require.NoError(t, err)
 		require.Equal(t, all, decodePoints(t, out), f)
 		require.Equal(t, uint64(480), m.in)
@@ -140,20 +140,20 @@ func TestMerger_Sources(t *testing.T) {
 	a := grid(0, func(i int) bool { return i%60 == 20 })
 	b := grid(1000, func(i int) bool { return i%60 == 50 })
 	ca, cb := encodePoints(t, r, a), encodePoints(t, r, b)
-	out, err := newMerger(dedupPenalty).chunks(slices.Concat(ca, cb), origins(len(ca), len(cb)))
+	out, err := NewMerger(FuncPenalty).Chunks(slices.Concat(ca, cb), origins(len(ca), len(cb)))
 	require.NoError(t, err)
 	require.Equal(t, a, decodePoints(t, out))
 
 	// Two blocks of the first source, and one of the second.
 	early := encodePoints(t, r, a[:300])
-	out, err = newMerger(dedupPenalty).chunks(slices.Concat(ca, early, cb), origins(len(ca)+len(early), len(cb)))
+	out, err = NewMerger(FuncPenalty).Chunks(slices.Concat(ca, early, cb), origins(len(ca)+len(early), len(cb)))
 	require.NoError(t, err)
 	require.Equal(t, a, decodePoints(t, out))
 }
 
-// Replicas with equal times and different values are no copies: taking samples
-// of both would make every rate wrong for good.
-func TestMerger_RefusesToMixRulesOfAPair(t *testing.T) {
+// Two servers evaluate the same recording rule to different values at equal times:
+// samples of both in one series would make every rate wrong.
+func TestMerger_RefusesEqualTimesWithDifferentValues(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
 	var a, b []point
 	for i := range 2000 {
@@ -161,18 +161,17 @@ func TestMerger_RefusesToMixRulesOfAPair(t *testing.T) {
 		b = append(b, point{int64(i) * 30_000, float64(99*i) + 1})
 	}
 	ca, cb := encodePoints(t, r, a), encodePoints(t, r, b)
-	_, err := newMerger(dedupOneToOne).chunks(slices.Concat(ca, cb), origins(len(ca), len(cb)))
-	require.ErrorIs(t, err, errInterleaved)
+	_, err := NewMerger(FuncChain).Chunks(slices.Concat(ca, cb), origins(len(ca), len(cb)))
+	require.ErrorIs(t, err, ErrNotCopies)
 	for i := range b {
 		b[i].v = a[i].v
 	}
 	cb = encodePoints(t, r, b)
-	out, err := newMerger(dedupOneToOne).chunks(slices.Concat(ca, cb), origins(len(ca), len(cb)))
+	out, err := NewMerger(FuncChain).Chunks(slices.Concat(ca, cb), origins(len(ca), len(cb)))
 	require.NoError(t, err)
 	require.Equal(t, a, decodePoints(t, out))
 }
 
-// Native histograms of two sources go through the same choices.
 func TestMerger_Histograms(t *testing.T) {
 	encode := func(offset int64, skip func(i int) bool) []chunks.Meta {
 		c := chunkenc.NewFloatHistogramChunk()
@@ -195,12 +194,12 @@ func TestMerger_Histograms(t *testing.T) {
 	}
 	a := encode(0, func(i int) bool { return i >= 20 && i < 40 })
 	b := encode(0, func(i int) bool { return i%2 == 0 })
-	out, err := newMerger(dedupPenalty).chunks(slices.Concat(a, b), origins(2))
+	out, err := NewMerger(FuncPenalty).Chunks(slices.Concat(a, b), origins(2))
 	require.NoError(t, err)
 	require.Equal(t, 90, samplesOf(out), "one source: all samples of both")
 
 	b = encode(7000, func(int) bool { return false })
-	out, err = newMerger(dedupPenalty).chunks(slices.Concat(a, b), origins(1, 1))
+	out, err = NewMerger(FuncPenalty).Chunks(slices.Concat(a, b), origins(1, 1))
 	require.NoError(t, err)
 	require.InDelta(t, 100, samplesOf(out), 2, "two sources: one after the other")
 }

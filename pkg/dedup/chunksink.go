@@ -1,15 +1,18 @@
-package compact
+package dedup
 
 import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
-	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
 )
 
-// floatSink collects the samples that were chosen into chunks.
-type floatSink struct {
-	enc        aggr.XOREncoder
+// samplesPerChunk is the number of samples of a newly encoded chunk.
+const samplesPerChunk = 120
+
+// chunkSink encodes chosen float samples into chunks.
+type chunkSink struct {
+	enc        xorcolumn.Encoder
 	arena      []byte
 	open       bool
 	mint, maxt int64
@@ -17,19 +20,21 @@ type floatSink struct {
 	samples    uint64
 }
 
-func (s *floatSink) reset(arena []byte) {
+// reset starts over. The bytes of new chunks are appended to arena.
+func (s *chunkSink) reset(arena []byte) {
 	s.arena, s.open, s.out, s.samples = arena, false, s.out[:0], 0
 }
 
-// take takes the samples from up to, excluding, to of a decoded chunk. A whole
-// chunk is passed on as it is, unless a few samples wait to be joined with it.
-func (s *floatSink) take(c *chunks.Meta, cols *aggr.Columns, from, to int) {
+// take adds the samples from up to, excluding, to of the decoded chunk c. It
+// passes a whole chunk on without encoding it, unless a few samples wait to be
+// joined with it.
+func (s *chunkSink) take(c *chunks.Meta, cols *xorcolumn.Columns, from, to int) {
 	if from >= to {
 		return
 	}
 	s.samples += uint64(to - from)
 	limit := samplesPerChunk
-	// A chunk may hold samples that are not in its columns: those out of order.
+	// A damaged chunk has samples out of order, which its columns lack.
 	whole := from == 0 && to == cols.Len() && to == c.Chunk.NumSamples()
 	if whole {
 		if !s.open || s.enc.Len() >= samplesPerChunk/2 {
@@ -47,8 +52,8 @@ func (s *floatSink) take(c *chunks.Meta, cols *aggr.Columns, from, to int) {
 	}
 }
 
-// add encodes one sample; a chunk has at most limit.
-func (s *floatSink) add(t int64, v float64, limit int) {
+// add encodes one sample. A chunk has at most limit samples.
+func (s *chunkSink) add(t int64, v float64, limit int) {
 	if s.open && s.enc.Len() >= limit {
 		s.flush()
 	}
@@ -61,7 +66,7 @@ func (s *floatSink) add(t int64, v float64, limit int) {
 }
 
 // flush ends the chunk that is being encoded.
-func (s *floatSink) flush() {
+func (s *chunkSink) flush() {
 	if !s.open {
 		return
 	}
