@@ -6,14 +6,15 @@ import (
 
 	"google.golang.org/grpc/mem"
 
+	"github.com/hindsight-io/hindsight/pkg/protoscan"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
 
 // Fields of thanos.WriteRequest and thanos.TimeSeriesTenantTuple.
 const (
-	tagTenant  = 2<<3 | 2 // of both messages
-	tagReplica = 3 << 3
-	tagTuple   = 4<<3 | 2
+	tagTenant  = 2<<3 | protoscan.Bytes // of both messages
+	tagReplica = 3<<3 | protoscan.Varint
+	tagTuple   = 4<<3 | protoscan.Bytes
 )
 
 // Part is what one peer stores for one tenant.
@@ -47,7 +48,7 @@ func encode(parts []Part, replica int) mem.BufferSlice {
 	var out mem.BufferSlice
 	for i := range parts {
 		p := &parts[i]
-		tenantSize := 1 + uvarintSize(uint64(len(p.Tenant))) + len(p.Tenant)
+		tenantSize := 1 + protoscan.UvarintSize(uint64(len(p.Tenant))) + len(p.Tenant)
 		head := append(make([]byte, 0, 12), tagTuple)
 		head = binary.AppendUvarint(head, uint64(p.size()+tenantSize))
 		out = append(out, mem.SliceBuffer(head))
@@ -83,13 +84,6 @@ type release struct{ arena *remotewrite.Buffer }
 func (release) Get(n int) *[]byte { b := make([]byte, n); return &b }
 
 func (r release) Put(*[]byte) { r.arena.Release() }
-
-func uvarintSize(v uint64) (n int) {
-	for n = 1; v >= 0x80; n++ {
-		v >>= 7
-	}
-	return n
-}
 
 // outgoing is a request, incoming a reply, as the client's codec sees them. Once
 // the codec has handed its data over, gRPC frees it.

@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/grpc/mem"
 
+	"github.com/hindsight-io/hindsight/pkg/protoscan"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
@@ -14,9 +15,9 @@ import (
 // each replica set (4, packed varints). It is drawn in
 // docs/format/remote-write-extensions.md.
 const (
-	tagPart       = 1<<3 | 2
-	tagPartTenant = 1<<3 | 2
-	tagPartSizes  = 4<<3 | 2
+	tagPart       = 1<<3 | protoscan.Bytes
+	tagPartTenant = 1<<3 | protoscan.Bytes
+	tagPartSizes  = 4<<3 | protoscan.Bytes
 )
 
 // encodeParts makes a message out of the parts' own memory: only what surrounds
@@ -63,9 +64,9 @@ func compressed(p *Part) *remotewrite.Buffer {
 func partHead(p *Part, n int) []byte {
 	sizes := 0
 	for _, s := range p.Sizes {
-		sizes += uvarintSize(uint64(s))
+		sizes += protoscan.UvarintSize(uint64(s))
 	}
-	n += 1 + uvarintSize(uint64(len(p.Tenant))) + len(p.Tenant) + 1 + uvarintSize(uint64(sizes)) + sizes
+	n += 1 + protoscan.UvarintSize(uint64(len(p.Tenant))) + len(p.Tenant) + 1 + protoscan.UvarintSize(uint64(sizes)) + sizes
 	b := make([]byte, 0, 48+len(p.Tenant)+sizes)
 	b = binary.AppendUvarint(append(b, tagPart), uint64(n))
 	b = binary.AppendUvarint(append(b, tagPartTenant), uint64(len(p.Tenant)))
@@ -100,63 +101,48 @@ type received struct {
 // one bad message does not end the stream.
 func (q *request) read(b []byte) error {
 	left := q.limit
-	for rest := b; len(rest) > 0; {
-		tag, w := binary.Uvarint(rest)
-		if w <= 0 {
-			return q.refuse()
-		}
-		n, data := field(rest[w:], tag&7)
-		if n < 0 {
-			return q.refuse()
-		}
-		if tag == tagPart {
-			p := q.part(data, left)
+	fs, f := protoscan.Fields{B: b}, protoscan.Field{}
+	for fs.Next(&f) {
+		if f.Tag == tagPart {
+			p := q.part(f.Data, left)
 			if p.batch != nil {
 				left -= int64(p.batch.Size())
 			}
 			q.parts = append(q.parts, p)
 		}
-		rest = rest[w+n:]
 	}
-	return nil
-}
-
-func (q *request) refuse() error {
-	q.free()
-	q.err = remotewrite.Errorf(remotewrite.Invalid, "malformed message of a peer")
+	if fs.Err() != nil {
+		q.free()
+		q.err = remotewrite.Errorf(remotewrite.Invalid, "malformed message of a peer")
+	}
 	return nil
 }
 
 // part decodes one part.
 func (q *request) part(b []byte, limit int64) received {
 	p := received{from: len(q.sizes)}
-	for rest := b; len(rest) > 0; {
-		tag, w := binary.Uvarint(rest)
-		n, data := -1, []byte(nil)
-		if w > 0 {
-			n, data = field(rest[w:], tag&7)
-		}
-		if n < 0 {
-			p.err = remotewrite.Errorf(remotewrite.Invalid, "malformed part of a peer")
-			return p
-		}
-		switch tag {
+	fs, f := protoscan.Fields{B: b}, protoscan.Field{}
+	for fs.Next(&f) {
+		switch f.Tag {
 		case tagPartTenant:
-			if string(data) != q.last {
-				q.last = string(data)
+			if string(f.Data) != q.last {
+				q.last = string(f.Data)
 			}
 			p.tenant = q.last
 		case tagPartSizes:
-			for len(data) > 0 {
-				v, n := binary.Uvarint(data)
-				if n <= 0 || v > uint64(q.limit) {
+			for i := 0; i < len(f.Data); {
+				var v uint64
+				if v, i = protoscan.Uvarint(f.Data, i); i < 0 || v > uint64(q.limit) {
 					p.err = remotewrite.Errorf(remotewrite.Invalid, "malformed sizes of a peer")
 					return p
 				}
-				q.sizes, data = append(q.sizes, int(v)), data[n:]
+				q.sizes = append(q.sizes, int(v))
 			}
 		}
-		rest = rest[w+n:]
+	}
+	if fs.Err() != nil {
+		p.err = remotewrite.Errorf(remotewrite.Invalid, "malformed part of a peer")
+		return p
 	}
 	p.to = len(q.sizes)
 	if err := tenant.Validate(p.tenant); err != nil {

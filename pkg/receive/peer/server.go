@@ -2,7 +2,6 @@ package peer
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"io"
 	"sync"
@@ -11,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/hindsight-io/hindsight/pkg/protoscan"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
@@ -175,19 +175,14 @@ func (s *Service) writeTuple(ctx context.Context, buf *remotewrite.Buffer, tuple
 // split returns the tenant tuples of a request. One in the single-tenant form
 // is its own tuple: the numbers of its fields are the same.
 func split(b []byte) (tuples [][]byte, err error) {
-	for rest := b; len(rest) > 0; {
-		tag, w := binary.Uvarint(rest)
-		if w <= 0 {
-			return nil, remotewrite.Errorf(remotewrite.Invalid, "malformed write request of a peer")
+	fs, f := protoscan.Fields{B: b}, protoscan.Field{}
+	for fs.Next(&f) {
+		if f.Tag == tagTuple {
+			tuples = append(tuples, f.Data)
 		}
-		n, data := field(rest[w:], tag&7)
-		if n < 0 {
-			return nil, remotewrite.Errorf(remotewrite.Invalid, "malformed write request of a peer")
-		}
-		if tag == tagTuple {
-			tuples = append(tuples, data)
-		}
-		rest = rest[w+n:]
+	}
+	if fs.Err() != nil {
+		return nil, remotewrite.Errorf(remotewrite.Invalid, "malformed write request of a peer")
 	}
 	if len(tuples) == 0 {
 		tuples = append(tuples, b)
@@ -197,48 +192,19 @@ func split(b []byte) (tuples [][]byte, err error) {
 
 func tenantOf(tuple []byte) (string, error) {
 	id := ""
-	for rest := tuple; len(rest) > 0; {
-		tag, w := binary.Uvarint(rest)
-		if w <= 0 {
-			return "", remotewrite.Errorf(remotewrite.Invalid, "malformed tenant tuple of a peer")
+	fs, f := protoscan.Fields{B: tuple}, protoscan.Field{}
+	for fs.Next(&f) {
+		if f.Tag == tagTenant {
+			id = string(f.Data)
 		}
-		n, data := field(rest[w:], tag&7)
-		if n < 0 {
-			return "", remotewrite.Errorf(remotewrite.Invalid, "malformed tenant tuple of a peer")
-		}
-		if tag == tagTenant {
-			id = string(data)
-		}
-		rest = rest[w+n:]
+	}
+	if fs.Err() != nil {
+		return "", remotewrite.Errorf(remotewrite.Invalid, "malformed tenant tuple of a peer")
 	}
 	if err := tenant.Validate(id); err != nil {
 		return "", remotewrite.Errorf(remotewrite.Invalid, "write of a peer: %w", err)
 	}
 	return id, nil
-}
-
-// field returns the size of a field's value, and its bytes when it is
-// length-delimited; -1 when it is malformed.
-func field(b []byte, wireType uint64) (int, []byte) {
-	switch wireType {
-	case 0:
-		if _, w := binary.Uvarint(b); w > 0 {
-			return w, nil
-		}
-	case 1:
-		if len(b) >= 8 {
-			return 8, nil
-		}
-	case 2:
-		if n, w := binary.Uvarint(b); w > 0 && n <= uint64(len(b)-w) {
-			return w + int(n), b[w : w+int(n) : w+int(n)]
-		}
-	case 5:
-		if len(b) >= 4 {
-			return 4, nil
-		}
-	}
-	return -1, nil
 }
 
 // toStatus tells a peer what an error means for the data.

@@ -5,6 +5,8 @@ import (
 	"unsafe"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/protoscan"
 )
 
 func appendUvarint(b []byte, v uint64) []byte { return binary.AppendUvarint(b, v) }
@@ -23,13 +25,13 @@ func appendLabel(b []byte, name, value []byte) []byte {
 
 // labelSize is the size of the Label message, without tag and length.
 func labelSize(name, value []byte) int {
-	return 2 + uvarintSize(uint64(len(name))) + len(name) + uvarintSize(uint64(len(value))) + len(value)
+	return 2 + protoscan.UvarintSize(uint64(len(name))) + len(name) + protoscan.UvarintSize(uint64(len(value))) + len(value)
 }
 
 // labelFieldSize is the size of the field that appendLabel writes.
 func labelFieldSize(name, value []byte) int {
 	n := labelSize(name, value)
-	return 1 + uvarintSize(uint64(n)) + n
+	return 1 + protoscan.UvarintSize(uint64(n)) + n
 }
 
 // AppendLabels appends the label fields of a series, in the form in which every

@@ -5,14 +5,16 @@ import (
 	"fmt"
 
 	"github.com/klauspost/compress/s2"
+
+	"github.com/hindsight-io/hindsight/pkg/protoscan"
 )
 
 // Series travel between nodes of this program in blocks: fields of a message
 // with series back to back. A compressed block may be made once and sent to
 // several nodes.
 const (
-	tagBlock = 2<<3 | wireBytes // a block of snappy
-	tagPlain = 3<<3 | wireBytes
+	tagBlock = 2<<3 | protoscan.Bytes // a block of snappy
+	tagPlain = 3<<3 | protoscan.Bytes
 
 	// The length of a compressed block is written, into a varint of this many
 	// bytes, when the block is complete.
@@ -56,15 +58,15 @@ func DecodeBlocks(msg []byte, limit int64) (*Batch, error) {
 		return nil, err
 	}
 	buf := NewBuffer(int(total))
-	fs, f := fields{b: msg}, field{}
-	for fs.next(&f) {
+	fs, f := protoscan.Fields{B: msg}, protoscan.Field{}
+	for fs.Next(&f) {
 		switch {
-		case f.wireType != wireBytes:
-		case f.number == tagPlain>>3:
-			buf.B = append(buf.B, f.data...)
-		case f.number == tagBlock>>3:
+		case f.Type() != protoscan.Bytes:
+		case f.Number() == tagPlain>>3:
+			buf.B = append(buf.B, f.Data...)
+		case f.Number() == tagBlock>>3:
 			at := len(buf.B)
-			out, err := s2.Decode(buf.B[at:cap(buf.B)], f.data)
+			out, err := s2.Decode(buf.B[at:cap(buf.B)], f.Data)
 			if err != nil {
 				buf.Release()
 				return nil, Errorf(Invalid, "decompress a block of series: %w", err)
@@ -78,16 +80,16 @@ func DecodeBlocks(msg []byte, limit int64) (*Batch, error) {
 // blocksSize checks the fields and returns the bytes of series in them, as they
 // declare it.
 func blocksSize(msg []byte, limit int64) (total int64, err error) {
-	fs, f := fields{b: msg}, field{}
-	for fs.next(&f) {
+	fs, f := protoscan.Fields{B: msg}, protoscan.Field{}
+	for fs.Next(&f) {
 		switch {
-		case f.wireType != wireBytes:
-		case f.number == tagPlain>>3:
-			total += int64(len(f.data))
-		case f.number == tagBlock>>3:
-			n, err := s2.DecodedLen(f.data)
-			if err != nil || int64(n) > int64(len(f.data))*maxSnappyRatio+64 {
-				return 0, Errorf(Invalid, "decompress a block of series: %d bytes do not expand to %d", len(f.data), n)
+		case f.Type() != protoscan.Bytes:
+		case f.Number() == tagPlain>>3:
+			total += int64(len(f.Data))
+		case f.Number() == tagBlock>>3:
+			n, err := s2.DecodedLen(f.Data)
+			if err != nil || int64(n) > int64(len(f.Data))*maxSnappyRatio+64 {
+				return 0, Errorf(Invalid, "decompress a block of series: %d bytes do not expand to %d", len(f.Data), n)
 			}
 			total += int64(n)
 		}
@@ -95,8 +97,8 @@ func blocksSize(msg []byte, limit int64) (total int64, err error) {
 			return 0, &TooLargeError{Size: total, Limit: limit, What: "what a peer forwards"}
 		}
 	}
-	if fs.bad {
-		return 0, fmt.Errorf("blocks of series: %w", ErrMalformed)
+	if fs.Err() != nil {
+		return 0, fmt.Errorf("blocks of series: %w", protoscan.ErrMalformed)
 	}
 	return total, nil
 }

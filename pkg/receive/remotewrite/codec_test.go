@@ -13,6 +13,8 @@ import (
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/protoscan"
 )
 
 func bufferOf(b []byte) *Buffer {
@@ -444,9 +446,9 @@ func TestHistogramHostile(t *testing.T) {
 // References may be spread over several fields, unpacked, and after other
 // fields: the series is the same.
 func TestTranscodeV2UnusualForms(t *testing.T) {
-	sample := []byte{2<<3 | wireBytes, 2, 2<<3 | wireVarint, 7}
+	sample := []byte{2<<3 | protoscan.Bytes, 2, 2<<3 | protoscan.Varint, 7}
 	packed := func(refs ...byte) []byte { return append([]byte{tagV2Refs, byte(len(refs))}, refs...) }
-	single := func(ref byte) []byte { return []byte{1<<3 | wireVarint, ref} }
+	single := func(ref byte) []byte { return []byte{1<<3 | protoscan.Varint, ref} }
 	var want []byte
 	for i, series := range [][][]byte{
 		{packed(1, 2, 3, 4), sample},

@@ -8,6 +8,8 @@ import (
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/metadata"
+
+	"github.com/hindsight-io/hindsight/pkg/protoscan"
 )
 
 // Sample is one float sample. ST is its start timestamp, 0 when unknown.
@@ -38,17 +40,17 @@ type ItemReader struct {
 // Next returns the next item and its message; ok is false at the end.
 func (r *ItemReader) Next() (item Item, msg []byte, ok bool) {
 	for r.i < len(r.B) {
-		tag, next := uvarint(r.B, r.i)
+		tag, next := protoscan.Uvarint(r.B, r.i)
 		if next < 0 {
 			return 0, nil, false
 		}
-		if tag&7 != wireBytes {
-			if r.i = skip(r.B, next, tag&7); r.i < 0 {
+		if tag&7 != protoscan.Bytes {
+			if r.i = protoscan.Skip(r.B, next, tag); r.i < 0 {
 				return 0, nil, false
 			}
 			continue
 		}
-		start, end := lenDelim(r.B, next)
+		start, end := protoscan.Delimited(r.B, next)
 		if end < 0 {
 			return 0, nil, false
 		}
@@ -70,23 +72,23 @@ func (r *ItemReader) Next() (item Item, msg []byte, ok bool) {
 // ParseSample reads a Sample message.
 func ParseSample(b []byte) (s Sample, err error) {
 	// The form that every sender writes: value, then timestamp.
-	if len(b) > 10 && b[0] == 1<<3|wireFixed64 && b[9] == 2<<3|wireVarint {
+	if len(b) > 10 && b[0] == 1<<3|protoscan.Fixed64 && b[9] == 2<<3|protoscan.Varint {
 		if t, n := binary.Uvarint(b[10:]); n > 0 && 10+n == len(b) {
 			return Sample{T: int64(t), V: math.Float64frombits(binary.LittleEndian.Uint64(b[1:]))}, nil
 		}
 	}
-	fs, f := fields{b: b}, field{}
-	for fs.next(&f) {
-		switch {
-		case f.number == 1 && f.wireType == wireFixed64:
-			s.V = math.Float64frombits(f.num)
-		case f.number == 2 && f.wireType == wireVarint:
-			s.T = int64(f.num)
-		case f.number == 3 && f.wireType == wireVarint:
-			s.ST = int64(f.num)
+	fs, f := protoscan.Fields{B: b}, protoscan.Field{}
+	for fs.Next(&f) {
+		switch f.Tag {
+		case 1<<3 | protoscan.Fixed64:
+			s.V = math.Float64frombits(f.Num)
+		case 2<<3 | protoscan.Varint:
+			s.T = int64(f.Num)
+		case 3<<3 | protoscan.Varint:
+			s.ST = int64(f.Num)
 		}
 	}
-	if fs.bad {
+	if fs.Err() != nil {
 		return s, malformed("sample")
 	}
 	return s, nil
@@ -97,13 +99,13 @@ func ParseExemplar(b []byte) (exemplar.Exemplar, error) {
 	var (
 		e     exemplar.Exemplar
 		sb    = labels.NewScratchBuilder(4)
-		fs, f = fields{b: b}, field{}
+		fs, f = protoscan.Fields{B: b}, protoscan.Field{}
 	)
-	for fs.next(&f) {
-		switch {
-		case f.number == 1 && f.wireType == wireBytes:
+	for fs.Next(&f) {
+		switch f.Tag {
+		case 1<<3 | protoscan.Bytes:
 			r := LabelReader{}
-			name, value, ok := r.slow(f.data)
+			name, value, ok := r.slow(f.Data)
 			if !ok {
 				return e, malformed("label of an exemplar")
 			}
@@ -114,13 +116,13 @@ func ParseExemplar(b []byte) (exemplar.Exemplar, error) {
 				return e, &InvalidSeriesError{Reason: "exemplar-" + problem, Text: "an exemplar has an invalid label"}
 			}
 			sb.Add(string(name), string(value))
-		case f.number == 2 && f.wireType == wireFixed64:
-			e.Value = math.Float64frombits(f.num)
-		case f.number == 3 && f.wireType == wireVarint:
-			e.Ts, e.HasTs = int64(f.num), true
+		case 2<<3 | protoscan.Fixed64:
+			e.Value = math.Float64frombits(f.Num)
+		case 3<<3 | protoscan.Varint:
+			e.Ts, e.HasTs = int64(f.Num), true
 		}
 	}
-	if fs.bad {
+	if fs.Err() != nil {
 		return e, malformed("exemplar")
 	}
 	sb.Sort()
@@ -136,20 +138,20 @@ type Metadata struct {
 
 // ParseMetadata reads a prometheus.MetricMetadata message.
 func ParseMetadata(b []byte) (m Metadata, err error) {
-	fs, f := fields{b: b}, field{}
-	for fs.next(&f) {
-		switch {
-		case f.number == 1 && f.wireType == wireVarint:
-			m.Type = metricType(f.num)
-		case f.number == 2 && f.wireType == wireBytes:
-			m.Family = string(f.data)
-		case f.number == 4 && f.wireType == wireBytes:
-			m.Help = string(f.data)
-		case f.number == 5 && f.wireType == wireBytes:
-			m.Unit = string(f.data)
+	fs, f := protoscan.Fields{B: b}, protoscan.Field{}
+	for fs.Next(&f) {
+		switch f.Tag {
+		case 1<<3 | protoscan.Varint:
+			m.Type = metricType(f.Num)
+		case 2<<3 | protoscan.Bytes:
+			m.Family = string(f.Data)
+		case 4<<3 | protoscan.Bytes:
+			m.Help = string(f.Data)
+		case 5<<3 | protoscan.Bytes:
+			m.Unit = string(f.Data)
 		}
 	}
-	if fs.bad {
+	if fs.Err() != nil {
 		return m, malformed("metadata")
 	}
 	return m, nil
@@ -157,18 +159,18 @@ func ParseMetadata(b []byte) (m Metadata, err error) {
 
 // ParseSeriesMetadata reads the metadata extension of a series.
 func ParseSeriesMetadata(b []byte) (m metadata.Metadata, err error) {
-	fs, f := fields{b: b}, field{}
-	for fs.next(&f) {
-		switch {
-		case f.number == 1 && f.wireType == wireVarint:
-			m.Type = metricType(f.num)
-		case f.number == 2 && f.wireType == wireBytes:
-			m.Help = string(f.data)
-		case f.number == 3 && f.wireType == wireBytes:
-			m.Unit = string(f.data)
+	fs, f := protoscan.Fields{B: b}, protoscan.Field{}
+	for fs.Next(&f) {
+		switch f.Tag {
+		case 1<<3 | protoscan.Varint:
+			m.Type = metricType(f.Num)
+		case 2<<3 | protoscan.Bytes:
+			m.Help = string(f.Data)
+		case 3<<3 | protoscan.Bytes:
+			m.Unit = string(f.Data)
 		}
 	}
-	if fs.bad {
+	if fs.Err() != nil {
 		return m, malformed("metadata of a series")
 	}
 	return m, nil

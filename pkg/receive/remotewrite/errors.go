@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"github.com/hindsight-io/hindsight/pkg/protoscan"
 )
 
 // Kind says what a failed write means for the sender.
@@ -102,7 +104,7 @@ func KindOf(err error) Kind {
 		return NotReady
 	case errors.As(err, &tooLarge):
 		return TooLarge
-	case errors.As(err, &series), errors.Is(err, ErrMalformed):
+	case errors.As(err, &series), errors.Is(err, protoscan.ErrMalformed):
 		return Invalid
 	}
 	return Other

@@ -7,6 +7,8 @@ import (
 	"math"
 
 	"github.com/prometheus/prometheus/model/histogram"
+
+	"github.com/hindsight-io/hindsight/pkg/protoscan"
 )
 
 // MaxHistogramBuckets bounds the buckets of one native histogram. Prometheus
@@ -41,35 +43,35 @@ type rawHistogram struct {
 // result points into b.
 func ParseHistogram(b []byte) (Histogram, error) {
 	var raw rawHistogram
-	fs, f := fields{b: b}, field{}
-	for fs.next(&f) {
+	fs, f := protoscan.Fields{B: b}, protoscan.Field{}
+	for fs.Next(&f) {
 		if !raw.set(&f) {
-			return Histogram{}, malformed(fmt.Sprintf("histogram: field %d", f.number))
+			return Histogram{}, malformed(fmt.Sprintf("histogram: field %d", f.Number()))
 		}
 		if raw.tooManyElements {
 			return Histogram{}, Errorf(Invalid, "a histogram has more than %d buckets or spans", MaxHistogramBuckets)
 		}
 	}
-	if fs.bad {
+	if fs.Err() != nil {
 		return Histogram{}, malformed("histogram")
 	}
 	return raw.build()
 }
 
 // set stores one field; false means that it is malformed.
-func (r *rawHistogram) set(f *field) bool {
-	switch f.wireType {
-	case wireFixed64:
+func (r *rawHistogram) set(f *protoscan.Field) bool {
+	switch f.Type() {
+	case protoscan.Fixed64:
 		r.setDouble(f)
-	case wireVarint:
+	case protoscan.Varint:
 		r.setInt(f)
 	}
 	return r.setList(f)
 }
 
-func (r *rawHistogram) setDouble(f *field) {
-	v := math.Float64frombits(f.num)
-	switch f.number {
+func (r *rawHistogram) setDouble(f *protoscan.Field) {
+	v := math.Float64frombits(f.Num)
+	switch f.Number() {
 	case 2:
 		r.countFloat, r.float = v, true
 	case 3:
@@ -81,25 +83,25 @@ func (r *rawHistogram) setDouble(f *field) {
 	}
 }
 
-func (r *rawHistogram) setInt(f *field) {
-	switch f.number {
+func (r *rawHistogram) setInt(f *protoscan.Field) {
+	switch f.Number() {
 	case 1:
-		r.countInt, r.float = f.num, false
+		r.countInt, r.float = f.Num, false
 	case 4:
-		r.schema = int32(zigzag(f.num & math.MaxUint32))
+		r.schema = int32(protoscan.Zigzag(f.Num & math.MaxUint32))
 	case 6:
-		r.zeroInt = f.num
+		r.zeroInt = f.Num
 	case 14:
-		r.resetHint = f.num
+		r.resetHint = f.Num
 	case 15:
-		r.t = int64(f.num)
+		r.t = int64(f.Num)
 	case 17:
-		r.st = int64(f.num)
+		r.st = int64(f.Num)
 	}
 }
 
-func (r *rawHistogram) setList(f *field) (ok bool) {
-	switch f.number {
+func (r *rawHistogram) setList(f *protoscan.Field) (ok bool) {
+	switch f.Number() {
 	case 8:
 		r.negSpans, ok = r.span(r.negSpans, f)
 	case 9:
@@ -120,36 +122,36 @@ func (r *rawHistogram) setList(f *field) (ok bool) {
 	return ok
 }
 
-func (r *rawHistogram) span(to []histogram.Span, f *field) ([]histogram.Span, bool) {
-	if f.wireType != wireBytes {
+func (r *rawHistogram) span(to []histogram.Span, f *protoscan.Field) ([]histogram.Span, bool) {
+	if f.Type() != protoscan.Bytes {
 		return to, false
 	}
 	var (
 		s       histogram.Span
-		fs, sub = fields{b: f.data}, field{}
+		fs, sub = protoscan.Fields{B: f.Data}, protoscan.Field{}
 	)
-	for fs.next(&sub) {
-		switch {
-		case sub.number == 1 && sub.wireType == wireVarint:
-			s.Offset = int32(zigzag(sub.num & math.MaxUint32))
-		case sub.number == 2 && sub.wireType == wireVarint:
-			s.Length = uint32(sub.num)
+	for fs.Next(&sub) {
+		switch sub.Tag {
+		case 1<<3 | protoscan.Varint:
+			s.Offset = int32(protoscan.Zigzag(sub.Num & math.MaxUint32))
+		case 2<<3 | protoscan.Varint:
+			s.Length = uint32(sub.Num)
 		}
 	}
 	r.tooManyElements = r.tooManyElements || len(to) >= MaxHistogramBuckets || s.Length > MaxHistogramBuckets
-	return append(to, s), !fs.bad
+	return append(to, s), fs.Err() == nil
 }
 
-func (r *rawHistogram) deltas(to []int64, f *field) ([]int64, bool) {
-	if f.wireType == wireVarint {
+func (r *rawHistogram) deltas(to []int64, f *protoscan.Field) ([]int64, bool) {
+	if f.Type() == protoscan.Varint {
 		r.tooManyElements = r.tooManyElements || len(to) >= MaxHistogramBuckets
-		return append(to, zigzag(f.num)), true
+		return append(to, protoscan.Zigzag(f.Num)), true
 	}
-	if f.wireType != wireBytes {
+	if f.Type() != protoscan.Bytes {
 		return to, false
 	}
-	for i := 0; i < len(f.data); {
-		v, next := uvarint(f.data, i)
+	for i := 0; i < len(f.Data); {
+		v, next := protoscan.Uvarint(f.Data, i)
 		if next < 0 {
 			return to, false
 		}
@@ -157,25 +159,25 @@ func (r *rawHistogram) deltas(to []int64, f *field) ([]int64, bool) {
 			r.tooManyElements = true
 			return to, true
 		}
-		to, i = append(to, zigzag(v)), next
+		to, i = append(to, protoscan.Zigzag(v)), next
 	}
 	return to, true
 }
 
-func (r *rawHistogram) doubles(to []float64, f *field) ([]float64, bool) {
-	if f.wireType == wireFixed64 {
+func (r *rawHistogram) doubles(to []float64, f *protoscan.Field) ([]float64, bool) {
+	if f.Type() == protoscan.Fixed64 {
 		r.tooManyElements = r.tooManyElements || len(to) >= MaxHistogramBuckets
-		return append(to, math.Float64frombits(f.num)), true
+		return append(to, math.Float64frombits(f.Num)), true
 	}
-	if f.wireType != wireBytes || len(f.data)%8 != 0 {
+	if f.Type() != protoscan.Bytes || len(f.Data)%8 != 0 {
 		return to, false
 	}
-	if len(to)+len(f.data)/8 > MaxHistogramBuckets {
+	if len(to)+len(f.Data)/8 > MaxHistogramBuckets {
 		r.tooManyElements = true
 		return to, true
 	}
-	for i := 0; i < len(f.data); i += 8 {
-		to = append(to, math.Float64frombits(binary.LittleEndian.Uint64(f.data[i:])))
+	for i := 0; i < len(f.Data); i += 8 {
+		to = append(to, math.Float64frombits(binary.LittleEndian.Uint64(f.Data[i:])))
 	}
 	return to, true
 }

@@ -8,11 +8,13 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/protoscan"
 )
 
 const (
-	tagLabelName  = 1<<3 | wireBytes // Label.name
-	tagLabelValue = 2<<3 | wireBytes // Label.value
+	tagLabelName  = 1<<3 | protoscan.Bytes // Label.name
+	tagLabelValue = 2<<3 | protoscan.Bytes // Label.value
 )
 
 // LabelReader walks over the label fields of a series or an exemplar. The zero
@@ -41,7 +43,7 @@ func (r *LabelReader) Next() (name, value []byte, ok bool) {
 			return b[i+4 : v : v], b[v+2 : end : end], true
 		}
 	}
-	start, end := lenDelim(b, i+1)
+	start, end := protoscan.Delimited(b, i+1)
 	if end < 0 {
 		r.err = malformed("label longer than its series")
 		return nil, nil, false
@@ -49,9 +51,9 @@ func (r *LabelReader) Next() (name, value []byte, ok bool) {
 	r.i = end
 	// The form that every sender writes: name, then value, nothing else.
 	if m := b[:end]; start < end && m[start] == tagLabelName {
-		n0, n1 := lenDelim(m, start+1)
+		n0, n1 := protoscan.Delimited(m, start+1)
 		if n1 >= 0 && n1 < end && m[n1] == tagLabelValue {
-			if v0, v1 := lenDelim(m, n1+1); v1 == end {
+			if v0, v1 := protoscan.Delimited(m, n1+1); v1 == end {
 				return m[n0:n1:n1], m[v0:v1:v1], true
 			}
 		}
@@ -61,16 +63,16 @@ func (r *LabelReader) Next() (name, value []byte, ok bool) {
 
 // slow reads a label in any order of fields; the last of each counts.
 func (r *LabelReader) slow(msg []byte) (name, value []byte, ok bool) {
-	fs, f := fields{b: msg}, field{}
-	for fs.next(&f) {
-		switch {
-		case f.number == 1 && f.wireType == wireBytes:
-			name = f.data
-		case f.number == 2 && f.wireType == wireBytes:
-			value = f.data
+	fs, f := protoscan.Fields{B: msg}, protoscan.Field{}
+	for fs.Next(&f) {
+		switch f.Tag {
+		case 1<<3 | protoscan.Bytes:
+			name = f.Data
+		case 2<<3 | protoscan.Bytes:
+			value = f.Data
 		}
 	}
-	if fs.bad {
+	if fs.Err() != nil {
 		r.err = malformed("label")
 		return nil, nil, false
 	}

@@ -6,6 +6,8 @@ import (
 	"unsafe"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/protoscan"
 )
 
 // Matches says whether the label fields of a series, byte by byte, are the
@@ -37,7 +39,7 @@ func Matches(rawLabels []byte, ls labels.Labels) bool {
 		if b[i] != tagLabel {
 			return false
 		}
-		_, end := lenDelim(b, i+1)
+		_, end := protoscan.Delimited(b, i+1)
 		if end < 0 {
 			return false
 		}

@@ -11,6 +11,8 @@ import (
 	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/storage"
+
+	"github.com/hindsight-io/hindsight/pkg/protoscan"
 )
 
 // Collector is an appender that makes a batch of what is appended to it. It
@@ -52,9 +54,9 @@ func (c *Collector) Append(_ storage.SeriesRef, ls labels.Labels, st, t int64, v
 	}
 	for _, e := range opts.Exemplars {
 		msg := AppendLabels(nil, e.Labels)
-		msg = append(msg, 2<<3|wireFixed64)
+		msg = append(msg, 2<<3|protoscan.Fixed64)
 		msg = binary.LittleEndian.AppendUint64(msg, math.Float64bits(e.Value))
-		msg = append(msg, 3<<3|wireVarint)
+		msg = append(msg, 3<<3|protoscan.Varint)
 		raw = appendMessage(raw, tagExemplar, appendUvarint(msg, uint64(e.Ts)))
 	}
 	if !opts.Metadata.IsEmpty() {
@@ -101,12 +103,12 @@ func appendMessage(b []byte, tag byte, msg []byte) []byte {
 
 func appendSample(b []byte, s Sample) []byte {
 	var msg [40]byte
-	m := append(msg[:0], 1<<3|wireFixed64)
+	m := append(msg[:0], 1<<3|protoscan.Fixed64)
 	m = binary.LittleEndian.AppendUint64(m, math.Float64bits(s.V))
-	m = append(m, 2<<3|wireVarint)
+	m = append(m, 2<<3|protoscan.Varint)
 	m = appendUvarint(m, uint64(s.T))
 	if s.ST != 0 {
-		m = append(m, 3<<3|wireVarint)
+		m = append(m, 3<<3|protoscan.Varint)
 		m = appendUvarint(m, uint64(s.ST))
 	}
 	return appendMessage(b, tagSample, m)
@@ -118,7 +120,7 @@ func appendHistogram(b []byte, h prompb.Histogram, st int64) ([]byte, error) {
 		return b, err
 	}
 	if st != 0 {
-		msg = appendUvarint(msg, 17<<3|wireVarint)
+		msg = appendUvarint(msg, 17<<3|protoscan.Varint)
 		msg = appendUvarint(msg, uint64(st))
 	}
 	return appendMessage(b, tagHistogram, msg), nil
@@ -132,9 +134,9 @@ func seriesMetadata(m metadata.Metadata) []byte {
 			kind = n
 		}
 	}
-	msg := appendUvarint([]byte{1<<3 | wireVarint}, kind)
-	msg = appendMessage(msg, 2<<3|wireBytes, []byte(m.Help))
-	return appendMessage(msg, 3<<3|wireBytes, []byte(m.Unit))
+	msg := appendUvarint([]byte{1<<3 | protoscan.Varint}, kind)
+	msg = appendMessage(msg, 2<<3|protoscan.Bytes, []byte(m.Help))
+	return appendMessage(msg, 3<<3|protoscan.Bytes, []byte(m.Unit))
 }
 
 var _ storage.AppenderV2 = (*Collector)(nil)

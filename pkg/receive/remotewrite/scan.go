@@ -3,18 +3,20 @@ package remotewrite
 import (
 	"fmt"
 	"math"
+
+	"github.com/hindsight-io/hindsight/pkg/protoscan"
 )
 
 // Tags that occur in every request.
 const (
-	tagSeries   = 1<<3 | wireBytes // WriteRequest.timeseries
-	tagMetadata = 3<<3 | wireBytes // WriteRequest.metadata
+	tagSeries   = 1<<3 | protoscan.Bytes // WriteRequest.timeseries
+	tagMetadata = 3<<3 | protoscan.Bytes // WriteRequest.metadata
 
-	tagLabel      = 1<<3 | wireBytes // TimeSeries.labels
-	tagSample     = 2<<3 | wireBytes // TimeSeries.samples
-	tagExemplar   = 3<<3 | wireBytes // TimeSeries.exemplars
-	tagHistogram  = 4<<3 | wireBytes // TimeSeries.histograms
-	tagSeriesMeta = fieldSeriesMeta<<3 | wireBytes
+	tagLabel      = 1<<3 | protoscan.Bytes // TimeSeries.labels
+	tagSample     = 2<<3 | protoscan.Bytes // TimeSeries.samples
+	tagExemplar   = 3<<3 | protoscan.Bytes // TimeSeries.exemplars
+	tagHistogram  = 4<<3 | protoscan.Bytes // TimeSeries.histograms
+	tagSeriesMeta = fieldSeriesMeta<<3 | protoscan.Bytes
 
 	fieldSeriesMeta = 15 // our extension: metadata of the series' metric
 )
@@ -48,12 +50,12 @@ func (b *Batch) scan() (ordered bool, err error) {
 	mostSeries, mostMetadata := mostParts(len(data), leastSeries), mostParts(len(data), leastMetadata)
 	for i < len(data) {
 		at := i
-		tag, next := uvarint(data, i)
+		tag, next := protoscan.Uvarint(data, i)
 		switch {
 		case next < 0 || tag>>3 == 0:
 			return false, malformed("write request: bad field tag")
 		case tag == tagSeries:
-			start, end := lenDelim(data, next)
+			start, end := protoscan.Delimited(data, next)
 			if end < 0 {
 				return false, malformed("write request: series longer than the request")
 			}
@@ -68,7 +70,7 @@ func (b *Batch) scan() (ordered bool, err error) {
 			b.spans = append(b.spans, span{uint32(at), uint32(start), uint32(rest), uint32(end)})
 			i = end
 		case tag == tagMetadata:
-			start, end := lenDelim(data, next)
+			start, end := protoscan.Delimited(data, next)
 			if end < 0 {
 				return false, malformed("write request: metadata longer than the request")
 			}
@@ -79,7 +81,7 @@ func (b *Batch) scan() (ordered bool, err error) {
 			i = end
 		default:
 			version2 = version2 || tag == tagV2Series
-			if i = skip(data, next, tag&7); i < 0 {
+			if i = protoscan.Skip(data, next, tag); i < 0 {
 				return false, malformed("write request: bad field")
 			}
 		}
@@ -100,13 +102,13 @@ func scanSeries(data []byte, i, end int, c *Counts) (rest int, ordered bool, err
 			i += 2 + int(data[i+1])
 			continue
 		}
-		if _, i = lenDelim(data, i+1); i < 0 {
+		if _, i = protoscan.Delimited(data, i+1); i < 0 {
 			return 0, false, malformed("label longer than its series")
 		}
 	}
 	rest, ordered = i, true
 	for i < end {
-		tag, next := uvarint(data, i)
+		tag, next := protoscan.Uvarint(data, i)
 		if next < 0 || tag>>3 == 0 {
 			return 0, false, malformed("bad field tag")
 		}
@@ -120,7 +122,7 @@ func scanSeries(data []byte, i, end int, c *Counts) (rest int, ordered bool, err
 		case tagLabel:
 			ordered = false
 		}
-		if i = skip(data, next, tag&7); i < 0 {
+		if i = protoscan.Skip(data, next, tag); i < 0 {
 			return 0, false, malformed("field longer than its series")
 		}
 	}
@@ -139,8 +141,8 @@ func reorder(old *Batch) (*Batch, error) {
 		buf.B = appendUvarint(buf.B, uint64(len(payload)))
 		for _, wantLabels := range []bool{true, false} {
 			for i := 0; i < len(payload); {
-				tag, next := uvarint(payload, i)
-				end := skip(payload, next, tag&7)
+				tag, next := protoscan.Uvarint(payload, i)
+				end := protoscan.Skip(payload, next, tag)
 				if (tag == tagLabel) == wantLabels {
 					buf.B = append(buf.B, payload[i:end]...)
 				}

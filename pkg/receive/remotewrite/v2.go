@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+
+	"github.com/hindsight-io/hindsight/pkg/protoscan"
 )
 
 // symbolTable locates the symbols of a remote write 2.0 request.
@@ -78,21 +80,21 @@ const maxFirstOutput = 8 << 20
 
 // Fields of io.prometheus.write.v2.Request and its TimeSeries.
 const (
-	tagV2Symbols = 4<<3 | wireBytes
-	tagV2Series  = 5<<3 | wireBytes
+	tagV2Symbols = 4<<3 | protoscan.Bytes
+	tagV2Series  = 5<<3 | protoscan.Bytes
 
-	tagV2Refs = 1<<3 | wireBytes
+	tagV2Refs = 1<<3 | protoscan.Bytes
 )
 
 func (t *symbolTable) readSymbols() error {
 	most := mostParts(len(t.data), leastSymbol)
 	for i := 0; i < len(t.data); {
-		tag, next := uvarint(t.data, i)
+		tag, next := protoscan.Uvarint(t.data, i)
 		if next < 0 || tag>>3 == 0 {
 			return malformed("write request: bad field tag")
 		}
 		if tag == tagV2Symbols {
-			start, end := lenDelim(t.data, next)
+			start, end := protoscan.Delimited(t.data, next)
 			if end < 0 {
 				return malformed("write request: symbol longer than the request")
 			}
@@ -103,7 +105,7 @@ func (t *symbolTable) readSymbols() error {
 			i = end
 			continue
 		}
-		if i = skip(t.data, next, tag&7); i < 0 {
+		if i = protoscan.Skip(t.data, next, tag); i < 0 {
 			return malformed("write request: bad field")
 		}
 	}
@@ -127,19 +129,19 @@ type v2Writer struct {
 
 func (w *v2Writer) series() error {
 	n, most := 0, mostParts(len(w.data), leastV2Series)
-	fs, f := fields{b: w.data}, field{}
-	for fs.next(&f) {
-		if f.number <= 3 {
+	fs, f := protoscan.Fields{B: w.data}, protoscan.Field{}
+	for fs.Next(&f) {
+		if f.Number() <= 3 {
 			return Errorf(Invalid, "write request: the body is remote write 1.0, the content type says 2.0")
 		}
-		if f.number != 5 || f.wireType != wireBytes {
+		if f.Number() != 5 || f.Type() != protoscan.Bytes {
 			continue
 		}
 		before, length := w.batch.counts, len(w.out)
 		if n == most {
 			return tooDense("series", len(w.data))
 		}
-		if err := w.one(f.data); err != nil {
+		if err := w.one(f.Data); err != nil {
 			w.batch.counts, w.out = before, w.out[:length]
 			if err := w.leaveOut(n, err); err != nil {
 				return err
@@ -147,7 +149,7 @@ func (w *v2Writer) series() error {
 		}
 		n++
 	}
-	if fs.bad {
+	if fs.Err() != nil {
 		return malformed("write request")
 	}
 	return nil
@@ -199,7 +201,7 @@ func (w *v2Writer) one(msg []byte) error {
 		w.batch.rejected.Add(Invalid, "bad exemplar or metadata", w.skipped, w.why.Error)
 	}
 	size := len(w.out) - at - head
-	if n := uvarintSize(uint64(size)); n != head-1 {
+	if n := protoscan.UvarintSize(uint64(size)); n != head-1 {
 		w.out = append(w.out, make([]byte, max(n-head+1, 0))...)
 		copy(w.out[at+1+n:], w.out[at+head:at+head+size])
 		w.out = w.out[:at+1+n+size]
@@ -216,7 +218,7 @@ func (w *v2Writer) usualLabels(msg []byte) (from int, ok bool) {
 	if len(msg) == 0 || msg[0] != tagV2Refs {
 		return 0, false
 	}
-	i, end := lenDelim(msg, 1)
+	i, end := protoscan.Delimited(msg, 1)
 	if end < 0 || end < len(msg) && msg[end]>>3 == 1 {
 		return 0, false
 	}
@@ -255,7 +257,7 @@ func ref(b []byte, i int) (uint, int) {
 	if i+1 < len(b) && b[i+1] < 0x80 {
 		return uint(b[i]&0x7f) | uint(b[i+1])<<7, i + 2
 	}
-	v, next := uvarint(b, i)
+	v, next := protoscan.Uvarint(b, i)
 	return uint(v), next
 }
 
@@ -271,16 +273,16 @@ func (w *v2Writer) room(n int) error {
 // collect gathers the label references of a series, in whatever form they are.
 func (w *v2Writer) collect(msg []byte) (err error) {
 	w.refs = w.refs[:0]
-	fs, f := fields{b: msg}, field{}
-	for fs.next(&f) {
-		if f.number != 1 {
+	fs, f := protoscan.Fields{B: msg}, protoscan.Field{}
+	for fs.Next(&f) {
+		if f.Number() != 1 {
 			continue
 		}
 		if w.refs, err = appendRefs(w.refs, &f); err != nil {
 			return err
 		}
 	}
-	if fs.bad {
+	if fs.Err() != nil {
 		return malformed("series")
 	}
 	return nil
@@ -316,38 +318,38 @@ func (w *v2Writer) rest(msg []byte) (only bool, err error) {
 	only = true
 	w.skipped, w.why = 0, nil
 	c := &w.batch.counts
-	fs, f := fields{b: msg}, field{}
-	for at := 0; fs.next(&f); at = fs.i {
-		if f.number == 1 {
+	fs, f := protoscan.Fields{B: msg}, protoscan.Field{}
+	for at := 0; fs.Next(&f); at = fs.Offset() {
+		if f.Number() == 1 {
 			only = false
 		}
-		if f.wireType != wireBytes {
+		if f.Type() != protoscan.Bytes {
 			continue
 		}
-		if err := w.room(len(f.data) + 16); err != nil {
+		if err := w.room(len(f.Data) + 16); err != nil {
 			return only, err
 		}
-		switch f.number {
+		switch f.Number() {
 		case 2:
 			// The same field in both versions.
-			w.out = append(w.out, msg[at:fs.i]...)
+			w.out = append(w.out, msg[at:fs.Offset()]...)
 			c.Samples++
 		case 3:
-			w.message(tagHistogram, f.data)
+			w.message(tagHistogram, f.Data)
 			c.Histograms++
 		case 4:
 			var ok bool
-			if ok, err = w.skippable(w.exemplar, f.data); ok {
+			if ok, err = w.skippable(w.exemplar, f.Data); ok {
 				c.Exemplars++
 			}
 		case 5:
-			_, err = w.skippable(w.metadata, f.data)
+			_, err = w.skippable(w.metadata, f.Data)
 		}
 		if err != nil {
 			return only, err
 		}
 	}
-	if fs.bad {
+	if fs.Err() != nil {
 		return only, malformed("series")
 	}
 	return only, nil
@@ -388,19 +390,19 @@ func (t *symbolTable) labelsSize(refs []uint32) (n int, err error) {
 }
 
 // appendRefs reads labels_refs, packed or not.
-func appendRefs(refs []uint32, f *field) ([]uint32, error) {
-	switch f.wireType {
-	case wireVarint:
-		return addRef(refs, f.num)
-	case wireBytes:
-		return appendPacked(refs, f.data)
+func appendRefs(refs []uint32, f *protoscan.Field) ([]uint32, error) {
+	switch f.Type() {
+	case protoscan.Varint:
+		return addRef(refs, f.Num)
+	case protoscan.Bytes:
+		return appendPacked(refs, f.Data)
 	}
 	return refs, malformed("label references")
 }
 
 func appendPacked(refs []uint32, b []byte) ([]uint32, error) {
 	for i := 0; i < len(b); {
-		v, next := uvarint(b, i)
+		v, next := protoscan.Uvarint(b, i)
 		if next < 0 {
 			return refs, malformed("label references")
 		}

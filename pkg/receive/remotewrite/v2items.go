@@ -3,6 +3,8 @@ package remotewrite
 import (
 	"encoding/binary"
 	"fmt"
+
+	"github.com/hindsight-io/hindsight/pkg/protoscan"
 )
 
 // exemplarRefs returns the references of an exemplar and its other fields'
@@ -10,20 +12,20 @@ import (
 func (w *v2Writer) exemplarRefs(msg []byte) (refs []uint32, rest int, err error) {
 	refs = w.more[:0]
 	defer func() { w.more = refs[:0] }()
-	fs, f := fields{b: msg}, field{}
-	for fs.next(&f) {
+	fs, f := protoscan.Fields{B: msg}, protoscan.Field{}
+	for fs.Next(&f) {
 		switch {
-		case f.number == 1:
+		case f.Number() == 1:
 			if refs, err = appendRefs(refs, &f); err != nil {
 				return nil, 0, err
 			}
-		case f.number == 2 && f.wireType == wireFixed64:
+		case f.Tag == 2<<3|protoscan.Fixed64:
 			rest += 9
-		case f.number == 3 && f.wireType == wireVarint:
-			rest += 1 + uvarintSize(f.num)
+		case f.Tag == 3<<3|protoscan.Varint:
+			rest += 1 + protoscan.UvarintSize(f.Num)
 		}
 	}
-	if fs.bad {
+	if fs.Err() != nil {
 		return nil, 0, malformed("exemplar")
 	}
 	return refs, rest, nil
@@ -48,15 +50,15 @@ func (w *v2Writer) exemplar(msg []byte) error {
 		value, _ := w.get(refs[i+1])
 		w.out = appendLabel(w.out, name, value)
 	}
-	fs, f := fields{b: msg}, field{}
-	for fs.next(&f) {
-		switch {
-		case f.number == 2 && f.wireType == wireFixed64:
-			w.out = append(w.out, 2<<3|wireFixed64)
-			w.out = binary.LittleEndian.AppendUint64(w.out, f.num)
-		case f.number == 3 && f.wireType == wireVarint:
-			w.out = append(w.out, 3<<3|wireVarint)
-			w.out = appendUvarint(w.out, f.num)
+	fs, f := protoscan.Fields{B: msg}, protoscan.Field{}
+	for fs.Next(&f) {
+		switch f.Tag {
+		case 2<<3 | protoscan.Fixed64:
+			w.out = append(w.out, 2<<3|protoscan.Fixed64)
+			w.out = binary.LittleEndian.AppendUint64(w.out, f.Num)
+		case 3<<3 | protoscan.Varint:
+			w.out = append(w.out, 3<<3|protoscan.Varint)
+			w.out = appendUvarint(w.out, f.Num)
 		}
 	}
 	return nil
@@ -69,29 +71,29 @@ type v2Metadata struct {
 }
 
 func (w *v2Writer) readMetadata(msg []byte) (m v2Metadata, err error) {
-	fs, f := fields{b: msg}, field{}
-	for fs.next(&f) {
-		if f.wireType != wireVarint {
+	fs, f := protoscan.Fields{B: msg}, protoscan.Field{}
+	for fs.Next(&f) {
+		if f.Type() != protoscan.Varint {
 			continue
 		}
 		ok := true
-		switch f.number {
+		switch f.Number() {
 		case 1:
-			m.kind = f.num
+			m.kind = f.Num
 		case 3, 4:
 			var symbol []byte
-			symbol, ok = w.get(uint32(min(f.num, 1<<32-1)))
-			if f.number == 3 {
+			symbol, ok = w.get(uint32(min(f.Num, 1<<32-1)))
+			if f.Number() == 3 {
 				m.help = symbol
 			} else {
 				m.unit = symbol
 			}
 		}
 		if !ok {
-			return m, Errorf(Invalid, "metadata reference %d, but the request has %d symbols", f.num, len(w.spans))
+			return m, Errorf(Invalid, "metadata reference %d, but the request has %d symbols", f.Num, len(w.spans))
 		}
 	}
-	if fs.bad {
+	if fs.Err() != nil {
 		return m, malformed("metadata")
 	}
 	return m, nil
@@ -103,16 +105,16 @@ func (w *v2Writer) metadata(msg []byte) error {
 	if err != nil || m.kind == 0 && len(m.help)+len(m.unit) == 0 {
 		return err
 	}
-	size := 1 + uvarintSize(m.kind) + 1 + uvarintSize(uint64(len(m.help))) + len(m.help) +
-		1 + uvarintSize(uint64(len(m.unit))) + len(m.unit)
+	size := 1 + protoscan.UvarintSize(m.kind) + 1 + protoscan.UvarintSize(uint64(len(m.help))) + len(m.help) +
+		1 + protoscan.UvarintSize(uint64(len(m.unit))) + len(m.unit)
 	if err := w.room(size + 16); err != nil {
 		return err
 	}
 	w.out = append(w.out, tagSeriesMeta)
 	w.out = appendUvarint(w.out, uint64(size))
-	w.out = append(w.out, 1<<3|wireVarint)
+	w.out = append(w.out, 1<<3|protoscan.Varint)
 	w.out = appendUvarint(w.out, m.kind)
-	w.message(2<<3|wireBytes, m.help)
-	w.message(3<<3|wireBytes, m.unit)
+	w.message(2<<3|protoscan.Bytes, m.help)
+	w.message(3<<3|protoscan.Bytes, m.unit)
 	return nil
 }
