@@ -16,6 +16,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block/blocktest"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/bucket/buckettest"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // sample is a block with several chunks and kinds of samples.
@@ -257,30 +258,30 @@ func TestMetaOfPrometheus(t *testing.T) {
 }
 
 func TestMetaRefused(t *testing.T) {
-	f := func(data string, want block.Reason) {
+	f := func(data string, want reason.Reason) {
 		t.Helper()
 		_, err := block.ParseMeta([]byte(data))
 		require.Equal(t, want, block.ReasonOf(err), "%v", err)
 	}
 	const id = `"ulid":"01ARZ3NDEKTSV4RRFFQ69G5FAV"`
-	f(``, block.ReasonMetaMalformed)
-	f(`null`, block.ReasonMetaVersion)
-	f(`[]`, block.ReasonMetaMalformed)
-	f(fullMeta[:len(fullMeta)-3], block.ReasonMetaMalformed)
-	f(`{"ulid":"x","version":1}`, block.ReasonMetaMalformed)
-	f(`{`+id+`,"version":2}`, block.ReasonMetaVersion)
-	f(`{`+id+`}`, block.ReasonMetaVersion)
-	f(`{`+id+`,"version":1,"thanos":{"version":2}}`, block.ReasonMetaVersion)
-	f(`{`+id+`,"version":1,"thanos":5}`, block.ReasonMetaMalformed)
-	f(`{`+id+`,"version":1,"minTime":5,"maxTime":4}`, block.ReasonMetaMalformed)
-	f(`{`+id+`,"version":1,"thanos":{"downsample":{"resolution":-1}}}`, block.ReasonMetaMalformed)
+	f(``, reason.BlockMetaMalformed)
+	f(`null`, reason.BlockMetaVersion)
+	f(`[]`, reason.BlockMetaMalformed)
+	f(fullMeta[:len(fullMeta)-3], reason.BlockMetaMalformed)
+	f(`{"ulid":"x","version":1}`, reason.BlockMetaMalformed)
+	f(`{`+id+`,"version":2}`, reason.BlockMetaVersion)
+	f(`{`+id+`}`, reason.BlockMetaVersion)
+	f(`{`+id+`,"version":1,"thanos":{"version":2}}`, reason.BlockMetaVersion)
+	f(`{`+id+`,"version":1,"thanos":5}`, reason.BlockMetaMalformed)
+	f(`{`+id+`,"version":1,"minTime":5,"maxTime":4}`, reason.BlockMetaMalformed)
+	f(`{`+id+`,"version":1,"thanos":{"downsample":{"resolution":-1}}}`, reason.BlockMetaMalformed)
 	f(`{`+id+`,"version":1,"thanos":null}`, "")
 
 	b := bucket.NewMemory()
 	other := ulid.MustParse("01ARZ3NDEKTSV4RRFFQ69G5FAB")
 	require.NoError(t, b.Upload(t.Context(), block.Path(other, "meta.json"), strings.NewReader(fullMeta), -1))
 	_, err := block.ReadMeta(t.Context(), b, other)
-	require.Equal(t, block.ReasonMetaForeign, block.ReasonOf(err))
+	require.Equal(t, reason.BlockMetaForeign, block.ReasonOf(err))
 	require.ErrorContains(t, err, other.String())
 	_, err = block.ReadMeta(t.Context(), b, blocktest.ID("none"))
 	require.ErrorIs(t, err, bucket.ErrNotFound)
@@ -326,7 +327,7 @@ func FuzzParseMark(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, m := range []block.Mark{&block.DeletionMark{}, &block.NoCompactMark{}, &block.NoDownsampleMark{}} {
 			if err := block.ParseMark(data, id, m); err != nil {
-				require.Equal(t, block.ReasonMarkMalformed, block.ReasonOf(err))
+				require.Equal(t, reason.BlockMarkMalformed, block.ReasonOf(err))
 			}
 		}
 	})

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/prometheus/prometheus/tsdb"
+
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // MaxMetaSize bounds what is read of a meta.json, in bytes. The longest lists
@@ -40,23 +42,23 @@ type (
 // *CorruptError.
 func ParseMeta(data []byte) (*Meta, error) {
 	if n := bytes.Count(data, []byte(",")); n > maxMetaCommas {
-		return nil, corrupt(ReasonMetaMalformed, "meta.json has more than %d elements", maxMetaCommas)
+		return nil, corrupt(reason.BlockMetaMalformed, "meta.json has more than %d elements", maxMetaCommas)
 	}
 	m := &Meta{}
 	if err := m.UnmarshalJSON(data); err != nil {
-		return nil, corrupt(ReasonMetaMalformed, "decode meta.json: %w", err)
+		return nil, corrupt(reason.BlockMetaMalformed, "decode meta.json: %w", err)
 	}
 	if m.Version != metaVersion {
-		return nil, corrupt(ReasonMetaVersion, "meta.json has version %d, known is %d", m.Version, metaVersion)
+		return nil, corrupt(reason.BlockMetaVersion, "meta.json has version %d, known is %d", m.Version, metaVersion)
 	}
 	if v := m.Thanos.Version; v != 0 && v != 1 {
-		return nil, corrupt(ReasonMetaVersion, "thanos section of meta.json has version %d, known is 1", v)
+		return nil, corrupt(reason.BlockMetaVersion, "thanos section of meta.json has version %d, known is 1", v)
 	}
 	if m.MinTime > m.MaxTime {
-		return nil, corrupt(ReasonMetaMalformed, "meta.json has minTime %d after maxTime %d", m.MinTime, m.MaxTime)
+		return nil, corrupt(reason.BlockMetaMalformed, "meta.json has minTime %d after maxTime %d", m.MinTime, m.MaxTime)
 	}
 	if m.Thanos.Downsample.Resolution < 0 {
-		return nil, corrupt(ReasonMetaMalformed, "meta.json has resolution %d", m.Thanos.Downsample.Resolution)
+		return nil, corrupt(reason.BlockMetaMalformed, "meta.json has resolution %d", m.Thanos.Downsample.Resolution)
 	}
 	return m, nil
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // DownloadConfig says how Download works; the zero value is good.
@@ -96,9 +97,9 @@ func complete(m *Meta, files []File) error {
 	hasIndex := slices.ContainsFunc(files, func(f File) bool { return f.RelPath == IndexFile })
 	switch {
 	case !hasIndex:
-		return &CorruptError{ID: m.ULID, Reason: ReasonSize, Err: errors.New("there is no index")}
+		return &CorruptError{ID: m.ULID, Reason: reason.BlockSizeMismatch, Err: errors.New("there is no index")}
 	case len(files) == 1 && m.Stats.NumChunks > 0:
-		return &CorruptError{ID: m.ULID, Reason: ReasonSize, Err: errors.New("there are no chunk segments")}
+		return &CorruptError{ID: m.ULID, Reason: reason.BlockSizeMismatch, Err: errors.New("there are no chunk segments")}
 	}
 	return nil
 }
@@ -117,11 +118,11 @@ func downloadFile(ctx context.Context, r bucket.Reader, id ulid.ULID, dir string
 		if _, merr := r.Stat(ctx, Path(id, MetaFile)); errors.Is(merr, bucket.ErrNotFound) {
 			return fmt.Errorf("block %s was deleted during its download: %w", id, merr)
 		}
-		return &CorruptError{ID: id, Reason: ReasonSize, Err: fmt.Errorf("download %s: %w", file.RelPath, err)}
+		return &CorruptError{ID: id, Reason: reason.BlockSizeMismatch, Err: fmt.Errorf("download %s: %w", file.RelPath, err)}
 	case err != nil:
 		return fmt.Errorf("download %s: %w", name, err)
 	case file.SizeBytes >= 0 && n != file.SizeBytes:
-		return &CorruptError{ID: id, Reason: ReasonSize, Err: fmt.Errorf("%s has %d bytes instead of %d", file.RelPath, n, file.SizeBytes)}
+		return &CorruptError{ID: id, Reason: reason.BlockSizeMismatch, Err: fmt.Errorf("%s has %d bytes instead of %d", file.RelPath, n, file.SizeBytes)}
 	}
 	if file.Hash != nil && file.Hash.Func == HashSHA256 {
 		sum, err := hashFile(path)
@@ -129,7 +130,7 @@ func downloadFile(ctx context.Context, r bucket.Reader, id ulid.ULID, dir string
 			return fmt.Errorf("hash %s of block %s: %w", file.RelPath, id, err)
 		}
 		if !strings.EqualFold(sum, file.Hash.Value) {
-			return &CorruptError{ID: id, Reason: ReasonHash, Err: fmt.Errorf("%s has SHA-256 %s instead of %s", file.RelPath, sum, file.Hash.Value)}
+			return &CorruptError{ID: id, Reason: reason.BlockHashMismatch, Err: fmt.Errorf("%s has SHA-256 %s instead of %s", file.RelPath, sum, file.Hash.Value)}
 		}
 	}
 	return nil

@@ -5,37 +5,19 @@ import (
 	"fmt"
 
 	"github.com/oklog/ulid/v2"
+
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
-// ErrNoLabels is the refusal to publish a block without external labels: it
-// could not be told apart from the blocks of other producers.
+// ErrNoLabels refuses to publish a block without external labels, because
+// nothing would distinguish it from the blocks of other producers.
 var ErrNoLabels = errors.New("the block has no external labels")
 
-// Reason says in which way a block is broken. The values are used as metric
-// labels.
-type Reason string
-
-// The reasons.
-const (
-	ReasonMetaMissing   Reason = "meta-missing"
-	ReasonMetaMalformed Reason = "meta-malformed"
-	ReasonMetaRefused   Reason = "meta-refused"
-	ReasonMetaVersion   Reason = "meta-version"
-	ReasonMetaForeign   Reason = "meta-of-other-block"
-	ReasonMarkMalformed Reason = "mark-malformed"
-	ReasonIndex         Reason = "index-corrupt"
-	ReasonSeriesOrder   Reason = "series-out-of-order"
-	ReasonChunk         Reason = "chunk-corrupt"
-	ReasonSegment       Reason = "segment-corrupt"
-	ReasonSize          Reason = "size-mismatch"
-	ReasonHash          Reason = "hash-mismatch"
-)
-
-// CorruptError says that a block's own data is broken, as opposed to an error
-// on the way to it. Trying again does not help.
+// CorruptError reports that the data of a block is broken. Errors of reading it
+// from a bucket or a disk are other errors. A retry does not help.
 type CorruptError struct {
 	ID     ulid.ULID // zero when unknown
-	Reason Reason
+	Reason reason.Reason
 	Err    error
 }
 
@@ -46,15 +28,15 @@ func (e *CorruptError) Error() string {
 	return fmt.Sprintf("block %s: %s: %v", e.ID, e.Reason, e.Err)
 }
 
-// Unwrap returns what exactly is broken.
+// Unwrap returns the detail.
 func (e *CorruptError) Unwrap() error { return e.Err }
 
-func corrupt(reason Reason, format string, args ...any) *CorruptError {
-	return &CorruptError{Reason: reason, Err: fmt.Errorf(format, args...)}
+func corrupt(why reason.Reason, format string, args ...any) *CorruptError {
+	return &CorruptError{Reason: why, Err: fmt.Errorf(format, args...)}
 }
 
-// ReasonOf returns the reason if err tells of a corrupt block, or "".
-func ReasonOf(err error) Reason {
+// ReasonOf returns the reason of the CorruptError in the chain of err, or "".
+func ReasonOf(err error) reason.Reason {
 	var c *CorruptError
 	if errors.As(err, &c) {
 		return c.Reason

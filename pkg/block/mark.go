@@ -11,6 +11,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // maxMarkSize bounds what is read of a mark, in bytes.
@@ -58,7 +59,7 @@ func (m *NoDownsampleMark) header() (ulid.ULID, int) { return m.ID, m.Version }
 // malformed, of an unknown version or of another block is a *CorruptError.
 func ParseMark(data []byte, id ulid.ULID, m Mark) error {
 	bad := func(err error) error {
-		return &CorruptError{ID: id, Reason: ReasonMarkMalformed, Err: fmt.Errorf("%s: %w", m.File(), err)}
+		return &CorruptError{ID: id, Reason: reason.BlockMarkMalformed, Err: fmt.Errorf("%s: %w", m.File(), err)}
 	}
 	if err := json.Unmarshal(data, m); err != nil {
 		return bad(err)
@@ -72,7 +73,7 @@ func ParseMark(data []byte, id ulid.ULID, m Mark) error {
 // block at once.
 func CheckMark(id ulid.ULID, m Mark) error {
 	bad := func(err error) error {
-		return &CorruptError{ID: id, Reason: ReasonMarkMalformed, Err: fmt.Errorf("%s: %w", m.File(), err)}
+		return &CorruptError{ID: id, Reason: reason.BlockMarkMalformed, Err: fmt.Errorf("%s: %w", m.File(), err)}
 	}
 	got, version := m.header()
 	if version != markVersion {
@@ -92,7 +93,7 @@ func CheckMark(id ulid.ULID, m Mark) error {
 func ReadMark(ctx context.Context, r bucket.Reader, id ulid.ULID, m Mark) error {
 	data, err := bucket.ReadAll(ctx, r, Path(id, m.File()), maxMarkSize)
 	if errors.Is(err, bucket.ErrTooLarge) {
-		return &CorruptError{ID: id, Reason: ReasonMarkMalformed, Err: err}
+		return &CorruptError{ID: id, Reason: reason.BlockMarkMalformed, Err: err}
 	}
 	if err != nil {
 		return fmt.Errorf("read %s of block %s: %w", m.File(), id, err)

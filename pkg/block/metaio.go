@@ -12,6 +12,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // ReadMeta reads the meta.json of a block in a bucket. It fails with
@@ -26,7 +27,7 @@ func ReadMeta(ctx context.Context, r bucket.Reader, id ulid.ULID) (*Meta, error)
 func ReadMetaUpTo(ctx context.Context, r bucket.Reader, id ulid.ULID, limit int64) (*Meta, error) {
 	data, err := bucket.ReadAll(ctx, r, Path(id, MetaFile), limit)
 	if errors.Is(err, bucket.ErrTooLarge) {
-		return nil, &CorruptError{ID: id, Reason: ReasonMetaMalformed, Err: err}
+		return nil, &CorruptError{ID: id, Reason: reason.BlockMetaMalformed, Err: err}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read meta.json of block %s: %w", id, err)
@@ -36,7 +37,7 @@ func ReadMetaUpTo(ctx context.Context, r bucket.Reader, id ulid.ULID, limit int6
 		return nil, withID(id, err)
 	}
 	if m.ULID != id {
-		return nil, &CorruptError{ID: id, Reason: ReasonMetaForeign, Err: fmt.Errorf("meta.json is of block %s", m.ULID)}
+		return nil, &CorruptError{ID: id, Reason: reason.BlockMetaForeign, Err: fmt.Errorf("meta.json is of block %s", m.ULID)}
 	}
 	return m, nil
 }
@@ -47,17 +48,17 @@ func ReadMetaDir(dir string) (*Meta, error) {
 	path := filepath.Join(dir, MetaFile)
 	info, err := os.Stat(path)
 	if err == nil && !info.Mode().IsRegular() {
-		return nil, corrupt(ReasonMetaMalformed, "%s is not a file", path)
+		return nil, corrupt(reason.BlockMetaMalformed, "%s is not a file", path)
 	}
 	if err == nil && info.Size() > MaxMetaSize {
-		return nil, corrupt(ReasonMetaMalformed, "%s has %d bytes", path, info.Size())
+		return nil, corrupt(reason.BlockMetaMalformed, "%s has %d bytes", path, info.Size())
 	}
 	var data []byte
 	if err == nil {
 		data, err = os.ReadFile(path)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, corrupt(ReasonMetaMissing, "read meta.json: %w", err)
+		return nil, corrupt(reason.BlockMetaMissing, "read meta.json: %w", err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read meta.json: %w", err)

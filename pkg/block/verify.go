@@ -16,6 +16,8 @@ import (
 	"github.com/prometheus/prometheus/tsdb/encoding"
 	"github.com/prometheus/prometheus/tsdb/fileutil"
 	"github.com/prometheus/prometheus/tsdb/index"
+
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // Report is what Verify found in a block whose bytes are sound. The counts of
@@ -97,7 +99,7 @@ func (v *verifier) open(path string) (byteSlice, error) {
 func (v *verifier) run(dir string) (err error) {
 	path := filepath.Join(dir, IndexFile)
 	if v.index, err = v.open(path); err != nil {
-		return v.openErr(ReasonIndex, path, err)
+		return v.openErr(reason.BlockIndexCorrupt, path, err)
 	}
 	segments, err := segmentFiles(dir)
 	if err != nil {
@@ -107,10 +109,10 @@ func (v *verifier) run(dir string) (err error) {
 		path := filepath.Join(dir, filepath.FromSlash(rel))
 		b, err := v.open(path)
 		if err != nil {
-			return v.openErr(ReasonSegment, path, err)
+			return v.openErr(reason.BlockSegmentCorrupt, path, err)
 		}
 		if err := checkSegmentHeader(b); err != nil {
-			return corrupt(ReasonSegment, "%s: %w", rel, err)
+			return corrupt(reason.BlockSegmentCorrupt, "%s: %w", rel, err)
 		}
 		v.segments = append(v.segments, b)
 	}
@@ -119,10 +121,10 @@ func (v *verifier) run(dir string) (err error) {
 
 // openErr tells a file that is missing or empty, which cannot be mapped, from
 // one that cannot be opened.
-func (v *verifier) openErr(reason Reason, path string, err error) error {
+func (v *verifier) openErr(why reason.Reason, path string, err error) error {
 	info, serr := os.Stat(path)
 	if errors.Is(serr, os.ErrNotExist) || (serr == nil && info.Size() == 0) {
-		return corrupt(reason, "%s is missing or empty", filepath.Base(path))
+		return corrupt(why, "%s is missing or empty", filepath.Base(path))
 	}
 	return fmt.Errorf("open %s: %w", path, err)
 }
@@ -143,7 +145,7 @@ func segmentFiles(dir string) ([]string, error) {
 	slices.Sort(names)
 	for i, rel := range names {
 		if want := SegmentName(i + 1); rel != want {
-			return nil, corrupt(ReasonSegment, "%s is missing", want)
+			return nil, corrupt(reason.BlockSegmentCorrupt, "%s is missing", want)
 		}
 	}
 	return names, nil
@@ -154,12 +156,12 @@ func segmentFiles(dir string) ([]string, error) {
 func (v *verifier) readIndex() (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = corrupt(ReasonIndex, "decoder failed: %v at %.300s", p, debug.Stack())
+			err = corrupt(reason.BlockIndexCorrupt, "decoder failed: %v at %.300s", p, debug.Stack())
 		}
 	}()
 	r, err := index.NewReader(v.index, index.DecodePostingsRaw)
 	if err != nil {
-		return corrupt(ReasonIndex, "open index: %w", err)
+		return corrupt(reason.BlockIndexCorrupt, "open index: %w", err)
 	}
 	// The reader owns nothing: the bytes are the verifier's.
 	if err := v.checkPostings(); err != nil {
@@ -168,11 +170,11 @@ func (v *verifier) readIndex() (err error) {
 	name, value := index.AllPostingsKey()
 	all, err := r.Postings(v.ctx, name, value)
 	if err != nil {
-		return corrupt(ReasonIndex, "read list of all series: %w", err)
+		return corrupt(reason.BlockIndexCorrupt, "read list of all series: %w", err)
 	}
 	dec, err := v.decoder(r)
 	if err != nil {
-		return corrupt(ReasonIndex, "read symbols: %w", err)
+		return corrupt(reason.BlockIndexCorrupt, "read symbols: %w", err)
 	}
 	var (
 		builder    labels.ScratchBuilder
@@ -191,14 +193,14 @@ func (v *verifier) readIndex() (err error) {
 			err = dec.Series(entry.Get(), &builder, &chks)
 		}
 		if err != nil {
-			return corrupt(ReasonIndex, "read series %d: %w", all.At(), err)
+			return corrupt(reason.BlockIndexCorrupt, "read series %d: %w", all.At(), err)
 		}
 		lset = builder.Labels()
 		if err := checkLabels(lset); err != nil {
-			return corrupt(ReasonSeriesOrder, "series %s: %w", lset, err)
+			return corrupt(reason.BlockSeriesOutOfOrder, "series %s: %w", lset, err)
 		}
 		if v.report.Series > 0 && labels.Compare(last, lset) >= 0 {
-			return corrupt(ReasonSeriesOrder, "series %s comes after %s", lset, last)
+			return corrupt(reason.BlockSeriesOutOfOrder, "series %s comes after %s", lset, last)
 		}
 		last = lset
 		if err := v.checkSeries(all.At(), lset, chks); err != nil {
@@ -206,7 +208,7 @@ func (v *verifier) readIndex() (err error) {
 		}
 	}
 	if err := all.Err(); err != nil {
-		return corrupt(ReasonIndex, "read list of all series: %w", err)
+		return corrupt(reason.BlockIndexCorrupt, "read list of all series: %w", err)
 	}
 	return nil
 }
@@ -225,7 +227,7 @@ func checkLabels(lset labels.Labels) error {
 func (v *verifier) checkSeries(ref storage.SeriesRef, lset labels.Labels, chks []chunks.Meta) error {
 	size, err := seriesSize(v.index, ref)
 	if err != nil {
-		return corrupt(ReasonIndex, "series %s: %w", lset, err)
+		return corrupt(reason.BlockIndexCorrupt, "series %s: %w", lset, err)
 	}
 	r := &v.report
 	r.Series++
@@ -233,10 +235,10 @@ func (v *verifier) checkSeries(ref storage.SeriesRef, lset labels.Labels, chks [
 	for i, c := range chks {
 		size, err := checkChunk(v.segments, c.Ref)
 		if err != nil {
-			return corrupt(ReasonChunk, "series %s, chunk %d of %d: %w", lset, i+1, len(chks), err)
+			return corrupt(reason.BlockChunkCorrupt, "series %s, chunk %d of %d: %w", lset, i+1, len(chks), err)
 		}
 		if c.MinTime > c.MaxTime {
-			return corrupt(ReasonIndex, "series %s, chunk %d of %d: it ends before it begins", lset, i+1, len(chks))
+			return corrupt(reason.BlockIndexCorrupt, "series %s, chunk %d of %d: it ends before it begins", lset, i+1, len(chks))
 		}
 		r.Chunks++
 		r.ChunkMaxSize = max(r.ChunkMaxSize, size)

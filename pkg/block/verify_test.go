@@ -24,6 +24,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block/blocktest"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/bucket/buckettest"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 const small = `
@@ -168,8 +169,8 @@ func TestVerifyBlockOfPrometheus(t *testing.T) {
 }
 
 func TestVerifyMissingFiles(t *testing.T) {
-	for rel, want := range map[string]block.Reason{
-		"index": block.ReasonIndex, "chunks": block.ReasonChunk, "chunks/000001": block.ReasonChunk, "meta.json": block.ReasonMetaMissing,
+	for rel, want := range map[string]reason.Reason{
+		"index": reason.BlockIndexCorrupt, "chunks": reason.BlockChunkCorrupt, "chunks/000001": reason.BlockChunkCorrupt, "meta.json": reason.BlockMetaMissing,
 	} {
 		dir := smallBlock(t)
 		require.NoError(t, os.RemoveAll(filepath.Join(dir, rel)))
@@ -179,7 +180,7 @@ func TestVerifyMissingFiles(t *testing.T) {
 	dir := smallBlock(t)
 	require.NoError(t, os.Rename(filepath.Join(dir, "chunks/000001"), filepath.Join(dir, "chunks/000002")))
 	_, err := block.Verify(t.Context(), dir)
-	require.Equal(t, block.ReasonSegment, block.ReasonOf(err))
+	require.Equal(t, reason.BlockSegmentCorrupt, block.ReasonOf(err))
 	require.ErrorContains(t, err, "chunks/000001")
 }
 
@@ -223,14 +224,14 @@ func TestUploadRefusesBrokenBlock(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, data, 0o666))
 	b := bucket.NewMemory()
 	_, err = block.Upload(t.Context(), b, dir, block.UploadConfig{})
-	require.Equal(t, block.ReasonChunk, block.ReasonOf(err))
+	require.Equal(t, reason.BlockChunkCorrupt, block.ReasonOf(err))
 	require.Empty(t, names(t, b))
 }
 
 // TestDownloadNotices what is wrong with the objects of a block.
 func TestDownloadNotices(t *testing.T) {
 	id := blocktest.ID("a")
-	f := func(change func(b *bucket.Memory), want block.Reason) {
+	f := func(change func(b *bucket.Memory), want reason.Reason) {
 		t.Helper()
 		b := bucket.NewMemory()
 		_, err := block.Upload(t.Context(), b, smallBlock(t), block.UploadConfig{Hash: true})
@@ -250,13 +251,13 @@ func TestDownloadNotices(t *testing.T) {
 		}
 	}
 	for _, rel := range []string{"index", "chunks/000001"} {
-		f(edit(rel, func(b []byte) []byte { return b[:len(b)-1] }), block.ReasonSize)
-		f(edit(rel, func(b []byte) []byte { return append(b, 0) }), block.ReasonSize)
-		f(edit(rel, func(b []byte) []byte { return nil }), block.ReasonSize)
-		f(edit(rel, func(b []byte) []byte { b[20] ^= 1; return b }), block.ReasonHash)
-		f(func(b *bucket.Memory) { require.NoError(t, b.Delete(t.Context(), block.Path(id, rel))) }, block.ReasonSize)
+		f(edit(rel, func(b []byte) []byte { return b[:len(b)-1] }), reason.BlockSizeMismatch)
+		f(edit(rel, func(b []byte) []byte { return append(b, 0) }), reason.BlockSizeMismatch)
+		f(edit(rel, func(b []byte) []byte { return nil }), reason.BlockSizeMismatch)
+		f(edit(rel, func(b []byte) []byte { b[20] ^= 1; return b }), reason.BlockHashMismatch)
+		f(func(b *bucket.Memory) { require.NoError(t, b.Delete(t.Context(), block.Path(id, rel))) }, reason.BlockSizeMismatch)
 	}
-	f(edit("meta.json", func(b []byte) []byte { return b[:len(b)/2] }), block.ReasonMetaMalformed)
+	f(edit("meta.json", func(b []byte) []byte { return b[:len(b)/2] }), reason.BlockMetaMalformed)
 }
 
 // TestDownloadOfDeletedBlock: a block that goes meanwhile is not corrupt.

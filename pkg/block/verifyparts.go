@@ -11,6 +11,8 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/encoding"
 	"github.com/prometheus/prometheus/tsdb/index"
+
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // decoder returns a decoder of series with all symbols in memory. The index
@@ -45,7 +47,7 @@ func (v *verifier) decoder(r *index.Reader) (*index.Decoder, error) {
 func (v *verifier) checkPostings() error {
 	toc, err := index.NewTOCFromByteSlice(v.index)
 	if err != nil {
-		return corrupt(ReasonIndex, "read table of contents: %w", err)
+		return corrupt(reason.BlockIndexCorrupt, "read table of contents: %w", err)
 	}
 	table := crc32.MakeTable(crc32.Castagnoli)
 	err = index.ReadPostingsOffsetTable(v.index, toc.PostingsTable, func(name, value []byte, off uint64, _ int) error {
@@ -62,7 +64,7 @@ func (v *verifier) checkPostings() error {
 		return cerr
 	}
 	if err != nil {
-		return corrupt(ReasonIndex, "read postings: %w", err)
+		return corrupt(reason.BlockIndexCorrupt, "read postings: %w", err)
 	}
 	return nil
 }

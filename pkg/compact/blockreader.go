@@ -13,10 +13,8 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
 	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
-
-// reasonChunkTimes says that a chunk is outside of the time of its block.
-const reasonChunkTimes block.Reason = "chunk-times"
 
 // errMemoryFault is a fault of the memory that a local file is mapped into.
 var errMemoryFault = errors.New("memory fault")
@@ -51,14 +49,14 @@ func openBlock(ctx context.Context, dir string, m *block.Meta) (r *blockReader, 
 		return nil, err
 	}
 	if r.index, err = index.NewFileReader(filepath.Join(dir, block.IndexFile), index.DecodePostingsRaw); err != nil {
-		return nil, r.corrupt(block.ReasonIndex, "open index: %w", err)
+		return nil, r.corrupt(reason.BlockIndexCorrupt, "open index: %w", err)
 	}
 	if r.chunks, err = chunks.NewDirReader(filepath.Join(dir, block.ChunksDir), r.pool); err != nil {
-		return nil, errors.Join(r.corrupt(block.ReasonSegment, "open chunks: %w", err), r.index.Close())
+		return nil, errors.Join(r.corrupt(reason.BlockSegmentCorrupt, "open chunks: %w", err), r.index.Close())
 	}
 	name, value := index.AllPostingsKey()
 	if r.all, err = r.index.Postings(ctx, name, value); err != nil {
-		return nil, errors.Join(r.corrupt(block.ReasonIndex, "list series: %w", err), r.Close())
+		return nil, errors.Join(r.corrupt(reason.BlockIndexCorrupt, "list series: %w", err), r.Close())
 	}
 	return r, nil
 }
@@ -67,12 +65,12 @@ func (r *blockReader) Close() error { return errors.Join(r.index.Close(), r.chun
 
 // corrupt makes an error that blames the block, unless its cause is an error of
 // the operating system.
-func (r *blockReader) corrupt(reason block.Reason, format string, args ...any) error {
+func (r *blockReader) corrupt(why reason.Reason, format string, args ...any) error {
 	err := fmt.Errorf(format, args...)
 	if localError(err) {
 		return fmt.Errorf("read block %s in the work folder: %w", r.meta.ULID, err)
 	}
-	return &block.CorruptError{ID: r.meta.ULID, Reason: reason, Err: err}
+	return &block.CorruptError{ID: r.meta.ULID, Reason: why, Err: err}
 }
 
 // recover turns a panic of a decoder, which trusts what a checksum covers, into
@@ -85,7 +83,7 @@ func (r *blockReader) recover(err *error) {
 	if addr, ok := memoryFault(p); ok {
 		*err = fmt.Errorf("read block %s in the work folder: its file cannot be read at address %#x: %w", r.meta.ULID, addr, errMemoryFault)
 	} else {
-		*err = r.corrupt(block.ReasonIndex, "decoder failed: %v at %.2000s", p, debug.Stack())
+		*err = r.corrupt(reason.BlockIndexCorrupt, "decoder failed: %v at %.2000s", p, debug.Stack())
 	}
 }
 
@@ -101,18 +99,18 @@ func (r *blockReader) next() (ok bool, err error) {
 	if !r.all.Next() {
 		r.ended = true
 		if err := r.all.Err(); err != nil {
-			return false, r.corrupt(block.ReasonIndex, "list series: %w", err)
+			return false, r.corrupt(reason.BlockIndexCorrupt, "list series: %w", err)
 		}
 		return false, nil
 	}
 	if err := r.index.Series(r.all.At(), &r.builder, &r.chks); err != nil {
 		r.chks = r.chks[:0]
-		return false, r.corrupt(block.ReasonIndex, "read series %d: %w", r.all.At(), err)
+		return false, r.corrupt(reason.BlockIndexCorrupt, "read series %d: %w", r.all.At(), err)
 	}
 	last := r.lset
 	r.lset = r.builder.Labels()
 	if err := checkOrder(last, r.lset, r.series == 0); err != nil {
-		return false, r.corrupt(block.ReasonSeriesOrder, "%w", err)
+		return false, r.corrupt(reason.BlockSeriesOutOfOrder, "%w", err)
 	}
 	r.series++
 	return true, r.load()
@@ -139,14 +137,14 @@ func (r *blockReader) load() error {
 		chk, _, err := r.chunks.ChunkOrIterable(*c)
 		if err != nil {
 			r.chks = r.chks[:i]
-			return r.corrupt(block.ReasonChunk, "series %s, chunk %d: %w", r.lset, i+1, err)
+			return r.corrupt(reason.BlockChunkCorrupt, "series %s, chunk %d: %w", r.lset, i+1, err)
 		}
 		c.Chunk = chk
 		// The end of the block is exclusive, but old versions of Prometheus put
 		// the first sample after it into the block.
 		if c.MinTime > c.MaxTime || c.MinTime < r.meta.MinTime || c.MaxTime > r.meta.MaxTime {
 			r.chks = r.chks[:i+1]
-			return r.corrupt(reasonChunkTimes, "series %s, chunk %d: it is from %d to %d, the block from %d to %d",
+			return r.corrupt(reason.BlockChunkTimes, "series %s, chunk %d: it is from %d to %d, the block from %d to %d",
 				r.lset, i+1, c.MinTime, c.MaxTime, r.meta.MinTime, r.meta.MaxTime)
 		}
 		r.samples += uint64(chk.NumSamples())

@@ -105,6 +105,6 @@ func TestMerge_EmptyObjectIsBlamed(t *testing.T) {
 	c, err := compact.New(config(t), compact.Deps{Bucket: b, Logger: slog.New(slog.DiscardHandler), Registerer: reg})
 	require.NoError(t, err)
 	require.ErrorContains(t, c.RunOnce(context.Background()), "is empty")
-	require.Equal(t, map[string]string{id.String(): "index-corrupt"}, quarantined(t, reg))
+	require.Equal(t, map[string]string{id.String(): "index_corrupt"}, quarantined(t, reg))
 	require.Contains(t, poll(t, b).NoCompact, id)
 }

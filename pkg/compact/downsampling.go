@@ -15,6 +15,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/compact/downsample"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // markNothing is the reason in the mark of a block that has no samples which
@@ -98,7 +99,7 @@ func downsampleSeries(ctx context.Context, r *blockReader, w *blockWriter, d *do
 func downsampled(r *blockReader, d *downsample.Downsampler) (out []chunks.Meta, err error) {
 	defer r.recover(&err)
 	if out, err = d.Series(r.chks); err != nil {
-		return nil, r.corrupt(block.ReasonChunk, "series %s: %w", r.lset, err)
+		return nil, r.corrupt(reason.BlockChunkCorrupt, "series %s: %w", r.lset, err)
 	}
 	return out, nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
 	"github.com/hindsight-io/hindsight/pkg/dedup"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // lightConcurrency bounds deletions and marks at one time.
@@ -239,9 +240,9 @@ func (r *round) blame(ctx context.Context, j plan.Job, err error) bool {
 
 // permanent says whether the damage is in bytes that were read completely. A
 // file that is missing or short may be repaired by uploading it again.
-func permanent(reason block.Reason) bool {
-	switch reason {
-	case block.ReasonIndex, block.ReasonSeriesOrder, block.ReasonChunk, block.ReasonSegment, reasonChunkTimes:
+func permanent(why reason.Reason) bool {
+	switch why {
+	case reason.BlockIndexCorrupt, reason.BlockSeriesOutOfOrder, reason.BlockChunkCorrupt, reason.BlockSegmentCorrupt, reason.BlockChunkTimes:
 		return true
 	}
 	return false
@@ -250,7 +251,7 @@ func permanent(reason block.Reason) bool {
 // cause is what a no-compact mark says of a broken block, in the words that
 // others know where there are such.
 func cause(bad *block.CorruptError) block.Cause {
-	if bad.Reason == reasonChunkTimes {
+	if bad.Reason == reason.BlockChunkTimes {
 		return block.Cause{Reason: block.MarkOutOfOrderChunk, Details: bad.Error()}
 	}
 	return block.Cause{Reason: string(bad.Reason), Details: bad.Error()}

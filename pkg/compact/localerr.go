@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // localError says whether err comes from the operating system, on a file of the
@@ -38,13 +39,13 @@ func memoryFault(p any) (addr uintptr, ok bool) {
 // checkFiles finds empty files, which cannot be mapped and so would give an
 // error of the operating system although the object in the bucket is empty.
 func (r *blockReader) checkFiles(dir string) error {
-	empty := func(reason block.Reason, rel string) error {
+	empty := func(why reason.Reason, rel string) error {
 		info, err := os.Stat(filepath.Join(dir, rel))
 		if err != nil {
 			return fmt.Errorf("open block %s in the work folder: %w", r.meta.ULID, err)
 		}
 		if info.Size() == 0 {
-			return r.corrupt(reason, "%s is empty", rel)
+			return r.corrupt(why, "%s is empty", rel)
 		}
 		return nil
 	}
@@ -53,9 +54,9 @@ func (r *blockReader) checkFiles(dir string) error {
 		return fmt.Errorf("open block %s in the work folder: %w", r.meta.ULID, err)
 	}
 	for _, s := range segments {
-		if err := empty(block.ReasonSegment, filepath.Join(block.ChunksDir, s.Name())); err != nil {
+		if err := empty(reason.BlockSegmentCorrupt, filepath.Join(block.ChunksDir, s.Name())); err != nil {
 			return err
 		}
 	}
-	return empty(block.ReasonIndex, block.IndexFile)
+	return empty(reason.BlockIndexCorrupt, block.IndexFile)
 }

@@ -119,7 +119,7 @@ func planView(v *blocklist.View) plan.View {
 	}
 	for _, bad := range []map[ulid.ULID]blocklist.Partial{v.Partial, v.Unusable} {
 		for id, p := range bad {
-			out.Partial[id] = plan.Partial{Reason: block.Reason(p.Reason), LastModified: p.LastModified}
+			out.Partial[id] = plan.Partial{Reason: p.Reason, LastModified: p.LastModified}
 		}
 	}
 	return out

@@ -81,8 +81,8 @@ func TestBadBlocks(t *testing.T) {
 	}
 	reasons := quarantined(t, reg)
 	require.Equal(t, map[string]string{
-		bad(0).String(): "chunk-corrupt", bad(1).String(): "size-mismatch", bad(2).String(): "size-mismatch",
-		bad(3).String(): "index-corrupt", bad(4).String(): "chunk-times",
+		bad(0).String(): "chunk_corrupt", bad(1).String(): "size_mismatch", bad(2).String(): "size_mismatch",
+		bad(3).String(): "index_corrupt", bad(4).String(): "chunk_outside_of_block",
 	}, reasons)
 	// What is wrong in the bytes is marked, in the bucket.
 	marks := poll(t, b).NoCompact

@@ -17,6 +17,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // DefaultStateFile is the usual name of the state file in the TSDB directory.
@@ -197,7 +198,7 @@ func (s *Shipper) localBlocks() (blocks []*block.Meta, corruptErr, err error) {
 		dir := s.blockDir(id)
 		m, err := block.ReadMetaDir(dir)
 		if err == nil && m.ULID != id {
-			err = &block.CorruptError{ID: id, Reason: block.ReasonMetaForeign, Err: fmt.Errorf("meta.json is of block %s", m.ULID)}
+			err = &block.CorruptError{ID: id, Reason: reason.BlockMetaForeign, Err: fmt.Errorf("meta.json is of block %s", m.ULID)}
 		}
 		if _, serr := os.Stat(dir); errors.Is(serr, fs.ErrNotExist) {
 			continue // deleted by its owner meanwhile

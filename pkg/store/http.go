@@ -70,7 +70,7 @@ func (g *Gateway) listBlocks(w http.ResponseWriter, r *http.Request) {
 		}
 		for id, p := range b.view.Partial {
 			if r.FormValue("view") != "loaded" {
-				list.State[id.String()] = blockState{Reason: "partial: " + p.Reason}
+				list.State[id.String()] = blockState{Reason: "partial: " + p.Reason.String()}
 			}
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block/blocktest"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/bucket/buckettest"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // putIndex writes a block index whose lines are made of n repetitions.
@@ -75,7 +76,7 @@ func TestPoll_ManyElementsAreRefused(t *testing.T) {
 	v, err := blocklist.NewPoller(b, blocklist.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}).Poll(context.Background())
 	require.NoError(t, err)
 	require.Contains(t, v.Metas, blocktest.ID("b"))
-	require.Equal(t, string(block.ReasonMetaMalformed), v.Unusable[id].Reason)
+	require.Equal(t, reason.BlockMetaMalformed, v.Unusable[id].Reason)
 	require.Contains(t, log.String(), id.String())
 }
 
@@ -110,7 +111,7 @@ func TestPoll_OneRefusedMeta(t *testing.T) {
 	v, err := blocklist.NewPoller(faulty, blocklist.Config{}).Poll(context.Background())
 	require.NoError(t, err)
 	require.Contains(t, v.Metas, blocktest.ID("b"))
-	require.Equal(t, string(block.ReasonMetaRefused), v.Unusable[blocktest.ID("a")].Reason)
+	require.Equal(t, reason.BlockMetaRefused, v.Unusable[blocktest.ID("a")].Reason)
 
 	faulty.SetRule(func(op buckettest.Op) buckettest.Fault {
 		if op.Kind == "get" {
@@ -142,7 +143,7 @@ func TestPoll_OneBlockThatFailsForever(t *testing.T) {
 		v, err := p.Poll(context.Background())
 		require.NoError(t, err)
 		require.Len(t, v.Metas, 2)
-		require.Equal(t, string(block.ReasonMetaRefused), v.Unusable[id].Reason)
+		require.Equal(t, reason.BlockMetaRefused, v.Unusable[id].Reason)
 	}
 	faulty.SetRule(nil)
 	v, err := p.Poll(context.Background())

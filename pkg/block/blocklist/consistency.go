@@ -12,7 +12,7 @@ import (
 // buckets whose listings show new objects late. Blocks of the compactor pass at
 // once, because they replace others that may go soon.
 func ConsistencyDelay(delay time.Duration) Filter {
-	return dropIf("consistency-delay", func(v *View, m *block.Meta) bool {
+	return dropIf("consistency_delay", func(v *View, m *block.Meta) bool {
 		switch m.Thanos.Source {
 		case block.SourceCompactor, block.SourceCompactorRepair, block.SourceBucketRepair:
 			return false

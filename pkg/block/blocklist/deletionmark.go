@@ -10,7 +10,7 @@ import (
 // ago. Until then they are used, so that everybody can learn of the block that
 // replaces them.
 func DeletionMarkDelay(delay time.Duration) Filter {
-	return dropIf("deletion-mark", func(v *View, m *block.Meta) bool {
+	return dropIf("deletion_mark", func(v *View, m *block.Meta) bool {
 		mark := v.Deletion[m.ULID]
 		return mark != nil && v.Taken.Sub(time.Unix(mark.DeletionTime, 0)) > delay
 	})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // object is one object of a block as listed.
@@ -138,7 +139,7 @@ func (e *entry) measure() {
 }
 
 func (e *entry) loadMeta(ctx context.Context, p *Poller, id ulid.ULID) error {
-	missing := &block.CorruptError{ID: id, Reason: block.ReasonMetaMissing, Err: errors.New("there is no meta.json")}
+	missing := &block.CorruptError{ID: id, Reason: reason.BlockMetaMissing, Err: errors.New("there is no meta.json")}
 	o, ok := e.find(block.MetaFile)
 	if !ok {
 		e.partial = missing
@@ -154,7 +155,7 @@ func (e *entry) loadMeta(ctx context.Context, p *Poller, id ulid.ULID) error {
 	if errors.Is(err, bucket.ErrPermanent) || errors.Is(err, bucket.ErrAccessDenied) {
 		// This object alone, for example because a lifecycle rule has archived it.
 		p.refused.Add(1)
-		err = &block.CorruptError{ID: id, Reason: block.ReasonMetaRefused, Err: err}
+		err = &block.CorruptError{ID: id, Reason: reason.BlockMetaRefused, Err: err}
 		e.again = true
 	}
 	if c := (*block.CorruptError)(nil); errors.As(err, &c) {
@@ -213,7 +214,7 @@ func (e *entry) loadMarks(ctx context.Context, p *Poller, id ulid.ULID) error {
 func (e *entry) giveUp(id ulid.ULID, err error) {
 	e.again = true
 	if e.meta == nil && e.partial == nil {
-		e.partial = &block.CorruptError{ID: id, Reason: block.ReasonMetaRefused, Err: err}
+		e.partial = &block.CorruptError{ID: id, Reason: reason.BlockMetaRefused, Err: err}
 	}
 	if _, ok := e.find(block.NoCompactMarkFile); ok && e.noCompact == nil {
 		e.badMarks++

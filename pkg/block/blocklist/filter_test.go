@@ -107,18 +107,18 @@ func lost(dropped map[ulid.ULID]string) string {
 func filter(t *testing.T, words []string) blocklist.Filter {
 	t.Helper()
 	switch words[0] {
-	case "time-partition":
+	case "time_partition":
 		from, to, _ := strings.Cut(words[1], "..")
 		return blocklist.TimePartition(duration(t, from).Milliseconds(), duration(t, to).Milliseconds())
-	case "consistency-delay":
+	case "consistency_delay":
 		return blocklist.ConsistencyDelay(duration(t, words[1]))
-	case "deletion-mark":
+	case "deletion_mark":
 		return blocklist.DeletionMarkDelay(duration(t, words[1]))
 	case "duplicates":
 		return blocklist.Duplicates()
 	case "superseded":
 		return blocklist.Superseded()
-	case "replica-labels":
+	case "replica_labels":
 		return blocklist.WithoutReplicaLabels(words[1:]...)
 	case "shard":
 		return blocklist.Shard(relabelling(words[1:]))

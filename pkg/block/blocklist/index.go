@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/oklog/ulid/v2"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // IndexName is the object that holds what a poller knows of the bucket. The
@@ -66,8 +68,16 @@ type indexObject struct {
 }
 
 type indexPartial struct {
-	Reason block.Reason `json:"reason"`
-	Error  string       `json:"error"`
+	Reason indexReason `json:"reason"`
+	Error  string      `json:"error"`
+}
+
+// indexReason is a reason as an index has it. Older versions of this program
+// wrote dashes instead of underscores.
+type indexReason string
+
+func (r indexReason) current() reason.Reason {
+	return reason.Reason(strings.ReplaceAll(string(r), "-", "_"))
 }
 
 // encodeIndex writes the entries. Those that must be read again are left out.
@@ -114,7 +124,7 @@ func (e *entry) line(id ulid.ULID) (indexLine, error) {
 		}
 	}
 	if e.meta == nil {
-		l.Partial = &indexPartial{Reason: e.partial.Reason, Error: e.partial.Err.Error()}
+		l.Partial = &indexPartial{Reason: indexReason(e.partial.Reason), Error: e.partial.Err.Error()}
 		return l, nil
 	}
 	data, err := e.meta.MarshalJSON()
@@ -208,7 +218,7 @@ func decodeEntry(line []byte, intern func(string) string) (ulid.ULID, *entry, er
 	case (l.Partial == nil) == (len(l.Meta) == 0):
 		return l.ID, nil, fmt.Errorf("%w: block %s is both or neither complete and partial", errIndexFormat, l.ID)
 	case l.Partial != nil:
-		e.partial = &block.CorruptError{ID: l.ID, Reason: l.Partial.Reason, Err: errors.New(l.Partial.Error)}
+		e.partial = &block.CorruptError{ID: l.ID, Reason: l.Partial.Reason.current(), Err: errors.New(l.Partial.Error)}
 		e.logged = e.partial.Error()
 	default:
 		m, err := block.ParseMeta(l.Meta)

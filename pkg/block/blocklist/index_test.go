@@ -17,6 +17,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block/blocktest"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/bucket/buckettest"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 const indexed = `
@@ -39,7 +40,7 @@ func writeIndex(t *testing.T, b bucket.Bucket) *blocklist.View {
 	return v
 }
 
-func TestStartWithOneGet(t *testing.T) {
+func TestReadIndex_LearnsTheBucketWithOneGet(t *testing.T) {
 	mem := blocktest.Bucket(t, indexed)
 	put(t, mem, block.Path(blocktest.ID("broken"), block.MetaFile), "{")
 	put(t, mem, block.Path(blocktest.ID("a"), block.NoCompactMarkFile), "garbage")
@@ -63,8 +64,8 @@ func TestStartWithOneGet(t *testing.T) {
 	require.Zero(t, f.Count("upload"), "nothing has changed")
 }
 
-// TestIndexIsOnlyAHint: writers that know nothing of it are seen.
-func TestIndexIsOnlyAHint(t *testing.T) {
+// Writers that do not know the index are seen.
+func TestReadIndex_NextPollCorrectsIt(t *testing.T) {
 	mem := blocktest.Bucket(t, indexed)
 	writeIndex(t, mem)
 	blocktest.Fill(t, mem, "meta d labels={x=\"1\"}\nmark b deletion at=2h\n")
@@ -90,7 +91,27 @@ func TestIndexIsOnlyAHint(t *testing.T) {
 	require.Equal(t, 1, f.Count("upload"))
 }
 
-func TestUnusableIndex(t *testing.T) {
+// Older versions wrote reasons with dashes.
+func TestReadIndex_ReadsReasonsOfOlderVersions(t *testing.T) {
+	mem := bucket.NewMemory()
+	var lines strings.Builder
+	for name, old := range map[string]string{
+		"a": "meta-missing", "b": "meta-malformed", "c": "meta-refused", "d": "meta-version", "e": "meta-of-other-block",
+	} {
+		fmt.Fprintf(&lines, `{"id":%q,"objects":[{"name":"meta.json","size":1,"modified":5}],"partial":{"reason":%q,"error":"x"}}`+"\n",
+			blocktest.ID(name), old)
+	}
+	put(t, mem, blocklist.IndexName, string(zipped(t, header(5)+lines.String())))
+	v, err := blocklist.NewPoller(mem, blocklist.Config{}).ReadIndex(t.Context(), time.Hour)
+	require.NoError(t, err)
+	require.Equal(t, reason.BlockMetaMissing, v.Partial[blocktest.ID("a")].Reason)
+	require.Equal(t, reason.BlockMetaMalformed, v.Unusable[blocktest.ID("b")].Reason)
+	require.Equal(t, reason.BlockMetaRefused, v.Unusable[blocktest.ID("c")].Reason)
+	require.Equal(t, reason.BlockMetaVersion, v.Unusable[blocktest.ID("d")].Reason)
+	require.Equal(t, reason.BlockMetaForeign, v.Unusable[blocktest.ID("e")].Reason)
+}
+
+func TestReadIndex_RefusesUnusableIndex(t *testing.T) {
 	mem := blocktest.Bucket(t, indexed)
 	f := buckettest.NewFaulty(mem, nil)
 	p := blocklist.NewPoller(f, blocklist.Config{})
@@ -136,7 +157,7 @@ func TestUnusableIndex(t *testing.T) {
 	require.ErrorContains(t, err, "connection reset")
 	require.NotErrorIs(t, err, blocklist.ErrNoIndex)
 
-	// Whatever the index, a poll is right.
+	// A poll does not depend on the index.
 	f.SetRule(nil)
 	v, _, _ := costs(t, p, f)
 	require.Len(t, v.Metas, 3)
@@ -155,8 +176,8 @@ func zipped(t testing.TB, text string) []byte {
 	return buf.Bytes()
 }
 
-// FuzzReadIndex gives indexes of any content and then polls: an index may be
-// believed until the first poll, but never afterwards.
+// FuzzReadIndex reads indexes of any content and then polls: an index counts
+// until the first poll only.
 func FuzzReadIndex(f *testing.F) {
 	id := blocktest.ID("a").String()
 	f.Add(header(1) + `{"id":"` + id + `","objects":[{"name":"index","size":1,"modified":5}],"meta":{"ulid":"` + id + `","version":1}}` + "\n")

@@ -68,12 +68,12 @@ func (m *metrics) describe(v *View, dropped map[ulid.ULID]string) {
 	m.blocks.Set(float64(len(v.Metas)))
 	m.badMarks.Set(float64(v.BadMarks))
 	m.marks.WithLabelValues("deletion").Set(float64(len(v.Deletion)))
-	m.marks.WithLabelValues("no-compact").Set(float64(len(v.NoCompact)))
-	m.marks.WithLabelValues("no-downsample").Set(float64(len(v.NoDownsample)))
+	m.marks.WithLabelValues("no_compact").Set(float64(len(v.NoCompact)))
+	m.marks.WithLabelValues("no_downsample").Set(float64(len(v.NoDownsample)))
 	m.partial.Reset()
 	for _, bad := range []map[ulid.ULID]Partial{v.Partial, v.Unusable} {
 		for _, p := range bad {
-			m.partial.WithLabelValues(p.Reason).Inc()
+			m.partial.WithLabelValues(p.Reason.String()).Inc()
 		}
 	}
 	m.dropped.Reset()

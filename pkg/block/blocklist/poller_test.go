@@ -20,6 +20,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block/blocktest"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/bucket/buckettest"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 func put(t *testing.T, b bucket.Bucket, name, content string) {
@@ -167,14 +168,14 @@ meta copied labels={x="1"}
 	reasons := func(m map[ulid.ULID]blocklist.Partial) map[string]string {
 		out := map[string]string{}
 		for id, p := range m {
-			out[name(id)] = p.Reason
+			out[name(id)] = p.Reason.String()
 		}
 		return out
 	}
 	// What may be cleaned up is apart from what may hold data.
-	require.Equal(t, map[string]string{"half": "meta-missing", "leftover": "meta-missing", "marked": "meta-malformed"}, reasons(v.Partial))
+	require.Equal(t, map[string]string{"half": "meta_missing", "leftover": "meta_missing", "marked": "meta_malformed"}, reasons(v.Partial))
 	require.Equal(t, map[string]string{
-		"garbage": "meta-malformed", "version": "meta-version", "other": "meta-of-other-block", "huge": "meta-malformed",
+		"garbage": "meta_malformed", "version": "meta_version", "other": "meta_of_other_block", "huge": "meta_malformed",
 	}, reasons(v.Unusable))
 	require.Equal(t, time.Unix(500, 0), v.Partial[blocktest.ID("half")].LastModified)
 	// A deletion that cannot be understood does not happen; a block that
@@ -190,10 +191,10 @@ meta copied labels={x="1"}
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
 # HELP hindsight_blocklist_partial_blocks Blocks in the bucket that cannot be used, by reason.
 # TYPE hindsight_blocklist_partial_blocks gauge
-hindsight_blocklist_partial_blocks{reason="meta-malformed"} 3
-hindsight_blocklist_partial_blocks{reason="meta-missing"} 2
-hindsight_blocklist_partial_blocks{reason="meta-of-other-block"} 1
-hindsight_blocklist_partial_blocks{reason="meta-version"} 1
+hindsight_blocklist_partial_blocks{reason="meta_malformed"} 3
+hindsight_blocklist_partial_blocks{reason="meta_missing"} 2
+hindsight_blocklist_partial_blocks{reason="meta_of_other_block"} 1
+hindsight_blocklist_partial_blocks{reason="meta_version"} 1
 # HELP hindsight_blocklist_unreadable_marks Marks in the bucket that cannot be read. Such a deletion mark is ignored; the others are obeyed.
 # TYPE hindsight_blocklist_unreadable_marks gauge
 hindsight_blocklist_unreadable_marks 4
@@ -252,7 +253,7 @@ func TestBlockVanishesWhilePolling(t *testing.T) {
 	p := blocklist.NewPoller(f, blocklist.Config{})
 	v, _, _ := costs(t, p, f)
 	require.Len(t, v.Metas, 1)
-	require.Equal(t, "meta-missing", v.Partial[blocktest.ID("a")].Reason)
+	require.Equal(t, reason.BlockMetaMissing, v.Partial[blocktest.ID("a")].Reason)
 	gone = false
 	v, _, gets := costs(t, p, f)
 	require.Equal(t, 1, gets)
@@ -276,7 +277,7 @@ func TestArchivedMeta(t *testing.T) {
 	for range 3 {
 		v, _, _ := costs(t, p, f)
 		require.Len(t, v.Metas, 1)
-		require.Equal(t, "meta-refused", v.Unusable[blocktest.ID("a")].Reason)
+		require.Equal(t, reason.BlockMetaRefused, v.Unusable[blocktest.ID("a")].Reason)
 	}
 	require.Equal(t, 1, strings.Count(logs.String(), "\n"))
 	f.SetRule(nil)

@@ -14,7 +14,7 @@ const DedupedValue = "deduped"
 // WithoutReplicaLabels takes the labels of replicas away, in the view only, so
 // that blocks of replicas have equal external labels.
 func WithoutReplicaLabels(names ...string) Filter {
-	return Filter{Name: "replica-labels", Change: func(m *block.Meta) *block.Meta {
+	return Filter{Name: "replica_labels", Change: func(m *block.Meta) *block.Meta {
 		has := slices.ContainsFunc(names, func(n string) bool { _, ok := m.Thanos.Labels[n]; return ok })
 		if !has {
 			return m

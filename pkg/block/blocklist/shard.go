@@ -13,7 +13,7 @@ const BlockIDLabel = "__block_id"
 // Shard keeps blocks whose external labels, with BlockIDLabel added and the
 // labels called ignored taken away, survive relabelling.
 func Shard(cfgs []*relabel.Config, ignored ...string) Filter {
-	return dropIf("label-shard", func(_ *View, m *block.Meta) bool {
+	return dropIf("label_shard", func(_ *View, m *block.Meta) bool {
 		if len(cfgs) == 0 {
 			return false
 		}

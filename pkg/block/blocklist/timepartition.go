@@ -6,7 +6,7 @@ import "github.com/hindsight-io/hindsight/pkg/block"
 // earlier, in milliseconds. The exclusive end of a block counts as its end, so
 // that a block may be in one partition more than its samples need.
 func TimePartition(mint, maxt int64) Filter {
-	return dropIf("time-partition", func(_ *View, m *block.Meta) bool {
+	return dropIf("time_partition", func(_ *View, m *block.Meta) bool {
 		return m.MaxTime < mint || m.MinTime > maxt
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // View is an immutable snapshot of a bucket. Nobody may change the maps or
@@ -52,10 +53,10 @@ func newView(entries map[ulid.ULID]*entry, taken time.Time) *View {
 		switch {
 		case e.meta != nil:
 			v.Metas[id], v.Sizes[id] = e.meta, e.sizes
-		case e.partial.Reason == block.ReasonMetaMissing || e.deletion != nil:
-			v.Partial[id] = Partial{Reason: string(e.partial.Reason), LastModified: e.newest(id)}
+		case e.partial.Reason == reason.BlockMetaMissing || e.deletion != nil:
+			v.Partial[id] = Partial{Reason: e.partial.Reason, LastModified: e.newest(id)}
 		default:
-			v.Unusable[id] = Partial{Reason: string(e.partial.Reason), LastModified: e.newest(id)}
+			v.Unusable[id] = Partial{Reason: e.partial.Reason, LastModified: e.newest(id)}
 		}
 		if e.deletion != nil {
 			v.Deletion[id] = e.deletion
@@ -73,8 +74,7 @@ func newView(entries map[ulid.ULID]*entry, taken time.Time) *View {
 
 // Partial describes a block without a meta.json that can be used.
 type Partial struct {
-	// Reason is a block.Reason.
-	Reason string
+	Reason reason.Reason
 	// LastModified is the time of the newest object, or that of the block's
 	// ULID when the provider's listing has no times.
 	LastModified time.Time

@@ -6,7 +6,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
-	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // deletions removes blocks whose mark is old enough. A block whose meta.json is
@@ -46,7 +46,7 @@ func (m *maker) partials() {
 			continue
 		}
 		p := m.view.Partial[id]
-		if p.Reason != block.ReasonMetaMissing {
+		if p.Reason != reason.BlockMetaMissing {
 			m.plan.Skipped = append(m.plan.Skipped, Skip{Block: id, Reason: fmt.Sprintf("its meta.json cannot be used: %s", p.Reason)})
 			continue
 		}

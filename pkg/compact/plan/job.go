@@ -6,6 +6,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // Kind says what a job does.
@@ -83,7 +84,7 @@ func (p *Plan) Count(k Kind) int {
 // Partial is a directory that has a block's name but no usable meta.json.
 type Partial struct {
 	// Reason says what is wrong with meta.json.
-	Reason block.Reason
+	Reason reason.Reason
 	// LastModified is the time of the newest object; zero when the bucket does
 	// not tell.
 	LastModified time.Time

@@ -85,7 +85,7 @@ func TestMake_LongRunIsCut(t *testing.T) {
 // and times of others, but is damaged or has no samples.
 func TestMake_UnsoundBlockReplacesNothing(t *testing.T) {
 	for name, change := range map[string]func(*bucket, *block.Meta){
-		"quarantined": func(b *bucket, m *block.Meta) { b.view.Quarantined[m.ULID] = "chunk-corrupt" },
+		"quarantined": func(b *bucket, m *block.Meta) { b.view.Quarantined[m.ULID] = "chunk_corrupt" },
 		"no samples":  func(_ *bucket, m *block.Meta) { m.Stats.NumSamples = 0 },
 		"all times":   func(_ *bucket, m *block.Meta) { m.MinTime, m.MaxTime = math.MinInt64, math.MaxInt64 },
 	} {

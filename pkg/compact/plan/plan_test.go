@@ -13,6 +13,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // TestPlans runs the stories in testdata. Each has a bucket, given with one
@@ -129,10 +130,10 @@ func (b *bucket) attribute(t *testing.T, m *block.Meta, word string) {
 		b.view.Busy[id] = val
 	case "partial":
 		delete(b.view.Metas, id)
-		b.view.Partial[id] = plan.Partial{Reason: block.ReasonMetaMissing, LastModified: time.UnixMilli(duration(t, val).Milliseconds())}
+		b.view.Partial[id] = plan.Partial{Reason: reason.BlockMetaMissing, LastModified: time.UnixMilli(duration(t, val).Milliseconds())}
 	case "malformed":
 		delete(b.view.Metas, id)
-		b.view.Partial[id] = plan.Partial{Reason: block.ReasonMetaMalformed}
+		b.view.Partial[id] = plan.Partial{Reason: reason.BlockMetaMalformed}
 	default:
 		m.Thanos.Labels[key] = val
 	}
