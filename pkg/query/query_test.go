@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/query/promapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
@@ -394,8 +395,8 @@ func TestServedStoreHasLimits(t *testing.T) {
 	}
 	require.NoError(t, ask())
 	require.NoError(t, ask("--store.limits.request-series=3"))
-	require.ErrorIs(t, ask("--store.limits.request-series=2"), storeapi.ErrLimit)
-	require.ErrorIs(t, ask("--store.limits.request-samples=480"), storeapi.ErrLimit)
+	require.ErrorIs(t, ask("--store.limits.request-series=2"), limit.ErrExceeded)
+	require.ErrorIs(t, ask("--store.limits.request-samples=480"), limit.ErrExceeded)
 	require.NoError(t, ask("--store.limits.request-samples=1200"))
 }
 

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/query/promapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
@@ -136,13 +137,13 @@ func queryError(err error) error {
 	case errors.Is(err, errBusy):
 		return fmt.Errorf("%w: %w", storeapi.ErrUnavailable, err)
 	case errors.Is(err, errLimit):
-		return fmt.Errorf("%w: %w", storeapi.ErrLimit, err)
+		return fmt.Errorf("%w: %w", limit.ErrExceeded, err)
 	case errors.As(err, &timeout):
 		return fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
 	case errors.As(err, &canceled):
 		return fmt.Errorf("%w: %w", context.Canceled, err)
 	case errors.As(err, &samples):
-		return fmt.Errorf("%w: %w", storeapi.ErrLimit, err)
+		return fmt.Errorf("%w: %w", limit.ErrExceeded, err)
 	case errors.As(err, &storage) && storage.Err != nil:
 		return storage.Err
 	}

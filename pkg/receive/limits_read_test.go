@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
 )
@@ -42,8 +43,8 @@ func TestReadLimits(t *testing.T) {
 	}{
 		{"none", storeapi.Bounds{}, ""},
 		{"not reached", storeapi.Bounds{Series: 4, Samples: 480}, ""},
-		{"series", storeapi.Bounds{Series: 3}, "more than 3 series (--store.limits.request-series)"},
-		{"samples", storeapi.Bounds{Samples: 479}, "more than 479 samples, counting 120 for each chunk (--store.limits.request-samples)"},
+		{"series", storeapi.Bounds{Series: 3}, "needs at least 4 series, --store.limits.request-series allows 3"},
+		{"samples", storeapi.Bounds{Samples: 479}, "needs at least 480 samples (120 for each chunk), --store.limits.request-samples allows 479"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := DefaultConfig()
@@ -60,7 +61,7 @@ func TestReadLimits(t *testing.T) {
 				return
 			}
 			require.ErrorContains(t, err, c.err)
-			require.ErrorIs(t, err, storeapi.ErrLimit)
+			require.ErrorIs(t, err, limit.ErrExceeded)
 			require.Equal(t, codes.ResourceExhausted, status.Code(err))
 		})
 	}

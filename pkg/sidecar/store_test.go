@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hindsight-io/hindsight/pkg/httpclient"
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom/promtest"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -364,8 +365,8 @@ func TestLimits(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 2, n)
 	_, err = read(storeapi.Bounds{Series: 1})
-	require.ErrorIs(t, err, storeapi.ErrLimit)
+	require.ErrorIs(t, err, limit.ErrExceeded)
 	require.ErrorContains(t, err, "--store.limits.request-series")
 	_, err = read(storeapi.Bounds{Samples: 239})
-	require.ErrorIs(t, err, storeapi.ErrLimit)
+	require.ErrorIs(t, err, limit.ErrExceeded)
 }

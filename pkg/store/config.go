@@ -3,7 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -146,12 +145,12 @@ func (c *Config) Validate() error {
 // UsesDataDir says whether anything is kept under --data-dir.
 func (c *Config) UsesDataDir() bool { return c.CacheIndexHeader || c.DiskCacheSize.Int64() > 0 }
 
-// limit returns the smaller of two limits of which 0 means none.
-func limit(a, b uint64) int64 {
+// lower returns the smaller of two limits of which 0 means none.
+func lower(a, b uint64) uint64 {
 	if a == 0 || (b != 0 && b < a) {
-		a = b
+		return b
 	}
-	return int64(min(a, math.MaxInt64))
+	return a
 }
 
 // selector reads the relabelling that chooses blocks.

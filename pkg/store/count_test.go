@@ -17,6 +17,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/block/blocktest"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -197,7 +198,7 @@ func TestLimits(t *testing.T) {
 		if c.ok {
 			require.NoError(t, set.Err(), c.flag)
 		} else {
-			require.ErrorIs(t, set.Err(), storeapi.ErrLimit, c.flag)
+			require.ErrorIs(t, set.Err(), limit.ErrExceeded, c.flag)
 			t.Log(set.Err())
 		}
 		require.NoError(t, set.Close())

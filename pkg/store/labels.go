@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/store/bucketblock"
 	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -83,7 +84,7 @@ func (g *Gateway) labels(ctx context.Context, r *storeapi.Request, operation str
 		})
 	}
 	if err := eg.Wait(); err != nil {
-		if errors.Is(err, storeapi.ErrLimit) {
+		if errors.Is(err, limit.ErrExceeded) {
 			g.m.limited.Inc()
 		}
 		return nil, nil, err
@@ -102,7 +103,7 @@ func (g *Gateway) labels(ctx context.Context, r *storeapi.Request, operation str
 // partial decides whether the failure of a block is a warning or an error.
 func (g *Gateway) partial(err error, p storeapi.PartialResponse) (storeapi.Warnings, error) {
 	var berr *bucketblock.Error
-	if err == nil || errors.Is(err, storeapi.ErrLimit) || !errors.As(err, &berr) {
+	if err == nil || errors.Is(err, limit.ErrExceeded) || !errors.As(err, &berr) {
 		return nil, err
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {

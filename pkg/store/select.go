@@ -12,6 +12,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/abort"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/store/bucketblock"
 	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -57,7 +58,7 @@ func (g *Gateway) Select(ctx context.Context, r *storeapi.Request) storeapi.Seri
 		return endless(pass, err)
 	}
 	g.m.blocksPerRequest.Observe(float64(len(brs)))
-	s := &gatewaySet{g: g, r: r, blocks: brs, begin: begin, limits: g.limits()}
+	s := &gatewaySet{g: g, r: r, blocks: brs, begin: begin, counter: limit.Counter{Max: g.limits()}}
 	started := startGate(len(brs), func() { <-g.gate })
 	account := g.account()
 	account.Abort = abort.From(ctx)
@@ -248,7 +249,7 @@ func (s *blockSet) end() {
 	err := s.SeriesSet.Err()
 	switch {
 	case err == nil:
-	case errors.Is(err, storeapi.ErrLimit) || !errors.As(err, &berr):
+	case errors.Is(err, limit.ErrExceeded) || !errors.As(err, &berr):
 		s.err = err
 	default:
 		s.g.blockFailed(berr)

@@ -4,23 +4,17 @@ import (
 	"errors"
 	"time"
 
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// samplesPerChunk is what the limit of samples counts for each chunk.
-const samplesPerChunk = 120
-
-// limits bound what one request returns; 0 means no bound.
-type limits struct{ series, chunks, samples int64 }
-
-func (g *Gateway) limits() limits {
-	samples := limit(g.cfg.RequestSamples, g.cfg.SeriesSamples)
-	l := limits{series: limit(g.cfg.RequestSeries, g.cfg.TouchedSeries), chunks: samples / samplesPerChunk, samples: samples}
-	if samples > 0 {
-		l.chunks = max(l.chunks, 1)
+// limits are those of one answer.
+func (g *Gateway) limits() limit.Answer {
+	return limit.Answer{
+		Series:  lower(g.cfg.RequestSeries, g.cfg.TouchedSeries),
+		Samples: lower(g.cfg.RequestSamples, g.cfg.SeriesSamples),
 	}
-	return l
 }
 
 // gatewaySet is the answer to a Select: it counts, and ends at the limits.
@@ -31,11 +25,9 @@ type gatewaySet struct {
 	blocks  []blockRequest
 	account *pagecache.Account
 	begin   time.Time
-	limits  limits
-
-	series, chunks int64
-	err            error
-	cut            bool // by the request's own limit
+	counter limit.Counter
+	err     error
+	cut     bool // by the request's own limit
 }
 
 func (s *gatewaySet) Next() bool {
@@ -43,24 +35,15 @@ func (s *gatewaySet) Next() bool {
 		return false
 	}
 	s.account.Read()
-	if s.r.Limit > 0 && s.series >= int64(s.r.Limit) {
+	if s.r.Limit > 0 && s.counter.Series() >= int64(s.r.Limit) {
 		s.cut = true
 		return false
 	}
 	if !s.SeriesSet.Next() {
 		return false
 	}
-	s.series++
-	s.chunks += int64(len(s.SeriesSet.At().Chunks))
-	switch {
-	case s.limits.series > 0 && s.series > s.limits.series:
-		s.err = &pagecache.LimitError{What: "series", Limit: "--store.limits.request-series", Value: s.limits.series, Wanted: s.series}
-	case s.limits.chunks > 0 && s.chunks > s.limits.chunks:
-		s.err = &pagecache.LimitError{
-			What: "samples (counting 120 for each chunk)", Limit: "--store.limits.request-samples",
-			Value: s.limits.samples, Wanted: s.chunks * samplesPerChunk,
-		}
-	}
+	at := s.SeriesSet.At()
+	s.err = s.counter.Add(at.Labels, len(at.Chunks))
 	return s.err == nil
 }
 
@@ -73,18 +56,18 @@ func (s *gatewaySet) Err() error {
 
 func (s *gatewaySet) Stats() storeapi.Stats {
 	st := s.SeriesSet.Stats()
-	st.MergedSeries, st.MergedChunks = s.series, s.chunks
+	st.MergedSeries, st.MergedChunks = s.counter.Series(), s.counter.Chunks()
 	st.Duration = time.Since(s.begin)
 	return st
 }
 
 func (s *gatewaySet) Close() error {
-	if errors.Is(s.Err(), storeapi.ErrLimit) {
+	if errors.Is(s.Err(), limit.ErrExceeded) {
 		s.g.m.limited.Inc()
 	}
 	err := s.SeriesSet.Close()
 	st := s.SeriesSet.Stats()
-	s.g.m.seriesPerRequest.Observe(float64(s.series))
+	s.g.m.seriesPerRequest.Observe(float64(s.counter.Series()))
 	for data, n := range map[string][2]int64{
 		"postings": {st.PostingsTouched, st.PostingsFetches},
 		"series":   {st.SeriesTouched, st.SeriesFetches},

@@ -2,27 +2,19 @@ package storeapi
 
 import (
 	"context"
-	"fmt"
 
-	"github.com/prometheus/prometheus/model/labels"
+	"github.com/hindsight-io/hindsight/pkg/limit"
 )
 
-// samplesPerChunk is how many samples a chunk counts for: the number that
-// Prometheus aims at.
-const samplesPerChunk = 120
+// Bounds is how much one answer to a Select may have.
+type Bounds limit.Answer
 
-// Bounds is how much one answer may have, as the flags
-// --store.limits.request-series and --store.limits.request-samples say; 0 means
-// no limit. Each chunk counts as 120 samples.
-type Bounds struct{ Series, Samples uint64 }
-
-// Set returns set, ended with ErrLimit where it has more than allowed. Equal
-// label sets that follow each other count once.
+// Set returns set, which fails with limit.ErrExceeded where it has more than allowed.
 func (b Bounds) Set(set SeriesSet) SeriesSet {
 	if b == (Bounds{}) {
 		return set
 	}
-	return &boundedSet{SeriesSet: set, most: b}
+	return &boundedSet{SeriesSet: set, counter: limit.Counter{Max: limit.Answer(b)}}
 }
 
 // Store returns s with each answer to a Select bounded.
@@ -44,11 +36,8 @@ func (s boundedStore) Select(ctx context.Context, r *Request) SeriesSet {
 
 type boundedSet struct {
 	SeriesSet
-	most Bounds
-
-	series, chunks uint64
-	last           labels.Labels
-	err            error
+	counter limit.Counter
+	err     error
 }
 
 func (s *boundedSet) Next() bool {
@@ -56,18 +45,7 @@ func (s *boundedSet) Next() bool {
 		return false
 	}
 	at := s.At()
-	if s.series == 0 || !labels.Equal(at.Labels, s.last) {
-		s.series++
-		s.last = at.Labels
-	}
-	s.chunks += uint64(len(at.Chunks))
-	switch m := s.most; {
-	case m.Series > 0 && s.series > m.Series:
-		s.err = fmt.Errorf("%w: the answer has more than %d series (--store.limits.request-series)", ErrLimit, m.Series)
-	case m.Samples > 0 && s.chunks*samplesPerChunk > m.Samples:
-		s.err = fmt.Errorf("%w: the answer has more than %d samples, counting %d for each chunk (--store.limits.request-samples)",
-			ErrLimit, m.Samples, samplesPerChunk)
-	}
+	s.err = s.counter.Add(at.Labels, len(at.Chunks))
 	return s.err == nil
 }
 

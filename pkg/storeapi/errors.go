@@ -2,16 +2,15 @@ package storeapi
 
 import "errors"
 
-// Kinds of failure that travel over the wire as status codes. Stores wrap them
-// with %w; a remote store's answer comes back as the same kind.
+// Kinds of failure that travel over the wire as status codes, and so does
+// limit.ErrExceeded. Stores wrap them with %w; the answer of a remote store comes
+// back as the same kind.
 var (
 	// ErrInvalid says that the request itself is wrong; asking again will not
 	// help.
 	ErrInvalid = errors.New("invalid request")
 	// ErrNotFound says that what the request names does not exist.
 	ErrNotFound = errors.New("not found")
-	// ErrLimit says that a limit of the store forbids the answer.
-	ErrLimit = errors.New("limit exceeded")
 	// ErrUnavailable says that the store cannot answer at the moment.
 	ErrUnavailable = errors.New("unavailable")
 	// ErrPartial says that a part of the answer cannot be had and the request

@@ -168,13 +168,3 @@ func TestMergeTSDBStats(t *testing.T) {
 	require.Equal(t, []storeapi.NamedCount{count("job", 7)}, got.ValuesByLabel, "heads have the same values")
 	require.NotNil(t, got.SeriesByPair)
 }
-
-func TestBudget(t *testing.T) {
-	b := storeapi.NewBudget("rules", 100)
-	require.NoError(t, b.Take(60))
-	require.NoError(t, b.Take(40))
-	err := b.Take(1)
-	require.ErrorIs(t, err, storeapi.ErrLimit)
-	require.ErrorContains(t, err, "all rules together")
-	require.NoError(t, (*storeapi.Budget)(nil).Take(math.MaxInt64))
-}

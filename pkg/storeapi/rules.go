@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/limit"
 )
 
 // RuleType chooses rules by their kind.
@@ -34,7 +36,7 @@ type RulesRequest struct {
 	StoreMatchers [][]*labels.Matcher
 	// Budget bounds the answers of all stores together; nil means no bound but
 	// that for each. Never sent over the wire.
-	Budget *Budget
+	Budget *limit.Budget
 }
 
 // RuleGroup is a group of rules of one file, at least one.

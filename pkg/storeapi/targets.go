@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/limit"
 )
 
 // TargetState chooses targets.
@@ -29,7 +31,7 @@ type TargetsRequest struct {
 	StoreMatchers [][]*labels.Matcher
 	// Budget bounds the answers of all stores together; nil means no bound but
 	// that for each. Never sent over the wire.
-	Budget *Budget
+	Budget *limit.Budget
 }
 
 // Targets are what servers found by discovery.

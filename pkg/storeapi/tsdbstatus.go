@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/limit"
 )
 
 // Bounds of the lists of a TSDBStats, as Prometheus has them.
@@ -30,7 +32,7 @@ type TSDBStatusRequest struct {
 	StoreMatchers [][]*labels.Matcher
 	// Budget bounds the answers of all stores together; nil means no bound but
 	// that for each. Never sent over the wire.
-	Budget *Budget
+	Budget *limit.Budget
 }
 
 // TSDBStats are statistics of one head, or of several together.

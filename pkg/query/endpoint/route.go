@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -40,7 +41,7 @@ func (e *Endpoint) route(ctx context.Context) (next context.Context, skip bool, 
 		e.noteLoop()
 		return ctx, true, nil
 	case len(hops) >= maxHops:
-		return ctx, false, fmt.Errorf("%w: the request has passed %d queriers; ask the stores from fewer", storeapi.ErrLimit, maxHops)
+		return ctx, false, fmt.Errorf("%w: the request has passed %d queriers; ask the stores from fewer", limit.ErrExceeded, maxHops)
 	}
 	return storeapi.WithHops(ctx, append(hops[:len(hops):len(hops)], e.self)), false, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
@@ -183,7 +184,7 @@ func TestRoute_BoundsHops(t *testing.T) {
 	require.False(t, skip)
 	require.Equal(t, []string{"a", "b", "me"}, storeapi.Hops(ctx))
 	_, _, err = e.route(storeapi.WithHops(t.Context(), make([]string, maxHops)))
-	require.ErrorIs(t, err, storeapi.ErrLimit)
+	require.ErrorIs(t, err, limit.ErrExceeded)
 	_, _, err = e.route(storeapi.WithHops(t.Context(), []string{"a", "me"}))
 	require.ErrorIs(t, err, storeapi.ErrInvalid, "sent by this querier to itself, as one of a group")
 }

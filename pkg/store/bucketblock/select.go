@@ -93,7 +93,7 @@ type batch struct {
 // without external labels. Reading begins at once, in a goroutine that ends
 // before Close returns, and stays at most two batches ahead of the caller. The
 // caller holds a reference to the block until Close. Errors of the set are
-// *Error or those of ctx, or *pagecache.LimitError.
+// *Error or those of ctx, or *limit.Error.
 func (b *Block) Select(ctx context.Context, q *Query) *Set {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &Set{cancel: cancel, batches: make(chan batch), pos: -1}

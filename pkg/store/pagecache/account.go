@@ -8,27 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/limit"
 )
-
-// LimitError says that a request was ended because it needs more than it may
-// have. It is the user's to solve: by a narrower selector, or a larger limit.
-type LimitError struct {
-	// What is limited, in words: "bytes fetched", "series".
-	What string
-	// Limit is the flag that sets the limit, and its value.
-	Limit string
-	Value int64
-	// Wanted is how much the request had come to need when it was ended.
-	Wanted int64
-}
-
-func (e *LimitError) Error() string {
-	return fmt.Sprintf("limit exceeded: the request needs at least %d %s, and %s is %d", e.Wanted, e.What, e.Limit, e.Value)
-}
-
-// Unwrap says that the error is storeapi.ErrLimit.
-func (e *LimitError) Unwrap() error { return storeapi.ErrLimit }
 
 // Budget bounds the bytes that all requests together hold in memory at one
 // time. Where they do not suffice, requests that nobody has read for a while are
@@ -103,7 +84,7 @@ func (b *Budget) hold(ctx context.Context, a *Account, n int64) error {
 			until = now.Add(memoryWait)
 		}
 		if n > b.max || !waits || now.After(until) {
-			return &LimitError{What: "bytes of memory (together with the other running requests)", Limit: b.flag, Value: b.max, Wanted: wanted}
+			return &limit.Error{What: "bytes of memory together with the other running requests", Flag: b.flag, Max: b.max, Needed: wanted}
 		}
 		look := time.NewTimer(memoryLook)
 		select {
@@ -132,7 +113,7 @@ func (b *Budget) endUnread(a *Account, now time.Time) bool {
 	}
 	oldest.ended = true
 	oldest.Abort(fmt.Errorf("%w: nobody has read the answer for %s, and others need the memory that it holds (%s is %d)",
-		storeapi.ErrLimit, unreadAfter, b.flag, b.max))
+		limit.ErrExceeded, unreadAfter, b.flag, b.max))
 	return true
 }
 
@@ -184,7 +165,7 @@ func (a *Account) Drop(n int64) { a.Budget.drop(a, n) }
 // take reserves n bytes before they are read.
 func (a *Account) take(ctx context.Context, n int64) error {
 	if total := a.bytes.Add(n); a.MaxBytes > 0 && total > a.MaxBytes {
-		return &LimitError{What: "bytes of blocks", Limit: a.BytesFlag, Value: a.MaxBytes, Wanted: total}
+		return &limit.Error{What: "bytes of blocks", Flag: a.BytesFlag, Max: a.MaxBytes, Needed: total}
 	}
 	return a.Budget.hold(ctx, a, n)
 }

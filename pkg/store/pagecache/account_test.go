@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/limit"
 )
 
 // holding returns an account that holds n bytes and was last read at a moment in
@@ -33,7 +33,7 @@ func TestBudget_EndsTheLongestUnreadWhereOthersNeedMemory(t *testing.T) {
 	a := &Account{Budget: b, Abort: func(error) {}}
 	require.NoError(t, a.Hold(t.Context(), 30))
 	err := <-longest
-	require.ErrorIs(t, err, storeapi.ErrLimit)
+	require.ErrorIs(t, err, limit.ErrExceeded)
 	require.ErrorContains(t, err, "--flag")
 	require.NoError(t, a.Hold(t.Context(), 30))
 	require.Error(t, <-unread)
@@ -59,8 +59,8 @@ func TestBudget_WaitsForMemoryThatIsInUse(t *testing.T) {
 	require.ErrorIs(t, <-done, gone)
 
 	// More than there is fails at once, as does who cannot be ended itself.
-	require.ErrorIs(t, late.Hold(t.Context(), 101), storeapi.ErrLimit)
-	require.ErrorIs(t, (&Account{Budget: b}).Hold(t.Context(), 90), storeapi.ErrLimit)
+	require.ErrorIs(t, late.Hold(t.Context(), 101), limit.ErrExceeded)
+	require.ErrorIs(t, (&Account{Budget: b}).Hold(t.Context(), 90), limit.ErrExceeded)
 	a.Drop(50)
 	require.Zero(t, b.Used())
 }

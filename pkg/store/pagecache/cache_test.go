@@ -18,7 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
-	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/limit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -185,14 +185,14 @@ func TestLoadRefuses(t *testing.T) {
 
 	p = r.Open(r.o, &Account{MaxBytes: 10, BytesFlag: "--bytes"})
 	_, err = p.Load(t.Context(), []Range{{Off: 0, End: 5}})
-	require.ErrorIs(t, err, storeapi.ErrLimit)
-	require.ErrorContains(t, err, "--bytes is 10")
+	require.ErrorIs(t, err, limit.ErrExceeded)
+	require.ErrorContains(t, err, "--bytes allows 10")
 	p.Release()
 
 	b := NewBudget("--budget", 10)
 	p = r.Open(r.o, &Account{Budget: b})
 	_, err = p.Load(t.Context(), []Range{{Off: 0, End: 5}})
-	require.ErrorIs(t, err, storeapi.ErrLimit)
+	require.ErrorIs(t, err, limit.ErrExceeded)
 	p.Release()
 	require.Zero(t, b.Used())
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
 
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
 )
@@ -49,7 +50,7 @@ func TestStoreWithoutEndIsStopped(t *testing.T) {
 		require.NoError(t, got.err, name)
 		require.Len(t, got.warnings, 1, name)
 		require.Contains(t, got.warnings[0], "bad:1", name)
-		require.Contains(t, got.warnings[0], storeapi.ErrLimit.Error(), name)
+		require.Contains(t, got.warnings[0], limit.ErrExceeded.Error(), name)
 		require.Less(t, set.n, 400, name)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -97,9 +98,9 @@ func gatherTimeout(ctx context.Context) time.Duration {
 }
 
 // budget is the given one, or a new one for an answer of the named kind.
-func budget(given *storeapi.Budget, what string) *storeapi.Budget {
+func budget(given *limit.Budget, what string) *limit.Budget {
 	if given != nil {
 		return given
 	}
-	return storeapi.NewBudget(what, gatherBytes)
+	return limit.NewBudget(what, gatherBytes)
 }

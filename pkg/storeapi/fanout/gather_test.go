@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
 )
@@ -22,7 +23,7 @@ type listFake struct {
 	err  error
 	hang bool
 	// budget is that of the last request.
-	budget *storeapi.Budget
+	budget *limit.Budget
 	asked  int
 }
 
@@ -32,7 +33,7 @@ func (f *listFake) Info() storeapi.Info {
 	return storeapi.Info{Component: "sidecar", LabelSets: []labels.Labels{f.ext}}
 }
 
-func (f *listFake) wait(ctx context.Context, b *storeapi.Budget) error {
+func (f *listFake) wait(ctx context.Context, b *limit.Budget) error {
 	f.budget, f.asked = b, f.asked+1
 	if f.hang {
 		<-ctx.Done()

@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -113,7 +114,7 @@ func (o *orderedSet) readAll(drop []string) {
 	for o.SeriesSet.Next() {
 		cur := clone(o.SeriesSet.At())
 		if size += sizeOf(cur); size > maxHeld {
-			o.err = fmt.Errorf("%w: the answer has to be sorted here, and has more than %d bytes; ask for fewer series, or update the store so that it sorts", storeapi.ErrLimit, maxHeld)
+			o.err = fmt.Errorf("%w: the answer has to be sorted here, and has more than %d bytes; ask for fewer series, or update the store so that it sorts", limit.ErrExceeded, maxHeld)
 			break
 		}
 		if len(drop) > 0 {
@@ -146,7 +147,7 @@ func (o *orderedSet) Next() bool {
 		o.same = 0
 	}
 	if o.same += sizeOf(cur); o.same > maxHeld {
-		o.err = fmt.Errorf("%w: series %s has more than %d bytes", storeapi.ErrLimit, cur.Labels, maxHeld)
+		o.err = fmt.Errorf("%w: series %s has more than %d bytes", limit.ErrExceeded, cur.Labels, maxHeld)
 		return false
 	}
 	if order > 0 {

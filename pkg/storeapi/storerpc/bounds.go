@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -42,7 +43,7 @@ func (c *labelCount) add(n int) error {
 	c.labels++
 	c.bytes += n
 	if c.labels > maxLabels || c.bytes > maxLabelSetBytes {
-		return fmt.Errorf("%w: a series has more than %d labels or %d bytes of them", storeapi.ErrLimit, maxLabels, maxLabelSetBytes)
+		return fmt.Errorf("%w: a series has more than %d labels or %d bytes of them", limit.ErrExceeded, maxLabels, maxLabelSetBytes)
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/labelpb"
@@ -81,7 +82,7 @@ func TestClient_EndsStreamOfEmptyMessages(t *testing.T) {
 	for name, m := range map[string]*storepb.SeriesResponse{"empty": {}, "warnings": warningMessage(strings.Repeat("w", 20_000))} {
 		set := NewClient(&scripted{messages: []*storepb.SeriesResponse{m}, endless: true}, "store-7").Select(t.Context(), &storeapi.Request{})
 		require.False(t, set.Next())
-		require.ErrorIs(t, set.Err(), storeapi.ErrLimit, name)
+		require.ErrorIs(t, set.Err(), limit.ErrExceeded, name)
 		require.ErrorContains(t, set.Err(), "store-7")
 		size := 0
 		for _, w := range set.Warnings() {
@@ -132,7 +133,7 @@ func TestFrame_RefusesWhatIsSmallOnlyOnTheWire(t *testing.T) {
 		"labels":       batch(1, many),
 		"label bytes":  batch(1, long),
 	} {
-		require.ErrorIs(t, (&frame{}).UnmarshalView(b), storeapi.ErrLimit, name)
+		require.ErrorIs(t, (&frame{}).UnmarshalView(b), limit.ErrExceeded, name)
 	}
 	require.NoError(t, (&frame{}).UnmarshalView(batch(maxFrameSeries, &storepb.Series{})))
 }

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb"
 )
@@ -79,7 +80,7 @@ func (s *clientSet) receive(req *storepb.SeriesRequest) {
 		s.note(f)
 		if len(f.series) == 0 {
 			if empty++; empty > maxEmptyFrames {
-				s.tail.err = fmt.Errorf("receive series from %s: %w: more than %d messages without a series", s.client.name, storeapi.ErrLimit, maxEmptyFrames)
+				s.tail.err = fmt.Errorf("receive series from %s: %w: more than %d messages without a series", s.client.name, limit.ErrExceeded, maxEmptyFrames)
 				s.cancel(s.tail.err)
 				return
 			}

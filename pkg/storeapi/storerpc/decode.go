@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/hindsight-io/hindsight/pkg/chunkcheck"
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/hintspb"
 )
@@ -124,7 +125,7 @@ func (f *frame) addBatch(b []byte) error {
 // as they always are from a proper server.
 func (f *frame) addSeries(msg []byte) error {
 	if len(f.series) >= maxFrameSeries {
-		return fmt.Errorf("%w: more than %d series in one message", storeapi.ErrLimit, maxFrameSeries)
+		return fmt.Errorf("%w: more than %d series in one message", limit.ErrExceeded, maxFrameSeries)
 	}
 	f.arena.reserve(len(msg))
 	var last []byte
@@ -269,7 +270,7 @@ func (f *frame) addChunk(b []byte) error {
 		return nil // nothing is in it
 	}
 	if len(f.chunks) >= maxFrameChunks {
-		return fmt.Errorf("%w: more than %d chunks in one message", storeapi.ErrLimit, maxFrameChunks)
+		return fmt.Errorf("%w: more than %d chunks in one message", limit.ErrExceeded, maxFrameChunks)
 	}
 	f.chunks = append(f.chunks, c)
 	return nil

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"google.golang.org/grpc"
 
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb"
 )
@@ -125,7 +126,7 @@ func (c *Client) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) ([]
 			return nil, nil, fmt.Errorf("fetch exemplars from %s: %w", c.name, fromStatus(err))
 		}
 		if left -= exemplarMemory + max(m.SizeVT(), exemplarMemory*len(m.GetData().GetExemplars())); left < 0 {
-			return nil, nil, fmt.Errorf("fetch exemplars from %s: %w: the answer is larger than %d bytes", c.name, storeapi.ErrLimit, maxExemplarAnswer)
+			return nil, nil, fmt.Errorf("fetch exemplars from %s: %w: the answer is larger than %d bytes", c.name, limit.ErrExceeded, maxExemplarAnswer)
 		}
 		if w := m.GetWarning(); w != "" {
 			ws.add([]byte(w))

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
@@ -140,11 +141,11 @@ func TestExemplarsAreBounded(t *testing.T) {
 		s.series = append(s.series, s.series[0])
 	}
 	_, _, err = c.Exemplars(t.Context(), r)
-	require.ErrorIs(t, err, storeapi.ErrLimit, "the whole")
+	require.ErrorIs(t, err, limit.ErrExceeded, "the whole")
 	for range 50 {
 		s.series[0].Exemplars = append(s.series[0].Exemplars, one)
 	}
 	s.series = s.series[:1]
 	_, _, err = c.Exemplars(t.Context(), r)
-	require.ErrorIs(t, err, storeapi.ErrLimit, "one message")
+	require.ErrorIs(t, err, limit.ErrExceeded, "one message")
 }

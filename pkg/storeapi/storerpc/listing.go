@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/labelpb"
 )
@@ -42,7 +43,7 @@ type listed interface {
 type listing[M listed] struct {
 	// doing is what an error says was attempted, with the name of the server.
 	doing  string
-	budget *storeapi.Budget
+	budget *limit.Budget
 	// use takes one message; it must not keep it.
 	use func(M)
 }
@@ -73,7 +74,7 @@ func (l listing[M]) read(ctx context.Context, open func(context.Context) (grpc.C
 // within the bounds.
 type measured struct {
 	message listed
-	budget  *storeapi.Budget
+	budget  *limit.Budget
 	left    int64
 	refused error
 }
@@ -87,7 +88,7 @@ func (m *measured) UnmarshalView(data []byte) error {
 	}
 	size += n*elementMemory + messageMemory
 	if m.left -= size; m.left < 0 {
-		m.refused = fmt.Errorf("%w: the answer takes more than %d bytes", storeapi.ErrLimit, maxListingAnswer)
+		m.refused = fmt.Errorf("%w: the answer takes more than %d bytes", limit.ErrExceeded, maxListingAnswer)
 		return m.refused
 	}
 	if m.refused = m.budget.Take(size); m.refused != nil {

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/labelpb"
@@ -251,14 +252,14 @@ func TestRules_HostileAnswersAreBounded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := rawClient(t, r).Rules(t.Context(), &storeapi.RulesRequest{})
-			require.ErrorIs(t, err, storeapi.ErrLimit)
+			require.ErrorIs(t, err, limit.ErrExceeded)
 			require.ErrorContains(t, err, "x:1")
 		})
 	}
 	small := &rawRules{times: 1, send: &storepb.RulesResponse{Result: &storepb.RulesResponse_Group{Group: &storepb.RuleGroup{Name: "g"}}}}
-	_, _, err := rawClient(t, small).Rules(t.Context(), &storeapi.RulesRequest{Budget: storeapi.NewBudget("rules", 1000)})
-	require.ErrorIs(t, err, storeapi.ErrLimit)
-	require.ErrorContains(t, err, "all rules together take more than 1000 bytes")
+	_, _, err := rawClient(t, small).Rules(t.Context(), &storeapi.RulesRequest{Budget: limit.NewBudget("rules", 1000)})
+	require.ErrorIs(t, err, limit.ErrExceeded)
+	require.ErrorContains(t, err, "rules of all stores together take more than 1000 bytes")
 }
 
 func TestLists_Unimplemented(t *testing.T) {

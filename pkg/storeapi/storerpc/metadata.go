@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb"
 )
@@ -72,14 +73,14 @@ func (s *metadataServer) MetricMetadata(in *storepb.MetricMetadataRequest, strea
 }
 
 // Metadata asks the remote server, which must offer the Metadata service.
-func (c *Client) Metadata(ctx context.Context, metric string, limit int) (map[string][]storeapi.Metadata, storeapi.Warnings, error) {
-	if limit == 0 {
+func (c *Client) Metadata(ctx context.Context, metric string, most int) (map[string][]storeapi.Metadata, storeapi.Warnings, error) {
+	if most == 0 {
 		return nil, nil, nil
 	}
 	ctx, cancel := context.WithCancel(outgoing(ctx))
 	defer cancel()
 	stream, err := c.metadata.MetricMetadata(ctx, &storepb.MetricMetadataRequest{
-		Metric: metric, Limit: int32(max(-1, min(limit, math.MaxInt32))),
+		Metric: metric, Limit: int32(max(-1, min(most, math.MaxInt32))),
 	}, append(c.callOptions[:len(c.callOptions):len(c.callOptions)], grpc.MaxCallRecvMsgSize(maxMetadataFrame))...)
 	if err != nil {
 		return nil, nil, fmt.Errorf("fetch metric metadata from %s: %w", c.name, fromStatus(err))
@@ -95,7 +96,7 @@ func (c *Client) Metadata(ctx context.Context, metric string, limit int) (map[st
 			return nil, nil, fmt.Errorf("fetch metric metadata from %s: %w", c.name, fromStatus(err))
 		}
 		if left -= metaMemory + metadataSize(m); left < 0 {
-			return nil, nil, fmt.Errorf("fetch metric metadata from %s: %w: the answer is larger than %d bytes", c.name, storeapi.ErrLimit, maxMetadataAnswer)
+			return nil, nil, fmt.Errorf("fetch metric metadata from %s: %w: the answer is larger than %d bytes", c.name, limit.ErrExceeded, maxMetadataAnswer)
 		}
 		if w := m.GetWarning(); w != "" {
 			ws.add([]byte(w))

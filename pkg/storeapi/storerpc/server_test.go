@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/hintspb"
@@ -126,10 +127,10 @@ func TestStatusCodes(t *testing.T) {
 		{storeapi.ErrInvalid, codes.InvalidArgument},
 		{storeapi.ErrNoMatchers, codes.InvalidArgument},
 		{storeapi.ErrNotFound, codes.NotFound},
-		{storeapi.ErrLimit, codes.ResourceExhausted},
+		{limit.ErrExceeded, codes.ResourceExhausted},
 		{storeapi.ErrUnavailable, codes.Unavailable},
 		{storeapi.ErrPartial, codes.Aborted},
-		{fmt.Errorf("%w: %w", storeapi.ErrPartial, storeapi.ErrLimit), codes.Aborted},
+		{fmt.Errorf("%w: %w", storeapi.ErrPartial, limit.ErrExceeded), codes.Aborted},
 		{context.DeadlineExceeded, codes.DeadlineExceeded},
 		{status.Error(codes.DataLoss, "lost"), codes.DataLoss},
 		{errors.New("other"), codes.Internal},

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -17,7 +18,7 @@ func kinds() []kindCode {
 		{storeapi.ErrPartial, codes.Aborted},
 		{storeapi.ErrInvalid, codes.InvalidArgument},
 		{storeapi.ErrNotFound, codes.NotFound},
-		{storeapi.ErrLimit, codes.ResourceExhausted},
+		{limit.ErrExceeded, codes.ResourceExhausted},
 		{storeapi.ErrUnavailable, codes.Unavailable},
 		{context.Canceled, codes.Canceled},
 		{context.DeadlineExceeded, codes.DeadlineExceeded},
