@@ -127,7 +127,7 @@ func TestImports(t *testing.T) {
 // Cloud SDKs stay where buckets are opened, so that no unit test links them, and
 // the pure packages stay pure.
 func TestForeignImports(t *testing.T) {
-	pure := []string{"receive/hashring", "protoscan", "compact/plan", "dedup", "aggr", "chunkcheck"}
+	pure := []string{"receive/hashring", "receive/multitsdb/lifecycle", "protoscan", "compact/plan", "dedup", "aggr", "chunkcheck"}
 	impure := []string{"context", "log", "log/slog", "os", "net", "net/http", "github.com/prometheus/client_golang"}
 	for _, s := range sources(t, "pkg", "cmd") {
 		if s.test() {

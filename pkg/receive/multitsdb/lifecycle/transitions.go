@@ -1,0 +1,191 @@
+package lifecycle
+
+func (t Tenant) write(e Event) (Tenant, []Effect) {
+	if e.NotReady {
+		return t, []Effect{{Do: Refuse, Reason: NotReady}}
+	}
+	switch t.State {
+	case Absent:
+		if e.full() {
+			return t, []Effect{{Do: Refuse, Reason: TooManyTenants}}
+		}
+		return t.open()
+	case Open:
+		return t, just(Serve)
+	case Idle:
+		return t.open()
+	case Failed:
+		return t.retry(e)
+	}
+	return t, just(Wait)
+}
+
+// query never makes a tenant: one that is absent, because it was removed since
+// the caller got hold of its store, has no samples.
+func (t Tenant) query(e Event) (Tenant, []Effect) {
+	switch t.State {
+	case Absent:
+		return t, just(AnswerEmpty)
+	case Open:
+		return t, just(Serve)
+	}
+	// Of a first opening the samples are not known, and those of a TSDB that is
+	// being closed neither; both are waited for.
+	if known := t.Extent != NoSamples || t.State == Failed; known && !t.HasSamplesIn(e.Range) {
+		return t, just(AnswerEmpty)
+	}
+	switch {
+	case e.NotReady:
+		return t, []Effect{{Do: Refuse, Reason: NotReady}}
+	case t.Busy():
+		return t, just(Wait)
+	case t.State == Failed:
+		return t.retry(e)
+	}
+	return t.open()
+}
+
+// metadata needs no TSDB. A tenant that is known by its metadata alone counts
+// against the limit too, as its name may come from any sender.
+func (t Tenant) metadata(e Event) (Tenant, []Effect) {
+	if t.State == Absent && !t.Described && e.full() {
+		return t, []Effect{{Do: Refuse, Reason: TooManyTenants}}
+	}
+	t.Described = true
+	return t, just(KeepMetadata)
+}
+
+func (t Tenant) found() (Tenant, []Effect) {
+	if t.State != Absent {
+		return t.unexpected()
+	}
+	t.Extent = Unknown
+	return t.open()
+}
+
+func (t Tenant) shutdown() (Tenant, []Effect) {
+	switch t.State {
+	case Open:
+		t.State, t.Purpose = Closing, ForShutdown
+		return t, just(CloseTSDB)
+	case Opening, Closing:
+		return t, just(Wait)
+	}
+	return t.absent(), nil
+}
+
+// absent keeps the metadata, which needs no TSDB.
+func (t Tenant) absent() Tenant { return Tenant{Epoch: t.Epoch, Described: t.Described} }
+
+func (t Tenant) idleCheckPassed(e Event) (Tenant, []Effect) {
+	if t.State != Open || t.Epoch != e.Epoch || e.NotReady {
+		return t, nil
+	}
+	t.State, t.Purpose = Closing, ForIdle
+	return t, just(CloseTSDB)
+}
+
+func (t Tenant) expired(e Event) (Tenant, []Effect) {
+	if t.Epoch != e.Epoch || e.NotReady {
+		return t, nil
+	}
+	switch {
+	case t.State == Open:
+		t.State, t.Purpose = Closing, ForRemoval
+		return t, just(CloseTSDB)
+	case t.State == Idle, t.State == Failed && t.Extent == Within:
+		t.State, t.Purpose = Closing, ForRemoval
+		return t, just(RemoveDirectory)
+	}
+	return t, nil
+}
+
+// maintenance forgets a tenant that could not be made and has not been written to
+// since: its name may come from any sender.
+func (t Tenant) maintenance(e Event) (Tenant, []Effect) {
+	if t.Epoch != e.Epoch || e.NotReady {
+		return t, nil
+	}
+	switch {
+	case t.State == Idle:
+		return t.open()
+	case t.State == Failed && t.Extent == NoSamples:
+		if e.Now.Sub(t.RetryAt) > MaxPause {
+			return t.absent(), nil
+		}
+	case t.State == Failed && !e.Now.Before(t.RetryAt):
+		return t.open()
+	}
+	return t, nil
+}
+
+func (t Tenant) open() (Tenant, []Effect) {
+	t.State = Opening
+	t.Epoch++
+	return t, just(OpenTSDB)
+}
+
+// retry opens a failed tenant unless its pause is not over.
+func (t Tenant) retry(e Event) (Tenant, []Effect) {
+	if wait := t.RetryAt.Sub(e.Now); wait > 0 {
+		return t, []Effect{{Do: Refuse, Reason: CannotBeOpened, RetryAfter: wait, Err: t.Err}}
+	}
+	return t.open()
+}
+
+func (t Tenant) afterOpen(e Event) (Tenant, []Effect) {
+	if t.State != Opening {
+		return t.unexpected()
+	}
+	if e.Kind == Opened {
+		// What is known of an open tenant is asked of its TSDB.
+		return Tenant{State: Open, Epoch: t.Epoch, Described: t.Described}, []Effect{logged(Info, "tenant opened")}
+	}
+	pause := min(MaxPause, FirstPause<<min(t.Failures, 10))
+	t.State, t.Err, t.RetryAt = Failed, e.Err, e.Now.Add(pause)
+	t.Failures++
+	return t, []Effect{{Do: Log, Level: Error, Text: "tenant cannot be opened", Err: e.Err, RetryAfter: pause}}
+}
+
+// closingTSDB tells the closing of a TSDB from the removal of a directory, before
+// which it is known what is in it.
+func (t Tenant) closingTSDB() bool { return t.State == Closing && t.Extent == NoSamples }
+
+func (t Tenant) afterClose(e Event) (Tenant, []Effect) {
+	if !t.closingTSDB() || e.Kind == Busy && t.Purpose == ForShutdown {
+		return t.unexpected()
+	}
+	if e.Kind == Busy {
+		t.State, t.Purpose = Open, ForIdle
+		return t, nil
+	}
+	var effects []Effect
+	if e.Kind == CloseFailed {
+		effects = []Effect{{Do: Log, Level: Error, Text: "tenant closed with an error", Err: e.Err}}
+	}
+	t.Extent, t.Range = Within, e.Range
+	switch {
+	case t.Purpose == ForShutdown:
+		return t.absent(), effects
+	case t.Purpose == ForRemoval && e.Kind == Closed:
+		return t, append(effects, Effect{Do: RemoveDirectory})
+	}
+	// What could not be closed in order is not deleted either before the next
+	// check.
+	t.State, t.Purpose = Idle, ForIdle
+	if e.Kind == Closed {
+		effects = append(effects, logged(Debug, "idle tenant closed"))
+	}
+	return t, effects
+}
+
+func (t Tenant) afterRemove(e Event) (Tenant, []Effect) {
+	if t.State != Closing || t.closingTSDB() {
+		return t.unexpected()
+	}
+	if e.Kind == Removed {
+		return Tenant{Epoch: t.Epoch}, []Effect{logged(Info, "tenant past its retention removed")}
+	}
+	t.State, t.Purpose = Idle, ForIdle
+	return t, []Effect{{Do: Log, Level: Error, Text: "tenant cannot be removed", Err: e.Err}}
+}
