@@ -1,9 +1,7 @@
 package multitsdb
 
 import (
-	"context"
 	"sync"
-	"time"
 
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/histogram"
@@ -12,38 +10,28 @@ import (
 	"github.com/prometheus/prometheus/storage"
 )
 
-// gatedAppender holds the tenant's gate until the end of its transaction, so
-// that no flush or close comes in between; false when it is closed already.
-func gatedAppender(ctx context.Context, t *tenantDB) (storage.Appender, bool) {
-	t.gate.RLock()
-	if t.closed.Load() || t.leaving.Load() {
-		t.gate.RUnlock()
-		return nil, false
-	}
-	now := time.Now().UnixMilli()
-	t.lastWrite.Store(now)
-	t.lastUse.Store(now)
-	return &gated{Appender: t.db.Appender(ctx), unlock: t.gate.RUnlock}, true
-}
-
-type gated struct {
+// gatedAppender leaves the tenant at the end of its transaction, so that no flush
+// or closing comes in between.
+type gatedAppender struct {
 	storage.Appender
-	once   sync.Once
-	unlock func()
+	once  sync.Once
+	leave func()
 }
 
-func (g *gated) Commit() error {
-	defer g.once.Do(g.unlock)
+// Commit implements storage.AppenderTransaction.
+func (g *gatedAppender) Commit() error {
+	defer g.once.Do(g.leave)
 	return g.Appender.Commit()
 }
 
-func (g *gated) Rollback() error {
-	defer g.once.Do(g.unlock)
+// Rollback implements storage.AppenderTransaction.
+func (g *gatedAppender) Rollback() error {
+	defer g.once.Do(g.leave)
 	return g.Appender.Rollback()
 }
 
-// failingAppender refuses everything. Zero samples of histograms, which nobody
-// writes here, would find no appender under it.
+// failingAppender refuses everything. AppendHistogramSTZeroSample, which the
+// program's own metrics do not use, would find no appender under it.
 type failingAppender struct {
 	storage.Appender
 	err error

@@ -67,8 +67,7 @@ func TestLabelsLikeExternalOnesAreRenamed(t *testing.T) {
 		`{__name__="m", replica="r", tenant_id="t"}`,
 	}, all(t, d))
 	require.Len(t, dump(t, d), 6*3)
-	tenant, err := d.tenant("t")
-	require.NoError(t, err)
+	tenant := d.opened("t")
 	require.Len(t, tenant.cache.aliases.by, 5, "they are found again without parsing")
 	require.Equal(t, 1, tenant.cache.used)
 }
@@ -88,8 +87,7 @@ func TestNewExternalLabelsRenameKnownSeries(t *testing.T) {
 	require.NoError(t, write(t, d, "t", s(now)))
 	set("cluster", "c", "replica", "r")
 	require.NoError(t, write(t, d, "t", s(now+1)))
-	tenant, err := d.tenant("t")
-	require.NoError(t, err)
+	tenant := d.opened("t")
 	require.EqualValues(t, 2, tenant.db.Head().NumSeries())
 	require.Contains(t, all(t, d), `{__name__="m", cluster="c", exported_cluster="own", replica="r"}`)
 }
@@ -110,11 +108,10 @@ func TestLabelsInAnyOrder(t *testing.T) {
 	}
 	require.Equal(t, []string{`{__name__="m", a="1", b="2", replica="r", tenant_id="t"}`}, all(t, d))
 	require.Len(t, dump(t, d), 2*len(orders))
-	tenant, err := d.tenant("t")
-	require.NoError(t, err)
+	tenant := d.opened("t")
 	require.Len(t, tenant.cache.aliases.by, maxAliasesOfSeries, "a hostile sender cannot fill the memory")
 	// Both forms in one request contradict each other only where they differ.
-	err = write(t, d, "t", labelled(now+50, 1, orders[0]...), labelled(now+50, 2, orders[1]...))
+	err := write(t, d, "t", labelled(now+50, 1, orders[0]...), labelled(now+50, 2, orders[1]...))
 	require.ErrorContains(t, err, "duplicate sample for timestamp: 1 rejected")
 }
 
@@ -156,8 +153,7 @@ func TestNonsenseTimes(t *testing.T) {
 		require.ErrorContains(t, err, ": 2 rejected, first: the time ", name)
 		require.Equal(t, 2, remotewrite.StoredOf(err, remotewrite.Counts{}).Samples, name)
 		require.NoError(t, d.Flush(t.Context(), id), name)
-		tenant, err := d.tenant(id)
-		require.NoError(t, err)
+		tenant := d.opened(id)
 		require.NotEmpty(t, tenant.db.Blocks(), name)
 		require.NoError(t, write(t, d, id, float("x", now.UnixMilli()+1, 1)), name)
 	}
@@ -174,8 +170,7 @@ func TestTimesWithoutWindows(t *testing.T) {
 	}
 	require.NoError(t, write(t, d, "t", float("x", time.Time{}.UnixMilli(), 1)))
 	require.NoError(t, d.Flush(t.Context(), "t"))
-	tenant, err := d.tenant("t")
-	require.NoError(t, err)
+	tenant := d.opened("t")
 	require.Len(t, tenant.db.Blocks(), 1)
 }
 

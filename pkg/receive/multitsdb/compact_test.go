@@ -68,7 +68,7 @@ func TestLateSamplesWhileOthersAreCompacted(t *testing.T) {
 		l.put(early, 300, now)
 		var wg sync.WaitGroup
 		compact := make(chan struct{})
-		wg.Go(func() { close(compact); require.NoError(t, d.tenants["a"].compactLate(t.Context())) })
+		wg.Go(func() { close(compact); require.NoError(t, d.opened("a").compactLate(t.Context())) })
 		<-compact
 		for i := range 300 {
 			var batch []prompb.TimeSeries
@@ -129,8 +129,8 @@ func TestCompactionUnderLoad(t *testing.T) {
 	wg.Wait()
 	require.NoError(t, d.maintain(t.Context()))
 	require.Zero(t, lost(t, d, l.want))
-	require.Greater(t, len(d.tenants["a"].db.Blocks()), 10)
-	require.False(t, d.tenants["a"].compactable())
+	require.Greater(t, len(d.opened("a").db.Blocks()), 10)
+	require.False(t, d.opened("a").compactable())
 	require.NotContains(t, log.String(), "Compactions disabled")
 	require.NoError(t, d.Close(t.Context()))
 }
@@ -150,7 +150,7 @@ func TestBlocksAreMerged(t *testing.T) {
 	}
 	require.NoError(t, d.maintain(t.Context()))
 	longest := int64(0)
-	for _, b := range d.tenants["a"].db.Blocks() {
+	for _, b := range d.opened("a").db.Blocks() {
 		longest = max(longest, b.MaxTime()-b.MinTime())
 	}
 	require.Equal(t, int64(30_000), longest)

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
 // Limits of one tenant; 0 means no limit.
@@ -23,17 +25,22 @@ type Limits struct {
 type Shipper interface {
 	// Sync uploads every new block and returns how many.
 	Sync(ctx context.Context) (uploaded int, err error)
+	// Shipped says whether a block of the directory is in the bucket.
+	Shipped(id ulid.ULID) bool
 }
 
 // Config of a DB.
 type Config struct {
 	// Dir has one directory for each tenant.
 	Dir string
+	// FS is the file system of everything that is not done by the TSDB itself;
+	// nil is that of the operating system.
+	FS vfs.FS
 	// Retention is how long blocks are kept; 0 is for ever. With a shipper, no
 	// block goes before it is uploaded.
 	Retention time.Duration
-	// TenantRetention returns the retention of a tenant that has its own at this
-	// moment; nil means that none has.
+	// TenantRetention returns the current retention of a tenant that has its own;
+	// nil means that none has.
 	TenantRetention func(tenant string) (time.Duration, bool)
 	// MaxBytes bounds the blocks of one tenant; 0 means no bound.
 	MaxBytes                           int64
@@ -58,23 +65,26 @@ type Config struct {
 	FlushOnClose     bool
 	SyncInterval     time.Duration
 	MaintainInterval time.Duration
-	// IdleTimeout is after how long a tenant that nobody writes to or reads from,
-	// and whose samples are all in blocks, is closed until somebody does.
+	// IdleTimeout is after how long without a write or query a tenant whose samples
+	// are all in blocks is closed, until the next write or query.
 	IdleTimeout time.Duration
 
 	// External returns the external labels of a tenant's data, the tenant's own
 	// label included.
 	External func(tenant string) labels.Labels
-	// Limits returns the limits of a tenant at this moment.
+	// Limits returns the current limits of a tenant.
 	Limits func(tenant string) Limits
-	// MaxTenants is how many tenants there may be at this moment for another one
-	// to be added; 0 means no limit, nil that there is none.
+	// MaxTenants returns the number of tenants from which on no other is added; 0
+	// is no limit, and so is a nil function.
 	MaxTenants func() int
 	// NewShipper makes the shipper of a tenant; nil means that blocks stay.
 	NewShipper func(tenant, dir string, external func() labels.Labels) Shipper
 }
 
 func (c *Config) setDefaults() {
+	if c.FS == nil {
+		c.FS = vfs.OS()
+	}
 	if c.External == nil {
 		c.External = func(string) labels.Labels { return labels.EmptyLabels() }
 	}
@@ -106,6 +116,6 @@ func (c *Config) setDefaults() {
 
 var (
 	errSeriesLimit = errors.New("the tenant is at its limit")
-	errLeaving     = fmt.Errorf("the node is being taken away and stores nothing more: %w", remotewrite.ErrNotReady)
+	errLeaving     = fmt.Errorf("the node is leaving and takes no more writes: %w", remotewrite.ErrNotReady)
 	errClosed      = fmt.Errorf("the storage is closed or not open yet: %w", remotewrite.ErrNotReady)
 )

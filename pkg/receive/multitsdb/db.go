@@ -1,16 +1,12 @@
 package multitsdb
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +15,7 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb/lifecycle"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
@@ -27,7 +24,7 @@ import (
 // replayGCPercent is the GC percentage while logs are replayed.
 const replayGCPercent = 25
 
-// DB is all tenants. Its methods may be called concurrently.
+// DB holds the TSDBs of all tenants. Its methods may be called concurrently.
 type DB struct {
 	cfg     Config
 	logger  *slog.Logger
@@ -35,17 +32,14 @@ type DB struct {
 	metrics *metrics
 	replay  replay
 
-	mu      sync.RWMutex
-	tenants map[string]*tenantDB
-	open    bool
+	ready   atomic.Bool // writes are taken
 	leaving atomic.Bool // no writes, see SetLeaving
-	asleep  map[string]*sleeper
-	claims  map[string]*claim
-	// failures are of the tenants that could not be opened.
-	failures map[string]*failure
 
-	// metadata is here so that it outlives TSDBs, and needs none.
-	metadata map[string]*familyMetadata
+	// mu is held by apply, look and views only.
+	mu      sync.RWMutex
+	slots   map[string]*slot
+	present int // slots that are not absent
+	epoch   int // the largest of any tenant so far
 }
 
 // TenantStats describes one tenant. Times are Unix milliseconds, 0 without
@@ -53,15 +47,15 @@ type DB struct {
 type TenantStats struct {
 	Tenant string `json:"tenant"`
 	Series uint64 `json:"series"`
-	// SeriesLimit is the limit of Series at this moment; 0 is none.
+	// SeriesLimit is the current limit of Series; 0 is none.
 	SeriesLimit      uint64  `json:"series_limit"`
 	SamplesPerSecond float64 `json:"samples_per_second"`
 	MinTime          int64   `json:"oldest_sample_ms"`
 	MaxTime          int64   `json:"newest_sample_ms"`
 	Blocks           int     `json:"blocks"`
-	// Asleep is a tenant that is idle and has nothing in memory.
-	Asleep bool `json:"asleep,omitempty"`
-	// Error says why the tenant cannot be opened at the moment.
+	// Idle is a tenant that has blocks only and no TSDB in memory.
+	Idle bool `json:"idle,omitempty"`
+	// Error is why the tenant cannot be opened; empty if it can.
 	Error string `json:"error,omitempty"`
 }
 
@@ -69,17 +63,15 @@ type TenantStats struct {
 func New(cfg Config, logger *slog.Logger, reg prometheus.Registerer) *DB {
 	cfg.setDefaults()
 	d := &DB{
-		cfg: cfg, logger: logger, reg: reg, metrics: newMetrics(reg),
-		tenants: map[string]*tenantDB{}, asleep: map[string]*sleeper{}, claims: map[string]*claim{},
-		metadata: map[string]*familyMetadata{}, failures: map[string]*failure{},
+		cfg: cfg, logger: logger, reg: reg, metrics: newMetrics(reg), slots: map[string]*slot{},
 	}
 	if reg != nil {
 		reg.MustRegister(newLimitCollector(d), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "hindsight_receive_replay_progress_ratio",
-			Help: "How much of the write-ahead logs has been read since the start, from 0 to 1; 1 when the storage is open.",
+			Help: "Share of the write-ahead logs that has been read since the start, from 0 to 1; 1 when the storage is open.",
 		}, d.Replayed), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "hindsight_receive_tenants_failed",
-			Help: "Tenants whose storage cannot be opened; all others go on.",
+			Help: "Tenants whose storage cannot be opened; all others are served.",
 		}, d.failed))
 	}
 	return d
@@ -87,18 +79,19 @@ func New(cfg Config, logger *slog.Logger, reg prometheus.Registerer) *DB {
 
 // Open opens every tenant that has a directory, replaying the write-ahead
 // logs, and then begins to take writes. A tenant that cannot be opened is tried
-// again later; it is an error when none can.
+// again later; Open fails when no tenant can be opened.
 func (d *DB) Open(ctx context.Context) error {
-	if err := os.MkdirAll(d.cfg.Dir, 0o750); err != nil {
+	if err := d.cfg.FS.MkdirAll(d.cfg.Dir, 0o750); err != nil {
 		return fmt.Errorf("make the storage directory: %w", err)
 	}
-	entries, err := os.ReadDir(d.cfg.Dir)
+	entries, err := d.cfg.FS.ReadDir(d.cfg.Dir)
 	if err != nil {
 		return fmt.Errorf("list the storage directory: %w", err)
 	}
-	// Replaying makes garbage much faster than taking writes does. Collecting it
-	// sooner keeps a node that came back from a crash within the memory that it
-	// ran with, so that it is not killed for it again.
+	d.finishRemovals(entries)
+	// Replaying produces garbage much faster than taking writes does. Collecting
+	// it sooner keeps a node that restarts after a crash within the memory that it
+	// ran with, so that it is not killed again.
 	before := debug.SetGCPercent(replayGCPercent)
 	defer debug.SetGCPercent(before)
 	began := time.Now()
@@ -112,19 +105,17 @@ func (d *DB) Open(ctx context.Context) error {
 	if err := d.openAll(ctx, ids); err != nil {
 		return errors.Join(err, d.closeAll())
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.open = true
-	d.logger.Info("storage is open", "tenants", len(d.tenants), "failed", len(d.failures), "took", time.Since(began))
+	d.ready.Store(true)
+	d.logger.Info("storage opened", "tenants", len(ids), "failed", int(d.failed()), "duration", time.Since(began))
 	return nil
 }
 
 // openAll opens tenants, several at a time.
 func (d *DB) openAll(ctx context.Context, ids []string) error {
-	telling, stop := context.WithCancel(ctx)
-	var teller sync.WaitGroup
-	teller.Go(func() { d.replay.tell(telling, d.logger) })
-	defer teller.Wait()
+	logging, stop := context.WithCancel(ctx)
+	var progress sync.WaitGroup
+	progress.Go(func() { d.replay.logProgress(logging, d.logger) })
+	defer progress.Wait()
 	defer stop()
 	var (
 		g      errgroup.Group
@@ -137,21 +128,14 @@ func (d *DB) openAll(ctx context.Context, ids []string) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			t, err := d.openTenant(id)
+			_, err := d.handle(id, lifecycle.Event{Kind: lifecycle.Found})
 			d.replay.end(id)
 			if err != nil {
-				d.unopened(id, err)
 				mu.Lock()
 				defer mu.Unlock()
 				failed = append(failed, err)
 				return nil
 			}
-			// Who has been idle for long need not be so for longer.
-			t.lastUse.Store(t.lastWrite.Load())
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			d.tenants[t.id] = t
-			d.logger.Info("tenant opened", "tenant", t.id, "series", t.db.Head().NumSeries(), "opened", len(d.tenants))
 			return nil
 		})
 	}
@@ -161,118 +145,92 @@ func (d *DB) openAll(ctx context.Context, ids []string) error {
 	return allFailed(failed, len(ids))
 }
 
-// Replayed is how much of the write-ahead logs has been read since Open, from 0
-// to 1.
+// allFailed returns the error of a start at which no tenant could be opened: the
+// fault is not in the tenants then.
+func allFailed(errs []error, tenants int) error {
+	if len(errs) == 0 || len(errs) < tenants {
+		return nil
+	}
+	return fmt.Errorf("none of %d tenants can be opened: %w", tenants, errs[0])
+}
+
+// Replayed returns the share of the write-ahead logs that has been read since
+// Open, from 0 to 1.
 func (d *DB) Replayed() float64 {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	if d.open {
+	if d.ready.Load() {
 		return 1
 	}
 	return d.replay.progress()
 }
 
-// closings is how often one request bears that the tenant is closed before it
-// gets hold of it.
-const closings = 3
+// maxReopens bounds how often one request reopens a tenant that is being closed.
+const maxReopens = 3
 
-// Write stores series for the tenant, opening its TSDB on the first write.
+// Write stores series of a batch for the tenant, opening its TSDB if need be:
+// those with the given indexes, or all when series is nil.
 func (d *DB) Write(ctx context.Context, id string, b *remotewrite.Batch, series []uint32) error {
-	for range closings {
-		t, err := d.tenant(id)
-		if err != nil {
-			return err
-		}
-		// A tenant that was closed in this very moment is opened again.
-		if err = t.Write(ctx, b, series); !errors.Is(err, errClosed) {
-			return err
-		}
-	}
-	return errClosed
-}
-
-func (d *DB) tenant(id string) (*tenantDB, error) {
-	d.mu.RLock()
-	t, open := d.tenants[id], d.open
-	d.mu.RUnlock()
-	switch {
-	case !open:
-		return nil, errClosed
-	case t != nil && !t.closed.Load():
-		return t, nil
-	}
-	if err := tenant.Validate(id); err != nil {
-		return nil, remotewrite.Errorf(remotewrite.Invalid, "%w", err)
-	}
-	return d.openOnce(id)
-}
-
-// openClaimed opens the tenant that c claims and ends the claim.
-func (d *DB) openClaimed(id string, c *claim) {
-	t, err := d.openTenant(id)
+	t, err := d.enter(id)
 	if err != nil {
-		d.logger.Error("tenant cannot be opened", "tenant", id, "err", err)
-		c.err = remotewrite.Errorf(remotewrite.Unavailable, "%w", err)
-	} else {
-		d.logger.Info("tenant opened", "tenant", id)
+		return err
 	}
-	d.end(id, c, func() {
-		if err != nil {
-			d.fail(id, err, time.Now())
-			return
+	defer t.leave()
+	return t.write(ctx, b, series)
+}
+
+// enter returns the tenant, opened if need be. It is neither flushed nor closed
+// until leave is called.
+func (d *DB) enter(id string) (*tenantDB, error) {
+	for range maxReopens {
+		if d.leaving.Load() {
+			return nil, errLeaving
 		}
-		d.tenants[id] = t
-		delete(d.asleep, id)
-		delete(d.failures, id)
-	})
-}
-
-// all returns the open tenants in the order of their names.
-func (d *DB) all() []*tenantDB {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	out := make([]*tenantDB, 0, len(d.tenants))
-	for _, t := range d.tenants {
-		out = append(out, t)
+		t := d.opened(id)
+		if t == nil || !d.ready.Load() {
+			if err := tenant.Validate(id); err != nil {
+				return nil, remotewrite.Errorf(remotewrite.Invalid, "%w", err)
+			}
+			s, err := d.handle(id, lifecycle.Event{Kind: lifecycle.Write})
+			if err != nil {
+				return nil, err
+			}
+			t = s.tenant
+		}
+		if t.enter() {
+			return t, nil
+		}
 	}
-	slices.SortFunc(out, func(a, b *tenantDB) int { return cmp.Compare(a.id, b.id) })
-	return out
+	return nil, errClosed
 }
 
-// Stores returns one store for each tenant.
+// Stores returns one store for each tenant that has samples.
 func (d *DB) Stores() []storeapi.Store {
-	tenants, sleepers := d.all(), d.sleepers()
-	out := make([]storeapi.Store, 0, len(tenants)+len(sleepers))
-	for _, t := range tenants {
-		out = append(out, tenantStore{t.store, t, d})
-	}
-	for _, s := range sleepers {
-		out = append(out, sleepingStore{s.store, s.maxt})
+	var out []storeapi.Store
+	for _, v := range d.views() {
+		switch {
+		case v.tenant != nil:
+			out = append(out, tenantStore{v.tenant.store, v.id, d})
+		case v.idle != nil:
+			out = append(out, idleStore{v.idle.store, v.idle.maxt})
+		}
 	}
 	return out
 }
 
-// Metadata returns what senders said about their metrics: those of the tenant
-// of ctx where that may not see others, and else those of all tenants.
+// Metadata returns the metadata that senders sent with their metrics: that of the
+// tenant of ctx where that may not see others, and else that of all tenants.
 func (d *DB) Metadata(ctx context.Context, metric string, limit int) (map[string][]storeapi.Metadata, storeapi.Warnings, error) {
-	d.mu.RLock()
-	all := make([]*familyMetadata, 0, len(d.metadata))
-	for _, id := range slices.Sorted(maps.Keys(d.metadata)) {
-		if !tenant.Only(ctx) || id == tenant.FromContext(ctx) {
-			all = append(all, d.metadata[id])
-		}
-	}
-	d.mu.RUnlock()
 	out := map[string][]storeapi.Metadata{}
-	for _, m := range all {
-		m.add(out, metric, limit)
+	for _, v := range d.views() {
+		if !tenant.Only(ctx) || v.id == tenant.FromContext(ctx) {
+			v.metadata.add(out, metric, limit)
+		}
 	}
 	return out, nil, nil
 }
 
-// SetMetadata notes metric metadata of remote write 1.0 for a tenant, one
+// SetMetadata keeps metric metadata of remote write 1.0 for a tenant, one
 // message each. The error is that of the first message that is malformed; the
-// others are noted.
+// others are kept.
 func (d *DB) SetMetadata(id string, msgs [][]byte) error {
 	if len(msgs) == 0 {
 		return nil
@@ -280,60 +238,56 @@ func (d *DB) SetMetadata(id string, msgs [][]byte) error {
 	if err := tenant.Validate(id); err != nil {
 		return remotewrite.Errorf(remotewrite.Invalid, "%w", err)
 	}
-	if err := d.admitMetadata(id); err != nil {
+	s, err := d.handle(id, lifecycle.Event{Kind: lifecycle.Metadata})
+	if err != nil {
 		return err
 	}
-	of := d.metadataOf(id)
 	var first error
 	for _, m := range msgs {
-		if err := of.family(m); err != nil && first == nil {
+		if err := s.metadata.family(m); err != nil && first == nil {
 			first = err
 		}
 	}
 	return first
 }
 
-// admitMetadata keeps the tenants that metadata alone has made within the limit
-// too.
-func (d *DB) admitMetadata(id string) error {
-	most := d.cfg.MaxTenants()
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	if most <= 0 || d.metadata[id] != nil || len(d.metadata) < most {
-		return nil
-	}
-	return d.tooManyTenants(id, most)
-}
-
-func (d *DB) metadataOf(id string) *familyMetadata {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	m := d.metadata[id]
-	if m == nil {
-		m = &familyMetadata{}
-		d.metadata[id] = m
-	}
-	return m
-}
-
-// Stats describes all tenants in the order of their names.
+// Stats describes all tenants that have samples, in the order of their names.
 func (d *DB) Stats() []TenantStats {
 	out := []TenantStats{}
-	for _, t := range d.all() {
-		out = append(out, t.stats())
-	}
-	for _, s := range d.sleepers() {
-		x := TenantStats{
-			Tenant: s.id, Asleep: true, Blocks: len(s.blocks), Error: d.failureOf(s.id),
-			SeriesLimit: uint64(max(d.cfg.Limits(s.id).ActiveSeries, 0)),
+	for _, v := range d.views() {
+		switch {
+		case v.tenant != nil:
+			out = append(out, v.tenant.stats())
+		case v.idle != nil:
+			out = append(out, d.idleStats(v))
 		}
-		if s.mint <= s.maxt && !s.unknown {
-			x.MinTime, x.MaxTime = s.mint, s.maxt
-		}
-		out = append(out, x)
 	}
-	slices.SortFunc(out, func(a, b TenantStats) int { return cmp.Compare(a.Tenant, b.Tenant) })
 	return out
+}
+
+// idleStats describes a tenant that is not open.
+func (d *DB) idleStats(v view) TenantStats {
+	x := TenantStats{
+		Tenant: v.id, Idle: true, Blocks: len(v.idle.blocks),
+		SeriesLimit: uint64(max(d.cfg.Limits(v.id).ActiveSeries, 0)),
+	}
+	if v.life.Failures > 0 {
+		x.Error = v.life.Err.Error()
+	}
+	if v.idle.mint <= v.idle.maxt && v.life.Extent == lifecycle.Within {
+		x.MinTime, x.MaxTime = v.idle.mint, v.idle.maxt
+	}
+	return x
+}
+
+// failed counts the tenants that cannot be opened.
+func (d *DB) failed() (n float64) {
+	for _, v := range d.views() {
+		if v.life.Failures > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // Appendable is a storage for the samples of one tenant, for the program's own
@@ -347,35 +301,20 @@ type appendable struct {
 
 // Appender returns an appender of the tenant, or one that fails.
 func (a appendable) Appender(ctx context.Context) storage.Appender {
-	for range closings {
-		t, err := a.d.tenant(a.id)
-		if err != nil {
-			return failingAppender{err: err}
-		}
-		if app, ok := gatedAppender(ctx, t); ok {
-			return app
-		}
+	t, err := a.d.enter(a.id)
+	if err != nil {
+		return failingAppender{err: err}
 	}
-	return failingAppender{err: errClosed}
+	return &gatedAppender{Appender: t.db.Appender(ctx), leave: t.leave}
 }
 
+// closeAll closes all tenants, those too whose first write is opening them.
 func (d *DB) closeAll() error {
-	d.mu.Lock()
-	d.open = false
-	claims := slices.Collect(maps.Values(d.claims))
-	d.mu.Unlock()
-	// A first write may be opening its tenant; that is closed here as well.
-	for _, c := range claims {
-		<-c.done
-	}
+	d.ready.Store(false)
 	var errs []error
-	for _, t := range d.all() {
-		errs = append(errs, t.close())
+	for _, v := range d.views() {
+		_, err := d.handle(v.id, lifecycle.Event{Kind: lifecycle.Shutdown})
+		errs = append(errs, err)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	clear(d.tenants)
-	clear(d.asleep)
-	clear(d.failures)
 	return errors.Join(errs...)
 }

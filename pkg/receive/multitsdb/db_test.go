@@ -113,7 +113,7 @@ func TestWriteAndRead(t *testing.T) {
 		fmt.Sprintf(`{__name__="y", job="j", replica="r", tenant_id="a"} %d 5`, now+1),
 		fmt.Sprintf(`{__name__="y", job="j", replica="r", tenant_id="a"} %d 5`, now+2),
 	}, dump(t, d))
-	require.Equal(t, 2, d.tenants["a"].cache.used)
+	require.Equal(t, 2, d.opened("a").cache.used)
 	stats := d.Stats()
 	require.Equal(t, "a", stats[0].Tenant)
 	require.Equal(t, uint64(2), stats[0].Series)
@@ -199,7 +199,7 @@ func TestHistogramsExemplarsMetadata(t *testing.T) {
 	m, _, err = d.Metadata(tenant.NewOnlyContext(tenant.NewContext(t.Context(), "t")), "", -1)
 	require.NoError(t, err)
 	require.Len(t, m, 1)
-	q, err := d.tenants["t"].db.ExemplarQuerier(t.Context())
+	q, err := d.opened("t").db.ExemplarQuerier(t.Context())
 	require.NoError(t, err)
 	ex, err := q.Select(0, math.MaxInt64, []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "h")})
 	require.NoError(t, err)
@@ -218,7 +218,7 @@ func TestRestartKeepsEverything(t *testing.T) {
 	require.Equal(t, before, dump(t, after))
 	require.NoError(t, write(t, after, "a", float("x", now+1, 3)))
 	require.Len(t, dump(t, after), 3)
-	require.Equal(t, 1, after.tenants["a"].cache.used)
+	require.Equal(t, 1, after.opened("a").cache.used)
 }
 
 func TestFlushMakesAlignedBlocks(t *testing.T) {
@@ -235,12 +235,12 @@ func TestFlushMakesAlignedBlocks(t *testing.T) {
 	require.NoError(t, d.Flush(t.Context(), ""))
 	require.Zero(t, d.Stats()[0].Series)
 	require.Len(t, dump(t, d), n)
-	require.Greater(t, len(d.tenants["a"].db.Blocks()), 2)
-	for _, b := range d.tenants["a"].db.Blocks() {
+	require.Greater(t, len(d.opened("a").db.Blocks()), 2)
+	for _, b := range d.opened("a").db.Blocks() {
 		m := b.Meta()
 		require.Equal(t, m.MinTime/(2*hour), (m.MaxTime-1)/(2*hour), "block [%d, %d) crosses a border", m.MinTime, m.MaxTime)
 	}
-	require.Zero(t, d.tenants["a"].cache.used, "series that left the head left the cache")
+	require.Zero(t, d.opened("a").cache.used, "series that left the head left the cache")
 	require.NoError(t, write(t, d, "a", float("x", time.Now().UnixMilli(), 1)))
 	require.Len(t, dump(t, d), n+1)
 }
@@ -249,7 +249,7 @@ func TestIdleTenantIsCompactedAndPruned(t *testing.T) {
 	d := openDB(t, t.TempDir(), func(c *Config) { c.Retention = 24 * time.Hour })
 	now := time.Now()
 	require.NoError(t, write(t, d, "a", float("x", now.UnixMilli(), 1)))
-	tn := d.tenants["a"]
+	tn := d.opened("a")
 	require.NoError(t, tn.maintain(t.Context(), now))
 	require.Equal(t, uint64(1), tn.db.Head().NumSeries())
 	later := now.Add(7 * time.Hour)

@@ -8,36 +8,37 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi/tsdbstore"
 )
 
-// tenantStore is what one tenant has: series and exemplars.
+// tenantStore is the store of an open tenant: series and exemplars.
 type tenantStore struct {
 	*tsdbstore.Store
-	t *tenantDB
-	d *DB
+	id string
+	d  *DB
 }
 
-// Exemplars returns what the tenant's ring of exemplars still has. A matcher on
-// an external label is about that label, whatever series carry themselves.
+// Exemplars returns exemplars of the tenant's ring, which is in memory: an idle
+// tenant has none. A matcher on an external label is about that label, whatever
+// labels the series have themselves.
 func (s tenantStore) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) ([]storeapi.ExemplarSeries, storeapi.Warnings, error) {
-	t := s.t
-	external := t.cfg.External(t.id)
+	external := s.d.cfg.External(s.id)
 	selectors := storeapi.PruneSelectors(external, r.Selectors)
-	if len(selectors) == 0 || t.cfg.MaxExemplars <= 0 {
+	if len(selectors) == 0 || s.d.cfg.MaxExemplars <= 0 {
 		return nil, nil, nil
 	}
-	if !t.acquire() {
-		if s.d.isAsleep(t.id) {
-			return nil, nil, nil // they were in memory
+	t := s.d.opened(s.id)
+	if t == nil || !t.acquire() {
+		if s.d.ready.Load() {
+			return nil, nil, nil
 		}
-		return nil, nil, fmt.Errorf("read exemplars of tenant %s: %w", t.id, errClosed)
+		return nil, nil, fmt.Errorf("read exemplars of tenant %s: %w", s.id, errClosed)
 	}
 	defer t.release()
 	q, err := t.db.ExemplarQuerier(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read exemplars of tenant %s: %w", t.id, err)
+		return nil, nil, fmt.Errorf("read exemplars of tenant %s: %w", s.id, err)
 	}
 	found, err := q.Select(r.MinTime, r.MaxTime, selectors...)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read exemplars of tenant %s: %w", t.id, err)
+		return nil, nil, fmt.Errorf("read exemplars of tenant %s: %w", s.id, err)
 	}
 	return storeapi.ExternalExemplars(external, found), nil, nil
 }

@@ -38,8 +38,8 @@ func breakTenant(t *testing.T, dir, id string) (mend func()) {
 func (d *DB) pauseUntil(end time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, f := range d.failures {
-		f.until = end
+	for _, s := range d.slots {
+		s.life.RetryAt = end
 	}
 }
 
@@ -48,20 +48,6 @@ func (d *DB) overdue() { d.pauseUntil(time.Time{}) }
 
 // longPause makes sure that no pause ends by itself.
 func (d *DB) longPause() { d.pauseUntil(time.Now().Add(time.Hour)) }
-
-func TestPausesOfATenantThatFails(t *testing.T) {
-	d := New(Config{}, slog.New(slog.DiscardHandler), nil)
-	now := time.Now()
-	var pauses []int
-	for range 8 {
-		d.fail("a", errors.New("broken"), now)
-		pauses = append(pauses, int(d.failures["a"].until.Sub(now).Seconds()))
-	}
-	require.Equal(t, []int{1, 2, 4, 8, 16, 32, 60, 60}, pauses)
-	require.ErrorContains(t, d.mayOpen("a", now), "broken (tried again in 1m0s)")
-	require.NoError(t, d.mayOpen("a", now.Add(time.Minute)))
-	require.NoError(t, d.mayOpen("b", now))
-}
 
 // A tenant that cannot be opened at the start stops nobody else, is not silently
 // left out of answers, is not taken for one without data, and comes back.
@@ -174,18 +160,20 @@ func TestManyTenantsThatCannotBeMade(t *testing.T) {
 		require.Equal(t, want, remotewrite.KindOf(write(t, d, id, float("x", now.UnixMilli(), 1))), id)
 	}
 	require.InDelta(t, 3, d.failed(), 0)
-	d.forgetFailures(now)
+	require.NoError(t, d.maintain(t.Context()))
 	require.InDelta(t, 3, d.failed(), 0)
-	d.forgetFailures(now.Add(5 * time.Minute))
+	d.pauseUntil(now.Add(-2 * time.Minute))
+	require.NoError(t, d.maintain(t.Context()))
 	require.Zero(t, d.failed())
+	require.Empty(t, d.views(), "nothing is kept of them, their metadata neither")
 	require.NoError(t, write(t, d, "fine", float("x", now.UnixMilli(), 1)))
 }
 
-func TestScarce(t *testing.T) {
+func TestTransient(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENOMEM, syscall.EACCES, syscall.EIO} {
-		require.True(t, scarce(fmt.Errorf("open: %w", &fs.PathError{Op: "mmap", Path: "index", Err: errno})), errno)
+		require.True(t, transient(fmt.Errorf("open: %w", &fs.PathError{Op: "mmap", Path: "index", Err: errno})), errno)
 	}
-	require.False(t, scarce(&fs.PathError{Op: "open", Path: "index", Err: syscall.ENOENT}))
-	require.False(t, scarce(errors.New("invalid magic number")))
-	require.False(t, scarce(nil))
+	require.False(t, transient(&fs.PathError{Op: "open", Path: "index", Err: syscall.ENOENT}))
+	require.False(t, transient(errors.New("invalid magic number")))
+	require.False(t, transient(nil))
 }

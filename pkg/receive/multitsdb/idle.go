@@ -1,155 +1,37 @@
 package multitsdb
 
 import (
-	"cmp"
+	"errors"
 	"fmt"
-	"os"
+	"io/fs"
+	"math"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/prometheus/storage"
 
-	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb/lifecycle"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/tsdbstore"
 )
 
-// A tenant is open, or asleep: its TSDB, which takes more than half a MiB even
-// without a series, is closed, and what is known of it is this. A write opens it,
-// and so does a query for a time that it has samples of.
-//
-// Who opens or closes a TSDB while the DB runs holds the claim of its tenant.
-// Others who want the tenant wait for the end of the claim and look again.
-type sleeper struct {
-	id         string
-	store      *tsdbstore.Store
+// idleTenant is what is known of a tenant that has samples on the disk and is not
+// open. A TSDB takes more than half a MiB even without a series; this does not.
+type idleTenant struct {
+	store *tsdbstore.Store
+	// shipper is the same while the process lasts, so that no two of them work on
+	// one directory; nil when the tenant has not been opened yet.
+	shipper    Shipper
 	blocks     []blockAge
 	mint, maxt int64 // of the samples, inclusive; mint > maxt without any
 	lastWrite  int64
-	// unknown says that the tenant has not been opened since the start, and
-	// nothing is known of what it has.
-	unknown bool
 }
 
-// claim is the opening or closing of a tenant.
-type claim struct {
-	done chan struct{}
-	err  error // of an opening
-}
-
-// admit says whether the tenant is here, or may be added.
-func (d *DB) admit(id string) error {
-	most := d.cfg.MaxTenants()
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	if most <= 0 || d.tenants[id] != nil || d.asleep[id] != nil || d.failures[id] != nil ||
-		len(d.tenants)+len(d.asleep)+len(d.claims)+len(d.failures) < most {
-		return nil
-	}
-	return d.tooManyTenants(id, most)
-}
-
-func (d *DB) tooManyTenants(id string, most int) error {
-	d.metrics.rejectedTenants.Inc()
-	return remotewrite.Errorf(remotewrite.LimitExceeded, "tenant %s would be new, and this node is at its limit of %d tenants (max_tenants)", id, most)
-}
-
-// take makes the claim of the tenant, unless somebody has it or the DB is not
-// open.
-func (d *DB) take(id string) (*claim, bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !d.open || d.claims[id] != nil {
-		return nil, false
-	}
-	c := &claim{done: make(chan struct{})}
-	d.claims[id] = c
-	return c, true
-}
-
-// end ends the claim; change says what is true from now on.
-func (d *DB) end(id string, c *claim, change func()) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.claims, id)
-	change()
-	close(c.done)
-}
-
-// openOnce opens a tenant; others who want it meanwhile wait.
-func (d *DB) openOnce(id string) (*tenantDB, error) {
-	for {
-		d.mu.RLock()
-		t, other, open, failed := d.tenants[id], d.claims[id], d.open, d.mayOpen(id, time.Now())
-		d.mu.RUnlock()
-		switch {
-		case !open:
-			return nil, errClosed
-		case other != nil:
-			<-other.done
-			if other.err != nil {
-				return nil, other.err
-			}
-		case t != nil:
-			return t, nil
-		case failed != nil:
-			return nil, failed
-		default:
-			if err := d.admit(id); err != nil {
-				return nil, err
-			}
-			if c, ok := d.take(id); ok {
-				d.openClaimed(id, c)
-				if c.err != nil {
-					return nil, c.err
-				}
-			}
-		}
-	}
-}
-
-// idle says that the tenant's TSDB is of no use at the moment: nobody has written
-// to it or read from it for a while, and there is nothing in it but blocks that
-// are where they have to go.
-func (t *tenantDB) idle(now time.Time) bool {
-	if t.db.Head().NumSeries() > 0 || now.UnixMilli()-t.lastUse.Load() < t.cfg.IdleTimeout.Milliseconds() {
-		return false
-	}
-	return !slices.ContainsFunc(t.ages(t.db.Blocks()), func(b blockAge) bool { return !b.uploaded })
-}
-
-// sleep closes the TSDB of a tenant that is idle.
-func (d *DB) sleep(t *tenantDB, now time.Time) error {
-	c, ok := d.take(t.id)
-	if !ok {
-		return nil
-	}
-	var s *sleeper
-	closed, err := t.closeIf(func() bool {
-		if t.reading > 0 || !t.idle(now) {
-			return false
-		}
-		s = t.sleeper()
-		return true
-	})
-	if closed && err == nil {
-		err = t.removeLogs()
-	}
-	d.end(t.id, c, func() {
-		if closed {
-			delete(d.tenants, t.id)
-			d.asleep[t.id] = s
-		}
-	})
-	if closed {
-		d.logger.Debug("idle tenant closed, its next write or query opens it", "tenant", t.id)
-	}
-	return err
-}
-
-func (t *tenantDB) sleeper() *sleeper {
-	s := &sleeper{id: t.id, store: t.store, blocks: t.ages(t.db.Blocks()), mint: 0, maxt: -1, lastWrite: t.lastWrite.Load()}
+// toIdle returns what is known of the tenant once its TSDB is closed.
+func (t *tenantDB) toIdle() *idleTenant {
+	s := &idleTenant{store: t.store, shipper: t.shipper, blocks: t.ages(t.db.Blocks()), mint: 0, maxt: -1, lastWrite: t.lastWrite.Load()}
 	for i, b := range t.db.Blocks() {
 		m := b.Meta()
 		if i == 0 {
@@ -160,114 +42,168 @@ func (t *tenantDB) sleeper() *sleeper {
 	return s
 }
 
-// removeLogs deletes what is left of the logs of a TSDB that was closed without a
-// series in its head: everything in them is in blocks. Replaying them would bring
-// series back that have no samples, and late samples a second time.
-func (t *tenantDB) removeLogs() error {
-	names := []string{"wal", "wbl", "chunks_head"}
-	if snapshots, err := filepath.Glob(filepath.Join(t.dir, "chunk_snapshot.*")); err == nil {
-		for _, s := range snapshots {
-			names = append(names, filepath.Base(s))
-		}
+// unopened is a tenant that could not be opened at the start. As it is unknown
+// which samples it has, it may have some of any time.
+func (d *DB) unopened(id string) *idleTenant {
+	return &idleTenant{mint: math.MinInt64, maxt: math.MaxInt64, store: d.storeOf(id)}
+}
+
+// unused says that the tenant's TSDB need not be in memory: it has not been
+// written to or read from for the idle timeout, and has nothing but blocks that
+// are where they have to be.
+func (t *tenantDB) unused(now time.Time) bool {
+	if t.db.Head().NumSeries() > 0 || now.UnixMilli()-t.lastUse.Load() < t.cfg.IdleTimeout.Milliseconds() {
+		return false
 	}
-	for _, name := range names {
-		if err := os.RemoveAll(filepath.Join(t.dir, name)); err != nil {
+	return !slices.ContainsFunc(t.ages(t.db.Blocks()), func(b blockAge) bool { return !b.uploaded })
+}
+
+// closeIdle closes the TSDB of a tenant that is unused.
+func (d *DB) closeIdle(t *tenantDB, now time.Time) error {
+	if !t.unused(now) {
+		return nil
+	}
+	_, err := d.handle(t.id, lifecycle.Event{Kind: lifecycle.IdleCheckPassed, Epoch: t.epoch, Now: now})
+	return err
+}
+
+// closeFor closes the TSDB for a purpose and returns the event that this ends in.
+// Whether the tenant is still unused is looked at again, at a moment without a
+// write. A tenant that is being read from is not closed but for a shutdown: a
+// query may need it once more before it lets go of it.
+func (t *tenantDB) closeFor(p lifecycle.Purpose, now time.Time) *event {
+	if p == lifecycle.ForShutdown {
+		t.abort()
+	}
+	var idle *idleTenant
+	closed, err := t.closeIf(func() bool {
+		switch {
+		case p == lifecycle.ForIdle && (t.reading > 0 || !t.unused(now)),
+			p == lifecycle.ForRemoval && (t.reading > 0 || !t.prunable(now)):
+			return false
+		}
+		idle = t.toIdle()
+		return true
+	})
+	if !closed {
+		return &event{Event: lifecycle.Event{Kind: lifecycle.Busy}}
+	}
+	if p == lifecycle.ForIdle && err == nil {
+		err = t.removeLogs()
+	}
+	e := &event{Event: lifecycle.Event{Kind: lifecycle.Closed, Range: lifecycle.Range{Min: idle.mint, Max: idle.maxt}}, idle: idle}
+	if err != nil {
+		e.Kind, e.Err = lifecycle.CloseFailed, err
+	}
+	return e
+}
+
+// removeLogs deletes the logs that a TSDB leaves that was closed without a series
+// in its head: everything in them is in blocks. Replaying them would bring series
+// back that have no samples, and out-of-order samples a second time. Snapshots go
+// first, as one without its log would be replayed too.
+func (t *tenantDB) removeLogs() error {
+	snapshots, err := filepath.Glob(filepath.Join(t.dir, "chunk_snapshot.*"))
+	if err != nil {
+		return fmt.Errorf("find the snapshots of the idle tenant %s: %w", t.id, err)
+	}
+	for _, dir := range append(snapshots, logDirs(t.dir)...) {
+		if err := t.cfg.FS.RemoveAll(dir); err != nil {
 			return fmt.Errorf("delete the logs of the idle tenant %s: %w", t.id, err)
 		}
 	}
 	return nil
 }
 
-// sleepers returns the tenants that are asleep, in the order of their names.
-func (d *DB) sleepers() []*sleeper {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	out := make([]*sleeper, 0, len(d.asleep))
-	for _, s := range d.asleep {
-		out = append(out, s)
-	}
-	slices.SortFunc(out, func(a, b *sleeper) int { return cmp.Compare(a.id, b.id) })
-	return out
-}
-
-func (d *DB) isAsleep(id string) bool {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	return d.asleep[id] != nil
-}
-
-// maintainSleeper removes a tenant that is past its retention, and opens one that
-// has blocks to delete, or could not be opened before.
-func (d *DB) maintainSleeper(s *sleeper, now time.Time) error {
-	if s.unknown {
-		_, err := d.tenant(s.id)
-		return err
-	}
-	keep := d.cfg.retention(s.id)
-	if !expired(s.blocks, keep, s.lastWrite, now.UnixMilli()) {
-		if len(deletable(s.blocks, keep)) == 0 {
+// maintainIdle removes a tenant that is not open and past its retention, and opens
+// one that has blocks to delete or could not be opened before.
+func (d *DB) maintainIdle(v view, now time.Time) error {
+	e := lifecycle.Event{Kind: lifecycle.Maintenance, Epoch: v.life.Epoch, Now: now}
+	if v.life.Extent == lifecycle.Within {
+		keep := d.cfg.retention(v.id)
+		switch {
+		case expired(v.idle.blocks, keep, v.idle.lastWrite, now.UnixMilli()):
+			e.Kind = lifecycle.Expired
+		case v.life.State == lifecycle.Idle && len(deletable(v.idle.blocks, keep)) == 0:
 			return nil
 		}
-		_, err := d.tenant(s.id)
-		return err
 	}
-	c, ok := d.take(s.id)
-	if !ok {
-		return nil
-	}
-	d.mu.RLock()
-	still := d.asleep[s.id] == s
-	d.mu.RUnlock()
-	var err error
-	if still {
-		err = d.removeTenant(s.id)
-	}
-	d.end(s.id, c, func() {
-		if still && err == nil {
-			delete(d.asleep, s.id)
-			delete(d.failures, s.id)
-		}
-	})
+	_, err := d.handle(v.id, e)
 	return err
 }
 
-// guarded is the TSDB of a tenant, which is opened when it is asleep, with its
-// readers counted.
-type guarded struct {
+// removedPrefix begins the names of directories of tenants that are being
+// removed. No tenant's name begins with a dot.
+const removedPrefix = ".removed-"
+
+// removeDirectory deletes what there is of a tenant whose TSDB is closed. It is
+// renamed first, so that a crash half-way leaves no tenant with damaged blocks.
+func (d *DB) removeDirectory(id string, s slot) *event {
+	away := filepath.Join(d.cfg.Dir, removedPrefix+id)
+	err := d.cfg.FS.RemoveAll(away)
+	if err == nil {
+		err = d.cfg.FS.Rename(filepath.Join(d.cfg.Dir, id), away)
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = d.cfg.FS.RemoveAll(away)
+	}
+	e := &event{Event: lifecycle.Event{Kind: lifecycle.Removed}}
+	if err != nil {
+		e.Kind, e.Err = lifecycle.RemoveFailed, fmt.Errorf("delete the directory of the tenant %s: %w", id, err)
+	}
+	return e
+}
+
+// finishRemovals deletes the directories of removals that a crash ended.
+func (d *DB) finishRemovals(entries []fs.DirEntry) {
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), removedPrefix) {
+			continue
+		}
+		dir := filepath.Join(d.cfg.Dir, e.Name())
+		if err := d.cfg.FS.RemoveAll(dir); err != nil {
+			d.logger.Warn("directory of a removed tenant cannot be deleted", "dir", dir, "err", err)
+		}
+	}
+}
+
+// onDemand is the TSDB of a tenant for its store: it is opened by a query for a
+// time of which it has samples, and its readers are counted.
+type onDemand struct {
 	d  *DB
 	id string
 }
 
 // StartTime implements tsdbstore.DB.
-func (g guarded) StartTime() (int64, error) {
-	g.d.mu.RLock()
-	t, s := g.d.tenants[g.id], g.d.asleep[g.id]
-	g.d.mu.RUnlock()
-	switch {
-	case t != nil:
-		return t.startTime()
-	case s != nil:
-		return s.mint, nil
+func (o onDemand) StartTime() (int64, error) {
+	switch s := o.d.look(o.id); {
+	case s.tenant != nil:
+		return s.tenant.startTime()
+	case s.idle != nil:
+		return s.idle.mint, nil
 	}
 	return 0, errClosed
 }
 
-// startTime is the time of the oldest sample, of late ones that are in the head,
-// too.
+// startTime is the time of the oldest sample, the out-of-order samples of the head
+// included.
 func (t *tenantDB) startTime() (int64, error) {
 	start, err := t.db.StartTime()
 	return min(start, t.db.Head().MinOOOTime()), err
 }
 
 // ChunkQuerier implements tsdbstore.DB.
-func (g guarded) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
-	for range closings {
-		t, err := g.open(mint, maxt)
-		if err != nil {
-			return nil, err
-		}
+func (o onDemand) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
+	for range maxReopens {
+		t := o.d.opened(o.id)
 		if t == nil {
-			return storage.NoopChunkedQuerier(), nil
+			s, err := o.d.handle(o.id, lifecycle.Event{Kind: lifecycle.Query, Range: lifecycle.Range{Min: mint, Max: maxt}})
+			if err != nil {
+				return nil, err
+			}
+			if t = s.tenant; t == nil {
+				return storage.NoopChunkedQuerier(), nil
+			}
 		}
 		if q, ok, err := t.chunkQuerier(mint, maxt); ok || err != nil {
 			return q, err
@@ -276,31 +212,15 @@ func (g guarded) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
 	return nil, errClosed
 }
 
-// open returns the tenant's TSDB; nil when it has nothing from that time.
-func (g guarded) open(mint, maxt int64) (*tenantDB, error) {
-	g.d.mu.RLock()
-	t, s, c := g.d.tenants[g.id], g.d.asleep[g.id], g.d.claims[g.id]
-	g.d.mu.RUnlock()
-	switch {
-	case t != nil && !t.closed.Load():
-		return t, nil
-	case s != nil && (maxt < s.mint || mint > s.maxt):
-		return nil, nil
-	case t == nil && s == nil && c == nil:
-		return nil, nil // it was removed
-	}
-	return g.d.tenant(g.id)
-}
-
-// sleepingStore is a store that says when its samples end, so that it is asked for
-// nothing that is newer.
-type sleepingStore struct {
+// idleStore is the store of an idle tenant. It announces when its samples end, so
+// that it is not asked for newer ones.
+type idleStore struct {
 	*tsdbstore.Store
 	maxt int64
 }
 
 // Info implements storeapi.Store.
-func (s sleepingStore) Info() storeapi.Info {
+func (s idleStore) Info() storeapi.Info {
 	i := s.Store.Info()
 	i.MaxTime = s.maxt
 	for j := range i.TSDBs {
@@ -309,4 +229,4 @@ func (s sleepingStore) Info() storeapi.Info {
 	return i
 }
 
-var _ storeapi.Store = sleepingStore{}
+var _ storeapi.Store = idleStore{}

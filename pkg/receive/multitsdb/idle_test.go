@@ -43,9 +43,9 @@ func ask(t testing.TB, d *DB, id string, mint, maxt int64) (n int) {
 	return n
 }
 
-func asleep(d *DB) (out []string) {
+func idleTenants(d *DB) (out []string) {
 	for _, s := range d.Stats() {
-		if s.Asleep {
+		if s.Idle {
 			out = append(out, s.Tenant)
 		}
 	}
@@ -67,29 +67,29 @@ func TestIdleTenantSleeps(t *testing.T) {
 	require.NoError(t, d.SetMetadata("a", metadataOf(t, "x", "its help")))
 	before := dump(t, d)
 	later := now.Add(2 * time.Hour)
-	tn := d.tenants["a"]
-	require.NoError(t, d.sleep(tn, later))
-	require.Empty(t, asleep(d), "its head has samples")
+	tn := d.opened("a")
+	require.NoError(t, d.closeIdle(tn, later))
+	require.Empty(t, idleTenants(d), "its head has samples")
 	away.Store(true)
 	require.Error(t, d.Flush(t.Context(), "a"))
-	require.NoError(t, d.sleep(tn, later))
-	require.Empty(t, asleep(d), "its blocks are on this node alone")
+	require.NoError(t, d.closeIdle(tn, later))
+	require.Empty(t, idleTenants(d), "its blocks are on this node alone")
 	away.Store(false)
 	require.NoError(t, d.Sync(t.Context()))
-	require.NoError(t, d.sleep(tn, now))
-	require.Empty(t, asleep(d), "it was used just now")
+	require.NoError(t, d.closeIdle(tn, now))
+	require.Empty(t, idleTenants(d), "it was used just now")
 
-	q, err := guarded{d, "a"}.ChunkQuerier(old, old)
+	q, err := onDemand{d, "a"}.ChunkQuerier(old, old)
 	require.NoError(t, err)
-	require.NoError(t, d.sleep(tn, later))
-	require.Empty(t, asleep(d), "somebody reads it")
+	require.NoError(t, d.closeIdle(tn, later))
+	require.Empty(t, idleTenants(d), "somebody reads it")
 	require.NoError(t, q.Close())
 
 	require.NoError(t, d.maintain(t.Context()), "nobody sleeps that was just used")
-	require.Empty(t, asleep(d))
-	require.NoError(t, d.sleep(tn, later))
-	require.Equal(t, []string{"a"}, asleep(d))
-	require.NoError(t, d.sleep(tn, later), "again")
+	require.Empty(t, idleTenants(d))
+	require.NoError(t, d.closeIdle(tn, later))
+	require.Equal(t, []string{"a"}, idleTenants(d))
+	require.NoError(t, d.closeIdle(tn, later), "again")
 	require.Zero(t, d.Unshipped().Blocks)
 	for _, name := range []string{"wal", "wbl", "chunks_head"} {
 		require.NoDirExists(t, filepath.Join(dir, "a", name))
@@ -102,24 +102,24 @@ func TestIdleTenantSleeps(t *testing.T) {
 	require.GreaterOrEqual(t, stats[0].MaxTime, old+11*20*60_000)
 	require.Len(t, d.Stores(), 2)
 	require.Zero(t, ask(t, d, "a", now.UnixMilli()-1000, math.MaxInt64))
-	q, err = guarded{d, "a"}.ChunkQuerier(0, old-1)
+	q, err = onDemand{d, "a"}.ChunkQuerier(0, old-1)
 	require.NoError(t, err)
 	require.NoError(t, q.Close())
 	require.NoError(t, d.SetMetadata("a", metadataOf(t, "z", "more help")))
-	require.Equal(t, []string{"a"}, asleep(d))
+	require.Equal(t, []string{"a"}, idleTenants(d))
 	require.NoError(t, d.Flush(t.Context(), ""))
 	meta, _, err := d.Metadata(t.Context(), "", -1)
 	require.NoError(t, err)
 	require.Len(t, meta, 2, "what was said about metrics is not forgotten")
 
 	require.Equal(t, before, dumpBoth(t, d, len(before)), "a query wakes it")
-	require.Empty(t, asleep(d))
-	tn = d.tenants["a"]
+	require.Empty(t, idleTenants(d))
+	tn = d.opened("a")
 	require.Zero(t, tn.db.Head().NumSeries(), "nothing is read from logs a second time")
-	require.NoError(t, d.sleep(tn, later))
-	require.Equal(t, []string{"a"}, asleep(d))
+	require.NoError(t, d.closeIdle(tn, later))
+	require.Equal(t, []string{"a"}, idleTenants(d))
 	require.NoError(t, write(t, d, "a", float("x", now.UnixMilli(), 99)), "a write wakes it")
-	require.Empty(t, asleep(d))
+	require.Empty(t, idleTenants(d))
 	require.Len(t, dump(t, d), len(before)+1)
 }
 
@@ -142,19 +142,19 @@ func TestSleepingTenantSurvivesARestart(t *testing.T) {
 	d := openDB(t, dir, nil)
 	require.NoError(t, write(t, d, "a", float("x", now.UnixMilli()-1000, 1)))
 	require.NoError(t, d.Flush(t.Context(), ""))
-	require.NoError(t, d.sleep(d.tenants["a"], now.Add(2*time.Hour)))
-	require.Equal(t, []string{"a"}, asleep(d))
+	require.NoError(t, d.closeIdle(d.opened("a"), now.Add(2*time.Hour)))
+	require.Equal(t, []string{"a"}, idleTenants(d))
 	require.Equal(t, 1, d.Unshipped().Blocks, "without a bucket everything is here alone")
 	require.NoError(t, d.Close(t.Context()))
 	require.ErrorIs(t, write(t, d, "a", float("x", now.UnixMilli(), 1)), errClosed)
 
 	d = openDB(t, dir, nil)
-	require.NoError(t, d.sleep(d.tenants["a"], now.Add(59*time.Minute)))
-	require.Empty(t, asleep(d))
-	require.NoError(t, d.sleep(d.tenants["a"], now.Add(time.Hour)))
-	require.Equal(t, []string{"a"}, asleep(d), "it need not be idle for long once more")
+	require.NoError(t, d.closeIdle(d.opened("a"), now.Add(59*time.Minute)))
+	require.Empty(t, idleTenants(d))
+	require.NoError(t, d.closeIdle(d.opened("a"), now.Add(time.Hour)))
+	require.Equal(t, []string{"a"}, idleTenants(d), "it need not be idle for long once more")
 	require.Len(t, dump(t, d), 1)
-	require.LessOrEqual(t, d.tenants["a"].lastWrite.Load(), now.UnixMilli(), "its retention does not begin again")
+	require.LessOrEqual(t, d.opened("a").lastWrite.Load(), now.UnixMilli(), "its retention does not begin again")
 	require.NoError(t, write(t, d, "a", float("x", now.UnixMilli(), 1)))
 	require.Len(t, dump(t, d), 2)
 }
@@ -171,36 +171,36 @@ func TestRetentionOfSleepers(t *testing.T) {
 		require.NoError(t, write(t, d, "a", float("x", now.Add(-time.Duration(i)*2*time.Hour).UnixMilli(), 1)))
 	}
 	require.NoError(t, d.SetMetadata("a", metadataOf(t, "x", "help")))
-	fall := func() *sleeper {
+	fall := func() view {
 		require.NoError(t, d.Flush(t.Context(), ""))
-		require.NoError(t, d.sleep(d.tenants["a"], now.Add(2*time.Hour)))
-		require.Len(t, d.sleepers(), 1)
-		return d.sleepers()[0]
+		require.NoError(t, d.closeIdle(d.opened("a"), now.Add(2*time.Hour)))
+		require.Equal(t, []string{"a"}, idleTenants(d))
+		return d.views()[0]
 	}
 	s := fall()
-	require.Len(t, s.blocks, 5)
-	require.NoError(t, d.maintainSleeper(s, now))
-	require.Equal(t, []string{"a"}, asleep(d))
+	require.Len(t, s.idle.blocks, 5)
+	require.NoError(t, d.maintainIdle(s, now))
+	require.Equal(t, []string{"a"}, idleTenants(d))
 
 	// A shorter retention opens it, so that its TSDB deletes what is too old.
 	keep.Store(int64(4 * time.Hour))
-	require.NoError(t, d.maintainSleeper(s, now))
-	require.Empty(t, asleep(d))
-	require.Less(t, len(d.tenants["a"].db.Blocks()), 5)
+	require.NoError(t, d.maintainIdle(s, now))
+	require.Empty(t, idleTenants(d))
+	require.Less(t, len(d.opened("a").db.Blocks()), 5)
 	s = fall()
 
-	require.NoError(t, d.maintainSleeper(s, now.Add(3*time.Hour)))
-	require.Equal(t, []string{"a"}, asleep(d))
-	require.NoError(t, d.maintainSleeper(s, now.Add(5*time.Hour)))
+	require.NoError(t, d.maintainIdle(s, now.Add(3*time.Hour)))
+	require.Equal(t, []string{"a"}, idleTenants(d))
+	require.NoError(t, d.maintainIdle(s, now.Add(5*time.Hour)))
 	require.Empty(t, d.Stats())
 	require.NoDirExists(t, filepath.Join(d.cfg.Dir, "a"))
 	meta, _, err := d.Metadata(t.Context(), "", -1)
 	require.NoError(t, err)
 	require.Empty(t, meta)
-	require.NoError(t, d.maintainSleeper(s, now.Add(5*time.Hour)), "it has gone already")
+	require.NoError(t, d.maintainIdle(s, now.Add(5*time.Hour)), "it has gone already")
 
 	// A query that found the tenant before makes no new one.
-	q, err := guarded{d, "a"}.ChunkQuerier(0, math.MaxInt64)
+	q, err := onDemand{d, "a"}.ChunkQuerier(0, math.MaxInt64)
 	require.NoError(t, err)
 	require.NoError(t, q.Close())
 	require.NoDirExists(t, filepath.Join(d.cfg.Dir, "a"))
@@ -239,7 +239,7 @@ func TestSleepAgainstEverything(t *testing.T) {
 	var slept atomic.Int64
 	again(func() {
 		for _, tn := range d.all() {
-			if err := d.sleep(tn, time.Now().Add(2*time.Hour)); err != nil {
+			if err := d.closeIdle(tn, time.Now().Add(2*time.Hour)); err != nil {
 				t.Errorf("sleep: %v", err)
 			}
 			if tn.closed.Load() {
@@ -247,8 +247,11 @@ func TestSleepAgainstEverything(t *testing.T) {
 			}
 		}
 		_, _, _ = d.Stats(), d.Unshipped(), d.Cardinality("", 5)
-		for _, s := range d.sleepers() {
-			if err := d.maintainSleeper(s, time.Now()); err != nil {
+		for _, v := range d.views() {
+			if v.tenant != nil {
+				continue
+			}
+			if err := d.maintainIdle(v, time.Now()); err != nil {
 				t.Errorf("maintain: %v", err)
 			}
 		}
@@ -303,8 +306,8 @@ func TestFanoutOverSleepers(t *testing.T) {
 	require.NoError(t, d.Flush(t.Context(), "old"))
 	node := fanout.New(d.Stores, fanout.Config{Component: "receive"})
 	fall := func() {
-		require.NoError(t, d.sleep(d.tenants["old"], now.Add(2*time.Hour)))
-		require.Equal(t, []string{"old"}, asleep(d))
+		require.NoError(t, d.closeIdle(d.opened("old"), now.Add(2*time.Hour)))
+		require.Equal(t, []string{"old"}, idleTenants(d))
 	}
 	request := func(mint, maxt int64) *storeapi.Request {
 		return &storeapi.Request{MinTime: mint, MaxTime: maxt, Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, "__name__", "x.*")}}
@@ -332,18 +335,18 @@ func TestFanoutOverSleepers(t *testing.T) {
 	require.Equal(t, int64(math.MaxInt64), info.MaxTime)
 	require.Equal(t, 3, count(request(now.UnixMilli()-1000, math.MaxInt64)))
 	require.NotContains(t, values(request(now.UnixMilli()-1000, math.MaxInt64)), "x_old")
-	require.Equal(t, []string{"old"}, asleep(d), "it has nothing from then")
+	require.Equal(t, []string{"old"}, idleTenants(d), "it has nothing from then")
 
 	require.Equal(t, 4, count(request(old, old)))
-	require.Empty(t, asleep(d))
+	require.Empty(t, idleTenants(d))
 	fall()
 	require.Contains(t, values(request(old, old)), "x_old")
-	require.Empty(t, asleep(d))
+	require.Empty(t, idleTenants(d))
 	fall()
 	only := request(old, old)
 	only.Matchers = append(only.Matchers, labels.MustNewMatcher(labels.MatchEqual, "tenant_id", "a"))
 	require.Equal(t, 1, count(only))
-	require.Equal(t, []string{"old"}, asleep(d), "another tenant was asked for")
+	require.Equal(t, []string{"old"}, idleTenants(d), "another tenant was asked for")
 }
 
 // Names of tenants are free: a sender that makes new ones again and again comes
@@ -356,8 +359,8 @@ func TestMaxTenants(t *testing.T) {
 		require.NoError(t, write(t, d, id, float("x", now, 1)))
 	}
 	require.NoError(t, d.Flush(t.Context(), "b"))
-	require.NoError(t, d.sleep(d.tenants["b"], time.Now().Add(2*time.Hour)))
-	require.Equal(t, []string{"b"}, asleep(d))
+	require.NoError(t, d.closeIdle(d.opened("b"), time.Now().Add(2*time.Hour)))
+	require.Equal(t, []string{"b"}, idleTenants(d))
 	err := write(t, d, "d", float("x", now, 1))
 	require.Equal(t, remotewrite.LimitExceeded, remotewrite.KindOf(err))
 	require.EqualError(t, err, "tenant d would be new, and this node is at its limit of 3 tenants (max_tenants)")

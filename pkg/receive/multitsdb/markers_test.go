@@ -36,7 +36,7 @@ func TestKilledAgainAndAgain(t *testing.T) {
 		rnd := rand.New(rand.NewSource(seed))
 		open := func(dir string) *DB {
 			d := openDB(t, dir, func(c *Config) { c.NoLockfile, c.MinBlockDuration = true, 20*time.Second })
-			for _, tn := range d.tenants {
+			for _, tn := range d.all() {
 				tn.db.DisableCompactions() // it may not happen while the directory is copied
 			}
 			return d
@@ -68,7 +68,7 @@ func TestKilledAgainAndAgain(t *testing.T) {
 				d, dir = open(to), to
 			}
 			if rnd.Intn(4) == 0 {
-				require.NoError(t, d.tenants["a"].flush(t.Context()))
+				require.NoError(t, d.opened("a").flush(t.Context()))
 			}
 			require.Zero(t, lost(t, d, want), "seed %d, round %d", seed, round)
 		}

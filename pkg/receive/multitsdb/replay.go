@@ -25,7 +25,7 @@ type replaying struct {
 	done  bool
 }
 
-// logDirs of a tenant are read when it is opened.
+// logDirs returns the directories of a tenant that are read when it is opened.
 func logDirs(dir string) []string {
 	return []string{filepath.Join(dir, "wal"), filepath.Join(dir, "wbl"), filepath.Join(dir, "chunks_head")}
 }
@@ -40,7 +40,7 @@ func (r *replay) expect(id, dir string) {
 					size += info.Size()
 				}
 			}
-			return nil // opening it says what is wrong
+			return nil // the opening reports the error
 		})
 	}
 	r.mu.Lock()
@@ -102,11 +102,11 @@ func (t *replaying) part() float64 {
 	return min(1, max(0, float64(s.Current-s.Min)/float64(s.Max-s.Min+1)))
 }
 
-// replayLogInterval is how often a long replay is told.
+// replayLogInterval is how often the progress of a long replay is logged.
 const replayLogInterval = 10 * time.Second
 
-// tell logs the progress until ctx ends.
-func (r *replay) tell(ctx context.Context, logger *slog.Logger) {
+// logProgress logs the progress until ctx ends.
+func (r *replay) logProgress(ctx context.Context, logger *slog.Logger) {
 	began := time.Now()
 	ticker := time.NewTicker(replayLogInterval)
 	defer ticker.Stop()

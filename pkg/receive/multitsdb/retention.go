@@ -2,10 +2,7 @@ package multitsdb
 
 import (
 	"cmp"
-	"encoding/json"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -80,35 +77,14 @@ func (t *tenantDB) blocksToDelete(blocks []*tsdb.Block) map[ulid.ULID]struct{} {
 }
 
 func (t *tenantDB) ages(blocks []*tsdb.Block) []blockAge {
-	uploaded, out := t.readUploaded(), make([]blockAge, len(blocks))
+	out := make([]blockAge, len(blocks))
 	for i, b := range blocks {
 		m := b.Meta()
-		_, ok := uploaded[m.ULID]
 		out[i] = blockAge{
 			id: m.ULID, maxTime: m.MaxTime, merged: m.Compaction.Deletable,
 			// Without a bucket there is nothing to wait for.
-			uploaded: ok || t.shipper == nil,
+			uploaded: t.shipper == nil || t.shipper.Shipped(m.ULID),
 		}
-	}
-	return out
-}
-
-// readUploaded reads the shipper's state file: the blocks that are in the
-// bucket. What cannot be read counts as not uploaded.
-func (t *tenantDB) readUploaded() map[ulid.ULID]struct{} {
-	b, err := os.ReadFile(filepath.Join(t.dir, "thanos.shipper.json"))
-	if err != nil {
-		return nil
-	}
-	var state struct {
-		Uploaded []ulid.ULID `json:"uploaded"`
-	}
-	if err := json.Unmarshal(b, &state); err != nil {
-		return nil
-	}
-	out := make(map[ulid.ULID]struct{}, len(state.Uploaded))
-	for _, id := range state.Uploaded {
-		out[id] = struct{}{}
 	}
 	return out
 }

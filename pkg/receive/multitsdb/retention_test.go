@@ -113,7 +113,7 @@ func TestRetentionOfTenants(t *testing.T) {
 	}
 	count := func() (n []int) {
 		for _, id := range ids {
-			n = append(n, len(d.tenants[id].db.Blocks()))
+			n = append(n, len(d.opened(id).db.Blocks()))
 		}
 		return n
 	}
@@ -151,7 +151,7 @@ func TestRetentionDecidesWhenATenantGoes(t *testing.T) {
 	require.NoError(t, write(t, d, "a", float("x", now.UnixMilli(), 1)))
 	away.Store(true)
 	require.Error(t, d.Flush(t.Context(), ""))
-	tn, later := d.tenants["a"], now.Add(1000*time.Hour)
+	tn, later := d.opened("a"), now.Add(1000*time.Hour)
 	own.Store(-1)
 	require.False(t, tn.prunable(later), "its block is on this node alone")
 	away.Store(false)

@@ -4,20 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"runtime"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb/lifecycle"
 )
 
 // Run ships and maintains all tenants until ctx is cancelled.
 func (d *DB) Run(ctx context.Context) error {
 	var g errgroup.Group
-	g.Go(func() error { return every(ctx, d.cfg.SyncInterval, func() { d.logged("upload blocks", d.Sync(ctx)) }) })
 	g.Go(func() error {
-		return every(ctx, d.cfg.MaintainInterval, func() { d.logged("maintain tenants", d.maintain(ctx)) })
+		return every(ctx, d.cfg.SyncInterval, func() { d.logged("upload of blocks failed", d.Sync(ctx)) })
+	})
+	g.Go(func() error {
+		return every(ctx, d.cfg.MaintainInterval, func() { d.logged("maintenance of tenants failed", d.maintain(ctx)) })
 	})
 	return g.Wait()
 }
@@ -35,14 +37,14 @@ func every(ctx context.Context, interval time.Duration, f func()) error {
 	}
 }
 
-func (d *DB) logged(what string, err error) {
+func (d *DB) logged(text string, err error) {
 	if err != nil && !errors.Is(err, context.Canceled) {
-		d.logger.Warn("could not "+what+", trying again", "err", err)
+		d.logger.Warn(text, "err", err)
 	}
 }
 
-// Sync uploads the new blocks of all tenants. One tenant's failure does not
-// keep the others from it.
+// Sync uploads the new blocks of all open tenants. The failure of one does not
+// affect the others.
 func (d *DB) Sync(ctx context.Context) error {
 	var errs []error
 	for _, t := range d.all() {
@@ -70,17 +72,15 @@ func (d *DB) Flush(ctx context.Context, only string) error {
 	return errors.Join(append(errs, d.Sync(ctx))...)
 }
 
-// SetLeaving says whether the node is being taken away: then writes are refused as
-// not ready, while reads go on, so that a flush leaves nothing behind it.
+// SetLeaving sets whether the node is leaving the ring for good: then writes are
+// refused as not ready, while reads go on, so that a flush leaves nothing behind it.
 func (d *DB) SetLeaving(leaving bool) { d.leaving.Store(leaving) }
 
 // Close ends all writes and reads and closes every tenant. With FlushOnClose it
-// writes the heads to blocks and uploads them first, as long as ctx lasts; what
-// it does not manage is in the write-ahead log.
+// writes the heads to blocks and uploads them first, as long as ctx lasts; the
+// rest is in the write-ahead log.
 func (d *DB) Close(ctx context.Context) error {
-	d.mu.Lock()
-	d.open = false
-	d.mu.Unlock()
+	d.ready.Store(false)
 	var flushErr error
 	if d.cfg.FlushOnClose {
 		flushErr = d.Flush(ctx, "")
@@ -88,65 +88,41 @@ func (d *DB) Close(ctx context.Context) error {
 	return errors.Join(flushErr, d.closeAll())
 }
 
+// maintain compacts, closes and removes tenants as they need it, several at a
+// time. The failure of one does not affect the others.
 func (d *DB) maintain(ctx context.Context) error {
 	now := time.Now()
-	tenants := d.all()
-	errs := make([]error, len(tenants))
+	views := d.views()
+	errs := make([]error, len(views))
 	var g errgroup.Group
 	g.SetLimit(max(1, runtime.GOMAXPROCS(0)/2))
-	for i, t := range tenants {
+	for i, v := range views {
 		g.Go(func() error {
-			errs[i] = d.maintainTenant(ctx, t, now)
+			if v.tenant != nil {
+				errs[i] = d.maintainTenant(ctx, v.tenant, now)
+			} else {
+				errs[i] = d.maintainIdle(v, now)
+			}
 			return nil
 		})
 	}
 	_ = g.Wait() // its functions return nil
-	d.forgetFailures(now)
-	for _, s := range d.sleepers() {
-		errs = append(errs, d.maintainSleeper(s, now))
-	}
 	return errors.Join(errs...)
 }
 
-// maintainTenant does what a tenant needs. Its failure is nobody else's.
+// maintainTenant compacts an open tenant, and removes or closes it if it is past
+// its retention or idle.
 func (d *DB) maintainTenant(ctx context.Context, t *tenantDB, now time.Time) error {
 	err := errors.Join(t.compact(ctx), t.maintain(ctx, now))
-	switch {
-	case t.prunable(now):
-		err = errors.Join(err, d.prune(t, now))
-	case t.idle(now):
-		err = errors.Join(err, d.sleep(t, now))
+	if t.prunable(now) {
+		return errors.Join(err, d.prune(t, now))
 	}
-	return err
+	return errors.Join(err, d.closeIdle(t, now))
 }
 
-// prune closes a tenant and deletes its directory, unless a write has come since
-// it was found idle.
+// prune closes a tenant and deletes its directory, unless it has been used since
+// it was found to be past its retention.
 func (d *DB) prune(t *tenantDB, now time.Time) error {
-	c, ok := d.take(t.id)
-	if !ok {
-		return nil
-	}
-	closed, err := t.closeIf(func() bool { return t.prunable(now) })
-	if closed && err == nil {
-		err = d.removeTenant(t.id)
-	}
-	d.end(t.id, c, func() {
-		if closed {
-			delete(d.tenants, t.id)
-		}
-	})
+	_, err := d.handle(t.id, lifecycle.Event{Kind: lifecycle.Expired, Epoch: t.epoch, Now: now})
 	return err
-}
-
-// removeTenant deletes what there is of a closed tenant that the caller claims.
-func (d *DB) removeTenant(id string) error {
-	if err := os.RemoveAll(filepath.Join(d.cfg.Dir, id)); err != nil {
-		return fmt.Errorf("delete the directory of the idle tenant %s: %w", id, err)
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.metadata, id)
-	d.logger.Info("idle tenant removed, its blocks are past the retention", "tenant", id)
-	return nil
 }

@@ -274,7 +274,7 @@ func setBadBlocksAside(dir string) (moved []string, err error) {
 			}
 			continue
 		}
-		if scarce(openErr) {
+		if transient(openErr) {
 			return moved, openErr
 		}
 		if err := os.MkdirAll(filepath.Join(dir, damagedDir), 0o750); err != nil {

@@ -104,7 +104,7 @@ func TestBadBlockIsSetAside(t *testing.T) {
 	require.NoError(t, write(t, d, "a", float("x", now, 1)))
 	require.NoError(t, d.Flush(t.Context(), ""))
 	require.NoError(t, write(t, d, "a", float("y", now+1, 1)))
-	id := d.tenants["a"].db.Blocks()[0].Meta().ULID.String()
+	id := d.opened("a").db.Blocks()[0].Meta().ULID.String()
 	require.NoError(t, d.Close(t.Context()))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "a", id, "index"), []byte("rubbish"), 0o600))
 	after := openDB(t, dir, nil)

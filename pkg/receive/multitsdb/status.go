@@ -3,9 +3,11 @@ package multitsdb
 import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/tsdb/index"
+
+	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb/lifecycle"
 )
 
-// Unshipped says what is on this node and not in the bucket.
+// Unshipped counts what is on this node and not in the bucket.
 type Unshipped struct {
 	// Series in heads; 0 after a flush without writes since.
 	Series uint64 `json:"head_series"`
@@ -17,21 +19,20 @@ type Unshipped struct {
 
 // Unshipped counts what is on this node alone.
 func (d *DB) Unshipped() (out Unshipped) {
-	for _, t := range d.all() {
-		out.Series += t.db.Head().NumSeries()
-		uploaded := t.readUploaded()
-		for _, b := range t.db.Blocks() {
-			if _, ok := uploaded[b.Meta().ULID]; !ok {
-				out.Blocks++
-			}
-		}
-	}
-	for _, s := range d.sleepers() {
+	for _, v := range d.views() {
 		switch {
-		case s.unknown:
+		case v.tenant != nil:
+			out.Series += v.tenant.db.Head().NumSeries()
+			for _, b := range v.tenant.db.Blocks() {
+				if s := v.tenant.shipper; s == nil || !s.Shipped(b.Meta().ULID) {
+					out.Blocks++
+				}
+			}
+		case v.idle == nil:
+		case v.life.Extent == lifecycle.Unknown:
 			out.Unopened++
 		case d.cfg.NewShipper == nil:
-			out.Blocks += len(s.blocks)
+			out.Blocks += len(v.idle.blocks)
 		}
 	}
 	return out

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -18,15 +17,17 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/util/compression"
 
+	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb/lifecycle"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/tsdbstore"
 )
 
-// tenantDB is the TSDB of one tenant.
+// tenantDB is the TSDB of one tenant, from its opening to its closing.
 type tenantDB struct {
 	id     string
 	dir    string
+	epoch  int // of the lifecycle
 	cfg    *Config
 	logger *slog.Logger
 	db     *tsdb.DB
@@ -55,7 +56,7 @@ type tenantDB struct {
 	closed  atomic.Bool // changes under state
 
 	lastWrite atomic.Int64 // Unix milliseconds
-	lastUse   atomic.Int64 // by a write, or a query for something that is here
+	lastUse   atomic.Int64 // by a write, or by a query whose time blocks have
 	rate      meter
 	// leaving is that of the DB, looked at under gate: after a flush that began
 	// when it was true, nothing is in the head.
@@ -64,16 +65,34 @@ type tenantDB struct {
 	renamedOnce sync.Once
 }
 
-func (d *DB) openTenant(id string) (*tenantDB, error) {
+// openTSDB opens the TSDB of a tenant and returns the event that this ends in.
+func (d *DB) openTSDB(id string, s slot) *event {
+	t, err := d.openTenant(id, s)
+	if err == nil {
+		return &event{Event: lifecycle.Event{Kind: lifecycle.Opened}, tenant: t}
+	}
+	e := &event{Event: lifecycle.Event{Kind: lifecycle.OpenFailed, Err: err}}
+	if s.life.Extent == lifecycle.Unknown && s.idle == nil {
+		e.idle = d.unopened(id)
+	}
+	return e
+}
+
+// openTenant makes the directory of a tenant if need be, repairs what is damaged
+// in it, and opens the TSDB.
+func (d *DB) openTenant(id string, s slot) (*tenantDB, error) {
 	t := &tenantDB{
-		id: id, dir: filepath.Join(d.cfg.Dir, id), cfg: &d.cfg, metrics: d.metrics,
-		logger: d.logger.With("tenant", id), cache: newSeriesCache(), metadata: d.metadataOf(id),
+		id: id, dir: filepath.Join(d.cfg.Dir, id), epoch: s.life.Epoch, cfg: &d.cfg, metrics: d.metrics,
+		logger: d.logger.With("tenant", id), cache: newSeriesCache(), metadata: s.metadata, store: d.storeOf(id),
 		registry: newTenantRegisterer(d.reg, id), leaving: &d.leaving, replay: d.replay.begin(id),
 	}
-	if err := os.MkdirAll(t.dir, 0o750); err != nil {
+	if err := d.cfg.FS.MkdirAll(t.dir, 0o750); err != nil {
 		return nil, fmt.Errorf("make the directory of tenant %s: %w", id, err)
 	}
-	if d.cfg.NewShipper != nil {
+	switch {
+	case s.idle != nil && s.idle.shipper != nil:
+		t.shipper = s.idle.shipper
+	case d.cfg.NewShipper != nil:
 		t.shipper = d.cfg.NewShipper(id, t.dir, d.externalOf(id))
 	}
 	now := time.Now().UnixMilli()
@@ -82,15 +101,22 @@ func (d *DB) openTenant(id string) (*tenantDB, error) {
 	if err := t.openTSDB(); err != nil {
 		return nil, fmt.Errorf("open the tsdb of tenant %s: %w", id, err)
 	}
-	if s := t.sleeper(); s.mint <= s.maxt && t.db.Head().NumSeries() == 0 {
-		t.lastWrite.Store(min(now, s.maxt))
+	if i := t.toIdle(); i.mint <= i.maxt && t.db.Head().NumSeries() == 0 {
+		t.lastWrite.Store(min(now, i.maxt))
 	}
-	t.store = d.storeOf(id)
+	if s.life.Extent == lifecycle.Unknown {
+		// A tenant that was already idle before the restart may be closed at the
+		// next check.
+		t.lastUse.Store(t.lastWrite.Load())
+	}
 	return t, nil
 }
 
-// externalOf returns a function for the external labels of a tenant's data at the
-// moment.
+func (d *DB) storeOf(id string) *tsdbstore.Store {
+	return tsdbstore.New(onDemand{d, id}, tsdbstore.Config{Component: "receive", External: d.externalOf(id)})
+}
+
+// externalOf returns a function for the current external labels of a tenant's data.
 func (d *DB) externalOf(id string) func() labels.Labels {
 	return func() labels.Labels { return d.cfg.External(id) }
 }
@@ -155,30 +181,30 @@ func (t *tenantDB) options() *tsdb.Options {
 	if c.WALCompression {
 		o.WALCompression = compression.Snappy
 	}
-	o.SeriesLifecycleCallback = lifecycle{t}
+	o.SeriesLifecycleCallback = seriesCallback{t}
 	o.BlocksToDelete = t.blocksToDelete
 	o.NewCompactorFunc = t.newCompactor()
 	return o
 }
 
-// limits of the tenant at this moment.
+// limits returns the current limits of the tenant.
 func (t *tenantDB) limits() Limits { return t.cfg.Limits(t.id) }
 
-// Write implements the write of one batch under the gate.
-func (t *tenantDB) Write(ctx context.Context, b *remotewrite.Batch, series []uint32) error {
+// enter begins a write, unless the TSDB is closed. Nothing is flushed or closed
+// until leave is called.
+func (t *tenantDB) enter() bool {
 	t.gate.RLock()
-	defer t.gate.RUnlock()
-	if t.closed.Load() {
-		return errClosed
-	}
-	if t.leaving.Load() {
-		return errLeaving
+	if t.closed.Load() || t.leaving.Load() {
+		t.gate.RUnlock()
+		return false
 	}
 	now := time.Now().UnixMilli()
 	t.lastWrite.Store(now)
 	t.lastUse.Store(now)
-	return t.write(ctx, b, series)
+	return true
 }
+
+func (t *tenantDB) leave() { t.gate.RUnlock() }
 
 // acquire lets a reader in, unless the TSDB is closed.
 func (t *tenantDB) acquire() bool {
@@ -200,16 +226,8 @@ func (t *tenantDB) release() {
 	t.readers.Done()
 }
 
-// close waits for readers and writers and closes the TSDB. Closing again does
-// nothing.
-func (t *tenantDB) close() error {
-	t.abort()
-	_, err := t.closeIf(func() bool { return true })
-	return err
-}
-
-// closeIf closes the TSDB when the condition holds at a moment when no write is
-// under way, and says whether it did.
+// closeIf closes the TSDB if the condition holds at a moment without a write or
+// compaction, once its readers are done. It reports whether the TSDB is closed.
 func (t *tenantDB) closeIf(condition func() bool) (bool, error) {
 	t.compacting.Lock()
 	defer t.compacting.Unlock()
@@ -237,7 +255,7 @@ func (t *tenantDB) chunkQuerier(mint, maxt int64) (storage.ChunkQuerier, bool, e
 	if !t.acquire() {
 		return nil, false, nil
 	}
-	// Queries for what is not here do not keep a tenant awake.
+	// Queries for times of which there is nothing do not keep a tenant open.
 	if slices.ContainsFunc(t.db.Blocks(), func(b *tsdb.Block) bool { return b.OverlapsClosedInterval(mint, maxt) }) {
 		t.lastUse.Store(time.Now().UnixMilli())
 	}
@@ -261,11 +279,11 @@ func (q *countedQuerier) Close() error {
 	return err
 }
 
-// lifecycle hears of series that come and go.
-type lifecycle struct{ t *tenantDB }
+// seriesCallback is called by the TSDB for series that come and go.
+type seriesCallback struct{ t *tenantDB }
 
 // PreCreation refuses series beyond the tenant's limit.
-func (l lifecycle) PreCreation(labels.Labels) error {
+func (l seriesCallback) PreCreation(labels.Labels) error {
 	db := l.t.opened.Load()
 	if db == nil {
 		return nil // the log is being replayed
@@ -277,10 +295,10 @@ func (l lifecycle) PreCreation(labels.Labels) error {
 }
 
 // PostCreation has nothing to do: the writer knows the reference.
-func (l lifecycle) PostCreation(labels.Labels) {}
+func (l seriesCallback) PostCreation(labels.Labels) {}
 
 // PostDeletion takes series that left the head out of the cache.
-func (l lifecycle) PostDeletion(gone map[chunks.HeadSeriesRef]labels.Labels) {
+func (l seriesCallback) PostDeletion(gone map[chunks.HeadSeriesRef]labels.Labels) {
 	c := l.t.cache
 	var raw []byte
 	c.mu.Lock()
@@ -293,11 +311,7 @@ func (l lifecycle) PostDeletion(gone map[chunks.HeadSeriesRef]labels.Labels) {
 	c.shrink()
 }
 
-// Appendable appends to the tenant as to any Prometheus storage, for the
-// program's own metrics.
-func (t *tenantDB) Appender(ctx context.Context) storage.Appender { return t.db.Appender(ctx) }
-
-// stats describes the tenant for people.
+// stats describes the tenant.
 func (t *tenantDB) stats() TenantStats {
 	head := t.db.Head()
 	s := TenantStats{

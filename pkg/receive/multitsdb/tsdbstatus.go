@@ -3,8 +3,6 @@ package multitsdb
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,25 +29,12 @@ func (d *DB) TSDBStatus(ctx context.Context, r *storeapi.TSDBStatusRequest) (map
 		t.release()
 	}
 	var ws storeapi.Warnings
-	for _, id := range d.failedTenants() {
-		if r.ChoosesTSDB(d.cfg.External(id)) {
-			ws = append(ws, storeapi.Warning{Text: fmt.Sprintf("tenant %s cannot be opened: %s", id, d.failureOf(id))})
+	for _, v := range d.views() {
+		if v.life.Failures > 0 && v.idle != nil && r.ChoosesTSDB(d.cfg.External(v.id)) {
+			ws = append(ws, storeapi.Warning{Text: fmt.Sprintf("tenant %s cannot be opened: %s", v.id, v.life.Err)})
 		}
 	}
 	return out, ws, nil
-}
-
-// failedTenants are those with data that cannot be opened.
-func (d *DB) failedTenants() []string {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	var out []string
-	for _, id := range slices.Sorted(maps.Keys(d.failures)) {
-		if d.asleep[id] != nil {
-			out = append(out, id)
-		}
-	}
-	return out
 }
 
 // tsdbStats are those of an acquired tenant.

@@ -52,8 +52,9 @@ type freshEntry struct {
 var writers = sync.Pool{New: func() any { return new(writer) }}
 
 // write appends the series with the given indexes, or all when series is nil,
-// and commits them to the write-ahead log. Whatever cannot be stored is left
-// out and told in the error; everything else is stored even so.
+// and commits them to the write-ahead log. What cannot be stored is left out and
+// reported in the error; everything else is stored even so. The caller has
+// entered the tenant.
 func (t *tenantDB) write(ctx context.Context, b *remotewrite.Batch, series []uint32) error {
 	w := writers.Get().(*writer)
 	defer w.release()
