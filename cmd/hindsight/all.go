@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"strings"
+	"time"
 
 	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
@@ -85,14 +86,10 @@ func allCommand(app *kingpin.Application) command {
 // newAll builds the four roles on one bucket.
 func newAll(ctx context.Context, p *process, c *allConfig, shown map[string]string) (*all, error) {
 	if c.labels.Labels().IsEmpty() {
-		if err := c.labels.Set(`receive_replica="all"`); err != nil {
-			return nil, err
-		}
+		c.labels = flags.NewLabelSet(labels.Label{Name: "receive_replica", Value: "all"})
 	}
 	if len(c.replicaLabels.Values()) == 0 {
-		if err := c.replicaLabels.Set("replica,prometheus_replica,receive_replica"); err != nil {
-			return nil, err
-		}
+		c.replicaLabels = flags.NewList("replica", "prometheus_replica", "receive_replica")
 	}
 	if err := c.lock(p); err != nil {
 		return nil, err
@@ -144,12 +141,10 @@ func (a *all) build(p *process, c *allConfig, bkt bucket.Bucket, shown map[strin
 		return err
 	}
 
-	var sc store.Config
-	if err := configure(sc.RegisterFlags, "--data-dir="+filepath.Join(c.dataDir, "store"), "--sync-block-duration=1m",
-		// The bucket is a folder already.
-		"--store.disk-cache-size=0"); err != nil {
-		return err
-	}
+	sc := store.DefaultConfig()
+	sc.DataDir = filepath.Join(c.dataDir, "store")
+	sc.SyncInterval = time.Minute
+	sc.DiskCacheSize = 0 // the bucket is a directory already
 	a.store, err = store.New(sc, store.Deps{
 		Logger: p.logger, Registerer: p.registererOf("store"), Bucket: bkt,
 		Poller: blocklist.NewPoller(bkt, blocklist.Config{Logger: p.logger, Registerer: p.registererOf("store")}),
@@ -158,25 +153,18 @@ func (a *all) build(p *process, c *allConfig, bkt bucket.Bucket, shown map[strin
 		return err
 	}
 
-	var cc compact.Config
-	err = configure(cc.RegisterFlags, "--wait", "--data-dir="+filepath.Join(c.dataDir, "compact"),
-		// The folder shows new objects at once.
-		"--consistency-delay=0s",
-		"--retention.resolution-raw="+c.retention[0].String(),
-		"--retention.resolution-5m="+c.retention[1].String(),
-		"--retention.resolution-1h="+c.retention[2].String())
-	if err != nil {
-		return err
-	}
+	cc := compact.DefaultConfig()
+	cc.Wait = true
+	cc.DataDir = filepath.Join(c.dataDir, "compact")
+	cc.ConsistencyDelay = 0 // the directory shows new objects at once
+	cc.RetentionRaw, cc.Retention5m, cc.Retention1h = c.retention[0], c.retention[1], c.retention[2]
 	if a.compact, err = compact.New(cc, compact.Deps{Logger: p.logger, Registerer: p.registererOf("compact"), Bucket: bkt}); err != nil {
 		return err
 	}
 
-	var qc query.Config
-	err = configure(qc.RegisterFlags, "--query.replica-label="+strings.Join(c.replicaLabels.Values(), ","), "--query.auto-downsampling")
-	if err != nil {
-		return err
-	}
+	qc := query.DefaultConfig()
+	qc.ReplicaLabels = c.replicaLabels
+	qc.AutoDownsampling = true
 	qc.TakeLimits(&c.query)
 	if err := qc.Validate(); err != nil {
 		return err
@@ -202,14 +190,4 @@ func receiveStore(r *receive.Receive) storeapi.Store {
 		return s
 	}
 	return parts{s, exemplars, r.Metadata(), r.TSDBStatus()}
-}
-
-// configure fills a role's configuration as its command line would.
-func configure(register func(flags.Registrar), args ...string) error {
-	app := kingpin.New("all", "").Terminate(nil)
-	register(app)
-	if _, err := app.Parse(args); err != nil {
-		return fmt.Errorf("configure a role: %w", err)
-	}
-	return nil
 }

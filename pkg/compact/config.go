@@ -72,6 +72,19 @@ const (
 	dedupPenalty  = "penalty"
 )
 
+// DefaultConfig returns the defaults of the flags, for a program that has no
+// flags for this role.
+func DefaultConfig() Config {
+	return Config{
+		DataDir: "./data", ConsistencyDelay: 30 * time.Minute, DeleteDelay: flags.Duration(48 * time.Hour),
+		WaitInterval: 5 * time.Minute, CleanupInterval: 5 * time.Minute, DedupFunc: dedupOneToOne,
+		Concurrency: 1, FetchConcurrency: 1, FilesConcurrency: 1, MetaConcurrency: 32, DownsampleConcurrency: 1,
+		MaxLevel: 4, MaxIndexSize: 64 << 30,
+		MinTime: flags.TimeAt(time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)),
+		MaxTime: flags.TimeAt(time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)),
+	}
+}
+
 // RegisterFlags adds the compactor's flags.
 func (c *Config) RegisterFlags(r flags.Registrar) {
 	r.Flag("data-dir", "Work directory. What an earlier run has left there is removed; a directory that another compactor works in is refused.").Default("./data").StringVar(&c.DataDir)

@@ -37,6 +37,9 @@ type TimeOrDuration struct {
 	set bool
 }
 
+// TimeAt returns a moment that is given absolutely.
+func TimeAt(at time.Time) TimeOrDuration { return TimeOrDuration{at: &at, set: true} }
+
 // Set parses s.
 func (t *TimeOrDuration) Set(s string) error {
 	if at, err := time.Parse(time.RFC3339, s); err == nil {

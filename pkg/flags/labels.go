@@ -14,6 +14,9 @@ type LabelSet struct {
 	pairs []labels.Label
 }
 
+// NewLabelSet returns a set of the labels.
+func NewLabelSet(pairs ...labels.Label) LabelSet { return LabelSet{pairs: pairs} }
+
 // Set parses one pair and adds it.
 func (l *LabelSet) Set(s string) error {
 	name, quoted, ok := strings.Cut(s, "=")
@@ -49,6 +52,9 @@ func (l *LabelSet) Labels() labels.Labels { return labels.New(l.pairs...) }
 type List struct {
 	values []string
 }
+
+// NewList returns a list of the values.
+func NewList(values ...string) List { return List{values: values} }
 
 // Set adds the parts of s.
 func (l *List) Set(s string) error {

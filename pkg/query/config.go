@@ -11,6 +11,8 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/dedup"
 	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/query/endpoint"
+	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
 
 // Config is everything that can be said about a querier. RegisterFlags sets the
@@ -83,6 +85,28 @@ type ignoredFlags struct {
 	requestBuckets, sampleClasses, seriesClasses []string
 	lazyBuffer                                   int
 	disableFallback, overlapping                 bool
+}
+
+// DefaultConfig returns the defaults of the flags, for a program that has no
+// flags for this role.
+func DefaultConfig() Config {
+	return Config{
+		Endpoints: EndpointsConfig{
+			SDInterval: flags.Duration(5 * time.Minute), DNSInterval: flags.Duration(30 * time.Second),
+			Unhealthy: flags.Duration(5 * time.Minute), InfoTimeout: flags.Duration(5 * time.Second),
+			ConfigReload: flags.Duration(5 * time.Minute), MinVersion: "1.3", Compression: endpoint.CompressionNone,
+		},
+		Tenancy: TenancyConfig{Header: tenant.Header, Default: tenant.Default, Label: "tenant_id"},
+		Limits: LimitsConfig{
+			FetchedSeries: 1_000_000, FetchedChunks: 4_000_000, FetchedBytes: 1 << 30, SubquerySteps: 1_000_000,
+			ExpressionBytes: 128 << 10, ExpressionDepth: 1000, Selectors: 1000, Matchers: 5000, RegexpSize: 250_000,
+		},
+		Timeout: flags.Duration(2 * time.Minute), Engine: "prometheus", Mode: "local",
+		MaxConcurrent: 20, MaxSamples: 50_000_000, DynamicLookback: true, MaxConcurrentSelects: 4,
+		DedupFunc: string(dedup.FuncPenalty), SubqueryStep: flags.Duration(time.Minute), Step: flags.Duration(time.Second),
+		FederateMaxSeries: 100_000, PartialResponse: true,
+		ExemplarPartial: true, RulePartial: true, TargetPartial: true, MetadataPartial: true, StatusPartial: true,
+	}
 }
 
 // RegisterFlags adds the flags of the querier.

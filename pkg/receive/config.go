@@ -121,7 +121,9 @@ func DefaultConfig() Config {
 			WALCompression: true, MinBlock: flags.Duration(2 * time.Hour), MaxBlock: flags.Duration(2 * time.Hour),
 			MaxExemplars: 0,
 		},
-		OTLP: OTLPConfig{TargetInfo: true},
+		OTLP:      OTLPConfig{TargetInfo: true},
+		ServerTLS: ServerTLS{MinVersion: "1.3"},
+		ClientTLS: ClientTLS{MinVersion: "1.3"},
 	}
 }
 

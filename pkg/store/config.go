@@ -63,6 +63,20 @@ type unusedFlags struct {
 	requestLogging   flags.PathOrContent
 }
 
+// DefaultConfig returns the defaults of the flags, for a program that has no
+// flags for this role.
+func DefaultConfig() Config {
+	return Config{
+		DataDir: "./data", CacheIndexHeader: true, IndexCacheSize: 250 << 20, DiskCacheSize: 2 << 30, ChunkPoolSize: 2 << 30,
+		MaxConcurrency: 20, SyncInterval: 15 * time.Minute, BlockDiscovery: "concurrent",
+		BlockSyncConcurrency: 20, MetaFetchConcurrency: 32,
+		MinTime:                  flags.TimeAt(time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)),
+		MaxTime:                  flags.TimeAt(time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)),
+		IgnoreDeletionMarksDelay: flags.Duration(24 * time.Hour),
+		LazyPostings:             true, LazyPostingsRatio: 100, IndexHeaderIdleTimeout: 5 * time.Minute,
+	}
+}
+
 // RegisterFlags adds the gateway's flags.
 func (c *Config) RegisterFlags(r flags.Registrar) {
 	r.Flag("data-dir", "Directory for index headers and cached pages of blocks; one that another gateway uses is refused.").Default("./data").StringVar(&c.DataDir)
