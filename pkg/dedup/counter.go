@@ -10,11 +10,11 @@ import (
 // adjuster keeps the offset between the merged counter and the counter of the
 // input in use, so that a change of input is neither a reset nor growth.
 //
-// The growth at a change is taken from the input that takes over, by its own
-// last sample before: two replicas may count on different levels, as recording
-// rules do, and one of them may have missed a reset that the other one has
-// shown. Without a change there is no offset, and PromQL gets the counter as it
-// is, with its resets.
+// The growth at a change is that of the input that takes over, since its own last
+// sample before the change: two replicas may count on different levels, as
+// recording rules do, and one of them may have missed a reset of the other one.
+// Without a change there is no offset, and PromQL reads the counter with its
+// resets.
 type adjuster struct {
 	by     float64
 	byHist *histogram.FloatHistogram // nil: none
@@ -69,8 +69,8 @@ func (j *adjuster) adjustFloat(s *side, last, v float64, changed bool, lastT int
 		if j.by == 0 || v >= last {
 			return
 		}
-		// A reset of the input. It shows when the offset goes, unless the new
-		// value is the larger one.
+		// A reset of the input. Without the offset it is a fall of the merged
+		// counter, unless the new value is the larger one.
 		j.by = 0
 		if v >= merged {
 			j.by = merged
@@ -79,13 +79,13 @@ func (j *adjuster) adjustFloat(s *side, last, v float64, changed bool, lastT int
 	}
 	own := s.known
 	if own.typ != chunkenc.ValFloat {
-		// Nothing is known about the growth of s: values are all there is.
+		// The growth of s is not known, so compare the values.
 		if v < last {
 			j.by = merged - v
 		}
 		return
 	}
-	near := s.t-own.t <= s.patience()
+	near := s.t-own.t <= s.maxStep()
 	share := float64(s.t-lastT) / float64(max(1, s.t-own.t))
 	switch reset := v < own.v; {
 	case !reset && own.v <= last && last <= v && (near || j.same):
@@ -94,9 +94,9 @@ func (j *adjuster) adjustFloat(s *side, last, v float64, changed bool, lastT int
 		j.same = false
 		j.by = merged + (v-own.v)*share - v
 	case j.same && v >= last:
-		// The other input has shown this reset already.
+		// The merged counter has this reset already, from the other input.
 	case math.Abs(last-own.v) <= math.Abs(last-v) && v < merged:
-		// The reset came after the last sample, and shows.
+		// The reset came after the last sample: the merged counter falls.
 		j.by = 0
 	default:
 		j.by = merged + v*share - v
@@ -128,7 +128,7 @@ func (j *adjuster) adjustHistogram(s *side, last *histogram.FloatHistogram, chan
 		}
 		return
 	}
-	near := s.t-own.t <= s.patience()
+	near := s.t-own.t <= s.maxStep()
 	share := float64(s.t-lastT) / float64(max(1, s.t-own.t))
 	switch reset := resetBetween(own.h, h); {
 	case !reset && !resetBetween(own.h, last) && !resetBetween(last, h) && (near || j.same):
@@ -165,8 +165,8 @@ func (j *adjuster) offset(merged, growth *histogram.FloatHistogram, share float6
 
 func (j *adjuster) plus(h, by *histogram.FloatHistogram) bool { return by == nil || add(h, by) }
 
-// add adds by to h, whose counter reset hint stays. Histograms of layouts that
-// do not fit are left as they are.
+// add adds by to h and keeps the counter reset hint of h. It returns false, and
+// does not change h, when the layouts of the two cannot be added.
 func add(h, by *histogram.FloatHistogram) bool {
 	hint := h.CounterResetHint
 	sum := by.Copy()
@@ -176,8 +176,8 @@ func add(h, by *histogram.FloatHistogram) bool {
 	return err == nil
 }
 
-// resetBetween compares two histograms by their buckets, whatever their hints
-// say: these are about other neighbours.
+// resetBetween compares two histograms by their buckets. It ignores their hints,
+// which are about other neighbours.
 func resetBetween(before, after *histogram.FloatHistogram) bool {
 	b, a := *before, *after
 	b.CounterResetHint, a.CounterResetHint = histogram.UnknownCounterReset, histogram.UnknownCounterReset

@@ -26,8 +26,8 @@ func increase(samples []sample) (sum float64, resets int) {
 
 // counted makes a replica that scrapes a counter of one a second, which
 // restarts at the given times.
-func counted(r *rand.Rand, offset int64, base float64, resets []int64, holes [][2]int64) []sample {
-	out := outages(r, offset, 0.01, holes)
+func counted(r *rand.Rand, offset int64, base float64, resets []int64, gaps [][2]int64) []sample {
+	out := outages(r, offset, 0.01, gaps)
 	for i := range out {
 		start := int64(0)
 		v := base
@@ -41,7 +41,7 @@ func counted(r *rand.Rand, offset int64, base float64, resets []int64, holes [][
 	return out
 }
 
-// The merged counter grows as the target's does, whatever holes the replicas
+// The merged counter grows as the target's does, whatever gaps the replicas
 // have and whenever it restarts.
 func TestPenalty_CounterGrowsAsTheTarget(t *testing.T) {
 	for seed := range int64(200) {
@@ -50,8 +50,8 @@ func TestPenalty_CounterGrowsAsTheTarget(t *testing.T) {
 		for at := r.Int63n(400 * step); at < 1200*step; at += 300*step + r.Int63n(400*step) {
 			resets = append(resets, at)
 		}
-		a := counted(r, 0, 1e6, resets, randomHoles(r))
-		b := counted(r, r.Int63n(step), 1e6, resets, randomHoles(r))
+		a := counted(r, 0, 1e6, resets, randomGaps(r))
+		b := counted(r, r.Int63n(step), 1e6, resets, randomGaps(r))
 		if len(a) == 0 || len(b) == 0 {
 			continue
 		}
@@ -59,7 +59,7 @@ func TestPenalty_CounterGrowsAsTheTarget(t *testing.T) {
 		got, _ := increase(merged)
 		want := float64(merged[len(merged)-1].t-merged[0].t) / 1000
 		// Of each reset, the growth since the last scrape is lost; where it falls
-		// into a hole of both, the growth since its beginning.
+		// into a gap of both, the growth since its beginning.
 		lost := 60.0 * float64(len(resets)+1)
 		for i := 1; i < len(merged); i++ {
 			if d := merged[i].t - merged[i-1].t; d > 4*step {
@@ -71,18 +71,18 @@ func TestPenalty_CounterGrowsAsTheTarget(t *testing.T) {
 	}
 }
 
-// Two replicas count on different levels, as recording rules do: neither level
-// nor drift shows at a change of replica.
-func TestPenalty_CounterLevels(t *testing.T) {
+// Two replicas count on different levels, as recording rules do: a change of replica
+// is no growth and no reset.
+func TestPenalty_CounterIgnoresLevels(t *testing.T) {
 	for seed := range int64(200) {
 		r := rand.New(rand.NewSource(seed))
 		level := 1e6 * float64(1+r.Intn(5))
 		// Each has been seen before it takes over.
-		holes := func() [][2]int64 {
-			return slices.DeleteFunc(randomHoles(r), func(h [2]int64) bool { return h[0] < 20*step })
+		gaps := func() [][2]int64 {
+			return slices.DeleteFunc(randomGaps(r), func(h [2]int64) bool { return h[0] < 20*step })
 		}
-		a := counted(r, 0, level, nil, holes())
-		b := counted(r, r.Int63n(2)*r.Int63n(step), level, nil, holes())
+		a := counted(r, 0, level, nil, gaps())
+		b := counted(r, r.Int63n(2)*r.Int63n(step), level, nil, gaps())
 		for i := range b {
 			b[i].v *= 0.99 + 0.02*float64(seed%2)
 		}
@@ -104,8 +104,8 @@ func TestPenalty_CounterLevels(t *testing.T) {
 	}
 }
 
-// A replica that lacks the time around a reset does not show it again.
-func TestPenalty_ResetInsideAHole(t *testing.T) {
+// A reset within the gap of one replica occurs once in the merged counter.
+func TestPenalty_CountsResetInsideGapOnce(t *testing.T) {
 	r := rand.New(rand.NewSource(1))
 	a := counted(r, 0, 1e6, []int64{1_200_000}, [][2]int64{{900_000, 1_500_000}})
 	b := counted(r, 3000, 1e6, []int64{1_200_000}, [][2]int64{{2_400_000, 3_000_000}})
@@ -117,9 +117,9 @@ func TestPenalty_ResetInsideAHole(t *testing.T) {
 	}
 }
 
-// Without a change of replica, and when all replicas have one value, a counter
+// Without a change of replica, and when all replicas have equal values, a counter
 // keeps its values and resets.
-func TestPenalty_CounterStaysAsItIs(t *testing.T) {
+func TestPenalty_KeepsCounterValues(t *testing.T) {
 	r := rand.New(rand.NewSource(1))
 	a := counted(r, 0, 0, []int64{1_200_000, 1_215_000, 3_000_000}, nil)
 	b := counted(r, 7000, 5e6, nil, nil)
@@ -127,8 +127,8 @@ func TestPenalty_CounterStaysAsItIs(t *testing.T) {
 	for i := range a {
 		a[i].v = math.Floor(a[i].v / 20)
 	}
-	hole := slices.DeleteFunc(slices.Clone(a), func(s sample) bool { return s.t > 400_000 && s.t < 600_000 })
-	require.Equal(t, a[:45], drain(Penalty(lists([][]sample{hole, a}), true))[:45])
+	gap := slices.DeleteFunc(slices.Clone(a), func(s sample) bool { return s.t > 400_000 && s.t < 600_000 })
+	require.Equal(t, a[:45], drain(Penalty(lists([][]sample{gap, a}), true))[:45])
 }
 
 // histograms makes histogram counters of float counters.
@@ -147,8 +147,7 @@ func histograms(samples []sample) []sample {
 	return out
 }
 
-// histogramIncrease is increase for histograms, by the hints that PromQL
-// trusts.
+// histogramIncrease is increase for histograms, by the hints that PromQL uses.
 func histogramIncrease(samples []sample) (out []float64, resets int) {
 	var sum [3]float64
 	for i := 1; i < len(samples); i++ {
@@ -171,16 +170,15 @@ func histogramIncrease(samples []sample) (out []float64, resets int) {
 	return sum[:], resets
 }
 
-// Native histograms follow the same rules as floats.
-func TestPenalty_HistogramCounters(t *testing.T) {
+func TestPenalty_HistogramsGrowAsFloats(t *testing.T) {
 	for seed := range int64(300) {
 		r := rand.New(rand.NewSource(seed))
 		var resets []int64
 		if r.Intn(2) == 0 {
 			resets = []int64{r.Int63n(1200 * step)}
 		}
-		a := counted(r, 0, 1e6, resets, randomHoles(r))
-		b := counted(r, 1+r.Int63n(step-1), 1e6, resets, randomHoles(r))
+		a := counted(r, 0, 1e6, resets, randomGaps(r))
+		b := counted(r, 1+r.Int63n(step-1), 1e6, resets, randomGaps(r))
 		if r.Intn(2) == 0 {
 			for i := range b {
 				b[i].v *= 0.99
@@ -198,8 +196,7 @@ func TestPenalty_HistogramCounters(t *testing.T) {
 	}
 }
 
-// Gauge histograms have no counter to keep up, and keep their hint.
-func TestPenalty_GaugeHistograms(t *testing.T) {
+func TestPenalty_KeepsGaugeHistograms(t *testing.T) {
 	r := rand.New(rand.NewSource(1))
 	gauge := func(samples []sample) []sample {
 		out := histograms(samples)
@@ -216,9 +213,57 @@ func TestPenalty_GaugeHistograms(t *testing.T) {
 	}
 }
 
-// After a change of replica the hint of a histogram is about a sample that was
-// not returned.
-func TestPenalty_HintsAtChanges(t *testing.T) {
+// customBuckets are histograms with custom bounds.
+func customBuckets(samples []sample, bounds ...float64) []sample {
+	out := histograms(samples)
+	for i := range out {
+		out[i].h.Schema, out[i].h.CustomValues = histogram.CustomBucketsSchema, bounds
+	}
+	return out
+}
+
+// A counter of histograms with custom buckets grows as the counter of floats,
+// and every sample of the result keeps its bounds.
+func TestPenalty_CustomBucketsGrowAsFloats(t *testing.T) {
+	for seed := range int64(100) {
+		r := rand.New(rand.NewSource(seed))
+		resets := []int64{200*step + r.Int63n(400*step), 700*step + r.Int63n(400*step)}
+		a := counted(r, 0, 1e6, resets, randomGaps(r))
+		b := counted(r, r.Int63n(step), 5e5, resets, randomGaps(r))
+		floats := drain(Penalty(lists([][]sample{a, b}), true))
+		merged := drain(Penalty(lists([][]sample{customBuckets(a, 1, 5), customBuckets(b, 1, 5)}), true))
+		require.Equal(t, len(floats), len(merged))
+		want, wantResets := increase(floats)
+		got, gotResets := histogramIncrease(merged)
+		for i := range got {
+			require.InDelta(t, want, got[i], 1e-6*math.Abs(want)+1e-3, "seed %d", seed)
+		}
+		require.Equal(t, wantResets, gotResets, "seed %d", seed)
+		for _, s := range merged {
+			require.Equal(t, []float64{1, 5}, s.h.CustomValues)
+			require.NoError(t, s.h.Validate())
+		}
+	}
+}
+
+// Replicas whose bounds differ, as during a change of the configuration, still
+// give one counter without a reset.
+func TestPenalty_CustomBucketsOfDifferentBounds(t *testing.T) {
+	r := rand.New(rand.NewSource(1))
+	a := customBuckets(counted(r, 0, 1e6, nil, [][2]int64{{900_000, 1_500_000}}), 1, 5)
+	b := customBuckets(counted(r, 3000, 1e6, nil, nil), 1, 10)
+	merged := drain(Penalty(lists([][]sample{a, b}), true))
+	for i, s := range merged {
+		require.NoError(t, s.h.Validate())
+		if i > 0 {
+			require.Greater(t, s.h.Count, merged[i-1].h.Count, "at %d", s.t)
+		}
+	}
+}
+
+// The hint of a histogram after a change of replica is about a sample that was not
+// returned.
+func TestPenalty_ClearsHintsAtChanges(t *testing.T) {
 	r := rand.New(rand.NewSource(1))
 	a := histograms(counted(r, 0, 1e6, nil, [][2]int64{{900_000, 1_500_000}}))
 	b := histograms(counted(r, 3000, 1e6, nil, nil))
@@ -231,7 +276,7 @@ func TestPenalty_HintsAtChanges(t *testing.T) {
 	require.Equal(t, 2, unknown, "there and back")
 }
 
-func TestUnion(t *testing.T) {
+func TestUnion_ReturnsAllSamples(t *testing.T) {
 	part := func(ts ...int64) []sample {
 		var out []sample
 		for _, at := range ts {
@@ -253,9 +298,9 @@ func TestUnion(t *testing.T) {
 	require.Equal(t, chunkenc.ValNone, it.Seek(45001))
 }
 
-// Copies whose values differ at equal times are none: the result does not jump
-// between them, and holes are filled.
-func TestUnion_OfDifferentValues(t *testing.T) {
+// Parts with different values at equal times are not copies: the result follows one
+// of them and fills its gaps.
+func TestUnion_FollowsOneOfDifferentParts(t *testing.T) {
 	var a, b []sample
 	for i := range int64(400) {
 		if i%60 != 20 && (i < 200 || i > 250) {

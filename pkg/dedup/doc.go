@@ -1,15 +1,14 @@
-// Package dedup makes one series of several sources of samples. It is pure:
-// iterators in, an iterator out.
+// Package dedup merges several sources of samples into one series. It is pure:
+// iterators or chunks in, an iterator or chunks out.
 //
 // Samples with the same labels, replica labels included, are one stream,
 // whichever block or store they come from: Union returns all of them. Replicas
 // are observations of one target by different servers: Penalty follows one
-// replica at a time and fills its holes from the others. Which of the two
-// applies is never guessed from timestamps or values; the caller knows the
-// labels.
+// replica at a time and fills its gaps from the others. The caller chooses between
+// the two by the labels; timestamps and values do not decide.
 package dedup
 
-// RingLabel is the label that tells the nodes of a receive hash ring apart when
-// no other label was configured. The nodes store copies of one stream, so
-// series that differ in this label only are one source.
+// RingLabel is the label that distinguishes the nodes of a receive hash ring when
+// no other label is configured. The nodes store copies of one stream, so series
+// that differ in this label only are one source.
 const RingLabel = "receive_replica"

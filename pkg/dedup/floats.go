@@ -20,9 +20,9 @@ type XORChunks interface {
 	Chunk(i int) (mint, maxt int64, payload []byte)
 }
 
-// Floats iterates over a series of floats. It decodes a chunk at once into
-// columns, which is what makes it several times as fast as a chain of chunk
-// iterators; chunks that a reader jumps over are not decoded.
+// Floats iterates over a series of floats. It decodes whole chunks into columns,
+// which is several times as fast as the iterators of chunks, and does not decode
+// chunks that the reader jumps over.
 type Floats struct {
 	chunks XORChunks
 	next   int // chunk
@@ -33,7 +33,8 @@ type Floats struct {
 	err    error
 }
 
-// Bounds say which samples Floats returns. Both are inclusive.
+// Bounds are the times of the first and the last sample that Floats returns, both
+// inclusive.
 type Bounds struct{ MinTime, MaxTime int64 }
 
 // NewFloats returns an iterator. reuse, which may be nil, is overwritten and
@@ -75,8 +76,8 @@ func (f *Floats) Seek(t int64) chunkenc.ValueType {
 	return chunkenc.ValFloat
 }
 
-// load decodes chunks until one has a sample at or after t that is later than
-// all before, and puts the iterator on it.
+// load decodes chunks up to the first sample at or after t that is later than all
+// samples before, and moves the iterator to it.
 func (f *Floats) load(t int64) chunkenc.ValueType {
 	if n := len(f.cols.T); n > 0 {
 		f.last = f.cols.T[n-1]
@@ -110,8 +111,8 @@ func (f *Floats) load(t int64) chunkenc.ValueType {
 	return chunkenc.ValNone
 }
 
-// clip drops what is after the bounds. Samples out of order would break the
-// search, so they are dropped, too.
+// clip drops samples after the bounds, and samples out of order, which would break
+// the search.
 func (f *Floats) clip() {
 	n := len(f.cols.T)
 	for n > 0 && f.cols.T[n-1] > f.bounds.MaxTime {
@@ -155,8 +156,8 @@ func (f *Floats) AtFloatHistogram(*histogram.FloatHistogram) (int64, *histogram.
 // Err implements chunkenc.Iterator.
 func (f *Floats) Err() error { return f.err }
 
-// Reclaim appends the Floats that it is made of to into: once nobody reads it
-// any more, they can be used again.
+// Reclaim appends the Floats that it reads from to into, so that the caller can
+// use them again. The caller must not read from it afterwards.
 func Reclaim(it chunkenc.Iterator, into []*Floats) []*Floats {
 	switch it := it.(type) {
 	case *Floats:

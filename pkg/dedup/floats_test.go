@@ -76,9 +76,9 @@ func requireSameSamples(t *testing.T, want, got []sample, seed int64) {
 	}
 }
 
-// Floats gives the samples of its chunks, by steps and by jumps, and what is
-// merged from it is what is merged sample by sample.
-func TestFloatsEqualTheirSamples(t *testing.T) {
+// Floats returns the samples of its chunks by Next and by Seek, and replicas of
+// Floats are merged as replicas of other iterators.
+func TestFloats_EqualTheirSamples(t *testing.T) {
 	var reuse []*Floats
 	for seed := range int64(1500) {
 		r := rand.New(rand.NewSource(seed))
@@ -129,7 +129,7 @@ func requireSameJumps(t *testing.T, r *rand.Rand, samples []sample, seed int64) 
 	}
 }
 
-func TestFloatsLeaveChunksAlone(t *testing.T) {
+func TestFloats_DoNotDecodeChunksOutOfBounds(t *testing.T) {
 	l := newListIter(nil)
 	for i := range int64(1000) {
 		l.s = append(l.s, sample{t: i * 15000, v: float64(i)})
@@ -145,7 +145,7 @@ func TestFloatsLeaveChunksAlone(t *testing.T) {
 	require.NoError(t, f.Err())
 }
 
-func TestFloatsOfBrokenChunks(t *testing.T) {
+func TestFloats_ReportDamagedChunk(t *testing.T) {
 	r := rand.New(rand.NewSource(1))
 	list := cut(t, r, []sample{{t: 1, v: 1}})
 	list.bytes = append(list.bytes, []byte{0xff, 0xff, 1})

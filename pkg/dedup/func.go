@@ -13,7 +13,7 @@ const (
 	// FuncPenalty follows one replica and changes to another one only where
 	// the first has a gap.
 	FuncPenalty Func = "penalty"
-	// FuncChain takes every sample of every replica, and one of those with
+	// FuncChain takes every sample of every replica, and one of several with
 	// equal timestamps.
 	FuncChain Func = "chain"
 )
@@ -35,9 +35,9 @@ type Replica struct {
 	Interval int64
 }
 
-// Merge merges the replicas by f. The first replica is preferred, so the caller
-// orders them by their labels. A single replica is returned as it is; with none
-// the result is empty. See Penalty for counter. The result owns the iterators.
+// Merge merges the replicas by f. It prefers the first replica, so the caller
+// orders them by their labels. It returns a single replica unchanged, and an empty
+// series for none. See Penalty for counter. The result owns the iterators.
 func (f Func) Merge(replicas []Replica, counter bool) chunkenc.Iterator {
 	switch {
 	case len(replicas) == 0:
@@ -60,12 +60,12 @@ func IsCounterFunc(fn string) bool {
 	return false
 }
 
-// intervalChunks is how many chunks Interval looks at.
+// intervalChunks is the number of chunks that Interval uses.
 const intervalChunks = 3
 
 // Interval estimates the time between two samples of a source in milliseconds
 // from the headers of the first of its n chunks, without decoding any: the
-// smallest mean of a chunk, since a hole makes a mean larger. The result is 0
+// smallest mean of a chunk, since a gap makes a mean larger. The result is 0
 // when no chunk has two samples. chunk returns the times of the first and last
 // sample and the number of samples of chunk i.
 func Interval(n int, chunk func(i int) (mint, maxt int64, samples int)) int64 {

@@ -9,24 +9,24 @@ import (
 )
 
 // Penalty merges replicas pairwise from left to right. Of a pair it returns the
-// samples of one input until that has a hole or a stale marker; then the other
-// one takes over, if it has samples there. A hole is a step of more than two and
-// a half intervals of the input, for counters of one and a half. The first input is followed again once it has
-// shown ten steps without a hole.
+// samples of one input until that has a gap or a stale marker; then the other
+// one takes over, if it has samples there. A gap is a step of more than two and
+// a half intervals of the input, for counters of one and a half. The first input
+// takes over again once it has had ten steps without a gap.
 //
-// The interval is that of the input itself, estimated from its last steps, so a
-// hole that both inputs have does not change what happens later, and a query
-// that starts later comes to the same choices after a few steps.
+// The interval of an input is estimated from its own last steps. So a gap of both
+// inputs does not change later choices, and a query that starts later makes the
+// same choices after a few steps.
 //
 // With counter, values are raised at each change of input by an offset, so that
 // the merged counter grows by as much as the input grew; see adjust. Without it
 // values are returned as they are. The counter reset hint of the first histogram
 // after a change is unknown.
 //
-// A stale marker of one input is left out when the other one goes on.
+// It drops the stale marker of one input when the other one goes on.
 //
-// Timestamps of the result ascend strictly. An input that is not needed is not
-// read.
+// Timestamps of the result ascend strictly. Samples of an input that is not needed
+// are not read.
 func Penalty(replicas []Replica, counter bool) chunkenc.Iterator {
 	if len(replicas) == 0 {
 		return chunkenc.NewNopIterator()
@@ -61,7 +61,7 @@ type pair struct {
 }
 
 func (p *pair) Next() chunkenc.ValueType {
-	if p.glide(1, math.MaxInt64) > 0 {
+	if p.advanceDecoded(1, math.MaxInt64) > 0 {
 		return chunkenc.ValFloat
 	}
 	return p.step()
@@ -70,23 +70,22 @@ func (p *pair) Next() chunkenc.ValueType {
 // step moves on by one sample.
 func (p *pair) step() chunkenc.ValueType {
 	if !p.started {
-		p.a.land(p.a.it.Next())
-		p.b.land(p.b.it.Next())
-		// Nothing is known against the preferred input yet.
+		p.a.moved(p.a.it.Next())
+		p.b.moved(p.b.it.Next())
+		// The preferred input counts as stable until its first gap.
 		p.a.settled = settledSteps - 1
 		p.use(p.choose())
 		p.started = true
 		return p.typ()
 	}
 	if p.lastT > math.MaxInt64-maxInterval {
-		// No time is left for the sums below, nor for a sample that means
-		// anything.
+		// The sums below would overflow.
 		p.used.typ, p.other.typ = chunkenc.ValNone, chunkenc.ValNone
 		return chunkenc.ValNone
 	}
 	p.used.next(p.lastT)
 	switch {
-	case p.used.typ == chunkenc.ValNone || p.used.hole || p.used.stale():
+	case p.used.typ == chunkenc.ValNone || p.used.gap || p.used.stale():
 		p.other.skip(p.lastT+max(1, p.used.interval/2), p.lastT)
 		p.use(p.choose())
 	case p.used == &p.b && p.back():
@@ -108,13 +107,13 @@ func (p *pair) choose() *side {
 		return a
 	case a.typ == chunkenc.ValNone:
 		return b
-	case endedBeside(a, b):
+	case onlyEnded(a, b):
 		return b
-	case endedBeside(b, a):
+	case onlyEnded(b, a):
 		return a
 	}
 	// At the start the preferred input may be late by one step, which is its
-	// phase; later its next sample must be worth waiting for.
+	// phase; later by half a step.
 	slack := a.interval
 	if p.started {
 		slack /= 2
@@ -125,12 +124,12 @@ func (p *pair) choose() *side {
 	return a
 }
 
-// endedBeside says whether s stands on a stale marker and o goes on.
-func endedBeside(s, o *side) bool {
-	return s.stale() && !o.stale() && o.t-s.t <= o.patience()
+// onlyEnded says whether s stands on a stale marker and o goes on.
+func onlyEnded(s, o *side) bool {
+	return s.stale() && !o.stale() && o.t-s.t <= o.maxStep()
 }
 
-// back says whether to return to the preferred input, which is put on the
+// back says whether to return to the preferred input, and moves that to the
 // sample to go on from. The samples around a change must not be close together.
 func (p *pair) back() bool {
 	half := p.b.interval / 2
@@ -156,26 +155,26 @@ func (p *pair) use(s *side) {
 	}
 }
 
-// glide moves along the samples of the input in use that are decoded, as step
-// would, for as long as nothing else has to be looked at: at most n samples, and
-// up to the first one at or after until. It returns how many it has passed.
-func (p *pair) glide(n int, until int64) int {
+// advanceDecoded moves over decoded samples of the input in use as step would, up
+// to the first sample that needs a choice: at most n samples, and up to the first
+// one at or after until. It returns the number of samples passed.
+func (p *pair) advanceDecoded(n int, until int64) int {
 	s := p.used
 	f := s.floats
 	if f == nil || !p.started || p.adjusting() || (s == &p.b && p.a.typ != chunkenc.ValNone) || s.typ == chunkenc.ValNone {
 		return 0
 	}
 	ts, vs := f.cols.T, f.cols.V
-	first, last, interval, patience := f.i, p.lastT, s.interval, s.patience()
+	first, last, interval, maxStep := f.i, p.lastT, s.interval, s.maxStep()
 	i := first
 	for i+1 < len(ts) && i-first < n && last < until {
 		d := ts[i+1] - last
-		if d > patience || value.IsStaleNaN(vs[i+1]) {
+		if d > maxStep || value.IsStaleNaN(vs[i+1]) {
 			break
 		}
 		if d != interval {
 			s.interval = track(interval, d)
-			interval, patience = s.interval, s.patience()
+			interval, maxStep = s.interval, s.maxStep()
 		}
 		i++
 		last = ts[i]
@@ -187,7 +186,7 @@ func (p *pair) glide(n int, until int64) int {
 		s.keepFloat(i - 1)
 	}
 	s.prevT, s.hasPrev = ts[i-1], true
-	f.i, s.t, s.hole = i, last, false
+	f.i, s.t, s.gap = i, last, false
 	p.lastT, p.changed = last, false
 	return i - first
 }
@@ -203,11 +202,11 @@ func (s *side) keepFloat(i int) {
 	}
 }
 
-// Seek goes the way that Next would go, so that the choice of input does not
-// depend on where the reader jumps to.
+// Seek makes the same choices as Next, so that the samples of the result do not
+// depend on the times that the reader seeks.
 func (p *pair) Seek(t int64) chunkenc.ValueType {
 	for !p.started || (p.used.typ != chunkenc.ValNone && p.lastT < t) {
-		if p.glide(math.MaxInt, t) == 0 && p.step() == chunkenc.ValNone {
+		if p.advanceDecoded(math.MaxInt, t) == 0 && p.step() == chunkenc.ValNone {
 			return chunkenc.ValNone
 		}
 	}
@@ -234,8 +233,8 @@ func (p *pair) AtHistogram(h *histogram.Histogram) (int64, *histogram.Histogram)
 
 func (p *pair) AtFloatHistogram(h *histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
 	if h == nil && p.byHist != nil {
-		// The iterator of a chunk lends its slices when it is given no histogram,
-		// and adding must not write to them.
+		// Without a histogram to fill, the iterator of a chunk returns its own
+		// slices, and adding must not write to them.
 		h = &histogram.FloatHistogram{}
 	}
 	t, h := p.used.it.AtFloatHistogram(h)
@@ -247,9 +246,9 @@ func (p *pair) AtFloatHistogram(h *histogram.FloatHistogram) (int64, *histogram.
 
 func (p *pair) AtT() int64 { return p.used.t }
 
-// AtST returns the start time of the current sample. After a change of input,
-// and for a value with an offset, it is not known: it would be compared with
-// that of another server.
+// AtST returns the start time of the current sample. It is unknown after a change
+// of input and for a value with an offset: it would be compared with that of
+// another server.
 func (p *pair) AtST() int64 {
 	if p.used.floats != nil || p.counter && (p.changed || p.adjusting()) {
 		return 0

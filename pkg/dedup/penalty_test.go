@@ -79,7 +79,6 @@ func randomReplicas(r *rand.Rand) [][]sample {
 	return out
 }
 
-// Jumps find what steps find.
 func TestPenalty_SeekEqualsNext(t *testing.T) {
 	for seed := range int64(2000) {
 		r := rand.New(rand.NewSource(seed))
@@ -113,7 +112,6 @@ func TestPenalty_SeekEqualsNext(t *testing.T) {
 	}
 }
 
-// Every merged sample is one that a replica has, and times ascend.
 func TestPenalty_ReturnsSamplesOfReplicas(t *testing.T) {
 	for seed := range int64(2000) {
 		replicas := randomReplicas(rand.New(rand.NewSource(seed)))
@@ -134,8 +132,7 @@ func TestPenalty_ReturnsSamplesOfReplicas(t *testing.T) {
 	}
 }
 
-// A replica without holes is followed, and the others are not read.
-func TestPenalty_LeavesTheOtherReplicaAlone(t *testing.T) {
+func TestPenalty_DoesNotReadOthersWithoutGap(t *testing.T) {
 	grid := func(offset int64) *listIter {
 		l := newListIter(nil)
 		for i := range int64(1000) {
@@ -156,13 +153,13 @@ func TestPenalty_LeavesTheOtherReplicaAlone(t *testing.T) {
 
 const step = int64(15000)
 
-// outages makes a replica that is scraped every 15 s, with the given holes in
+// outages makes a replica that is scraped every 15 s, with the given gaps in
 // addition to lost scrapes.
-func outages(r *rand.Rand, offset int64, loss float64, holes [][2]int64) []sample {
+func outages(r *rand.Rand, offset int64, loss float64, gaps [][2]int64) []sample {
 	var out []sample
 	for i := range int64(1200) {
 		at := offset + i*step + r.Int63n(20)
-		if r.Float64() < loss || slices.ContainsFunc(holes, func(h [2]int64) bool { return h[0] <= at && at < h[1] }) {
+		if r.Float64() < loss || slices.ContainsFunc(gaps, func(h [2]int64) bool { return h[0] <= at && at < h[1] }) {
 			continue
 		}
 		out = append(out, sample{t: at, v: float64(at / 1000)})
@@ -170,7 +167,7 @@ func outages(r *rand.Rand, offset int64, loss float64, holes [][2]int64) []sampl
 	return out
 }
 
-func randomHoles(r *rand.Rand) [][2]int64 {
+func randomGaps(r *rand.Rand) [][2]int64 {
 	var out [][2]int64
 	for at := r.Int63n(200 * step); at < 1200*step; {
 		length := r.Int63n(150 * step)
@@ -180,15 +177,15 @@ func randomHoles(r *rand.Rand) [][2]int64 {
 	return out
 }
 
-// Where the merged series has a hole, so have all replicas, but for a few steps
-// at its ends; what both of them lacked before does not matter.
-func TestPenalty_FillsEveryHole(t *testing.T) {
+// A gap of the merged series is a gap of all replicas, but for a few steps at its
+// ends.
+func TestPenalty_FillsEveryGap(t *testing.T) {
 	for seed := range int64(300) {
 		r := rand.New(rand.NewSource(seed))
-		common := randomHoles(r)
+		common := randomGaps(r)
 		replicas := [][]sample{
-			outages(r, 0, 0.02, slices.Concat(common, randomHoles(r))),
-			outages(r, r.Int63n(step), 0.02, slices.Concat(common, randomHoles(r))),
+			outages(r, 0, 0.02, slices.Concat(common, randomGaps(r))),
+			outages(r, r.Int63n(step), 0.02, slices.Concat(common, randomGaps(r))),
 		}
 		merged := drain(Penalty(lists(replicas), false))
 		for i := 1; i < len(merged); i++ {
@@ -201,15 +198,15 @@ func TestPenalty_FillsEveryHole(t *testing.T) {
 	}
 }
 
-// A query that starts later has the same samples, once the preferred replica
-// has been there for some time.
+// A query that starts later returns the same samples once the preferred replica has
+// been without gaps for some time.
 func TestPenalty_DoesNotDependOnTheStart(t *testing.T) {
 	for seed := range int64(300) {
 		r := rand.New(rand.NewSource(seed))
-		common := randomHoles(r)
+		common := randomGaps(r)
 		replicas := [][]sample{
-			outages(r, 0, 0.01, slices.Concat(common, randomHoles(r))),
-			outages(r, r.Int63n(step), 0.01, slices.Concat(common, randomHoles(r))),
+			outages(r, 0, 0.01, slices.Concat(common, randomGaps(r))),
+			outages(r, r.Int63n(step), 0.01, slices.Concat(common, randomGaps(r))),
 		}
 		all := drain(Penalty(lists(replicas), false))
 		start := r.Int63n(1000 * step)
@@ -232,8 +229,8 @@ func TestPenalty_DoesNotDependOnTheStart(t *testing.T) {
 	}
 }
 
-// Replicas may be scraped at other intervals, and the intervals may change. The
-// merged series follows one of them: it is not as dense as both together.
+// Replicas have different scrape intervals, and the intervals change. The merged
+// series follows one replica: it is not as dense as both together.
 func TestPenalty_FollowsChangedIntervals(t *testing.T) {
 	make := func(offset int64, steps ...int64) []sample {
 		var out []sample
@@ -266,8 +263,8 @@ func TestPenalty_FollowsChangedIntervals(t *testing.T) {
 
 var staleNaN = math.Float64frombits(value.StaleNaN)
 
-// A stale marker counts when the series has ended for both replicas.
-func TestPenalty_StaleMarkers(t *testing.T) {
+// A stale marker is kept when the series has ended for all replicas.
+func TestPenalty_KeepsLastStaleMarker(t *testing.T) {
 	replica := func(offset int64, from, until int, stale bool) []sample {
 		var out []sample
 		for i := from; i < until; i++ {
@@ -326,11 +323,11 @@ func TestRuns_EqualPenalty(t *testing.T) {
 	var rs runs
 	for seed := range int64(500) {
 		r := rand.New(rand.NewSource(seed))
-		common := randomHoles(r)
+		common := randomGaps(r)
 		var lists [2]*xorList
 		var in []Replica
 		for i := range lists {
-			samples := floatsOnly(r, outages(r, r.Int63n(step), 0.01, slices.Concat(common, randomHoles(r))))
+			samples := floatsOnly(r, outages(r, r.Int63n(step), 0.01, slices.Concat(common, randomGaps(r))))
 			lists[i] = cut(t, r, samples)
 			in = append(in, Replica{Samples: newListIter(samples), Interval: step})
 		}

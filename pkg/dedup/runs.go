@@ -42,7 +42,7 @@ func (r *runs) next() (run, bool) {
 	}
 	f := r.p.used.floats
 	out := run{chunk: f.next - 1, samples: &f.cols, from: f.i}
-	r.p.glide(math.MaxInt, math.MaxInt64)
+	r.p.advanceDecoded(math.MaxInt, math.MaxInt64)
 	out.to = f.i + 1
 	if f == &r.b {
 		out.replica = 1

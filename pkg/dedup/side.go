@@ -9,16 +9,16 @@ import (
 )
 
 const (
-	// unknownInterval is assumed, in milliseconds, where a replica has not
-	// shown how often it is scraped.
+	// unknownInterval is assumed, in milliseconds, for a replica whose scrape
+	// interval is not known yet.
 	unknownInterval = 60_000
-	// lookBehind is for how many times its patience a replica's own last sample
-	// is looked for.
+	// lookBehind bounds how far back the last sample of a replica is searched,
+	// in steps of maxStep.
 	lookBehind = 12
 	// maxInterval, in milliseconds, keeps sums of times from overflowing.
 	maxInterval = 1 << 45
-	// settledSteps is how many steps without a hole the preferred replica must
-	// show before it is followed again.
+	// settledSteps is the number of steps without a gap that the preferred
+	// replica must have before it is followed again.
 	settledSteps = 10
 )
 
@@ -26,7 +26,7 @@ const (
 type side struct {
 	it     chunkenc.Iterator
 	floats *Floats // it, when it is of this type
-	// keep says that known is needed.
+	// keep says to record known.
 	keep bool
 
 	typ chunkenc.ValueType
@@ -38,9 +38,9 @@ type side struct {
 	// was moved by a step.
 	prevT   int64
 	hasPrev bool
-	// hole says that the last step was longer than the input's patience.
-	hole bool
-	// settled counts the steps without a hole since the last hole or marker,
+	// gap says that the last step was longer than maxStep.
+	gap bool
+	// settled counts the steps without a gap since the last gap or marker,
 	// while the input is not in use.
 	settled int
 
@@ -64,12 +64,11 @@ func (s *side) init(r Replica, keep bool) {
 	s.floats, _ = r.Samples.(*Floats)
 }
 
-// patience is how far apart two samples may be without a hole between them. Of a
-// gauge one scrape may fail, and the next may be late: replicas may have
-// different values, and a sample of the other one would be a change that nobody
-// has seen. The values of counters are adjusted, and each sample makes a rate
-// better.
-func (s *side) patience() int64 {
+// maxStep is the longest step between two samples that is no gap. A gauge may miss
+// one scrape, and the next one may be late: replicas may have different values, so
+// a sample of the other one would be a change that no server has seen. Values of
+// counters are adjusted, and each sample makes a rate better.
+func (s *side) maxStep() int64 {
 	i := s.interval
 	if i == 0 {
 		i = unknownInterval
@@ -82,12 +81,12 @@ func (s *side) patience() int64 {
 
 // next moves to the next sample. last is the time of the last sample returned.
 func (s *side) next(last int64) {
-	s.leave(last)
-	s.land(s.it.Next())
+	s.remember(last)
+	s.moved(s.it.Next())
 }
 
-// leave remembers the current sample.
-func (s *side) leave(last int64) {
+// remember records the current sample.
+func (s *side) remember(last int64) {
 	if s.typ == chunkenc.ValNone {
 		return
 	}
@@ -103,27 +102,27 @@ func (s *side) leave(last int64) {
 	}
 	if h := s.histogram(); !value.IsStaleNaN(h.Sum) {
 		s.known.typ, s.known.t = chunkenc.ValFloatHistogram, s.t
-		// The decoded sample is kept, and its place is taken by the old one.
+		// Swap the two, so that the memory of the old one is used again.
 		s.known.h, s.fh = s.fh, s.known.h
 	}
 }
 
-func (s *side) land(typ chunkenc.ValueType) {
-	s.typ, s.fresh, s.hole = typ, false, false
+func (s *side) moved(typ chunkenc.ValueType) {
+	s.typ, s.fresh, s.gap = typ, false, false
 	if typ == chunkenc.ValNone {
 		return
 	}
 	s.t = s.it.AtT()
 	if s.hasPrev {
 		d := s.t - s.prevT
-		s.hole = d > s.patience()
+		s.gap = d > s.maxStep()
 		s.interval = min(track(s.interval, d), maxInterval)
 	}
 }
 
-// track adapts the estimate of an interval to a step of length d. It follows
-// slowly, so that neither a hole nor two samples close to each other change it
-// much, and depends on nothing but the last few steps.
+// track adapts the estimate of an interval to a step of length d. It changes
+// slowly, so that neither a gap nor two close samples change it much, and depends
+// on the last few steps only.
 func track(interval, d int64) int64 {
 	switch {
 	case d == interval:
@@ -142,9 +141,8 @@ func (s *side) skip(t, last int64) {
 		return
 	}
 	if s.keep {
-		// What the replica has before its next sample says how its counter
-		// went on.
-		if from := t - lookBehind*s.patience(); s.t < from && from < t {
+		// The sample before t is needed for the growth of the counter.
+		if from := t - lookBehind*s.maxStep(); s.t < from && from < t {
 			s.jump(from)
 		}
 		for s.typ != chunkenc.ValNone && s.t < t {
@@ -157,15 +155,15 @@ func (s *side) skip(t, last int64) {
 
 func (s *side) jump(t int64) {
 	s.hasPrev = false
-	s.land(s.it.Seek(t))
+	s.moved(s.it.Seek(t))
 }
 
-// watch moves to the first sample at or after t by steps, and counts those
-// without a hole.
+// watch moves to the first sample at or after t by steps, and counts the steps
+// without a gap.
 func (s *side) watch(t, last int64) {
 	for s.typ != chunkenc.ValNone && s.t < t {
 		s.next(last)
-		if s.hole || s.stale() {
+		if s.gap || s.stale() {
 			s.settled = 0
 		} else {
 			s.settled++

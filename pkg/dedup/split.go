@@ -1,32 +1,31 @@
 package dedup
 
 // Split distributes the chunks of one series, in ascending order of their start,
-// over pseudo replicas within which no chunks overlap: each chunk goes to the
-// first replica whose last chunk ends before it starts, or to a new one. span
-// returns the inclusive bounds of a chunk. Without any overlap the result is one
-// replica that is chunks itself.
+// over layers without overlaps: each chunk goes to the first layer whose last
+// chunk ends before it starts, or to a new one. span returns the inclusive bounds
+// of a chunk. Without any overlap the result is one layer, chunks itself.
 func Split[C any](chunks []C, span func(C) (mint, maxt int64)) [][]C {
 	if !overlap(chunks, span) {
 		return [][]C{chunks}
 	}
-	var replicas [][]C
+	var layers [][]C
 	var ends []int64
 next:
 	for _, c := range chunks {
 		mint, maxt := span(c)
 		for i, end := range ends {
 			if end < mint {
-				replicas[i] = append(replicas[i], c)
+				layers[i] = append(layers[i], c)
 				ends[i] = maxt
 				continue next
 			}
 		}
 		r := make([]C, 1, len(chunks)/2+1)
 		r[0] = c
-		replicas = append(replicas, r)
+		layers = append(layers, r)
 		ends = append(ends, maxt)
 	}
-	return replicas
+	return layers
 }
 
 func overlap[C any](chunks []C, span func(C) (mint, maxt int64)) bool {

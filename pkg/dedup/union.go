@@ -8,12 +8,12 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// Union returns every sample that any of the parts of one stream has, in order
-// of time. Of samples with equal times that of the first part stays.
+// Union returns the samples of all parts of one stream in order of time. Of samples
+// with equal times it returns that of the first part.
 //
-// Where two parts have different values at one time they are no copies of each
-// other, although the labels say so: from there on the later part only fills
-// holes of the earlier ones, so that the result does not jump between the two.
+// Two parts with different values at one time are not copies of each other,
+// although their labels are equal: from there on the later part only fills gaps of
+// the earlier one, so that the result does not alternate between the two.
 func Union(parts []Replica) chunkenc.Iterator {
 	if len(parts) == 1 {
 		return parts[0].Samples
@@ -21,8 +21,8 @@ func Union(parts []Replica) chunkenc.Iterator {
 	return newUnion(parts, false)
 }
 
-// chain returns every sample of all replicas. A stale marker of one is left out
-// where another one goes on.
+// chain returns every sample of all replicas. It drops the stale marker of one
+// replica where another one goes on.
 func chain(replicas []Replica) chunkenc.Iterator { return newUnion(replicas, true) }
 
 // differ counts pairs of samples with equal times by whether their values are
@@ -46,7 +46,7 @@ func newUnion(parts []Replica, replicas bool) *union {
 
 type union struct {
 	parts []side
-	// foreign parts have shown another value than an earlier part.
+	// foreign parts had another value than an earlier part at one time.
 	foreign []bool
 	// replicas says that the parts are replicas of a target.
 	replicas bool
@@ -55,7 +55,7 @@ type union struct {
 	started bool
 	cur     int
 	lastT   int64
-	// changed says that the sample before came from another part.
+	// changed says that the previous sample is of another part.
 	changed bool
 }
 
@@ -64,7 +64,7 @@ func (u *union) Next() chunkenc.ValueType {
 		u.started = true
 		for i := range u.parts {
 			p := &u.parts[i]
-			p.land(p.it.Next())
+			p.moved(p.it.Next())
 		}
 	} else {
 		u.pass()
@@ -97,8 +97,8 @@ func (u *union) pass() {
 	u.lastT = t
 }
 
-// compare notes whether part i agrees with the current sample, which has the
-// same time.
+// compare records whether part i has the value of the current sample, which has
+// the same time.
 func (u *union) compare(i int) {
 	same := sameValue(&u.parts[u.cur], &u.parts[i])
 	if u.differ != nil {
@@ -153,13 +153,13 @@ func (u *union) earliest() int {
 	return best
 }
 
-// skips says whether the sample of part i, the earliest, is left out.
+// skips says whether to drop the sample of part i, which is the earliest.
 func (u *union) skips(i int) bool {
 	p := &u.parts[i]
 	if u.foreign[i] {
 		for j := range u.parts[:i] {
 			o := &u.parts[j]
-			if !u.foreign[j] && o.typ != chunkenc.ValNone && (o.t-u.lastT <= o.patience() || p.t-u.lastT < o.interval/2) {
+			if !u.foreign[j] && o.typ != chunkenc.ValNone && (o.t-u.lastT <= o.maxStep() || p.t-u.lastT < o.interval/2) {
 				return true
 			}
 		}
@@ -168,7 +168,7 @@ func (u *union) skips(i int) bool {
 		return false
 	}
 	return slices.ContainsFunc(u.parts, func(o side) bool {
-		return o.typ != chunkenc.ValNone && endedBeside(p, &o)
+		return o.typ != chunkenc.ValNone && onlyEnded(p, &o)
 	})
 }
 
