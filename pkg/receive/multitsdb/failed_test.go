@@ -2,15 +2,12 @@ package multitsdb
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -167,13 +164,4 @@ func TestManyTenantsThatCannotBeMade(t *testing.T) {
 	require.Zero(t, d.failed())
 	require.Empty(t, d.views(), "nothing is kept of them, their metadata neither")
 	require.NoError(t, write(t, d, "fine", float("x", now.UnixMilli(), 1)))
-}
-
-func TestTransient(t *testing.T) {
-	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENOMEM, syscall.EACCES, syscall.EIO} {
-		require.True(t, transient(fmt.Errorf("open: %w", &fs.PathError{Op: "mmap", Path: "index", Err: errno})), errno)
-	}
-	require.False(t, transient(&fs.PathError{Op: "open", Path: "index", Err: syscall.ENOENT}))
-	require.False(t, transient(errors.New("invalid magic number")))
-	require.False(t, transient(nil))
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/prometheus/util/compression"
 
 	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb/lifecycle"
+	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb/walrepair"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/tsdbstore"
@@ -121,25 +122,21 @@ func (d *DB) externalOf(id string) func() labels.Labels {
 	return func() labels.Labels { return d.cfg.External(id) }
 }
 
-// openTSDB repairs what is damaged and opens the TSDB. It never waits for a
-// human: what cannot be read is set aside, counted and logged.
+// openTSDB repairs what is damaged and opens the TSDB. What cannot be read is
+// moved, counted and logged; it does not keep the tenant from opening.
 func (t *tenantDB) openTSDB() error {
-	damaged, err := salvageLogs(t.dir)
+	report, err := walrepair.Repair(t.cfg.FS, t.dir)
+	if report.Records > 0 {
+		t.metrics.damaged.WithLabelValues("wal_record").Add(float64(report.Records))
+		t.logger.Error("damaged records removed from the write-ahead log",
+			"records", report.Records, "dir", filepath.Join(t.dir, walrepair.DamagedDir))
+	}
+	for _, b := range report.Blocks {
+		t.metrics.damaged.WithLabelValues("block").Inc()
+		t.logger.Error("damaged block moved", "block", b.ID, "dir", filepath.Join(t.dir, walrepair.DamagedDir), "err", b.Err)
+	}
 	if err != nil {
 		return err
-	}
-	if damaged > 0 {
-		t.metrics.damaged.WithLabelValues("wal-record").Add(float64(damaged))
-		t.logger.Error("damaged records of the write-ahead log were taken out, all others are used",
-			"records", damaged, "originals", filepath.Join(t.dir, damagedDir))
-	}
-	moved, err := setBadBlocksAside(t.dir)
-	if err != nil {
-		return err
-	}
-	if len(moved) > 0 {
-		t.metrics.damaged.WithLabelValues("block").Add(float64(len(moved)))
-		t.logger.Error("blocks that cannot be opened were set aside", "blocks", moved, "to", filepath.Join(t.dir, damagedDir))
 	}
 	logger := slog.New(withoutSwitch{t.logger.Handler()})
 	if t.db, err = tsdb.Open(t.dir, logger, t.registry.orNil(), t.options(), t.replay); err != nil {

@@ -1,7 +1,6 @@
 package multitsdb
 
 import (
-	"bytes"
 	"fmt"
 	"math/rand"
 	"os"
@@ -11,11 +10,13 @@ import (
 
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb/walrepair"
 )
 
-// A log of many commits is damaged at random places; the tenant opens by
-// itself, and at most the damaged record is lost.
-func TestDamagedLog(t *testing.T) {
+// A log of many commits is damaged at random places; the tenant opens, and at most
+// the damaged record is lost.
+func TestOpen_LosesDamagedRecordOnly(t *testing.T) {
 	const commits, perCommit = 60, 30
 	origin := t.TempDir()
 	d := openDB(t, origin, nil)
@@ -67,37 +68,7 @@ func fileSize(t *testing.T, path string) int64 {
 	return st.Size()
 }
 
-// A damaged length field loses no more than the rest of its page.
-func TestScanSegmentResynchronises(t *testing.T) {
-	rnd := rand.New(rand.NewSource(4))
-	var records []walRecord
-	for range 300 {
-		body := make([]byte, rnd.Intn(3000))
-		rnd.Read(body)
-		records = append(records, walRecord{compression: 8, parts: [][]byte{body}})
-	}
-	clean := encodeSegment(records)
-	got, damaged := scanSegment(clean)
-	require.Zero(t, damaged)
-	require.Len(t, got, len(records))
-	for i := range got {
-		require.True(t, bytes.Equal(bytes.Join(got[i].parts, nil), records[i].parts[0]))
-	}
-	for range 300 {
-		b := append([]byte(nil), clean...)
-		b[rnd.Intn(len(b))] ^= byte(1 + rnd.Intn(255))
-		got, damaged := scanSegment(b)
-		if damaged == 0 {
-			continue // the compression bits or padding that nobody looks at
-		}
-		require.Greater(t, len(got), len(records)-70)
-		again, damaged := scanSegment(encodeSegment(got))
-		require.Zero(t, damaged)
-		require.Len(t, again, len(got))
-	}
-}
-
-func TestBadBlockIsSetAside(t *testing.T) {
+func TestOpen_MovesDamagedBlock(t *testing.T) {
 	dir := t.TempDir()
 	d := openDB(t, dir, nil)
 	now := time.Now().UnixMilli()
@@ -109,16 +80,5 @@ func TestBadBlockIsSetAside(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "a", id, "index"), []byte("rubbish"), 0o600))
 	after := openDB(t, dir, nil)
 	require.Contains(t, fmt.Sprint(dump(t, after)), `__name__="y"`)
-	require.DirExists(t, filepath.Join(dir, "a", damagedDir, id))
-}
-
-func FuzzScanSegment(f *testing.F) {
-	f.Add(encodeSegment([]walRecord{{parts: [][]byte{[]byte("abc")}}}))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		records, _ := scanSegment(b)
-		again, damaged := scanSegment(encodeSegment(records))
-		if damaged != 0 || len(again) != len(records) {
-			t.Fatalf("%d records, %d after writing, %d damaged", len(records), len(again), damaged)
-		}
-	})
+	require.DirExists(t, filepath.Join(dir, "a", walrepair.DamagedDir, id))
 }

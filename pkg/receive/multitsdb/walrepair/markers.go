@@ -1,4 +1,4 @@
-package multitsdb
+package walrepair
 
 import (
 	"slices"
@@ -7,18 +7,19 @@ import (
 	"github.com/prometheus/prometheus/util/compression"
 )
 
-// The log of late samples ("wbl") has markers that say: the late samples of this
-// series so far are in the chunk at that place of chunks_head. When the log is
-// replayed, the TSDB forgets the samples before a marker if the place is before
-// the end of chunks_head, whether the chunk is there or not. After a process was
-// killed it need not be there, as chunks are written with delay, and what the next
-// process writes behind it makes its place one before the end: a second kill then
-// loses late samples for good. Without markers all samples of the log are
+// The log of out-of-order samples ("wbl") has markers: the out-of-order samples of
+// a series so far are in the chunk at a place of chunks_head. When the log is
+// replayed, the TSDB drops the samples before a marker if its place is before the
+// end of chunks_head, without a look at the chunk. After a kill the chunk may be
+// missing, as chunks are written with delay, and what the next process writes
+// behind it makes its place one before the end: a second kill then loses
+// out-of-order samples for good. Without markers all samples of the log are
 // replayed. Those that are in chunks_head as well are there twice until the next
-// compaction, and once in every answer.
+// compaction, and once in every answer. See
+// docs/decisions/0002-late-samples-after-a-kill.md.
 
-// withoutMarkers takes the records of markers out, and those that cannot be read,
-// which it counts.
+// withoutMarkers returns the records that are not markers. Records that cannot be
+// decoded are dropped and counted.
 func withoutMarkers(records []walRecord) (kept []walRecord, damaged int) {
 	buf := compression.NewSyncDecodeBuffer()
 	for _, r := range records {
@@ -39,7 +40,7 @@ const (
 	walZstd   = 1 << 4
 )
 
-// plain is the content of a record. It is valid until the next call with buf.
+// plain returns the content of a record. It is valid until the next call with buf.
 func (r *walRecord) plain(buf compression.DecodeBuffer) ([]byte, error) {
 	whole := slices.Concat(r.parts...)
 	switch r.compression {

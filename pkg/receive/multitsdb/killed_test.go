@@ -2,12 +2,9 @@ package multitsdb
 
 import (
 	"fmt"
-	"log/slog"
 	"math"
 	"math/rand"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,9 +12,6 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
-	"github.com/prometheus/prometheus/tsdb/record"
-	"github.com/prometheus/prometheus/tsdb/wlog"
-	"github.com/prometheus/prometheus/util/compression"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -108,45 +102,4 @@ func lost(t *testing.T, d *DB, want map[point]bool) (n int) {
 		}
 	}
 	return n
-}
-
-func TestMarkersAreTakenOut(t *testing.T) {
-	samples := func(n int) (out []record.RefSample) {
-		for i := range n {
-			out = append(out, record.RefSample{Ref: 1, T: int64(i), V: 1})
-		}
-		return out
-	}
-	for _, typ := range compression.Types() {
-		dir := t.TempDir()
-		w, err := wlog.NewSize(slog.New(slog.DiscardHandler), nil, filepath.Join(dir, lateLog), walPage, typ)
-		require.NoError(t, err)
-		var enc record.Encoder
-		want := 0
-		for i := range 100 {
-			require.NoError(t, w.Log(enc.Samples(samples(1+50*i), nil)))
-			want += 1 + 50*i
-			require.NoError(t, w.Log(enc.MmapMarkers(slices.Repeat([]record.RefMmapMarker{{Ref: 1, MmapRef: 8}}, 1+10*i), nil)))
-		}
-		require.NoError(t, w.Close())
-		damaged, err := salvageLogs(dir)
-		require.NoError(t, err)
-		require.Zero(t, damaged)
-		require.NoDirExists(t, filepath.Join(dir, damagedDir))
-		r, err := wlog.NewSegmentsReader(filepath.Join(dir, lateLog))
-		require.NoError(t, err)
-		var dec record.Decoder
-		got := 0
-		for wr := wlog.NewReader(r); wr.Next(); {
-			require.Equal(t, record.Samples, dec.Type(wr.Record()), typ)
-			s, err := dec.Samples(wr.Record(), nil)
-			require.NoError(t, err)
-			got += len(s)
-		}
-		require.NoError(t, r.Close())
-		require.Equal(t, want, got, typ)
-	}
-	kept, damaged := withoutMarkers([]walRecord{{compression: walSnappy, parts: [][]byte{{0xff}}}, {}, {parts: [][]byte{{byte(record.Samples)}}}})
-	require.Len(t, kept, 1)
-	require.Equal(t, 2, damaged)
 }

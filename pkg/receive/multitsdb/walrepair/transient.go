@@ -1,4 +1,4 @@
-package multitsdb
+package walrepair
 
 import (
 	"errors"
