@@ -1,5 +1,5 @@
-// Package arch holds the tests that keep the house in order: who may import
-// whom, how long a function or file may be, and what must not occur.
+// Package arch holds the tests of the architecture: the imports that each package
+// may have, the length of functions and files, and what must not occur.
 package arch
 
 import (
@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,7 +36,7 @@ type source struct {
 
 func (s source) test() bool { return strings.HasSuffix(s.path, "_test.go") }
 
-// pkg is the folder below pkg/, or "" for files elsewhere.
+// pkg is the directory below pkg/, or "" for files elsewhere.
 func (s source) pkg() string {
 	dir, ok := strings.CutPrefix(path.Dir(s.path), "pkg/")
 	if !ok {
@@ -99,7 +100,7 @@ func allowed(patterns []string, imp string) bool {
 }
 
 func TestImports(t *testing.T) {
-	table := rules(t)
+	table, used := rules(t), map[string][]string{}
 	for _, s := range sources(t, "pkg") {
 		if s.test() {
 			continue
@@ -117,34 +118,125 @@ func TestImports(t *testing.T) {
 				continue
 			}
 			ours = strings.TrimPrefix(ours, "pkg/")
+			used[s.pkg()] = append(used[s.pkg()], ours)
 			if !allowed(may, ours) {
 				t.Errorf("%s: package %q may not import %q; see the rules in test/arch/imports.txt", s.path, s.pkg(), ours)
 			}
 		}
 	}
+	for name, patterns := range table {
+		if _, err := os.Stat(filepath.Join("..", "..", "pkg", filepath.FromSlash(name))); err != nil {
+			t.Errorf("imports.txt: package %q does not exist", name)
+		}
+		for _, p := range patterns {
+			if p != "-" && !slices.ContainsFunc(used[name], func(imp string) bool { return allowed([]string{p}, imp) }) {
+				pending(t, "imports.txt: package %q does not import %q: remove the permission", name, p)
+			}
+		}
+	}
 }
 
-// Cloud SDKs stay where buckets are opened, so that no unit test links them, and
-// the pure packages stay pure.
+// pending reports a finding that does not fail the test yet.
+func pending(t *testing.T, format string, args ...any) {
+	t.Helper()
+	t.Logf(format, args...)
+}
+
+// pure are the packages that decide: values in, values out.
+var pure = []string{
+	"aggr", "chunkcheck", "compact/plan", "dedup", "protoscan", "receive/hashring", "receive/multitsdb/lifecycle", "xorcolumn", "zerocopy",
+}
+
+// wire are the packages that know protobuf or Cap'n Proto.
+var wire = []string{
+	"storeapi/storepb", "storeapi/storepb/*", "storeapi/storerpc", "receive/peer", "receive/remotewrite",
+	"receive/capnpserver", "receive/capnpserver/capnpb", "sidecar/prom", "sidecar/prom/promtest",
+	// The types of a remote read request and of its answer.
+	"query", "query/promapi",
+}
+
+// TestForeignImports keeps cloud SDKs where buckets are opened, so that no unit
+// test links them; protobuf at the wire; unsafe in one package; and I/O, logs and
+// contexts out of the pure packages.
 func TestForeignImports(t *testing.T) {
-	pure := []string{"receive/hashring", "receive/multitsdb/lifecycle", "protoscan", "compact/plan", "dedup", "aggr", "chunkcheck"}
-	impure := []string{"context", "log", "log/slog", "os", "net", "net/http", "github.com/prometheus/client_golang"}
+	impure := []string{
+		"context", "log", "log/slog", "os", "net", "net/http", "testing",
+		"github.com/prometheus/client_golang",
+	}
+	protobuf := []string{
+		"google.golang.org/protobuf", "github.com/planetscale/vtprotobuf", "github.com/gogo/protobuf",
+		"github.com/prometheus/prometheus/prompb", "capnproto.org/go/capnp", module + "pkg/storeapi/storepb",
+		module + "pkg/receive/capnpserver/capnpb",
+	}
 	for _, s := range sources(t, "pkg", "cmd") {
 		if s.test() {
 			continue
 		}
 		for _, imp := range s.ast.Imports {
 			name, _ := strconv.Unquote(imp.Path.Value)
-			if strings.HasPrefix(name, "github.com/thanos-io/objstore") && s.pkg() != "bucket/provider" {
+			below := func(i string) bool { return name == i || strings.HasPrefix(name, i+"/") }
+			if below("github.com/thanos-io/objstore") && s.pkg() != "bucket/provider" {
 				t.Errorf("%s imports %s: only bucket/provider knows objstore", s.path, name)
 			}
-			if slices.Contains(pure, s.pkg()) && slices.ContainsFunc(impure, func(i string) bool {
-				return name == i || strings.HasPrefix(name, i+"/") && name != "net/netip" // values only
-			}) {
+			if name == "unsafe" && s.pkg() != "zerocopy" {
+				pending(t, "%s imports unsafe: only zerocopy does", s.path)
+			}
+			if slices.ContainsFunc(protobuf, below) && !allowed(wire, s.pkg()) {
+				t.Errorf("%s imports %s: only the packages of the wire know it (see the list in test/arch)", s.path, name)
+			}
+			if slices.Contains(pure, s.pkg()) && name != "net/netip" && slices.ContainsFunc(impure, below) {
 				t.Errorf("%s imports %s: package %q decides only, without I/O, logs and clocks", s.path, name, s.pkg())
 			}
 		}
+		if slices.Contains(pure, s.pkg()) {
+			s.noClock(t)
+		}
 	}
+}
+
+// noClock reports uses of the clock.
+func (s source) noClock(t *testing.T) {
+	ast.Inspect(s.ast, func(n ast.Node) bool {
+		sel, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		if x, ok := sel.X.(*ast.Ident); ok && x.Name == "time" &&
+			slices.Contains([]string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick"}, sel.Sel.Name) {
+			t.Errorf("%s:%d: time.%s: package %q takes the time as a value", s.path, s.line(n.Pos()), sel.Sel.Name, s.pkg())
+		}
+		return true
+	})
+}
+
+// bare matches a sentence that opens with a clause without an actor.
+var bare = regexp.MustCompile(`(^|[.:;] )(Who|What)( |$)`)
+
+// TestComments reports sentences that open with a bare "Who" or "What" clause, and
+// long functions without a comment.
+func TestComments(t *testing.T) {
+	const long = 25
+	clauses, silent := 0, 0
+	for _, s := range sources(t, "pkg", "cmd", "test", "examples") {
+		for _, g := range s.ast.Comments {
+			for _, c := range g.List {
+				for i, line := range strings.Split(c.Text, "\n") {
+					if text := strings.Trim(line, "/* \t"); bare.MatchString(text) {
+						clauses++
+						pending(t, "%s:%d: name the actor: %s", s.path, s.line(c.Pos())+i, text)
+					}
+				}
+			}
+		}
+		for _, d := range s.ast.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if ok && !s.test() && f.Doc == nil && s.line(f.End())-s.line(f.Pos())+1 > long {
+				silent++
+				pending(t, "%s:%d: %s has more than %d lines and no comment", s.path, s.line(f.Pos()), f.Name.Name, long)
+			}
+		}
+	}
+	t.Logf("%d bare clauses, %d long functions without a comment", clauses, silent)
 }
 
 func TestSizes(t *testing.T) {
@@ -239,7 +331,7 @@ func forbiddenDecl(d ast.Decl) string {
 			v := spec.(*ast.ValueSpec)
 			for i, name := range v.Names {
 				if !constant(v, i) {
-					return fmt.Sprintf("var %s: state belongs to a value that somebody makes and owns", name.Name)
+					return fmt.Sprintf("var %s: state belongs to a value with an owner", name.Name)
 				}
 			}
 		}
