@@ -24,16 +24,16 @@ func TestStores(t *testing.T) {
 		key := keyOf(n)
 		how, ok := covered[key]
 		if !ok {
-			t.Errorf("%s implements storeapi.Store: add the test that runs storetest.Run over it to test/arch/stores.txt", key)
+			pending(t, "%s implements storeapi.Store: add the test that runs storetest.Run over it to test/arch/stores.txt", key)
 			continue
 		}
 		delete(covered, key)
 		if test, ok := strings.CutPrefix(how, "test "); ok && !suites[test] {
-			t.Errorf("stores.txt: %s: %s does not exist or does not call storetest.Run", key, test)
+			pending(t, "stores.txt: %s: %s does not exist or does not call storetest.Run", key, test)
 		}
 	}
 	for key := range covered {
-		t.Errorf("stores.txt: %s does not exist or is no Store", key)
+		pending(t, "stores.txt: %s does not exist or is no Store", key)
 	}
 }
 
