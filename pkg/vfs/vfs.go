@@ -35,11 +35,13 @@ type FS interface {
 	SyncDir(name string) error
 }
 
-// File is an open file. One goroutine uses it at a time.
+// File is an open file. One goroutine uses it at a time, except for ReadAt and
+// WriteAt, which may be called concurrently.
 type File interface {
 	io.Reader
 	io.ReaderAt
 	io.Writer
+	io.WriterAt
 	io.Seeker
 	io.Closer
 	Name() string

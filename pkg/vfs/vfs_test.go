@@ -86,6 +86,21 @@ func TestWriteFile_ConcurrentWritersLeaveOneContent(t *testing.T) {
 	require.Len(t, entries, 1)
 }
 
+func TestWithoutSync_SyncsNeitherFileNorDirectory(t *testing.T) {
+	for n := 1; ; n++ {
+		fsys := faultfs.New(vfs.OS(), n, faultfs.Once)
+		name := filepath.Join(t.TempDir(), "state")
+		err := vfs.WriteBytes(vfs.WithoutSync(fsys), name, 0o640, []byte("x"))
+		if fsys.Failed() == "" {
+			require.NoError(t, err)
+			return
+		}
+		require.NotContains(t, fsys.Failed(), "sync")
+		require.ErrorIs(t, err, faultfs.ErrInjected)
+		require.Empty(t, names(t, filepath.Dir(name)))
+	}
+}
+
 func TestRemoveTemp_KeepsFilesOfOthers(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"a.json.1z.tmp", "a.json", "b.json.2.tmp", "a.tmp", "notes.tmp", ".7.tmp", "a.json.x_y.tmp"} {

@@ -55,7 +55,7 @@ func WriteBytes(fsys FS, name string, perm fs.FileMode, content []byte) error {
 // writeTemp returns the name of a new, synced file next to name. After an error
 // there is no such file.
 func writeTemp(fsys FS, name string, perm fs.FileMode, write func(io.Writer) error) (string, error) {
-	f, err := createTemp(fsys, name, perm)
+	f, err := CreateTemp(fsys, name, perm)
 	if err != nil {
 		return "", err
 	}
@@ -68,7 +68,9 @@ func writeTemp(fsys FS, name string, perm fs.FileMode, write func(io.Writer) err
 	return f.Name(), nil
 }
 
-func createTemp(fsys FS, name string, perm fs.FileMode) (f File, err error) {
+// CreateTemp creates an empty file next to name, under a name that RemoveTemp
+// recognises. The caller renames or removes it.
+func CreateTemp(fsys FS, name string, perm fs.FileMode) (f File, err error) {
 	for range maxTempNames {
 		tmp := name + "." + strconv.FormatUint(uint64(rand.Uint32()), 36) + TempSuffix
 		f, err = fsys.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
@@ -96,7 +98,7 @@ func RemoveTemp(fsys FS, dir, base string) error {
 	return errors.Join(errs...)
 }
 
-// temporary says whether name is one that createTemp makes for base.
+// temporary says whether name is one that CreateTemp makes for base.
 func temporary(name, base string) bool {
 	stem, ok := strings.CutSuffix(name, TempSuffix)
 	if !ok {

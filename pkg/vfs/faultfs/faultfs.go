@@ -194,6 +194,14 @@ func (f *file) Write(b []byte) (int, error) {
 	return f.File.Write(b)
 }
 
+func (f *file) WriteAt(b []byte, off int64) (int, error) {
+	if err := f.fs.change("write to", f.Name()); err != nil {
+		n, werr := f.File.WriteAt(b[:len(b)/2], off)
+		return n, errors.Join(err, werr)
+	}
+	return f.File.WriteAt(b, off)
+}
+
 func (f *file) Truncate(size int64) error {
 	if err := f.fs.change("truncate", f.Name()); err != nil {
 		return err
