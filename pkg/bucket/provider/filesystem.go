@@ -13,22 +13,25 @@ import (
 	"syscall"
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
-// lostFound is made by some filesystems in their root, readable for root only.
+// lostFound is a directory that some filesystems have in their root; only the
+// superuser may read it.
 const lostFound = "lost+found"
 
 // filesystem is a bucket in a directory: every object is a file. An upload is
-// written and synced under another name and then renamed, so that it is
-// visible whole or not at all, also after a crash.
+// written and synced under another name and then renamed, so that readers see all
+// of it or none, also after a crash.
 type filesystem struct {
+	fs      vfs.FS
 	root    string
 	uploads uploads
 }
 
 // OpenFilesystem opens the bucket in the directory dir. It writes nothing: a
-// directory that does not exist is an empty bucket, and is created by the first
-// upload.
+// directory that does not exist is an empty bucket, and the first upload creates
+// it.
 func OpenFilesystem(dir string) (bucket.Bucket, error) {
 	root, err := filepath.Abs(dir)
 	if err != nil {
@@ -41,7 +44,11 @@ func OpenFilesystem(dir string) (bucket.Bucket, error) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("open bucket directory: %w", mapFileErr(err))
 	}
-	return &filesystem{root: root, uploads: uploads{dir: filepath.Join(root, uploadDir)}}, nil
+	return openFilesystem(vfs.OS(), root), nil
+}
+
+func openFilesystem(fsys vfs.FS, root string) *filesystem {
+	return &filesystem{fs: fsys, root: root, uploads: uploads{fs: fsys, dir: filepath.Join(root, uploadDir)}}
 }
 
 func mapFileErr(err error) error {
@@ -84,10 +91,10 @@ func (b *filesystem) List(ctx context.Context, dir string, f func(bucket.Object)
 func (b *filesystem) list(ctx context.Context, path, prefix string, f func(bucket.Object) error) error {
 	entries, err := os.ReadDir(path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-		return ctx.Err() // deleted meanwhile, or never there
+		return ctx.Err() // deleted since, or never created
 	}
 	if errors.Is(err, fs.ErrPermission) && prefix == lostFound+"/" {
-		return ctx.Err() // of the filesystem, where the bucket is all of it
+		return ctx.Err() // the bucket is the root of a filesystem
 	}
 	if err != nil {
 		return fmt.Errorf("list %s: %w", path, mapFileErr(err))
@@ -137,7 +144,7 @@ func (b *filesystem) open(ctx context.Context, name string) (*os.File, int64, er
 	if err != nil {
 		return nil, 0, err
 	}
-	// Opening a pipe that nobody writes to would wait for ever.
+	// Without O_NONBLOCK, opening a pipe without a writer would block.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, 0, fmt.Errorf("get %s: %w", name, mapFileErr(err))
@@ -198,6 +205,8 @@ func (b *filesystem) Stat(ctx context.Context, name string) (bucket.Object, erro
 	return bucket.Object{Name: name, Size: info.Size(), LastModified: info.ModTime()}, nil
 }
 
+// Upload gives the guarantee of vfs.WriteFile. It does not use it, because the
+// temporary file must not be where a listing finds it.
 func (b *filesystem) Upload(ctx context.Context, name string, r io.Reader, size int64) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -210,12 +219,20 @@ func (b *filesystem) Upload(ctx context.Context, name string, r io.Reader, size 
 		return fmt.Errorf("upload %s: %w: a file cannot end with a slash", name, bucket.ErrInvalidName)
 	}
 	defer b.uploads.tidy()
-	tmp, err := b.writeTemp(ctx, name, r, size)
+	tmp, err := b.uploads.create()
 	if err != nil {
 		return fmt.Errorf("upload %s: %w", name, mapFileErr(err))
 	}
-	if err := publish(tmp, path); err != nil {
-		return errors.Join(fmt.Errorf("upload %s: %w", name, mapFileErr(err)), os.Remove(tmp))
+	defer tmp.unlock()
+	err = fill(tmp, contextReader{ctx: ctx, r: r}, size)
+	if err == nil {
+		err = b.publish(tmp.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("upload %s: %w", name, mapFileErr(err)), b.fs.Remove(tmp.Name()))
+	}
+	if err := b.syncDirs(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("upload %s: %w", name, mapFileErr(err))
 	}
 	return nil
 }
@@ -232,43 +249,35 @@ func (c contextReader) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
-// writeTemp writes r into a synced file of the upload directory.
-func (b *filesystem) writeTemp(ctx context.Context, name string, r io.Reader, size int64) (_ string, err error) {
-	f, err := b.uploads.create()
-	if err != nil {
-		return "", err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	n, err := io.Copy(f, contextReader{ctx: ctx, r: r})
+// fill writes r into a file, which it syncs and closes. size is the number of
+// bytes that r must have, or -1.
+func fill(f vfs.File, r io.Reader, size int64) error {
+	n, err := io.Copy(f, r)
 	if err == nil && size >= 0 && n != size {
 		err = fmt.Errorf("%w: %d bytes, announced %d", bucket.ErrLength, n, size)
 	}
 	if err == nil {
-		err = f.Chmod(0o644)
+		err = os.Chmod(f.Name(), 0o644)
 	}
 	if err == nil {
 		err = f.Sync()
 	}
-	return f.Name(), errors.Join(err, f.Close())
+	return errors.Join(err, f.Close())
 }
 
-// publish renames tmp to path and makes that durable. A concurrent Delete may
-// remove the parent directory as empty just before the rename.
-func publish(tmp, path string) error {
+// publish renames tmp to path. A concurrent Delete may remove the parent directory
+// as empty just before the rename.
+func (b *filesystem) publish(tmp, path string) error {
 	dir := filepath.Dir(path)
 	var err error
 	for range 10 {
-		if err = os.MkdirAll(dir, 0o777); err == nil {
-			if err = os.Rename(tmp, path); err == nil {
-				return syncDirs(dir)
+		if err = b.fs.MkdirAll(dir, 0o777); err == nil {
+			if err = b.fs.Rename(tmp, path); err == nil {
+				return nil
 			}
 		}
-		// A folder may be removed as empty at each moment, also while MkdirAll
-		// looks at what is in its way.
+		// A directory may be removed as empty at any time, also while MkdirAll
+		// looks at it.
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
@@ -278,18 +287,10 @@ func publish(tmp, path string) error {
 
 // syncDirs makes the entry in dir durable, and dir's own entry in its parent,
 // which may be new as well.
-func syncDirs(dir string) error {
+func (b *filesystem) syncDirs(dir string) error {
 	for _, d := range []string{dir, filepath.Dir(dir)} {
-		f, err := os.Open(d)
-		if err != nil {
+		if err := b.fs.SyncDir(d); err != nil {
 			return err
-		}
-		err = f.Sync()
-		if cerr := f.Close(); err == nil {
-			err = cerr
-		}
-		if err != nil {
-			return fmt.Errorf("sync directory %s: %w", d, err)
 		}
 	}
 	return nil
@@ -300,7 +301,7 @@ func (b *filesystem) Delete(ctx context.Context, name string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	// Whatever is listed can be deleted, also by a name that no upload may have.
+	// A listed object can be deleted also when its name is one that Upload refuses.
 	if !filepath.IsLocal(name) || strings.ContainsRune(name, 0) {
 		return fmt.Errorf("delete: %w: %.80q", bucket.ErrInvalidName, name)
 	}
@@ -314,7 +315,7 @@ func (b *filesystem) Delete(ctx context.Context, name string) error {
 	}
 	dir := filepath.Dir(path)
 	for dir != b.root && os.Remove(dir) == nil {
-		dir = filepath.Dir(dir) // up to one that is not empty, or somebody else's
+		dir = filepath.Dir(dir) // up to one that is not empty or cannot be removed
 	}
 	return nil
 }

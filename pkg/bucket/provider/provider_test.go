@@ -20,6 +20,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/bucket/buckettest"
 	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
 func TestFilesystem(t *testing.T) {
@@ -79,7 +80,7 @@ func TestFilesystem_RemovesUploadsOfDeadProcesses(t *testing.T) {
 	tmp := filepath.Join(dir, uploadDir)
 	require.NoError(t, os.MkdirAll(tmp, 0o777))
 	require.NoError(t, os.WriteFile(filepath.Join(tmp, "dead"), nil, 0o666))
-	other := &uploads{dir: tmp}
+	other := &uploads{fs: vfs.OS(), dir: tmp}
 	other.clean.Do(func() {})
 	alive, err := other.create()
 	require.NoError(t, err)
@@ -97,14 +98,14 @@ func TestFilesystem_RemovesUploadsOfDeadProcesses(t *testing.T) {
 	}))
 }
 
-// TestFilesystem_PipesAndFoldersAreNoObjects reads names that are no files.
-func TestFilesystem_PipesAndFoldersAreNoObjects(t *testing.T) {
+// TestFilesystem_PipesAndDirectoriesAreNoObjects reads names that are no files.
+func TestFilesystem_PipesAndDirectoriesAreNoObjects(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o666))
-	require.NoError(t, os.Mkdir(filepath.Join(dir, "folder"), 0o777))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "directory"), 0o777))
 	b, err := OpenFilesystem(dir)
 	require.NoError(t, err)
-	for _, name := range []string{"pipe", "folder"} {
+	for _, name := range []string{"pipe", "directory"} {
 		_, err := b.Get(t.Context(), name)
 		require.ErrorIs(t, err, bucket.ErrNotFound, name)
 		_, err = b.GetRange(t.Context(), name, 0, 1)
