@@ -1,7 +1,6 @@
 package block
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,17 +12,17 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/reason"
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
-// ReadMeta reads the meta.json of a block in a bucket. It fails with
-// bucket.ErrNotFound when there is none, and with a *CorruptError when it
-// cannot be used.
+// ReadMeta reads the meta.json of a block in a bucket. Without one it returns
+// bucket.ErrNotFound, and a *CorruptError when meta.json cannot be used.
 func ReadMeta(ctx context.Context, r bucket.Reader, id ulid.ULID) (*Meta, error) {
 	return ReadMetaUpTo(ctx, r, id, MaxMetaSize)
 }
 
-// ReadMetaUpTo is ReadMeta with another bound of the size in bytes. Beyond it the
-// error is also bucket.ErrTooLarge.
+// ReadMetaUpTo is ReadMeta with a limit in bytes. The error for a larger meta.json
+// is also bucket.ErrTooLarge.
 func ReadMetaUpTo(ctx context.Context, r bucket.Reader, id ulid.ULID, limit int64) (*Meta, error) {
 	data, err := bucket.ReadAll(ctx, r, Path(id, MetaFile), limit)
 	if errors.Is(err, bucket.ErrTooLarge) {
@@ -42,8 +41,8 @@ func ReadMetaUpTo(ctx context.Context, r bucket.Reader, id ulid.ULID, limit int6
 	return m, nil
 }
 
-// ReadMetaDir reads the meta.json of a block in a local directory. The name of
-// the directory does not matter.
+// ReadMetaDir reads the meta.json of a block in a local directory, which may have
+// any name.
 func ReadMetaDir(dir string) (*Meta, error) {
 	path := filepath.Join(dir, MetaFile)
 	info, err := os.Stat(path)
@@ -70,34 +69,18 @@ func ReadMetaDir(dir string) (*Meta, error) {
 	return m, nil
 }
 
-// WriteMetaDir writes meta.json into a local directory, atomically and synced.
-func WriteMetaDir(dir string, m *Meta) error {
+// WriteMetaDir writes meta.json into a local directory, with the crash guarantee
+// of vfs.WriteFile. It removes temporary files that earlier crashes left. Only one
+// caller may write into a directory at a time.
+func WriteMetaDir(dir string, m *Meta) error { return writeMeta(vfs.OS(), dir, m) }
+
+func writeMeta(fsys vfs.FS, dir string, m *Meta) error {
 	data, err := m.Encode()
 	if err != nil {
 		return err
 	}
-	return writeFileAtomic(filepath.Join(dir, MetaFile), data)
-}
-
-func writeFileAtomic(path string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp*")
-	if err != nil {
-		return fmt.Errorf("create temporary file for %s: %w", path, err)
-	}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("write %s: %w", path, errors.Join(err, os.Remove(f.Name())))
-		}
-	}()
-	_, err = bytes.NewReader(data).WriteTo(f)
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err := vfs.RemoveTemp(fsys, dir, MetaFile); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	return vfs.WriteBytes(fsys, filepath.Join(dir, MetaFile), 0o644, data)
 }

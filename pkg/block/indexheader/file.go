@@ -2,34 +2,18 @@ package indexheader
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/prometheus/prometheus/tsdb/fileutil"
+
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
-// WriteFile writes the header to a file, which appears whole or not at all.
-func (h *Header) WriteFile(path string) (err error) {
-	dir, base := filepath.Split(path)
-	f, err := os.CreateTemp(dir, base+".tmp-*")
-	if err != nil {
+// WriteFile writes the header to a file, which appears with all its content or
+// not at all. It is not synced: OpenFile detects by the checksum what a crash of
+// the machine has damaged.
+func (h *Header) WriteFile(fsys vfs.FS, path string) error {
+	if err := vfs.WriteBytes(vfs.WithoutSync(fsys), path, 0o666, h.b); err != nil {
 		return fmt.Errorf("write index header: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name())
-		}
-	}()
-	// Not synced: after a crash a broken file is found out by its checksum.
-	_, err = f.Write(h.b)
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("write index header %s: %w", path, err)
 	}
 	return nil
 }

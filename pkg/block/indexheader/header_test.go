@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
 // writeIndex makes the index of the series, in TSDB's own way.
@@ -155,7 +156,7 @@ func TestHeader(t *testing.T) {
 		compare(t, h, b)
 
 		file := filepath.Join(t.TempDir(), "header")
-		require.NoError(t, h.WriteFile(file))
+		require.NoError(t, h.WriteFile(vfs.OS(), file))
 		mapped, err := OpenFile(file)
 		require.NoError(t, err)
 		compare(t, mapped, b)
@@ -231,7 +232,7 @@ func TestCorruptFile(t *testing.T) {
 		_, err = Parse(h.b[:rng.IntN(len(h.b))])
 		require.ErrorIs(t, err, ErrCorrupt)
 	}
-	require.Error(t, h.WriteFile(filepath.Join(t.TempDir(), "no", "folder")))
+	require.Error(t, h.WriteFile(vfs.OS(), filepath.Join(t.TempDir(), "no", "directory")))
 }
 
 // use touches everything that a header refers to.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hindsight-io/hindsight/pkg/block/indexheader"
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
 // headerState is the index header of a block: absent until first used, shared
@@ -139,7 +140,7 @@ func (b *Block) loadHeader(ctx context.Context) (*indexheader.Header, error) {
 	if err != nil || file == "" {
 		return h, err
 	}
-	if err := h.WriteFile(file); err != nil {
+	if err := h.WriteFile(vfs.OS(), file); err != nil {
 		b.env.Logger.Warn("index header is kept in memory because its file cannot be written", "block", b.meta.ULID, "err", err)
 		return h, nil
 	}

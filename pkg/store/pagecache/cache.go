@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
 // PageSize is the number of bytes of every page but the last of an object.
@@ -81,7 +82,7 @@ func New(bkt bucket.Reader, cfg Config, reg prometheus.Registerer) (*Cache, erro
 		c.memory = memory
 	}
 	if cfg.DiskBytes > 0 {
-		d, err := openDisk(cfg.DiskDir, cfg.DiskBytes)
+		d, err := openDisk(vfs.OS(), cfg.DiskDir, cfg.DiskBytes)
 		if err != nil {
 			return nil, err
 		}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/tsdb/fileutil"
+
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
 // The file of the disk tier (docs/format/page-cache.md): a header, one
@@ -29,40 +31,40 @@ const (
 
 func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
 
-// disk keeps pages in one file of fixed size. A page that cannot be read back
-// as it was written counts as absent, so nothing needs to be synced. It may be
-// used concurrently.
+// disk keeps pages in one file of fixed size. A page that cannot be read back as
+// it was written counts as absent, so nothing is synced. It may be used
+// concurrently.
 type disk struct {
-	f     *os.File
+	f     vfs.File
 	lock  fileutil.Releaser
 	slots uint32
 
 	mu     sync.Mutex
 	index  map[key]uint32
 	entry  []diskEntry // by slot
-	used   []bool      // since the hand has last passed
+	used   []bool      // since the hand last passed
 	hand   uint32
 	closed bool
-	broken atomic.Int64 // pages that were not what they had been
+	broken atomic.Int64 // pages that did not match their checksum
 	failed atomic.Int64 // writes that failed
 }
 
-// diskEntry says what is in a slot; a length of 0 means nothing.
+// diskEntry is the content of a slot; a slot of length 0 is free.
 type diskEntry struct {
 	key    key
 	length uint32
 	crc    uint32
 }
 
-// openDisk opens the file in dir, or makes it. A file of another size or format
-// is emptied. The error is of the user's machine: no access, or in use.
-func openDisk(dir string, bytes int64) (_ *disk, err error) {
+// openDisk opens or creates the file in dir. It empties a file of another size or
+// format. It fails without access to dir, or when another process uses dir.
+func openDisk(fsys vfs.FS, dir string, bytes int64) (_ *disk, err error) {
 	slots := bytes / (PageSize + diskEntrySize)
 	if slots < 1 || slots > 1<<31 {
 		return nil, fmt.Errorf("page cache of %d bytes on disk is too small or too large", bytes)
 	}
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return nil, fmt.Errorf("make the folder of the page cache: %w", err)
+	if err := fsys.MkdirAll(dir, 0o777); err != nil {
+		return nil, fmt.Errorf("create the directory of the page cache: %w", err)
 	}
 	lock, _, err := fileutil.Flock(filepath.Join(dir, "lock"))
 	if err != nil {
@@ -73,7 +75,7 @@ func openDisk(dir string, bytes int64) (_ *disk, err error) {
 			err = errors.Join(err, lock.Release())
 		}
 	}()
-	f, err := os.OpenFile(filepath.Join(dir, diskFile), os.O_RDWR|os.O_CREATE, 0o666)
+	f, err := fsys.OpenFile(filepath.Join(dir, diskFile), os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
 		return nil, fmt.Errorf("open the page cache: %w", err)
 	}
@@ -96,7 +98,8 @@ func (d *disk) header() []byte {
 	return h
 }
 
-// load reads the directory, or begins an empty file.
+// load reads the directory of the file, or empties the file when its header or
+// size is another.
 func (d *disk) load() error {
 	info, err := d.f.Stat()
 	if err != nil {
@@ -105,10 +108,10 @@ func (d *disk) load() error {
 	have := make([]byte, diskHeaderSize)
 	if n, _ := d.f.ReadAt(have, 0); n < len(have) || string(have) != string(d.header()) || info.Size() != d.dataOffset(d.slots) {
 		if err := errors.Join(d.f.Truncate(0), d.f.Truncate(d.dataOffset(d.slots))); err != nil {
-			return fmt.Errorf("make the page cache: %w", err)
+			return fmt.Errorf("empty the page cache: %w", err)
 		}
 		if _, err := d.f.WriteAt(d.header(), 0); err != nil {
-			return fmt.Errorf("make the page cache: %w", err)
+			return fmt.Errorf("write the header of the page cache: %w", err)
 		}
 		return nil
 	}
@@ -126,7 +129,7 @@ func (d *disk) load() error {
 			}
 		}
 	}
-	// Of two slots with one key the map knows one; the other is free.
+	// Of two slots with one key, the one in the index counts; the other is free.
 	for slot, e := range d.entry {
 		if e.length > 0 && d.index[e.key] != uint32(slot) {
 			d.entry[slot] = diskEntry{}
@@ -166,7 +169,7 @@ func decodeEntry(b []byte) (diskEntry, bool) {
 	return e, e.length > 0 && e.length <= PageSize
 }
 
-// maxTogether is how many neighbouring slots are read at once.
+// maxTogether is the number of neighbouring slots that one read takes at most.
 const maxTogether = 64
 
 // slotRead is a page to read from a slot.
@@ -203,8 +206,8 @@ func (d *disk) get(o Object, pages []uint32, got func(page uint32, b []byte)) (m
 	return missing
 }
 
-// readSlots reads neighbouring slots. A slot may get another page meanwhile:
-// then the checksum tells.
+// readSlots reads neighbouring slots. Another page may have been written into a
+// slot in the meantime; its checksum then differs.
 func (d *disk) readSlots(reads []slotRead, got func(page uint32, b []byte), missing []uint32) []uint32 {
 	last := reads[len(reads)-1]
 	b := make([]byte, (len(reads)-1)*PageSize+int(last.length))
@@ -231,7 +234,7 @@ func (d *disk) drop(k key, slot uint32) {
 	}
 }
 
-// put writes a page in the place of one that has not been used for long.
+// put writes a page into a slot that the clock chooses.
 func (d *disk) put(k key, page []byte) {
 	e := diskEntry{key: k, length: uint32(len(page)), crc: crc32.Checksum(page, castagnoli())}
 	d.mu.Lock()
@@ -243,31 +246,31 @@ func (d *disk) put(k key, page []byte) {
 	if old := d.entry[slot]; old.length > 0 {
 		delete(d.index, old.key)
 	}
-	d.entry[slot] = diskEntry{} // nobody finds the slot while it is written
-	d.used[slot] = true         // nor takes it
+	d.entry[slot] = diskEntry{} // no reader finds the slot while it is written
+	d.used[slot] = true         // and no other put takes it
 	d.mu.Unlock()
 
-	// The page first: an entry that was not written yet then does not fit its
-	// slot, which the checksum tells.
+	// The page before its entry: after a crash in between, the checksum in the
+	// old entry does not match the page.
 	_, err := d.f.WriteAt(page, d.dataOffset(slot))
 	if err == nil {
 		_, err = d.f.WriteAt(appendEntry(make([]byte, 0, diskEntrySize), e), d.entryOffset(slot))
 	}
 	if err != nil {
-		d.failed.Add(1) // a full disk costs speed, not answers
+		d.failed.Add(1) // the page is not kept, which costs no answer
 		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, ok := d.index[k]; ok || d.entry[slot].length > 0 {
-		return // another one was faster, with the page or with the slot
+		return // another put was faster, for the page or for the slot
 	}
 	d.entry[slot] = e
 	d.index[k] = slot
 }
 
-// victim chooses a slot by the clock: the first one at the hand that was not
-// used since the hand has last passed.
+// victim chooses a slot by the clock algorithm: the first one from the hand on
+// that was not used since the hand last passed it.
 func (d *disk) victim() uint32 {
 	for {
 		slot := d.hand
