@@ -9,31 +9,31 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
-	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/hindsight-io/hindsight/pkg/protoscan"
 )
 
 // frame walks over one prometheus.ChunkedReadResponse:
 //
 //	1  repeated ChunkedSeries
 //	2  varint query index (there is only one query)
-type frame struct{ rest []byte }
+type frame struct{ fields protoscan.Fields }
+
+func newFrame(msg []byte) frame { return frame{protoscan.Fields{B: msg}} }
 
 // nextSeries returns the bytes of the next ChunkedSeries, nil at the end.
 func (f *frame) nextSeries() ([]byte, error) {
-	for len(f.rest) > 0 {
-		fl, rest, err := nextField(f.rest)
-		if err != nil {
-			return nil, err
+	var field protoscan.Field
+	for f.fields.Next(&field) {
+		if field.Number() != 1 {
+			continue
 		}
-		f.rest = rest
-		if fl.num == 1 {
-			if fl.bytes == nil {
-				return nil, fmt.Errorf("series is not a message")
-			}
-			return fl.bytes, nil
+		if field.Data == nil {
+			return nil, errors.New("series is not a message")
 		}
+		return field.Data, nil
 	}
-	return nil, nil
+	return nil, f.fields.Err()
 }
 
 // decoder reads one ChunkedSeries:
@@ -61,26 +61,25 @@ var errDuplicateLabel = errors.New("a label occurs twice")
 func (d *decoder) decode(b []byte) error {
 	d.pairs = d.pairs[:0]
 	d.chunks = d.chunks[:0]
-	for len(b) > 0 {
-		fl, rest, err := nextField(b)
-		if err != nil {
-			return err
-		}
-		b = rest
-		switch fl.num {
+	fields, field := protoscan.Fields{B: b}, protoscan.Field{}
+	for fields.Next(&field) {
+		switch field.Number() {
 		case 1:
-			l, err := decodeLabel(fl.bytes)
+			l, err := decodeLabel(field.Data)
 			if err != nil {
 				return err
 			}
 			d.pairs = append(d.pairs, l)
 		case 2:
-			c, err := decodeChunk(fl.bytes)
+			c, err := decodeChunk(field.Data)
 			if err != nil {
 				return err
 			}
 			d.chunks = append(d.chunks, c)
 		}
+	}
+	if err := fields.Err(); err != nil {
+		return err
 	}
 	return d.buildLabels()
 }
@@ -108,18 +107,17 @@ func (d *decoder) buildLabels() error {
 
 func decodeLabel(b []byte) (labels.Label, error) {
 	var l labels.Label
-	for len(b) > 0 {
-		fl, rest, err := nextField(b)
-		if err != nil {
-			return l, err
-		}
-		b = rest
-		switch fl.num {
+	fields, field := protoscan.Fields{B: b}, protoscan.Field{}
+	for fields.Next(&field) {
+		switch field.Number() {
 		case 1:
-			l.Name = borrow(fl.bytes)
+			l.Name = borrow(field.Data)
 		case 2:
-			l.Value = borrow(fl.bytes)
+			l.Value = borrow(field.Data)
 		}
+	}
+	if err := fields.Err(); err != nil {
+		return l, err
 	}
 	if l.Name == "" {
 		return l, errors.New("a label has no name")
@@ -129,59 +127,29 @@ func decodeLabel(b []byte) (labels.Label, error) {
 
 func decodeChunk(b []byte) (Chunk, error) {
 	var c Chunk
-	for len(b) > 0 {
-		fl, rest, err := nextField(b)
-		if err != nil {
-			return c, err
-		}
-		b = rest
-		switch fl.num {
+	fields, field := protoscan.Fields{B: b}, protoscan.Field{}
+	for fields.Next(&field) {
+		switch field.Number() {
 		case 1:
-			c.MinTime = int64(fl.varint)
+			c.MinTime = int64(field.Num)
 		case 2:
-			c.MaxTime = int64(fl.varint)
+			c.MaxTime = int64(field.Num)
 		case 3:
-			if fl.varint > 0xfe {
-				return c, fmt.Errorf("chunk encoding %d does not exist", fl.varint)
+			if field.Num > 0xfe {
+				return c, fmt.Errorf("chunk encoding %d does not exist", field.Num)
 			}
-			c.Encoding = chunkenc.Encoding(fl.varint)
+			c.Encoding = chunkenc.Encoding(field.Num)
 		case 4:
-			c.Bytes = fl.bytes
+			c.Bytes = field.Data
 		}
+	}
+	if err := fields.Err(); err != nil {
+		return c, err
 	}
 	if c.Encoding == chunkenc.EncNone || len(c.Bytes) < 2 {
 		return c, errors.New("a chunk has no encoding or no data")
 	}
 	return c, nil
-}
-
-// field is one protobuf field: a varint or bytes, according to its wire type;
-// both are empty for other types.
-type field struct {
-	num    protowire.Number
-	varint uint64
-	bytes  []byte
-}
-
-func nextField(b []byte) (field, []byte, error) {
-	num, typ, n := protowire.ConsumeTag(b)
-	if n < 0 {
-		return field{}, nil, protowire.ParseError(n)
-	}
-	fl := field{num: num}
-	b = b[n:]
-	switch typ {
-	case protowire.VarintType:
-		fl.varint, n = protowire.ConsumeVarint(b)
-	case protowire.BytesType:
-		fl.bytes, n = protowire.ConsumeBytes(b)
-	default:
-		n = protowire.ConsumeFieldValue(num, typ, b)
-	}
-	if n < 0 {
-		return field{}, nil, protowire.ParseError(n)
-	}
-	return fl, b[n:], nil
 }
 
 // borrow returns a string that shares the bytes: the caller copies it before

@@ -60,7 +60,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(good[:len(good)-3])
 	f.Add([]byte{0x0a, 0x00})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		fr := frame{rest: data}
+		fr := newFrame(data)
 		d := newDecoder(labels.EmptyLabels())
 		var got int
 		for {
@@ -74,7 +74,7 @@ func FuzzDecode(f *testing.F) {
 			got++
 		}
 		var want prompb.ChunkedReadResponse
-		if len(fr.rest) == 0 && want.Unmarshal(data) == nil {
+		if fr.fields.Offset() == len(data) && want.Unmarshal(data) == nil {
 			require.Len(t, want.ChunkedSeries, got)
 			if got > 0 {
 				last := want.ChunkedSeries[got-1]

@@ -67,7 +67,7 @@ func (s *stream) Next() bool {
 			s.err = fmt.Errorf("remote read: receive a frame: %w", err)
 			return false
 		}
-		s.frame = frame{rest: data}
+		s.frame = newFrame(data)
 	}
 	return false
 }

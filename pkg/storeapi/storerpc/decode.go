@@ -2,6 +2,7 @@ package storerpc
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/chunkcheck"
 	"github.com/hindsight-io/hindsight/pkg/limit"
+	"github.com/hindsight-io/hindsight/pkg/protoscan"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/hintspb"
 )
@@ -50,25 +52,8 @@ func (f *frame) UnmarshalView(data []byte) error {
 	f.arena.reset(min(len(data), guess(f.usedLabels)))
 	f.data = make([]byte, 0, min(len(data), guess(f.usedData)))
 	f.usedLabels, f.usedData = 0, 0
-	for b := data; len(b) > 0; {
-		tag, _, field, rest, err := readField(b)
-		if err != nil {
-			return fmt.Errorf("decode a series response of %d bytes: %w", len(data), err)
-		}
-		b = rest
-		switch tag {
-		case tagResponseSeries:
-			err = f.addSeries(field)
-		case tagResponseBatch:
-			err = f.addBatch(field)
-		case tagResponseWarning:
-			f.warnings.add(field)
-		case tagResponseHints:
-			f.addHints(field)
-		}
-		if err != nil {
-			return fmt.Errorf("decode a series response of %d bytes: %w", len(data), err)
-		}
+	if err := f.addFields(data); err != nil {
+		return fmt.Errorf("decode a series response of %d bytes: %w", len(data), err)
 	}
 	start := 0
 	for i, end := range f.ends {
@@ -76,6 +61,24 @@ func (f *frame) UnmarshalView(data []byte) error {
 		start = end
 	}
 	return nil
+}
+
+// addFields adds the fields of a SeriesResponse.
+func (f *frame) addFields(data []byte) (err error) {
+	fields, field := protoscan.Fields{B: data}, protoscan.Field{}
+	for err == nil && fields.Next(&field) {
+		switch field.Tag {
+		case tagResponseSeries:
+			err = f.addSeries(field.Data)
+		case tagResponseBatch:
+			err = f.addBatch(field.Data)
+		case tagResponseWarning:
+			f.warnings.add(field.Data)
+		case tagResponseHints:
+			f.addHints(field.Data)
+		}
+	}
+	return cmp.Or(err, fields.Err())
 }
 
 func guess(last int) int { return last + last/8 + 256 }
@@ -106,19 +109,15 @@ func (f *frame) addHints(b []byte) {
 }
 
 func (f *frame) addBatch(b []byte) error {
-	for len(b) > 0 {
-		tag, _, field, rest, err := readField(b)
-		if err != nil {
-			return err
-		}
-		b = rest
-		if tag == tagBatchSeries {
-			if err := f.addSeries(field); err != nil {
+	fields, field := protoscan.Fields{B: b}, protoscan.Field{}
+	for fields.Next(&field) {
+		if field.Tag == tagBatchSeries {
+			if err := f.addSeries(field.Data); err != nil {
 				return err
 			}
 		}
 	}
-	return nil
+	return fields.Err()
 }
 
 // addSeries writes labels straight into the arena as long as they are in order,
@@ -131,15 +130,11 @@ func (f *frame) addSeries(msg []byte) error {
 	var last []byte
 	sorted := true
 	size := labelCount{}
-	for b := msg; len(b) > 0; {
-		tag, _, field, rest, err := readField(b)
-		if err != nil {
-			return err
-		}
-		b = rest
-		switch tag {
+	fields, field := protoscan.Fields{B: msg}, protoscan.Field{}
+	for fields.Next(&field) {
+		switch field.Tag {
 		case tagSeriesLabel:
-			name, value, err := readLabel(field)
+			name, value, err := readLabel(field.Data)
 			if err != nil {
 				return err
 			}
@@ -156,10 +151,13 @@ func (f *frame) addSeries(msg []byte) error {
 			f.arena.add(name, value)
 			f.usedLabels += len(name) + len(value) + 3
 		case tagSeriesChunk:
-			if err := f.addChunk(field); err != nil {
+			if err := f.addChunk(field.Data); err != nil {
 				return err
 			}
 		}
+	}
+	if err := fields.Err(); err != nil {
+		return err
 	}
 	if !sorted {
 		if err := f.sortLabels(msg); err != nil {
@@ -180,18 +178,17 @@ func readLabel(b []byte) (name, value []byte, err error) {
 		}
 	}
 	name = []byte{}
-	for len(b) > 0 {
-		tag, _, field, rest, err := readField(b)
-		if err != nil {
-			return nil, nil, err
-		}
-		b = rest
-		switch tag {
+	fields, field := protoscan.Fields{B: b}, protoscan.Field{}
+	for fields.Next(&field) {
+		switch field.Tag {
 		case tagLabelName:
-			name = field
+			name = field.Data
 		case tagLabelValue:
-			value = field
+			value = field.Data
 		}
+	}
+	if err := fields.Err(); err != nil {
+		return nil, nil, err
 	}
 	if len(name) > maxLabelBytes || len(value) > maxLabelBytes {
 		return nil, nil, fmt.Errorf("label with a name of %d and a value of %d bytes", len(name), len(value))
@@ -204,16 +201,12 @@ func readLabel(b []byte) (name, value []byte, err error) {
 func (f *frame) sortLabels(msg []byte) error {
 	f.arena.drop()
 	var pairs []labelPair
-	for b := msg; len(b) > 0; {
-		tag, _, field, rest, err := readField(b)
-		if err != nil {
-			return err
-		}
-		b = rest
-		if tag != tagSeriesLabel {
+	fields, field := protoscan.Fields{B: msg}, protoscan.Field{} // addSeries has checked them
+	for fields.Next(&field) {
+		if field.Tag != tagSeriesLabel {
 			continue
 		}
-		if name, value, err := readLabel(field); err != nil {
+		if name, value, err := readLabel(field.Data); err != nil {
 			return err
 		} else if len(value) > 0 {
 			pairs = append(pairs, labelPair{name, value})
@@ -234,33 +227,33 @@ func (f *frame) addChunk(b []byte) error {
 		c    storeapi.Chunk
 		aggr storeapi.Aggregates
 	)
-	for len(b) > 0 {
-		tag, v, field, rest, err := readField(b)
-		if err != nil {
-			return err
-		}
-		b = rest
-		switch tag {
+	fields, field := protoscan.Fields{B: b}, protoscan.Field{}
+	for fields.Next(&field) {
+		var err error
+		switch field.Tag {
 		case tagMinTime:
-			c.MinTime = int64(v)
+			c.MinTime = int64(field.Num)
 		case tagMaxTime:
-			c.MaxTime = int64(v)
+			c.MaxTime = int64(field.Num)
 		case tagRaw:
-			c.Raw, err = f.decodeData(field)
+			c.Raw, err = f.decodeData(field.Data)
 		case tagCount:
-			aggr.Count, err = f.decodeData(field)
+			aggr.Count, err = f.decodeData(field.Data)
 		case tagSum:
-			aggr.Sum, err = f.decodeData(field)
+			aggr.Sum, err = f.decodeData(field.Data)
 		case tagMin:
-			aggr.Min, err = f.decodeData(field)
+			aggr.Min, err = f.decodeData(field.Data)
 		case tagMax:
-			aggr.Max, err = f.decodeData(field)
+			aggr.Max, err = f.decodeData(field.Data)
 		case tagCounter:
-			aggr.Counter, err = f.decodeData(field)
+			aggr.Counter, err = f.decodeData(field.Data)
 		}
 		if err != nil {
 			return err
 		}
+	}
+	if err := fields.Err(); err != nil {
+		return err
 	}
 	if hasAggregate(&aggr) {
 		// Growing the slice leaves the older aggregates where they are.
@@ -282,23 +275,22 @@ func hasAggregate(a *storeapi.Aggregates) bool {
 
 func (f *frame) decodeData(b []byte) (storeapi.Data, error) {
 	d := storeapi.Data{Encoding: chunkenc.EncXOR}
-	for len(b) > 0 {
-		tag, v, field, rest, err := readField(b)
-		if err != nil {
-			return d, err
-		}
-		b = rest
-		switch tag {
+	fields, field := protoscan.Fields{B: b}, protoscan.Field{}
+	for fields.Next(&field) {
+		switch field.Tag {
 		case tagChunkType:
-			if v > 254 {
-				return d, fmt.Errorf("chunk has the unknown encoding %d", v)
+			if field.Num > 254 {
+				return d, fmt.Errorf("chunk has the unknown encoding %d", field.Num)
 			}
-			d.Encoding = chunkenc.Encoding(v + 1)
+			d.Encoding = chunkenc.Encoding(field.Num + 1)
 		case tagChunkData:
-			d.Bytes = field
+			d.Bytes = field.Data
 		case tagChunkHash:
-			d.Hash = v
+			d.Hash = field.Num
 		}
+	}
+	if err := fields.Err(); err != nil {
+		return d, err
 	}
 	if err := chunkcheck.Check(d.Encoding, d.Bytes); err != nil {
 		// The rest of the answer is good.

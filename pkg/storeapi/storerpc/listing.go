@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -18,6 +17,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hindsight-io/hindsight/pkg/limit"
+	"github.com/hindsight-io/hindsight/pkg/protoscan"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/labelpb"
 )
@@ -100,34 +100,21 @@ func (m *measured) UnmarshalView(data []byte) error {
 
 // elements counts the messages and strings inside an encoded message.
 func elements(desc protoreflect.MessageDescriptor, data []byte) (n int64, err error) {
-	for len(data) > 0 {
-		num, typ, size := protowire.ConsumeTag(data)
-		if size < 0 {
-			return 0, protowire.ParseError(size)
-		}
-		data = data[size:]
-		if typ != protowire.BytesType {
-			if size = protowire.ConsumeFieldValue(num, typ, data); size < 0 {
-				return 0, protowire.ParseError(size)
-			}
-			data = data[size:]
+	fields, field := protoscan.Fields{B: data}, protoscan.Field{}
+	for fields.Next(&field) {
+		if field.Type() != protoscan.Bytes {
 			continue
 		}
-		inner, size := protowire.ConsumeBytes(data)
-		if size < 0 {
-			return 0, protowire.ParseError(size)
-		}
-		data = data[size:]
 		n++
-		if f := desc.Fields().ByNumber(num); f != nil && f.Message() != nil {
-			below, err := elements(f.Message(), inner)
+		if f := desc.Fields().ByNumber(protoreflect.FieldNumber(field.Number())); f != nil && f.Message() != nil {
+			below, err := elements(f.Message(), field.Data)
 			if err != nil {
 				return 0, err
 			}
 			n += below
 		}
 	}
-	return n, nil
+	return n, fields.Err()
 }
 
 // Lists are shown as JSON, which has neither bytes that are no text nor numbers
