@@ -1,19 +1,25 @@
 GO ?= go
+# The version is that of the newest tag, v0.1.0-12-gabcdef0 after 12 commits more.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w \
 	-X github.com/prometheus/common/version.Version=$(VERSION) \
 	-X github.com/prometheus/common/version.Revision=$(shell git rev-parse HEAD 2>/dev/null) \
 	-X github.com/prometheus/common/version.Branch=$(shell git rev-parse --abbrev-ref HEAD 2>/dev/null)
 
-.PHONY: build run demo test test-race test-short lint bench soak generate
+# The browser tests have a module of their own, for the driver of the browser.
+BROWSER := test/e2e/browser
+# Tools of lint, from the pinned module test/lint.
+TOOL = $(GO) tool -modfile=$(CURDIR)/test/lint/go.mod
 
-build: ## build bin/hindsight
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/hindsight ./cmd/hindsight
+.PHONY: build run demo test test-race test-short lint deadcode bench soak generate help
 
-run: build ## everything in one process, data in ./data
+build: ## build bin/hindsight, a static binary (the default)
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/hindsight ./cmd/hindsight
+
+run: build ## run everything in one process, with its data in ./data
 	exec bin/hindsight all --data-dir=data/all
 
-demo: ## all roles with real Prometheus servers and S3, on loopback
+demo: ## run all roles with real Prometheus servers and S3, on loopback
 	$(GO) build -o bin/demo ./test/e2e/demo
 	exec bin/demo -dir=data/demo
 
@@ -22,27 +28,36 @@ SHARED := ./pkg/receive ./pkg/receive/multitsdb ./pkg/receive/peer ./pkg/receive
 	./pkg/receive/replicate ./pkg/receive/faults ./pkg/receive/capnpserver ./pkg/storeapi/... ./pkg/dedup/... \
 	./pkg/abort ./pkg/httpserver ./pkg/tlsconfig ./pkg/store/pagecache
 
-test: ## all tests, the end-to-end ones with real processes included; then test-race
-	$(GO) run ./test/runner ./...
+test: ## all tests, end-to-end tests with real processes included; then test-race
+	$(GO) run ./test/runner -also $(BROWSER) ./...
 	$(MAKE) test-race
 
-test-race: ## what shares memory, with the race detector and released buffers overwritten
+test-race: ## packages that share memory, with the race detector and overwritten free buffers
 	$(GO) run ./test/runner -race -tags hindsight_poison -short $(SHARED)
 
-test-short: ## without the end-to-end tests
+test-short: ## all tests but the end-to-end tests
 	$(GO) run ./test/runner -short ./...
 
-lint: ## formatting, vet, module files, golangci-lint
-	@test -z "$$(gofmt -l cmd pkg test)" || { echo "not formatted:"; gofmt -l cmd pkg test; exit 1; }
+lint: deadcode ## formatting, module files, vet, golangci-lint, deadcode
+	@test -z "$$(gofmt -l cmd examples pkg test)" || { echo "not formatted:"; gofmt -l cmd examples pkg test; exit 1; }
 	$(GO) mod tidy -diff
+	cd $(BROWSER) && $(GO) mod tidy -diff
 	$(GO) vet -stdmethods=false ./...
-	$(GO) tool -modfile=test/lint/go.mod golangci-lint run ./...
+	cd $(BROWSER) && $(GO) vet -stdmethods=false ./...
+	$(TOOL) golangci-lint run ./...
+	cd $(BROWSER) && $(TOOL) golangci-lint run --config=$(CURDIR)/.golangci.yml ./...
 
-bench: ## benchmarks of the hot paths, as ratios to their limits
+deadcode: ## functions that neither a program nor a test can reach
+	@out="$$($(TOOL) deadcode -test ./...)" && test -z "$$out" || { echo "$$out"; exit 1; }
+
+bench: ## benchmarks of the hot paths, as ratios to their limits; ROW=<name> runs one
 	$(GO) run ./test/bench $(ROW)
 
 soak: ## long random tests, each for MINUTES (30), from SEED on
 	HINDSIGHT_SOAK_MINUTES=$${MINUTES:-30} HINDSIGHT_SOAK_SEED=$${SEED:-0} $(GO) test -timeout 0 -run Soak -v ./...
 
-generate: ## code from proto/
+generate: ## generate the code of proto/
 	$(GO) generate ./proto
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

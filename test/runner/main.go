@@ -1,5 +1,6 @@
-// Command runner runs go test with the arguments given, shows each package as
-// it ends and the output of what failed, and closes with how many tests passed.
+// Command runner runs go test with the arguments given, prints each package as it
+// ends and the output of failed tests, and closes with the number of tests that
+// passed. With -also DIR first it does the same in the module in DIR.
 package main
 
 import (
@@ -40,18 +41,42 @@ type summary struct {
 	failedIn                map[string]bool
 }
 
+// run runs go test in the module of the working directory and in those that -also
+// names, and returns the exit code of all of them.
 func run(args []string, out io.Writer) (int, error) {
+	dirs := []string{"."}
+	for len(args) > 1 && args[0] == "-also" {
+		dirs, args = append(dirs, args[1]), args[2:]
+	}
+	start := time.Now()
+	s := &summary{out: out, output: map[string]*strings.Builder{}, failedIn: map[string]bool{}}
+	failed := false
+	for _, dir := range dirs {
+		ok, err := s.module(dir, args)
+		if err != nil {
+			return 0, err
+		}
+		failed = failed || !ok
+	}
+	code := s.close(time.Since(start))
+	if failed && code == 0 {
+		code = 1
+	}
+	return code, nil
+}
+
+// module runs go test in one directory; ok is false when it failed.
+func (s *summary) module(dir string, args []string) (ok bool, err error) {
 	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
+	cmd.Dir = dir
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
-		return 0, fmt.Errorf("connect to go test: %w", err)
+		return false, fmt.Errorf("connect to go test: %w", err)
 	}
-	start := time.Now()
 	if err := cmd.Start(); err != nil {
-		return 0, fmt.Errorf("start go test: %w", err)
+		return false, fmt.Errorf("start go test: %w", err)
 	}
-	s := &summary{out: out, output: map[string]*strings.Builder{}, failedIn: map[string]bool{}}
 	lines := bufio.NewReader(stdout)
 	for {
 		line, err := lines.ReadBytes('\n')
@@ -62,16 +87,12 @@ func run(args []string, out io.Writer) (int, error) {
 			break
 		}
 	}
-	waitErr := cmd.Wait()
-	code := s.close(time.Since(start))
+	err = cmd.Wait()
 	var exit *exec.ExitError
-	if waitErr != nil && !errors.As(waitErr, &exit) {
-		return 0, fmt.Errorf("run go test: %w", waitErr)
+	if err != nil && !errors.As(err, &exit) {
+		return false, fmt.Errorf("run go test in %s: %w", dir, err)
 	}
-	if waitErr != nil && code == 0 {
-		code = 1
-	}
-	return code, nil
+	return err == nil, nil
 }
 
 func (s *summary) line(b []byte) {

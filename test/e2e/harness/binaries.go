@@ -3,7 +3,6 @@ package harness
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -11,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 )
 
@@ -25,7 +25,7 @@ type Binaries struct {
 
 // Build returns all programs. Those of other projects come from the pinned
 // module test/e2e/tools and are built once for each state of it into a cache
-// folder; hindsight is built from the tree into dir. progress gets one line for
+// directory; hindsight is built from the tree into dir. progress gets one line for
 // each long step.
 func Build(dir string, progress io.Writer) (Binaries, error) {
 	root, err := Root()
@@ -46,9 +46,10 @@ func Build(dir string, progress io.Writer) (Binaries, error) {
 	return b, run(root, progress, "go", "build", "-o", b.Hindsight, "./cmd/hindsight")
 }
 
-// noteSources looks at every file that hindsight is built from. What a test looks
-// at is what go test asks before it takes a result out of its cache; it does not
-// see what the build looks at, nor what happens before the first test.
+// noteSources opens every file that hindsight is built from, so that go test does
+// not take a cached result when one of them has changed. go test records the files
+// that tests open; it records neither those of a build that a test starts nor
+// those that are opened before the first test.
 func noteSources() error {
 	root, err := Root()
 	if err != nil {
@@ -62,24 +63,29 @@ func noteSources() error {
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("look at the sources: %w", err)
+			return fmt.Errorf("read the sources: %w", err)
 		}
 	}
 	_, err = os.Stat(filepath.Join(root, "go.sum"))
 	return err
 }
 
-// Root is the folder of the repository.
+// Root returns the directory of the repository, which the working directory is
+// in. Tests run in the directory of their package.
 func Root() (string, error) {
-	_, file, _, ok := runtime.Caller(0)
-	if !ok {
-		return "", errors.New("find the repository: the program carries no file names")
-	}
-	root := filepath.Dir(filepath.Dir(filepath.Dir(filepath.Dir(file))))
-	if _, err := os.Stat(filepath.Join(root, "go.mod")); err != nil {
+	dir, err := os.Getwd()
+	if err != nil {
 		return "", fmt.Errorf("find the repository: %w", err)
 	}
-	return root, nil
+	for at := dir; ; at = filepath.Dir(at) {
+		b, err := os.ReadFile(filepath.Join(at, "go.mod"))
+		if err == nil && strings.HasPrefix(string(b), "module github.com/hindsight-io/hindsight\n") {
+			return at, nil
+		}
+		if at == filepath.Dir(at) {
+			return "", fmt.Errorf("find the repository: no directory above %s holds its go.mod; run this inside of the repository", dir)
+		}
+	}
 }
 
 // buildTools builds the pinned programs unless a build of the same pins is in
@@ -101,16 +107,16 @@ func buildTools(module string, progress io.Writer) (string, error) {
 	})
 }
 
-// once builds something into a folder of the user's cache unless it is there
+// once builds something into a directory of the user's cache unless it is there
 // already. A lock file keeps two runs from building the same at once.
 func once(key string, build func(dir string) error) (dir string, err error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return "", fmt.Errorf("find a cache folder for the test programs: %w", err)
+		return "", fmt.Errorf("find a cache directory for the test programs: %w", err)
 	}
 	dir = filepath.Join(cache, "hindsight-e2e", key)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("make the cache folder of the test programs: %w", err)
+		return "", fmt.Errorf("make the cache directory of the test programs: %w", err)
 	}
 	unlock, err := lock(filepath.Join(dir, "lock"))
 	if err != nil {
