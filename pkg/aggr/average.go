@@ -10,15 +10,15 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// Errors of a chunk whose sum and count do not belong together.
+// Errors of a chunk whose sum and count have different times.
 var (
-	ErrNotAligned           = errors.New("sum and count iterator not aligned")
-	ErrTimestampsNotAligned = errors.New("sum and count timestamps not aligned")
+	errNotAligned           = errors.New("sum and count have different numbers of samples")
+	errTimestampsNotAligned = errors.New("sum and count have different times")
 )
 
-// AverageIterator returns sum/count, sample by sample; of histograms, each
-// bucket divided by the count. Both must have the same times.
-type AverageIterator struct {
+// averageIterator returns sum/count, sample by sample; of histograms, each bucket
+// divided by the count. It fails unless both have the same times.
+type averageIterator struct {
 	sum, count chunkenc.Iterator
 	typ        chunkenc.ValueType
 	t          int64
@@ -28,18 +28,18 @@ type AverageIterator struct {
 
 func averageOf(a *storeapi.Aggregates, reuse chunkenc.Iterator) chunkenc.Iterator {
 	if a == nil || len(a.Sum.Bytes) == 0 || len(a.Count.Bytes) == 0 {
-		return errIterator(fmt.Errorf("sum and count: %w", ErrNoAggregate))
+		return errIterator(fmt.Errorf("read aggregates count and sum: %w", ErrNoAggregate))
 	}
-	it, ok := reuse.(*AverageIterator)
+	it, ok := reuse.(*averageIterator)
 	if !ok {
-		it = &AverageIterator{}
+		it = &averageIterator{}
 	}
-	*it = AverageIterator{sum: dataIterator(a.Sum, it.sum), count: dataIterator(a.Count, it.count)}
+	*it = averageIterator{sum: dataIterator(a.Sum, it.sum), count: dataIterator(a.Count, it.count)}
 	return it
 }
 
 // Next implements chunkenc.Iterator.
-func (it *AverageIterator) Next() chunkenc.ValueType {
+func (it *averageIterator) Next() chunkenc.ValueType {
 	if it.err != nil {
 		return chunkenc.ValNone
 	}
@@ -47,18 +47,18 @@ func (it *AverageIterator) Next() chunkenc.ValueType {
 }
 
 // Seek implements chunkenc.Iterator.
-func (it *AverageIterator) Seek(t int64) chunkenc.ValueType {
+func (it *averageIterator) Seek(t int64) chunkenc.ValueType {
 	if it.err != nil {
 		return chunkenc.ValNone
 	}
 	return it.align(it.sum.Seek(t), it.count.Seek(t))
 }
 
-func (it *AverageIterator) align(sum, count chunkenc.ValueType) chunkenc.ValueType {
+func (it *averageIterator) align(sum, count chunkenc.ValueType) chunkenc.ValueType {
 	it.typ = chunkenc.ValNone
 	if sum == chunkenc.ValNone || count == chunkenc.ValNone {
 		if it.err = errors.Join(it.sum.Err(), it.count.Err()); it.err == nil && sum != count {
-			it.err = ErrNotAligned
+			it.err = errNotAligned
 		}
 		return chunkenc.ValNone
 	}
@@ -68,7 +68,7 @@ func (it *AverageIterator) align(sum, count chunkenc.ValueType) chunkenc.ValueTy
 	}
 	it.t, it.n = it.count.At()
 	if ts := it.sum.AtT(); ts != it.t {
-		it.err = fmt.Errorf("%w: %d and %d", ErrTimestampsNotAligned, ts, it.t)
+		it.err = fmt.Errorf("%w: %d and %d", errTimestampsNotAligned, ts, it.t)
 		return chunkenc.ValNone
 	}
 	if sum == chunkenc.ValHistogram {
@@ -79,19 +79,19 @@ func (it *AverageIterator) align(sum, count chunkenc.ValueType) chunkenc.ValueTy
 }
 
 // At implements chunkenc.Iterator.
-func (it *AverageIterator) At() (int64, float64) {
+func (it *averageIterator) At() (int64, float64) {
 	_, v := it.sum.At()
 	return it.t, v / it.n
 }
 
 // AtHistogram must not be called: an average is never one of integers.
-func (it *AverageIterator) AtHistogram(*histogram.Histogram) (int64, *histogram.Histogram) {
+func (it *averageIterator) AtHistogram(*histogram.Histogram) (int64, *histogram.Histogram) {
 	panic("BUG: an average of histograms is a float histogram")
 }
 
 // AtFloatHistogram implements chunkenc.Iterator.
-func (it *AverageIterator) AtFloatHistogram(fh *histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
-	// The iterator of the sum lends its slices when it is given no histogram,
+func (it *averageIterator) AtFloatHistogram(fh *histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
+	// Without a histogram to fill, the iterator of the sum returns its own slices,
 	// and dividing must not write to them.
 	if fh == nil {
 		fh = &histogram.FloatHistogram{}
@@ -102,10 +102,10 @@ func (it *AverageIterator) AtFloatHistogram(fh *histogram.FloatHistogram) (int64
 }
 
 // AtT implements chunkenc.Iterator.
-func (it *AverageIterator) AtT() int64 { return it.t }
+func (it *averageIterator) AtT() int64 { return it.t }
 
 // AtST implements chunkenc.Iterator.
-func (it *AverageIterator) AtST() int64 { return 0 }
+func (it *averageIterator) AtST() int64 { return 0 }
 
 // Err implements chunkenc.Iterator.
-func (it *AverageIterator) Err() error { return it.err }
+func (it *averageIterator) Err() error { return it.err }

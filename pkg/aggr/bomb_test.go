@@ -10,9 +10,9 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/aggr"
 )
 
-// A chunk that says it has 2^32-1 buckets is an error before an iterator exists,
+// A chunk that announces 2^32-1 buckets is refused before its iterator is opened,
 // alone and as a part of an aggregate chunk.
-func TestBombIsCorrupt(t *testing.T) {
+func TestPool_RefusesChunkOfTooManyBuckets(t *testing.T) {
 	bomb := append([]byte{
 		0, 1, 0, 0, 0b0_10_001_11, 0b111110_00, 0, 0, 0, 0b11111111, 0b11111111, 0b11111111, 0b11111100,
 	}, make([]byte, 37)...)

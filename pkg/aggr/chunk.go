@@ -18,9 +18,9 @@ const Encoding chunkenc.Encoding = 0xff
 // with errors.Is.
 var ErrCorrupt = errors.New("corrupt chunk")
 
-// ErrNoCounter says that a chunk without a counter was to be encoded; other
-// readers of the format refuse such chunks.
-var ErrNoCounter = errors.New("aggregate chunk without counter")
+// errNoCounter is the refusal to encode a chunk without a counter, which other
+// readers of the format refuse.
+var errNoCounter = errors.New("encode aggregate chunk: it has no counter")
 
 // part is one of the five entries, in the order of the format.
 type part struct {
@@ -39,8 +39,8 @@ func parts(a *storeapi.Aggregates) [5]part {
 }
 
 // Decode splits the payload of an aggregate chunk. The parts alias b; an absent
-// aggregate has nil Bytes. It checks the frame and the head of each part, not the
-// samples inside.
+// aggregate has nil Bytes. Decode checks the frame and the head of each part, not
+// the samples.
 func Decode(b []byte) (storeapi.Aggregates, error) {
 	var a storeapi.Aggregates
 	rest := b
@@ -81,7 +81,7 @@ func decodePart(d *storeapi.Data, b []byte) ([]byte, error) {
 // Append appends the encoded chunk to dst. The counter must be present.
 func Append(dst []byte, a *storeapi.Aggregates) ([]byte, error) {
 	if len(a.Counter.Bytes) == 0 {
-		return dst, ErrNoCounter
+		return dst, errNoCounter
 	}
 	for _, p := range parts(a) {
 		dst = binary.AppendUvarint(dst, uint64(len(p.data.Bytes)))
@@ -94,8 +94,8 @@ func Append(dst []byte, a *storeapi.Aggregates) ([]byte, error) {
 	return dst, nil
 }
 
-// NumSamples is the number of windows that the chunk holds: that of its count,
-// or, where that is missing, of the first aggregate that is there.
+// NumSamples is the number of windows in the chunk: that of the count, or of the
+// first aggregate present.
 func NumSamples(a *storeapi.Aggregates) int {
 	for _, p := range parts(a) {
 		if len(p.data.Bytes) >= 2 {
@@ -105,8 +105,8 @@ func NumSamples(a *storeapi.Aggregates) int {
 	return 0
 }
 
-// Chunk is an encoded aggregate chunk as the writers and readers of TSDB blocks
-// want it. Its samples cannot be iterated: there are five of each.
+// Chunk is an encoded aggregate chunk for the writers and readers of TSDB blocks.
+// Its samples cannot be iterated, because it has five for each time.
 type Chunk struct{ b []byte }
 
 // NewChunk wraps the encoded bytes, which it keeps.
@@ -130,8 +130,8 @@ func (c *Chunk) Iterator(chunkenc.Iterator) chunkenc.Iterator {
 
 // NumSamples returns the number of windows, 0 for damaged bytes.
 func (c *Chunk) NumSamples() int {
-	// The first part begins with a length of one or more bytes, the encoding,
-	// and the sample count; only an absent count makes looking further needful.
+	// The first part, unless it is absent, begins with a length of one or more
+	// bytes, the encoding, and the sample count.
 	if size, n := binary.Uvarint(c.b); n > 0 && size >= 2 && len(c.b) >= n+3 {
 		return int(binary.BigEndian.Uint16(c.b[n+1:]))
 	}
@@ -145,17 +145,17 @@ func (c *Chunk) NumSamples() int {
 // Compact does nothing.
 func (c *Chunk) Compact() {}
 
-// Reset makes the chunk one of other bytes.
+// Reset replaces the encoded bytes.
 func (c *Chunk) Reset(b []byte) { c.b = b }
 
-// Pool is a chunkenc.Pool that knows aggregate chunks too.
+// Pool is a chunkenc.Pool for aggregate chunks and those of Prometheus.
 type Pool struct{ raw chunkenc.Pool }
 
 // NewPool returns a pool that may be used concurrently.
 func NewPool() *Pool { return &Pool{raw: chunkenc.NewPool()} }
 
-// Get returns a chunk of the encoding over b. It is ErrCorrupt when b announces
-// more than it holds, so that iterators of the chunk may be opened.
+// Get returns a chunk of the encoding over b, or ErrCorrupt when b announces more
+// than it holds. Iterators of the chunk may be opened.
 func (p *Pool) Get(e chunkenc.Encoding, b []byte) (chunkenc.Chunk, error) {
 	if e == Encoding {
 		return NewChunk(b), nil
@@ -166,7 +166,7 @@ func (p *Pool) Get(e chunkenc.Encoding, b []byte) (chunkenc.Chunk, error) {
 	return p.raw.Get(e, b)
 }
 
-// Put gives a chunk back.
+// Put returns a chunk to the pool.
 func (p *Pool) Put(c chunkenc.Chunk) error {
 	if c.Encoding() == Encoding {
 		return nil

@@ -38,9 +38,9 @@ func floatHist(t testing.TB, hint histogram.CounterResetHint, samples ...any) st
 	return storeapi.Data{Encoding: chunkenc.EncFloatHistogram, Bytes: c.Bytes()}
 }
 
-// The bytes below were worked out by hand from the drawing in
+// The bytes are written by hand from the drawing in
 // docs/format/aggregate-chunk.md.
-func TestGoldenBytes(t *testing.T) {
+func TestAppend_WritesGoldenBytes(t *testing.T) {
 	golden := func(a storeapi.Aggregates, want string) {
 		t.Helper()
 		b, err := aggr.Append(nil, &a)
@@ -75,12 +75,12 @@ func TestGoldenBytes(t *testing.T) {
 			"0000"+hex.EncodeToString([]byte{byte(len(h.Bytes)), 3})+hex.EncodeToString(h.Bytes))
 }
 
-func TestAppendNeedsCounter(t *testing.T) {
+func TestAppend_RefusesChunkWithoutCounter(t *testing.T) {
 	_, err := aggr.Append(nil, &storeapi.Aggregates{Count: xor(t, 1, 1.0)})
-	require.ErrorIs(t, err, aggr.ErrNoCounter)
+	require.ErrorContains(t, err, "it has no counter")
 }
 
-func TestDecodeDamaged(t *testing.T) {
+func TestDecode_RefusesDamagedChunk(t *testing.T) {
 	one := xor(t, 1, 1.0)
 	whole, err := aggr.Append(nil, &storeapi.Aggregates{Count: one, Sum: one, Min: one, Max: one, Counter: one})
 	require.NoError(t, err)
@@ -105,7 +105,7 @@ func TestDecodeDamaged(t *testing.T) {
 	require.Zero(t, a)
 }
 
-func TestChunkInPool(t *testing.T) {
+func TestPool_ReturnsAggregateChunk(t *testing.T) {
 	a := storeapi.Aggregates{Count: xor(t, 1, 1.0, 2, 3.0), Counter: xor(t, 1, 1.0)}
 	b, err := aggr.Append(nil, &a)
 	require.NoError(t, err)

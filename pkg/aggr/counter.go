@@ -10,15 +10,14 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// CounterIterator reads the chunks of a counter as one counter that never goes
-// down: each reset is added up, also those between two chunks. Within an
-// aggregate chunk the counter is free of resets already, and its last sample is
-// stored twice with one time: first the value without resets, then the raw one,
-// which tells what the first raw value of the next chunk is compared with.
+// CounterIterator reads the chunks of a counter as one counter that never falls: it
+// adds up every reset, also those between two chunks. Within an aggregate chunk the
+// counter has no resets, and its last sample is stored twice with one time: first
+// the value without resets, then the raw one, with which the first raw value of the
+// next chunk is compared.
 //
-// Histograms keep their resets, which PromQL finds itself, and are returned as
-// float histograms; see histogramCounter. NaN, and so stale markers, are left
-// out. Seek steps over every sample, because a reset must not be missed.
+// Histograms are returned as float histograms; see histogramCounter. NaN, and so
+// stale markers, are dropped. Seek reads every sample, because each may be a reset.
 type CounterIterator struct {
 	chunks chunkReader
 	cur    chunkenc.Iterator
@@ -75,7 +74,7 @@ func (it *CounterIterator) Next() chunkenc.ValueType {
 	return it.typ
 }
 
-// add takes in one sample and says whether it is to be returned.
+// add adds one sample to the counter and says whether to return it.
 func (it *CounterIterator) add(t int64, v float64) bool {
 	switch {
 	case math.IsNaN(v):

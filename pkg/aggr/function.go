@@ -6,20 +6,20 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// ForFunc says which aggregates of downsampled data answer a selector around
-// which the PromQL function or aggregation fn stands (empty: none). Count and
-// sum together stand for their quotient, the average.
+// ForFunc returns the aggregates of downsampled data that answer a selector within
+// the PromQL function or aggregation fn (empty: none). Count and sum together are
+// read as their quotient, the average.
 func ForFunc(fn string) []storeapi.Aggregate {
 	switch {
 	case fn == "min" || strings.HasPrefix(fn, "min_"):
 		return []storeapi.Aggregate{storeapi.AggregateMin}
 	case fn == "max" || strings.HasPrefix(fn, "max_") || fn == "count_values":
-		// The values counted are such as were there; an average may never have been.
+		// It counts values of samples; an average may not be one.
 		return []storeapi.Aggregate{storeapi.AggregateMax}
 	case fn == "count" || fn == "count_over_time":
 		return []storeapi.Aggregate{storeapi.AggregateCount}
 	case strings.HasPrefix(fn, "sum_"):
-		// Plain sum adds up series, and wants the average of each.
+		// Plain sum adds up the averages of series.
 		return []storeapi.Aggregate{storeapi.AggregateSum}
 	case isCounterFunc(fn):
 		return []storeapi.Aggregate{storeapi.AggregateCounter}
@@ -35,10 +35,9 @@ func isCounterFunc(fn string) bool {
 	return false
 }
 
-// MaxResolution bounds the resolution that may be used for a function over a
-// range of rangeMillis (0: no range): a function that needs two samples in its
-// range gets at least two. maxRes is what the query allows. All in
-// milliseconds.
+// MaxResolution bounds the resolution of data for a function over a range of
+// rangeMillis (0: no range), so that a function that needs two samples in its range
+// gets at least two. maxRes is the limit of the query. All in milliseconds.
 func MaxResolution(fn string, rangeMillis, maxRes int64) int64 {
 	if rangeMillis <= 0 {
 		return maxRes

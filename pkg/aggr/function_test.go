@@ -9,7 +9,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-func TestForFunc(t *testing.T) {
+func TestForFunc_ReturnsAggregates(t *testing.T) {
 	f := func(want []storeapi.Aggregate, fns ...string) {
 		t.Helper()
 		for _, fn := range fns {
@@ -25,7 +25,7 @@ func TestForFunc(t *testing.T) {
 		"", "sum", "avg", "avg_over_time", "delta", "deriv", "last_over_time", "minute", "maximum")
 }
 
-func TestMaxResolution(t *testing.T) {
+func TestMaxResolution_LeavesTwoSamples(t *testing.T) {
 	f := func(fn string, rng, maxRes, want int64) {
 		t.Helper()
 		require.Equal(t, want, aggr.MaxResolution(fn, rng, maxRes))

@@ -8,30 +8,30 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// Grid returns one sample of a counter for each window of one resolution: the
+// grid returns one sample of a counter for each window of one resolution: the
 // last one, dated at the end of the window.
 //
-// PromQL extrapolates a rate to the borders of its range only as far as the mean
-// distance of samples makes it likely that more of them would follow. Where
-// dense and sparse samples meet within a range (the raw values at the ends of
-// chunks, windows that end early, the border between downsampled and raw data)
-// the mean is too small for the sparse side, and the rate would dip.
+// PromQL extrapolates a rate towards the borders of its range by about the mean
+// distance of its samples. Where dense and sparse samples meet within a range (the
+// raw values at the ends of chunks, windows that end early, the border between
+// downsampled and raw data) the mean is too small for the sparse side, and the rate
+// would dip.
 //
-// After a gap, and at the start of the series, the first value of a window is
-// returned too, dated at the end of the window before, so that the growth within
-// the first window is not lost.
-type Grid struct {
+// After a gap, and at the start of the series, grid also returns the first value of
+// a window, dated at the end of the window before, so that the growth within the
+// first window is not lost.
+type grid struct {
 	in  chunkenc.Iterator
 	res int64
-	// gauge says that the samples are values of a gauge, and the grid lies on
-	// the middles of windows.
+	// gauge says that the samples are those of a gauge, dated at the middles of
+	// windows.
 	gauge bool
 
-	// ahead is a sample that was read but is in no window yet.
+	// ahead is the type of the sample that was read for the next window.
 	ahead chunkenc.ValueType
-	// cur is what is returned now, then what follows it.
+	// cur is the current sample, then the one that follows it.
 	cur, then gridSample
-	// lastEnd is the end of the last window that was returned.
+	// lastEnd is the end of the last window returned.
 	lastEnd int64
 }
 
@@ -43,31 +43,30 @@ type gridSample struct {
 	typ chunkenc.ValueType
 }
 
-// NewGrid reads a counter whose resets of floats are taken out, as they are by
-// CounterIterator, with windows of resolution milliseconds.
-func NewGrid(in chunkenc.Iterator, resolution int64) *Grid {
-	return &Grid{in: in, res: resolution, lastEnd: math.MinInt64}
+// newGrid reads a counter without resets of floats, as CounterIterator returns it,
+// with windows of resolution milliseconds.
+func newGrid(in chunkenc.Iterator, resolution int64) *grid {
+	return &grid{in: in, res: resolution, lastEnd: math.MinInt64}
 }
 
 // newGaugeGrid reads a gauge whose windows are dated at their middles, and
 // returns the last value before the middle of each.
-func newGaugeGrid(in chunkenc.Iterator, resolution int64) *Grid {
-	g := NewGrid(in, resolution)
+func newGaugeGrid(in chunkenc.Iterator, resolution int64) *grid {
+	g := newGrid(in, resolution)
 	g.gauge = true
 	return g
 }
 
 // end is the time at which the sample at t is dated.
-func (g *Grid) end(t int64) int64 {
+func (g *grid) end(t int64) int64 {
 	if g.gauge {
-		return WindowEnd(t+g.res/2, g.res) - g.res/2
+		return windowEnd(t+g.res/2, g.res) - g.res/2
 	}
-	return WindowEnd(t, g.res)
+	return windowEnd(t, g.res)
 }
 
-// read moves on to the next sample of in that is no stale marker: there would be
-// none for its window.
-func (g *Grid) read() chunkenc.ValueType {
+// read moves to the next sample of in that is no stale marker.
+func (g *grid) read() chunkenc.ValueType {
 	for {
 		typ := g.in.Next()
 		if typ != chunkenc.ValFloat {
@@ -80,7 +79,7 @@ func (g *Grid) read() chunkenc.ValueType {
 }
 
 // Next implements chunkenc.Iterator.
-func (g *Grid) Next() chunkenc.ValueType {
+func (g *grid) Next() chunkenc.ValueType {
 	if g.then.typ != chunkenc.ValNone {
 		g.cur, g.then = g.then, gridSample{}
 		return g.cur.typ
@@ -109,7 +108,7 @@ func (g *Grid) Next() chunkenc.ValueType {
 }
 
 // window reads to the end of a window, or up to a sample of another type.
-func (g *Grid) window(first gridSample, end int64) (last gridSample, whole bool) {
+func (g *grid) window(first gridSample, end int64) (last gridSample, whole bool) {
 	last = first
 	for {
 		if g.ahead = g.read(); g.ahead == chunkenc.ValNone || g.in.AtT() > end {
@@ -127,7 +126,7 @@ func (g *Grid) window(first gridSample, end int64) (last gridSample, whole bool)
 }
 
 // take returns the sample that was read.
-func (g *Grid) take() gridSample {
+func (g *grid) take() gridSample {
 	s := gridSample{typ: g.ahead}
 	if g.ahead == chunkenc.ValFloat {
 		s.t, s.v = g.in.At()
@@ -140,7 +139,7 @@ func (g *Grid) take() gridSample {
 }
 
 // Seek implements chunkenc.Iterator.
-func (g *Grid) Seek(t int64) chunkenc.ValueType {
+func (g *grid) Seek(t int64) chunkenc.ValueType {
 	for g.cur.typ == chunkenc.ValNone || g.cur.t < t {
 		if g.Next() == chunkenc.ValNone {
 			return chunkenc.ValNone
@@ -150,15 +149,15 @@ func (g *Grid) Seek(t int64) chunkenc.ValueType {
 }
 
 // At implements chunkenc.Iterator.
-func (g *Grid) At() (int64, float64) { return g.cur.t, g.cur.v }
+func (g *grid) At() (int64, float64) { return g.cur.t, g.cur.v }
 
 // AtHistogram must not be called: histograms are returned as float histograms.
-func (g *Grid) AtHistogram(*histogram.Histogram) (int64, *histogram.Histogram) {
+func (g *grid) AtHistogram(*histogram.Histogram) (int64, *histogram.Histogram) {
 	panic("BUG: a counter of histograms is a float histogram")
 }
 
 // AtFloatHistogram implements chunkenc.Iterator.
-func (g *Grid) AtFloatHistogram(fh *histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
+func (g *grid) AtFloatHistogram(fh *histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
 	if fh == nil {
 		return g.cur.t, g.cur.h.Copy()
 	}
@@ -167,10 +166,10 @@ func (g *Grid) AtFloatHistogram(fh *histogram.FloatHistogram) (int64, *histogram
 }
 
 // AtT implements chunkenc.Iterator.
-func (g *Grid) AtT() int64 { return g.cur.t }
+func (g *grid) AtT() int64 { return g.cur.t }
 
 // AtST implements chunkenc.Iterator. The start times of windows are not known.
-func (g *Grid) AtST() int64 { return 0 }
+func (g *grid) AtST() int64 { return 0 }
 
 // Err implements chunkenc.Iterator.
-func (g *Grid) Err() error { return g.in.Err() }
+func (g *grid) Err() error { return g.in.Err() }

@@ -9,16 +9,15 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// histogramCounter follows a counter of histograms over its chunks and adds its
-// resets up, so that what is left out between two samples has no reset that
-// PromQL would have to see.
+// histogramCounter reads a counter of histograms over its chunks and adds up its
+// resets, so that a reader may skip samples without missing a reset.
 //
 // Writers that cut chunks at resets (see CounterResetHeader) store raw values.
 // Others add increases across the resets within a chunk, so that its last value
 // may be above the raw one, and the next chunk begins lower without a reset. A
-// fall after such a chunk is taken for no growth: if there was a reset, what
-// has been counted since, at most one window, is lost. Taken for a reset, all
-// that the counter ever counted would be an increase.
+// fall after such a chunk counts as no growth: if it was a reset, the growth since
+// then, within one window at most, is lost. Counted as a reset, the whole value of
+// the counter would be an increase.
 type histogramCounter struct {
 	value *histogram.FloatHistogram
 	// stored is value as it is in the chunk; offset is the difference, nil for
@@ -43,7 +42,7 @@ func (c *histogramCounter) begin(chunk *storeapi.Chunk) {
 	}
 }
 
-// add takes in the next sample, which it keeps.
+// add adds the next sample and keeps it.
 func (c *histogramCounter) add(h *histogram.FloatHistogram) error {
 	first, before := c.first, c.stored
 	c.first, c.stored = false, h
@@ -84,10 +83,10 @@ func (c *histogramCounter) add(h *histogram.FloatHistogram) error {
 	return nil
 }
 
-// FallsFrom says whether a counter has been reset between two samples. It looks
-// at the values: a hint that denies a reset is about the neighbour in the chunk
-// of h, which is not before where chunks overlap or samples are left out. The
-// hint of a reset is heeded. Gauges are never reset.
+// FallsFrom says whether a counter has been reset between the samples before and h.
+// It uses the hint of h only if that is a reset or a gauge, which is never reset.
+// Otherwise it compares the values: the hint is about the neighbour of h in its
+// chunk, which is another sample where chunks overlap or samples are skipped.
 func FallsFrom(before, h *histogram.FloatHistogram) bool {
 	hint := h.CounterResetHint
 	if hint == histogram.CounterReset || hint == histogram.GaugeType {

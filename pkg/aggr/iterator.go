@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -14,7 +15,7 @@ import (
 
 // ErrNoAggregate says that a chunk has neither the wanted aggregate nor raw
 // data.
-var ErrNoAggregate = errors.New("no valid chunk found")
+var ErrNoAggregate = errors.New("the chunk has neither these aggregates nor raw samples")
 
 // SeriesIterator returns the samples of one series that the aggregates select,
 // in ascending order of time. Chunks are in ascending order of MinTime; where
@@ -51,9 +52,22 @@ func ChunkIterator(c *storeapi.Chunk, aggrs []storeapi.Aggregate, reuse chunkenc
 		return chunkenc.NewNopIterator() // histograms have neither minimum nor maximum
 	}
 	if len(d.Bytes) == 0 {
-		return errIterator(fmt.Errorf("aggregates %v of the chunk from %d: %w", aggrs, c.MinTime, ErrNoAggregate))
+		return errIterator(fmt.Errorf("read aggregates %s of the chunk from %d: %w", names(aggrs), c.MinTime, ErrNoAggregate))
 	}
 	return dataIterator(d, reuse)
+}
+
+// names joins the names of aggregates.
+func names(aggrs []storeapi.Aggregate) string {
+	all := []string{"raw", "count", "sum", "min", "max", "counter"}
+	out := make([]string, len(aggrs))
+	for i, a := range aggrs {
+		out[i] = fmt.Sprint(int(a))
+		if a >= 0 && int(a) < len(all) {
+			out[i] = all[a]
+		}
+	}
+	return strings.Join(out, " and ")
 }
 
 func isExtreme(aggrs []storeapi.Aggregate) bool {
@@ -84,7 +98,7 @@ func dataIterator(d storeapi.Data, reuse chunkenc.Iterator) chunkenc.Iterator {
 		return errIterator(fmt.Errorf("%w: %w", ErrCorrupt, err))
 	}
 	if d.Encoding == chunkenc.EncXOR {
-		// By far the most frequent encoding needs no chunk on the heap.
+		// The most frequent encoding needs no chunk on the heap.
 		var c chunkenc.XORChunk
 		c.Reset(d.Bytes)
 		return c.Iterator(reuse)
@@ -223,7 +237,7 @@ func (it *seriesIterator) AtST() int64 {
 
 func (it *seriesIterator) Err() error { return it.err }
 
-// failed is an iterator that has nothing but an error.
+// failed is an iterator without samples that returns an error.
 type failed struct {
 	chunkenc.Iterator
 	err error

@@ -16,9 +16,9 @@ const (
 	Resolution1h int64 = 60 * 60 * 1000
 )
 
-// WindowEnd returns the last millisecond of the window that t is in, as an
-// aggregate of that window is dated.
-func WindowEnd(t, resolution int64) int64 {
+// windowEnd returns the last millisecond of the window that t is in, which is the
+// date of the aggregates of that window.
+func windowEnd(t, resolution int64) int64 {
 	m := t % resolution
 	if m < 0 {
 		m += resolution
@@ -26,28 +26,27 @@ func WindowEnd(t, resolution int64) int64 {
 	return t - m + resolution - 1
 }
 
-// Resolution is that of a chunk in milliseconds, 0 for raw data. No chunk tells
-// its resolution, but all times of its samples except the last one are ends of
-// windows, and no two samples are in one. A chunk of one window that ends early
-// may be of either resolution: it counts as 5m.
+// Resolution is that of a chunk in milliseconds, 0 for raw data. A chunk does not
+// store its resolution, but the times of all its samples except the last one are
+// ends of windows, and each window has one sample. A chunk of one window that ends
+// early may be of either resolution: it counts as 5m.
 func Resolution(c *storeapi.Chunk) int64 {
 	if c.Aggr == nil {
 		return 0
 	}
-	if WindowEnd(c.MinTime, Resolution1h) != c.MinTime {
+	if windowEnd(c.MinTime, Resolution1h) != c.MinTime {
 		return Resolution5m
 	}
 	// Whole windows are one resolution apart, only the last one may be closer.
 	if n := windows(c.Aggr); n > 2 && c.MaxTime-c.MinTime < int64(n-2)*Resolution1h {
 		return Resolution5m
-	} else if n == 2 && WindowEnd(c.MaxTime, Resolution1h) != c.MaxTime && WindowEnd(c.MaxTime, Resolution5m) == c.MaxTime {
+	} else if n == 2 && windowEnd(c.MaxTime, Resolution1h) != c.MaxTime && windowEnd(c.MaxTime, Resolution5m) == c.MaxTime {
 		return Resolution5m
 	}
 	return Resolution1h
 }
 
-// windows is the number of windows of a chunk of which not all aggregates need
-// to be there.
+// windows is the number of windows of a chunk, which may lack aggregates.
 func windows(a *storeapi.Aggregates) int {
 	for _, d := range []*storeapi.Data{&a.Count, &a.Sum, &a.Min, &a.Max} {
 		if len(d.Bytes) >= 2 {
@@ -79,9 +78,9 @@ func CoarsestResolution(chunks []storeapi.Chunk, limit int64) int64 {
 	return out
 }
 
-// dates are how the samples of a chunk are dated: that at the time from at the
-// time to, which is later and earlier than that of every sample that follows,
-// and all of them earlier by the time back.
+// dates change the times of the samples of a chunk: the sample at from is dated at
+// to, which is later than from and earlier than the following sample, and then all
+// samples are dated earlier by back.
 type dates struct{ from, to, back int64 }
 
 func (d dates) date(t int64) int64 {
@@ -91,12 +90,11 @@ func (d dates) date(t int64) int64 {
 	return t - d.back
 }
 
-// align returns the chunks with the last window of each dated at its end, so
-// that windows are evenly spaced, and how that is done. The last window of a
-// chunk is dated at its last sample, and functions that count samples in a range
-// or look at their distances would see that at every end of a chunk. Where the
-// next chunk begins within the window nothing is changed. If middle is set,
-// windows are dated at their middles.
+// align returns the chunks with the last window of each dated at its end, and the
+// change of times of each. The last window of a chunk is dated at its last sample,
+// so functions that use the number or the distance of samples in a range would
+// differ at every end of a chunk. It changes nothing where the next chunk begins
+// within the window. If middle is set, windows are dated at their middles.
 func align(chunks []storeapi.Chunk, middle bool) ([]storeapi.Chunk, []dates) {
 	aligned, how := make([]storeapi.Chunk, len(chunks)), make([]dates, len(chunks))
 	copy(aligned, chunks)
@@ -115,7 +113,7 @@ func align(chunks []storeapi.Chunk, middle bool) ([]storeapi.Chunk, []dates) {
 		if i+1 < len(chunks) {
 			next = chunks[i+1].MinTime
 		}
-		if end := WindowEnd(c.MaxTime, r); end < next {
+		if end := windowEnd(c.MaxTime, r); end < next {
 			how[i].to = end
 		}
 		if middle {

@@ -9,21 +9,21 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// View says what of a series that has downsampled chunks is read.
+// View is the way to read a series that has downsampled chunks.
 type View struct {
 	// Aggregates is one, or count and sum for their quotient.
 	Aggregates []storeapi.Aggregate
-	// Count makes each raw sample 1, so that a sum over raw samples and the
+	// Count reads each raw sample as 1, so that a sum over raw samples and the
 	// counts of windows is a number of samples.
 	Count bool
-	// Range says that a function looks at the samples in a range of time and not
-	// at the newest one: all windows are dated at their ends.
+	// Range says that a function reads the samples in a range of time instead of
+	// the newest one: all windows are dated at their ends.
 	Range bool
-	// Middle dates windows of a range at their middles, for functions that look
-	// at values over time: an average at the end of its window is late.
+	// Middle dates windows of a range at their middles, for functions of values
+	// over time: an average dated at the end of its window is late.
 	Middle bool
 	// Grid, if not 0, is the distance in milliseconds of the samples of a
-	// counter, or of a gauge with Middle; see the type Grid.
+	// counter, or of a gauge with Middle; see the type grid.
 	Grid int64
 }
 
@@ -41,10 +41,10 @@ func (v View) Iterator(chunks []storeapi.Chunk) chunkenc.Iterator {
 	case v.Middle:
 		return newGaugeGrid(it, v.Grid)
 	}
-	return NewGrid(it, v.Grid)
+	return newGrid(it, v.Grid)
 }
 
-// ones makes each sample the float 1. Stale markers stay what they are.
+// ones reads each sample as the float 1, except stale markers.
 type ones struct {
 	chunkenc.Iterator
 	stale bool

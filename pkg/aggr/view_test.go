@@ -26,7 +26,7 @@ func counterChunk(t *testing.T, samples ...any) storeapi.Chunk {
 	}
 }
 
-func TestResolution(t *testing.T) {
+func TestResolution_FollowsFromTimes(t *testing.T) {
 	f := func(want int64, times ...int) {
 		t.Helper()
 		var samples []any
@@ -50,9 +50,9 @@ func TestResolution(t *testing.T) {
 	require.Zero(t, aggr.Resolution(&storeapi.Chunk{Raw: xor(t, 0, 1.0)}))
 }
 
-// Windows of a counter are evenly spaced, whatever stands at the ends of chunks,
-// and so is raw data that follows. The first value of the series counts.
-func TestGridOfCounter(t *testing.T) {
+// The samples of a counter are evenly spaced across the ends of chunks and in the
+// raw data that follows. The first value of the series is kept.
+func TestView_SpacesCounterEvenly(t *testing.T) {
 	chunks := []storeapi.Chunk{
 		counterChunk(t, 7000, 1.0, end(0), 5.0, end(1), 10.0, end(1)+50_000, 11.0, end(1)+50_000, 2.0),
 		counterChunk(t, end(2)+7000, 4.0, end(3), 6.0, end(3), 6.0),
@@ -75,8 +75,8 @@ func TestGridOfCounter(t *testing.T) {
 	require.Equal(t, chunkenc.ValNone, it.Seek(int64(end(8))))
 }
 
-// The number of samples is that of windows and of raw samples, stale ones not.
-func TestViewOfCounts(t *testing.T) {
+// The number of samples is that of windows and of raw samples without stale markers.
+func TestView_CountsSamples(t *testing.T) {
 	chunks := []storeapi.Chunk{
 		{MinTime: int64(end(0)), MaxTime: int64(end(1) - 100), Aggr: &storeapi.Aggregates{Count: xor(t, end(0), 5.0, end(1)-100, 4.0)}},
 		raw(xor(t, end(2), 7.5, end(2)+10, math.NaN(), end(2)+20, math.Float64frombits(value.StaleNaN)), int64(end(2)), int64(end(2)+20)),
@@ -95,8 +95,8 @@ func TestViewOfCounts(t *testing.T) {
 	require.Equal(t, []int64{int64(end(0)), int64(end(1)), int64(end(2)), int64(end(2) + 10)}, times)
 }
 
-// Averages are dated at the middles of windows for those who ask how they change.
-func TestViewOfMiddles(t *testing.T) {
+// Averages are dated at the middles of windows for functions of their change.
+func TestView_DatesAveragesAtMiddles(t *testing.T) {
 	half := int(m5) / 2
 	chunks := []storeapi.Chunk{{
 		MinTime: int64(end(0)), MaxTime: int64(end(1) - 100),
@@ -120,7 +120,7 @@ func histogramChunk(t *testing.T, header chunkenc.CounterResetHeader, samples ..
 
 // A fall between two chunks is a reset where values are raw, and none after a
 // chunk whose last value may be above the raw one.
-func TestCounterOfHistograms(t *testing.T) {
+func TestCounterIterator_AddsUpResetsOfHistograms(t *testing.T) {
 	f := func(first, second chunkenc.CounterResetHeader, next float64, want ...float64) {
 		t.Helper()
 		it := aggr.SeriesIterator([]storeapi.Chunk{

@@ -2,26 +2,22 @@ package dedup
 
 import (
 	"fmt"
-	"math"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/cockroachdb/datadriven"
 	"github.com/prometheus/prometheus/model/histogram"
-	"github.com/prometheus/prometheus/model/value"
-	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/xorcolumn/sampletext"
 )
 
 // TestTexts runs the cases in testdata; -rewrite writes the results into them.
 //
 // A line of the input is one replica (or, for union, one part; for chunks, the
-// chunks of one source): its name and its samples as seconds:value. A value is a
-// float, "stale", or a native histogram by its count: h5 has exponential buckets,
-// c5 custom ones. "0..60/15:1+2" is every 15 s from 0 s to 60 s, the values are 1,
-// 3, 5 and so on. "|" begins a new chunk.
+// chunks of one source): its name and its samples as sampletext reads them. "|"
+// begins a new chunk.
 //
 // A line of the result holds the samples taken from one replica, up to the next
 // change of replica. "?" marks a histogram whose counter reset hint is unknown.
@@ -73,63 +69,16 @@ func parseReplicas(t *testing.T, d *datadriven.TestData) textReplicas {
 				replica = append(replica, nil)
 				continue
 			}
+			samples, err := sampletext.Parse(w)
+			require.NoError(t, err)
 			last := &replica[len(replica)-1]
-			*last = append(*last, parseSamples(t, w)...)
+			for _, s := range samples {
+				*last = append(*last, sample{t: s.T, v: s.V, h: s.H})
+			}
 		}
 		in.chunks = append(in.chunks, replica)
 	}
 	return in
-}
-
-// parseSamples reads "time:value" or "from..to/step:value+growth".
-func parseSamples(t *testing.T, word string) []sample {
-	times, val, ok := strings.Cut(word, ":")
-	require.True(t, ok, "%q has no colon", word)
-	if val == "stale" {
-		return []sample{{t: seconds(t, times), v: staleNaN}}
-	}
-	kind := strings.TrimRight(val[:1], "-0123456789")
-	first, growth, _ := strings.Cut(val[len(kind):], "+")
-	v, err := strconv.ParseFloat(first, 64)
-	require.NoError(t, err, word)
-	from, rest, isRange := strings.Cut(times, "..")
-	if !isRange {
-		return []sample{textSample(seconds(t, times), v, kind)}
-	}
-	to, every, _ := strings.Cut(rest, "/")
-	by := 0.0
-	if growth != "" {
-		by, err = strconv.ParseFloat(growth, 64)
-		require.NoError(t, err, word)
-	}
-	var out []sample
-	for at := seconds(t, from); at <= seconds(t, to); at += seconds(t, every) {
-		out = append(out, textSample(at, v, kind))
-		v += by
-	}
-	return out
-}
-
-func seconds(t *testing.T, s string) int64 {
-	f, err := strconv.ParseFloat(s, 64)
-	require.NoError(t, err)
-	return int64(math.Round(f * 1000))
-}
-
-// textSample makes a histogram of the count v for the kinds h and c.
-func textSample(at int64, v float64, kind string) sample {
-	s := sample{t: at, v: v}
-	if kind == "" {
-		return s
-	}
-	s = sample{t: at, h: &histogram.FloatHistogram{
-		Count: v, Sum: 2 * v, CounterResetHint: histogram.NotCounterReset,
-		PositiveSpans: []histogram.Span{{Length: 2}}, PositiveBuckets: []float64{v / 4, v * 3 / 4},
-	}}
-	if kind == "c" {
-		s.h.Schema, s.h.CustomValues = histogram.CustomBucketsSchema, []float64{1, 5}
-	}
-	return s
 }
 
 func (in textReplicas) replicas() []Replica {
@@ -182,20 +131,11 @@ func (in textReplicas) has(replica int, s sample, counter bool) bool {
 }
 
 func printSample(s sample) string {
-	number := func(v float64) string { return strconv.FormatFloat(v, 'g', 6, 64) }
-	val := number(s.v)
-	switch {
-	case s.h != nil && s.h.UsesCustomBuckets():
-		val = "c" + number(s.h.Count)
-	case s.h != nil:
-		val = "h" + number(s.h.Count)
-	case value.IsStaleNaN(s.v):
-		val = "stale"
-	}
+	out := sampletext.Sample{T: s.t, V: s.v, H: s.h}.String()
 	if s.h != nil && s.h.CounterResetHint == histogram.UnknownCounterReset {
-		val += "?"
+		out += "?"
 	}
-	return number(float64(s.t)/1000) + ":" + val
+	return out
 }
 
 // mergeChunks runs a Merger over the chunks of all sources and prints a line for
@@ -237,21 +177,11 @@ func (in textReplicas) mergeChunks(t *testing.T, f Func) string {
 
 // encodeSamples makes one chunk of samples of one type.
 func encodeSamples(t *testing.T, samples []sample) chunks.Meta {
-	var c chunkenc.Chunk = chunkenc.NewXORChunk()
-	if samples[0].h != nil {
-		c = chunkenc.NewFloatHistogramChunk()
+	in := make([]sampletext.Sample, len(samples))
+	for i, s := range samples {
+		in[i] = sampletext.Sample{T: s.t, V: s.v, H: s.h}
 	}
-	app, err := c.Appender()
+	c, err := sampletext.Encode(in)
 	require.NoError(t, err)
-	for _, s := range samples {
-		if s.h == nil {
-			app.Append(0, s.t, s.v)
-			continue
-		}
-		var cut bool
-		_, cut, app, err = app.AppendFloatHistogram(nil, 0, s.t, s.h, true)
-		require.NoError(t, err)
-		require.False(t, cut, "one chunk cannot hold the samples")
-	}
 	return chunks.Meta{MinTime: samples[0].t, MaxTime: samples[len(samples)-1].t, Chunk: c}
 }
