@@ -7,7 +7,8 @@ import (
 	"hash/crc32"
 	"sort"
 	"strings"
-	"unsafe"
+
+	"github.com/hindsight-io/hindsight/pkg/zerocopy"
 )
 
 // ErrCorrupt says that the bytes of an index, or of a header file, contradict
@@ -150,7 +151,7 @@ func (h *Header) symbol(i uint32) string {
 		start = binary.LittleEndian.Uint32(h.symbolEnds[(i-1)*4:])
 	}
 	b := h.symbols[start:binary.LittleEndian.Uint32(h.symbolEnds[i*4:])]
-	return unsafe.String(unsafe.SliceData(b), len(b))
+	return zerocopy.String(b)
 }
 
 // Symbol returns the string that a series entry refers to. Symbols are in

@@ -2,11 +2,11 @@ package remotewrite
 
 import (
 	"encoding/binary"
-	"unsafe"
 
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hindsight-io/hindsight/pkg/protoscan"
+	"github.com/hindsight-io/hindsight/pkg/zerocopy"
 )
 
 func appendUvarint(b []byte, v uint64) []byte { return binary.AppendUvarint(b, v) }
@@ -37,9 +37,6 @@ func labelFieldSize(name, value []byte) int {
 // AppendLabels appends the label fields of a series, in the form in which every
 // sender writes them.
 func AppendLabels(b []byte, ls labels.Labels) []byte {
-	ls.Range(func(l labels.Label) { b = appendLabel(b, viewBytes(l.Name), viewBytes(l.Value)) })
+	ls.Range(func(l labels.Label) { b = appendLabel(b, zerocopy.Bytes(l.Name), zerocopy.Bytes(l.Value)) })
 	return b
 }
-
-// viewBytes is s as bytes without a copy, to be read only.
-func viewBytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }

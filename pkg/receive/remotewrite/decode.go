@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/prometheus/model/metadata"
 
 	"github.com/hindsight-io/hindsight/pkg/protoscan"
+	"github.com/hindsight-io/hindsight/pkg/zerocopy"
 )
 
 // Sample is one float sample. ST is its start timestamp, 0 when unknown.
@@ -112,7 +113,7 @@ func ParseExemplar(b []byte) (exemplar.Exemplar, error) {
 			if len(value) == 0 {
 				continue // no label
 			}
-			if problem, _ := checkLabel(viewString(name), viewString(value), LabelLimits{}); problem != "" {
+			if problem, _ := checkLabel(zerocopy.String(name), zerocopy.String(value), LabelLimits{}); problem != "" {
 				return e, &InvalidSeriesError{Reason: "exemplar-" + problem, Text: "an exemplar has an invalid label"}
 			}
 			sb.Add(string(name), string(value))

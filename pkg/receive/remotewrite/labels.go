@@ -3,13 +3,13 @@ package remotewrite
 import (
 	"fmt"
 	"unicode/utf8"
-	"unsafe"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hindsight-io/hindsight/pkg/protoscan"
+	"github.com/hindsight-io/hindsight/pkg/zerocopy"
 )
 
 const (
@@ -173,7 +173,7 @@ func (lb *LabelBuilder) add(rawLabels []byte, limits LabelLimits) (sorted bool, 
 		if !ok {
 			break
 		}
-		name, value := viewString(rawName), viewString(rawValue)
+		name, value := zerocopy.String(rawName), zerocopy.String(rawValue)
 		if value == "" {
 			continue
 		}
@@ -221,11 +221,7 @@ func checkLabel(name, value string, limits LabelLimits) (problem, text string) {
 }
 
 // maxLabelSize is the most that a label set can hold in one name or value.
-const maxLabelSize = 1<<24 - 1
-
-// viewString is b as a string without a copy: for strings that end before b
-// does.
-func viewString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+const maxLabelSize = zerocopy.MaxPart
 
 // clip copies s, shortened for a message.
 func clip(s string) string {
@@ -249,7 +245,7 @@ func Text(rawLabels []byte) string {
 		if len(out) > 1 {
 			out = append(out, ", "...)
 		}
-		out = fmt.Appendf(out, "%s=%q", clip(viewString(name)), clip(viewString(value)))
+		out = fmt.Appendf(out, "%s=%q", clip(zerocopy.String(name)), clip(zerocopy.String(value)))
 		if len(out) > most {
 			out = append(out, ", ..."...)
 			break

@@ -1,24 +1,19 @@
-//go:build !slicelabels && !dedupelabels
-
 package remotewrite
 
 import (
-	"unsafe"
-
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hindsight-io/hindsight/pkg/protoscan"
+	"github.com/hindsight-io/hindsight/pkg/zerocopy"
 )
 
 // Matches says whether the label fields of a series, byte by byte, are the
 // label set ls. False may also mean that the fields are in an unusual but legal
 // form; then the slow way through LabelBuilder gives the answer.
 //
-// It compares against the encoding inside labels.Labels (a string of
-// length-prefixed names and values), so that nothing is allocated. The test of
-// this package fails when that encoding changes.
+// It compares with the encoding of ls, so that nothing is allocated.
 func Matches(rawLabels []byte, ls labels.Labels) bool {
-	data := *(*string)(unsafe.Pointer(&ls))
+	data := zerocopy.Encoding(ls)
 	b, i, j := rawLabels, 0, 0
 	for i < len(b) {
 		// Lengths below 128 take one byte: the usual case, in which the length
@@ -64,26 +59,15 @@ func matchPart(data string, j int, part []byte) (int, bool) {
 	if j >= len(data) {
 		return 0, false
 	}
-	n := int(data[j])
-	j++
-	if n == 255 {
-		if j+3 > len(data) {
-			return 0, false
-		}
-		n = int(data[j]) | int(data[j+1])<<8 | int(data[j+2])<<16
-		j += 3
-	}
-	if n != len(part) || j+n > len(data) || string(part) != data[j:j+n] {
-		return 0, false
-	}
-	return j + n, true
+	p, rest := zerocopy.CutPart(data[j:])
+	return len(data) - len(rest), p == string(part)
 }
 
 // Touch reads a byte of every cache line of the label set. Calls for several
 // sets wait for memory together, where comparing one after the other would wait
 // for each. The sum means nothing.
 func Touch(ls labels.Labels) (sum byte) {
-	data := *(*string)(unsafe.Pointer(&ls))
+	data := zerocopy.Encoding(ls)
 	for i := 0; i < len(data); i += 64 {
 		sum += data[i]
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/zerocopy"
 )
 
 // Bounds of what is relabelled: some rules take time in proportion to the square
@@ -94,7 +96,7 @@ func (w *rewriter) read(rawLabels []byte) (labels.Labels, error) {
 		if len(name) > maxRewrittenLabel || len(value) > maxRewrittenLabel {
 			return labels.EmptyLabels(), invalidSeries(rawLabels, "label-too-long", fmt.Sprintf("a label of more than %d bytes cannot be relabelled", maxRewrittenLabel))
 		}
-		w.scratch.Add(viewString(name), viewString(value))
+		w.scratch.Add(zerocopy.String(name), zerocopy.String(value))
 	}
 	if r.err != nil {
 		return labels.EmptyLabels(), r.err

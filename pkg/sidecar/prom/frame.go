@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unsafe"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hindsight-io/hindsight/pkg/protoscan"
+	"github.com/hindsight-io/hindsight/pkg/zerocopy"
 )
 
 // frame walks over one prometheus.ChunkedReadResponse:
@@ -111,9 +111,9 @@ func decodeLabel(b []byte) (labels.Label, error) {
 	for fields.Next(&field) {
 		switch field.Number() {
 		case 1:
-			l.Name = borrow(field.Data)
+			l.Name = zerocopy.String(field.Data)
 		case 2:
-			l.Value = borrow(field.Data)
+			l.Value = zerocopy.String(field.Data)
 		}
 	}
 	if err := fields.Err(); err != nil {
@@ -151,7 +151,3 @@ func decodeChunk(b []byte) (Chunk, error) {
 	}
 	return c, nil
 }
-
-// borrow returns a string that shares the bytes: the caller copies it before
-// they can change.
-func borrow(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

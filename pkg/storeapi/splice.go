@@ -1,17 +1,13 @@
-//go:build !slicelabels && !dedupelabels
-
 package storeapi
 
 import (
-	"unsafe"
-
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/zerocopy"
 )
 
-// splicer adds labels to label sets by copying, knowing their layout in the
-// default build of Prometheus: one string of names and values, each after its
-// length, which is one byte, or 255 and three bytes. The property test of
-// Reorder compares it with what the labels package builds.
+// splicer adds labels to label sets by copying parts of their encoding. The
+// property test of Reorder compares it with what the labels package builds.
 type splicer struct {
 	ext  []labels.Label
 	drop []string
@@ -24,8 +20,7 @@ type splicer struct {
 func newSplicer(ext []labels.Label, drop []string) *splicer {
 	sp := &splicer{ext: ext, drop: drop}
 	for _, l := range ext {
-		p := labels.FromStrings(l.Name, l.Value)
-		sp.parts = append(sp.parts, *(*string)(unsafe.Pointer(&p)))
+		sp.parts = append(sp.parts, zerocopy.Encoding(labels.FromStrings(l.Name, l.Value)))
 		sp.size += len(sp.parts[len(sp.parts)-1])
 	}
 	return sp
@@ -35,14 +30,14 @@ func newSplicer(ext []labels.Label, drop []string) *splicer {
 // lset. ok is false, and nothing is done, when lset has a label that is in ext
 // or is to be dropped.
 func (sp *splicer) add(lset labels.Labels) (out labels.Labels, behind, ok bool) {
-	s := *(*string)(unsafe.Pointer(&lset))
+	s := zerocopy.Encoding(lset)
 	ext, drop := sp.ext, sp.drop
 	sp.cuts = sp.cuts[:0]
-	for i := 0; i < len(s); {
-		start := i
+	for rest := s; len(rest) > 0; {
+		start := len(s) - len(rest)
 		var name string
-		name, i = part(s, i)
-		_, i = part(s, i)
+		name, rest = zerocopy.CutPart(rest)
+		_, rest = zerocopy.CutPart(rest)
 		for len(ext) > 0 && ext[0].Name < name {
 			sp.cuts = append(sp.cuts, start)
 			ext = ext[1:]
@@ -67,17 +62,5 @@ func (sp *splicer) add(lset labels.Labels) (out labels.Labels, behind, ok bool) 
 		from = cut
 	}
 	buf = append(buf, s[from:]...)
-	str := unsafe.String(unsafe.SliceData(buf), len(buf))
-	return *(*labels.Labels)(unsafe.Pointer(&str)), len(ext) > 0, true
-}
-
-// part returns the name or value at i, and where the next one starts.
-func part(s string, i int) (string, int) {
-	n := int(s[i])
-	i++
-	if n == 255 {
-		n = int(s[i]) | int(s[i+1])<<8 | int(s[i+2])<<16
-		i += 3
-	}
-	return s[i : i+n], i + n
+	return zerocopy.Labels(buf), len(ext) > 0, true
 }

@@ -1,17 +1,10 @@
-//go:build !slicelabels && !dedupelabels
-
 package storerpc
 
 import (
-	"unsafe"
-
 	"github.com/prometheus/prometheus/model/labels"
-)
 
-// This file knows the layout of labels.Labels in the default build of
-// Prometheus: one string of names and values, each after its length, which is
-// one byte, or 255 and three bytes. A test compares it with what the labels
-// package builds.
+	"github.com/hindsight-io/hindsight/pkg/zerocopy"
+)
 
 // labelArena builds the label sets of one frame in common memory. It is never
 // used for another frame: the label sets stay valid for ever, and the garbage
@@ -38,17 +31,8 @@ func (a *labelArena) reserve(n int) {
 
 // add appends one label to the current set. reserve has made room.
 func (a *labelArena) add(name, value []byte) {
-	b := appendPart(a.buf, name)
-	a.buf = appendPart(b, value)
-}
-
-func appendPart(b, s []byte) []byte {
-	if n := len(s); n < 255 {
-		b = append(b, byte(n))
-	} else {
-		b = append(b, 255, byte(n), byte(n>>8), byte(n>>16))
-	}
-	return append(b, s...)
+	b := zerocopy.AppendPart(a.buf, name)
+	a.buf = zerocopy.AppendPart(b, value)
 }
 
 // drop forgets the current set.
@@ -65,16 +49,15 @@ func (a *labelArena) finish() labels.Labels {
 	if len(b) == 0 {
 		return labels.EmptyLabels()
 	}
-	s := unsafe.String(&b[0], len(b))
-	return *(*labels.Labels)(unsafe.Pointer(&s))
+	return zerocopy.Labels(b)
 }
 
 // appendLabels appends the label set as fields Series.labels.
 func appendLabels(b []byte, ls labels.Labels) []byte {
-	for s := *(*string)(unsafe.Pointer(&ls)); len(s) > 0; {
+	for s := zerocopy.Encoding(ls); len(s) > 0; {
 		var name, value string
-		name, s = cutPart(s)
-		value, s = cutPart(s)
+		name, s = zerocopy.CutPart(s)
+		value, s = zerocopy.CutPart(s)
 		if n := len(name) + len(value) + 4; n < 0x80 {
 			b = append(b, tagSeriesLabel, byte(n), tagLabelName, byte(len(name)))
 			b = append(b, name...)
@@ -85,12 +68,4 @@ func appendLabels(b []byte, ls labels.Labels) []byte {
 		b = appendLabel(b, name, value)
 	}
 	return b
-}
-
-func cutPart(s string) (part, rest string) {
-	n, i := int(s[0]), 1
-	if n == 255 {
-		n, i = int(s[1])|int(s[2])<<8|int(s[3])<<16, 4
-	}
-	return s[i : i+n], s[i+n:]
 }
