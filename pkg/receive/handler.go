@@ -1,21 +1,15 @@
 package receive
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"mime"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
-	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/model/relabel"
-
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
-	"github.com/hindsight-io/hindsight/pkg/receive/replicate"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
 
@@ -24,10 +18,10 @@ func (r *Receive) RegisterWrite(mux *http.ServeMux) {
 	for _, path := range []string{
 		"/api/v1/receive", "/api/v1/push", "/api/v1/write", "/api/prom/push", "/api/v1/push/{" + tenantElement + "}",
 	} {
-		mux.HandleFunc("POST "+path, r.handleWrite)
+		mux.HandleFunc("POST "+path, r.answering(r.handleWrite))
 	}
 	for _, path := range []string{"/api/v1/otlp", "/api/v1/otlp/v1/metrics", "/otlp/v1/metrics"} {
-		mux.HandleFunc("POST "+path, r.handleOTLP)
+		mux.HandleFunc("POST "+path, r.answering(r.handleOTLP))
 	}
 }
 
@@ -52,20 +46,24 @@ func (r *Receive) tenant(req *http.Request) (string, error) {
 	return id, nil
 }
 
-// handleWrite takes one remote write request.
-func (r *Receive) handleWrite(w http.ResponseWriter, req *http.Request) {
-	began := time.Now()
-	n, code, err := r.write(w, req)
-	if err != nil {
-		code = r.respond(w, req, err)
+// answering makes the handler of a write endpoint. serve has answered when its
+// error is nil; otherwise the error is the answer. The counts are those of the
+// request.
+func (r *Receive) answering(serve func(http.ResponseWriter, *http.Request) (remotewrite.Counts, int, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) {
+		began := time.Now()
+		n, code, err := serve(w, req)
+		if err != nil {
+			code = r.respond(w, req, err)
+		}
+		r.metrics.requests.WithLabelValues(strconv.Itoa(code)).Inc()
+		r.metrics.duration.Observe(time.Since(began).Seconds())
+		r.metrics.samples.Add(float64(n.Samples + n.Histograms))
 	}
-	r.metrics.requests.WithLabelValues(strconv.Itoa(code)).Inc()
-	r.metrics.duration.Observe(time.Since(began).Seconds())
-	r.metrics.samples.Add(float64(n.Samples + n.Histograms))
 }
 
-// write does the work of handleWrite. It has answered when the error is nil.
-func (r *Receive) write(w http.ResponseWriter, req *http.Request) (n remotewrite.Counts, code int, err error) {
+// handleWrite serves one remote write request.
+func (r *Receive) handleWrite(w http.ResponseWriter, req *http.Request) (n remotewrite.Counts, code int, err error) {
 	var none remotewrite.Counts
 	if err := r.Ready(); err != nil {
 		return none, 0, &remotewrite.WriteError{Kind: remotewrite.NotReady, Err: err}
@@ -85,7 +83,8 @@ func (r *Receive) write(w http.ResponseWriter, req *http.Request) (n remotewrite
 	if version == 2 {
 		writtenHeaders(w.Header(), none, nil) // until more is known
 	}
-	// Who sends slowly holds nobody's place: the body is here before its turn comes.
+	// Read the whole body before taking a slot of the concurrency gate, so that a
+	// slow sender cannot block others.
 	body, err := r.readBody(req, id)
 	if err != nil {
 		return none, 0, r.sizeError(id, err)
@@ -103,7 +102,7 @@ func (r *Receive) write(w http.ResponseWriter, req *http.Request) (n remotewrite
 	}
 	defer batch.Close()
 	counts := batch.Counts()
-	err = withLeftOut(id, batch, r.distribute(req.Context(), id, batch, replica))
+	err = r.distribute(req.Context(), id, batch, replica)
 	if version == 2 {
 		writtenHeaders(w.Header(), batch.Counts(), err)
 		err = version2Error(err)
@@ -226,135 +225,6 @@ func (r *Receive) decode(ctx context.Context, id string, version int, body *body
 // its symbols are written out. Thirty labels of 60 bytes each are some 25 times
 // their references.
 const maxExpansion = 64
-
-// distribute relabels and splits where configured, and writes to the ring or to
-// this node.
-func (r *Receive) distribute(ctx context.Context, id string, b *remotewrite.Batch, replica int) error {
-	reqs := []replicate.Request{{Tenant: id, Batch: b}}
-	if len(*r.relabel.Load()) > 0 || r.cfg.SplitTenantLabel != "" {
-		groups, err := r.rewrite(id, b)
-		if err != nil {
-			return err
-		}
-		reqs = reqs[:0]
-		for group, batch := range groups {
-			defer batch.Close()
-			reqs = append(reqs, replicate.Request{Tenant: group, Batch: batch})
-		}
-		if len(b.Metadata()) > 0 {
-			only := b.OnlyMetadata()
-			defer only.Close()
-			reqs = append(reqs, replicate.Request{Tenant: id, Batch: only})
-		}
-	} else if r.writer != nil {
-		// The ring hashes labels in the order of the request.
-		normal, err := remotewrite.Normalize(b)
-		if err != nil {
-			return err
-		}
-		if normal != b {
-			defer normal.Close()
-			reqs[0].Batch = normal
-		}
-	}
-	return r.storeAll(ctx, reqs, replica)
-}
-
-func (r *Receive) storeAll(ctx context.Context, reqs []replicate.Request, replica int) error {
-	reqs, above := r.withinLimits(reqs)
-	if above != nil && len(reqs) == 0 {
-		return above
-	}
-	return withAbove(above, r.storeEach(ctx, reqs, replica), reqs)
-}
-
-func (r *Receive) storeEach(ctx context.Context, reqs []replicate.Request, replica int) error {
-	if r.writer == nil {
-		return r.storeHere(ctx, reqs)
-	}
-	described := r.describe(reqs)
-	err := r.writer.Write(ctx, reqs, replica)
-	if err != nil || described == nil {
-		return err
-	}
-	var all remotewrite.Counts
-	for _, q := range reqs {
-		all = all.Plus(q.Batch.Counts())
-	}
-	return &remotewrite.WriteError{Kind: remotewrite.KindOf(described), Err: described, Stored: &all}
-}
-
-// describe notes the metadata of the requests. It stays on the node that it came
-// to, as queries ask all of them; a node that only routes sends it on. A tenant
-// that is not taken here is no error beside series, of which the ring decides.
-func (r *Receive) describe(reqs []replicate.Request) (first error) {
-	if _, self := r.writer.Rings(); self == "" {
-		return nil
-	}
-	for _, q := range reqs {
-		err := r.db.SetMetadata(q.Tenant, q.Batch.Metadata())
-		if err != nil && first == nil && (q.Batch.Len() == 0 || remotewrite.KindOf(err) == remotewrite.Invalid) {
-			first = err
-		}
-	}
-	return first
-}
-
-// storeHere stores the requests on this node. Its error is the one with the
-// highest claim on the sender, with what was stored of all of them.
-func (r *Receive) storeHere(ctx context.Context, reqs []replicate.Request) error {
-	var (
-		worst  error
-		stored remotewrite.Counts
-	)
-	for _, q := range reqs {
-		err := r.db.Write(ctx, q.Tenant, q.Batch, nil)
-		stored = stored.Plus(remotewrite.StoredOf(err, q.Batch.Counts()))
-		if err != nil && (worst == nil || remotewrite.KindOf(err) > remotewrite.KindOf(worst)) {
-			worst = err
-		}
-	}
-	if worst != nil && len(reqs) > 1 {
-		return &remotewrite.WriteError{Kind: remotewrite.KindOf(worst), Err: worst, Stored: &stored}
-	}
-	return worst
-}
-
-// rewrite applies the relabelling rules and finds the tenant of each series.
-func (r *Receive) rewrite(id string, b *remotewrite.Batch) (map[string]*remotewrite.Batch, error) {
-	builder, rules := labels.NewBuilder(labels.EmptyLabels()), *r.relabel.Load()
-	return remotewrite.Rewrite(b, func(ls labels.Labels) (labels.Labels, string, bool, error) {
-		builder.Reset(ls)
-		if len(rules) > 0 && !relabel.ProcessBuilder(builder, rules...) {
-			return ls, "", false, nil
-		}
-		group := id
-		if name := r.cfg.SplitTenantLabel; name != "" {
-			if v := builder.Get(name); v != "" {
-				if err := tenant.Validate(v); err != nil {
-					return ls, "", false, remotewrite.Errorf(remotewrite.Invalid, "label %s: %w", name, err)
-				}
-				group = strings.Clone(v)
-				builder.Del(name)
-			}
-		}
-		out := builder.Labels()
-		return out, group, !out.IsEmpty(), nil
-	})
-}
-
-// withLeftOut adds what decoding and relabelling had to leave out of the batch to
-// the error of writing the rest.
-func withLeftOut(id string, b *remotewrite.Batch, err error) error {
-	leftOut := b.Rejected(id)
-	if err == nil || leftOut == nil {
-		return cmp.Or(err, leftOut)
-	}
-	stored := remotewrite.StoredOf(err, b.Counts())
-	return &remotewrite.WriteError{
-		Kind: remotewrite.KindOf(err), Stored: &stored, Err: fmt.Errorf("%w; and %w", err, leftOut),
-	}
-}
 
 // version2Error has one status for data that cannot be stored, whatever the
 // reason, as version 2 wants it.

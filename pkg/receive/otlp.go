@@ -9,7 +9,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/prometheus/prometheus/config"
@@ -19,64 +18,52 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
 
-// handleOTLP takes one OTLP metrics request.
-func (r *Receive) handleOTLP(w http.ResponseWriter, req *http.Request) {
-	began := time.Now()
-	n, err := r.writeOTLP(w, req)
-	code := http.StatusOK
-	if err != nil {
-		code = r.respond(w, req, err)
-	}
-	r.metrics.requests.WithLabelValues(strconv.Itoa(code)).Inc()
-	r.metrics.duration.Observe(time.Since(began).Seconds())
-	r.metrics.samples.Add(float64(n.Samples + n.Histograms))
-}
-
-func (r *Receive) writeOTLP(w http.ResponseWriter, req *http.Request) (remotewrite.Counts, error) {
+// handleOTLP serves one OTLP metrics request.
+func (r *Receive) handleOTLP(w http.ResponseWriter, req *http.Request) (n remotewrite.Counts, code int, err error) {
 	var none remotewrite.Counts
 	if err := r.Ready(); err != nil {
-		return none, &remotewrite.WriteError{Kind: remotewrite.NotReady, Err: err}
+		return none, 0, &remotewrite.WriteError{Kind: remotewrite.NotReady, Err: err}
 	}
 	id, err := r.tenant(req)
 	if err != nil {
-		return none, err
+		return none, 0, err
 	}
 	replica, err := r.replica(req.Header)
 	if err != nil {
-		return none, err
+		return none, 0, err
 	}
 	body, err := r.readBody(req, id)
 	if err != nil {
-		return none, r.sizeError(id, err)
+		return none, 0, r.sizeError(id, err)
 	}
 	defer body.Release()
 	done, err := r.admit(req.Context())
 	if err != nil {
-		return none, err
+		return none, 0, err
 	}
 	defer done()
 	memory := &share{total: r.memory, times: otlpExpansion}
 	defer memory.free()
 	msg, isJSON, err := readOTLP(req.Header, body.B, r.requestLimit(id), memory)
 	if err != nil {
-		return none, r.sizeError(id, err)
+		return none, 0, r.sizeError(id, err)
 	}
 	batch, sifted, err := r.translate(req, msg, r.requestLimit(id))
 	if err != nil {
-		return none, r.sizeError(id, err)
+		return none, 0, r.sizeError(id, err)
 	}
 	defer batch.Close()
 	counts := batch.Counts()
 	if err := r.checkContent(id, counts); err != nil {
-		return none, err
+		return none, 0, err
 	}
-	err = withLeftOut(id, batch, r.distribute(req.Context(), id, batch, replica))
+	err = r.distribute(req.Context(), id, batch, replica)
 	answer, err := outcomeOTLP(id, sifted, counts, err)
 	if err != nil {
-		return counts, err
+		return counts, 0, err
 	}
 	answerOTLP(w, isJSON, answer)
-	return counts, nil
+	return counts, http.StatusOK, nil
 }
 
 // readOTLP decodes a body. Its size is bounded after decompression too.

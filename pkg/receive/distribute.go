@@ -1,0 +1,158 @@
+package receive
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/relabel"
+
+	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+	"github.com/hindsight-io/hindsight/pkg/receive/replicate"
+	"github.com/hindsight-io/hindsight/pkg/tenant"
+)
+
+// distribute writes a batch to the ring, or to this node when there is none. The
+// error counts what was stored in spite of it, also of what decoding and
+// relabelling left out of the batch.
+func (r *Receive) distribute(ctx context.Context, id string, b *remotewrite.Batch, replica int) error {
+	reqs, release, err := r.requests(id, b)
+	if err != nil {
+		return withLeftOut(id, b, err)
+	}
+	defer release()
+	reqs, above := r.withinLimits(reqs)
+	switch {
+	case above != nil && len(reqs) == 0:
+		return withLeftOut(id, b, above)
+	case r.writer == nil:
+		err = r.storeHere(ctx, reqs)
+	default:
+		described := r.describe(reqs)
+		err = withDescribed(described, r.writer.Write(ctx, reqs, replica), reqs)
+	}
+	return withLeftOut(id, b, withAbove(above, err, reqs))
+}
+
+// requests relabels the batch and splits it by tenant where configured, and sorts
+// the labels of its series for the ring. The caller calls release when the
+// requests are no longer in use.
+func (r *Receive) requests(id string, b *remotewrite.Batch) (reqs []replicate.Request, release func(), err error) {
+	if len(*r.relabel.Load()) > 0 || r.cfg.SplitTenantLabel != "" {
+		groups, err := r.rewrite(id, b)
+		if err != nil {
+			return nil, nil, err
+		}
+		for group, batch := range groups {
+			reqs = append(reqs, replicate.Request{Tenant: group, Batch: batch})
+		}
+		if len(b.Metadata()) > 0 {
+			reqs = append(reqs, replicate.Request{Tenant: id, Batch: b.OnlyMetadata()})
+		}
+		made := reqs
+		return reqs, func() {
+			for _, q := range made {
+				q.Batch.Close()
+			}
+		}, nil
+	}
+	release = func() {}
+	if r.writer != nil {
+		// The ring hashes labels in the order of the request.
+		normal, err := remotewrite.Normalize(b)
+		if err != nil {
+			return nil, nil, err
+		}
+		if normal != b {
+			b, release = normal, normal.Close
+		}
+	}
+	return []replicate.Request{{Tenant: id, Batch: b}}, release, nil
+}
+
+// describe notes the metadata of the requests. It stays on the node that it came
+// to, as queries ask all of them; a node that only routes sends it on. A tenant
+// that is not taken here is no error beside series, of which the ring decides.
+func (r *Receive) describe(reqs []replicate.Request) (first error) {
+	if _, self := r.writer.Rings(); self == "" {
+		return nil
+	}
+	for _, q := range reqs {
+		err := r.db.SetMetadata(q.Tenant, q.Batch.Metadata())
+		if err != nil && first == nil && (q.Batch.Len() == 0 || remotewrite.KindOf(err) == remotewrite.Invalid) {
+			first = err
+		}
+	}
+	return first
+}
+
+// withDescribed adds the error of noting metadata to the outcome of the write.
+// Samples that were not stored are the worse news.
+func withDescribed(described, err error, reqs []replicate.Request) error {
+	if err != nil || described == nil {
+		return err
+	}
+	var all remotewrite.Counts
+	for _, q := range reqs {
+		all = all.Plus(q.Batch.Counts())
+	}
+	return &remotewrite.WriteError{Kind: remotewrite.KindOf(described), Err: described, Stored: &all}
+}
+
+// storeHere stores the requests on this node. Its error is the one with the
+// highest claim on the sender, with what was stored of all of them.
+func (r *Receive) storeHere(ctx context.Context, reqs []replicate.Request) error {
+	var (
+		worst  error
+		stored remotewrite.Counts
+	)
+	for _, q := range reqs {
+		err := r.db.Write(ctx, q.Tenant, q.Batch, nil)
+		stored = stored.Plus(remotewrite.StoredOf(err, q.Batch.Counts()))
+		if err != nil && (worst == nil || remotewrite.KindOf(err) > remotewrite.KindOf(worst)) {
+			worst = err
+		}
+	}
+	if worst != nil && len(reqs) > 1 {
+		return &remotewrite.WriteError{Kind: remotewrite.KindOf(worst), Err: worst, Stored: &stored}
+	}
+	return worst
+}
+
+// rewrite applies the relabelling rules and finds the tenant of each series.
+func (r *Receive) rewrite(id string, b *remotewrite.Batch) (map[string]*remotewrite.Batch, error) {
+	builder, rules := labels.NewBuilder(labels.EmptyLabels()), *r.relabel.Load()
+	return remotewrite.Rewrite(b, func(ls labels.Labels) (labels.Labels, string, bool, error) {
+		builder.Reset(ls)
+		if len(rules) > 0 && !relabel.ProcessBuilder(builder, rules...) {
+			return ls, "", false, nil
+		}
+		group := id
+		if name := r.cfg.SplitTenantLabel; name != "" {
+			if v := builder.Get(name); v != "" {
+				if err := tenant.Validate(v); err != nil {
+					return ls, "", false, remotewrite.Errorf(remotewrite.Invalid, "label %s: %w", name, err)
+				}
+				group = strings.Clone(v)
+				builder.Del(name)
+			}
+		}
+		out := builder.Labels()
+		return out, group, !out.IsEmpty(), nil
+	})
+}
+
+// withLeftOut adds what decoding and relabelling had to leave out of the batch to
+// the error of writing the rest.
+func withLeftOut(id string, b *remotewrite.Batch, err error) error {
+	leftOut := b.Rejected(id)
+	if err == nil || leftOut == nil {
+		return cmp.Or(err, leftOut)
+	}
+	stored := remotewrite.StoredOf(err, b.Counts())
+	return &remotewrite.WriteError{
+		Kind: remotewrite.KindOf(err), Stored: &stored, Err: fmt.Errorf("%w; and %w", err, leftOut),
+	}
+}
