@@ -28,4 +28,9 @@ const (
 	BlockSizeMismatch Reason = "size_mismatch"
 	// BlockHashMismatch: a file has another hash than meta.json says.
 	BlockHashMismatch Reason = "hash_mismatch"
+
+	// BlockUnreadable: the bucket did not give a part of the block.
+	BlockUnreadable Reason = "unreadable"
+	// BlockDamaged: a part of the block is not what the format demands.
+	BlockDamaged Reason = "corrupt"
 )

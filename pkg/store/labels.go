@@ -78,8 +78,12 @@ func (g *Gateway) labels(ctx context.Context, r *storeapi.Request, operation str
 			for _, v := range vs {
 				all[v] = struct{}{}
 			}
-			w, err := g.partial(err, r.Partial)
-			ws = append(ws, w...)
+			var failure *bucketblock.Error
+			if errors.As(err, &failure) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+				var w storeapi.Warnings
+				w, err = g.blockFailed(failure, r.Partial)
+				ws = append(ws, w...)
+			}
 			return err
 		})
 	}
@@ -98,22 +102,6 @@ func (g *Gateway) labels(ctx context.Context, r *storeapi.Request, operation str
 		out = out[:r.Limit]
 	}
 	return out, ws, nil
-}
-
-// partial decides whether the failure of a block is a warning or an error.
-func (g *Gateway) partial(err error, p storeapi.PartialResponse) (storeapi.Warnings, error) {
-	var berr *bucketblock.Error
-	if err == nil || errors.Is(err, limit.ErrExceeded) || !errors.As(err, &berr) {
-		return nil, err
-	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return nil, err
-	}
-	g.blockFailed(berr)
-	if p == storeapi.PartialAbort {
-		return nil, fmt.Errorf("%w: %w", storeapi.ErrPartial, err)
-	}
-	return storeapi.Warnings{{Text: err.Error()}}, nil
 }
 
 func (g *Gateway) namesOf(ctx context.Context, br blockRequest, account *pagecache.Account) ([]string, error) {

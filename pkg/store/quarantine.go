@@ -9,16 +9,16 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block"
 )
 
-// quarantineTime is how long a block whose index cannot be used is left alone
-// before it is tried again: its object may have been repaired.
+// quarantineTime is how long a block whose index cannot be used is not read. Then it
+// is tried again, because its object may have been repaired.
 const quarantineTime = 15 * time.Minute
 
 // quarantine remembers the blocks that are damaged.
 type quarantine struct {
 	mu     sync.Mutex
 	broken map[ulid.ULID]brokenBlock
-	// told has the blocks and parts of which the log already speaks.
-	told map[toldKey]struct{}
+	// reported has the parts of blocks whose damage was logged.
+	reported map[blockPart]struct{}
 }
 
 type brokenBlock struct {
@@ -26,7 +26,7 @@ type brokenBlock struct {
 	until  time.Time
 }
 
-type toldKey struct {
+type blockPart struct {
 	id   ulid.ULID
 	part string
 }
@@ -41,22 +41,22 @@ func (q *quarantine) add(id ulid.ULID, reason string, now time.Time) {
 	q.broken[id] = brokenBlock{reason: reason, until: now.Add(quarantineTime)}
 }
 
-// tell says whether damage of a part of a block is news.
-func (q *quarantine) tell(id ulid.ULID, part string) bool {
+// firstReport says whether damage of a part of a block was not reported before.
+func (q *quarantine) firstReport(id ulid.ULID, part string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	k := toldKey{id, part}
-	if _, ok := q.told[k]; ok {
+	k := blockPart{id, part}
+	if _, ok := q.reported[k]; ok {
 		return false
 	}
-	if q.told == nil {
-		q.told = map[toldKey]struct{}{}
+	if q.reported == nil {
+		q.reported = map[blockPart]struct{}{}
 	}
-	q.told[k] = struct{}{}
+	q.reported[k] = struct{}{}
 	return true
 }
 
-// reason returns why a block is quarantined, empty when it is not.
+// reason returns the damage for which a block is quarantined, or "".
 func (q *quarantine) reason(id ulid.ULID, now time.Time) string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -67,7 +67,7 @@ func (q *quarantine) reason(id ulid.ULID, now time.Time) string {
 	return b.reason
 }
 
-// current returns the quarantined blocks.
+// current returns the blocks that are quarantined at a time.
 func (q *quarantine) current(now time.Time) map[ulid.ULID]struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -89,9 +89,9 @@ func (q *quarantine) keepOnly(metas map[ulid.ULID]*block.Meta) {
 			delete(q.broken, id)
 		}
 	}
-	for k := range q.told {
+	for k := range q.reported {
 		if metas[k.id] == nil {
-			delete(q.told, k)
+			delete(q.reported, k)
 		}
 	}
 }

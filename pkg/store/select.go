@@ -2,16 +2,13 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hindsight-io/hindsight/pkg/abort"
-	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/store/bucketblock"
 	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
@@ -19,8 +16,8 @@ import (
 )
 
 const (
-	// requestBytes is about what one request holds of the data that it reads,
-	// shared out among its blocks.
+	// requestBytes is about the memory that one request uses for data that it
+	// reads, divided among its blocks.
 	requestBytes = 128 << 20
 	minBatch     = 256 << 10
 	maxBatch     = 8 << 20
@@ -52,53 +49,49 @@ func (g *Gateway) Select(ctx context.Context, r *storeapi.Request) storeapi.Seri
 		return storeapi.ErrSet(context.Cause(ctx))
 	}
 	g.m.gateWait.Observe(time.Since(begin).Seconds())
-	brs, pass, err := g.blocksFor(r, true)
-	if err != nil || len(brs) == 0 {
+	blocks, warnings, err := g.blocksFor(r, true)
+	if err != nil || len(blocks) == 0 {
 		<-g.gate
-		return endless(pass, err)
+		return emptyOr(warnings, err)
 	}
-	g.m.blocksPerRequest.Observe(float64(len(brs)))
-	s := &gatewaySet{g: g, r: r, blocks: brs, begin: begin, counter: limit.Counter{Max: g.limits()}}
-	started := startGate(len(brs), func() { <-g.gate })
+	g.m.blocksPerRequest.Observe(float64(len(blocks)))
 	account := g.account()
 	account.Abort = abort.From(ctx)
 	account.Read()
-	s.account = account
-	batch := g.batchBytes(len(brs))
-	sets := make([]storeapi.SeriesSet, 0, len(brs)+1)
-	for _, br := range brs {
-		q := &bucketblock.Query{
-			Matchers: br.matchers, MinTime: br.mint, MaxTime: br.maxt,
-			SkipChunks: r.SkipChunks, Aggregates: r.Aggregates, Limit: r.Limit,
-			Keep:       shardFilter(r, br.ext),
-			BatchBytes: batch,
-			External:   br.ext,
-			Drop:       r.WithoutReplicaLabels,
-			Account:    account,
-			Started:    started,
-		}
-		set := br.block.Select(ctx, q)
-		sets = append(sets, &orderedSet{
-			SeriesSet: &blockSet{SeriesSet: set, g: g, partial: r.Partial},
-			block:     set,
-			order:     storeapi.Reorder{External: br.ext, Drop: r.WithoutReplicaLabels, Own: set.Carries},
-		})
+	query := bucketblock.Query{
+		SkipChunks: r.SkipChunks, Aggregates: r.Aggregates, Limit: r.Limit,
+		BatchBytes: g.batchBytes(len(blocks)),
+		Drop:       r.WithoutReplicaLabels,
+		Account:    account,
+		Started:    afterCalls(len(blocks), func() { <-g.gate }),
+		Failed:     func(err *bucketblock.Error) (storeapi.Warnings, error) { return g.blockFailed(err, r.Partial) },
 	}
-	if len(pass) > 0 {
-		sets = append(sets, storeapi.WarnSet(pass...))
+	sets := make([]storeapi.SeriesSet, 0, len(blocks)+1)
+	for _, b := range blocks {
+		q := query
+		q.Matchers, q.MinTime, q.MaxTime, q.External = b.matchers, b.mint, b.maxt, b.ext
+		q.Keep = shardFilter(r, b.ext)
+		set := b.block.Select(ctx, &q)
+		sets = append(sets, &blockSet{SeriesSet: set, block: set, query: &q})
 	}
-	s.SeriesSet = storeapi.Merge(sets)
-	return s
+	if len(warnings) > 0 {
+		sets = append(sets, storeapi.WarnSet(warnings...))
+	}
+	return &gatewaySet{
+		SeriesSet: storeapi.Merge(sets),
+		g:         g, r: r, blocks: blocks, account: account, begin: begin, counter: limit.Counter{Max: g.limits()},
+	}
 }
 
-// batchBytes is how much one of so many blocks reads at once. When memory
-// becomes scarce, requests read less at a time and do not fail at once.
+// batchBytes is the number of bytes that one of so many blocks reads at once. Under
+// memory pressure, requests read less at a time and do not fail at once.
 func (g *Gateway) batchBytes(blocks int) int64 {
 	share := min(requestBytes, g.budget.Free()/8) / int64(blocks)
 	return min(max(share, minBatch), maxBatch)
 }
 
-func endless(ws storeapi.Warnings, err error) storeapi.SeriesSet {
+// emptyOr returns a set without series that has the warnings or the error.
+func emptyOr(ws storeapi.Warnings, err error) storeapi.SeriesSet {
 	switch {
 	case err != nil:
 		return storeapi.ErrSet(err)
@@ -108,9 +101,8 @@ func endless(ws storeapi.Warnings, err error) storeapi.SeriesSet {
 	return storeapi.EmptySet()
 }
 
-// startGate returns a function that, called once by each of n parties, calls
-// done with the last one.
-func startGate(n int, done func()) func() {
+// afterCalls returns a function whose n-th call calls done.
+func afterCalls(n int, done func()) func() {
 	var left atomic.Int64
 	left.Store(int64(n))
 	return func() {
@@ -128,10 +120,10 @@ func (g *Gateway) account() *pagecache.Account {
 	}
 }
 
-// blocksFor acquires the blocks that a request touches. byResolution chooses
-// among resolutions as for samples; without it all blocks in the time range
-// count. The warnings are about blocks that would be needed but are not usable;
-// if the request does not want a partial answer, they are an error.
+// blocksFor acquires the blocks that a request touches. With byResolution it
+// chooses among resolutions, as samples need it; without, it takes all blocks in the
+// time range. The warnings name blocks that are needed but quarantined; for a request
+// that does not accept a partial answer they are an error.
 func (g *Gateway) blocksFor(r *storeapi.Request, byResolution bool) (out []blockRequest, ws storeapi.Warnings, err error) {
 	now := time.Now()
 	mint := max(r.MinTime, g.cfg.MinTime.Millis(now))
@@ -148,7 +140,7 @@ func (g *Gateway) blocksFor(r *storeapi.Request, byResolution bool) (out []block
 		}
 	}()
 	wanted := choice{mint: mint, maxt: maxt, maxResolution: r.MaxResolution, fillCoarser: r.FillCoarser}
-	// Whether matchers are left for any group of blocks, or for none.
+	// whole: a group has no matchers left; narrowed: a group has some.
 	whole, narrowed := false, false
 	for _, group := range g.blocks.groups {
 		rest, ok := storeapi.MatchExternal(group.labels, r.Matchers)
@@ -160,8 +152,8 @@ func (g *Gateway) blocksFor(r *storeapi.Request, byResolution bool) (out []block
 			if !matchBlock(r.BlockMatchers, selectorLabels(p.meta)) {
 				continue
 			}
-			if why := g.damage.reason(p.meta.ULID, now); why != "" {
-				w := storeapi.Warning{Text: fmt.Sprintf("block %s is left out because it is damaged: %s", p.meta.ULID, why)}
+			if damage := g.damage.reason(p.meta.ULID, now); damage != "" {
+				w := storeapi.Warning{Text: fmt.Sprintf("block %s is left out because it is damaged: %s", p.meta.ULID, damage)}
 				if r.Partial == storeapi.PartialAbort {
 					return out, nil, fmt.Errorf("%w: %s", storeapi.ErrPartial, w.Text)
 				}
@@ -209,7 +201,8 @@ func matchBlock(ms []*labels.Matcher, lset labels.Labels) bool {
 	return true
 }
 
-// shardFilter says which series, as they are in a block, belong to the shard.
+// shardFilter returns the filter that keeps the series of the request's shard, by
+// their labels in a block; nil keeps all.
 func shardFilter(r *storeapi.Request, ext labels.Labels) func(labels.Labels) bool {
 	if r.Shard == nil || r.Shard.Total < 1 {
 		return nil
@@ -222,78 +215,5 @@ func shardFilter(r *storeapi.Request, ext labels.Labels) func(labels.Labels) boo
 		b.Del(r.WithoutReplicaLabels...)
 		ok, buf = r.Shard.Matches(b.Labels(), buf)
 		return ok
-	}
-}
-
-// blockSet is the set of one block; what the block fails with becomes a warning
-// if the request takes a partial answer.
-type blockSet struct {
-	storeapi.SeriesSet
-	g       *Gateway
-	partial storeapi.PartialResponse
-	once    sync.Once
-	err     error
-	warn    storeapi.Warnings
-}
-
-func (s *blockSet) Next() bool {
-	if s.SeriesSet.Next() {
-		return true
-	}
-	s.once.Do(s.end)
-	return false
-}
-
-func (s *blockSet) end() {
-	var berr *bucketblock.Error
-	err := s.SeriesSet.Err()
-	switch {
-	case err == nil:
-	case errors.Is(err, limit.ErrExceeded) || !errors.As(err, &berr):
-		s.err = err
-	default:
-		s.g.blockFailed(berr)
-		if s.partial == storeapi.PartialAbort {
-			s.err = fmt.Errorf("%w: %w", storeapi.ErrPartial, err)
-			return
-		}
-		s.warn = storeapi.Warnings{{Text: err.Error()}}
-	}
-}
-
-func (s *blockSet) Err() error                  { return s.err }
-func (s *blockSet) Warnings() storeapi.Warnings { return s.warn }
-
-// blockFailed counts and logs damage, and quarantines a block with an unusable
-// index. Pages of a damaged block are read anew next time, for the damage may
-// be in what was received and not in what is stored.
-func (g *Gateway) blockFailed(err *bucketblock.Error) {
-	reason := "unreadable"
-	if err.Corrupt {
-		reason = "corrupt"
-	}
-	g.m.blockFailures.WithLabelValues(err.Part, reason).Inc()
-	if !err.Corrupt {
-		g.log.Warn("block could not be read", "block", err.Block, "part", err.Part, "err", err.Err)
-		if errors.Is(err, bucket.ErrNotFound) {
-			g.askSync() // the block is gone, or on its way
-		}
-		return
-	}
-	g.pages.Forget(err.Block)
-	if err.Part == bucketblock.PartHeader {
-		g.damage.add(err.Block, err.Err.Error(), time.Now())
-		g.askSync() // other blocks may stand in for it
-	}
-	if g.damage.tell(err.Block, err.Part) {
-		g.log.Error("block is damaged and is missing from answers", "block", err.Block, "part", err.Part, "err", err.Err)
-	}
-}
-
-// askSync makes Run list the bucket soon.
-func (g *Gateway) askSync() {
-	select {
-	case g.resync <- struct{}{}:
-	default: // asked already
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hindsight-io/hindsight/pkg/limit"
+	"github.com/hindsight-io/hindsight/pkg/store/bucketblock"
 	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
@@ -15,6 +16,28 @@ func (g *Gateway) limits() limit.Answer {
 		Series:  lower(g.cfg.RequestSeries, g.cfg.TouchedSeries),
 		Samples: lower(g.cfg.RequestSamples, g.cfg.SeriesSamples),
 	}
+}
+
+// blockSet is the series of one block with the labels and in the order of the
+// answer.
+type blockSet struct {
+	storeapi.SeriesSet // block, in the order of the answer once begun
+	block              *bucketblock.Set
+	query              *bucketblock.Query
+	begun              bool
+}
+
+// Next moves to the next series. The first call decides about the order, which
+// depends on the labels that the series have in the block.
+func (s *blockSet) Next() bool {
+	if !s.begun {
+		s.begun = true
+		if !s.block.Final() {
+			order := storeapi.Reorder{External: s.query.External, Drop: s.query.Drop, Own: s.block.Carries}
+			s.SeriesSet = order.Apply(s.block)
+		}
+	}
+	return s.SeriesSet.Next()
 }
 
 // gatewaySet is the answer to a Select: it counts, and ends at the limits.

@@ -3,6 +3,7 @@ package bucketblock
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/oklog/ulid/v2"
 
@@ -11,34 +12,34 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
 )
 
-// errDamaged marks what is found out by this package itself.
+// errDamaged marks damage that this package detects.
 var errDamaged = errors.New("corrupt block data")
 
-// Parts of a block, as in Error.
+// Parts of a block, as in Error.Part; they are also values of a metric label.
 const (
-	PartHeader   = "index header"
+	PartHeader   = "index_header"
 	PartIndex    = "index"
 	PartPostings = "postings"
 	PartSeries   = "series"
 	PartChunks   = "chunks"
 )
 
-// Error says that a block could not be read.
+// Error reports that a block could not be read.
 type Error struct {
 	Block ulid.ULID
-	// Part is what was being read, one of the constants.
+	// Part is the part that was being read, one of the constants.
 	Part string
-	// Corrupt says that the stored bytes are bad, so that trying again is of
-	// no use.
+	// Corrupt says that the stored bytes are damaged, so that a retry does not
+	// help.
 	Corrupt bool
 	Err     error
 }
 
 func (e *Error) Error() string {
-	return fmt.Sprintf("block %s: read %s: %s", e.Block, e.Part, e.Err)
+	return fmt.Sprintf("block %s: read %s: %s", e.Block, strings.ReplaceAll(e.Part, "_", " "), e.Err)
 }
 
-// Unwrap returns the reason.
+// Unwrap returns the error of reading.
 func (e *Error) Unwrap() error { return e.Err }
 
 func (b *Block) fail(part string, err error) error {

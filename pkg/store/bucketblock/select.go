@@ -3,7 +3,6 @@ package bucketblock
 import (
 	"context"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -24,10 +23,11 @@ type Query struct {
 	Aggregates []storeapi.Aggregate
 	// Limit is the number of series after which to stop; 0 means all.
 	Limit int
-	// Keep says which of the matching series are wanted; nil means all.
+	// Keep selects among the matching series by their labels in the block; nil
+	// keeps all.
 	Keep func(labels.Labels) bool
-	// External are the labels to add, and Drop the names of those to remove, as
-	// far as the block can do so itself; see Set.Final.
+	// External are the labels to add, and Drop the names of those to remove; see
+	// Set.Final.
 	External labels.Labels
 	Drop     []string
 	// BatchBytes is about how many bytes of series or chunks to read at once.
@@ -35,8 +35,12 @@ type Query struct {
 	// Account is charged for what is read.
 	Account *pagecache.Account
 	// Started, if not nil, is called once: when the first part of the result is
-	// there, or there is none.
+	// read, or when there is none.
 	Started func()
+	// Failed decides whether an *Error becomes the warnings or the error of the
+	// set; nil makes it the error. It is called at most once, by the goroutine that
+	// reads.
+	Failed func(*Error) (storeapi.Warnings, error)
 }
 
 // reader is the state of one Select. It belongs to one goroutine.
@@ -54,14 +58,15 @@ type reader struct {
 	last    []uint32 // of the series before
 }
 
-// placement says what the block does about external labels. It is set before
-// the first batch.
+// placement is how the block applies Query.External and Query.Drop. It is set
+// before the first batch.
 type placement struct {
-	carried map[string]bool // of the names in question, those that series have
+	carried map[string]bool // the names of External and Drop that series of the block have
 	ext     []labels.Label  // to add to every series, sorted
 	final   bool
 }
 
+// decide looks up in the index header which of the names series of the block have.
 func (p *placement) decide(h *indexheader.Header, q *Query) {
 	p.carried, p.final = map[string]bool{}, true
 	look := func(name string) {
@@ -89,19 +94,19 @@ type batch struct {
 	release func()
 }
 
-// Select reads the series that match, in the order of the block's index and
-// without external labels. Reading begins at once, in a goroutine that ends
-// before Close returns, and stays at most two batches ahead of the caller. The
-// caller holds a reference to the block until Close. Errors of the set are
-// *Error or those of ctx, or *limit.Error.
+// Select reads the series that match. Reading begins at once, in a goroutine that
+// ends before Close returns, and stays at most two batches ahead of the caller. The
+// caller holds a reference to the block until Close. The error of the set is that
+// of Query.Failed, that of ctx, or a *limit.Error.
 func (b *Block) Select(ctx context.Context, q *Query) *Set {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &Set{cancel: cancel, batches: make(chan batch), pos: -1}
+	s := &Set{cancel: cancel, batches: make(chan batch)}
 	go s.produce(ctx, &reader{b: b, q: q, place: &s.place, builder: labels.NewScratchBuilder(16)})
 	return s
 }
 
-// run reads everything and hands it over batch by batch.
+// run reads all series and passes them to emit batch by batch: index header,
+// postings, then the series and chunks of each batch.
 func (r *reader) run(ctx context.Context, emit func(batch) error) error {
 	h, err := r.b.acquireHeader(ctx)
 	if err != nil {
@@ -152,7 +157,8 @@ func (r *reader) seriesPerBatch(emitted int) int {
 	return n
 }
 
-// emit hands over a batch of series, with chunks in parts of about BatchBytes.
+// emit reads the chunks of a batch of series in parts of about BatchBytes and
+// passes on each part.
 func (r *reader) emit(ctx context.Context, sb *seriesBatch, emit func(batch) error) error {
 	if r.q.SkipChunks {
 		if len(sb.items) == 0 {
@@ -200,132 +206,4 @@ func (r *reader) itemsPerRead(sb *seriesBatch, items []seriesItem) int {
 		}
 	}
 	return len(items)
-}
-
-// Set is the storeapi.SeriesSet of one block.
-type Set struct {
-	cancel  context.CancelFunc
-	batches chan batch // closed by the producer after err and stats are set
-	place   placement
-
-	cur   batch
-	pos   int
-	err   error
-	stats storeapi.Stats
-	done  bool
-}
-
-func (s *Set) produce(ctx context.Context, r *reader) {
-	defer close(s.batches)
-	start := time.Now()
-	started := sync.OnceFunc(func() {
-		if r.q.Started != nil {
-			r.q.Started()
-		}
-	})
-	defer started()
-	err := r.run(ctx, func(b batch) error {
-		started()
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		select {
-		case s.batches <- b:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	})
-	if cerr := context.Cause(ctx); err != nil && cerr != nil {
-		err = cerr // not a fault of the block
-	}
-	r.stats.Duration = time.Since(start)
-	s.err, s.stats = err, r.stats
-}
-
-// Next moves to the next series; it waits while the next batch is being read.
-func (s *Set) Next() bool {
-	if s.done {
-		return false
-	}
-	s.pos++
-	for s.pos >= len(s.cur.items) {
-		s.free()
-		b, ok := <-s.batches
-		if !ok {
-			s.done = true
-			return false
-		}
-		s.cur, s.pos = b, 0
-	}
-	return true
-}
-
-func (s *Set) free() {
-	if s.cur.release != nil {
-		s.cur.release()
-	}
-	s.cur = batch{}
-}
-
-// At returns the current series. Beyond what is demanded, its chunks stay valid
-// until Close.
-func (s *Set) At() storeapi.Series {
-	it := s.cur.items[s.pos]
-	out := storeapi.Series{Labels: it.lset}
-	if s.cur.chunks != nil {
-		out.Chunks = s.cur.chunks[it.lo:it.hi:it.hi]
-	}
-	return out
-}
-
-// Err is why the block could not be read to its end.
-func (s *Set) Err() error {
-	if !s.done {
-		return nil
-	}
-	return s.err
-}
-
-// Carries says whether any series of the block has a label of that name, one of
-// Query.Drop or Query.External. It may be called once Next has returned.
-func (s *Set) Carries(name string) bool { return s.place.carried[name] }
-
-// Final says that the label sets have the external labels and none of those to
-// remove, because no series has one of these names itself. They are still in the
-// order of the block, from which the order of the answer differs only as Shared
-// tells. Otherwise the label sets are those of the block. It may be called once
-// Next has returned.
-func (s *Set) Final() bool { return s.place.final }
-
-// Shared returns, for the current series, how many of its first labels in the
-// block it has in common with the series before, and how many labels it has
-// there.
-func (s *Set) Shared() (common, size int) {
-	it := s.cur.items[s.pos]
-	return it.common, it.size
-}
-
-// Warnings are none: what goes wrong is the error.
-func (s *Set) Warnings() storeapi.Warnings { return nil }
-
-// Stats counts what was read.
-func (s *Set) Stats() storeapi.Stats {
-	if !s.done {
-		return storeapi.Stats{}
-	}
-	return s.stats
-}
-
-// Close stops the reading and waits for its end.
-func (s *Set) Close() error {
-	s.cancel()
-	s.free()
-	for b := range s.batches {
-		b.release()
-	}
-	if !s.done {
-		s.done, s.err = true, nil
-	}
-	return nil
 }

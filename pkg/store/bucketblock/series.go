@@ -30,9 +30,11 @@ type chunkMeta struct {
 
 // seriesItem is a decoded series of a batch.
 type seriesItem struct {
-	lset         labels.Labels
-	lo, hi       int // its chunks within the batch
-	common, size int // see Set.Shared
+	lset   labels.Labels
+	lo, hi int // its chunks within the batch
+	// common is the number of its first labels that it shares with the series before
+	// it, and size that of its labels, both in the block.
+	common, size int
 }
 
 // seriesBatch is some consecutive series and their chunks in the time range.
