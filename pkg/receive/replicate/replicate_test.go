@@ -329,57 +329,10 @@ func TestRingChangeKeepsPeers(t *testing.T) {
 	require.Len(t, c.peers, 1)
 }
 
-func TestQuorum(t *testing.T) {
+func TestQuorum_IsMajorityButOneOfTwo(t *testing.T) {
 	for n, want := range []int{1, 1, 1, 2, 3, 3, 4, 4} {
 		require.Equal(t, want, Quorum(n), "%d replicas", n)
 	}
-	const (
-		ok       = "ok"
-		conflict = "conflict"
-		down     = "unavailable"
-		waking   = "not-ready"
-		bad      = "invalid"
-	)
-	check := func(replicas int, want Verdict, cause remotewrite.Kind, answers ...string) {
-		t.Helper()
-		s := SetState{Replicas: replicas, Quorum: Quorum(replicas)}
-		for _, a := range answers {
-			var err error
-			for k := remotewrite.Other; k <= remotewrite.Unavailable; k++ {
-				if a == k.String() {
-					err = remotewrite.Errorf(k, "%w", errors.New(a))
-				}
-			}
-			s.Report(err)
-		}
-		require.Equal(t, want, s.Verdict(), answers)
-		if want == Lost {
-			require.Equal(t, cause, s.Cause(), answers)
-		}
-	}
-	check(3, Pending, 0, ok)
-	check(3, Won, 0, ok, ok)
-	check(3, Won, 0, ok, down, ok)
-	check(3, Pending, 0, down, down)
-	check(3, Lost, remotewrite.Unavailable, down, down, ok)
-	check(3, Lost, remotewrite.Conflict, conflict, conflict)
-	check(3, Lost, remotewrite.Invalid, bad, bad)
-	check(3, Lost, remotewrite.Conflict, conflict, ok, conflict)
-	check(3, Lost, remotewrite.Unavailable, conflict, ok, down)
-	check(3, Lost, remotewrite.NotReady, waking, waking, ok)
-	check(3, Lost, remotewrite.Unavailable, conflict, waking, down)
-	check(2, Won, 0, down, ok)
-	check(2, Lost, remotewrite.Unavailable, down, down)
-	check(1, Lost, remotewrite.Conflict, conflict)
-	check(1, Won, 0, ok)
-	check(4, Lost, remotewrite.Other, down, conflict, ok, ok)
-}
-
-func TestRequestCause(t *testing.T) {
-	require.Equal(t, remotewrite.Unavailable, RequestCause([]remotewrite.Kind{remotewrite.Conflict, remotewrite.Unavailable}))
-	require.Equal(t, remotewrite.NotReady, RequestCause([]remotewrite.Kind{remotewrite.Conflict, remotewrite.NotReady}))
-	require.Equal(t, remotewrite.Conflict, RequestCause([]remotewrite.Kind{remotewrite.Invalid, remotewrite.Conflict}))
-	require.Equal(t, remotewrite.Other, RequestCause(nil))
 }
 
 // refuseEvery makes the node store everything but every k-th series, and say so.
