@@ -90,7 +90,7 @@ func evilSeries(now int64) []evil {
 	for i := range 1_000_000 {
 		million = append(million, prompb.Label{Name: fmt.Sprintf("l%07d", i), Value: "v"})
 	}
-	exemplar := late("exemplar with a huge label", "exemplar label length")
+	exemplar := late("exemplar with a huge label", "exemplar_labels_too_long")
 	exemplar.series = []prompb.TimeSeries{{
 		Labels: named("e"), Samples: one,
 		Exemplars: []prompb.Exemplar{{Timestamp: now, Value: 1, Labels: []prompb.Label{{Name: "trace", Value: strings.Repeat("x", 1<<20)}}}},
@@ -102,9 +102,9 @@ func evilSeries(now int64) []evil {
 		fine(late("identical repeat in the same request", "", append(at(now+2, 1), at(now+2, 1)...)...)),
 		fine(late("out of order in the same request", "", append(at(now+4, 1), at(now+3, 1)...)...)),
 		late("beyond the out-of-order window", "too old sample", at(now-3*3600_000, 1)...),
-		late("at the beginning of time", "too-far-in-past", at(math.MinInt64, 1)...),
-		late("ahead of the clock", "too-far-in-future", at(now+3600_000, 1)...),
-		late("at the end of time", "too-far-in-future", at(math.MaxInt64, 1)...),
+		late("at the beginning of time", "too_far_in_past", at(math.MinInt64, 1)...),
+		late("ahead of the clock", "too_far_in_future", at(now+3600_000, 1)...),
+		late("at the end of time", "too_far_in_future", at(math.MaxInt64, 1)...),
 		bad("empty label name", "a label name is empty", append([]prompb.Label{{Value: "v"}}, named("x")...), one),
 		fine(bad("empty label value", "", named("x", "a", ""), one)),
 		bad("no metric name", "no label __name__", []prompb.Label{{Name: "job", Value: "j"}}, one),
@@ -269,7 +269,7 @@ func TestOutOfOrderInOneRequest(t *testing.T) {
 	} {
 		a := post(t, m.url("/api/v1/receive"), marshal(t, one(ts)))
 		require.Equal(t, 409, a.code, name)
-		require.Contains(t, a.body, "out of order sample: 1 rejected", name)
+		require.Contains(t, a.body, "out_of_order: 1 rejected", name)
 	}
 	require.Len(t, series(t, m.Store()), 2)
 	// Some senders, and OTLP, repeat the series for each sample.
@@ -278,7 +278,7 @@ func TestOutOfOrderInOneRequest(t *testing.T) {
 	}}
 	a := post(t, m.url("/api/v1/receive"), marshal(t, again))
 	require.Equal(t, 409, a.code)
-	require.Contains(t, a.body, "duplicate sample for timestamp: 1 rejected")
+	require.Contains(t, a.body, "duplicate_timestamp: 1 rejected")
 	md := pmetric.NewMetrics()
 	points := gaugePoints(md, "o")
 	for _, ms := range []int64{now, now - 5} {
@@ -292,7 +292,7 @@ func TestOutOfOrderInOneRequest(t *testing.T) {
 	require.Equal(t, 200, a.code)
 	rejected, text := partial(t, a)
 	require.EqualValues(t, 1, rejected)
-	require.Contains(t, text, "out of order sample: 1 rejected")
+	require.Contains(t, text, "out_of_order: 1 rejected")
 }
 
 // The good series of a request that also has bad ones are stored, by every
@@ -313,7 +313,7 @@ func TestGoodAmongBad(t *testing.T) {
 	a := post(t, m.url("/api/v1/receive"), marshal(t, req), "THANOS-TENANT", "one")
 	require.Equal(t, 409, a.code)
 	require.Contains(t, a.body, "duplicate-label: 1 rejected")
-	require.Contains(t, a.body, "too-far-in-future: 2 rejected")
+	require.Contains(t, a.body, "too_far_in_future: 2 rejected")
 	a = post(t, m.url("/api/v1/receive"), asVersion2(t, mixed), append(append([]string{}, version2Headers[:4]...), "THANOS-TENANT", "two")...)
 	require.Equal(t, 400, a.code)
 	require.Equal(t, "2", a.header.Get("X-Prometheus-Remote-Write-Samples-Written"))
@@ -377,7 +377,7 @@ func TestMillionSeries(t *testing.T) {
 	bounded(t, m, 4*size, func() {
 		a := post(t, m.url("/api/v1/receive"), version1, "THANOS-TENANT", "wide")
 		require.Equal(t, 429, a.code)
-		require.Contains(t, a.body, "active-series limit: 999000 rejected")
+		require.Contains(t, a.body, "series_limit: 999000 rejected")
 	})
 	require.Len(t, series(t, m.Store()), 1000+1)
 }

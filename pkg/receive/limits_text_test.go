@@ -73,7 +73,7 @@ func TestEveryLimitSaysWhatItIs(t *testing.T) {
 		},
 		{
 			tenant: "active", before: []map[string]string{metric("a"), metric("b")}, series: []map[string]string{metric("c", "job", "j"), metric("a")}, code: 429, retryAfter: "1",
-			text: `tenant active: everything valid was stored, but active-series limit: 1 rejected, first: ` +
+			text: `tenant active: everything valid was stored, but series_limit: 1 rejected, first: ` +
 				`the tenant is at its limit of 2 active series on this node (head_series_limit) at 20`,
 			stored: []string{"a", "b"},
 		},
@@ -181,7 +181,7 @@ func TestLimitsInVersion2(t *testing.T) {
 	}
 	got := send()
 	require.Equal(t, 429, got.code)
-	require.Contains(t, got.body, "active-series limit: 3 rejected, first: the tenant is at its limit of 2 active series")
+	require.Contains(t, got.body, "series_limit: 3 rejected, first: the tenant is at its limit of 2 active series")
 	require.Equal(t, "2", got.header.Get("X-Prometheus-Remote-Write-Samples-Written"))
 	for got.code == 429 && !strings.Contains(got.body, "per second") {
 		got = send()

@@ -189,6 +189,6 @@ func TestCapnProtoAddress(t *testing.T) {
 	require.Equal(t, capnpb.WriteError_alreadyExists, answer.Error())
 	text, err := answer.ExtraErrorContext()
 	require.NoError(t, err)
-	require.Contains(t, text, "too-far-in-past: 1 rejected")
+	require.Contains(t, text, "too_far_in_past: 1 rejected")
 	require.Equal(t, 1, series(t, m.Store())["peer/up"])
 }

@@ -199,7 +199,7 @@ func TestSingleNode(t *testing.T) {
 	require.Contains(t, late.body, "too old sample")
 	future := post(t, m.url("/api/v1/receive"), v1(t, now+3600_000, "a"))
 	require.Equal(t, 409, future.code)
-	require.Contains(t, future.body, "too-far-in-future")
+	require.Contains(t, future.body, "too_far_in_future")
 }
 
 func TestRemoteWriteV2(t *testing.T) {

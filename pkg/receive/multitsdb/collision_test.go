@@ -68,8 +68,9 @@ func TestLabelsLikeExternalOnesAreRenamed(t *testing.T) {
 	}, all(t, d))
 	require.Len(t, dump(t, d), 6*3)
 	tenant := d.opened("t")
-	require.Len(t, tenant.cache.aliases.by, 5, "they are found again without parsing")
-	require.Equal(t, 1, tenant.cache.used)
+	used, aliases := tenant.cache.Len()
+	require.Equal(t, 5, aliases, "they are found again without parsing")
+	require.Equal(t, 1, used)
 }
 
 // What is stored is what a new set of external labels needs, also for series that
@@ -109,24 +110,11 @@ func TestLabelsInAnyOrder(t *testing.T) {
 	require.Equal(t, []string{`{__name__="m", a="1", b="2", replica="r", tenant_id="t"}`}, all(t, d))
 	require.Len(t, dump(t, d), 2*len(orders))
 	tenant := d.opened("t")
-	require.Len(t, tenant.cache.aliases.by, maxAliasesOfSeries, "a hostile sender cannot fill the memory")
+	_, aliases := tenant.cache.Len()
+	require.Equal(t, 4, aliases, "a hostile sender cannot fill the memory")
 	// Both forms in one request contradict each other only where they differ.
 	err := write(t, d, "t", labelled(now+50, 1, orders[0]...), labelled(now+50, 2, orders[1]...))
-	require.ErrorContains(t, err, "duplicate sample for timestamp: 1 rejected")
-}
-
-// What the cache knows of a series goes with it.
-func TestAliasesGoWithTheSeries(t *testing.T) {
-	c := newSeriesCache()
-	c.aliases.put([]byte("a"), cacheEntry{ref: 1})
-	c.aliases.put([]byte("b"), cacheEntry{ref: 1})
-	c.aliases.put([]byte("c"), cacheEntry{ref: 2})
-	c.aliases.put([]byte("b"), cacheEntry{ref: 2}) // it has come back with another reference
-	c.aliases.remove(1)
-	require.Len(t, c.aliases.by, 2)
-	c.aliases.remove(2)
-	require.Empty(t, c.aliases.by)
-	require.Empty(t, c.aliases.of)
+	require.ErrorContains(t, err, "duplicate_timestamp: 1 rejected")
 }
 
 // Nonsense times, whatever they come from, are refused alone; the tenant takes
@@ -219,7 +207,7 @@ func TestMetadataOfFamilies(t *testing.T) {
 	defer b.Close()
 	err = d.Write(t.Context(), "t", b, nil)
 	require.Equal(t, remotewrite.Invalid, remotewrite.KindOf(err))
-	require.ErrorContains(t, err, "malformed metadata: 1 rejected")
+	require.ErrorContains(t, err, "malformed_metadata: 1 rejected")
 	require.Len(t, dump(t, d), 1)
 	known, _, err := d.Metadata(t.Context(), "", -1)
 	require.NoError(t, err)

@@ -19,11 +19,11 @@ type ledger struct {
 	t    *testing.T
 	d    *DB
 	mu   sync.Mutex
-	want map[point]bool // what was acknowledged
+	want map[sampleID]bool // what was acknowledged
 }
 
 // acknowledged is what there must be now.
-func (l *ledger) acknowledged() map[point]bool {
+func (l *ledger) acknowledged() map[sampleID]bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return maps.Clone(l.want)
@@ -46,7 +46,7 @@ func (l *ledger) write(series []prompb.TimeSeries) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range series {
-		l.want[point{s.Labels[0].Value, s.Samples[0].Timestamp}] = true
+		l.want[sampleID{s.Labels[0].Value, s.Samples[0].Timestamp}] = true
 	}
 }
 
@@ -54,7 +54,7 @@ func (l *ledger) write(series []prompb.TimeSeries) {
 // late samples of all others are compacted.
 func TestLateSamplesWhileOthersAreCompacted(t *testing.T) {
 	d := openDB(t, t.TempDir(), nil)
-	l := &ledger{t: t, d: d, want: map[point]bool{}}
+	l := &ledger{t: t, d: d, want: map[sampleID]bool{}}
 	now := time.Now().Truncate(2*time.Hour).UnixMilli() - 3600_000 // in the middle of a block
 	rounds := 3
 	if testing.Short() {
@@ -91,7 +91,7 @@ func TestCompactionUnderLoad(t *testing.T) {
 		Dir: t.TempDir(), OutOfOrderWindow: 2 * time.Hour, MinBlockDuration: 10 * time.Second,
 	}, slog.New(slog.NewTextHandler(&log, nil)), prometheus.NewRegistry())
 	require.NoError(t, d.Open(t.Context()))
-	l := &ledger{t: t, d: d, want: map[point]bool{}}
+	l := &ledger{t: t, d: d, want: map[sampleID]bool{}}
 	now := time.Now().Truncate(10*time.Second).Add(-10*time.Minute).UnixMilli() + 1000
 	l.put("s", 100, now)
 	stop := make(chan struct{})
@@ -140,7 +140,7 @@ func TestBlocksAreMerged(t *testing.T) {
 	d := openDB(t, t.TempDir(), func(c *Config) {
 		c.MinBlockDuration, c.MaxBlockDuration = 10*time.Second, 30*time.Second
 	})
-	l := &ledger{t: t, d: d, want: map[point]bool{}}
+	l := &ledger{t: t, d: d, want: map[sampleID]bool{}}
 	now := time.Now().Truncate(30 * time.Second).Add(-10 * time.Minute).UnixMilli()
 	for i := range int64(200) {
 		l.put("s", 10, now+i*1000)

@@ -163,45 +163,6 @@ func (d *DB) Replayed() float64 {
 	return d.replay.progress()
 }
 
-// maxReopens bounds how often one request reopens a tenant that is being closed.
-const maxReopens = 3
-
-// Write stores series of a batch for the tenant, opening its TSDB if need be:
-// those with the given indexes, or all when series is nil.
-func (d *DB) Write(ctx context.Context, id string, b *remotewrite.Batch, series []uint32) error {
-	t, err := d.enter(id)
-	if err != nil {
-		return err
-	}
-	defer t.leave()
-	return t.write(ctx, b, series)
-}
-
-// enter returns the tenant, opened if need be. It is neither flushed nor closed
-// until leave is called.
-func (d *DB) enter(id string) (*tenantDB, error) {
-	for range maxReopens {
-		if d.leaving.Load() {
-			return nil, errLeaving
-		}
-		t := d.opened(id)
-		if t == nil || !d.ready.Load() {
-			if err := tenant.Validate(id); err != nil {
-				return nil, remotewrite.Errorf(remotewrite.Invalid, "%w", err)
-			}
-			s, err := d.handle(id, lifecycle.Event{Kind: lifecycle.Write})
-			if err != nil {
-				return nil, err
-			}
-			t = s.tenant
-		}
-		if t.enter() {
-			return t, nil
-		}
-	}
-	return nil, errClosed
-}
-
 // Stores returns one store for each tenant that has samples.
 func (d *DB) Stores() []storeapi.Store {
 	var out []storeapi.Store

@@ -97,6 +97,12 @@ func dump(t testing.TB, d *DB) []string {
 	return out
 }
 
+// cached is the number of series in the tenant's cache.
+func cached(t *tenantDB) int {
+	n, _ := t.cache.Len()
+	return n
+}
+
 func TestWriteAndRead(t *testing.T) {
 	d := openDB(t, t.TempDir(), nil)
 	now := time.Now().UnixMilli()
@@ -113,7 +119,7 @@ func TestWriteAndRead(t *testing.T) {
 		fmt.Sprintf(`{__name__="y", job="j", replica="r", tenant_id="a"} %d 5`, now+1),
 		fmt.Sprintf(`{__name__="y", job="j", replica="r", tenant_id="a"} %d 5`, now+2),
 	}, dump(t, d))
-	require.Equal(t, 2, d.opened("a").cache.used)
+	require.Equal(t, 2, cached(d.opened("a")))
 	stats := d.Stats()
 	require.Equal(t, "a", stats[0].Tenant)
 	require.Equal(t, uint64(2), stats[0].Series)
@@ -151,7 +157,7 @@ func TestRejectedSamplesDoNotTakeOthersAlong(t *testing.T) {
 	require.NoError(t, write(t, d, "t", float("x", now-hour, 1)), "one hour late is within the window")
 	check(remotewrite.Conflict, "duplicate sample for timestamp", float("x", now, 2))
 	check(remotewrite.Conflict, "too old sample", float("x", now-3*hour, 1))
-	check(remotewrite.Conflict, "too-far-in-future", float("x", now+hour, 1))
+	check(remotewrite.Conflict, "too_far_in_future", float("x", now+hour, 1))
 	check(remotewrite.Invalid, "occurs twice", prompb.TimeSeries{
 		Labels:  []prompb.Label{{Name: "job", Value: "j"}, {Name: "__name__", Value: "x"}, {Name: "job", Value: "j"}},
 		Samples: []prompb.Sample{{Timestamp: now}},
@@ -218,7 +224,7 @@ func TestRestartKeepsEverything(t *testing.T) {
 	require.Equal(t, before, dump(t, after))
 	require.NoError(t, write(t, after, "a", float("x", now+1, 3)))
 	require.Len(t, dump(t, after), 3)
-	require.Equal(t, 1, after.opened("a").cache.used)
+	require.Equal(t, 1, cached(after.opened("a")))
 }
 
 func TestFlushMakesAlignedBlocks(t *testing.T) {
@@ -240,7 +246,7 @@ func TestFlushMakesAlignedBlocks(t *testing.T) {
 		m := b.Meta()
 		require.Equal(t, m.MinTime/(2*hour), (m.MaxTime-1)/(2*hour), "block [%d, %d) crosses a border", m.MinTime, m.MaxTime)
 	}
-	require.Zero(t, d.opened("a").cache.used, "series that left the head left the cache")
+	require.Zero(t, cached(d.opened("a")), "series that left the head left the cache")
 	require.NoError(t, write(t, d, "a", float("x", time.Now().UnixMilli(), 1)))
 	require.Len(t, dump(t, d), n+1)
 }

@@ -39,7 +39,7 @@ func TestKilledAgainAndAgain(t *testing.T) {
 		d := open(dir)
 		// In the middle of a block, wherever the clock is.
 		now := time.Now().Truncate(20*time.Second).UnixMilli() + 8_000
-		want := map[point]bool{}
+		want := map[sampleID]bool{}
 		put := func(ts int64) {
 			var batch []prompb.TimeSeries
 			for i := range series {
@@ -47,7 +47,7 @@ func TestKilledAgainAndAgain(t *testing.T) {
 			}
 			require.NoError(t, write(t, d, "a", batch...))
 			for _, s := range batch {
-				want[point{s.Labels[0].Value, ts}] = true
+				want[sampleID{s.Labels[0].Value, ts}] = true
 			}
 		}
 		for round := range rounds {
@@ -69,15 +69,15 @@ func TestKilledAgainAndAgain(t *testing.T) {
 	}
 }
 
-// point is one sample.
-type point struct {
+// sampleID names one sample.
+type sampleID struct {
 	series string
 	t      int64
 }
 
 // lost counts the samples that a DB does not have.
-func lost(t *testing.T, d *DB, want map[point]bool) (n int) {
-	have := make(map[point]bool, len(want))
+func lost(t *testing.T, d *DB, want map[sampleID]bool) (n int) {
+	have := make(map[sampleID]bool, len(want))
 	for _, s := range d.Stores() {
 		set := s.Select(t.Context(), &storeapi.Request{
 			MinTime: 0, MaxTime: math.MaxInt64, Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "job", "j")},
@@ -89,7 +89,7 @@ func lost(t *testing.T, d *DB, want map[point]bool) (n int) {
 				require.NoError(t, err)
 				for it := chunk.Iterator(nil); it.Next() != chunkenc.ValNone; {
 					ts, _ := it.At()
-					have[point{name, ts}] = true
+					have[sampleID{name, ts}] = true
 				}
 			}
 		}

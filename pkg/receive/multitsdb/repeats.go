@@ -8,7 +8,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
 
-// repeats finds the series that come again in one request, as they do when two
+// repeats finds the series that occur again in one request, as they do when two
 // have become the same by relabelling. It is reused for other requests.
 type repeats struct {
 	refs []storage.SeriesRef // of each series so far, 0 of one that was refused
@@ -16,11 +16,11 @@ type repeats struct {
 	// addressing, at most half full.
 	table []uint32
 	shift int
-	// newest is of the series that have come again.
+	// newest is of the series that have occurred again.
 	newest map[storage.SeriesRef]newest
 }
 
-// start makes ready for a request of n series.
+// start prepares for a request of n series.
 func (r *repeats) start(n int) {
 	size := bits.Len(uint(max(2*n, 16) - 1))
 	if cap(r.table) < 1<<size {
@@ -42,13 +42,13 @@ func (r *repeats) slot(ref storage.SeriesRef) int {
 	return i
 }
 
-// last returns the index of the last series with the reference so far.
+// last returns the index of the last series so far with the reference.
 func (r *repeats) last(ref storage.SeriesRef) (int, bool) {
 	i := r.table[r.slot(ref)]
 	return int(i) - 1, i != 0
 }
 
-// add notes the next series.
+// add adds the next series.
 func (r *repeats) add(ref storage.SeriesRef) {
 	r.refs = append(r.refs, ref)
 	if ref != 0 {
@@ -56,7 +56,7 @@ func (r *repeats) add(ref storage.SeriesRef) {
 	}
 }
 
-// newestOf returns the newest sample so far of a series that comes again, not
+// newestOf returns the newest sample so far of a series that occurs again, not
 // right after itself.
 func (w *writer) newestOf(ref storage.SeriesRef) (n newest) {
 	if n, ok := w.repeats.newest[ref]; ok {
@@ -66,7 +66,7 @@ func (w *writer) newestOf(ref storage.SeriesRef) (n newest) {
 	if !ok {
 		return n
 	}
-	// It may have come several times in a row.
+	// It may have occurred several times in a row.
 	refs := w.repeats.refs
 	for i > 0 && refs[i-1] == ref {
 		i--
@@ -85,15 +85,11 @@ func (w *writer) newestOf(ref storage.SeriesRef) (n newest) {
 func (w *writer) readNewest(n *newest, s remotewrite.Series) {
 	items := remotewrite.ItemReader{B: s.Rest}
 	for item, msg, ok := items.Next(); ok; item, msg, ok = items.Next() {
-		switch item {
-		case remotewrite.ItemSample:
-			if v, err := remotewrite.ParseSample(msg); err == nil && w.times.check(v.T) == nil {
-				_ = n.float(v.T, v.V, true)
-			}
-		case remotewrite.ItemHistogram:
-			if h, err := remotewrite.ParseHistogram(msg); err == nil && w.times.check(h.T) == nil {
-				_ = n.histogram(h, true)
-			}
+		if item != remotewrite.ItemSample && item != remotewrite.ItemHistogram {
+			continue
+		}
+		if p, err := parsePoint(item, msg); err == nil && w.times.check(p.t) == nil {
+			_ = n.next(&p, true)
 		}
 	}
 }

@@ -88,5 +88,5 @@ func TestContradictionsInARequest(t *testing.T) {
 	// What is refused in between changes nothing.
 	now += 1000
 	err := write(t, d, "a", float("x0", now, 1), bad, float("x0", now, 1), float("y", now, 1), float("x0", now, 2))
-	require.ErrorContains(t, err, "duplicate sample for timestamp: 1 rejected")
+	require.ErrorContains(t, err, "duplicate_timestamp: 1 rejected")
 }

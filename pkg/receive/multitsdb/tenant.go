@@ -18,8 +18,8 @@ import (
 	"github.com/prometheus/prometheus/util/compression"
 
 	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb/lifecycle"
+	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb/seriescache"
 	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb/walrepair"
-	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/tsdbstore"
 )
@@ -34,7 +34,7 @@ type tenantDB struct {
 	db     *tsdb.DB
 	// opened is db for what the TSDB calls from its own goroutines.
 	opened   atomic.Pointer[tsdb.DB]
-	cache    *seriesCache
+	cache    *seriescache.Cache
 	metadata *familyMetadata
 	store    *tsdbstore.Store
 	shipper  Shipper
@@ -84,7 +84,7 @@ func (d *DB) openTSDB(id string, s slot) *event {
 func (d *DB) openTenant(id string, s slot) (*tenantDB, error) {
 	t := &tenantDB{
 		id: id, dir: filepath.Join(d.cfg.Dir, id), epoch: s.life.Epoch, cfg: &d.cfg, metrics: d.metrics,
-		logger: d.logger.With("tenant", id), cache: newSeriesCache(), metadata: s.metadata, store: d.storeOf(id),
+		logger: d.logger.With("tenant", id), cache: seriescache.New(), metadata: s.metadata, store: d.storeOf(id),
 		registry: newTenantRegisterer(d.reg, id), leaving: &d.leaving, replay: d.replay.begin(id),
 	}
 	if err := d.cfg.FS.MkdirAll(t.dir, 0o750); err != nil {
@@ -294,18 +294,9 @@ func (l seriesCallback) PreCreation(labels.Labels) error {
 // PostCreation has nothing to do: the writer knows the reference.
 func (l seriesCallback) PostCreation(labels.Labels) {}
 
-// PostDeletion takes series that left the head out of the cache.
+// PostDeletion removes series that left the head from the cache.
 func (l seriesCallback) PostDeletion(gone map[chunks.HeadSeriesRef]labels.Labels) {
-	c := l.t.cache
-	var raw []byte
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for ref, ls := range gone {
-		raw = remotewrite.AppendLabels(raw[:0], ls)
-		c.remove(c.hash(raw), ls, storage.SeriesRef(ref))
-		c.aliases.remove(storage.SeriesRef(ref))
-	}
-	c.shrink()
+	l.t.cache.Remove(gone)
 }
 
 // stats describes the tenant.

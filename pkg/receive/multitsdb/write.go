@@ -9,13 +9,18 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
 
+	"github.com/hindsight-io/hindsight/pkg/reason"
+	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb/lifecycle"
+	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb/seriescache"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
 
-// writer appends one batch. It is reused; nothing of a batch stays in it.
+// writer appends one batch. It is reused; release drops what it holds of a batch.
 type writer struct {
 	t        *tenantDB
 	app      storage.Appender
@@ -25,9 +30,9 @@ type writer struct {
 	renamer  renamer
 	age      uint64 // of the cache
 	aliased  bool   // the cache has aliases
-	found    []cacheEntry
+	found    []seriescache.Entry
 	hashes   []uint32
-	fresh    []freshEntry
+	fresh    []seriescache.Fresh
 	builder  remotewrite.LabelBuilder
 	raw      []byte
 	batch    *remotewrite.Batch
@@ -41,62 +46,116 @@ type writer struct {
 	stored   remotewrite.Counts
 }
 
-type freshEntry struct {
-	hash  uint32
-	entry cacheEntry
-	// raw are the label bytes, when they are not those of the stored series.
-	raw []byte
+// point is a sample or a histogram of a series.
+type point struct {
+	t, st int64
+	v     float64
+	h     *histogram.Histogram
+	fh    *histogram.FloatHistogram
+}
+
+func (p *point) isFloat() bool { return p.h == nil && p.fh == nil }
+
+// counts returns the point as one item.
+func (p *point) counts() remotewrite.Counts {
+	if p.isFloat() {
+		return remotewrite.Counts{Samples: 1}
+	}
+	return remotewrite.Counts{Histograms: 1}
 }
 
 // writers holds idle writers.
 var writers = sync.Pool{New: func() any { return new(writer) }}
 
-// write appends the series with the given indexes, or all when series is nil,
-// and commits them to the write-ahead log. What cannot be stored is left out and
-// reported in the error; everything else is stored even so. The caller has
-// entered the tenant.
-func (t *tenantDB) write(ctx context.Context, b *remotewrite.Batch, series []uint32) error {
-	w := writers.Get().(*writer)
+// maxReopens bounds how often one request reopens a tenant that is being closed.
+const maxReopens = 3
+
+// Write stores series of a batch for the tenant, opening its TSDB if need be:
+// those with the given indexes, or all when series is nil. It returns after they
+// are in the write-ahead log. What cannot be stored is left out and reported in
+// the error, a *remotewrite.WriteError; everything else is stored even so.
+func (d *DB) Write(ctx context.Context, id string, b *remotewrite.Batch, series []uint32) error {
+	t, err := d.enter(id)
+	if err != nil {
+		return err
+	}
+	defer t.leave()
+	w := t.writer(ctx, b, series)
 	defer w.release()
+	for i := range w.found {
+		w.index, w.current = w.at(i), 0
+		w.series(b.Series(w.index), w.found[i], w.hashes[i])
+		w.repeats.add(w.current)
+	}
+	if err := w.commit(); err != nil {
+		return remotewrite.Errorf(remotewrite.Unavailable, "tenant %s: write to the write-ahead log: %w", id, err)
+	}
+	t.cache.Add(w.age, w.fresh)
+	w.describe()
+	t.observe(&w.stored, &w.rejected)
+	return w.rejected.Err(id, &w.stored)
+}
+
+// enter returns the tenant, opened if need be. It is neither flushed nor closed
+// until leave is called.
+func (d *DB) enter(id string) (*tenantDB, error) {
+	for range maxReopens {
+		if d.leaving.Load() {
+			return nil, errLeaving
+		}
+		t := d.opened(id)
+		if t == nil || !d.ready.Load() {
+			if err := tenant.Validate(id); err != nil {
+				return nil, remotewrite.Errorf(remotewrite.Invalid, "%w", err)
+			}
+			s, err := d.handle(id, lifecycle.Event{Kind: lifecycle.Write})
+			if err != nil {
+				return nil, err
+			}
+			t = s.tenant
+		}
+		if t.enter() {
+			return t, nil
+		}
+	}
+	return nil, errClosed
+}
+
+// writer returns a writer for a batch, which has looked up all its series.
+func (t *tenantDB) writer(ctx context.Context, b *remotewrite.Batch, series []uint32) *writer {
+	w := writers.Get().(*writer)
 	w.t, w.app, w.limits = t, t.db.Appender(ctx), t.limits()
 	if t.cfg.StartTimestamps {
 		w.timed = t.db.AppenderV2(ctx)
 	}
 	w.times = t.cfg.acceptable(time.Now())
 	w.renamer.external = t.cfg.External(t.id)
-	w.age = t.cache.use(w.renamer.external)
+	w.age = t.cache.Use(w.renamer.external)
 	n := b.Len()
 	if series != nil {
 		n = len(series)
 	}
 	w.batch, w.only = b, series
-	w.lookup(b, series, n)
+	if cap(w.found) < n {
+		w.found, w.hashes = make([]seriescache.Entry, n), make([]uint32, n)
+	}
+	w.found, w.hashes = w.found[:n], w.hashes[:n]
+	w.aliased = t.cache.Lookup(func(i int) []byte { return b.Series(w.at(i)).Labels }, w.hashes, w.found)
 	w.repeats.start(n)
-	for i := range n {
-		w.index, w.current = w.at(i), 0
-		w.series(b.Series(w.index), w.found[i], w.hashes[i])
-		w.repeats.add(w.current)
-	}
-	if err := w.commit(); err != nil {
-		return remotewrite.Errorf(remotewrite.Unavailable, "tenant %s: write to the write-ahead log: %w", t.id, err)
-	}
-	w.remember()
-	w.describe()
-	t.observe(&w.stored, &w.rejected)
-	return w.rejected.Err(t.id, &w.stored)
+	return w
 }
 
-// describe notes the metadata of the batch. It is told last: a message that is
+// describe keeps the metadata of the batch. It comes last: a message that is
 // malformed must not cost a sample.
 func (w *writer) describe() {
 	for _, m := range w.batch.Metadata() {
 		if err := w.t.metadata.family(m); err != nil {
-			w.rejected.Add(remotewrite.Invalid, "malformed metadata", 1, err.Error)
+			w.rejected.Add(remotewrite.Invalid, reason.MalformedMetadata.String(), 1, err.Error)
 		}
 	}
 }
 
-// at is the index in the batch of the i-th series to write.
+// at returns the index in the batch of the i-th series to write.
 func (w *writer) at(i int) int {
 	if w.only == nil {
 		return i
@@ -115,27 +174,9 @@ func (w *writer) commit() error {
 	return w.app.Commit()
 }
 
-// lookup finds all known series in one go.
-func (w *writer) lookup(b *remotewrite.Batch, series []uint32, n int) {
-	if cap(w.found) < n {
-		w.found, w.hashes = make([]cacheEntry, n), make([]uint32, n)
-	}
-	w.found, w.hashes = w.found[:n], w.hashes[:n]
-	c := w.t.cache
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	w.aliased = len(c.aliases.by) > 0
-	c.lookupAll(func(i int) []byte {
-		if series != nil {
-			i = int(series[i])
-		}
-		return b.Series(i).Labels
-	}, w.hashes, w.found)
-}
-
 // series appends the items of one series.
-func (w *writer) series(s remotewrite.Series, known cacheEntry, hash uint32) {
-	isNew := known.ref == 0
+func (w *writer) series(s remotewrite.Series, known seriescache.Entry, hash uint32) {
+	isNew := known.Ref == 0
 	if isNew {
 		var err error
 		if known, isNew, err = w.unknown(s.Labels); err != nil {
@@ -144,12 +185,12 @@ func (w *writer) series(s remotewrite.Series, known cacheEntry, hash uint32) {
 			return
 		}
 	}
-	before := known.ref
+	before := known.Ref
 	switch {
-	case known.ref == 0:
+	case known.Ref == 0:
 		w.newest = newest{}
-	case known.ref != w.previous:
-		w.newest = w.newestOf(known.ref)
+	case known.Ref != w.previous:
+		w.newest = w.newestOf(known.Ref)
 	}
 	items, exemplars := remotewrite.ItemReader{B: s.Rest}, false
 	for {
@@ -158,48 +199,93 @@ func (w *writer) series(s remotewrite.Series, known cacheEntry, hash uint32) {
 			break
 		}
 		switch item {
-		case remotewrite.ItemSample:
-			w.sample(msg, s, &known)
-		case remotewrite.ItemHistogram:
-			w.histogram(msg, s, &known)
+		case remotewrite.ItemSample, remotewrite.ItemHistogram:
+			w.add(item, msg, s, &known)
 		case remotewrite.ItemMetadata:
-			w.t.metadata.series(known.labels.Get(model.MetricNameLabel), msg, s.Rest)
+			w.t.metadata.series(known.Labels.Get(model.MetricNameLabel), msg, s.Rest)
 		case remotewrite.ItemExemplar:
 			exemplars = true
 		}
 	}
 	if exemplars {
-		// They need the series, which their own request may just have made.
+		// They need the series, which this request may just have made.
 		w.exemplars(s, &known)
 	}
-	w.previous, w.current = known.ref, known.ref
-	if _, ok := w.repeats.newest[known.ref]; ok {
-		w.repeats.newest[known.ref] = w.newest
+	w.previous, w.current = known.Ref, known.Ref
+	if _, ok := w.repeats.newest[known.Ref]; ok {
+		w.repeats.newest[known.Ref] = w.newest
 	}
-	if known.ref != 0 && (isNew || known.ref != before) {
+	if known.Ref != 0 && (isNew || known.Ref != before) {
 		w.learn(hash, s.Labels, known)
 	}
 }
 
+// add appends one sample or histogram to the TSDB, or notes that it is rejected.
+func (w *writer) add(item remotewrite.Item, msg []byte, s remotewrite.Series, known *seriescache.Entry) {
+	p, err := parsePoint(item, msg)
+	if err != nil {
+		w.reject(err, p.counts())
+		return
+	}
+	err = w.times.check(p.t)
+	if err == nil {
+		err = w.newest.next(&p, w.t.cfg.OutOfOrderWindow > 0)
+	}
+	ref := known.Ref
+	switch {
+	case err != nil:
+	case w.timed != nil:
+		ref, err = w.timed.Append(ref, known.Labels, startTime(p.st, p.t), p.t, p.v, p.h, p.fh, storage.AppendV2Options{})
+	case p.isFloat():
+		ref, err = w.app.Append(ref, known.Labels, p.t, p.v)
+	default:
+		ref, err = w.app.AppendHistogram(ref, known.Labels, p.t, p.h, p.fh)
+	}
+	if err != nil {
+		w.rejectAt(err, p.t, s, p.counts())
+		return
+	}
+	known.Ref = ref
+	if p.isFloat() {
+		w.stored.Samples++
+	} else {
+		w.stored.Histograms++
+	}
+}
+
+// parsePoint reads a sample or a histogram. After an error the point is still of
+// the kind of the item.
+func parsePoint(item remotewrite.Item, msg []byte) (point, error) {
+	if item == remotewrite.ItemSample {
+		v, err := remotewrite.ParseSample(msg)
+		return point{t: v.T, st: v.ST, v: v.V}, err
+	}
+	h, err := remotewrite.ParseHistogram(msg)
+	if err != nil {
+		return point{h: &histogram.Histogram{}}, err
+	}
+	return point{t: h.T, st: h.ST, h: h.Int, fh: h.Float}, nil
+}
+
 // unknown finds a series whose label bytes are not those of a stored one. isNew
-// says that they should be learned.
-func (w *writer) unknown(raw []byte) (known cacheEntry, isNew bool, err error) {
+// reports whether they are to be added to the cache.
+func (w *writer) unknown(raw []byte) (known seriescache.Entry, isNew bool, err error) {
 	if w.aliased {
-		if known, ok := w.t.cache.alias(raw); ok {
+		if known, ok := w.t.cache.Alias(raw); ok {
 			return known, false, nil
 		}
 	}
 	ls, err := w.builder.Build(raw, w.limits.Labels)
 	if err != nil {
-		return cacheEntry{}, false, err
+		return seriescache.Entry{}, false, err
 	}
 	ls, renamed := w.renamer.rename(ls)
 	// The series may be in the head without being in the cache: then its own
 	// label set is used, so that there is only one copy of it.
-	known.labels = ls
+	known.Labels = ls
 	if finder, ok := w.app.(storage.GetRef); ok {
 		if ref, own := finder.GetRef(ls, ls.Hash()); ref != 0 {
-			known.ref, known.labels = ref, own
+			known.Ref, known.Labels = ref, own
 		}
 	}
 	if renamed != "" {
@@ -208,79 +294,21 @@ func (w *writer) unknown(raw []byte) (known cacheEntry, isNew bool, err error) {
 	return known, true, nil
 }
 
-// learn notes a reference that the cache does not have yet.
-func (w *writer) learn(hash uint32, raw []byte, known cacheEntry) {
-	w.raw = remotewrite.AppendLabels(w.raw[:0], known.labels)
-	f := freshEntry{hash: hash, entry: known}
+// learn keeps a series for the cache, which does not have it yet.
+func (w *writer) learn(hash uint32, raw []byte, known seriescache.Entry) {
+	w.raw = remotewrite.AppendLabels(w.raw[:0], known.Labels)
+	f := seriescache.Fresh{Hash: hash, Entry: known}
 	if !bytes.Equal(w.raw, raw) {
-		f.raw = raw
+		f.Alias = raw
 	}
 	w.fresh = append(w.fresh, f)
 }
 
-func (w *writer) sample(msg []byte, s remotewrite.Series, known *cacheEntry) {
-	one := remotewrite.Counts{Samples: 1}
-	v, err := remotewrite.ParseSample(msg)
-	if err != nil {
-		w.reject(err, one)
-		return
-	}
-	if err := w.times.check(v.T); err != nil {
-		w.rejectTime(err, v.T, s, one)
-		return
-	}
-	if err := w.newest.float(v.T, v.V, w.t.cfg.OutOfOrderWindow > 0); err != nil {
-		w.rejectAt(err, v.T, s, one)
-		return
-	}
-	var ref storage.SeriesRef
-	if w.timed != nil {
-		ref, err = w.timed.Append(known.ref, known.labels, startTime(v.ST, v.T), v.T, v.V, nil, nil, storage.AppendV2Options{})
-	} else {
-		ref, err = w.app.Append(known.ref, known.labels, v.T, v.V)
-	}
-	if err != nil {
-		w.rejectAt(err, v.T, s, one)
-		return
-	}
-	known.ref = ref
-	w.stored.Samples++
-}
-
-func (w *writer) histogram(msg []byte, s remotewrite.Series, known *cacheEntry) {
-	one := remotewrite.Counts{Histograms: 1}
-	h, err := remotewrite.ParseHistogram(msg)
-	if err != nil {
-		w.reject(err, one)
-		return
-	}
-	if err := w.times.check(h.T); err != nil {
-		w.rejectTime(err, h.T, s, one)
-		return
-	}
-	if err := w.newest.histogram(h, w.t.cfg.OutOfOrderWindow > 0); err != nil {
-		w.rejectAt(err, h.T, s, one)
-		return
-	}
-	var ref storage.SeriesRef
-	if w.timed != nil {
-		ref, err = w.timed.Append(known.ref, known.labels, startTime(h.ST, h.T), h.T, 0, h.Int, h.Float, storage.AppendV2Options{})
-	} else {
-		ref, err = w.app.AppendHistogram(known.ref, known.labels, h.T, h.Int, h.Float)
-	}
-	if err != nil {
-		w.rejectAt(err, h.T, s, one)
-		return
-	}
-	known.ref = ref
-	w.stored.Histograms++
-}
-
 // exemplars stores the exemplars of a series that exists. Those of a series
-// without samples are dropped without a word: the sender can do nothing about
-// it.
-func (w *writer) exemplars(s remotewrite.Series, known *cacheEntry) {
-	if w.t.cfg.MaxExemplars <= 0 || known.ref == 0 {
+// without samples are dropped without an error, which would be of no use to the
+// sender.
+func (w *writer) exemplars(s remotewrite.Series, known *seriescache.Entry) {
+	if w.t.cfg.MaxExemplars <= 0 || known.Ref == 0 {
 		return
 	}
 	items := remotewrite.ItemReader{B: s.Rest}
@@ -291,7 +319,8 @@ func (w *writer) exemplars(s remotewrite.Series, known *cacheEntry) {
 	}
 }
 
-func (w *writer) exemplar(msg []byte, s remotewrite.Series, known *cacheEntry) {
+// exemplar appends one exemplar, or notes that it is rejected.
+func (w *writer) exemplar(msg []byte, s remotewrite.Series, known *seriescache.Entry) {
 	one := remotewrite.Counts{Exemplars: 1}
 	e, err := remotewrite.ParseExemplar(msg)
 	if err != nil {
@@ -299,92 +328,67 @@ func (w *writer) exemplar(msg []byte, s remotewrite.Series, known *cacheEntry) {
 		return
 	}
 	if err := w.times.check(e.Ts); err != nil {
-		w.rejectTime(err, e.Ts, s, one)
+		w.rejectAt(err, e.Ts, s, one)
 		return
 	}
-	if known.ref == 0 {
+	if known.Ref == 0 {
 		return
 	}
-	if _, err := w.app.AppendExemplar(known.ref, known.labels, e); err != nil {
+	if _, err := w.app.AppendExemplar(known.Ref, known.Labels, e); err != nil {
 		w.rejectAt(err, e.Ts, s, one)
 		return
 	}
 	w.stored.Exemplars++
 }
 
-// rejectTime notes data with a time that is not accepted.
-func (w *writer) rejectTime(err error, t int64, s remotewrite.Series, missing remotewrite.Counts) {
-	w.rejected.Miss(w.index, missing)
-	reason := "too-far-in-future"
-	if errors.Is(err, errPast) {
-		reason = "too-far-in-past"
-	}
-	w.rejected.Add(remotewrite.Conflict, reason, 1, func() string {
-		return fmt.Sprintf("%s (series %s)", w.t.cfg.outside(err, t), remotewrite.Text(s.Labels))
-	})
-}
-
 // reject notes data that is wrong in itself.
 func (w *writer) reject(err error, missing remotewrite.Counts) {
 	w.rejected.Miss(w.index, missing)
 	var invalid *remotewrite.InvalidSeriesError
-	reason := "malformed"
+	why := reason.Malformed.String()
 	if errors.As(err, &invalid) {
-		reason = invalid.Reason
+		why = invalid.Reason
 	}
-	w.rejected.Add(remotewrite.Invalid, reason, 1, err.Error)
+	w.rejected.Add(remotewrite.Invalid, why, 1, err.Error)
 }
 
-// rejectAt notes data that the TSDB did not take.
+// rejectAt notes data whose time is not accepted, or that the TSDB refused.
 func (w *writer) rejectAt(err error, t int64, s remotewrite.Series, missing remotewrite.Counts) {
 	w.rejected.Miss(w.index, missing)
-	kind, reason := classify(err)
-	w.rejected.Add(kind, reason, 1, func() string {
+	kind, why := classify(err)
+	w.rejected.Add(kind, why.String(), 1, func() string {
+		if errors.Is(err, errFuture) || errors.Is(err, errPast) {
+			return fmt.Sprintf("%s (series %s)", w.t.cfg.outside(err, t), remotewrite.Text(s.Labels))
+		}
 		return fmt.Sprintf("%s at %s (series %s)", err, timeText(t), remotewrite.Text(s.Labels))
 	})
 }
 
-// classify says what an error of the TSDB means for the sender.
-func classify(err error) (remotewrite.Kind, string) {
+// classify returns the kind of a refusal for the sender, and its reason.
+func classify(err error) (remotewrite.Kind, reason.Reason) {
 	switch {
+	case errors.Is(err, errFuture):
+		return remotewrite.Conflict, reason.TooFarInFuture
+	case errors.Is(err, errPast):
+		return remotewrite.Conflict, reason.TooFarInPast
 	case errors.Is(err, storage.ErrOutOfOrderSample):
-		return remotewrite.Conflict, "out of order sample"
+		return remotewrite.Conflict, reason.OutOfOrder
 	case errors.Is(err, storage.ErrTooOldSample):
-		return remotewrite.Conflict, "too old sample"
+		return remotewrite.Conflict, reason.TooOld
 	case errors.Is(err, storage.ErrOutOfBounds):
-		return remotewrite.Conflict, "out of bounds"
+		return remotewrite.Conflict, reason.OutOfBounds
 	case errors.Is(err, storage.ErrDuplicateSampleForTimestamp):
-		return remotewrite.Conflict, "duplicate sample for timestamp"
+		return remotewrite.Conflict, reason.DuplicateTimestamp
 	case errors.Is(err, storage.ErrOutOfOrderExemplar):
-		return remotewrite.Conflict, "out of order exemplar"
+		return remotewrite.Conflict, reason.OutOfOrderExemplar
 	case errors.Is(err, storage.ErrExemplarLabelLength):
-		return remotewrite.Conflict, "exemplar label length"
+		return remotewrite.Conflict, reason.ExemplarLabelsTooLong
 	case errors.Is(err, errSeriesLimit):
-		return remotewrite.LimitExceeded, "active-series limit"
+		return remotewrite.LimitExceeded, reason.SeriesLimit
 	case errors.Is(err, tsdb.ErrInvalidSample):
-		return remotewrite.Invalid, "invalid sample"
+		return remotewrite.Invalid, reason.InvalidSample
 	}
-	return remotewrite.Other, "storage"
-}
-
-// remember puts the new references into the cache.
-func (w *writer) remember() {
-	if len(w.fresh) == 0 {
-		return
-	}
-	c := w.t.cache
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.age != w.age {
-		return // the external labels have changed meanwhile
-	}
-	for _, f := range w.fresh {
-		if f.raw != nil {
-			c.aliases.put(f.raw, f.entry)
-			continue
-		}
-		c.put(f.hash, f.entry)
-	}
+	return remotewrite.Other, reason.Storage
 }
 
 // release makes the writer ready for another batch, without what it holds of
