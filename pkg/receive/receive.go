@@ -43,6 +43,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
 	"github.com/hindsight-io/hindsight/pkg/tlsconfig"
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
 // Deps are what a Receive works with.
@@ -340,7 +341,7 @@ func (r *Receive) work(ctx context.Context) error {
 		}
 	}
 	// Earlier versions had a folder for hints, which Thanos would open as a tenant.
-	if err := replicate.AdoptHints(filepath.Join(r.cfg.TSDB.Path, ".hints"), r.cfg.TSDB.Path); err != nil {
+	if err := replicate.AdoptHints(vfs.OS(), filepath.Join(r.cfg.TSDB.Path, ".hints"), r.cfg.TSDB.Path); err != nil {
 		r.logger.Error("hints of an earlier version stay where they are until the next start", "err", err)
 	}
 	if err := r.db.Open(ctx); err != nil {

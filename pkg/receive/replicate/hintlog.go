@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -16,12 +17,20 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/s2"
+
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
-// A hintLog keeps on disk what one peer has missed, oldest first, bounded by
-// bytes: beyond the bound the oldest segment goes. The format is drawn in
-// docs/format/hint-log.md. Its methods may be called concurrently.
+// hintLog keeps on disk the writes that one peer has not stored, oldest first, in
+// segments. Its size is bounded: above maxBytes the oldest segment is deleted. The
+// format is drawn in docs/format/hint-log.md. Its methods may be called
+// concurrently.
+//
+// Crash guarantee: a hint for which append returned nil survives a crash of the
+// process, but not one of the machine, as nothing is synced. A failed append
+// leaves at most a torn record at the end of a segment.
 type hintLog struct {
+	fs       vfs.FS
 	dir      string
 	peer     string
 	maxBytes int64
@@ -29,7 +38,7 @@ type hintLog struct {
 	mu      sync.Mutex
 	sizes   map[int64]int64 // bytes of each segment
 	total   int64
-	active  *os.File // nil when the next record begins a segment
+	active  vfs.File // nil when the next record begins a segment
 	current int64    // number of the active or last segment
 	scratch []byte
 }
@@ -43,20 +52,20 @@ const (
 	hintHeader      = 8
 )
 
-// hint is one record: the series that a peer missed, of one tenant.
+// hint is one record: series of one tenant that a peer has not stored.
 type hint struct {
 	tenant  string
 	replica int
 	series  []byte
 }
 
-// openHintLog opens the log of a peer in dir; what is there from before is kept.
-func openHintLog(dir, peer string, maxBytes int64) (*hintLog, error) {
-	l := &hintLog{dir: dir, peer: peer, maxBytes: maxBytes, sizes: map[int64]int64{}}
-	if err := os.MkdirAll(l.dir, 0o750); err != nil {
-		return nil, fmt.Errorf("make the folder of the hint log of peer %s: %w", peer, err)
+// openHintLog opens the log of a peer in dir, with the segments that are there.
+func openHintLog(fsys vfs.FS, dir, peer string, maxBytes int64) (*hintLog, error) {
+	l := &hintLog{fs: fsys, dir: dir, peer: peer, maxBytes: maxBytes, sizes: map[int64]int64{}}
+	if err := fsys.MkdirAll(l.dir, 0o750); err != nil {
+		return nil, fmt.Errorf("create the directory of the hint log of peer %s: %w", peer, err)
 	}
-	entries, err := os.ReadDir(l.dir)
+	entries, err := fsys.ReadDir(l.dir)
 	if err != nil {
 		return nil, fmt.Errorf("list the hint log of peer %s: %w", peer, err)
 	}
@@ -67,7 +76,7 @@ func openHintLog(dir, peer string, maxBytes int64) (*hintLog, error) {
 		}
 		info, err := e.Info()
 		if err != nil {
-			return nil, fmt.Errorf("look at the hint log of peer %s: %w", peer, err)
+			return nil, fmt.Errorf("read the size of the hint log of peer %s: %w", peer, err)
 		}
 		l.sizes[n] = info.Size()
 		l.total += info.Size()
@@ -76,8 +85,9 @@ func openHintLog(dir, peer string, maxBytes int64) (*hintLog, error) {
 	return l, nil
 }
 
-// hintName is the name of a segment's file. The logs of all peers are files of one
-// folder, that of the tenants: a folder there would be taken for a tenant by Thanos.
+// hintName is the name of a segment's file. The segments of all peers are files of
+// one directory, that of the tenants: Thanos would open a directory there as a
+// tenant.
 func hintName(peer string, n int64) string {
 	return fmt.Sprintf("%s%s-%016d%s", hintPrefix, url.PathEscape(peer), n, hintSuffix)
 }
@@ -95,12 +105,13 @@ func parseHintName(name string) (peer string, n int64, ok bool) {
 	return peer, n, err == nil && err2 == nil
 }
 
-// AdoptHints moves the hint logs from old, where they had a folder for each peer,
-// to dir, and removes old. There is nothing to do when old does not exist. It must
-// not run while a Writer uses dir.
-func AdoptHints(old, dir string) error {
-	peers, err := os.ReadDir(old)
-	if errors.Is(err, os.ErrNotExist) {
+// AdoptHints moves the hint logs from old, where earlier versions had a directory
+// for each peer, to dir, and removes old. It does nothing when old does not exist,
+// and continues where an earlier call failed. It must not run while a Writer uses
+// dir.
+func AdoptHints(fsys vfs.FS, old, dir string) error {
+	peers, err := fsys.ReadDir(old)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
@@ -111,23 +122,23 @@ func AdoptHints(old, dir string) error {
 		if err != nil || !p.IsDir() {
 			continue
 		}
-		if err := adoptPeer(filepath.Join(old, p.Name()), dir, peer); err != nil {
+		if err := adoptPeer(fsys, filepath.Join(old, p.Name()), dir, peer); err != nil {
 			return fmt.Errorf("move the hint log of peer %s to %s: %w", peer, dir, err)
 		}
 	}
-	if err := os.Remove(old); err != nil {
-		return fmt.Errorf("remove the old folder of the hint logs, whose hints have been moved: %w", err)
+	if err := fsys.Remove(old); err != nil {
+		return fmt.Errorf("remove %s, whose hint logs have been moved to %s: %w", old, dir, err)
 	}
 	return nil
 }
 
 // adoptPeer moves the segments of one peer behind those that dir has already.
-func adoptPeer(old, dir, peer string) error {
-	l, err := openHintLog(dir, peer, 0)
+func adoptPeer(fsys vfs.FS, old, dir, peer string) error {
+	l, err := openHintLog(fsys, dir, peer, 0)
 	if err != nil {
 		return err
 	}
-	segments, err := os.ReadDir(old) // in the order of their names, which is their age
+	segments, err := fsys.ReadDir(old) // in the order of their names, which is their age
 	if err != nil {
 		return err
 	}
@@ -136,27 +147,31 @@ func adoptPeer(old, dir, peer string) error {
 			continue
 		}
 		l.current++
-		if err := os.Rename(filepath.Join(old, s.Name()), l.path(l.current)); err != nil {
+		if err := fsys.Rename(filepath.Join(old, s.Name()), l.path(l.current)); err != nil {
 			return err
 		}
 	}
-	return os.Remove(old)
+	// The new names are durable before the old directory goes.
+	if err := fsys.SyncDir(dir); err != nil {
+		return err
+	}
+	return fsys.Remove(old)
 }
 
-// removeHints deletes the logs of all peers but those to keep, and returns whose
-// they were.
-func removeHints(dir string, keep func(peer string) bool) (removed []string, err error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
+// removeHints deletes the logs of all peers but those to keep, and returns the
+// peers whose logs it deleted.
+func removeHints(fsys vfs.FS, dir string, keep func(peer string) bool) (removed []string, err error) {
+	entries, err := fsys.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list the hint logs in %s: %w", dir, err)
 	}
 	var errs []error
 	for _, e := range entries {
 		peer, _, ok := parseHintName(e.Name())
 		if !ok || !e.Type().IsRegular() || keep(peer) {
-			continue // what is not ours stays
+			continue
 		}
-		errs = append(errs, os.Remove(filepath.Join(dir, e.Name())))
+		errs = append(errs, fsys.Remove(filepath.Join(dir, e.Name())))
 		if !slices.Contains(removed, peer) {
 			removed = append(removed, peer)
 		}
@@ -166,9 +181,9 @@ func removeHints(dir string, keep func(peer string) bool) (removed []string, err
 
 func (l *hintLog) path(n int64) string { return filepath.Join(l.dir, hintName(l.peer, n)) }
 
-// append adds a part. dropped is how many bytes of older hints had to go. The
-// numbers of copies are kept, as nobody knows what the peer will be when it is
-// back.
+// append adds a part. dropped is how many bytes of older hints were deleted to
+// keep the bound. The numbers of copies are kept, as the peer may run another
+// program when it is back.
 func (l *hintLog) append(p Part) (dropped int64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -192,7 +207,7 @@ func (l *hintLog) add(p Part) (dropped int64, err error) {
 		plain = append(plain, r...)
 	}
 	if len(plain) > hintMaxRecord {
-		return 0, fmt.Errorf("a hint of %d bytes is too large", len(plain))
+		return 0, fmt.Errorf("append to the hint log: a hint of %d bytes exceeds the bound of %d", len(plain), hintMaxRecord)
 	}
 	l.scratch = slices.Grow(l.scratch[:0], hintHeader+s2.MaxEncodedLen(len(plain)))[:hintHeader]
 	body := s2.Encode(l.scratch[hintHeader:cap(l.scratch)], plain)
@@ -205,12 +220,14 @@ func (l *hintLog) add(p Part) (dropped int64, err error) {
 	return l.trim()
 }
 
+// write appends a record to the active segment, which it begins when there is
+// none, and seals after a failure: what follows a torn record cannot be read.
 func (l *hintLog) write(record []byte) error {
 	if l.active == nil {
 		l.current++
-		f, err := os.OpenFile(l.path(l.current), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o640)
+		f, err := l.fs.OpenFile(l.path(l.current), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o640)
 		if err != nil {
-			return fmt.Errorf("begin a segment of the hint log: %w", err)
+			return fmt.Errorf("create a segment of the hint log: %w", err)
 		}
 		l.active, l.sizes[l.current] = f, 0
 	}
@@ -218,7 +235,7 @@ func (l *hintLog) write(record []byte) error {
 	l.sizes[l.current] += int64(n)
 	l.total += int64(n)
 	if err != nil {
-		return errors.Join(fmt.Errorf("write to the hint log: %w", err), l.seal())
+		return errors.Join(fmt.Errorf("write to a segment of the hint log: %w", err), l.seal())
 	}
 	if l.sizes[l.current] >= hintSegmentSize {
 		return l.seal()
@@ -233,10 +250,13 @@ func (l *hintLog) seal() error {
 	}
 	err := l.active.Close()
 	l.active = nil
-	return err
+	if err != nil {
+		return fmt.Errorf("close a segment of the hint log: %w", err)
+	}
+	return nil
 }
 
-// trim drops the oldest segments above the bound. The caller holds mu.
+// trim deletes the oldest segments above the bound. The caller holds mu.
 func (l *hintLog) trim() (dropped int64, err error) {
 	for l.total > l.maxBytes && len(l.sizes) > 0 {
 		n := l.oldest()
@@ -260,17 +280,19 @@ func (l *hintLog) oldest() int64 {
 	return n
 }
 
+// drop deletes a segment. One that cannot be deleted is forgotten until the log is
+// opened again. The caller holds mu.
 func (l *hintLog) drop(n int64) error {
 	l.total -= l.sizes[n]
 	delete(l.sizes, n)
-	if err := os.Remove(l.path(n)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	if err := l.fs.Remove(l.path(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("delete a segment of the hint log: %w", err)
 	}
 	return nil
 }
 
-// remove deletes the segments of this log. Its folder is that of the tenants, and
-// of the logs of other peers.
+// remove deletes the segments of this log, but not its directory, which the
+// tenants and the logs of other peers share.
 func (l *hintLog) remove() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -306,9 +328,9 @@ func (l *hintLog) take(upTo int64) (*hintReader, error) {
 			return nil, err
 		}
 	}
-	f, err := os.Open(l.path(n))
-	if errors.Is(err, os.ErrNotExist) {
-		err = errors.Join(err, l.drop(n)) // somebody has deleted it
+	f, err := l.fs.Open(l.path(n))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = errors.Join(err, l.drop(n)) // deleted by another program
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open a segment of the hint log: %w", err)
@@ -340,14 +362,14 @@ func (l *hintLog) close() error {
 
 // hintReader reads the records of a segment.
 type hintReader struct {
-	f      *os.File
+	f      vfs.File
 	r      *bufio.Reader
 	number int64
 }
 
-// next returns the next record; io.EOF is the end. A record that is torn or
-// damaged ends the segment too, as what follows it cannot be found: the error
-// says so.
+// next returns the next record, or io.EOF at the end. A torn or damaged record
+// ends the segment with errHintTorn, as the beginning of the record after it is
+// not known.
 func (r *hintReader) next() (hint, error) {
 	var head [hintHeader]byte
 	if _, err := io.ReadFull(r.r, head[:]); err != nil {
@@ -372,6 +394,7 @@ func (r *hintReader) next() (hint, error) {
 
 var errHintTorn = errors.New("a record of the hint log is torn or damaged")
 
+// decodeHint reads the body of a record.
 func decodeHint(body []byte) (hint, error) {
 	if n, err := s2.DecodedLen(body); err != nil || n > hintMaxRecord {
 		return hint{}, errHintTorn

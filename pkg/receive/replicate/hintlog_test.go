@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
 func readHints(t *testing.T, l *hintLog) (out []string) {
@@ -35,12 +37,12 @@ func readHints(t *testing.T, l *hintLog) (out []string) {
 
 func TestHintLogSurvivesRestart(t *testing.T) {
 	dir := t.TempDir()
-	l, err := openHintLog(dir, "host:1/../x", 1<<20)
+	l, err := openHintLog(vfs.OS(), dir, "host:1/../x", 1<<20)
 	require.NoError(t, err)
 	_, err = l.append(Part{Tenant: "a", Replica: 2, Regions: [][]byte{[]byte("one"), []byte("two")}})
 	require.NoError(t, err)
 	require.NoError(t, l.close())
-	l, err = openHintLog(dir, "host:1/../x", 1<<20)
+	l, err = openHintLog(vfs.OS(), dir, "host:1/../x", 1<<20)
 	require.NoError(t, err)
 	_, err = l.append(Part{Tenant: "b", Regions: [][]byte{[]byte("three")}})
 	require.NoError(t, err)
@@ -57,8 +59,8 @@ func TestHintLogSurvivesRestart(t *testing.T) {
 func TestHintsOfOlderVersionsAreMoved(t *testing.T) {
 	dir := t.TempDir()
 	old := filepath.Join(dir, ".hints")
-	require.NoError(t, AdoptHints(old, dir), "there are none")
-	l, err := openHintLog(dir, "p-1:2", 1<<20)
+	require.NoError(t, AdoptHints(vfs.OS(), old, dir), "there are none")
+	l, err := openHintLog(vfs.OS(), dir, "p-1:2", 1<<20)
 	require.NoError(t, err)
 	_, err = l.append(Part{Tenant: "new", Regions: [][]byte{[]byte("x")}})
 	require.NoError(t, err)
@@ -73,20 +75,20 @@ func TestHintsOfOlderVersionsAreMoved(t *testing.T) {
 	}
 	require.NoError(t, os.MkdirAll(filepath.Join(old, "empty"), 0o750))
 
-	require.NoError(t, AdoptHints(old, dir))
+	require.NoError(t, AdoptHints(vfs.OS(), old, dir))
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	for _, e := range entries {
 		require.False(t, e.IsDir(), e.Name())
 	}
-	l, err = openHintLog(dir, "p-1:2", 1<<20)
+	l, err = openHintLog(vfs.OS(), dir, "p-1:2", 1<<20)
 	require.NoError(t, err)
 	require.Equal(t, []string{"new 0 x", "old3 0 x", "old20 0 x"}, readHints(t, l))
-	require.NoError(t, AdoptHints(old, dir), "again")
+	require.NoError(t, AdoptHints(vfs.OS(), old, dir), "again")
 }
 
 func TestHintLogIsBounded(t *testing.T) {
-	l, err := openHintLog(t.TempDir(), "p", 20<<20)
+	l, err := openHintLog(vfs.OS(), t.TempDir(), "p", 20<<20)
 	require.NoError(t, err)
 	noise := make([]byte, 1<<20)
 	rnd, dropped := rand.New(rand.NewSource(1)), int64(0)
@@ -107,7 +109,7 @@ func TestHintLogIsBounded(t *testing.T) {
 func TestHintLogDamage(t *testing.T) {
 	rnd := rand.New(rand.NewSource(2))
 	for range 200 {
-		l, err := openHintLog(t.TempDir(), "p", 1<<20)
+		l, err := openHintLog(vfs.OS(), t.TempDir(), "p", 1<<20)
 		require.NoError(t, err)
 		var want []string
 		for i := range 5 {
@@ -143,7 +145,7 @@ func TestHintLog_RemoveLeavesTheRestOfItsFolder(t *testing.T) {
 	require.NoError(t, os.MkdirAll(wal, 0o755))
 	logs := map[string]*hintLog{}
 	for _, peer := range []string{"left:1", "stays:1"} {
-		l, err := openHintLog(dir, peer, 1<<20)
+		l, err := openHintLog(vfs.OS(), dir, peer, 1<<20)
 		require.NoError(t, err)
 		_, err = l.append(Part{Tenant: "a", Regions: [][]byte{[]byte(peer)}})
 		require.NoError(t, err)
@@ -153,7 +155,7 @@ func TestHintLog_RemoveLeavesTheRestOfItsFolder(t *testing.T) {
 	require.Zero(t, logs["left:1"].bytes())
 	require.DirExists(t, wal)
 	require.Equal(t, []string{"a 0 stays:1"}, readHints(t, logs["stays:1"]))
-	again, err := openHintLog(dir, "left:1", 1<<20)
+	again, err := openHintLog(vfs.OS(), dir, "left:1", 1<<20)
 	require.NoError(t, err)
 	require.Empty(t, readHints(t, again))
 }

@@ -70,7 +70,7 @@ func newQueue(address string, node Node, cfg Config, logger *slog.Logger, m *met
 	if cfg.HintsDir == "" || cfg.HintsBytes <= 0 {
 		return q, nil
 	}
-	hints, err := openHintLog(cfg.HintsDir, address, cfg.HintsBytes)
+	hints, err := openHintLog(cfg.FS, cfg.HintsDir, address, cfg.HintsBytes)
 	q.hints = hints
 	return q, err
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -622,7 +623,7 @@ func TestWriteLargerThanTheQueue(t *testing.T) {
 func TestHintsOfStrangersGo(t *testing.T) {
 	dir := t.TempDir()
 	for _, peer := range []string{"n1:1", "gone:1"} {
-		l, err := openHintLog(dir, peer, 1<<20)
+		l, err := openHintLog(vfs.OS(), dir, peer, 1<<20)
 		require.NoError(t, err)
 		_, err = l.append(Part{Tenant: "t", Replica: 1, Regions: [][]byte{batchBytes(t)}})
 		require.NoError(t, err)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
 // Local stores series on this node.
@@ -48,6 +49,8 @@ type Config struct {
 	// nothing is kept.
 	HintsDir   string
 	HintsBytes int64
+	// FS holds HintsDir; nil is the file system of the operating system.
+	FS vfs.FS
 	// ReplayInterval is how often a peer that missed writes is offered them.
 	ReplayInterval time.Duration
 }
@@ -126,6 +129,9 @@ func NewWriter(cfg Config, logger *slog.Logger, reg prometheus.Registerer) *Writ
 	if cfg.ReplayInterval <= 0 {
 		cfg.ReplayInterval = time.Second
 	}
+	if cfg.FS == nil {
+		cfg.FS = vfs.OS()
+	}
 	return &Writer{cfg: cfg, logger: logger, metrics: newMetrics(reg), peers: map[string]*queue{}}
 }
 
@@ -186,7 +192,7 @@ func (w *Writer) forgetStrangers(wanted map[string]bool) {
 	if w.cfg.HintsDir == "" {
 		return
 	}
-	removed, err := removeHints(w.cfg.HintsDir, func(peer string) bool { return wanted[peer] })
+	removed, err := removeHints(w.cfg.FS, w.cfg.HintsDir, func(peer string) bool { return wanted[peer] })
 	if len(removed) > 0 {
 		w.logger.Info("peers have left the hashring, what they missed is deleted", "peers", removed)
 	}
