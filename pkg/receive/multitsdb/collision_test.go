@@ -162,13 +162,6 @@ func TestTimesWithoutWindows(t *testing.T) {
 	require.Len(t, tenant.db.Blocks(), 1)
 }
 
-func TestBorderIsAfterTheTime(t *testing.T) {
-	tenant := &tenantDB{cfg: &Config{MinBlockDuration: time.Second}}
-	for at, want := range map[int64]int64{0: 1000, 999: 1000, 1000: 2000, -1: 0, -1000: 0, -1001: -1000, -2000: -1000} {
-		require.Equal(t, want, tenant.border(at), "%d", at)
-	}
-}
-
 // A start timestamp that cannot be is unknown; its sample is stored.
 func TestNonsenseStartTimes(t *testing.T) {
 	for st, want := range map[int64]int64{0: 0, -1: 0, math.MinInt64: 0, 101: 0, math.MaxInt64: 0, 100: 100, 5: 5} {

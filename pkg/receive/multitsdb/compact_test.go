@@ -50,39 +50,6 @@ func (l *ledger) write(series []prompb.TimeSeries) {
 	}
 }
 
-// A sender that catches up writes many late samples of a series at once, while the
-// late samples of all others are compacted.
-func TestLateSamplesWhileOthersAreCompacted(t *testing.T) {
-	d := openDB(t, t.TempDir(), nil)
-	l := &ledger{t: t, d: d, want: map[sampleID]bool{}}
-	now := time.Now().Truncate(2*time.Hour).UnixMilli() - 3600_000 // in the middle of a block
-	rounds := 3
-	if testing.Short() {
-		rounds = 1
-	}
-	for round := range rounds {
-		// Those whose names come first are looked at first.
-		early, all := fmt.Sprint("a", round, "_"), "b"
-		l.put(all, 20_000, now)
-		l.put(all, 20_000, now-1000)
-		l.put(early, 300, now)
-		var wg sync.WaitGroup
-		compact := make(chan struct{})
-		wg.Go(func() { close(compact); require.NoError(t, d.opened("a").compactLate(t.Context())) })
-		<-compact
-		for i := range 300 {
-			var batch []prompb.TimeSeries
-			for k := range int64(40) { // more than one chunk
-				batch = append(batch, float(fmt.Sprint(early, i), now-5000+10*k, 1))
-			}
-			l.write(batch)
-		}
-		wg.Wait()
-		require.Zero(t, lost(t, d, l.want), "round %d", round)
-		now += 60_000
-	}
-}
-
 // The head is compacted as the TSDB does it, while samples come in that are just
 // new enough for it, and late ones. All are there at any moment.
 func TestCompactionUnderLoad(t *testing.T) {
@@ -130,7 +97,7 @@ func TestCompactionUnderLoad(t *testing.T) {
 	require.NoError(t, d.maintain(t.Context()))
 	require.Zero(t, lost(t, d, l.want))
 	require.Greater(t, len(d.opened("a").db.Blocks()), 10)
-	require.False(t, d.opened("a").compactable())
+	require.False(t, d.opened("a").head.Due())
 	require.NotContains(t, log.String(), "Compactions disabled")
 	require.NoError(t, d.Close(t.Context()))
 }

@@ -73,7 +73,7 @@ func (d *DB) closeIdle(t *tenantDB, now time.Time) error {
 // query may need it once more before it lets go of it.
 func (t *tenantDB) closeFor(p lifecycle.Purpose, now time.Time) *event {
 	if p == lifecycle.ForShutdown {
-		t.abort()
+		t.head.Abort()
 	}
 	var idle *idleTenant
 	closed, err := t.closeIf(func() bool {

@@ -113,7 +113,7 @@ func (d *DB) maintain(ctx context.Context) error {
 // maintainTenant compacts an open tenant, and removes or closes it if it is past
 // its retention or idle.
 func (d *DB) maintainTenant(ctx context.Context, t *tenantDB, now time.Time) error {
-	err := errors.Join(t.compact(ctx), t.maintain(ctx, now))
+	err := t.compact(ctx, now)
 	if t.prunable(now) {
 		return errors.Join(err, d.prune(t, now))
 	}

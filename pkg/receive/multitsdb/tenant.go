@@ -1,7 +1,6 @@
 package multitsdb
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -17,6 +16,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/util/compression"
 
+	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb/headcompact"
 	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb/lifecycle"
 	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb/seriescache"
 	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb/walrepair"
@@ -42,14 +42,8 @@ type tenantDB struct {
 	registry *tenantRegisterer
 	replay   *tsdb.DBStats
 
-	// compacting is held while a part of the head is compacted; it comes before
-	// gate.
-	compacting sync.Mutex
-	compactor  *compactor
-	abort      context.CancelFunc // of what the compactor does
-	// gate is held for reading by writes, and for writing while the head is
-	// flushed as a whole.
-	gate sync.RWMutex
+	// head keeps writes, compactions and the closing apart.
+	head *headcompact.Head
 	// readers counts open queriers; the TSDB may not be closed before they are.
 	readers sync.WaitGroup
 	state   sync.Mutex
@@ -59,8 +53,8 @@ type tenantDB struct {
 	lastWrite atomic.Int64 // Unix milliseconds
 	lastUse   atomic.Int64 // by a write, or by a query whose time blocks have
 	rate      meter
-	// leaving is that of the DB, looked at under gate: after a flush that began
-	// when it was true, nothing is in the head.
+	// leaving is that of the DB, looked at by each write after it has begun: after
+	// a flush that began when it was true, nothing is in the head.
 	leaving *atomic.Bool
 	// renamedOnce is about the log line on labels called like external ones.
 	renamedOnce sync.Once
@@ -86,6 +80,9 @@ func (d *DB) openTenant(id string, s slot) (*tenantDB, error) {
 		id: id, dir: filepath.Join(d.cfg.Dir, id), epoch: s.life.Epoch, cfg: &d.cfg, metrics: d.metrics,
 		logger: d.logger.With("tenant", id), cache: seriescache.New(), metadata: s.metadata, store: d.storeOf(id),
 		registry: newTenantRegisterer(d.reg, id), leaving: &d.leaving, replay: d.replay.begin(id),
+		head: headcompact.New(headcompact.Config{
+			BlockDuration: d.cfg.MinBlockDuration, MaxBlockDuration: d.cfg.MaxBlockDuration, Pause: d.metrics.pause,
+		}),
 	}
 	if err := d.cfg.FS.MkdirAll(t.dir, 0o750); err != nil {
 		return nil, fmt.Errorf("make the directory of tenant %s: %w", id, err)
@@ -138,12 +135,11 @@ func (t *tenantDB) openTSDB() error {
 	if err != nil {
 		return err
 	}
-	logger := slog.New(withoutSwitch{t.logger.Handler()})
-	if t.db, err = tsdb.Open(t.dir, logger, t.registry.orNil(), t.options(), t.replay); err != nil {
+	if t.db, err = tsdb.Open(t.dir, headcompact.Logger(t.logger), t.registry.orNil(), t.options(), t.replay); err != nil {
 		t.registry.unregisterAll()
 		return err
 	}
-	t.db.DisableCompactions() // those of its own accord
+	t.head.Attach(t.db)
 	t.opened.Store(t.db)
 	return nil
 }
@@ -180,7 +176,7 @@ func (t *tenantDB) options() *tsdb.Options {
 	}
 	o.SeriesLifecycleCallback = seriesCallback{t}
 	o.BlocksToDelete = t.blocksToDelete
-	o.NewCompactorFunc = t.newCompactor()
+	o.NewCompactorFunc = t.head.NewCompactor()
 	return o
 }
 
@@ -190,9 +186,11 @@ func (t *tenantDB) limits() Limits { return t.cfg.Limits(t.id) }
 // enter begins a write, unless the TSDB is closed. Nothing is flushed or closed
 // until leave is called.
 func (t *tenantDB) enter() bool {
-	t.gate.RLock()
-	if t.closed.Load() || t.leaving.Load() {
-		t.gate.RUnlock()
+	if !t.head.BeginWrite() {
+		return false
+	}
+	if t.leaving.Load() {
+		t.head.EndWrite()
 		return false
 	}
 	now := time.Now().UnixMilli()
@@ -201,7 +199,7 @@ func (t *tenantDB) enter() bool {
 	return true
 }
 
-func (t *tenantDB) leave() { t.gate.RUnlock() }
+func (t *tenantDB) leave() { t.head.EndWrite() }
 
 // acquire lets a reader in, unless the TSDB is closed.
 func (t *tenantDB) acquire() bool {
@@ -226,24 +224,23 @@ func (t *tenantDB) release() {
 // closeIf closes the TSDB if the condition holds at a moment without a write or
 // compaction, once its readers are done. It reports whether the TSDB is closed.
 func (t *tenantDB) closeIf(condition func() bool) (bool, error) {
-	t.compacting.Lock()
-	defer t.compacting.Unlock()
-	t.gate.Lock()
-	defer t.gate.Unlock()
-	t.state.Lock()
-	if t.closed.Load() || !condition() {
-		t.state.Unlock()
-		return false, nil
-	}
-	t.closed.Store(true)
-	t.state.Unlock()
-	t.readers.Wait()
-	t.registry.unregisterAll()
-	t.metrics.forget(t.id)
-	if err := t.db.Close(); err != nil {
-		return true, fmt.Errorf("close the tsdb of tenant %s: %w", t.id, err)
-	}
-	return true, nil
+	return t.head.CloseIf(func() bool {
+		t.state.Lock()
+		defer t.state.Unlock()
+		if !condition() {
+			return false
+		}
+		t.closed.Store(true)
+		return true
+	}, func() error {
+		t.readers.Wait()
+		t.registry.unregisterAll()
+		t.metrics.forget(t.id)
+		if err := t.db.Close(); err != nil {
+			return fmt.Errorf("close the tsdb of tenant %s: %w", t.id, err)
+		}
+		return nil
+	})
 }
 
 // chunkQuerier opens a querier that counts as a reader; false when the TSDB is
