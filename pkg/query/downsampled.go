@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/prometheus/util/stats"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
-	"github.com/hindsight-io/hindsight/pkg/query/promapi"
+	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
 )
 
 func (e *engine) query(ctx context.Context, opts promql.QueryOpts, create func() (promql.Query, error)) (promql.Query, error) {
@@ -23,7 +23,7 @@ func (e *engine) query(ctx context.Context, opts promql.QueryOpts, create func()
 		q.lookback = defaultLookback
 	}
 	q.fixedLookback = !e.dynamic || (opts != nil && opts.LookbackDelta() > 0)
-	if p, ok := promapi.ParamsFromContext(ctx); ok && p.MaxSourceResolution >= aggr.Resolution5m {
+	if p, ok := queryopts.FromContext(ctx); ok && p.MaxSourceResolution >= aggr.Resolution5m {
 		q.plan()
 	}
 	return q, nil

@@ -21,7 +21,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
 	"github.com/hindsight-io/hindsight/pkg/compact/downsample"
-	"github.com/hindsight-io/hindsight/pkg/query/promapi"
+	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -309,9 +309,9 @@ func everyDay(kept ...bool) (out [testDays][3]bool) {
 func ask(t testing.TB, e *engine, l *levels, a asked, expr string) (promql.Matrix, []string) {
 	t.Helper()
 	l.kept = a.kept
-	p := promapi.Params{MaxSourceResolution: a.max}
-	ctx := promapi.NewContext(t.Context(), p)
-	q, err := e.NewRangeQuery(ctx, NewQueryable(l, QueryableConfig{Params: p}), nil, expr, time.UnixMilli(dayMs+3*60*minuteMs), time.UnixMilli(4*dayMs-minuteMs), 37*time.Minute)
+	p := queryopts.Options{MaxSourceResolution: a.max}
+	ctx := queryopts.NewContext(t.Context(), p)
+	q, err := e.NewRangeQuery(ctx, NewQueryable(l, QueryableConfig{Defaults: p}), nil, expr, time.UnixMilli(dayMs+3*60*minuteMs), time.UnixMilli(4*dayMs-minuteMs), 37*time.Minute)
 	require.NoError(t, err, expr)
 	defer q.Close()
 	res := q.Exec(ctx)

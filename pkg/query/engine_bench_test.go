@@ -13,7 +13,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 	"github.com/stretchr/testify/require"
 
-	"github.com/hindsight-io/hindsight/pkg/query/promapi"
+	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -55,7 +55,7 @@ func BenchmarkGlobalQuery(b *testing.B) {
 		}
 	}
 	engine := promqltest.NewTestEngine(b, false, 0, 1<<30)
-	params := promapi.Params{Dedup: true, ReplicaLabels: []string{"replica"}}
+	params := queryopts.Options{Dedup: true, ReplicaLabels: []string{"replica"}}
 	run := func(b *testing.B, q storage.Queryable) time.Duration {
 		b.ReportAllocs()
 		for b.Loop() {
@@ -72,7 +72,7 @@ func BenchmarkGlobalQuery(b *testing.B) {
 	b.Run("prometheus", func(b *testing.B) { limit = run(b, plainQueryable{one}) })
 	for name, m := range map[string]*memory{"one-replica": one, "two-replicas": pair} {
 		b.Run(name, func(b *testing.B) {
-			took := run(b, NewQueryable(m, QueryableConfig{Params: params}))
+			took := run(b, NewQueryable(m, QueryableConfig{Defaults: params}))
 			b.ReportMetric(float64(took)/float64(limit), "ratio")
 		})
 	}

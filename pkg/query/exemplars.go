@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/prometheus/storage"
 
 	"github.com/hindsight-io/hindsight/pkg/query/promapi"
+	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -18,14 +19,14 @@ func (q *Queryable) ExemplarQuerier(ctx context.Context) (storage.ExemplarQuerie
 	if !ok {
 		return noExemplars{}, nil
 	}
-	return &exemplarQuerier{ctx: ctx, store: store, params: q.cfg.params(ctx), abort: q.cfg.ExemplarsAbort}, nil
+	return &exemplarQuerier{ctx: ctx, store: store, params: q.cfg.options(ctx), abort: q.cfg.ExemplarsAbort}, nil
 }
 
 // exemplarQuerier serves one request, which its context belongs to.
 type exemplarQuerier struct {
 	ctx    context.Context
 	store  storeapi.ExemplarStore
-	params promapi.Params
+	params queryopts.Options
 	abort  bool
 }
 

@@ -20,7 +20,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 
-	"github.com/hindsight-io/hindsight/pkg/query/promapi"
+	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
@@ -154,12 +154,12 @@ func newPath(t testing.TB, n int) *path {
 		stores, p.clients = append(stores, c), append(p.clients, c)
 	}
 	p.Storage = p.replicas[0]
-	params := promapi.Params{PartialResponse: false}
+	params := queryopts.Options{PartialResponse: false}
 	if n > 1 {
 		params.Dedup, params.ReplicaLabels = true, []string{"test_replica"}
 	}
 	all := fanout.New(func() []storeapi.Store { return stores }, fanout.Config{Logger: slog.New(slog.DiscardHandler)})
-	p.queryable = NewQueryable(all, QueryableConfig{Params: params, MaxConcurrentSelects: 4})
+	p.queryable = NewQueryable(all, QueryableConfig{Defaults: params, MaxConcurrentSelects: 4})
 	return p
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/query/endpoint"
 	"github.com/hindsight-io/hindsight/pkg/query/promapi"
+	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
 )
@@ -53,7 +54,7 @@ type Query struct {
 
 	queryable *Queryable
 	// defaults hold for what requests do not say.
-	defaults promapi.Params
+	defaults queryopts.Defaults
 }
 
 // New returns a querier. It connects to nothing before Run.
@@ -89,30 +90,33 @@ func New(cfg Config, deps Deps) (*Query, error) {
 	if err != nil {
 		return nil, err
 	}
-	ring := replicaLabels(append(cfg.RingLabels.Values(), dedup.RingLabel))
-	defaults := promapi.Params{Dedup: true, ReplicaLabels: replicaLabels(slices.Concat(cfg.ReplicaLabels.Values(), ring)), PartialResponse: cfg.PartialResponse}
+	ring := queryopts.Names(append(cfg.RingLabels.Values(), dedup.RingLabel))
+	defaults := queryopts.Defaults{
+		Options: queryopts.Options{
+			Dedup: true, ReplicaLabels: queryopts.Names(slices.Concat(cfg.ReplicaLabels.Values(), ring)), PartialResponse: cfg.PartialResponse,
+		},
+		AutoDownsampling: cfg.AutoDownsampling, InstantResolution: cfg.InstantResolution.Duration(),
+	}
 	queryable := NewQueryable(q.fanout, QueryableConfig{
-		Params: defaults, RingLabels: ring, Dedup: f, MaxConcurrentSelects: cfg.MaxConcurrentSelects, Logger: deps.Logger,
+		Defaults: defaults.Options, RingLabels: ring, Dedup: f, MaxConcurrentSelects: cfg.MaxConcurrentSelects, Logger: deps.Logger,
 		ExemplarsAbort: !cfg.ExemplarPartial,
 	})
 	q.queryable, q.defaults = queryable, defaults
-	q.api = promapi.New(q.apiConfig(engine, queryable, p, defaults, known))
+	q.api = promapi.New(q.apiConfig(engine, p, known))
 	return q, nil
 }
 
-func (q *Query) apiConfig(e *engine, queryable *Queryable, p parser.Parser, defaults promapi.Params, known features.Collector) promapi.Config {
+func (q *Query) apiConfig(e *engine, p parser.Parser, known features.Collector) promapi.Config {
 	lookback := q.cfg.LookbackDelta
 	if lookback == 0 {
 		lookback = defaultLookback
 	}
 	return promapi.Config{
-		Engine: e, Queryable: queryable, Exemplars: queryable, Parser: p,
+		Engine: e, Queryable: q.queryable, Exemplars: q.queryable, Parser: p,
 		Defaults: promapi.Defaults{
-			Params:            defaults,
-			AutoDownsampling:  q.cfg.AutoDownsampling,
-			InstantResolution: q.cfg.InstantResolution.Duration(),
-			Step:              q.cfg.Step.Duration(),
-			LabelRange:        q.cfg.LabelRange.Duration(),
+			Defaults:   q.defaults,
+			Step:       q.cfg.Step.Duration(),
+			LabelRange: q.cfg.LabelRange.Duration(),
 		},
 		Federate: promapi.FederateConfig{Lookback: lookback, MaxSeries: q.cfg.FederateMaxSeries},
 		Metadata: q.metadata,
@@ -143,13 +147,6 @@ func buildInfo() v1.PrometheusVersion {
 		Version: version.Version, Revision: version.GetRevision(), Branch: version.Branch,
 		BuildUser: version.BuildUser, BuildDate: version.BuildDate, GoVersion: version.GoVersion,
 	}
-}
-
-// replicaLabels sorts the labels and drops duplicates and empty names.
-func replicaLabels(names []string) []string {
-	out := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == "" })
-	slices.Sort(out)
-	return slices.Compact(out)
 }
 
 // RegisterHTTP implements server.Component.

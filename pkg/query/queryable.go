@@ -13,13 +13,14 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/dedup"
 	"github.com/hindsight-io/hindsight/pkg/query/promapi"
+	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
 // QueryableConfig says how a Queryable reads.
 type QueryableConfig struct {
-	// Params are used by requests whose context has none.
-	Params promapi.Params
+	// Defaults are used by requests whose context has no options.
+	Defaults queryopts.Options
 	// RingLabels are replica labels that tell copies of one stream apart, as the
 	// nodes of a hash ring store them. They are removed whenever replicas are
 	// merged, whichever replica labels a request names.
@@ -84,21 +85,21 @@ type querier struct {
 	closed bool
 }
 
-// params are the parameters of the request, or the defaults. Their replica labels
-// include those of the ring.
-func (c *QueryableConfig) params(ctx context.Context) promapi.Params {
-	p, ok := promapi.ParamsFromContext(ctx)
+// options are those of the request, or the defaults. Their replica labels include
+// those of the ring.
+func (c *QueryableConfig) options(ctx context.Context) queryopts.Options {
+	p, ok := queryopts.FromContext(ctx)
 	if !ok {
-		p = c.Params
+		p = c.Defaults
 	}
-	p.ReplicaLabels = replicaLabels(slices.Concat(p.ReplicaLabels, c.RingLabels))
+	p.ReplicaLabels = queryopts.Names(slices.Concat(p.ReplicaLabels, c.RingLabels))
 	return p
 }
 
 // Select implements storage.Querier. The stream starts at once, in the
 // background, so that the selectors of a query are read side by side.
 func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
-	p := q.cfg.params(ctx)
+	p := q.cfg.options(ctx)
 	r := selectRequest(p, q.mint, q.maxt, hints, ms)
 	view := &view{mint: q.mint, maxt: q.maxt, aggrs: r.Aggregates}
 	reading := readingOf(ctx)
@@ -140,7 +141,7 @@ func steps(hints *storage.SelectHints) int64 {
 
 // LabelNames implements storage.LabelQuerier.
 func (q *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	names, ws, err := q.store.LabelNames(ctx, labelsRequest(q.cfg.params(ctx), q.mint, q.maxt, hints, ms))
+	names, ws, err := q.store.LabelNames(ctx, labelsRequest(q.cfg.options(ctx), q.mint, q.maxt, hints, ms))
 	if err == nil {
 		err = accountOf(ctx).values(ctx, names)
 	}
@@ -149,7 +150,7 @@ func (q *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, ms 
 
 // LabelValues implements storage.LabelQuerier.
 func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	values, ws, err := q.store.LabelValues(ctx, name, labelsRequest(q.cfg.params(ctx), q.mint, q.maxt, hints, ms))
+	values, ws, err := q.store.LabelValues(ctx, name, labelsRequest(q.cfg.options(ctx), q.mint, q.maxt, hints, ms))
 	if err == nil {
 		err = accountOf(ctx).values(ctx, values)
 	}

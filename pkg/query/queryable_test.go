@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hindsight-io/hindsight/pkg/query/promapi"
+	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -89,9 +90,9 @@ func data(t testing.TB, points ...point) storeapi.Data {
 }
 
 // read selects everything and writes it as lines.
-func read(t testing.TB, m storeapi.Store, p promapi.Params, hints *storage.SelectHints, mint, maxt int64) string {
+func read(t testing.TB, m storeapi.Store, p queryopts.Options, hints *storage.SelectHints, mint, maxt int64) string {
 	t.Helper()
-	return readWith(t, m, QueryableConfig{Params: p}, hints, mint, maxt)
+	return readWith(t, m, QueryableConfig{Defaults: p}, hints, mint, maxt)
 }
 
 func readWith(t testing.TB, m storeapi.Store, cfg QueryableConfig, hints *storage.SelectHints, mint, maxt int64) string {
@@ -120,14 +121,14 @@ func readWith(t testing.TB, m storeapi.Store, cfg QueryableConfig, hints *storag
 	return b.String()
 }
 
-var deduping = promapi.Params{Dedup: true, ReplicaLabels: []string{"replica"}}
+var deduping = queryopts.Options{Dedup: true, ReplicaLabels: []string{"replica"}}
 
 func TestSamplesAreClipped(t *testing.T) {
 	m := &memory{series: []storeapi.Series{{
 		Labels: labels.FromStrings("a", "b"),
 		Chunks: []storeapi.Chunk{xor(t, point{0, 0}, point{10, 1}, point{20, 2}), xor(t, point{30, 3}, point{40, 4})},
 	}}}
-	for _, p := range []promapi.Params{{}, deduping} {
+	for _, p := range []queryopts.Options{{}, deduping} {
 		require.Equal(t, "{a=\"b\"} 10:1 20:2 30:3\n", read(t, m, p, nil, 10, 30))
 		require.Equal(t, "{a=\"b\"}\n", read(t, m, p, nil, 41, 50))
 		require.Equal(t, "{a=\"b\"} 40:4\n", read(t, m, p, nil, 31, 50))
@@ -143,7 +144,7 @@ func TestPartsOfASeriesAreJoined(t *testing.T) {
 		{Labels: l, Chunks: []storeapi.Chunk{first, second}},
 		{Labels: labels.FromStrings("a", "c"), Chunks: []storeapi.Chunk{first}},
 	}}
-	require.Equal(t, "{a=\"b\"} 0:0 10:1 20:2 30:3\n{a=\"c\"} 0:0 10:1\n", read(t, m, promapi.Params{}, nil, 0, 100))
+	require.Equal(t, "{a=\"b\"} 0:0 10:1 20:2 30:3\n{a=\"c\"} 0:0 10:1\n", read(t, m, queryopts.Options{}, nil, 0, 100))
 }
 
 // Overlapping chunks of equal full labels are one stream, of which all samples
@@ -163,10 +164,10 @@ func TestSelect_OneSourceKeepsEverySample(t *testing.T) {
 		"a ring beside replicas":   {one("receive_replica", "0", "replica", "r1"), one("receive_replica", "1", "replica", "r1")},
 	} {
 		m := &memory{series: []storeapi.Series{{Labels: lsets[0], Chunks: first}, {Labels: lsets[1], Chunks: second}}}
-		require.Equal(t, `{a="b"}`+want, readWith(t, m, QueryableConfig{Params: deduping, RingLabels: []string{"node", "receive_replica"}}, nil, 0, 100), name)
+		require.Equal(t, `{a="b"}`+want, readWith(t, m, QueryableConfig{Defaults: deduping, RingLabels: []string{"node", "receive_replica"}}, nil, 0, 100), name)
 	}
 	m := &memory{series: []storeapi.Series{{Labels: one("replica", "r1"), Chunks: first}, {Labels: one("replica", "r1"), Chunks: second}}}
-	require.Equal(t, `{a="b", replica="r1"}`+want, read(t, m, promapi.Params{}, nil, 0, 100))
+	require.Equal(t, `{a="b", replica="r1"}`+want, read(t, m, queryopts.Options{}, nil, 0, 100))
 }
 
 // Removing replica labels changes the order of series; the answer is in order,
@@ -195,16 +196,16 @@ func TestSelect_RingLabelsAreAlwaysRemoved(t *testing.T) {
 	chunks := []storeapi.Chunk{xor(t, point{0, 0})}
 	m := &memory{series: []storeapi.Series{{Labels: lset("0", "x"), Chunks: chunks}, {Labels: lset("1", "x"), Chunks: chunks}, {Labels: lset("1", "y"), Chunks: chunks}}}
 	cfg := QueryableConfig{RingLabels: []string{"receive_replica"}}
-	for want, p := range map[string]promapi.Params{
+	for want, p := range map[string]queryopts.Options{
 		"{a=\"b\"} 0:0\n": {Dedup: true, ReplicaLabels: []string{"replica"}},
 		"{a=\"b\", replica=\"x\"} 0:0\n{a=\"b\", replica=\"y\"} 0:0\n": {Dedup: true},
 	} {
-		cfg.Params = p
+		cfg.Defaults = p
 		require.Equal(t, want, readWith(t, m, cfg, nil, 0, 100))
 		require.Equal(t, want, readWith(t, m, cfg, &storage.SelectHints{End: 100, Func: "sum"}, 0, 100))
-		require.Contains(t, selectRequest(cfg.params(t.Context()), 0, 100, &storage.SelectHints{Func: "series"}, nil).WithoutReplicaLabels, "receive_replica")
+		require.Contains(t, selectRequest(cfg.options(t.Context()), 0, 100, &storage.SelectHints{Func: "series"}, nil).WithoutReplicaLabels, "receive_replica")
 	}
-	cfg.Params = promapi.Params{}
+	cfg.Defaults = queryopts.Options{}
 	require.Equal(t, 3, strings.Count(readWith(t, m, cfg, nil, 0, 100), "receive_replica"))
 }
 
@@ -293,7 +294,7 @@ func TestDownsampledData(t *testing.T) {
 		// comes a reset to 1.
 		"rate": "0:1 300:5 600:9 700:10 800:11",
 	} {
-		for _, p := range []promapi.Params{{}, deduping} {
+		for _, p := range []queryopts.Options{{}, deduping} {
 			require.Equal(t, "{a=\"b\"} "+want+"\n", read(t, m, p, &storage.SelectHints{End: 1000, Func: fn}, 0, 1000), fn)
 		}
 	}
@@ -301,9 +302,9 @@ func TestDownsampledData(t *testing.T) {
 
 func TestRequests(t *testing.T) {
 	match := func(n, v string) *labels.Matcher { return labels.MustNewMatcher(labels.MatchEqual, n, v) }
-	p := promapi.Params{
+	p := queryopts.Options{
 		Dedup: true, ReplicaLabels: []string{"r"}, MaxSourceResolution: 3600000, PartialResponse: true,
-		Shard: &promapi.Shard{Index: 1, Total: 3}, Enforced: match("tenant", "red"),
+		Shard: &storeapi.Shard{Index: 1, Total: 3}, Enforced: match("tenant", "red"),
 		StoreMatchers: [][]*labels.Matcher{{match("__address__", "x")}},
 	}
 	ms := []*labels.Matcher{match("tenant", "blue"), match("a", "b")}
@@ -319,7 +320,7 @@ func TestRequests(t *testing.T) {
 	require.Equal(t, &storeapi.Hints{StepMillis: 5, Func: "rate", RangeMillis: 600000, Grouping: []string{"x"}, By: true}, r.Hints)
 	require.Equal(t, storeapi.PartialWarn, r.Partial)
 
-	p.Shard = &promapi.Shard{Index: 1, Total: 3, By: true, Labels: []string{"r", "x"}}
+	p.Shard = &storeapi.Shard{Index: 1, Total: 3, By: true, Labels: []string{"r", "x"}}
 	require.Equal(t, []string{"x"}, selectRequest(p, 0, 100, nil, ms).Shard.Labels)
 
 	r = selectRequest(p, 0, 100, &storage.SelectHints{Func: "series", Limit: 7}, ms)
@@ -328,7 +329,7 @@ func TestRequests(t *testing.T) {
 	require.Equal(t, int64(math.MaxInt64), r.MaxResolution)
 	require.Equal(t, []string{"r"}, r.WithoutReplicaLabels)
 
-	r = labelsRequest(promapi.Params{Dedup: true, ReplicaLabels: []string{"r"}}, 0, 100, &storage.LabelHints{Limit: 5}, nil)
+	r = labelsRequest(queryopts.Options{Dedup: true, ReplicaLabels: []string{"r"}}, 0, 100, &storage.LabelHints{Limit: 5}, nil)
 	require.Empty(t, r.WithoutReplicaLabels)
 	require.Equal(t, storeapi.PartialAbort, r.Partial)
 	require.Equal(t, 5, r.Limit)

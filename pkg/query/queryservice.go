@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -15,7 +14,7 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"github.com/hindsight-io/hindsight/pkg/limit"
-	"github.com/hindsight-io/hindsight/pkg/query/promapi"
+	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
@@ -30,7 +29,7 @@ const maxAnnotations = 10
 type queryService struct {
 	q         *Query
 	queryable *Queryable
-	defaults  promapi.Params
+	defaults  queryopts.Defaults
 }
 
 // Query implements storerpc.QueryEngine.
@@ -38,7 +37,7 @@ func (s *queryService) Query(ctx context.Context, r *storerpc.QueryRequest) (*st
 	if err := s.q.Ready(); err != nil {
 		return nil, fmt.Errorf("%w: not ready: %w", storeapi.ErrUnavailable, err)
 	}
-	ctx, params, err := s.params(ctx, r)
+	ctx, params, err := s.options(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +45,7 @@ func (s *queryService) Query(ctx context.Context, r *storerpc.QueryRequest) (*st
 	if r.Timeout > 0 {
 		timeout = min(timeout, r.Timeout)
 	}
-	ctx, cancel := context.WithTimeout(promapi.NewContext(ctx, params), timeout)
+	ctx, cancel := context.WithTimeout(queryopts.NewContext(ctx, params), timeout)
 	opts := promql.NewPrometheusQueryOpts(false, r.Lookback, nil)
 	var qry promql.Query
 	if r.Step > 0 {
@@ -82,23 +81,22 @@ func (s *queryService) Query(ctx context.Context, r *storerpc.QueryRequest) (*st
 	return out, nil
 }
 
-// params are those of the request, with what it does not say from the
-// configuration, and the context with its tenant.
-func (s *queryService) params(ctx context.Context, r *storerpc.QueryRequest) (context.Context, promapi.Params, error) {
-	p := s.defaults
-	p.Dedup, p.PartialResponse = r.Dedup, r.Partial == storeapi.PartialWarn
-	if names := replicaLabels(r.ReplicaLabels); len(names) > 0 {
-		p.ReplicaLabels = names // those of a ring are added by the Queryable
+// options returns those of the request, completed by the defaults, and the
+// context with the tenant of the call.
+func (s *queryService) options(ctx context.Context, r *storerpc.QueryRequest) (context.Context, queryopts.Options, error) {
+	p := s.defaults.Options
+	p.Dedup, p.PartialResponse, p.StoreMatchers = r.Dedup, r.Partial == storeapi.PartialWarn, r.StoreMatchers
+	resolution := r.MaxResolution
+	if resolution == 0 && r.Step == 0 {
+		resolution = s.defaults.AutoResolution(0)
 	}
-	p.StoreMatchers = r.StoreMatchers
-	p.MaxSourceResolution = r.MaxResolution.Milliseconds()
-	if p.MaxSourceResolution == 0 && r.Step == 0 {
-		p.MaxSourceResolution = s.q.cfg.InstantResolution.Duration().Milliseconds()
+	err := errors.Join(p.SetMaxSourceResolution(resolution), p.SetShard(r.Shard))
+	if len(queryopts.Names(r.ReplicaLabels)) > 0 {
+		err = errors.Join(err, p.SetReplicaLabels(r.ReplicaLabels)) // the Queryable adds those of a hash ring
 	}
-	if sh := r.Shard; sh != nil {
-		p.Shard = &promapi.Shard{Index: sh.Index, Total: sh.Total, By: sh.By, Labels: slices.Clone(sh.Labels)}
+	if err != nil {
+		return nil, p, fmt.Errorf("%w: %w", storeapi.ErrInvalid, err)
 	}
-	var err error
 	ctx, p.Enforced, err = s.q.callTenant(ctx)
 	if err != nil {
 		return nil, p, fmt.Errorf("%w: %w", storeapi.ErrInvalid, err)

@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/prometheus/storage"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
-	"github.com/hindsight-io/hindsight/pkg/query/promapi"
+	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -21,7 +21,7 @@ const seriesFunc = "series"
 // p.ReplicaLabels are all labels to remove. Where samples are wanted the stores
 // keep them: they say which chunks are of one source. Then the limit cannot be
 // left to the stores either, which would count replicas.
-func selectRequest(p promapi.Params, mint, maxt int64, hints *storage.SelectHints, ms []*labels.Matcher) *storeapi.Request {
+func selectRequest(p queryopts.Options, mint, maxt int64, hints *storage.SelectHints, ms []*labels.Matcher) *storeapi.Request {
 	r := baseRequest(p, mint, maxt, ms)
 	r.MaxResolution = p.MaxSourceResolution
 	r.Shard = shard(p)
@@ -52,7 +52,7 @@ func selectRequest(p promapi.Params, mint, maxt int64, hints *storage.SelectHint
 
 // shard is the part of the series that is asked for. Replica labels have no part
 // in the hash: all replicas of a series are in one shard.
-func shard(p promapi.Params) *storeapi.Shard {
+func shard(p queryopts.Options) *storeapi.Shard {
 	if p.Shard == nil {
 		return nil
 	}
@@ -69,7 +69,7 @@ func shard(p promapi.Params) *storeapi.Shard {
 
 // labelsRequest says what to ask the stores for names or values of labels. It
 // never removes replica labels: they are labels like all others there.
-func labelsRequest(p promapi.Params, mint, maxt int64, hints *storage.LabelHints, ms []*labels.Matcher) *storeapi.Request {
+func labelsRequest(p queryopts.Options, mint, maxt int64, hints *storage.LabelHints, ms []*labels.Matcher) *storeapi.Request {
 	r := baseRequest(p, mint, maxt, ms)
 	r.SkipChunks, r.MaxResolution = true, math.MaxInt64
 	if hints != nil {
@@ -78,7 +78,7 @@ func labelsRequest(p promapi.Params, mint, maxt int64, hints *storage.LabelHints
 	return r
 }
 
-func baseRequest(p promapi.Params, mint, maxt int64, ms []*labels.Matcher) *storeapi.Request {
+func baseRequest(p queryopts.Options, mint, maxt int64, ms []*labels.Matcher) *storeapi.Request {
 	r := &storeapi.Request{
 		MinTime: mint, MaxTime: maxt,
 		Matchers:      enforce(p.Enforced, ms),

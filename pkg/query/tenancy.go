@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
-	"github.com/hindsight-io/hindsight/pkg/query/promapi"
+	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
@@ -40,7 +40,7 @@ func (q *Query) tenant(r *http.Request) (context.Context, *labels.Matcher, error
 // only. Metadata has no labels, so a metric is the tenant's where it has series
 // of that name; stores that keep metadata by tenant give that of the tenant.
 func (q *Query) visibleMetadata(ctx context.Context, metric string, limit int) (map[string][]storeapi.Metadata, storeapi.Warnings, error) {
-	p, _ := promapi.ParamsFromContext(ctx)
+	p, _ := queryopts.FromContext(ctx)
 	if p.Enforced == nil || limit == 0 {
 		return q.Metadata(ctx, metric, limit)
 	}

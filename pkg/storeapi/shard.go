@@ -1,6 +1,7 @@
 package storeapi
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/cespare/xxhash/v2"
@@ -14,6 +15,15 @@ type Shard struct {
 	// Labels are hashed when By is true; otherwise all labels but these are.
 	Labels []string
 	By     bool
+}
+
+// Validate returns an error unless Index is one of Total shards. A nil shard,
+// which is all series, is valid.
+func (s *Shard) Validate() error {
+	if s != nil && (s.Total < 1 || s.Index < 0 || s.Index >= s.Total) {
+		return fmt.Errorf("shard_index %d is not one of the %d of total_shards", s.Index, s.Total)
+	}
+	return nil
 }
 
 // Matches says whether the complete label set (external labels added, replica

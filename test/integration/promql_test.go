@@ -24,7 +24,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/query"
-	"github.com/hindsight-io/hindsight/pkg/query/promapi"
+	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
 	"github.com/hindsight-io/hindsight/pkg/store"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
@@ -101,7 +101,7 @@ func (s *shipped) ship() {
 	gateway := s.serve(bkt)
 	all := fanout.New(func() []storeapi.Store { return []storeapi.Store{gateway} }, fanout.Config{})
 	s.queries = query.NewQueryable(all, query.QueryableConfig{
-		Params:               promapi.Params{Dedup: true, ReplicaLabels: []string{replicaLabel}},
+		Defaults:             queryopts.Options{Dedup: true, ReplicaLabels: []string{replicaLabel}},
 		MaxConcurrentSelects: 4,
 	})
 }

@@ -20,12 +20,15 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
 // spy is a storage that notes the parameters of the requests that reach it.
 type spy struct {
 	storage.Storage
-	params  Params
+	params  queryopts.Options
 	missing []string
 }
 
@@ -44,7 +47,7 @@ type spyQuerier struct {
 }
 
 func (q spyQuerier) Select(ctx context.Context, sorted bool, h *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
-	q.spy.params, _ = ParamsFromContext(ctx)
+	q.spy.params, _ = queryopts.FromContext(ctx)
 	for _, m := range q.spy.missing {
 		ReportFromContext(ctx).Add(m, m+" is missing")
 	}
@@ -82,7 +85,7 @@ func newFixture(t *testing.T, change func(*Config)) *fixture {
 		}{both{s}},
 		Exemplars: s,
 		Parser:    p,
-		Defaults:  Defaults{Params: Params{Dedup: true, ReplicaLabels: []string{"replica"}, PartialResponse: true}, Step: time.Second},
+		Defaults:  Defaults{Defaults: queryopts.Defaults{Options: queryopts.Options{Dedup: true, ReplicaLabels: []string{"replica"}, PartialResponse: true}}, Step: time.Second},
 		Federate:  FederateConfig{Lookback: 5 * time.Minute, MaxSeries: 100},
 		Metadata: func(context.Context, string, int) (map[string][]Metadata, []string, error) {
 			return map[string][]Metadata{"up": {{Type: "gauge", Help: "h"}}}, []string{"store x is missing"}, nil
@@ -210,7 +213,7 @@ func TestGrafanaCalls(t *testing.T) {
 
 func TestParametersReachTheStorage(t *testing.T) {
 	f := newFixture(t, nil)
-	q := func(want Params, path string, kv ...string) {
+	q := func(want queryopts.Options, path string, kv ...string) {
 		t.Helper()
 		form := values(kv...)
 		form.Set("query", "up")
@@ -220,7 +223,7 @@ func TestParametersReachTheStorage(t *testing.T) {
 		require.Equal(t, 200, resp.StatusCode, r.Error)
 		require.Equal(t, want, f.spy.params)
 	}
-	def := Params{Dedup: true, ReplicaLabels: []string{"replica"}, PartialResponse: true}
+	def := queryopts.Options{Dedup: true, ReplicaLabels: []string{"replica"}, PartialResponse: true}
 	q(def, "query")
 	no := def
 	no.Dedup, no.PartialResponse = false, false
@@ -237,7 +240,7 @@ func TestParametersReachTheStorage(t *testing.T) {
 	q(res, "query_range", "max_source_resolution", "auto", "step", "1500")
 	q(def, "query", "max_source_resolution", "auto")
 	shard := def
-	shard.Shard = &Shard{Index: 1, Total: 2, By: true, Labels: []string{"a"}}
+	shard.Shard = &storeapi.Shard{Index: 1, Total: 2, By: true, Labels: []string{"a"}}
 	q(shard, "query", "shard_info", `{"shard_index":1,"total_shards":2,"by":true,"labels":["a"]}`)
 	// A range query without a step gets one.
 	q(def, "query_range")
@@ -416,7 +419,7 @@ func FuzzParameters(f *testing.F) {
 		if err != nil {
 			return
 		}
-		d := Defaults{Params: Params{Dedup: true}, Step: time.Second, LabelRange: time.Hour}
+		d := Defaults{Defaults: queryopts.Defaults{Options: queryopts.Options{Dedup: true}}, Step: time.Second, LabelRange: time.Hour}
 		d.fill(path, form, time.Unix(0, 0))
 		params, err := d.parse(path, form, p)
 		if err == nil && params.MaxSourceResolution < 0 {

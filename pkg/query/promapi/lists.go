@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -25,14 +26,14 @@ type Lists struct {
 
 // listRequest is what all requests for lists say.
 type listRequest struct {
-	params  Params
+	params  queryopts.Options
 	partial storeapi.PartialResponse
 	// without are the labels to remove from the answer.
 	without []string
 }
 
 func listRequestOf(r *http.Request, partial bool) listRequest {
-	p, _ := ParamsFromContext(r.Context())
+	p, _ := queryopts.FromContext(r.Context())
 	if r.Form.Get("partial_response") != "" {
 		partial = p.PartialResponse
 	}

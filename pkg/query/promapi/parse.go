@@ -8,7 +8,6 @@ import (
 	"math"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,15 +15,14 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
+
+	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// Defaults hold for what a request does not say.
+// Defaults hold for what a request over HTTP does not have.
 type Defaults struct {
-	Params
-	// AutoDownsampling makes "auto" the default of max_source_resolution.
-	AutoDownsampling bool
-	// InstantResolution is the automatic resolution of instant queries.
-	InstantResolution time.Duration
+	queryopts.Defaults
 	// Step is the smallest default step of a range query.
 	Step time.Duration
 	// LabelRange is how far back labels and series are looked for when a
@@ -75,7 +73,7 @@ func (a *API) reading(next http.Handler) http.Handler {
 			ctx, end = a.cfg.Begin(ctx)
 			defer end()
 		}
-		next.ServeHTTP(w, r.WithContext(NewContext(ctx, p)))
+		next.ServeHTTP(w, r.WithContext(queryopts.NewContext(ctx, p)))
 	})
 }
 
@@ -97,7 +95,7 @@ func (a *API) forTenant(next http.Handler) http.Handler {
 			writeError(w, http.StatusBadRequest, "bad_data", err)
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(NewContext(ctx, Params{Enforced: enforced})))
+		next.ServeHTTP(w, r.WithContext(queryopts.NewContext(ctx, queryopts.Options{Enforced: enforced})))
 	})
 }
 
@@ -143,8 +141,8 @@ func isLabelPath(path string) bool {
 
 // parse reads the parameters beyond those of Prometheus. Every error names the
 // parameter and says what is wrong with it.
-func (d Defaults) parse(path string, form url.Values, promql parser.Parser) (Params, error) {
-	p := d.Params
+func (d Defaults) parse(path string, form url.Values, promql parser.Parser) (queryopts.Options, error) {
+	p := d.Options
 	if strings.HasSuffix(path, "/federate") {
 		p.PartialResponse = false
 	}
@@ -159,9 +157,7 @@ func (d Defaults) parse(path string, form url.Values, promql parser.Parser) (Par
 	var analyze bool
 	check("analyze", parseBool(form.Get("analyze"), &analyze))
 	if names, ok := form["replicaLabels[]"]; ok {
-		var err error
-		p.ReplicaLabels, err = parseNames(names)
-		check("replicaLabels[]", err)
+		check("replicaLabels[]", p.SetReplicaLabels(strings.Split(strings.Join(names, ","), ",")))
 	}
 	if e := form.Get("engine"); e != "" && e != "prometheus" && e != "thanos" {
 		check("engine", fmt.Errorf("%q is not an engine (choose prometheus or thanos)", e))
@@ -171,11 +167,8 @@ func (d Defaults) parse(path string, form url.Values, promql parser.Parser) (Par
 		check("storeMatch[]", err)
 		p.StoreMatchers = sets
 	}
-	var err error
-	p.Shard, err = parseShard(form.Get("shard_info"))
-	check("shard_info", err)
-	p.MaxSourceResolution, err = d.resolution(path, form)
-	check("max_source_resolution", err)
+	check("shard_info", setShard(&p, form.Get("shard_info")))
+	check("max_source_resolution", d.setResolution(&p, path, form))
 	if l := form.Get("lookback_delta"); l != "" {
 		_, err := parseDuration(l)
 		check("lookback_delta", err)
@@ -183,31 +176,29 @@ func (d Defaults) parse(path string, form url.Values, promql parser.Parser) (Par
 	return p, errors.Join(errs...)
 }
 
-// resolution returns the coarsest acceptable resolution in milliseconds.
-func (d Defaults) resolution(path string, form url.Values) (int64, error) {
+// setResolution sets the coarsest acceptable resolution.
+func (d Defaults) setResolution(p *queryopts.Options, path string, form url.Values) error {
 	val := form.Get("max_source_resolution")
-	auto := val == "auto" || d.AutoDownsampling
-	var res float64
-	if auto {
-		if strings.HasSuffix(path, "/query_range") {
-			if step, err := parseDuration(form.Get("step")); err == nil {
-				res = step / 5
-			}
-		} else {
-			res = d.InstantResolution.Seconds()
+	var resolution time.Duration
+	switch {
+	case val != "" && val != "auto":
+		seconds, err := parseDuration(val)
+		if err != nil {
+			return err
+		}
+		resolution = inSeconds(seconds)
+	case val == "" && !d.AutoDownsampling:
+	case !strings.HasSuffix(path, "/query_range"):
+		resolution = d.AutoResolution(0)
+	default:
+		if step, err := parseDuration(form.Get("step")); err == nil && step != 0 {
+			resolution = d.AutoResolution(inSeconds(step))
 		}
 	}
-	if val != "" && val != "auto" {
-		var err error
-		if res, err = parseDuration(val); err != nil {
-			return 0, err
-		}
-	}
-	if res < 0 {
-		return 0, errors.New("a negative resolution is not accepted; try a positive duration, or auto")
-	}
-	return int64(res * 1000), nil
+	return p.SetMaxSourceResolution(resolution)
 }
+
+func inSeconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
 func parseBool(s string, into *bool) error {
 	if s == "" {
@@ -221,35 +212,20 @@ func parseBool(s string, into *bool) error {
 	return nil
 }
 
-func parseNames(names []string) ([]string, error) {
-	var out []string
-	for _, list := range names {
-		for name := range strings.SplitSeq(list, ",") {
-			if name == "" {
-				continue
-			}
-			if !model.UTF8Validation.IsValidLabelName(name) {
-				return nil, fmt.Errorf("%q is not a label name", name)
-			}
-			out = append(out, name)
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out), nil
-}
-
-func parseShard(s string) (*Shard, error) {
+func setShard(p *queryopts.Options, s string) error {
 	if s == "" {
-		return nil, nil
+		return nil
 	}
-	var shard Shard
+	var shard struct {
+		Index  int64    `json:"shard_index"`
+		Total  int64    `json:"total_shards"`
+		By     bool     `json:"by"`
+		Labels []string `json:"labels"`
+	}
 	if err := json.Unmarshal([]byte(s), &shard); err != nil {
-		return nil, err
+		return err
 	}
-	if shard.Total < 1 || shard.Index < 0 || shard.Index >= shard.Total {
-		return nil, fmt.Errorf("shard_index %d is not one of the %d of total_shards", shard.Index, shard.Total)
-	}
-	return &shard, nil
+	return p.SetShard(&storeapi.Shard{Index: shard.Index, Total: shard.Total, By: shard.By, Labels: shard.Labels})
 }
 
 // parseDuration returns seconds, from a number of seconds or a Prometheus

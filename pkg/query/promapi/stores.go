@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
 )
 
 // StoreStatus describes one store for people.
@@ -66,7 +68,7 @@ func (a *API) storesJSON(w http.ResponseWriter, r *http.Request) {
 // sets that it may see.
 func (a *API) sortedStores(ctx context.Context) []StoreStatus {
 	stores := a.cfg.Stores()
-	if p, ok := ParamsFromContext(ctx); ok && p.Enforced != nil {
+	if p, ok := queryopts.FromContext(ctx); ok && p.Enforced != nil {
 		stores = visible(stores, p.Enforced)
 	}
 	slices.SortStableFunc(stores, func(x, y StoreStatus) int {

@@ -195,9 +195,6 @@ func queryFromWire(in queryMessage) (*QueryRequest, error) {
 		Partial: strategyFromWire(!in.GetEnablePartialResponse(), storepb.PartialResponseStrategy_WARN),
 		Shard:   shardFromWire(in.GetShardInfo()),
 	}
-	if s := r.Shard; s != nil && (s.Index < 0 || s.Index >= s.Total) {
-		return nil, fmt.Errorf("%w: shard_index %d is not one of the %d of total_shards", storeapi.ErrInvalid, s.Index, s.Total)
-	}
 	for _, set := range in.GetStoreMatchers() {
 		ms, err := matchersFromWire(set.GetLabelMatchers())
 		if err != nil {
