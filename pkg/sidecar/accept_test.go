@@ -46,7 +46,7 @@ func TestAcceptanceThroughGRPC(t *testing.T) {
 	})
 }
 
-func TestMetadata(t *testing.T) {
+func TestMetadata_IsEmptyWithoutTargets(t *testing.T) {
 	st := newStore(t, promtest.New(t, promtest.Options{ExternalLabels: one("cluster", "eu")}))
 	got, ws, err := st.Metadata(t.Context(), "", -1)
 	require.NoError(t, err)

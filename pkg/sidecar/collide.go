@@ -6,20 +6,21 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// collisions notices series of different parts of one answer that have equal
-// labels. The parts are those with and without labels that external ones hide, so
-// such series are different ones that nobody can tell apart any more. Merging
-// the parts compares their next series, so that both are here at the same time.
-// It belongs to one goroutine.
+// collisions finds different series of one answer that have equal labels. The parts
+// of the answer are those with and without labels that external ones hide; two
+// series that differ only in a hidden label become equal. Merging compares the next
+// series of the parts, so that both are current at the same time. One goroutine uses
+// it.
 type collisions struct {
-	// kinds of the parts: what the series of a part have hidden, apart from labels
-	// that are removed anyhow. Those of parts of one kind are replicas.
+	// kinds of the parts: the hidden labels of the series of a part, without the
+	// labels that are removed. Parts of one kind hold replicas.
 	kinds []labels.Labels
 	next  []labels.Labels // of each part, empty at its end
 	first labels.Labels
 }
 
-// watch returns the parts so that c sees them; the first of them reports.
+// watch returns parts that report each series to c. The first of them has the
+// warning.
 func (c *collisions) watch(parts []storeapi.SeriesSet) []storeapi.SeriesSet {
 	c.next = make([]labels.Labels, len(parts))
 	out := make([]storeapi.SeriesSet, len(parts))
@@ -29,6 +30,8 @@ func (c *collisions) watch(parts []storeapi.SeriesSet) []storeapi.SeriesSet {
 	return out
 }
 
+// see records the next series of a part, and whether it collides with that of another
+// part.
 func (c *collisions) see(part int, ls labels.Labels) {
 	c.next[part] = ls
 	if !c.first.IsEmpty() || ls.IsEmpty() {
@@ -41,6 +44,7 @@ func (c *collisions) see(part int, ls labels.Labels) {
 	}
 }
 
+// watchedSet reports its series to collisions.
 type watchedSet struct {
 	storeapi.SeriesSet
 	c    *collisions

@@ -9,9 +9,9 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// Series of different parts with equal labels are told once; those that only come
-// from several parts are not.
-func TestCollisionsOfParts(t *testing.T) {
+// Equal series of parts of different kinds are reported once, those of parts of one
+// kind are not.
+func TestCollisions_WarnOnce(t *testing.T) {
 	part := func(names ...string) storeapi.SeriesSet {
 		var out []storeapi.Series
 		for _, n := range names {
@@ -33,7 +33,7 @@ func TestCollisionsOfParts(t *testing.T) {
 	ws := warnings(part("a", "b", "c"), part("c", "d"), part("d"))
 	require.Len(t, ws, 1)
 	require.Contains(t, ws[0].Text, `{__name__="c"}`)
-	require.Len(t, warnings(part("z"), part("a", "b", "z")), 1, "also when one part waits for long")
+	require.Len(t, warnings(part("z"), part("a", "b", "z")), 1, "also when one part is far ahead")
 	kinds[1] = kinds[0]
 	require.Empty(t, warnings(part("a"), part("a"), part("b")), "they are replicas")
 }

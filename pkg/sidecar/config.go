@@ -10,7 +10,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/httpclient"
 )
 
-// Config is everything that a sidecar can be told.
+// Config is the configuration of a sidecar.
 type Config struct {
 	Prometheus PrometheusConfig
 	Reloader   ReloaderConfig
@@ -29,20 +29,20 @@ type Config struct {
 	RequestLogging flags.PathOrContent
 }
 
-// PrometheusConfig says where Prometheus is.
+// PrometheusConfig is the connection to Prometheus.
 type PrometheusConfig struct {
 	URL *url.URL
 	// ReadyTimeout bounds the wait for the first answer.
 	ReadyTimeout time.Duration
-	// ConfigInterval is the time between two looks at its configuration.
+	// ConfigInterval is the time between two requests for its configuration.
 	ConfigInterval time.Duration
-	// ConfigTimeout bounds one such look.
+	// ConfigTimeout bounds one such request.
 	ConfigTimeout time.Duration
 	Client        flags.PathOrContent
 }
 
-// ReloaderConfig says what to watch. The reloader is off when both ConfigFile
-// and RuleDirs are empty.
+// ReloaderConfig is the configuration of the reloader, which is off when both
+// ConfigFile and RuleDirs are empty.
 type ReloaderConfig struct {
 	ConfigFile    string
 	EnvsubstFile  string
@@ -55,7 +55,7 @@ type ReloaderConfig struct {
 
 func (c *ReloaderConfig) enabled() bool { return c.ConfigFile != "" || len(c.RuleDirs) > 0 }
 
-// ShipperConfig says which blocks are shipped, and how.
+// ShipperConfig is the configuration of the shipping of blocks.
 type ShipperConfig struct {
 	UploadCompacted        bool
 	HashFunc               string
@@ -131,7 +131,7 @@ func (c *ShipperConfig) registerFlags(r flags.Registrar) {
 		Hidden().BoolVar(&c.SkipCorruptedBlocks)
 }
 
-// Validate says what is wrong with the configuration, if anything.
+// Validate returns an error that names the first wrong setting.
 func (c *Config) Validate() error {
 	u := c.Prometheus.URL
 	if u == nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {

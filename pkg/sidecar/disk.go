@@ -11,19 +11,19 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/blocks"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
 )
 
-// disk reads what Prometheus has persisted without asking Prometheus.
+// disk reads the persisted blocks of Prometheus from its data directory.
 //
-// Everything before the lowest time in the head, and before the end of the last
-// block, is in blocks: when Prometheus cuts a block it first loads it and then
-// truncates the head to its end, and it takes no sample before that any more.
-// So the times are asked before the list of blocks, and what is newer than both
-// is left to remote read. Samples out of order break that rule, as they wait in
-// the head for any time in the past; while there are any, nothing is read
-// directly.
+// All samples before the lowest time in the head, and before the end of the last
+// block, are in blocks: when Prometheus cuts a block it first loads it and then
+// truncates the head to its end, and it accepts no sample before that afterwards.
+// So disk asks for the times before it asks for the list of blocks, and samples
+// newer than both are read by remote read. Out-of-order samples in the head may
+// have any time in the past; while there are any, disk reads no blocks.
 type disk struct {
 	client  *prom.Client
 	path    string
@@ -31,16 +31,15 @@ type disk struct {
 	logger  *slog.Logger
 	metrics *metrics
 
-	// why is the reason last logged for not reading directly.
-	why string
+	// stopped is the reason last logged for reading no blocks.
+	stopped reason.Reason
 }
 
 func newDisk(client *prom.Client, path string, logger *slog.Logger, m *metrics) *disk {
 	return &disk{client: client, path: path, dir: blocks.NewDir(path, logger), logger: logger, metrics: m}
 }
 
-// run follows Prometheus, at every interval and when something changed, until
-// ctx is cancelled.
+// run refreshes at every interval and after each change until ctx is cancelled.
 func (d *disk) run(ctx context.Context, interval time.Duration, changes <-chan struct{}) {
 	defer d.dir.Close()
 	tick := time.NewTicker(interval)
@@ -56,16 +55,16 @@ func (d *disk) run(ctx context.Context, interval time.Duration, changes <-chan s
 	}
 }
 
-// refresh opens the blocks that Prometheus has loaded. When Prometheus does not
-// answer everything stays as it is.
+// refresh opens the blocks that Prometheus has loaded. It changes nothing when
+// Prometheus does not answer.
 func (d *disk) refresh(ctx context.Context) {
 	if err := checkDataDir(d.path); err != nil {
-		d.stop("there is no data directory", err)
+		d.stop(reason.NoDataDirectory, err)
 		return
 	}
 	pending, err := outOfOrder(d.path)
 	if err != nil || pending {
-		d.stop("samples out of order wait in the head", err)
+		d.stop(reason.OutOfOrderInHead, err)
 		return
 	}
 	times, err := d.client.Times(ctx)
@@ -74,23 +73,23 @@ func (d *disk) refresh(ctx context.Context) {
 		loaded, err = d.client.Blocks(ctx)
 	}
 	if hidden(err) {
-		d.stop("Prometheus does not tell which blocks it has loaded, or where its head begins", err)
+		d.stop(reason.BlocksNotListed, err)
 		return
 	}
 	if err != nil {
 		return
 	}
-	d.why = ""
+	d.stopped = ""
 	want, end := readable(loaded, times.HeadMin)
 	d.dir.Update(want, end)
 	d.observe(len(want))
 }
 
-// stop closes the blocks and leaves everything to Prometheus.
-func (d *disk) stop(why string, err error) {
-	if d.why != why {
-		d.logger.Info("asking prometheus for everything, not reading its blocks", "because", why, "err", err)
-		d.why = why
+// stop closes the blocks; all requests go to Prometheus.
+func (d *disk) stop(why reason.Reason, err error) {
+	if d.stopped != why {
+		d.logger.Info("direct reads of blocks stopped", "reason", why, "err", err)
+		d.stopped = why
 	}
 	d.dir.Close()
 	d.observe(0)
@@ -104,9 +103,9 @@ func (d *disk) observe(n int) {
 	}
 }
 
-// readable returns the loaded blocks that have anything before end, and end: the
-// time before which they have every sample. headMin is math.MinInt64 when the
-// head is empty.
+// readable returns end, the time before which the loaded blocks have every sample,
+// and the blocks that begin before it. headMin is math.MinInt64 when the head is
+// empty.
 func readable(loaded []prom.Block, headMin int64) (want []blocks.Block, end int64) {
 	end = math.MinInt64
 	for _, b := range loaded {
@@ -123,14 +122,14 @@ func readable(loaded []prom.Block, headMin int64) (want []blocks.Block, end int6
 	return want, end
 }
 
-// outOfOrder says whether the log of samples out of order has any.
+// outOfOrder says whether the write-behind log has out-of-order samples.
 func outOfOrder(path string) (bool, error) {
 	segments, err := os.ReadDir(filepath.Join(path, "wbl"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("look for samples out of order: %w", err)
+		return false, fmt.Errorf("look for out-of-order samples: %w", err)
 	}
 	for _, e := range segments {
 		info, err := e.Info()
@@ -138,7 +137,7 @@ func outOfOrder(path string) (bool, error) {
 			continue // truncated just now
 		}
 		if err != nil {
-			return false, fmt.Errorf("look for samples out of order: %w", err)
+			return false, fmt.Errorf("look for out-of-order samples: %w", err)
 		}
 		if info.Size() > 0 {
 			return true, nil

@@ -23,7 +23,7 @@ import (
 )
 
 // withDisk makes the store read blocks of dir directly.
-func withDisk(t testing.TB, st *Store, dir string) *disk {
+func withDisk(t testing.TB, st *promStore, dir string) *disk {
 	t.Helper()
 	d := newDisk(st.source.client, dir, slog.New(slog.DiscardHandler), newMetrics(nil))
 	d.refresh(t.Context())
@@ -32,8 +32,7 @@ func withDisk(t testing.TB, st *Store, dir string) *disk {
 	return d
 }
 
-// A store whose data is half in blocks on disk and half in the head passes the
-// suite too.
+// The data is half in blocks on disk and half in the head.
 func TestAcceptanceDirect(t *testing.T) {
 	newStore := func(t *testing.T, data storetest.Data) storeapi.Store {
 		s := serve(t, data)
@@ -74,10 +73,9 @@ func samples(t testing.TB, set storeapi.SeriesSet, mint, maxt int64) map[string]
 	return out
 }
 
-// Reading blocks directly gives the same answer as asking Prometheus for
-// everything, wherever the range begins and ends, while Prometheus cuts,
-// compacts and deletes blocks.
-func TestDirectEqualsRemote(t *testing.T) {
+// Direct reads return the same answer as Prometheus alone for random ranges, while
+// Prometheus cuts, compacts and deletes blocks.
+func TestDirect_EqualsRemote(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	s := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu", "replica", "a"), BlockDuration: 1000})
 	st := newStore(t, s)
@@ -141,8 +139,8 @@ func TestDirectEqualsRemote(t *testing.T) {
 	require.Equal(t, before, s.Reads())
 }
 
-// A reader keeps what it reads when blocks are deleted under it.
-func TestDirectSurvivesDeletion(t *testing.T) {
+// A reader reads on when its blocks are deleted.
+func TestDirect_SurvivesDeletion(t *testing.T) {
 	s := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu"), BlockDuration: 1000})
 	s.Write(t, func(app storage.Appender) error {
 		for now := int64(0); now < 6000; now += 100 {
@@ -180,8 +178,8 @@ func TestDirectSurvivesDeletion(t *testing.T) {
 	require.NoError(t, set.Close())
 }
 
-// A block that cannot be opened leaves its time to Prometheus.
-func TestDirectWithoutABlock(t *testing.T) {
+// Prometheus answers for the time of a block that cannot be opened.
+func TestDirect_SkipsDamagedBlock(t *testing.T) {
 	s := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu"), BlockDuration: 1000})
 	s.Append(t, labels.FromStrings("__name__", "m"), 0, 100, make([]float64, 60)...)
 	require.NoError(t, s.DB.Compact(t.Context()))
@@ -197,7 +195,7 @@ func TestDirectWithoutABlock(t *testing.T) {
 	require.Len(t, got[`{__name__="m", cluster="eu"}`], 60)
 }
 
-func TestReadable(t *testing.T) {
+func TestReadable_EndsBeforeHead(t *testing.T) {
 	blocks := []prom.Block{{MinTime: 0, MaxTime: 10}, {MinTime: 10, MaxTime: 20}, {MinTime: 20, MaxTime: 30}}
 	check := func(headMin, wantEnd int64, n int) {
 		t.Helper()
@@ -214,7 +212,7 @@ func TestReadable(t *testing.T) {
 	require.Equal(t, int64(math.MinInt64), end)
 }
 
-func TestOutOfOrder(t *testing.T) {
+func TestOutOfOrder_ReadsWriteBehindLog(t *testing.T) {
 	dir := t.TempDir()
 	check := func(want bool) {
 		t.Helper()
@@ -230,8 +228,8 @@ func TestOutOfOrder(t *testing.T) {
 	check(true)
 }
 
-// With samples out of order in the head, Prometheus is asked for everything.
-func TestDirectOutOfOrder(t *testing.T) {
+// With out-of-order samples in the head, Prometheus answers alone.
+func TestDirect_StopsForOutOfOrderSamples(t *testing.T) {
 	s := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu"), BlockDuration: 1000, OutOfOrderWindow: 1 << 40})
 	lset := labels.FromStrings("__name__", "m")
 	s.Append(t, lset, 0, 100, make([]float64, 60)...)
@@ -247,8 +245,8 @@ func TestDirectOutOfOrder(t *testing.T) {
 	require.Len(t, samples(t, st.Select(t.Context(), forever(eq("__name__", "m"))), 0, math.MaxInt64)[`{__name__="m", cluster="eu"}`], 63)
 }
 
-// A proxy that lets through the API only, or an old server.
-func TestDirectNeedsAnswers(t *testing.T) {
+// A proxy serves the API only, or the server is old.
+func TestDirect_StopsWithoutListOfBlocks(t *testing.T) {
 	for _, hide := range []string{"/metrics", "/api/v1/status/tsdb/blocks"} {
 		s := promtest.New(t, promtest.Options{
 			ExternalLabels: labels.FromStrings("cluster", "eu"), BlockDuration: 1000,
@@ -271,8 +269,7 @@ func TestDirectNeedsAnswers(t *testing.T) {
 	}
 }
 
-// Many readers, updates and deletions at once.
-func TestDirectConcurrently(t *testing.T) {
+func TestDirect_ReadsDuringUpdates(t *testing.T) {
 	s := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu"), BlockDuration: 1000})
 	s.Append(t, labels.FromStrings("__name__", "m"), 0, 100, make([]float64, 60)...)
 	require.NoError(t, s.DB.Compact(t.Context()))

@@ -9,8 +9,9 @@ import (
 )
 
 // Exemplars returns the exemplars that the server has in memory. A matcher on an
-// external label is about that label, whatever series carry themselves.
-func (s *Store) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) ([]storeapi.ExemplarSeries, storeapi.Warnings, error) {
+// external label applies to that label, also where stored series have the same
+// name.
+func (s *promStore) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) ([]storeapi.ExemplarSeries, storeapi.Warnings, error) {
 	id, err := s.source.current()
 	if err != nil {
 		return nil, nil, err
@@ -29,4 +30,4 @@ func (s *Store) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) ([]s
 	return storeapi.ExternalExemplars(id.external, found), s.warnings(warnings), nil
 }
 
-var _ storeapi.ExemplarStore = (*Store)(nil)
+var _ storeapi.ExemplarStore = (*promStore)(nil)

@@ -15,7 +15,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-func TestExemplars(t *testing.T) {
+func TestExemplars_AddsExternalLabels(t *testing.T) {
 	s := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu", "replica", "1")})
 	const t0 = 1_700_000_000_123
 	add := func(ts int64, value float64, id string, lset ...string) {
@@ -71,7 +71,7 @@ func TestExemplars(t *testing.T) {
 	require.Empty(t, ask(0, t0, ms{eq("__name__", "m")}))
 }
 
-func TestExemplarsFail(t *testing.T) {
+func TestExemplars_FailsWithPrometheus(t *testing.T) {
 	data := "" // what the server answers; none makes it fail
 	s := promtest.New(t, promtest.Options{ExternalLabels: one("cluster", "eu"), Wrap: func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

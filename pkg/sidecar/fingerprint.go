@@ -49,14 +49,14 @@ func hashFile(h hash.Hash, name string) error {
 	return err
 }
 
-// watchDirs are the directories in which a change matters.
+// watchDirs are the directories of the watched files.
 func watchDirs(c ReloaderConfig) []string {
 	var dirs []string
 	if c.ConfigFile != "" {
 		dirs = append(dirs, filepath.Dir(c.ConfigFile))
 	}
 	for _, dir := range c.RuleDirs {
-		// What cannot be read is told when the files are hashed.
+		// fingerprintOf reports directories that cannot be read.
 		_ = walk(dir, func(path string, isDir bool) error {
 			if isDir {
 				dirs = append(dirs, path)
@@ -68,7 +68,7 @@ func watchDirs(c ReloaderConfig) []string {
 	return slices.Compact(dirs)
 }
 
-// maxDepth bounds the nesting of rule directories: links can form a circle.
+// maxDepth bounds the nesting of rule directories: links can form a loop.
 const maxDepth = 16
 
 // walk calls f for dir and everything below it, following links, in the order

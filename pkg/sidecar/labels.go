@@ -8,9 +8,9 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// LabelNames returns the names among the matching series; the external ones
-// belong to every series.
-func (s *Store) LabelNames(ctx context.Context, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
+// LabelNames returns the label names of the matching series, which all have the
+// external labels.
+func (s *promStore) LabelNames(ctx context.Context, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
 	p, ok, err := s.plan(r)
 	if err != nil || !ok {
 		return nil, nil, err
@@ -34,8 +34,8 @@ func (s *Store) LabelNames(ctx context.Context, r *storeapi.Request) ([]string, 
 	return storeapi.CompleteNames(append(names, recent...), p.id.external, r), s.warnings(warnings), nil
 }
 
-// LabelValues returns the values of a label among the matching series.
-func (s *Store) LabelValues(ctx context.Context, name string, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
+// LabelValues returns the values of a label of the matching series.
+func (s *promStore) LabelValues(ctx context.Context, name string, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
 	if name == "" {
 		return nil, nil, fmt.Errorf("%w: label name is empty", storeapi.ErrInvalid)
 	}
@@ -59,9 +59,9 @@ func (s *Store) LabelValues(ctx context.Context, name string, r *storeapi.Reques
 	return storeapi.CompleteValues(append(values, recent...), r), s.warnings(warnings), nil
 }
 
-// remoteValues asks Prometheus. An external label has one value, provided that a
-// series matches.
-func (s *Store) remoteValues(ctx context.Context, name string, p plan, limit int) ([]string, []string, error) {
+// remoteValues asks Prometheus. An external label has one value if any series
+// matches.
+func (s *promStore) remoteValues(ctx context.Context, name string, p plan, limit int) ([]string, []string, error) {
 	if !p.id.external.Has(name) {
 		p.selection.Limit = limit
 		return s.source.client.LabelValues(ctx, name, p.selection)
@@ -76,8 +76,8 @@ func (s *Store) remoteValues(ctx context.Context, name string, p plan, limit int
 	return []string{p.id.external.Get(name)}, nil, nil
 }
 
-// Metadata returns what the targets of the server say about metrics.
-func (s *Store) Metadata(ctx context.Context, metric string, limit int) (map[string][]storeapi.Metadata, storeapi.Warnings, error) {
+// Metadata returns the metadata of metrics that the targets of the server expose.
+func (s *promStore) Metadata(ctx context.Context, metric string, limit int) (map[string][]storeapi.Metadata, storeapi.Warnings, error) {
 	if limit == 0 {
 		return nil, nil, nil
 	}

@@ -9,10 +9,9 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// Rules returns the rules that the server evaluates. Prometheus refuses results
-// that lack something, so all have PartialAbort. It implements
-// storeapi.RuleStore.
-func (s *Store) Rules(ctx context.Context, r *storeapi.RulesRequest) ([]storeapi.RuleGroup, storeapi.Warnings, error) {
+// Rules returns the rules that the server evaluates. Prometheus does not evaluate
+// rules on partial results, so all have PartialAbort.
+func (s *promStore) Rules(ctx context.Context, r *storeapi.RulesRequest) ([]storeapi.RuleGroup, storeapi.Warnings, error) {
 	id, err := s.source.current()
 	if err != nil {
 		return nil, nil, err
@@ -56,8 +55,8 @@ func ruleOf(r prom.Rule) storeapi.Rule {
 	return out
 }
 
-// Targets returns the targets of the server. It implements storeapi.TargetStore.
-func (s *Store) Targets(ctx context.Context, r *storeapi.TargetsRequest) (storeapi.Targets, storeapi.Warnings, error) {
+// Targets returns the targets of the server.
+func (s *promStore) Targets(ctx context.Context, r *storeapi.TargetsRequest) (storeapi.Targets, storeapi.Warnings, error) {
 	id, err := s.source.current()
 	if err != nil {
 		return storeapi.Targets{}, nil, err
@@ -89,9 +88,9 @@ func (s *Store) Targets(ctx context.Context, r *storeapi.TargetsRequest) (storea
 	return out, s.warnings(warnings), nil
 }
 
-// TSDBStatus returns the statistics of the server's head, under the empty tenant.
-// It implements storeapi.TSDBStatusStore.
-func (s *Store) TSDBStatus(ctx context.Context, r *storeapi.TSDBStatusRequest) (map[string]storeapi.TSDBStats, storeapi.Warnings, error) {
+// TSDBStatus returns the statistics of the head of the server, under the empty
+// tenant.
+func (s *promStore) TSDBStatus(ctx context.Context, r *storeapi.TSDBStatusRequest) (map[string]storeapi.TSDBStats, storeapi.Warnings, error) {
 	id, err := s.source.current()
 	if err != nil {
 		return nil, nil, err
@@ -109,7 +108,7 @@ func (s *Store) TSDBStatus(ctx context.Context, r *storeapi.TSDBStatusRequest) (
 		SeriesByMetric: countsOf(found.SeriesByMetric), ValuesByLabel: countsOf(found.ValuesByLabel),
 		MemoryByLabel: countsOf(found.MemoryByLabel), SeriesByPair: countsOf(found.SeriesByPair),
 	}
-	// Old servers do not know the limit.
+	// Old servers ignore the limit.
 	stats = storeapi.MergeTSDBStats([]storeapi.TSDBStats{stats}, r.Limit)
 	return map[string]storeapi.TSDBStats{"": stats}, s.warnings(warnings), nil
 }
@@ -123,7 +122,7 @@ func countsOf(in []prom.NamedCount) []storeapi.NamedCount {
 }
 
 var (
-	_ storeapi.RuleStore       = (*Store)(nil)
-	_ storeapi.TargetStore     = (*Store)(nil)
-	_ storeapi.TSDBStatusStore = (*Store)(nil)
+	_ storeapi.RuleStore       = (*promStore)(nil)
+	_ storeapi.TargetStore     = (*promStore)(nil)
+	_ storeapi.TSDBStatusStore = (*promStore)(nil)
 )

@@ -15,7 +15,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storetest"
 )
 
-// What Prometheus answers, shortened.
+// Answers of Prometheus, shortened.
 const (
 	rulesJSON = `{"groups":[{"name":"g","file":"/etc/rules.yml","rules":[
 		{"state":"firing","name":"Down","query":"up == 0","duration":60,"keepFiringFor":30,"labels":{"severity":"page","cluster":"own"},
@@ -55,7 +55,7 @@ func listed() map[string]string {
 	return map[string]string{"/api/v1/rules": rulesJSON, "/api/v1/targets": targetsJSON, "/api/v1/status/tsdb": statusJSON}
 }
 
-func TestRules(t *testing.T) {
+func TestRules_AddsExternalLabels(t *testing.T) {
 	var asked []string
 	st := newStore(t, promtest.New(t, answering(listed(), &asked)))
 	at := time.Unix(1_700_000_000, 0).UTC()
@@ -93,7 +93,7 @@ func TestRules(t *testing.T) {
 	require.Equal(t, []string{"/api/v1/rules", "/api/v1/rules?type=record", "/api/v1/rules"}, asked)
 }
 
-func TestTargets(t *testing.T) {
+func TestTargets_AddsExternalLabels(t *testing.T) {
 	var asked []string
 	st := newStore(t, promtest.New(t, answering(listed(), &asked)))
 	got, _, err := st.Targets(t.Context(), &storeapi.TargetsRequest{})
@@ -115,7 +115,7 @@ func TestTargets(t *testing.T) {
 	require.Equal(t, []string{"/api/v1/targets?state=any", "/api/v1/targets?state=active", "/api/v1/targets?state=dropped"}, asked)
 }
 
-func TestTSDBStatus(t *testing.T) {
+func TestTSDBStatus_ReturnsHead(t *testing.T) {
 	var asked []string
 	st := newStore(t, promtest.New(t, answering(listed(), &asked)))
 	got, _, err := st.TSDBStatus(t.Context(), &storeapi.TSDBStatusRequest{Limit: 1, Matchers: []*labels.Matcher{eq("cluster", "eu"), eq("tenant_id", "")}})
@@ -135,7 +135,7 @@ func TestTSDBStatus(t *testing.T) {
 	require.Equal(t, []string{"/api/v1/status/tsdb?limit=1"}, asked)
 }
 
-func TestListings_Fail(t *testing.T) {
+func TestListings_FailWithPrometheus(t *testing.T) {
 	var asked []string
 	data := map[string]string{"/api/v1/rules": "", "/api/v1/targets": "", "/api/v1/status/tsdb": ""}
 	st := newStore(t, promtest.New(t, answering(data, &asked)))

@@ -6,8 +6,8 @@ import (
 )
 
 type metrics struct {
-	up       prometheus.Gauge
-	lastLook prometheus.Gauge
+	up        prometheus.Gauge
+	lastCheck prometheus.Gauge
 
 	directBlocks prometheus.Gauge
 	directEnd    prometheus.Gauge
@@ -28,11 +28,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return &metrics{
 		up: f.NewGauge(prometheus.GaugeOpts{
 			Name: "hindsight_sidecar_prometheus_up",
-			Help: "Whether the Prometheus server answered the last look at its configuration.",
+			Help: "Whether the Prometheus server answered the last request for its configuration.",
 		}),
-		lastLook: f.NewGauge(prometheus.GaugeOpts{
+		lastCheck: f.NewGauge(prometheus.GaugeOpts{
 			Name: "hindsight_sidecar_last_heartbeat_success_time_seconds",
-			Help: "Unix time of the last look at Prometheus that succeeded.",
+			Help: "Unix time of the last successful request for the configuration of Prometheus.",
 		}),
 		directBlocks: f.NewGauge(prometheus.GaugeOpts{
 			Name: "hindsight_sidecar_direct_blocks",
@@ -44,11 +44,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		shipFailures: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_sidecar_ship_failures_total",
-			Help: "Passes over the data directory that failed to ship a block.",
+			Help: "Passes over the data directory in which a block could not be shipped.",
 		}),
 		lastShipped: f.NewGauge(prometheus.GaugeOpts{
 			Name: "hindsight_sidecar_last_ship_success_time_seconds",
-			Help: "Unix time of the last pass over the data directory that left no block behind.",
+			Help: "Unix time of the last pass over the data directory after which all blocks were shipped.",
 		}),
 		reloads: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_sidecar_reloader_reloads_total",
@@ -72,16 +72,16 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		watchEvents: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_sidecar_reloader_watch_events_total",
-			Help: "Changes that the file system has reported to the reloader.",
+			Help: "File events that the reloader has received.",
 		}),
 	}
 }
 
-func (m *metrics) observeLook(err error) {
+func (m *metrics) observeCheck(err error) {
 	if err != nil {
 		m.up.Set(0)
 		return
 	}
 	m.up.Set(1)
-	m.lastLook.SetToCurrentTime()
+	m.lastCheck.SetToCurrentTime()
 }

@@ -13,15 +13,15 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-var errSurprise = errors.New("a label appeared in Prometheus just now; ask again")
+var errNewLabel = errors.New("a label is new in Prometheus, repeat the request")
 
-// readSet is one remote read as a set of the stored label sets. It asks
-// Prometheus at the first Next.
+// readSet is one remote read as a set of the stored label sets. It sends the
+// request at the first Next.
 //
-// What was known about the labels in Prometheus decided how the answer is put
-// in order. The set checks it: a series out of order, or with one of the labels
-// that nobody was thought to have, ends it with an error, and the source looks
-// at Prometheus again.
+// The order of the answer depends on the labels that series in Prometheus were
+// known to have. The set checks it: a series out of order, or with a label that no
+// series was known to have, ends it with an error, and the source checks
+// Prometheus again.
 type readSet struct {
 	ctx    context.Context
 	source *source
@@ -63,16 +63,19 @@ func (s *readSet) Next() bool {
 
 func (s *readSet) check(lset labels.Labels) error {
 	if labels.Compare(s.last, lset) > 0 || slices.ContainsFunc(s.absent, lset.Has) {
-		s.source.doubt()
-		return fmt.Errorf("%w: %w: %s", storeapi.ErrUnavailable, errSurprise, lset)
+		s.source.recheck()
+		return fmt.Errorf("%w: %w: %s", storeapi.ErrUnavailable, errNewLabel, lset)
 	}
 	s.last = lset
 	return nil
 }
 
-// badChunks remembers the first chunk that was left out, because it announces more
-// than it holds: to open it would cost any amount of memory.
+// badChunks holds the error of the first chunk that was dropped because it
+// announces more than it holds. Opening such a chunk could take any amount of
+// memory.
 type badChunks struct{ first error }
+
+// convert appends the chunks that can be opened to out.
 
 func (b *badChunks) convert(out []storeapi.Chunk, in []prom.Chunk) []storeapi.Chunk {
 	for _, c := range in {
@@ -94,7 +97,7 @@ func (b *badChunks) warnings(source string) storeapi.Warnings {
 	if b.first == nil {
 		return nil
 	}
-	return storeapi.Warnings{{Source: source, Text: fmt.Sprintf("%s sent a chunk that cannot be read, which is left out: %v", source, b.first)}}
+	return storeapi.Warnings{{Source: source, Text: fmt.Sprintf("%s sent a chunk that cannot be read and was dropped: %v", source, b.first)}}
 }
 
 func (s *readSet) count() {
@@ -117,35 +120,12 @@ func (s *readSet) Close() error {
 	if s.stream == nil {
 		return nil
 	}
-	// The rest of an answer that is not read to its end is of no interest.
+	// An error here is about the rest of the answer, which is not needed.
 	_ = s.stream.Close()
 	return nil
 }
 
-// labelSet is a set of label sets in memory, already in order.
-type labelSet struct {
-	sets     []labels.Labels
-	at       int
-	warnings storeapi.Warnings
-}
-
-func (s *labelSet) Next() bool {
-	if s.at+1 >= len(s.sets) {
-		return false
-	}
-	s.at++
-	return true
-}
-
-func (s *labelSet) At() storeapi.Series         { return storeapi.Series{Labels: s.sets[s.at]} }
-func (s *labelSet) Err() error                  { return nil }
-func (s *labelSet) Warnings() storeapi.Warnings { return s.warnings }
-func (s *labelSet) Stats() storeapi.Stats {
-	return storeapi.Stats{SeriesFetched: int64(len(s.sets))}
-}
-func (s *labelSet) Close() error { return nil }
-
-// outerLabels turns stored label sets into those of the answer.
+// outerLabels converts stored label sets into those of the answer.
 type outerLabels struct {
 	ext     labels.Labels
 	drop    []string
@@ -162,11 +142,3 @@ func (o *outerLabels) of(stored labels.Labels) labels.Labels {
 	o.builder.Del(o.drop...)
 	return o.builder.Labels()
 }
-
-// warnedSet is a set with warnings.
-type warnedSet struct {
-	storeapi.SeriesSet
-	warnings storeapi.Warnings
-}
-
-func (s warnedSet) Warnings() storeapi.Warnings { return s.warnings }

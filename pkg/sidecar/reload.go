@@ -16,11 +16,12 @@ import (
 	"time"
 
 	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
-// reloader makes Prometheus read its configuration again when the files
-// changed.
+// reloader makes Prometheus reload its configuration when the files have changed.
 type reloader struct {
+	fs      vfs.FS
 	config  ReloaderConfig
 	logger  *slog.Logger
 	metrics *metrics
@@ -31,19 +32,19 @@ type reloader struct {
 	applied fingerprint
 }
 
-// reloadTimeout bounds one attempt. Prometheus answers when it has loaded the
-// configuration, which takes a while with many rules.
+// reloadTimeout bounds one attempt. Prometheus answers after it has loaded the
+// configuration, which takes some time with many rules.
 const reloadTimeout = time.Minute
 
-// run looks at the files at once, after each change, and every watch interval,
-// until ctx is cancelled. The first look always reloads: Prometheus may have
-// started before the files were in place.
+// run checks the files at once, after each change, and every watch interval, until
+// ctx is cancelled. The first check always reloads: Prometheus may have started
+// before the files were in place.
 func (r *reloader) run(ctx context.Context) {
 	for {
 		pause := r.config.WatchInterval
 		if err := r.apply(ctx); err != nil && ctx.Err() == nil {
 			pause = r.config.RetryInterval
-			r.logger.Error("reload of prometheus failed", "retry_in", pause, "err", err)
+			r.logger.Error("reload of prometheus failed", "retry_after", pause, "err", err)
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -57,8 +58,8 @@ func (r *reloader) run(ctx context.Context) {
 	}
 }
 
-// apply writes the substituted configuration and reloads, if the files are not
-// those of the last reload that succeeded.
+// apply writes the substituted configuration, and reloads if the files differ from
+// those of the last successful reload.
 func (r *reloader) apply(ctx context.Context) error {
 	r.metrics.watches.Set(float64(r.watcher.set(watchDirs(r.config))))
 	if err := r.substitute(); err != nil {
@@ -82,11 +83,12 @@ func (r *reloader) apply(ctx context.Context) error {
 	r.applied = now
 	r.metrics.reloadSuccess.Set(1)
 	r.metrics.lastReload.SetToCurrentTime()
-	r.logger.Info("prometheus reloaded its configuration", "config_file", r.config.ConfigFile, "rule_dirs", r.config.RuleDirs)
+	r.logger.Info("prometheus reloaded its configuration", "file", r.config.ConfigFile, "dirs", r.config.RuleDirs)
 	return nil
 }
 
-// substitute writes the output file, if there is one and it differs.
+// substitute replaces the output file, if one is configured, when its content
+// differs.
 func (r *reloader) substitute() error {
 	if r.config.EnvsubstFile == "" {
 		return nil
@@ -99,17 +101,20 @@ func (r *reloader) substitute() error {
 	if err != nil {
 		return fmt.Errorf("substitute in %s: %w", r.config.ConfigFile, err)
 	}
-	if old, err := os.ReadFile(r.config.EnvsubstFile); err == nil && bytes.Equal(old, out) {
+	if old, err := r.fs.ReadFile(r.config.EnvsubstFile); err == nil && bytes.Equal(old, out) {
 		return nil
 	}
-	return replaceFile(r.config.EnvsubstFile, out)
+	// Prometheus may run as another user, so all users may read the file.
+	if err := vfs.WriteBytes(r.fs, r.config.EnvsubstFile, 0o644, out); err != nil {
+		return fmt.Errorf("write the substituted configuration: %w", err)
+	}
+	return nil
 }
 
-// maxConfigFile bounds a configuration file, unpacked: larger ones are taken for
-// an accident.
+// maxConfigFile bounds a decompressed configuration file.
 const maxConfigFile = 256 << 20
 
-// readConfig reads a file that may be compressed with gzip.
+// readConfig reads a configuration file, which may be compressed with gzip.
 func readConfig(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -124,7 +129,7 @@ func readConfig(name string) ([]byte, error) {
 	var r io.Reader = io.MultiReader(bytes.NewReader(magic[:n]), f)
 	if magic == [2]byte{0x1f, 0x8b} {
 		if r, err = gzip.NewReader(r); err != nil {
-			return nil, fmt.Errorf("unpack %s: %w", name, err)
+			return nil, fmt.Errorf("decompress %s: %w", name, err)
 		}
 	}
 	b, err := io.ReadAll(io.LimitReader(r, maxConfigFile+1))
@@ -135,26 +140,6 @@ func readConfig(name string) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: larger than %d bytes", name, maxConfigFile)
 	}
 	return b, nil
-}
-
-// replaceFile writes a file so that a reader sees the old or the new content.
-// Prometheus may run as another user, so that everybody may read it.
-func replaceFile(name string, content []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	// Gone already when all went well.
-	defer func() { _ = os.Remove(tmp.Name()) }()
-	_, err = tmp.Write(content)
-	err = errors.Join(err, tmp.Chmod(0o644), tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), name)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	return nil
 }
 
 // signalReload sends SIGHUP to the processes whose executable has the name.

@@ -16,8 +16,8 @@ import (
 // maxSplits bounds the number of remote reads for one request.
 const maxSplits = 8
 
-// remoteSelect asks Prometheus.
-func (s *Store) remoteSelect(ctx context.Context, p plan, r *storeapi.Request) storeapi.SeriesSet {
+// remoteSelect reads from Prometheus.
+func (s *promStore) remoteSelect(ctx context.Context, p plan, r *storeapi.Request) storeapi.SeriesSet {
 	if r.SkipChunks {
 		return s.remoteLabels(ctx, p, r)
 	}
@@ -26,12 +26,12 @@ func (s *Store) remoteSelect(ctx context.Context, p plan, r *storeapi.Request) s
 
 // remoteChunks streams over remote read.
 //
-// Prometheus streams in the order of the stored label sets but sends them with
-// the external labels added, so a stored label that equals an external one
-// cannot be told from an added one, and the order of the stream would be
-// unknown. Where such labels exist the request is split into one part with each
-// combination of them, within which the order is known, and the parts are merged.
-func (s *Store) remoteChunks(ctx context.Context, p plan, r *storeapi.Request) storeapi.SeriesSet {
+// Prometheus streams in the order of the stored label sets but sends them with the
+// external labels added. A stored label that equals an external one looks like an
+// added one, so the order of the stream would be unknown. Where such labels exist
+// the request is split into one part with each combination of them, within which
+// the order is known, and the parts are merged.
+func (s *promStore) remoteChunks(ctx context.Context, p plan, r *storeapi.Request) storeapi.SeriesSet {
 	queries := splitNative(p)
 	if len(queries) > maxSplits {
 		return s.remoteSorted(ctx, p, r)
@@ -56,10 +56,11 @@ func (s *Store) remoteChunks(ctx context.Context, p plan, r *storeapi.Request) s
 	return storeapi.Merge(watch.watch(sets))
 }
 
-// ownLabels says which labels the selected series may carry. It matters for those
-// that are removed: when some series in Prometheus have one, the selected ones are
-// asked for it, because where they have not, nothing need be held back.
-func (s *Store) ownLabels(ctx context.Context, p plan, drop []string) (own func(string) bool, err error) {
+// ownLabels returns whether the selected series may have a label of their own. If
+// some series in Prometheus have one of the labels that are removed, it asks for the
+// names of the selected series: if they have none of them, no series must be held
+// back.
+func (s *promStore) ownLabels(ctx context.Context, p plan, drop []string) (own func(string) bool, err error) {
 	if !slices.ContainsFunc(drop, p.id.stored) {
 		return p.id.stored, nil
 	}
@@ -73,8 +74,8 @@ func (s *Store) ownLabels(ctx context.Context, p plan, drop []string) (own func(
 	}, nil
 }
 
-// absent are the labels that decide about the order, and that no selected series
-// was known to carry.
+// absent are the labels that would change the order and that no selected series is
+// known to have.
 func (p plan) absent(drop []string, own func(string) bool) []string {
 	names := slices.Clone(drop)
 	p.id.external.Range(func(l labels.Label) { names = append(names, l.Name) })
@@ -103,7 +104,7 @@ func splitNative(p plan) []prom.ReadQuery {
 }
 
 // remoteSorted collects the whole answer and sorts it.
-func (s *Store) remoteSorted(ctx context.Context, p plan, r *storeapi.Request) storeapi.SeriesSet {
+func (s *promStore) remoteSorted(ctx context.Context, p plan, r *storeapi.Request) storeapi.SeriesSet {
 	stream, err := s.source.client.Read(ctx, prom.ReadQuery{
 		MinTime: p.selection.MinTime, MaxTime: p.selection.MaxTime,
 		Matchers: p.selection.Matchers,
@@ -122,12 +123,12 @@ func (s *Store) remoteSorted(ctx context.Context, p plan, r *storeapi.Request) s
 		return storeapi.ErrSet(failed(s.source, err))
 	}
 	slices.SortStableFunc(all, func(a, b storeapi.Series) int { return labels.Compare(a.Labels, b.Labels) })
-	return warnedSet{storeapi.NewSliceSet(all), bad.warnings(s.source.client.URL())}
+	return storeapi.NewSliceSet(all, bad.warnings(s.source.client.URL())...)
 }
 
-// remoteLabels asks for label sets only. They are collected and sorted, because
-// the API returns them in no order.
-func (s *Store) remoteLabels(ctx context.Context, p plan, r *storeapi.Request) storeapi.SeriesSet {
+// remoteLabels asks for label sets only. It collects and sorts them, because the API
+// returns them in no order.
+func (s *promStore) remoteLabels(ctx context.Context, p plan, r *storeapi.Request) storeapi.SeriesSet {
 	if r.Shard == nil && len(r.WithoutReplicaLabels) == 0 {
 		p.selection.Limit = r.Limit
 	}
@@ -140,10 +141,15 @@ func (s *Store) remoteLabels(ctx context.Context, p plan, r *storeapi.Request) s
 		sets[i] = outer.of(sets[i])
 	}
 	slices.SortFunc(sets, labels.Compare)
-	return &labelSet{sets: slices.CompactFunc(sets, labels.Equal), at: -1, warnings: s.warnings(warnings)}
+	sets = slices.CompactFunc(sets, labels.Equal)
+	all := make([]storeapi.Series, len(sets))
+	for i, lset := range sets {
+		all[i].Labels = lset
+	}
+	return storeapi.NewSliceSet(all, s.warnings(warnings)...)
 }
 
-// failed gives an error of the client its kind.
+// failed classifies an error of the client for the StoreAPI.
 func failed(src *source, err error) error {
 	var pe *prom.Error
 	switch {
@@ -151,7 +157,7 @@ func failed(src *source, err error) error {
 		return err
 	case !errors.As(err, &pe):
 		// The connection, or the stream on it.
-		src.doubt()
+		src.recheck()
 		return fmt.Errorf("%w: %w", storeapi.ErrUnavailable, err)
 	}
 	switch pe.Status {
@@ -160,17 +166,17 @@ func failed(src *source, err error) error {
 	case http.StatusNotFound:
 		return fmt.Errorf("%w: %w", storeapi.ErrNotFound, err)
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		src.doubt()
+		src.recheck()
 		return fmt.Errorf("%w: %w", storeapi.ErrUnavailable, err)
 	}
 	return err
 }
 
-// truncated is what Prometheus says when it applied a limit. Who asked for the
-// limit need not be warned.
+// truncated is the warning of Prometheus about a limit of the request, which is not
+// passed on.
 const truncated = "results truncated due to limit"
 
-func (s *Store) warnings(texts []string) storeapi.Warnings {
+func (s *promStore) warnings(texts []string) storeapi.Warnings {
 	var ws storeapi.Warnings
 	for _, t := range texts {
 		if t == truncated {

@@ -28,9 +28,9 @@ const (
 	delayCompactFlag = "storage.tsdb.delay-compact-file.path"
 )
 
-// checkBlockDurations says whether blocks can be shipped from a Prometheus that
-// runs with the given flags. A server that compacts its blocks may replace one
-// before it was shipped, so compaction must be off, or wait for the shipper.
+// checkBlockDurations refuses to ship from a Prometheus with the given flags if it
+// could compact a block before that is shipped: compaction must be off, or wait for
+// the shipper.
 func checkBlockDurations(promFlags map[string]string, c Config) error {
 	if c.Shipper.IgnoreUnequalBlockSize {
 		return nil
@@ -60,10 +60,11 @@ func checkBlockDurations(promFlags map[string]string, c Config) error {
 		shortest, longest, minBlockFlag, shortest, maxBlockFlag, shortest, delayCompactFlag, stateFile))
 }
 
+// durationFlag returns the value of a flag of Prometheus.
 func durationFlag(promFlags map[string]string, name string) (model.Duration, error) {
 	d, err := model.ParseDuration(promFlags[name])
 	if err != nil {
-		return 0, fmt.Errorf("Prometheus shows --%s=%q, which is no duration: %w", name, promFlags[name], err)
+		return 0, fmt.Errorf("Prometheus shows --%s=%q, which is not a duration: %w", name, promFlags[name], err)
 	}
 	return d, nil
 }
@@ -87,7 +88,7 @@ type blockShipper interface {
 	Sync(ctx context.Context) (uploaded int, err error)
 }
 
-// shipping runs the shipper on time.
+// shipping runs the shipper at intervals.
 type shipping struct {
 	shipper blockShipper
 	lock    *dirlock.Lock
@@ -96,53 +97,51 @@ type shipping struct {
 	metrics *metrics
 }
 
-// run ships every interval, and soon after a block appeared, until ctx is
-// cancelled; then once more, because Prometheus may have cut a block while it
-// was stopping.
+// run ships every interval, and soon after a new block, until ctx is cancelled;
+// then once more, because Prometheus may cut a block while it stops.
 func (s *shipping) run(ctx context.Context) {
 	tick := time.NewTicker(shipInterval)
 	defer tick.Stop()
-	for {
-		s.pass(ctx)
+	for ctx.Err() == nil {
+		_, err := s.shipper.Sync(ctx)
+		s.observe(ctx, err)
 		select {
 		case <-ctx.Done():
-			final, cancel := context.WithTimeout(context.WithoutCancel(ctx), finalShipTimeout)
-			defer cancel()
-			s.pass(final)
-			return
 		case <-tick.C:
 		case <-s.watcher.changes:
 		}
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finalShipTimeout)
+	defer cancel()
+	_, err := s.shipper.Sync(ctx)
+	s.observe(ctx, err)
 }
 
-func (s *shipping) pass(ctx context.Context) {
-	if ctx.Err() != nil {
-		return
+// observe counts and logs the result of one pass. A cancelled pass is no failure.
+func (s *shipping) observe(ctx context.Context, err error) {
+	switch {
+	case err == nil:
+		s.metrics.lastShipped.SetToCurrentTime()
+	case ctx.Err() == nil:
+		s.metrics.shipFailures.Inc()
+		s.logger.Error("shipping of blocks failed", "err", err)
 	}
-	if _, err := s.shipper.Sync(ctx); err != nil {
-		if ctx.Err() == nil {
-			s.metrics.shipFailures.Inc()
-			s.logger.Error("could not ship all blocks", "err", err)
-		}
-		return
-	}
-	s.metrics.lastShipped.SetToCurrentTime()
 }
 
-// lockUploads locks the folder for uploads in the data directory: a second
-// sidecar on the same directory would delete the links that this one uploads
-// from, and both would write one state file.
+// lockUploads locks the directory for uploads within the data directory: a second
+// sidecar would delete the links that this one uploads from, and both would write
+// one state file.
 func lockUploads(tsdbPath string, logger *slog.Logger) (*dirlock.Lock, error) {
-	lock, err := dirlock.Part(filepath.Join(tsdbPath, "thanos"), "sidecar")
+	dir := filepath.Join(tsdbPath, "thanos")
+	lock, err := dirlock.Part(dir, "sidecar")
 	if errors.Is(err, dirlock.ErrCannotLock) {
-		logger.Warn("folder for uploads cannot be locked; no other sidecar may ship from this data directory", "err", err)
+		logger.Warn("cannot lock upload directory", "dir", dir, "err", err)
 		return nil, nil
 	}
 	return lock, flags.Invalid(err)
 }
 
-// checkDataDir says whether dir can be Prometheus's data directory.
+// checkDataDir returns an error unless dir can be the data directory of Prometheus.
 func checkDataDir(dir string) error {
 	st, err := os.Stat(dir)
 	if err != nil {

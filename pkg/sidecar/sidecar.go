@@ -15,13 +15,15 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/shipper"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
-// Deps is what a sidecar gets from the process around it.
+// Deps are what the process provides to a sidecar.
 type Deps struct {
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -36,12 +38,12 @@ type Sidecar struct {
 	metrics *metrics
 	client  *prom.Client
 	source  *source
-	store   *Store
+	store   *promStore
 	// disk is nil when blocks are not read directly.
 	disk *disk
 }
 
-// New makes a sidecar. Nothing is connected before Run.
+// New makes a sidecar. It does not connect to Prometheus before Run.
 func New(c Config, d Deps) (*Sidecar, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -61,27 +63,24 @@ func New(c Config, d Deps) (*Sidecar, error) {
 	minTime := c.MinTime
 	s := &Sidecar{
 		config: c, deps: d, metrics: m, client: client, source: src,
-		store: &Store{
+		store: &promStore{
 			source:  src,
 			minTime: func(now time.Time) int64 { return minTime.Millis(now) },
 			limits:  storeapi.Bounds{Series: c.SeriesLimit, Samples: c.SampleLimit},
 		},
 	}
 	if c.DirectReads {
-		s.disk = newDisk(client, c.TSDBPath, d.Logger.With("part", "blocks"), m)
+		s.disk = newDisk(client, c.TSDBPath, d.Logger.With("component", "direct-reads"), m)
 		s.store.blocks = s.disk.dir
 	}
 	return s, nil
 }
 
-// Store is the Prometheus server as a source of series.
-func (s *Sidecar) Store() *Store { return s.store }
-
-// RegisterHTTP adds nothing: a sidecar has only the server's own pages.
+// RegisterHTTP adds nothing: a sidecar has no pages of its own.
 func (s *Sidecar) RegisterHTTP(*http.ServeMux) {}
 
 // RegisterGRPC adds the StoreAPI. Info fails while Prometheus does not answer, so
-// that queriers name this source as missing instead of taking it for empty.
+// that queriers report this source as missing instead of empty.
 func (s *Sidecar) RegisterGRPC(r grpc.ServiceRegistrar) {
 	storerpc.RegisterStore(r, s.store, storerpc.ServerConfig{})
 	storerpc.RegisterMetadata(r, s.store)
@@ -101,10 +100,10 @@ func (s *Sidecar) RegisterGRPC(r grpc.ServiceRegistrar) {
 // Ready is nil while Prometheus answers.
 func (s *Sidecar) Ready() error { return s.source.ready() }
 
-// Run waits for Prometheus, keeps looking at it, ships its blocks and reloads
-// its configuration until ctx is cancelled. It returns early when Prometheus
-// does not become ready in time, has no external labels, or cuts blocks that
-// cannot be shipped safely.
+// Run waits for Prometheus, watches its configuration, ships its blocks and makes
+// it reload its configuration until ctx is cancelled. It returns early when
+// Prometheus does not become ready in time, has no external labels, or cuts blocks
+// that cannot be shipped safely.
 func (s *Sidecar) Run(ctx context.Context) error {
 	defer s.client.CloseIdleConnections()
 	g, ctx := errgroup.WithContext(ctx)
@@ -113,7 +112,7 @@ func (s *Sidecar) Run(ctx context.Context) error {
 		g.Go(func() error { r.watcher.run(ctx); return nil })
 		g.Go(func() error { r.run(ctx); return nil })
 	}
-	g.Go(func() error { return s.attend(ctx, g) })
+	g.Go(func() error { return s.serve(ctx, g) })
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -121,8 +120,9 @@ func (s *Sidecar) Run(ctx context.Context) error {
 	return err
 }
 
-// attend is the life beside a Prometheus that answers.
-func (s *Sidecar) attend(ctx context.Context, g *errgroup.Group) error {
+// serve waits for the first answer of Prometheus, starts shipping and direct reads,
+// and watches Prometheus until ctx is cancelled.
+func (s *Sidecar) serve(ctx context.Context, g *errgroup.Group) error {
 	if err := s.source.wait(ctx, s.config.Prometheus.ReadyTimeout); err != nil {
 		if permanent(err) {
 			return flags.Invalid(err)
@@ -133,7 +133,7 @@ func (s *Sidecar) attend(ctx context.Context, g *errgroup.Group) error {
 	if err != nil {
 		return err
 	}
-	s.deps.Logger.Info("connected to prometheus", "url", s.client.URL(), "external_labels", id.external)
+	s.deps.Logger.Info("connected to prometheus", "url", s.client.URL(), "label_set", id.external)
 
 	if s.deps.Bucket != nil {
 		ship, err := s.newShipping(ctx)
@@ -143,7 +143,7 @@ func (s *Sidecar) attend(ctx context.Context, g *errgroup.Group) error {
 		g.Go(func() error { ship.watcher.run(ctx); return nil })
 		g.Go(func() error { ship.run(ctx); return ship.lock.Close() })
 	} else {
-		s.deps.Logger.Info("no bucket is configured, blocks are not shipped")
+		s.deps.Logger.Info("shipping of blocks disabled", "reason", reason.NoBucket)
 	}
 	if d := s.disk; d != nil {
 		w := newWatcher(d.logger, nil)
@@ -155,10 +155,11 @@ func (s *Sidecar) attend(ctx context.Context, g *errgroup.Group) error {
 	return nil
 }
 
+// newReloader makes the reloader of Prometheus by HTTP or by signal.
 func (s *Sidecar) newReloader() *reloader {
-	logger := s.deps.Logger.With("part", "reloader")
+	logger := s.deps.Logger.With("component", "reloader")
 	r := &reloader{
-		config: s.config.Reloader, logger: logger, metrics: s.metrics, reload: s.client.Reload,
+		fs: vfs.OS(), config: s.config.Reloader, logger: logger, metrics: s.metrics, reload: s.client.Reload,
 		watcher: newWatcher(logger, s.metrics.watchEvents.Inc),
 	}
 	if s.config.Reloader.Method == reloadSignal {
@@ -167,7 +168,8 @@ func (s *Sidecar) newReloader() *reloader {
 	return r
 }
 
-// newShipping refuses what would lose data later.
+// newShipping makes the shipping of blocks. It refuses a configuration of
+// Prometheus with which a block could be lost.
 func (s *Sidecar) newShipping(ctx context.Context) (*shipping, error) {
 	if err := checkDataDir(s.config.TSDBPath); err != nil {
 		return nil, err
@@ -179,7 +181,7 @@ func (s *Sidecar) newShipping(ctx context.Context) (*shipping, error) {
 	if err := checkBlockDurations(promFlags, s.config); err != nil {
 		return nil, err
 	}
-	logger := s.deps.Logger.With("part", "shipper")
+	logger := s.deps.Logger.With("component", "shipper")
 	lock, err := lockUploads(s.config.TSDBPath, logger)
 	if err != nil {
 		return nil, err

@@ -13,10 +13,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -24,6 +26,8 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom/promtest"
+	"github.com/hindsight-io/hindsight/pkg/vfs"
+	"github.com/hindsight-io/hindsight/pkg/vfs/faultfs"
 )
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -41,7 +45,7 @@ func parse(t *testing.T, args ...string) Config {
 	return c
 }
 
-// start runs a sidecar; the returned function stops it and gives its error.
+// start runs a sidecar; the returned function stops it and returns its error.
 func start(t *testing.T, c Config, d Deps) (*Sidecar, func() error) {
 	t.Helper()
 	if d.Logger == nil {
@@ -58,7 +62,7 @@ func start(t *testing.T, c Config, d Deps) (*Sidecar, func() error) {
 	return s, stop
 }
 
-func TestDefaultsAndValidation(t *testing.T) {
+func TestConfig_HasDefaultsAndRefusesWrongValues(t *testing.T) {
 	c := parse(t)
 	require.NoError(t, c.Validate())
 	require.Equal(t, "http://localhost:9090", c.Prometheus.URL.String())
@@ -80,7 +84,7 @@ func TestDefaultsAndValidation(t *testing.T) {
 	bad("needs --reloader.config-file", "--reloader.config-envsubst-file=/x")
 }
 
-func TestRunWaitsForPrometheus(t *testing.T) {
+func TestRun_WaitsForPrometheus(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	p := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu")})
 	p.SetDown(true)
@@ -88,11 +92,11 @@ func TestRunWaitsForPrometheus(t *testing.T) {
 	require.Error(t, s.Ready())
 	p.SetDown(false)
 	require.Eventually(t, func() bool { return s.Ready() == nil }, 10*time.Second, 10*time.Millisecond)
-	require.Len(t, s.Store().Info().LabelSets, 1)
+	require.Len(t, s.store.Info().LabelSets, 1)
 
-	// It notices when Prometheus goes, and when it is back.
+	// It reports when Prometheus is down and when it is up again.
 	p.SetDown(true)
-	s.source.doubt()
+	s.source.recheck()
 	require.Eventually(t, func() bool { return s.Ready() != nil }, 10*time.Second, 10*time.Millisecond)
 	p.SetDown(false)
 	require.Eventually(t, func() bool { return s.Ready() == nil }, 10*time.Second, 10*time.Millisecond)
@@ -100,7 +104,7 @@ func TestRunWaitsForPrometheus(t *testing.T) {
 	p.Close()
 }
 
-func TestRunFails(t *testing.T) {
+func TestRun_FailsWithoutIdentity(t *testing.T) {
 	run := func(o promtest.Options, want string, invalid bool, args ...string) {
 		t.Helper()
 		p := promtest.New(t, o)
@@ -120,7 +124,7 @@ func TestRunFails(t *testing.T) {
 	}}, "was not ready within 50ms: ask /api/v1/status/config: Prometheus answered 503", false, "--prometheus.ready_timeout=50ms")
 }
 
-func TestCheckBlockDurations(t *testing.T) {
+func TestCheckBlockDurations_RefusesCompaction(t *testing.T) {
 	c := Config{TSDBPath: "/prom/data", Shipper: ShipperConfig{MetaFileName: "thanos.shipper.json"}}
 	good := func(f map[string]string) {
 		t.Helper()
@@ -138,40 +142,67 @@ func TestCheckBlockDurations(t *testing.T) {
 		"start Prometheus with --storage.tsdb.min-block-duration=2h --storage.tsdb.max-block-duration=2h, or with --storage.tsdb.delay-compact-file.path=/prom/data/thanos.shipper.json")
 	bad(map[string]string{minBlockFlag: "2h", maxBlockFlag: "2h", delayCompactFlag: "/elsewhere"},
 		"start Prometheus with --storage.tsdb.delay-compact-file.path=/prom/data/thanos.shipper.json")
-	require.ErrorContains(t, checkBlockDurations(nil, c), "is no duration")
+	require.ErrorContains(t, checkBlockDurations(nil, c), "is not a duration")
 	c.Shipper.IgnoreUnequalBlockSize = true
 	good(map[string]string{minBlockFlag: "2h", maxBlockFlag: "1d12h"})
 }
 
 // counting is a shipper that counts its passes.
 type counting struct {
-	passes chan struct{}
+	passes int
 	err    error
 }
 
-func (c *counting) Sync(context.Context) (int, error) {
-	c.passes <- struct{}{}
-	return 1, c.err
+func (c *counting) Sync(ctx context.Context) (int, error) {
+	c.passes++
+	return 1, errors.Join(c.err, ctx.Err())
 }
 
-func TestShippingPasses(t *testing.T) {
+// quietWatcher is a watcher whose changes the test sends.
+func quietWatcher() *watcher {
+	return &watcher{changes: make(chan struct{}, 1), logger: discard(), failed: map[string]bool{}}
+}
+
+func TestShipping_RunsAtIntervalsAtChangesAndAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &counting{err: errors.New("bucket is down")}
+		s := &shipping{shipper: c, watcher: quietWatcher(), logger: discard(), metrics: newMetrics(nil)}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { s.run(ctx) })
+		passes := func(want int) {
+			t.Helper()
+			synctest.Wait()
+			require.Equal(t, want, c.passes)
+		}
+		passes(1)
+		time.Sleep(shipInterval)
+		passes(2)
+		s.watcher.changes <- struct{}{}
+		passes(3)
+		require.Equal(t, 3.0, testutil.ToFloat64(s.metrics.shipFailures))
+		c.err = nil
+		cancel()
+		wg.Wait()
+		require.Equal(t, 4, c.passes)
+		require.Equal(t, float64(time.Now().Unix()), testutil.ToFloat64(s.metrics.lastShipped), "the last pass is not cancelled")
+	})
+}
+
+func TestWatcher_ReportsNewDirectory(t *testing.T) {
 	dir := t.TempDir()
-	c := &counting{passes: make(chan struct{}, 10), err: errors.New("bucket is down")}
 	w := newWatcher(discard(), nil)
 	require.Equal(t, 1, w.set([]string{dir}))
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { w.run(ctx) })
-	wg.Go(func() { (&shipping{shipper: c, watcher: w, logger: discard(), metrics: newMetrics(nil)}).run(ctx) })
-	<-c.passes
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "01BX5ZZKBKACTAV9WEVGEMMVRZ"), 0o755))
-	<-c.passes
+	<-w.changes
 	cancel()
-	<-c.passes // the last one
 	wg.Wait()
 }
 
-func TestRunShips(t *testing.T) {
+func TestRun_ShipsBlocksUntilTheEnd(t *testing.T) {
 	p := promtest.New(t, promtest.Options{
 		ExternalLabels: labels.FromStrings("cluster", "eu", "replica", "a"), BlockDuration: 1000,
 		Flags: map[string]string{minBlockFlag: "1s", maxBlockFlag: "1s"},
@@ -195,7 +226,7 @@ func TestRunShips(t *testing.T) {
 		require.Contains(t, string(meta), `"source": "sidecar"`)
 		require.Contains(t, string(meta), `SHA256`)
 	}
-	// What appears at the last moment is shipped too.
+	// A block that appears during the stop is shipped too.
 	p.Append(t, labels.FromStrings("__name__", "up"), 7000, 100, make([]float64, 50)...)
 	before := len(p.DB.Blocks())
 	require.NoError(t, p.DB.Compact(t.Context()))
@@ -207,7 +238,7 @@ func TestRunShips(t *testing.T) {
 	}
 }
 
-func TestRunRefusesToShip(t *testing.T) {
+func TestRun_RefusesToShipUnsafely(t *testing.T) {
 	run := func(want string, promFlags map[string]string, dir string) {
 		t.Helper()
 		p := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu"), Flags: promFlags})
@@ -232,7 +263,7 @@ func (r *reloads) reload(context.Context) error {
 	return r.err
 }
 
-func TestReloaderApply(t *testing.T) {
+func TestReloader_ReloadsAfterChanges(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("CLUSTER", "eu")
 	write := func(name, content string) {
@@ -244,6 +275,7 @@ func TestReloaderApply(t *testing.T) {
 	write("rules/a.yml", "groups: []")
 	var got reloads
 	r := &reloader{
+		fs: vfs.OS(),
 		config: ReloaderConfig{
 			ConfigFile: filepath.Join(dir, "prometheus.yml"), EnvsubstFile: filepath.Join(dir, "out.yml"),
 			RuleDirs: []string{filepath.Join(dir, "rules")},
@@ -267,7 +299,7 @@ func TestReloaderApply(t *testing.T) {
 	require.NoError(t, os.Remove(filepath.Join(dir, "rules/deeper/b.yml")))
 	step(3)
 
-	// As Kubernetes mounts: a link to a directory that is replaced.
+	// Kubernetes mounts a link to a directory, which it replaces.
 	write("v1/c.yml", "1")
 	write("v2/c.yml", "2")
 	require.NoError(t, os.Symlink(filepath.Join(dir, "v1"), filepath.Join(dir, "rules/data")))
@@ -276,7 +308,7 @@ func TestReloaderApply(t *testing.T) {
 	require.NoError(t, os.Symlink(filepath.Join(dir, "v2"), filepath.Join(dir, "rules/data")))
 	step(5)
 
-	// A failure is tried again, even though nothing changes.
+	// A failed reload is tried again without a change.
 	got.err = errors.New("bad rules")
 	write("rules/a.yml", "groups: [1]")
 	require.ErrorContains(t, r.apply(t.Context()), "bad rules")
@@ -297,17 +329,68 @@ func TestReloaderApply(t *testing.T) {
 	require.ErrorContains(t, r.apply(t.Context()), "HINDSIGHT_TEST_NOT_SET")
 }
 
-func TestReloaderRuns(t *testing.T) {
-	p := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu")})
+func TestReloader_RunsAtStartAtChangesAndAfterFailures(t *testing.T) {
 	dir := t.TempDir()
-	_, stop := start(t, parse(t, "--prometheus.url="+p.URL().String(), "--reloader.rule-dir="+dir), Deps{})
-	require.Eventually(t, func() bool { return p.Reloads() == 1 }, 10*time.Second, 10*time.Millisecond)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "x.yml"), []byte("x"), 0o644))
-	require.Eventually(t, func() bool { return p.Reloads() == 2 }, 10*time.Second, 10*time.Millisecond)
-	require.NoError(t, stop())
+	file := filepath.Join(dir, "x.yml")
+	synctest.Test(t, func(t *testing.T) {
+		var got reloads
+		r := &reloader{
+			fs: vfs.OS(), config: ReloaderConfig{RuleDirs: []string{dir}, WatchInterval: 3 * time.Minute, RetryInterval: 5 * time.Second},
+			logger: discard(), metrics: newMetrics(nil), watcher: quietWatcher(), reload: got.reload,
+		}
+		go r.run(t.Context())
+		after := func(d time.Duration, want int) {
+			t.Helper()
+			time.Sleep(d)
+			synctest.Wait()
+			require.Equal(t, want, got.n)
+		}
+		after(0, 1)
+		after(10*time.Minute, 1) // without a change there is no reload
+		require.NoError(t, os.WriteFile(file, []byte("x"), 0o644))
+		after(3*time.Minute, 2)
+		require.NoError(t, os.WriteFile(file, []byte("y"), 0o644))
+		r.watcher.changes <- struct{}{}
+		after(0, 3)
+		got.err = errors.New("bad rules")
+		require.NoError(t, os.WriteFile(file, []byte("z"), 0o644))
+		r.watcher.changes <- struct{}{}
+		after(0, 4)
+		after(5*time.Second, 5)
+		got.err = nil
+		after(5*time.Second, 6)
+		after(time.Minute, 6)
+	})
 }
 
-func TestFindProcesses(t *testing.T) {
+// Each step of the writing fails once: the output file has its old or its new
+// content, and the next try writes the new one.
+func TestReloader_KeepsOutputFileWholeAfterEachFailure(t *testing.T) {
+	faultfs.EachFailure(t, func(t *testing.T, fsys *faultfs.FS) {
+		dir := t.TempDir()
+		in, out := filepath.Join(dir, "in.yml"), filepath.Join(dir, "out.yml")
+		require.NoError(t, os.WriteFile(in, []byte("new"), 0o644))
+		require.NoError(t, os.WriteFile(out, []byte("old"), 0o644))
+		r := &reloader{fs: fsys, config: ReloaderConfig{ConfigFile: in, EnvsubstFile: out}}
+		content := func() string {
+			b, err := os.ReadFile(out)
+			require.NoError(t, err)
+			return string(b)
+		}
+		if err := r.substitute(); err != nil {
+			require.ErrorIs(t, err, faultfs.ErrInjected)
+			require.Contains(t, []string{"old", "new"}, content())
+			r.fs = vfs.OS()
+			require.NoError(t, r.substitute())
+		}
+		require.Equal(t, "new", content())
+		info, err := os.Stat(out)
+		require.NoError(t, err)
+		require.Equal(t, os.FileMode(0o644), info.Mode().Perm())
+	})
+}
+
+func TestFindProcesses_MatchesExecutable(t *testing.T) {
 	proc := t.TempDir()
 	for pid, cmdline := range map[string]string{
 		"12": "/bin/prometheus\x00--config.file=x\x00", "13": "/bin/sh\x00-c\x00prometheus\x00", "self": "prometheus\x00",
@@ -321,7 +404,7 @@ func TestFindProcesses(t *testing.T) {
 	require.ErrorContains(t, signalReload(proc, "nothing"), "no process named")
 }
 
-func TestWalkCircle(t *testing.T) {
+func TestFingerprint_RefusesLoopOfLinks(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.Symlink(dir, filepath.Join(dir, "again")))
 	_, err := fingerprintOf(ReloaderConfig{RuleDirs: []string{dir}})

@@ -19,11 +19,11 @@ import (
 
 var errNoExternalLabels = errors.New("Prometheus has no external labels")
 
-// identity is what is known about the Prometheus server. It is immutable.
+// identity describes the Prometheus server. It is immutable.
 type identity struct {
 	external labels.Labels
-	// native are the external labels that stored series carry themselves with
-	// the very same value. In an answer they look like added ones.
+	// native are the external labels that stored series have with the same value.
+	// In an answer they look like added labels.
 	native []string
 	// names are the sorted label names of all series in the store.
 	names []string
@@ -41,20 +41,20 @@ type source struct {
 	mu    sync.Mutex
 	known *identity
 	err   error
-	// suspect wakes the watch before its time.
-	suspect chan struct{}
+	// checkNow makes watch check before its interval has passed.
+	checkNow chan struct{}
 }
 
 func newSource(c *prom.Client, timeout time.Duration, logger *slog.Logger, m *metrics) *source {
 	return &source{
 		client: c, timeout: timeout, logger: logger, metrics: m,
-		err:     errors.New("Prometheus has not answered yet"),
-		suspect: make(chan struct{}, 1),
+		err:      errors.New("Prometheus has not answered yet"),
+		checkNow: make(chan struct{}, 1),
 	}
 }
 
-// get returns the newest identity, and why it may be wrong: the error of the
-// last look. Before the first answer there is no identity.
+// get returns the newest identity, nil before the first answer, and the error of the
+// last check.
 func (s *source) get() (*identity, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -79,14 +79,14 @@ func (s *source) external() labels.Labels {
 	return id.external
 }
 
-// ready is nil when the last look succeeded.
+// ready is nil when the last check succeeded.
 func (s *source) ready() error {
 	_, err := s.get()
 	return err
 }
 
-// look asks the server who it is.
-func (s *source) look(ctx context.Context) error {
+// check asks the server for its identity.
+func (s *source) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	id, err := s.ask(ctx)
@@ -98,15 +98,15 @@ func (s *source) look(ctx context.Context) error {
 	s.err = err
 	s.mu.Unlock()
 
-	s.metrics.observeLook(err)
+	s.metrics.observeCheck(err)
 	switch {
 	case err != nil && errBefore == nil:
-		s.logger.Warn("prometheus does not answer as it should", "err", err)
+		s.logger.Warn("check of prometheus failed", "err", err)
 	case err == nil && before != nil && errBefore != nil:
-		s.logger.Info("prometheus answers again")
+		s.logger.Info("prometheus reachable again")
 	}
 	if err == nil && before != nil && !labels.Equal(before.external, id.external) {
-		s.logger.Warn("external labels of prometheus changed", "before", before.external, "now", id.external)
+		s.logger.Warn("external labels of prometheus changed", "previous_label_set", before.external, "label_set", id.external)
 	}
 	return err
 }
@@ -117,13 +117,13 @@ func (s *source) ask(ctx context.Context) (*identity, error) {
 		return nil, err
 	}
 	if ext.IsEmpty() {
-		return nil, fmt.Errorf("%w at %s; set global.external_labels in its configuration so that its data can be told from others', for example cluster and replica",
+		return nil, fmt.Errorf("%w at %s; set global.external_labels in its configuration to identify its data, for example cluster and replica",
 			errNoExternalLabels, s.client.URL())
 	}
 	return s.identify(ctx, ext)
 }
 
-// identify asks for everything but the external labels.
+// identify asks for the rest of the identity.
 func (s *source) identify(ctx context.Context, ext labels.Labels) (*identity, error) {
 	times, err := s.client.Times(ctx)
 	if hidden(err) {
@@ -145,14 +145,14 @@ func everything() prom.Selection {
 	return prom.Selection{MinTime: math.MinInt64, MaxTime: math.MaxInt64}
 }
 
-// stored says whether a series in the store may carry the label.
+// stored says whether a stored series may have the label.
 func (id *identity) stored(name string) bool {
 	_, ok := slices.BinarySearch(id.names, name)
 	return ok
 }
 
-// nativeLabels finds the external labels that series in the store carry too,
-// with the same value.
+// nativeLabels returns the external labels that stored series have with the same
+// value.
 func (s *source) nativeLabels(ctx context.Context, id *identity) ([]string, error) {
 	var native []string
 	err := id.external.Validate(func(l labels.Label) error {
@@ -171,8 +171,8 @@ func (s *source) nativeLabels(ctx context.Context, id *identity) ([]string, erro
 	return native, err
 }
 
-// wait looks until the server answers, at most for the given time. Lacking
-// external labels and refused credentials end it at once.
+// wait checks until the server answers, for atMost. It returns at once when the
+// server has no external labels or refuses the credentials.
 func (s *source) wait(ctx context.Context, atMost time.Duration) error {
 	deadline, cancel := context.WithTimeout(ctx, atMost)
 	defer cancel()
@@ -180,7 +180,7 @@ func (s *source) wait(ctx context.Context, atMost time.Duration) error {
 	defer tick.Stop()
 	logged := ""
 	for {
-		err := s.look(deadline)
+		err := s.check(deadline)
 		if err == nil || permanent(err) {
 			return err
 		}
@@ -198,26 +198,26 @@ func (s *source) wait(ctx context.Context, atMost time.Duration) error {
 	}
 }
 
-// hidden says whether the server answers, but not to this question: a proxy in
-// front of it lets through the API only, or it is too old.
+// hidden says whether the server is reachable but does not serve this path: a proxy
+// in front of it serves the API only, or it is too old.
 func hidden(err error) bool {
 	var pe *prom.Error
 	return errors.As(err, &pe) && pe.Status/100 == 4
 }
 
-// retryInterval is the pause between two looks at a server that does not answer.
+// retryInterval is the pause between two checks of a server that does not answer.
 const retryInterval = 2 * time.Second
 
-// permanent says whether asking again cannot help while the server's and our
-// own configuration stay as they are.
+// permanent says whether the error stays until the configuration of the server or
+// of the sidecar changes.
 func permanent(err error) bool {
 	var pe *prom.Error
 	refused := errors.As(err, &pe) && (pe.Status == http.StatusUnauthorized || pe.Status == http.StatusForbidden)
 	return refused || errors.Is(err, errNoExternalLabels)
 }
 
-// watch looks again every interval, sooner while the server does not answer or
-// when a request met an error, until ctx is cancelled.
+// watch checks every interval, sooner while the server does not answer or when a
+// request failed, until ctx is cancelled.
 func (s *source) watch(ctx context.Context, interval time.Duration) {
 	for {
 		pause := interval
@@ -230,18 +230,18 @@ func (s *source) watch(ctx context.Context, interval time.Duration) {
 			timer.Stop()
 			return
 		case <-timer.C:
-		case <-s.suspect:
+		case <-s.checkNow:
 			timer.Stop()
 		}
-		// The error is kept for ready and get.
-		_ = s.look(ctx)
+		// ready and get return the error.
+		_ = s.check(ctx)
 	}
 }
 
-// doubt makes the watch look now, because a request failed.
-func (s *source) doubt() {
+// recheck makes watch check now, because a request failed.
+func (s *source) recheck() {
 	select {
-	case s.suspect <- struct{}{}:
+	case s.checkNow <- struct{}{}:
 	default:
 	}
 }

@@ -13,20 +13,20 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi/tsdbstore"
 )
 
-// Store serves what a Prometheus server holds: persisted blocks from its data
-// directory where that is at hand, the rest through its HTTP API. It implements
-// storeapi.Store and storeapi.MetadataStore.
-type Store struct {
+// promStore is the storeapi.Store of a Prometheus server: it reads persisted blocks
+// from the data directory of the server, if it may, and the rest through the HTTP
+// API.
+type promStore struct {
 	source *source
-	// minTime is the oldest time to serve at a moment.
+	// minTime returns the oldest time to serve at the time now.
 	minTime func(now time.Time) int64
 	limits  storeapi.Bounds
-	// blocks is nil when nothing is read directly.
+	// blocks is nil without direct reads.
 	blocks *blocks.Dir
 }
 
-// Info describes the server as of the last look at it.
-func (s *Store) Info() storeapi.Info {
+// Info describes the server as of its last check.
+func (s *promStore) Info() storeapi.Info {
 	info := storeapi.Info{
 		Component: "sidecar",
 		MinTime:   s.minTime(time.Now()), MaxTime: math.MaxInt64,
@@ -42,17 +42,17 @@ func (s *Store) Info() storeapi.Info {
 	return info
 }
 
-// plan is a request in the terms of the Prometheus server.
+// plan is a request translated for the Prometheus server.
 type plan struct {
 	id        *identity
 	selection prom.Selection
 }
 
-// open says whether there is any time to ask for.
+// open says whether the time range is not empty.
 func (p plan) open() bool { return p.selection.MinTime <= p.selection.MaxTime }
 
 // plan translates r. ok is false when the server has nothing to return.
-func (s *Store) plan(r *storeapi.Request) (p plan, ok bool, err error) {
+func (s *promStore) plan(r *storeapi.Request) (p plan, ok bool, err error) {
 	id, err := s.source.current()
 	if err != nil {
 		return plan{}, false, err
@@ -66,14 +66,15 @@ func (s *Store) plan(r *storeapi.Request) (p plan, ok bool, err error) {
 	return p, ok && p.open(), nil
 }
 
-// persisted is the part of a plan that blocks answer. Who gets one releases it.
+// persisted is the part of a plan that blocks answer. The caller releases it.
 type persisted struct {
 	*blocks.View
 	mint, maxt int64
 }
 
-// split takes from the plan what the blocks on disk have; nil is nothing.
-func (s *Store) split(p plan) (rest plan, part *persisted) {
+// split divides the plan into the rest for Prometheus and the part that blocks on
+// disk answer, nil if they have nothing of it.
+func (s *promStore) split(p plan) (rest plan, part *persisted) {
 	if s.blocks == nil {
 		return p, nil
 	}
@@ -102,7 +103,7 @@ func (v *persisted) request(r *storeapi.Request) *storeapi.Request {
 }
 
 // Select streams the matching series.
-func (s *Store) Select(ctx context.Context, r *storeapi.Request) storeapi.SeriesSet {
+func (s *promStore) Select(ctx context.Context, r *storeapi.Request) storeapi.SeriesSet {
 	p, ok, err := s.plan(r)
 	if err != nil {
 		return storeapi.ErrSet(err)
@@ -116,8 +117,8 @@ func (s *Store) Select(ctx context.Context, r *storeapi.Request) storeapi.Series
 	var sets []storeapi.SeriesSet
 	p, view := s.split(p)
 	if view != nil {
-		set := view.store(p.id).Select(ctx, view.request(r))
-		sets = append(sets, &viewSet{SeriesSet: set, view: view.View})
+		sets = append(sets, view.store(p.id).Select(ctx, view.request(r)))
+		view.Release()
 	}
 	if p.open() {
 		sets = append(sets, s.remoteSelect(ctx, p, r))
@@ -127,15 +128,4 @@ func (s *Store) Select(ctx context.Context, r *storeapi.Request) storeapi.Series
 		set = storeapi.Merge(sets)
 	}
 	return s.limits.Set(storeapi.LimitSet(storeapi.ShardSet(set, r.Shard), r.Limit))
-}
-
-// viewSet releases the view that it reads.
-type viewSet struct {
-	storeapi.SeriesSet
-	view *blocks.View
-}
-
-func (s *viewSet) Close() error {
-	defer s.view.Release()
-	return s.SeriesSet.Close()
 }

@@ -24,22 +24,22 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storetest"
 )
 
-// newStore returns a store over the server, after its first look.
-func newStore(t testing.TB, s *promtest.Server) *Store {
+// newStore returns a store of the server, after its first check.
+func newStore(t testing.TB, s *promtest.Server) *promStore {
 	t.Helper()
 	cfg := httpclient.Default()
 	cfg.Transport.MaxIdleConnsPerHost = -1 // idle connections look like leaks
 	c, err := prom.New(s.URL(), cfg, "test")
 	require.NoError(t, err)
 	src := newSource(c, time.Minute, slog.New(slog.DiscardHandler), newMetrics(nil))
-	if err := src.look(t.Context()); errors.Is(err, errNoExternalLabels) {
+	if err := src.check(t.Context()); errors.Is(err, errNoExternalLabels) {
 		// Not for production, but the acceptance suite has such data.
 		src.known, err = src.identify(t.Context(), labels.EmptyLabels())
 		require.NoError(t, err)
 	} else {
 		require.NoError(t, err)
 	}
-	return &Store{source: src, minTime: func(time.Time) int64 { return math.MinInt64 }}
+	return &promStore{source: src, minTime: func(time.Time) int64 { return math.MinInt64 }}
 }
 
 func one(name, value string) labels.Labels { return labels.FromStrings(name, value) }
@@ -69,7 +69,7 @@ func list(t testing.TB, set storeapi.SeriesSet) []string {
 	return out
 }
 
-func TestSelectExternalLabels(t *testing.T) {
+func TestSelect_AddsExternalLabels(t *testing.T) {
 	s := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu", "replica", "1")})
 	s.Append(t, labels.FromStrings("__name__", "up", "job", "a"), 1000, 1000, 1, 1)
 	s.Append(t, labels.FromStrings("__name__", "up", "job", "b", "cluster", "own"), 1000, 1000, 1)
@@ -122,7 +122,7 @@ func TestSelectExternalLabels(t *testing.T) {
 	require.NoError(t, set.Close())
 }
 
-func TestSelectMinTime(t *testing.T) {
+func TestSelect_StartsAtMinTime(t *testing.T) {
 	s := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu")})
 	s.Append(t, labels.FromStrings("__name__", "up"), 1000, 1000, 1, 2, 3, 4)
 	st := newStore(t, s)
@@ -134,7 +134,7 @@ func TestSelectMinTime(t *testing.T) {
 	require.Empty(t, list(t, st.Select(t.Context(), r)))
 }
 
-func TestInfo(t *testing.T) {
+func TestInfo_DescribesPrometheus(t *testing.T) {
 	s := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu")})
 	s.Append(t, labels.FromStrings("__name__", "up"), 5_500, 1000, 1)
 	info := newStore(t, s).Info()
@@ -146,7 +146,7 @@ func TestInfo(t *testing.T) {
 	require.True(t, info.SupportsWithoutReplicaLabels)
 }
 
-func TestLabels(t *testing.T) {
+func TestLabels_ReturnsNamesAndValues(t *testing.T) {
 	s := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu", "replica", "1")})
 	s.Append(t, labels.FromStrings("__name__", "up", "job", "a", "cluster", "own"), 1000, 1000, 1)
 	s.Append(t, labels.FromStrings("__name__", "up", "job", "b", "zone", "z"), 1000, 1000, 1)
@@ -194,7 +194,7 @@ func TestLabels(t *testing.T) {
 	require.ErrorIs(t, err, storeapi.ErrInvalid)
 }
 
-func TestPrometheusDown(t *testing.T) {
+func TestStore_IsUnavailableWithoutPrometheus(t *testing.T) {
 	s := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu")})
 	st := newStore(t, s)
 	s.SetDown(true)
@@ -204,17 +204,17 @@ func TestPrometheusDown(t *testing.T) {
 	require.NoError(t, set.Close())
 	_, _, err := st.LabelNames(t.Context(), forever())
 	require.ErrorIs(t, err, storeapi.ErrUnavailable)
-	require.Len(t, st.source.suspect, 1, "a failed request makes the watch look")
+	require.Len(t, st.source.checkNow, 1, "a failed request makes the watch look")
 
-	require.Error(t, st.source.look(t.Context()))
+	require.Error(t, st.source.check(t.Context()))
 	require.ErrorContains(t, st.source.ready(), "503")
 	s.SetDown(false)
-	require.NoError(t, st.source.look(t.Context()))
+	require.NoError(t, st.source.check(t.Context()))
 	require.NoError(t, st.source.ready())
 	require.Empty(t, list(t, st.Select(t.Context(), forever(eq("__name__", "up")))))
 }
 
-func TestBadRequestIsInvalid(t *testing.T) {
+func TestStore_BadRequestIsInvalid(t *testing.T) {
 	s := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu"), Wrap: func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/api/v1/read" {
@@ -229,7 +229,7 @@ func TestBadRequestIsInvalid(t *testing.T) {
 	require.ErrorIs(t, set.Err(), storeapi.ErrInvalid)
 }
 
-func TestSelectCancelled(t *testing.T) {
+func TestSelect_EndsWhenCancelled(t *testing.T) {
 	s := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu"), MaxBytesInFrame: 10})
 	s.Append(t, labels.FromStrings("__name__", "up"), 0, 1000, make([]float64, 5000)...)
 	st := newStore(t, s)
@@ -241,8 +241,8 @@ func TestSelectCancelled(t *testing.T) {
 	require.NoError(t, set.Close())
 }
 
-// A label that appears after the last look is found out, never answered wrongly.
-func TestSelectSurprise(t *testing.T) {
+// A label that is new since the last check ends the answer with an error.
+func TestSelect_RefusesNewLabel(t *testing.T) {
 	s := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu", "replica", "1")})
 	s.Append(t, labels.FromStrings("__name__", "up", "zone", "z"), 1000, 1000, 1)
 	st := newStore(t, s)
@@ -253,13 +253,13 @@ func TestSelectSurprise(t *testing.T) {
 	for set.Next() {
 	}
 	require.ErrorIs(t, set.Err(), storeapi.ErrUnavailable)
-	require.ErrorIs(t, set.Err(), errSurprise)
-	require.NoError(t, st.source.look(t.Context()))
+	require.ErrorIs(t, set.Err(), errNewLabel)
+	require.NoError(t, st.source.check(t.Context()))
 	require.Len(t, list(t, st.Select(t.Context(), r)), 2)
 }
 
-// A metric that has the replica label itself does not make others wait.
-func TestSelectOwnReplicaLabel(t *testing.T) {
+// A metric with a replica label of its own does not hold back other metrics.
+func TestSelect_HoldsBackOwnReplicaLabelOnly(t *testing.T) {
 	s := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu", "replica", "1")})
 	s.Append(t, labels.FromStrings("__name__", "kafka", "part", "1", "replica", "a"), 1000, 1000, 1)
 	s.Append(t, labels.FromStrings("__name__", "kafka", "replica", "b"), 1000, 1000, 1)
@@ -288,9 +288,9 @@ func TestSelectOwnReplicaLabel(t *testing.T) {
 	require.Len(t, list(t, st.Select(t.Context(), r)), 2)
 }
 
-// Whatever labels series and server have, the answer is the transformed, sorted
-// content of the database.
-func TestSelectOrderProperty(t *testing.T) {
+// For random labels of series and server, the answer is the content of the database
+// with the labels of the answer, sorted.
+func TestSelect_SortsRandomLabels(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	names := []string{"a", "b", "c", "d", "e"}
 	s := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("x", "y")})
@@ -315,7 +315,7 @@ func TestSelectOrderProperty(t *testing.T) {
 			}
 			return nil
 		})
-		require.NoError(t, st.source.look(t.Context()))
+		require.NoError(t, st.source.check(t.Context()))
 		drop := slices.Clone(names[:rnd.IntN(3)])
 		outer := newOuterLabels(ext.Labels(), drop)
 		var want []labels.Labels
@@ -347,7 +347,7 @@ func TestSelectOrderProperty(t *testing.T) {
 	}
 }
 
-func TestLimits(t *testing.T) {
+func TestSelect_RefusesMoreThanLimits(t *testing.T) {
 	s := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu")})
 	s.Append(t, labels.FromStrings("__name__", "up", "job", "a"), 1000, 1000, 1)
 	s.Append(t, labels.FromStrings("__name__", "up", "job", "b"), 1000, 1000, 1)

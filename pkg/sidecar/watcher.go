@@ -9,19 +9,19 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// settle is the time over which changes are gathered into one report.
+// settle is the time over which changes are joined into one report.
 const settle = time.Second
 
-// watcher reports changes in directories. Where the system cannot watch, it
-// reports nothing: who listens looks from time to time anyway.
+// watcher reports changes in directories. Where the system cannot watch it reports
+// nothing, so its users also poll.
 type watcher struct {
-	// changes gets a value after something changed; values do not pile up.
+	// changes receives a value after a change, and holds at most one.
 	changes chan struct{}
 
 	notify *fsnotify.Watcher
 	logger *slog.Logger
 	failed map[string]bool
-	// onEvent is called for each event, for counting; may be nil.
+	// onEvent is called for each event; it may be nil.
 	onEvent func()
 }
 
@@ -30,14 +30,14 @@ func newWatcher(logger *slog.Logger, onEvent func()) *watcher {
 	w := &watcher{changes: make(chan struct{}, 1), logger: logger, failed: map[string]bool{}, onEvent: onEvent}
 	var err error
 	if w.notify, err = fsnotify.NewWatcher(); err != nil {
-		logger.Warn("cannot watch files, polling only", "err", err)
+		logger.Warn("cannot watch files", "err", err)
 		w.notify = nil
 	}
 	return w
 }
 
-// set makes dirs the watched directories and returns how many are. It may be
-// called while run runs.
+// set makes dirs the watched directories and returns the number of those that the
+// system watches. It may be called while run runs.
 func (w *watcher) set(dirs []string) int {
 	if w.notify == nil {
 		return 0
@@ -50,7 +50,7 @@ func (w *watcher) set(dirs []string) int {
 	for _, dir := range dirs {
 		err := w.notify.Add(dir)
 		if err != nil && !w.failed[dir] {
-			w.logger.Warn("cannot watch directory, polling only", "dir", dir, "err", err)
+			w.logger.Warn("cannot watch directory", "dir", dir, "err", err)
 		}
 		w.failed[dir] = err != nil
 	}
@@ -76,7 +76,7 @@ func (w *watcher) run(ctx context.Context) {
 				due = time.After(settle)
 			}
 		case err := <-w.notify.Errors:
-			w.logger.Warn("watching files failed, some changes are found by polling", "err", err)
+			w.logger.Warn("watching files failed", "err", err)
 		case <-due:
 			due = nil
 			select {

@@ -9,8 +9,11 @@ func ErrSet(err error) SeriesSet { return &sliceSet{err: err} }
 // WarnSet returns a set that has no series but the given warnings.
 func WarnSet(ws ...Warning) SeriesSet { return &sliceSet{warnings: ws} }
 
-// NewSliceSet returns a set over series that are in memory and in order.
-func NewSliceSet(series []Series) SeriesSet { return &sliceSet{series: series} }
+// NewSliceSet returns a set of series that are in memory and in order, with
+// warnings.
+func NewSliceSet(series []Series, ws ...Warning) SeriesSet {
+	return &sliceSet{series: series, warnings: ws}
+}
 
 type sliceSet struct {
 	series   []Series
@@ -30,5 +33,5 @@ func (s *sliceSet) Next() bool {
 func (s *sliceSet) At() Series         { return s.series[s.next-1] }
 func (s *sliceSet) Err() error         { return s.err }
 func (s *sliceSet) Warnings() Warnings { return s.warnings }
-func (s *sliceSet) Stats() Stats       { return Stats{} }
+func (s *sliceSet) Stats() Stats       { return Stats{SeriesFetched: int64(len(s.series))} }
 func (s *sliceSet) Close() error       { return nil }

@@ -17,22 +17,23 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/aggr"
 )
 
-// Block names one block that the owner of the directory serves. Times are
-// milliseconds; MaxTime is exclusive, as in meta.json.
+// Block is a block that the owner of the directory serves. Times are milliseconds;
+// MaxTime is exclusive, as in meta.json.
 type Block struct {
 	ID               ulid.ULID
 	MinTime, MaxTime int64
 }
 
 // Dir keeps the blocks of one data directory open. Open files outlive their
-// deletion, so a reader never loses what it reads.
+// deletion, so a reader can always read on.
 //
 // All methods may be called concurrently.
 type Dir struct {
 	path   string
 	logger *slog.Logger
 
-	// updating serialises Update, and guards what the last one could not open.
+	// updating serialises Update and guards broken, the blocks that the last one
+	// could not open.
 	updating sync.Mutex
 	broken   []ulid.ULID
 
@@ -45,8 +46,8 @@ func NewDir(path string, logger *slog.Logger) *Dir {
 	return &Dir{path: path, logger: logger}
 }
 
-// View is a consistent set of open blocks: it has all samples before End and
-// stays as it is until Release, which must be called once.
+// View is a consistent set of open blocks: it has all samples before End and does
+// not change until Release, which must be called once.
 type View struct {
 	dir    *Dir
 	refs   int
@@ -54,16 +55,16 @@ type View struct {
 	end    int64
 }
 
-// open is a block with its files. It is closed when no view has it.
+// open is a block with its files. It is closed with the last view of it.
 type open struct {
 	*tsdb.Block
 	tombstones fileState
 	views      int
 }
 
-// Update opens the given blocks, which together hold every sample before end,
-// and closes those that are not among them once nobody reads them. A block that
-// cannot be opened moves the end of what is served before it.
+// Update opens the given blocks, which together hold every sample before end, and
+// closes the others once the last reader has released them. A block that cannot be
+// opened moves the end of the view before itself.
 func (d *Dir) Update(want []Block, end int64) {
 	d.updating.Lock()
 	defer d.updating.Unlock()
@@ -92,7 +93,7 @@ func (d *Dir) Update(want []Block, end int64) {
 		next.blocks = append(next.blocks, b)
 	}
 	if len(broken) > 0 && !slices.Equal(broken, d.broken) {
-		d.logger.Warn("cannot read blocks directly", "count", len(broken), "first", broken[0], "err", firstErr)
+		d.logger.Warn("cannot open blocks", "blocks", len(broken), "block", broken[0], "err", firstErr)
 	}
 	d.broken = broken
 	slices.SortFunc(next.blocks, func(a, b *open) int {
@@ -101,10 +102,10 @@ func (d *Dir) Update(want []Block, end int64) {
 	d.swap(next)
 }
 
-// Close closes what nobody reads; the rest when it is released.
+// Close closes all blocks, those in use when their readers release them.
 func (d *Dir) Close() { d.Update(nil, math.MinInt64) }
 
-// open returns the block, opened again if its deletions changed.
+// open returns the block, opened again if its tombstones changed.
 func (d *Dir) open(w Block, have *open) (*open, error) {
 	path := filepath.Join(d.path, w.ID.String())
 	state, err := stateOf(filepath.Join(path, "tombstones"))
@@ -134,7 +135,7 @@ func (d *Dir) swap(next *View) {
 	}
 }
 
-// Acquire returns the newest view, nil when there is none.
+// Acquire returns the newest view, nil when there is none. The caller releases it.
 func (d *Dir) Acquire() *View {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -145,7 +146,8 @@ func (d *Dir) Acquire() *View {
 	return d.current
 }
 
-// Release gives the view back. All its queriers must be closed before.
+// Release ends the use of the view. Queriers of the view hold it until they are
+// closed.
 func (v *View) Release() {
 	v.dir.mu.Lock()
 	v.refs--
@@ -176,7 +178,7 @@ func (v *View) StartTime() (int64, error) {
 	return v.blocks[0].Meta().MinTime, nil
 }
 
-// fileState tells whether a file is another one than before.
+// fileState identifies a version of a file.
 type fileState struct {
 	size    int64
 	changed time.Time

@@ -67,7 +67,7 @@ func steps(mint, maxt int64) (out []int64) {
 	return out
 }
 
-func TestViews(t *testing.T) {
+func TestView_StaysUntilRelease(t *testing.T) {
 	path := t.TempDir()
 	d := NewDir(path, slog.New(slog.DiscardHandler))
 	defer d.Close()
@@ -97,7 +97,12 @@ func TestViews(t *testing.T) {
 	require.Equal(t, int64(1500), last.End())
 	require.Equal(t, steps(1000, 2000), read(t, last, 0, math.MaxInt64))
 
+	q, err := old.ChunkQuerier(0, math.MaxInt64)
+	require.NoError(t, err)
 	old.Release()
+	require.Equal(t, 1, old.refs, "a querier holds its view")
+	require.NoError(t, q.Close())
+	require.Zero(t, old.refs)
 	require.Equal(t, steps(0, 2500), read(t, view, 0, math.MaxInt64), "a block is closed with its last view")
 	held := view.blocks[0]
 	view.Release()
@@ -107,7 +112,7 @@ func TestViews(t *testing.T) {
 	last.Release()
 }
 
-func TestDeletionsAreSeen(t *testing.T) {
+func TestUpdate_ReopensBlockWithNewTombstones(t *testing.T) {
 	path := t.TempDir()
 	d := NewDir(path, slog.New(slog.DiscardHandler))
 	defer d.Close()

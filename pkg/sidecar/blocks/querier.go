@@ -12,8 +12,31 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 )
 
-// ChunkQuerier reads the blocks between two times, both inclusive.
+// ChunkQuerier reads the blocks between two times, both inclusive. The querier
+// holds the view until it is closed.
 func (v *View) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
+	q, err := v.querier(mint, maxt)
+	if err != nil {
+		return nil, err
+	}
+	v.dir.mu.Lock()
+	v.refs++
+	v.dir.mu.Unlock()
+	return holdingQuerier{ChunkQuerier: q, view: v}, nil
+}
+
+// holdingQuerier releases its view when it is closed.
+type holdingQuerier struct {
+	storage.ChunkQuerier
+	view *View
+}
+
+func (q holdingQuerier) Close() error {
+	defer q.view.Release()
+	return q.ChunkQuerier.Close()
+}
+
+func (v *View) querier(mint, maxt int64) (storage.ChunkQuerier, error) {
 	var qs []storage.ChunkQuerier
 	overlap, end := false, int64(math.MinInt64)
 	for _, b := range v.blocks {
@@ -41,8 +64,8 @@ func (v *View) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
 	return storage.NewMergeChunkQuerier(qs, nil, chain), nil
 }
 
-// chain joins the parts of a series from blocks that do not overlap. The parts
-// come in any order.
+// chain joins the parts of a series from blocks that do not overlap. parts are in
+// any order.
 func chain(parts ...storage.ChunkSeries) storage.ChunkSeries {
 	if len(parts) == 1 {
 		return parts[0]

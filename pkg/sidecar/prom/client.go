@@ -46,8 +46,8 @@ func (c *Client) URL() string { return c.base.Redacted() }
 // CloseIdleConnections frees the connections that no call uses.
 func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
 
-// Largest JSON answer that is read into memory; far above what a server sends
-// for any question asked here but a series list.
+// maxJSONBody bounds a JSON answer that is read into memory. Only a list of series
+// can come near it.
 const maxJSONBody = 1 << 30
 
 // url returns the address of an API path whose segments are already escaped.
@@ -62,16 +62,16 @@ func (c *Client) url(path string, query url.Values) string {
 	return u.String()
 }
 
-// apiWarnings are what the server said about an answer that is usable.
+// apiWarnings are the warnings of the server about a usable answer.
 type apiWarnings []string
 
-// api asks a question of the HTTP API and decodes the data of the answer.
-// Long questions go as a form, so that no URL limit applies.
+// api sends a request to the HTTP API and decodes the data of the answer. With POST
+// the query is sent as a form, so that no limit of the URL applies.
 func (c *Client) api(ctx context.Context, method, path string, query url.Values, data any) (apiWarnings, error) {
 	return c.apiUpTo(ctx, maxJSONBody, apiRequest{method, path, query}, data)
 }
 
-// apiRequest is a question to the HTTP API.
+// apiRequest is a request to the HTTP API.
 type apiRequest struct {
 	method, path string
 	query        url.Values
@@ -102,8 +102,8 @@ func (c *Client) apiUpTo(ctx context.Context, limit int64, r apiRequest, data an
 	return envelope.Warnings, nil
 }
 
-// do sends one request and returns an answer with status 2xx; the caller closes
-// its body.
+// do sends one request and returns an answer of status 2xx. The caller closes the
+// body.
 func (c *Client) do(ctx context.Context, op, method, path string, query url.Values) (*http.Response, error) {
 	var body io.Reader
 	u := c.url(path, query)
@@ -138,7 +138,7 @@ func (c *Client) send(op string, req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// limitedReader fails, instead of ending, when the limit is passed.
+// limitedReader fails at the limit instead of ending.
 type limitedReader struct {
 	r    io.Reader
 	left int64

@@ -1,4 +1,4 @@
-// Package prom is the client of one Prometheus server: what it is (external
-// labels, flags, version, oldest sample), and what it holds (chunks over remote
-// read, label sets, names, values and metadata over its HTTP API).
+// Package prom is the client of one Prometheus server: it reads its configuration
+// and status (external labels, flags, oldest sample), chunks over remote read, and
+// label sets, names, values and metadata over the HTTP API.
 package prom

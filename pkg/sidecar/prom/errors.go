@@ -10,7 +10,7 @@ import (
 
 // Error is an answer of the server that is not a success.
 type Error struct {
-	// Op is what was asked, in words, with the path.
+	// Op names the request, with its path.
 	Op string
 	// Status is the HTTP status code.
 	Status int

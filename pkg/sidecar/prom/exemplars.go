@@ -21,8 +21,8 @@ type ExemplarQuery struct {
 	MinTime, MaxTime int64
 }
 
-// Exemplars returns the exemplars that the server still has, series as they are
-// stored, without external labels. A server that keeps none returns none.
+// Exemplars returns the exemplars that the server has in memory, with the stored
+// labels of their series, without external labels.
 func (c *Client) Exemplars(ctx context.Context, q ExemplarQuery) ([]exemplar.QueryResult, []string, error) {
 	if len(q.Selectors) == 0 {
 		return nil, nil, nil
@@ -63,7 +63,7 @@ type jsonExemplar struct {
 	Seconds float64       `json:"timestamp"`
 }
 
-// textFloat is a number that stands in a string, as JSON has no infinities.
+// textFloat is a number written as a string, because JSON has no infinities.
 type textFloat float64
 
 // UnmarshalJSON reads the string.

@@ -34,7 +34,7 @@ func frameOf(t testing.TB, resp *prompb.ChunkedReadResponse) []byte {
 	return append(b, data...)
 }
 
-func TestStreamDecodes(t *testing.T) {
+func TestStream_DecodesFrames(t *testing.T) {
 	two := append(frameOf(t, testResponse()), frameOf(t, testResponse())...)
 	s := newStream(io.NopCloser(bytes.NewReader(two)), labels.FromStrings("cluster", "eu", "job", "b"))
 	for range 2 {

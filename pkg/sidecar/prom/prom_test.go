@@ -39,7 +39,7 @@ func all(name string) []*labels.Matcher {
 	return []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, model.MetricNameLabel, name)}
 }
 
-func TestStatus(t *testing.T) {
+func TestClient_ReadsStatus(t *testing.T) {
 	s := promtest.New(t, promtest.Options{
 		ExternalLabels: labels.FromStrings("cluster", "eu", "replica", "1"),
 		Flags:          map[string]string{"storage.tsdb.min-block-duration": "2h"},
@@ -55,10 +55,6 @@ func TestStatus(t *testing.T) {
 	fl, err := c.Flags(ctx)
 	require.NoError(t, err)
 	require.Equal(t, "2h", fl["storage.tsdb.min-block-duration"])
-
-	info, err := c.BuildInfo(ctx)
-	require.NoError(t, err)
-	require.Equal(t, "3.14.0", info.Version)
 
 	times, err := c.Times(ctx)
 	require.NoError(t, err)
@@ -83,7 +79,7 @@ func TestStatus(t *testing.T) {
 	require.EqualError(t, err, "ask /api/v1/status/config: Prometheus answered 503: Service Unavailable")
 }
 
-func TestSeriesAndLabels(t *testing.T) {
+func TestClient_ReadsSeriesAndLabels(t *testing.T) {
 	s := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu")})
 	for _, ls := range []labels.Labels{
 		labels.FromStrings("__name__", "up", "job", "a"),
@@ -130,11 +126,11 @@ func TestSeriesAndLabels(t *testing.T) {
 	require.Empty(t, names)
 }
 
-func TestClientErrorsNameThePrometheus(t *testing.T) {
+func TestClient_ErrorsNameServer(t *testing.T) {
 	u, err := url.Parse("http://user:secret@127.0.0.1:1/x")
 	require.NoError(t, err)
-	_, err = newClient(t, u, "").BuildInfo(t.Context())
-	require.ErrorContains(t, err, "ask /api/v1/status/buildinfo at http://user:xxxxx@127.0.0.1:1/x")
+	_, err = newClient(t, u, "").Flags(t.Context())
+	require.ErrorContains(t, err, "ask /api/v1/status/flags at http://user:xxxxx@127.0.0.1:1/x")
 	require.NotContains(t, err.Error(), "secret")
 
 	bad, err := url.Parse("prometheus:9090")
@@ -143,7 +139,7 @@ func TestClientErrorsNameThePrometheus(t *testing.T) {
 	require.ErrorContains(t, err, "is not the URL of a Prometheus server")
 }
 
-func TestCredentials(t *testing.T) {
+func TestClient_SendsCredentials(t *testing.T) {
 	var auth, agent string
 	wrap := func(h http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -161,7 +157,7 @@ func TestCredentials(t *testing.T) {
 		"bearer_token_file: " + token:            "Bearer from-file",
 		"basic_auth: {username: u, password: p}": "Basic dTpw",
 	} {
-		_, err := newClient(t, s.URL(), yaml).BuildInfo(t.Context())
+		_, err := newClient(t, s.URL(), yaml).Flags(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, want, auth, yaml)
 		require.Equal(t, "Hindsight/test", agent)
@@ -188,7 +184,7 @@ func read(t *testing.T, c *prom.Client, q prom.ReadQuery) (out []string, samples
 	return out, samples
 }
 
-func TestReadStreamsEveryEncoding(t *testing.T) {
+func TestRead_StreamsEveryEncoding(t *testing.T) {
 	for _, xor2 := range []bool{false, true} {
 		t.Run(fmt.Sprint("xor2=", xor2), func(t *testing.T) {
 			s := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu", "job", "ext"), XOR2: xor2})
@@ -233,7 +229,7 @@ func sortedByKind(in []string) []string {
 	return in
 }
 
-func TestReadSplitsFramesAndManyChunks(t *testing.T) {
+func TestRead_JoinsFramesOfOneSeries(t *testing.T) {
 	s := promtest.New(t, promtest.Options{MaxBytesInFrame: 200})
 	values := make([]float64, 1000)
 	for i := range values {
@@ -246,7 +242,7 @@ func TestReadSplitsFramesAndManyChunks(t *testing.T) {
 	require.Greater(t, len(got), 4, "a series is split over frames")
 }
 
-func TestReadSampledFallback(t *testing.T) {
+func TestRead_EncodesSamplesOfOldServer(t *testing.T) {
 	// A proxy that hides the streamed type from Prometheus, as old servers did.
 	s := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu"), Wrap: promtest.OnlySamples})
 	values := make([]float64, 300)
@@ -267,7 +263,7 @@ func TestReadSampledFallback(t *testing.T) {
 	require.Equal(t, 302, n)
 }
 
-func TestReadBrokenStreams(t *testing.T) {
+func TestRead_RefusesBrokenStream(t *testing.T) {
 	frame := func(size uint64, crc uint32, data string) string {
 		b := binary.AppendUvarint(nil, size)
 		b = binary.BigEndian.AppendUint32(b, crc)
@@ -296,7 +292,7 @@ func TestReadBrokenStreams(t *testing.T) {
 	}
 }
 
-func TestReadErrors(t *testing.T) {
+func TestRead_ReturnsErrorsOfServer(t *testing.T) {
 	s := promtest.New(t, promtest.Options{})
 	c := newClient(t, s.URL(), "")
 	s.SetDown(true)

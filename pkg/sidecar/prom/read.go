@@ -19,7 +19,7 @@ type ReadQuery struct {
 	MinTime, MaxTime int64
 	Matchers         []*labels.Matcher
 	// Strip are labels that the server adds to every series: its external
-	// labels. A label with the same name and value is left out of the result.
+	// labels. A label with the same name and value is removed from the result.
 	Strip labels.Labels
 }
 
@@ -31,10 +31,9 @@ type Chunk struct {
 	Bytes            []byte
 }
 
-// Series is a stream of series that the reader pulls. One label set may come
-// several times in a row, each time with the next of its chunks. Label sets stay
-// valid for ever, the slice of chunks until the next Next, their bytes as long
-// as they are referenced.
+// Series is a stream of series that the reader pulls. It may return one label set
+// several times in a row, each time with the next of its chunks. Label sets and the
+// bytes of chunks stay valid, the slice of chunks until the next Next.
 type Series interface {
 	Next() bool
 	Labels() labels.Labels
@@ -44,12 +43,12 @@ type Series interface {
 	Close() error
 }
 
-// Read asks for chunks over remote read. Whole chunks are returned, so samples
-// may lie outside the asked range. The series come in the order of the label
-// sets as the server stores them, that is without its external labels.
+// Read reads chunks over remote read. It returns whole chunks, so samples may lie
+// outside the requested range. The series are in the order of the stored label
+// sets, that is without external labels.
 //
-// Servers that only answer with samples are supported: the samples are encoded
-// into chunks here. Their whole answer is held in memory.
+// Of a server that answers with samples only, Read encodes the samples into chunks
+// and holds the whole answer in memory.
 func (c *Client) Read(ctx context.Context, q ReadQuery) (Series, error) {
 	const op = "remote read"
 	body, err := encodeReadRequest(q)

@@ -93,7 +93,7 @@ func (c *Client) Rules(ctx context.Context, typ string) ([]RuleGroup, []string, 
 	return data.Groups, ws, err
 }
 
-// Targets are what the server found by discovery.
+// Targets are the targets that the server has discovered.
 type Targets struct {
 	Active []struct {
 		Discovered         LabelText `json:"discoveredLabels"`

@@ -21,8 +21,8 @@ const (
 	maxSampledDecoded = 1 << 30
 )
 
-// readSamples decodes a remote read answer that holds samples, and encodes them
-// into chunks. The series are sorted here.
+// readSamples decodes a remote read answer of samples, encodes them into chunks, and
+// sorts the series.
 func readSamples(body io.Reader, q ReadQuery) (Series, error) {
 	compressed, err := io.ReadAll(&limitedReader{r: body, left: maxSampledBody})
 	if err != nil {
@@ -119,7 +119,7 @@ func histogramSample(p *prompb.Histogram) (sample, error) {
 	return sample{t: p.Timestamp, h: h, kind: chunkenc.ValHistogram}, h.Validate()
 }
 
-// sample is one value of any kind, as the TSDB's encoder takes it.
+// sample is one value of any kind for the encoder of the TSDB.
 type sample struct {
 	t    int64
 	f    float64

@@ -47,9 +47,9 @@ func formatTime(ms int64) string {
 	return strconv.FormatFloat(float64(ms)/1000, 'f', 3, 64)
 }
 
-// selector prints the matchers as PromQL. The API refuses a selector that the
-// empty label set satisfies; such a one gets the condition that a name exists,
-// which every stored series fulfils.
+// selector prints the matchers as PromQL. The API refuses a selector that matches
+// the empty label set, so such a selector gets a matcher for any metric name, which
+// all stored series have.
 func selector(ms []*labels.Matcher) string {
 	parts := make([]string, 0, len(ms)+1)
 	narrow := false
@@ -63,8 +63,8 @@ func selector(ms []*labels.Matcher) string {
 	return "{" + strings.Join(parts, ",") + "}"
 }
 
-// Series returns the label sets of the selected series as they are stored,
-// without external labels, in no particular order. There must be a matcher.
+// Series returns the stored label sets of the selected series, without external
+// labels, in no particular order. The selection must have a matcher.
 func (c *Client) Series(ctx context.Context, s Selection) ([]labels.Labels, []string, error) {
 	var data []labels.Labels
 	ws, err := c.api(ctx, http.MethodPost, "/api/v1/series", s.query(), &data)
@@ -93,8 +93,8 @@ func (c *Client) LabelValues(ctx context.Context, name string, s Selection) ([]s
 	return data, ws, err
 }
 
-// escapeLabelName writes a name that is not of the old alphabet in the way that
-// the API's path takes it: U__, underscores doubled, other characters as _hex_.
+// escapeLabelName escapes a UTF-8 label name for the path of the API: U__, doubled
+// underscores, other characters as _hex_.
 func escapeLabelName(name string) string {
 	var b strings.Builder
 	b.WriteString("U__")
@@ -113,15 +113,15 @@ func escapeLabelName(name string) string {
 	return b.String()
 }
 
-// Metadata is what a target said about a metric.
+// Metadata is the metadata of a metric as a target exposes it.
 type Metadata struct {
 	Type string `json:"type"`
 	Help string `json:"help"`
 	Unit string `json:"unit"`
 }
 
-// Metadata returns what is known about one metric, or with an empty name about
-// all of them. A negative limit means no limit on the number of metrics.
+// Metadata returns the metadata of one metric, or of all for an empty name. A
+// negative limit is no limit on the number of metrics.
 func (c *Client) Metadata(ctx context.Context, metric string, limit int) (map[string][]Metadata, error) {
 	q := url.Values{}
 	if metric != "" {

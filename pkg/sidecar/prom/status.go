@@ -43,20 +43,8 @@ func (c *Client) Flags(ctx context.Context) (map[string]string, error) {
 	return data, err
 }
 
-// BuildInfo says which program the server is.
-type BuildInfo struct {
-	Version string `json:"version"`
-}
-
-// BuildInfo returns the server's version.
-func (c *Client) BuildInfo(ctx context.Context) (BuildInfo, error) {
-	var data BuildInfo
-	_, err := c.api(ctx, http.MethodGet, "/api/v1/status/buildinfo", nil, &data)
-	return data, err
-}
-
-// Times are bounds of what the server holds, in milliseconds; math.MinInt64
-// when it has no sample yet, or does not tell.
+// Times are bounds of the samples that the server holds, in milliseconds. They are
+// math.MinInt64 when it has no sample yet or does not report them.
 type Times struct {
 	// Lowest is the time of the oldest sample, rounded down to a second.
 	Lowest int64

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// Prometheus cuts frames at 1 MiB by default and never by more than a chunk
-	// over its own limit; a larger frame is taken for garbage.
+	// Prometheus cuts frames at 1 MiB by default, and exceeds its limit by less
+	// than a chunk. A larger frame is damaged.
 	maxFrame = 64 << 20
 	// Small frames share a block of memory, so that a million short series do
 	// not cost a million allocations. A reader that keeps one chunk keeps its
@@ -23,8 +23,8 @@ const (
 
 // stream reads the frames of a streamed remote read. A frame is a varint length,
 // a big-endian CRC-32C of the data, and the data: one ChunkedReadResponse.
-// Memory in use is that of one frame; frames are never reused, so what was
-// returned from them stays valid.
+// It holds one frame in memory. Frames are not reused, so chunks from them stay
+// valid.
 type stream struct {
 	body  io.ReadCloser
 	buf   *bufio.Reader

@@ -32,20 +32,20 @@ func parseURL(t *testing.T, s string) *url.URL {
 	return u
 }
 
-func TestTLS(t *testing.T) {
+func TestClient_UsesTLS(t *testing.T) {
 	server, ca := tlsServer(t)
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	require.NoError(t, os.WriteFile(file, ca, 0o600))
 	u := parseURL(t, server.URL)
 
-	_, err := newClient(t, u, "").BuildInfo(t.Context())
+	_, err := newClient(t, u, "").Flags(t.Context())
 	require.ErrorContains(t, err, "certificate signed by unknown authority")
 	for _, yaml := range []string{"tls_config: {insecure_skip_verify: true}", "tls_config: {ca_file: " + file + "}"} {
-		info, err := newClient(t, u, yaml).BuildInfo(t.Context())
+		got, err := newClient(t, u, yaml).Flags(t.Context())
 		require.NoError(t, err, yaml)
-		require.Equal(t, "3.14.0", info.Version)
+		require.Equal(t, "3.14.0", got["version"])
 	}
-	_, err = newClient(t, u, "tls_config: {ca_file: "+file+", server_name: other.example}").BuildInfo(t.Context())
+	_, err = newClient(t, u, "tls_config: {ca_file: "+file+", server_name: other.example}").Flags(t.Context())
 	require.ErrorContains(t, err, "other.example")
 
 	cfg, err := httpclient.Parse([]byte("tls_config: {ca_file: /does/not/exist}"))
@@ -54,14 +54,14 @@ func TestTLS(t *testing.T) {
 	require.ErrorContains(t, err, "load TLS files")
 }
 
-func TestProxy(t *testing.T) {
+func TestClient_UsesProxy(t *testing.T) {
 	asked := ""
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked = r.URL.String()
 		_, _ = io.WriteString(w, `{"status":"success","data":{"version":"1"}}`)
 	}))
 	defer proxy.Close()
-	_, err := newClient(t, parseURL(t, "http://prometheus.example/x/"), "proxy_url: "+proxy.URL).BuildInfo(t.Context())
+	_, err := newClient(t, parseURL(t, "http://prometheus.example/x/"), "proxy_url: "+proxy.URL).Flags(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, "http://prometheus.example/x/api/v1/status/buildinfo", asked)
+	require.Equal(t, "http://prometheus.example/x/api/v1/status/flags", asked)
 }

@@ -1,0 +1,16 @@
+package reason
+
+// Reasons why a sidecar reads no blocks from the data directory of Prometheus, or
+// ships none.
+const (
+	// NoBucket: no bucket is configured.
+	NoBucket Reason = "no_bucket"
+	// NoDataDirectory: the data directory does not exist or is no directory.
+	NoDataDirectory Reason = "no_data_directory"
+	// OutOfOrderInHead: the head of Prometheus has out-of-order samples, which may
+	// have any time.
+	OutOfOrderInHead Reason = "out_of_order_in_head"
+	// BlocksNotListed: Prometheus does not serve the list of its loaded blocks or
+	// the lowest time of its head.
+	BlocksNotListed Reason = "blocks_not_listed"
+)
