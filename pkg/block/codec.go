@@ -14,13 +14,13 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
-// MaxMetaSize bounds what is read of a meta.json, in bytes. The longest lists
+// MaxMetaSize is the largest size of a meta.json in bytes. The longest lists
 // in it are sources and files; a block of a year of two-hour blocks has less
 // than a megabyte.
 const MaxMetaSize = 16 << 20
 
-// SmallMetaSize is a size that hardly any meta.json exceeds. Larger ones are
-// read one at a time.
+// SmallMetaSize is a size in bytes that few meta.json exceed. Larger ones are read one
+// at a time.
 const SmallMetaSize = 1 << 20
 
 // maxMetaCommas bounds the members and elements of a meta.json, which take more
@@ -127,8 +127,8 @@ func (t *Thanos) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// isMetaKey and isThanosKey say whether a field takes the member; the decoder
-// compares names without regard to case.
+// isMetaKey says whether a field of metaFields takes the member. The decoder ignores
+// case.
 func isMetaKey(key string) bool {
 	switch key {
 	case "ulid", "minTime", "maxTime", "stats", "compaction", "version", "thanos":
@@ -137,6 +137,7 @@ func isMetaKey(key string) bool {
 	return fieldNamed(reflect.TypeFor[tsdb.BlockMeta](), key) || strings.EqualFold(key, "thanos")
 }
 
+// isThanosKey says whether a field of Thanos takes the member.
 func isThanosKey(key string) bool {
 	switch key {
 	case "labels", "downsample", "source", "segment_files", "files", "index_stats", "upload_time", "version":

@@ -14,9 +14,9 @@ import (
 // deleteConcurrency bounds parallel deletions of one block's objects.
 const deleteConcurrency = 8
 
-// Delete removes a block: meta.json first, so that no reader finds it half
-// gone; the deletion mark last, so that a deletion that was interrupted can be
-// seen and finished. Deleting a block that is gone is no error.
+// Delete removes a block: meta.json first, so that no reader uses an incomplete block;
+// the deletion mark last, so that an interrupted deletion is recognised and finished.
+// Deleting a block that does not exist is no error.
 func Delete(ctx context.Context, b bucket.Bucket, id ulid.ULID) error {
 	if err := b.Delete(ctx, Path(id, MetaFile)); err != nil {
 		return fmt.Errorf("delete block %s: %w", id, err)
@@ -35,7 +35,7 @@ func Delete(ctx context.Context, b bucket.Bucket, id ulid.ULID) error {
 	if err != nil {
 		return fmt.Errorf("list block %s to delete it: %w", id, err)
 	}
-	// One object that cannot be deleted does not keep the others.
+	// A failed deletion of one object does not prevent the others.
 	var g errgroup.Group
 	g.SetLimit(deleteConcurrency)
 	for _, name := range files {
@@ -47,8 +47,8 @@ func Delete(ctx context.Context, b bucket.Bucket, id ulid.ULID) error {
 	if err := b.Delete(ctx, mark); err != nil {
 		return fmt.Errorf("delete block %s: %w", id, err)
 	}
-	// Objects that stand for directories carry nothing; what remains of them
-	// does no harm, so that a refusal is no error.
+	// Objects that stand for directories have no content. Readers ignore them, so a
+	// failure to delete them is no error.
 	for i := len(markers) - 1; i >= 0; i-- {
 		_ = b.Delete(ctx, markers[i])
 	}

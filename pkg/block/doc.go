@@ -1,5 +1,4 @@
-// Package block is a block in a bucket: its names, meta.json and marks, and
-// how it is uploaded, downloaded, verified and deleted. One rule holds
-// everywhere: a block appears when its meta.json appears, which is written
-// last, and disappears when it goes, which is deleted first.
+// Package block is a block in a bucket: its names, meta.json and marks, and its
+// upload, download, verification and deletion. A block exists while its meta.json
+// exists: an upload writes it last, and a deletion deletes it first.
 package block

@@ -17,17 +17,17 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
-// DownloadConfig says how Download works; the zero value is good.
+// DownloadConfig configures Download; the zero value has the defaults.
 type DownloadConfig struct {
 	// Concurrency bounds parallel downloads of files; 0 means 4.
 	Concurrency int
 }
 
 // Download copies a block into the local directory dir, which is created, and
-// returns its meta.json. The size of every file is compared with what meta.json
-// or the listing says, and its hash where meta.json has one; use Verify for the
-// checksums inside. Files that are there already with the recorded hash are
-// kept. meta.json is written last, so that a directory with one is complete.
+// returns its meta.json. It compares the size of every file with meta.json or the
+// listing, and the hash where meta.json has one; Verify checks the checksums inside.
+// It keeps existing files that have the recorded hash. It writes meta.json last, so
+// that a directory with one is complete.
 func Download(ctx context.Context, r bucket.Reader, id ulid.ULID, dir string, cfg DownloadConfig) (*Meta, error) {
 	m, err := ReadMeta(ctx, r, id)
 	if err != nil {
@@ -54,9 +54,9 @@ func Download(ctx context.Context, r bucket.Reader, id ulid.ULID, dir string, cf
 	return m, WriteMetaDir(dir, m)
 }
 
-// remoteFiles returns index and segments with their sizes, which are -1 when
-// nobody tells. Names in a meta.json are not trusted: only a block's own files
-// are taken, and if they cannot be all, the bucket is asked.
+// remoteFiles returns index and segments with their sizes, or -1 for an unknown size.
+// It does not trust the names in meta.json: it takes only names of a block's files,
+// and lists the bucket when some are missing.
 func remoteFiles(ctx context.Context, r bucket.Reader, m *Meta) ([]File, error) {
 	var files []File
 	hasIndex, segments := false, 0
@@ -92,7 +92,8 @@ func remoteFiles(ctx context.Context, r bucket.Reader, m *Meta) ([]File, error) 
 	return files, complete(m, files)
 }
 
-// complete says what a listing of the block's files lacks.
+// complete returns an error when a listing of the block's files lacks the index or all
+// segments.
 func complete(m *Meta, files []File) error {
 	hasIndex := slices.ContainsFunc(files, func(f File) bool { return f.RelPath == IndexFile })
 	switch {
@@ -136,9 +137,9 @@ func downloadFile(ctx context.Context, r bucket.Reader, id ulid.ULID, dir string
 	return nil
 }
 
-// copyObject writes an object into a file. With a known size it reads a range,
-// because such a read continues where it broke off; the size is then compared
-// with that of the whole object.
+// copyObject writes an object into a file. With a known size it reads a range, because
+// a range read that breaks off is continued; it then compares the size with that of
+// the object first.
 func copyObject(ctx context.Context, r bucket.Reader, name, path string, size int64) (n int64, err error) {
 	var rc io.ReadCloser
 	if size > 0 {

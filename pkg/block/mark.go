@@ -14,7 +14,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
-// maxMarkSize bounds what is read of a mark, in bytes.
+// maxMarkSize is the largest size of a mark in bytes.
 const maxMarkSize = 1 << 20
 
 // maxDeletionTime is the last second of the year 9999.
@@ -23,7 +23,7 @@ const maxDeletionTime = 253402300799
 // markVersion is the only version of marks that exists.
 const markVersion = 1
 
-// Reasons of no-compact and no-downsample marks.
+// Reasons of no-compact and no-downsample marks, as Thanos defines them.
 const (
 	MarkManual                       = "manual"
 	MarkIndexSizeExceeding           = "index-size-exceeding"
@@ -31,8 +31,8 @@ const (
 	MarkDownsampleVerticalCompaction = "downsample-vertical-compaction"
 )
 
-// Cause says why a block is not to be compacted or downsampled: a reason of the
-// list above, and a text for people.
+// Cause is why a block must not be compacted or downsampled: one of the reasons above,
+// and a free text.
 type Cause struct{ Reason, Details string }
 
 // Mark is one of DeletionMark, NoCompactMark and NoDownsampleMark.
@@ -67,10 +67,9 @@ func ParseMark(data []byte, id ulid.ULID, m Mark) error {
 	return CheckMark(id, m)
 }
 
-// CheckMark says whether a decoded mark can be the mark of block id; it fails as
-// ParseMark does. A deletion mark with a time that nobody can have meant is
-// refused: a time that was forgotten, or that overflows, must not delete the
-// block at once.
+// CheckMark checks that a decoded mark can be the mark of block id; its errors are
+// those of ParseMark. It refuses a deletion mark whose time is missing or outside the
+// years 1970 to 9999, because it would delete the block at once.
 func CheckMark(id ulid.ULID, m Mark) error {
 	bad := func(err error) error {
 		return &CorruptError{ID: id, Reason: reason.BlockMarkMalformed, Err: fmt.Errorf("%s: %w", m.File(), err)}
@@ -88,8 +87,7 @@ func CheckMark(id ulid.ULID, m Mark) error {
 	return nil
 }
 
-// ReadMark reads a mark of block id into m; bucket.ErrNotFound says that there
-// is none.
+// ReadMark reads a mark of block id into m. Without one it returns bucket.ErrNotFound.
 func ReadMark(ctx context.Context, r bucket.Reader, id ulid.ULID, m Mark) error {
 	data, err := bucket.ReadAll(ctx, r, Path(id, m.File()), maxMarkSize)
 	if errors.Is(err, bucket.ErrTooLarge) {
@@ -101,32 +99,32 @@ func ReadMark(ctx context.Context, r bucket.Reader, id ulid.ULID, m Mark) error 
 	return ParseMark(data, id, m)
 }
 
-// MarkDeletion marks a block for deletion at now and returns true. If it is
-// marked already, the earlier mark stays and false is returned.
+// MarkDeletion marks a block for deletion at now and returns true. When the block is
+// marked already, it keeps the earlier mark and returns false.
 func MarkDeletion(ctx context.Context, b bucket.Bucket, id ulid.ULID, details string, now time.Time) (bool, error) {
 	return writeMark(ctx, b, id, &DeletionMark{}, &DeletionMark{
 		ID: id, Version: markVersion, Details: details, DeletionTime: now.Unix(),
 	})
 }
 
-// MarkNoCompact keeps a block from being compacted, unless it is marked
-// already.
-func MarkNoCompact(ctx context.Context, b bucket.Bucket, id ulid.ULID, why Cause, now time.Time) (bool, error) {
+// MarkNoCompact marks a block so that it is not compacted. It keeps an earlier mark and
+// then returns false.
+func MarkNoCompact(ctx context.Context, b bucket.Bucket, id ulid.ULID, cause Cause, now time.Time) (bool, error) {
 	return writeMark(ctx, b, id, &NoCompactMark{}, &NoCompactMark{
-		ID: id, Version: markVersion, Details: why.Details, NoCompactTime: now.Unix(), Reason: why.Reason,
+		ID: id, Version: markVersion, Details: cause.Details, NoCompactTime: now.Unix(), Reason: cause.Reason,
 	})
 }
 
-// MarkNoDownsample keeps a block from being downsampled, unless it is marked
-// already.
-func MarkNoDownsample(ctx context.Context, b bucket.Bucket, id ulid.ULID, why Cause, now time.Time) (bool, error) {
+// MarkNoDownsample marks a block so that it is not downsampled. It keeps an earlier mark
+// and then returns false.
+func MarkNoDownsample(ctx context.Context, b bucket.Bucket, id ulid.ULID, cause Cause, now time.Time) (bool, error) {
 	return writeMark(ctx, b, id, &NoDownsampleMark{}, &NoDownsampleMark{
-		ID: id, Version: markVersion, Details: why.Details, NoDownsampleTime: now.Unix(), Reason: why.Reason,
+		ID: id, Version: markVersion, Details: cause.Details, NoDownsampleTime: now.Unix(), Reason: cause.Reason,
 	})
 }
 
-// writeMark writes mark unless there is a valid one, which it reads into old.
-// An object that is no mark, though it is called one, is replaced.
+// writeMark writes mark unless a valid one exists, which it reads into old. It replaces
+// an object that has the name of a mark and is none.
 func writeMark(ctx context.Context, b bucket.Bucket, id ulid.ULID, old, mark Mark) (bool, error) {
 	err := ReadMark(ctx, b, id, old)
 	if err == nil {
@@ -145,7 +143,7 @@ func writeMark(ctx context.Context, b bucket.Bucket, id ulid.ULID, old, mark Mar
 	return true, nil
 }
 
-// RemoveMark takes a mark away; file is the mark's object name in the block.
+// RemoveMark removes a mark; file is the name of its object in the block.
 func RemoveMark(ctx context.Context, b bucket.Bucket, id ulid.ULID, file string) error {
 	if err := b.Delete(ctx, Path(id, file)); err != nil {
 		return fmt.Errorf("remove %s of block %s: %w", file, id, err)

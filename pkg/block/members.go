@@ -6,9 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// unknownMembers returns copies of the members of the object b that known does
-// not take, or nil. b is valid JSON, for it has been decoded; anything but an
-// object has no members.
+// unknownMembers returns copies of the members of the object b that known does not
+// accept, or nil. b must be valid JSON; if it is no object, it has no members.
 func unknownMembers(b []byte, known func(key string) bool) map[string]json.RawMessage {
 	var unknown map[string]json.RawMessage
 	i := skipSpace(b, 0)
@@ -41,6 +40,7 @@ func unknownMembers(b []byte, known func(key string) bool) map[string]json.RawMe
 	return unknown
 }
 
+// nextMember returns the position of the member after the value that ends at i.
 func nextMember(b []byte, i int) int {
 	i = skipSpace(b, i)
 	if i < len(b) && b[i] == ',' {

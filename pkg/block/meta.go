@@ -16,10 +16,10 @@ const (
 	Resolution1h  int64 = 60 * 60 * 1000
 )
 
-// Source says which component made a block, in the words of meta.json.
+// Source is the component that made a block, as meta.json names it.
 type Source string
 
-// The sources that occur in buckets.
+// The sources that Thanos and this program write.
 const (
 	SourceSidecar         Source = "sidecar"
 	SourceReceive         Source = "receive"
@@ -74,21 +74,20 @@ type Hash struct {
 	Value string `json:"value"`
 }
 
-// IndexStats bound the sizes of entries, for exact range reads.
+// IndexStats has the largest sizes of entries, in bytes, for exact range reads.
 type IndexStats struct {
 	SeriesMaxSize int64 `json:"series_max_size,omitempty"`
 	ChunkMaxSize  int64 `json:"chunk_max_size,omitempty"`
 }
 
-// ExternalLabels returns the labels of the producer of the block.
+// ExternalLabels returns the external labels of the block.
 func (m *Meta) ExternalLabels() labels.Labels { return labels.FromMap(m.Thanos.Labels) }
 
 // Resolution in milliseconds; 0 is raw.
 func (m *Meta) Resolution() int64 { return m.Thanos.Downsample.Resolution }
 
-// Overlaps says whether the half-open range of the block has a time in common
-// with [mint, maxt], both inclusive, as query bounds are. It is the one place
-// where the two conventions meet.
+// Overlaps says whether the half-open range of the block has a time in common with
+// [mint, maxt], both inclusive as in queries. No other code compares the two.
 func (m *Meta) Overlaps(mint, maxt int64) bool { return m.MinTime <= maxt && mint < m.MaxTime }
 
 // DeletionMark is deletion-mark.json.

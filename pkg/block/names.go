@@ -33,8 +33,8 @@ func ParsePath(name string) (id ulid.ULID, rel string, ok bool) {
 	return id, rel, ok
 }
 
-// ParseID parses a block's name. Only the one spelling that ulid.ULID.String
-// gives is a block's name: its objects could not be found by any other.
+// ParseID parses the name of a block. It accepts only the spelling of
+// ulid.ULID.String, because that is the one by which objects are read.
 func ParseID(s string) (ulid.ULID, bool) {
 	id, err := ulid.ParseStrict(s)
 	return id, err == nil && id.String() == s

@@ -20,7 +20,7 @@ import (
 // HashSHA256 is the one hash function that files can have in meta.json.
 const HashSHA256 = "SHA256"
 
-// UploadConfig says how Upload works; the zero value is good.
+// UploadConfig configures Upload; the zero value has the defaults.
 type UploadConfig struct {
 	// Concurrency bounds parallel uploads of segments; 0 means 4.
 	Concurrency int
@@ -32,9 +32,9 @@ type UploadConfig struct {
 
 // Upload verifies the block in the local directory dir and publishes it under
 // the ULID of its meta.json, which must have external labels: chunk segments,
-// then the index, each checked for its size afterwards, then meta.json, with
-// which the block becomes visible. It returns the meta.json as published. An
-// upload that failed is repeated as a whole; what it left behind is replaced.
+// then the index, each checked for its size afterwards, then meta.json, which makes
+// the block visible. It returns the meta.json as published. After a failure the caller
+// repeats the upload; it replaces the objects of the failed one.
 func Upload(ctx context.Context, b bucket.Bucket, dir string, cfg UploadConfig) (*Meta, error) {
 	report, err := Verify(ctx, dir)
 	if err != nil {
@@ -135,7 +135,7 @@ func uploadFile(ctx context.Context, b bucket.Bucket, m *Meta, dir string, file 
 	return uploadVerified(ctx, b, Path(m.ULID, file.RelPath), f, file.SizeBytes)
 }
 
-// uploadVerified asks the bucket afterwards for what it has stored.
+// uploadVerified uploads an object and compares its size in the bucket.
 func uploadVerified(ctx context.Context, b bucket.Bucket, name string, r io.Reader, size int64) error {
 	if err := b.Upload(ctx, name, r, size); err != nil {
 		return fmt.Errorf("upload %s: %w", name, err)

@@ -20,9 +20,9 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
-// Report is what Verify found in a block whose bytes are sound. The counts of
-// chunks tell of flaws in the data that old versions of Prometheus made; such
-// blocks can be read, but not all of them can be compacted as they are.
+// Report describes a block whose bytes are sound. It counts chunks with flaws that old
+// versions of Prometheus produced: such blocks can be read, but not all of them can be
+// compacted as they are.
 type Report struct {
 	Meta *Meta
 
@@ -119,8 +119,8 @@ func (v *verifier) run(dir string) (err error) {
 	return v.readIndex()
 }
 
-// openErr tells a file that is missing or empty, which cannot be mapped, from
-// one that cannot be opened.
+// openErr returns a *CorruptError for a file that is missing or empty, which cannot be
+// mapped, and another error for one that cannot be opened.
 func (v *verifier) openErr(why reason.Reason, path string, err error) error {
 	info, serr := os.Stat(path)
 	if errors.Is(serr, os.ErrNotExist) || (serr == nil && info.Size() == 0) {
@@ -151,8 +151,9 @@ func segmentFiles(dir string) ([]string, error) {
 	return names, nil
 }
 
-// readIndex turns a panic of the index decoder into a corruption: it trusts
-// what a checksum covers, and bytes of an attacker can have right checksums.
+// readIndex checks the index and the chunks that it refers to. It turns a panic of the
+// index decoder into a *CorruptError, because the decoder trusts all bytes that match
+// a checksum.
 func (v *verifier) readIndex() (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -163,7 +164,7 @@ func (v *verifier) readIndex() (err error) {
 	if err != nil {
 		return corrupt(reason.BlockIndexCorrupt, "open index: %w", err)
 	}
-	// The reader owns nothing: the bytes are the verifier's.
+	// The reader need not be closed: the bytes belong to the verifier.
 	if err := v.checkPostings(); err != nil {
 		return err
 	}

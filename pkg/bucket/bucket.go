@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Errors that every implementation maps its own to; test with errors.Is.
+// Errors of every implementation; test with errors.Is.
 var (
 	// ErrNotFound says that the named object does not exist.
 	ErrNotFound = errors.New("object not found")
@@ -23,9 +23,9 @@ var (
 type Object struct {
 	// Name is the full name within the bucket, with "/" as separator.
 	Name string
-	// Size in bytes, or -1 when the provider's listing does not tell.
+	// Size in bytes, or -1 when the provider's listing has none.
 	Size int64
-	// LastModified on the clock of the bucket; zero when not told.
+	// LastModified on the clock of the bucket; zero when the listing has none.
 	LastModified time.Time
 }
 
@@ -41,20 +41,20 @@ type Reader interface {
 	// GetRange returns length bytes from offset off. Fewer bytes than asked
 	// for are an error of Read, also at the end of the object.
 	GetRange(ctx context.Context, name string, off, length int64) (io.ReadCloser, error)
-	// Stat returns size and time of one object.
+	// Stat returns the size and time of one object.
 	Stat(ctx context.Context, name string) (Object, error)
 }
 
 // Bucket reads and writes. All methods may be called concurrently.
 type Bucket interface {
 	Reader
-	// Upload writes the object; it becomes visible whole or not at all. size is
-	// the number of bytes of r, or -1 when unknown.
+	// Upload writes the object. Readers see all of it or the object that was there
+	// before. size is the number of bytes of r, or -1 when unknown.
 	Upload(ctx context.Context, name string, r io.Reader, size int64) error
-	// Delete removes the object. Deleting what does not exist is no error.
+	// Delete removes the object. A missing object is no error.
 	Delete(ctx context.Context, name string) error
-	// Name says which bucket this is, for logs: provider and bucket name, no
-	// secrets.
+	// Name is provider and name of the bucket, for logs; it has no secrets.
 	Name() string
+	// Close releases connections. No call may follow.
 	Close() error
 }

@@ -171,7 +171,7 @@ func TestMetrics(t *testing.T) {
 	broken = true
 	require.Error(t, b.Delete(t.Context(), "x"))
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
-# HELP hindsight_objstore_operation_failures_total Operations on the bucket that failed after all tries. That an object does not exist is no failure, nor is a cancellation by the caller.
+# HELP hindsight_objstore_operation_failures_total Operations on the bucket that failed after all tries. A missing object and a cancellation by the caller are no failures.
 # TYPE hindsight_objstore_operation_failures_total counter
 hindsight_objstore_operation_failures_total{operation="delete"} 1
 hindsight_objstore_operation_failures_total{operation="get"} 0

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// More errors that every implementation maps its own to.
+// More errors of every implementation.
 var (
 	// ErrNoBucket says that the bucket itself does not exist.
 	ErrNoBucket = errors.New("bucket does not exist")
@@ -18,18 +18,17 @@ var (
 	ErrRange = errors.New("range begins after the end of the object")
 	// ErrInvalidName says that a name cannot be the name of an object.
 	ErrInvalidName = errors.New("invalid object name")
-	// ErrFull says that the bucket takes no more data: its disk is full, or its
-	// quota is used up. Deletions still work.
+	// ErrFull says that the bucket accepts no more data: its disk is full, or its quota
+	// is exhausted. Deletions still work.
 	ErrFull = errors.New("bucket is full")
-	// ErrPermanent marks any other error that a second try cannot mend, for
-	// example a request that the provider calls malformed.
+	// ErrPermanent marks any other error for which a retry does not help, for example a
+	// request that the provider calls malformed.
 	ErrPermanent = errors.New("permanent object storage error")
 	// ErrLength says that a body had fewer or more bytes than it should have.
 	ErrLength = errors.New("wrong length of object body")
 )
 
-// IsTemporary says whether trying again may help. It does not know whether
-// there is time left to do so.
+// IsTemporary says whether a retry may help.
 func IsTemporary(err error) bool {
 	if err == nil {
 		return false
@@ -61,11 +60,11 @@ func CheckName(name string) error {
 	return nil
 }
 
-// readTries bounds how often ReadAll begins anew.
+// readTries bounds how often ReadAll reads an object.
 const readTries = 3
 
 // ReadAll returns the whole object, or ErrTooLarge if it has more than limit
-// bytes; no more than that is ever read. A body that breaks off is read again
+// bytes; it reads no more than that. A body that breaks off is read again
 // from its beginning, since the object may be another one by then.
 func ReadAll(ctx context.Context, r Reader, name string, limit int64) ([]byte, error) {
 	for try := 1; ; try++ {

@@ -9,7 +9,7 @@ import (
 
 // ExactReader returns rc bound to exactly length bytes: fewer are
 // io.ErrUnexpectedEOF, more are ErrLength, reported before the last bytes are
-// handed out. A negative length means unknown and leaves the length unchecked.
+// returned. A negative length means unknown and leaves the length unchecked.
 // Reads end with the error of ctx once it is cancelled.
 func ExactReader(ctx context.Context, rc io.ReadCloser, name string, length int64) io.ReadCloser {
 	return &exactReader{ctx: ctx, rc: rc, name: name, want: length, left: length}
@@ -51,8 +51,8 @@ func (e *exactReader) Read(p []byte) (int, error) {
 		}
 		return n, err
 	}
-	// These are the last bytes: they count only if the body ends here, so that
-	// a server which ignored the asked range cannot pass off wrong bytes.
+	// These are the last bytes. They are returned only if the body ends here, so that
+	// wrong bytes of a server that ignored the range are not returned.
 	if err != nil && !errors.Is(err, io.EOF) {
 		e.err = err
 		return 0, err

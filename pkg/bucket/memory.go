@@ -12,8 +12,7 @@ import (
 	"time"
 )
 
-// Memory is a bucket in memory, for tests and for programs that need none on
-// disk. It lists sizes and times, as a filesystem does.
+// Memory is a bucket in memory. Its listings have sizes and times.
 type Memory struct {
 	mu      sync.RWMutex
 	objects map[string]memoryObject

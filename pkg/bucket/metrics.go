@@ -33,11 +33,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		operations: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "hindsight_objstore_operations_total",
-			Help: "Operations on the bucket, each counted once however often it was tried.",
+			Help: "Operations on the bucket, each counted once, without its retries.",
 		}, []string{"operation"}),
 		failures: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "hindsight_objstore_operation_failures_total",
-			Help: "Operations on the bucket that failed after all tries. That an object does not exist is no failure, nor is a cancellation by the caller.",
+			Help: "Operations on the bucket that failed after all tries. A missing object and a cancellation by the caller are no failures.",
 		}, []string{"operation"}),
 		duration: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name:                            "hindsight_objstore_operation_duration_seconds",

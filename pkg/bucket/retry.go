@@ -12,11 +12,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// RetryConfig says how an operation is tried again after a temporary error.
+// RetryConfig configures the retries of operations after temporary errors.
 type RetryConfig struct {
 	// MinBackoff and MaxBackoff bound the pause between two tries, which
-	// doubles from one to the next and is then shortened at random by up to a
-	// half, so that many clients do not return at the same moment.
+	// doubles from one to the next and is then shortened at random by up to a half, so
+	// that many clients do not retry at the same time.
 	MinBackoff, MaxBackoff time.Duration
 	// MaxTries bounds the number of tries, the first one included.
 	MaxTries int
@@ -25,7 +25,7 @@ type RetryConfig struct {
 	Deadline time.Duration
 }
 
-// DefaultRetry is what programs use.
+// DefaultRetry returns the configuration of all roles.
 func DefaultRetry() RetryConfig {
 	return RetryConfig{
 		MinBackoff: 100 * time.Millisecond,
@@ -37,12 +37,12 @@ func DefaultRetry() RetryConfig {
 
 // Retry returns b with operations tried again after temporary errors. A
 // listing is continued after the last name seen, a range read after the last
-// byte read; a whole-object read is tried again only while nothing of it was
-// handed out, and an upload only if its reader can seek back to where it began.
+// byte read; a whole-object read is tried again only while the caller has got none of
+// it, and an upload only if its reader can seek back to where it began.
 func Retry(b Bucket, cfg RetryConfig, reg prometheus.Registerer) Bucket {
 	return &retrying{next: b, cfg: cfg, retries: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
 		Name: "hindsight_objstore_retries_total",
-		Help: "Tries of operations on the bucket after a first one had failed with a temporary error.",
+		Help: "Retries of operations on the bucket after temporary errors.",
 	}, []string{"operation"})}
 }
 
@@ -64,8 +64,7 @@ func (b *retrying) begin(op string) *attempts {
 	return &attempts{b: b, op: op, start: time.Now(), tries: 1}
 }
 
-// again pauses and returns true if the operation should be tried once more
-// after err.
+// again pauses and returns true if the operation should be tried once more after err.
 func (a *attempts) again(ctx context.Context, err error) bool {
 	if !IsTemporary(err) || a.tries >= a.b.cfg.MaxTries || ctx.Err() != nil {
 		return false
@@ -87,8 +86,8 @@ func (a *attempts) again(ctx context.Context, err error) bool {
 	return true
 }
 
-// explain returns err as the caller should see it: a cancellation while waiting
-// is one, whatever the last try met.
+// explain returns the error for the caller: of a cancelled context the cancellation,
+// whatever the last error was, and otherwise err with the number of tries.
 func (a *attempts) explain(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -102,7 +101,8 @@ func (a *attempts) explain(ctx context.Context, err error) error {
 	return err
 }
 
-// List continues after an error by listing anew and skipping what was seen.
+// List continues after an error by listing again and skipping the objects that f has
+// got.
 func (b *retrying) List(ctx context.Context, dir string, f func(Object) error) error {
 	var last string
 	var ferr error

@@ -24,8 +24,8 @@ const (
 	countMaskST = 0x3fff
 )
 
-// HeaderSize returns how many bytes every chunk of the encoding begins with;
-// decoders index them without looking.
+// HeaderSize returns the least number of bytes of a chunk of the encoding; decoders do
+// not check it.
 func HeaderSize(enc chunkenc.Encoding) int {
 	if enc == chunkenc.EncXOR {
 		return headerXOR
@@ -33,12 +33,11 @@ func HeaderSize(enc chunkenc.Encoding) int {
 	return headerOther
 }
 
-// Check says what is wrong with the head of a chunk, given without its encoding
-// byte: an unknown encoding, more samples, spans, buckets or custom bounds than
-// its bits can hold, or buckets that the schema does not have. A chunk that
-// passes can be read with memory that is bounded by a multiple of its size;
-// whether its samples can be decoded shows only then. A chunk without samples
-// passes.
+// Check checks the head of a chunk, given without its encoding byte. It refuses an
+// unknown encoding, more samples, spans, buckets or custom bounds than the bits of the
+// chunk can hold, and buckets that the schema does not have. Reading a chunk that passes
+// takes memory in proportion to its size, but its samples may still not decode. A chunk
+// without samples passes.
 func Check(enc chunkenc.Encoding, b []byte) error {
 	if !chunkenc.IsValidEncoding(enc) {
 		return fmt.Errorf("unknown chunk encoding %d", enc)
@@ -133,16 +132,16 @@ func checkHistogram(samples uint64, body []byte, size sampleSize) error {
 	return nil
 }
 
-var errShort = errors.New("it ends within its layout")
+var errShort = errors.New("chunk ends within its layout")
 
-// spans sums up the spans of one sign.
+// spans is the sum of the spans of one sign.
 type spans struct {
 	buckets uint64
-	// end is the index behind the last bucket.
+	// end is the index after the last bucket.
 	end int64
 }
 
-// spanBits is what a span takes at least: a bit for its length and one for its
+// spanBits is the least number of bits of a span: one for its length and one for its
 // offset.
 const spanBits = 2
 
@@ -173,7 +172,7 @@ func readSpans(r *bitReader) (spans, error) {
 	return out, nil
 }
 
-// boundBits is what a custom bound takes at least.
+// boundBits is the least number of bits of a custom bound.
 const boundBits = 5
 
 // checkCustom reads the custom bounds. There is one more bucket than bounds, and

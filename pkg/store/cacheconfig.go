@@ -17,7 +17,7 @@ type cacheConfig struct {
 		MaxItemSize size `yaml:"max_item_size"` // pages have one size
 	} `yaml:"config"`
 	EnabledItems []string `yaml:"enabled_items"` // pages hold all kinds
-	TTL          string   `yaml:"ttl"`           // of shared caches
+	TTL          string   `yaml:"ttl"`           // applies to shared caches
 }
 
 // memoryBytes returns how much memory pages may take.

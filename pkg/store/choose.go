@@ -17,9 +17,8 @@ type pick struct {
 	mint, maxt int64
 }
 
-// choice is what a query wants of the blocks: data of [mint, maxt], both
-// inclusive, of at most maxResolution; with fillCoarser also coarser data of
-// times of which there is no other.
+// choice is the data that a query needs: of [mint, maxt], both inclusive, of at most
+// maxResolution; with fillCoarser also coarser data of times that have no other.
 type choice struct {
 	mint, maxt    int64
 	maxResolution int64
@@ -27,9 +26,9 @@ type choice struct {
 }
 
 // choose selects, among blocks of equal external labels, those that answer a
-// query: the coarsest resolution of at most maxResolution, and in the gaps of
-// its blocks the next finer one, down to raw data. What is not covered then is
-// filled with coarser data, the finest first. The result is ordered by time.
+// query: the coarsest resolution of at most maxResolution, and in the gaps of its
+// blocks the next finer one, down to raw data. Gaps that remain are filled with
+// coarser data, the finest first. The result is ordered by time.
 func choose(metas []*block.Meta, want choice) []pick {
 	c := chooser{byResolution: map[int64][]*block.Meta{}, picked: map[*block.Meta]int{}}
 	var coarser []*block.Meta
@@ -67,7 +66,7 @@ type chooser struct {
 	picked       map[*block.Meta]int
 }
 
-// fill covers [mint, maxt] with the blocks of a level, and what they leave with
+// fill covers [mint, maxt] with the blocks of a level, and the gaps between them with
 // the levels below.
 func (c *chooser) fill(level int, mint, maxt int64) {
 	if level == len(c.resolutions) {
@@ -101,8 +100,8 @@ func (c *chooser) add(m *block.Meta, mint, maxt int64) {
 }
 
 // fillCoarser fills the times that nothing has been picked for with the coarser
-// blocks. A block all of whose sources are in finer blocks is left out: it has
-// nothing that those lack, and a gap between them is one in the data.
+// blocks. A block all of whose sources are in finer blocks is skipped: it has no data
+// that those lack, and a gap between them is one in the data.
 func (c *chooser) fillCoarser(metas, coarser []*block.Meta, want choice) {
 	finest := want.maxResolution
 	for len(coarser) > 0 {
@@ -124,8 +123,8 @@ func (c *chooser) fillCoarser(metas, coarser []*block.Meta, want choice) {
 }
 
 // fillGaps picks a block for the gaps that it overlaps. A sample of downsampled
-// data is dated at the end of its window, so that one from before the query may
-// be the newest at its begin. needed says whether the block has what finer ones
+// data has the time of the end of its window, so that one from before the query may be
+// the newest at its begin. needed says whether the block has data that finer ones
 // lack.
 func (c *chooser) fillGaps(m *block.Meta, gaps []gap, want choice, needed func() bool) {
 	for _, g := range gaps {

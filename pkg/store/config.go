@@ -40,12 +40,12 @@ type Config struct {
 	IndexHeaderIdleTimeout        time.Duration
 	BucketWebLabel                string
 
-	// Accepted because they stand in manifests; nothing depends on them.
+	// Accepted because deployments set them.
 	unused unusedFlags
 }
 
-// unusedFlags tune what this gateway does not have: headers are always read on
-// first use and pages have one size.
+// unusedFlags are accepted for compatibility and have no effect: headers are always
+// read on first use, and pages have one size.
 type unusedFlags struct {
 	lazyReader       bool
 	lazyDownload     string
@@ -80,11 +80,11 @@ func DefaultConfig() Config {
 // RegisterFlags adds the gateway's flags.
 func (c *Config) RegisterFlags(r flags.Registrar) {
 	r.Flag("data-dir", "Directory for index headers and cached pages of blocks; one that another gateway uses is refused.").Default("./data").StringVar(&c.DataDir)
-	r.Flag("cache-index-header", "Keep index headers in files under --data-dir; without it they are made anew after each start.").Default("true").BoolVar(&c.CacheIndexHeader)
+	r.Flag("cache-index-header", "Keep index headers in files under --data-dir; without it they are made again after each start.").Default("true").BoolVar(&c.CacheIndexHeader)
 	r.Flag("index-cache-size", "Memory for pages of indexes that are kept for the next query.").Default("250MB").SetValue(&c.IndexCacheSize)
 	c.IndexCache.Register(r, "index-cache.config", "the index cache (type IN-MEMORY)", true)
 	r.Flag("store.disk-cache-size", "Disk under --data-dir for pages of indexes and chunks that are kept for the next query, also beyond a restart. 0 means none.").Default("2GB").SetValue(&c.DiskCacheSize)
-	r.Flag("chunk-pool-size", "Memory that all running requests together may hold for data of blocks. A request that needs more waits for others, and ends those whose answer nobody reads; it fails when there is still none. 0 means no limit.").Default("2GB").SetValue(&c.ChunkPoolSize)
+	r.Flag("chunk-pool-size", "Memory that all running requests together may hold for data of blocks. A request that needs more waits for others, and ends those whose client does not read the answer; it fails when memory is still short. 0 means no limit.").Default("2GB").SetValue(&c.ChunkPoolSize)
 	r.Flag("store.limits.request-series", "Largest number of series of one request; beyond, it fails. 0 means no limit.").Default("0").Uint64Var(&c.RequestSeries)
 	r.Flag("store.limits.request-samples", "Largest number of samples of one request, counting 120 for each chunk; beyond, it fails. 0 means no limit.").Default("0").Uint64Var(&c.RequestSamples)
 	r.Flag("store.grpc.touched-series-limit", "Older name of --store.limits.request-series.").Default("0").Uint64Var(&c.TouchedSeries)
@@ -97,14 +97,14 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	r.Flag("block-meta-fetch-concurrency", "Number of meta.json files that are read at one time.").Default("32").IntVar(&c.MetaFetchConcurrency)
 	r.Flag("min-time", "Serve samples from this time on: a time (RFC 3339), or a duration relative to now such as -30d.").Default("0000-01-01T00:00:00Z").SetValue(&c.MinTime)
 	r.Flag("max-time", "Serve samples up to this time: a time (RFC 3339), or a duration relative to now such as -6h.").Default("9999-12-31T23:59:59Z").SetValue(&c.MaxTime)
-	r.Flag("consistency-delay", "Leave out blocks that are younger than this, but for those of compactors.").Default("0s").SetValue(&c.ConsistencyDelay)
+	r.Flag("consistency-delay", "Exclude blocks that are younger than this, except for those of compactors.").Default("0s").SetValue(&c.ConsistencyDelay)
 	r.Flag("ignore-deletion-marks-delay", "Serve blocks for this long after they were marked for deletion.").Default("24h").SetValue(&c.IgnoreDeletionMarksDelay)
 	c.Selector.Register(r, "selector.relabel-config", "relabelling that chooses blocks by their external labels and __block_id (actions keep, drop, hashmod)", true)
 	r.Flag("store.enable-lazy-expanded-postings", "Filter series instead of reading postings that cost more than they save.").Default("true").BoolVar(&c.LazyPostings)
-	r.Flag("store.posting-group-max-key-series-ratio", "Filter series when a matcher would have to look at more than this many label values for each series; 0 means never for this reason.").Default("100").Float64Var(&c.LazyPostingsRatio)
+	r.Flag("store.posting-group-max-key-series-ratio", "Filter series when a matcher would test more than this many label values for each series; 0 means no limit.").Default("100").Float64Var(&c.LazyPostingsRatio)
 	r.Flag("bucket-web-label", "External label by which the list of blocks is grouped.").StringVar(&c.BucketWebLabel)
 	r.Flag("disable-admin-operations", "Refuse to mark blocks over HTTP.").Default("false").BoolVar(&c.DisableAdmin)
-	r.Flag("store.index-header-lazy-reader-idle-timeout", "Unload an index header from memory when nobody has used it for this long.").Hidden().Default("5m").DurationVar(&c.IndexHeaderIdleTimeout)
+	r.Flag("store.index-header-lazy-reader-idle-timeout", "Unload an index header from memory that was not used for this long.").Hidden().Default("5m").DurationVar(&c.IndexHeaderIdleTimeout)
 	c.registerUnused(r)
 }
 
@@ -120,13 +120,13 @@ func (c *Config) registerUnused(r flags.Registrar) {
 	r.Flag("debug.series-batch-size", flags.Ignored("batches are sized in bytes")).Hidden().Default("10000").IntVar(&u.seriesBatch)
 	r.Flag("debug.estimated-max-series-size", flags.Ignored("sizes come from the block")).Hidden().Default("65536").Uint64Var(&u.maxSeriesSize)
 	r.Flag("debug.estimated-max-chunk-size", flags.Ignored("sizes come from the block")).Hidden().Default("16000").Uint64Var(&u.maxChunkSize)
-	r.Flag("store.index-header-posting-offsets-in-mem-sampling", flags.Ignored("all offsets are at hand")).Hidden().Default("32").IntVar(&u.offsetSampling)
+	r.Flag("store.index-header-posting-offsets-in-mem-sampling", flags.Ignored("all offsets are in the index header")).Hidden().Default("32").IntVar(&u.offsetSampling)
 	u.parquet.Register(r, "objstore-parquet.config", "the bucket of parquet conversions, which this program refuses", true)
 	u.cachingBucket.Register(hidden{r}, "store.caching-bucket.config", "the caching bucket (its type is accepted, pages of blocks are cached anyway)", true)
 	u.requestLogging.RegisterIgnored(r, "request.logging-config", "see --log.level=debug")
 }
 
-// Validate checks what flags alone cannot.
+// Validate checks the values together.
 func (c *Config) Validate() error {
 	var errs []error
 	positive := func(flag string, n int) {
@@ -156,7 +156,7 @@ func (c *Config) Validate() error {
 	return flags.Invalid(errors.Join(errs...))
 }
 
-// UsesDataDir says whether anything is kept under --data-dir.
+// UsesDataDir says whether the gateway writes files under --data-dir.
 func (c *Config) UsesDataDir() bool { return c.CacheIndexHeader || c.DiskCacheSize.Int64() > 0 }
 
 // lower returns the smaller of two limits of which 0 means none.

@@ -30,9 +30,9 @@ func (c *Config) filters(now time.Time, selector []*relabel.Config, broken map[u
 	)
 }
 
-// damaged drops broken blocks for which others can stand in: those that they
-// were made of, while these still exist. A broken block that nothing replaces
-// stays, so that answers can say what is missing.
+// damaged drops broken blocks that other blocks replace: those that they were made
+// of, while these still exist. A broken block without replacement stays, so that
+// answers name the missing data.
 func damaged(broken map[ulid.ULID]struct{}) blocklist.Filter {
 	return blocklist.Filter{Name: "damaged", Drop: func(v *blocklist.View) []ulid.ULID {
 		var out []ulid.ULID
@@ -46,7 +46,7 @@ func damaged(broken map[ulid.ULID]struct{}) blocklist.Filter {
 }
 
 // replaceable says whether all sources of m are in sound blocks of the same
-// resolution, whatever their labels: merged replicas had others.
+// resolution. Their labels do not matter, because merged replicas had others.
 func replaceable(m *block.Meta, v *blocklist.View, broken map[ulid.ULID]struct{}) bool {
 	have := map[ulid.ULID]struct{}{}
 	for id, other := range v.Metas {
@@ -63,8 +63,8 @@ func replaceable(m *block.Meta, v *blocklist.View, broken map[ulid.ULID]struct{}
 	})
 }
 
-// selectorLabels are what selectors of blocks see: the external labels and the
-// id of the block.
+// selectorLabels are the labels that selectors of blocks match: the external labels
+// and the id of the block.
 func selectorLabels(m *block.Meta) labels.Labels {
 	b := labels.NewBuilder(m.ExternalLabels())
 	b.Set(blocklist.BlockIDLabel, m.ULID.String())

@@ -51,7 +51,7 @@ func TestBlockRemovedUnderQuery(t *testing.T) {
 	require.NoError(t, g.Sync(t.Context()))
 	require.Empty(t, g.Info().TSDBs)
 	require.Equal(t, want, collect(t, set, r))
-	files, err := os.ReadDir(filepath.Join(dir, headersFolder))
+	files, err := os.ReadDir(filepath.Join(dir, headersDir))
 	require.NoError(t, err)
 	require.Empty(t, files)
 	require.Empty(t, collect(t, g.Select(t.Context(), r), r))

@@ -21,7 +21,7 @@ func (g *Gateway) RegisterHTTP(mux *http.ServeMux) {
 	})
 }
 
-// apiResponse is the frame of the answers under /api/v1.
+// apiResponse is the envelope of the answers under /api/v1.
 type apiResponse struct {
 	Status    string `json:"status"`
 	Data      any    `json:"data,omitempty"`
@@ -29,7 +29,7 @@ type apiResponse struct {
 	Error     string `json:"error,omitempty"`
 }
 
-// blockList is the data of /api/v1/blocks. What stands after err is ours.
+// blockList is the data of /api/v1/blocks. Thanos has the fields up to err.
 type blockList struct {
 	Label       string                `json:"label"`
 	Blocks      []*block.Meta         `json:"blocks"`
@@ -38,7 +38,7 @@ type blockList struct {
 	State       map[string]blockState `json:"state,omitempty"`
 }
 
-// blockState is what the gateway does with a block.
+// blockState says whether the gateway serves a block, and why not.
 type blockState struct {
 	Served      bool   `json:"served"`
 	Reason      string `json:"reason,omitempty"`
@@ -46,8 +46,8 @@ type blockState struct {
 	Damaged     string `json:"damaged,omitempty"`
 }
 
-// listBlocks lists the blocks that are served (view=loaded), or all blocks of
-// the bucket with what becomes of them.
+// listBlocks lists the blocks that are served (view=loaded), or all blocks of the
+// bucket with their states.
 func (g *Gateway) listBlocks(w http.ResponseWriter, r *http.Request) {
 	g.mu.RLock()
 	b := g.blocks
@@ -88,5 +88,5 @@ func respond(w http.ResponseWriter, code int, v apiResponse) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_, _ = w.Write(b) // the client has gone if this fails
+	_, _ = w.Write(b) // an error means that the client has disconnected
 }

@@ -5,26 +5,26 @@ import (
 	"time"
 )
 
-// giveBackAfter is how long a gateway must have been idle, and giveBackLeast how
-// much memory it must hold without need, before it gives memory back: one
-// collection of garbage costs as much as the heap is large.
+// A gateway without requests for freeAfter that has at least freeLeast bytes of unused
+// memory returns it to the operating system. The garbage collection for that costs in
+// proportion to the heap, so it does not happen for less.
 const (
-	giveBackAfter = 20 * time.Second
-	giveBackLeast = 64 << 20
+	freeAfter = 20 * time.Second
+	freeLeast = 64 << 20
 )
 
-// idleness decides when the memory of the last requests is given back to the
-// system. The garbage collector would not run before the next request. It belongs
-// to one goroutine.
+// idleness decides when the memory of finished requests is returned to the operating
+// system; without it, the garbage collector would not run before the next request.
+// It must not be used concurrently.
 type idleness struct {
 	seen, freed uint64
-	// unused returns how much memory the process holds beyond what it has in use.
+	// unused returns the bytes of memory that the process has and does not use.
 	unused func() uint64
 	free   func()
 }
 
-// tick is called now and then with the number of requests that have begun, and
-// whether any holds memory.
+// tick is called every freeAfter with the number of requests that have begun, and
+// with whether any request holds memory.
 func (i *idleness) tick(begun uint64, busy bool) {
 	quiet := !busy && begun == i.seen && begun != i.freed
 	i.seen = begun
@@ -32,13 +32,13 @@ func (i *idleness) tick(begun uint64, busy bool) {
 		return
 	}
 	i.freed = begun
-	if i.unused() >= giveBackLeast {
+	if i.unused() >= freeLeast {
 		i.free()
 	}
 }
 
-// unusedMemory counts garbage, which is not collected yet, as in use only up to
-// what the last collection left.
+// unusedMemory counts garbage that is not collected yet as unused, except for as many
+// bytes as the last collection left in use.
 func unusedMemory() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)

@@ -23,7 +23,7 @@ func (g *Gateway) Info() storeapi.Info {
 	return *makeInfo(g.cfg, nil, time.Time{})
 }
 
-// makeInfo sums up blocks: for each set of external labels, one entry per
+// makeInfo summarises blocks: for each set of external labels, one entry per
 // contiguous range of time.
 func makeInfo(cfg Config, serve map[ulid.ULID]*block.Meta, now time.Time) *storeapi.Info {
 	info := &storeapi.Info{

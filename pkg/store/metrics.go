@@ -30,7 +30,7 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 		defer g.mu.RUnlock()
 		return float64(len(g.blocks.byID))
 	})
-	gauge("hindsight_store_blocks_quarantined", "Blocks that are served but cannot be read because their index is damaged.", func() float64 {
+	gauge("hindsight_store_blocks_quarantined", "Blocks that are not read because their index is damaged.", func() float64 {
 		return float64(len(g.damage.current(time.Now())))
 	})
 	gauge("hindsight_store_request_bytes", "Bytes of blocks that running requests hold in memory.", func() float64 {
@@ -47,14 +47,14 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 		}),
 		lastSync: f.NewGauge(prometheus.GaugeOpts{
 			Name: "hindsight_store_last_sync_timestamp_seconds",
-			Help: "When the bucket was last listed with success.",
+			Help: "Unix time of the last successful listing of the bucket.",
 		}),
 		syncDuration: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "hindsight_store_sync_duration_seconds", Buckets: powers(0.01, 15),
-			Help: "Time to list the bucket and to take over the result.",
+			Help: "Time to list the bucket and to open new blocks.",
 		}),
 		blockFailures: counterVec("hindsight_store_block_failures_total",
-			"Times that a part of a block could not be read.", "part", "reason"),
+			"Failed reads of a part of a block, by part and reason.", "part", "reason"),
 		requests: counterVec("hindsight_store_requests_total", "Requests answered, by operation.", "operation"),
 		limited: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_store_requests_limited_total",
@@ -62,7 +62,7 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 		}),
 		gateWait: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "hindsight_store_gate_duration_seconds", Buckets: powers(0.001, 17),
-			Help: "Time that requests waited because too many others were starting.",
+			Help: "Time that requests waited for one of --store.grpc.series-max-concurrency slots.",
 		}),
 		blocksPerRequest: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "hindsight_store_request_blocks", Buckets: powers(1, 14),

@@ -187,7 +187,7 @@ func (bg blockGroup) picks(c choice, byResolution bool) []pick {
 func (g *Gateway) release(brs []blockRequest) {
 	for _, br := range brs {
 		if err := br.block.Release(); err != nil {
-			g.log.Warn("block could not be closed", "block", br.block.Meta().ULID, "err", err)
+			g.log.Warn("closing of a block failed", "block", br.block.Meta().ULID, "err", err)
 		}
 	}
 }

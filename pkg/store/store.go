@@ -26,25 +26,25 @@ type Poller interface {
 	Poll(ctx context.Context) (*blocklist.View, error)
 }
 
-// Deps is what the gateway needs from its process.
+// Deps are the dependencies of a gateway on its process.
 type Deps struct {
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // may be nil
 	Bucket     bucket.Reader
-	// Poller gives the view of the bucket; nil means one that lists it.
+	// Poller lists the blocks; nil means one over Bucket.
 	Poller Poller
-	// Marks is where marks of blocks are written on request; nil refuses them.
+	// Marks is the bucket for marks that are requested over HTTP; nil refuses them.
 	Marks bucket.Bucket
 }
 
-// How ranges of objects become requests: reading 256 KiB takes about as long
-// as the answer to a request takes to begin.
+// Bounds for turning ranges of objects into requests: reading maxGap bytes takes
+// about as long as a request takes until its first byte.
 const (
 	maxGap        = 256 << 10
 	maxRead       = 16 << 20
-	readsAtOnce   = 128
-	headersFolder = "index-headers"
-	pagesFolder   = "page-cache"
+	parallelReads = 128
+	headersDir    = "index-headers"
+	pagesDir      = "page-cache"
 )
 
 // Gateway serves the blocks of a bucket.
@@ -57,8 +57,8 @@ type Gateway struct {
 	pages  *pagecache.Cache
 	budget *pagecache.Budget
 	env    *bucketblock.Env
-	gate   chan struct{} // holds one element for each request that is starting
-	begun  atomic.Uint64 // requests that have begun
+	gate   chan struct{} // has one element for each request that is starting
+	begun  atomic.Uint64 // number of requests that have begun
 
 	syncing sync.Mutex // held during a Sync
 	mu      sync.RWMutex
@@ -96,10 +96,10 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	g.pages, err = pagecache.New(deps.Bucket, pagecache.Config{
 		MemoryBytes: memory,
 		DiskBytes:   cfg.DiskCacheSize.Int64(),
-		DiskDir:     filepath.Join(cfg.DataDir, pagesFolder),
+		DiskDir:     filepath.Join(cfg.DataDir, pagesDir),
 		MaxGap:      maxGap,
 		MaxRead:     maxRead,
-		Concurrency: readsAtOnce,
+		Concurrency: parallelReads,
 	}, deps.Registerer)
 	if err != nil {
 		return nil, err
@@ -113,9 +113,9 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		Logger:     deps.Logger,
 	}
 	if cfg.CacheIndexHeader {
-		g.env.HeaderDir = filepath.Join(cfg.DataDir, headersFolder)
+		g.env.HeaderDir = filepath.Join(cfg.DataDir, headersDir)
 		if err := os.MkdirAll(g.env.HeaderDir, 0o777); err != nil {
-			return nil, fmt.Errorf("make the folder for index headers: %w", err)
+			return nil, fmt.Errorf("create the directory for index headers: %w", err)
 		}
 	}
 	return g, nil
@@ -127,13 +127,14 @@ func (g *Gateway) Store() storeapi.Store { return g }
 // Ready is nil once the bucket has been listed.
 func (g *Gateway) Ready() error {
 	if g.info.Load() == nil {
-		return errors.New("the bucket has not been listed yet")
+		return errors.New("bucket not listed yet")
 	}
 	return nil
 }
 
-// Run lists the bucket now and then, until ctx is cancelled. A listing that
-// fails is tried again soon, and the blocks of the last one stay served.
+// Run lists the bucket every --sync-block-duration until ctx is cancelled. After a
+// listing that failed it waits retryPause at most, and serves the blocks of the last
+// one.
 func (g *Gateway) Run(ctx context.Context) error {
 	defer g.close()
 	timer := time.NewTimer(0)
@@ -141,8 +142,8 @@ func (g *Gateway) Run(ctx context.Context) error {
 	var last time.Time // when the last Sync ended
 	idle := time.NewTicker(max(g.cfg.IndexHeaderIdleTimeout/2, time.Second))
 	defer idle.Stop()
-	giveBack := time.NewTicker(giveBackAfter)
-	defer giveBack.Stop()
+	freeing := time.NewTicker(freeAfter)
+	defer freeing.Stop()
 	memory := idleness{unused: unusedMemory, free: debug.FreeOSMemory}
 	for {
 		select {
@@ -150,14 +151,14 @@ func (g *Gateway) Run(ctx context.Context) error {
 			return nil
 		case now := <-idle.C:
 			g.unloadIdle(now)
-		case <-giveBack.C:
+		case <-freeing.C:
 			memory.tick(g.begun.Load(), g.budget.Used() > 0)
 		case <-g.resync:
 			timer.Reset(max(0, retryPause-time.Since(last)))
 		case <-timer.C:
 			pause := g.cfg.SyncInterval
 			if err := g.Sync(ctx); err != nil && ctx.Err() == nil {
-				g.log.Error("bucket could not be listed; the blocks of the last listing stay served", "err", err)
+				g.log.Error("bucket listing failed", "err", err)
 				pause = min(pause, retryPause)
 			}
 			last = time.Now()
@@ -166,6 +167,6 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 }
 
-// retryPause is the time until a failed listing is tried again, and the least
-// time between two listings that damage or missing objects ask for.
+// retryPause is the time after which a failed listing is repeated, and the least time
+// between two listings that damaged or missing objects cause.
 const retryPause = 30 * time.Second

@@ -17,7 +17,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/store/bucketblock"
 )
 
-// blocks is what the gateway serves, as of one listing.
+// blocks are the blocks of one listing that the gateway serves.
 type blocks struct {
 	selector []*relabel.Config
 	byID     map[ulid.ULID]*bucketblock.Block
@@ -32,8 +32,8 @@ type blockGroup struct {
 	metas  []*block.Meta
 }
 
-// Sync lists the bucket and serves what is there from then on. Queries that
-// are running keep the blocks that they began with.
+// Sync lists the bucket and serves the blocks in it from then on. Running queries keep
+// the blocks that they began with.
 func (g *Gateway) Sync(ctx context.Context) error {
 	g.syncing.Lock()
 	defer g.syncing.Unlock()
@@ -50,24 +50,25 @@ func (g *Gateway) Sync(ctx context.Context) error {
 	gone, added := g.swap(view, serve, dropped)
 	for _, b := range gone {
 		if err := b.Release(); err != nil {
-			g.log.Warn("block that is no longer served could not be closed", "block", b.Meta().ULID, "err", err)
+			g.log.Warn("closing of a removed block failed", "block", b.Meta().ULID, "err", err)
 		}
 	}
 	first := g.info.Load() == nil
 	g.info.Store(makeInfo(g.cfg, serve, now))
 	if first {
-		g.removeStrangers()
+		g.removeUnservedHeaders()
 	}
 	g.m.lastSync.SetToCurrentTime()
 	g.m.syncDuration.Observe(time.Since(start).Seconds())
 	if first || added > 0 || len(gone) > 0 {
-		g.log.Info("blocks of the bucket are in view", "served", len(serve), "added", added,
-			"removed", len(gone), "left_out", len(dropped), "partial", len(view.Partial), "duration", time.Since(start))
+		g.log.Info("blocks synced", "blocks", len(serve), "added", added,
+			"removed", len(gone), "excluded", len(dropped), "partial", len(view.Partial), "duration", time.Since(start))
 	}
 	return nil
 }
 
-// swap puts the blocks to serve in place and returns those to close.
+// swap replaces the served blocks, opening those that are new, and returns those to
+// close.
 func (g *Gateway) swap(view *blocklist.View, serve map[ulid.ULID]*block.Meta, dropped map[ulid.ULID]string) (gone []*bucketblock.Block, added int) {
 	next := blocks{
 		selector: g.blocks.selector, view: view, dropped: dropped,
@@ -101,15 +102,15 @@ func (g *Gateway) swap(view *blocklist.View, serve map[ulid.ULID]*block.Meta, dr
 	return gone, added
 }
 
-// removeStrangers removes header files of blocks that are no longer served, and
-// what a process that died has left half written.
-func (g *Gateway) removeStrangers() {
+// removeUnservedHeaders removes header files of blocks that are no longer served, and
+// temporary files that a process left when it died.
+func (g *Gateway) removeUnservedHeaders() {
 	if g.env.HeaderDir == "" {
 		return
 	}
 	files, err := os.ReadDir(g.env.HeaderDir)
 	if err != nil {
-		g.log.Warn("folder of index headers cannot be read", "err", err)
+		g.log.Warn("reading the directory of index headers failed", "dir", g.env.HeaderDir, "err", err)
 		return
 	}
 	for _, f := range files {
@@ -117,7 +118,7 @@ func (g *Gateway) removeStrangers() {
 			continue
 		}
 		if err := os.Remove(filepath.Join(g.env.HeaderDir, f.Name())); err != nil {
-			g.log.Warn("file of an index header that is not needed cannot be removed", "file", f.Name(), "err", err)
+			g.log.Warn("removing an unused index header failed", "file", f.Name(), "err", err)
 		}
 	}
 }
@@ -128,12 +129,12 @@ func (g *Gateway) unloadIdle(now time.Time) {
 	g.mu.RUnlock()
 	for id, b := range byID {
 		if err := b.UnloadIdle(now.Add(-g.cfg.IndexHeaderIdleTimeout)); err != nil {
-			g.log.Warn("idle index header could not be unloaded", "block", id, "err", err)
+			g.log.Warn("unloading an idle index header failed", "block", id, "err", err)
 		}
 	}
 }
 
-// close lets all blocks go; their header files stay for the next start.
+// close releases all blocks; their header files stay for the next start.
 func (g *Gateway) close() {
 	g.mu.Lock()
 	all := g.blocks.byID
@@ -144,6 +145,6 @@ func (g *Gateway) close() {
 		errs = append(errs, b.Keep())
 	}
 	if err := errors.Join(errs...); err != nil {
-		g.log.Warn("blocks could not be closed", "err", err)
+		g.log.Warn("closing of blocks failed", "err", err)
 	}
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // DeletionMarkDelay drops blocks that were marked for deletion more than delay
-// ago. Until then they are used, so that everybody can learn of the block that
+// ago. Until then they are used, so that every process has time to list the block that
 // replaces them.
 func DeletionMarkDelay(delay time.Duration) Filter {
 	return dropIf("deletion_mark", func(v *View, m *block.Meta) bool {

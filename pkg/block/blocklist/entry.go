@@ -18,11 +18,11 @@ type object struct {
 	rel      string
 	size     int64
 	modified int64 // unix nanoseconds
-	timed    bool  // whether the listing told modified
+	timed    bool  // whether the listing has modified
 }
 
-// entry is what the poller knows of one block. Views share what it points to,
-// so that a change of the block makes another entry.
+// entry is the state of one block in the poller. Views share the meta and the marks, so
+// that a change of the block makes another entry.
 type entry struct {
 	objects []object
 	loaded  bool
@@ -35,10 +35,10 @@ type entry struct {
 	noDownsample *block.NoDownsampleMark
 	badMarks     int
 
-	// again says that something may have changed that no listing will tell, so
-	// that the entry must be loaded at the next poll too.
+	// again says that objects may change without a change in the listing, so that the
+	// next poll must load the entry again.
 	again bool
-	// logged is what was logged of the block last, so as not to repeat it.
+	// logged is the last error that was logged of the block, to log it once.
 	logged string
 
 	sizes map[string]int64
@@ -47,7 +47,8 @@ type entry struct {
 }
 
 // update returns the entry for a new listing of the block: e itself if nothing
-// has changed, otherwise one that keeps what is still valid. e may be nil.
+// has changed, otherwise one that keeps the meta and marks whose objects are unchanged.
+// e may be nil.
 func (e *entry) update(objects []object) *entry {
 	if e != nil && e.loaded && slices.Equal(e.objects, objects) {
 		return e
@@ -84,8 +85,7 @@ func (e *entry) find(rel string) (object, bool) {
 	return object{}, false
 }
 
-// same says whether both entries have the object and nothing tells that it has
-// changed.
+// same says whether both entries have the object, with equal size and time.
 func (e *entry) same(other *entry, rel string) bool {
 	a, ok := e.find(rel)
 	b, ok2 := other.find(rel)
@@ -108,7 +108,7 @@ func (e *entry) newest(id ulid.ULID) time.Time {
 	return time.Unix(0, t)
 }
 
-// load reads meta.json and marks where they are listed and not known.
+// load reads meta.json and the marks that are listed and not known.
 func (e *entry) load(ctx context.Context, p *Poller, id ulid.ULID) error {
 	if e.meta == nil && e.partial == nil {
 		if err := e.loadMeta(ctx, p, id); err != nil {
@@ -139,7 +139,7 @@ func (e *entry) measure() {
 }
 
 func (e *entry) loadMeta(ctx context.Context, p *Poller, id ulid.ULID) error {
-	missing := &block.CorruptError{ID: id, Reason: reason.BlockMetaMissing, Err: errors.New("there is no meta.json")}
+	missing := &block.CorruptError{ID: id, Reason: reason.BlockMetaMissing, Err: errors.New("meta.json does not exist")}
 	o, ok := e.find(block.MetaFile)
 	if !ok {
 		e.partial = missing
@@ -153,7 +153,7 @@ func (e *entry) loadMeta(ctx context.Context, p *Poller, id ulid.ULID) error {
 		return nil
 	}
 	if errors.Is(err, bucket.ErrPermanent) || errors.Is(err, bucket.ErrAccessDenied) {
-		// This object alone, for example because a lifecycle rule has archived it.
+		// The bucket refuses this object, for example because it was archived.
 		p.refused.Add(1)
 		err = &block.CorruptError{ID: id, Reason: reason.BlockMetaRefused, Err: err}
 		e.again = true
@@ -161,7 +161,7 @@ func (e *entry) loadMeta(ctx context.Context, p *Poller, id ulid.ULID) error {
 	if c := (*block.CorruptError)(nil); errors.As(err, &c) {
 		e.partial, e.again = c, e.again || !o.timed
 		if e.logOnce(c) {
-			p.log.Warn("block cannot be used", "block", id, "reason", c.Reason, "err", c.Err)
+			p.log.Warn("unusable block", "block", id, "reason", c.Reason, "err", c.Err)
 		}
 		return nil
 	}
@@ -209,9 +209,9 @@ func (e *entry) loadMarks(ctx context.Context, p *Poller, id ulid.ULID) error {
 	return nil
 }
 
-// giveUp makes a block unusable that could not be read, or its marks unreadable,
+// markUnusable makes a block that could not be read unusable, or its marks unreadable,
 // until the next poll.
-func (e *entry) giveUp(id ulid.ULID, err error) {
+func (e *entry) markUnusable(id ulid.ULID, err error) {
 	e.again = true
 	if e.meta == nil && e.partial == nil {
 		e.partial = &block.CorruptError{ID: id, Reason: reason.BlockMetaRefused, Err: err}
@@ -227,18 +227,18 @@ func (e *entry) giveUp(id ulid.ULID, err error) {
 	e.measure()
 }
 
-// logOnce says whether err is news about the block.
+// logOnce says whether err differs from the last error that was logged of the block.
 func (e *entry) logOnce(err error) bool {
 	old := e.logged
 	e.logged = err.Error()
 	return e.logged != old
 }
 
-// markUnreadable is the reason of a mark that is there but says nothing
-// understandable. Somebody wanted the block left alone.
+// markUnreadable is the reason of a mark that exists but cannot be decoded. It counts,
+// because its writer wanted the block to stay as it is.
 const markUnreadable = "unreadable"
 
-// markState is what became of reading a mark.
+// markState is the result of reading a mark.
 type markState int
 
 const (
@@ -264,7 +264,7 @@ func (e *entry) loadMark(ctx context.Context, p *Poller, id ulid.ULID, m block.M
 		e.badMarks++
 		e.again = e.again || !o.timed
 		if e.logOnce(err) {
-			p.log.Warn("mark of block cannot be read", "block", id, "mark", m.File(), "err", err)
+			p.log.Warn("unreadable mark", "block", id, "file", m.File(), "err", err)
 		}
 		return markBad, nil
 	}

@@ -8,21 +8,21 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block"
 )
 
-// Filter takes blocks out of a view, or changes them. Its functions are pure:
-// the time is View.Taken.
+// Filter removes blocks from a view, or changes them. Its functions are pure: they use
+// View.Taken as the current time.
 type Filter struct {
-	// Name says in metrics and tools why a block is missing.
+	// Name is the value of a metric label, in snake_case.
 	Name string
-	// Drop returns the blocks to take out; nil takes none.
+	// Drop returns the blocks to remove; nil removes none.
 	Drop func(v *View) []ulid.ULID
 	// Change returns m, or a changed copy of it; nil changes none. It runs
 	// before Drop.
 	Change func(m *block.Meta) *block.Meta
 }
 
-// Apply returns the view after the filters, in order, and for each block that
-// they took out of Metas the name of the filter. Partial blocks and marks stay.
-// v itself is not changed.
+// Apply returns the view after the filters, in order, and for each block that they
+// removed from Metas the name of the filter. Partial blocks and marks stay. It does not
+// change v.
 func (v *View) Apply(filters ...Filter) (*View, map[ulid.ULID]string) {
 	dropped := map[ulid.ULID]string{}
 	if len(filters) == 0 {

@@ -17,18 +17,18 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
-// IndexName is the object that holds what a poller knows of the bucket. The
-// version is part of the name: another format has another name. Programs that
-// look for blocks pass over it, because its first part is no ULID.
+// IndexName is the object that holds the entries of a poller. The version is part of
+// the name: another format has another name. Programs that list blocks ignore it,
+// because the name does not begin with a ULID.
 const IndexName = "hindsight/block-index-v1.ndjson.gz"
 
-// Bounds of what is read of an index, in bytes. An index is a hint, so that one
-// beyond them is left alone: the bucket is listed, and every meta.json read.
+// Bounds of an index, in bytes. A larger one is ignored, because it is only a hint: the
+// bucket is listed and every meta.json read.
 const (
 	// maxIndexSize is that of some 200,000 blocks, unpacked.
 	maxIndexSize = 256 << 20
-	// An index unpacks to ten to twenty times its size; one that unpacks to much
-	// more was made to fill memory.
+	// An index unpacks to ten to twenty times its size. One that unpacks to much more
+	// would exhaust memory.
 	freeIndexSize = 8 << 20
 	maxIndexRatio = 32
 	maxIndexLine  = 2 * block.MaxMetaSize
@@ -80,7 +80,7 @@ func (r indexReason) current() reason.Reason {
 	return reason.Reason(strings.ReplaceAll(string(r), "-", "_"))
 }
 
-// encodeIndex writes the entries. Those that must be read again are left out.
+// encodeIndex writes the entries except those that must be read again.
 func encodeIndex(w io.Writer, entries map[ulid.ULID]*entry, taken time.Time) error {
 	z := gzip.NewWriter(w)
 	buf := bufio.NewWriterSize(z, 64<<10)
@@ -135,9 +135,8 @@ func (e *entry) line(id ulid.ULID) (indexLine, error) {
 	return l, nil
 }
 
-// decodeIndex calls add for every block. Decoding meta.json costs most, so that
-// add gets the line as bytes and may decode it elsewhere; the bytes are its
-// own.
+// decodeIndex calls add with the line of every block, which add owns. Decoding meta.json
+// costs most of the time, and add may do it in another goroutine.
 func decodeIndex(r io.Reader, add func(line []byte) error) (indexHeader, error) {
 	var h indexHeader
 	packed := &countingReader{r: r}
@@ -194,8 +193,8 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 	}
 }
 
-// decodeEntry turns a line into an entry. What does not fit together is an
-// error of the whole index, which is then not used.
+// decodeEntry turns a line into an entry. A contradiction in it is an error, with which
+// the whole index is ignored.
 func decodeEntry(line []byte, intern func(string) string) (ulid.ULID, *entry, error) {
 	var l indexLine
 	if n := bytes.Count(line, []byte(",")); n > freeCommas+len(line)/bytesPerComma {
@@ -238,7 +237,7 @@ func decodeEntry(line []byte, intern func(string) string) (ulid.ULID, *entry, er
 	return l.ID, e, nil
 }
 
-// checkMarks applies to the marks what is asked of their own objects.
+// checkMarks checks the marks as block.ReadMark checks their objects.
 func (l *indexLine) checkMarks() error {
 	var errs []error
 	if l.Deletion != nil {
@@ -265,8 +264,8 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// unpackedReader ends with an error once it has given out more than an honest
-// index has, in all or in proportion to the packed bytes.
+// unpackedReader fails once it has returned more bytes than an index may have, in total
+// or in proportion to the packed bytes.
 type unpackedReader struct {
 	r      io.Reader
 	packed *countingReader

@@ -16,16 +16,15 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 )
 
-// ErrNoIndex says that the bucket has no block index that can be used.
+// ErrNoIndex reports that the bucket has no usable block index.
 var ErrNoIndex = errors.New("the bucket has no usable block index")
 
-// ReadIndex learns with one GET what another poller knew when it wrote the
-// block index, and returns it as a view, after the filters; View.Taken is the
-// time of that poller's listing. The next Poll lists the bucket all the same
-// and corrects what has changed since, so that blocks of writers that know
-// nothing of the index are seen, and a wrong index costs no more than reads. An
-// index that is missing, malformed or older than maxAge is ErrNoIndex, and
-// nothing is learned.
+// ReadIndex takes over the entries that another poller wrote into the block index, with
+// one GET, and returns their view, after the filters; View.Taken is the time of that
+// poller's listing. The next Poll lists the bucket nevertheless and reads all objects
+// that differ: it finds blocks of writers that do not write the index, and corrects a
+// wrong index. An index that is missing, malformed or older than maxAge is ErrNoIndex,
+// and changes nothing.
 func (p *Poller) ReadIndex(ctx context.Context, maxAge time.Duration) (*View, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -79,7 +78,7 @@ func (p *Poller) readIndex(ctx context.Context) (known map[ulid.ULID]*entry, tak
 	case errors.As(err, &rerr):
 		return nil, taken, fmt.Errorf("read block index: %w", rerr.error)
 	}
-	p.log.Warn("block index is left alone; every block is read instead", "object", IndexName, "err", err)
+	p.log.Warn("block index ignored", "file", IndexName, "err", err)
 	return nil, taken, fmt.Errorf("%w: %w", ErrNoIndex, err)
 }
 
@@ -91,7 +90,7 @@ func (p *Poller) internLocked(mu *sync.Mutex) func(string) string {
 	}
 }
 
-// errReader marks errors of the bucket, to be told from those of the format.
+// errReader marks errors of the bucket, to distinguish them from those of the format.
 type errReader struct{ r io.Reader }
 
 type readError struct{ error }
@@ -106,10 +105,10 @@ func (e errReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// WriteIndex writes what the last successful Poll has found into the bucket,
-// for ReadIndex of others, unless that is what this poller wrote or read last.
-// One writer for each bucket is enough, but several do no harm: an index is
-// replaced as a whole, and none is more than a hint.
+// WriteIndex writes the entries of the last successful Poll into the bucket, for
+// ReadIndex of other pollers, unless this poller wrote or read the same ones last. One
+// writer for each bucket suffices; several may write, because each replaces the index
+// as a whole.
 func (p *Poller) WriteIndex(ctx context.Context, b bucket.Bucket) error {
 	p.mu.Lock()
 	known, taken, changed := p.known, p.taken, p.changed

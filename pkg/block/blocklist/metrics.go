@@ -21,11 +21,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return &metrics{
 		polls: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_blocklist_polls_total",
-			Help: "Looks at the bucket for its blocks.",
+			Help: "Listings of the bucket with the reads that follow from them.",
 		}),
 		failures: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_blocklist_poll_failures_total",
-			Help: "Looks at the bucket that failed, so that the view of before stays in use.",
+			Help: "Polls of the bucket that failed; the result of the last successful one stays in use.",
 		}),
 		reads: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_blocklist_reads_total",
@@ -33,12 +33,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		duration: f.NewHistogram(prometheus.HistogramOpts{
 			Name:    "hindsight_blocklist_poll_duration_seconds",
-			Help:    "Duration of successful looks at the bucket.",
+			Help:    "Duration of successful polls of the bucket.",
 			Buckets: []float64{0.01, 0.1, 1, 10, 60, 300, 900},
 		}),
 		lastSuccess: f.NewGauge(prometheus.GaugeOpts{
 			Name: "hindsight_blocklist_last_successful_poll_timestamp_seconds",
-			Help: "Unix time of the last successful look at the bucket.",
+			Help: "Unix time of the last successful poll of the bucket.",
 		}),
 		blocks: f.NewGauge(prometheus.GaugeOpts{
 			Name: "hindsight_blocklist_blocks",
@@ -50,7 +50,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"reason"}),
 		dropped: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "hindsight_blocklist_dropped_blocks",
-			Help: "Complete blocks in the bucket that a filter left out, by filter.",
+			Help: "Complete blocks in the bucket that a filter excludes, by filter.",
 		}, []string{"filter"}),
 		marks: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "hindsight_blocklist_marked_blocks",

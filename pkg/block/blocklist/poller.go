@@ -17,14 +17,13 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 )
 
-// Config of a Poller; the zero value is good.
+// Config configures a Poller; the zero value has the defaults.
 type Config struct {
 	// Concurrency bounds parallel reads of meta.json and marks; 0 means 32.
 	Concurrency int
 	// Filters are applied to every view, in order.
 	Filters []Filter
-	// Logger gets one line for each block that turns out to be broken; nil
-	// means no logs.
+	// Logger gets one line for each broken block; nil means no logs.
 	Logger *slog.Logger
 	// Registerer of metrics may be nil.
 	Registerer prometheus.Registerer
@@ -32,8 +31,9 @@ type Config struct {
 
 const defaultConcurrency = 32
 
-// Poller looks at a bucket again and again. What it has read of a block it
-// keeps in memory until the listing shows another size or time of the object.
+// Poller lists the blocks of a bucket repeatedly. It keeps the meta.json and marks that
+// it has read until a listing has another size or time of the object. It may be used
+// concurrently.
 type Poller struct {
 	bkt     bucket.Reader
 	cfg     Config
@@ -51,7 +51,7 @@ type Poller struct {
 	changed bool      // whether it differs from the last written index
 }
 
-// NewPoller returns a Poller of bkt that has not looked yet.
+// NewPoller returns a Poller of bkt. It makes no request.
 func NewPoller(bkt bucket.Reader, cfg Config) *Poller {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -69,8 +69,8 @@ func NewPoller(bkt bucket.Reader, cfg Config) *Poller {
 	}
 }
 
-// Poll lists the bucket and returns what is in it now, after the filters. It
-// costs one listing and one GET for each meta.json or mark that is new or has
+// Poll lists the bucket and returns its blocks after the filters. It costs one listing
+// and one GET for each meta.json or mark that is new or has
 // changed. Broken blocks and marks are no error: such a block is among the
 // unusable ones, such a deletion mark counts as absent and such a no-compact or
 // no-downsample mark as present. Any error means that the view would be
@@ -116,7 +116,7 @@ func (p *Poller) poll(ctx context.Context, start time.Time) (*View, error) {
 	return p.view(start), nil
 }
 
-// view makes the view of what is known.
+// view makes the view of the known entries, after the filters.
 func (p *Poller) view(taken time.Time) *View {
 	v, dropped := newView(p.known, taken).Apply(p.cfg.Filters...)
 	p.dropped.Store(&dropped)
@@ -172,8 +172,8 @@ func (p *Poller) list(ctx context.Context) (map[ulid.ULID]*entry, error) {
 	return next, err
 }
 
-// readMeta reads a meta.json. Large ones, which a bucket has by mistake or by
-// malice, are read one at a time, so that many of them do not fill the memory.
+// readMeta reads a meta.json. It reads large ones one at a time, so that many of them
+// do not exhaust the memory.
 func (p *Poller) readMeta(ctx context.Context, id ulid.ULID) (*block.Meta, error) {
 	m, err := block.ReadMetaUpTo(ctx, p.bkt, id, block.SmallMetaSize)
 	if !errors.Is(err, bucket.ErrTooLarge) {
@@ -184,7 +184,7 @@ func (p *Poller) readMeta(ctx context.Context, id ulid.ULID) (*block.Meta, error
 	return block.ReadMeta(ctx, p.bkt, id)
 }
 
-// maxNames bounds the interned names: a foreign bucket may have any.
+// maxNames bounds the interned names, because a bucket may have any number of them.
 const maxNames = 100_000
 
 func (p *Poller) intern(rel string) string {
@@ -198,8 +198,8 @@ func (p *Poller) intern(rel string) string {
 	return s
 }
 
-// load reads what is not known yet. All reads are tried, so that one bad block
-// does not keep the others from being known at the next poll.
+// load reads meta.json and marks of entries that are not loaded. It tries all of them,
+// so that after a failure the next poll repeats only those that failed.
 func (p *Poller) load(ctx context.Context, entries map[ulid.ULID]*entry) error {
 	var (
 		g      errgroup.Group
@@ -232,9 +232,9 @@ func (p *Poller) load(ctx context.Context, entries map[ulid.ULID]*entry) error {
 		return err
 	}
 	if n := p.refused.Load(); n > 0 && !anyUsable(entries) {
-		return fmt.Errorf("%w: the bucket can be listed, but refuses to give any of its %d meta.json files", bucket.ErrAccessDenied, n)
+		return fmt.Errorf("%w: bucket can be listed, but refuses reads of all %d meta.json files; check the permissions to read objects", bucket.ErrAccessDenied, n)
 	}
-	errs := p.setAside(entries, failed)
+	errs := p.excludeFailing(entries, failed)
 	const shown = 3
 	if more := len(errs) - shown; more > 0 {
 		errs = append(errs[:shown], fmt.Errorf("and %d more", more))
@@ -242,13 +242,13 @@ func (p *Poller) load(ctx context.Context, entries map[ulid.ULID]*entry) error {
 	return errors.Join(errs...)
 }
 
-// maxFails is the number of polls in a row after which a block that cannot be read
-// no longer keeps the others from being in view.
+// maxFails is the number of polls in a row after which a block that cannot be read no
+// longer fails the poll.
 const maxFails = 3
 
-// setAside gives up blocks that could not be read time and again while most
-// others can be, and returns the errors that are left.
-func (p *Poller) setAside(entries map[ulid.ULID]*entry, failed map[ulid.ULID]error) (errs []error) {
+// excludeFailing makes blocks unusable that could not be read in maxFails polls while
+// most others could, and returns the errors of the other blocks.
+func (p *Poller) excludeFailing(entries map[ulid.ULID]*entry, failed map[ulid.ULID]error) (errs []error) {
 	few := 2*len(failed) < len(entries)
 	for id, err := range failed {
 		e := entries[id]
@@ -256,15 +256,15 @@ func (p *Poller) setAside(entries map[ulid.ULID]*entry, failed map[ulid.ULID]err
 			errs = append(errs, err)
 			continue
 		}
-		e.giveUp(id, err)
+		e.markUnusable(id, err)
 		if e.logOnce(err) {
-			p.log.Warn("block cannot be read and is left out", "block", id, "polls", e.fails, "err", err)
+			p.log.Warn("unreadable block excluded", "block", id, "polls", e.fails, "err", err)
 		}
 	}
 	return errs
 }
 
-// anyUsable says whether a meta.json is known.
+// anyUsable says whether any entry has a meta.json.
 func anyUsable(entries map[ulid.ULID]*entry) bool {
 	for _, e := range entries {
 		if e.meta != nil {

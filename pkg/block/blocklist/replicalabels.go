@@ -11,15 +11,15 @@ import (
 // other external labels: a block without any cannot exist.
 const DedupedValue = "deduped"
 
-// WithoutReplicaLabels takes the labels of replicas away, in the view only, so
-// that blocks of replicas have equal external labels.
+// WithoutReplicaLabels removes replica labels, in the view only, so that blocks of
+// replicas have equal external labels.
 func WithoutReplicaLabels(names ...string) Filter {
 	return Filter{Name: "replica_labels", Change: func(m *block.Meta) *block.Meta {
 		has := slices.ContainsFunc(names, func(n string) bool { _, ok := m.Thanos.Labels[n]; return ok })
 		if !has {
 			return m
 		}
-		c := *m // everything but the labels may be shared: nobody changes it
+		c := *m // shares all but the labels: views are immutable
 		c.Thanos.Labels = maps.Clone(m.Thanos.Labels)
 		for _, n := range names {
 			delete(c.Thanos.Labels, n)

@@ -10,8 +10,8 @@ import (
 // BlockIDLabel is the label under which relabelling sees a block's ULID.
 const BlockIDLabel = "__block_id"
 
-// Shard keeps blocks whose external labels, with BlockIDLabel added and the
-// labels called ignored taken away, survive relabelling.
+// Shard keeps blocks whose external labels, with BlockIDLabel added and the ignored
+// labels removed, are kept by relabelling.
 func Shard(cfgs []*relabel.Config, ignored ...string) Filter {
 	return dropIf("label_shard", func(_ *View, m *block.Meta) bool {
 		if len(cfgs) == 0 {

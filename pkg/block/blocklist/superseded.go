@@ -10,12 +10,12 @@ import (
 
 // Superseded drops blocks that are marked for deletion and whose data is in
 // another block of the view that is not: of the same resolution, and made of at
-// least the same sources, whatever its external labels. That is what is left
-// after replicas were merged: without this filter they would be read beside
-// their successor until the mark is old.
+// least the same sources, with any external labels. A merge of replicas leaves such
+// blocks: without this filter they would be read beside their successor until they are
+// deleted.
 //
-// It must come after the filters that choose which blocks are served, since a
-// successor that is served elsewhere may not be in view there yet.
+// It must come after the filters that select the served blocks: a successor that
+// another process serves may not have been listed there yet.
 func Superseded() Filter {
 	return Filter{Name: "superseded", Drop: func(v *View) []ulid.ULID {
 		// By the first source of some marked block: most blocks are not marked.

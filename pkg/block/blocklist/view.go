@@ -11,8 +11,8 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
-// View is an immutable snapshot of a bucket. Nobody may change the maps or
-// what they point to.
+// View is an immutable snapshot of a bucket: the maps and their values must not be
+// changed.
 type View struct {
 	// Metas are the complete blocks.
 	Metas map[ulid.ULID]*block.Meta
@@ -20,13 +20,13 @@ type View struct {
 	// within the block ("index", "chunks/000001"): as listed; or as recorded in
 	// meta.json when the provider's listing has no sizes; or -1.
 	Sizes map[ulid.ULID]map[string]int64
-	// Partial are directories with a block's name but without meta.json: an
-	// upload or a deletion that has not ended. A block that is marked for
-	// deletion is here too when its meta.json cannot be used.
+	// Partial are directories with the name of a block but without meta.json: an upload
+	// or a deletion that has not ended. It also has blocks that are marked for deletion
+	// and whose meta.json cannot be used.
 	Partial map[ulid.ULID]Partial
 	// Unusable are blocks that have a meta.json which cannot be used: malformed,
-	// of an unknown version, of another block, or refused by the provider. They
-	// may hold data, so that nobody but a human may delete them.
+	// of an unknown version, of another block, or refused by the provider. They may hold
+	// data, so that only an operator may delete them.
 	Unusable map[ulid.ULID]Partial
 	// The marks, by block.
 	Deletion     map[ulid.ULID]*block.DeletionMark

@@ -130,7 +130,7 @@ type symbols struct {
 	total int64
 }
 
-// find looks for v at or after symbol from.
+// find searches for v at or after symbol from.
 func (s symbols) find(v []byte, from int) (int, bool) {
 	i := from + sort.Search(len(s.bytes)-from, func(i int) bool { return bytes.Compare(s.bytes[from+i], v) >= 0 })
 	return i, i < len(s.bytes) && bytes.Equal(s.bytes[i], v)

@@ -14,21 +14,21 @@ import (
 const (
 	// wholeSize is the size up to which an index is read in one request.
 	wholeSize = 2 << 20
-	// firstRead is how much of each end of a bigger index is read at first;
-	// with most blocks that is all that a header needs.
+	// firstRead is the number of bytes that are read first of each end of a larger
+	// index; for most blocks the header needs no more.
 	firstRead = 1 << 20
 	// maxSection bounds the symbols and the postings offset table. Those of the
 	// largest indexes, of 64 GiB, are smaller.
 	maxSection = 1 << 30
-	// maxBlind is the most that is read of a section whose length is not known.
+	// maxBlind is the most that is read of a section of unknown length, in bytes.
 	maxBlind = 4 << 20
 )
 
 // Fetch makes the header of the index object name, which has size bytes, with
 // one round of reads when the index is small or of usual shape, and two
-// otherwise. An error that is ErrCorrupt means that the index itself is bad;
-// any other means that it could not be read. What was read is shown to seen,
-// which may be nil, may be called concurrently, and must not keep it.
+// otherwise. ErrCorrupt means that the index is damaged; any other error means that it
+// could not be read. Fetch calls seen, which may be nil, with the bytes that it read,
+// also concurrently; seen must not keep them.
 func Fetch(ctx context.Context, bkt bucket.Reader, name string, size int64, seen func(off int64, b []byte)) (*Header, error) {
 	if size < indexHeadSize+tocSize {
 		return nil, fmt.Errorf("%w: %s has only %d bytes", ErrCorrupt, name, size)
@@ -100,8 +100,8 @@ func (r reader) ends() (head, tail []byte, err error) {
 }
 
 // upTo returns the section of the index that begins at off and ends before
-// limit. have holds the bytes of the index from haveOff on. Only what is
-// missing is read.
+// limit. have holds the bytes of the index from haveOff on; upTo reads the missing
+// ones.
 func (r reader) upTo(have []byte, haveOff, off, limit int64) ([]byte, error) {
 	haveEnd := haveOff + int64(len(have))
 	if off >= haveOff && off+4 <= haveEnd {
@@ -126,7 +126,7 @@ func (r reader) upTo(have []byte, haveOff, off, limit int64) ([]byte, error) {
 		return r.read(off, length)
 	}
 	if off < haveOff && limit > haveOff {
-		// The end of the section is there, its beginning is not.
+		// The end of the section was read, its beginning was not.
 		b := make([]byte, limit-off)
 		first, err := r.read(off, haveOff-off)
 		if err != nil {
@@ -136,7 +136,7 @@ func (r reader) upTo(have []byte, haveOff, off, limit int64) ([]byte, error) {
 		return b, nil
 	}
 	if limit-off < 4+crcSize {
-		return nil, fmt.Errorf("%w: %s: section at %d has no room", ErrCorrupt, r.name, off)
+		return nil, fmt.Errorf("%w: %s: section at %d is too short", ErrCorrupt, r.name, off)
 	}
 	return r.read(off, limit-off)
 }
@@ -152,7 +152,7 @@ func (r reader) checkLength(off, length, limit int64) error {
 	return nil
 }
 
-// rest completes a section of which the first bytes are there.
+// rest completes a section whose first bytes were read.
 func (r reader) rest(first []byte, off, end int64) ([]byte, error) {
 	b := make([]byte, end-off)
 	n := copy(b, first)
@@ -164,8 +164,8 @@ func (r reader) rest(first []byte, off, end int64) ([]byte, error) {
 	return b, nil
 }
 
-// read gets bytes of the index, which has all that are asked for: what is
-// allocated is bounded by the object's size.
+// read returns bytes of the index. The range must lie in the object, whose size bounds
+// the allocation.
 func (r reader) read(off, length int64) (b []byte, err error) {
 	rc, err := r.bkt.GetRange(r.ctx, r.name, off, length)
 	if err != nil {

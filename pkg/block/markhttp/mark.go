@@ -76,8 +76,8 @@ func (h Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // maxDetail bounds the text in a mark, in bytes.
 const maxDetail = 4 << 10
 
-// exists says whether the bucket has anything of the block. A block without
-// meta.json may be marked, too: it is what is left of an upload.
+// exists says whether the bucket has any object of the block. A partial block, without
+// meta.json, may be marked too.
 func (h Handler) exists(ctx context.Context, id ulid.ULID) (bool, error) {
 	found := errors.New("found")
 	err := h.Bucket.List(ctx, id.String(), func(bucket.Object) error { return found })
@@ -90,6 +90,6 @@ func (h Handler) exists(ctx context.Context, id ulid.ULID) (bool, error) {
 func refuse(w http.ResponseWriter, code int, kind, text string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	// An error means that the client has gone.
+	// An error means that the client has disconnected.
 	_ = json.NewEncoder(w).Encode(map[string]string{"status": "error", "errorType": kind, "error": text})
 }

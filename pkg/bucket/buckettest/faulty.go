@@ -9,8 +9,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 )
 
-// ErrInjected is what a Faulty bucket fails with unless its rule says else. It
-// counts as temporary.
+// ErrInjected is an error for rules of a Faulty bucket. It counts as temporary.
 var ErrInjected = errors.New("injected object storage error")
 
 // Op is one call on a bucket.
@@ -23,7 +22,7 @@ type Op struct {
 	N int
 }
 
-// Fault is what happens to a call; the zero value lets it pass.
+// Fault is the effect on a call; the zero value has none.
 type Fault struct {
 	// Err fails the call.
 	Err error
@@ -33,8 +32,7 @@ type Fault struct {
 	// Flip, when positive, inverts one bit of the byte at that position
 	// (counted from 1) of the body of a read.
 	Flip int64
-	// AfterEffect performs the call and then returns Err: an answer that got
-	// lost on its way.
+	// AfterEffect performs the call and then returns Err, as when the answer was lost.
 	AfterEffect bool
 	// Lost acknowledges an upload or a deletion without doing it.
 	Lost bool
@@ -51,7 +49,7 @@ type Faulty struct {
 	calls []Op
 }
 
-// NewFaulty returns b with rule asked before every call; nil lets all pass.
+// NewFaulty returns b; rule decides about the fault of each call, and nil has none.
 func NewFaulty(b bucket.Bucket, rule func(Op) Fault) *Faulty {
 	return &Faulty{Bucket: b, rule: rule, count: map[string]int{}}
 }

@@ -20,7 +20,7 @@ import (
 )
 
 // Run checks everything that bucket.Bucket promises. open returns an empty
-// bucket for each call; it closes and empties what needs it by t.Cleanup.
+// bucket for each call and closes it by t.Cleanup where that is necessary.
 func Run(t *testing.T, open func(t *testing.T) bucket.Bucket) {
 	t.Helper()
 	for name, f := range map[string]func(*testing.T, bucket.Bucket){

@@ -29,7 +29,7 @@ func parse(content []byte) (*config, error) {
 		Prefix string    `yaml:"prefix"`
 	}
 	if len(bytes.TrimSpace(content)) == 0 {
-		return nil, invalid(errors.New("it is empty, but needs at least a type"))
+		return nil, invalid(errors.New("object storage configuration is empty; it needs at least a type"))
 	}
 	if err := flags.DecodeYAML(content, &top); err != nil {
 		return nil, invalid(err)
@@ -43,8 +43,8 @@ func parse(content []byte) (*config, error) {
 	}
 	c := &config{kind: k, prefix: top.Prefix}
 	if top.Config.Kind != 0 {
-		// Nodes keep scalars as they were written, so that a key such as 0123
-		// is not taken for a number on the way.
+		// Nodes keep scalars as written, so that a key such as 0123 does not become a
+		// number.
 		if c.section, err = yaml.Marshal(&top.Config); err != nil {
 			return nil, invalid(err)
 		}
@@ -70,7 +70,7 @@ func firstOf(m map[string]any, keys ...string) string {
 	return ""
 }
 
-// name says which bucket it is without any secret.
+// name is the type, bucket and endpoint, without secrets.
 func (c *config) name() string {
 	s := strings.ToLower(c.kind.name) + " " + c.bucket
 	if c.endpoint != "" {
@@ -90,5 +90,5 @@ func strictly[C any](content []byte) error {
 	return yamlv2.UnmarshalStrict(content, &doc)
 }
 
-// invalid marks what is wrong with the content; the caller knows whose it is.
+// invalid marks an error of the content. The caller names the file or flag.
 func invalid(err error) error { return flags.Invalid(flags.YAMLError(err)) }

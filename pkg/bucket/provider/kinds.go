@@ -19,8 +19,7 @@ import (
 	"github.com/thanos-io/objstore/providers/swift"
 )
 
-// component is what objstore names clients after; the user agent that servers
-// see is set by transport.
+// component is the name of the client in objstore. transport sets the user agent.
 const component = "hindsight"
 
 type wrapper = func(http.RoundTripper) http.RoundTripper
@@ -29,7 +28,7 @@ type wrapper = func(http.RoundTripper) http.RoundTripper
 type kind struct {
 	name   string
 	strict func(content []byte) error
-	// open is nil for the local filesystem, which is our own.
+	// open is nil for the local filesystem, which is not from objstore.
 	open func(ctx context.Context, l log.Logger, section []byte, wrap wrapper) (objstore.Bucket, error)
 }
 

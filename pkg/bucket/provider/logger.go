@@ -8,8 +8,7 @@ import (
 	"github.com/go-kit/log/level"
 )
 
-// kitLogger passes what objstore logs on to slog. It exists because objstore's
-// constructors take a logger of go-kit.
+// kitLogger writes logs of objstore, whose constructors take a go-kit logger, to slog.
 type kitLogger struct{ to *slog.Logger }
 
 func newKitLogger(l *slog.Logger) log.Logger { return kitLogger{to: l} }

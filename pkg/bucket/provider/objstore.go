@@ -62,7 +62,7 @@ func (a *adapter) mapErr(ctx context.Context, s *statusRecorder, op, name string
 }
 
 // List cancels its own context when it returns, because some SDKs list in a
-// goroutine that otherwise waits for a reader that has left.
+// goroutine that would otherwise block for ever.
 func (a *adapter) List(ctx context.Context, dir string, f func(bucket.Object) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -100,8 +100,8 @@ func (a *adapter) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 	sctx, s := withStatus(ctx)
 	rc, err := a.next.Get(sctx, name)
 	if errors.Is(err, io.EOF) && s.last.Load() == http.StatusOK {
-		// The S3 client reads ahead and takes the end of an empty object for a
-		// failure.
+		// The S3 client reads ahead and reports the end of an empty object as an
+		// error.
 		if o, serr := a.Stat(ctx, name); serr == nil && o.Size == 0 {
 			return io.NopCloser(strings.NewReader("")), nil
 		}
@@ -166,8 +166,8 @@ func (a *adapter) Stat(ctx context.Context, name string) (bucket.Object, error) 
 	return bucket.Object{Name: name, Size: o.Size, LastModified: o.LastModified}, nil
 }
 
-// sized tells objstore the size of a reader that it cannot see into; several
-// providers choose the way of uploading by it.
+// sized is a reader of a known size, by which several providers of objstore choose how
+// to upload.
 type sized struct {
 	io.Reader
 	size int64
@@ -175,8 +175,8 @@ type sized struct {
 
 func (s sized) ObjectSize() (int64, error) { return s.size, nil }
 
-// knowsSize says whether r is of a kind whose size objstore can tell and which
-// SDKs upload best as it is, a file above all: in parts, in parallel.
+// knowsSize says whether objstore can find the size of r by itself. SDKs upload such a
+// reader, above all a file, in parallel parts.
 func knowsSize(r io.Reader, size int64) bool {
 	switch f := r.(type) {
 	case *os.File:

@@ -18,15 +18,14 @@ import (
 )
 
 // Open opens the bucket that an objstore.yml describes, with retries, verified
-// lengths and metrics. What is wrong with the content itself is marked with
-// flags.Invalid. Open does not ask the bucket anything; see Check.
+// lengths and metrics. Errors of the content are marked with flags.Invalid. Open sends no
+// request to the bucket; see Check.
 func Open(ctx context.Context, content []byte, logger *slog.Logger, reg prometheus.Registerer) (bucket.Bucket, error) {
 	return OpenFrom(ctx, func() ([]byte, error) { return content, nil }, logger, reg)
 }
 
-// OpenFrom is Open for a configuration that may change, such as a file. It is
-// read again when the bucket refuses the credentials, so that rotated ones are
-// taken up without a restart.
+// OpenFrom is Open for a configuration that may change, such as a file. It is read again
+// when the bucket refuses the credentials, so that rotated ones need no restart.
 func OpenFrom(ctx context.Context, content func() ([]byte, error), logger *slog.Logger, reg prometheus.Registerer) (bucket.Bucket, error) {
 	open := func(ctx context.Context) (bucket.Bucket, error) {
 		yml, err := content()
@@ -47,7 +46,7 @@ func OpenFrom(ctx context.Context, content func() ([]byte, error), logger *slog.
 	if err != nil {
 		return nil, err
 	}
-	// Clients live longer than the operation that finds a new one necessary.
+	// A client outlives the operation that opened it.
 	b := newReopening(first, logger, func(ctx context.Context) (bucket.Bucket, error) {
 		return open(context.WithoutCancel(ctx))
 	})
@@ -83,19 +82,19 @@ func cmpVersion(v string) string {
 	return v
 }
 
-// checkTimeout bounds the first question to the bucket.
+// checkTimeout bounds Check.
 const checkTimeout = 30 * time.Second
 
 // probeDir is listed by Check: a directory that does not exist costs least.
 const probeDir = "debug/probe"
 
-// Check asks the bucket for a listing that is almost surely empty. Refused
-// credentials and a missing bucket come back as one line marked with
-// flags.Invalid; any other error may be temporary.
+// Check lists a directory that almost certainly does not exist. For refused credentials
+// and a missing bucket it returns one line marked with flags.Invalid; any other error may
+// be temporary.
 func Check(ctx context.Context, b bucket.Bucket) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	stop := errors.New("seen enough")
+	stop := errors.New("stop listing")
 	err := b.List(ctx, probeDir, func(bucket.Object) error { return stop })
 	switch {
 	case err == nil, errors.Is(err, stop):
@@ -110,7 +109,7 @@ func Check(ctx context.Context, b bucket.Bucket) error {
 	return fmt.Errorf("reach bucket %s: %w", b.Name(), err)
 }
 
-// cause returns what err joins with kind, which alone says something new.
+// cause returns the error that err joins with kind.
 func cause(err, kind error) error {
 	for {
 		switch u := err.(type) {

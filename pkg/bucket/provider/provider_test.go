@@ -258,7 +258,7 @@ func TestRotatedCredentials(t *testing.T) {
 	require.NoError(t, read())
 	valid, key = "new", "new"
 	require.NoError(t, read())
-	require.Contains(t, logs.String(), "opened anew")
+	require.Contains(t, logs.String(), "object storage reopened")
 
 	// Soon after, a further refusal is one.
 	valid = "newer"

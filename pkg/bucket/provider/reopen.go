@@ -13,13 +13,12 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 )
 
-// reopenInterval is the least time between two attempts to get new credentials.
+// reopenInterval is the least time between two attempts to reopen a bucket.
 const reopenInterval = 30 * time.Second
 
-// reopening is a bucket that is opened anew when it refuses the credentials:
-// they may have been rotated in the configuration, in a file that the SDK reads
-// when it starts, or in the environment's metadata service. The refused
-// operation is then tried once more.
+// reopening is a bucket that is opened again when it refuses the credentials: they may
+// have been rotated in the configuration, in a file that the SDK reads when it starts, or
+// in the metadata service of the environment. It then tries the operation once more.
 type reopening struct {
 	open func(ctx context.Context) (bucket.Bucket, error)
 	log  *slog.Logger
@@ -40,8 +39,8 @@ func (r *reopening) current() bucket.Bucket {
 	return r.cur
 }
 
-// renewed returns another bucket than old, if there is one or if it is time to
-// open one. Others that ask while it is being opened get none.
+// renewed returns a bucket that was opened after old. It opens one when the last attempt
+// is reopenInterval ago, and none for other callers meanwhile.
 func (r *reopening) renewed(ctx context.Context, old bucket.Bucket) (bucket.Bucket, bool) {
 	r.mu.Lock()
 	if r.cur != old {
@@ -57,18 +56,18 @@ func (r *reopening) renewed(ctx context.Context, old bucket.Bucket) (bucket.Buck
 
 	b, err := r.open(ctx)
 	if err != nil {
-		r.log.Warn("object storage refuses the credentials, or is not trusted, and cannot be opened anew", "err", err)
+		r.log.Warn("reopening of object storage failed", "err", err)
 		return nil, false
 	}
-	r.log.Info("object storage opened anew after it refused the credentials or was not trusted", "bucket", b.Name())
+	r.log.Info("object storage reopened", "bucket", b.Name())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.cur, r.all = b, append(r.all, b)
 	return b, true
 }
 
-// untrusted says that the certificate of the server is not trusted: the bundle of
-// authorities may have been rotated since it was read.
+// untrusted says whether err is of a server certificate that is not trusted: the bundle
+// of authorities may have been rotated since it was read.
 func untrusted(err error) bool {
 	var cert *tls.CertificateVerificationError
 	return errors.As(err, &cert) || err != nil && strings.Contains(err.Error(), "x509: ")
@@ -124,7 +123,7 @@ func (r *reopening) Stat(ctx context.Context, name string) (o bucket.Object, err
 	return o, err
 }
 
-// Upload repeats only what can be read again.
+// Upload is repeated only if body can seek.
 func (r *reopening) Upload(ctx context.Context, name string, body io.Reader, size int64) error {
 	var from int64 = -1
 	seeker, ok := body.(io.Seeker)

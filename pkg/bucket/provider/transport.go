@@ -14,8 +14,8 @@ import (
 type statusKey struct{}
 
 // statusRecorder remembers the status of the last HTTP response in an
-// operation. Several providers tell "forbidden" or "no such bucket" in no other
-// way that objstore passes on.
+// operation. For several providers, objstore reports "forbidden" and "no such bucket"
+// in no other form.
 type statusRecorder struct{ last atomic.Int64 }
 
 func withStatus(ctx context.Context) (context.Context, *statusRecorder) {
@@ -23,15 +23,15 @@ func withStatus(ctx context.Context) (context.Context, *statusRecorder) {
 	return context.WithValue(ctx, statusKey{}, s), s
 }
 
-// stallTimeout is how long a server may be silent in the middle of an answer.
-// Without it a connection that neither delivers nor breaks would hold its
-// reader for ever: the timeouts of HTTP clients end with the header.
+// stallTimeout is how long a server may send nothing in the middle of an answer. The
+// timeouts of HTTP clients end with the header, so that without it a stalled connection
+// would block its reader for ever.
 const stallTimeout = time.Minute
 
-var errStalled = errors.New("object storage fell silent in the middle of an answer")
+var errStalled = errors.New("object storage stalled in the middle of an answer")
 
-// transport records the status of responses, replaces the user agent, and gives
-// up on answers that do not go on.
+// transport records the status of responses, sets the user agent, and aborts answers
+// that stall.
 type transport struct {
 	next      http.RoundTripper
 	userAgent string
@@ -61,7 +61,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// watchedBody times each Read but not what its reader does in between.
+// watchedBody limits the time of each Read, but not the time between two.
 type watchedBody struct {
 	io.ReadCloser
 	ctx    context.Context
@@ -75,8 +75,7 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.timer.Stop()
 	if err != nil && !errors.Is(err, io.EOF) && errors.Is(context.Cause(b.ctx), errStalled) {
-		// Not the error of the cancelled request: nobody has cancelled the
-		// operation, and it may be tried again.
+		// The caller has not cancelled the operation, so that it may be tried again.
 		err = fmt.Errorf("%w for %s", errStalled, b.limit)
 	}
 	return n, err

@@ -15,7 +15,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
 )
 
-// Env is what all blocks of a gateway share.
+// Env has the dependencies and settings that all blocks of a gateway share.
 type Env struct {
 	Bucket bucket.Reader
 	Pages  *pagecache.Cache
@@ -32,14 +32,14 @@ type Env struct {
 	Logger    *slog.Logger
 }
 
-// Block is one block of the bucket. It is opened with one reference; every user
-// takes another one, and what the block holds is freed with the last. All
-// methods may be called concurrently.
+// Block is one block of the bucket. It is opened with one reference, and every user
+// takes another one; releasing the last frees its header. All methods may be called
+// concurrently.
 type Block struct {
 	env  *Env
 	meta *block.Meta
 
-	listed map[string]int64 // sizes of objects by path in the block; not ours to change
+	listed map[string]int64 // sizes of objects by path in the block; shared, read only
 
 	mu     sync.Mutex
 	asked  map[string]int64 // sizes that were not listed
@@ -48,8 +48,8 @@ type Block struct {
 }
 
 // Open makes a block without reading anything. sizes gives the size of each
-// object by its path within the block, -1 where the listing does not tell; it is
-// kept and not changed.
+// object by its path within the block, or -1 where the listing has none; Block keeps
+// it and does not change it.
 func Open(env *Env, meta *block.Meta, sizes map[string]int64) *Block {
 	b := &Block{env: env, meta: meta, refs: 1, listed: sizes}
 	b.header.lock = make(chan struct{}, 1)
@@ -59,7 +59,7 @@ func Open(env *Env, meta *block.Meta, sizes map[string]int64) *Block {
 // Meta returns the block's meta.json.
 func (b *Block) Meta() *block.Meta { return b.meta }
 
-// Acquire takes a reference. It returns false when the block is already gone.
+// Acquire takes a reference. It returns false when the last one was released.
 func (b *Block) Acquire() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -70,9 +70,8 @@ func (b *Block) Acquire() bool {
 	return true
 }
 
-// Release gives a reference back. With the last one the index header is
-// unloaded and its file and the block's cached pages are removed, for nobody
-// will ask for them again.
+// Release releases a reference. With the last one, the index header is unloaded, and
+// its file and the cached pages of the block are removed.
 func (b *Block) Release() error {
 	b.mu.Lock()
 	b.refs--
@@ -85,8 +84,8 @@ func (b *Block) Release() error {
 	return b.dropHeader()
 }
 
-// Keep gives the last reference back without removing the header's file, so
-// that the next start of the process finds it.
+// Keep is Release, except that it keeps the file of the header for the next start of
+// the process.
 func (b *Block) Keep() error {
 	b.mu.Lock()
 	b.refs--
@@ -113,8 +112,8 @@ func HeaderID(file string) (ulid.ULID, bool) {
 
 const indexPath = "index"
 
-// object describes an object of the block; its size is asked for once when
-// neither the listing nor meta.json told it.
+// object describes an object of the block. It asks the bucket for the size, once, when
+// neither the listing nor meta.json has it.
 func (b *Block) object(ctx context.Context, rel string, file uint32) (pagecache.Object, error) {
 	o := pagecache.Object{Block: b.meta.ULID, File: file, Name: path.Join(b.meta.ULID.String(), rel)}
 	if size, ok := b.knownSize(rel); ok {

@@ -18,13 +18,13 @@ import (
 )
 
 const (
-	// chunkGuess is how much of a chunk is read when the next one is not known
-	// to begin earlier, and the block does not tell the largest.
+	// chunkGuess is the number of bytes that are read of a chunk when the next one is
+	// not known to begin earlier, and meta.json has no largest size.
 	chunkGuess = 4 << 10
 	// chunkLargest bounds the bytes read at first for one chunk.
 	chunkLargest = 64 << 10
-	// chunkMemory is what a chunk takes beside its bytes: itself, its aggregates,
-	// its range, its place, and its share of what is decoded and encoded ahead.
+	// chunkMemory is the memory that a chunk takes beside its bytes: storeapi.Chunk,
+	// its aggregates and range, and a share of the buffers that decode and encode it.
 	chunkMemory = 256
 	// chunkOverhead is the length, encoding and checksum of a chunk at most.
 	chunkOverhead = binary.MaxVarintLen32 + 1 + crc32.Size
@@ -39,7 +39,7 @@ type segmentRead struct {
 	counts pagecache.Counts
 }
 
-// guess is the number of bytes that a chunk takes when nothing else is known.
+// guess is the number of bytes to read for a chunk of unknown size.
 func (r *reader) guess() int64 {
 	if n := r.b.meta.Thanos.IndexStats.ChunkMaxSize; n > 0 {
 		return min(n+chunkOverhead, chunkLargest)
@@ -200,7 +200,7 @@ func decodeChunk(b []byte, m chunkMeta, want []storeapi.Aggregate) (storeapi.Chu
 	}
 	enc, data := chunkenc.Encoding(body[0]), body[1:len(body):len(body)]
 	if enc != aggr.Encoding {
-		// An encoding that is not known may be known to the client.
+		// The client may know an encoding that is unknown here.
 		if err := chunkcheck.Check(enc, data); err != nil && (chunkenc.IsValidEncoding(enc) || len(data) < 3) {
 			return c, fmt.Errorf("%w: %w", errDamaged, err)
 		}

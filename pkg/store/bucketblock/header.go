@@ -22,7 +22,8 @@ type headerState struct {
 	lastUsed time.Time
 }
 
-// acquireHeader returns the header, which stays valid until releaseHeader.
+// acquireHeader returns the header, which it loads if necessary. It stays valid until
+// releaseHeader.
 func (b *Block) acquireHeader(ctx context.Context) (*indexheader.Header, error) {
 	if h := b.takeHeader(); h != nil {
 		return h, nil
@@ -62,8 +63,8 @@ func (b *Block) releaseHeader(now time.Time) {
 	b.header.lastUsed = now
 }
 
-// UnloadIdle frees the memory of an index header that nobody has used since
-// the given time.
+// UnloadIdle frees the memory of an index header that was not used since the given
+// time.
 func (b *Block) UnloadIdle(since time.Time) error {
 	b.mu.Lock()
 	h := b.header.h
@@ -107,7 +108,8 @@ func (b *Block) dropHeader() error {
 	return err
 }
 
-// loadHeader opens the local file, or makes the header anew from the bucket.
+// loadHeader opens the local file, or makes the header from the bucket and writes the
+// file.
 func (b *Block) loadHeader(ctx context.Context) (*indexheader.Header, error) {
 	o, err := b.object(ctx, indexPath, 0)
 	if err != nil {
@@ -120,10 +122,10 @@ func (b *Block) loadHeader(ctx context.Context) (*indexheader.Header, error) {
 			return h, nil
 		}
 		if err == nil {
-			err = errors.Join(fmt.Errorf("it is of an index of %d bytes, not %d", h.IndexSize(), o.Size), h.Close())
+			err = errors.Join(fmt.Errorf("header is of an index of %d bytes instead of %d", h.IndexSize(), o.Size), h.Close())
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
-			b.env.Logger.Warn("index header file is unusable and is made anew", "block", b.meta.ULID, "file", file, "err", err)
+			b.env.Logger.Warn("index header file unusable", "block", b.meta.ULID, "file", file, "err", err)
 		}
 	}
 	select {
@@ -132,8 +134,8 @@ func (b *Block) loadHeader(ctx context.Context) (*indexheader.Header, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	// The ends of an index, and all of a small one, have what the first queries
-	// read next.
+	// The first queries read what Fetch reads anyway: the ends of an index, and all
+	// of a small one.
 	h, err := indexheader.Fetch(ctx, b.env.Bucket, o.Name, o.Size, func(off int64, bytes []byte) {
 		b.env.Pages.Prime(o, off, bytes)
 	})
@@ -141,12 +143,12 @@ func (b *Block) loadHeader(ctx context.Context) (*indexheader.Header, error) {
 		return h, err
 	}
 	if err := h.WriteFile(vfs.OS(), file); err != nil {
-		b.env.Logger.Warn("index header is kept in memory because its file cannot be written", "block", b.meta.ULID, "err", err)
+		b.env.Logger.Warn("writing an index header failed", "block", b.meta.ULID, "file", file, "err", err)
 		return h, nil
 	}
 	mapped, err := indexheader.OpenFile(file)
 	if err != nil {
-		b.env.Logger.Warn("index header is kept in memory because its file cannot be read back", "block", b.meta.ULID, "err", err)
+		b.env.Logger.Warn("reading back an index header failed", "block", b.meta.ULID, "file", file, "err", err)
 		return h, nil
 	}
 	return mapped, nil

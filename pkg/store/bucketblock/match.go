@@ -9,8 +9,8 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block/indexheader"
 )
 
-// seriesCost is about what reading one series costs that a postings list could
-// have ruled out, in bytes.
+// seriesCost is about the cost, in bytes, of reading one series that a postings list
+// would have ruled out.
 const seriesCost = 512
 
 // group is the postings lists of one label that together select series, or
@@ -200,8 +200,8 @@ func (n nameMatchers) direct() bool {
 	return ok
 }
 
-// values returns a superset of the values that candidates must look at: those
-// that may match, or, when series without the label match, those that may not.
+// values returns a superset of the values that candidates must test: those that may
+// match, or, when series without the label match, those that may not.
 func (n nameMatchers) values() ([]string, bool) {
 	empty := n.wantsEmpty()
 	for _, m := range n.ms {

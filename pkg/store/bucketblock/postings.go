@@ -90,10 +90,10 @@ func (r *reader) union(pages *pagecache.Pages, g group) ([]uint32, error) {
 //
 //	length u32 | count u32 | count × reference u32 | CRC32 u32 | padding
 //
-// all big-endian; length counts what lies between it and the checksum.
+// all big-endian; length counts the bytes between it and the checksum.
 func appendPostings(refs []uint32, b []byte, p indexheader.Postings) ([]uint32, error) {
-	bad := func(why string) error {
-		return fmt.Errorf("%w: postings list at %d: %s", errDamaged, p.Offset, why)
+	bad := func(detail string) error {
+		return fmt.Errorf("%w: postings list at %d: %s", errDamaged, p.Offset, detail)
 	}
 	if len(b) < 12 {
 		return nil, bad("too short")

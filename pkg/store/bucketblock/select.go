@@ -32,7 +32,7 @@ type Query struct {
 	Drop     []string
 	// BatchBytes is about how many bytes of series or chunks to read at once.
 	BatchBytes int64
-	// Account is charged for what is read.
+	// Account is charged for the bytes that are read.
 	Account *pagecache.Account
 	// Started, if not nil, is called once: when the first part of the result is
 	// read, or when there is none.
@@ -69,14 +69,14 @@ type placement struct {
 // decide looks up in the index header which of the names series of the block have.
 func (p *placement) decide(h *indexheader.Header, q *Query) {
 	p.carried, p.final = map[string]bool{}, true
-	look := func(name string) {
+	check := func(name string) {
 		p.carried[name] = h.Label(name).Len() > 0
 		p.final = p.final && !p.carried[name]
 	}
 	for _, name := range q.Drop {
-		look(name)
+		check(name)
 	}
-	q.External.Range(func(l labels.Label) { look(l.Name) })
+	q.External.Range(func(l labels.Label) { check(l.Name) })
 	if !p.final {
 		return
 	}

@@ -15,14 +15,14 @@ import (
 const (
 	// seriesAlign is the unit of series references.
 	seriesAlign = 16
-	// seriesGuess is how much of a series entry is read when the next one is
-	// not known to begin earlier, and the block does not tell the largest.
+	// seriesGuess is the number of bytes that are read of a series entry when the
+	// next one is not known to begin earlier, and meta.json has no largest size.
 	seriesGuess = 2 << 10
 	// seriesLargest bounds the bytes read at first for one entry.
 	seriesLargest = 64 << 10
 )
 
-// chunkMeta is one chunk of a series, as its index entry tells.
+// chunkMeta is one chunk of a series, from its index entry.
 type chunkMeta struct {
 	mint, maxt int64
 	ref        uint64 // segment << 32 | offset
@@ -70,8 +70,8 @@ func (r *reader) readSeries(ctx context.Context, refs []uint32) (*seriesBatch, e
 	return out, nil
 }
 
-// expectChunks guesses the number of chunks that so many series have in the
-// time range.
+// expectChunks estimates the number of chunks that so many series have in the time
+// range.
 func (r *reader) expectChunks(series int) int {
 	const most = 1 << 18
 	m := r.b.meta
@@ -123,8 +123,8 @@ func (r *reader) seriesRanges(refs []uint32) ([]pagecache.Range, error) {
 	return out, nil
 }
 
-// completeSeries sets the ranges to the true ends of the entries and loads what
-// the guess has missed.
+// completeSeries sets the ranges to the true ends of the entries and loads the bytes
+// that the guess did not cover.
 func (r *reader) completeSeries(ctx context.Context, pages *pagecache.Pages, ranges []pagecache.Range) error {
 	_, end := r.h.Series()
 	var more []pagecache.Range
@@ -215,8 +215,8 @@ func compareSymbols(a, b []uint32) (common int, less bool) {
 //	               | others: mint−previous maxt uvarint, maxt−mint uvarint, ref−previous ref varint
 //	CRC32 u32 big-endian over all after length
 func decodeSeries(b []byte, q *Query, syms []uint32, chks []chunkMeta) ([]uint32, []chunkMeta, error) {
-	bad := func(why string) ([]uint32, []chunkMeta, error) {
-		return syms, chks, fmt.Errorf("%w: %s", errDamaged, why)
+	bad := func(detail string) ([]uint32, []chunkMeta, error) {
+		return syms, chks, fmt.Errorf("%w: %s", errDamaged, detail)
 	}
 	n, k := binary.Uvarint(b)
 	if k <= 0 || n+uint64(k)+crc32.Size != uint64(len(b)) {

@@ -11,9 +11,10 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/limit"
 )
 
-// Budget bounds the bytes that all requests together hold in memory at one
-// time. Where they do not suffice, requests that nobody has read for a while are
-// ended, and others wait a little. A nil Budget has no bound.
+// Budget bounds the bytes that all requests together hold in memory at one time. A
+// request that does not fit waits for others, up to memoryWait; a request that holds
+// memory and whose client has not read its answer for unreadAfter is ended. A nil
+// Budget has no limit.
 type Budget struct {
 	flag string
 	max  int64
@@ -22,22 +23,22 @@ type Budget struct {
 	used int64
 	// holders are the accounts that hold memory.
 	holders map[*Account]struct{}
-	// freed is closed, and replaced, when memory is given back.
+	// freed is closed, and replaced, when memory is released.
 	freed chan struct{}
 }
 
 const (
-	// unreadAfter is how long a request may hold memory that others need without
-	// anybody reading its answer.
+	// unreadAfter is how long a request may hold memory that others need while its
+	// client does not read the answer.
 	unreadAfter = 5 * time.Second
 	// memoryWait is how long a request waits for memory of others.
 	memoryWait = 15 * time.Second
-	// memoryLook is how often a waiting request looks for unread ones.
-	memoryLook = 250 * time.Millisecond
+	// unreadCheck is how often a waiting request searches for unread ones.
+	unreadCheck = 250 * time.Millisecond
 )
 
 // NewBudget makes a budget of max bytes; flag is named in errors. A max of 0
-// means no bound.
+// means no limit.
 func NewBudget(flag string, max int64) *Budget {
 	return &Budget{flag: flag, max: max, holders: map[*Account]struct{}{}, freed: make(chan struct{})}
 }
@@ -52,7 +53,7 @@ func (b *Budget) Used() int64 {
 	return b.used
 }
 
-// Free is the number of bytes that are left; without a bound it is very large.
+// Free is the number of bytes that are left; without a limit it is math.MaxInt64.
 func (b *Budget) Free() int64 {
 	if b == nil || b.max == 0 {
 		return math.MaxInt64
@@ -86,13 +87,13 @@ func (b *Budget) hold(ctx context.Context, a *Account, n int64) error {
 		if n > b.max || !waits || now.After(until) {
 			return &limit.Error{What: "bytes of memory together with the other running requests", Flag: b.flag, Max: b.max, Needed: wanted}
 		}
-		look := time.NewTimer(memoryLook)
+		check := time.NewTimer(unreadCheck)
 		select {
 		case <-freed:
-		case <-look.C:
+		case <-check.C:
 		case <-ctx.Done():
 		}
-		look.Stop()
+		check.Stop()
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -112,7 +113,7 @@ func (b *Budget) endUnread(a *Account, now time.Time) bool {
 		return false
 	}
 	oldest.ended = true
-	oldest.Abort(fmt.Errorf("%w: nobody has read the answer for %s, and others need the memory that it holds (%s is %d)",
+	oldest.Abort(fmt.Errorf("%w: client did not read the answer for %s and other requests need its memory, of which %s allows %d bytes",
 		limit.ErrExceeded, unreadAfter, b.flag, b.max))
 	return true
 }
@@ -131,17 +132,17 @@ func (b *Budget) drop(a *Account, n int64) {
 	b.freed = make(chan struct{})
 }
 
-// Account counts what one request takes; it may be used concurrently. The zero
-// value has no limits.
+// Account counts the bytes that one request reads and holds; it may be used
+// concurrently. The zero value has no limits.
 type Account struct {
 	// Budget is shared with all other requests; may be nil.
 	Budget *Budget
-	// MaxBytes bounds the bytes that the request reads, from wherever; 0 means
-	// no bound. BytesFlag is named in the error.
+	// MaxBytes bounds the bytes that the request reads, from memory, disk or bucket;
+	// 0 means no limit. BytesFlag is named in the error.
 	MaxBytes  int64
 	BytesFlag string
-	// Abort ends the request, also while it waits for its client; nil where that
-	// cannot be done. A request with Abort waits for memory that others hold.
+	// Abort ends the request, also while it waits for its client; it may be nil. Only
+	// a request with Abort waits for memory that others hold.
 	Abort func(error)
 
 	bytes atomic.Int64
@@ -152,14 +153,13 @@ type Account struct {
 	ended bool
 }
 
-// Read notes that the answer is being read.
+// Read records that the client reads the answer.
 func (a *Account) Read() { a.read.Store(time.Now().UnixNano()) }
 
-// Hold takes n bytes of memory beside the pages that are read; Drop gives them
-// back.
+// Hold takes n bytes of memory beside the pages that are read; Drop releases them.
 func (a *Account) Hold(ctx context.Context, n int64) error { return a.Budget.hold(ctx, a, n) }
 
-// Drop gives back what Hold took.
+// Drop releases n bytes that Hold took.
 func (a *Account) Drop(n int64) { a.Budget.drop(a, n) }
 
 // take reserves n bytes before they are read.

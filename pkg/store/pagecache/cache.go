@@ -22,8 +22,8 @@ const PageSize = 16 << 10
 // Object is one immutable object of a block.
 type Object struct {
 	Block ulid.ULID
-	// File tells the objects of a block apart: 0 is the index, n > 0 is the
-	// chunk segment number n.
+	// File is the number of the object in its block: 0 is the index, n > 0 is chunk
+	// segment n.
 	File uint32
 	// Name is the full name in the bucket, Size its length in bytes.
 	Name string
@@ -35,7 +35,7 @@ type key struct {
 	file, page uint32
 }
 
-// Config says how much is kept, and how ranges become requests.
+// Config has the sizes of the cache, and the bounds for turning ranges into requests.
 type Config struct {
 	// MemoryBytes bounds the pages kept in memory: those of indexes, and
 	// without a disk all.
@@ -44,11 +44,12 @@ type Config struct {
 	// they survive a restart; 0 means none.
 	DiskBytes int64
 	DiskDir   string
-	// MaxGap is the number of bytes that are read along to save a request.
+	// MaxGap is the number of bytes between two ranges up to which one request reads
+	// both.
 	MaxGap int64
 	// MaxRead is the number of bytes that one request asks for at most.
 	MaxRead int64
-	// Concurrency bounds the requests that are under way at one time.
+	// Concurrency bounds the requests that run at one time.
 	Concurrency int
 }
 
@@ -92,7 +93,7 @@ func New(bkt bucket.Reader, cfg Config, reg prometheus.Registerer) (*Cache, erro
 	return c, nil
 }
 
-// Close closes the files. Reads after it still work, from the bucket.
+// Close closes the files. Later reads use memory and the bucket.
 func (c *Cache) Close() error {
 	if c.disk == nil {
 		return nil
@@ -114,7 +115,7 @@ func (c *Cache) Forget(block ulid.ULID) {
 	}
 }
 
-// inMemory says whether pages like k belong into memory.
+// inMemory says whether pages like k are kept in memory.
 func (c *Cache) inMemory(k key) bool {
 	return c.memory != nil && (k.file == 0 || c.disk == nil)
 }
@@ -155,8 +156,8 @@ func (c *Cache) put(k key, page []byte) {
 	}
 }
 
-// Prime keeps bytes of an object that were read for another purpose: those of
-// the pages that are complete in b, which begins at off.
+// Prime adds pages that were read for another purpose: those that b, which begins at
+// off in the object, has completely.
 func (c *Cache) Prime(o Object, off int64, b []byte) {
 	for page := (off + PageSize - 1) / PageSize; ; page++ {
 		start := page * PageSize
@@ -168,7 +169,7 @@ func (c *Cache) Prime(o Object, off int64, b []byte) {
 	}
 }
 
-// Counts says what reading took.
+// Counts has the cost of reading.
 type Counts struct {
 	// Requests and Bytes are those of the bucket.
 	Requests, Bytes int64
@@ -232,8 +233,8 @@ func (c *Cache) readRun(ctx context.Context, o Object, r run) ([][]byte, error) 
 	return pages, nil
 }
 
-// readPages gives every page memory of its own, so that a page that is kept
-// does not keep those around it.
+// readPages allocates each page separately, so that a cached page does not keep its
+// neighbours in memory.
 func readPages(body io.Reader, length int64) ([][]byte, error) {
 	pages := make([][]byte, 0, (length+PageSize-1)/PageSize)
 	for length > 0 {

@@ -6,15 +6,15 @@ import (
 	"sync"
 )
 
-// flights are the pages that are being read from the bucket: whoever needs one
+// flights are the pages that are being read from the bucket. A request that needs one
 // of them waits for it and does not read it again.
 type flights struct {
 	mu sync.Mutex
 	m  map[key]*flight
 }
 
-// flight is one page on its way. page is set before landed is closed, and stays
-// nil when the reading failed.
+// flight is one page that is being read. page is set before landed is closed; it is
+// nil when the read failed.
 type flight struct {
 	landed chan struct{}
 	page   []byte
@@ -56,9 +56,9 @@ func (f *flights) land(o Object, pages []uint32, read map[uint32][]byte) {
 	}
 }
 
-// readThrough returns the pages, which are not in the cache: it reads them, or
-// waits for those who already do. What others fail to read it reads itself, for
-// their reason may be their own.
+// readThrough returns pages that are not in the cache: it reads them, or waits for the
+// request that reads them. It reads pages itself that another request failed to read,
+// because that request may have been cancelled.
 func (c *Cache) readThrough(ctx context.Context, o Object, pages []uint32) (map[uint32][]byte, Counts, error) {
 	var counts Counts
 	out := make(map[uint32][]byte, len(pages))
@@ -89,7 +89,7 @@ func (c *Cache) readThrough(ctx context.Context, o Object, pages []uint32) (map[
 	return out, counts, nil
 }
 
-// fetchMine reads claimed pages into out, and reports them in any case.
+// fetchMine reads claimed pages into out, and ends their flights in any case.
 func (c *Cache) fetchMine(ctx context.Context, o Object, mine []uint32, out map[uint32][]byte) (Counts, error) {
 	read := make(map[uint32][]byte, len(mine))
 	defer func() { c.flights.land(o, mine, read) }()

@@ -37,7 +37,7 @@ func newMetrics(reg prometheus.Registerer, c *Cache) *metrics {
 			return float64(n(c.disk))
 		})
 	}
-	fromDisk("hindsight_store_disk_cache_broken_pages_total", "Pages on disk that were not what had been written.",
+	fromDisk("hindsight_store_disk_cache_broken_pages_total", "Pages on disk that did not match their checksum.",
 		func(d *disk) int64 { return d.broken.Load() })
 	fromDisk("hindsight_store_disk_cache_failures_total", "Pages that could not be written to disk.",
 		func(d *disk) int64 { return d.failed.Load() })

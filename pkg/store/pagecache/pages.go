@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Pages holds the pages of one object that one request needs. It belongs to
-// one goroutine. What Bytes returned stays valid after Release, which only ends
+// Pages holds the pages of one object that one request needs. It must not be used
+// concurrently. Slices that Bytes returned stay valid after Release, which only ends
 // the accounting.
 type Pages struct {
 	c    *Cache
@@ -74,7 +74,7 @@ func (p *Pages) Loaded(r Range) bool {
 }
 
 // Bytes returns loaded bytes: a view if they lie in one page, a copy otherwise.
-// Nobody may write to them.
+// The caller must not change them.
 func (p *Pages) Bytes(r Range) ([]byte, error) {
 	if r.Off < 0 || r.End < r.Off || !p.Loaded(r) {
 		return nil, fmt.Errorf("BUG: bytes [%d, %d) of %s were not loaded", r.Off, r.End, p.o.Name)
@@ -95,14 +95,14 @@ func (p *Pages) Bytes(r Range) ([]byte, error) {
 	return out, nil
 }
 
-// Release ends the accounting for the pages and lets them go.
+// Release ends the accounting for the pages.
 func (p *Pages) Release() {
 	p.acct.Drop(p.held)
 	p.held = 0
 	p.m = nil
 }
 
-// BoundsError says that something referred to bytes that the object does not have.
+// BoundsError reports a reference to bytes that an object does not have.
 type BoundsError struct {
 	Name  string
 	Size  int64
