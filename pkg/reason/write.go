@@ -8,12 +8,15 @@ const (
 	MalformedMetadata Reason = "malformed_metadata"
 	// MalformedExemplar: an exemplar is not valid; samples are stored.
 	MalformedExemplar Reason = "malformed_exemplar"
+	// MalformedSeries: the labels or items of a series cannot be read or relabelled.
+	MalformedSeries Reason = "malformed_series"
 	// InvalidSample: the value of a sample or histogram is not valid.
 	InvalidSample Reason = "invalid_sample"
 
 	// Labels of a series.
 	DuplicateLabel    Reason = "duplicate_label"
 	EmptyLabelName    Reason = "empty_label_name"
+	InvalidUTF8       Reason = "invalid_utf8"
 	LabelNameTooLong  Reason = "label_name_too_long"
 	LabelValueTooLong Reason = "label_value_too_long"
 	LabelTooLong      Reason = "label_too_long"
@@ -33,6 +36,16 @@ const (
 	// ExemplarLabelsTooLong: the labels of an exemplar exceed the limit of
 	// OpenMetrics.
 	ExemplarLabelsTooLong Reason = "exemplar_labels_too_long"
+	// What OTLP has beside: attributes, names and types that cannot become series.
+	InvalidResource          Reason = "invalid_resource"
+	InvalidResourceAttribute Reason = "invalid_resource_attribute"
+	InvalidScope             Reason = "invalid_scope"
+	InvalidMetricName        Reason = "invalid_metric_name"
+	InvalidDataPoint         Reason = "invalid_data_point"
+	UnknownMetricType        Reason = "unknown_metric_type"
+	NotCumulative            Reason = "not_cumulative"
+	NotTranslatable          Reason = "not_translatable"
+
 	// SeriesLimit: the series is new and the tenant has as many as it may have.
 	SeriesLimit Reason = "series_limit"
 	// Storage: the TSDB returned another error.

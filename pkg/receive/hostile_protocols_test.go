@@ -312,7 +312,7 @@ func TestGoodAmongBad(t *testing.T) {
 	req := &prompb.WriteRequest{Timeseries: mixed}
 	a := post(t, m.url("/api/v1/receive"), marshal(t, req), "THANOS-TENANT", "one")
 	require.Equal(t, 409, a.code)
-	require.Contains(t, a.body, "duplicate-label: 1 rejected")
+	require.Contains(t, a.body, "duplicate_label: 1 rejected")
 	require.Contains(t, a.body, "too_far_in_future: 2 rejected")
 	a = post(t, m.url("/api/v1/receive"), asVersion2(t, mixed), append(append([]string{}, version2Headers[:4]...), "THANOS-TENANT", "two")...)
 	require.Equal(t, 400, a.code)

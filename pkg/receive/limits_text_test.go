@@ -79,17 +79,17 @@ func TestEveryLimitSaysWhatItIs(t *testing.T) {
 		},
 		{
 			tenant: "names", series: []map[string]string{metric("a", "x", "1"), metric("b", "x", "1", "y", "2")}, code: 400,
-			text:   `tenant names: everything valid was stored, but too-many-labels: 1 rejected, first: more labels than the limit of 2 (label_names_limit) (series {__name__="b", x="1", y="2"})`,
+			text:   `tenant names: everything valid was stored, but too_many_labels: 1 rejected, first: more labels than the limit of 2 (label_names_limit) (series {__name__="b", x="1", y="2"})`,
 			stored: []string{"a"},
 		},
 		{
 			tenant: "name", series: []map[string]string{metric("a"), metric("b", long, "1")}, code: 400,
-			text:   `tenant name: everything valid was stored, but label-name-too-long: 1 rejected, first: label name "xxxxxxxxxxx" has 11 bytes, the limit is 10 (label_name_length_limit) (series {__name__="b", xxxxxxxxxxx="1"})`,
+			text:   `tenant name: everything valid was stored, but label_name_too_long: 1 rejected, first: label name "xxxxxxxxxxx" has 11 bytes, the limit is 10 (label_name_length_limit) (series {__name__="b", xxxxxxxxxxx="1"})`,
 			stored: []string{"a"},
 		},
 		{
 			tenant: "value", series: []map[string]string{metric("a"), metric("b", "l", long)}, code: 400,
-			text:   `tenant value: everything valid was stored, but label-value-too-long: 1 rejected, first: the value of label "l" has 11 bytes, the limit is 10 (label_value_length_limit) (series {__name__="b", l="xxxxxxxxxxx"})`,
+			text:   `tenant value: everything valid was stored, but label_value_too_long: 1 rejected, first: the value of label "l" has 11 bytes, the limit is 10 (label_value_length_limit) (series {__name__="b", l="xxxxxxxxxxx"})`,
 			stored: []string{"a"},
 		},
 	} {

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/prometheus/storage/remote/otlptranslator/prometheusremotewrite"
 	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
 
+	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
 
@@ -131,7 +132,7 @@ func (r *Receive) translate(req *http.Request, msg pmetricotlp.ExportRequest, li
 	default:
 		// Everything known was sifted out before; the translator has gone on with
 		// the other metrics.
-		s.reject("cannot be translated", len(joined(err)), err)
+		s.reject(reason.NotTranslatable, len(joined(err)), err)
 	}
 	batch, err := collector.Batch()
 	return batch, s, err

@@ -138,15 +138,15 @@ func badOTLP(now pcommon.Timestamp) map[string]struct {
 	}
 	return map[string]bad{
 		"no points": {0, "", func(m pmetric.Metric) { m.SetEmptyGauge() }},
-		"no type":   {1, "unknown metric type", func(pmetric.Metric) {}},
-		"no name":   {1, "bad metric name", func(m pmetric.Metric) { gauge(func(pmetric.NumberDataPoint) {})(m); m.SetName("") }},
-		"delta": {2, "not cumulative", func(m pmetric.Metric) {
+		"no type":   {1, "unknown_metric_type", func(pmetric.Metric) {}},
+		"no name":   {1, "invalid_metric_name", func(m pmetric.Metric) { gauge(func(pmetric.NumberDataPoint) {})(m); m.SetName("") }},
+		"delta": {2, "not_cumulative", func(m pmetric.Metric) {
 			s := m.SetEmptySum()
 			s.SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
 			s.DataPoints().AppendEmpty()
 			s.DataPoints().AppendEmpty()
 		}},
-		"delta histogram": {1, "not cumulative", func(m pmetric.Metric) { m.SetEmptyHistogram().DataPoints().AppendEmpty() }},
+		"delta histogram": {1, "not_cumulative", func(m pmetric.Metric) { m.SetEmptyHistogram().DataPoints().AppendEmpty() }},
 		"scale":           {1, "the scale -5", exponential(func(p pmetric.ExponentialHistogramDataPoint) { p.SetScale(-5) })},
 		"threshold NaN":   {1, "zero threshold", exponential(func(p pmetric.ExponentialHistogramDataPoint) { p.SetZeroThreshold(math.NaN()) })},
 		"offset":          {1, "out of range", exponential(func(p pmetric.ExponentialHistogramDataPoint) { p.Positive().SetOffset(math.MaxInt32) })},
@@ -156,10 +156,10 @@ func badOTLP(now pcommon.Timestamp) map[string]struct {
 		"inner infinity":  {1, "do not ascend", classic([]uint64{1, 1, 1}, math.Inf(1), 2)},
 		"few buckets":     {1, "one bucket more", classic([]uint64{1, 1}, 1, 2, 3)},
 		"many buckets":    {1, "one bucket more", classic([]uint64{1, 1, 1}, 1)},
-		"attribute name":  {1, "bad data point", gauge(func(p pmetric.NumberDataPoint) { p.Attributes().PutStr("", "x") })},
+		"attribute name":  {1, "invalid_data_point", gauge(func(p pmetric.NumberDataPoint) { p.Attributes().PutStr("", "x") })},
 		"attribute UTF-8": {1, "UTF-8", gauge(func(p pmetric.NumberDataPoint) { p.Attributes().PutStr("x", "\xff") })},
-		"time":            {1, "bad time", gauge(func(p pmetric.NumberDataPoint) { p.SetTimestamp(1) })},
-		"far time":        {1, "bad time", gauge(func(p pmetric.NumberDataPoint) { p.SetTimestamp(math.MaxUint64) })},
+		"time":            {1, "too_far_in_past", gauge(func(p pmetric.NumberDataPoint) { p.SetTimestamp(1) })},
+		"far time":        {1, "too_far_in_past", gauge(func(p pmetric.NumberDataPoint) { p.SetTimestamp(math.MaxUint64) })},
 	}
 }
 
@@ -196,8 +196,8 @@ func TestOTLPGoodAmongBad(t *testing.T) {
 			rejected, text := partial(t, a)
 			require.Equal(t, c.points, rejected)
 			require.Contains(t, text, c.says)
-			require.Contains(t, text, "bad exemplar: 1 rejected")
-			require.Contains(t, text, "bad resource attribute: 1 rejected")
+			require.Contains(t, text, "malformed_exemplar: 1 rejected")
+			require.Contains(t, text, "invalid_resource_attribute: 1 rejected")
 			require.Equal(t, 1, series(t, m.Store())[name+"/good"])
 			if c.points > 0 {
 				a = send(name+" alone", c.fill, false)

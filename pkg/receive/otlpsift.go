@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
+	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
 
@@ -19,7 +20,7 @@ import (
 type sifter struct {
 	metricNames otlptranslator.MetricNamer
 	labelNames  otlptranslator.LabelNamer
-	checkTime   func(ms int64) error
+	checkTime   func(ms int64) (reason.Reason, error)
 	// known are the attribute names that were checked.
 	known map[string]error
 
@@ -29,7 +30,7 @@ type sifter struct {
 	zeros        zeroThresholds
 }
 
-func newSifter(checkTime func(ms int64) error) *sifter {
+func newSifter(checkTime func(ms int64) (reason.Reason, error)) *sifter {
 	return &sifter{
 		metricNames: otlptranslator.MetricNamer{WithMetricSuffixes: true}, labelNames: labelNamer(),
 		checkTime: checkTime, known: map[string]error{},
@@ -43,37 +44,34 @@ func labelNamer() otlptranslator.LabelNamer {
 }
 
 // reject notes that points data points are left out for a reason.
-func (s *sifter) reject(reason string, points int, err error) {
+func (s *sifter) reject(why reason.Reason, points int, err error) {
 	kind := remotewrite.Invalid
-	if reason == badTime {
+	if why == reason.TooFarInFuture || why == reason.TooFarInPast {
 		kind = remotewrite.Conflict
 	}
 	s.points += points
-	s.rejected.Add(kind, reason, max(points, 1), err.Error)
+	s.rejected.Add(kind, why, max(points, 1), err.Error)
 }
-
-// badTime is the reason of points that would be valid at another moment.
-const badTime = "bad time"
 
 // sift changes md in place.
 func (s *sifter) sift(md pmetric.Metrics) {
 	md.ResourceMetrics().RemoveIf(func(rm pmetric.ResourceMetrics) bool {
 		attributes := rm.Resource().Attributes()
 		if err := checkMap("resource", attributes); err != nil {
-			s.reject("bad resource", resourcePoints(rm), err)
+			s.reject(reason.InvalidResource, resourcePoints(rm), err)
 			return true
 		}
 		// They name no series, so that the points need not go with them.
 		attributes.RemoveIf(func(name string, _ pcommon.Value) bool {
 			err := s.name(name)
 			if err != nil {
-				s.reject("bad resource attribute", 0, err)
+				s.reject(reason.InvalidResourceAttribute, 0, err)
 			}
 			return err != nil
 		})
 		rm.ScopeMetrics().RemoveIf(func(sm pmetric.ScopeMetrics) bool {
 			if err := checkMap("scope", sm.Scope().Attributes()); err != nil {
-				s.reject("bad scope", scopePoints(sm), err)
+				s.reject(reason.InvalidScope, scopePoints(sm), err)
 				return true
 			}
 			sm.Metrics().RemoveIf(s.metric)
@@ -117,8 +115,8 @@ func metricPoints(m pmetric.Metric) int {
 // metric without points is no error: nothing was recorded.
 func (s *sifter) metric(m pmetric.Metric) (empty bool) {
 	n := metricPoints(m)
-	if reason, err := s.wholeMetric(m); err != nil {
-		s.reject(reason, max(n, 1), err)
+	if why, err := s.wholeMetric(m); err != nil {
+		s.reject(why, max(n, 1), err)
 		return true
 	}
 	before := s.points
@@ -142,9 +140,9 @@ func (s *sifter) metric(m pmetric.Metric) (empty bool) {
 }
 
 // wholeMetric says what is wrong with all points of a metric.
-func (s *sifter) wholeMetric(m pmetric.Metric) (reason string, err error) {
+func (s *sifter) wholeMetric(m pmetric.Metric) (why reason.Reason, err error) {
 	if n := len(m.Name()) + len(m.Unit()); n > maxAttributeSize {
-		return "bad metric name", fmt.Errorf("the name of the metric %.100s has %d bytes, more than %d", m.Name(), n, maxAttributeSize)
+		return reason.InvalidMetricName, fmt.Errorf("the name of the metric %.100s has %d bytes, more than %d", m.Name(), n, maxAttributeSize)
 	}
 	var temporality pmetric.AggregationTemporality
 	switch m.Type() {
@@ -157,13 +155,13 @@ func (s *sifter) wholeMetric(m pmetric.Metric) (reason string, err error) {
 	case pmetric.MetricTypeExponentialHistogram:
 		temporality = m.ExponentialHistogram().AggregationTemporality()
 	default:
-		return "unknown metric type", fmt.Errorf("the metric %.100q has no data of a known type", m.Name())
+		return reason.UnknownMetricType, fmt.Errorf("the metric %.100q has no data of a known type", m.Name())
 	}
 	if metricPoints(m) > 0 && temporality != pmetric.AggregationTemporalityCumulative {
-		return "not cumulative", fmt.Errorf("the metric %.100q has the aggregation temporality %s; only cumulative ones can be stored", m.Name(), temporality)
+		return reason.NotCumulative, fmt.Errorf("the metric %.100q has the aggregation temporality %s; only cumulative ones can be stored", m.Name(), temporality)
 	}
 	if _, err := s.metricNames.Build(prometheusremotewrite.TranslatorMetricFromOtelMetric(m)); err != nil {
-		return "bad metric name", err
+		return reason.InvalidMetricName, err
 	}
 	return "", nil
 }
@@ -172,7 +170,7 @@ func (s *sifter) wholeMetric(m pmetric.Metric) (reason string, err error) {
 // without a value out. wrong is what else is wrong with the point. It says whether
 // the point has to go.
 func (s *sifter) point(m pmetric.Metric, attributes pcommon.Map, at pcommon.Timestamp, wrong error) (bad bool) {
-	reason, err := "bad data point", wrong
+	why, err := reason.InvalidDataPoint, wrong
 	if err == nil {
 		err = checkMap("data point", attributes)
 	}
@@ -184,10 +182,10 @@ func (s *sifter) point(m pmetric.Metric, attributes pcommon.Map, at pcommon.Time
 		}
 	}
 	if err == nil {
-		reason, err = badTime, s.checkTime(at.AsTime().UnixMilli())
+		why, err = s.checkTime(at.AsTime().UnixMilli())
 	}
 	if err != nil {
-		s.reject(reason, 1, fmt.Errorf("metric %.100q: %w", m.Name(), err))
+		s.reject(why, 1, fmt.Errorf("metric %.100q: %w", m.Name(), err))
 	}
 	return err != nil
 }
@@ -262,7 +260,7 @@ func (s *sifter) exemplars(m pmetric.Metric, all pmetric.ExemplarSlice) {
 	all.RemoveIf(func(e pmetric.Exemplar) bool {
 		bad := e.ValueType() == pmetric.ExemplarValueTypeEmpty
 		if bad {
-			s.reject("bad exemplar", 0, fmt.Errorf("metric %.100q: an exemplar has no value", m.Name()))
+			s.reject(reason.MalformedExemplar, 0, fmt.Errorf("metric %.100q: an exemplar has no value", m.Name()))
 		}
 		return bad
 	})

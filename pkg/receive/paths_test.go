@@ -63,7 +63,7 @@ func TestBadTenantLabelCostsItsSeries(t *testing.T) {
 	a := post(t, m.url("/api/v1/receive"), marshal(t, &prompb.WriteRequest{Timeseries: all}))
 	require.Equal(t, 400, a.code)
 	require.Contains(t, a.body, `"../b" contains a path separator`)
-	require.Contains(t, a.body, "duplicate-label: 1 rejected")
+	require.Contains(t, a.body, "duplicate_label: 1 rejected")
 	require.Equal(t, map[string]int{"a/x": 1, "default-tenant/x": 1}, series(t, m.Store()))
 	a = post(t, m.url("/api/v1/receive"), asVersion2(t, all), version2Headers[:4]...)
 	require.Equal(t, 400, a.code)

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
 
@@ -98,8 +99,8 @@ func (t *tenantDB) observe(stored *remotewrite.Counts, rejected *remotewrite.Rej
 			t.metrics.stored.WithLabelValues(t.id, x.name).Add(float64(x.n))
 		}
 	}
-	rejected.Each(func(_ remotewrite.Kind, reason string, n int) {
-		t.metrics.rejected.WithLabelValues(t.id, reason).Add(float64(n))
+	rejected.Each(func(_ remotewrite.Kind, why reason.Reason, n int) {
+		t.metrics.rejected.WithLabelValues(t.id, why.String()).Add(float64(n))
 	})
 }
 

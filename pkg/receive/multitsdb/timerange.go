@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // Times before the first and after the last, the years 0 to 9999, are nobody's,
@@ -47,15 +49,16 @@ func (r timeRange) check(t int64) error {
 	return nil
 }
 
-// CheckTime returns a function that says why a time, in Unix milliseconds, is not
-// accepted for a sample at this moment.
-func (d *DB) CheckTime(now time.Time) func(ms int64) error {
+// CheckTime returns a function that returns an error, and its reason, when a time
+// in Unix milliseconds is not accepted for a sample.
+func (d *DB) CheckTime(now time.Time) func(ms int64) (reason.Reason, error) {
 	r := d.cfg.acceptable(now)
-	return func(ms int64) error {
+	return func(ms int64) (reason.Reason, error) {
 		if err := r.check(ms); err != nil {
-			return errors.New(d.cfg.outside(err, ms))
+			_, why := classify(err)
+			return why, errors.New(d.cfg.outside(err, ms))
 		}
-		return nil
+		return "", nil
 	}
 }
 

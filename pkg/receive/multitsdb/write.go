@@ -150,7 +150,7 @@ func (t *tenantDB) writer(ctx context.Context, b *remotewrite.Batch, series []ui
 func (w *writer) describe() {
 	for _, m := range w.batch.Metadata() {
 		if err := w.t.metadata.family(m); err != nil {
-			w.rejected.Add(remotewrite.Invalid, reason.MalformedMetadata.String(), 1, err.Error)
+			w.rejected.Add(remotewrite.Invalid, reason.MalformedMetadata, 1, err.Error)
 		}
 	}
 }
@@ -345,7 +345,7 @@ func (w *writer) exemplar(msg []byte, s remotewrite.Series, known *seriescache.E
 func (w *writer) reject(err error, missing remotewrite.Counts) {
 	w.rejected.Miss(w.index, missing)
 	var invalid *remotewrite.InvalidSeriesError
-	why := reason.Malformed.String()
+	why := reason.Malformed
 	if errors.As(err, &invalid) {
 		why = invalid.Reason
 	}
@@ -356,7 +356,7 @@ func (w *writer) reject(err error, missing remotewrite.Counts) {
 func (w *writer) rejectAt(err error, t int64, s remotewrite.Series, missing remotewrite.Counts) {
 	w.rejected.Miss(w.index, missing)
 	kind, why := classify(err)
-	w.rejected.Add(kind, why.String(), 1, func() string {
+	w.rejected.Add(kind, why, 1, func() string {
 		if errors.Is(err, errFuture) || errors.Is(err, errPast) {
 			return fmt.Sprintf("%s (series %s)", w.t.cfg.outside(err, t), remotewrite.Text(s.Labels))
 		}

@@ -231,22 +231,22 @@ func TestBuildRejects(t *testing.T) {
 		_, err := lb.Build(raw, limits)
 		var invalid *InvalidSeriesError
 		require.ErrorAs(t, err, &invalid)
-		require.Equal(t, reason, invalid.Reason)
+		require.Equal(t, reason, invalid.Reason.String())
 		require.Equal(t, Invalid, KindOf(err))
 	}
 	none := LabelLimits{}
-	check("no-labels", none)
-	check("no-metric-name", none, "a", "b")
-	check("empty-label-name", none, "", "b")
-	check("no-labels", none, "__name__", "")
-	check("no-metric-name", none, "a", "1", "__name__", "")
-	check("duplicate-label", none, "a", "1", "a", "2")
-	check("duplicate-label", none, "a", "1", "__name__", "x", "a", "1")
-	check("invalid-utf8", none, "__name__", "\xff")
-	check("invalid-utf8", none, "\xff", "a")
-	check("too-many-labels", LabelLimits{Names: 1}, "__name__", "a", "b", "c")
-	check("label-name-too-long", LabelLimits{NameLength: 4}, "abcde", "a")
-	check("label-value-too-long", LabelLimits{ValueLength: 4}, "__name__", "abcde")
+	check("no_labels", none)
+	check("no_metric_name", none, "a", "b")
+	check("empty_label_name", none, "", "b")
+	check("no_labels", none, "__name__", "")
+	check("no_metric_name", none, "a", "1", "__name__", "")
+	check("duplicate_label", none, "a", "1", "a", "2")
+	check("duplicate_label", none, "a", "1", "__name__", "x", "a", "1")
+	check("invalid_utf8", none, "__name__", "\xff")
+	check("invalid_utf8", none, "\xff", "a")
+	check("too_many_labels", LabelLimits{Names: 1}, "__name__", "a", "b", "c")
+	check("label_name_too_long", LabelLimits{NameLength: 4}, "abcde", "a")
+	check("label_value_too_long", LabelLimits{ValueLength: 4}, "__name__", "abcde")
 }
 
 // Wrong metadata and exemplars cost themselves, not the samples beside them, in
@@ -269,7 +269,8 @@ func TestTranscodeV2SkipsBadItems(t *testing.T) {
 		b, err := TranscodeV2(bufferOf(raw), 1<<20)
 		require.NoError(t, err)
 		require.Equal(t, Counts{Series: 1, Samples: 1, Exemplars: 1}, b.Counts())
-		require.ErrorContains(t, b.Rejected("t"), "bad exemplar or metadata: 2 rejected")
+		require.ErrorContains(t, b.Rejected("t"), "malformed_exemplar: 1 rejected")
+		require.ErrorContains(t, b.Rejected("t"), "malformed_metadata: 1 rejected")
 		b.Close()
 	}
 }
@@ -348,8 +349,8 @@ func TestRewriteLeavesOutOne(t *testing.T) {
 	groups["group"].Close()
 	require.Equal(t, Counts{Series: 1, Samples: 2}, b.Counts())
 	left := b.Rejected("t")
-	require.ErrorContains(t, left, "bad series: 1 rejected, first: no such tenant")
-	require.ErrorContains(t, left, "duplicate-label: 1 rejected")
+	require.ErrorContains(t, left, "malformed_series: 1 rejected, first: no such tenant")
+	require.ErrorContains(t, left, "duplicate_label: 1 rejected")
 	require.Equal(t, 2, StoredOf(left, Counts{}).Samples)
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/prometheus/model/metadata"
 
 	"github.com/hindsight-io/hindsight/pkg/protoscan"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/zerocopy"
 )
 
@@ -113,8 +114,8 @@ func ParseExemplar(b []byte) (exemplar.Exemplar, error) {
 			if len(value) == 0 {
 				continue // no label
 			}
-			if problem, _ := checkLabel(zerocopy.String(name), zerocopy.String(value), LabelLimits{}); problem != "" {
-				return e, &InvalidSeriesError{Reason: "exemplar-" + problem, Text: "an exemplar has an invalid label"}
+			if problem, text := checkLabel(zerocopy.String(name), zerocopy.String(value), LabelLimits{}); problem != "" {
+				return e, &InvalidSeriesError{Reason: reason.MalformedExemplar, Text: "an exemplar has an invalid label: " + text}
 			}
 			sb.Add(string(name), string(value))
 		case 2<<3 | protoscan.Fixed64:

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/hindsight-io/hindsight/pkg/protoscan"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // Kind says what a failed write means for the sender.
@@ -34,7 +35,7 @@ const (
 
 // String names the kind for metrics and messages.
 func (k Kind) String() string {
-	return [...]string{"other", "invalid", "conflict", "limit", "too-large", "not-ready", "unavailable"}[k]
+	return [...]string{"other", "invalid", "conflict", "limit", "too_large", "not_ready", "unavailable"}[k]
 }
 
 // Status is the HTTP status that tells a sender of remote write what to do:
@@ -112,16 +113,15 @@ func KindOf(err error) Kind {
 
 // InvalidSeriesError says what is wrong with the labels of a series.
 type InvalidSeriesError struct {
-	// Reason is one of a fixed set of words, for metrics.
-	Reason string
+	Reason reason.Reason
 	Text   string
 	Series string
 }
 
 func (e *InvalidSeriesError) Error() string { return fmt.Sprintf("%s (series %s)", e.Text, e.Series) }
 
-func invalidSeries(rawLabels []byte, reason, text string) error {
-	return &InvalidSeriesError{Reason: reason, Text: text, Series: Text(rawLabels)}
+func invalidSeries(rawLabels []byte, why reason.Reason, text string) error {
+	return &InvalidSeriesError{Reason: why, Text: text, Series: Text(rawLabels)}
 }
 
 // Rejected counts the parts of a batch that were not stored, by reason, with
@@ -133,21 +133,28 @@ type Rejected struct {
 
 type rejection struct {
 	kind    Kind
-	reason  string
+	reason  reason.Reason
 	count   int
 	example string
 }
 
 // Add counts n rejected items. example is called for the first of a reason
 // only.
-func (r *Rejected) Add(kind Kind, reason string, n int, example func() string) {
+func (r *Rejected) Add(kind Kind, why reason.Reason, n int, example func() string) {
 	for i := range r.reasons {
-		if r.reasons[i].reason == reason && r.reasons[i].kind == kind {
+		if r.reasons[i].reason == why && r.reasons[i].kind == kind {
 			r.reasons[i].count += n
 			return
 		}
 	}
-	r.reasons = append(r.reasons, rejection{kind, reason, n, example()})
+	r.reasons = append(r.reasons, rejection{kind, why, n, example()})
+}
+
+// join adds the counts of others.
+func (r *Rejected) join(others *Rejected) {
+	for _, x := range others.reasons {
+		r.Add(x.kind, x.reason, x.count, func() string { return x.example })
+	}
 }
 
 // Miss notes what was not stored of the series with this index. Calls come in
@@ -164,7 +171,7 @@ func AddMissing(list []Missing, index int, c Counts) []Missing {
 }
 
 // Each calls f for every reason.
-func (r *Rejected) Each(f func(kind Kind, reason string, n int)) {
+func (r *Rejected) Each(f func(kind Kind, why reason.Reason, n int)) {
 	for _, x := range r.reasons {
 		f(x.kind, x.reason, x.count)
 	}

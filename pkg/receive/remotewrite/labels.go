@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hindsight-io/hindsight/pkg/protoscan"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/zerocopy"
 )
 
@@ -155,7 +156,7 @@ func (lb *LabelBuilder) Build(rawLabels []byte, limits LabelLimits) (labels.Labe
 }
 
 func duplicateLabel(rawLabels []byte, name string) error {
-	return invalidSeries(rawLabels, "duplicate-label", fmt.Sprintf("label name %q occurs twice", clip(name)))
+	return invalidSeries(rawLabels, reason.DuplicateLabel, fmt.Sprintf("label name %q occurs twice", clip(name)))
 }
 
 // add adds the labels in the order in which they came and says whether they were
@@ -178,7 +179,7 @@ func (lb *LabelBuilder) add(rawLabels []byte, limits LabelLimits) (sorted bool, 
 			continue
 		}
 		if n++; limits.Names > 0 && n > limits.Names {
-			return false, invalidSeries(rawLabels, "too-many-labels", fmt.Sprintf("more labels than the limit of %d (label_names_limit)", limits.Names))
+			return false, invalidSeries(rawLabels, reason.TooManyLabels, fmt.Sprintf("more labels than the limit of %d (label_names_limit)", limits.Names))
 		}
 		if problem, text := checkLabel(name, value, limits); problem != "" {
 			return false, invalidSeries(rawLabels, problem, text)
@@ -195,27 +196,27 @@ func (lb *LabelBuilder) add(rawLabels []byte, limits LabelLimits) (sorted bool, 
 	case r.err != nil:
 		return false, r.err
 	case n == 0:
-		return false, invalidSeries(rawLabels, "no-labels", "the series has no labels")
+		return false, invalidSeries(rawLabels, reason.NoLabels, "the series has no labels")
 	case !named:
-		return false, invalidSeries(rawLabels, "no-metric-name", "the series has no label __name__")
+		return false, invalidSeries(rawLabels, reason.NoMetricName, "the series has no label __name__")
 	}
 	return sorted, nil
 }
 
-func checkLabel(name, value string, limits LabelLimits) (problem, text string) {
+func checkLabel(name, value string, limits LabelLimits) (problem reason.Reason, text string) {
 	switch {
 	case name == "":
-		return "empty-label-name", "a label name is empty"
+		return reason.EmptyLabelName, "a label name is empty"
 	case limits.NameLength > 0 && len(name) > limits.NameLength:
-		return "label-name-too-long", fmt.Sprintf("label name %q has %d bytes, the limit is %d (label_name_length_limit)", clip(name), len(name), limits.NameLength)
+		return reason.LabelNameTooLong, fmt.Sprintf("label name %q has %d bytes, the limit is %d (label_name_length_limit)", clip(name), len(name), limits.NameLength)
 	case limits.ValueLength > 0 && len(value) > limits.ValueLength:
-		return "label-value-too-long", fmt.Sprintf("the value of label %q has %d bytes, the limit is %d (label_value_length_limit)", clip(name), len(value), limits.ValueLength)
+		return reason.LabelValueTooLong, fmt.Sprintf("the value of label %q has %d bytes, the limit is %d (label_value_length_limit)", clip(name), len(value), limits.ValueLength)
 	case !utf8.ValidString(name):
-		return "invalid-utf8", fmt.Sprintf("label name %q is not UTF-8", clip(name))
+		return reason.InvalidUTF8, fmt.Sprintf("label name %q is not UTF-8", clip(name))
 	case !utf8.ValidString(value):
-		return "invalid-utf8", fmt.Sprintf("the value of label %q is not UTF-8", clip(name))
+		return reason.InvalidUTF8, fmt.Sprintf("the value of label %q is not UTF-8", clip(name))
 	case len(name) > maxLabelSize || len(value) > maxLabelSize:
-		return "label-too-long", fmt.Sprintf("label %q has more than %d bytes", clip(name), maxLabelSize)
+		return reason.LabelTooLong, fmt.Sprintf("label %q has more than %d bytes", clip(name), maxLabelSize)
 	}
 	return "", ""
 }

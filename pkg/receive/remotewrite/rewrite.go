@@ -6,6 +6,8 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/hindsight-io/hindsight/pkg/reason"
+
 	"github.com/hindsight-io/hindsight/pkg/zerocopy"
 )
 
@@ -67,12 +69,12 @@ func (b *Batch) reject(i int, err error) {
 	items := b.Series(i).Items()
 	items.Series = 1
 	b.counts = b.counts.Minus(items)
-	reason := "bad series"
+	why := reason.MalformedSeries
 	var invalid *InvalidSeriesError
 	if errors.As(err, &invalid) {
-		reason = invalid.Reason
+		why = invalid.Reason
 	}
-	b.rejected.Add(Invalid, reason, 1, err.Error)
+	b.rejected.Add(Invalid, why, 1, err.Error)
 }
 
 // rewriter reads the labels of one series after the other.
@@ -91,10 +93,10 @@ func (w *rewriter) read(rawLabels []byte) (labels.Labels, error) {
 			continue
 		}
 		if n++; n > maxRewrittenLabels {
-			return labels.EmptyLabels(), invalidSeries(rawLabels, "too-many-labels", fmt.Sprintf("more than %d labels cannot be relabelled", maxRewrittenLabels))
+			return labels.EmptyLabels(), invalidSeries(rawLabels, reason.TooManyLabels, fmt.Sprintf("more than %d labels cannot be relabelled", maxRewrittenLabels))
 		}
 		if len(name) > maxRewrittenLabel || len(value) > maxRewrittenLabel {
-			return labels.EmptyLabels(), invalidSeries(rawLabels, "label-too-long", fmt.Sprintf("a label of more than %d bytes cannot be relabelled", maxRewrittenLabel))
+			return labels.EmptyLabels(), invalidSeries(rawLabels, reason.LabelTooLong, fmt.Sprintf("a label of more than %d bytes cannot be relabelled", maxRewrittenLabel))
 		}
 		w.scratch.Add(zerocopy.String(name), zerocopy.String(value))
 	}

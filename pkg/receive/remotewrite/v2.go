@@ -1,12 +1,14 @@
 package remotewrite
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
 
 	"github.com/hindsight-io/hindsight/pkg/protoscan"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // symbolTable locates the symbols of a remote write 2.0 request.
@@ -121,12 +123,13 @@ type v2Writer struct {
 	batch *Batch
 	out   []byte
 	limit int64
-	// skipped are the items of the current series that were left out alone, and
-	// why the first was.
-	skipped int
-	why     error
+	// skipped are the exemplars and metadata of the current series that cannot be
+	// read, which does not concern its samples; skip is the error of the first.
+	skipped Rejected
+	skip    error
 }
 
+// series writes all series of the request.
 func (w *v2Writer) series() error {
 	n, most := 0, mostParts(len(w.data), leastV2Series)
 	fs, f := protoscan.Fields{B: w.data}, protoscan.Field{}
@@ -161,7 +164,7 @@ func (w *v2Writer) leaveOut(n int, err error) error {
 	if !errors.As(err, &bad) || bad.Kind != Invalid {
 		return fmt.Errorf("series %d: %w", n, err)
 	}
-	w.batch.rejected.Add(Invalid, "bad series", 1, func() string { return fmt.Sprintf("series %d: %s", n, err) })
+	w.batch.rejected.Add(Invalid, reason.MalformedSeries, 1, func() string { return fmt.Sprintf("series %d: %s", n, err) })
 	return nil
 }
 
@@ -192,14 +195,12 @@ func (w *v2Writer) one(msg []byte) error {
 	// The specification wants at least one sample or histogram, but Prometheus
 	// sends exemplars as series of their own; refusing these would lose them.
 	if w.batch.counts == before {
-		if w.why != nil {
-			return w.why
+		if w.skip != nil {
+			return w.skip
 		}
 		return Errorf(Invalid, "the series has neither samples nor histograms")
 	}
-	if w.skipped > 0 {
-		w.batch.rejected.Add(Invalid, "bad exemplar or metadata", w.skipped, w.why.Error)
-	}
+	w.batch.rejected.join(&w.skipped)
 	size := len(w.out) - at - head
 	if n := protoscan.UvarintSize(uint64(size)); n != head-1 {
 		w.out = append(w.out, make([]byte, max(n-head+1, 0))...)
@@ -316,7 +317,7 @@ func (t *symbolTable) noSymbol(name, value uint32) error {
 // were no references among it.
 func (w *v2Writer) rest(msg []byte) (only bool, err error) {
 	only = true
-	w.skipped, w.why = 0, nil
+	w.skipped, w.skip = Rejected{}, nil
 	c := &w.batch.counts
 	fs, f := protoscan.Fields{B: msg}, protoscan.Field{}
 	for at := 0; fs.Next(&f); at = fs.Offset() {
@@ -339,11 +340,11 @@ func (w *v2Writer) rest(msg []byte) (only bool, err error) {
 			c.Histograms++
 		case 4:
 			var ok bool
-			if ok, err = w.skippable(w.exemplar, f.Data); ok {
+			if ok, err = w.skippable(w.exemplar, f.Data, reason.MalformedExemplar); ok {
 				c.Exemplars++
 			}
 		case 5:
-			_, err = w.skippable(w.metadata, f.Data)
+			_, err = w.skippable(w.metadata, f.Data, reason.MalformedMetadata)
 		}
 		if err != nil {
 			return only, err
@@ -355,9 +356,9 @@ func (w *v2Writer) rest(msg []byte) (only bool, err error) {
 	return only, nil
 }
 
-// skippable writes an exemplar or the metadata. One that is wrong costs itself
-// only, not the samples beside it; ok is false then.
-func (w *v2Writer) skippable(write func(msg []byte) error, msg []byte) (ok bool, err error) {
+// skippable writes an exemplar or the metadata. One that is malformed is skipped
+// alone, for the reason why, and the samples beside it are kept; ok is false then.
+func (w *v2Writer) skippable(write func(msg []byte) error, msg []byte, why reason.Reason) (ok bool, err error) {
 	length := len(w.out)
 	err = write(msg)
 	if err == nil {
@@ -367,9 +368,8 @@ func (w *v2Writer) skippable(write func(msg []byte) error, msg []byte) (ok bool,
 		return false, err
 	}
 	w.out = w.out[:length]
-	if w.skipped++; w.why == nil {
-		w.why = err
-	}
+	w.skipped.Add(Invalid, why, 1, err.Error)
+	w.skip = cmp.Or(w.skip, err)
 	return false, nil
 }
 
