@@ -1,2 +1,3 @@
-// Package shipper uploads each new block of a TSDB directory to a bucket, once.
+// Package shipper uploads each block of a TSDB directory to a bucket, once, and
+// knows which of them are there.
 package shipper

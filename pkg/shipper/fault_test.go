@@ -2,9 +2,11 @@ package shipper_test
 
 import (
 	"math/rand"
+	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
@@ -12,9 +14,10 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/bucket/buckettest"
 	"github.com/hindsight-io/hindsight/pkg/shipper"
+	"github.com/hindsight-io/hindsight/pkg/vfs/faultfs"
 )
 
-// unreliable fails, loses answers, loses objects and cuts them, each at times.
+// unreliable fails, loses answers, loses objects and truncates them, at random.
 func unreliable(rnd *rand.Rand) func(buckettest.Op) buckettest.Fault {
 	return func(op buckettest.Op) buckettest.Fault {
 		switch rnd.Intn(20) {
@@ -48,9 +51,8 @@ func visibleBlocks(t *testing.T, b bucket.Reader) int {
 	return len(v.Metas)
 }
 
-// TestOnUnreliableBucket ships to a bucket that does wrong in every way. What a
-// reader sees is whole at any time, and in the end everything is there.
-func TestOnUnreliableBucket(t *testing.T) {
+// The blocks that a reader sees are whole at any time, and in the end all are there.
+func TestSync_ShipsAllToUnreliableBucket(t *testing.T) {
 	for seed := range int64(15) {
 		rnd := rand.New(rand.NewSource(seed))
 		e := newEnv(t, three)
@@ -77,4 +79,56 @@ func TestOnUnreliableBucket(t *testing.T) {
 		}
 		require.Equal(t, 2, visibleBlocks(t, e.mem), "seed %d", seed)
 	}
+}
+
+// Whichever change of the file system fails, once or as when the process is killed
+// there: the next process uploads nothing twice, and its state file lists all.
+func TestSync_KeepsStateAfterEachFailure(t *testing.T) {
+	faultfs.EachFailure(t, func(t *testing.T, fsys *faultfs.FS) {
+		e := newEnv(t, three)
+		_, err := e.shipper(shipper.Config{}).Sync(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, os.RemoveAll(filepath.Join(e.dir, id("a").String()))) // the state changes
+		before := listed(t, e.dir)
+
+		s := shipper.New(shipper.Config{Dir: e.dir}, shipper.Deps{Bucket: e.bkt, Labels: extLabels, FS: fsys})
+		_, err = s.Sync(t.Context())
+		want := []ulid.ULID{id("b"), id("c")}
+		if fsys.Failed() != "" {
+			require.ErrorIs(t, err, faultfs.ErrInjected)
+		}
+		if now := listed(t, e.dir); len(now) != len(want) {
+			require.Equal(t, before, now, "the file has the old content or the new")
+		}
+		for _, uid := range want {
+			require.True(t, s.Shipped(uid), "a failure of the file does not change what is in the bucket")
+		}
+
+		e.bkt.Calls(true)
+		n, err := e.restarted(shipper.Config{}).Sync(t.Context())
+		require.NoError(t, err)
+		require.Zero(t, n)
+		require.Empty(t, order(t, e))
+		require.Equal(t, want, listed(t, e.dir))
+		left, err := filepath.Glob(filepath.Join(e.dir, "*.tmp"))
+		require.NoError(t, err)
+		require.Empty(t, left)
+	})
+}
+
+// The first upload, with failures of the file system.
+func TestSync_UploadsAfterEachFailure(t *testing.T) {
+	faultfs.EachFailure(t, func(t *testing.T, fsys *faultfs.FS) {
+		e := newEnv(t, "block a range=0s..2h\n up 0s..2h/1m:1+1\n")
+		_, err := shipper.New(shipper.Config{Dir: e.dir}, shipper.Deps{Bucket: e.bkt, Labels: extLabels, FS: fsys}).Sync(t.Context())
+		if fsys.Failed() != "" {
+			require.ErrorIs(t, err, faultfs.ErrInjected)
+		}
+		_, err = e.restarted(shipper.Config{}).Sync(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 1, visibleBlocks(t, e.mem))
+		require.Equal(t, []string{"a"}, order(t, e), "once")
+		require.Equal(t, []ulid.ULID{id("a")}, listed(t, e.dir))
+		require.DirExists(t, filepath.Join(e.dir, id("a").String()))
+	})
 }

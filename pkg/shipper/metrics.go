@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Metrics count what shippers do. One may serve many shippers.
+// Metrics are the metrics of shippers; many shippers may share one.
 type Metrics struct {
 	syncs, syncFailures     prometheus.Counter
 	uploads, uploadFailures prometheus.Counter
@@ -20,7 +20,7 @@ type Metrics struct {
 	by map[*Shipper]counts
 }
 
-// counts are one shipper's part in the gauges.
+// counts is the part of one shipper in the gauges.
 type counts struct{ corrupt, unshipped int }
 
 // NewMetrics registers the metrics; reg may be nil.
@@ -29,11 +29,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return &Metrics{
 		syncs: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_shipper_syncs_total",
-			Help: "Passes over a TSDB directory to ship its new blocks.",
+			Help: "Passes over a TSDB directory that ship its new blocks.",
 		}),
 		syncFailures: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_shipper_sync_failures_total",
-			Help: "Passes after which a block was left that should have been shipped.",
+			Help: "Passes that did not ship all blocks that they should have shipped.",
 		}),
 		uploads: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_shipper_uploads_total",
@@ -41,7 +41,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}),
 		uploadFailures: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_shipper_upload_failures_total",
-			Help: "Uploads of blocks that failed and will be repeated.",
+			Help: "Failed uploads of blocks, which are repeated.",
 		}),
 		skipped: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_shipper_skipped_blocks_total",
@@ -53,17 +53,17 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}),
 		corrupt: f.NewGauge(prometheus.GaugeOpts{
 			Name: "hindsight_shipper_corrupted_blocks",
-			Help: "Local blocks that are broken and therefore cannot be shipped.",
+			Help: "Local blocks that are corrupt and therefore not shipped.",
 		}),
 		unshipped: f.NewGauge(prometheus.GaugeOpts{
 			Name: "hindsight_shipper_unshipped_compacted_blocks",
-			Help: "Local compacted blocks that are not shipped although not all blocks that they were made of were: their data may be missing in the bucket.",
+			Help: "Local compacted blocks that are not shipped although not all their source blocks were: their data may be missing in the bucket.",
 		}),
 		by: map[*Shipper]counts{},
 	}
 }
 
-// set replaces the part of one shipper in the sums.
+// set replaces the part of one shipper in the gauges.
 func (m *Metrics) set(s *Shipper, now counts) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -16,23 +16,26 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
-// ship brings one block into the bucket if it belongs there and is not there.
-func (s *Shipper) ship(ctx context.Context, m *block.Meta) (uploaded bool, err error) {
+// needed decides whether a block has to be uploaded: it belongs into the bucket and
+// is not there. A block that counts as shipped without an upload is marked so.
+func (s *Shipper) needed(ctx context.Context, m *block.Meta) (bool, error) {
 	if s.Shipped(m.ULID) {
 		return false, nil
 	}
+	compacted := m.Compaction.Level > 1
 	switch {
 	case m.Stats.NumSamples == 0:
-		s.skip(m, "it has no samples")
+		s.skip(m, reason.NoSamples)
 		return false, nil
-	case m.Compaction.Level > 1 && s.madeOfShipped(m):
+	case compacted && s.madeOfShipped(m):
 		s.setShipped(m.ULID)
 		return false, nil
-	case m.Compaction.Level > 1 && !s.cfg.UploadCompacted:
+	case compacted && !s.cfg.UploadCompacted:
 		s.unshipped++
-		s.skip(m, "it is compacted, and blocks that it was made of were never shipped; upload-compacted would ship it")
+		s.skip(m, reason.SourcesNotShipped)
 		return false, nil
 	}
 	if err := s.knownCorrupt(m.ULID); err != nil {
@@ -41,44 +44,30 @@ func (s *Shipper) ship(ctx context.Context, m *block.Meta) (uploaded bool, err e
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	// A meta.json that cannot be read is what an upload left that broke off at
-	// its last step; it is replaced.
-	_, err = block.ReadMeta(ctx, s.deps.Bucket, m.ULID)
+	// A meta.json that cannot be read is from an upload that broke off at its last
+	// step; it is replaced.
+	_, err := block.ReadMeta(ctx, s.deps.Bucket, m.ULID)
 	if err == nil {
 		s.setShipped(m.ULID)
 		return false, nil
 	}
 	if !errors.Is(err, bucket.ErrNotFound) && block.ReasonOf(err) == "" {
-		return false, fmt.Errorf("ask whether block %s is in the bucket: %w", m.ULID, err)
+		return false, fmt.Errorf("look for block %s in the bucket: %w", m.ULID, err)
 	}
-	lset := s.deps.Labels()
-	if lset.IsEmpty() {
-		return false, fmt.Errorf("ship block %s: %w", m.ULID, block.ErrNoLabels)
+	if !compacted || s.cfg.AllowOutOfOrder {
+		return true, nil
 	}
-	if m.Compaction.Level > 1 && !s.cfg.AllowOutOfOrder {
-		covered, err := s.checkOverlap(ctx, m, lset)
-		if err != nil {
-			return false, err
-		}
-		if covered {
-			s.setShipped(m.ULID)
-			s.deps.Logger.Info("block is not shipped, because the bucket has the blocks it was made of", "block", m.ULID)
-			return false, nil
-		}
+	covered, err := s.checkOverlap(ctx, m)
+	if covered {
+		s.setShipped(m.ULID)
+		s.deps.Logger.Info("block not shipped", "block", m.ULID, "reason", reason.SourcesInBucket)
 	}
-	if err := s.upload(ctx, m, lset); err != nil {
-		return false, err
-	}
-	s.setShipped(m.ULID)
-	s.deps.Metrics.uploads.Inc()
-	s.deps.Metrics.lastUpload.SetToCurrentTime()
-	s.deps.Logger.Info("shipped block", "block", m.ULID, "mint", m.MinTime, "maxt", m.MaxTime, "samples", m.Stats.NumSamples)
-	return true, nil
+	return !covered, err
 }
 
-// madeOfShipped says whether all data of a compacted block is known to have
-// been shipped before. Blocks that were merged leave the directory, so that
-// this is seen at the first pass after the merge or not at all.
+// madeOfShipped reports whether all data of a compacted block is known to have
+// been shipped before. Blocks that were merged leave the directory, so that this
+// is seen at the first pass after the merge or not at all.
 func (s *Shipper) madeOfShipped(m *block.Meta) bool {
 	s.stateMu.Lock()
 	defer s.stateMu.Unlock()
@@ -93,50 +82,70 @@ func (s *Shipper) madeOfShipped(m *block.Meta) bool {
 	return parents || sources
 }
 
-// skip says once that a block stays where it is.
-func (s *Shipper) skip(m *block.Meta, why string) {
+// skip counts and logs a block that is not shipped, once.
+func (s *Shipper) skip(m *block.Meta, why reason.Reason) {
 	if s.reported[m.ULID] {
 		return
 	}
 	s.reported[m.ULID] = true
 	s.deps.Metrics.skipped.Inc()
-	s.deps.Logger.Warn("block is not shipped", "block", m.ULID, "because", why, "level", m.Compaction.Level)
+	s.deps.Logger.Warn("block not shipped", "block", m.ULID, "reason", why, "compaction_level", m.Compaction.Level)
 }
 
-// upload works on hard links, because the owner of the directory may delete the
-// block at any time.
-func (s *Shipper) upload(ctx context.Context, m *block.Meta, lset labels.Labels) (err error) {
+// upload uploads a block with its external labels. It works on hard links, because
+// the owner of the directory may delete the block at any time.
+func (s *Shipper) upload(ctx context.Context, m *block.Meta) (err error) {
+	up, err := s.withLabels(m)
+	if err != nil {
+		return fmt.Errorf("ship block %s: %w", m.ULID, err)
+	}
+	up.Thanos.Source = s.cfg.Source
 	dir := filepath.Join(s.uploadDir(), m.ULID.String())
 	defer func() {
-		if rerr := os.RemoveAll(dir); rerr != nil {
+		if rerr := s.deps.FS.RemoveAll(dir); rerr != nil {
 			err = errors.Join(err, fmt.Errorf("clear upload directory: %w", rerr))
 		}
 	}()
-	if err := linkBlock(s.blockDir(m.ULID), dir); err != nil {
-		if _, serr := os.Stat(s.blockDir(m.ULID)); errors.Is(serr, fs.ErrNotExist) {
-			return fmt.Errorf("block %s was deleted before it could be shipped: %w", m.ULID, err)
+	if err := s.linkBlock(m.ULID, dir); err != nil {
+		if _, serr := s.deps.FS.Stat(s.blockDir(m.ULID)); errors.Is(serr, fs.ErrNotExist) {
+			return fmt.Errorf("block %s was deleted before it was shipped: %w", m.ULID, err)
 		}
 		return fmt.Errorf("link block %s for its upload: %w", m.ULID, err)
+	}
+	if err := block.WriteMetaDir(dir, up); err != nil {
+		return err
+	}
+	if _, err = block.Upload(ctx, s.deps.Bucket, dir, block.UploadConfig{Concurrency: s.cfg.Concurrency, Hash: s.cfg.Hash}); err != nil {
+		return err
+	}
+	s.setShipped(m.ULID)
+	s.deps.Metrics.uploads.Inc()
+	s.deps.Metrics.lastUpload.SetToCurrentTime()
+	s.deps.Logger.Info("block shipped", "block", m.ULID, "mint", m.MinTime, "maxt", m.MaxTime, "samples", m.Stats.NumSamples)
+	return nil
+}
+
+// withLabels returns the meta.json of a block in the bucket, without its source.
+func (s *Shipper) withLabels(m *block.Meta) (*block.Meta, error) {
+	lset := s.deps.Labels()
+	if lset.IsEmpty() {
+		return nil, block.ErrNoLabels
 	}
 	up := m.Clone()
 	if up.Thanos.Labels == nil {
 		up.Thanos.Labels = map[string]string{}
 	}
 	lset.Range(func(l labels.Label) { up.Thanos.Labels[strings.Clone(l.Name)] = strings.Clone(l.Value) })
-	up.Thanos.Source = s.cfg.Source
-	if err := block.WriteMetaDir(dir, up); err != nil {
-		return err
-	}
-	_, err = block.Upload(ctx, s.deps.Bucket, dir, block.UploadConfig{Concurrency: s.cfg.Concurrency, Hash: s.cfg.Hash})
-	return err
+	return up, nil
 }
 
-// linkBlock makes hard links of index and segments.
-func linkBlock(from, to string) error {
-	if err := os.MkdirAll(filepath.Join(to, block.ChunksDir), 0o777); err != nil {
+// linkBlock makes hard links of index and segments of a block in the directory to.
+func (s *Shipper) linkBlock(id ulid.ULID, to string) error {
+	from := s.blockDir(id)
+	if err := s.deps.FS.MkdirAll(filepath.Join(to, block.ChunksDir), 0o777); err != nil {
 		return err
 	}
-	segments, err := os.ReadDir(filepath.Join(from, block.ChunksDir))
+	segments, err := s.deps.FS.ReadDir(filepath.Join(from, block.ChunksDir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -147,7 +156,7 @@ func linkBlock(from, to string) error {
 	for _, name := range names {
 		err := os.Link(filepath.Join(from, name), filepath.Join(to, name))
 		if err != nil && !(name == block.IndexFile && errors.Is(err, fs.ErrNotExist)) {
-			return err // without an index, verification says what is wrong
+			return err // without an index, the verification fails
 		}
 	}
 	return nil
@@ -155,16 +164,15 @@ func linkBlock(from, to string) error {
 
 // checkOverlap compares a compacted block with the blocks of the bucket that
 // have its external labels. It is covered if they were made of all its sources;
-// otherwise a common time would mean samples that are there twice.
-func (s *Shipper) checkOverlap(ctx context.Context, m *block.Meta, lset labels.Labels) (covered bool, err error) {
+// otherwise a common time would mean duplicate samples, which is an error.
+func (s *Shipper) checkOverlap(ctx context.Context, m *block.Meta) (covered bool, err error) {
+	all, err := s.withLabels(m)
+	if err != nil {
+		return false, fmt.Errorf("ship block %s: %w", m.ULID, err)
+	}
 	if err := s.loadRemote(ctx); err != nil {
 		return false, fmt.Errorf("compare block %s with the bucket: %w", m.ULID, err)
 	}
-	all := m.Clone()
-	if all.Thanos.Labels == nil {
-		all.Thanos.Labels = map[string]string{}
-	}
-	lset.Range(func(l labels.Label) { all.Thanos.Labels[l.Name] = l.Value })
 	want := all.ExternalLabels()
 
 	sources := map[ulid.ULID]bool{}
@@ -193,8 +201,8 @@ func (s *Shipper) checkOverlap(ctx context.Context, m *block.Meta, lset labels.L
 // remoteReads bounds parallel reads of meta.json.
 const remoteReads = 16
 
-// loadRemote brings the known metas of the bucket up to date. Blocks that
-// cannot be read are none.
+// loadRemote brings the known metas of the bucket up to date. Blocks whose
+// meta.json is missing or malformed are left out.
 func (s *Shipper) loadRemote(ctx context.Context) error {
 	seen := map[ulid.ULID]bool{}
 	err := s.deps.Bucket.List(ctx, "", func(o bucket.Object) error {

@@ -75,7 +75,7 @@ func TestIdleTenantSleeps(t *testing.T) {
 	require.NoError(t, d.closeIdle(tn, later))
 	require.Empty(t, idleTenants(d), "its blocks are on this node alone")
 	away.Store(false)
-	require.NoError(t, d.Sync(t.Context()))
+	require.NoError(t, d.sync(t.Context()))
 	require.NoError(t, d.closeIdle(tn, now))
 	require.Empty(t, idleTenants(d), "it was used just now")
 

@@ -125,7 +125,7 @@ func TestRetentionOfTenants(t *testing.T) {
 	require.Zero(t, blocksOf(t, bkt))
 
 	away.Store(false)
-	require.NoError(t, d.Sync(t.Context()))
+	require.NoError(t, d.sync(t.Context()))
 	require.Equal(t, 18, blocksOf(t, bkt))
 	put(last + 1)
 	require.NoError(t, d.Flush(t.Context(), ""))
@@ -155,7 +155,7 @@ func TestRetentionDecidesWhenATenantGoes(t *testing.T) {
 	own.Store(-1)
 	require.False(t, tn.prunable(later), "its block is on this node alone")
 	away.Store(false)
-	require.NoError(t, d.Sync(t.Context()))
+	require.NoError(t, d.sync(t.Context()))
 	require.True(t, tn.prunable(later))
 	own.Store(0)
 	require.False(t, tn.prunable(later), "for ever")

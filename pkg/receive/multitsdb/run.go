@@ -16,7 +16,7 @@ import (
 func (d *DB) Run(ctx context.Context) error {
 	var g errgroup.Group
 	g.Go(func() error {
-		return every(ctx, d.cfg.SyncInterval, func() { d.logged("upload of blocks failed", d.Sync(ctx)) })
+		return every(ctx, d.cfg.SyncInterval, func() { d.logged("upload of blocks failed", d.sync(ctx)) })
 	})
 	g.Go(func() error {
 		return every(ctx, d.cfg.MaintainInterval, func() { d.logged("maintenance of tenants failed", d.maintain(ctx)) })
@@ -43,9 +43,9 @@ func (d *DB) logged(text string, err error) {
 	}
 }
 
-// Sync uploads the new blocks of all open tenants. The failure of one does not
+// sync uploads the new blocks of all open tenants. The failure of one does not
 // affect the others.
-func (d *DB) Sync(ctx context.Context) error {
+func (d *DB) sync(ctx context.Context) error {
 	var errs []error
 	for _, t := range d.all() {
 		if t.shipper == nil || t.closed.Load() {
@@ -69,7 +69,7 @@ func (d *DB) Flush(ctx context.Context, only string) error {
 		}
 		errs = append(errs, t.flush(ctx))
 	}
-	return errors.Join(append(errs, d.Sync(ctx))...)
+	return errors.Join(append(errs, d.sync(ctx))...)
 }
 
 // SetLeaving sets whether the node is leaving the ring for good: then writes are
