@@ -17,6 +17,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket/provider"
 	"github.com/hindsight-io/hindsight/pkg/dirlock"
 	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/grpcsnappy"
 	"github.com/hindsight-io/hindsight/pkg/server"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
 	"github.com/hindsight-io/hindsight/pkg/telemetry"
@@ -55,7 +56,7 @@ func newProcess(ctx context.Context, c roleConfig, s streams) (*process, error) 
 		return nil, err
 	}
 	// Before any gRPC server or client of any role exists.
-	storerpc.RegisterSnappy()
+	grpcsnappy.Register()
 	p := &process{config: c, logger: telemetry.NewLogger(c.telemetry, s.err), registry: telemetry.NewRegistry(), reload: s.reload}
 	if err := telemetry.LimitMemory(c.telemetry, p.logger); err != nil {
 		return nil, flags.Invalid(err)

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 
+	"github.com/hindsight-io/hindsight/pkg/grpcsnappy"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/infopb"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
@@ -88,7 +89,7 @@ func (c compressions) HandleRPC(_ context.Context, s stats.RPCStats) {
 // Every role understands calls that are compressed with snappy, and the roles
 // that ask stores can compress theirs.
 func TestSnappy_EveryRole(t *testing.T) {
-	storerpc.RegisterSnappy()
+	grpcsnappy.Register()
 	seen := make(chan string, 1)
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -112,7 +113,7 @@ func TestSnappy_EveryRole(t *testing.T) {
 			defer func() { require.NoError(t, conn.Close()) }()
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
-			_, err = infopb.NewInfoClient(conn).Info(ctx, &infopb.InfoRequest{}, grpc.UseCompressor("snappy"), grpc.WaitForReady(true))
+			_, err = infopb.NewInfoClient(conn).Info(ctx, &infopb.InfoRequest{}, grpc.UseCompressor(grpcsnappy.Name), grpc.WaitForReady(true))
 			// A role that is not ready says so; one that does not know the
 			// compression says Unimplemented.
 			if err != nil {

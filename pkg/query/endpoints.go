@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/grpcsnappy"
 	"github.com/hindsight-io/hindsight/pkg/query/endpoint"
 )
 
@@ -71,7 +72,7 @@ func (c *EndpointsConfig) registerFlags(r flags.Registrar) {
 	r.Flag("grpc-client-server-name", "Name that the certificates of stores must have.").StringVar(&c.ServerName)
 	r.Flag("grpc-client-tls-min-version", "Lowest version of TLS.").Default("1.3").EnumVar(&c.MinVersion, "1.0", "1.1", "1.2", "1.3")
 	r.Flag("grpc-compression", "Compression of requests to stores.").
-		Default(endpoint.CompressionNone).EnumVar(&c.Compression, endpoint.CompressionNone, endpoint.CompressionSnappy)
+		Default(endpoint.CompressionNone).EnumVar(&c.Compression, endpoint.CompressionNone, grpcsnappy.Name)
 }
 
 // specs returns the endpoints that the flags name, each once.

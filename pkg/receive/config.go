@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/grpcsnappy"
 	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
@@ -114,7 +115,7 @@ func DefaultConfig() Config {
 		DefaultTenant: tenant.Default, TenantLabel: "tenant_id", ReplicaHeader: "THANOS-REPLICA",
 		ReplicationFactor: 1, ForwardWorkers: 5, ForwardTimeout: flags.Duration(5 * time.Second),
 		ForwardMaxBackoff: flags.Duration(5 * time.Second), ForwardQueue: 64 << 20, HintsBytes: 1 << 30,
-		Compression: "snappy", Protocol: "protobuf", LimitsReload: time.Second,
+		Compression: grpcsnappy.Name, Protocol: "protobuf", LimitsReload: time.Second,
 		TSDB: TSDBConfig{
 			Path: "./data", Retention: flags.Duration(15 * 24 * time.Hour),
 			FutureWindow: flags.Duration(10 * time.Minute), PastWindow: flags.Duration(365 * 24 * time.Hour), OutOfOrderWindow: flags.Duration(2 * time.Hour),
@@ -194,7 +195,7 @@ func (c *Config) registerRing(r flags.Registrar) {
 	r.Flag("receive.hints.max-size", "How much of what a peer missed is kept on disk for it; 0 is nothing.").
 		Default("1GiB").SetValue(&c.HintsBytes)
 	r.Flag("receive.grpc-compression", "Compression of messages to peers: snappy or none.").
-		Default("snappy").EnumVar(&c.Compression, "snappy", "none")
+		Default(grpcsnappy.Name).EnumVar(&c.Compression, grpcsnappy.Name, "none")
 	r.Flag("receive.replication-protocol", "Protocol to peers: protobuf. capnproto is accepted and protobuf is used, which every peer understands. What peers send over Cap'n Proto is taken.").
 		Default("protobuf").EnumVar(&c.Protocol, "protobuf", "capnproto")
 	r.Flag("receive.capnproto-address", "Address where writes of peers that replicate over Cap'n Proto are taken, in plain text; empty is off. When the default is in use already, the node goes on without it.").

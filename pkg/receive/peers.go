@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/hindsight-io/hindsight/pkg/grpcsnappy"
 	"github.com/hindsight-io/hindsight/pkg/receive/peer"
 	"github.com/hindsight-io/hindsight/pkg/receive/replicate"
 )
@@ -49,8 +50,8 @@ func (c *Config) dial(address string, more ...grpc.DialOption) (replicate.Node, 
 		return nil, fmt.Errorf("gRPC client for %s: %w", address, err)
 	}
 	compression := ""
-	if c.Compression == "snappy" {
-		compression = "snappy"
+	if c.Compression == grpcsnappy.Name {
+		compression = grpcsnappy.Name
 	}
 	return &node{conn: conn, client: peer.NewClient(conn, compression)}, nil
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/grpcmetrics"
+	"github.com/hindsight-io/hindsight/pkg/grpcsnappy"
 	"github.com/hindsight-io/hindsight/pkg/httpserver"
 	"github.com/hindsight-io/hindsight/pkg/receive/capnpserver"
 	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
@@ -161,7 +162,7 @@ func New(cfg Config, deps Deps) (*Receive, error) {
 	}
 	r.memory = semaphore.NewWeighted(cfg.MaxInflightBytes.Int64())
 	r.bodies = newBodies(cfg.MaxInflightBytes.Int64(), cfg.MaxRequestBytes.Int64())
-	storerpc.RegisterSnappy()
+	grpcsnappy.Register()
 	r.db = multitsdb.New(r.storage(deps), r.logger, deps.Registerer)
 	r.reads = fanout.New(r.db.Stores, fanout.Config{Component: "receive", Logger: r.logger})
 	// Relabelling may make requests larger, and peers may take larger ones.

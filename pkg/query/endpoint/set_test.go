@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc/connectivity"
 
+	"github.com/hindsight-io/hindsight/pkg/grpcsnappy"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -302,8 +303,8 @@ endpoints:
 }
 
 func TestClientConfig_KeepsItsOwnCompression(t *testing.T) {
-	own := &ClientConfig{Compression: CompressionSnappy}
-	require.Equal(t, CompressionSnappy, own.resolved(ClientConfig{}).Compression)
-	require.Equal(t, CompressionSnappy, own.resolved(ClientConfig{Compression: CompressionNone}).Compression)
-	require.Equal(t, CompressionSnappy, (&ClientConfig{}).resolved(*own).Compression)
+	own := &ClientConfig{Compression: grpcsnappy.Name}
+	require.Equal(t, grpcsnappy.Name, own.resolved(ClientConfig{}).Compression)
+	require.Equal(t, grpcsnappy.Name, own.resolved(ClientConfig{Compression: CompressionNone}).Compression)
+	require.Equal(t, grpcsnappy.Name, (&ClientConfig{}).resolved(*own).Compression)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/hindsight-io/hindsight/pkg/grpcsnappy"
 	"github.com/hindsight-io/hindsight/pkg/tlsconfig"
 )
 
@@ -61,7 +62,7 @@ func (c *ClientConfig) Validate() error {
 		return nil
 	}
 	switch c.Compression {
-	case "", CompressionNone, CompressionSnappy:
+	case "", CompressionNone, grpcsnappy.Name:
 	default:
 		return fmt.Errorf("compression %q is not known (choose none or snappy)", c.Compression)
 	}
@@ -72,11 +73,9 @@ func (c *ClientConfig) Validate() error {
 	return err
 }
 
-// The compressions of requests.
-const (
-	CompressionNone   = "none"
-	CompressionSnappy = "snappy"
-)
+// CompressionNone is the compression that compresses nothing; the other one is
+// grpcsnappy.Name.
+const CompressionNone = "none"
 
 // isSet says whether any TLS field was given.
 func (t TLSConfig) isSet() bool { return t != TLSConfig{} }

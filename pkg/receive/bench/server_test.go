@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/prometheus/util/compression"
 	"google.golang.org/grpc"
 
+	"github.com/hindsight-io/hindsight/pkg/grpcsnappy"
 	"github.com/hindsight-io/hindsight/pkg/receive"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
 )
@@ -107,7 +108,7 @@ func serveReceive(n int) {
 	if os.Getenv("HINDSIGHT_BENCH_PROFILE") != "" {
 		runtime.MemProfileRate = 512
 	}
-	storerpc.RegisterSnappy()
+	grpcsnappy.Register()
 	for range n {
 		lis, err := net.Listen("tcp", "127.0.0.1:0")
 		must(err)

@@ -35,6 +35,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/grpcsnappy"
 	"github.com/hindsight-io/hindsight/pkg/receive"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
@@ -79,7 +80,7 @@ func runNode(spec []string) error {
 	if err != nil {
 		return err
 	}
-	storerpc.RegisterSnappy()
+	grpcsnappy.Register()
 	r, err := receive.New(cfg, receive.Deps{
 		Logger:     slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
 		Registerer: prometheus.NewRegistry(), GRPCAddress: spec[0],

@@ -60,7 +60,7 @@ func WithMessageBytes(n int) ClientOption {
 }
 
 // WithCompression compresses the calls, and so the answers, with the named
-// compression; see RegisterSnappy.
+// compression; see package grpcsnappy.
 func WithCompression(name string) ClientOption {
 	return func(c *Client) {
 		if name != "" && name != "none" {

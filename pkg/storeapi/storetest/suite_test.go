@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
 
+	"github.com/hindsight-io/hindsight/pkg/grpcsnappy"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
@@ -71,8 +72,8 @@ func TestFakeThroughGRPCUnbatched(t *testing.T) {
 }
 
 func TestFakeThroughGRPCSnappy(t *testing.T) {
-	storerpc.RegisterSnappy()
-	Run(t, through(newFake, storerpc.WithCompression("snappy")))
+	grpcsnappy.Register()
+	Run(t, through(newFake, storerpc.WithCompression(grpcsnappy.Name)))
 }
 func TestTSDB(t *testing.T)              { Run(t, newTSDB) }
 func TestTSDBThroughGRPC(t *testing.T)   { Run(t, through(newTSDB)) }
