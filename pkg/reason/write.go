@@ -48,6 +48,10 @@ const (
 
 	// SeriesLimit: the series is new and the tenant has as many as it may have.
 	SeriesLimit Reason = "series_limit"
+	// QueueFull: the queue of a peer holds as many bytes as it may.
+	QueueFull Reason = "queue_full"
+	// PeerNotAnswering: a peer takes too long for one message.
+	PeerNotAnswering Reason = "peer_not_answering"
 	// Storage: the TSDB returned another error.
 	Storage Reason = "storage"
 )

@@ -5,19 +5,19 @@ import (
 	"time"
 )
 
-// backoff says when a peer that failed may be tried again. It is pure but for
-// the jitter, and belongs to whoever holds its lock.
+// backoff computes when a failed peer may be tried again. It is pure except for
+// the jitter. The caller holds the lock of its owner.
 type backoff struct {
 	first, most time.Duration
 	failures    int
 	until       time.Time
 }
 
-// open says that the peer must be left alone now.
+// open reports whether the peer is not to be tried at the time now.
 func (b *backoff) open(now time.Time) bool { return now.Before(b.until) }
 
-// failed notes a failure: the pause doubles with each in a row, with jitter so
-// that several senders do not come back at once.
+// failed records a failure. The pause doubles with each failure in a row and has
+// jitter, so that several senders do not retry at the same time.
 func (b *backoff) failed(now time.Time) {
 	pause := b.most
 	if b.failures < 16 {
@@ -27,5 +27,5 @@ func (b *backoff) failed(now time.Time) {
 	b.until = now.Add(pause/2 + rand.N(pause/2+1))
 }
 
-// succeeded ends the pause.
+// succeeded resets the backoff.
 func (b *backoff) succeeded() { b.failures, b.until = 0, time.Time{} }

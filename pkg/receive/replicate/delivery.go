@@ -22,11 +22,11 @@ type Delivery struct {
 	since   time.Time
 }
 
-// Arena returns the buffer that the regions live in. Who keeps regions beyond
-// the end of Node.Send retains it.
+// Arena returns the buffer that the regions live in. A Node that keeps regions
+// after Send returns retains it.
 func (d *Delivery) Arena() *remotewrite.Buffer { return d.arena }
 
-// finish reports the result of every part and gives the memory back. errs has
+// finish reports the result of every part and releases the memory. errs has
 // one error for each part, or is nil for success.
 func (d *Delivery) finish(errs []error) {
 	for i := range d.Parts {
@@ -46,9 +46,9 @@ func (d *Delivery) finish(errs []error) {
 type Node interface {
 	// Send sends the parts of all deliveries, in order, in as few messages as
 	// it can. It returns one error for each part of each delivery, nil when
-	// everything was stored. down says why the peer cannot be reached, if so; one
-	// that answers is reached, though there may be parts that it cannot store. The
-	// regions may be read until Send returns.
+	// everything was stored. down is the error when the peer cannot be reached, and
+	// nil when it answers, even if it rejects parts. The regions may be read until
+	// Send returns.
 	Send(ctx context.Context, ds []*Delivery) (errs [][]error, down error)
 	// Form is the form in which the peer is known to take series; it may change
 	// while the program runs.
@@ -64,8 +64,8 @@ type tracker struct {
 	open    int // sets without a verdict
 	example [kinds]error
 	done    chan struct{}
-	// missing is what failed answers of a set say that was not stored; only of
-	// answers that say it.
+	// missing has, by set, the rejected items of each failed answer that counts
+	// them.
 	missing map[int][]remotewrite.Counts
 
 	// left is how many deliveries are not finished. Until then they hold an arena
@@ -83,8 +83,8 @@ func newTracker(sets []SetState) *tracker {
 	return t
 }
 
-// report counts the answer of one node for the sets. The indexes of what is
-// missing are those of the sets in the list.
+// report counts the answer of one node for the sets. The indexes of missing items
+// are positions in sets.
 func (t *tracker) report(sets []int, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -105,8 +105,8 @@ func (t *tracker) report(sets []int, err error) {
 	}
 }
 
-// reportLocal is report for the answer of this node's own storage, in which the
-// indexes of what is missing are those of the series.
+// reportLocal is report for the answer of the local storage, whose indexes of
+// missing items are those of the series.
 func (t *tracker) reportLocal(l *local, err error) {
 	var w *remotewrite.WriteError
 	if errors.As(err, &w) && w.Stored != nil {
@@ -130,7 +130,8 @@ func missingBySet(bySet []remotewrite.Counts) (out []remotewrite.Missing) {
 	return out
 }
 
-// note keeps what a failed answer says about each set. The caller holds mu.
+// note records the missing items of each set from a failed answer. The caller
+// holds mu.
 func (t *tracker) note(sets []int, err error) {
 	var w *remotewrite.WriteError
 	if !errors.As(err, &w) || w.Stored == nil {
@@ -152,8 +153,9 @@ func (t *tracker) note(sets []int, err error) {
 	}
 }
 
-// result is the error of the whole write as far as it is known now: nil when
-// every set is won. It counts what a quorum has stored even so.
+// result returns the error of the whole write at this time: nil when every set is
+// won, otherwise a *remotewrite.WriteError that counts the items that a quorum has
+// stored.
 func (t *tracker) result(shares []*share) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -165,6 +167,7 @@ func (t *tracker) result(shares []*share) error {
 	return &remotewrite.WriteError{Kind: remotewrite.KindOf(err), Err: err, Stored: &stored}
 }
 
+// cause returns the error of the lost or pending sets, without counts.
 func (t *tracker) cause() error {
 	var lost []remotewrite.Kind
 	pending := 0

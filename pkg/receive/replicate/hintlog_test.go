@@ -35,7 +35,7 @@ func readHints(t *testing.T, l *hintLog) (out []string) {
 	}
 }
 
-func TestHintLogSurvivesRestart(t *testing.T) {
+func TestHintLog_KeepsHintsAfterRestart(t *testing.T) {
 	dir := t.TempDir()
 	l, err := openHintLog(vfs.OS(), dir, "host:1/../x", 1<<20)
 	require.NoError(t, err)
@@ -54,9 +54,8 @@ func TestHintLogSurvivesRestart(t *testing.T) {
 	require.Empty(t, entries)
 }
 
-// No folder is left among those of tenants, where Thanos would open it as one, and
-// nothing that waits in the folder of older versions is lost.
-func TestHintsOfOlderVersionsAreMoved(t *testing.T) {
+// Thanos would open a directory that is left among those of tenants as a tenant.
+func TestAdoptHints_MovesHintsOfEarlierVersions(t *testing.T) {
 	dir := t.TempDir()
 	old := filepath.Join(dir, ".hints")
 	require.NoError(t, AdoptHints(vfs.OS(), old, dir), "there are none")
@@ -69,9 +68,9 @@ func TestHintsOfOlderVersionsAreMoved(t *testing.T) {
 		_, err = l.append(Part{Tenant: fmt.Sprint("old", n), Regions: [][]byte{[]byte("x")}})
 		require.NoError(t, err)
 		require.NoError(t, l.close())
-		folder := filepath.Join(old, url.PathEscape("p-1:2"))
-		require.NoError(t, os.MkdirAll(folder, 0o750))
-		require.NoError(t, os.Rename(l.path(l.current), filepath.Join(folder, fmt.Sprintf("%016d.hint", n))))
+		perPeer := filepath.Join(old, url.PathEscape("p-1:2"))
+		require.NoError(t, os.MkdirAll(perPeer, 0o750))
+		require.NoError(t, os.Rename(l.path(l.current), filepath.Join(perPeer, fmt.Sprintf("%016d.hint", n))))
 	}
 	require.NoError(t, os.MkdirAll(filepath.Join(old, "empty"), 0o750))
 
@@ -87,7 +86,7 @@ func TestHintsOfOlderVersionsAreMoved(t *testing.T) {
 	require.NoError(t, AdoptHints(vfs.OS(), old, dir), "again")
 }
 
-func TestHintLogIsBounded(t *testing.T) {
+func TestHintLog_DropsOldestAboveBound(t *testing.T) {
 	l, err := openHintLog(vfs.OS(), t.TempDir(), "p", 20<<20)
 	require.NoError(t, err)
 	noise := make([]byte, 1<<20)
@@ -104,9 +103,7 @@ func TestHintLogIsBounded(t *testing.T) {
 	require.NoError(t, l.close())
 }
 
-// Whatever happens to the bytes of a segment, reading ends, and what was before
-// the damage is intact.
-func TestHintLogDamage(t *testing.T) {
+func TestHintLog_ReadsRecordsBeforeDamage(t *testing.T) {
 	rnd := rand.New(rand.NewSource(2))
 	for range 200 {
 		l, err := openHintLog(vfs.OS(), t.TempDir(), "p", 1<<20)
@@ -137,9 +134,7 @@ func FuzzDecodeHint(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) { _, _ = decodeHint(b) })
 }
 
-// The log of a peer that has left the ring goes, and nothing else of the folder
-// does: the tenants are there, and the logs of other peers.
-func TestHintLog_RemoveLeavesTheRestOfItsFolder(t *testing.T) {
+func TestHintLog_RemoveKeepsOtherFilesOfItsDirectory(t *testing.T) {
 	dir := t.TempDir()
 	wal := filepath.Join(dir, "tenant", "wal")
 	require.NoError(t, os.MkdirAll(wal, 0o755))

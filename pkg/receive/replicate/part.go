@@ -6,11 +6,11 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
 
-// Part is what one node gets for one tenant as one replica number.
+// Part holds the series that one node stores for one tenant, as one copy.
 type Part struct {
 	Tenant string
-	// Replica is the number of the copy, from 1; 0 when the part holds several,
-	// for a peer that does not care.
+	// Replica is the number of the copy, from 1; 0 when the part holds several
+	// copies, for a peer that accepts such parts.
 	Replica int
 	// Regions are series in wire form, back to back.
 	Regions [][]byte

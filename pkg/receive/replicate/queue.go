@@ -9,12 +9,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
 
-// queue sends deliveries to one peer. Each lane sends one message at a time
-// and keeps the order; what waits meanwhile goes out together in the next
-// message. A tenant's deliveries always use the same lane.
+// queue sends deliveries to one peer. Each lane sends one message at a time and
+// keeps the order; deliveries that wait meanwhile are sent together in the next
+// message. All deliveries of a tenant use the same lane.
 type queue struct {
 	address string
 	node    Node
@@ -43,7 +44,7 @@ type lane struct {
 	wake  chan struct{}
 }
 
-// stuck is how long the message under way has taken, 0 when none is.
+// stuck returns how long the message under way has taken, 0 when there is none.
 func (l *lane) stuck(now time.Time) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -53,15 +54,15 @@ func (l *lane) stuck(now time.Time) time.Duration {
 	return now.Sub(l.since)
 }
 
-// arenaShare times the bound of one queue is how much all writes under way may
-// hold before peers with a backlog are set aside.
+// arenaShare bounds the memory of all writes under way, as a multiple of QueueBytes.
+// Above it, peers with a backlog get no new deliveries.
 const arenaShare = 8
 
 func newQueue(address string, node Node, cfg Config, logger *slog.Logger, m *metrics) (*queue, error) {
 	q := &queue{
 		stop:    make(chan struct{}),
 		address: address, node: node, cfg: cfg, metrics: m, seed: maphash.MakeSeed(),
-		logger: logger.With("peer", address),
+		logger: logger.With("address", address),
 		pause:  backoff{first: 100 * time.Millisecond, most: cfg.MaxBackoff},
 	}
 	for range cfg.Lanes {
@@ -75,8 +76,8 @@ func newQueue(address string, node Node, cfg Config, logger *slog.Logger, m *met
 	return q, err
 }
 
-// start begins to send. Sends get a context that outlives the cancellation of
-// ctx: who stops the queue calls close.
+// start begins to send. Sends ignore the cancellation of ctx; close stops the
+// queue.
 func (q *queue) start(ctx context.Context) {
 	ctx = context.WithoutCancel(ctx)
 	for _, l := range q.lanes {
@@ -87,16 +88,17 @@ func (q *queue) start(ctx context.Context) {
 	}
 }
 
-// push takes a delivery over. Nobody may push once close has begun; the Writer's
-// lock sees to that. It does not wait for the peer: when the peer is in its pause,
-// or too much is waiting for it, the delivery fails at once.
+// push queues a delivery, which the queue owns from then on. It never waits for the
+// peer: the delivery fails at once during the back-off of the peer and when the
+// queue is full. It must not be called after close, which the lock of the Writer
+// guarantees.
 func (q *queue) push(d *Delivery) {
 	l := q.lanes[0]
 	if len(q.lanes) > 1 {
 		l = q.lanes[maphash.String(q.seed, d.Parts[0].Tenant)%uint64(len(q.lanes))]
 	}
 	if err := q.admit(d, l.stuck(d.since)); err != nil {
-		q.missed(d, err)
+		q.fail(d, err)
 		return
 	}
 	l.mu.Lock()
@@ -108,11 +110,12 @@ func (q *queue) push(d *Delivery) {
 	}
 }
 
-// slowAfter is the part of the time that a message may take after which a peer
-// counts as slow: what comes meanwhile is set aside at once, where it would wait,
-// and its senders with it when they need this peer.
+// slowAfter divides the timeout of a message: a peer that takes longer than that
+// for one message is slow. Deliveries to a slow peer fail at once, so that senders
+// do not wait for it.
 const slowAfter = 2
 
+// admit counts a delivery as waiting, or returns why the peer gets none.
 func (q *queue) admit(d *Delivery, stuck time.Duration) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -120,14 +123,14 @@ func (q *queue) admit(d *Delivery, stuck time.Duration) error {
 	case q.closed:
 		return remotewrite.Errorf(remotewrite.Unavailable, "peer %s is no longer in the hashring", q.address)
 	case q.pause.open(d.since):
-		return remotewrite.Errorf(remotewrite.Unavailable, "peer %s is left alone for a moment after: %w", q.address, q.lastErr)
+		return remotewrite.Errorf(remotewrite.Unavailable, "peer %s is in back-off after: %w", q.address, q.lastErr)
 	}
-	if why := q.slow(d, stuck); why != "" {
+	if text, why := q.slow(d, stuck); why != "" {
 		if !q.shedding {
-			q.logger.Warn("peer is too slow, writes to it are set aside", "why", why, "waiting_bytes", q.bytes)
+			q.logger.Warn("peer too slow", "reason", why, "duration", stuck, "bytes", q.bytes)
 		}
 		q.shedding = true
-		return remotewrite.Errorf(remotewrite.Unavailable, "peer %s is slow: %s", q.address, why)
+		return remotewrite.Errorf(remotewrite.Unavailable, "peer %s is slow: %s", q.address, text)
 	}
 	q.shedding = false
 	q.bytes += int64(d.Bytes)
@@ -135,25 +138,27 @@ func (q *queue) admit(d *Delivery, stuck time.Duration) error {
 	return nil
 }
 
-// slow says why no more can wait for the peer now, "" when it can. The caller
-// holds mu.
-func (q *queue) slow(d *Delivery, stuck time.Duration) string {
+// slow returns why the queue takes no more deliveries, or "" when it does. The
+// caller holds mu.
+func (q *queue) slow(d *Delivery, stuck time.Duration) (text string, why reason.Reason) {
 	// A delivery holds the whole arena of its write, of which its own part may be
-	// small: when all arenas together get too many, who has a backlog gives way.
+	// small: when all arenas together exceed their bound, peers with a backlog get no
+	// more.
 	crowded := d.tracker.held.Load() > arenaShare*q.cfg.QueueBytes && q.bytes > q.cfg.QueueBytes/arenaShare
 	// Once full, the queue lets its backlog shrink to half before it takes more,
-	// so that a slow peer does not alternate with every request. An empty one takes
-	// any delivery: one that is larger than the bound would never find a place.
+	// so that a slow peer does not alternate with every request. An empty queue takes
+	// any delivery, as one above the bound would never fit.
 	full := q.bytes > 0 && q.bytes+int64(d.Bytes) > q.cfg.QueueBytes || q.shedding && q.bytes > q.cfg.QueueBytes/2
 	switch {
 	case stuck > q.cfg.Timeout/slowAfter:
-		return fmt.Sprintf("it has not answered for %s", stuck.Round(time.Millisecond))
+		return fmt.Sprintf("it has not answered for %s", stuck.Round(time.Millisecond)), reason.PeerNotAnswering
 	case crowded || full:
-		return fmt.Sprintf("%d bytes wait for it", q.bytes)
+		return fmt.Sprintf("%d bytes wait for it", q.bytes), reason.QueueFull
 	}
-	return ""
+	return "", ""
 }
 
+// run sends the deliveries of a lane until its channel is closed.
 func (q *queue) run(ctx context.Context, l *lane) {
 	for range l.wake {
 		for {
@@ -164,14 +169,14 @@ func (q *queue) run(ctx context.Context, l *lane) {
 			q.send(ctx, ds)
 		}
 	}
-	// The channel is closed: whatever came in between goes out now.
+	// Send the deliveries that arrived before the channel was closed.
 	for ds := l.take(q.cfg.MessageBytes); len(ds) > 0; ds = l.take(q.cfg.MessageBytes) {
 		q.send(ctx, ds)
 	}
 }
 
-// take removes what goes into the next message: at least one delivery, and
-// more while they fit.
+// take removes the deliveries of the next message: at least one, and more while
+// they fit.
 func (l *lane) take(limit int) []*Delivery {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -192,6 +197,7 @@ func (l *lane) take(limit int) []*Delivery {
 	return ds
 }
 
+// send sends one message, or fails its deliveries during the back-off.
 func (q *queue) send(ctx context.Context, ds []*Delivery) {
 	size := int64(0)
 	for _, d := range ds {
@@ -201,10 +207,10 @@ func (q *queue) send(ctx context.Context, ds []*Delivery) {
 	paused, lastErr := q.pause.open(time.Now()), q.lastErr
 	q.mu.Unlock()
 	if paused {
-		// It failed while these were waiting.
-		err := remotewrite.Errorf(remotewrite.Unavailable, "peer %s is left alone for a moment after: %w", q.address, lastErr)
+		// The peer failed while these were waiting.
+		err := remotewrite.Errorf(remotewrite.Unavailable, "peer %s is in back-off after: %w", q.address, lastErr)
 		for _, d := range ds {
-			q.missed(d, err)
+			q.fail(d, err)
 		}
 	} else {
 		began := time.Now()
@@ -220,19 +226,19 @@ func (q *queue) send(ctx context.Context, ds []*Delivery) {
 	q.mu.Unlock()
 }
 
-// settle hands out the results and notes whether the peer is alive. What it
-// cannot store of one tenant keeps nobody else's writes from it.
+// settle reports the results and updates the back-off, which depends only on
+// whether the peer answers: a tenant that it cannot store does not delay others.
 func (q *queue) settle(ds []*Delivery, errs [][]error, down error) {
 	q.mu.Lock()
 	if down == nil {
 		if q.pause.failures > 0 {
-			q.logger.Info("peer answers again")
+			q.logger.Info("peer reachable again")
 		}
 		q.pause.succeeded()
 		q.lastErr = nil
 	} else {
 		if q.pause.failures == 0 {
-			q.logger.Warn("peer cannot be reached", "err", down)
+			q.logger.Warn("peer unreachable", "err", down)
 		}
 		q.pause.failed(time.Now())
 		q.lastErr = down
@@ -249,8 +255,8 @@ func (q *queue) settle(ds []*Delivery, errs [][]error, down error) {
 	}
 }
 
-// missed ends a delivery that was not sent.
-func (q *queue) missed(d *Delivery, err error) {
+// fail ends a delivery that was not sent.
+func (q *queue) fail(d *Delivery, err error) {
 	errs := make([]error, len(d.Parts))
 	for i := range errs {
 		errs[i] = err
@@ -259,7 +265,7 @@ func (q *queue) missed(d *Delivery, err error) {
 	d.finish(errs)
 }
 
-// keep hands the parts that the peer could not take to the hint log.
+// keep appends the parts that the peer may store later to the hint log.
 func (q *queue) keep(d *Delivery, errs []error) {
 	for i, err := range errs {
 		kind := remotewrite.KindOf(err)
@@ -269,7 +275,7 @@ func (q *queue) keep(d *Delivery, errs []error) {
 		q.metrics.forwarded.WithLabelValues(kind.String()).Inc()
 		// Senders repeat their metadata by themselves.
 		if q.hints != nil && len(d.Parts[i].sets) > 0 && (kind == remotewrite.Unavailable || kind == remotewrite.NotReady) {
-			q.missedPart(d.Parts[i])
+			q.addHint(d.Parts[i])
 		}
 	}
 }
@@ -294,8 +300,8 @@ func (q *queue) state() PeerState {
 	return s
 }
 
-// discard closes the queue of a peer that has left the ring and forgets what it
-// missed: others have it.
+// discard closes the queue of a peer that has left the ring and deletes its hints,
+// as the series have other replicas now.
 func (q *queue) discard() error {
 	err := q.close()
 	if q.hints != nil {
@@ -306,7 +312,7 @@ func (q *queue) discard() error {
 	return err
 }
 
-// close sends what is waiting, each message with the usual time limit, and
+// close sends the waiting deliveries, each message with the usual timeout, and
 // closes the connection.
 func (q *queue) close() error {
 	q.mu.Lock()

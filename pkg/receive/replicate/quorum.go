@@ -2,8 +2,8 @@ package replicate
 
 import "github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 
-// Quorum is how many of n replicas must have stored a series before the write
-// is acknowledged. With two replicas one is enough.
+// Quorum returns how many of n replicas must store a series before its write is
+// acknowledged: a majority, but one of two.
 func Quorum(n int) int {
 	if n == 2 {
 		return 1
@@ -14,13 +14,15 @@ func Quorum(n int) int {
 // kinds is the number of kinds of failure.
 const kinds = int(remotewrite.Unavailable) + 1
 
-// SetState counts the answers of the replicas of one replica set. All series
-// of the set share its fate.
+// SetState counts the answers of the replicas of one replica set. Its verdict holds
+// for all series of the set.
 type SetState struct {
 	// Replicas is how many replicas are written, Quorum how many must succeed.
 	Replicas, Quorum int
-	OK               int
-	Failed           [kinds]int
+	// OK counts the successes.
+	OK int
+	// Failed counts the failures by kind.
+	Failed [kinds]int
 }
 
 // Report counts one answer; a nil error is a success.
@@ -42,10 +44,10 @@ const (
 	Lost
 )
 
-// Verdict decides as early as the answer cannot become another one: a set is
-// won at quorum. It is lost at once when so many replicas refuse the data for
-// good that quorum cannot be reached; of other failures the cause is known
-// only when all replicas have answered.
+// Verdict decides as soon as no later answer can change the verdict. A set is won
+// at quorum. It is lost at once when so many replicas reject the data as Conflict or
+// Invalid that no quorum is possible; with other failures only when all replicas
+// have answered, as the cause depends on all of them.
 func (s *SetState) Verdict() Verdict {
 	failures := 0
 	for _, n := range s.Failed {
@@ -63,8 +65,9 @@ func (s *SetState) Verdict() Verdict {
 	return Pending
 }
 
-// Cause of a lost set: the most frequent kind when a quorum of replicas agrees
-// on it, otherwise Unavailable when there are as many errors of any kind.
+// Cause returns the kind of failure of a lost set: the most frequent kind when a
+// quorum of replicas has it, otherwise Unavailable when a quorum has failed in any
+// way, otherwise Other.
 func (s *SetState) Cause() remotewrite.Kind {
 	best, most, sum := remotewrite.Other, 0, 0
 	for kind, n := range s.Failed {
@@ -84,14 +87,14 @@ func (s *SetState) Cause() remotewrite.Kind {
 	return remotewrite.Other
 }
 
-// precedence orders causes of a request that lost several sets: what may
-// succeed when sent again goes first.
+// precedence orders the causes of a request that lost several sets: kinds that a
+// retry may resolve come first.
 var precedence = [...]remotewrite.Kind{
 	remotewrite.Unavailable, remotewrite.NotReady, remotewrite.LimitExceeded,
 	remotewrite.Conflict, remotewrite.Invalid, remotewrite.TooLarge,
 }
 
-// RequestCause is the cause of a request from the causes of its lost sets.
+// RequestCause returns the cause of a request from the causes of its lost sets.
 func RequestCause(lost []remotewrite.Kind) remotewrite.Kind {
 	for _, want := range precedence {
 		for _, k := range lost {

@@ -10,12 +10,12 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
 
-// replay gives the peer what it has missed, as long as it answers, until stop is
-// closed. One message is under way at a time, so that new writes come first.
+// replay delivers the hints of the peer while it is reachable, until stop is
+// closed. It sends one message at a time, so that new writes come first.
 func (q *queue) replay(ctx context.Context, stop <-chan struct{}) {
 	ticker := time.NewTicker(q.cfg.ReplayInterval)
 	defer ticker.Stop()
-	// While the peer answers but cannot store some of it, it is offered less often.
+	// A peer that answers but cannot store some hints is tried less often.
 	pause := backoff{first: 2 * q.cfg.ReplayInterval, most: 60 * q.cfg.ReplayInterval}
 	for {
 		select {
@@ -28,13 +28,13 @@ func (q *queue) replay(ctx context.Context, stop <-chan struct{}) {
 		}
 		r, err := q.replaySegments(ctx, stop)
 		if err != nil {
-			q.logger.Debug("peer does not take its hints yet", "err", err)
+			q.logger.Debug("hints not delivered", "err", err)
 		}
 		if r.refused > 0 {
-			q.logger.Warn("peer refuses some of what it missed, it has no copy of that", "requests", r.refused, "one_of_them", r.why)
+			q.logger.Warn("hints rejected by peer", "hints", r.refused, "err", r.refusal)
 		}
-		if r.putBack > 0 {
-			q.logger.Warn("peer cannot store some of what it missed, it is offered again later", "requests", r.putBack, "one_of_them", r.whyNot)
+		if r.requeued > 0 {
+			q.logger.Warn("hints requeued", "hints", r.requeued, "err", r.failure)
 			pause.failed(time.Now())
 		} else {
 			pause.succeeded()
@@ -43,8 +43,8 @@ func (q *queue) replay(ctx context.Context, stop <-chan struct{}) {
 	}
 }
 
-// reachable says that the peer answers. One that was slow is again what it was
-// when its backlog is gone, even if nobody writes to it meanwhile.
+// reachable reports whether hints may be sent. It also ends the slow state of a
+// peer whose backlog is gone, as there may be no new write to do so.
 func (q *queue) reachable() bool {
 	now := time.Now()
 	for _, l := range q.lanes {
@@ -60,25 +60,26 @@ func (q *queue) reachable() bool {
 	return !q.pause.open(now) && !q.shedding
 }
 
-// replayed is what became of hints that were not stored.
+// replayed counts the hints that a replay did not store, with the first error of
+// each kind.
 type replayed struct {
-	refused int // for good
-	why     error
-	putBack int // at the end of the log again
-	whyNot  error
+	refused  int // dropped
+	refusal  error
+	requeued int // at the end of the log
+	failure  error
 }
 
-// putBack appends what the peer could not store of a segment that it has got
-// otherwise, so that others do not wait for these tenants.
-func (q *queue) putBack(hints []hint) {
+// requeue appends hints of tenants that the peer cannot store now to the end of the
+// log, so that other tenants do not wait for them.
+func (q *queue) requeue(hints []hint) {
 	for _, h := range hints {
-		q.missedPart(Part{Tenant: h.tenant, Replica: h.replica, Regions: [][]byte{h.series}})
+		q.addHint(Part{Tenant: h.tenant, Replica: h.replica, Regions: [][]byte{h.series}})
 	}
 }
 
-// replaySegments delivers, segment by segment, what is in the log now. A segment
-// that could not be delivered to its end is begun anew later: samples that the
-// peer has already are no conflict.
+// replaySegments delivers the segments that are in the log now, oldest first. A
+// segment that was delivered in part is delivered again from its beginning later:
+// samples that the peer has already are no conflict.
 func (q *queue) replaySegments(ctx context.Context, stop <-chan struct{}) (result replayed, err error) {
 	for last := q.hints.last(); ; {
 		r, err := q.hints.take(last)
@@ -92,15 +93,16 @@ func (q *queue) replaySegments(ctx context.Context, stop <-chan struct{}) (resul
 		if err != nil {
 			return result, err
 		}
-		q.logger.Info("peer has got what it missed", "segment", r.number)
+		q.logger.Info("hints delivered", "segment", r.number)
 		if err := q.hints.done(r.number); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return result, err
 		}
 	}
 }
 
+// replaySegment delivers one segment. An error means that the segment stays.
 func (q *queue) replaySegment(ctx context.Context, r *hintReader, result *replayed, stop <-chan struct{}) error {
-	var back []hint // of this segment; one that is begun anew is not put back as well
+	var back []hint // requeued only at the end of the segment, which is not delivered again
 	for {
 		select {
 		case <-stop:
@@ -109,13 +111,13 @@ func (q *queue) replaySegment(ctx context.Context, r *hintReader, result *replay
 		}
 		h, err := r.next()
 		if errors.Is(err, io.EOF) {
-			q.putBack(back)
+			q.requeue(back)
 			return nil
 		}
 		if err != nil {
 			// The rest of the segment cannot be read; the other segments can.
-			q.logger.Warn("damaged segment of the hint log is given up", "segment", r.number, "err", err)
-			q.putBack(back)
+			q.logger.Warn("hint log segment damaged", "segment", r.number, "err", err)
+			q.requeue(back)
 			return nil
 		}
 		err, down := q.deliver(ctx, h)
@@ -126,18 +128,18 @@ func (q *queue) replaySegment(ctx context.Context, r *hintReader, result *replay
 			return err
 		case kind == remotewrite.Unavailable:
 			back = append(back, h)
-			result.putBack++
-			result.whyNot = err
+			result.requeued++
+			result.failure = err
 		default:
-			// What it refuses, for the data or for a limit of the tenant, it refuses
-			// of all writes.
+			// A rejection because of the data or of a tenant limit is final, as it is
+			// for live writes.
 			result.refused++
-			result.why = err
+			result.refusal = err
 		}
 	}
 }
 
-// deliver sends one hint; down says that the peer cannot be reached.
+// deliver sends one hint. down reports that the peer cannot be reached.
 func (q *queue) deliver(ctx context.Context, h hint) (failed error, down bool) {
 	arena := remotewrite.NewBuffer(len(h.series))
 	defer arena.Release()
@@ -157,17 +159,17 @@ func (q *queue) deliver(ctx context.Context, h hint) (failed error, down bool) {
 	return errs[0][0], why != nil
 }
 
-// missedPart notes a part in the hint log.
-func (q *queue) missedPart(p Part) {
+// addHint appends a part to the hint log.
+func (q *queue) addHint(p Part) {
 	dropped, err := q.hints.append(p)
 	if err != nil {
 		q.metrics.hintFailures.Inc()
-		q.logger.Warn("what a peer missed could not be noted", "err", err)
+		q.logger.Warn("hint not written", "err", err)
 		return
 	}
 	if dropped > 0 {
 		q.metrics.hintsDropped.Add(float64(dropped))
-		q.logger.Warn("hint log is full, its oldest part is gone: the peer has lost copies", "bytes", dropped)
+		q.logger.Warn("hint log full; oldest hints dropped", "bytes", dropped)
 	}
 	q.metrics.hintBytes.WithLabelValues(q.address).Set(float64(q.hints.bytes()))
 }

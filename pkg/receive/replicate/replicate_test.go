@@ -214,7 +214,7 @@ func newCluster(t *testing.T, self string, replicas, size int, change func(*Conf
 	c.Writer = NewWriter(cfg, slog.New(slog.DiscardHandler), nil)
 	rings, err := hashring.New([]hashring.Spec{spec}, hashring.Options{Algorithm: hashring.Ketama, Replicas: replicas})
 	require.NoError(t, err)
-	require.ErrorIs(t, c.Write(t.Context(), nil, 0), ErrNoRing)
+	require.ErrorIs(t, c.Write(t.Context(), nil, 0), errNoRing)
 	require.NoError(t, c.SetRings(t.Context(), rings, self))
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	return c
@@ -229,7 +229,7 @@ func (c *cluster) copies(key string) (n int) {
 	return n
 }
 
-func TestEverySeriesReachesItsReplicas(t *testing.T) {
+func TestWriter_SendsEachSeriesToItsReplicas(t *testing.T) {
 	for _, self := range []string{"n0:1", ""} {
 		for _, size := range []int{1, 3, 6} {
 			replicas := min(3, size)
@@ -251,7 +251,7 @@ func TestEverySeriesReachesItsReplicas(t *testing.T) {
 	}
 }
 
-func TestOneReplicaOnly(t *testing.T) {
+func TestWriter_SendsOneCopyWhenAsked(t *testing.T) {
 	c := newCluster(t, "n0:1", 3, 3, nil)
 	b := batch(t, 100, "a")
 	defer b.Close()
@@ -264,7 +264,7 @@ func TestOneReplicaOnly(t *testing.T) {
 	require.Equal(t, remotewrite.Invalid, remotewrite.KindOf(err))
 }
 
-func TestOneNodeDown(t *testing.T) {
+func TestWriter_AcknowledgesWithOneNodeDown(t *testing.T) {
 	c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) { cfg.HintsDir, cfg.HintsBytes = t.TempDir(), 1<<20 })
 	c.nodes["n1:1"].set(remotewrite.Errorf(remotewrite.Unavailable, "gone"))
 	for i := range 50 {
@@ -280,7 +280,7 @@ func TestOneNodeDown(t *testing.T) {
 	n1.mu.Lock()
 	require.Less(t, n1.sends, 50, "the breaker keeps most writes away from the dead peer")
 	n1.mu.Unlock()
-	// It comes back and gets everything that it missed.
+	// The peer is back and gets its hints.
 	n1.set(nil)
 	require.Eventually(t, func() bool { return c.peers["n1:1"].hints.bytes() == 0 }, 10*time.Second, 10*time.Millisecond)
 	for i := range 50 {
@@ -288,7 +288,7 @@ func TestOneNodeDown(t *testing.T) {
 	}
 }
 
-func TestTwoNodesDown(t *testing.T) {
+func TestWriter_FailsWithTwoNodesDown(t *testing.T) {
 	c := newCluster(t, "n0:1", 3, 3, nil)
 	c.nodes["n1:1"].set(remotewrite.Errorf(remotewrite.Unavailable, "gone"))
 	c.nodes["n2:1"].set(remotewrite.Errorf(remotewrite.Conflict, "out of order"))
@@ -302,7 +302,7 @@ func TestTwoNodesDown(t *testing.T) {
 	require.ErrorContains(t, err, "out of order")
 }
 
-func TestHangingPeerDoesNotDelay(t *testing.T) {
+func TestWriter_DoesNotWaitForHangingPeer(t *testing.T) {
 	c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) { cfg.QueueBytes, cfg.Timeout = 10_000, 300*time.Millisecond })
 	c.nodes["n2:1"].block = make(chan struct{})
 	for i := range 100 {
@@ -319,7 +319,7 @@ func TestHangingPeerDoesNotDelay(t *testing.T) {
 	require.Zero(t, c.held.Load(), "all arenas are given back")
 }
 
-func TestRingChangeKeepsPeers(t *testing.T) {
+func TestSetRings_KeepsPeersThatStay(t *testing.T) {
 	c := newCluster(t, "n0:1", 1, 3, nil)
 	specs := []hashring.Spec{{Algorithm: hashring.Ketama, Endpoints: []hashring.Endpoint{{Address: "n0:1"}, {Address: "n1:1"}}}}
 	before := c.peers["n1:1"]
@@ -348,7 +348,7 @@ func (n *node) refuseEvery(k int) {
 
 // The error of a write counts what a quorum has stored, whatever the ring looks
 // like and whichever nodes are down, as long as a quorum answers.
-func TestStoredCounts(t *testing.T) {
+func TestWriter_CountsItemsStoredByQuorum(t *testing.T) {
 	for size := 3; size < 9; size++ {
 		c := newCluster(t, "n0:1", 3, size, nil)
 		b := batch(t, 200, "m")
@@ -391,9 +391,9 @@ func TestMissing(t *testing.T) {
 	require.Equal(t, whole, missing(of(4), 2, whole))
 }
 
-// A peer that does not answer is left alone before its messages time out: what
-// comes meanwhile goes to the log of what it missed, and to it when it answers.
-func TestSlowPeerIsSetAside(t *testing.T) {
+// A peer that does not answer gets no more writes before its messages time out;
+// they become hints, which it gets when it answers.
+func TestQueue_FailsDeliveriesToSlowPeer(t *testing.T) {
 	c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) {
 		cfg.Timeout, cfg.Lanes, cfg.HintsDir, cfg.HintsBytes = 10*time.Second, 1, t.TempDir(), 1<<20
 	})
@@ -445,9 +445,9 @@ func (c *cluster) eventually(t *testing.T, copies int, key string) {
 	require.Eventually(t, func() bool { return c.copies(key) == copies }, 20*time.Second, 5*time.Millisecond, key)
 }
 
-// A peer that cannot store one tenant takes all others, live and what it missed,
-// and gets that tenant's too as soon as it can.
-func TestTenantThatAPeerCannotStore(t *testing.T) {
+// A peer that cannot store one tenant gets the writes and hints of all others, and
+// the hints of that tenant as soon as it can store it.
+func TestReplay_RequeuesTenantThatPeerCannotStore(t *testing.T) {
 	c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) { cfg.HintsDir, cfg.HintsBytes = t.TempDir(), 1<<20 })
 	n1, q := c.nodes["n1:1"], c.peers["n1:1"]
 	n1.setTenant("bad", remotewrite.Errorf(remotewrite.Unavailable, "its directory cannot be read"))
@@ -472,9 +472,9 @@ func TestTenantThatAPeerCannotStore(t *testing.T) {
 	require.Eventually(t, func() bool { return q.hints.bytes() == 0 }, 10*time.Second, 5*time.Millisecond)
 }
 
-// A peer that goes away in the middle of what it missed gets it again from the
-// beginning; nothing of it is put back beside that.
-func TestPutBackOnlyAfterASegment(t *testing.T) {
+// A peer that fails in the middle of a segment gets the segment again from its
+// beginning; no hint of it is requeued as well.
+func TestReplay_RequeuesOnlyAfterWholeSegment(t *testing.T) {
 	c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) {
 		cfg.HintsDir, cfg.HintsBytes, cfg.ReplayInterval = t.TempDir(), 1<<20, time.Hour
 	})
@@ -497,14 +497,14 @@ func TestPutBackOnlyAfterASegment(t *testing.T) {
 	n1.setTenant("bad", remotewrite.Errorf(remotewrite.Unavailable, "cannot be opened"))
 	r, err := q.replaySegments(t.Context(), make(chan struct{}))
 	require.NoError(t, err)
-	require.Equal(t, 1, r.putBack)
+	require.Equal(t, 1, r.requeued)
 	require.Less(t, q.hints.bytes(), before)
 	require.Positive(t, q.hints.bytes())
 }
 
-// What a peer refuses for a limit of the tenant is refused for good, as it is
-// of writes that it gets at once, and does not keep others waiting.
-func TestHintsOfATenantAboveItsLimit(t *testing.T) {
+// A peer's rejection because of a tenant limit is final; the hint is not retried
+// and does not delay others.
+func TestReplay_DropsHintsAboveTenantLimit(t *testing.T) {
 	c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) { cfg.HintsDir, cfg.HintsBytes = t.TempDir(), 1<<20 })
 	n1, q := c.nodes["n1:1"], c.peers["n1:1"]
 	n1.set(remotewrite.Errorf(remotewrite.Unavailable, "gone"))
@@ -518,9 +518,9 @@ func TestHintsOfATenantAboveItsLimit(t *testing.T) {
 	require.Equal(t, 2, c.copies("large/l_3"))
 }
 
-// A peer that took several copies in one part, and is back as one that does not,
-// gets what it missed with the right number of each copy.
-func TestHintsForAPeerOfAnotherKind(t *testing.T) {
+// A peer that took several copies in one part, and does not after its restart, gets
+// hints with the right number of each copy.
+func TestReplay_SplitsCopiesForOtherPeer(t *testing.T) {
 	want := newCluster(t, "", 3, 6, nil) // n1 takes single copies from the start
 	want.send(t, "t", "x", 300)
 	require.NoError(t, want.Close())
@@ -541,7 +541,7 @@ func TestHintsForAPeerOfAnotherKind(t *testing.T) {
 	require.Equal(t, want.nodes["n1:1"].copies, n1.copies)
 }
 
-func TestSplitOfAPart(t *testing.T) {
+func TestPart_SplitsByReplica(t *testing.T) {
 	rnd := rand.New(rand.NewSource(3))
 	for range 300 {
 		p, want := Part{Tenant: "t"}, map[int][]byte{}
@@ -570,7 +570,7 @@ func TestSplitOfAPart(t *testing.T) {
 	}
 }
 
-func TestCutOfAPart(t *testing.T) {
+func TestPart_CutsAtSeries(t *testing.T) {
 	rnd := rand.New(rand.NewSource(4))
 	for range 300 {
 		b := batch(t, 1+rnd.Intn(40), strings.Repeat("x", rnd.Intn(50)))
@@ -598,9 +598,9 @@ func TestCutOfAPart(t *testing.T) {
 	require.Len(t, Part{Regions: [][]byte{bytes.Repeat([]byte{0xff}, 100)}}.cut(10), 1, "what is malformed stays whole")
 }
 
-// A write that is larger than what may wait for a peer is no reason to refuse it
-// for ever, nor to forget it when the peer is down.
-func TestWriteLargerThanTheQueue(t *testing.T) {
+// A write above the bound of the queue is sent when the queue is empty, and becomes
+// hints when the peer is down.
+func TestQueue_TakesWriteAboveItsBound(t *testing.T) {
 	c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) {
 		cfg.QueueBytes, cfg.HintsDir, cfg.HintsBytes = 10, t.TempDir(), 1<<30
 		cfg.Timeout = time.Minute // so much takes a while
@@ -618,9 +618,8 @@ func TestWriteLargerThanTheQueue(t *testing.T) {
 	c.eventually(t, 3, "t/"+strings.Repeat("y", 1000)+"_0")
 }
 
-// What is kept for peers that are in the ring no more goes when the ring is
-// loaded.
-func TestHintsOfStrangersGo(t *testing.T) {
+// The hints of peers that are not in the ring are deleted when the ring is loaded.
+func TestWriter_DeletesHintsOfUnknownMembers(t *testing.T) {
 	dir := t.TempDir()
 	for _, peer := range []string{"n1:1", "gone:1"} {
 		l, err := openHintLog(vfs.OS(), dir, peer, 1<<20)

@@ -14,17 +14,17 @@ type Request struct {
 	Batch  *remotewrite.Batch
 }
 
-// local is what this node stores itself for one request.
+// local holds the series of one request that this node stores itself.
 type local struct {
 	*share
-	// all says that every series is for this node; otherwise series are the
+	// all is set when every series is for this node; otherwise series holds the
 	// indexes of those that are.
 	all    bool
 	series []uint32
 	sets   []int
 }
 
-// share is how one request is spread over its ring.
+// share describes how one request is spread over its ring.
 type share struct {
 	Request
 	ring *hashring.Ring
@@ -40,7 +40,7 @@ func (s *share) planned(id int) int {
 	return s.first + i
 }
 
-// Plan says who gets what of a write.
+// Plan assigns the series of a write to nodes.
 type Plan struct {
 	Sets   []SetState
 	shares []*share
@@ -53,28 +53,28 @@ type Plan struct {
 	blocks *remotewrite.Buffer
 }
 
-// peerParts is what one peer gets.
+// peerParts holds the parts of one peer.
 type peerParts struct {
 	address string
 	parts   []Part
 }
 
-// target is what spreading needs to know about the world.
+// target describes the rings and peers that series are spread over.
 type target struct {
 	rings *hashring.Rings
 	// self is the address of this node in the ring, "" for a pure router.
 	self string
 	// only, when not 0, is the one replica number to write.
 	only int
-	// form says in which form a peer takes series.
+	// form returns the form in which a peer takes series.
 	form func(address string) Form
 }
 
-// Form says in which form a peer takes series.
+// Form is the form in which a peer takes series.
 type Form struct {
-	// Merged parts may hold several replica numbers.
+	// Merged allows parts that hold several copies.
 	Merged bool
-	// Blocks are wanted, not regions.
+	// Blocks asks for compressed blocks instead of regions.
 	Blocks bool
 }
 
@@ -88,8 +88,8 @@ type scratch struct {
 	forms  []Form // of the ring's endpoints
 }
 
-// place is where the series of one set are: bytes of the arena, and of the
-// blocks. Both are empty for sets that only this node stores.
+// place locates the series of one set in the arena and in the blocks. Both ranges
+// are empty for sets that only this node stores.
 type place struct{ from, to, blockFrom, blockTo int }
 
 // scratches holds scratch memory between writes.
@@ -136,10 +136,11 @@ type spreader struct {
 	target
 	// me is this node's index in the ring, or -1.
 	me int
-	// packed says that there are blocks.
+	// packed is set when there are blocks.
 	packed bool
 }
 
+// add spreads one request.
 func (p *Plan) add(r Request, ring *hashring.Ring, t target, s *scratch) error {
 	w := spreader{Plan: p, scratch: s, target: t, share: &share{Request: r, ring: ring, first: len(p.Sets)}, me: -1}
 	w.forms = w.forms[:0]
@@ -192,14 +193,14 @@ func (p *Plan) add(r Request, ring *hashring.Ring, t target, s *scratch) error {
 	return nil
 }
 
-// describe sends the metadata of the request to one replica set of its tenant.
-// Nobody waits for the answer: senders repeat what they say about their metrics.
+// describe sends the metadata of the request to one replica set of its tenant. The
+// write does not wait for the answer, as senders repeat their metadata.
 func (w *spreader) describe() {
 	from := len(w.arena.B)
 	w.arena.B = w.Batch.AppendMetadata(w.arena.B)
 	hash, _ := w.hasher.Hash(nil) // of the tenant alone
 	for _, m := range w.ring.Set(w.ring.Lookup(hash)) {
-		// Others would take it for something else.
+		// Peers of other programs do not know the form.
 		if w.forms[m].Merged {
 			region := w.arena.B[from:len(w.arena.B):len(w.arena.B)]
 			w.give(w.ring.Endpoints()[m].Address, Part{Tenant: w.Tenant, Regions: [][]byte{region}})
@@ -207,7 +208,7 @@ func (w *spreader) describe() {
 	}
 }
 
-// give adds a part to what a peer gets.
+// give adds a part for a peer.
 func (w *spreader) give(address string, p Part) {
 	k := slices.IndexFunc(w.peers, func(p peerParts) bool { return p.address == address })
 	if k < 0 {
@@ -276,7 +277,7 @@ func (w *spreader) scatter(mine *local) {
 
 // minBlock is the average size of regions, in bytes, from which it pays to
 // compress each once for all its nodes. Smaller ones compress badly; in large
-// rings each peer's part is compressed as a whole by who sends it.
+// rings the client of the peer compresses its whole part.
 const minBlock = 16 << 10
 
 // pack compresses the regions that a peer wants as blocks, each once.
@@ -300,6 +301,7 @@ func (w *spreader) pack() {
 	}
 }
 
+// wantsBlocks reports whether a member of the set takes blocks.
 func (w *spreader) wantsBlocks(id int) bool {
 	for _, m := range w.members(id) {
 		if w.forms[m].Blocks {

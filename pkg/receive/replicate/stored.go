@@ -7,8 +7,8 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
 
-// stored counts the items that a quorum of the replicas has stored, as far as
-// the answers so far say. The caller holds mu.
+// stored counts the items that a quorum of the replicas has stored according to
+// the answers so far. The caller holds mu.
 func (t *tracker) stored(shares []*share) (sum remotewrite.Counts) {
 	for _, s := range shares {
 		sum = sum.Plus(s.Batch.Counts())
@@ -26,9 +26,9 @@ func (t *tracker) stored(shares []*share) (sum remotewrite.Counts) {
 	return sum
 }
 
-// missing is what a set's quorum lacks when need answers beside the full
-// successes belong to it: of each item, that of the answer which lacks the
-// need-th least, or everything when there are too few answers.
+// missing counts the items that the quorum of a set lacks, when need answers beside
+// the full successes belong to the quorum: for each kind of item the need-th lowest
+// count of the answers, or everything when there are too few answers.
 func missing(known []remotewrite.Counts, need int, whole remotewrite.Counts) remotewrite.Counts {
 	switch {
 	case need <= 0:

@@ -37,25 +37,24 @@ type Config struct {
 	Timeout time.Duration
 	// MaxBackoff bounds the pause after failures of a peer.
 	MaxBackoff time.Duration
-	// QueueBytes bounds what waits for one peer.
+	// QueueBytes bounds the deliveries that wait for one peer.
 	QueueBytes int64
 	// MessageBytes is the size at which waiting deliveries are no longer put
 	// together into one message.
 	MessageBytes int
 	// Lanes is the number of messages under way to one peer.
 	Lanes int
-	// HintsDir is where writes that a peer missed are kept for it, in files beside
-	// those of others, HintsBytes the bound for each peer; empty or 0 means that
-	// nothing is kept.
+	// HintsDir is the directory of the hint logs of all peers, HintsBytes the bound
+	// for each peer. Empty or 0 disables hints.
 	HintsDir   string
 	HintsBytes int64
 	// FS holds HintsDir; nil is the file system of the operating system.
 	FS vfs.FS
-	// ReplayInterval is how often a peer that missed writes is offered them.
+	// ReplayInterval is the time between attempts to deliver hints.
 	ReplayInterval time.Duration
 }
 
-// PeerState describes a peer for people.
+// PeerState describes a peer for the ring page.
 type PeerState struct {
 	Address      string `json:"address"`
 	State        string `json:"state"`
@@ -103,23 +102,23 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		waiting: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "hindsight_receive_forward_waiting_bytes",
-			Help: "Bytes that wait for a peer or are on their way.",
+			Help: "Bytes that wait for a peer or are being sent.",
 		}, []string{"peer"}),
 		hintBytes: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "hindsight_receive_hints_bytes",
-			Help: "Bytes on disk of what a peer has missed.",
+			Help: "Bytes in the hint log of a peer.",
 		}, []string{"peer"}),
 		hintFailures: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_receive_hints_failures_total",
-			Help: "Missed writes that could not be noted on disk.",
+			Help: "Hints that could not be written to disk.",
 		}),
 		hintsDropped: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_receive_hints_dropped_bytes_total",
-			Help: "Bytes of missed writes that were given up because the hint log was full.",
+			Help: "Bytes of hints that were dropped because the hint log was full.",
 		}),
 		replayed: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "hindsight_receive_hints_replayed_total",
-			Help: "Missed writes offered to their peer, by result.",
+			Help: "Hints sent to their peer, by result.",
 		}, []string{"result"}),
 	}
 }
@@ -135,13 +134,12 @@ func NewWriter(cfg Config, logger *slog.Logger, reg prometheus.Registerer) *Writ
 	return &Writer{cfg: cfg, logger: logger, metrics: newMetrics(reg), peers: map[string]*queue{}}
 }
 
-// ErrNoRing says that no hashring has been loaded yet.
-var ErrNoRing = fmt.Errorf("no hashring is loaded yet: %w", remotewrite.ErrNotReady)
+// errNoRing is the error of writes before the first SetRings.
+var errNoRing = fmt.Errorf("no hashring is loaded yet: %w", remotewrite.ErrNotReady)
 
-// SetRings switches to new rings, in which this node is self, or "" when it
-// only routes. Peers that stay keep their connections and
-// what waits for them; peers that left get what is waiting, then their
-// connection is closed.
+// SetRings switches to new rings, in which this node is self, or "" when it only
+// routes. Peers that stay keep their connections and queues. The queues of peers
+// that left are sent before their connections are closed.
 func (w *Writer) SetRings(ctx context.Context, rings *hashring.Rings, self string) error {
 	wanted := map[string]bool{}
 	for _, s := range rings.Specs() {
@@ -151,7 +149,7 @@ func (w *Writer) SetRings(ctx context.Context, rings *hashring.Rings, self strin
 	}
 	w.mu.Lock()
 	if w.rings == nil {
-		w.forgetStrangers(wanted)
+		w.removeUnknownHints(wanted)
 	}
 	fresh := map[string]*queue{}
 	for address, remote := range wanted {
@@ -186,22 +184,22 @@ func (w *Writer) SetRings(ctx context.Context, rings *hashring.Rings, self strin
 	return onAll(gone, (*queue).discard)
 }
 
-// forgetStrangers deletes what peers have missed that left the ring while this
-// node was down: others have it.
-func (w *Writer) forgetStrangers(wanted map[string]bool) {
+// removeUnknownHints deletes the hints of unknown members: peers that left the ring
+// while this node was down.
+func (w *Writer) removeUnknownHints(wanted map[string]bool) {
 	if w.cfg.HintsDir == "" {
 		return
 	}
 	removed, err := removeHints(w.cfg.FS, w.cfg.HintsDir, func(peer string) bool { return wanted[peer] })
 	if len(removed) > 0 {
-		w.logger.Info("peers have left the hashring, what they missed is deleted", "peers", removed)
+		w.logger.Info("hints of unknown members deleted", "peers", removed)
 	}
 	if err != nil {
-		w.logger.Warn("could not delete what peers missed that have left the hashring", "err", err)
+		w.logger.Warn("hints of unknown members not deleted", "err", err)
 	}
 }
 
-// Close waits until everything that is on its way has arrived or failed.
+// Close waits until all deliveries have succeeded or failed.
 func (w *Writer) Close() error {
 	w.mu.Lock()
 	w.rings = nil
@@ -214,6 +212,7 @@ func (w *Writer) Close() error {
 	return onAll(all, (*queue).close)
 }
 
+// onAll calls f for all queues at once.
 func onAll(queues []*queue, f func(*queue) error) error {
 	errs := make([]error, len(queues))
 	var wg sync.WaitGroup
@@ -246,7 +245,7 @@ func (w *Writer) Peers() []PeerState {
 // Write stores the requests on the nodes that the ring names and returns when
 // every replica set has a quorum, or cannot get one. replica is the number of
 // the copy that the sender asks for, or 0 for all. The caller keeps the
-// batches, which are not used after the return. Writes to peers go on after
+// batches, which are not used after the return. Writes to peers continue after
 // it; cancelling ctx does not stop them.
 func (w *Writer) Write(ctx context.Context, reqs []Request, replica int) error {
 	if replica > w.cfg.Replicas {
@@ -289,7 +288,7 @@ func (w *Writer) dispatch(reqs []Request, replica int) (*Plan, *tracker, error) 
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	if w.rings == nil {
-		return nil, nil, ErrNoRing
+		return nil, nil, errNoRing
 	}
 	if w.self == "" {
 		replica = 0
