@@ -127,5 +127,5 @@ func (s *promStore) Select(ctx context.Context, r *storeapi.Request) storeapi.Se
 	if len(sets) > 1 {
 		set = storeapi.Merge(sets)
 	}
-	return s.limits.Set(storeapi.LimitSet(storeapi.ShardSet(set, r.Shard), r.Limit))
+	return storeapi.Cut{Shard: r.Shard, Limit: r.Limit, Bounds: s.limits}.Apply(set)
 }

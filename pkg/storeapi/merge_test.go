@@ -129,11 +129,11 @@ func TestMergeEqualsMap(t *testing.T) {
 	}
 }
 
-func TestLimitSetCountsLabelSets(t *testing.T) {
+func TestCut_LimitCountsLabelSets(t *testing.T) {
 	a, b, c := labels.FromStrings("a", "1"), labels.FromStrings("b", "1"), labels.FromStrings("c", "1")
 	in := []Series{{Labels: a}, {Labels: a}, {Labels: b}, {Labels: b}, {Labels: c}}
-	require.Len(t, drain(t, LimitSet(NewSliceSet(in), 2)), 4)
-	require.Len(t, drain(t, LimitSet(NewSliceSet(in), 0)), 5)
+	require.Len(t, drain(t, Cut{Limit: 2}.Apply(NewSliceSet(in))), 4)
+	require.Len(t, drain(t, Cut{}.Apply(NewSliceSet(in))), 5)
 }
 
 // Many different chunks of one span, as one series that comes again and again,

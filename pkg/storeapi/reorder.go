@@ -36,11 +36,6 @@ type Reorder struct {
 	NoPrefixes bool
 }
 
-// ReorderSet is Reorder without any knowledge of the series.
-func ReorderSet(set SeriesSet, ext labels.Labels, drop []string) SeriesSet {
-	return Reorder{External: ext, Drop: drop}.Apply(set)
-}
-
 // Apply returns the series of set, which must be in order. It owns set.
 func (r Reorder) Apply(set SeriesSet) SeriesSet {
 	rw := newRewriter(r)

@@ -43,14 +43,14 @@ func rewriteSimply(l, ext labels.Labels, drop []string) labels.Labels {
 	return b.Del(drop...).Labels()
 }
 
-// TestReorderSetEqualsSort computes the order a second way: with a sort.
-func TestReorderSetEqualsSort(t *testing.T) {
+// TestReorder_EqualsSort computes the order a second way: with a sort.
+func TestReorder_EqualsSort(t *testing.T) {
 	rnd := rand.New(rand.NewSource(7))
 	late, tight := 0, 0
 	for range 4000 {
 		in := randomSets(rnd, 1+rnd.Intn(40))
 		ext, drop := randomRewrite(rnd)
-		got, sorted := collect(ReorderSet(NewSliceSet(in), ext, drop))
+		got, sorted := collect(Reorder{External: ext, Drop: drop}.Apply(NewSliceSet(in)))
 		if !sorted {
 			t.Fatalf("not in order: ext %s drop %v\n%s", ext, drop, strings.Join(got, "\n"))
 		}
@@ -130,7 +130,7 @@ func (c *countingSet) Next() bool {
 	return ok
 }
 
-func TestReorderSetHoldsBackLittle(t *testing.T) {
+func TestReorder_HoldsBackLittle(t *testing.T) {
 	var in []Series
 	for i := range 1000 {
 		job := fmt.Sprintf("job-%04d", i/10)
@@ -148,8 +148,12 @@ func TestReorderSetHoldsBackLittle(t *testing.T) {
 		return most
 	}
 	// External labels before, inside and behind the labels of the series.
-	require.Zero(t, ahead(func(s SeriesSet) SeriesSet { return ReorderSet(s, labels.FromStrings("cluster", "eu"), nil) }))
-	require.Equal(t, 1, ahead(func(s SeriesSet) SeriesSet { return ReorderSet(s, labels.FromStrings("zz", "eu"), nil) }))
+	require.Zero(t, ahead(func(s SeriesSet) SeriesSet {
+		return Reorder{External: labels.FromStrings("cluster", "eu"), Drop: nil}.Apply(s)
+	}))
+	require.Equal(t, 1, ahead(func(s SeriesSet) SeriesSet {
+		return Reorder{External: labels.FromStrings("zz", "eu"), Drop: nil}.Apply(s)
+	}))
 	// An external replica label is free, whatever its place.
 	require.Zero(t, ahead(func(s SeriesSet) SeriesSet {
 		own := func(name string) bool { return name == "replica" }
@@ -161,7 +165,7 @@ func TestReorderSetHoldsBackLittle(t *testing.T) {
 	}), 3)
 	// With an external label behind all others no prefix can come late.
 	require.LessOrEqual(t, ahead(func(s SeriesSet) SeriesSet {
-		return ReorderSet(s, labels.FromStrings("zz", "eu"), []string{"replica"})
+		return Reorder{External: labels.FromStrings("zz", "eu"), Drop: []string{"replica"}}.Apply(s)
 	}), 3)
 }
 
@@ -187,7 +191,7 @@ func TestReorderWarnsOfCollisions(t *testing.T) {
 		for _, ls := range c.series {
 			in = append(in, Series{Labels: ls})
 		}
-		set := ReorderSet(NewSliceSet(in), ext, c.drop)
+		set := Reorder{External: ext, Drop: c.drop}.Apply(NewSliceSet(in))
 		n := 0
 		for set.Next() {
 			n++

@@ -83,7 +83,7 @@ func (a *asking) open(t target, origin int) storeapi.SeriesSet {
 		_ = c.failure(set.Err()) // lets the other stores know at once
 	}
 	if shardHere {
-		c.SeriesSet = storeapi.ShardSet(set, a.r.Shard)
+		c.SeriesSet = storeapi.Cut{Shard: a.r.Shard}.Apply(set)
 	}
 	return c
 }

@@ -81,7 +81,7 @@ func (s *Store) Select(ctx context.Context, r *storeapi.Request) storeapi.Series
 		wg.Go(func() { sets[i] = a.open(t, i+1) })
 	}
 	wg.Wait()
-	return &answerSet{SeriesSet: storeapi.LimitSet(storeapi.Merge(sets), r.Limit), cancel: a.cancel, targets: targets}
+	return &answerSet{SeriesSet: storeapi.Cut{Limit: r.Limit}.Apply(storeapi.Merge(sets)), cancel: a.cancel, targets: targets}
 }
 
 // refuseNone is the error of a fan-out that has no stores at all, for those who

@@ -98,7 +98,7 @@ func (f *Fake) sel(ctx context.Context, r *storeapi.Request) storeapi.SeriesSet 
 		out = append(out, storeapi.Series{Labels: f.data.answer(s.Labels, &req), Chunks: cs})
 	}
 	slices.SortStableFunc(out, func(a, b storeapi.Series) int { return labels.Compare(a.Labels, b.Labels) })
-	set := storeapi.LimitSet(storeapi.NewSliceSet(out), r.Limit)
+	set := storeapi.Cut{Limit: r.Limit}.Apply(storeapi.NewSliceSet(out))
 	return &fakeSet{SeriesSet: set, ctx: ctx, stats: f.Stats}
 }
 

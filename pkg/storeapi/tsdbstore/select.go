@@ -2,7 +2,6 @@ package tsdbstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -170,14 +169,3 @@ func (s *chunkSet) Warnings() storeapi.Warnings {
 
 func (s *chunkSet) Stats() storeapi.Stats { return s.stats }
 func (s *chunkSet) Close() error          { return nil }
-
-// querierSet closes the querier with the set, and not earlier: the bytes of the
-// chunks are the memory of the TSDB.
-type querierSet struct {
-	storeapi.SeriesSet
-	q storage.ChunkQuerier
-}
-
-func (s *querierSet) Close() error {
-	return errors.Join(s.SeriesSet.Close(), s.q.Close())
-}

@@ -83,8 +83,8 @@ func (s *Store) Select(ctx context.Context, r *storeapi.Request) storeapi.Series
 	if err != nil {
 		return storeapi.ErrSet(errors.Join(fmt.Errorf("select from tsdb: %w", err), q.Close()))
 	}
-	set = storeapi.ShardSet(set, r.Shard)
-	return &querierSet{SeriesSet: storeapi.LimitSet(set, r.Limit), q: q}
+	// The chunks are memory of the TSDB until the querier is closed.
+	return storeapi.Cut{Shard: r.Shard, Limit: r.Limit, OnClose: q.Close}.Apply(set)
 }
 
 // LabelNames adds the names of the external labels when anything matches.

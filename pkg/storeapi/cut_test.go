@@ -11,7 +11,7 @@ import (
 )
 
 // pkg/limit tests how series and samples count.
-func TestBounds_SetEndsAtTheLimit(t *testing.T) {
+func TestCut_FailsAtItsBounds(t *testing.T) {
 	a, b := labels.FromStrings("a", "1"), labels.FromStrings("a", "2")
 	set := func() storeapi.SeriesSet {
 		return storeapi.NewSliceSet([]storeapi.Series{
@@ -20,7 +20,7 @@ func TestBounds_SetEndsAtTheLimit(t *testing.T) {
 			{Labels: b, Chunks: make([]storeapi.Chunk, 1)},
 		})
 	}
-	s := storeapi.Bounds{}.Set(set())
+	s := storeapi.Cut{}.Apply(set())
 	n := 0
 	for s.Next() {
 		n++
@@ -28,7 +28,7 @@ func TestBounds_SetEndsAtTheLimit(t *testing.T) {
 	require.NoError(t, s.Err())
 	require.Equal(t, 3, n)
 
-	s, n = storeapi.Bounds{Series: 2, Samples: 479}.Set(set()), 0
+	s, n = storeapi.Cut{Bounds: storeapi.Bounds{Series: 2, Samples: 479}}.Apply(set()), 0
 	for s.Next() {
 		n++
 	}
