@@ -75,6 +75,14 @@ func TestFakeThroughGRPCSnappy(t *testing.T) {
 	grpcsnappy.Register()
 	Run(t, through(newFake, storerpc.WithCompression(grpcsnappy.Name)))
 }
+
+// Bounds that no answer reaches change nothing.
+func TestBounded(t *testing.T) {
+	Run(t, func(t *testing.T, data Data) storeapi.Store {
+		return storeapi.Bounds{Series: 1 << 40, Samples: 1 << 40}.Store(NewFake(t, data))
+	})
+}
+
 func TestTSDB(t *testing.T)              { Run(t, newTSDB) }
 func TestTSDBThroughGRPC(t *testing.T)   { Run(t, through(newTSDB)) }
 func TestFanout(t *testing.T)            { RunFanout(t, newFanout) }
