@@ -39,7 +39,7 @@ func names(t *testing.T, b bucket.Reader) []string {
 	return out
 }
 
-func TestUploadDownload(t *testing.T) {
+func TestDownload_ReturnsUploadedBlock(t *testing.T) {
 	id := blocktest.ID("a")
 	dir := filepath.Join(blocktest.Dir(t, sample), id.String())
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "tombstones"), []byte("x"), 0o666))
@@ -91,7 +91,7 @@ func TestUploadDownload(t *testing.T) {
 	require.Len(t, f.Calls(false), 1)
 }
 
-func TestDownloadWithoutRecordedFiles(t *testing.T) {
+func TestDownload_ListsBlockWithoutRecordedFiles(t *testing.T) {
 	b := blocktest.Bucket(t, sample)
 	id := blocktest.ID("a")
 	m, err := block.ReadMeta(t.Context(), b, id)
@@ -108,7 +108,7 @@ func TestDownloadWithoutRecordedFiles(t *testing.T) {
 	}
 }
 
-func TestUploadRefusesBlockWithoutLabels(t *testing.T) {
+func TestUpload_RefusesBlockWithoutLabels(t *testing.T) {
 	dir := blocktest.Dir(t, "block a\n up 0s:1\n")
 	b := bucket.NewMemory()
 	_, err := block.Upload(t.Context(), b, filepath.Join(dir, blocktest.ID("a").String()), block.UploadConfig{})
@@ -116,9 +116,9 @@ func TestUploadRefusesBlockWithoutLabels(t *testing.T) {
 	require.Empty(t, names(t, b))
 }
 
-// TestUploadFailure lets each call of an upload fail: the block must never be
+// TestUpload_FailureLeavesNoVisibleBlock lets each call of an upload fail: the block must never be
 // visible, and a second upload must succeed.
-func TestUploadFailure(t *testing.T) {
+func TestUpload_FailureLeavesNoVisibleBlock(t *testing.T) {
 	dir := filepath.Join(blocktest.Dir(t, sample), blocktest.ID("a").String())
 	for n := 1; n <= 6; n++ {
 		calls := 0
@@ -130,7 +130,7 @@ func TestUploadFailure(t *testing.T) {
 		})
 		_, err := block.Upload(t.Context(), f, dir, block.UploadConfig{})
 		require.ErrorIs(t, err, buckettest.ErrInjected)
-		if n < 6 { // the sixth is the check of a meta.json that is there
+		if n < 6 { // the sixth is the check of an existing meta.json
 			require.NotContains(t, names(t, f.Bucket), block.Path(blocktest.ID("a"), "meta.json"), "call %d failed", n)
 		}
 		_, err = block.Upload(t.Context(), f, dir, block.UploadConfig{})
@@ -138,7 +138,7 @@ func TestUploadFailure(t *testing.T) {
 	}
 }
 
-func TestDeleteOrder(t *testing.T) {
+func TestDelete_RemovesMetaFirstAndMarkLast(t *testing.T) {
 	id := blocktest.ID("a")
 	mem := blocktest.Bucket(t, sample+"mark a deletion at=1h\nmark a no-compact\nblock b labels={x=\"y\"}\n")
 	put := func(name string) {
@@ -166,7 +166,7 @@ func TestDeleteOrder(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestMarksFirstWriterWins(t *testing.T) {
+func TestMark_KeepsFirstMark(t *testing.T) {
 	b := bucket.NewMemory()
 	id := blocktest.ID("a")
 	t1, t2 := time.Unix(100, 0), time.Unix(200, 0)
@@ -198,7 +198,7 @@ func TestMarksFirstWriterWins(t *testing.T) {
 	require.NoError(t, block.RemoveMark(t.Context(), b, id, block.DeletionMarkFile))
 	require.ErrorIs(t, block.ReadMark(t.Context(), b, id, &m), bucket.ErrNotFound)
 
-	// What is no mark is replaced by one.
+	// A mark replaces an object that is none.
 	require.NoError(t, b.Upload(t.Context(), block.Path(id, block.DeletionMarkFile), strings.NewReader("{"), 1))
 	written, err = block.MarkDeletion(t.Context(), b, id, "third", t2)
 	require.NoError(t, err)
@@ -220,7 +220,7 @@ const fullMeta = `{
 	}
 }`
 
-func TestMetaKeepsEveryKey(t *testing.T) {
+func TestMeta_KeepsUnknownKeys(t *testing.T) {
 	m, err := block.ParseMeta([]byte(fullMeta))
 	require.NoError(t, err)
 	m = m.Clone()
@@ -241,7 +241,7 @@ func TestMetaKeepsEveryKey(t *testing.T) {
 	require.Equal(t, "b", again.Thanos.Labels["a"])
 }
 
-func TestMetaOfPrometheus(t *testing.T) {
+func TestParseMeta_AcceptsMetaOfPrometheus(t *testing.T) {
 	m, err := block.ParseMeta([]byte(`{"ulid":"01ARZ3NDEKTSV4RRFFQ69G5FAV","minTime":1,"maxTime":2,"version":1,"compaction":{"level":1}}`))
 	require.NoError(t, err)
 	require.Empty(t, m.Thanos.Labels)
@@ -257,7 +257,7 @@ func TestMetaOfPrometheus(t *testing.T) {
 	}, v.Thanos)
 }
 
-func TestMetaRefused(t *testing.T) {
+func TestParseMeta_RefusesMalformed(t *testing.T) {
 	f := func(data string, want reason.Reason) {
 		t.Helper()
 		_, err := block.ParseMeta([]byte(data))

@@ -95,9 +95,9 @@ func dump(dir string) (out string, err error) {
 	return b.String(), nil
 }
 
-// TestVerifyFindsEveryFlippedBit inverts a bit of each byte in turn. What Verify
-// lets pass must read exactly as before.
-func TestVerifyFindsEveryFlippedBit(t *testing.T) {
+// TestVerify_FindsEveryFlippedBit inverts a bit of each byte in turn. A block that Verify
+// accepts must read exactly as before.
+func TestVerify_FindsEveryFlippedBit(t *testing.T) {
 	dir := smallBlock(t)
 	want, err := dump(dir)
 	require.NoError(t, err)
@@ -126,7 +126,7 @@ func TestVerifyFindsEveryFlippedBit(t *testing.T) {
 	}
 }
 
-func TestVerifyFindsEveryTruncation(t *testing.T) {
+func TestVerify_FindsEveryTruncation(t *testing.T) {
 	dir := smallBlock(t)
 	for _, rel := range []string{"index", "chunks/000001"} {
 		path := filepath.Join(dir, rel)
@@ -144,8 +144,8 @@ func TestVerifyFindsEveryTruncation(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestVerifyBlockOfPrometheus checks a block that its own writer made.
-func TestVerifyBlockOfPrometheus(t *testing.T) {
+// TestVerify_AcceptsBlockOfPrometheus checks a block that the writer of Prometheus made.
+func TestVerify_AcceptsBlockOfPrometheus(t *testing.T) {
 	dir := t.TempDir()
 	w, err := tsdb.NewBlockWriter(slog.New(slog.DiscardHandler), dir, 2*60*60*1000)
 	require.NoError(t, err)
@@ -168,7 +168,7 @@ func TestVerifyBlockOfPrometheus(t *testing.T) {
 	require.NoError(t, w.Close())
 }
 
-func TestVerifyMissingFiles(t *testing.T) {
+func TestVerify_RefusesMissingFiles(t *testing.T) {
 	for rel, want := range map[string]reason.Reason{
 		"index": reason.BlockIndexCorrupt, "chunks": reason.BlockChunkCorrupt, "chunks/000001": reason.BlockChunkCorrupt, "meta.json": reason.BlockMetaMissing,
 	} {
@@ -184,8 +184,8 @@ func TestVerifyMissingFiles(t *testing.T) {
 	require.ErrorContains(t, err, "chunks/000001")
 }
 
-// TestVerifyCountsFlaws: such chunks have right checksums and can be read.
-func TestVerifyCountsFlaws(t *testing.T) {
+// TestVerify_CountsFlaws has chunks with right checksums that can be read.
+func TestVerify_CountsFlaws(t *testing.T) {
 	chunk := func(mint, maxt int64) chunks.Meta {
 		c := chunkenc.NewXORChunk()
 		app, err := c.Appender()
@@ -215,7 +215,7 @@ func TestVerifyCountsFlaws(t *testing.T) {
 	require.True(t, r.Flawed())
 }
 
-func TestUploadRefusesBrokenBlock(t *testing.T) {
+func TestUpload_RefusesBrokenBlock(t *testing.T) {
 	dir := smallBlock(t)
 	path := filepath.Join(dir, "chunks/000001")
 	data, err := os.ReadFile(path)
@@ -228,8 +228,8 @@ func TestUploadRefusesBrokenBlock(t *testing.T) {
 	require.Empty(t, names(t, b))
 }
 
-// TestDownloadNotices what is wrong with the objects of a block.
-func TestDownloadNotices(t *testing.T) {
+// TestDownload_RefusesDamagedObjects downloads blocks with missing, short and other objects.
+func TestDownload_RefusesDamagedObjects(t *testing.T) {
 	id := blocktest.ID("a")
 	f := func(change func(b *bucket.Memory), want reason.Reason) {
 		t.Helper()
@@ -260,8 +260,8 @@ func TestDownloadNotices(t *testing.T) {
 	f(edit("meta.json", func(b []byte) []byte { return b[:len(b)/2] }), reason.BlockMetaMalformed)
 }
 
-// TestDownloadOfDeletedBlock: a block that goes meanwhile is not corrupt.
-func TestDownloadOfDeletedBlock(t *testing.T) {
+// TestDownload_DeletedBlockIsNotCorrupt deletes the block during its download.
+func TestDownload_DeletedBlockIsNotCorrupt(t *testing.T) {
 	mem := blocktest.Bucket(t, small)
 	f := buckettest.NewFaulty(mem, func(op buckettest.Op) buckettest.Fault {
 		if op.Kind == "stat" && op.N == 1 {
@@ -274,9 +274,8 @@ func TestDownloadOfDeletedBlock(t *testing.T) {
 	require.Empty(t, block.ReasonOf(err))
 }
 
-// TestDownloadBrokenConnection: a body that always breaks off tells nothing of
-// the block.
-func TestDownloadBrokenConnection(t *testing.T) {
+// TestDownload_BrokenConnectionIsNotCorrupt has a bucket whose bodies always break off.
+func TestDownload_BrokenConnectionIsNotCorrupt(t *testing.T) {
 	f := buckettest.NewFaulty(blocktest.Bucket(t, small), func(op buckettest.Op) buckettest.Fault {
 		if op.Kind == "get_range" {
 			return buckettest.Fault{CutAt: 10}
@@ -288,8 +287,8 @@ func TestDownloadBrokenConnection(t *testing.T) {
 	require.Empty(t, block.ReasonOf(err))
 }
 
-// TestDownloadContinues after a body that broke off.
-func TestDownloadContinues(t *testing.T) {
+// TestDownload_ContinuesAfterBrokenBody has a bucket whose first body breaks off.
+func TestDownload_ContinuesAfterBrokenBody(t *testing.T) {
 	mem := blocktest.Bucket(t, small)
 	cut := 0
 	f := buckettest.NewFaulty(mem, func(op buckettest.Op) buckettest.Fault {

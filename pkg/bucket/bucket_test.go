@@ -21,21 +21,21 @@ func TestMemory(t *testing.T) {
 	buckettest.Run(t, func(*testing.T) bucket.Bucket { return bucket.NewMemory() })
 }
 
-func TestDecorated(t *testing.T) {
+func TestDecorators_KeepTheContract(t *testing.T) {
 	buckettest.Run(t, func(*testing.T) bucket.Bucket {
 		b := bucket.Prefix(bucket.NewMemory(), "some/where")
 		return bucket.WithMetrics(bucket.Retry(b, bucket.DefaultRetry(), nil), nil)
 	})
 }
 
-// TestRetriesHideTemporaryErrors runs the whole suite on a bucket of which
+// TestRetry_HidesTemporaryErrors runs the whole suite on a bucket of which
 // every second call fails and every third body is cut.
-func TestRetriesHideTemporaryErrors(t *testing.T) {
+func TestRetry_HidesTemporaryErrors(t *testing.T) {
 	cfg := bucket.RetryConfig{MinBackoff: time.Microsecond, MaxBackoff: time.Microsecond, MaxTries: 50, Deadline: time.Hour}
 	buckettest.Run(t, func(*testing.T) bucket.Bucket {
 		f := buckettest.NewFaulty(bucket.NewMemory(), func(op buckettest.Op) buckettest.Fault {
 			switch {
-			case op.Name == "stream": // its reader cannot go back
+			case op.Name == "stream": // its reader cannot seek
 			case op.N%2 == 1:
 				return buckettest.Fault{Err: buckettest.ErrInjected}
 			case op.Kind == "get_range" && op.N%3 == 0:
@@ -47,7 +47,7 @@ func TestRetriesHideTemporaryErrors(t *testing.T) {
 	})
 }
 
-func TestRetryGivesUp(t *testing.T) {
+func TestRetry_StopsAfterTriesAndDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := buckettest.NewFaulty(bucket.NewMemory(), func(buckettest.Op) buckettest.Fault {
 			return buckettest.Fault{Err: buckettest.ErrInjected}
@@ -74,7 +74,7 @@ func TestRetryGivesUp(t *testing.T) {
 	})
 }
 
-func TestPermanentErrorsAreNotRetried(t *testing.T) {
+func TestRetry_DoesNotRepeatPermanentErrors(t *testing.T) {
 	for _, perm := range []error{bucket.ErrAccessDenied, bucket.ErrNotFound, bucket.ErrNoBucket, bucket.ErrPermanent} {
 		f := buckettest.NewFaulty(bucket.NewMemory(), func(buckettest.Op) buckettest.Fault {
 			return buckettest.Fault{Err: perm}
@@ -87,9 +87,9 @@ func TestPermanentErrorsAreNotRetried(t *testing.T) {
 	}
 }
 
-// TestUploadIsNotRepeatedHalf checks that a reader that cannot go back is sent
-// once only.
-func TestUploadIsNotRepeatedHalf(t *testing.T) {
+// TestRetry_DoesNotRepeatUnseekableUpload checks that a reader that cannot seek is sent once
+// only.
+func TestRetry_DoesNotRepeatUnseekableUpload(t *testing.T) {
 	f := buckettest.NewFaulty(bucket.NewMemory(), func(op buckettest.Op) buckettest.Fault {
 		return buckettest.Fault{Err: buckettest.ErrInjected, AfterEffect: true}
 	})
@@ -108,7 +108,7 @@ func TestUploadIsNotRepeatedHalf(t *testing.T) {
 	require.Equal(t, "sent", string(got))
 }
 
-func TestReadAllBeginsAnew(t *testing.T) {
+func TestReadAll_ReadsBrokenBodyAgain(t *testing.T) {
 	mem := bucket.NewMemory()
 	require.NoError(t, mem.Upload(t.Context(), "x", strings.NewReader("0123456789"), 10))
 	broken := 2
@@ -152,7 +152,7 @@ func TestExactReader(t *testing.T) {
 	require.ErrorIs(t, err, bucket.ErrLength)
 }
 
-func TestMetrics(t *testing.T) {
+func TestWithMetrics_CountsOperations(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	broken := false
 	f := buckettest.NewFaulty(bucket.NewMemory(), func(buckettest.Op) buckettest.Fault {

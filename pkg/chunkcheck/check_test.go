@@ -136,8 +136,8 @@ func kinds() map[string]func(int) *histogram.Histogram {
 	}
 }
 
-// What the appenders of Prometheus write is accepted, at every length.
-func TestCheck_AcceptsWhatPrometheusWrites(t *testing.T) {
+// Chunks of the appenders of Prometheus are accepted, at every length.
+func TestCheck_AcceptsChunksOfPrometheus(t *testing.T) {
 	for enc := chunkenc.EncXOR; chunkenc.IsValidEncoding(enc); enc++ {
 		for name, kind := range kinds() {
 			c, err := chunkenc.NewEmptyChunk(enc)
@@ -161,7 +161,7 @@ func readAll(c chunkenc.Chunk) uint64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	it := c.Iterator(nil)
-	// A few samples are enough: what they allocate is bounded alike.
+	// A few samples suffice, because each allocates at most as much.
 	for range 3 {
 		switch it.Next() {
 		case chunkenc.ValHistogram:
@@ -193,9 +193,9 @@ func FuzzCheck(f *testing.F) {
 	})
 }
 
-// Real chunks with random bits turned never allocate beyond a multiple of their
-// size either.
-func TestCheck_BoundsWhatDamagedChunksAllocate(t *testing.T) {
+// Real chunks with random bits flipped never allocate more than a multiple of their
+// size.
+func TestCheck_BoundsAllocationsOfDamagedChunks(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for enc := chunkenc.EncXOR; chunkenc.IsValidEncoding(enc); enc++ {
 		for name, kind := range kinds() {

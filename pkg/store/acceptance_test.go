@@ -77,9 +77,9 @@ func TestAcceptance(t *testing.T) {
 	})
 }
 
-// TestDifferentialThroughFanout is TestDifferential over the whole way: gateway,
-// gRPC and fan-out.
-func TestDifferentialThroughFanout(t *testing.T) {
+// TestSelect_AgreesWithPrometheusThroughFanout is TestSelect_AgreesWithPrometheus through gateway, gRPC
+// and fan-out.
+func TestSelect_AgreesWithPrometheusThroughFanout(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	bkt, blocks := randomBucket(t, rng, 25)
 	c := storetest.ThroughGRPC(t, newGateway(t, bkt))
@@ -92,9 +92,9 @@ func TestDifferentialThroughFanout(t *testing.T) {
 	}
 }
 
-// TestExternalOrder has series that are beginnings of each other, and external
-// labels that sort between what one has and the other has more.
-func TestExternalOrder(t *testing.T) {
+// TestSelect_SortsByLabelsWithExternalOnes has series whose labels are prefixes of those
+// of others, and external labels that sort before the further labels.
+func TestSelect_SortsByLabelsWithExternalOnes(t *testing.T) {
 	rng := rand.New(rand.NewPCG(8, 8))
 	for range 60 {
 		ext := labels.NewBuilder(labels.EmptyLabels())

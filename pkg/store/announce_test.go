@@ -7,7 +7,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storetest"
 )
 
-func TestInfo_AnnouncesWhatItServes(t *testing.T) {
+func TestInfo_AnnouncesServedRange(t *testing.T) {
 	bkt, _ := randomBucket(t, rand.New(rand.NewPCG(1, 2)), 1)
 	storetest.AnnouncesWhatItServes(t, newGateway(t, bkt).RegisterGRPC)
 }

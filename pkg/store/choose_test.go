@@ -67,9 +67,9 @@ func resolution(t *testing.T, s string) int64 {
 	return r
 }
 
-// TestChooseCovers checks for random blocks that every time that a block of an
+// TestChoose_CoversEveryTimeOnce checks for random blocks that every time that a block of an
 // acceptable resolution has is answered, by the coarsest such block.
-func TestChooseCovers(t *testing.T) {
+func TestChoose_CoversEveryTimeOnce(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	all := []int64{block.ResolutionRaw, block.Resolution5m, block.Resolution1h}
 	for range 2000 {

@@ -10,9 +10,9 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// TestSelect_ReportsSeriesThatBecomeOne has a block whose series carry labels
+// TestSelect_WarnsOfSeriesThatBecomeEqual has a block whose series carry labels
 // named like its external labels.
-func TestSelect_ReportsSeriesThatBecomeOne(t *testing.T) {
+func TestSelect_WarnsOfSeriesThatBecomeEqual(t *testing.T) {
 	bkt := blocktest.Bucket(t, `
 block a range=0h..2h labels={cluster="eu",replica="r0"}
   one{cluster="x"} 0h..1h/5m:1

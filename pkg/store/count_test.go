@@ -46,7 +46,7 @@ func (s shape) fill(t testing.TB, bkt bucket.Bucket) []*block.Meta {
 
 func (s shape) make(t testing.TB, mint int64) []blocktest.Series {
 	var out []blocktest.Series
-	var kinds [][]chunks.Meta // series share what they measure
+	var kinds [][]chunks.Meta // series share chunks
 	for i := range 37 {
 		kinds = append(kinds, s.chunks(t, mint, i))
 	}
@@ -105,9 +105,9 @@ func matcher(typ labels.MatchType, name, value string) *labels.Matcher {
 	return labels.MustNewMatcher(typ, name, value)
 }
 
-// TestRangeReads counts the requests that selectors cost, first with nothing at
-// hand, then with the local files of a former process, then repeated.
-func TestRangeReads(t *testing.T) {
+// TestSelect_CostsFewRangeReads counts the requests of selectors: first without any cache,
+// then with the local files of an earlier process, then repeated.
+func TestSelect_CostsFewRangeReads(t *testing.T) {
 	s := shape{blocks: 3, metrics: 60, instances: 60, codes: 2, samples: 240}
 	bkt := bucket.NewMemory()
 	s.fill(t, bkt)
@@ -156,9 +156,9 @@ func TestRangeReads(t *testing.T) {
 	}
 }
 
-// TestLazyPostings counts the bytes of postings that a matcher on every series
+// TestSelect_SkipsPostingsOfBroadMatchers counts the bytes of postings that a matcher on every series
 // costs beside a selective one.
-func TestLazyPostings(t *testing.T) {
+func TestSelect_SkipsPostingsOfBroadMatchers(t *testing.T) {
 	s := shape{blocks: 1, metrics: 60, instances: 60, codes: 2, samples: 2}
 	bkt := bucket.NewMemory()
 	s.fill(t, bkt)
@@ -170,8 +170,8 @@ func TestLazyPostings(t *testing.T) {
 	require.Equal(t, lazy.MergedSeries, eager.MergedSeries)
 }
 
-// TestLimits exceeds each limit, and stays just within.
-func TestLimits(t *testing.T) {
+// TestSelect_FailsBeyondEachLimit exceeds each limit, and stays just within.
+func TestSelect_FailsBeyondEachLimit(t *testing.T) {
 	s := shape{blocks: 2, metrics: 3, instances: 10, codes: 1, samples: 240}
 	bkt := bucket.NewMemory()
 	s.fill(t, bkt)

@@ -45,10 +45,10 @@ type quietSet struct{ storeapi.SeriesSet }
 
 func (quietSet) Warnings() storeapi.Warnings { return nil }
 
-// TestDamage changes the objects of one of two blocks in many ways. Every series
-// of the sound block must be there, every series of the damaged one be right or
-// absent, and what is absent be told.
-func TestDamage(t *testing.T) {
+// TestSelect_DamagedObjectsGiveNoWrongSamples changes the objects of one of two blocks in many ways. Every series
+// of the sound block must be there. A series of the damaged one must be right or absent,
+// and a warning must report absent ones.
+func TestSelect_DamagedObjectsGiveNoWrongSamples(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	bkt := bucket.NewMemory()
 	sound := writeBlock(t, rng, 0, 2*hour, 20, map[string]string{"block": "sound"})
@@ -117,9 +117,9 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// TestQuarantine follows one block with an unusable index: the second request
+// TestGateway_QuarantinesBlockWithDamagedIndex follows one block with an unusable index: the second request
 // does not read it again, other blocks may replace it, and it comes back.
-func TestQuarantine(t *testing.T) {
+func TestGateway_QuarantinesBlockWithDamagedIndex(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
 	bkt := bucket.NewMemory()
 	ext := map[string]string{"cluster": "c"}
@@ -145,7 +145,7 @@ func TestQuarantine(t *testing.T) {
 	index, _, _ := cb.take()
 	require.Zero(t, index)
 
-	// Its source is still there, but the other source is not.
+	// Its source still exists, but the other source does not.
 	require.NoError(t, g.Sync(t.Context()))
 	_, ws = readPartial(t, g.Select(t.Context(), r), r)
 	require.Len(t, ws, 1)
@@ -160,9 +160,9 @@ func TestQuarantine(t *testing.T) {
 	require.Equal(t, newOracle(t, []testBlock{source}).query(t.Context(), r), got)
 }
 
-// TestBucketFailure makes reads fail in each stage: the answer says so, and the
-// next one is complete.
-func TestBucketFailure(t *testing.T) {
+// TestSelect_FailedReadIsAWarning makes reads fail in each stage: the answer has a warning, and
+// the next one is complete.
+func TestSelect_FailedReadIsAWarning(t *testing.T) {
 	rng := rand.New(rand.NewPCG(9, 10))
 	bkt, blocks := randomBucket(t, rng, 10)
 	cb := &countingBucket{Reader: bkt}

@@ -32,13 +32,13 @@ func randomBucket(t testing.TB, rng *rand.Rand, series int) (*bucket.Memory, []t
 	return bkt, blocks
 }
 
-// TestDifferential compares the gateway with Prometheus's own querier over the
+// TestSelect_AgreesWithPrometheus compares the gateway with Prometheus's own querier over the
 // same blocks, for random selectors.
-func TestDifferential(t *testing.T) { differential(t, 1, 1500) }
+func TestSelect_AgreesWithPrometheus(t *testing.T) { differential(t, 1, 1500) }
 
-// TestSoakDifferential is TestDifferential with other data and selectors for
+// TestSoakSelect_AgreesWithPrometheus is TestSelect_AgreesWithPrometheus with other data and selectors for
 // HINDSIGHT_SOAK_MINUTES, from the seed HINDSIGHT_SOAK_SEED on (0: by the clock).
-func TestSoakDifferential(t *testing.T) {
+func TestSoakSelect_AgreesWithPrometheus(t *testing.T) {
 	minutes, err := strconv.Atoi(os.Getenv("HINDSIGHT_SOAK_MINUTES"))
 	if err != nil {
 		t.Skip("HINDSIGHT_SOAK_MINUTES is not set")

@@ -34,9 +34,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestBlockRemovedUnderQuery takes all blocks out of the bucket's view while a
-// query runs: it still gets everything, and what the blocks held is freed after.
-func TestBlockRemovedUnderQuery(t *testing.T) {
+// TestSync_KeepsBlocksOfRunningQuery removes all blocks from the list while a query runs: it
+// still gets all series, and the headers of the blocks are freed afterwards.
+func TestSync_KeepsBlocksOfRunningQuery(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	bkt, blocks := randomBucket(t, rng, 10)
 	r := &storeapi.Request{MinTime: 0, MaxTime: 6 * hour, Matchers: []*labels.Matcher{matcher(labels.MatchRegexp, "n", ".+")}}
@@ -72,8 +72,8 @@ func aggrChunk(t testing.TB, at int64, v float64) *aggr.Chunk {
 	return aggr.NewChunk(b)
 }
 
-// TestResolutions has raw data for [0, 30) and 5m data for [0, 20).
-func TestResolutions(t *testing.T) {
+// TestSelect_ChoosesResolution has raw data for [0, 30) and 5m data for [0, 20).
+func TestSelect_ChoosesResolution(t *testing.T) {
 	bkt := bucket.NewMemory()
 	put := func(n uint64, mint, maxt, resolution int64, c chunkenc.Chunk) {
 		m := &block.Meta{BlockMeta: tsdb.BlockMeta{ULID: ulid.MustNew(n, nil), MinTime: mint, MaxTime: maxt}}
@@ -130,7 +130,7 @@ func TestResolutions(t *testing.T) {
 	}
 }
 
-func TestInfo(t *testing.T) {
+func TestInfo_DescribesServedBlocks(t *testing.T) {
 	bkt := bucket.NewMemory()
 	g := newGateway(t, bkt)
 	require.Equal(t, int64(math.MaxInt64), g.Info().MinTime)
@@ -163,7 +163,7 @@ func TestInfo(t *testing.T) {
 	require.Equal(t, []labels.Labels{a}, one.LabelSets)
 }
 
-func TestBlocksPage(t *testing.T) {
+func TestListBlocks_ShowsStates(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	bkt := bucket.NewMemory()
 	b := writeBlock(t, rng, 0, 2*hour, 3, map[string]string{"cluster": "c"})
@@ -189,7 +189,7 @@ func TestBlocksPage(t *testing.T) {
 	require.Equal(t, http.StatusBadRequest, w.Code)
 }
 
-func TestConfigRefused(t *testing.T) {
+func TestValidate_RefusesWrongValues(t *testing.T) {
 	for _, c := range []struct{ flag, want string }{
 		{"--sync-block-duration=0s", "--sync-block-duration"},
 		{"--block-sync-concurrency=0", "--block-sync-concurrency must be at least 1"},
@@ -224,8 +224,8 @@ func TestConfigRefused(t *testing.T) {
 	require.Equal(t, int64(1<<20), n)
 }
 
-// TestIdleHeaders unloads headers that nobody uses, and loads them again.
-func TestIdleHeaders(t *testing.T) {
+// TestUnloadIdle_HeadersAreLoadedAgain unloads unused headers, and loads them again.
+func TestUnloadIdle_HeadersAreLoadedAgain(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 2))
 	bkt, blocks := randomBucket(t, rng, 5)
 	g := newGateway(t, bkt)
@@ -247,9 +247,9 @@ func TestIdleHeaders(t *testing.T) {
 	require.Len(t, collect(t, g.Select(t.Context(), r), r), len(newOracle(t, blocks).query(t.Context(), r)))
 }
 
-// TestConcurrent queries while blocks come and go, headers are unloaded and
-// pages are forgotten: every answer has the blocks that stay, whole.
-func TestConcurrent(t *testing.T) {
+// TestGateway_AnswersCompletelyWhileBlocksChange queries while blocks appear and disappear, headers are
+// unloaded and pages are dropped: every answer has all series of the blocks that stay.
+func TestGateway_AnswersCompletelyWhileBlocksChange(t *testing.T) {
 	rng := rand.New(rand.NewPCG(4, 2))
 	bkt, blocks := randomBucket(t, rng, 8)
 	stay, guest := blocks[:6], blocks[6:]

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestIdleness_GivesBackOnceAfterEachBusyTime(t *testing.T) {
+func TestIdleness_FreesMemoryOnceAfterRequests(t *testing.T) {
 	freed, unused := 0, uint64(1<<30)
 	i := idleness{unused: func() uint64 { return unused }, free: func() { freed++ }}
 	f := func(begun uint64, busy bool, want int) {

@@ -17,7 +17,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// flakyPoller fails until it is told not to, and counts.
+// flakyPoller fails while a test wants it, and counts the calls.
 type flakyPoller struct {
 	Poller
 	polls atomic.Int64
@@ -32,8 +32,8 @@ func (p *flakyPoller) Poll(ctx context.Context) (*blocklist.View, error) {
 	return p.Poller.Poll(ctx)
 }
 
-// TestRun follows the gateway through its life on a clock of its own.
-func TestRun(t *testing.T) {
+// TestRun_ListsAndRetries runs the gateway in virtual time.
+func TestRun_ListsAndRetries(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	bkt := bucket.NewMemory()
 	b := writeBlock(t, rng, 0, 2*hour, 3, map[string]string{"cluster": "c"})

@@ -30,7 +30,7 @@ func (s slowBucket) GetRange(ctx context.Context, name string, off, length int64
 }
 
 // BenchmarkSelect reads a day of 12 blocks of 20,000 series each from a bucket
-// that takes 20 ms to answer: with nothing at hand (cold), with index headers
+// that takes 20 ms to answer: without any cache (cold), with index headers
 // alone (headers), and repeated (warm).
 func BenchmarkSelect(b *testing.B) {
 	s := shape{blocks: 12, metrics: 100, instances: 100, codes: 2, samples: 480}

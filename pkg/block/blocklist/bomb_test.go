@@ -41,10 +41,10 @@ func putIndex(t *testing.T, b bucket.Bucket, lines int, tail string) (unpacked i
 	return unpacked
 }
 
-// TestReadIndex_BombIsLeftAlone reads indexes that unpack to 128 MiB of different
-// kinds. What is allocated stays in proportion to what an honest index of the
-// same packed size has, and the log names the object.
-func TestReadIndex_BombIsLeftAlone(t *testing.T) {
+// TestReadIndex_IgnoresIndexThatUnpacksTooFar reads indexes that unpack to 128 MiB of different
+// kinds. The allocated bytes are in proportion to those of a usual index of the same
+// packed size, and the log names the object.
+func TestReadIndex_IgnoresIndexThatUnpacksTooFar(t *testing.T) {
 	for name, tail := range map[string]string{
 		"objects": `,"objects":[` + strings.TrimSuffix(strings.Repeat(`{"name":"a","size":1},`, 1000), ",") + `],"partial":{"reason":"x","error":"y"}`,
 		"empty":   `,"objects":[` + strings.TrimSuffix(strings.Repeat(`{},`, 8000), ",") + `],"partial":{"reason":"x","error":"y"}`,
@@ -65,9 +65,9 @@ func TestReadIndex_BombIsLeftAlone(t *testing.T) {
 	}
 }
 
-// TestPoll_ManyElementsAreRefused has a meta.json whose lists would take hundreds
-// of megabytes; it is named, and the other block is in view.
-func TestPoll_ManyElementsAreRefused(t *testing.T) {
+// TestPoll_RefusesMetaWithTooManyElements has a meta.json whose lists would take hundreds
+// of megabytes; the log names it, and the other block is listed.
+func TestPoll_RefusesMetaWithTooManyElements(t *testing.T) {
 	b := blocktest.Bucket(t, "meta a range=0h..2h labels={x=\"y\"}\nmeta b range=0h..2h labels={x=\"y\"}\n")
 	id := blocktest.ID("a")
 	doc := `{"ulid":"` + id.String() + `","version":1,"thanos":{"files":[` + strings.Repeat("{},", 2<<20) + `{}]}}`
@@ -80,9 +80,9 @@ func TestPoll_ManyElementsAreRefused(t *testing.T) {
 	require.Contains(t, log.String(), id.String())
 }
 
-// TestPoll_DeletionTimesOutOfRange has marks with times that nobody can have
-// meant. They are ignored with their names, so that no block is deleted at once.
-func TestPoll_DeletionTimesOutOfRange(t *testing.T) {
+// TestPoll_IgnoresDeletionTimesOutOfRange has marks with times outside the years 1970
+// to 9999. The log names them, and no block is deleted at once.
+func TestPoll_IgnoresDeletionTimesOutOfRange(t *testing.T) {
 	for _, at := range []int64{0, -1, math.MinInt64, math.MaxInt64, 9223372036854775, 253402300800} {
 		b := blocktest.Bucket(t, "meta a range=0h..2h labels={x=\"y\"}\n")
 		id := blocktest.ID("a")
@@ -97,9 +97,9 @@ func TestPoll_DeletionTimesOutOfRange(t *testing.T) {
 	}
 }
 
-// TestPoll_OneRefusedMeta tells one object that the bucket refuses from
+// TestPoll_ExcludesRefusedBlock distinguishes one object that the bucket refuses from
 // credentials that allow listing only.
-func TestPoll_OneRefusedMeta(t *testing.T) {
+func TestPoll_ExcludesRefusedBlock(t *testing.T) {
 	b := blocktest.Bucket(t, "meta a range=0h..2h labels={x=\"y\"}\nmeta b range=0h..2h labels={x=\"y\"}\n")
 	refused := block.Path(blocktest.ID("a"), block.MetaFile)
 	faulty := buckettest.NewFaulty(b, func(op buckettest.Op) buckettest.Fault {
@@ -123,9 +123,9 @@ func TestPoll_OneRefusedMeta(t *testing.T) {
 	require.ErrorIs(t, err, bucket.ErrAccessDenied)
 }
 
-// TestPoll_OneBlockThatFailsForever does not keep the others out of view for ever;
-// a bucket of which nothing can be read stays an error.
-func TestPoll_OneBlockThatFailsForever(t *testing.T) {
+// TestPoll_ExcludesBlockThatKeepsFailing has one block that cannot be read, and then a
+// bucket in which none can, which stays an error.
+func TestPoll_ExcludesBlockThatKeepsFailing(t *testing.T) {
 	b := blocktest.Bucket(t, "meta a range=0h..2h labels={x=\"y\"}\nmeta b range=0h..2h labels={x=\"y\"}\nmeta c range=0h..2h labels={x=\"y\"}\n")
 	id := blocktest.ID("a")
 	faulty := buckettest.NewFaulty(b, func(op buckettest.Op) buckettest.Fault {

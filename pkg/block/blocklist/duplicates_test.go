@@ -54,9 +54,9 @@ func subset(a, b *block.Meta) bool {
 	return true
 }
 
-// TestDuplicatesKeepAllData compares the filter with what it promises: every
-// dropped block is in a kept one, and no kept block is in another.
-func TestDuplicatesKeepAllData(t *testing.T) {
+// TestDuplicates_KeepsAllData checks that the data of every dropped block is in a kept one,
+// and that of no kept block in another.
+func TestDuplicates_KeepsAllData(t *testing.T) {
 	rnd := rand.New(rand.NewSource(1))
 	for range 2000 {
 		v := randomView(rnd)
@@ -81,9 +81,9 @@ func TestDuplicatesKeepAllData(t *testing.T) {
 	}
 }
 
-// TestSupersededLeaveASuccessor checks that what is dropped is in an unmarked
-// block, and that nothing unmarked is dropped.
-func TestSupersededLeaveASuccessor(t *testing.T) {
+// TestSuperseded_KeepsASuccessor checks that the data of a dropped block is in an unmarked
+// block, and that no unmarked block is dropped.
+func TestSuperseded_KeepsASuccessor(t *testing.T) {
 	rnd := rand.New(rand.NewSource(2))
 	for range 2000 {
 		v := randomView(rnd)

@@ -148,7 +148,7 @@ func relabelling(words []string) []*relabel.Config {
 	}}
 }
 
-func TestFiltersDoNotChangeTheView(t *testing.T) {
+func TestApply_DoesNotChangeTheView(t *testing.T) {
 	b := blocktest.Bucket(t, `
 meta a labels={cluster="eu",replica="0"}
 meta b labels={cluster="eu",replica="1"}

@@ -55,8 +55,7 @@ func TestReadIndex_LearnsTheBucketWithOneGet(t *testing.T) {
 	got.Taken = want.Taken
 	require.Equal(t, want, got)
 
-	// The first listing finds nothing new and reads nothing, the index itself
-	// least of all.
+	// The first listing finds no changes and reads no object.
 	v, lists, gets := costs(t, p, f)
 	require.Equal(t, []int{1, 0}, []int{lists, gets})
 	require.Len(t, v.Metas, 3)

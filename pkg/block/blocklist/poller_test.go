@@ -45,7 +45,7 @@ func (u unlisted) List(ctx context.Context, dir string, f func(bucket.Object) er
 	return u.Bucket.List(ctx, dir, func(o bucket.Object) error { return f(bucket.Object{Name: o.Name, Size: -1}) })
 }
 
-func TestPollWithoutSizesAndTimes(t *testing.T) {
+func TestPoll_AcceptsListingWithoutSizesAndTimes(t *testing.T) {
 	mem := blocktest.Bucket(t, "block a labels={x=\"1\"}\n up 0s:1\nmeta c labels={x=\"1\"}\n")
 	a, b := blocktest.ID("a"), blocktest.ID("b")
 	put(t, mem, block.Path(b, block.MetaFile), "{")
@@ -63,7 +63,7 @@ func TestPollWithoutSizesAndTimes(t *testing.T) {
 	logs.Reset()
 
 	_, _, gets = costs(t, p, f)
-	require.Equal(t, 1, gets, "only the broken one, whose repair no listing would tell")
+	require.Equal(t, 1, gets, "only the broken one, whose repair no listing would show")
 	require.Empty(t, logs.String())
 	blocktest.Fill(t, mem, "meta b labels={x=\"1\"}\n")
 	v, _, _ = costs(t, p, f)
@@ -72,7 +72,7 @@ func TestPollWithoutSizesAndTimes(t *testing.T) {
 	require.Equal(t, []int{1, 0}, []int{lists, gets})
 }
 
-func TestPollReadsOnlyWhatIsNew(t *testing.T) {
+func TestPoll_ReadsOnlyNewObjects(t *testing.T) {
 	mem := blocktest.Bucket(t, `
 meta a labels={x="1"}
 meta b labels={x="1"}
@@ -101,7 +101,7 @@ mark b deletion at=1h
 	require.Contains(t, v.NoCompact, a)
 	require.NotContains(t, again.Metas, c, "a view never changes")
 
-	// A mark goes, a meta.json is rewritten.
+	// A mark is removed, a meta.json is rewritten.
 	require.NoError(t, block.RemoveMark(t.Context(), mem, b, block.DeletionMarkFile))
 	m := v.Metas[a].Clone()
 	m.Thanos.Labels["x"] = "2"
@@ -112,7 +112,7 @@ mark b deletion at=1h
 	require.Empty(t, v.Deletion)
 	require.Equal(t, "2", v.Metas[a].Thanos.Labels["x"])
 
-	// A block goes.
+	// A block is deleted.
 	require.NoError(t, block.Delete(t.Context(), mem, b))
 	v, lists, gets = costs(t, p, f)
 	require.Equal(t, []int{1, 0}, []int{lists, gets})
@@ -120,7 +120,7 @@ mark b deletion at=1h
 	require.Empty(t, v.Partial)
 }
 
-func TestForeignObjectsAreIgnored(t *testing.T) {
+func TestPoll_IgnoresObjectsOutsideBlocks(t *testing.T) {
 	mem := blocktest.Bucket(t, "meta a labels={x=\"1\"}\n")
 	for _, name := range []string{
 		"debug/metas/x.json", "meta.json", "readme", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "01arz3ndektsv4rrffq69g5fav/meta.json",
@@ -136,8 +136,8 @@ func TestForeignObjectsAreIgnored(t *testing.T) {
 	require.Empty(t, v.Partial)
 }
 
-// TestBrokenBlocksHarmOnlyThemselves also checks that they are logged once.
-func TestBrokenBlocksHarmOnlyThemselves(t *testing.T) {
+// TestPoll_ExcludesBrokenBlocksOnly also checks that they are logged once.
+func TestPoll_ExcludesBrokenBlocksOnly(t *testing.T) {
 	mem := blocktest.Bucket(t, `
 meta good labels={x="1"}
 meta badmarks labels={x="1"}
@@ -172,14 +172,14 @@ meta copied labels={x="1"}
 		}
 		return out
 	}
-	// What may be cleaned up is apart from what may hold data.
+	// Partial blocks may be deleted; unusable ones may hold data.
 	require.Equal(t, map[string]string{"half": "meta_missing", "leftover": "meta_missing", "marked": "meta_malformed"}, reasons(v.Partial))
 	require.Equal(t, map[string]string{
 		"garbage": "meta_malformed", "version": "meta_version", "other": "meta_of_other_block", "huge": "meta_malformed",
 	}, reasons(v.Unusable))
 	require.Equal(t, time.Unix(500, 0), v.Partial[blocktest.ID("half")].LastModified)
-	// A deletion that cannot be understood does not happen; a block that
-	// somebody wanted left alone is left alone.
+	// An unreadable deletion mark is ignored; unreadable marks against compaction and
+	// downsampling count.
 	require.Len(t, v.Deletion, 2)
 	require.Contains(t, v.Deletion, blocktest.ID("leftover"))
 	require.Equal(t, "unreadable", v.NoCompact[blocktest.ID("badmarks")].Reason)
@@ -212,7 +212,7 @@ hindsight_blocklist_unreadable_marks 4
 	require.Len(t, v.Metas, 4)
 }
 
-func TestPollErrors(t *testing.T) {
+func TestPoll_RepeatsOnlyFailedReads(t *testing.T) {
 	mem := blocktest.Bucket(t, "meta a labels={x=\"1\"}\nmeta b labels={x=\"1\"}\nmark b deletion at=1h\n")
 	broken := true
 	f := buckettest.NewFaulty(mem, func(op buckettest.Op) buckettest.Fault {
@@ -239,9 +239,9 @@ func TestPollErrors(t *testing.T) {
 	require.Equal(t, []int{1, 0}, []int{lists, gets}, "a failed listing forgets nothing")
 }
 
-// TestBlockVanishesWhilePolling: a block that goes between the listing and the
-// read of its meta.json is no error.
-func TestBlockVanishesWhilePolling(t *testing.T) {
+// TestPoll_AcceptsBlockDeletedMeanwhile deletes a block between the listing and the read
+// of its meta.json.
+func TestPoll_AcceptsBlockDeletedMeanwhile(t *testing.T) {
 	mem := blocktest.Bucket(t, "meta a labels={x=\"1\"}\nmeta b labels={x=\"1\"}\n")
 	gone := true
 	f := buckettest.NewFaulty(mem, func(op buckettest.Op) buckettest.Fault {
@@ -261,9 +261,8 @@ func TestBlockVanishesWhilePolling(t *testing.T) {
 	require.Empty(t, v.Partial)
 }
 
-// TestArchivedMeta: an object that cannot be read, while others can, harms its
-// block only.
-func TestArchivedMeta(t *testing.T) {
+// TestPoll_ExcludesArchivedBlockOnly has one object that cannot be read.
+func TestPoll_ExcludesArchivedBlockOnly(t *testing.T) {
 	mem := blocktest.Bucket(t, "meta a labels={x=\"1\"}\nmeta b labels={x=\"1\"}\n")
 	archived := func(op buckettest.Op) buckettest.Fault {
 		if op.Kind == "get" && op.Name == block.Path(blocktest.ID("a"), block.MetaFile) {
@@ -285,7 +284,7 @@ func TestArchivedMeta(t *testing.T) {
 	require.Len(t, v.Metas, 2, "restored")
 }
 
-func TestCancelledPoll(t *testing.T) {
+func TestPoll_EndsWhenCancelled(t *testing.T) {
 	mem := blocktest.Bucket(t, "meta a labels={x=\"1\"}\n")
 	f := buckettest.NewFaulty(mem, nil)
 	p := blocklist.NewPoller(f, blocklist.Config{})

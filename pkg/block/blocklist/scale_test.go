@@ -20,9 +20,9 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 )
 
-// wide is a read-only bucket of very many blocks that counts what it is asked.
+// wide is a read-only bucket of very many blocks that counts its requests.
 type wide struct {
-	bucket.Reader // nil: anything else than List and Get is a surprise
+	bucket.Reader // nil: a test fails on calls other than List and Get
 	objects       []bucket.Object
 	metas         map[string][]byte
 	pages, gets   atomic.Int64
@@ -92,9 +92,8 @@ func (w *wide) Get(_ context.Context, name string) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(w.metas[name])), nil
 }
 
-// TestRequestsForBigBucket: ten new blocks among ten thousand cost their ten
-// GETs and the pages of one listing.
-func TestRequestsForBigBucket(t *testing.T) {
+// TestPoll_CostsOneListingAndTheNewBlocks adds ten blocks to ten thousand.
+func TestPoll_CostsOneListingAndTheNewBlocks(t *testing.T) {
 	const known, fresh, filesPerBlock = 10_000, 10, 3
 	w := newWide(known)
 	p := blocklist.NewPoller(w, blocklist.Config{})
@@ -115,9 +114,8 @@ func TestRequestsForBigBucket(t *testing.T) {
 	require.LessOrEqual(t, w.pages.Load(), int64((known+fresh)*filesPerBlock/pageSize+1))
 }
 
-// TestUnsortedListing: a provider that lists in another order costs more memory
-// but no correctness.
-func TestUnsortedListing(t *testing.T) {
+// TestPoll_AcceptsUnsortedListing has a provider that lists in another order.
+func TestPoll_AcceptsUnsortedListing(t *testing.T) {
 	w := newWide(100)
 	p := blocklist.NewPoller(w, blocklist.Config{})
 	sorted, err := p.Poll(t.Context())

@@ -15,8 +15,8 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 )
 
-// sparse is an object of a size that nobody has: zeros, with some bytes at the
-// beginning, at the end, and before a section.
+// sparse is a gigantic object: zeros, with some bytes at the beginning, at the end, and
+// before a section.
 type sparse struct {
 	bucket.Reader
 	size int64
@@ -35,16 +35,16 @@ func (s *sparse) GetRange(_ context.Context, _ string, off, length int64) (io.Re
 	return io.NopCloser(bytes.NewReader(b)), nil
 }
 
-// TestFetch_AbsurdSectionsAreRefused has indexes of 4 TiB whose table of contents
+// TestFetch_RefusesGiganticSections has indexes of 4 TiB whose table of contents
 // is valid and whose sections are or claim to be gigabytes.
-func TestFetch_AbsurdSectionsAreRefused(t *testing.T) {
+func TestFetch_RefusesGiganticSections(t *testing.T) {
 	const size = 4 << 40
 	for _, claimed := range []uint32{0xffffffff, 2 << 30} {
 		for _, toc := range [][6]uint64{
 			{5, 3 << 40, 0, 0, 3 << 40, 3<<40 + 100},                // symbols of 3 TiB from the beginning
 			{1 << 30, 3 << 40, 0, 0, 3 << 40, 3<<40 + 100},          // symbols in the middle
 			{5, 20, 0, 0, 30, 40},                                   // a postings table of 4 TiB
-			{5, 3 << 40, 0, 0, 3 << 40, uint64(size - tocSize - 4)}, // no room for a table
+			{5, 3 << 40, 0, 0, 3 << 40, uint64(size - tocSize - 4)}, // too short for a table
 		} {
 			var tail []byte
 			for _, v := range toc {
@@ -67,8 +67,8 @@ func TestFetch_AbsurdSectionsAreRefused(t *testing.T) {
 	}
 }
 
-// TestReadSymbols_CountIsNotTrusted claims as many symbols as there are bytes.
-func TestReadSymbols_CountIsNotTrusted(t *testing.T) {
+// TestReadSymbols_AllocatesByContentNotCount claims as many symbols as there are bytes.
+func TestReadSymbols_AllocatesByContentNotCount(t *testing.T) {
 	const n = 8 << 20
 	body := binary.BigEndian.AppendUint32(nil, n)
 	body = append(body, make([]byte, n)...)

@@ -28,7 +28,7 @@ func TestWriteFile_LeavesOldOrNewHeaderAfterEachFailure(t *testing.T) {
 		require.NoError(t, err)
 		defer func() { require.NoError(t, h.Close()) }()
 		require.Equal(t, want.b, h.b)
-		// The store removes what a process that died has left.
+		// The store does this for files of processes that died.
 		require.NoError(t, vfs.RemoveTemp(vfs.OS(), filepath.Dir(file), ""))
 		entries, err := os.ReadDir(filepath.Dir(file))
 		require.NoError(t, err)

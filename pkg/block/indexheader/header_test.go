@@ -25,7 +25,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
-// writeIndex makes the index of the series, in TSDB's own way.
+// writeIndex makes the index of the series, by the writer of the TSDB.
 func writeIndex(t testing.TB, series []labels.Labels) []byte {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "index")
@@ -92,7 +92,7 @@ func fetch(t testing.TB, b []byte) (*Header, error) {
 	return Fetch(t.Context(), &bytesReader{b: b}, "b/index", int64(len(b)), nil)
 }
 
-// compare checks everything that the header says against TSDB's own reader.
+// compare checks the content of the header against the reader of the TSDB.
 func compare(t *testing.T, h *Header, b []byte) {
 	t.Helper()
 	r, err := index.NewReader(index.ByteSlice(byteSlice(b)), index.DecodePostingsRaw)
@@ -113,8 +113,8 @@ func compare(t *testing.T, h *Header, b []byte) {
 			at, ok := l.Find(v)
 			require.True(t, ok)
 			require.Equal(t, i, at)
-			// Theirs is what lies between length and checksum, and ours all of it
-			// with the padding.
+			// The reader gives the bytes between length and checksum; the header counts
+			// those too, and the padding.
 			want := ranges[labels.Label{Name: name, Value: v}]
 			got := l.Postings(i)
 			require.Equal(t, want.Start, got.Offset+4)
@@ -147,7 +147,7 @@ func compare(t *testing.T, h *Header, b []byte) {
 	require.Positive(t, n)
 }
 
-func TestHeader(t *testing.T) {
+func TestHeader_AgreesWithIndexReader(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for _, c := range []struct{ series, pad int }{{1, 1}, {3, 5}, {100, 10}, {2000, 30}, {3000, 4000}} {
 		b := writeIndex(t, randomSeries(rng, c.series, c.pad))
@@ -166,15 +166,15 @@ func TestHeader(t *testing.T) {
 	}
 }
 
-func TestEmptyIndex(t *testing.T) {
+func TestFetch_AcceptsEmptyIndex(t *testing.T) {
 	h, err := fetch(t, writeIndex(t, nil))
 	require.NoError(t, err)
 	require.Empty(t, h.LabelNames())
 	require.Zero(t, h.AllPostings().Count())
 }
 
-// TestBigIndex has ends that do not hold everything at once.
-func TestBigIndex(t *testing.T) {
+// TestFetch_ReadsBigIndexInTwoRounds has ends that do not hold everything at once.
+func TestFetch_ReadsBigIndexInTwoRounds(t *testing.T) {
 	for _, pad := range []int{40, 3000} {
 		var series []labels.Labels
 		for i := range 30_000 / (1 + pad/500) {
@@ -188,8 +188,9 @@ func TestBigIndex(t *testing.T) {
 	}
 }
 
-// TestCorruptIndex: whatever is wrong is told, or is not in what a header needs.
-func TestCorruptIndex(t *testing.T) {
+// TestFetch_DetectsDamageOfIndex changes each byte: the damage is an error, or in a part that
+// the header does not need.
+func TestFetch_DetectsDamageOfIndex(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	orig := writeIndex(t, randomSeries(rng, 50, 5))
 	want, err := fetch(t, orig)
@@ -216,7 +217,7 @@ func TestCorruptIndex(t *testing.T) {
 	require.NotErrorIs(t, err, ErrCorrupt)
 }
 
-func TestCorruptFile(t *testing.T) {
+func TestOpenFile_DetectsDamage(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	h, err := fetch(t, writeIndex(t, randomSeries(rng, 50, 5)))
 	require.NoError(t, err)
@@ -235,7 +236,7 @@ func TestCorruptFile(t *testing.T) {
 	require.Error(t, h.WriteFile(vfs.OS(), filepath.Join(t.TempDir(), "no", "directory")))
 }
 
-// use touches everything that a header refers to.
+// use reads everything that a header refers to.
 func use(h *Header) {
 	for i := range h.symbolCount {
 		if _, err := h.Symbol(i); err != nil {

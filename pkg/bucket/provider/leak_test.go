@@ -15,9 +15,9 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 )
 
-// TestStoppedListingLeavesNothingBehind stops in the middle of a listing that
+// TestList_StoppedListingLeavesNoGoroutine stops in the middle of a listing that
 // has always one more page.
-func TestStoppedListingLeavesNothingBehind(t *testing.T) {
+func TestList_StoppedListingLeavesNoGoroutine(t *testing.T) {
 	page := 0
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		page++

@@ -31,7 +31,7 @@ func TestFilesystem(t *testing.T) {
 	})
 }
 
-func TestFilesystemByConfig(t *testing.T) {
+func TestFilesystem_ByConfig(t *testing.T) {
 	buckettest.Run(t, func(t *testing.T) bucket.Bucket {
 		yml := "type: filesystem\nconfig:\n  directory: " + t.TempDir() + "\nprefix: /a/b/\n"
 		b, err := Open(t.Context(), []byte(yml), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
@@ -60,7 +60,7 @@ func TestFilesystem_ReaderLeavesNoTrace(t *testing.T) {
 	require.Empty(t, entries)
 }
 
-// TestFilesystem_UploadsLeaveNoTrace looks at the directory beside the objects.
+// TestFilesystem_UploadsLeaveNoTrace lists the directory after uploads.
 func TestFilesystem_UploadsLeaveNoTrace(t *testing.T) {
 	dir := t.TempDir()
 	b, err := OpenFilesystem(dir)
@@ -74,7 +74,7 @@ func TestFilesystem_UploadsLeaveNoTrace(t *testing.T) {
 }
 
 // TestFilesystem_RemovesUploadsOfDeadProcesses has one file of a process that
-// died, which left no lock, and one that is being written.
+// died, without a lock, and one that is being written.
 func TestFilesystem_RemovesUploadsOfDeadProcesses(t *testing.T) {
 	dir := t.TempDir()
 	tmp := filepath.Join(dir, uploadDir)
@@ -128,7 +128,7 @@ func TestFilesystem_DeletesWhatItLists(t *testing.T) {
 	require.ErrorIs(t, b.Delete(t.Context(), "../x"), bucket.ErrInvalidName)
 }
 
-func TestConfigErrorsAreOneClearLine(t *testing.T) {
+func TestOpen_ConfigErrorsAreOneLine(t *testing.T) {
 	f := func(yml, want string) {
 		t.Helper()
 		_, err := Open(t.Context(), []byte(yml), slog.New(slog.DiscardHandler), nil)
@@ -161,9 +161,9 @@ func TestConfigErrorsAreOneClearLine(t *testing.T) {
 	}
 }
 
-// TestUnreachableIsNotInvalid: Swift asks its server when it is opened. That
-// nobody answers may pass, so that it is not the fault of the configuration.
-func TestUnreachableIsNotInvalid(t *testing.T) {
+// TestOpen_UnreachableServerIsNotInvalid opens Swift, whose client sends a request then. A
+// server that does not answer may be a temporary failure.
+func TestOpen_UnreachableServerIsNotInvalid(t *testing.T) {
 	srv := httptest.NewServer(nil)
 	srv.Close()
 	yml := "type: SWIFT\nconfig: {auth_version: 3, auth_url: \"" + srv.URL + "/v3\", username: u, password: secret, domain_name: d, container_name: c, retries: 1}"
@@ -173,7 +173,7 @@ func TestUnreachableIsNotInvalid(t *testing.T) {
 	require.NotContains(t, err.Error(), "secret")
 }
 
-func TestFilesystemRefusesUnusableDirectory(t *testing.T) {
+func TestOpenFilesystem_RefusesUnusableDirectory(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o666))
 	_, err := Open(t.Context(), []byte("type: FILESYSTEM\nconfig: {directory: "+file+"}"), slog.New(slog.DiscardHandler), nil)
@@ -198,7 +198,7 @@ func openS3(t *testing.T, status int, code string) (bucket.Bucket, *http.Header)
 	return b, seen
 }
 
-func TestCheckExplainsRefusals(t *testing.T) {
+func TestCheck_ExplainsRefusals(t *testing.T) {
 	for _, c := range []struct {
 		status int
 		code   string
@@ -224,8 +224,8 @@ func TestCheckExplainsRefusals(t *testing.T) {
 	}
 }
 
-// TestRotatedCredentials changes the keys of a server and then the file.
-func TestRotatedCredentials(t *testing.T) {
+// TestOpen_TakesUpRotatedCredentials changes the keys of a server and then the file.
+func TestOpen_TakesUpRotatedCredentials(t *testing.T) {
 	valid := "old"
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.Contains(r.Header.Get("Authorization"), "Credential="+valid+"/") {
@@ -260,14 +260,14 @@ func TestRotatedCredentials(t *testing.T) {
 	require.NoError(t, read())
 	require.Contains(t, logs.String(), "object storage reopened")
 
-	// Soon after, a further refusal is one.
+	// A refusal soon after is an error.
 	valid = "newer"
 	require.ErrorIs(t, read(), bucket.ErrAccessDenied)
 	require.NoError(t, b.Close())
 }
 
-// TestSilentServer sends half an answer and then nothing, once.
-func TestSilentServer(t *testing.T) {
+// TestGet_AbortsStalledAnswer sends half an answer and then nothing, once.
+func TestGet_AbortsStalledAnswer(t *testing.T) {
 	release := make(chan struct{})
 	silent := true
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -15,7 +15,7 @@ import (
 
 // TestConfigured runs the acceptance suite on a bucket of a real provider. The
 // environment variable names a file of the usual configuration; the bucket must
-// exist, and is used under names that nobody else has.
+// exist, and is used under a random prefix.
 func TestConfigured(t *testing.T) {
 	file := os.Getenv("HINDSIGHT_TEST_OBJSTORE_FILE")
 	if file == "" {

@@ -129,8 +129,8 @@ func FuzzPostings(f *testing.F) {
 	})
 }
 
-// TestSetOperations compares with maps.
-func TestSetOperations(t *testing.T) {
+// TestPostings_SetOperationsAgreeWithMaps compares with maps.
+func TestPostings_SetOperationsAgreeWithMaps(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	random := func() ([]uint32, map[uint32]bool) {
 		in := map[uint32]bool{}
@@ -161,14 +161,14 @@ func TestSetOperations(t *testing.T) {
 	}
 }
 
-// A chunk that says it has 2^32-1 buckets is damage, whatever its checksum says.
+// A chunk that announces 2^32-1 buckets is damaged, even with a right checksum.
 func TestDecodeChunk_RefusesChunkThatAnnouncesTooMuch(t *testing.T) {
-	bomb := append([]byte{
+	chunk := append([]byte{
 		byte(chunkenc.EncHistogram), 0, 1, 0, 0, 0b0_10_001_11, 0b111110_00, 0, 0, 0, 0b11111111, 0b11111111, 0b11111111, 0b11111100,
 	}, make([]byte, 37)...)
-	b := binary.AppendUvarint(nil, uint64(len(bomb)-1))
-	b = append(b, bomb...)
-	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(bomb, castagnoli()))
+	b := binary.AppendUvarint(nil, uint64(len(chunk)-1))
+	b = append(b, chunk...)
+	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(chunk, castagnoli()))
 	_, err := decodeChunk(b, chunkMeta{}, nil)
 	require.ErrorIs(t, err, errDamaged)
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/limit"
 )
 
-// holding returns an account that holds n bytes and was last read at a moment in
-// the past. When it is ended it gives back what it holds.
+// holding returns an account that holds n bytes and was last read some time ago. It
+// releases them when it is ended.
 func holding(t *testing.T, b *Budget, n int64, ago time.Duration) (a *Account, ended chan error) {
 	ended = make(chan error, 1)
 	a = &Account{Budget: b}
@@ -25,7 +25,7 @@ func holding(t *testing.T, b *Budget, n int64, ago time.Duration) (a *Account, e
 	return a, ended
 }
 
-func TestBudget_EndsTheLongestUnreadWhereOthersNeedMemory(t *testing.T) {
+func TestBudget_EndsRequestUnreadForLongest(t *testing.T) {
 	b := NewBudget("--flag", 100)
 	_, read := holding(t, b, 40, 0)
 	_, unread := holding(t, b, 30, 2*unreadAfter)
@@ -41,7 +41,7 @@ func TestBudget_EndsTheLongestUnreadWhereOthersNeedMemory(t *testing.T) {
 	require.EqualValues(t, 100, b.Used())
 }
 
-func TestBudget_WaitsForMemoryThatIsInUse(t *testing.T) {
+func TestBudget_WaitsForMemoryOfOthers(t *testing.T) {
 	b := NewBudget("--flag", 100)
 	other, ended := holding(t, b, 80, 0)
 	a := &Account{Budget: b, Abort: func(error) {}}
@@ -58,7 +58,7 @@ func TestBudget_WaitsForMemoryThatIsInUse(t *testing.T) {
 	cancel(gone)
 	require.ErrorIs(t, <-done, gone)
 
-	// More than there is fails at once, as does who cannot be ended itself.
+	// A request for more than the budget fails at once, as does one without Abort.
 	require.ErrorIs(t, late.Hold(t.Context(), 101), limit.ErrExceeded)
 	require.ErrorIs(t, (&Account{Budget: b}).Hold(t.Context(), 90), limit.ErrExceeded)
 	a.Drop(50)

@@ -81,7 +81,7 @@ func (r *rig) check(t *testing.T, rng *rand.Rand) Counts {
 	return counts
 }
 
-func TestReads(t *testing.T) {
+func TestPages_ReadRandomRanges(t *testing.T) {
 	for _, cfg := range []Config{
 		{},
 		{MaxGap: 4 * PageSize, MemoryBytes: 10 * PageSize},
@@ -101,7 +101,7 @@ func TestReads(t *testing.T) {
 	}
 }
 
-func TestParallelReads(t *testing.T) {
+func TestPages_ReadInParallel(t *testing.T) {
 	r := newRig(t, 40*PageSize+5, Config{MemoryBytes: 8 * PageSize, DiskBytes: 9 * (PageSize + diskEntrySize), DiskDir: t.TempDir()})
 	var wg sync.WaitGroup
 	for i := range 8 {
@@ -115,7 +115,7 @@ func TestParallelReads(t *testing.T) {
 	wg.Wait()
 }
 
-// slowReader lets reads wait until it is told.
+// slowReader blocks reads until a test releases them.
 type slowReader struct {
 	bucket.Reader
 	ready chan struct{}
@@ -130,9 +130,9 @@ func (s slowReader) GetRange(ctx context.Context, name string, off, length int64
 	}
 }
 
-// TestSharedReads has ten readers of one range while the bucket is slow, and the
-// first of them gives up: the others share one more read.
-func TestSharedReads(t *testing.T) {
+// TestPages_ConcurrentReadersShareReads has ten readers of one range while the bucket is slow, of
+// which the first is cancelled: the others share one more read.
+func TestPages_ConcurrentReadersShareReads(t *testing.T) {
 	r := newRig(t, 3*PageSize, Config{})
 	slow := slowReader{Reader: r.bkt, ready: make(chan struct{})}
 	r.bkt = slow
@@ -172,7 +172,7 @@ func TestSharedReads(t *testing.T) {
 	require.Zero(t, flying())
 }
 
-func TestLoadRefuses(t *testing.T) {
+func TestLoad_RefusesRangesOutsideObject(t *testing.T) {
 	r := newRig(t, 100, Config{})
 	p := r.Open(r.o, &Account{})
 	for _, rg := range []Range{{Off: -1, End: 5}, {Off: 0, End: 101}, {Off: 200, End: 300}} {
@@ -197,9 +197,9 @@ func TestLoadRefuses(t *testing.T) {
 	require.Zero(t, b.Used())
 }
 
-// TestDiskSurvives opens the files again, also after they were damaged in every
+// TestDisk_SurvivesRestartAndDamage opens the files again, also after they were damaged in every
 // part.
-func TestDiskSurvives(t *testing.T) {
+func TestDisk_SurvivesRestartAndDamage(t *testing.T) {
 	dir := t.TempDir()
 	cfg := Config{DiskBytes: 64 * (PageSize + diskEntrySize), DiskDir: dir}
 	r := newRig(t, 20*PageSize+3, cfg)
@@ -247,8 +247,8 @@ func TestDiskSurvives(t *testing.T) {
 	}
 }
 
-// TestDiskFull writes to a file that takes nothing.
-func TestDiskFull(t *testing.T) {
+// TestDisk_FullDiskCostsNoAnswer writes to a file that accepts no bytes.
+func TestDisk_FullDiskCostsNoAnswer(t *testing.T) {
 	r := newRig(t, 5*PageSize, Config{DiskBytes: 1 << 20, DiskDir: t.TempDir()})
 	ro, err := os.Open(filepath.Join(r.cfg.DiskDir, diskFile))
 	require.NoError(t, err)
@@ -262,7 +262,7 @@ func TestDiskFull(t *testing.T) {
 	require.Zero(t, r.disk.pages())
 }
 
-func TestFailedRead(t *testing.T) {
+func TestLoad_FailedReadIsRepeated(t *testing.T) {
 	down := errors.New("down")
 	c, err := New(failing{err: down}, Config{Concurrency: 1, MaxRead: PageSize}, nil)
 	require.NoError(t, err)

@@ -33,8 +33,8 @@ func TestPlan(t *testing.T) {
 	})
 }
 
-// TestPagesOf compares with marking each byte's page.
-func TestPagesOf(t *testing.T) {
+// TestPagesOf_AgreesWithMarkingEachByte compares with marking each byte's page.
+func TestPagesOf_AgreesWithMarkingEachByte(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 2000 {
 		var ranges []Range
