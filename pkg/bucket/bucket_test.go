@@ -22,10 +22,20 @@ func TestMemory(t *testing.T) {
 }
 
 func TestDecorators_KeepTheContract(t *testing.T) {
-	buckettest.Run(t, func(*testing.T) bucket.Bucket {
-		b := bucket.Prefix(bucket.NewMemory(), "some/where")
-		return bucket.WithMetrics(bucket.Retry(b, bucket.DefaultRetry(), nil), nil)
-	})
+	prefix := func(b bucket.Bucket) bucket.Bucket { return bucket.Prefix(b, "some/where") }
+	retry := func(b bucket.Bucket) bucket.Bucket { return bucket.Retry(b, bucket.DefaultRetry(), nil) }
+	measure := func(b bucket.Bucket) bucket.Bucket { return bucket.WithMetrics(b, nil) }
+	for name, decorate := range map[string]func(bucket.Bucket) bucket.Bucket{
+		"prefix":  prefix,
+		"retry":   retry,
+		"metrics": measure,
+		"faulty":  func(b bucket.Bucket) bucket.Bucket { return buckettest.NewFaulty(b, nil) },
+		"all":     func(b bucket.Bucket) bucket.Bucket { return measure(retry(prefix(b))) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			buckettest.Run(t, func(*testing.T) bucket.Bucket { return decorate(bucket.NewMemory()) })
+		})
+	}
 }
 
 // TestRetry_HidesTemporaryErrors runs the whole suite on a bucket of which

@@ -41,6 +41,17 @@ func TestFilesystem_ByConfig(t *testing.T) {
 	})
 }
 
+func TestReopening_KeepsTheContract(t *testing.T) {
+	buckettest.Run(t, func(t *testing.T) bucket.Bucket {
+		// The first bucket refuses every call, so that each test reopens it.
+		refused := buckettest.NewFaulty(bucket.NewMemory(), func(buckettest.Op) buckettest.Fault {
+			return buckettest.Fault{Err: bucket.ErrAccessDenied}
+		})
+		reopened := bucket.NewMemory()
+		return newReopening(refused, slog.New(slog.DiscardHandler), func(context.Context) (bucket.Bucket, error) { return reopened, nil })
+	})
+}
+
 func TestAdapter(t *testing.T) {
 	buckettest.Run(t, func(t *testing.T) bucket.Bucket {
 		return Adapt(objstore.NewInMemBucket(), "memory")
