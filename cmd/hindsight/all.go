@@ -23,7 +23,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// allConfig are the flags of "all" beside those of every role.
+// allConfig holds the flags of "all" beside those of every role.
 type allConfig struct {
 	dataDir        string
 	labels         flags.LabelSet
@@ -33,16 +33,16 @@ type allConfig struct {
 	limits         flags.PathOrContent
 	maxExemplars   int64
 	selfScrape     bool
-	// query has the limits of queries; the rest of it is not used.
+	// query holds the limits of queries; the rest of it is not used.
 	query query.Config
 }
 
 func (c *allConfig) register(r flags.Registrar) {
-	r.Flag("data-dir", "Folder for everything: local storage, caches, and the bucket unless another is configured.").
+	r.Flag("data-dir", "Directory of everything: local storage, caches, and the bucket unless another is configured.").
 		Default("./data").StringVar(&c.dataDir)
 	r.Flag("label", `External label of the blocks, as name="value"; may be repeated. Without any: receive_replica="all".`).
 		SetValue(&c.labels)
-	r.Flag("query.replica-label", "Label that tells replicas apart, removed from answers; may be repeated. "+
+	r.Flag("query.replica-label", "Label that distinguishes replicas, removed from answers; may be repeated. "+
 		"Without any: replica, prometheus_replica and receive_replica.").SetValue(&c.replicaLabels)
 	r.Flag("tsdb.retention", "How long data that is in the bucket is kept in local storage as well.").
 		Default("24h").SetValue(&c.localRetention)
@@ -58,7 +58,7 @@ func (c *allConfig) register(r flags.Registrar) {
 }
 
 func allCommand(app *kingpin.Application) command {
-	cmd := app.Command("all", "Receive, store, query and compact in one process on a bucket in a folder: the quick start and the small production.")
+	cmd := app.Command("all", "Receive, store, query and compact in one process on a bucket in a directory: for the quick start and for small installations.")
 	var role roleConfig
 	var c allConfig
 	role.register(cmd, true)
@@ -99,7 +99,7 @@ func newAll(ctx context.Context, p *process, c *allConfig, shown map[string]stri
 		return nil, err
 	}
 	if bkt == nil {
-		if bkt, err = provider.Open(ctx, folderBucket(c.dataDir), p.logger, p.registry); err != nil {
+		if bkt, err = provider.Open(ctx, directoryBucket(c.dataDir), p.logger, p.registry); err != nil {
 			return nil, fmt.Errorf("open the bucket below --data-dir: %w", err)
 		}
 		p.closers = append(p.closers, bkt.Close)
@@ -111,8 +111,8 @@ func newAll(ctx context.Context, p *process, c *allConfig, shown map[string]stri
 	return a, nil
 }
 
-// lock takes the data folder, and below it the folders of the roles, which a
-// process of a single role may have been given.
+// lock locks the data directory, and below it the directories of the roles, which a
+// process of a single role may use.
 func (c *allConfig) lock(p *process) error {
 	return errors.Join(
 		p.lock(dirlock.Whole, c.dataDir, "all"),
@@ -122,11 +122,13 @@ func (c *allConfig) lock(p *process) error {
 	)
 }
 
-// folderBucket is an object storage configuration in YAML.
-func folderBucket(dataDir string) []byte {
+// directoryBucket returns an object storage configuration in YAML.
+func directoryBucket(dataDir string) []byte {
 	return fmt.Appendf(nil, "type: FILESYSTEM\nconfig:\n  directory: %q\n", filepath.Join(dataDir, "bucket"))
 }
 
+// build makes the roles, each with its default configuration and the few values that
+// "all" sets.
 func (a *all) build(p *process, c *allConfig, bkt bucket.Bucket, shown map[string]string) error {
 	rc := receive.DefaultConfig()
 	rc.RemoteWriteAddress = "" // served on the one HTTP port
@@ -176,7 +178,8 @@ func (a *all) build(p *process, c *allConfig, bkt bucket.Bucket, shown map[strin
 	return err
 }
 
-// receiveStore is what a receiver has: samples, exemplars, metadata and statistics.
+// receiveStore returns a Store with the samples, exemplars, metadata and statistics
+// of a receiver.
 func receiveStore(r *receive.Receive) storeapi.Store {
 	type parts struct {
 		storeapi.Store

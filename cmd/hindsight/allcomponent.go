@@ -40,7 +40,7 @@ func (a *all) RegisterHTTP(mux *http.ServeMux) {
 	a.receive.RegisterHTTP(mux)
 }
 
-// RegisterGRPC serves the querier's view of everything.
+// RegisterGRPC serves the services of the querier, which cover all roles.
 func (a *all) RegisterGRPC(r grpc.ServiceRegistrar) { a.query.RegisterGRPC(r) }
 
 // Ready is nil when all roles are ready.
@@ -53,10 +53,10 @@ func (a *all) Reload(ctx context.Context) error {
 	return errors.Join(a.receive.Reload(ctx), a.query.Reload(ctx))
 }
 
-// Drain makes calls end that do not end by themselves.
+// Drain ends calls that do not end by themselves.
 func (a *all) Drain() { a.receive.Drain() }
 
-// Run starts storage before what reads it, and stops in the reverse order.
+// Run starts storage before the roles that read it, and stops in the reverse order.
 func (a *all) Run(ctx context.Context) error {
 	parts := []part{
 		{"receive", a.receive.Run}, {"store", a.store.Run}, {"compact", a.compact.Run}, {"query", a.query.Run},
@@ -114,7 +114,7 @@ func runParts(ctx context.Context, parts []part) error {
 	return errors.Join(errs...)
 }
 
-// greet tells a newcomer what to do next.
+// greet prints the next steps for a new user.
 func greet(w io.Writer, a server.Addresses) {
 	addr := a.HTTP
 	if host, port, err := net.SplitHostPort(addr); err == nil && net.ParseIP(host).IsUnspecified() {

@@ -47,12 +47,12 @@ func storeCommand(app *kingpin.Application) command {
 	}}
 }
 
-// maxIndexAge is how old a block index may be to be of use.
+// maxIndexAge bounds the age of a block index that is used.
 const maxIndexAge = 7 * 24 * time.Hour
 
-// hintedPoller knows with one GET what the compactor knew when it wrote the
-// block index. It reads the index at the first poll, when the process is
-// listening already; the listing that follows corrects what has changed since.
+// hintedPoller starts with the block index of the compactor, which is one GET. It
+// reads the index at the first poll, when the process is listening already; the
+// listing that follows adds the changes since then.
 type hintedPoller struct {
 	*blocklist.Poller
 	logger *slog.Logger
@@ -70,7 +70,7 @@ func newHintedPoller(p *process, bkt bucket.Bucket, concurrency int) *hintedPoll
 func (h *hintedPoller) Poll(ctx context.Context) (*blocklist.View, error) {
 	h.hint.Do(func() {
 		if _, err := h.ReadIndex(ctx, maxIndexAge); err != nil && !errors.Is(err, blocklist.ErrNoIndex) {
-			h.logger.Warn("block index could not be read; every block is read instead", "err", err)
+			h.logger.Warn("block index not read", "err", err)
 		}
 	})
 	return h.Poller.Poll(ctx)
@@ -118,8 +118,7 @@ func compactCommand(app *kingpin.Application) command {
 			if err != nil {
 				return nil, err
 			}
-			// A dry run leaves the folder alone and may be made beside a running
-			// compactor.
+			// A dry run does not use the directory, so it may run beside a compactor.
 			if !c.DryRun {
 				if err := p.lock(dirlock.Part, c.DataDir, "compact"); err != nil {
 					return nil, err

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var update = flag.Bool("update", false, "write docs/flags anew")
+var update = flag.Bool("update", false, "write docs/flags")
 
 // The flag reference is generated from the flags themselves:
 // go test ./cmd/hindsight -run FlagReference -update

@@ -22,8 +22,7 @@ import (
 )
 
 // Each role starts with each flag that manifests of Thanos may have, at a value
-// that is not its default. Whether the value is used is the question of
-// test/flags.
+// that is not its default. test/flags checks that the value is used.
 func TestEachRoleStartsWithEachFlag(t *testing.T) {
 	f, err := os.Open("testdata/flags.txt")
 	require.NoError(t, err)
@@ -72,7 +71,7 @@ func requireStart(t *testing.T, line string) {
 	require.True(t, errs.seen(), "%s %s did not start:\n%s", role, args, errs.String())
 }
 
-// baseFlags are what a role needs to start.
+// baseFlags returns the flags that a role needs to start.
 func baseFlags(role, dir string, texts map[string]string) []string {
 	base := []string{"--http-address=127.0.0.1:0"}
 	if role != "compact" {
@@ -91,8 +90,8 @@ func baseFlags(role, dir string, texts map[string]string) []string {
 	return base
 }
 
-// flagFiles writes the files that flags name and returns the texts that stand
-// for words in braces.
+// flagFiles writes the files that flags name and returns the texts that replace
+// words in braces.
 func flagFiles(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	writeCertificate(t, dir)

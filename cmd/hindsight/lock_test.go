@@ -13,9 +13,9 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/dirlock"
 )
 
-// TestRun_RefusesFolderInUse starts each role with a work folder that another
+// TestRun_RefusesDirectoryInUse starts each role with a data directory that another
 // process holds.
-func TestRun_RefusesFolderInUse(t *testing.T) {
+func TestRun_RefusesDirectoryInUse(t *testing.T) {
 	f := func(holder, sub, flag string, args ...string) {
 		t.Helper()
 		dir := t.TempDir()

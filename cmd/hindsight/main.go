@@ -12,8 +12,8 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	go func() {
-		// After the first signal the default action is back: a second one ends
-		// the process at once.
+		// Restore the default action after the first signal: a second one ends the
+		// process at once.
 		<-ctx.Done()
 		stop()
 	}()
@@ -24,7 +24,7 @@ func main() {
 		for range hangups {
 			select {
 			case reload <- struct{}{}:
-			default: // one is waiting already, and reads everything
+			default: // a pending reload reads everything
 			}
 		}
 	}()

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Every mistake of the user is one line that names it, without types of the
+// Each mistake of the user gives one line that names it, without types of the
 // program and without secrets, and exit code 2.
 func TestRun_MistakesAreOneClearLine(t *testing.T) {
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
@@ -33,18 +33,18 @@ func TestRun_MistakesAreOneClearLine(t *testing.T) {
 	}
 	absent := filepath.Join(dir, "absent.yml")
 	names := []string{"sidecar", "receive", "store", "query", "compact", "all"}
-	// A folder of its own for each start: a lock on one would hide the mistake.
+	// A new directory for each start: a lock would hide the mistake.
 	needs := func(role string) []string {
-		folder := t.TempDir()
+		dir := t.TempDir()
 		switch role {
 		case "sidecar":
-			return []string{"--tsdb.path=" + folder, "--prometheus.url=http://127.0.0.1:1"}
+			return []string{"--tsdb.path=" + dir, "--prometheus.url=http://127.0.0.1:1"}
 		case "receive":
-			return []string{"--tsdb.path=" + folder, `--label=a="b"`, "--remote-write.address=127.0.0.1:0", "--receive.capnproto-address=127.0.0.1:0"}
+			return []string{"--tsdb.path=" + dir, `--label=a="b"`, "--remote-write.address=127.0.0.1:0", "--receive.capnproto-address=127.0.0.1:0"}
 		case "store", "compact":
-			return []string{"--data-dir=" + folder}
+			return []string{"--data-dir=" + dir}
 		case "all":
-			return []string{"--data-dir=" + folder, "--no-self-scrape"}
+			return []string{"--data-dir=" + dir, "--no-self-scrape"}
 		}
 		return nil
 	}
@@ -60,7 +60,7 @@ func TestRun_MistakesAreOneClearLine(t *testing.T) {
 			full = append(full, bucket)
 		}
 		full = append(full, args...)
-		// The last of two addresses counts nowhere: take out the first.
+		// A repeated address is an error: remove the first one.
 		for _, name := range []string{"--http-address", "--grpc-address", "--remote-write.address"} {
 			if strings.Contains(given, name+"=") {
 				for i, a := range full {

@@ -23,7 +23,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/telemetry"
 )
 
-// roleConfig are the flags that every role has.
+// roleConfig holds the flags that every role has.
 type roleConfig struct {
 	telemetry telemetry.Config
 	server    server.Config
@@ -39,7 +39,7 @@ func (c *roleConfig) registerBucket(r flags.Registrar) {
 	c.objstore.Register(r, "objstore.config", "the object storage configuration", true)
 }
 
-// process is what a role gets from the program around it.
+// process holds the logger, registry, tracer and bucket that a role is made with.
 type process struct {
 	config   roleConfig
 	logger   *slog.Logger
@@ -55,7 +55,7 @@ func newProcess(ctx context.Context, c roleConfig, s streams) (*process, error) 
 	if err := c.server.Validate(); err != nil {
 		return nil, err
 	}
-	// Before any gRPC server or client of any role exists.
+	// Register before any gRPC server or client of any role exists.
 	grpcsnappy.Register()
 	p := &process{config: c, logger: telemetry.NewLogger(c.telemetry, s.err), registry: telemetry.NewRegistry(), reload: s.reload}
 	if err := telemetry.LimitMemory(c.telemetry, p.logger); err != nil {
@@ -73,24 +73,24 @@ func newProcess(ctx context.Context, c roleConfig, s streams) (*process, error) 
 		defer cancel()
 		return stop(ctx)
 	})
-	p.logger.Info("starting hindsight", "version", version.Info(), "build", version.BuildContext())
+	p.logger.Info("starting", "version", version.Info(), "build", version.BuildContext())
 	for _, f := range s.ignored {
-		p.logger.Warn("flag changes nothing", "flag", f.name, "reason", f.reason)
+		p.logger.Warn("flag ignored", "flag", f.name, "details", f.reason)
 	}
 	return p, nil
 }
 
-// registererOf tells the metrics of one role from those of another in the same
+// registererOf adds the label role, which separates the metrics of the roles of one
 // process.
 func (p *process) registererOf(role string) prometheus.Registerer {
 	return prometheus.WrapRegistererWith(prometheus.Labels{"role": role}, p.registry)
 }
 
-// close releases what the process opened, last opened first.
+// close closes the resources of the process, the last opened first.
 func (p *process) close() {
 	for i := len(p.closers) - 1; i >= 0; i-- {
 		if err := p.closers[i](); err != nil {
-			p.logger.Warn("error while closing", "err", err)
+			p.logger.Warn("close failed", "err", err)
 		}
 	}
 }
@@ -105,8 +105,8 @@ func (p *process) bucket(ctx context.Context) (bucket.Bucket, error) {
 	if len(content) == 0 {
 		return nil, nil
 	}
-	// Read again when the bucket refuses the credentials, so that new ones need
-	// no restart.
+	// The configuration is read again when the bucket refuses the credentials, so
+	// that new ones need no restart.
 	bkt, err := provider.OpenFrom(ctx, p.config.objstore.Content, p.logger, p.registry)
 	if err != nil {
 		return nil, fmt.Errorf("object storage configuration %s: %w", p.config.objstore.Source(), err)
@@ -118,15 +118,15 @@ func (p *process) bucket(ctx context.Context) (bucket.Bucket, error) {
 	return bkt, nil
 }
 
-// folderLock takes a role's lock of a folder: dirlock.Whole or dirlock.Part.
-type folderLock func(dir, role string) (*dirlock.Lock, error)
+// dirLocker locks a directory for a role: dirlock.Whole or dirlock.Part.
+type dirLocker func(dir, role string) (*dirlock.Lock, error)
 
-// lock takes the role's work folder until the process closes. Two processes in
-// one folder delete each other's work.
-func (p *process) lock(take folderLock, dir, role string) error {
+// lock locks the data directory of a role until the process closes. Two processes in
+// one directory would delete each other's files.
+func (p *process) lock(take dirLocker, dir, role string) error {
 	l, err := take(dir, role)
 	if errors.Is(err, dirlock.ErrCannotLock) {
-		p.logger.Warn("work folder cannot be locked; no other process may use it", "dir", dir, "err", err)
+		p.logger.Warn("data directory not locked", "dir", dir, "err", err)
 		return nil
 	}
 	if err != nil {
@@ -136,7 +136,7 @@ func (p *process) lock(take folderLock, dir, role string) error {
 	return nil
 }
 
-// requiredBucket is bucket for roles that have no use without one.
+// requiredBucket is bucket for roles that need one.
 func (p *process) requiredBucket(ctx context.Context) (bucket.Bucket, error) {
 	bkt, err := p.bucket(ctx)
 	if err == nil && bkt == nil {

@@ -11,10 +11,10 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/sidecar"
 )
 
-// build makes a role's component inside a process.
+// build makes the component of a role.
 type build func(ctx context.Context, p *process) (server.Component, error)
 
-// runRole makes the process and the component, and runs it.
+// runRole makes the process and the component, and runs the component.
 func runRole(ctx context.Context, c *roleConfig, s streams, b build) error {
 	p, err := newProcess(ctx, *c, s)
 	if err != nil {
@@ -29,7 +29,7 @@ func runRole(ctx context.Context, c *roleConfig, s streams, b build) error {
 }
 
 func sidecarCommand(app *kingpin.Application) command {
-	cmd := app.Command("sidecar", "Beside one Prometheus: ships its blocks to the bucket and serves its data over StoreAPI.")
+	cmd := app.Command("sidecar", "Runs beside one Prometheus: ships its blocks to the bucket and serves its data over StoreAPI.")
 	var role roleConfig
 	var c sidecar.Config
 	role.register(cmd, true)
@@ -50,7 +50,7 @@ func sidecarCommand(app *kingpin.Application) command {
 }
 
 func queryCommand(app *kingpin.Application) command {
-	cmd := app.Command("query", "Asks all StoreAPI servers, removes the duplicates of HA pairs, and answers as a Prometheus.")
+	cmd := app.Command("query", "Queries all StoreAPI servers, merges the replicas of HA pairs, and serves the API of Prometheus.")
 	var role roleConfig
 	var c query.Config
 	role.register(cmd, true)
@@ -67,7 +67,7 @@ func queryCommand(app *kingpin.Application) command {
 	}}
 }
 
-// flagValues are the values of a command's flags for the status page, without
+// flagValues returns the values of a command's flags for the status page, without
 // secrets.
 func flagValues(cmd *kingpin.CmdClause) map[string]string {
 	out := map[string]string{}

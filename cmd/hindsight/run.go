@@ -16,7 +16,7 @@ import (
 // Exit codes of the program.
 const (
 	exitOK     = 0
-	exitFailed = 1 // something broke
+	exitFailed = 1 // the program failed
 	exitUsage  = 2 // the user's input is wrong
 )
 
@@ -24,14 +24,14 @@ type streams struct {
 	out, err io.Writer
 	// reload gets a value for each SIGHUP; nil when there are none.
 	reload <-chan struct{}
-	// ignored are the given flags that change nothing.
+	// ignored lists the given flags that have no effect.
 	ignored []ignoredFlag
 }
 
 type ignoredFlag struct{ name, reason string }
 
-// command is one subcommand: its name, and what runs it once the flags are
-// parsed.
+// command is one subcommand: its name, and the function that runs it after the
+// flags are parsed.
 type command struct {
 	name string
 	run  func(ctx context.Context, s streams) error
@@ -40,7 +40,7 @@ type command struct {
 // terminated carries the exit code of --help and --version out of the parser.
 type terminated int
 
-// commands are the roles, in the order of the help page.
+// commands returns the roles, in the order of the help page.
 func commands() []func(*kingpin.Application) command {
 	return []func(*kingpin.Application) command{
 		sidecarCommand, receiveCommand, storeCommand, queryCommand, compactCommand, allCommand,
@@ -89,7 +89,7 @@ func run(ctx context.Context, args []string, s streams) (code int) {
 	return exitFailed
 }
 
-// subcommand is the given subcommand with a space, for the hint at --help.
+// subcommand returns the given subcommand with a space, for the hint at --help.
 func subcommand(args []string, known map[string]command) string {
 	for _, a := range args {
 		if _, ok := known[a]; ok {
@@ -99,8 +99,7 @@ func subcommand(args []string, known map[string]command) string {
 	return ""
 }
 
-// named puts the flag in front of an error about a value, which does not say
-// whose value it is.
+// named puts the flag in front of an error that quotes its value only.
 func named(err error, args []string) error {
 	for i, a := range args {
 		flag, value, ok := strings.Cut(a, "=")
@@ -115,7 +114,7 @@ func named(err error, args []string) error {
 	return err
 }
 
-// oneLine keeps an error to one line, so that logs and terminals show it whole.
+// oneLine joins the lines of an error.
 func oneLine(err error) string {
 	var parts []string
 	for line := range strings.SplitSeq(err.Error(), "\n") {
@@ -126,7 +125,7 @@ func oneLine(err error) string {
 	return strings.Join(parts, " ")
 }
 
-// ignoredFlags are the flags among args that change nothing.
+// ignoredFlags returns the flags among args that have no effect.
 func ignoredFlags(app *kingpin.Application, args []string) []ignoredFlag {
 	// The arguments were parsed without an error before.
 	parsed, err := app.ParseContext(args)

@@ -25,9 +25,9 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
 )
 
-// programArgs names the environment variable with the arguments of a role that
-// the test binary runs as its own process: codecs are known to a process, so a
-// test beside the role would lend it its own.
+// programArgs names the environment variable with the arguments of a role that the
+// test binary runs as a process. Codecs are registered for a whole process, so a role
+// in the process of the test would use the codecs of the test.
 const programArgs = "HINDSIGHT_TEST_PROGRAM_ARGS"
 
 func TestRunAsProgram(t *testing.T) {
@@ -66,7 +66,7 @@ func startProgram(t *testing.T, args ...string) string {
 	return ""
 }
 
-// compressions notes how requests of a client are compressed.
+// compressions records the compression of the requests of a client.
 type compressions struct {
 	stats.Handler
 	seen chan string
@@ -87,7 +87,7 @@ func (c compressions) HandleRPC(_ context.Context, s stats.RPCStats) {
 }
 
 // Every role understands calls that are compressed with snappy, and the roles
-// that ask stores can compress theirs.
+// that query stores can compress their calls.
 func TestSnappy_EveryRole(t *testing.T) {
 	grpcsnappy.Register()
 	seen := make(chan string, 1)
@@ -114,8 +114,8 @@ func TestSnappy_EveryRole(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
 			_, err = infopb.NewInfoClient(conn).Info(ctx, &infopb.InfoRequest{}, grpc.UseCompressor(grpcsnappy.Name), grpc.WaitForReady(true))
-			// A role that is not ready says so; one that does not know the
-			// compression says Unimplemented.
+			// A role that is not ready fails with Unknown; one that does not know the
+			// compression returns Unimplemented.
 			if err != nil {
 				require.Equal(t, codes.Unknown, status.Code(err), err)
 				require.ErrorContains(t, err, "Not ready")

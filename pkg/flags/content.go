@@ -24,12 +24,12 @@ func (p *PathOrContent) Register(r Registrar, name, help string, expandEnv bool)
 	r.Flag(name, "YAML with "+help+", inline; exclusive with --"+name+"-file.").PlaceHolder("<content>").StringVar(&p.content)
 }
 
-// Inline makes a value that holds content, as if given with --NAME.
+// Inline returns a value that holds content, as given with --NAME.
 func Inline(name, content string) PathOrContent {
 	return PathOrContent{name: name, content: content}
 }
 
-// Source says where the content comes from, for messages.
+// Source names the origin of the content, for messages.
 func (p *PathOrContent) Source() string {
 	if p.path != "" {
 		return p.path
@@ -40,7 +40,7 @@ func (p *PathOrContent) Source() string {
 // Path returns the file's path, empty when the content is inline or absent.
 func (p *PathOrContent) Path() string { return p.path }
 
-// IsSet says whether either flag was given.
+// IsSet reports whether one of the flags was given.
 func (p *PathOrContent) IsSet() bool { return p.path != "" || p.content != "" }
 
 // Content reads the configuration; it is empty when neither flag was given.

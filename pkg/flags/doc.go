@@ -1,5 +1,5 @@
-// Package flags holds the value types of the command line that the field's
-// tools share: Prometheus durations, times relative to now, sizes, label sets,
+// Package flags holds the value types of the command line that Thanos and
+// Prometheus share: Prometheus durations, times relative to now, sizes, label sets,
 // and configuration given as a path or as content. Each type implements
 // kingpin.Value.
 package flags

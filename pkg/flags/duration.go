@@ -26,9 +26,6 @@ func (d *Duration) String() string { return model.Duration(*d).String() }
 // Duration returns the value as the standard library's type.
 func (d Duration) Duration() time.Duration { return time.Duration(d) }
 
-// Millis returns the value in milliseconds.
-func (d Duration) Millis() int64 { return time.Duration(d).Milliseconds() }
-
 // TimeOrDuration is a moment, given absolutely (RFC 3339) or as a Prometheus
 // duration from now, which may be negative: "-6h" is six hours ago.
 type TimeOrDuration struct {

@@ -5,9 +5,8 @@ import "strings"
 // ignoredHelp begins the help of each flag that is accepted and not used.
 const ignoredHelp = "Accepted for manifests; changes nothing"
 
-// Ignored returns the help of a flag that is accepted, because it stands in
-// people's manifests, and whose value changes nothing. reason says why, as a
-// clause without a full stop; it may be empty.
+// Ignored returns the help of a flag that is accepted for manifests of Thanos and has
+// no effect. reason is a clause without a full stop; it may be empty.
 func Ignored(reason string) string {
 	if reason == "" {
 		return ignoredHelp + "."
@@ -15,14 +14,14 @@ func Ignored(reason string) string {
 	return ignoredHelp + ": " + reason + "."
 }
 
-// IsIgnored says whether help is that of a flag that changes nothing, and why.
+// IsIgnored reports whether help is that of a flag without effect, with its reason.
 func IsIgnored(help string) (reason string, ignored bool) {
 	rest, ignored := strings.CutPrefix(help, ignoredHelp)
 	return strings.Trim(rest, ":. "), ignored
 }
 
-// RegisterIgnored adds the flags --NAME-file and --NAME, which change nothing.
-// Their content is not read.
+// RegisterIgnored adds the flags --NAME-file and --NAME, which have no
+// effect. Their content is not read.
 func (p *PathOrContent) RegisterIgnored(r Registrar, name, reason string) {
 	p.name = name
 	r.Flag(name+"-file", Ignored(reason)).PlaceHolder("<path>").StringVar(&p.path)

@@ -2,25 +2,25 @@ package flags
 
 import "errors"
 
-// InvalidError marks an error whose cause is the user's input: the program
+// invalidError marks an error that the input of the user causes: the program
 // prints it as one line and exits with code 2.
-type InvalidError struct{ Err error }
+type invalidError struct{ err error }
 
-func (e *InvalidError) Error() string { return e.Err.Error() }
+func (e *invalidError) Error() string { return e.err.Error() }
 
 // Unwrap returns the marked error.
-func (e *InvalidError) Unwrap() error { return e.Err }
+func (e *invalidError) Unwrap() error { return e.err }
 
 // Invalid marks err as caused by the user's input. Nil stays nil.
 func Invalid(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &InvalidError{Err: err}
+	return &invalidError{err: err}
 }
 
-// IsInvalid says whether err, or one that it wraps, is marked.
+// IsInvalid reports whether err, or one that it wraps, is marked.
 func IsInvalid(err error) bool {
-	var e *InvalidError
+	var e *invalidError
 	return errors.As(err, &e)
 }

@@ -41,7 +41,7 @@ func (l *LabelSet) Set(s string) error {
 
 func (l *LabelSet) String() string { return l.Labels().String() }
 
-// IsCumulative tells kingpin that the flag may be repeated.
+// IsCumulative lets kingpin accept the flag repeatedly.
 func (l *LabelSet) IsCumulative() bool { return true }
 
 // Labels returns the collected pairs, sorted by name.
@@ -68,7 +68,7 @@ func (l *List) Set(s string) error {
 
 func (l *List) String() string { return strings.Join(l.values, ",") }
 
-// IsCumulative tells kingpin that the flag may be repeated.
+// IsCumulative lets kingpin accept the flag repeatedly.
 func (l *List) IsCumulative() bool { return true }
 
 // Values returns the collected values in the order given.

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Redacted stands where a secret was.
-const Redacted = "<REDACTED>"
+// redacted replaces a secret.
+const redacted = "<REDACTED>"
 
 var (
 	// secretKey matches a key of YAML, JSON, a query string or a header whose
@@ -28,20 +28,20 @@ func Redact(name, value string) string {
 		return ""
 	}
 	if inlineConfig(name) {
-		return Redacted
+		return redacted
 	}
-	value = RedactURLs(value)
-	if strings.Contains(value, "\n") || secretKey.MatchString(strings.ReplaceAll(value, Redacted, "")) && !strings.Contains(value, "://") {
-		return Redacted
+	value = redactURLs(value)
+	if strings.Contains(value, "\n") || secretKey.MatchString(strings.ReplaceAll(value, redacted, "")) && !strings.Contains(value, "://") {
+		return redacted
 	}
 	return value
 }
 
-// RedactURLs hides the user information and the secret parameters of every URL
+// redactURLs hides the user information and the secret parameters of every URL
 // in a text.
-func RedactURLs(text string) string {
-	text = userInfo.ReplaceAllString(text, "://"+Redacted+"@")
-	return secretParam.ReplaceAllString(text, "${1}"+Redacted)
+func redactURLs(text string) string {
+	text = userInfo.ReplaceAllString(text, "://"+redacted+"@")
+	return secretParam.ReplaceAllString(text, "${1}"+redacted)
 }
 
 // RedactArgs returns a command line as pages and logs may show it; args are not
@@ -63,7 +63,7 @@ func RedactArgs(args []string) []string {
 	return out
 }
 
-// inlineConfig says whether a flag holds a configuration itself, not its path.
+// inlineConfig reports whether a flag holds a configuration, not its path.
 func inlineConfig(name string) bool {
 	if name == "http.config" { // a path
 		return false

@@ -44,7 +44,7 @@ func TestRedact_EveryInlineConfiguration(t *testing.T) {
 		"objstore.config", "tracing.config", "endpoint.sd-config", "index-cache.config", "receive.limits-config",
 		"receive.relabel-config", "request.logging-config", "prometheus.http-client", "receive.grpc-service-config",
 	} {
-		require.Equal(t, Redacted, Redact(name, "x"), name)
+		require.Equal(t, redacted, Redact(name, "x"), name)
 		require.Empty(t, Redact(name, ""), name)
 	}
 }

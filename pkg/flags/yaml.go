@@ -38,8 +38,8 @@ func DecodeYAML(content []byte, into any) error {
 	return nil
 }
 
-// YAMLError rewrites an error of a YAML decoder for the person who wrote the
-// file: on one line, without types of the program and without values.
+// YAMLError rewrites an error of a YAML decoder for the author of the file: on one
+// line, without types of the program and without values.
 func YAMLError(err error) error {
 	var out []string
 	for line := range strings.SplitSeq(strings.TrimPrefix(err.Error(), "yaml: "), "\n") {
@@ -63,7 +63,7 @@ func YAMLError(err error) error {
 	return errors.New(strings.Join(out, "; "))
 }
 
-// kindOfYAML names a tag for people.
+// kindOfYAML returns the name of a tag in messages.
 func kindOfYAML(tag string) string {
 	switch tag {
 	case "!!map":
@@ -82,7 +82,7 @@ func kindOfYAML(tag string) string {
 	return "this"
 }
 
-// kindOfGo names what a Go type is written as in YAML.
+// kindOfGo returns the YAML form of a Go type, for messages.
 func kindOfGo(t string) string {
 	t = strings.TrimLeft(t, "*")
 	switch {

@@ -12,8 +12,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/flags"
 )
 
-// Config says how to reach a server: credentials, TLS, proxy and the sizes and
-// times of the connection pool.
+// Config holds the credentials, TLS files, proxy and connection pool of a client.
 type Config struct {
 	BasicAuth       BasicAuth       `yaml:"basic_auth"`
 	BearerToken     string          `yaml:"bearer_token"`
@@ -21,8 +20,8 @@ type Config struct {
 	ProxyURL        string          `yaml:"proxy_url"`
 	TLS             TLSConfig       `yaml:"tls_config"`
 	Transport       TransportConfig `yaml:"transport_config"`
-	// Logger gets a line when TLS files have changed, or cannot be read again;
-	// nil logs nothing.
+	// Logger gets a line when TLS files were reloaded or the reload failed; nil logs
+	// nothing.
 	Logger *slog.Logger `yaml:"-"`
 }
 
@@ -98,7 +97,7 @@ func Parse(b []byte) (Config, error) {
 	return cfg, cfg.Validate()
 }
 
-// Validate checks what can be checked without the files.
+// Validate checks the configuration without reading its files.
 func (c *Config) Validate() error {
 	basic := c.BasicAuth != (BasicAuth{})
 	switch {

@@ -1,3 +1,3 @@
-// Package httpclient makes HTTP clients from the YAML that the field's tools
-// share: credentials, TLS, proxy, and the connection pool.
+// Package httpclient makes HTTP clients from the YAML of Thanos and
+// Prometheus: credentials, TLS, proxy, and the connection pool.
 package httpclient

@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Measured counts and times the requests of rt under the names of the field, with
+// Measured counts and times the requests of rt under the metric names of Thanos, with
 // the label client. reg may be nil; it must not have another client of that name.
 func Measured(rt http.RoundTripper, reg prometheus.Registerer, client string) http.RoundTripper {
 	if reg == nil {
@@ -16,13 +16,13 @@ func Measured(rt http.RoundTripper, reg prometheus.Registerer, client string) ht
 	}
 	f := promauto.With(prometheus.WrapRegistererWith(prometheus.Labels{"client": client}, reg))
 	inFlight := f.NewGauge(prometheus.GaugeOpts{
-		Name: "http_client_in_flight_requests", Help: "HTTP requests that wait for their answer.",
+		Name: "http_client_in_flight_requests", Help: "HTTP requests in flight.",
 	})
 	requests := f.NewCounterVec(prometheus.CounterOpts{
-		Name: "http_client_requests_total", Help: "HTTP requests that were answered, by status code and method.",
+		Name: "http_client_requests_total", Help: "HTTP requests, by status code and method.",
 	}, []string{"code", "method"})
 	seconds := f.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "http_client_request_duration_seconds", Help: "Time until the head of the answer had arrived.",
+		Name: "http_client_request_duration_seconds", Help: "Time until the header of the answer.",
 		Buckets: prometheus.ExponentialBuckets(0.001, 4, 9),
 	}, []string{"code", "method"})
 	for _, method := range []string{"get", "post"} {
@@ -33,7 +33,7 @@ func Measured(rt http.RoundTripper, reg prometheus.Registerer, client string) ht
 			promhttp.InstrumentRoundTripperDuration(seconds, rt))), inner: rt}
 }
 
-// measured keeps what http.Client looks for in a transport.
+// measured keeps the method that http.Client calls on a transport.
 type measured struct {
 	http.RoundTripper
 	inner http.RoundTripper

@@ -20,7 +20,7 @@ func TestMeasured_CountsByCodeAndMethod(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
-# HELP http_client_requests_total HTTP requests that were answered, by status code and method.
+# HELP http_client_requests_total HTTP requests, by status code and method.
 # TYPE http_client_requests_total counter
 http_client_requests_total{client="prometheus",code="200",method="get"} 0
 http_client_requests_total{client="prometheus",code="200",method="post"} 0

@@ -20,7 +20,7 @@ func NewRoundTripper(cfg Config, userAgent string) (http.RoundTripper, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	client, err := tlsconfig.NewClient("an HTTP client", tlsconfig.ClientFiles{
+	client, err := tlsconfig.NewClient("HTTP client", tlsconfig.ClientFiles{
 		Cert: cfg.TLS.CertFile, Key: cfg.TLS.KeyFile, CA: cfg.TLS.CAFile, ServerName: cfg.TLS.ServerName,
 		SkipVerify: cfg.TLS.InsecureSkipVerify, MinVersion: "1.2",
 	}, cfg.Logger)

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// freeForm is the part of a form that does not count towards MaxForms, so that
-// usual requests pass when large ones take all of it.
+// freeForm is the part of a form that does not count towards MaxForms, so that small
+// requests pass while large ones use all of it.
 const freeForm = 64 << 10
 
 // bounded applies the limits to bodies and answers.
@@ -26,18 +26,18 @@ func (l Limits) bounded(h http.Handler) http.Handler {
 			r = l.boundBody(w, r, rc)
 		}
 		if r.ProtoMajor < 2 || l.StallTimeout <= 0 {
-			h.ServeHTTP(w, r) // the connection watches the progress
+			h.ServeHTTP(w, r) // progressConn checks the progress
 			return
 		}
 		h.ServeHTTP(&streamWriter{ResponseWriter: w, rc: rc, stall: l.StallTimeout}, r)
-		// What is left in buffers is sent after the handler.
+		// The server flushes its buffers after the handler.
 		_ = rc.SetWriteDeadline(time.Now().Add(l.StallTimeout))
 	})
 }
 
 // Forms reads and parses the form in a body before h runs, so that a slow sender
-// holds no place of a handler, and so that a handler cannot overlook the error of
-// a form. h can read the body again.
+// takes no concurrency slot of h, and so that h cannot ignore an error of the form. h
+// can read the body again.
 func (l Limits) Forms(h http.Handler) http.Handler {
 	var forms atomic.Int64
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -53,9 +53,9 @@ func (l Limits) Forms(h http.Handler) http.Handler {
 	})
 }
 
-// boundBody returns the request with a bounded body. The server's own request
-// keeps its body: by its type the server sees how much was not read, and answers
-// at once where that is too much to skip.
+// boundBody returns a copy of the request with a bounded body. The request of the
+// server keeps its body: its type tells the server how much was not read, and the
+// server answers at once where that is too much to skip.
 func (l Limits) boundBody(w http.ResponseWriter, r *http.Request, rc *http.ResponseController) *http.Request {
 	r = r.WithContext(r.Context())
 	if l.BodyGrace > 0 {
@@ -95,7 +95,7 @@ func (b *timedBody) Read(p []byte) (int, error) {
 	b.arrived += int64(n)
 	switch {
 	case errors.Is(err, io.EOF):
-		// The deadline must not end the request while it is being answered.
+		// The deadline must not end the request during its answer.
 		b.done = true
 		_ = b.rc.SetReadDeadline(time.Time{})
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -105,7 +105,7 @@ func (b *timedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// isForm says whether handlers would find parameters in the body.
+// isForm reports whether handlers would find parameters in the body.
 func isForm(r *http.Request) bool {
 	switch r.Method {
 	case http.MethodPost, http.MethodPut, http.MethodPatch:
@@ -150,14 +150,14 @@ func (l Limits) readForm(r *http.Request, forms *atomic.Int64) (release func(), 
 	body := buf.Bytes()
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	if multipartForm(r) {
-		// The whole body is smaller than what may be held in memory, so that no
-		// part of it is written to a file.
+		// The limit for memory is above the size of the body, so that no part of it is
+		// written to a file.
 		err = r.ParseMultipartForm(l.MaxForm + 1<<20)
 	} else {
 		err = r.ParseForm()
 	}
 	if err != nil {
-		return release, &statusError{code: http.StatusBadRequest, text: "the form in the body cannot be parsed: " + err.Error(), err: err}
+		return release, &statusError{code: http.StatusBadRequest, text: "parse the form in the body: " + err.Error(), err: err}
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	return release, nil
@@ -190,7 +190,7 @@ func refuse(w http.ResponseWriter, err error) {
 		kind = "unavailable"
 		w.Header().Set("Retry-After", "5")
 	}
-	// What is left of the body is not waited for.
+	// Close without waiting for the rest of the body.
 	w.Header().Set("Connection", "close")
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)

@@ -59,7 +59,7 @@ func receive(t *testing.T, conn net.Conn) *http.Response {
 	return resp
 }
 
-func TestWrite_GivesUpAClientThatReadsNothing(t *testing.T) {
+func TestWrite_FailsForAClientThatReadsNothing(t *testing.T) {
 	l := Defaults()
 	l.StallTimeout = 200 * time.Millisecond
 	failed := make(chan error, 1)
@@ -76,7 +76,7 @@ func TestWrite_GivesUpAClientThatReadsNothing(t *testing.T) {
 	<-failed
 }
 
-func TestWrite_GivesUpAnHTTP2StreamThatIsNotRead(t *testing.T) {
+func TestWrite_FailsForAnHTTP2StreamThatIsNotRead(t *testing.T) {
 	certs := httptest.NewTLSServer(http.NotFoundHandler())
 	defer certs.Close()
 	l := Defaults()
@@ -137,7 +137,7 @@ func TestWrite_LetsASlowReaderFinish(t *testing.T) {
 			break
 		}
 		require.NoError(t, err)
-		time.Sleep(2 * time.Millisecond) // in sum longer than no progress is allowed
+		time.Sleep(2 * time.Millisecond) // in sum longer than the stall timeout
 	}
 	require.Equal(t, size, got)
 }
@@ -196,7 +196,7 @@ func TestHeader_TooSlowOrTooLargeIsRefused(t *testing.T) {
 	require.Equal(t, http.StatusRequestHeaderFieldsTooLarge, receive(t, large).StatusCode)
 }
 
-func TestConnections_IdleOnesGiveTheirPlaceToNewOnes(t *testing.T) {
+func TestConnections_IdleOnesAreClosedForNewOnes(t *testing.T) {
 	l := Defaults()
 	l.MaxConnections = 2
 	addr := serve(t, l, http.NotFoundHandler())
@@ -255,7 +255,7 @@ func TestForms_StayInMemoryWithinTheirBounds(t *testing.T) {
 	require.Equal(t, http.StatusBadRequest, post(h, urlencoded, strings.NewReader("a=%zz")).Code)
 }
 
-func TestForms_AllTogetherAreBoundedAndSmallOnesPass(t *testing.T) {
+func TestForms_AreBoundedTogetherAndSmallOnesPass(t *testing.T) {
 	l := Defaults()
 	l.MaxForms = 200 << 10
 	inside, release := make(chan struct{}), make(chan struct{})

@@ -7,30 +7,30 @@ import (
 	"time"
 )
 
-// patience is how long a new connection may be without a request before it may be
-// closed for another.
-const patience = time.Second
+// minIdle is the time without a request after which a connection may be closed for a
+// new one.
+const minIdle = time.Second
 
-// connections counts the connections of a listener and closes those without a
-// request when others need their place.
+// connections counts the connections of a listener, and closes idle ones when new
+// ones exceed the limit.
 type connections struct {
 	limits Limits
 
-	mu      sync.Mutex
-	waiting map[net.Conn]time.Time // without a request, and since when
-	open    int
-	freed   chan struct{} // closed and made anew when a place may be free
-	closed  chan struct{}
-	once    sync.Once
+	mu     sync.Mutex
+	idle   map[net.Conn]time.Time // connections without a request, and since when
+	open   int
+	freed  chan struct{} // closed and replaced when a slot may be free
+	closed chan struct{}
+	once   sync.Once
 }
 
 func newConnections(l Limits) *connections {
 	return &connections{
-		limits: l, waiting: map[net.Conn]time.Time{}, freed: make(chan struct{}), closed: make(chan struct{}),
+		limits: l, idle: map[net.Conn]time.Time{}, freed: make(chan struct{}), closed: make(chan struct{}),
 	}
 }
 
-// enter waits for a place; false after the listener was closed.
+// enter waits for a slot; false after the listener was closed.
 func (c *connections) enter() bool {
 	for {
 		c.mu.Lock()
@@ -43,9 +43,9 @@ func (c *connections) enter() bool {
 		freed := c.freed
 		c.mu.Unlock()
 		if oldest != nil {
-			_ = oldest.Close() // the place is released
+			_ = oldest.Close() // its slot is released
 		}
-		t := time.NewTimer(patience)
+		t := time.NewTimer(minIdle)
 		select {
 		case <-c.closed:
 			t.Stop()
@@ -57,16 +57,16 @@ func (c *connections) enter() bool {
 	}
 }
 
-// oldest is the connection that has been without a request for longest; nil when
-// none has been for long enough.
+// oldest removes and returns the connection that has been idle for longest; nil when
+// none has been idle for minIdle.
 func (c *connections) oldest(now time.Time) net.Conn {
 	var oldest net.Conn
-	for conn, since := range c.waiting {
-		if now.Sub(since) >= patience && (oldest == nil || since.Before(c.waiting[oldest])) {
+	for conn, since := range c.idle {
+		if now.Sub(since) >= minIdle && (oldest == nil || since.Before(c.idle[oldest])) {
 			oldest = conn
 		}
 	}
-	delete(c.waiting, oldest)
+	delete(c.idle, oldest)
 	return oldest
 }
 
@@ -74,33 +74,33 @@ func (c *connections) leave() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.open--
-	c.wake()
+	c.notify()
 }
 
-// wake tells those who wait for a place to look again.
-func (c *connections) wake() {
+// notify makes waiting callers of enter try again.
+func (c *connections) notify() {
 	close(c.freed)
 	c.freed = make(chan struct{})
 }
 
-// state follows what the server does with a connection.
+// state records the state that the server reports for a connection.
 func (c *connections) state(conn net.Conn, s http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch s {
 	case http.StateNew, http.StateIdle:
-		c.waiting[conn] = time.Now()
+		c.idle[conn] = time.Now()
 		if c.limits.MaxConnections > 0 && c.open >= c.limits.MaxConnections {
-			c.wake()
+			c.notify()
 		}
 	default:
-		delete(c.waiting, conn)
+		delete(c.idle, conn)
 	}
 }
 
 func (c *connections) close() { c.once.Do(func() { close(c.closed) }) }
 
-// listener hands out connections while there is a place for them.
+// listener accepts connections while there is a free slot.
 type listener struct {
 	net.Listener
 	conns *connections

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// progressConn gives up a write when the other side takes nothing for the stall
-// timeout. A write that progresses may take as long as it needs, so that a large
-// answer over a slow line arrives.
+// progressConn fails a write when the client acknowledges nothing for the stall
+// timeout. A write that makes progress has no time limit, so that a large answer over a
+// slow line arrives.
 type progressConn struct {
 	net.Conn
 	stall time.Duration
@@ -21,7 +21,7 @@ type progressConn struct {
 	deadline time.Time // as set by the server
 }
 
-// checks is how often within the stall timeout a write looks for progress.
+// checks is the number of checks for progress within the stall timeout.
 const checks = 5
 
 // Write implements net.Conn.
@@ -74,8 +74,8 @@ func (c *progressConn) limit() time.Time {
 	return c.deadline
 }
 
-// CloseWrite closes the writing side, which the server does before it closes a
-// connection whose client may still be sending.
+// CloseWrite closes the writing side. The server calls it before it closes a connection
+// whose client may still be sending.
 func (c *progressConn) CloseWrite() error {
 	if t, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return t.CloseWrite()

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unacknowledged is how many bytes the kernel holds that the other side has not
-// acknowledged: less of them is progress, also while no more fit.
+// unacknowledged returns the number of bytes in the kernel that the client has not
+// acknowledged. A smaller number is progress, also while the buffer is full.
 func unacknowledged(c net.Conn) (n int, known bool) {
 	sc, ok := c.(syscall.Conn)
 	if !ok {

@@ -9,32 +9,30 @@ import (
 	"time"
 )
 
-// Limits bounds what the clients of one listener may take. Zero is no limit.
+// Limits bounds the clients of one listener. Zero is no limit.
 type Limits struct {
-	// MaxConnections is how many connections are open at the same time. When
-	// there are as many, idle ones are closed for new ones; new ones wait while
-	// all are busy.
+	// MaxConnections bounds the open connections. At the bound, idle ones are closed
+	// for new ones; new ones wait while all are busy.
 	MaxConnections int
-	// HeaderTimeout is how long a client may take to send the header.
+	// HeaderTimeout bounds the time in which a client sends the header.
 	HeaderTimeout time.Duration
-	// IdleTimeout is how long a connection may be without a request.
+	// IdleTimeout bounds the time of a connection without a request.
 	IdleTimeout time.Duration
-	// StallTimeout is how long a client may read nothing of an answer that is
-	// being sent.
+	// StallTimeout bounds the time in which a client reads nothing of its answer.
 	StallTimeout time.Duration
 	// BodyGrace and BodyRate bound the time of a body: BodyGrace, and a second
 	// for each BodyRate bytes that have arrived. BodyRate must be above 0.
 	BodyGrace time.Duration
 	BodyRate  int64
-	// MaxHeader is the size of the header in bytes.
+	// MaxHeader bounds the size of the header in bytes.
 	MaxHeader int
-	// MaxBody is the size of a body in bytes.
+	// MaxBody bounds the size of a body in bytes.
 	MaxBody int64
-	// MaxForm is the size of a form in bytes. Forms are read into memory before
+	// MaxForm bounds the size of a form in bytes. Forms are read into memory before
 	// any handler runs; no part of one goes to a file.
 	MaxForm int64
-	// MaxForms is how many bytes all forms together may hold, not counting the
-	// first 64 KiB of each.
+	// MaxForms bounds the bytes of all forms together, not counting the first 64 KiB of
+	// each.
 	MaxForms int64
 }
 

@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// writePiece is how many bytes an HTTP/2 client must read within the stall
+// writePiece is the number of bytes that an HTTP/2 client must read within the stall
 // timeout.
 const writePiece = 32 << 10
 
-// streamWriter gives up an HTTP/2 stream whose client does not read. Streams have
-// windows of their own, so the connection does not notice.
+// streamWriter ends an HTTP/2 stream whose client does not read. Each stream has its own
+// window, so the connection makes progress while a stream stalls.
 type streamWriter struct {
 	http.ResponseWriter
 	rc    *http.ResponseController

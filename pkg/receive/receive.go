@@ -228,7 +228,7 @@ func (r *Receive) replication(deps Deps) replicate.Config {
 	return replicate.Config{
 		Replicas: c.ReplicationFactor, Local: r.db,
 		Dial: func(address string) (replicate.Node, error) {
-			creds := grpc.WithTransportCredentials(credentialsOf(r.peerTLS))
+			creds := grpc.WithTransportCredentials(r.peerTLS.Credentials())
 			return c.dial(address, append(append(r.echoes.sign(address), creds), measured...)...)
 		},
 		Timeout: c.ForwardTimeout.Duration(), MaxBackoff: c.ForwardMaxBackoff.Duration(),

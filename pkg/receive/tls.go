@@ -4,9 +4,6 @@ import (
 	"errors"
 	"log/slog"
 
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
-
 	"github.com/hindsight-io/hindsight/pkg/tlsconfig"
 )
 
@@ -28,7 +25,7 @@ func (t *ServerTLS) validate() error {
 
 // server returns nil for plain text.
 func (t *ServerTLS) server(logger *slog.Logger) (*tlsconfig.Server, error) {
-	return tlsconfig.NewServer("the remote write server", tlsconfig.ServerFiles{
+	return tlsconfig.NewServer("remote write server", tlsconfig.ServerFiles{
 		Cert: t.Cert, Key: t.Key, ClientCA: t.ClientCA, MinVersion: t.MinVersion,
 		Ciphers: t.Ciphers, Curves: t.Curves, Protocols: []string{"h2", "http/1.1"},
 	}, logger)
@@ -48,15 +45,7 @@ func (t *ClientTLS) client(logger *slog.Logger) (*tlsconfig.Client, error) {
 	if (t.Cert == "") != (t.Key == "") {
 		return nil, errors.New("--remote-write.client-tls-cert and --remote-write.client-tls-key must be given together")
 	}
-	return tlsconfig.NewClient("the connections to peers", tlsconfig.ClientFiles{
+	return tlsconfig.NewClient("peer client", tlsconfig.ClientFiles{
 		Cert: t.Cert, Key: t.Key, CA: t.CA, ServerName: t.ServerName, MinVersion: t.MinVersion, SkipVerify: t.SkipVerify,
 	}, logger)
-}
-
-// credentialsOf returns those of plain text for nil.
-func credentialsOf(c *tlsconfig.Client) credentials.TransportCredentials {
-	if c == nil {
-		return insecure.NewCredentials()
-	}
-	return c.Credentials()
 }

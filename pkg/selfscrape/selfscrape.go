@@ -1,7 +1,6 @@
-// Package selfscrape lets a process scrape its own metrics into its own
-// storage, with Prometheus's scraper: up, staleness and intervals are the real
-// ones. The scrape goes through memory, not over the network, so that it needs
-// neither port nor credentials.
+// Package selfscrape scrapes the metrics of a process into its own storage, with the
+// scraper of Prometheus, so that up, staleness and intervals are as usual. The scrape
+// goes through memory and needs neither port nor credentials.
 package selfscrape
 
 import (
@@ -26,7 +25,7 @@ import (
 
 const job = "hindsight"
 
-// Config says what to scrape, how the samples are labelled, and where they go.
+// Config names the metrics, the labels of the samples, and the storage.
 type Config struct {
 	// Gatherer has the metrics.
 	Gatherer prometheus.Gatherer
@@ -74,8 +73,8 @@ func manager(c Config, lis *bufconn.Listener) (*scrape.Manager, error) {
 			}),
 		},
 	}
-	// The scraper's own metrics are of no use here and would meet those of
-	// another scraper in the process.
+	// Metrics of the scraper could collide with those of another scraper in the
+	// process.
 	m, err := scrape.NewManager(opts, c.Logger, nil, c.Into, nil, prometheus.NewRegistry())
 	if err != nil {
 		return nil, fmt.Errorf("make the scraper of the own metrics: %w", err)

@@ -1,5 +1,5 @@
-// Package server owns the life of a process: listeners for HTTP and gRPC,
-// health and readiness, metrics, TLS, and the order in which things stop.
+// Package server runs a component as a process: listeners for HTTP and gRPC, health
+// and readiness, metrics, TLS, and the order of stopping.
 package server
 
 import (
@@ -16,16 +16,16 @@ type Component interface {
 	RegisterHTTP(mux *http.ServeMux)
 	// RegisterGRPC adds the component's gRPC services.
 	RegisterGRPC(r grpc.ServiceRegistrar)
-	// Ready is nil when the component can do its job, otherwise it says what
-	// it waits for. It is cheap and may be called at any time.
+	// Ready returns nil when the component can serve, otherwise an error with the
+	// missing condition. It is cheap and may be called at any time.
 	Ready() error
 	// Run does the component's work until ctx is cancelled, then stops in
 	// order and returns nil. Any other return ends the process.
 	Run(ctx context.Context) error
 }
 
-// Drainer is a Component with calls that do not end by themselves. Drain makes
-// them end soon; it is called once, before the gRPC server waits for its calls.
+// Drainer is a Component with calls that do not end by themselves. Drain ends them
+// soon; it is called once, before the gRPC server waits for its calls.
 type Drainer interface {
 	Drain()
 }

@@ -13,8 +13,8 @@ type Config struct {
 	HTTPAddress     string
 	HTTPGracePeriod flags.Duration
 	HTTPConfigFile  string
-	// HTTPMaxConnections and HTTPStallTimeout bound what clients of the HTTP
-	// server may take; 0 is no limit.
+	// HTTPMaxConnections and HTTPStallTimeout bound the clients of the HTTP server; 0
+	// is no limit.
 	HTTPMaxConnections int
 	HTTPStallTimeout   flags.Duration
 
@@ -57,7 +57,7 @@ func (c *Config) registerGRPC(r flags.Registrar) {
 		Default("0.0.0.0:10901").StringVar(&c.GRPCAddress)
 	r.Flag("grpc-grace-period", "How long a stop waits for running gRPC calls.").
 		Default("2m").SetValue(&c.GRPCGracePeriod)
-	r.Flag("grpc-server-max-connection-age", "Age after which clients are asked to connect anew; 0 is never.").
+	r.Flag("grpc-server-max-connection-age", "Age after which clients are asked to connect again; 0 is never.").
 		Default("60m").DurationVar(&c.GRPCMaxConnAge)
 	r.Flag("grpc-server-tls-cert", "Certificate of the gRPC server; without it and the key, plain text.").
 		StringVar(&c.GRPCTLSCert)
@@ -77,14 +77,14 @@ func (c *Config) registerGRPC(r flags.Registrar) {
 		Default("2m").SetValue(&c.GRPCSendTimeout)
 }
 
-// limits are those of the HTTP server.
+// limits returns the limits of the HTTP server.
 func (c *Config) limits() httpserver.Limits {
 	l := httpserver.Defaults()
 	l.MaxConnections, l.StallTimeout = c.HTTPMaxConnections, c.HTTPStallTimeout.Duration()
 	return l
 }
 
-// Validate checks what can be checked before listening.
+// Validate checks the flags, without listening.
 func (c *Config) Validate() error {
 	if c.HTTPAddress == "" {
 		return flags.Invalid(errors.New("--http-address is empty"))

@@ -19,8 +19,8 @@ const (
 	maxSymbolBody  = 1 << 20
 )
 
-// registerDebug adds the pages of pprof. At most maxProfiles are made at the same
-// time, none longer than maxProfileTime.
+// registerDebug adds the pages of pprof. At most maxProfiles run at the same time, each
+// for at most maxProfileTime.
 func registerDebug(mux *http.ServeMux) {
 	slots := make(chan struct{}, maxProfiles)
 	bounded := func(h http.HandlerFunc) http.Handler {
@@ -36,7 +36,7 @@ func registerDebug(mux *http.ServeMux) {
 			case slots <- struct{}{}:
 			default:
 				w.Header().Set("Retry-After", "10")
-				http.Error(w, fmt.Sprintf("%d profiles are being made; try again", maxProfiles), http.StatusServiceUnavailable)
+				http.Error(w, fmt.Sprintf("%d profiles are running; try again later", maxProfiles), http.StatusServiceUnavailable)
 				return
 			}
 			defer func() { <-slots }()
@@ -58,7 +58,7 @@ func reading(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
-			http.Error(w, "this page is read with GET", http.StatusMethodNotAllowed)
+			http.Error(w, "method not allowed: use GET", http.StatusMethodNotAllowed)
 			return
 		}
 		h.ServeHTTP(w, r)

@@ -41,9 +41,9 @@ type grpcServer struct {
 	senders *sync.WaitGroup
 }
 
-// What clients may hold of the server at one time. A client that is gone without
-// a word is noticed by pings. Calls beyond the bound of a connection, and
-// connections beyond theirs, wait.
+// Bounds of all clients. Pings detect a client that is gone without a close
+// notification. Calls beyond the bound of a connection wait, and so do connections
+// beyond maxGRPCConnections.
 const (
 	maxGRPCConnections = 10_000
 	maxGRPCStreams     = 1000 // of a connection
@@ -68,8 +68,10 @@ func newGRPCMetrics(reg prometheus.Registerer) *grpcMetrics {
 	}
 }
 
+// listenGRPC opens the listener and makes the server with the services of the
+// component. serve starts it.
 func listenGRPC(c Config, comp Component, d Deps) (*grpcServer, error) {
-	files, err := tlsconfig.NewServer("the gRPC server", tlsconfig.ServerFiles{
+	files, err := tlsconfig.NewServer("gRPC server", tlsconfig.ServerFiles{
 		Cert: c.GRPCTLSCert, Key: c.GRPCTLSKey, ClientCA: c.GRPCTLSClientCA, MinVersion: c.GRPCTLSMinVersion,
 		Ciphers: c.GRPCTLSCiphers, Curves: c.GRPCTLSCurves, Protocols: []string{"h2"},
 	}, d.Logger)
@@ -131,7 +133,7 @@ type interceptors struct {
 	metrics *grpcMetrics
 	logger  *slog.Logger
 	// sendTimeout bounds how long a message of a stream may wait for its client;
-	// 0 means for ever.
+	// 0 is no limit.
 	sendTimeout time.Duration
 	senders     *sync.WaitGroup
 }
@@ -156,7 +158,7 @@ func (i interceptors) stream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 func (i interceptors) recovered(method string, panicked any, err *error) {
 	if panicked != nil {
 		i.metrics.panics.Inc()
-		i.logger.Error("panic in a gRPC handler", "method", method, "panic", panicked, "stack", string(debug.Stack()))
+		i.logger.Error("panic in gRPC handler", "method", method, "panic", panicked, "stack", string(debug.Stack()))
 		*err = status.Errorf(codes.Internal, "internal error in %s; the server's log has the details", method)
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/httpserver"
 )
 
-// state is what the probes and the drain gate look at.
+// state holds the readiness and the number of requests in flight.
 type state struct {
 	stopping atomic.Bool
 	ready    func() error
@@ -88,7 +88,7 @@ func (s *state) gate(next http.Handler) http.Handler {
 	})
 }
 
-// site is what the HTTP side of a process is made of.
+// site holds the parts of the HTTP side of a process.
 type site struct {
 	state   *state
 	api     *http.ServeMux // of the component
@@ -98,8 +98,8 @@ type site struct {
 	limits  httpserver.Limits
 }
 
-// handler joins the component's handlers with those that every process has, and
-// puts the checks before them that every request passes.
+// handler joins the component's handlers with those of every process, behind the
+// checks of every request.
 func (s site) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", s.state.gate(s.api))
@@ -122,7 +122,7 @@ func (s site) handler() http.Handler {
 	return instrument(s.reg, s.web.guard(h), servedHandlers(s.api, ""))
 }
 
-// maxScrapes is how many scrapes are answered at the same time.
+// maxScrapes bounds the scrapes that run at the same time.
 const maxScrapes = 40
 
 func (s site) ready(w http.ResponseWriter, _ *http.Request) {
@@ -133,8 +133,8 @@ func (s site) ready(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "OK")
 }
 
-// readsOnly says that a request with POST only reads: pages of other origins may
-// ask the query API, where --web.disable-cors does not forbid it.
+// readsOnly reports whether a request with POST only reads: pages of other origins
+// may use the query API, unless --web.disable-cors is set.
 func readsOnly(r *http.Request) bool {
 	if r.Method != http.MethodPost {
 		return false

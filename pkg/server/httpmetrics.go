@@ -16,11 +16,11 @@ type httpMetrics struct {
 }
 
 // instrument measures next under the name of each request's handler. The series of
-// the handlers that are served exist from the start.
+// all served handlers exist from the start.
 func instrument(reg prometheus.Registerer, next http.Handler, served []string) http.Handler {
 	f := promauto.With(reg)
 	requests := f.NewCounterVec(prometheus.CounterOpts{
-		Name: "http_requests_total", Help: "HTTP requests that were answered.",
+		Name: "http_requests_total", Help: "HTTP requests.",
 	}, []string{"handler", "method", "code"})
 	duration := f.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "http_request_duration_seconds", Help: "Time from the header of an HTTP request to the end of its answer.",
@@ -36,7 +36,7 @@ func instrument(reg prometheus.Registerer, next http.Handler, served []string) h
 		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 256,
 	}, []string{"handler", "method", "code"})
 	inFlight := f.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "http_inflight_requests", Help: "HTTP requests that are being answered.",
+		Name: "http_inflight_requests", Help: "HTTP requests in flight.",
 	}, []string{"handler", "method"})
 
 	m := httpMetrics{handlers: map[string]http.Handler{}}
@@ -64,7 +64,7 @@ func countInFlight(g *prometheus.GaugeVec, next http.Handler) http.Handler {
 	})
 }
 
-// methodLabel keeps the number of label values small, whatever clients send.
+// methodLabel bounds the number of label values: clients may send any method.
 func methodLabel(method string) string {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions:

@@ -11,11 +11,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
-// Reloader is a Component with configuration that can be read again. Reload
-// switches to the new version of all of it that is right, and keeps the last good
-// version of what is wrong, which is its error. It is called once at a time.
+// Reloader is a Component with configuration that can be read again. Reload applies
+// each part that is valid and keeps the last good version of each other part; its
+// error names them. There is one call at a time.
 type Reloader interface {
 	Reload(ctx context.Context) error
 }
@@ -36,29 +38,29 @@ func newReloads(reg prometheus.Registerer, logger *slog.Logger) *reloads {
 	r := &reloads{
 		logger: logger,
 		success: f.NewGauge(prometheus.GaugeOpts{
-			Name: "hindsight_config_last_reload_successful", Help: "Whether the last attempt to read the configuration was successful.",
+			Name: "hindsight_config_last_reload_successful", Help: "Whether the last reload of the configuration was successful.",
 		}),
 		at: f.NewGauge(prometheus.GaugeOpts{
-			Name: "hindsight_config_last_reload_success_timestamp_seconds", Help: "Time of the last successful reading of the configuration.",
+			Name: "hindsight_config_last_reload_success_timestamp_seconds", Help: "Time of the last successful reload of the configuration.",
 		}),
 		total: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "hindsight_config_reloads_total", Help: "Requests and signals to read the configuration again, by result.",
+			Name: "hindsight_config_reloads_total", Help: "Reloads of the configuration, by result.",
 		}, []string{"result"}),
 	}
 	for _, result := range []string{"success", "error"} {
 		r.total.WithLabelValues(result)
 	}
-	// The process started, so the configuration was right.
+	// The process started, so the configuration is valid.
 	r.success.Set(1)
 	r.at.SetToCurrentTime()
 	return r
 }
 
-// add appends what is to be read again.
+// add appends a part of the configuration.
 func (r *reloads) add(part func(ctx context.Context) error) { r.parts = append(r.parts, part) }
 
-// do reads everything again. Parts after one that failed are read, too.
-func (r *reloads) do(ctx context.Context, cause string) error {
+// do reads all parts again, also after one of them failed.
+func (r *reloads) do(ctx context.Context, why reason.Reason) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var errs []error
@@ -68,13 +70,13 @@ func (r *reloads) do(ctx context.Context, cause string) error {
 	if err := errors.Join(errs...); err != nil {
 		r.success.Set(0)
 		r.total.WithLabelValues("error").Inc()
-		r.logger.Error("configuration reload failed, the last good version stays in use", "cause", cause, "err", err)
+		r.logger.Error("configuration reload failed", "reason", why, "err", err)
 		return err
 	}
 	r.success.Set(1)
 	r.at.SetToCurrentTime()
 	r.total.WithLabelValues("success").Inc()
-	r.logger.Info("configuration reloaded", "cause", cause)
+	r.logger.Info("configuration reloaded", "reason", why)
 	return nil
 }
 
@@ -85,13 +87,13 @@ const reloadTimeout = time.Minute
 func (r *reloads) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if req.Method != http.MethodPost && req.Method != http.MethodPut {
 		w.Header().Set("Allow", "POST, PUT")
-		http.Error(w, "the configuration is reloaded with POST", http.StatusMethodNotAllowed)
+		http.Error(w, "method not allowed: reload with POST", http.StatusMethodNotAllowed)
 		return
 	}
-	// A client that goes away does not leave the reload half done.
+	// The reload continues when the client disconnects.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(req.Context()), reloadTimeout)
 	defer cancel()
-	if err := r.do(ctx, "request"); err != nil {
+	if err := r.do(ctx, reason.ReloadRequest); err != nil {
 		http.Error(w, fmt.Sprintf("failed to reload the configuration: %v", err), http.StatusInternalServerError)
 		return
 	}
@@ -106,7 +108,7 @@ func (r *reloads) watch(ctx context.Context, signals <-chan struct{}) {
 			return
 		case <-signals:
 			ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
-			_ = r.do(ctx, "signal") // logged
+			_ = r.do(ctx, reason.ReloadSignal) // logged
 			cancel()
 		}
 	}

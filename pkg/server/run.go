@@ -17,15 +17,15 @@ import (
 
 var errStopping = errors.New("shutting down")
 
-// Deps is what the process gives the server.
+// Deps are the parts of the process that the server uses.
 type Deps struct {
 	Logger   *slog.Logger
 	Registry *prometheus.Registry
 	Tracer   trace.TracerProvider
-	// GRPCOptions are the options that the component's services want. The
-	// server's own come after them.
+	// GRPCOptions are the options of the component's services. The options of the
+	// server come after them.
 	GRPCOptions []grpc.ServerOption
-	// Reload gets a value when the configuration is to be read again; may be nil.
+	// Reload gets a value for each reload of the configuration; may be nil.
 	Reload <-chan struct{}
 	// Started is called once the listeners are open, with their addresses; may
 	// be nil.
@@ -38,10 +38,10 @@ type Addresses struct {
 	HTTP, GRPC string
 }
 
-// Run owns the order of life of one component: listen (healthy, not yet ready),
-// run the component, be ready when it says so; when ctx is cancelled, be not
-// ready, let running requests end, stop gRPC, stop the component, and close the
-// HTTP listener, with its metrics, last.
+// Run starts one component and stops it: listen (healthy, not yet ready), run the
+// component, be ready when the component is; when ctx is cancelled, be not ready, let
+// running requests end, stop gRPC, stop the component, and close the HTTP listener,
+// with its metrics, last.
 //
 // It returns nil after an orderly stop, otherwise the first error.
 func Run(ctx context.Context, c Config, comp Component, d Deps) error {
@@ -76,7 +76,7 @@ func Run(ctx context.Context, c Config, comp Component, d Deps) error {
 	if d.Started != nil {
 		d.Started(addresses(hs, gs))
 	}
-	return life{config: c, comp: comp, deps: d, state: st, http: hs, grpc: gs, reloads: rel}.run(ctx)
+	return running{config: c, comp: comp, deps: d, state: st, http: hs, grpc: gs, reloads: rel}.run(ctx)
 }
 
 func addresses(hs *httpServer, gs *grpcServer) Addresses {
@@ -87,8 +87,8 @@ func addresses(hs *httpServer, gs *grpcServer) Addresses {
 	return a
 }
 
-// life is one run of a component behind open listeners.
-type life struct {
+// running is a component behind open listeners.
+type running struct {
 	config Config
 	comp   Component
 	deps   Deps
@@ -99,14 +99,20 @@ type life struct {
 	reloads *reloads
 }
 
-func (l life) run(ctx context.Context) error {
+// run runs the component until ctx is cancelled or a part of the process fails, and
+// stops all parts in order.
+func (l running) run(ctx context.Context) error {
 	runCtx, stopComponent := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopComponent()
 	done := make(chan error, 1)
 	go func() { done <- l.runComponent(runCtx) }()
 
 	cause, ended := l.wait(ctx, done)
-	l.deps.Logger.Info("stopping", "cause", causeText(cause))
+	if cause == nil {
+		l.deps.Logger.Info("stopping")
+	} else {
+		l.deps.Logger.Error("stopping", "err", cause)
+	}
 
 	l.state.drain(l.config.HTTPGracePeriod.Duration())
 	if d, ok := l.comp.(Drainer); ok {
@@ -128,9 +134,9 @@ func (l life) run(ctx context.Context) error {
 	return cause
 }
 
-// wait returns when the process has a reason to stop, and whether the
-// component has ended already.
-func (l life) wait(ctx context.Context, done <-chan error) (cause error, ended bool) {
+// wait blocks until the process must stop. It returns the failure that made it stop,
+// if any, and whether the component has ended already.
+func (l running) wait(ctx context.Context, done <-chan error) (cause error, ended bool) {
 	var grpcFailed chan error
 	if l.grpc != nil {
 		grpcFailed = l.grpc.failed
@@ -147,8 +153,8 @@ func (l life) wait(ctx context.Context, done <-chan error) (cause error, ended b
 	}
 }
 
-// runComponent runs the component, and the watch of its readiness for as long.
-func (l life) runComponent(ctx context.Context) error {
+// runComponent runs the component and, until it ends, the watch of its readiness.
+func (l running) runComponent(ctx context.Context) error {
 	watchCtx, stopWatch := context.WithCancel(ctx)
 	var watches sync.WaitGroup
 	watches.Go(func() { l.watchReady(watchCtx) })
@@ -159,8 +165,8 @@ func (l life) runComponent(ctx context.Context) error {
 	return err
 }
 
-// watchReady logs each change of readiness and keeps gRPC health in step.
-func (l life) watchReady(ctx context.Context) {
+// watchReady logs each change of readiness and updates gRPC health.
+func (l running) watchReady(ctx context.Context) {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	was := errors.New("starting")
@@ -172,7 +178,7 @@ func (l life) watchReady(ctx context.Context) {
 			l.deps.Logger.Info("ready")
 		case err != nil && was == nil && !errors.Is(err, errStopping):
 			l.setHealth(healthpb.HealthCheckResponse_NOT_SERVING)
-			l.deps.Logger.Warn("not ready any more", "reason", err)
+			l.deps.Logger.Warn("not ready", "err", err)
 		}
 		was = err
 		select {
@@ -183,15 +189,8 @@ func (l life) watchReady(ctx context.Context) {
 	}
 }
 
-func (l life) setHealth(s healthpb.HealthCheckResponse_ServingStatus) {
+func (l running) setHealth(s healthpb.HealthCheckResponse_ServingStatus) {
 	if l.grpc != nil {
 		l.grpc.health.SetServingStatus("", s)
 	}
-}
-
-func causeText(err error) string {
-	if err == nil {
-		return "asked to stop"
-	}
-	return err.Error()
 }

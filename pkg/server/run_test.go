@@ -20,7 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// recorder is a component that notes the order of what happens to it.
+// recorder is a component that records the order of its calls.
 type recorder struct {
 	ready   chan struct{} // closed when ready
 	release chan struct{} // ends the slow request
@@ -100,7 +100,7 @@ func get(t *testing.T, url string) (int, string) {
 	return resp.StatusCode, string(b)
 }
 
-func TestRunStopsInOrder(t *testing.T) {
+func TestRun_StopsInOrder(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	defer http.DefaultClient.CloseIdleConnections()
 	comp := newRecorder()
@@ -146,7 +146,7 @@ func TestRunStopsInOrder(t *testing.T) {
 	require.Error(t, err, "the listener is closed")
 }
 
-func TestRunReturnsTheComponentsError(t *testing.T) {
+func TestRun_ReturnsTheErrorOfTheComponent(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	comp := newRecorder()
 	comp.fail = errors.New("cannot open")
@@ -155,7 +155,7 @@ func TestRunReturnsTheComponentsError(t *testing.T) {
 	require.ErrorContains(t, <-ended, "cannot open")
 }
 
-func TestGRPCHealthAndPanic(t *testing.T) {
+func TestGRPC_ReportsHealthAndSurvivesAPanic(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	comp := newRecorder()
 	close(comp.ready)
@@ -177,7 +177,7 @@ func TestGRPCHealthAndPanic(t *testing.T) {
 	require.Equal(t, codes.Internal, status.Code(err))
 }
 
-func TestConfigValidate(t *testing.T) {
+func TestConfig_RefusesWrongFlags(t *testing.T) {
 	f := func(want string, change func(*Config)) {
 		t.Helper()
 		c := testConfig()

@@ -12,13 +12,13 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/abort"
 )
 
-// timedStream ends a call whose client does not read: a message that cannot be
-// sent within the timeout fails, so that the handler returns and gives back what
-// it holds. It is used by the handler's goroutine.
+// timedStream ends a call whose client does not read: a message that cannot be sent
+// within the timeout fails, so that the handler returns and releases its memory. Only
+// the goroutine of the handler uses it.
 //
-// gRPC offers no deadline for one message, and cancels a blocked send only once
-// the handler has returned. So a goroutine sends; it ends when the handler has
-// returned, and senders waits for it.
+// gRPC has no deadline for one message, and cancels a blocked send only after the
+// handler has returned. So a goroutine sends; it ends when the handler has returned,
+// and senders waits for it.
 type timedStream struct {
 	grpc.ServerStream
 	ctx     context.Context
@@ -37,7 +37,7 @@ func newTimedStream(ss grpc.ServerStream, timeout time.Duration, senders *sync.W
 	return &timedStream{ServerStream: ss, ctx: ctx, abort: cancel, timeout: timeout, senders: senders}
 }
 
-// Context implements grpc.ServerStream. Who answers may end the call with it, see
+// Context implements grpc.ServerStream. The handler may end the call with it, see
 // package abort.
 func (s *timedStream) Context() context.Context { return s.ctx }
 
@@ -79,7 +79,7 @@ func (s *timedStream) start() {
 	})
 }
 
-// end lets the sending goroutine end. The handler has returned.
+// end ends the sending goroutine after the handler has returned.
 func (s *timedStream) end() {
 	s.abort(context.Canceled)
 	if s.messages != nil {

@@ -36,8 +36,7 @@ func (c *streamer) RegisterGRPC(r grpc.ServiceRegistrar) {
 	}}}, c)
 }
 
-// A client that does not read ends its call, and no other.
-func TestSendTimeout_EndsStreamThatNobodyReads(t *testing.T) {
+func TestSendTimeout_EndsOnlyTheStreamThatIsNotRead(t *testing.T) {
 	comp := &streamer{recorder: newRecorder(), ended: make(chan error, 2)}
 	close(comp.ready)
 	cfg := testConfig()
@@ -65,7 +64,7 @@ func TestSendTimeout_EndsStreamThatNobodyReads(t *testing.T) {
 		}
 	}
 	require.NoError(t, read.RecvMsg(&got))
-	// Reading on shows what had been sent, and why the call ended.
+	// The client gets the messages that were sent, then the status of the call.
 	for err = nil; err == nil; {
 		err = unread.RecvMsg(&got)
 	}

@@ -20,9 +20,9 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/tlsconfig"
 )
 
-// webFile is the web configuration file with the TLS files that it names. They
-// are read again when they change; a version that cannot be used is reported,
-// and the last good one stays. A nil webFile is plain HTTP for everybody.
+// webFile is the web configuration file with the TLS files that it names. They are
+// read again when they change; an invalid version is logged, and the last good one
+// stays in use. A nil webFile is plain HTTP without authentication.
 type webFile struct {
 	current *tlsconfig.Current[*webState]
 
@@ -69,7 +69,7 @@ func readWebFile(path string) (*webState, []string, error) {
 			files = append(files, f)
 		}
 	}
-	// It checks headers and password hashes, too.
+	// Validate checks headers and password hashes, too.
 	if err := web.Validate(path); err != nil {
 		return nil, files, flags.YAMLError(err)
 	}
@@ -84,8 +84,8 @@ func readWebFile(path string) (*webState, []string, error) {
 	return s, files, nil
 }
 
-// tlsConfig holds the certificate itself: the toolkit's reads it again at each
-// handshake and fails when the file is gone.
+// tlsConfig returns a configuration that holds the certificate. That of the toolkit
+// reads the file at each handshake and fails when it is gone.
 func (s *webState) tlsConfig() (*tls.Config, error) {
 	cfg, err := web.ConfigToTLSConfig(&s.config.TLSConfig)
 	if err != nil {
@@ -106,8 +106,8 @@ func (s *webState) tlsConfig() (*tls.Config, error) {
 	return cfg, nil
 }
 
-// tlsConfig of the listener; nil for plain text. Whether it is TLS is fixed at
-// the start.
+// tlsConfig returns the configuration of the listener; nil for plain text. A reload
+// does not switch between TLS and plain text.
 func (f *webFile) tlsConfig() *tls.Config {
 	if f == nil {
 		return nil
@@ -156,12 +156,12 @@ func (f *webFile) guard(next http.Handler) http.Handler {
 	})
 }
 
-// maxChecked bounds the passwords whose outcome is remembered.
+// maxChecked bounds the cached results of password checks.
 const maxChecked = 256
 
-// anybody is the hash of no one's password. Unknown users are compared with it,
-// so that the time of an answer does not say who is known.
-const anybody = "$2a$10$7EqJtq98hPqEX7fNZaFWoOa8h8YQkUe3bWq5m0jMmF7V7mZ1Jq3nK"
+// unknownUser is the hash that the passwords of unknown users are compared with, so
+// that the time of an answer does not reveal the names of users.
+const unknownUser = "$2a$10$7EqJtq98hPqEX7fNZaFWoOa8h8YQkUe3bWq5m0jMmF7V7mZ1Jq3nK"
 
 func (f *webFile) admits(s *webState, r *http.Request) bool {
 	user, password, ok := r.BasicAuth()
@@ -170,7 +170,7 @@ func (f *webFile) admits(s *webState, r *http.Request) bool {
 	}
 	hash, known := s.config.Users[user]
 	if !known {
-		hash = anybody
+		hash = unknownUser
 	}
 	key := sha256.Sum256(fmt.Appendf(nil, "%q %q %q", user, string(hash), password))
 	f.mu.Lock()

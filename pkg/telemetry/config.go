@@ -1,5 +1,5 @@
-// Package telemetry makes what a process tells about itself: the logger, the
-// metrics registry and the tracer, from the flags that all commands share.
+// Package telemetry makes the logger, the metrics registry and the tracer of a process
+// from the flags that all commands share.
 package telemetry
 
 import (

@@ -39,8 +39,8 @@ func level(name string) slog.Level {
 	return slog.LevelInfo
 }
 
-// fieldStyle writes ts in UTC and level in lower case, as log pipelines of this
-// field expect them. journald has its own time stamp.
+// fieldStyle writes ts in UTC and level in lower case, as Prometheus and Thanos do.
+// journald has its own time stamp.
 func fieldStyle(format string) func([]string, slog.Attr) slog.Attr {
 	return func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) > 0 {

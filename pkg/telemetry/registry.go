@@ -22,8 +22,8 @@ func NewRegistry() *prometheus.Registry {
 	return reg
 }
 
-// LimitMemory sets GOMEMLIMIT from the machine when the configuration asks for
-// it; an explicit GOMEMLIMIT in the environment wins.
+// LimitMemory sets GOMEMLIMIT from the machine where the flags say so; GOMEMLIMIT in
+// the environment takes precedence.
 func LimitMemory(c Config, logger *slog.Logger) error {
 	if !c.AutoMemLimit {
 		return nil

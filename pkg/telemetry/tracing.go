@@ -42,7 +42,7 @@ type tracingConfig struct {
 }
 
 // Tracer makes the trace provider that the configuration describes; without
-// one, a provider that records nothing. stop sends what is still buffered.
+// one, a provider that records nothing. stop sends the buffered spans.
 // Errors of the configuration are marked flags.Invalid.
 func Tracer(ctx context.Context, c Config) (tp trace.TracerProvider, stop func(context.Context) error, err error) {
 	none := func(context.Context) error { return nil }

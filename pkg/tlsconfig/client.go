@@ -9,17 +9,18 @@ import (
 	"sync"
 
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 )
 
 // ClientFiles names the files and bounds of a TLS client.
 type ClientFiles struct {
-	// Cert and Key are the certificate that the client shows, or empty.
+	// Cert and Key are the certificate of the client, or empty.
 	Cert, Key string
-	// CA is the bundle that servers are verified with; empty means that of the
+	// CA is the bundle that servers are verified with; empty means the bundle of the
 	// system.
 	CA string
 	// ServerName is the name that the certificate of the server must have;
-	// empty means the host that is connected to.
+	// empty means the host of the connection.
 	ServerName string
 	MinVersion string
 	SkipVerify bool
@@ -31,27 +32,30 @@ type Client struct {
 	name    string
 }
 
-// NewClient reads the files. what names the connections in log lines.
-func NewClient(what string, f ClientFiles, logger *slog.Logger) (*Client, error) {
-	c, err := NewCurrent("TLS files of "+what, logger, f.config)
+// NewClient reads the files. component names the connections in log lines.
+func NewClient(component string, f ClientFiles, logger *slog.Logger) (*Client, error) {
+	c, err := NewCurrent(component, logger, f.config)
 	if err != nil {
 		return nil, err
 	}
 	return &Client{current: c, name: f.ServerName}, nil
 }
 
-// Reload reads the files now. After an error the last good ones stay in use.
+// Reload reads the files. After an error the last good ones stay in use.
 func (c *Client) Reload() error { return c.current.Reload() }
 
-// Credentials are those of gRPC connections. Each handshake uses the files as
-// they are then.
+// Credentials returns the credentials of gRPC connections. Each handshake uses the
+// newest version of the files. A nil Client is plain text.
 func (c *Client) Credentials() credentials.TransportCredentials {
+	if c == nil {
+		return insecure.NewCredentials()
+	}
 	return &grpcCredentials{client: c, name: c.name}
 }
 
-// RoundTripper returns an HTTP client transport that uses the files as they are
-// at each request. The transport that newTransport makes is replaced when they
-// change; requests that use the old one finish on it.
+// RoundTripper returns an HTTP client transport that uses the newest version of the
+// files for each request. A new version makes a new transport with newTransport;
+// requests that use the old one finish on it.
 func (c *Client) RoundTripper(newTransport func(*tls.Config) *http.Transport) http.RoundTripper {
 	return &roundTripper{client: c, newTransport: newTransport}
 }
@@ -80,7 +84,7 @@ func (f ClientFiles) config() (*tls.Config, []string, error) {
 	return cfg, files, nil
 }
 
-// grpcCredentials hands each handshake to credentials of the current files.
+// grpcCredentials passes each handshake to credentials of the newest files.
 type grpcCredentials struct {
 	client *Client
 	name   string

@@ -9,11 +9,11 @@ import (
 )
 
 // Current is a value that is built from files, and built again when one of them
-// has changed. It is safe for concurrent use.
+// changes. It is safe for concurrent use.
 type Current[T any] struct {
-	build  Build[T]
-	logger *slog.Logger
-	what   string
+	build     Build[T]
+	logger    *slog.Logger
+	component string
 
 	mu     sync.Mutex
 	value  T
@@ -26,12 +26,12 @@ type Current[T any] struct {
 // an error when they are known.
 type Build[T any] func() (value T, files []string, err error)
 
-// NewCurrent builds the value for the first time; what names it in log lines.
-func NewCurrent[T any](what string, logger *slog.Logger, build Build[T]) (*Current[T], error) {
+// NewCurrent builds the value for the first time; component names it in log lines.
+func NewCurrent[T any](component string, logger *slog.Logger, build Build[T]) (*Current[T], error) {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Current[T]{build: build, logger: logger, what: what}
+	c := &Current[T]{build: build, logger: logger, component: component}
 	value, files, err := build()
 	if err != nil {
 		return nil, err
@@ -40,8 +40,8 @@ func NewCurrent[T any](what string, logger *slog.Logger, build Build[T]) (*Curre
 	return c, nil
 }
 
-// Get returns the value of the files as they are now. When they cannot be used
-// it returns the last good one and logs the reason once.
+// Get returns the value of the newest files. While they are missing or invalid it
+// returns the last good value, and logs the error once.
 func (c *Current[T]) Get() T {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -60,21 +60,21 @@ func (c *Current[T]) Reload() error {
 }
 
 func (c *Current[T]) rebuild() error {
-	// The stamps are taken first: a change during the build is seen next time.
+	// The stamps are taken first: the next call detects a change during the build.
 	before := stamps(c.files)
 	value, files, err := c.build()
 	if err != nil {
 		if c.failed != err.Error() {
 			c.failed = err.Error()
-			c.logger.Warn("files cannot be read again, the last good version stays in use", "what", c.what, "err", err)
+			c.logger.Warn("file reload failed", "component", c.component, "err", err)
 		}
-		return fmt.Errorf("reload %s: %w", c.what, err)
+		return fmt.Errorf("reload the files of %s: %w", c.component, err)
 	}
 	if len(files) != len(before) {
 		before = stamps(files)
 	}
 	c.value, c.files, c.stamps, c.failed = value, files, before, ""
-	c.logger.Info("files reloaded", "what", c.what)
+	c.logger.Info("files reloaded", "component", c.component)
 	return nil
 }
 
@@ -88,8 +88,8 @@ func stamps(files []string) []fs.FileInfo {
 	return out
 }
 
-// same compares also size and identity: a file may be replaced by another with
-// an older time, and a time stamp may be coarse.
+// same also compares size and identity: a new file may have an older time, and time
+// stamps may be coarse.
 func same(a, b []fs.FileInfo) bool {
 	for i := range a {
 		switch {

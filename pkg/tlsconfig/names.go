@@ -22,9 +22,9 @@ func Version(name string) (uint16, error) {
 	return 0, fmt.Errorf("TLS version %q is not known (choose 1.0, 1.1, 1.2 or 1.3)", name)
 }
 
-// CipherSuites returns the numbers of cipher suites by their Go names. Suites
+// cipherSuites returns the numbers of cipher suites by their Go names. Suites
 // with known weaknesses are refused.
-func CipherSuites(names []string) ([]uint16, error) {
+func cipherSuites(names []string) ([]uint16, error) {
 	var out []uint16
 	var errs []error
 	for _, name := range names {
@@ -41,8 +41,8 @@ func CipherSuites(names []string) ([]uint16, error) {
 	return out, errors.Join(errs...)
 }
 
-// Curves returns the numbers of key exchange groups by their Go names.
-func Curves(names []string) ([]tls.CurveID, error) {
+// curves returns the numbers of key exchange groups by their Go names.
+func curves(names []string) ([]tls.CurveID, error) {
 	known := map[string]tls.CurveID{
 		"CurveP256": tls.CurveP256, "CurveP384": tls.CurveP384, "CurveP521": tls.CurveP521, "X25519": tls.X25519,
 		"X25519MLKEM768": tls.X25519MLKEM768, "SecP256r1MLKEM768": tls.SecP256r1MLKEM768,

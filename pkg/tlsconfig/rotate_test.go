@@ -78,8 +78,8 @@ func replace(t *testing.T, path string, content []byte) {
 	require.NoError(t, os.Rename(path+".new", path))
 }
 
-// greet does one handshake and an exchange of a byte, which shows that the
-// server has accepted the certificate of the client.
+// greet does a handshake and reads a byte, which proves that the server has accepted
+// the certificate of the client.
 func greet(addr string, cfg *tls.Config) error {
 	conn, err := tls.Dial("tcp", addr, cfg)
 	if err != nil {
@@ -146,7 +146,7 @@ func TestServer_ReadsCertificateAndClientBundleAgain(t *testing.T) {
 	require.NoError(t, os.Remove(bundle))
 	require.NoError(t, greet(addr, young), "the last good files stay in use")
 	require.NoError(t, greet(addr, young))
-	require.Equal(t, 1, strings.Count(log.String(), "cannot be read again"), log.String())
+	require.Equal(t, 1, strings.Count(log.String(), "file reload failed"), log.String())
 	require.ErrorContains(t, s.Reload(), bundle)
 	replace(t, bundle, second.pem)
 	require.NoError(t, s.Reload())
@@ -229,14 +229,47 @@ func TestClient_HTTPReadsBundleAgain(t *testing.T) {
 	require.NoError(t, get())
 }
 
-func TestNames(t *testing.T) {
+func TestNames_RefusesUnknownAndInsecureOnes(t *testing.T) {
 	_, err := Version("1.4")
 	require.ErrorContains(t, err, "1.4")
-	_, err = CipherSuites([]string{"TLS_RSA_WITH_RC4_128_SHA"})
+	_, err = cipherSuites([]string{"TLS_RSA_WITH_RC4_128_SHA"})
 	require.ErrorContains(t, err, "not secure")
-	ids, err := CipherSuites([]string{"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"})
+	ids, err := cipherSuites([]string{"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"})
 	require.NoError(t, err)
 	require.Equal(t, []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}, ids)
-	_, err = Curves([]string{"P256"})
+	_, err = curves([]string{"P256"})
 	require.ErrorContains(t, err, "P256")
+}
+
+// A rotation of the certificate of a client is used without a restart, and a
+// rotation that has written only the certificate keeps the last good pair.
+func TestClient_ReadsItsCertificateAgain(t *testing.T) {
+	dir := t.TempDir()
+	first, second := newAuthority(t, "first"), newAuthority(t, "second")
+	cert, key := first.issue(t, dir, "server")
+	clients := filepath.Join(dir, "clients.pem")
+	replace(t, clients, second.pem)
+	server, err := NewServer("the test", ServerFiles{Cert: cert, Key: key, ClientCA: clients}, nil)
+	require.NoError(t, err)
+	addr := listen(t, server.Config())
+
+	bundle := filepath.Join(dir, "servers.pem")
+	replace(t, bundle, first.pem)
+	own, ownKey := first.issue(t, dir, "client")
+	c, err := NewClient("the test", ClientFiles{Cert: own, Key: ownKey, CA: bundle, ServerName: "store.local"}, nil)
+	require.NoError(t, err)
+	require.Error(t, greet(addr, c.current.Get()), "the server does not know the authority of the client")
+	second.issue(t, dir, "client")
+	require.NoError(t, greet(addr, c.current.Get()))
+
+	replace(t, own, first.pem)
+	require.NoError(t, greet(addr, c.current.Get()), "the certificate has no key yet")
+	require.NoError(t, os.Remove(own))
+	require.NoError(t, greet(addr, c.current.Get()), "the certificate is gone")
+	require.Error(t, c.Reload())
+}
+
+func TestClient_NilIsPlainText(t *testing.T) {
+	var c *Client
+	require.Equal(t, "insecure", c.Credentials().Info().SecurityProtocol)
 }

@@ -25,25 +25,25 @@ type Server struct {
 	current *Current[*tls.Config]
 }
 
-// NewServer reads the files; nil when no certificate is named. what names the
+// NewServer reads the files; nil when no certificate is named. component names the
 // server in log lines.
-func NewServer(what string, f ServerFiles, logger *slog.Logger) (*Server, error) {
+func NewServer(component string, f ServerFiles, logger *slog.Logger) (*Server, error) {
 	if f.Cert == "" && f.Key == "" {
 		return nil, nil
 	}
-	c, err := NewCurrent("TLS files of "+what, logger, f.config)
+	c, err := NewCurrent(component, logger, f.config)
 	if err != nil {
 		return nil, err
 	}
 	return &Server{current: c}, nil
 }
 
-// Config returns the configuration of a listener. Each handshake uses the files
-// as they are then.
+// Config returns the configuration of a listener. Each handshake uses the newest
+// version of the files.
 func (s *Server) Config() *tls.Config { return Refreshed(s.current.Get) }
 
-// Reload reads the files now. After an error the last good ones stay in use. A
-// nil Server has nothing to read.
+// Reload reads the files. After an error the last good ones stay in use. A nil Server
+// has no files.
 func (s *Server) Reload() error {
 	if s == nil {
 		return nil
@@ -51,7 +51,7 @@ func (s *Server) Reload() error {
 	return s.current.Reload()
 }
 
-// Refreshed returns a configuration that asks current at each handshake.
+// Refreshed returns a configuration that calls current at each handshake.
 func Refreshed(current func() *tls.Config) *tls.Config {
 	first := current()
 	return &tls.Config{
@@ -63,8 +63,8 @@ func Refreshed(current func() *tls.Config) *tls.Config {
 	}
 }
 
-// config makes a new configuration for each version of the files. It has its own
-// ticket keys, so that no session is resumed that an older bundle admitted.
+// config makes a new configuration for each version of the files. Each has its own
+// ticket keys, so that a session that an older bundle admitted is not resumed.
 func (f ServerFiles) config() (*tls.Config, []string, error) {
 	files := []string{f.Cert, f.Key}
 	if f.ClientCA != "" {
@@ -78,10 +78,10 @@ func (f ServerFiles) config() (*tls.Config, []string, error) {
 	if cfg.MinVersion, err = Version(f.MinVersion); err != nil {
 		return nil, files, err
 	}
-	if cfg.CipherSuites, err = CipherSuites(f.Ciphers); err != nil {
+	if cfg.CipherSuites, err = cipherSuites(f.Ciphers); err != nil {
 		return nil, files, err
 	}
-	if cfg.CurvePreferences, err = Curves(f.Curves); err != nil {
+	if cfg.CurvePreferences, err = curves(f.Curves); err != nil {
 		return nil, files, err
 	}
 	if f.ClientCA != "" {

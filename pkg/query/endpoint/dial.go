@@ -57,7 +57,7 @@ func (r remote) Metadata(ctx context.Context, metric string, limit int) (map[str
 }
 
 func (d *dialer) dial(spec Spec, address string, cfg ClientConfig) (Client, error) {
-	creds, err := transport(address, cfg, d.logger)
+	creds, err := cfg.credentials(address, d.logger)
 	if err != nil {
 		return nil, fmt.Errorf("connect to store %s: %w", address, err)
 	}

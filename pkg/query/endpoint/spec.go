@@ -3,6 +3,9 @@ package endpoint
 import (
 	"errors"
 	"fmt"
+	"log/slog"
+
+	"google.golang.org/grpc/credentials"
 
 	"github.com/hindsight-io/hindsight/pkg/grpcsnappy"
 	"github.com/hindsight-io/hindsight/pkg/tlsconfig"
@@ -86,6 +89,21 @@ func (t TLSConfig) on() bool {
 		return *t.Enabled
 	}
 	return t.InsecureSkipVerify != nil || t.CertFile != "" || t.KeyFile != "" || t.CAFile != ""
+}
+
+// credentials returns the credentials of the connections to a store.
+func (c *ClientConfig) credentials(address string, logger *slog.Logger) (credentials.TransportCredentials, error) {
+	if !c.TLS.on() {
+		return (*tlsconfig.Client)(nil).Credentials(), nil
+	}
+	client, err := tlsconfig.NewClient("store "+address, tlsconfig.ClientFiles{
+		Cert: c.TLS.CertFile, Key: c.TLS.KeyFile, CA: c.TLS.CAFile, ServerName: c.ServerName, MinVersion: c.TLS.MinVersion,
+		SkipVerify: c.TLS.InsecureSkipVerify != nil && *c.TLS.InsecureSkipVerify,
+	}, logger)
+	if err != nil {
+		return nil, err
+	}
+	return client.Credentials(), nil
 }
 
 // resolved is the client config of an endpoint: its own, completed by the
