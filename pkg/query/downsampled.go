@@ -8,26 +8,7 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/util/stats"
-
-	"github.com/hindsight-io/hindsight/pkg/aggr"
-	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
 )
-
-func (e *engine) query(ctx context.Context, opts promql.QueryOpts, create func() (promql.Query, error)) (promql.Query, error) {
-	cur, err := create()
-	if err != nil {
-		return nil, err
-	}
-	q := &query{Query: cur, create: create, lookback: e.lookback}
-	if q.lookback == 0 {
-		q.lookback = defaultLookback
-	}
-	q.fixedLookback = !e.dynamic || (opts != nil && opts.LookbackDelta() > 0)
-	if p, ok := queryopts.FromContext(ctx); ok && p.MaxSourceResolution >= aggr.Resolution5m {
-		q.plan()
-	}
-	return q, nil
-}
 
 // query evaluates an expression, once more if raw data is not all that is there.
 type query struct {

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"time"
@@ -9,6 +10,9 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/features"
+
+	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
 )
 
 // defaultLookback is what PromQL means without any setting.
@@ -55,23 +59,36 @@ func newEngine(cfg *Config, p parser.Parser, known features.Collector, budget *B
 	}, nil
 }
 
+// NewInstantQuery implements the engine of the Prometheus API.
 func (e *engine) NewInstantQuery(ctx context.Context, q storage.Queryable, opts promql.QueryOpts, qs string, ts time.Time) (promql.Query, error) {
-	return e.bound(ctx, opts, func() (promql.Query, error) {
-		return e.Engine.NewInstantQuery(ctx, q, opts, qs, ts)
-	})
+	return e.NewRangeQuery(ctx, q, opts, qs, ts, ts, 0)
 }
 
+// NewRangeQuery implements the engine of the Prometheus API. An interval of 0
+// makes an instant query at start. The query checks its memory before it
+// evaluates, and reads downsampled data where the options of the request allow it.
 func (e *engine) NewRangeQuery(ctx context.Context, q storage.Queryable, opts promql.QueryOpts, qs string, start, end time.Time, interval time.Duration) (promql.Query, error) {
-	return e.bound(ctx, opts, func() (promql.Query, error) {
+	create := func() (promql.Query, error) {
+		if interval == 0 {
+			return e.Engine.NewInstantQuery(ctx, q, opts, qs, start)
+		}
 		return e.Engine.NewRangeQuery(ctx, q, opts, qs, start, end, interval)
-	})
-}
-
-func (e *engine) bound(ctx context.Context, opts promql.QueryOpts, create func() (promql.Query, error)) (promql.Query, error) {
-	make := func() (promql.Query, error) { return e.query(ctx, opts, create) }
-	q, err := make()
+	}
+	open := func() (promql.Query, error) {
+		first, err := create()
+		if err != nil {
+			return nil, err
+		}
+		q := &query{Query: first, create: create, lookback: cmp.Or(e.lookback, defaultLookback)}
+		q.fixedLookback = !e.dynamic || (opts != nil && opts.LookbackDelta() > 0)
+		if o, ok := queryopts.FromContext(ctx); ok && o.MaxSourceResolution >= aggr.Resolution5m {
+			q.plan()
+		}
+		return q, nil
+	}
+	first, err := open()
 	if err != nil {
 		return nil, err
 	}
-	return &boundedQuery{Query: q, engine: e, again: make}, nil
+	return &boundedQuery{Query: first, engine: e, again: open}, nil
 }

@@ -56,20 +56,20 @@ func NewQueryable(store storeapi.Store, cfg QueryableConfig) *Queryable {
 
 // Querier implements storage.Queryable.
 func (q *Queryable) Querier(mint, maxt int64) (storage.Querier, error) {
-	return q.querier(mint, maxt), nil
+	return &querier{
+		store: q.store, cfg: q.cfg, mint: mint, maxt: maxt,
+		gate: make(chan struct{}, q.cfg.MaxConcurrentSelects),
+	}, nil
 }
 
 // ChunkQuerier implements storage.ChunkQueryable. The merged samples are
 // encoded anew.
 func (q *Queryable) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
-	return chunkQuerier{q.querier(mint, maxt)}, nil
-}
-
-func (q *Queryable) querier(mint, maxt int64) *querier {
-	return &querier{
-		store: q.store, cfg: q.cfg, mint: mint, maxt: maxt,
-		gate: make(chan struct{}, q.cfg.MaxConcurrentSelects),
+	samples, err := q.Querier(mint, maxt)
+	if err != nil {
+		return nil, err
 	}
+	return chunkQuerier{samples}, nil
 }
 
 // querier serves one query. Everything that Select returned stays valid until
@@ -184,9 +184,9 @@ func annotate(ws storeapi.Warnings, report *promapi.Report) annotations.Annotati
 }
 
 // chunkQuerier encodes the merged samples of a querier.
-type chunkQuerier struct{ *querier }
+type chunkQuerier struct{ storage.Querier }
 
 func (q chunkQuerier) Select(ctx context.Context, sortSeries bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.ChunkSeriesSet {
 	// Its reader gets bytes before a chunk that cannot be decoded is seen.
-	return storage.NewSeriesSetToChunkSet(q.querier.Select(withCare(ctx), sortSeries, hints, ms...))
+	return storage.NewSeriesSetToChunkSet(q.Querier.Select(withCare(ctx), sortSeries, hints, ms...))
 }
