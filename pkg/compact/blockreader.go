@@ -19,13 +19,12 @@ import (
 // errMemoryFault is a fault of the memory that a local file is mapped into.
 var errMemoryFault = errors.New("memory fault")
 
-// blockReader reads the series of a block on the local disk one after the
-// other, in order of their labels, and checks them on the way: checksums of
-// index and chunks, the order of series and labels, the times of chunks. What
-// is wrong is a *block.CorruptError.
+// blockReader reads the series of a block on the local disk in order of their labels
+// and checks them: checksums of index and chunks, the order of series and labels, the
+// times of chunks. Damage is a *block.CorruptError.
 type blockReader struct {
 	meta   *block.Meta
-	source int // see merger
+	source int // see dedup.Merger
 	index  *index.Reader
 	chunks *chunks.Reader
 	pool   *aggr.Pool
@@ -68,20 +67,20 @@ func (r *blockReader) Close() error { return errors.Join(r.index.Close(), r.chun
 func (r *blockReader) corrupt(why reason.Reason, format string, args ...any) error {
 	err := fmt.Errorf(format, args...)
 	if localError(err) {
-		return fmt.Errorf("read block %s in the work folder: %w", r.meta.ULID, err)
+		return fmt.Errorf("read block %s in the work directory: %w", r.meta.ULID, err)
 	}
 	return &block.CorruptError{ID: r.meta.ULID, Reason: why, Err: err}
 }
 
-// recover turns a panic of a decoder, which trusts what a checksum covers, into
-// an error.
+// recover turns a panic of a decoder into an error: decoders do not check bytes that
+// have a checksum.
 func (r *blockReader) recover(err *error) {
 	p := recover()
 	if p == nil {
 		return
 	}
 	if addr, ok := memoryFault(p); ok {
-		*err = fmt.Errorf("read block %s in the work folder: its file cannot be read at address %#x: %w", r.meta.ULID, addr, errMemoryFault)
+		*err = fmt.Errorf("read block %s in the work directory: its file cannot be read at address %#x: %w", r.meta.ULID, addr, errMemoryFault)
 	} else {
 		*err = r.corrupt(reason.BlockIndexCorrupt, "decoder failed: %v at %.2000s", p, debug.Stack())
 	}
@@ -140,7 +139,7 @@ func (r *blockReader) load() error {
 			return r.corrupt(reason.BlockChunkCorrupt, "series %s, chunk %d: %w", r.lset, i+1, err)
 		}
 		c.Chunk = chk
-		// The end of the block is exclusive, but old versions of Prometheus put
+		// The end of the block is exclusive, but old versions of Prometheus wrote
 		// the first sample after it into the block.
 		if c.MinTime > c.MaxTime || c.MinTime < r.meta.MinTime || c.MaxTime > r.meta.MaxTime {
 			r.chks = r.chks[:i+1]

@@ -18,15 +18,15 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block"
 )
 
-// blockWriter writes index and chunks of a block, series by series in order of
-// their labels. meta.json is left to the caller.
+// blockWriter writes index and chunks of a block, series by series in order of their
+// labels. The caller writes meta.json.
 type blockWriter struct {
 	index  *index.Writer
 	chunks *chunks.Writer
 	stats  tsdb.BlockStats
 }
 
-// newBlockWriter creates dir. All symbols that any series has must be given.
+// newBlockWriter creates dir. symbols must have the symbols of all series.
 func newBlockWriter(ctx context.Context, dir string, symbols index.StringIter) (*blockWriter, error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, fmt.Errorf("create directory of a new block: %w", err)
@@ -54,8 +54,8 @@ func newBlockWriter(ctx context.Context, dir string, symbols index.StringIter) (
 // Close completes both files.
 func (w *blockWriter) Close() error { return errors.Join(w.index.Close(), w.chunks.Close()) }
 
-// series writes one series; without chunks it is left out. The chunks get their
-// references.
+// series writes one series, unless it has no chunks, and sets the references of the
+// chunks.
 func (w *blockWriter) series(lset labels.Labels, chks []chunks.Meta) error {
 	if len(chks) == 0 {
 		return nil

@@ -20,21 +20,22 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
-// Deps are what the compactor needs from outside.
+// Deps are what the process provides to a compactor.
 type Deps struct {
 	// Logger may be nil.
 	Logger *slog.Logger
 	// Registerer may be nil.
 	Registerer prometheus.Registerer
-	// Bucket stays the caller's to close.
+	// Bucket is closed by the caller.
 	Bucket bucket.Bucket
-	// Out gets the plan of a dry run; nil discards it.
+	// Out receives the plan of a dry run; nil discards it.
 	Out io.Writer
 }
 
-// maxIndexAge is how old a block index may be to be of use.
+// maxIndexAge is the age up to which a block index is used.
 const maxIndexAge = 7 * 24 * time.Hour
 
 // Compactor is the component.
@@ -55,10 +56,10 @@ type Compactor struct {
 	seen atomic.Pointer[blocklist.View]
 
 	reportedMu sync.Mutex
-	reported   map[ulid.ULID]string // blocks that were logged as left alone
+	reported   map[ulid.ULID]reason.Reason // invalid blocks that were logged
 }
 
-// New returns a compactor that has done nothing yet.
+// New makes a compactor. It does not read the bucket before Run.
 func New(cfg Config, deps Deps) (*Compactor, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -84,8 +85,8 @@ func New(cfg Config, deps Deps) (*Compactor, error) {
 	}, nil
 }
 
-// FailedError says that a pass went through, but some of its jobs failed, or,
-// when Jobs is 0, that the bucket takes no writes.
+// FailedError reports the failed jobs of a complete pass, or, when Jobs is 0, that
+// the bucket refuses writes.
 type FailedError struct {
 	Jobs  int
 	First error
@@ -101,10 +102,9 @@ func (e *FailedError) Error() string {
 // Unwrap returns the first failure.
 func (e *FailedError) Unwrap() error { return e.First }
 
-// RunOnce makes one pass: it plans and works until nothing is left that can be
-// done now. Jobs that fail are logged and left for the next pass; if there were
-// any, a *FailedError is returned at the end. It must not be called twice at
-// the same time.
+// RunOnce makes one pass: it plans and carries out jobs until the plan is empty.
+// Failed jobs are logged and skipped until the next pass; RunOnce then returns a
+// *FailedError at the end. Calls must not overlap.
 func (c *Compactor) RunOnce(ctx context.Context) error {
 	c.metrics.passes.Inc()
 	err := c.pass(ctx)
@@ -119,6 +119,8 @@ func (c *Compactor) RunOnce(ctx context.Context) error {
 	return nil
 }
 
+// pass plans and carries out jobs until a plan has none that can be done. Then it
+// writes the block index.
 func (c *Compactor) pass(ctx context.Context) error {
 	r := newRound(c)
 	c.readIndex.Do(func() { c.startWithIndex(ctx) })
@@ -139,23 +141,23 @@ func (c *Compactor) pass(ctx context.Context) error {
 				return r.err()
 			}
 			if err := c.poller.WriteIndex(ctx, c.bkt); err != nil {
-				c.log.Warn("block index could not be written", "err", err)
+				c.log.Warn("cannot write block index", "err", err)
 			}
 			return r.err()
 		}
 	}
 }
 
-// startWithIndex saves reading what another process has read already. The
-// listing that follows corrects what has changed since.
+// startWithIndex reads the block index, so that the first listing need not read each
+// meta.json. That listing finds all later changes.
 func (c *Compactor) startWithIndex(ctx context.Context) {
 	if _, err := c.poller.ReadIndex(ctx, maxIndexAge); err != nil && !errors.Is(err, blocklist.ErrNoIndex) {
-		c.log.Warn("block index could not be read", "err", err)
+		c.log.Warn("cannot read block index", "err", err)
 	}
 }
 
-// begin looks at the bucket anew. A bucket that takes no writes is no reason to
-// stop: what frees space needs none. The own clock has to do then.
+// begin lists the bucket and plans. When the bucket refuses writes it plans by the
+// local clock, because deletions need no writes and free space.
 func (r *round) begin(ctx context.Context) (plan.Plan, error) {
 	r.done, r.readOnly = 0, nil
 	r.local = time.Now()
@@ -163,14 +165,14 @@ func (r *round) begin(ctx context.Context) (plan.Plan, error) {
 	r.began, err = r.c.bucketTime(ctx)
 	if w := (*writeError)(nil); errors.As(err, &w) && ctx.Err() == nil {
 		r.readOnly = err
-		r.c.log.Warn("bucket takes no writes; only what needs none is done, by the own clock", "err", err)
+		r.c.log.Warn("bucket refuses writes", "err", err)
 	} else if err != nil {
 		return plan.Plan{}, err
 	}
-	return r.c.look(ctx, r.began, r.bench)
+	return r.c.look(ctx, r.began, r.skipped)
 }
 
-// err is what the pass failed with. A bucket that takes no writes fails it.
+// err is the error of the pass. A bucket that refuses writes fails it.
 func (r *round) err() error {
 	failed := r.failed
 	if r.readOnly != nil {
@@ -182,7 +184,7 @@ func (r *round) err() error {
 	return &FailedError{Jobs: len(r.failed), First: failed[0]}
 }
 
-// clean carries out only the jobs that delete and mark.
+// clean carries out the jobs that delete and mark.
 func (c *Compactor) clean(ctx context.Context) error {
 	r := newRound(c)
 	p, err := r.begin(ctx)
@@ -193,8 +195,7 @@ func (c *Compactor) clean(ctx context.Context) error {
 	return r.err()
 }
 
-// Run makes one pass, or with Config.Wait one after the other until ctx is
-// cancelled.
+// Run makes one pass, or with Config.Wait passes until ctx is cancelled.
 func (c *Compactor) Run(ctx context.Context) error {
 	if c.cfg.DryRun {
 		return c.dryRun(ctx)
@@ -212,7 +213,7 @@ func (c *Compactor) Run(ctx context.Context) error {
 	})
 	if c.cfg.CleanupInterval > 0 {
 		g.Go(func() error {
-			c.every(ctx, c.cfg.CleanupInterval, "cleaning failed", c.clean)
+			c.every(ctx, c.cfg.CleanupInterval, "cleanup failed", c.clean)
 			return nil
 		})
 	}
@@ -235,7 +236,7 @@ func (c *Compactor) every(ctx context.Context, interval time.Duration, failed st
 	}
 }
 
-// Ready is always nil: the compactor serves nobody.
+// Ready is always nil: the compactor serves no requests of users.
 func (c *Compactor) Ready() error { return nil }
 
 // RegisterGRPC adds nothing.

@@ -161,7 +161,7 @@ func twoHours(n int, name, ext string) string {
 	return s.String()
 }
 
-func TestMergeWindows(t *testing.T) {
+func TestMerge_FillsWindows(t *testing.T) {
 	b := blocktest.Bucket(t, twoHours(26, "a", `{cluster="eu"}`))
 	before := content(t, b)
 	c := newCompactor(t, b, "--downsampling.disable")
@@ -178,7 +178,7 @@ func TestMergeWindows(t *testing.T) {
 	require.Equal(t, calls, live(t, b))
 }
 
-func TestMeta(t *testing.T) {
+func TestMerge_WritesMeta(t *testing.T) {
 	b := blocktest.Bucket(t, twoHours(6, "a", `{cluster="eu"}`))
 	require.NoError(t, newCompactor(t, b, "--hash-func=SHA256").RunOnce(context.Background()))
 	for id, m := range poll(t, b).Metas {
@@ -197,7 +197,7 @@ func TestMeta(t *testing.T) {
 	}
 }
 
-func TestDryRun(t *testing.T) {
+func TestDryRun_PrintsPlan(t *testing.T) {
 	b := blocktest.Bucket(t, twoHours(6, "a", `{cluster="eu"}`))
 	objects := list(t, b)
 	var out bytes.Buffer
@@ -218,7 +218,7 @@ func list(t testing.TB, b bucket.Bucket) []string {
 	return out
 }
 
-func TestInvalidConfig(t *testing.T) {
+func TestConfig_RefusesWrongValues(t *testing.T) {
 	f := func(want string, args ...string) {
 		t.Helper()
 		app := kingpin.New("compact", "")

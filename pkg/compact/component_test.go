@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -18,21 +19,37 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/bucket/buckettest"
 	"github.com/hindsight-io/hindsight/pkg/compact"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/server"
 )
 
 var _ server.Component = (*compact.Compactor)(nil)
 
-func TestWait(t *testing.T) {
-	b := blocktest.Bucket(t, twoHours(6, "a", `{cluster="eu"}`))
-	c := newCompactor(t, b, "--wait", "--wait-interval=10ms", "--compact.cleanup-interval=10ms", "--delete-delay=0s")
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
+// waiting runs a compactor with --wait in a bubble of virtual time until the end of
+// the test. after returns the number of blocks after a time.
+func waiting(t *testing.T, run, b bucket.Bucket) (after func(time.Duration) int) {
+	t.Helper()
+	c := newCompactor(t, run, "--wait", "--wait-interval=5m", "--compact.cleanup-interval=5m", "--delete-delay=0s")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()
-	merged := func() bool { return len(poll(t, b).Metas) == 3 }
-	require.Eventually(t, merged, time.Minute, 10*time.Millisecond, "merged, and the sources deleted")
-	// What comes later is seen.
-	blocktest.Fill(t, b, `
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-done)
+	})
+	return func(d time.Duration) int {
+		time.Sleep(d)
+		synctest.Wait()
+		return len(poll(t, b).Metas)
+	}
+}
+
+func TestRun_MakesPassesAtIntervals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := blocktest.Bucket(t, twoHours(6, "a", `{cluster="eu"}`))
+		after := waiting(t, b, b)
+		require.Equal(t, 3, after(time.Minute), "merged, and the sources deleted")
+		blocktest.Fill(t, b, `
 block z0 range=12h..14h labels={cluster="eu"}
   up{job="x"} 12h..14h/15s:1
 block z1 range=14h..16h labels={cluster="eu"}
@@ -40,24 +57,20 @@ block z1 range=14h..16h labels={cluster="eu"}
 block z2 range=16h..18h labels={cluster="eu"}
   up{job="x"} 16h..18h/15s:1
 `)
-	require.Eventually(t, merged, time.Minute, 10*time.Millisecond)
-	cancel()
-	require.NoError(t, <-done)
+		require.Equal(t, 3, after(5*time.Minute))
+	})
 }
 
-// A bucket that fails does not end the process, and what works again goes on.
-func TestWaitSurvivesBucket(t *testing.T) {
-	b := blocktest.Bucket(t, twoHours(6, "a", `{cluster="eu"}`))
-	faulty := buckettest.NewFaulty(b, func(buckettest.Op) buckettest.Fault { return buckettest.Fault{Err: buckettest.ErrInjected} })
-	c := newCompactor(t, faulty, "--wait", "--wait-interval=10ms", "--compact.cleanup-interval=10ms", "--delete-delay=0s")
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() { done <- c.Run(ctx) }()
-	require.Eventually(t, func() bool { return len(faulty.Calls(false)) > 20 }, time.Minute, time.Millisecond)
-	faulty.SetRule(nil)
-	require.Eventually(t, func() bool { return len(poll(t, b).Metas) == 3 }, time.Minute, 10*time.Millisecond)
-	cancel()
-	require.NoError(t, <-done)
+func TestRun_ContinuesAfterFailedPasses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := blocktest.Bucket(t, twoHours(6, "a", `{cluster="eu"}`))
+		faulty := buckettest.NewFaulty(b, func(buckettest.Op) buckettest.Fault { return buckettest.Fault{Err: buckettest.ErrInjected} })
+		after := waiting(t, faulty, b)
+		require.Equal(t, 6, after(20*time.Minute))
+		require.NotEmpty(t, faulty.Calls(false))
+		faulty.SetRule(nil)
+		require.Equal(t, 3, after(5*time.Minute))
+	})
 }
 
 func serve(t *testing.T, c *compact.Compactor, method, target string, form url.Values) *httptest.ResponseRecorder {
@@ -71,7 +84,7 @@ func serve(t *testing.T, c *compact.Compactor, method, target string, form url.V
 	return rec
 }
 
-func TestBlocksAPI(t *testing.T) {
+func TestHTTP_ListsAndMarksBlocks(t *testing.T) {
 	b := blocktest.Bucket(t, twoHours(6, "a", `{cluster="eu"}`))
 	c := newCompactor(t, b, "--bucket-web-label=cluster")
 	require.NoError(t, c.RunOnce(context.Background()))
@@ -107,8 +120,8 @@ func TestBlocksAPI(t *testing.T) {
 	mark(http.StatusBadRequest, newCompactor(t, b, "--disable-admin-operations"), url.Values{"id": {id.String()}, "action": {"DELETION"}})
 }
 
-// Without bytes in the way: retention, deletion and cleaning of one pass.
-func TestRetentionAndCleaning(t *testing.T) {
+// One pass downsamples a block out of retention, marks it, and deletes another one.
+func TestRunOnce_KeepsRetention(t *testing.T) {
 	b := blocktest.Bucket(t, `
 block old range=0h..48h labels={cluster="eu"}
   up 0h..48h/5m:1+1
@@ -124,9 +137,9 @@ mark m1 deletion at=1s
 	require.NotContains(t, v.Metas, blocktest.ID("m1"))
 }
 
-// A decision may be old when it is carried out: a mark that was taken back, and
-// an upload that was completed, are respected.
-func TestChangedMeanwhile(t *testing.T) {
+// After the plan was made, a mark is removed and a partial upload is completed: both
+// blocks stay.
+func TestRunOnce_KeepsBlocksThatChangedSincePlan(t *testing.T) {
 	ctx := context.Background()
 	b := blocktest.Bucket(t, `
 meta m1 range=0h..2h labels={cluster="eu"}
@@ -165,8 +178,7 @@ func (o *oldBucket) List(ctx context.Context, dir string, f func(bucket.Object) 
 	})
 }
 
-// A block in which nothing can be downsampled is not tried again.
-func TestNothingToDownsample(t *testing.T) {
+func TestRunOnce_MarksBlockWithNothingToDownsample(t *testing.T) {
 	b := blocktest.Bucket(t, `
 block old range=0h..48h labels={cluster="eu"}
   up 0h..48h/5m:NaN
@@ -176,11 +188,11 @@ block old range=0h..48h labels={cluster="eu"}
 	require.NoError(t, c.RunOnce(context.Background()))
 	v := poll(t, b)
 	require.Len(t, v.Metas, 1)
-	require.Equal(t, "nothing-to-downsample", v.NoDownsample[blocktest.ID("old")].Reason)
+	require.Equal(t, reason.NothingToDownsample.String(), v.NoDownsample[blocktest.ID("old")].Reason)
 }
 
-// Two compactors on one bucket do work twice at worst, and lose nothing.
-func TestTwoCompactors(t *testing.T) {
+// Two compactors on one bucket repeat work at worst, and lose no sample.
+func TestRunOnce_TwoCompactorsLoseNothing(t *testing.T) {
 	text := crashBucket()
 	undisturbed := blocktest.Bucket(t, text)
 	require.NoError(t, newCompactor(t, undisturbed, crashFlags...).RunOnce(context.Background()))
@@ -205,8 +217,7 @@ func TestTwoCompactors(t *testing.T) {
 	require.Equal(t, live(t, undisturbed), live(t, b))
 }
 
-// A compactor that is told to works on a part of the bucket only.
-func TestSelection(t *testing.T) {
+func TestRunOnce_WorksOnSelectedBlocksOnly(t *testing.T) {
 	fresh := func() bucket.Bucket {
 		return blocktest.Bucket(t, twoHours(6, "a", `{cluster="eu"}`)+twoHours(6, "b", `{cluster="us"}`))
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/flags"
 )
 
-// Config configures the compactor.
+// Config is the configuration of a compactor.
 type Config struct {
 	DataDir          string
 	ConsistencyDelay time.Duration
@@ -50,11 +50,11 @@ type Config struct {
 	BlockLabel   string
 	DisableAdmin bool
 
-	// Accepted because they stand in manifests.
+	// Accepted because manifests have them.
 	unused unusedFlags
 }
 
-// unusedFlags choose between behaviours of which there is only one here.
+// unusedFlags are flags of Thanos without an effect.
 type unusedFlags struct {
 	discovery                     string
 	viewerInterval, viewerTimeout time.Duration
@@ -66,7 +66,7 @@ type unusedFlags struct {
 	skipOutOfOrder                bool
 }
 
-// Functions for replicas offline.
+// Values of --deduplication.func.
 const (
 	dedupOneToOne = ""
 	dedupPenalty  = "penalty"
@@ -138,7 +138,7 @@ func (c *Config) registerUnused(r flags.Registrar) {
 	r.Flag("compact.skip-block-with-out-of-order-chunks", flags.Ignored("such a block is always marked no-compact")).Hidden().Default("false").BoolVar(&u.skipOutOfOrder)
 }
 
-// Validate checks what flags alone cannot.
+// Validate returns an error that lists all wrong flags.
 func (c *Config) Validate() error {
 	var errs []error
 	if c.DedupFunc == dedupPenalty && len(c.ReplicaLabels.Values()) == 0 {
@@ -146,7 +146,7 @@ func (c *Config) Validate() error {
 	}
 	for _, l := range c.ReplicaLabels.Values() {
 		if !model.UTF8Validation.IsValidLabelName(l) {
-			errs = append(errs, fmt.Errorf("--deduplication.replica-label: %q is no label name", l))
+			errs = append(errs, fmt.Errorf("--deduplication.replica-label: %q is not a label name", l))
 		}
 	}
 	if levels := len(plan.Ranges()); c.MaxLevel < 1 || c.MaxLevel > levels {
@@ -180,7 +180,7 @@ func (c *Config) dedupFunc() dedup.Func {
 	return dedup.FuncChain
 }
 
-// ringLabels tell copies of one source apart.
+// ringLabels are the labels that distinguish copies of one source.
 func (c *Config) ringLabels() []string { return append(c.RingLabels.Values(), dedup.RingLabel) }
 
 // policy is the part of the configuration that the planner needs.

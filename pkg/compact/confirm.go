@@ -13,8 +13,8 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
 )
 
-// blamed returns the error that blames an input of the job, or nil. A broken
-// result is not the fault of an input.
+// blamed returns the error about a damaged input of the job, or nil. A damaged result
+// is no error of an input.
 func blamed(j plan.Job, err error) *block.CorruptError {
 	var bad *block.CorruptError
 	if !errors.As(err, &bad) || !slices.Contains(j.Blocks, bad.ID) {
@@ -23,10 +23,10 @@ func blamed(j plan.Job, err error) *block.CorruptError {
 	return bad
 }
 
-// confirm returns the error of a job, after a second look at the block that it
-// blames: the block is downloaded again and read alone, since a local disk can
-// damage a file that is sound in the bucket. Only what the second download shows
-// as well is a *block.CorruptError.
+// confirm returns the error of a job after it has checked the block that the error
+// blames: it downloads the block again and reads it alone, because a local disk can
+// damage a file that is sound in the bucket. The result is a *block.CorruptError only
+// if the second download is damaged too.
 func (c *Compactor) confirm(ctx context.Context, j plan.Job, err error) error {
 	if j.Kind != plan.Merge && j.Kind != plan.Downsample {
 		return err
@@ -40,13 +40,13 @@ func (c *Compactor) confirm(ctx context.Context, j plan.Job, err error) error {
 	case blamed(j, again) != nil:
 		return again
 	case again != nil:
-		return fmt.Errorf("block %s seems damaged, which a second download could not confirm: %w (first: %s)", bad.ID, again, bad.Error())
+		return fmt.Errorf("confirm the damage of block %s by a second download: %w (first error: %s)", bad.ID, again, bad.Error())
 	}
-	// The chain to the first error is cut on purpose: nothing is to be blamed.
-	return fmt.Errorf("block %s was damaged in the work folder only, a second download of it is sound: %s", bad.ID, bad.Error())
+	// The first error is not wrapped, because its block is sound.
+	return fmt.Errorf("block %s is damaged in the work directory but not in the bucket: %s", bad.ID, bad.Error())
 }
 
-// check downloads one input of a job anew and reads all of it.
+// check downloads one input of a job again and reads all of it.
 func (c *Compactor) check(ctx context.Context, j plan.Job, bad *block.CorruptError) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	dir := filepath.Join(c.work, "check-"+string(j.Kind)+"-"+bad.ID.String())

@@ -42,7 +42,7 @@ func TestConfirm_DamagedDownloadIsNotBlamed(t *testing.T) {
 	require.NoError(t, err)
 
 	err = c.RunOnce(context.Background())
-	require.ErrorContains(t, err, "a second download of it is sound")
+	require.ErrorContains(t, err, "is damaged in the work directory but not in the bucket")
 	require.Empty(t, block.ReasonOf(err))
 	require.Empty(t, quarantined(t, reg))
 	require.Empty(t, poll(t, b).NoCompact)
@@ -79,7 +79,7 @@ func TestMerge_LocalErrorIsNotBlamed(t *testing.T) {
 	require.NoError(t, err)
 
 	err = c.RunOnce(context.Background())
-	require.ErrorContains(t, err, "in the work folder")
+	require.ErrorContains(t, err, "in the work directory")
 	require.True(t, rb.done.Load())
 	require.Empty(t, quarantined(t, reg))
 	require.Empty(t, poll(t, b).NoCompact)

@@ -10,13 +10,12 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 )
 
-// countingBucket counts the bytes that are read and written. What is uploaded of
-// index and chunks is not kept, so that a benchmark does not measure what storage
-// does.
+// countingBucket counts the bytes read and written. It does not store uploads of index
+// and chunks, so that a benchmark does not measure the storage.
 type countingBucket struct {
 	bucket.Bucket
 	read, written atomic.Int64
-	sizes         sync.Map // of what was not kept, by name
+	sizes         sync.Map // of uploads that are not stored, by name
 }
 
 // Stat implements bucket.Reader.

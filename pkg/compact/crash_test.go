@@ -49,10 +49,10 @@ func asSet(c map[string][]sample) map[string]map[sample]bool {
 	return out
 }
 
-// TestCrashAnywhere ends the compactor at every single access to the bucket,
+// TestRunOnce_SurvivesCrashAtEachAccess ends the compactor at every single access to the bucket,
 // with the access carried out or not. Nothing may be lost at that moment, and
 // the next run must arrive where an undisturbed one does.
-func TestCrashAnywhere(t *testing.T) {
+func TestRunOnce_SurvivesCrashAtEachAccess(t *testing.T) {
 	text := crashBucket()
 	undisturbed := blocktest.Bucket(t, text)
 	faulty := buckettest.NewFaulty(undisturbed, nil)
@@ -80,7 +80,7 @@ func TestCrashAnywhere(t *testing.T) {
 }
 
 func countBlocks(t testing.TB, b bucket.Bucket) int {
-	// What was being uploaded is a partial block, and is cleaned after 48 h.
+	// An interrupted upload is a partial block, which is cleaned after 48 h.
 	return len(poll(t, b).Metas)
 }
 
@@ -136,9 +136,9 @@ func keptBy(t testing.TB, b bucket.Bucket) map[string]map[sample]bool {
 	return out
 }
 
-// TestUnreliableBucket lets one access in ten fail. No pass stops at a failure,
+// TestRunOnce_SurvivesUnreliableBucket lets one access in ten fail. No pass stops at a failure,
 // and what is not reached in one is reached in the next.
-func TestUnreliableBucket(t *testing.T) {
+func TestRunOnce_SurvivesUnreliableBucket(t *testing.T) {
 	text := crashBucket()
 	undisturbed := blocktest.Bucket(t, text)
 	require.NoError(t, newCompactor(t, undisturbed, crashFlags...).RunOnce(context.Background()))
@@ -163,8 +163,7 @@ func TestUnreliableBucket(t *testing.T) {
 	require.Equal(t, content(t, undisturbed), content(t, b))
 }
 
-// TestCancelled ends the compactor like a signal does.
-func TestCancelled(t *testing.T) {
+func TestRunOnce_EndsWhenCancelled(t *testing.T) {
 	text := crashBucket()
 	undisturbed := blocktest.Bucket(t, text)
 	require.NoError(t, newCompactor(t, undisturbed, crashFlags...).RunOnce(context.Background()))

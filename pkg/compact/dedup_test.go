@@ -62,7 +62,7 @@ func online(t testing.TB, b bucket.Bucket) map[string][]sample {
 	return out
 }
 
-func TestPenaltyEqualsOnline(t *testing.T) {
+func TestMerge_PenaltyEqualsQuery(t *testing.T) {
 	b := blocktest.Bucket(t, haPair)
 	want := online(t, b)
 	c := newCompactor(t, b, "--deduplication.func=penalty", "--deduplication.replica-label=replica")
@@ -75,9 +75,9 @@ func TestPenaltyEqualsOnline(t *testing.T) {
 	}
 }
 
-// Replicas of many blocks are merged, then windows, and the result is about as
-// long as one replica.
-func TestPenaltyOverManyBlocks(t *testing.T) {
+// Replicas of many blocks are merged, then windows. The result has about as many
+// samples as one replica.
+func TestMerge_PenaltyOverManyBlocks(t *testing.T) {
 	var s strings.Builder
 	for i := range 30 {
 		for r, name := range []string{"a", "b"} {
@@ -98,9 +98,8 @@ func TestPenaltyOverManyBlocks(t *testing.T) {
 	require.Contains(t, strings.Join(live(t, b), "\n"), "0..48h res=5 level=4")
 }
 
-// Exact copies, as a hash ring makes them, are merged one to one: every sample
-// that any copy has is kept, and none twice.
-func TestCopiesOneToOne(t *testing.T) {
+// Of exact copies, as of a hash ring, every sample is kept once.
+func TestMerge_KeepsEverySampleOfCopies(t *testing.T) {
 	b := blocktest.Bucket(t, `
 block a0 range=0h..2h labels={cluster="eu",replica="a"}
   up{job="x"}  0s..1h/15s:1 61m..2h/15s:1
@@ -116,7 +115,7 @@ block b0 range=0h..2h labels={cluster="eu",replica="b"}
 
 // The nodes of a hash ring store copies: all samples are kept, also by penalty
 // and beside real replicas.
-func TestRingCopiesAreOneSource(t *testing.T) {
+func TestMerge_RingCopiesAreOneSource(t *testing.T) {
 	b := blocktest.Bucket(t, `
 block a0 range=0h..2h labels={cluster="eu",receive_replica="0"}
   up{job="x"}  0s..1h/15s:1 61m..2h/30s:1
@@ -139,7 +138,7 @@ block d0 range=0h..2h labels={cluster="us",receive_replica="1",replica="b"}
 
 // HA pairs are not copies. Taking the samples of both would double the data and
 // make every rate wrong, and nothing could undo it.
-func TestHAPairOneToOneIsRefused(t *testing.T) {
+func TestMerge_RefusesHAPairAsCopies(t *testing.T) {
 	b := blocktest.Bucket(t, strings.ReplaceAll(haPair, "up{", "up{pod=\"1\",")+`
 block x0 range=0h..2h labels={cluster="eu",replica="c"}
   up{job="x"}  0s..2h/2s:1
@@ -167,7 +166,7 @@ block y1 range=0h..2h labels={cluster="us",replica="b"}
 
 // Blocks of one producer that overlap, as out-of-order data makes them, lose
 // nothing and double nothing, without any flag.
-func TestOutOfOrderBlock(t *testing.T) {
+func TestMerge_KeepsSamplesOfOutOfOrderBlock(t *testing.T) {
 	b := blocktest.Bucket(t, `
 block a0 range=0h..2h labels={cluster="eu"}
   up{job="x"}  0s..1h/15s:1 90m..2h/15s:1

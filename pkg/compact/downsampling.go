@@ -18,10 +18,6 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
-// markNothing is the reason in the mark of a block that has no samples which
-// could be downsampled. Without it the block would be tried for ever.
-const markNothing = "nothing-to-downsample"
-
 // downsample carries out a downsampling job.
 func (c *Compactor) downsample(ctx context.Context, j plan.Job, now time.Time) error {
 	dir, done, err := c.workDir(j)
@@ -39,7 +35,9 @@ func (c *Compactor) downsample(ctx context.Context, j plan.Job, now time.Time) e
 		return fmt.Errorf("downsample block %s: %w", j.Blocks[0], err)
 	}
 	if stats.block.NumSamples == 0 {
-		_, err := block.MarkNoDownsample(ctx, c.bkt, j.Blocks[0], block.Cause{Reason: markNothing, Details: "all samples are stale markers or NaN"}, now)
+		// Without the mark each pass would downsample the block again.
+		why := block.Cause{Reason: reason.NothingToDownsample.String(), Details: "all samples are stale markers or NaN"}
+		_, err := block.MarkNoDownsample(ctx, c.bkt, j.Blocks[0], why, now)
 		return err
 	}
 	if err := describeCoarser(dest, inputs[0].meta, j.Resolution, stats.block, now); err != nil {
@@ -49,8 +47,8 @@ func (c *Compactor) downsample(ctx context.Context, j plan.Job, now time.Time) e
 	if err != nil {
 		return err
 	}
-	c.log.Info("downsampled a block", "group", j.Group, "input", j.Blocks[0], "result", m.ULID,
-		"resolution", plan.ResolutionName(j.Resolution), "series", m.Stats.NumSeries, "samples", stats.read, "windows", m.Stats.NumSamples, "reason", j.Reason)
+	c.log.Info("downsampled block", "group", j.Group, "block", m.ULID, "source", j.Blocks[0],
+		"resolution", plan.ResolutionName(j.Resolution), "series", m.Stats.NumSeries, "samples", stats.read, "windows", m.Stats.NumSamples)
 	return nil
 }
 
@@ -95,7 +93,8 @@ func downsampleSeries(ctx context.Context, r *blockReader, w *blockWriter, d *do
 	}
 }
 
-// downsampled takes an error or panic for damage of the chunks.
+// downsampled downsamples the current series of r. It returns an error or panic as
+// damage of its chunks.
 func downsampled(r *blockReader, d *downsample.Downsampler) (out []chunks.Meta, err error) {
 	defer r.recover(&err)
 	if out, err = d.Series(r.chks); err != nil {
@@ -104,8 +103,8 @@ func downsampled(r *blockReader, d *downsample.Downsampler) (out []chunks.Meta, 
 	return out, nil
 }
 
-// describeCoarser writes the meta.json of a downsampled block: that of its
-// input, but for what is new.
+// describeCoarser writes the meta.json of a downsampled block, a changed copy of that
+// of its input.
 func describeCoarser(dir string, src *block.Meta, resolution int64, stats tsdb.BlockStats, now time.Time) error {
 	id, err := ulid.New(ulid.Timestamp(now), rand.Reader)
 	if err != nil {

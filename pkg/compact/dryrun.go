@@ -9,8 +9,8 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
 )
 
-// dryRun prints the plan. Nothing is written to the bucket, so ages are
-// measured by the own clock.
+// dryRun prints the plan. It does not write to the bucket, so it measures ages by the
+// local clock.
 func (c *Compactor) dryRun(ctx context.Context) error {
 	p, err := c.look(ctx, time.Now(), nil)
 	if err != nil {
@@ -36,7 +36,7 @@ func printPlan(w io.Writer, p *plan.Plan) error {
 		}
 	}
 	for _, s := range p.Skipped {
-		pr.printf("leave %s: %s\n", s.Block, s.Reason)
+		pr.printf("skip %s: %s\n", s.Block, s.Details)
 	}
 	if len(p.Jobs) == 0 {
 		pr.printf("nothing to do\n")

@@ -26,35 +26,37 @@ const lightConcurrency = 8
 // round is the execution of one plan.
 type round struct {
 	c *Compactor
-	// began is the time of the bucket when the round began, local the own time.
+	// began is the time of the bucket when the round began, local that of this
+	// process.
 	began, local time.Time
 
 	mu sync.Mutex
-	// bench are blocks whose jobs failed; they are not tried again in this pass.
-	bench  map[ulid.ULID]string
-	done   int
-	failed []error
-	// carried are the jobs that were carried out in this pass.
-	carried map[string]bool
-	// readOnly is why the bucket takes no writes, nil if it does.
+	// skipped are the blocks of failed jobs, which no job takes in this pass, with
+	// the error.
+	skipped map[ulid.ULID]string
+	done    int
+	failed  []error
+	// completed are the jobs that were carried out in this pass.
+	completed map[string]bool
+	// readOnly is the error with which the bucket refuses writes, nil if it does not.
 	readOnly error
 }
 
 func newRound(c *Compactor) *round {
-	return &round{c: c, bench: map[ulid.ULID]string{}, carried: map[string]bool{}}
+	return &round{c: c, skipped: map[ulid.ULID]string{}, completed: map[string]bool{}}
 }
 
 // now is the time by the clock of the bucket.
 func (r *round) now() time.Time { return r.began.Add(time.Since(r.local)) }
 
-// run carries out the jobs of some kinds, limit at one time. No failure stops
-// another job.
+// run carries out the jobs of the given kinds, up to limit at the same time. A
+// failure does not stop other jobs.
 func (r *round) run(ctx context.Context, jobs []plan.Job, limit int, kinds ...plan.Kind) {
 	var g errgroup.Group
 	g.SetLimit(limit)
 	for _, k := range kinds {
 		for i := range jobs {
-			if j := jobs[i]; j.Kind == k && !r.benched(j) && !r.repeated(j) && ctx.Err() == nil {
+			if j := jobs[i]; j.Kind == k && !r.skips(j) && !r.repeated(j) && ctx.Err() == nil {
 				g.Go(func() error {
 					r.job(ctx, j)
 					return nil
@@ -62,36 +64,35 @@ func (r *round) run(ctx context.Context, jobs []plan.Job, limit int, kinds ...pl
 			}
 		}
 	}
-	_ = g.Wait() // failures are kept in r
+	_ = g.Wait() // r.failed has the errors
 }
 
-// lightJobs carries out all jobs that only delete or mark, and first those that
-// free space, which a full bucket needs for the marks.
+// lightJobs carries out all jobs that only delete or mark, deletions first, because a
+// full bucket needs space for the marks.
 func (r *round) lightJobs(ctx context.Context, jobs []plan.Job) {
 	r.run(ctx, jobs, lightConcurrency, plan.Delete, plan.CleanPartial)
 	r.run(ctx, jobs, lightConcurrency, plan.MarkDeletion, plan.MarkNoCompact)
 }
 
-// jobKey names a job within a pass.
+// jobKey identifies a job within a pass.
 func jobKey(j plan.Job) string { return fmt.Sprint(j.Kind, j.Resolution, j.Blocks) }
 
-// repeated says whether the job was carried out in this pass already, and is
-// planned again because its effect cannot be seen. The pass would never end.
+// repeated says whether the job was carried out in this pass already and had no
+// visible effect. It skips the blocks of such a job, so that the pass ends.
 func (r *round) repeated(j plan.Job) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.carried[jobKey(j)] {
+	if !r.completed[jobKey(j)] {
 		return false
 	}
-	r.c.log.Error("job is planned again after it was carried out; its blocks wait for the next pass",
-		"kind", j.Kind, "group", j.Group, "blocks", fmt.Sprint(j.Blocks))
+	r.c.log.Error("job had no effect", "job", j.Kind, "group", j.Group, "blocks", fmt.Sprint(j.Blocks))
 	for _, id := range j.Blocks {
-		r.bench[id] = "a job on it had no effect"
+		r.skipped[id] = "a job on it had no effect"
 	}
 	return true
 }
 
-// heavyJobs merges and downsamples, side by side.
+// heavyJobs merges and downsamples at the same time.
 func (r *round) heavyJobs(ctx context.Context, jobs []plan.Job) {
 	var wg sync.WaitGroup
 	wg.Go(func() { r.run(ctx, jobs, r.c.cfg.Concurrency, plan.Merge) })
@@ -99,18 +100,19 @@ func (r *round) heavyJobs(ctx context.Context, jobs []plan.Job) {
 	wg.Wait()
 }
 
-func (r *round) benched(j plan.Job) bool {
+// skips says whether a block of the job is skipped in this pass.
+func (r *round) skips(j plan.Job) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, id := range j.Blocks {
-		if _, ok := r.bench[id]; ok {
+		if _, ok := r.skipped[id]; ok {
 			return true
 		}
 	}
 	return false
 }
 
-// job carries out one job and takes note of how it went.
+// job carries out one job and records its result.
 func (r *round) job(ctx context.Context, j plan.Job) {
 	c := r.c
 	start := time.Now()
@@ -120,7 +122,7 @@ func (r *round) job(ctx context.Context, j plan.Job) {
 		err = c.confirm(ctx, j, err)
 	}
 	if ctx.Err() != nil {
-		return // interrupted; the next pass goes on
+		return // interrupted; the next pass continues
 	}
 	c.metrics.duration.WithLabelValues(string(j.Kind)).Observe(time.Since(start).Seconds())
 	r.mu.Lock()
@@ -129,23 +131,23 @@ func (r *round) job(ctx context.Context, j plan.Job) {
 		c.metrics.completed.WithLabelValues(string(j.Kind), resolution(j)).Inc()
 		c.metrics.samples.WithLabelValues(string(j.Kind)).Add(float64(c.samplesOf(j)))
 		r.done++
-		r.carried[jobKey(j)] = true
+		r.completed[jobKey(j)] = true
 		return
 	}
 	c.metrics.failed.WithLabelValues(string(j.Kind), resolution(j)).Inc()
-	c.log.Error("job failed", "kind", j.Kind, "group", j.Group, "blocks", fmt.Sprint(j.Blocks), "err", err)
+	c.log.Error("job failed", "job", j.Kind, "group", j.Group, "blocks", fmt.Sprint(j.Blocks), "err", err)
 	r.failed = append(r.failed, err)
 	if r.blame(ctx, j, err) {
-		r.done++ // there is a new plan without the block
+		r.done++ // the next plan is without the block
 		return
 	}
 	for _, id := range j.Blocks {
-		r.bench[id] = err.Error()
+		r.skipped[id] = err.Error()
 	}
 }
 
-// do carries out a job. A panic concerns this job only; faults of mapped files
-// become panics instead of ending the process.
+// do carries out a job. It returns a panic as an error; faults of mapped files become
+// panics instead of ending the process.
 func (r *round) do(ctx context.Context, j plan.Job) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer recoverAs(&err, "job "+string(j.Kind))
@@ -158,7 +160,7 @@ func (r *round) do(ctx context.Context, j plan.Job) (err error) {
 	case plan.MarkDeletion:
 		err := c.markAll(ctx, j.Blocks, j.Details, r.now())
 		if err != nil && c.mayDeleteUnmarked(j, err) {
-			c.log.Warn("block is deleted without a mark, which the bucket does not take", "block", b, "reason", j.Reason, "err", err)
+			c.log.Warn("deleting block without a mark", "block", b, "err", err)
 			return block.Delete(ctx, c.bkt, b)
 		}
 		return err
@@ -172,20 +174,20 @@ func (r *round) do(ctx context.Context, j plan.Job) (err error) {
 	return fmt.Errorf("unknown kind of job %q", j.Kind)
 }
 
-// mayDeleteUnmarked says whether a block may be deleted although the bucket took
-// no mark: it is full, and the block has been out of retention for as long as a
-// mark would have to wait.
+// mayDeleteUnmarked says whether a block may be deleted although the bucket refused
+// the mark: the bucket is full or read-only, and the block has been out of retention
+// for longer than the delay of a mark.
 func (c *Compactor) mayDeleteUnmarked(j plan.Job, err error) bool {
 	full := errors.Is(err, bucket.ErrFull) || errors.Is(err, bucket.ErrAccessDenied)
 	return full && j.Overdue > 0 && j.Overdue >= c.policy.DeleteDelay
 }
 
-// deleteMarked deletes a block that is still marked: somebody may have taken
-// back the mark since the bucket was listed.
+// deleteMarked deletes a block that is still marked: an operator may have removed the
+// mark since the bucket was listed.
 func (c *Compactor) deleteMarked(ctx context.Context, id ulid.ULID) error {
 	err := block.ReadMark(ctx, c.bkt, id, &block.DeletionMark{})
 	if errors.Is(err, bucket.ErrNotFound) {
-		c.log.Info("block is not marked any more and stays", "block", id)
+		c.log.Info("block has lost its deletion mark", "block", id)
 		return nil
 	}
 	if err != nil {
@@ -194,34 +196,33 @@ func (c *Compactor) deleteMarked(ctx context.Context, id ulid.ULID) error {
 	return block.Delete(ctx, c.bkt, id)
 }
 
-// deletePartial deletes what has no meta.json, if it still has none.
+// deletePartial deletes a directory that still has no meta.json.
 func (c *Compactor) deletePartial(ctx context.Context, id ulid.ULID) error {
 	_, err := c.bkt.Stat(ctx, block.Path(id, block.MetaFile))
 	if err == nil {
-		c.log.Info("block has been completed and stays", "block", id)
+		c.log.Info("upload of block was completed", "block", id)
 		return nil
 	}
 	if !errors.Is(err, bucket.ErrNotFound) {
-		return fmt.Errorf("look whether block %s has been completed: %w", id, err)
+		return fmt.Errorf("look for meta.json of partial block %s: %w", id, err)
 	}
 	return block.Delete(ctx, c.bkt, id)
 }
 
-// blame quarantines the block that an error is due to, and says whether there
-// is one.
+// blame quarantines the blocks that caused an error, and says whether there are any.
 func (r *round) blame(ctx context.Context, j plan.Job, err error) bool {
 	c := r.c
 	if errors.Is(err, dedup.ErrNotCopies) {
 		for _, id := range j.Blocks {
-			c.quarantined.add(id, "replicas-interleaved", err.Error())
+			c.quarantined.add(id, reason.NotCopies, err.Error())
 		}
 		return true
 	}
 	if errors.Is(err, errPanic) {
-		// Which input it is due to is unknown, and the next try would end alike.
+		// The input that caused it is unknown, and the next try would fail as well.
 		c.metrics.panics.WithLabelValues(string(j.Kind)).Inc()
 		for _, id := range j.Blocks {
-			c.quarantined.add(id, "job-panicked", err.Error())
+			c.quarantined.add(id, reason.JobPanicked, err.Error())
 		}
 		return true
 	}
@@ -229,17 +230,17 @@ func (r *round) blame(ctx context.Context, j plan.Job, err error) bool {
 	if bad == nil {
 		return false
 	}
-	c.quarantined.add(bad.ID, string(bad.Reason), err.Error())
+	c.quarantined.add(bad.ID, bad.Reason, err.Error())
 	if permanent(bad.Reason) && j.Kind == plan.Merge {
 		if err := c.markNoCompact(ctx, bad.ID, cause(bad), r.now()); err != nil {
-			c.log.Warn("block could not be marked", "block", bad.ID, "err", err)
+			c.log.Warn("cannot mark block", "block", bad.ID, "err", err)
 		}
 	}
 	return true
 }
 
-// permanent says whether the damage is in bytes that were read completely. A
-// file that is missing or short may be repaired by uploading it again.
+// permanent says whether the damage is in bytes that were read completely. A missing
+// or short file may be repaired by another upload.
 func permanent(why reason.Reason) bool {
 	switch why {
 	case reason.BlockIndexCorrupt, reason.BlockSeriesOutOfOrder, reason.BlockChunkCorrupt, reason.BlockSegmentCorrupt, reason.BlockChunkTimes:
@@ -248,8 +249,8 @@ func permanent(why reason.Reason) bool {
 	return false
 }
 
-// cause is what a no-compact mark says of a broken block, in the words that
-// others know where there are such.
+// cause is the content of the no-compact mark of a damaged block, with the reason
+// that Thanos uses if it has one.
 func cause(bad *block.CorruptError) block.Cause {
 	if bad.Reason == reason.BlockChunkTimes {
 		return block.Cause{Reason: block.MarkOutOfOrderChunk, Details: bad.Error()}
@@ -257,6 +258,7 @@ func cause(bad *block.CorruptError) block.Cause {
 	return block.Cause{Reason: string(bad.Reason), Details: bad.Error()}
 }
 
+// markNoCompact excludes a block from merging.
 func (c *Compactor) markNoCompact(ctx context.Context, id ulid.ULID, why block.Cause, now time.Time) error {
 	marked, err := block.MarkNoCompact(ctx, c.bkt, id, why, now)
 	if marked {
@@ -269,7 +271,7 @@ func (c *Compactor) markNoCompact(ctx context.Context, id ulid.ULID, why block.C
 func (c *Compactor) workDir(j plan.Job) (dir string, done func(), err error) {
 	c.cleanWork.Do(func() { err = os.RemoveAll(c.work) })
 	if err != nil {
-		return "", nil, fmt.Errorf("remove what an earlier run has left: %w", err)
+		return "", nil, fmt.Errorf("remove the work directory of an earlier run: %w", err)
 	}
 	if err := os.MkdirAll(c.work, 0o777); err != nil {
 		return "", nil, err
@@ -280,7 +282,7 @@ func (c *Compactor) workDir(j plan.Job) (dir string, done func(), err error) {
 	}
 	return dir, func() {
 		if err := os.RemoveAll(dir); err != nil {
-			c.log.Warn("work directory could not be removed", "dir", dir, "err", err)
+			c.log.Warn("cannot remove work directory", "dir", dir, "err", err)
 		}
 	}, os.Mkdir(dir, 0o777)
 }
@@ -288,15 +290,15 @@ func (c *Compactor) workDir(j plan.Job) (dir string, done func(), err error) {
 // errPanic is a panic that was recovered.
 var errPanic = errors.New("panic")
 
-// recoverAs turns a panic, which decoders of damaged data may end in, into an
-// error, so that it concerns one job only.
+// recoverAs turns a panic, for instance of a decoder of damaged data, into an error
+// of one job.
 func recoverAs(err *error, what string) {
 	p := recover()
 	if p == nil {
 		return
 	}
 	if addr, ok := memoryFault(p); ok {
-		*err = fmt.Errorf("%s: a file of the work folder cannot be read at address %#x: %w", what, addr, errMemoryFault)
+		*err = fmt.Errorf("%s: a file of the work directory cannot be read at address %#x: %w", what, addr, errMemoryFault)
 		return
 	}
 	*err = fmt.Errorf("%s: %w: %v at %.2000s", what, errPanic, p, debug.Stack())

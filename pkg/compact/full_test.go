@@ -30,10 +30,9 @@ func refuseWrites(err error) func(buckettest.Op) buckettest.Fault {
 	}
 }
 
-// TestRunOnce_FullBucketIsCleaned has a bucket that takes no writes. What is due
-// is deleted, also what is long out of retention and cannot be marked; nothing
-// is merged that could not be uploaded.
-func TestRunOnce_FullBucketIsCleaned(t *testing.T) {
+// A bucket refuses writes. Marked blocks are deleted, and so is a block that is long
+// out of retention and cannot be marked; no blocks are merged.
+func TestRunOnce_DeletesFromFullBucket(t *testing.T) {
 	for _, cause := range []error{bucket.ErrFull, bucket.ErrAccessDenied, buckettest.ErrInjected} {
 		b := blocktest.Bucket(t, twoHours(6, "a", `{cluster="eu"}`)+`
 meta due range=48h..50h labels={cluster="us"}
@@ -77,15 +76,14 @@ func TestPublish_FailedUploadLeavesNothing(t *testing.T) {
 	require.Equal(t, before, after)
 }
 
-// TestRunOnce_OddBlocksAreNamedOnce logs and counts a block with a nonsense range.
-func TestRunOnce_OddBlocksAreNamedOnce(t *testing.T) {
+func TestRunOnce_LogsInvalidBlockOnce(t *testing.T) {
 	b := blocktest.Bucket(t, twoHours(6, "a", `{cluster="eu"}`)+`
-meta odd range=0h..9000d labels={cluster="eu"}
-mark odd no-downsample at=1h
+meta invalid range=0h..9000d labels={cluster="eu"}
+mark invalid no-downsample at=1h
 block none range=0h..48h labels={cluster="ab"}
   up 0h..48h/5m:1+1
 `)
-	// Without sources a block was downsampled again and again.
+	// A block without sources is downsampled once.
 	change(t, b, blocktest.ID("none"), block.MetaFile, func(data []byte) []byte {
 		m, err := block.ParseMeta(data)
 		require.NoError(t, err)
@@ -103,8 +101,8 @@ block none range=0h..48h labels={cluster="ab"}
 	require.Equal(t, 1, strings.Count(strings.Join(live(t, b), "\n"), "0..48h res=5"))
 	lines := 0
 	for line := range strings.Lines(log.String()) {
-		if strings.Contains(line, "block is left alone") {
-			require.Contains(t, line, blocktest.ID("odd").String())
+		if strings.Contains(line, "block skipped") {
+			require.Contains(t, line, blocktest.ID("invalid").String())
 			require.Contains(t, line, "reason=time_range_too_long")
 			lines++
 		}

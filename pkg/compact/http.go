@@ -10,13 +10,13 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block/markhttp"
 )
 
-// blocksAnswer is what /api/v1/blocks tells.
+// blocksAnswer is the answer of /api/v1/blocks.
 type blocksAnswer struct {
 	Label       string        `json:"label"`
 	Blocks      []*block.Meta `json:"blocks"`
 	RefreshedAt time.Time     `json:"refreshedAt"`
 	Err         *string       `json:"err"`
-	// Quarantined gives the reason for each block that no job takes any more.
+	// Quarantined has the error of each quarantined block.
 	Quarantined map[string]string `json:"quarantined,omitempty"`
 }
 
@@ -26,7 +26,7 @@ func (c *Compactor) RegisterHTTP(mux *http.ServeMux) {
 	mux.Handle("POST /api/v1/blocks/mark", markhttp.Handler{Bucket: c.bkt, Disabled: c.cfg.DisableAdmin})
 }
 
-// serveBlocks lists the blocks that the last look at the bucket has seen.
+// serveBlocks lists the blocks of the last listing of the bucket.
 func (c *Compactor) serveBlocks(w http.ResponseWriter, _ *http.Request) {
 	a := blocksAnswer{Label: c.cfg.BlockLabel, Blocks: []*block.Meta{}}
 	if v := c.seen.Load(); v != nil {
@@ -37,7 +37,7 @@ func (c *Compactor) serveBlocks(w http.ResponseWriter, _ *http.Request) {
 		slices.SortFunc(a.Blocks, func(x, y *block.Meta) int { return x.ULID.Compare(y.ULID) })
 	}
 	a.Quarantined = map[string]string{}
-	for id, reason := range c.quarantined.reasons() {
+	for id, reason := range c.quarantined.details() {
 		a.Quarantined[id.String()] = reason
 	}
 	c.respond(w, http.StatusOK, map[string]any{"status": "success", "data": a})
@@ -47,6 +47,6 @@ func (c *Compactor) respond(w http.ResponseWriter, code int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	if err := json.NewEncoder(w).Encode(body); err != nil {
-		c.log.Debug("answer could not be sent", "err", err)
+		c.log.Debug("cannot send answer", "err", err)
 	}
 }

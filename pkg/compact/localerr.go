@@ -12,9 +12,9 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
-// localError says whether err comes from the operating system, on a file of the
-// work folder: a full disk, a file that somebody removed, a failing device. It
-// tells nothing about the block in the bucket.
+// localError says whether err is one of the operating system about a file of the work
+// directory: a full disk, a removed file, a failing device. The block in the bucket
+// may be sound.
 func localError(err error) bool {
 	var (
 		path  *fs.PathError
@@ -25,9 +25,9 @@ func localError(err error) bool {
 	return errors.As(err, &path) || errors.As(err, &link) || errors.As(err, &call) || errors.As(err, &errno)
 }
 
-// memoryFault says whether a recovered panic is a fault of mapped memory: the
-// file behind it was cut, or its device failed. Goroutines that want a panic
-// instead of the end of the process set debug.SetPanicOnFault.
+// memoryFault says whether a recovered panic is a fault of mapped memory: the file was
+// truncated, or its device failed. It needs debug.SetPanicOnFault in the goroutine;
+// otherwise the fault ends the process.
 func memoryFault(p any) (addr uintptr, ok bool) {
 	f, ok := p.(interface{ Addr() uintptr })
 	if !ok {
@@ -36,13 +36,13 @@ func memoryFault(p any) (addr uintptr, ok bool) {
 	return f.Addr(), true
 }
 
-// checkFiles finds empty files, which cannot be mapped and so would give an
-// error of the operating system although the object in the bucket is empty.
+// checkFiles refuses empty files. Mapping one would be an error of the operating
+// system although the object in the bucket is empty.
 func (r *blockReader) checkFiles(dir string) error {
 	empty := func(why reason.Reason, rel string) error {
 		info, err := os.Stat(filepath.Join(dir, rel))
 		if err != nil {
-			return fmt.Errorf("open block %s in the work folder: %w", r.meta.ULID, err)
+			return fmt.Errorf("open block %s in the work directory: %w", r.meta.ULID, err)
 		}
 		if info.Size() == 0 {
 			return r.corrupt(why, "%s is empty", rel)
@@ -51,7 +51,7 @@ func (r *blockReader) checkFiles(dir string) error {
 	}
 	segments, err := os.ReadDir(filepath.Join(dir, block.ChunksDir))
 	if err != nil {
-		return fmt.Errorf("open block %s in the work folder: %w", r.meta.ULID, err)
+		return fmt.Errorf("open block %s in the work directory: %w", r.meta.ULID, err)
 	}
 	for _, s := range segments {
 		if err := empty(reason.BlockSegmentCorrupt, filepath.Join(block.ChunksDir, s.Name())); err != nil {

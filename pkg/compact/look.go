@@ -12,29 +12,30 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
-// clockObject is written to learn the time of the bucket. Its name is no
-// block's, so that every reader of the bucket passes over it.
+// clockObject is written to learn the time of the bucket. Readers of the bucket ignore
+// it, because its name is not that of a block.
 const clockObject = "hindsight/compactor-clock"
 
-// writeError says that the bucket did not take a write.
+// writeError is the error of a refused write.
 type writeError struct{ error }
 
 func (e *writeError) Unwrap() error { return e.error }
 
-// bucketTime returns the time by the clock of the bucket, against which the
-// ages of its objects are measured: a compactor whose own clock is ahead must
-// not delete too early. A bucket that does not tell times leaves the own clock.
+// bucketTime returns the time by the clock of the bucket, by which the ages of its
+// objects are measured: a compactor whose clock is ahead must not delete too early. If
+// the bucket reports no times it returns the local time.
 func (c *Compactor) bucketTime(ctx context.Context) (time.Time, error) {
 	start := time.Now()
 	const content = "compactor"
 	if err := c.bkt.Upload(ctx, clockObject, strings.NewReader(content), int64(len(content))); err != nil {
-		return start, &writeError{fmt.Errorf("write %s to learn the time of the bucket: %w", clockObject, err)}
+		return start, &writeError{fmt.Errorf("write %s to read the time of the bucket: %w", clockObject, err)}
 	}
 	o, err := c.bkt.Stat(ctx, clockObject)
 	if err != nil {
-		return start, fmt.Errorf("read %s to learn the time of the bucket: %w", clockObject, err)
+		return start, fmt.Errorf("stat %s to read the time of the bucket: %w", clockObject, err)
 	}
 	if o.LastModified.IsZero() {
 		return start, nil
@@ -42,15 +43,15 @@ func (c *Compactor) bucketTime(ctx context.Context) (time.Time, error) {
 	return o.LastModified, nil
 }
 
-// look polls the bucket and plans. Blocks on the bench wait for the next pass.
-func (c *Compactor) look(ctx context.Context, now time.Time, bench map[ulid.ULID]string) (plan.Plan, error) {
+// look polls the bucket and plans. No job takes the skipped blocks.
+func (c *Compactor) look(ctx context.Context, now time.Time, skipped map[ulid.ULID]string) (plan.Plan, error) {
 	v, err := c.poller.Poll(ctx)
 	if err != nil {
 		return plan.Plan{}, err
 	}
 	c.seen.Store(v)
 	pv := planView(v)
-	pv.Quarantined, pv.Busy = c.quarantined.reasons(), bench
+	pv.Quarantined, pv.SkippedInPass = c.quarantined.details(), skipped
 
 	policy := c.policy
 	local := time.Now()
@@ -65,32 +66,33 @@ func (c *Compactor) look(ctx context.Context, now time.Time, bench map[ulid.ULID
 	return p, nil
 }
 
-// report logs each block once that a person has to look at, and counts them.
+// report counts the blocks with an invalid meta.json and logs each of them once.
 func (c *Compactor) report(skipped []plan.Skip) {
-	counts := map[string]float64{
-		plan.CodeTimes: 0, plan.CodeEmptyRange: 0, plan.CodeTooLong: 0, plan.CodeFuture: 0, plan.CodeResolution: 0,
+	counts := map[reason.Reason]float64{}
+	for _, why := range plan.InvalidReasons() {
+		counts[why] = 0
 	}
 	c.reportedMu.Lock()
 	defer c.reportedMu.Unlock()
-	odd := make(map[ulid.ULID]string, len(c.reported))
+	invalid := make(map[ulid.ULID]reason.Reason, len(c.reported))
 	for _, s := range skipped {
-		if s.Code == "" {
+		if s.Reason == "" {
 			continue
 		}
-		counts[s.Code]++
-		odd[s.Block] = s.Code
-		if c.reported[s.Block] != s.Code {
-			c.log.Warn("block is left alone", "block", s.Block, "reason", s.Code, "err", s.Reason)
+		counts[s.Reason]++
+		invalid[s.Block] = s.Reason
+		if c.reported[s.Block] != s.Reason {
+			c.log.Warn("block skipped", "block", s.Block, "reason", s.Reason, "err", s.Details)
 		}
 	}
-	c.reported = odd
-	for code, n := range counts {
-		c.metrics.leftAlone.WithLabelValues(code).Set(n)
+	c.reported = invalid
+	for why, n := range counts {
+		c.metrics.skipped.WithLabelValues(why.String()).Set(n)
 	}
 }
 
-// withSources makes a block without sources its own source. Otherwise its
-// downsampled data could not be told to be there, and would be made for ever.
+// withSources makes a block without sources its own source. Otherwise the planner
+// could not find its downsampled data and would plan to make it in every pass.
 func withSources(metas map[ulid.ULID]*block.Meta) map[ulid.ULID]*block.Meta {
 	out := metas
 	for id, m := range metas {
@@ -100,7 +102,7 @@ func withSources(metas map[ulid.ULID]*block.Meta) map[ulid.ULID]*block.Meta {
 		if len(out) == len(metas) && out[id] == m {
 			out = maps.Clone(out)
 		}
-		c := *m // nobody changes what it points to
+		c := *m // a shallow copy: no code changes what it points to
 		c.Compaction.Sources = []ulid.ULID{id}
 		out[id] = &c
 	}

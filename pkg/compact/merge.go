@@ -21,7 +21,7 @@ import (
 // detailsMerged is the text in the marks of merged blocks.
 const detailsMerged = "source of compacted block"
 
-// input is a block that was downloaded. It is verified while it is read.
+// input is a downloaded block. It is verified while it is read.
 type input struct {
 	meta *block.Meta
 	dir  string
@@ -49,8 +49,7 @@ func (c *Compactor) fetch(ctx context.Context, dir string, ids []ulid.ULID) ([]i
 	return out, g.Wait()
 }
 
-// merge carries out a merge: the result is published, then its inputs are
-// marked.
+// merge carries out a merge: it publishes the result and then marks the inputs.
 func (c *Compactor) merge(ctx context.Context, j plan.Job, now time.Time) error {
 	dir, done, err := c.workDir(j)
 	if err != nil {
@@ -76,8 +75,8 @@ func (c *Compactor) merge(ctx context.Context, j plan.Job, now time.Time) error 
 	if err != nil {
 		return err
 	}
-	c.log.Info("merged blocks", "group", j.Group, "inputs", len(j.Blocks), "result", m.ULID, "series", m.Stats.NumSeries,
-		"samples", m.Stats.NumSamples, "mint", m.MinTime, "maxt", m.MaxTime, "reason", j.Reason)
+	c.log.Info("merged blocks", "group", j.Group, "blocks", len(j.Blocks), "block", m.ULID, "series", m.Stats.NumSeries,
+		"samples", m.Stats.NumSamples, "mint", m.MinTime, "maxt", m.MaxTime)
 	return c.markAll(ctx, j.Blocks, detailsMerged, now)
 }
 
@@ -90,8 +89,8 @@ func (c *Compactor) mergeInto(ctx context.Context, out string, inputs []input) (
 	return stats, err
 }
 
-// maxLevel bounds the level of an input, which is not trusted: the result has the
-// next one.
+// maxLevel bounds the level of an input, so that the level of the result cannot
+// overflow.
 const maxLevel = 1 << 20
 
 // describe writes the meta.json of a merged block, with its lineage.
@@ -127,7 +126,7 @@ func commonExtensions(inputs []input) json.RawMessage {
 		}
 		var ext map[string]json.RawMessage
 		if json.Unmarshal(raw, &ext) != nil {
-			return nil // not an object, so there are no keys to keep
+			return nil // not an object
 		}
 		if common == nil {
 			common = ext
@@ -144,7 +143,7 @@ func commonExtensions(inputs []input) json.RawMessage {
 	}
 	b, err := json.Marshal(common)
 	if err != nil {
-		return nil // cannot be: the values were just decoded
+		return nil // impossible: the values were decoded above
 	}
 	return b
 }
@@ -152,9 +151,9 @@ func commonExtensions(inputs []input) json.RawMessage {
 // withdrawTimeout bounds the deletion of an upload that failed.
 const withdrawTimeout = time.Minute
 
-// publish uploads a block, which verifies it before and after. What an upload
-// that failed has left is deleted: the next try makes another block, so that the
-// leftovers of many tries would fill the bucket.
+// publish uploads a block and verifies it before and after. It deletes the objects of
+// a failed upload: each try makes another block, so the objects of many tries would
+// fill the bucket.
 func (c *Compactor) publish(ctx context.Context, dir string, now time.Time) (*block.Meta, error) {
 	start := time.Now()
 	m, err := block.Upload(ctx, c.bkt, dir, block.UploadConfig{
@@ -171,7 +170,7 @@ func (c *Compactor) publish(ctx context.Context, dir string, now time.Time) (*bl
 	dctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawTimeout)
 	defer cancel()
 	if derr := block.Delete(dctx, c.bkt, local.ULID); derr != nil {
-		c.log.Warn("leftovers of a failed upload stay until they are old", "block", local.ULID, "err", derr)
+		c.log.Warn("cannot delete objects of a failed upload", "block", local.ULID, "err", derr)
 	}
 	return nil, err
 }

@@ -14,17 +14,17 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/dedup"
 )
 
-// mergeStats is what a merge has done.
+// mergeStats are the statistics of a merge or a downsampling.
 type mergeStats struct {
 	block tsdb.BlockStats
 	// read counts the samples of the inputs.
 	read uint64
 }
 
-// mergeBlocks writes the series of all inputs into the new directory dest, each
-// once, in order. Chunks that overlap none of their series are copied.
+// mergeBlocks writes the series of all inputs into the new directory dest, each once,
+// in order. It copies chunks that do not overlap others of their series.
 //
-// Blocks that differ in labels of ring only are of one source.
+// Blocks that differ in the labels of ring only are of one source.
 func mergeBlocks(ctx context.Context, dest string, inputs []input, ring []string, m *dedup.Merger) (stats mergeStats, err error) {
 	readers := make([]*blockReader, 0, len(inputs))
 	defer func() {
@@ -65,7 +65,7 @@ func mergeBlocks(ctx context.Context, dest string, inputs []input, ring []string
 	return stats, m.Check()
 }
 
-// mergeSeries merges the readers, which stand before their first series.
+// mergeSeries merges the series of the readers, of which it reads the first ones.
 func mergeSeries(ctx context.Context, readers []*blockReader, w *blockWriter, m *dedup.Merger) error {
 	live := make([]*blockReader, 0, len(readers))
 	for _, r := range readers {

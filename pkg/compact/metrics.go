@@ -16,12 +16,13 @@ type metrics struct {
 	duration                   *prometheus.HistogramVec
 	samples                    *prometheus.CounterVec
 	marked, panics             *prometheus.CounterVec
-	quarantined, leftAlone     *prometheus.GaugeVec
+	quarantined, skipped       *prometheus.GaugeVec
 	todoJobs, todoBlocks       *prometheus.GaugeVec
 	todoSamples                *prometheus.GaugeVec
 	lastPass                   prometheus.Gauge
 }
 
+// newMetrics registers the metrics of a compactor; reg may be nil.
 func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
@@ -31,28 +32,28 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		return f.NewGaugeVec(prometheus.GaugeOpts{Name: "hindsight_compact_" + name, Help: help}, labels)
 	}
 	m := &metrics{
-		passes:       f.NewCounter(prometheus.CounterOpts{Name: "hindsight_compact_passes_total", Help: "Passes that were begun."}),
-		failedPasses: f.NewCounter(prometheus.CounterOpts{Name: "hindsight_compact_passes_failed_total", Help: "Passes in which something failed."}),
-		started:      counters("jobs_started_total", "Jobs that were begun, by kind and by resolution of the result.", "kind", "resolution"),
-		completed:    counters("jobs_completed_total", "Jobs that were carried out.", "kind", "resolution"),
-		failed:       counters("jobs_failed_total", "Jobs that failed; no other job is affected.", "kind", "resolution"),
-		samples:      counters("samples_total", "Samples in the inputs of jobs that were carried out; its rate tells with the todo when they are through.", "kind"),
-		marked:       counters("blocks_marked_total", "Marks that were written.", "marker", "reason"),
+		passes:       f.NewCounter(prometheus.CounterOpts{Name: "hindsight_compact_passes_total", Help: "Passes started."}),
+		failedPasses: f.NewCounter(prometheus.CounterOpts{Name: "hindsight_compact_passes_failed_total", Help: "Passes with an error or a failed job."}),
+		started:      counters("jobs_started_total", "Jobs started, by kind and by resolution of the result.", "kind", "resolution"),
+		completed:    counters("jobs_completed_total", "Jobs completed.", "kind", "resolution"),
+		failed:       counters("jobs_failed_total", "Jobs that failed.", "kind", "resolution"),
+		samples:      counters("samples_total", "Samples in the inputs of completed jobs. todo_samples divided by its rate estimates the time to completion.", "kind"),
+		marked:       counters("blocks_marked_total", "Marks written.", "marker", "reason"),
 		panics:       counters("job_panics_total", "Jobs that ended in a panic; their inputs are quarantined until the process restarts.", "kind"),
 		duration: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "hindsight_compact_job_duration_seconds", Help: "Duration of jobs.", Buckets: prometheus.ExponentialBuckets(0.1, 4, 10),
 		}, []string{"kind"}),
-		quarantined: gauges("block_quarantined", "1 for each block that no job takes any more, with the reason.", "block", "reason"),
-		leftAlone:   gauges("blocks_left_alone", "Blocks that are neither merged nor downsampled because their meta.json makes no sense, by reason; the log names them.", "reason"),
+		quarantined: gauges("block_quarantined", "1 for each block that no job takes until the process restarts, by reason.", "block", "reason"),
+		skipped:     gauges("blocks_skipped", "Blocks that are neither merged nor downsampled because their meta.json is invalid, by reason. The log names them.", "reason"),
 		todoJobs:    gauges("todo_jobs", "Jobs of the last plan. More may follow from their results.", "kind"),
 		todoBlocks:  gauges("todo_blocks", "Inputs of the jobs of the last plan.", "kind"),
 		todoSamples: gauges("todo_samples", "Samples in the inputs of the jobs of the last plan.", "kind"),
-		lastPass:    f.NewGauge(prometheus.GaugeOpts{Name: "hindsight_compact_last_successful_pass_timestamp_seconds", Help: "When the last pass ended in which nothing failed."}),
+		lastPass:    f.NewGauge(prometheus.GaugeOpts{Name: "hindsight_compact_last_successful_pass_timestamp_seconds", Help: "Unix time of the end of the last pass without an error or a failed job."}),
 	}
 	return m
 }
 
-// progress shows a plan.
+// progress sets the todo metrics from a plan.
 func (m *metrics) progress(p *plan.Plan, v *blocklist.View) {
 	type todo struct{ jobs, blocks, samples float64 }
 	sums := map[plan.Kind]*todo{

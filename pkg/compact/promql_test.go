@@ -107,8 +107,8 @@ func (l *seriesList) At() storage.Series                { return l.list[l.pos-1]
 func (l *seriesList) Err() error                        { return nil }
 func (l *seriesList) Warnings() annotations.Annotations { return nil }
 
-// TestPromQLOverResolutions asks raw, 5 m and 1 h data the same.
-func TestPromQLOverResolutions(t *testing.T) {
+// Raw, 5 m and 1 h data answer the same queries.
+func TestDownsample_AnswersAsRawData(t *testing.T) {
 	var s strings.Builder
 	const days = 14
 	for d := range days/2 + 2 {

@@ -35,10 +35,9 @@ func change(t testing.TB, b bucket.Bucket, id ulid.ULID, rel string, f func([]by
 	require.NoError(t, b.Upload(ctx, name, bytes.NewReader(data), int64(len(data))))
 }
 
-// TestBadBlocks puts five kinds of bad block into five of twelve groups. All
-// other groups are merged and downsampled completely, of the five each what is
-// not bad, and each bad block is named with the reason.
-func TestBadBlocks(t *testing.T) {
+// Five of twelve groups have a damaged block, each of another kind. All sound blocks
+// are merged and downsampled, and each damaged one is reported with its reason.
+func TestRunOnce_QuarantinesDamagedBlocks(t *testing.T) {
 	var s strings.Builder
 	groups := 12
 	for g := range groups {
@@ -84,7 +83,7 @@ func TestBadBlocks(t *testing.T) {
 		bad(0).String(): "chunk_corrupt", bad(1).String(): "size_mismatch", bad(2).String(): "size_mismatch",
 		bad(3).String(): "index_corrupt", bad(4).String(): "chunk_outside_of_block",
 	}, reasons)
-	// What is wrong in the bytes is marked, in the bucket.
+	// Blocks with damaged bytes get a mark in the bucket.
 	marks := poll(t, b).NoCompact
 	require.Len(t, marks, 3)
 	require.Equal(t, block.MarkOutOfOrderChunk, marks[bad(4)].Reason)

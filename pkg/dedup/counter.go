@@ -63,6 +63,8 @@ func (j *adjuster) adjust(used, s *side, lastT int64) {
 	}
 }
 
+// adjustFloat is adjust for the value v of s after the value last. changed says that
+// s takes over from the other input.
 func (j *adjuster) adjustFloat(s *side, last, v float64, changed bool, lastT int64) {
 	merged := last + j.by
 	if !changed {
@@ -103,6 +105,7 @@ func (j *adjuster) adjustFloat(s *side, last, v float64, changed bool, lastT int
 	}
 }
 
+// adjustHistogram is adjustFloat for histograms.
 func (j *adjuster) adjustHistogram(s *side, last *histogram.FloatHistogram, changed bool, lastT int64) {
 	h := s.histogram().Copy()
 	h.CounterResetHint = histogram.UnknownCounterReset

@@ -55,7 +55,7 @@ func TestPenalty_CounterGrowsAsTheTarget(t *testing.T) {
 		if len(a) == 0 || len(b) == 0 {
 			continue
 		}
-		merged := drain(Penalty(lists([][]sample{a, b}), true))
+		merged := drain(penalty(lists([][]sample{a, b}), true))
 		got, _ := increase(merged)
 		want := float64(merged[len(merged)-1].t-merged[0].t) / 1000
 		// Of each reset, the growth since the last scrape is lost; where it falls
@@ -86,7 +86,7 @@ func TestPenalty_CounterIgnoresLevels(t *testing.T) {
 		for i := range b {
 			b[i].v *= 0.99 + 0.02*float64(seed%2)
 		}
-		merged := drain(Penalty(lists([][]sample{a, b}), true))
+		merged := drain(penalty(lists([][]sample{a, b}), true))
 		known := 0
 		for i := 1; i < len(merged); i++ {
 			d := float64(merged[i].t-merged[i-1].t) / 1000
@@ -110,7 +110,7 @@ func TestPenalty_CountsResetInsideGapOnce(t *testing.T) {
 	a := counted(r, 0, 1e6, []int64{1_200_000}, [][2]int64{{900_000, 1_500_000}})
 	b := counted(r, 3000, 1e6, []int64{1_200_000}, [][2]int64{{2_400_000, 3_000_000}})
 	for _, replicas := range [][][]sample{{a, b}, {b, a}, {a, b, b}, {a, a, b}} {
-		merged := drain(Penalty(lists(replicas), true))
+		merged := drain(penalty(lists(replicas), true))
 		got, resets := increase(merged)
 		require.Equal(t, 1, resets)
 		require.InDelta(t, float64(merged[len(merged)-1].t-merged[0].t)/1000, got, 60)
@@ -123,12 +123,12 @@ func TestPenalty_KeepsCounterValues(t *testing.T) {
 	r := rand.New(rand.NewSource(1))
 	a := counted(r, 0, 0, []int64{1_200_000, 1_215_000, 3_000_000}, nil)
 	b := counted(r, 7000, 5e6, nil, nil)
-	require.Equal(t, a, drain(Penalty(lists([][]sample{a, b}), true)))
+	require.Equal(t, a, drain(penalty(lists([][]sample{a, b}), true)))
 	for i := range a {
 		a[i].v = math.Floor(a[i].v / 20)
 	}
 	gap := slices.DeleteFunc(slices.Clone(a), func(s sample) bool { return s.t > 400_000 && s.t < 600_000 })
-	require.Equal(t, a[:45], drain(Penalty(lists([][]sample{gap, a}), true))[:45])
+	require.Equal(t, a[:45], drain(penalty(lists([][]sample{gap, a}), true))[:45])
 }
 
 // histograms makes histogram counters of float counters.
@@ -184,8 +184,8 @@ func TestPenalty_HistogramsGrowAsFloats(t *testing.T) {
 				b[i].v *= 0.99
 			}
 		}
-		floats := drain(Penalty(lists([][]sample{a, b}), true))
-		merged := drain(Penalty(lists([][]sample{histograms(a), histograms(b)}), true))
+		floats := drain(penalty(lists([][]sample{a, b}), true))
+		merged := drain(penalty(lists([][]sample{histograms(a), histograms(b)}), true))
 		require.Equal(t, len(floats), len(merged))
 		want, wantResets := increase(floats)
 		got, gotResets := histogramIncrease(merged)
@@ -207,7 +207,7 @@ func TestPenalty_KeepsGaugeHistograms(t *testing.T) {
 	}
 	a := gauge(counted(r, 0, 1e6, nil, [][2]int64{{900_000, 1_500_000}}))
 	b := gauge(counted(r, 3000, 5, nil, nil))
-	for _, s := range drain(Penalty(lists([][]sample{a, b}), true)) {
+	for _, s := range drain(penalty(lists([][]sample{a, b}), true)) {
 		require.Equal(t, histogram.GaugeType, s.h.CounterResetHint)
 		require.True(t, slices.ContainsFunc(slices.Concat(a, b), func(o sample) bool { return o.t == s.t && o.h.Equals(s.h) }))
 	}
@@ -230,8 +230,8 @@ func TestPenalty_CustomBucketsGrowAsFloats(t *testing.T) {
 		resets := []int64{200*step + r.Int63n(400*step), 700*step + r.Int63n(400*step)}
 		a := counted(r, 0, 1e6, resets, randomGaps(r))
 		b := counted(r, r.Int63n(step), 5e5, resets, randomGaps(r))
-		floats := drain(Penalty(lists([][]sample{a, b}), true))
-		merged := drain(Penalty(lists([][]sample{customBuckets(a, 1, 5), customBuckets(b, 1, 5)}), true))
+		floats := drain(penalty(lists([][]sample{a, b}), true))
+		merged := drain(penalty(lists([][]sample{customBuckets(a, 1, 5), customBuckets(b, 1, 5)}), true))
 		require.Equal(t, len(floats), len(merged))
 		want, wantResets := increase(floats)
 		got, gotResets := histogramIncrease(merged)
@@ -252,7 +252,7 @@ func TestPenalty_CustomBucketsOfDifferentBounds(t *testing.T) {
 	r := rand.New(rand.NewSource(1))
 	a := customBuckets(counted(r, 0, 1e6, nil, [][2]int64{{900_000, 1_500_000}}), 1, 5)
 	b := customBuckets(counted(r, 3000, 1e6, nil, nil), 1, 10)
-	merged := drain(Penalty(lists([][]sample{a, b}), true))
+	merged := drain(penalty(lists([][]sample{a, b}), true))
 	for i, s := range merged {
 		require.NoError(t, s.h.Validate())
 		if i > 0 {
@@ -268,7 +268,7 @@ func TestPenalty_ClearsHintsAtChanges(t *testing.T) {
 	a := histograms(counted(r, 0, 1e6, nil, [][2]int64{{900_000, 1_500_000}}))
 	b := histograms(counted(r, 3000, 1e6, nil, nil))
 	unknown := 0
-	for _, s := range drain(Penalty(lists([][]sample{a, b}), false)) {
+	for _, s := range drain(penalty(lists([][]sample{a, b}), false)) {
 		if s.h.CounterResetHint == histogram.UnknownCounterReset {
 			unknown++
 		}

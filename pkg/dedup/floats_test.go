@@ -99,8 +99,8 @@ func TestFloats_EqualTheirSamples(t *testing.T) {
 			its = append(its, Replica{Samples: NewFloats(cut(t, r, samples), b, old), Interval: 15000})
 			plain = append(plain, within(samples, b))
 		}
-		merged := Penalty(its, counter)
-		requireSameSamples(t, drain(Penalty(lists(plain), counter)), drain(merged), seed)
+		merged := penalty(its, counter)
+		requireSameSamples(t, drain(penalty(lists(plain), counter)), drain(merged), seed)
 		reuse = Reclaim(merged, reuse)
 		requireSameJumps(t, r, plain[0], seed)
 	}

@@ -37,7 +37,7 @@ type Replica struct {
 
 // Merge merges the replicas by f. It prefers the first replica, so the caller
 // orders them by their labels. It returns a single replica unchanged, and an empty
-// series for none. See Penalty for counter. The result owns the iterators.
+// series for none. See penalty for counter. The result owns the iterators.
 func (f Func) Merge(replicas []Replica, counter bool) chunkenc.Iterator {
 	switch {
 	case len(replicas) == 0:
@@ -47,7 +47,7 @@ func (f Func) Merge(replicas []Replica, counter bool) chunkenc.Iterator {
 	case f == FuncChain:
 		return chain(replicas)
 	}
-	return Penalty(replicas, counter)
+	return penalty(replicas, counter)
 }
 
 // IsCounterFunc says whether the PromQL function fn reads its input as a

@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// Penalty merges replicas pairwise from left to right. Of a pair it returns the
+// penalty merges replicas pairwise from left to right. Of a pair it returns the
 // samples of one input until that has a gap or a stale marker; then the other
 // one takes over, if it has samples there. A gap is a step of more than two and
 // a half intervals of the input, for counters of one and a half. The first input
@@ -27,7 +27,7 @@ import (
 //
 // Timestamps of the result ascend strictly. Samples of an input that is not needed
 // are not read.
-func Penalty(replicas []Replica, counter bool) chunkenc.Iterator {
+func penalty(replicas []Replica, counter bool) chunkenc.Iterator {
 	if len(replicas) == 0 {
 		return chunkenc.NewNopIterator()
 	}

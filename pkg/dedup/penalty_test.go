@@ -84,8 +84,8 @@ func TestPenalty_SeekEqualsNext(t *testing.T) {
 		r := rand.New(rand.NewSource(seed))
 		replicas := randomReplicas(r)
 		for _, counter := range []bool{false, true} {
-			all := drain(Penalty(lists(replicas), counter))
-			it := Penalty(lists(replicas), counter)
+			all := drain(penalty(lists(replicas), counter))
+			it := penalty(lists(replicas), counter)
 			i := -1
 			for i < len(all) {
 				var typ chunkenc.ValueType
@@ -122,7 +122,7 @@ func TestPenalty_ReturnsSamplesOfReplicas(t *testing.T) {
 			}
 		}
 		last := int64(math.MinInt64)
-		for _, s := range drain(Penalty(lists(replicas), false)) {
+		for _, s := range drain(penalty(lists(replicas), false)) {
 			require.Greater(t, s.t, last)
 			last = s.t
 			require.True(t, slices.ContainsFunc(have[s.t], func(o sample) bool {
@@ -141,7 +141,7 @@ func TestPenalty_DoesNotReadOthersWithoutGap(t *testing.T) {
 		return l
 	}
 	a, b, c := grid(0), grid(2000), grid(4000)
-	it := Penalty([]Replica{{Samples: a}, {Samples: b}, {Samples: c}}, false)
+	it := penalty([]Replica{{Samples: a}, {Samples: b}, {Samples: c}}, false)
 	for i := range int64(999) {
 		require.Equal(t, chunkenc.ValFloat, it.Next())
 		require.Equal(t, i*15000, it.AtT())
@@ -187,7 +187,7 @@ func TestPenalty_FillsEveryGap(t *testing.T) {
 			outages(r, 0, 0.02, slices.Concat(common, randomGaps(r))),
 			outages(r, r.Int63n(step), 0.02, slices.Concat(common, randomGaps(r))),
 		}
-		merged := drain(Penalty(lists(replicas), false))
+		merged := drain(penalty(lists(replicas), false))
 		for i := 1; i < len(merged); i++ {
 			from, to := merged[i-1].t+7*step/2, merged[i].t-3*step/2
 			for n, rep := range replicas {
@@ -208,7 +208,7 @@ func TestPenalty_DoesNotDependOnTheStart(t *testing.T) {
 			outages(r, 0, 0.01, slices.Concat(common, randomGaps(r))),
 			outages(r, r.Int63n(step), 0.01, slices.Concat(common, randomGaps(r))),
 		}
-		all := drain(Penalty(lists(replicas), false))
+		all := drain(penalty(lists(replicas), false))
 		start := r.Int63n(1000 * step)
 		late := make([][]sample, 2)
 		for i, rep := range replicas {
@@ -225,7 +225,7 @@ func TestPenalty_DoesNotDependOnTheStart(t *testing.T) {
 			}
 		}
 		after := func(s sample) bool { return s.t < settled }
-		require.Equal(t, slices.DeleteFunc(all, after), slices.DeleteFunc(drain(Penalty(lists(late), false)), after), "seed %d from %d", seed, start)
+		require.Equal(t, slices.DeleteFunc(all, after), slices.DeleteFunc(drain(penalty(lists(late), false)), after), "seed %d from %d", seed, start)
 	}
 }
 
@@ -252,7 +252,7 @@ func TestPenalty_FollowsChangedIntervals(t *testing.T) {
 	} {
 		for _, offset := range []int64{0, 1, 7000, 14999} {
 			a, b := make(0, steps[0]...), make(offset, steps[1]...)
-			got := drain(Penalty([]Replica{{Samples: newListIter(a), Interval: steps[0][0]}, {Samples: newListIter(b), Interval: steps[1][0]}}, false))
+			got := drain(penalty([]Replica{{Samples: newListIter(a), Interval: steps[0][0]}, {Samples: newListIter(b), Interval: steps[1][0]}}, false))
 			require.InDelta(t, len(a), len(got), 16*float64(len(steps[0])-1), "%v offset %d", steps, offset)
 			for i := 1; i < len(got); i++ {
 				require.LessOrEqual(t, got[i].t-got[i-1].t, slices.Max(steps[0]))
@@ -305,12 +305,12 @@ func TestPenalty_KeepsLastStaleMarker(t *testing.T) {
 			for i := range c.replicas {
 				// In any order.
 				c.replicas[0], c.replicas[i] = c.replicas[i], c.replicas[0]
-				require.Equal(t, c.want, markers(drain(Penalty(lists(c.replicas), false))), "%s %d %d", name, offset, i)
+				require.Equal(t, c.want, markers(drain(penalty(lists(c.replicas), false))), "%s %d %d", name, offset, i)
 				var hs [][]sample
 				for _, rep := range c.replicas {
 					hs = append(hs, hist(rep))
 				}
-				require.Equal(t, c.want, markers(drain(Penalty(lists(hs), false))), "%s %d %d: histograms", name, offset, i)
+				require.Equal(t, c.want, markers(drain(penalty(lists(hs), false))), "%s %d %d: histograms", name, offset, i)
 				if c.want == 0 {
 					require.Zero(t, markers(drain(chain(lists(c.replicas)))), "%s: chain", name)
 				}
@@ -344,7 +344,7 @@ func TestRuns_EqualPenalty(t *testing.T) {
 			}
 		}
 		require.NoError(t, rs.err())
-		requireSameSamples(t, drain(Penalty(in, false)), got, seed)
+		requireSameSamples(t, drain(penalty(in, false)), got, seed)
 		require.Positive(t, whole)
 	}
 }
@@ -367,7 +367,7 @@ func BenchmarkPenalty(b *testing.B) {
 				for i := range in {
 					in[i].Samples = its[i].Iterator(nil)
 				}
-				it := Penalty(in, false)
+				it := penalty(in, false)
 				for it.Next() != chunkenc.ValNone {
 				}
 			}

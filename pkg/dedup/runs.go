@@ -8,7 +8,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
 )
 
-// runs merges two replicas of floats as Penalty does without counter, and returns
+// runs merges two replicas of floats as penalty does without counter, and returns
 // the result in runs of samples that belong to one chunk. A chunk of which every
 // sample is used need not be encoded again.
 type runs struct {

@@ -31,7 +31,7 @@ func TestTexts(t *testing.T) {
 			switch d.Cmd {
 			case "penalty":
 				counter := d.HasArg("counter")
-				return in.print(t, drain(Penalty(in.replicas(), counter)), counter)
+				return in.print(t, drain(penalty(in.replicas(), counter)), counter)
 			case "chain":
 				return in.print(t, drain(FuncChain.Merge(in.replicas(), false)), false)
 			case "union":

@@ -23,6 +23,7 @@ type metrics struct {
 	watchEvents    prometheus.Counter
 }
 
+// newMetrics registers the metrics of a sidecar; reg may be nil.
 func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
 	return &metrics{

@@ -41,8 +41,8 @@ func (p *part) joins(o *part) bool {
 }
 
 // aggregates downsamples one run of aggregate chunks of the same kind. Chunks
-// of floats are made of whole chunks of the input, because only at their
-// borders the true values of the counter are known.
+// of floats are made of whole chunks of the input, because the raw values of the
+// counter are known at their borders only.
 func (d *Downsampler) aggregates(parts []part) error {
 	if parts[0].kind != floats {
 		return d.histogramAggregates(parts)

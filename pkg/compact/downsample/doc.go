@@ -1,8 +1,7 @@
-// Package downsample makes coarser series: raw samples become windows of 5 m,
-// those windows of 1 h, each with count, sum, minimum, maximum and counter. What
-// goes into them is described in docs/format/aggregate-chunk.md. It is pure;
-// reading and writing blocks is left to the caller.
+// Package downsample makes coarser series: windows of 5 m from raw samples, and windows
+// of 1 h from those of 5 m, each with count, sum, minimum, maximum and counter, as
+// docs/format/aggregate-chunk.md describes. It is pure; the caller reads and writes
+// blocks.
 //
-// Samples are decoded a chunk at a time into columns, and chunks are encoded
-// from registers; nothing is allocated per sample.
+// It decodes a chunk at a time into columns and allocates nothing per sample.
 package downsample

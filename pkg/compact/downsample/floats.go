@@ -10,7 +10,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
 )
 
-// floatEncoder holds the five chunks that are being written, and their memory.
+// floatEncoder encodes the five chunks of one aggregate chunk. It keeps their memory.
 type floatEncoder struct {
 	count, sum, min, max, counter xorcolumn.Encoder
 	buf                           [5][]byte

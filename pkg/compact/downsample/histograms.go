@@ -23,7 +23,7 @@ type hist struct {
 	rel     relation
 }
 
-// relation is how a counter goes on from the sample before.
+// relation says how a counter continues from the previous sample.
 type relation int
 
 const (
@@ -72,11 +72,11 @@ func (d *Downsampler) histograms(hs []hist, interval int64, exact bool) error {
 	return nil
 }
 
-// histogramBatch writes the chunk of a batch. Where the counter restarts within
-// it, another chunk begins, in the middle of a window if need be: so every
-// counter that is stored is a raw value, and readers find the restart between
-// two chunks by themselves. A counter that restarts all the time would make a
-// chunk of each sample; its chunk is free of resets instead, and says so.
+// histogramBatch writes the chunk of a batch. A restart of the counter begins another
+// chunk, also within a window: so every stored counter is a raw value, and readers
+// find the restart between two chunks. A counter with frequent restarts would make a
+// chunk of each sample; it gets one chunk without resets, whose header says that its
+// values are not raw.
 func (d *Downsampler) histogramBatch(batch []hist, exact bool) error {
 	cuts, windows, end := 0, 0, int64(math.MinInt64)
 	for i := range batch {
@@ -108,7 +108,7 @@ func (d *Downsampler) histogramBatch(batch []hist, exact bool) error {
 	return nil
 }
 
-// maxCutShare bounds the restarts that end a chunk: one for so many windows.
+// maxCutShare bounds the restarts that end a chunk: one for this number of windows.
 const maxCutShare = 4
 
 // histogramChunk writes one chunk, of at least one sample.
@@ -220,8 +220,8 @@ func histogramsOf(d aggr.Data) ([]*histogram.FloatHistogram, error) {
 	return out, it.Err()
 }
 
-// alike brings all histograms to the smallest schema and the largest zero
-// bucket among them, so that they fit into one chunk.
+// alike converts all histograms to the smallest schema and the largest zero bucket
+// among them, so that they fit into one chunk.
 func alike(hs []hist) error {
 	if hs[0].sum.UsesCustomBuckets() {
 		return nil
@@ -269,6 +269,7 @@ func plus(a, b *histogram.FloatHistogram) (*histogram.FloatHistogram, error) {
 // resets sums up a counter of histograms over its resets.
 type resets struct{ last, total *histogram.FloatHistogram }
 
+// add adds the next sample, whose relation to the previous one is rel.
 func (r *resets) add(h *histogram.FloatHistogram, rel relation) error {
 	last := r.last
 	r.last = h
@@ -306,7 +307,7 @@ type histogramEncoder struct {
 	first, last  int64
 }
 
-// histogramChunk is a chunk that grows new buckets as they come.
+// histogramChunk is a chunk that adds new buckets as they appear.
 type histogramChunk struct {
 	chunk chunkenc.Chunk
 	app   chunkenc.Appender

@@ -144,7 +144,7 @@ func drainData(t *testing.T, d aggr.Data) []sample {
 	return out
 }
 
-func TestHistogramsEqualBruteForce(t *testing.T) {
+func TestSeries_HistogramsEqualBruteForce(t *testing.T) {
 	r := rand.New(rand.NewPCG(4, 4))
 	for i := range 80 {
 		samples := randomHistograms(r, i%4 == 0)
@@ -199,9 +199,9 @@ func partsOf(t *testing.T, out []chunks.Meta) []parts {
 	return res
 }
 
-// A restart begins a chunk, so that counters are raw values: a reader that finds
-// the first one smaller than the last one before knows that it is a restart.
-func TestHistogramChunksEndAtRestarts(t *testing.T) {
+// A restart begins a chunk, so that counters are raw values: a reader finds the restart
+// by a first value that is smaller than the last one of the chunk before.
+func TestSeries_HistogramChunksEndAtRestarts(t *testing.T) {
 	out := run(t, 0, block.Resolution5m, encode(t, []sample{
 		countAt(0, 5), countAt(100_000, 7), countAt(310_000, 9), countAt(320_000, 2), countAt(610_000, 4),
 	}, 10))
@@ -218,7 +218,7 @@ func TestHistogramChunksEndAtRestarts(t *testing.T) {
 }
 
 // A counter that restarts with every other sample would make a chunk of each.
-func TestHistogramThatRestartsAllTheTimeIsOneChunk(t *testing.T) {
+func TestSeries_FrequentRestartsMakeOneChunk(t *testing.T) {
 	var samples []sample
 	for i := range int64(40) {
 		samples = append(samples, countAt(i*60_000, float64(10-i%2)))
@@ -229,9 +229,9 @@ func TestHistogramThatRestartsAllTheTimeIsOneChunk(t *testing.T) {
 	require.Equal(t, 10+19*(9+1)+9.0, got[0].counters[7], "all growth: 9 at a restart, then 1")
 }
 
-// Between two chunks of other writers, which do not tell the last raw value, a
-// fall is no growth: it may be only that the first chunk has a restart inside.
-func TestHistogramsOfOtherWriters(t *testing.T) {
+// Between two chunks of other writers, which do not store the last raw value, a fall is
+// no growth: the first chunk may have a restart inside.
+func TestSeries_HistogramsOfOtherWriters(t *testing.T) {
 	var in []chunks.Meta
 	for _, samples := range [][]sample{{countAt(0, 5), countAt(310_000, 9)}, {countAt(610_000, 4), countAt(910_000, 6)}} {
 		for _, c := range run(t, 0, block.Resolution5m, encode(t, samples, 10)) {
@@ -246,8 +246,8 @@ func TestHistogramsOfOtherWriters(t *testing.T) {
 	}, partsOf(t, run(t, block.Resolution5m, block.Resolution1h, in)))
 }
 
-// A histogram that has seen NaN has that as its sum for ever; its buckets count.
-func TestHistogramWithSumNaN(t *testing.T) {
+// The sum of a histogram that has observed NaN stays NaN; its buckets count.
+func TestSeries_HistogramWithSumNaN(t *testing.T) {
 	samples := []sample{countAt(0, 5), countAt(10_000, 7), countAt(20_000, 8)}
 	for i := range samples {
 		samples[i].h.Sum = math.NaN()
@@ -258,7 +258,7 @@ func TestHistogramWithSumNaN(t *testing.T) {
 }
 
 // Gauges and counters are never in one chunk.
-func TestHistogramThatBecomesGauge(t *testing.T) {
+func TestSeries_SeparatesGaugesFromCounters(t *testing.T) {
 	samples := []sample{countAt(0, 5), countAt(10_000, 7), countAt(20_000, 3), countAt(30_000, 2)}
 	for _, s := range samples[2:] {
 		s.h.CounterResetHint = histogram.GaugeType
@@ -273,8 +273,7 @@ func TestHistogramThatBecomesGauge(t *testing.T) {
 	require.Equal(t, want, partsOf(t, run(t, block.Resolution5m, block.Resolution1h, m5)))
 }
 
-// A gauge says so in both of its outputs.
-func TestHistogramGauge(t *testing.T) {
+func TestSeries_GaugeHistogramsKeepTheirHint(t *testing.T) {
 	var samples []sample
 	for i := range int64(30) {
 		samples = append(samples, sample{t: i * 30_000, h: &histogram.FloatHistogram{
@@ -288,8 +287,7 @@ func TestHistogramGauge(t *testing.T) {
 	}
 }
 
-// A series that changes between floats and histograms has chunks of each.
-func TestMixedSeries(t *testing.T) {
+func TestSeries_SeparatesFloatsFromHistograms(t *testing.T) {
 	var samples []sample
 	for i := range int64(300) {
 		s := sample{t: i * 30_000, v: float64(i)}

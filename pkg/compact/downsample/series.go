@@ -67,8 +67,8 @@ func kindOf(h *histogram.FloatHistogram, gauge bool) kind {
 
 // Series downsamples the chunks of one series, which are in order of time and
 // have their Chunk set. The result is valid until the next call; it is empty
-// when there is no sample but stale markers and NaN. Damaged chunks are an
-// error, and may be a panic of their decoder.
+// when all samples are stale markers or NaN. A damaged chunk is an error, or a panic
+// of its decoder.
 func (d *Downsampler) Series(chks []chunks.Meta) ([]chunks.Meta, error) {
 	d.arena, d.out = d.arena[:0], d.out[:0]
 	var err error
@@ -100,7 +100,7 @@ func (d *Downsampler) begin(k kind) {
 	d.hists = d.hists[:0]
 }
 
-// flush writes the samples of one kind that were collected.
+// flush writes the collected samples, which are of one kind.
 func (d *Downsampler) flush() error {
 	k := d.kind
 	defer func() { d.kind = none }()
@@ -116,8 +116,8 @@ func (d *Downsampler) flush() error {
 	return nil
 }
 
-// collect takes in the samples of one chunk, and writes what was collected
-// before when they are of another kind.
+// collect adds the samples of one chunk. Before a change of their kind it writes those
+// collected so far.
 func (d *Downsampler) collect(c chunkenc.Chunk) error {
 	if enc := c.Encoding(); enc == chunkenc.EncXOR || enc == chunkenc.EncXOR2 {
 		if err := d.want(floats); err != nil {
@@ -142,7 +142,7 @@ func (d *Downsampler) collect(c chunkenc.Chunk) error {
 	return it.Err()
 }
 
-// want makes samples of the kind welcome.
+// want prepares for samples of the kind k.
 func (d *Downsampler) want(k kind) error {
 	if d.kind == k {
 		return nil
@@ -165,8 +165,8 @@ func (d *Downsampler) wantHistogram(h *histogram.FloatHistogram) error {
 	return d.want(k)
 }
 
-// tidyFloats drops stale markers. Where chunks overlap, samples are put in
-// order, and of those with equal times the first is taken.
+// tidyFloats drops stale markers. Where chunks overlap it sorts the samples, and keeps
+// the first of those with equal times.
 func (d *Downsampler) tidyFloats() {
 	ts, vs := d.cols.T, d.cols.V
 	if !slices.IsSorted(ts) {
@@ -221,8 +221,8 @@ func (d *Downsampler) coarser(chks []chunks.Meta) error {
 	return nil
 }
 
-// part takes in one chunk of a downsampled block. A raw one is brought to the
-// resolution of the block first.
+// part adds one chunk of a downsampled block. It first downsamples a raw one to the
+// resolution of the block.
 func (d *Downsampler) part(c *chunks.Meta) error {
 	if c.Chunk.Encoding() == aggr.Encoding {
 		a, err := aggr.Decode(c.Chunk.Bytes())

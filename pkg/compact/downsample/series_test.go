@@ -222,7 +222,7 @@ func requireWindows(t testing.TB, want, got []window, res int64) {
 	}
 }
 
-func TestFloatsEqualBruteForce(t *testing.T) {
+func TestSeries_FloatsEqualBruteForce(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
 	for range 60 {
 		samples := randomFloats(r)
@@ -253,7 +253,7 @@ func requireOrder(t testing.TB, out []chunks.Meta) {
 	}
 }
 
-func TestChunkCount(t *testing.T) {
+func TestChunkCount_SpreadsWindows(t *testing.T) {
 	f := func(want int, mint, maxt, inRes, outRes int64, count int) {
 		t.Helper()
 		require.Equal(t, want, chunkCount(mint, maxt, inRes, outRes, count))
@@ -267,7 +267,7 @@ func TestChunkCount(t *testing.T) {
 	f(3, 0, 14*day, 300000, 3600000, 14*24*12)    // 337 windows
 }
 
-func TestGoldenChunk(t *testing.T) {
+func TestSeries_WritesGoldenChunk(t *testing.T) {
 	in := encode(t, []sample{
 		{t: 1000, v: 3}, {t: 16000, v: 5}, {t: 31000, v: stale}, {t: 46000, v: 2}, {t: 61000, v: math.NaN()},
 		{t: 300_000, v: 4}, {t: 315_000, v: 1},
@@ -291,22 +291,22 @@ func TestGoldenChunk(t *testing.T) {
 	require.Equal(t, "11010002"+"becf24"+"4008000000000000", hex.EncodeToString(out[0].Chunk.Bytes())[:30])
 }
 
-func TestOnlyStale(t *testing.T) {
+func TestSeries_IsEmptyForStaleMarkers(t *testing.T) {
 	require.Empty(t, run(t, 0, block.Resolution5m, encode(t, []sample{{t: 1, v: stale}, {t: 2, v: math.NaN()}}, 10)))
 	require.Empty(t, run(t, 0, block.Resolution5m, nil))
 	require.Empty(t, run(t, block.Resolution5m, block.Resolution1h, nil))
 }
 
-// Chunks that overlap, as damaged blocks have them, lose and double nothing.
-func TestOverlappingChunks(t *testing.T) {
+// Overlapping chunks, as in damaged blocks, lose and repeat no sample.
+func TestSeries_MergesOverlappingChunks(t *testing.T) {
 	a := []sample{{t: 0, v: 1}, {t: 20, v: 2}, {t: 40, v: 3}}
 	b := []sample{{t: 10, v: 1.5}, {t: 20, v: 2}, {t: 50, v: 4}}
 	out := run(t, 0, block.Resolution5m, append(encode(t, a, 10), encode(t, b, 10)...))
 	require.Equal(t, []window{{end: 50, count: 5, sum: 11.5, min: 1, max: 4, increased: 4}}, windows(t, out))
 }
 
-// A raw chunk in a 5 m block counts like one that was downsampled.
-func TestRawChunkInCoarseBlock(t *testing.T) {
+// A raw chunk in a 5 m block counts like a downsampled one.
+func TestSeries_DownsamplesRawChunkOfCoarseBlock(t *testing.T) {
 	r := rand.New(rand.NewPCG(2, 2))
 	var samples []sample
 	for i := range int64(4000) {

@@ -2,18 +2,18 @@ package downsample
 
 import "math"
 
-// samplesPerChunk is how many windows a chunk has at most, on average.
+// samplesPerChunk bounds the mean number of windows of a chunk.
 const samplesPerChunk = 140
 
-// rawInterval is the distance of raw samples that is assumed when the number of
-// chunks is estimated, in milliseconds.
+// rawInterval is the assumed distance of raw samples in milliseconds, from which the
+// number of chunks is estimated.
 const rawInterval = 60_000
 
 // windowEnd returns the last millisecond of the window that t is in.
 func windowEnd(t, resolution int64) int64 { return t - t%resolution + resolution - 1 }
 
-// chunkCount says over how many chunks the windows of [mint, maxt] are spread
-// when count inputs, that come every inRes, fill it.
+// chunkCount returns the number of chunks for the windows of [mint, maxt] when count
+// inputs at a distance of inRes fill them.
 func chunkCount(mint, maxt, inRes, outRes int64, count int) int {
 	windows := float64((maxt - mint) / outRes)
 	full := min(1, float64(count)/(float64(maxt-mint)/float64(inRes)))

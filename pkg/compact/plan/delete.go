@@ -9,8 +9,8 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
-// deletions removes blocks whose mark is old enough. A block whose meta.json is
-// gone already, because a deletion was interrupted, is among the partial ones.
+// deletions plans the deletion of blocks whose mark is old enough. A block without
+// meta.json, whose deletion was interrupted, is among the partial ones.
 func (m *maker) deletions() {
 	for _, id := range sortedIDs(m.view.Deletion) {
 		b := m.view.Metas[id]
@@ -21,7 +21,7 @@ func (m *maker) deletions() {
 			m.skip(b, "marked for deletion %s ago, deleted after %s", span(age), span(m.policy.DeleteDelay))
 			continue
 		}
-		j := Job{Kind: Delete, Group: GroupOf(b, m.policy.ReplicaLabels), Resolution: b.Resolution(), Reason: "marked for deletion"}
+		j := Job{Kind: Delete, Group: groupOf(b, m.policy.ReplicaLabels), Resolution: b.Resolution(), Reason: "marked for deletion"}
 		if d := m.view.Deletion[id].Details; d != "" {
 			j.Reason += ": " + d
 		}
@@ -33,10 +33,10 @@ func (m *maker) marked(id ulid.ULID) time.Duration {
 	return m.now.Sub(time.Unix(m.view.Deletion[id].DeletionTime, 0))
 }
 
-// partials removes directories without meta.json to which nothing was written
-// for long. A producer that is still uploading, however slowly, writes. A
-// meta.json that is there but cannot be used is a damage, or of a later version:
-// the data beside it may be all there is, so it is left to people.
+// partials plans the deletion of directories without meta.json whose last write is
+// older than partialDelay; a producer that still uploads writes more often. It skips
+// a directory whose meta.json is damaged or of a later version, because the data in
+// it may be the only copy.
 func (m *maker) partials() {
 	for _, id := range sortedIDs(m.view.Partial) {
 		if m.view.Deletion[id] != nil {
@@ -47,20 +47,20 @@ func (m *maker) partials() {
 		}
 		p := m.view.Partial[id]
 		if p.Reason != reason.BlockMetaMissing {
-			m.plan.Skipped = append(m.plan.Skipped, Skip{Block: id, Reason: fmt.Sprintf("its meta.json cannot be used: %s", p.Reason)})
+			m.plan.Skipped = append(m.plan.Skipped, Skip{Block: id, Details: fmt.Sprintf("its meta.json cannot be used: %s", p.Reason)})
 			continue
 		}
 		last := p.LastModified
 		if last.IsZero() {
 			last = ulid.Time(id.Time())
 		}
-		if age := m.now.Sub(last); age > PartialDelay {
+		if age := m.now.Sub(last); age > partialDelay {
 			m.partial(id, fmt.Sprintf("no meta.json, and nothing written for %s", span(age)))
 		}
 	}
 }
 
-func (m *maker) partial(id ulid.ULID, reason string) {
+func (m *maker) partial(id ulid.ULID, why string) {
 	m.used[id] = true
-	m.plan.Jobs = append(m.plan.Jobs, Job{Kind: CleanPartial, Blocks: []ulid.ULID{id}, Reason: reason})
+	m.plan.Jobs = append(m.plan.Jobs, Job{Kind: CleanPartial, Blocks: []ulid.ULID{id}, Reason: why})
 }

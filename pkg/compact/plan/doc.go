@@ -1,9 +1,8 @@
-// Package plan decides what a compactor does next: block metas and marks, a
-// policy and a time go in, an ordered list of jobs comes out, each with its
-// reason. It is pure; the package compact does what it says.
+// Package plan chooses the jobs of a compactor: from the metas and marks of blocks, a
+// policy and a time it makes an ordered list of jobs, each with its reason. It is
+// pure; package compact carries out the jobs.
 //
-// A plan is complete in the sense that its jobs touch disjoint sets of blocks
-// and can run in any order or at once, and that planning again after they have
-// run continues where they ended. Nothing is remembered between two plans, so
-// an interrupted run is continued by the next one.
+// The jobs of a plan use disjoint sets of blocks and can run in any order or at the
+// same time. The next plan continues from their results. A plan depends on nothing
+// but its input, so the next run continues an interrupted one.
 package plan

@@ -6,23 +6,23 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block"
 )
 
-// downsampling plans the coarser blocks that are missing of a group.
+// downsampling plans the missing coarser blocks of a group.
 func (m *maker) downsampling(blocks []*block.Meta) {
 	if !m.policy.Downsampling {
 		return
 	}
 	for _, b := range blocks {
 		to, ok := m.missing(b)
-		if !ok || m.untouchable(b) {
+		if !ok || m.unavailable(b) {
 			continue
 		}
-		least := DownsampleRange5m
+		least := downsampleRange5m
 		if to == block.Resolution1h {
-			least = DownsampleRange1h
+			least = downsampleRange1h
 		}
 		length := blockSpan(b)
 		if length < least {
-			continue // it will grow, or expire and be downsampled then
+			continue // it is merged, or downsampled when it is out of retention
 		}
 		if mark := m.view.NoDownsample[b.ULID]; mark != nil {
 			m.skip(b, "marked no-downsample: %s", mark.Reason)
@@ -33,11 +33,12 @@ func (m *maker) downsampling(blocks []*block.Meta) {
 }
 
 func (m *maker) downsample(b *block.Meta, to int64, reason string) {
-	m.add(Job{Kind: Downsample, Group: GroupOf(b, m.policy.ReplicaLabels), Resolution: to, Reason: reason}, b)
+	m.add(Job{Kind: Downsample, Group: groupOf(b, m.policy.ReplicaLabels), Resolution: to, Reason: reason}, b)
 }
 
-func (m *maker) untouchable(b *block.Meta) bool {
+// unavailable says whether no job of this plan may take the block.
+func (m *maker) unavailable(b *block.Meta) bool {
 	_, bad := m.view.Quarantined[b.ULID]
-	_, busy := m.view.Busy[b.ULID]
-	return bad || busy || m.used[b.ULID]
+	_, skipped := m.view.SkippedInPass[b.ULID]
+	return bad || skipped || m.used[b.ULID]
 }

@@ -9,18 +9,17 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block"
 )
 
-// DetailsOutdated is the text in the mark of a superseded block.
-const DetailsOutdated = "outdated block"
+// detailsOutdated is the text in the mark of a superseded block, as in Thanos.
+const detailsOutdated = "outdated block"
 
-// garbage finds the blocks whose data is in another block of the same group:
-// all their sources are among its sources, and their time is within its time.
-// They are what an interrupted merge has left, so they are marked and not
-// worked on. It returns them.
+// garbage plans deletion marks for the blocks whose data is in another block of the
+// same group, and returns them: all their sources are among its sources, and their
+// time is within its time. An interrupted merge leaves such blocks.
 func (m *maker) garbage(live []*block.Meta) map[ulid.ULID]bool {
 	superseded := map[ulid.ULID]bool{}
 	for _, g := range groupBlocks(live, m.policy.ReplicaLabels) {
-		// Who has the most sources stays. Of equal ones, as two compactors
-		// that did the same work leave them, the older stays.
+		// The block with the most sources stays; of equal ones, which two
+		// compactors can make, the older one.
 		bySources := slices.Clone(g.blocks)
 		slices.SortFunc(bySources, func(a, b *block.Meta) int {
 			return cmp.Or(cmp.Compare(len(b.Compaction.Sources), len(a.Compaction.Sources)), a.ULID.Compare(b.ULID))
@@ -30,7 +29,7 @@ func (m *maker) garbage(live []*block.Meta) map[ulid.ULID]bool {
 			by := m.supersedes(holders, b)
 			if by == nil {
 				if !m.sound(b) {
-					continue // a block that may be unreadable replaces nothing
+					continue // a block that may be damaged supersedes no other
 				}
 				for _, s := range b.Compaction.Sources {
 					holders[s] = append(holders[s], b)
@@ -41,7 +40,7 @@ func (m *maker) garbage(live []*block.Meta) map[ulid.ULID]bool {
 			if m.owns(b) {
 				m.add(Job{
 					Kind: MarkDeletion, Group: g.Group, Resolution: g.Resolution,
-					Reason: "its data is in " + by.ULID.String(), Details: DetailsOutdated,
+					Reason: "its data is in " + by.ULID.String(), Details: detailsOutdated,
 				}, b)
 			}
 		}

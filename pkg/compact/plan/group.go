@@ -11,27 +11,27 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block"
 )
 
-// dedupedValue stands in a replica label when no other label is left, because a
-// block without external labels cannot be uploaded.
+// dedupedValue is the value of a replica label when no other label is left, because
+// a block without external labels cannot be uploaded.
 const dedupedValue = "deduped"
 
-// Group is what blocks that can be merged have in common.
+// Group identifies blocks that can be merged.
 type Group struct {
 	// Labels are the external labels without the replica labels.
 	Labels     labels.Labels
 	Resolution int64
 }
 
-// String names the group for people: resolution@{labels}.
+// String returns resolution@{labels}.
 func (g Group) String() string { return ResolutionName(g.Resolution) + "@" + g.Labels.String() }
 
-// Equal compares two groups.
-func (g Group) Equal(o Group) bool {
+// equal says whether two groups are the same.
+func (g Group) equal(o Group) bool {
 	return g.Resolution == o.Resolution && labels.Equal(g.Labels, o.Labels)
 }
 
-// GroupOf returns the group of a block.
-func GroupOf(m *block.Meta, replicaLabels []string) Group {
+// groupOf returns the group of a block.
+func groupOf(m *block.Meta, replicaLabels []string) Group {
 	b := labels.NewBuilder(m.ExternalLabels())
 	b.Del(replicaLabels...)
 	l := b.Labels()
@@ -41,7 +41,7 @@ func GroupOf(m *block.Meta, replicaLabels []string) Group {
 	return Group{Labels: l, Resolution: m.Resolution()}
 }
 
-// ResolutionName is how people call a resolution.
+// ResolutionName returns raw, 5m or 1h for a resolution in milliseconds.
 func ResolutionName(r int64) string {
 	switch r {
 	case block.ResolutionRaw:
@@ -59,7 +59,7 @@ func ResolutionName(r int64) string {
 func groupBlocks(metas []*block.Meta, replicaLabels []string) []grouped {
 	byName := map[string]*grouped{}
 	for _, m := range metas {
-		g := GroupOf(m, replicaLabels)
+		g := groupOf(m, replicaLabels)
 		name := g.String()
 		if byName[name] == nil {
 			byName[name] = &grouped{Group: g}
@@ -86,7 +86,7 @@ func byMinTime(a, b *block.Meta) int {
 	return cmp.Or(cmp.Compare(a.MinTime, b.MinTime), cmp.Compare(a.MaxTime, b.MaxTime), a.ULID.Compare(b.ULID))
 }
 
-// span is how people write a span of time.
+// span formats a duration in days or hours, if it is a whole number of them.
 func span(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {

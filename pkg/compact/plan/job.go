@@ -9,15 +9,14 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
-// Kind says what a job does.
+// Kind is the kind of a job.
 type Kind string
 
 // The kinds of jobs, in the order in which a plan lists them.
 const (
 	// Delete removes a block whose deletion mark is old enough.
 	Delete Kind = "delete"
-	// CleanPartial removes what is left of an upload or deletion that nobody
-	// continues.
+	// CleanPartial removes the objects of an abandoned upload or deletion.
 	CleanPartial Kind = "clean-partial"
 	// MarkDeletion marks a block for deletion: superseded or out of retention.
 	MarkDeletion Kind = "mark-deletion"
@@ -43,54 +42,44 @@ type Job struct {
 	Resolution int64
 	// Vertical says that inputs of a merge overlap in time.
 	Vertical bool
-	// Overdue is how long the block has been out of retention; 0 when the job has
-	// nothing to do with it.
+	// Overdue is how long the block has been out of retention; 0 when retention is
+	// not the reason of the job.
 	Overdue time.Duration
-	// Reason says why, in a short sentence for people.
+	// Reason is a short sentence for the log and the dry run.
 	Reason string
 	// Details is the text for a mark, MarkReason the reason of a no-compact
-	// mark; both in the words that other readers of the bucket know.
+	// mark, as other readers of the bucket expect them.
 	Details    string
 	MarkReason string
 }
 
-// Skip is a block that something could be done with, and why it is not.
+// Skip is a block that no job takes although it is not complete.
 type Skip struct {
-	Block  ulid.ULID
-	Reason string
-	// Code is set when the meta.json of the block makes no sense, so that a
-	// person has to look: one of the Code constants.
-	Code string
+	Block ulid.ULID
+	// Details says why, in a short sentence.
+	Details string
+	// Reason is set when the meta.json of the block is invalid, so that an
+	// operator has to look at it.
+	Reason reason.Reason
 }
 
-// Plan is what to do, and what not.
+// Plan is a list of jobs, and of blocks that are skipped.
 type Plan struct {
 	Jobs []Job
 	// Skipped is in ascending order of block.
 	Skipped []Skip
 }
 
-// Count is the number of jobs of a kind.
-func (p *Plan) Count(k Kind) int {
-	n := 0
-	for i := range p.Jobs {
-		if p.Jobs[i].Kind == k {
-			n++
-		}
-	}
-	return n
-}
-
-// Partial is a directory that has a block's name but no usable meta.json.
+// Partial is a directory that has the name of a block but no usable meta.json.
 type Partial struct {
-	// Reason says what is wrong with meta.json.
+	// Reason is the error of meta.json.
 	Reason reason.Reason
 	// LastModified is the time of the newest object; zero when the bucket does
-	// not tell.
+	// not report it.
 	LastModified time.Time
 }
 
-// View is what is in the bucket. The maps are only read.
+// View is the content of the bucket. Make does not write to the maps.
 type View struct {
 	// Metas are the complete blocks of the whole bucket, also those that other
 	// compactors work on.
@@ -103,9 +92,9 @@ type View struct {
 	NoCompact    map[ulid.ULID]*block.NoCompactMark
 	NoDownsample map[ulid.ULID]*block.NoDownsampleMark
 	// Quarantined are blocks that failed, with the reason. They are neither
-	// merged nor downsampled, and are not deleted for want of a coarser copy.
+	// merged nor downsampled, and not deleted while they lack coarser data.
 	Quarantined map[ulid.ULID]string
-	// Busy are blocks that must not be touched now, for instance because a job
-	// on them has just failed. Merges wait that would have them in their window.
-	Busy map[ulid.ULID]string
+	// SkippedInPass are blocks that no job may take now, with the reason, for
+	// instance because a job on them has failed. Merges of their windows wait.
+	SkippedInPass map[ulid.ULID]string
 }

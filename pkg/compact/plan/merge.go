@@ -6,16 +6,17 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
-// merges plans what can be merged in one group.
+// merges plans the merges of one group.
 func (m *maker) merges(g grouped) {
 	var blocks []*block.Meta
 	for _, b := range g.blocks {
 		switch {
 		case m.used[b.ULID]:
 		case tooLong(b):
-			m.leave(b, CodeTooLong, fmt.Sprintf("it spans %s, more than the %s of the longest block that is merged", span(blockSpan(b)), span(maxSpan)))
+			m.skipInvalid(b, reason.TimeRangeTooLong, fmt.Sprintf("it spans %s, more than the %s of the longest block that is merged", span(blockSpan(b)), span(maxSpan)))
 		default:
 			blocks = append(blocks, b)
 		}
@@ -30,18 +31,17 @@ func (m *maker) merges(g grouped) {
 // because a merge of overlapping blocks may produce longer ones. It returns the
 // blocks that do not overlap.
 func (m *maker) overlaps(g Group, blocks []*block.Meta) (rest []*block.Meta, found bool) {
-	aside := map[ulid.ULID]bool{}
+	skipped := map[ulid.ULID]bool{}
 	var run []*block.Meta
 	var end int64
 	flush := func() {
 		if len(run) > 1 && g.Resolution > 0 {
 			for _, b := range run {
-				aside[b.ULID] = true
-				m.skip(b, "overlaps other %s blocks: downsampled data is made anew from raw data, not merged", ResolutionName(g.Resolution))
+				skipped[b.ULID] = true
+				m.skip(b, "overlaps other %s blocks: downsampled data is made again from raw data, not merged", ResolutionName(g.Resolution))
 			}
-		} else if len(run) > 1 && !m.busy(run) {
-			// A run that is busy makes the windows wait that it is in, not
-			// the group.
+		} else if len(run) > 1 && !m.blocked(run) {
+			// A blocked run makes its windows wait, not the whole group.
 			found = true
 			m.merge(g, run, true, fmt.Sprintf("%d blocks overlap in time", len(run)))
 		}
@@ -61,11 +61,11 @@ func (m *maker) overlaps(g Group, blocks []*block.Meta) (rest []*block.Meta, fou
 		end = max(end, b.MaxTime)
 	}
 	flush()
-	return remove(blocks, aside), found
+	return remove(blocks, skipped), found
 }
 
-// windows plans merges of the blocks in aligned windows of each range. The
-// newest block is left out, because more of its window is to come.
+// windows plans merges of the blocks in aligned windows of each range. It skips the
+// newest block, because its window is not complete.
 func (m *maker) windows(g Group, blocks []*block.Meta) {
 	if len(blocks) < 2 {
 		return
@@ -77,7 +77,7 @@ func (m *maker) windows(g Group, blocks []*block.Meta) {
 	newest := blocks[len(blocks)-1].MinTime
 	for _, r := range m.policy.Ranges {
 		for _, w := range split(blocks, r) {
-			if m.busy(w) {
+			if m.blocked(w) {
 				continue
 			}
 			first, last := w[0].MinTime, w[len(w)-1].MaxTime
@@ -91,11 +91,11 @@ func (m *maker) windows(g Group, blocks []*block.Meta) {
 	}
 }
 
-// busy says whether a block of the window is merged by this plan already, or
-// must not be touched: a larger window then waits for the result.
-func (m *maker) busy(w []*block.Meta) bool {
+// blocked says whether a block of the window is in a job of this plan already, or is
+// skipped in this pass: a larger window then waits for the result.
+func (m *maker) blocked(w []*block.Meta) bool {
 	for _, b := range w {
-		if _, ok := m.view.Busy[b.ULID]; ok || m.used[b.ULID] {
+		if _, ok := m.view.SkippedInPass[b.ULID]; ok || m.used[b.ULID] {
 			return true
 		}
 	}
@@ -103,8 +103,8 @@ func (m *maker) busy(w []*block.Meta) bool {
 }
 
 // mergeable returns the first run of two or more blocks of the window that are
-// not excluded from merging. compaction.failed in a meta.json does not exclude:
-// it tells of an attempt of another program on another disk.
+// not excluded from merging. compaction.failed in a meta.json does not exclude: it is
+// about an attempt of another program on another disk.
 func (m *maker) mergeable(w []*block.Meta) []*block.Meta {
 	var run []*block.Meta
 	for _, b := range w {
@@ -121,7 +121,7 @@ func (m *maker) mergeable(w []*block.Meta) []*block.Meta {
 }
 
 // split cuts the blocks, in ascending order of MinTime, into aligned windows of
-// length r. A block that does not fit into its window is left out.
+// length r. It drops a block that does not fit into its window.
 func split(blocks []*block.Meta, r int64) [][]*block.Meta {
 	var out [][]*block.Meta
 	var start int64
@@ -147,37 +147,37 @@ func floor(t, r int64) int64 {
 	return f
 }
 
-// merge plans one merge, or excludes the block with the biggest index when the
-// result could have an index that is too big.
-func (m *maker) merge(g Group, run []*block.Meta, vertical bool, reason string) {
-	if b, size := m.tooBig(run); b != nil {
+// merge plans one merge, or a no-compact mark for the block with the largest index
+// when the index of the result could be too large.
+func (m *maker) merge(g Group, run []*block.Meta, vertical bool, why string) {
+	if b, size := m.tooLarge(run); b != nil {
 		m.add(Job{
 			Kind: MarkNoCompact, Group: g, Resolution: g.Resolution, MarkReason: "index-size-exceeding",
-			Reason:  fmt.Sprintf("its index of %d bytes would make that of a merged block too big", size),
+			Reason:  fmt.Sprintf("its index of %d bytes would make that of a merged block too large", size),
 			Details: fmt.Sprintf("index of %d bytes; merged blocks are bounded to %d", size, m.policy.MaxIndexSize),
 		}, b)
 		return
 	}
 	m.add(Job{
-		Kind: Merge, Group: g, Resolution: g.Resolution, Vertical: vertical, Reason: reason,
+		Kind: Merge, Group: g, Resolution: g.Resolution, Vertical: vertical, Reason: why,
 	}, run...)
 }
 
-// tooBig returns the block with the biggest index among those up to which the
-// sum exceeds the bound.
-func (m *maker) tooBig(run []*block.Meta) (*block.Meta, int64) {
+// tooLarge returns the block with the largest index among the first blocks whose sum
+// exceeds the bound, nil if the sum of all does not.
+func (m *maker) tooLarge(run []*block.Meta) (*block.Meta, int64) {
 	if m.policy.MaxIndexSize <= 0 {
 		return nil, 0
 	}
 	var sum int64
-	biggest := run[0]
+	largest := run[0]
 	for _, b := range run {
 		size := m.view.IndexSize[b.ULID]
-		if size > m.view.IndexSize[biggest.ULID] {
-			biggest = b
+		if size > m.view.IndexSize[largest.ULID] {
+			largest = b
 		}
 		if sum += size; sum >= int64(indexFill*float64(m.policy.MaxIndexSize)) {
-			return biggest, m.view.IndexSize[biggest.ULID]
+			return largest, m.view.IndexSize[largest.ULID]
 		}
 	}
 	return nil, 0

@@ -12,7 +12,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block"
 )
 
-// Make plans. now is the time of the bucket, by which ages are measured.
+// Make makes a plan. now is the time of the bucket, by which ages are measured.
 func Make(v View, p Policy, now time.Time) Plan {
 	m := &maker{view: v, policy: p, now: now, used: map[ulid.ULID]bool{}, sets: map[ulid.ULID]map[ulid.ULID]bool{}}
 	m.deletions()
@@ -35,8 +35,8 @@ func Make(v View, p Policy, now time.Time) Plan {
 		}
 		before := len(m.plan.Jobs)
 		m.merges(g)
-		// While a group still grows together, downsampling would do work that
-		// the larger blocks make superfluous.
+		// While blocks of the group are merged, downsampling would make blocks that
+		// those of the merged blocks replace.
 		if !slices.ContainsFunc(m.plan.Jobs[before:], func(j Job) bool { return j.Kind == Merge }) {
 			m.downsampling(g.blocks)
 		}
@@ -57,7 +57,7 @@ type maker struct {
 	policy Policy
 	now    time.Time
 	plan   Plan
-	// used are the blocks that a job of this plan changes or removes.
+	// used are the blocks of the jobs of this plan.
 	used map[ulid.ULID]bool
 	// covered are the level-1 ancestors that each holder has data of.
 	covered map[holder]map[ulid.ULID]bool
@@ -66,6 +66,7 @@ type maker struct {
 	sets   map[ulid.ULID]map[ulid.ULID]bool // see sourceSet
 }
 
+// add adds a job on blocks to the plan.
 func (m *maker) add(j Job, blocks ...*block.Meta) {
 	for i, b := range blocks {
 		m.used[b.ULID] = true
@@ -78,8 +79,9 @@ func (m *maker) add(j Job, blocks ...*block.Meta) {
 	m.plan.Jobs = append(m.plan.Jobs, j)
 }
 
+// skip reports a block that no job of this plan takes.
 func (m *maker) skip(b *block.Meta, format string, args ...any) {
-	m.plan.Skipped = append(m.plan.Skipped, Skip{Block: b.ULID, Reason: fmt.Sprintf(format, args...)})
+	m.plan.Skipped = append(m.plan.Skipped, Skip{Block: b.ULID, Details: fmt.Sprintf(format, args...)})
 }
 
 func (m *maker) owns(b *block.Meta) bool { return m.policy.Owns == nil || m.policy.Owns(b) }
@@ -103,15 +105,15 @@ func (m *maker) ready(live []*block.Meta) []*block.Meta {
 		if !m.owns(b) {
 			continue
 		}
-		if code, reason := m.odd(b); code != "" {
-			m.leave(b, code, reason)
+		if why, details := m.invalid(b); why != "" {
+			m.skipInvalid(b, why, details)
 			continue
 		}
 		if reason, ok := m.view.Quarantined[b.ULID]; ok {
 			m.skip(b, "quarantined: %s", reason)
 		}
-		if reason, ok := m.view.Busy[b.ULID]; ok {
-			m.skip(b, "busy: %s", reason)
+		if reason, ok := m.view.SkippedInPass[b.ULID]; ok {
+			m.skip(b, "skipped in this pass: %s", reason)
 		}
 		if m.now.Sub(uploaded(b)) < m.policy.ConsistencyDelay && fresh(b) {
 			m.skip(b, "younger than the consistency delay of %s", span(m.policy.ConsistencyDelay))
@@ -139,8 +141,8 @@ func uploaded(b *block.Meta) time.Time {
 	return ulid.Time(b.ULID.Time())
 }
 
-// excluded says whether a block is not to be merged. It still splits the window
-// that it is in, so that no merged block spans it.
+// excluded says whether a block must not be merged. It splits its window, so that no
+// merged block spans it.
 func (m *maker) excluded(b *block.Meta) bool {
 	_, bad := m.view.Quarantined[b.ULID]
 	return bad || m.view.NoCompact[b.ULID] != nil
@@ -150,7 +152,7 @@ func remove(blocks []*block.Meta, ids map[ulid.ULID]bool) []*block.Meta {
 	return slices.DeleteFunc(slices.Clone(blocks), func(b *block.Meta) bool { return ids[b.ULID] })
 }
 
-// sortedIDs makes walking a map reproducible.
+// sortedIDs returns the keys of a map in order.
 func sortedIDs[V any](m map[ulid.ULID]V) []ulid.ULID {
 	ids := make([]ulid.ULID, 0, len(m))
 	for id := range m {

@@ -16,10 +16,10 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
-// TestPlans runs the stories in testdata. Each has a bucket, given with one
-// block a line, and the plan that is made of it. Times of blocks are hours or
-// days since the beginning of time; "now=100d" says what time it is.
-func TestPlans(t *testing.T) {
+// TestMake_Texts runs the cases in testdata; -rewrite writes the results into them.
+// Each has a bucket, one block a line, and the plan for it. Times are hours or days
+// since 1970; "now=100d" is the current time.
+func TestMake_Texts(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		b := newBucket()
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
@@ -57,7 +57,7 @@ func newBucket() *bucket {
 		view: plan.View{
 			Metas: map[ulid.ULID]*block.Meta{}, IndexSize: map[ulid.ULID]int64{}, Partial: map[ulid.ULID]plan.Partial{},
 			Deletion: map[ulid.ULID]*block.DeletionMark{}, NoCompact: map[ulid.ULID]*block.NoCompactMark{},
-			NoDownsample: map[ulid.ULID]*block.NoDownsampleMark{}, Quarantined: map[ulid.ULID]string{}, Busy: map[ulid.ULID]string{},
+			NoDownsample: map[ulid.ULID]*block.NoDownsampleMark{}, Quarantined: map[ulid.ULID]string{}, SkippedInPass: map[ulid.ULID]string{},
 		},
 		ids: map[string]ulid.ULID{}, names: map[ulid.ULID]string{},
 	}
@@ -126,8 +126,8 @@ func (b *bucket) attribute(t *testing.T, m *block.Meta, word string) {
 		b.view.NoDownsample[id] = &block.NoDownsampleMark{Reason: "manual"}
 	case "quarantined":
 		b.view.Quarantined[id] = val
-	case "busy":
-		b.view.Busy[id] = val
+	case "skipped":
+		b.view.SkippedInPass[id] = val
 	case "partial":
 		delete(b.view.Metas, id)
 		b.view.Partial[id] = plan.Partial{Reason: reason.BlockMetaMissing, LastModified: time.UnixMilli(duration(t, val).Milliseconds())}
@@ -196,7 +196,7 @@ func (b *bucket) print(p plan.Plan) string {
 		fmt.Fprintf(&out, ": %s\n", b.named(j.Reason))
 	}
 	for _, s := range p.Skipped {
-		fmt.Fprintf(&out, "leave %s: %s\n", b.names[s.Block], b.named(s.Reason))
+		fmt.Fprintf(&out, "skip %s: %s\n", b.names[s.Block], b.named(s.Details))
 	}
 	if out.Len() == 0 {
 		return "nothing to do"
@@ -219,9 +219,9 @@ func (b *bucket) String() string {
 	return fmt.Sprintf("%d blocks", len(b.view.Metas)+len(b.view.Partial))
 }
 
-// TestRandomBucketsSettle: whatever is in the bucket, doing what the plans say
-// ends, and no sample is lost that retention does not take.
-func TestRandomBucketsSettle(t *testing.T) {
+// Carrying out plans for random buckets ends, and loses no sample that is not out of
+// retention.
+func TestMake_SettlesRandomBuckets(t *testing.T) {
 	for seed := range uint64(36) {
 		settle(t, seed)
 	}

@@ -8,21 +8,21 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block"
 )
 
-// Smallest spans of time of blocks that are downsampled in the normal course of
-// things. A shorter block is downsampled only when it would expire otherwise.
+// Shortest blocks that are downsampled. A shorter block is downsampled only when it
+// is out of retention.
 const (
-	DownsampleRange5m = 40 * time.Hour
-	DownsampleRange1h = 10 * 24 * time.Hour
+	downsampleRange5m = 40 * time.Hour
+	downsampleRange1h = 10 * 24 * time.Hour
 )
 
-// PartialDelay is how long nothing must have been written to a partial block
-// before it is taken for abandoned.
-const PartialDelay = 48 * time.Hour
+// partialDelay is the time without a write after which a partial block counts as
+// abandoned.
+const partialDelay = 48 * time.Hour
 
-// indexFill is the share of the largest index that inputs may have together.
+// indexFill is the largest sum of the indexes of inputs as a share of MaxIndexSize.
 const indexFill = 0.85
 
-// Policy is what the operator wants.
+// Policy is the configuration of the planner.
 type Policy struct {
 	// Ranges are the spans of merged blocks in milliseconds, ascending; the
 	// first is that of fresh blocks.
@@ -41,8 +41,8 @@ type Policy struct {
 	Downsampling bool
 	// MaxIndexSize bounds the index of a merged block in bytes; 0 is no bound.
 	MaxIndexSize int64
-	// Owns says whether this compactor works on the block; nil owns all. What
-	// is not owned still counts as existing data.
+	// Owns says whether this compactor works on the block; nil owns all. Blocks of
+	// others count as existing data.
 	Owns func(*block.Meta) bool
 }
 
@@ -52,25 +52,24 @@ func Ranges() []int64 {
 	return []int64{2 * h, 8 * h, 48 * h, 14 * 24 * h}
 }
 
-// Validate refuses policies under which downsampled data could never come into
-// being.
+// Validate refuses policies under which downsampled data could never be made.
 func (p *Policy) Validate() error {
 	if len(p.Ranges) == 0 {
 		return errors.New("no compaction ranges")
 	}
 	for i := 1; i < len(p.Ranges); i++ {
 		if p.Ranges[i] <= p.Ranges[i-1] || p.Ranges[i]%p.Ranges[i-1] != 0 {
-			return fmt.Errorf("compaction range %d ms is no multiple of %d ms", p.Ranges[i], p.Ranges[i-1])
+			return fmt.Errorf("compaction range %d ms is not a multiple of %d ms", p.Ranges[i], p.Ranges[i-1])
 		}
 	}
 	if !p.Downsampling {
 		return nil
 	}
-	if r := p.Retention[block.ResolutionRaw]; r != 0 && r < DownsampleRange5m {
-		return fmt.Errorf("raw retention of %s is shorter than %s, the shortest block that is downsampled to 5m", span(r), span(DownsampleRange5m))
+	if r := p.Retention[block.ResolutionRaw]; r != 0 && r < downsampleRange5m {
+		return fmt.Errorf("raw retention of %s is shorter than %s, the shortest block that is downsampled to 5m", span(r), span(downsampleRange5m))
 	}
-	if r := p.Retention[block.Resolution5m]; r != 0 && r < DownsampleRange1h {
-		return fmt.Errorf("5m retention of %s is shorter than %s, the shortest block that is downsampled to 1h", span(r), span(DownsampleRange1h))
+	if r := p.Retention[block.Resolution5m]; r != 0 && r < downsampleRange1h {
+		return fmt.Errorf("5m retention of %s is shorter than %s, the shortest block that is downsampled to 1h", span(r), span(downsampleRange1h))
 	}
 	return nil
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block"
 )
 
-func TestValidate(t *testing.T) {
+func TestPolicy_RefusesRetentionBelowDownsampling(t *testing.T) {
 	f := func(want string, raw, m5 time.Duration, downsampling bool) {
 		t.Helper()
 		p := Policy{Ranges: Ranges(), Downsampling: downsampling, Retention: map[int64]time.Duration{
@@ -32,7 +32,7 @@ func TestValidate(t *testing.T) {
 	require.Error(t, (&Policy{Ranges: []int64{2, 3}}).Validate())
 }
 
-func TestFloor(t *testing.T) {
+func TestFloor_RoundsDown(t *testing.T) {
 	for _, c := range [][3]int64{{0, 10, 0}, {9, 10, 0}, {10, 10, 10}, {-1, 10, -10}, {-10, 10, -10}, {-11, 10, -20}} {
 		require.Equal(t, c[2], floor(c[0], c[1]))
 	}

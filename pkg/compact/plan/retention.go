@@ -10,13 +10,14 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block"
 )
 
-// holder is who may have the data of a block: resolution and external labels.
+// holder identifies blocks that may have the data of another block, by resolution
+// and external labels.
 type holder struct {
 	resolution int64
 	labels     string
 }
 
-// coverage notes which sources each holder has data of.
+// coverage collects the sources of which each holder has data.
 func (m *maker) coverage(live []*block.Meta) {
 	m.covered = map[holder]map[ulid.ULID]bool{}
 	m.coarse = map[ulid.ULID][]*block.Meta{}
@@ -37,11 +38,11 @@ func (m *maker) coverage(live []*block.Meta) {
 }
 
 // isCovered says whether blocks of the resolution hold all of b: blocks with its
-// labels, or with those that are left after replicas were merged. Data of single
-// replicas is no stand-in for that of a merged block.
+// labels, or with its labels without the replica labels. Data of single replicas
+// does not replace that of a merged block.
 func (m *maker) isCovered(b *block.Meta, resolution int64) bool {
 	own := m.covered[holder{resolution, b.ExternalLabels().String()}]
-	merged := m.covered[holder{resolution, GroupOf(b, m.policy.ReplicaLabels).Labels.String()}]
+	merged := m.covered[holder{resolution, groupOf(b, m.policy.ReplicaLabels).Labels.String()}]
 	for _, s := range b.Compaction.Sources {
 		if !own[s] && !merged[s] {
 			return m.wouldBeGarbage(b, resolution)
@@ -50,32 +51,31 @@ func (m *maker) isCovered(b *block.Meta, resolution int64) bool {
 	return len(b.Compaction.Sources) > 0
 }
 
-// wouldBeGarbage says whether what is made of b in the resolution would be
+// wouldBeGarbage says whether a block made of b in the resolution would be
 // superseded at once.
 func (m *maker) wouldBeGarbage(b *block.Meta, resolution int64) bool {
 	if len(b.Compaction.Sources) == 0 {
 		return false
 	}
-	g := GroupOf(b, m.policy.ReplicaLabels)
+	g := groupOf(b, m.policy.ReplicaLabels)
 	g.Resolution = resolution
 	for _, o := range m.coarse[b.Compaction.Sources[0]] {
-		if g.Equal(GroupOf(o, m.policy.ReplicaLabels)) && m.holds(o, b) {
+		if g.equal(groupOf(o, m.policy.ReplicaLabels)) && m.holds(o, b) {
 			return true
 		}
 	}
 	return false
 }
 
-// missing returns the next coarser resolution when the policy promises coarser
-// data of the time of the block that is neither there nor can be made from what
-// is there otherwise.
+// missing returns the next coarser resolution if b is needed to make coarser data
+// that the policy keeps and that does not exist yet.
 func (m *maker) missing(b *block.Meta) (int64, bool) {
 	to, ok := coarser(b.Resolution())
 	if !ok || !m.policy.Downsampling || m.isCovered(b, to) {
 		return 0, false
 	}
-	// A resolution may be out of retention itself, but be the way to a coarser
-	// one that is not.
+	// A resolution that is out of retention itself may be needed to make a
+	// coarser one that is not.
 	for r := to; ok; r, ok = coarser(r) {
 		if !m.policy.expired(r, b.MaxTime, m.now) && !m.isCovered(b, r) {
 			return to, true
@@ -84,10 +84,9 @@ func (m *maker) missing(b *block.Meta) (int64, bool) {
 	return 0, false
 }
 
-// retention marks what is out of retention. Where the policy promises coarser
-// data for longer, and it does not exist yet, it is made first, whatever the
-// length of the block; only a no-downsample mark lets the data go without.
-// Blocks that have to be merged before that are left to the merges.
+// retention marks blocks that are out of retention. A block whose coarser data is
+// missing is downsampled first, whatever its length, unless it has a no-downsample
+// mark. Blocks that must be merged before that are not marked.
 func (m *maker) retention(live []*block.Meta) {
 	unmerged := m.unmerged(live)
 	for _, b := range live {
@@ -102,7 +101,7 @@ func (m *maker) retention(live []*block.Meta) {
 			continue
 		}
 		if to, ok := m.missing(b); ok && m.view.NoDownsample[b.ULID] == nil {
-			if reason := cmp.Or(m.view.Quarantined[b.ULID], m.view.Busy[b.ULID]); reason != "" {
+			if reason := cmp.Or(m.view.Quarantined[b.ULID], m.view.SkippedInPass[b.ULID]); reason != "" {
 				m.skip(b, "out of retention, kept because there is no %s data of it: %s", ResolutionName(to), reason)
 				m.used[b.ULID] = true
 				continue
@@ -111,7 +110,7 @@ func (m *maker) retention(live []*block.Meta) {
 			continue
 		}
 		m.add(Job{
-			Kind: MarkDeletion, Group: GroupOf(b, m.policy.ReplicaLabels), Resolution: r,
+			Kind: MarkDeletion, Group: groupOf(b, m.policy.ReplicaLabels), Resolution: r,
 			Overdue: m.now.Sub(time.UnixMilli(b.MaxTime)) - m.policy.Retention[r],
 			Reason:  fmt.Sprintf("out of the %s retention of %s", ResolutionName(r), span(m.policy.Retention[r])),
 			Details: fmt.Sprintf("block exceeding retention of %s", m.policy.Retention[r]),

@@ -13,8 +13,8 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
 )
 
-// simulation is a bucket in which jobs are carried out on metas alone. Because
-// every fresh block is its own source, sources stand for samples.
+// simulation is a bucket in which jobs are carried out on metas alone. Every fresh
+// block is its own source, so sources represent samples.
 type simulation struct {
 	bucket *bucket
 	r      *rand.Rand
@@ -74,8 +74,8 @@ func (s *simulation) do(t *testing.T, j plan.Job) {
 	}
 }
 
-// requireAlone fails when the raw block overlaps another one of its producer:
-// what would be made of it lacks samples for good.
+// requireAlone fails when the raw block overlaps another one of its producer: its
+// downsampled block would lack samples.
 func (s *simulation) requireAlone(t *testing.T, b *block.Meta) {
 	if b.Resolution() != block.ResolutionRaw {
 		return
@@ -97,7 +97,7 @@ func within(a, b *block.Meta) bool {
 	return !slices.ContainsFunc(a.Compaction.Sources, func(id ulid.ULID) bool { return !slices.Contains(b.Compaction.Sources, id) })
 }
 
-// held says which sources are in blocks that are not marked, by resolution.
+// held returns the sources in blocks without a deletion mark, by resolution.
 func (s *simulation) held() map[int64]map[ulid.ULID]bool {
 	out := map[int64]map[ulid.ULID]bool{}
 	for id, m := range s.bucket.view.Metas {

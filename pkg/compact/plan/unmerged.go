@@ -8,11 +8,11 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block"
 )
 
-// unmerged finds the raw blocks of one producer that overlap in time while some
-// of them has no coarser data yet. They are merged before any of them is
-// downsampled or leaves: downsampled blocks that overlap are never merged, so
-// what was downsampled block by block stays incomplete once the raw data is
-// gone. The value says why a merge cannot happen now; it is empty if it can.
+// unmerged returns the raw blocks of one producer that overlap in time while any of
+// them lacks coarser data. They are merged before any of them is downsampled or
+// deleted: overlapping downsampled blocks are never merged, so downsampling them one
+// by one would lose samples once the raw data is deleted. The value is the obstacle
+// of a merge, empty if there is none.
 func (m *maker) unmerged(live []*block.Meta) map[ulid.ULID]string {
 	producers := map[string][]*block.Meta{}
 	for _, b := range live { // in ascending order of MinTime
@@ -63,11 +63,12 @@ func (m *maker) someMissing(run []*block.Meta) bool {
 	return false
 }
 
-// obstacle says which block of the run keeps it from being merged, or nothing.
+// obstacle describes the first block of the run that prevents a merge, empty if none
+// does.
 func (m *maker) obstacle(run []*block.Meta) string {
 	for _, b := range run {
-		if reason, ok := m.view.Busy[b.ULID]; ok {
-			return fmt.Sprintf("%s is busy: %s", b.ULID, reason)
+		if reason, ok := m.view.SkippedInPass[b.ULID]; ok {
+			return fmt.Sprintf("%s is skipped in this pass: %s", b.ULID, reason)
 		}
 		if m.excluded(b) {
 			return fmt.Sprintf("%s is excluded from merging", b.ULID)

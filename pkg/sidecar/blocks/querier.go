@@ -36,6 +36,7 @@ func (q holdingQuerier) Close() error {
 	return q.ChunkQuerier.Close()
 }
 
+// querier merges the queriers of the blocks in the range.
 func (v *View) querier(mint, maxt int64) (storage.ChunkQuerier, error) {
 	var qs []storage.ChunkQuerier
 	overlap, end := false, int64(math.MinInt64)

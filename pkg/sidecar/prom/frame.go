@@ -125,6 +125,7 @@ func decodeLabel(b []byte) (labels.Label, error) {
 	return l, nil
 }
 
+// decodeChunk reads one Chunk and refuses one without encoding or data.
 func decodeChunk(b []byte) (Chunk, error) {
 	var c Chunk
 	fields, field := protoscan.Fields{B: b}, protoscan.Field{}

@@ -81,6 +81,7 @@ func (c *Client) Read(ctx context.Context, q ReadQuery) (Series, error) {
 	return nil, fmt.Errorf("%s: Prometheus answered with the unknown content type %q", op, contentType)
 }
 
+// encodeReadRequest encodes a request that accepts streamed chunks and samples.
 func encodeReadRequest(q ReadQuery) ([]byte, error) {
 	ms := make([]*prompb.LabelMatcher, 0, len(q.Matchers))
 	for _, m := range q.Matchers {

@@ -45,6 +45,7 @@ func newStream(body io.ReadCloser, strip labels.Labels) *stream {
 	}
 }
 
+// Next decodes the next series of the frame, or reads the next frame.
 func (s *stream) Next() bool {
 	for s.err == nil {
 		raw, err := s.frame.nextSeries()

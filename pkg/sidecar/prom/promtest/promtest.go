@@ -126,6 +126,7 @@ func (s *Server) config() config.Config {
 	return cfg
 }
 
+// handler serves the API of Prometheus, its metrics and the reload.
 func (s *Server) handler(o Options, reg *prometheus.Registry) http.Handler {
 	if o.MaxBytesInFrame == 0 {
 		o.MaxBytesInFrame = 1 << 20
