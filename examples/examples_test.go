@@ -57,7 +57,7 @@ func TestObjectStorageFiles(t *testing.T) {
 			require.Contains(t, string(content), "type: AZURE")
 			continue
 		}
-		// The folder of the example is relative.
+		// The directory of the example is relative.
 		content = bytes.ReplaceAll(content, []byte("./data"), []byte(t.TempDir()))
 		b, err := provider.Open(t.Context(), content, slog.New(slog.DiscardHandler), nil)
 		require.NoError(t, err, name)
@@ -97,7 +97,7 @@ func TestClusterRings(t *testing.T) {
 	}
 }
 
-// The StatefulSet's flags are the program's, and each pod finds itself.
+// The flags of the StatefulSet exist, and each pod finds its endpoint in the ring.
 func TestKubernetesReceive(t *testing.T) {
 	content, err := os.ReadFile("kubernetes/receive.yaml")
 	require.NoError(t, err)
@@ -141,7 +141,7 @@ func TestKubernetesReceive(t *testing.T) {
 	require.Len(t, hashring.Addresses(specs), pods)
 }
 
-// manifest is what the test reads of a Kubernetes object.
+// manifest holds the fields of a Kubernetes object that the test reads.
 type manifest struct {
 	Kind     string
 	Metadata struct{ Name string }
@@ -168,7 +168,7 @@ func TestLimitFiles(t *testing.T) {
 	require.Equal(t, 60, cfg.For("shop").LabelNames)
 }
 
-// Links in the texts lead somewhere.
+// Links of the documents lead to files.
 func TestLinks(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^):#]+)\)`)
 	for _, name := range append(glob(t, "*/README.md"), "README.md") {

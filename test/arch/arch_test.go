@@ -185,7 +185,7 @@ func TestForeignImports(t *testing.T) {
 				t.Errorf("%s imports %s: only the packages of the wire know it (see the list in test/arch)", s.path, name)
 			}
 			if slices.Contains(pure, s.pkg()) && name != "net/netip" && slices.ContainsFunc(impure, below) {
-				t.Errorf("%s imports %s: package %q decides only, without I/O, logs and clocks", s.path, name, s.pkg())
+				t.Errorf("%s imports %s: package %q is pure: it has no I/O, log or clock", s.path, name, s.pkg())
 			}
 		}
 		if slices.Contains(pure, s.pkg()) {
@@ -263,8 +263,8 @@ func TestSizes(t *testing.T) {
 // exceptions are functions that may have more parameters, each with its reason.
 func exceptions() map[string]string {
 	return map[string]string{
-		"pkg/query/engine.go NewRangeQuery":      "the interface promql.QueryEngine asks for it",
-		"pkg/receive/remotewrite/otlp.go Append": "the interface storage.AppenderV2 asks for it",
+		"pkg/query/engine.go NewRangeQuery":      "the interface promql.QueryEngine requires it",
+		"pkg/receive/remotewrite/otlp.go Append": "the interface storage.AppenderV2 requires it",
 	}
 }
 
@@ -275,7 +275,7 @@ func TestForbidden(t *testing.T) {
 		}
 		for _, name := range []string{"util", "utils", "common", "helper", "helpers", "manager"} {
 			if path.Base(path.Dir(s.path)) == name {
-				t.Errorf("%s: %q says nothing as the name of a package", s.path, name)
+				t.Errorf("%s: %q is no name for a package: name its idea", s.path, name)
 			}
 		}
 		ast.Inspect(s.ast, func(n ast.Node) bool {
@@ -339,13 +339,14 @@ func forbiddenDecl(d ast.Decl) string {
 	return ""
 }
 
-// embedded says whether a variable holds a file, which Go allows only there.
+// embedded reports whether a variable holds an embedded file, which must be a package
+// variable.
 func embedded(d *ast.GenDecl) bool {
 	return d.Doc != nil && strings.HasPrefix(d.Doc.List[len(d.Doc.List)-1].Text, "//go:embed ")
 }
 
-// constant says whether a package variable is only there because Go has no
-// constants of its type: errors, tables, compiled expressions, assertions.
+// constant reports whether a package variable stands for a constant of a type that has
+// none in Go: errors, tables, compiled expressions, assertions.
 func constant(v *ast.ValueSpec, i int) bool {
 	if v.Names[i].Name == "_" {
 		return true

@@ -1,5 +1,4 @@
-// Command bench runs the benchmarks behind the numbers that this project is
-// held to and prints them as a table: each as a ratio to its limit, measured in
+// Command bench runs the benchmarks with limits of this project and prints a table: each as a ratio to its limit, measured in
 // the same run, or as a count. Names of rows as arguments run only those.
 package main
 
@@ -55,7 +54,7 @@ func bench(names []string) error {
 	return w.Flush()
 }
 
-// result is one line of a benchmark's output.
+// result is one line of the output of a benchmark.
 type result struct {
 	name    string
 	metrics map[string]float64
@@ -103,7 +102,7 @@ func parse(line string) (result, bool) {
 	return r, true
 }
 
-// lines are the lines of the table for the results that have the row's metric.
+// lines returns the lines of the table for the results that have the row's metric.
 func (r row) lines(results []result) []string {
 	var out []string
 	for _, res := range results {

@@ -1,7 +1,6 @@
 package main
 
-// row is one line of the table: a benchmark, the figure of it that counts, and
-// what it is held against.
+// row is one line of the table: a benchmark, its figure, and its limit.
 type row struct {
 	name   string
 	what   string

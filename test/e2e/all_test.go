@@ -12,8 +12,8 @@ import (
 	"github.com/hindsight-io/hindsight/test/e2e/harness"
 )
 
-// hindsight all: takes writes, answers about itself within a minute, loses
-// nothing acknowledged to kill -9, and stops in order.
+// hindsight all accepts writes, serves its own metrics within a minute, keeps every
+// acknowledged sample after kill -9, and stops in order.
 func TestAllInOne(t *testing.T) {
 	t.Parallel()
 	dir, host := t.TempDir(), harness.Host()
@@ -70,11 +70,11 @@ func TestAllInOne(t *testing.T) {
 func sendMetadata(t *testing.T, base string) {
 	t.Helper()
 	require.NoError(t, harness.Writer{URL: base + "/api/v1/push"}.WriteMetadata(prompb.MetricMetadata{
-		Type: prompb.MetricMetadata_COUNTER, MetricFamilyName: "all_total", Help: "What the test wrote.",
+		Type: prompb.MetricMetadata_COUNTER, MetricFamilyName: "all_total", Help: "Written by the test.",
 	}))
 	var got map[string][]struct{ Type, Help string }
 	require.NoError(t, harness.API{Base: base}.JSON("/api/v1/metadata", url.Values{"metric": {"all_total"}}, &got))
 	require.Len(t, got["all_total"], 1)
 	require.Equal(t, "counter", got["all_total"][0].Type)
-	require.Equal(t, "What the test wrote.", got["all_total"][0].Help)
+	require.Equal(t, "Written by the test.", got["all_total"][0].Help)
 }

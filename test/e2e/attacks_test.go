@@ -19,8 +19,8 @@ import (
 	"github.com/hindsight-io/hindsight/test/e2e/harness"
 )
 
-// peakUnderAttack is the most memory that a querier with its default limits may
-// hold while it is attacked. GOMEMLIMIT is not set.
+// peakUnderAttack bounds the memory of an attacked querier with its default limits.
+// GOMEMLIMIT is not set.
 const peakUnderAttack = 1536 << 20
 
 // attackedQuerier is a querier over a store that attacks it.
@@ -51,7 +51,7 @@ func startAttacked(t *testing.T) *attackedQuerier {
 	return a
 }
 
-// good says whether the querier still answers a harmless query.
+// good checks that the querier still answers a harmless query.
 func (a *attackedQuerier) good() error {
 	status, body, err := a.get("/api/v1/query", url.Values{"query": {"count(good)"}, "time": {fmt.Sprint(hostileTime/1000 + 60)}})
 	if err != nil || status != http.StatusOK || !strings.Contains(body, `"1"]`) {
@@ -80,8 +80,7 @@ func (a *attackedQuerier) send(method, path, contentType string, body io.Reader)
 	return resp.StatusCode, string(b), err
 }
 
-// survived checks that the attack cost neither the process nor more memory than
-// is allowed.
+// survived checks that the process runs and its memory stayed below the bound.
 func (a *attackedQuerier) survived(name string) {
 	a.t.Helper()
 	require.True(a.t, a.proc.Running(), "%s ended the querier:\n%s", name, a.proc.Tail(20))
@@ -92,8 +91,8 @@ func (a *attackedQuerier) survived(name string) {
 	require.NoError(a.t, a.good(), name)
 }
 
-// What a store sends never costs the querier its life, its memory or its time,
-// and the answer names the store.
+// Messages of a hostile store neither end the querier nor exceed its limits of memory
+// and time, and the answer names the store.
 func TestQuerierSurvivesHostileStore(t *testing.T) {
 	t.Parallel()
 	a := startAttacked(t)
@@ -113,7 +112,8 @@ func TestQuerierSurvivesHostileStore(t *testing.T) {
 	}
 }
 
-// What a client asks never costs the querier its life, its memory or its disk.
+// Requests of a hostile client neither end the querier nor exceed its limits of memory
+// and disk.
 func TestQuerierSurvivesHostileRequests(t *testing.T) {
 	t.Parallel()
 	a := startAttacked(t)
@@ -127,7 +127,7 @@ func TestQuerierSurvivesHostileRequests(t *testing.T) {
 	for _, path := range []string{"/api/v1/query", "/api/v1/series", "/federate", "/debug/pprof/profile", "/debug/pprof/trace", "/-/reload"} {
 		body, contentType := largeForm(t)
 		status, _, err := a.send(http.MethodPost, path, contentType, body)
-		// It is refused, or the connection is cut while the body is on its way.
+		// The server refuses it, or closes the connection before the end of the body.
 		if err == nil {
 			require.GreaterOrEqual(t, status, http.StatusBadRequest, path)
 		} else {
@@ -138,8 +138,7 @@ func TestQuerierSurvivesHostileRequests(t *testing.T) {
 	requireNoFilesLeft(t, a.proc)
 }
 
-// hostileExpressions are short to write and dear to evaluate, to parse or to
-// print.
+// hostileExpressions are short, and expensive to evaluate, parse or print.
 func hostileExpressions() []string {
 	return []string{
 		`max_over_time(vector(1)[100d:1ms])`,
@@ -171,8 +170,8 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// requireNoFilesLeft checks that the process left nothing in its folder for
-// temporary files, which is the folder of its log.
+// requireNoFilesLeft checks that the process left no file in its directory for
+// temporary files, which is the directory of its log.
 func requireNoFilesLeft(t *testing.T, p *harness.Process) {
 	t.Helper()
 	entries, err := os.ReadDir(strings.TrimSuffix(p.Log, "/query.log"))

@@ -20,8 +20,8 @@ const (
 	twoHours = 2 * hour
 )
 
-// metric is how the tests make values that can be computed again: a gauge that
-// swings, or a counter that restarts now and then.
+// metric makes values that a test can compute again: a gauge that swings, or a counter
+// that restarts sometimes.
 type metric struct {
 	name    string
 	counter bool
@@ -37,8 +37,8 @@ func (m metric) value(series int, t int64) float64 {
 }
 
 // writeBlock makes one TSDB block in dir with samples of every step from mint up
-// to, not including, maxt. offset shifts the samples, as another replica's
-// scrapes would be.
+// to, not including, maxt. offset shifts the samples, like the scrapes of
+// another replica.
 func writeBlock(t *testing.T, dir string, mint, maxt, step, offset int64, ms []metric) ulid.ULID {
 	t.Helper()
 	w, err := tsdb.NewBlockWriter(slog.New(slog.DiscardHandler), dir, maxt-mint)
@@ -61,7 +61,7 @@ func writeBlock(t *testing.T, dir string, mint, maxt, step, offset int64, ms []m
 	return id
 }
 
-// blockDirs lists the blocks of a TSDB folder.
+// blockDirs lists the blocks of a TSDB directory.
 func blockDirs(t *testing.T, dir string) []string {
 	t.Helper()
 	out, err := filepath.Glob(filepath.Join(dir, "*", "meta.json"))

@@ -10,7 +10,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket/buckettest"
 )
 
-// What every bucket promises holds on a real S3 server too.
+// The acceptance suite of buckets passes on a real S3 server.
 func TestBucketOnS3(t *testing.T) {
 	s := newSite(t)
 	require.NoError(t, s.Start("s3"))

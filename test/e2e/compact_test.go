@@ -24,7 +24,7 @@ import (
 
 const twoWeeks = 14 * 24 * hour
 
-// openBucket opens the site's bucket as a client of its own.
+// openBucket opens the bucket of the site with a new client.
 func openBucket(t *testing.T, s *harness.Site) bucket.Bucket {
 	t.Helper()
 	t.Setenv("S3_ACCESS_KEY", harness.S3AccessKey)
@@ -61,7 +61,7 @@ func uploadBlocks(t *testing.T, bkt bucket.Bucket, mint, maxt, length int64, ms 
 	}
 }
 
-// kind is what the test wants to know about a block.
+// kind is the resolution, length and state of a block.
 type kind struct {
 	hours, resolution int64
 	replica           string
@@ -122,7 +122,7 @@ func TestCompact(t *testing.T) {
 	compareResolutions(t, s, base)
 }
 
-// compareResolutions asks the same questions of raw, 5 m and 1 h data.
+// compareResolutions evaluates the same queries over raw, 5 m and 1 h data.
 func compareResolutions(t *testing.T, s *harness.Site, base int64) {
 	t.Helper()
 	api := func(resolution string) harness.API {

@@ -42,7 +42,7 @@ remote_write:
 	t.Logf("%d cases of the suite passed", passed)
 }
 
-// failures are the lines of a test's output about what failed.
+// failures returns the lines of the output of failed tests.
 func failures(out []byte) string {
 	var b strings.Builder
 	for line := range strings.Lines(string(out)) {

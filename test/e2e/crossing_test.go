@@ -89,7 +89,7 @@ func fill(t *testing.T, base string, ms []metric, mint, maxt int64) {
 	require.NoError(t, err)
 }
 
-// sources asks the two Prometheus servers and gives their series the external
+// sources queries the two Prometheus servers and gives their series the external
 // labels without the replica label.
 func sources(t *testing.T, s *harness.Site, ask func(harness.API) (harness.Answer, error)) map[string]harness.Series {
 	t.Helper()

@@ -23,7 +23,7 @@ func smallDisk(t *testing.T, dir string) {
 	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
 }
 
-// fillDisk writes until nothing fits any more.
+// fillDisk writes until the disk is full.
 func fillDisk(t *testing.T, file string) {
 	t.Helper()
 	f, err := os.Create(file)
@@ -37,8 +37,9 @@ func fillDisk(t *testing.T, file string) {
 	}
 }
 
-// One node's disk is full: the others take the writes, the node neither ends nor
-// lies, and takes writes again once there is room.
+// The disk of one node is full: the others accept the writes; the node keeps running,
+// acknowledges no write that it does not store, and accepts writes again when there is
+// space.
 func TestReceiveDiskFull(t *testing.T) {
 	t.Parallel()
 	disk := filepath.Join(t.TempDir(), "disk")
@@ -54,6 +55,6 @@ func TestReceiveDiskFull(t *testing.T) {
 	require.NoError(t, os.Remove(filler))
 	r.progress(1000)
 	r.check()
-	// The node has room again, so it stops in order: its data becomes a block.
+	// The node has space again, so it stops in order and writes a block.
 	require.NoError(t, r.Proc("receive-2").Stop(30*time.Second))
 }

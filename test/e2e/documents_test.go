@@ -20,10 +20,10 @@ type instruction struct {
 	doc, text string
 }
 
-// dir is the folder in which the reader of the document runs it.
+// dir returns the directory in which a reader runs it.
 func (c instruction) dir() string { return filepath.Dir(c.doc) }
 
-// documents are the Markdown files of the repository.
+// documents returns the Markdown files of the repository.
 func documents(t *testing.T, root string) []string {
 	t.Helper()
 	var out []string
@@ -48,8 +48,8 @@ var (
 	commandWords = regexp.MustCompile(`(?m)^(make|curl|hindsight|bin/hindsight|prometheus|go) `)
 )
 
-// instructions are the commands in the blocks of a document that are marked sh.
-// Commands in other blocks would escape the test, so there must be none.
+// instructions returns the commands in the blocks of a document that are marked sh.
+// The test skips other blocks, so these must hold no commands.
 func instructions(t *testing.T, doc string) []instruction {
 	t.Helper()
 	b, err := os.ReadFile(doc)
@@ -70,9 +70,8 @@ func instructions(t *testing.T, doc string) []instruction {
 	return out
 }
 
-// Every command of every document does what it says on the processes that the
-// document speaks of.
-func TestCommandsOfDocuments(t *testing.T) {
+// Each command of each document works on the processes that the document names.
+func TestDocuments_CommandsWork(t *testing.T) {
 	t.Parallel()
 	root, err := harness.Root()
 	require.NoError(t, err)
@@ -93,7 +92,7 @@ func TestCommandsOfDocuments(t *testing.T) {
 	require.Greater(t, ran, 8)
 }
 
-// documentRunner has the processes that documents speak of.
+// documentRunner holds the processes that documents name.
 type documentRunner struct {
 	t    *testing.T
 	root string
@@ -101,7 +100,7 @@ type documentRunner struct {
 	all  string // address of the process that holds all roles
 }
 
-// startAll starts what the quick start starts.
+// startAll starts the process of the quick start.
 func (r *documentRunner) startAll() {
 	dir, host := r.t.TempDir(), harness.Host()
 	addr, err := harness.Port(host)
@@ -157,12 +156,12 @@ func (r *documentRunner) shell(c instruction, dir, command string) string {
 
 var (
 	anyFlag = regexp.MustCompile("(?:^|[ `(])--([a-z][a-zA-Z0-9._-]*[a-zA-Z0-9])")
-	// othersFlags belong to programs that documents speak of beside this one.
+	// othersFlags belong to other programs.
 	othersFlags = regexp.MustCompile(`^(storage\.|web\.enable|enable-feature|config\.file|syntax-only|data-urlencode|fail|help)`)
 )
 
 // Every flag that a document names is a flag of the program.
-func TestFlagsOfDocuments(t *testing.T) {
+func TestDocuments_NameOnlyFlagsThatExist(t *testing.T) {
 	t.Parallel()
 	root, err := harness.Root()
 	require.NoError(t, err)

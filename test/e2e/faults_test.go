@@ -37,7 +37,7 @@ func newRing(t *testing.T, metric string, names ...string) *ring {
 	s := newSite(t)
 	s.Endpoints = []string{"receive-1", "receive-2", "receive-3"}
 	for _, n := range s.Endpoints {
-		// A short look at the file beside its notification.
+		// Read the file often, beside its notification.
 		s.Extra[n] = []string{"--receive.hashrings-file-refresh-interval=1s"}
 	}
 	r := &ring{Site: s, t: t, ledger: newLedger(metric, 20), stop: make(chan struct{})}
@@ -48,7 +48,7 @@ func newRing(t *testing.T, metric string, names ...string) *ring {
 	return r
 }
 
-// load starts the nodes and the writing.
+// load starts the nodes and the writer.
 func (r *ring) load() {
 	r.t.Helper()
 	require.NoError(r.t, r.Start("s3", "receive-1", "receive-2", "receive-3"))
@@ -116,7 +116,7 @@ func TestReceiveRollingRestart(t *testing.T) {
 	r.check()
 }
 
-// One node hangs (SIGSTOP) for a minute: the others go on.
+// One node hangs (SIGSTOP) for a minute: the others accept all writes.
 func TestReceiveNodeStopped(t *testing.T) {
 	t.Parallel()
 	r := underLoad(t, "stopped_total", "receive-1", "receive-3")

@@ -12,8 +12,8 @@ import (
 	"github.com/hindsight-io/hindsight/test/e2e/harness"
 )
 
-// One more Prometheus scrapes the querier's /federate and stores what it
-// offers: each target once, under the labels that the querier shows.
+// Another Prometheus scrapes /federate of the querier and stores its series: each
+// target once, under the labels that the querier shows.
 func TestFederate(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

@@ -36,7 +36,7 @@ func expect(a harness.API, query, want string) error {
 }
 
 // An HA pair counts once with dedup and twice without, and when one replica dies
-// the other answers alone, with a warning that names what is missing.
+// the other answers alone, with a warning that names the missing store.
 func TestHAPair(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

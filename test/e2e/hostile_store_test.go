@@ -18,7 +18,7 @@ import (
 )
 
 // hostileStore is a StoreAPI server whose answer is an attack on the memory or
-// the time of the querier. The metric name that is asked for chooses the attack;
+// the time of the querier. The requested metric name chooses the attack;
 // the metric "good" has one series.
 type hostileStore struct {
 	storepb.UnimplementedStoreServer

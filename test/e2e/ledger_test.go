@@ -13,8 +13,8 @@ import (
 	"github.com/hindsight-io/hindsight/test/e2e/harness"
 )
 
-// ledger writes samples and remembers which were acknowledged. All series have
-// the metric name given; the label "series" tells them apart.
+// ledger writes samples and records the acknowledged ones. All series have the given
+// metric name and differ in the label "series".
 type ledger struct {
 	metric string
 	series int
@@ -43,7 +43,7 @@ func (l *ledger) batch(t int64) []prompb.TimeSeries {
 	return out
 }
 
-// ack notes that the server took the batch.
+// ack records that the server acknowledged the batch.
 func (l *ledger) ack(batch []prompb.TimeSeries) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -59,8 +59,8 @@ func (l *ledger) ack(batch []prompb.TimeSeries) {
 }
 
 // run writes one batch each interval to the URLs in turn until stop is closed.
-// An answer that is no success counts as a failure; a connection that cannot be
-// made does not, as a load balancer would pick another node.
+// An answer that is no success counts as a failure; a failed connection does not, as a
+// load balancer would choose another node.
 func (l *ledger) run(stop <-chan struct{}, interval time.Duration, urls func() []string) {
 	client := &http.Client{Timeout: 20 * time.Second}
 	defer client.CloseIdleConnections()
@@ -119,8 +119,8 @@ func (l *ledger) count() int {
 	return n
 }
 
-// check asks for every sample of the metric and compares with what was
-// acknowledged. Samples that were written but not acknowledged may or may not be
+// check reads every sample of the metric and compares them with the acknowledged
+// ones. Samples that were written but not acknowledged may or may not be
 // there; samples that were never written must not.
 func (l *ledger) check(a harness.API) error {
 	ans, err := a.Instant(l.metric+"[1h]", time.Now().Add(time.Minute))

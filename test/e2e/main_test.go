@@ -38,9 +38,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// newSite makes a site on addresses of its own. At the end of the test
-// everything that still runs must stop in order; logs are shown when the test
-// failed.
+// newSite makes a site on unused addresses. At the end of the test all running processes
+// must stop in order; a failed test prints their logs.
 func newSite(t *testing.T) *harness.Site {
 	t.Helper()
 	s, err := harness.NewSite(t.TempDir(), harness.Host(), bin)
@@ -62,7 +61,7 @@ func newSite(t *testing.T) *harness.Site {
 	return s
 }
 
-// eventually tries f until it returns nil.
+// eventually calls f until it returns nil.
 func eventually(t *testing.T, within time.Duration, f func() error) {
 	t.Helper()
 	var err error

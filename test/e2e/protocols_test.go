@@ -44,7 +44,7 @@ func target(t *testing.T, host string) string {
 }
 
 // Real Prometheus servers write with remote write 1.0 and 2.0, native
-// histograms and exemplars included, and see their own data again.
+// histograms and exemplars included, and the querier returns the same data.
 func TestRemoteWriteProtocols(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -97,7 +97,7 @@ remote_write:
 	return harness.API{Base: "http://" + listen}
 }
 
-// seeOwnData compares what a Prometheus has with what the querier has of it.
+// seeOwnData compares the data of a Prometheus with its data in the querier.
 func seeOwnData(t *testing.T, own, global harness.API, cluster string) {
 	t.Helper()
 	var until time.Time

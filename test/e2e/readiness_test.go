@@ -15,7 +15,7 @@ import (
 	"github.com/hindsight-io/hindsight/test/e2e/harness"
 )
 
-// single is a receive node without a ring; extra are more flags.
+// single starts a receive node without a ring; extra are more flags.
 func single(t *testing.T, s *harness.Site, extra ...string) *harness.Process {
 	t.Helper()
 	p, err := harness.Start(s.Dir, "single", bin.Hindsight, append([]string{
@@ -26,12 +26,12 @@ func single(t *testing.T, s *harness.Site, extra ...string) *harness.Process {
 	return p
 }
 
-// While a node replays its log it is alive and not ready, says why, and sends
-// writers away until later.
+// While a node replays its log it is healthy and not ready, names the reason, and asks
+// writers to retry later.
 func TestReceiveNotReadyDuringReplay(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	// Reading this segment of the log takes until somebody writes to it.
+	// A read of this segment of the log blocks until the test writes to it.
 	wal := s.Path("single", "team-a", "wal")
 	require.NoError(t, os.MkdirAll(wal, 0o755))
 	segment := filepath.Join(wal, "00000000")
@@ -70,7 +70,7 @@ func TestReceiveNotReadyDuringReplay(t *testing.T) {
 	require.NotEmpty(t, header.Get("Retry-After"))
 
 	eventually(t, 20*time.Second, func() error {
-		// Whoever reads the segment finds its end.
+		// The reader of the segment gets the end of the file.
 		if f, err := os.OpenFile(segment, os.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
 			f.Close()
 		}
@@ -83,8 +83,8 @@ func TestReceiveNotReadyDuringReplay(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// A node alone is stopped in order under load, again and again: what it has
-// acknowledged is there afterwards.
+// A single node is stopped in order under load, repeatedly: every acknowledged sample
+// is there afterwards.
 func TestReceiveStoppedUnderLoad(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

@@ -14,8 +14,8 @@ import (
 	"github.com/hindsight-io/hindsight/test/e2e/harness"
 )
 
-// memory reads a line of /proc/PID/status, in bytes: VmRSS is what a process
-// holds now, VmHWM the most that it ever held.
+// memory reads a line of /proc/PID/status, in bytes: VmRSS is the current memory of a
+// process, VmHWM its peak.
 func memory(t *testing.T, p *harness.Process, line string) int64 {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
@@ -31,8 +31,8 @@ func memory(t *testing.T, p *harness.Process, line string) int64 {
 	return 0
 }
 
-// A node that comes back after a crash needs hardly more memory to replay its
-// log than it had when it was running: it must not be killed for it again.
+// The replay of the log after a crash needs little more memory than the node had
+// before, so that the same memory limit does not kill it again.
 func TestReplayMemory(t *testing.T) {
 	s := newSite(t)
 	start := func() *harness.Process {

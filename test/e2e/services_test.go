@@ -35,7 +35,7 @@ groups:
         expr: sum(up)
 `
 
-// addRules gives a Prometheus of the site the rule file.
+// addRules adds the rule file to a Prometheus of the site.
 func addRules(t *testing.T, s *harness.Site, name string) {
 	t.Helper()
 	rules := s.Path("rules.yml")
@@ -105,7 +105,7 @@ func TestServices(t *testing.T) {
 	t.Run("gRPC", func(t *testing.T) { seeServices(t, s) })
 }
 
-// seeRules compares the rules with those that Prometheus shows itself.
+// seeRules compares the rules with those of Prometheus.
 func seeRules(t *testing.T, api, own harness.API) {
 	var groups [2]struct {
 		Groups []struct {
@@ -147,7 +147,7 @@ func seeRules(t *testing.T, api, own harness.API) {
 	require.NotContains(t, string(text), "replica")
 }
 
-// seeTargets compares the targets with those that Prometheus shows itself.
+// seeTargets compares the targets with those of Prometheus.
 func seeTargets(t *testing.T, api, own harness.API) {
 	urls := func(a harness.API) (out []string) {
 		var got struct {
@@ -174,7 +174,7 @@ func seeTargets(t *testing.T, api, own harness.API) {
 	}
 }
 
-// seeServices asks the processes over gRPC.
+// seeServices queries the processes over gRPC.
 func seeServices(t *testing.T, s *harness.Site) {
 	for name, query := range map[string]bool{"sidecar-eu-a": false, "query": true} {
 		conn, err := grpc.NewClient(s.Addr(name+"/grpc"), grpc.WithTransportCredentials(insecure.NewCredentials()))

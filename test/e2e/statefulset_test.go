@@ -20,8 +20,7 @@ import (
 const receiveDomain = "thanos-receive.monitoring.svc.cluster.local"
 
 // statefulSet is the Receive StatefulSet that people run: three pods of one
-// headless service with the same flags and the same ports. Nobody tells a pod
-// which of them it is.
+// headless service with the same flags and the same ports. No flag names the pod.
 type statefulSet struct {
 	*harness.Pods
 	t     *testing.T
@@ -65,8 +64,8 @@ func (s *statefulSet) write(name, content string) {
 	require.NoError(s.t, os.WriteFile(filepath.Join(s.dir, name), []byte(content), 0o644))
 }
 
-// start starts pods with the flags of the manifest, and no other; only the
-// folders are the test's.
+// start starts pods with the flags of the manifest and no other; only the directories
+// are those of the test.
 func (s *statefulSet) start(names ...string) {
 	s.t.Helper()
 	for _, name := range names {
@@ -87,7 +86,7 @@ func (s *statefulSet) start(names ...string) {
 	}
 }
 
-// url is where the test reaches a port of a pod.
+// url returns the URL of a port of a pod for the test.
 func (s *statefulSet) url(name string, port int) string {
 	s.t.Helper()
 	key := fmt.Sprintf("%s:%d", s.IP(name), port)
@@ -107,7 +106,7 @@ func (s *statefulSet) json(name, path string, v any) {
 	require.NoError(s.t, json.NewDecoder(resp.Body).Decode(v))
 }
 
-// series is how many series a pod stores.
+// series returns the number of series that a pod stores.
 func (s *statefulSet) series(name string) (n int) {
 	var tenants []struct {
 		Tenant string
@@ -133,8 +132,8 @@ func (s *statefulSet) startQuery() harness.API {
 }
 
 // The manifest works as it is: each pod finds itself by its host name, external
-// labels differ, every write is stored three times, and a killed pod stops
-// nobody.
+// labels differ, each write is stored three times, and writes and queries continue
+// while a pod is killed.
 func TestReceiveStatefulSet(t *testing.T) {
 	t.Parallel()
 	s := newStatefulSet(t)
@@ -188,7 +187,7 @@ func TestReceiveStatefulSet(t *testing.T) {
 	eventually(t, 30*time.Second, storedByAll)
 	s.procs["thanos-receive-1"].Kill()
 	progress(2000)
-	// It comes back with another address, and gets what it missed.
+	// It restarts with another address, and gets the hints of the missed writes.
 	require.NoError(t, s.Move("thanos-receive-1", "10.77.0.99"))
 	s.start("thanos-receive-1")
 	progress(1000)

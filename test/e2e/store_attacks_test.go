@@ -34,14 +34,14 @@ import (
 	"github.com/hindsight-io/hindsight/test/e2e/harness"
 )
 
-// The most memory that the processes may hold under the attacks below. The
-// gateway's pool has 128 MiB, the querier's budget 256 MiB; the rest is what the
-// garbage collector lets pile up and what the processes need for themselves.
+// Bounds of the memory of the processes under the attacks below. The
+// gateway's pool has 128 MiB, the querier's budget 256 MiB; the rest is garbage
+// before its collection, and memory of the processes outside of the budgets.
 const (
 	storePeak   = 900 << 20
 	querierPeak = 1024 << 20
 	compactPeak = 1024 << 20
-	// atRest is what each may hold a while after the attacks.
+	// atRest bounds the memory of each some time after the attacks.
 	atRest = 400 << 20
 )
 
@@ -141,8 +141,8 @@ func requirePeak(t *testing.T, p *harness.Process, most int64, after string) {
 	require.Less(t, peak, most, "the peak of %s after %s is %d MiB", p.Name, after, peak>>20)
 }
 
-// What is in a bucket, and who asks for it in which way, never costs the gateway
-// or the querier more than their budgets, and the memory comes back.
+// Neither hostile objects in a bucket nor hostile requests make the gateway or the
+// querier exceed their budgets, and the memory is freed afterwards.
 func TestStoreSurvivesAttacks(t *testing.T) {
 	t.Parallel()
 	require.Empty(t, os.Getenv("GOMEMLIMIT"), "the bounds must hold without it")
@@ -175,7 +175,7 @@ func TestStoreSurvivesAttacks(t *testing.T) {
 	stop := a.unreadStreams(30)
 	eventually(t, time.Minute, a.good)
 	stop()
-	requirePeak(t, store, storePeak, "streams that nobody reads")
+	requirePeak(t, store, storePeak, "streams that are not read")
 	a.manyQueries(100)
 	requirePeak(t, store, storePeak, "many queries at once")
 	requirePeak(t, query, querierPeak, "many queries at once")
@@ -191,7 +191,7 @@ func TestStoreSurvivesAttacks(t *testing.T) {
 	}
 }
 
-// The compactor leaves bad objects alone, and does not need more memory for them.
+// The compactor skips bad objects, and needs no more memory for them.
 func TestCompactorSurvivesAttacks(t *testing.T) {
 	t.Parallel()
 	b := newAttackedBucket(t)
@@ -267,7 +267,7 @@ func (a bucketAttack) manyMatchers() {
 	require.ErrorContains(a.t, err, "InvalidArgument")
 }
 
-// unreadStreams opens streams that nobody reads, until the returned function is
+// unreadStreams opens streams and does not read them, until the returned function is
 // called.
 func (a bucketAttack) unreadStreams(n int) func() {
 	c, end := a.client()

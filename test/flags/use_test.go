@@ -1,5 +1,5 @@
 // Package flags holds the test that compares each flag of the program with its
-// use: a flag whose value nothing reads must say so in its help.
+// use: the help of a flag whose value is not read must say so.
 package flags
 
 import (
@@ -23,16 +23,15 @@ type checked struct{ *program.Package }
 // registration is one call that registers a flag.
 type registration struct {
 	name     string
-	ignored  bool         // its help says that it changes nothing
+	ignored  bool         // its help says that it has no effect
 	refused  bool         // its help says that it is refused
 	variable types.Object // the variable or field that holds the value
 	at       token.Position
 	in       *ast.FuncDecl
 }
 
-// Each flag's value is read somewhere beside its registration and its check, or
-// its help says that it changes nothing.
-func TestFlags_EachValueIsUsedOrSaysThatItIsNot(t *testing.T) {
+// A value counts as used when it is read outside of its registration and its check.
+func TestFlags_EachValueIsUsedOrDocumentedAsIgnored(t *testing.T) {
 	prog, err := program.Load()
 	require.NoError(t, err)
 	var all []checked
@@ -55,7 +54,7 @@ func TestFlags_EachValueIsUsedOrSaysThatItIsNot(t *testing.T) {
 		case r.variable == nil:
 			t.Errorf("%s: the variable of --%s is not recognised", r.at, r.name)
 		case uses[r.variable] == 0 && !r.ignored && !r.refused:
-			t.Errorf("%s: nothing reads the value of --%s: register it with flags.Ignored", r.at, r.name)
+			t.Errorf("%s: no code reads the value of --%s: register it with flags.Ignored", r.at, r.name)
 		}
 	}
 }

@@ -35,9 +35,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const replicaLabel = "test_replica"
 
-// shipped is a storage for PromQL's own test suite. What is written goes to one
-// TSDB per replica. Before it is read, it is cut into blocks, uploaded to a
-// bucket, and read from there: gateway, gRPC, fan-out, merge of replicas.
+// shipped is a storage for PromQL's own test suite. Writes go to one TSDB per replica.
+// Before a read, the samples are cut into blocks and uploaded to a bucket; reads go
+// through gateway, gRPC, fan-out and merge of replicas.
 type shipped struct {
 	storage.Storage
 	t        testing.TB
@@ -79,7 +79,7 @@ func (s *shipped) Querier(mint, maxt int64) (storage.Querier, error) {
 	return s.queries.Querier(mint, maxt)
 }
 
-// ship puts everything into a new bucket with a gateway before it.
+// ship uploads all samples to a new bucket and opens a gateway on it.
 func (s *shipped) ship() {
 	s.stop()
 	bkt := bucket.NewMemory()

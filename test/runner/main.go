@@ -156,12 +156,12 @@ func (s *summary) endPackage(e event, text string) {
 }
 
 // close prints the totals and returns the exit code.
-func (s *summary) close(took time.Duration) int {
+func (s *summary) close(elapsed time.Duration) int {
 	failed := s.failed + len(s.broken)
 	for _, p := range s.broken {
 		fmt.Fprintf(s.out, "FAIL: package %s failed outside of a test\n", p)
 	}
-	fmt.Fprintf(s.out, "took %s\n", took.Round(time.Second))
+	fmt.Fprintf(s.out, "took %s\n", elapsed.Round(time.Second))
 	fmt.Fprintf(s.out, "%d passed, %d failed, %d skipped\n", s.passed, failed, s.skipped)
 	if failed > 0 || s.passed == 0 {
 		return 1

@@ -17,7 +17,7 @@ import (
 )
 
 func main() {
-	dir := flag.String("dir", "data/demo", "folder for data and logs; emptied at the start")
+	dir := flag.String("dir", "data/demo", "directory for data and logs; emptied at the start")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -66,7 +66,7 @@ func demo(ctx context.Context, dir string) error {
 	return nil
 }
 
-// emptied makes an empty folder. It refuses to remove one that is not a demo's.
+// emptied makes an empty directory. It refuses to remove one that is not of a demo.
 func emptied(dir string) (string, error) {
 	abs, err := absolute(dir)
 	if err != nil {
@@ -75,14 +75,14 @@ func emptied(dir string) (string, error) {
 	marker := abs + "/.hindsight-demo"
 	if entries, err := os.ReadDir(abs); err == nil && len(entries) > 0 {
 		if _, err := os.Stat(marker); err != nil {
-			return "", fmt.Errorf("the folder %s is not empty and not of an earlier demo; give another with -dir", abs)
+			return "", fmt.Errorf("the directory %s is not empty and not of an earlier demo; give another one with -dir", abs)
 		}
 		if err := os.RemoveAll(abs); err != nil {
-			return "", fmt.Errorf("empty the folder of the earlier demo: %w", err)
+			return "", fmt.Errorf("empty the directory of the earlier demo: %w", err)
 		}
 	}
 	if err := os.MkdirAll(abs, 0o755); err != nil {
-		return "", fmt.Errorf("make the demo's folder: %w", err)
+		return "", fmt.Errorf("make the directory of the demo: %w", err)
 	}
 	return abs, os.WriteFile(marker, nil, 0o644)
 }
@@ -93,7 +93,7 @@ func absolute(dir string) (string, error) {
 	}
 	wd, err := os.Getwd()
 	if err != nil {
-		return "", fmt.Errorf("find the current folder: %w", err)
+		return "", fmt.Errorf("find the current directory: %w", err)
 	}
 	return wd + "/" + dir, nil
 }

@@ -61,7 +61,7 @@ func (s *Site) s3() command {
 			"--access", S3AccessKey, "--secret", S3SecretKey, "--port", s.Addr("s3"), "--quiet", "--health", "/health",
 			"posix", "--sidecar", s.Path("objects-meta"), data,
 		},
-		// Each folder of the S3 server's root is a bucket.
+		// Each directory of the root of the S3 server is a bucket.
 		dirs: []string{filepath.Join(data, "hindsight"), s.Path("objects-meta")},
 	}
 }

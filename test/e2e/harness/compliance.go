@@ -19,7 +19,7 @@ const (
 )
 
 // Compliance returns the suite as a program, which is built once into a cache
-// folder.
+// directory.
 func Compliance(progress io.Writer) (string, error) {
 	// The toolchain is a part of the key, as in pins.
 	key := "remote-write-receiver-" + complianceModule[len(complianceModule)-12:] + "-" + runtime.Version()

@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// Peak is the most memory, in bytes, that the process has held at once.
+// Peak returns the peak of the memory of the process in bytes.
 func (p *Process) Peak() (int64, error) { return p.memory("VmHWM") }
 
-// Resident is the memory, in bytes, that the process holds now.
+// Resident returns the current memory of the process in bytes.
 func (p *Process) Resident() (int64, error) { return p.memory("VmRSS") }
 
 func (p *Process) memory(key string) (int64, error) {

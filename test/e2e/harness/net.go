@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Host picks a loopback address of its own for one run, so that runs at the
-// same time cannot meet on a port.
+// Host returns a loopback address for one run, so that concurrent runs do not use the
+// same port.
 func Host() string {
 	return fmt.Sprintf("127.%d.%d.%d", 16+rand.IntN(200), rand.IntN(256), 1+rand.IntN(254))
 }
@@ -32,7 +32,7 @@ func Ports(host string, n int) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("ask for a free port: %w", err)
 		}
-		// Held until all are known, or the kernel may give one twice.
+		// Kept open until all are known, or the kernel may return one twice.
 		defer l.Close()
 		out = append(out, l.Addr().String())
 	}

@@ -17,14 +17,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNoPods says that this machine or user cannot make network namespaces.
+// ErrNoPods means that this machine or user cannot make network namespaces.
 var ErrNoPods = errors.New("network namespaces need root, ip, unshare and nsenter")
 
 // Pods is a small cluster on this machine: each pod has a network, a host name
 // and an /etc/hosts of its own, so that all can use the same ports, as in
-// Kubernetes. The pods are joined by a bridge in a namespace that is not the
-// machine's, and everything vanishes with the processes that hold the
-// namespaces, which die with this one.
+// Kubernetes. A bridge in a separate namespace joins the pods. The processes
+// that hold the namespaces end with this one, and the namespaces with them.
 type Pods struct {
 	dir     string
 	domain  string
@@ -38,14 +37,14 @@ type Pods struct {
 }
 
 // pod is a sandbox; its pause process keeps the namespaces while the program in
-// it comes and goes.
+// it starts and stops.
 type pod struct {
 	pause *Process
 	ip    string
 }
 
-// NewPods makes sandboxes with the given host names. Each knows all others as
-// NAME and NAME.DOMAIN. The error is ErrNoPods when that cannot be done here.
+// NewPods makes sandboxes with the given host names. Each resolves all others
+// as NAME and NAME.DOMAIN. The error is ErrNoPods where namespaces cannot be made.
 func NewPods(dir, domain string, names ...string) (*Pods, error) {
 	for _, tool := range []string{"ip", "unshare", "nsenter"} {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -81,7 +80,7 @@ func (p *Pods) build() (err error) {
 	return nil
 }
 
-// writeHosts tells all pods where the others are.
+// writeHosts writes the addresses of all pods into the hosts file of each.
 func (p *Pods) writeHosts() error {
 	hosts := "127.0.0.1 localhost\n"
 	for _, name := range p.names {
@@ -132,7 +131,7 @@ func (p *Pods) add(name string, i int) error {
 	})
 }
 
-// Move gives a pod another address, as when it comes back on another node.
+// Move gives a pod another address, as after a restart on another node.
 func (p *Pods) Move(name, ip string) error {
 	p.addr[name], p.pods[name].ip = ip, ip
 	pause := p.pods[name].pause
@@ -165,7 +164,7 @@ func enter(sandbox *Process, args ...string) []string {
 	return append([]string{"--target", strconv.Itoa(sandbox.Pid()), "--net", "--uts", "--mount", "--"}, args...)
 }
 
-// IP is the address of a pod.
+// IP returns the address of a pod.
 func (p *Pods) IP(name string) string { return p.addr[name] }
 
 // Start runs a program in a pod.
@@ -226,7 +225,7 @@ func (p *Pods) dial(address string) (net.Conn, error) {
 	}
 	got := make(chan result)
 	go func() {
-		// The thread is not given back: it ends with the goroutine.
+		// The thread stays locked: it ends with the goroutine.
 		runtime.LockOSThread()
 		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", p.node.Pid()))
 		if err != nil {

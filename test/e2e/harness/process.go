@@ -23,7 +23,7 @@ type Process struct {
 }
 
 // Start runs a program with its output in dir/NAME.log (appended). The process
-// is killed when this one dies, so that no process outlives a test.
+// is killed when this one ends, so that no process outlives a test.
 func Start(dir, name, bin string, args ...string) (*Process, error) {
 	return StartEnv(dir, nil, name, bin, args...)
 }
@@ -64,10 +64,10 @@ func StartEnv(dir string, env []string, name, bin string, args ...string) (*Proc
 	return p, nil
 }
 
-// Pid is the process id.
+// Pid returns the process id.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
-// Running says whether the process has not ended yet.
+// Running reports whether the process has not ended yet.
 func (p *Process) Running() bool {
 	select {
 	case <-p.done:
@@ -107,8 +107,8 @@ func (p *Process) Stop(within time.Duration) error {
 	}
 }
 
-// diedOfTerm says that a program of others does not handle SIGTERM, and so
-// ended by it. Ours must handle it.
+// diedOfTerm reports whether SIGTERM ended a program that does not handle it, as some
+// programs of other projects. Hindsight must handle it.
 func (p *Process) diedOfTerm() bool {
 	var exit *exec.ExitError
 	if !errors.As(p.err, &exit) || filepath.Base(p.cmd.Path) == "hindsight" {

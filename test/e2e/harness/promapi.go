@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// API asks a Prometheus HTTP API. Base is the URL without /api/v1.
+// API is a client of a Prometheus HTTP API. Base is the URL without /api/v1.
 type API struct {
 	Base string
 	// Params are added to every query, such as dedup=false.
@@ -82,7 +82,7 @@ func (a API) Strings(path string, p url.Values) ([]string, error) {
 	return out, json.Unmarshal(env.Data, &out)
 }
 
-// JSON asks an endpoint and decodes its data into v.
+// JSON calls an endpoint and decodes its data into v.
 func (a API) JSON(path string, p url.Values, v any) error {
 	env, err := a.get(path, p)
 	if err != nil {
@@ -150,7 +150,7 @@ func sample(v []json.RawMessage) Sample {
 	return Sample{T: t, V: strings.Trim(string(v[1]), `"`)}
 }
 
-// Key is the label set in one string, with sorted names.
+// Key returns the label set as one string, with sorted names.
 func (s Series) Key() string {
 	names := make([]string, 0, len(s.Labels))
 	for n := range s.Labels {

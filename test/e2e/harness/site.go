@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Site is the picture of the documents as real processes: the HA pair and the
+// Site runs the deployment of the README as real processes: the HA pair and the
 // other cluster with their sidecars, the edge with its receive nodes, the bucket,
 // store gateway, compactor and querier. Its configurations are the files of
 // examples/demo.
@@ -20,7 +20,7 @@ type Site struct {
 	Bin Binaries
 	// Extra are more flags for a process, by its name.
 	Extra map[string][]string
-	// Endpoints are the stores that the querier asks.
+	// Endpoints are the stores that the querier queries.
 	Endpoints []string
 	// Say, when not nil, gets one line about each start.
 	Say io.Writer
@@ -123,7 +123,7 @@ func NewSite(dir, host string, bin Binaries) (*Site, error) {
 	return s, nil
 }
 
-// Addr is the host:port of a listener: a process's HTTP address under its name,
+// Addr returns the host:port of a listener: a process's HTTP address under its name,
 // others as NAME/grpc and NAME/write.
 func (s *Site) Addr(name string) string {
 	a, ok := s.addr[name]
@@ -133,13 +133,13 @@ func (s *Site) Addr(name string) string {
 	return a
 }
 
-// URL is the HTTP address of a process.
+// URL returns the HTTP address of a process.
 func (s *Site) URL(name string) string { return "http://" + s.Addr(name) }
 
-// Path is a path below the site's folder.
+// Path returns a path below the directory of the site.
 func (s *Site) Path(elem ...string) string { return filepath.Join(append([]string{s.Dir}, elem...)...) }
 
-// Proc is a process that was started.
+// Proc returns a process that was started.
 func (s *Site) Proc(name string) *Process { return s.procs[name] }
 
 // Start starts the named processes, one after the other, and waits until each
@@ -185,7 +185,7 @@ func (s *Site) launch(name string) (*Process, error) {
 	c := s.command(name)
 	for _, dir := range c.dirs {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return nil, fmt.Errorf("make a folder for %s: %w", name, err)
+			return nil, fmt.Errorf("make a directory for %s: %w", name, err)
 		}
 	}
 	args := override(c.args, s.Extra[name])
@@ -204,8 +204,8 @@ func (s *Site) launch(name string) (*Process, error) {
 	return p, nil
 }
 
-// override adds extra flags; one that is there already gives way, except those
-// that are meant to be repeated.
+// override adds extra flags. They replace flags of the same name, except flags that may
+// be repeated.
 func override(args, extra []string) []string {
 	flag := func(a string) string { name, _, _ := strings.Cut(a, "="); return name }
 	out := slices.DeleteFunc(slices.Clone(args), func(a string) bool {
@@ -214,8 +214,8 @@ func override(args, extra []string) []string {
 	return append(out, extra...)
 }
 
-// Stop stops everything that runs, last started first, and returns the errors
-// of those that did not stop in order.
+// Stop stops all running processes, last started first, and returns the errors of those
+// that did not stop in order.
 func (s *Site) Stop(within time.Duration) []error {
 	var errs []error
 	for _, name := range slices.Backward(s.order) {
@@ -228,7 +228,7 @@ func (s *Site) Stop(within time.Duration) []error {
 	return errs
 }
 
-// Kill ends everything at once.
+// Kill ends all processes at once.
 func (s *Site) Kill() {
 	for _, name := range slices.Sorted(maps.Keys(s.procs)) {
 		s.procs[name].Kill()

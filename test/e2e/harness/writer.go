@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/prometheus/prompb"
 )
 
-// Writer sends remote write 1.0 requests, as a Prometheus would.
+// Writer sends remote write 1.0 requests like a Prometheus.
 type Writer struct {
 	URL    string
 	Header http.Header
@@ -24,7 +24,7 @@ func (w Writer) Write(series []prompb.TimeSeries) (code int, err error) {
 	return w.send(&prompb.WriteRequest{Timeseries: series})
 }
 
-// WriteMetadata sends what a metric is.
+// WriteMetadata sends the metadata of a metric.
 func (w Writer) WriteMetadata(m prompb.MetricMetadata) error {
 	_, err := w.send(&prompb.WriteRequest{Metadata: []prompb.MetricMetadata{m}})
 	return err
