@@ -57,6 +57,7 @@ func (c *allConfig) register(r flags.Registrar) {
 	c.query.RegisterLimitFlags(r)
 }
 
+// allCommand adds the command that runs four roles in one process.
 func allCommand(app *kingpin.Application) command {
 	cmd := app.Command("all", "Receive, store, query and compact in one process on a bucket in a directory: for the quick start and for small installations.")
 	var role roleConfig

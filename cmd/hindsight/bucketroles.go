@@ -18,6 +18,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/store"
 )
 
+// storeCommand adds the command of the store gateway.
 func storeCommand(app *kingpin.Application) command {
 	cmd := app.Command("store", "Serves the blocks of a bucket over StoreAPI.")
 	var role roleConfig
@@ -76,6 +77,7 @@ func (h *hintedPoller) Poll(ctx context.Context) (*blocklist.View, error) {
 	return h.Poller.Poll(ctx)
 }
 
+// receiveCommand adds the command of receive.
 func receiveCommand(app *kingpin.Application) command {
 	cmd := app.Command("receive", "Accepts remote write on a hash ring with replication, stores per tenant, ships blocks.")
 	var role roleConfig
@@ -102,6 +104,7 @@ func receiveCommand(app *kingpin.Application) command {
 	}}
 }
 
+// compactCommand adds the command of the compactor, with --dry-run.
 func compactCommand(app *kingpin.Application) command {
 	cmd := app.Command("compact", "Merges, deduplicates, downsamples and expires the blocks of a bucket.")
 	var role roleConfig

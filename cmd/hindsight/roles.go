@@ -28,6 +28,7 @@ func runRole(ctx context.Context, c *roleConfig, s streams, b build) error {
 	return p.serve(ctx, comp)
 }
 
+// sidecarCommand adds the command of the sidecar.
 func sidecarCommand(app *kingpin.Application) command {
 	cmd := app.Command("sidecar", "Runs beside one Prometheus: ships its blocks to the bucket and serves its data over StoreAPI.")
 	var role roleConfig
@@ -49,6 +50,7 @@ func sidecarCommand(app *kingpin.Application) command {
 	}}
 }
 
+// queryCommand adds the command of the querier.
 func queryCommand(app *kingpin.Application) command {
 	cmd := app.Command("query", "Queries all StoreAPI servers, merges the replicas of HA pairs, and serves the API of Prometheus.")
 	var role roleConfig

@@ -64,6 +64,7 @@ func Run(ctx context.Context, c Config) error {
 	return g.Wait()
 }
 
+// manager returns a scrape manager with one job that connects through lis.
 func manager(c Config, lis *bufconn.Listener) (*scrape.Manager, error) {
 	opts := &scrape.Options{
 		DiscoveryReloadOnStartup: true,

@@ -130,6 +130,7 @@ func (c tracingConfig) sampler() (sdktrace.Sampler, error) {
 
 func (c tracingConfig) duration() time.Duration { return time.Duration(c.Timeout) }
 
+// exporter returns the OTLP exporter of the configuration, over gRPC or HTTP.
 func (c tracingConfig) exporter(ctx context.Context) (sdktrace.SpanExporter, error) {
 	if c.ClientType == "http" {
 		opts := []otlptracehttp.Option{otlptracehttp.WithEndpoint(c.Endpoint), otlptracehttp.WithHeaders(c.Headers)}

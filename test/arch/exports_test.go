@@ -28,7 +28,7 @@ var ofErrors = []string{"Unwrap", "Is", "As"}
 // TestUnusedExports lists exported functions, types, methods, constants and
 // variables of pkg/ that no other package uses. Tests of other packages count
 // as users of test support only. Methods that an interface needs count as used,
-// and so do types in the signatures of what is used.
+// and so do types in the signatures of used objects.
 func TestUnusedExports(t *testing.T) {
 	prog, err := program.Load()
 	require.NoError(t, err)
@@ -172,7 +172,30 @@ func usedExports(prog *program.Program) map[string]bool {
 			u.interfaces(p, prog.Imported)
 		}
 	}
+	u.enumerations(prog)
 	return u.seen
+}
+
+// enumerations marks constants of a type whose other constants are used: the values of
+// an enumeration belong together.
+func (u uses) enumerations(prog *program.Program) {
+	of := map[string][]string{} // constants by their type
+	for _, p := range prog.Packages {
+		for _, o := range p.Info.Defs {
+			if c, ok := o.(*types.Const); ok && !p.Test && c.Exported() {
+				if n, ok := c.Type().(*types.Named); ok {
+					of[keyOf(n.Obj())] = append(of[keyOf(n.Obj())], keyOf(c))
+				}
+			}
+		}
+	}
+	for _, constants := range of {
+		if slices.ContainsFunc(constants, func(key string) bool { return u.seen[key] }) {
+			for _, key := range constants {
+				u.seen[key] = true
+			}
+		}
+	}
 }
 
 type uses struct{ seen map[string]bool }

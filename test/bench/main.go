@@ -22,6 +22,7 @@ func main() {
 	}
 }
 
+// bench runs the rows of the given names, or all, and prints the table.
 func bench(names []string) error {
 	var chosen []row
 	for _, r := range rows() {

@@ -120,7 +120,7 @@ func (b *attackedBucket) indexBomb() {
 	require.NoError(b.t, z.Close())
 }
 
-// oddMark is a deletion mark of the year 292 million.
+// oddMark is a deletion mark with a time in the year 292 million.
 func (b *attackedBucket) oddMark() {
 	ids, err := filepath.Glob(filepath.Join(b.dir, "*", "meta.json"))
 	require.NoError(b.t, err)
@@ -216,7 +216,7 @@ func TestCompactorSurvivesAttacks(t *testing.T) {
 	require.GreaterOrEqual(t, len(left), 2, "no block is deleted because of an impossible mark")
 }
 
-// bucketAttack asks for the data of an attackedBucket.
+// bucketAttack requests the data of an attackedBucket.
 type bucketAttack struct {
 	t          *testing.T
 	bucket     *attackedBucket
@@ -283,8 +283,8 @@ func (a bucketAttack) unreadStreams(n int) func() {
 	return func() { cancel(); end() }
 }
 
-// manyQueries asks for all data in many queries at once. Each gets an answer, or
-// an error that says what is short.
+// manyQueries requests all data in many concurrent queries. Each gets an answer, or an
+// error that names the missing resource.
 func (a bucketAttack) manyQueries(n int) {
 	var wg sync.WaitGroup
 	answers := make([]int, n)

@@ -12,7 +12,7 @@ import (
 	"github.com/hindsight-io/hindsight/test/e2e/harness"
 )
 
-// Wrong input ends with exit code 2 and one line that says what is wrong.
+// Wrong input ends with exit code 2 and one line that names the mistake.
 func TestWrongInput(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

@@ -56,6 +56,8 @@ type listed struct {
 	TestImports, XTestImports          []string
 }
 
+// load lists the packages with the go command, then checks those of this module from
+// their sources and imports the others from export data.
 func load() (*Program, error) {
 	l := loader{
 		fset: token.NewFileSet(), exports: map[string]string{}, own: map[string]*types.Package{},

@@ -1,4 +1,5 @@
-// Package browser looks at the pages of real processes with a real browser.
+// Package browser opens the pages of real processes in a real browser. It is a module of
+// its own, because the driver of the browser is no dependency of the program.
 package browser
 
 import (
@@ -30,8 +31,7 @@ import (
 	"github.com/hindsight-io/hindsight/test/e2e/harness"
 )
 
-// bin, chromium and host, a loopback address of its own, are written once, by
-// TestMain.
+// TestMain sets bin, chromium and host, a loopback address, once.
 var (
 	bin      harness.Binaries
 	chromium string
@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 	var err error
 	host = harness.Host()
 	if chromium, err = exec.LookPath("chromium"); err != nil {
-		os.Exit(m.Run()) // every test is skipped, and says why
+		os.Exit(m.Run()) // every test is skipped with a message
 	}
 	dir, err := os.MkdirTemp("", "hindsight-browser-")
 	if err != nil {
@@ -70,14 +70,13 @@ func needBrowser(t *testing.T) {
 	}
 }
 
-// browser is one running chromium, which notes everything that a page does
-// beside being shown.
+// browser is a running chromium. It records errors, messages and requests of a page.
 type browser struct {
 	t   *testing.T
 	ctx context.Context
 
 	mu     sync.Mutex
-	host   string // which pages may talk to
+	host   string // the only host that pages may connect to
 	faults []string
 }
 
@@ -137,8 +136,7 @@ func (b *browser) fault(format string, args ...any) {
 	b.faults = append(b.faults, fmt.Sprintf(format, args...))
 }
 
-// look opens a page in each size and colour scheme, checks that it is well, and
-// returns its text.
+// look opens a page in each size and colour scheme, checks it, and returns its text.
 func (b *browser) look(server, path string) (text string) {
 	b.t.Helper()
 	b.mu.Lock()
@@ -173,7 +171,7 @@ func evaluate[T any](b *browser, expression string) T {
 	return v
 }
 
-// picture keeps a picture of the page where HINDSIGHT_PICTURES says, if it does.
+// picture saves a screenshot of the page in the directory HINDSIGHT_PICTURES, if set.
 func (b *browser) picture(name string) {
 	dir := os.Getenv("HINDSIGHT_PICTURES")
 	if dir == "" {
@@ -184,7 +182,7 @@ func (b *browser) picture(name string) {
 	require.NoError(b.t, os.WriteFile(filepath.Join(dir, strings.ReplaceAll(name, "/", "-")+".png"), png, 0o644))
 }
 
-// hostileTenants are valid names that a careless page would run or break at.
+// hostileTenants are valid names that a page without escaping would execute.
 func hostileTenants() []string {
 	return []string{
 		"team-a", `<img src=x onerror=alert(1)>`, `"><b onmouseover=alert(2)>bold`, `{{.}}`, `&lt;script&gt;`,
@@ -214,8 +212,7 @@ func ready(t *testing.T, name, address string, args ...string) {
 	require.NoError(t, harness.WaitHTTP(p, "http://"+address+"/-/ready", time.Minute))
 }
 
-// A cluster of two nodes that live and one that does not, with names that are
-// meant to do harm.
+// A cluster of two running nodes and one that is down, with hostile names.
 func TestReceivePages(t *testing.T) {
 	needBrowser(t)
 	ports, err := harness.Ports(host, 9)
@@ -251,7 +248,7 @@ func TestReceivePages(t *testing.T) {
 	}
 	text = b.look(ports[3], "/tenants")
 	for _, want := range hostileTenants() {
-		want = strings.ReplaceAll(want, "\u202e", `\u202e`) // would turn what follows
+		want = strings.ReplaceAll(want, "\u202e", `\u202e`) // would reverse the text behind it
 		require.Contains(t, text, want)
 	}
 	require.Contains(t, text, "<u>broken. Its writes are refused until then")
@@ -261,8 +258,7 @@ func TestReceivePages(t *testing.T) {
 	require.Contains(t, text, "receive_replica")
 }
 
-// shares are those of a ring's three members as its API has them, in the
-// page's words. They follow from the addresses, which differ in each run.
+// shares returns the shares of the three members of a ring, in the words of the page. They follow from the addresses, which differ in each run.
 func shares(t *testing.T, address string) (percents []string) {
 	t.Helper()
 	resp, err := http.Get("http://" + address + "/api/v1/receive/ring")
@@ -280,7 +276,7 @@ func shares(t *testing.T, address string) (percents []string) {
 	return percents
 }
 
-// All roles in one process: its pages are beside each other.
+// The pages of all roles in one process.
 func TestAllPages(t *testing.T) {
 	needBrowser(t)
 	ports, err := harness.Ports(host, 2)

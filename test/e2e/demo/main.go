@@ -1,6 +1,6 @@
 // Command demo starts the whole chain on this machine with the files of
 // examples/demo: real Prometheus servers, node_exporter, an S3 server, and all
-// roles of hindsight. It stays up until it is interrupted.
+// roles of hindsight. It runs until it is interrupted.
 package main
 
 import (
@@ -27,6 +27,7 @@ func main() {
 	}
 }
 
+// demo runs the site in dir until ctx is cancelled.
 func demo(ctx context.Context, dir string) error {
 	abs, err := emptied(dir)
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// command is how one process of a site is started.
+// command is the command line of a process of a site.
 type command struct {
 	bin   string
 	args  []string
@@ -14,7 +14,7 @@ type command struct {
 	ready string   // URL that answers 200 when it is up
 }
 
-// All are the processes of a site in the order of their start.
+// All returns the names of the processes of a site in the order of their start.
 func All() []string {
 	return []string{
 		"node", "s3", "prometheus-eu-a", "prometheus-eu-b", "prometheus-us-a",
@@ -24,6 +24,7 @@ func All() []string {
 	}
 }
 
+// command returns the command line of a named process.
 func (s *Site) command(name string) command {
 	role, which, _ := strings.Cut(name, "-")
 	switch role {
@@ -119,7 +120,7 @@ func (s *Site) query() command {
 	return command{bin: s.Bin.Hindsight, ready: s.URL("query") + "/-/ready", args: args}
 }
 
-// hindsight is the command of a role that has a gRPC server and a bucket.
+// hindsight returns the command of a role that has a gRPC server and a bucket.
 func (s *Site) hindsight(role, name string, args ...string) command {
 	common := []string{
 		role, "--http-address=" + s.Addr(name), "--grpc-address=" + s.Addr(name+"/grpc"),

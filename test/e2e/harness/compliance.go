@@ -10,9 +10,9 @@ import (
 	"runtime"
 )
 
-// The suite for receivers of remote write, of the Prometheus project. Its module
-// calls itself by another path than the one it is found at, so that no go.mod can
-// name it: it is pinned here.
+// The suite of the Prometheus project for receivers of remote write. The path in its
+// go.mod differs from the path of its repository, so that no go.mod can require it: it
+// is pinned here.
 const (
 	complianceModule = "github.com/prometheus/compliance/remotewrite/receiver@v0.0.0-20260806071727-67b8327a2e93"
 	complianceSum    = "h1:VPMEZpXBAlaQrdz+ER6AQ9ArmxkYSy/SxkUixEwtH3Q="
@@ -35,7 +35,7 @@ func Compliance(progress io.Writer) (string, error) {
 }
 
 // downloadCompliance fetches the pinned module and copies it, because the module
-// cache is read-only and cannot be built in by that path.
+// cache is read-only, and the path does not allow a build there.
 func downloadCompliance(dir string) (source string, err error) {
 	cmd := exec.Command("go", "mod", "download", "-json", complianceModule)
 	cmd.Dir = dir

@@ -91,6 +91,7 @@ func (a API) JSON(path string, p url.Values, v any) error {
 	return json.Unmarshal(env.Data, v)
 }
 
+// query calls an endpoint that evaluates a query and decodes its result.
 func (a API) query(path string, p url.Values) (Answer, error) {
 	env, err := a.get(path, p)
 	if err != nil {
@@ -164,6 +165,7 @@ func (s Series) Key() string {
 	return b.String()
 }
 
+// get calls an endpoint and decodes the envelope of its answer.
 func (a API) get(path string, p url.Values) (envelope, error) {
 	q := url.Values{}
 	for k, v := range a.Params {

@@ -30,6 +30,7 @@ func (w Writer) WriteMetadata(m prompb.MetricMetadata) error {
 	return err
 }
 
+// send compresses and sends one request.
 func (w Writer) send(body *prompb.WriteRequest) (code int, err error) {
 	raw, err := body.Marshal()
 	if err != nil {
