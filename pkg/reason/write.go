@@ -48,6 +48,8 @@ const (
 
 	// SeriesLimit: the series is new and the tenant has as many as it may have.
 	SeriesLimit Reason = "series_limit"
+	// TooManyConnections: the server has as many connections as it may have.
+	TooManyConnections Reason = "too_many_connections"
 	// QueueFull: the queue of a peer holds as many bytes as it may.
 	QueueFull Reason = "queue_full"
 	// PeerNotAnswering: a peer takes too long for one message.

@@ -10,8 +10,8 @@ import (
 // OTLP. Translating takes time in proportion to their square.
 const maxAttributes = 1024
 
-// maxAttributeSize bounds what becomes one label, in bytes; label sets cannot hold
-// any size of it.
+// maxAttributeSize bounds the bytes that become one label, as label sets cannot hold
+// labels of any size.
 const maxAttributeSize = 1 << 20
 
 // checkMap refuses attributes that would take long to translate.

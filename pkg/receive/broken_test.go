@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A node that cannot open one tenant serves all others. What it misses of that one
-// it gets when the cause is gone, without a restart.
+// A node that cannot open one tenant serves all others, and gets the hints of that
+// tenant when it can open it, without a restart.
 func TestTenantBrokenOnOneNode(t *testing.T) {
 	var broken string // the log of a tenant on the last node: it is no directory
 	paths := 0
@@ -48,7 +48,7 @@ func TestTenantBrokenOnOneNode(t *testing.T) {
 	require.Eventually(t, func() bool { return ringMember(nodes[0], last).HintBytes == 0 }, 30*time.Second, 20*time.Millisecond)
 }
 
-// ringMember is how a node sees another one.
+// ringMember returns the state of another node as a node sees it.
 func ringMember(of, member *member) (out RingMember) {
 	for _, m := range of.ring().Members {
 		if m.Address == member.lis.Addr().String() {

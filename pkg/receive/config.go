@@ -16,9 +16,9 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
 
-// Config of the role. Defaults are set by RegisterFlags and DefaultConfig.
+// Config configures the role. Defaults are set by RegisterFlags and DefaultConfig.
 type Config struct {
-	// RemoteWriteAddress is where the write endpoints are served; empty means
+	// RemoteWriteAddress is the address of the write endpoints; empty means
 	// that the caller serves them with RegisterWrite.
 	RemoteWriteAddress string
 	// MaxConnections bounds the open connections there; 0 is no limit.
@@ -50,7 +50,7 @@ type Config struct {
 	HintsBytes        flags.Bytes
 	Compression       string
 	Protocol          string
-	// CapnProtoAddress is where writes over Cap'n Proto are taken; empty is off.
+	// CapnProtoAddress is the address for writes over Cap'n Proto; empty is off.
 	CapnProtoAddress string
 	ServiceConfig    string
 	Relabel          flags.PathOrContent
@@ -69,7 +69,7 @@ type Config struct {
 	artificialDelay  flags.Duration
 }
 
-// TSDBConfig is how tenants are stored and shipped.
+// TSDBConfig configures how tenants are stored and shipped.
 type TSDBConfig struct {
 	Path              string
 	Retention         flags.Duration
@@ -95,7 +95,7 @@ type TSDBConfig struct {
 	headPostingsCache, blockPostings uint64
 }
 
-// OTLPConfig is how OTLP becomes series.
+// OTLPConfig configures the translation of OTLP.
 type OTLPConfig struct {
 	TargetInfo        bool
 	PromoteAttributes flags.List
@@ -105,8 +105,8 @@ type OTLPConfig struct {
 // hundred kilobytes.
 const defaultMaxRequest = 128 << 20
 
-// DefaultConfig is what the flags' defaults give, for a program that has no
-// flags for this role: one node, no ring, no listener of its own.
+// DefaultConfig returns the defaults of the flags, for a program that has no flags
+// for this role: one node, no ring, no listener of its own.
 func DefaultConfig() Config {
 	return Config{
 		MaxRequestBytes: defaultMaxRequest, MaxInflightBytes: 1 << 30, MaxConnections: 16384,
@@ -270,7 +270,7 @@ func (c *Config) registerHidden(r flags.Registrar) {
 		Default("0").Uint64Var(&c.Reads.Samples)
 }
 
-// Validate checks the flags against each other. Errors are the user's.
+// Validate checks the flags against each other.
 func (c *Config) Validate() error {
 	err := errors.Join(c.validateRing(), c.ServerTLS.validate(), c.TSDB.validate())
 	if err == nil && c.MaxRequestBytes <= 0 {
@@ -314,7 +314,7 @@ func (c *Config) validateRing() error {
 	return nil
 }
 
-// Bounds of what the TSDB would fail at with the first write.
+// Bounds above which the TSDB fails with the first write.
 const (
 	maxOutOfOrderCap = 255
 	maxExemplars     = 100_000_000
@@ -334,7 +334,7 @@ func (t *TSDBConfig) validate() error {
 	return nil
 }
 
-// derivedLabel is the external label of a node that was given none. It is not
+// derivedLabel is the external label of a node without --label. It is not
 // "replica": the series of an HA pair carry that themselves, and an external
 // label would hide it. The querier removes it like any other replica label.
 const derivedLabel = "receive_replica"

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A flag that manifests have, and that does nothing here, says so.
+// A Thanos flag without effect is accepted with a warning.
 func TestRequestLoggingIsAcceptedAndSaysThatItDoesNothing(t *testing.T) {
 	app := kingpin.New("receive", "")
 	var cfg Config

@@ -10,7 +10,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/flags"
 )
 
-// What cannot work is told at the start, not by the first write or a timer.
+// Invalid configurations fail at the start, not with the first write or a timer.
 func TestFlagsThatCannotWork(t *testing.T) {
 	for arg, want := range map[string]string{
 		"--receive.replication-factor=0":                    "must be at least 1",

@@ -15,8 +15,8 @@ import (
 )
 
 // distribute writes a batch to the ring, or to this node when there is none. The
-// error counts what was stored in spite of it, also of what decoding and
-// relabelling left out of the batch.
+// error counts the items that were stored, and includes the series that decoding and
+// relabelling rejected.
 func (r *Receive) distribute(ctx context.Context, id string, b *remotewrite.Batch, replica int) error {
 	reqs, release, err := r.requests(id, b)
 	if err != nil {
@@ -72,9 +72,9 @@ func (r *Receive) requests(id string, b *remotewrite.Batch) (reqs []replicate.Re
 	return []replicate.Request{{Tenant: id, Batch: b}}, release, nil
 }
 
-// describe notes the metadata of the requests. It stays on the node that it came
-// to, as queries ask all of them; a node that only routes sends it on. A tenant
-// that is not taken here is no error beside series, of which the ring decides.
+// describe stores the metadata of the requests on this node, as queries ask all
+// nodes; a router forwards it with the write. A tenant that this node does not accept
+// is no error when there are series, which the ring accepts or not.
 func (r *Receive) describe(reqs []replicate.Request) (first error) {
 	if _, self := r.writer.Rings(); self == "" {
 		return nil
@@ -88,8 +88,7 @@ func (r *Receive) describe(reqs []replicate.Request) (first error) {
 	return first
 }
 
-// withDescribed adds the error of noting metadata to the outcome of the write.
-// Samples that were not stored are the worse news.
+// withDescribed returns the error of the write, or else that of its metadata.
 func withDescribed(described, err error, reqs []replicate.Request) error {
 	if err != nil || described == nil {
 		return err
@@ -101,8 +100,8 @@ func withDescribed(described, err error, reqs []replicate.Request) error {
 	return &remotewrite.WriteError{Kind: remotewrite.KindOf(described), Err: described, Stored: &all}
 }
 
-// storeHere stores the requests on this node. Its error is the one with the
-// highest claim on the sender, with what was stored of all of them.
+// storeHere stores the requests on this node. The error is the one of the highest
+// kind, with the counts of all that was stored.
 func (r *Receive) storeHere(ctx context.Context, reqs []replicate.Request) error {
 	var (
 		worst  error
@@ -121,7 +120,7 @@ func (r *Receive) storeHere(ctx context.Context, reqs []replicate.Request) error
 	return worst
 }
 
-// rewrite applies the relabelling rules and finds the tenant of each series.
+// rewrite applies the relabelling rules and groups the series by tenant.
 func (r *Receive) rewrite(id string, b *remotewrite.Batch) (map[string]*remotewrite.Batch, error) {
 	builder, rules := labels.NewBuilder(labels.EmptyLabels()), *r.relabel.Load()
 	return remotewrite.Rewrite(b, func(ls labels.Labels) (labels.Labels, string, bool, error) {
@@ -144,8 +143,8 @@ func (r *Receive) rewrite(id string, b *remotewrite.Batch) (map[string]*remotewr
 	})
 }
 
-// withLeftOut adds what decoding and relabelling had to leave out of the batch to
-// the error of writing the rest.
+// withLeftOut adds the series that decoding and relabelling rejected to the error of
+// writing the rest.
 func withLeftOut(id string, b *remotewrite.Batch, err error) error {
 	leftOut := b.Rejected(id)
 	if err == nil || leftOut == nil {

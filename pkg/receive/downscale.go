@@ -9,7 +9,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb"
 )
 
-// downscale is whether this node is prepared to be taken away.
+// downscale is the state of the preparation for removal of this node.
 type downscale struct {
 	// running is held by the request that prepares.
 	running sync.Mutex
@@ -18,11 +18,11 @@ type downscale struct {
 	since time.Time // zero when it is not prepared
 }
 
-// Departure says whether the node may be taken away.
+// Departure reports whether the node may be removed.
 type Departure struct {
 	multitsdb.Unshipped
-	// Prepared is true from a successful POST on until a DELETE or a restart: the
-	// node refuses writes, and nothing is on it alone.
+	// Prepared is true from a successful POST until a DELETE or a restart: the node
+	// refuses writes, and has no data that is not in the bucket.
 	Prepared bool `json:"prepared"`
 	// Timestamp is when it was prepared, in Unix seconds; 0 when it is not.
 	Timestamp int64 `json:"timestamp"`
@@ -48,9 +48,9 @@ func (d *downscale) set(since time.Time) {
 }
 
 // prepareDownscale refuses further writes, writes heads to blocks and uploads them.
-// The answer is 200 when nothing is on this node alone; then it may be taken away,
-// and refuses writes until a DELETE. Otherwise it goes on taking writes, because
-// whoever asked may not come back: 503 says what is left, 500 what went wrong.
+// The answer is 200 when all data is in the bucket: the node may be removed, and
+// refuses writes until a DELETE. Otherwise it takes writes again, as the caller may
+// not retry: 503 lists what is left, 500 has the error.
 func (r *Receive) prepareDownscale(w http.ResponseWriter, req *http.Request) {
 	r.downscale.running.Lock()
 	defer r.downscale.running.Unlock()
@@ -59,7 +59,7 @@ func (r *Receive) prepareDownscale(w http.ResponseWriter, req *http.Request) {
 	left := r.db.Unshipped()
 	if err == nil && left == (multitsdb.Unshipped{}) {
 		r.downscale.set(time.Now())
-		r.logger.Info("prepared to be taken away: everything is in the bucket, writes are refused")
+		r.logger.Info("prepared for removal")
 		answer(w, r.departure())
 		return
 	}
@@ -73,7 +73,7 @@ func (r *Receive) prepareDownscale(w http.ResponseWriter, req *http.Request) {
 	_ = json.NewEncoder(w).Encode(Departure{Unshipped: left})
 }
 
-// cancelDownscale takes writes again. Doing it twice is no error.
+// cancelDownscale takes writes again. It may be called twice.
 func (r *Receive) cancelDownscale(w http.ResponseWriter, _ *http.Request) {
 	r.downscale.running.Lock()
 	defer r.downscale.running.Unlock()

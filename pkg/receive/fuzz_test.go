@@ -17,8 +17,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
 
-// Whatever is read as OTLP becomes series that can be stored or refused one by
-// one, within the bounds.
+// Each OTLP request that is decoded becomes series within the bounds.
 func FuzzOTLP(f *testing.F) {
 	for _, temporality := range []pmetric.AggregationTemporality{pmetric.AggregationTemporalityCumulative, pmetric.AggregationTemporalityDelta} {
 		proto, err := otlpRequest(temporality).MarshalProto()

@@ -28,7 +28,7 @@ func (r *Receive) RegisterWrite(mux *http.ServeMux) {
 // tenantElement is the element of a path that names the tenant.
 const tenantElement = "tenant"
 
-// tenant finds out whose data a write is. A tenant in the path must be the one of
+// tenant returns the tenant of a write. A tenant in the path must be the one of
 // the client's certificate, or of the header, when there is one.
 func (r *Receive) tenant(req *http.Request) (string, error) {
 	src := r.tenants
@@ -125,7 +125,7 @@ func success(version int) int {
 	return http.StatusOK
 }
 
-// protocolVersion says which version of remote write the headers announce.
+// protocolVersion returns the version of remote write that the headers announce.
 func protocolVersion(h http.Header) (int, error) {
 	if encoding := h.Get("Content-Encoding"); encoding != "" && encoding != "snappy" {
 		return 0, unsupported("content encoding", encoding)
@@ -141,7 +141,7 @@ func protocolVersion(h http.Header) (int, error) {
 	switch media {
 	case "application/x-protobuf":
 	case "application/octet-stream", "application/x-www-form-urlencoded":
-		// What tools say that do not think about it: version 1.
+		// The defaults of some HTTP tools: version 1.
 		return 1, nil
 	default:
 		return 0, unsupported("content type", contentType)
@@ -155,7 +155,7 @@ func protocolVersion(h http.Header) (int, error) {
 	return 0, unsupported("message", params["proto"])
 }
 
-// unsupported is an answer about the form of a request, not its data.
+// unsupported is the error for the form of a request, not its data.
 func unsupported(what, got string) error {
 	return &statusError{code: http.StatusUnsupportedMediaType, text: fmt.Sprintf("unsupported %s %q", what, got)}
 }
@@ -180,9 +180,9 @@ func (r *Receive) replica(h http.Header) (int, error) {
 	return int(n), nil
 }
 
-// decode decodes the body, which it releases. Every size is checked before memory
-// is taken for it, and all requests together stay below a bound, for which one
-// waits here. The share of it is the caller's to free, also after an error.
+// decode decodes the body, which it releases. It checks every size before it takes
+// memory, and waits while all requests together are at their bound. The caller frees
+// the share of that memory, also after an error.
 func (r *Receive) decode(ctx context.Context, id string, version int, body *body) (b *remotewrite.Batch, memory *share, err error) {
 	limit := r.requestLimit(id)
 	written := int64(0) // the most that its symbols written out may take
@@ -204,7 +204,7 @@ func (r *Receive) decode(ctx context.Context, id string, version int, body *body
 		return nil, memory, err
 	}
 	if version == 2 {
-		// What is really written is mostly a small part of what it might be.
+		// The result is mostly a small part of the reserved memory.
 		if b, err = remotewrite.TranscodeV2(plain, written); err == nil {
 			memory.shrink(int64(cap(b.Buffer().B)))
 		}
@@ -235,7 +235,7 @@ func version2Error(err error) error {
 	return err
 }
 
-// writtenHeaders tells a sender of version 2 how much was stored.
+// writtenHeaders reports to a sender of version 2 how much was stored.
 func writtenHeaders(h http.Header, c remotewrite.Counts, err error) {
 	if err != nil {
 		c = remotewrite.StoredOf(err, c)
@@ -245,7 +245,7 @@ func writtenHeaders(h http.Header, c remotewrite.Counts, err error) {
 	h.Set("X-Prometheus-Remote-Write-Exemplars-Written", strconv.Itoa(c.Exemplars))
 }
 
-// respond tells the sender what went wrong and what to do about it.
+// respond answers a failed write and logs it. It returns the status.
 func (r *Receive) respond(w http.ResponseWriter, req *http.Request, err error) int {
 	kind := remotewrite.KindOf(err)
 	code := kind.Status()
@@ -258,15 +258,15 @@ func (r *Receive) respond(w http.ResponseWriter, req *http.Request, err error) i
 	}
 	http.Error(w, err.Error(), code)
 	if code >= http.StatusInternalServerError && kind != remotewrite.NotReady && r.mayWarn(time.Now()) {
-		r.logger.Warn("writes fail, this is one of them", "kind", kind.String(), "from", req.RemoteAddr, "err", err)
+		r.logger.Warn("write failed", "reason", kind.String(), "address", req.RemoteAddr, "err", err)
 	} else {
-		r.logger.Debug("write failed", "kind", kind.String(), "from", req.RemoteAddr, "err", err)
+		r.logger.Debug("write failed", "reason", kind.String(), "address", req.RemoteAddr, "err", err)
 	}
 	return code
 }
 
-// mayWarn is true once in ten seconds: in an outage every request fails, and the
-// metrics count them.
+// mayWarn returns true once in ten seconds: in an outage every request fails, and
+// the metrics count them.
 func (r *Receive) mayWarn(now time.Time) bool {
 	last := r.warned.Load()
 	return now.Unix()-last >= 10 && r.warned.CompareAndSwap(last, now.Unix())

@@ -39,8 +39,8 @@ func answerOn(t *testing.T, conn net.Conn) int {
 	return resp.StatusCode
 }
 
-// waysIn are a good body for each protocol.
-func waysIn(t *testing.T) map[string]struct{ path, contentType, body string } {
+// protocols are the endpoints, with a valid body for each.
+func protocols(t *testing.T) map[string]struct{ path, contentType, body string } {
 	now := time.Now()
 	md := pmetric.NewMetrics()
 	gauge(md, "x", now)
@@ -57,7 +57,7 @@ func waysIn(t *testing.T) map[string]struct{ path, contentType, body string } {
 // A request that ends in the middle, or whose length is wrong, stores nothing.
 func TestCutRequests(t *testing.T) {
 	m := start(t, DefaultConfig(), listen(t), nil)
-	for name, w := range waysIn(t) {
+	for name, w := range protocols(t) {
 		t.Run(name, func(t *testing.T) {
 			half := w.body[:len(w.body)/2]
 			conn := raw(t, m, head(w.path, w.contentType, len(w.body))+half)
@@ -79,14 +79,14 @@ func TestCutRequests(t *testing.T) {
 	require.Empty(t, series(t, m.Store()))
 }
 
-// Senders that never finish take nobody's place, however few there are, and not
-// all of the memory for bodies.
+// Senders that never finish take no concurrency slot, and not all of the memory for
+// bodies.
 func TestSlowBodies(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Limits = flags.Inline("receive.limits-config", "write: {global: {max_concurrency: 2}}")
 	cfg.MaxRequestBytes, cfg.MaxInflightBytes = 8<<20, 32<<20
 	m := start(t, cfg, listen(t), nil)
-	for name, w := range waysIn(t) {
+	for name, w := range protocols(t) {
 		t.Run(name, func(t *testing.T) {
 			var slow []net.Conn
 			for range 20 {

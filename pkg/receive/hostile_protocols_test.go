@@ -32,8 +32,8 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/flags"
 )
 
-// evil is series that somebody should not have sent, and the answers: of remote
-// write 1.0, of 2.0, and of the service for peers.
+// evil is an invalid request and its answers: of remote write 1.0, of 2.0, and of the
+// service for peers.
 type evil struct {
 	name   string
 	series []prompb.TimeSeries
@@ -200,8 +200,7 @@ func bounded(t *testing.T, m *member, size int, f func()) {
 	require.Equal(t, 200, post(t, m.url("/api/v1/receive"), v1(t, now, "good"), "THANOS-TENANT", "good").code)
 }
 
-// Whatever comes, and by whichever protocol: the answer says that it is of no
-// use to send it again, and what is wrong.
+// The answer to invalid data is final and names the error, in every protocol.
 func TestEvilSeries(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.TSDB.MaxExemplars = 10
@@ -254,7 +253,8 @@ func check(t *testing.T, e evil, code int, a reply) {
 	}
 }
 
-// A node that takes nothing out of order says so, also of samples of one request.
+// Without an out-of-order window, out-of-order samples are rejected, also within one
+// request.
 func TestOutOfOrderInOneRequest(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.TSDB.OutOfOrderWindow = 0
@@ -327,7 +327,7 @@ func TestGoodAmongBad(t *testing.T) {
 	require.Equal(t, want, series(t, m.Store()))
 }
 
-// Relabelling rules do not make it worse.
+// Relabelling rules do not change the answers.
 func TestEvilSeriesRelabelled(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Relabel = flags.Inline("receive.relabel-config", `
@@ -351,7 +351,7 @@ func TestEvilSeriesRelabelled(t *testing.T) {
 	require.Equal(t, 400, a.code, "three times the longest label: %.300s", a.body)
 }
 
-// What a tenant may send at once is bounded before anything is stored.
+// The limits of a request are checked before anything is stored.
 func TestMillionSeries(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long, not with -short")
@@ -382,7 +382,7 @@ func TestMillionSeries(t *testing.T) {
 	require.Len(t, series(t, m.Store()), 1000+1)
 }
 
-// Small parts that are noted one by one must not take many times their size.
+// Many small parts must not take many times their size in memory.
 func TestDenseRequests(t *testing.T) {
 	m := startWith(t, DefaultConfig(), listen(t), Deps{}, grpc.MaxRecvMsgSize(math.MaxInt32))
 	conn, err := grpc.NewClient(m.lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -518,7 +518,7 @@ func otlpBodies(t testing.TB, now time.Time) map[string]struct {
 	}
 }
 
-// The same by OTLP, as far as it can be said there.
+// The same by OTLP, as far as OTLP can express it.
 func TestEvilOTLP(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long, not with -short")
@@ -567,8 +567,8 @@ func TestEvilOTLP(t *testing.T) {
 	}
 }
 
-// Names of tenants are names of folders: none leads out of the storage, whichever
-// way it comes in.
+// Names of tenants are names of directories: none leads out of the storage, in any
+// protocol.
 func TestEvilTenants(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.SplitTenantLabel = "team"

@@ -84,8 +84,8 @@ func hostileRequests(t *testing.T, now int64) []hostile {
 	}
 }
 
-// Each of these is refused with a status that says so, takes no more memory
-// than its size allows, and leaves the other tenants alone.
+// Each of these requests gets an error status, takes no more memory than its size
+// allows, and has no effect on other tenants.
 func TestHostileRequests(t *testing.T) {
 	m := start(t, DefaultConfig(), listen(t), nil)
 	now := time.Now().UnixMilli()

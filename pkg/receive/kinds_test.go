@@ -71,7 +71,7 @@ func textOfFloat(v float64) string {
 	return fmt.Sprint(v)
 }
 
-// wanted is what is to be read again of series, by metric and time.
+// wanted returns the expected samples of series, by metric and time.
 func wanted(series []prompb.TimeSeries) map[string]string {
 	out := map[string]string{}
 	for _, ts := range series {
@@ -110,7 +110,7 @@ func readSamples(t *testing.T, name string, it chunkenc.Iterator, out map[string
 	require.NoError(t, it.Err())
 }
 
-// fromStore is everything that a node's store has.
+// fromStore reads all samples of a node's store.
 func fromStore(t *testing.T, s storeapi.Store) map[string]string {
 	t.Helper()
 	out := map[string]string{}
@@ -129,7 +129,7 @@ func fromStore(t *testing.T, s storeapi.Store) map[string]string {
 	return out
 }
 
-// fromBucket is everything in the blocks of a bucket.
+// fromBucket reads all samples of the blocks in a bucket.
 func fromBucket(t *testing.T, bkt bucket.Bucket) map[string]string {
 	t.Helper()
 	out := map[string]string{}

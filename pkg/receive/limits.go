@@ -16,7 +16,7 @@ import (
 )
 
 // openLimits reads the limits for the first time; without a file the defaults
-// hold.
+// apply.
 func (r *Receive) openLimits() (err error) {
 	if r.limitsContent, err = r.cfg.Limits.Content(); err != nil {
 		return err
@@ -38,14 +38,14 @@ func (r *Receive) loadLimits(content []byte) error {
 			return flags.Invalid(fmt.Errorf("limits %s: write.global: %w", r.cfg.Limits.Source(), err))
 		}
 	case c.Meta != nil:
-		r.logger.Warn("meta_monitoring_url is not asked: this node has no hashring")
+		r.logger.Warn("meta_monitoring_url without effect: no hashring")
 	}
 	r.limits.Set(c)
 	return nil
 }
 
-// watchLimits reads the limits file again and again; a broken one is reported
-// once and the last good one stays.
+// watchLimits reads the limits file regularly. An invalid version is reported once,
+// and the last valid one stays in use.
 func (r *Receive) watchLimits(ctx context.Context) error {
 	if r.cfg.Limits.Path() == "" || r.cfg.LimitsReload <= 0 {
 		<-ctx.Done()
@@ -62,15 +62,15 @@ func (r *Receive) watchLimits(ctx context.Context) error {
 		}
 		content, err := r.cfg.Limits.Content()
 		if err == nil && !bytes.Equal(content, seen) {
-			// It may be in the middle of being written: it counts when it is the
-			// same at the next look.
+			// The file may be half written: it is loaded when it has not changed at
+			// the next tick.
 			seen = content
 			continue
 		}
 		if err == nil && !bytes.Equal(content, loaded) {
 			if err = r.loadLimits(content); err == nil {
 				loaded = content
-				r.logger.Info("limits loaded", "source", r.cfg.Limits.Source())
+				r.logger.Info("limits loaded", "file", r.cfg.Limits.Source())
 			}
 		}
 		switch {
@@ -79,7 +79,7 @@ func (r *Receive) watchLimits(ctx context.Context) error {
 		case err.Error() != lastErr:
 			lastErr = err.Error()
 			r.metrics.limitsFailures.Inc()
-			r.logger.Error("new limits refused, the last good ones stay", "err", err)
+			r.logger.Error("limits rejected", "err", err)
 		}
 	}
 }
@@ -93,7 +93,7 @@ func (r *Receive) requestLimit(id string) int64 {
 	return most
 }
 
-// sizeError says whose limit of bytes a request is above, and which.
+// sizeError names the limit of bytes that a request exceeds.
 func (r *Receive) sizeError(id string, err error) error {
 	var e *remotewrite.TooLargeError
 	if !errors.As(err, &e) {
@@ -113,11 +113,11 @@ func (r *Receive) sizeError(id string, err error) error {
 	}}
 }
 
-// admit waits for a place among the concurrent requests.
+// admit waits for a slot of the concurrency gate.
 func (r *Receive) admit(ctx context.Context) (done func(), err error) {
 	done, err = r.limits.Enter(ctx)
 	if err != nil {
-		return nil, remotewrite.Errorf(remotewrite.Unavailable, "the sender went away while its request waited for one of %d places (max_concurrency): %w",
+		return nil, remotewrite.Errorf(remotewrite.Unavailable, "the sender closed its request while it waited for one of %d concurrency slots (max_concurrency): %w",
 			r.limits.Current().MaxConcurrency, err)
 	}
 	return done, nil
@@ -131,8 +131,8 @@ func (r *Receive) checkContent(id string, c remotewrite.Counts) error {
 	return nil
 }
 
-// withinLimits leaves out the tenants of a request that are above a limit of
-// theirs at this moment, and says so in the error.
+// withinLimits returns the requests of the tenants that are within their limits, and
+// an error for the others.
 func (r *Receive) withinLimits(reqs []replicate.Request) ([]replicate.Request, error) {
 	var within []replicate.Request
 	var first error
@@ -163,7 +163,7 @@ func (r *Receive) withinLimits(reqs []replicate.Request) ([]replicate.Request, e
 	return within, &remotewrite.WriteError{Kind: remotewrite.LimitExceeded, Err: first, Stored: &remotewrite.Counts{}}
 }
 
-// withAbove adds what was left out of a request to the outcome of the rest.
+// withAbove adds the error of tenants above their limits to the outcome of the rest.
 func withAbove(above, err error, rest []replicate.Request) error {
 	if above == nil {
 		return err
@@ -181,8 +181,8 @@ func withAbove(above, err error, rest []replicate.Request) error {
 	}
 }
 
-// withinRing says whether the tenant may have more series in the whole ring, as
-// far as that is known.
+// withinRing returns an error when the tenant has as many series in the whole ring
+// as it may have. It returns nil when the number is not known.
 func (r *Receive) withinRing(id string) error {
 	most := r.limits.For(id).ActiveSeries
 	if r.ringSeries == nil || most <= 0 {
@@ -197,7 +197,7 @@ func (r *Receive) withinRing(id string) error {
 	return nil
 }
 
-// askRing keeps asking for the series of tenants in the whole ring.
+// askRing queries the number of series of tenants in the whole ring until ctx ends.
 func (r *Receive) askRing(ctx context.Context) error {
 	if r.ringSeries == nil {
 		return nil
@@ -205,7 +205,7 @@ func (r *Receive) askRing(ctx context.Context) error {
 	return r.ringSeries.Run(ctx)
 }
 
-// tenantLimits are those that hold where series are stored.
+// tenantLimits returns the limits that apply where series are stored.
 func (r *Receive) tenantLimits(id string) multitsdb.Limits {
 	t := r.limits.For(id)
 	return multitsdb.Limits{

@@ -69,8 +69,8 @@ func queryAPI(t *testing.T, s storeapi.Store) *httptest.Server {
 	return srv
 }
 
-// A tenant is held to its series in the whole ring, as its own metrics in our own
-// querier tell them.
+// The limit of series in the whole ring works with the metrics of the nodes and our
+// own querier.
 func TestRingLimit(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "limits.yml")
 	// Replaced as a whole: a node that reads a file half way through its writing
@@ -88,7 +88,7 @@ func TestRingLimit(t *testing.T) {
 	head := func(tenant, pod string) map[string]string {
 		return map[string]string{"__name__": "prometheus_tsdb_head_series", "tenant": tenant, "pod": pod}
 	}
-	// Series of big: 10 + 20 in the ring, of small: 30, of none: nobody knows.
+	// Series of big: 10 + 20 in the ring, of small: 30, of none: unknown.
 	require.Equal(t, 200, post(t, m.url("/api/v1/receive"), labelled(t, now-1000, head("big", "0"), head("big", "1"), head("small", "0")),
 		"THANOS-TENANT", "monitoring").code)
 	api := queryAPI(t, m.Store())
@@ -115,8 +115,8 @@ func TestRingLimit(t *testing.T) {
 	require.Eventually(t, status("big", 200), 20*time.Second, 5*time.Millisecond, "20 in one place")
 	require.Eventually(t, status("small", 429), 20*time.Second, 5*time.Millisecond)
 
-	// A query that is wrong is refused with the whole version, and one that nobody
-	// answers lets writes through.
+	// An invalid query rejects the version of the file; a query without an answer lets
+	// writes through.
 	put("write: {global: {meta_monitoring_url: '%s', meta_monitoring_limit_query: 'max('}}", api.URL)
 	require.Eventually(t, func() bool { return testutil.ToFloat64(m.metrics.limitsFailures) == 1 }, 20*time.Second, time.Millisecond)
 	require.Equal(t, 429, send("small").code)

@@ -190,7 +190,7 @@ func TestLimitsInVersion2(t *testing.T) {
 	require.Equal(t, "0", got.header.Get("X-Prometheus-Remote-Write-Samples-Written"))
 }
 
-// Requests above the concurrency wait; only a sender that goes away is told.
+// Requests above the concurrency wait; one whose sender closes it gets an error.
 func TestConcurrencyLimit(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Limits = flags.Inline("receive.limits-config", "write: {global: {max_concurrency: 1}}")
@@ -209,7 +209,7 @@ func TestConcurrencyLimit(t *testing.T) {
 	leave()
 	w := send(gone)
 	require.Equal(t, 503, w.Code)
-	require.Contains(t, w.Body.String(), "waited for one of 1 places (max_concurrency)")
+	require.Contains(t, w.Body.String(), "waited for one of 1 concurrency slots (max_concurrency)")
 	require.Empty(t, series(t, m.Store()))
 
 	answered := make(chan int)

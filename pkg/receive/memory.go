@@ -11,20 +11,19 @@ import (
 )
 
 // The memory of requests under way has two bounds of the same size: one for
-// bodies as they come in, one for what they become. A request that waits for the
-// second holds some of the first, never the other way round, so nobody waits in
-// a circle.
+// received bodies, one for decoded requests. A request that waits for the second
+// holds some of the first, never the other way round, so there is no deadlock.
 
-// pool is memory that is taken piece by piece, for something whose size is not
-// known before it has been read. Waiting for more while others wait for theirs
-// could be for ever, so taking fails instead.
+// pool is memory that is taken piece by piece, for a body whose size is not known
+// before it has been read. Taking fails instead of waiting, as requests that wait
+// for each other would deadlock.
 type pool interface {
 	TryAcquire(n int64) bool
 	Release(n int64)
 }
 
-// bodies is the memory for bodies. No tenant can take more than a share of it,
-// so that senders who never finish leave some to others.
+// bodies is the memory for bodies. A tenant can take a share of it at most, so that
+// senders that never finish cannot use all of it.
 type bodies struct {
 	most, mostOfOne int64
 
@@ -67,32 +66,32 @@ func (b tenantBodies) Release(n int64) {
 	}
 }
 
-// reserve waits for a share of the memory for what bodies become.
+// reserve waits for a share of the memory for decoded requests.
 func (r *Receive) reserve(ctx context.Context, n int64) (*share, error) {
-	n = min(n, r.cfg.MaxInflightBytes.Int64()) // who wants more waits for all of it
+	n = min(n, r.cfg.MaxInflightBytes.Int64()) // a larger request waits for all of it
 	if err := r.memory.Acquire(ctx, n); err != nil {
-		return nil, remotewrite.Errorf(remotewrite.Unavailable, "the sender went away while its request waited: %w", err)
+		return nil, remotewrite.Errorf(remotewrite.Unavailable, "the sender closed its request while it waited for memory: %w", err)
 	}
 	return &share{total: r.memory, times: 1, held: n}, nil
 }
 
-// share is what one request has of a pool.
+// share is the memory of one request in a pool.
 type share struct {
 	total pool
-	// times is what is taken for each byte.
+	// times is the number of bytes that are taken for each byte.
 	times int64
 	held  int64
 }
 
 func (s *share) grow(n int64) error {
 	if n *= s.times; !s.total.TryAcquire(n) {
-		return remotewrite.Errorf(remotewrite.Unavailable, "the requests under way take all memory that they may (--remote-write.max-inflight-size)")
+		return remotewrite.Errorf(remotewrite.Unavailable, "the requests under way use all of their memory (--remote-write.max-inflight-size)")
 	}
 	s.held += n
 	return nil
 }
 
-// shrink gives back what is beyond n bytes.
+// shrink releases all but n bytes.
 func (s *share) shrink(n int64) {
 	if beyond := s.held - n*s.times; beyond > 0 {
 		s.total.Release(beyond)
@@ -100,27 +99,27 @@ func (s *share) shrink(n int64) {
 	}
 }
 
-// free gives all of it back. A nil share has nothing.
+// free releases the share. A nil share is empty.
 func (s *share) free() {
 	if s != nil {
 		s.shrink(0)
 	}
 }
 
-// body is what a sender has sent.
+// body is a received body.
 type body struct {
 	*remotewrite.Buffer
 	share
 }
 
-// Release gives the memory back.
+// Release frees the memory.
 func (b *body) Release() {
 	b.Buffer.Release()
 	b.free()
 }
 
-// readBody reads the body into pooled memory, which grows with what has really
-// come, not with what is announced.
+// readBody reads the body into pooled memory, which grows with the bytes that are
+// received, not with the announced length.
 func (r *Receive) readBody(req *http.Request, id string) (*body, error) {
 	const first = 256 << 10
 	limit := r.requestLimit(id)

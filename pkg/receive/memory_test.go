@@ -64,8 +64,8 @@ func TestShareShrinks(t *testing.T) {
 	(*share)(nil).free()
 }
 
-// A request of remote write 2.0 holds what its symbols really became, not what
-// they might have: many of them wait for a slow quorum together.
+// A request of remote write 2.0 holds the memory of its series, not the most that its
+// symbols allow: many such requests can wait for a slow quorum.
 func TestVersion2HoldsWhatItTakes(t *testing.T) {
 	cfg := DefaultConfig()
 	m := start(t, cfg, listen(t), nil)

@@ -108,7 +108,7 @@ func readOTLP(header http.Header, data []byte, limit int64, memory *share) (msg 
 const otlpExpansion = 12
 
 // translate makes series of an OTLP request with Prometheus's translator. What
-// cannot be translated is left out and told by the sifter.
+// cannot be translated is left out and counted by the sifter.
 func (r *Receive) translate(req *http.Request, msg pmetricotlp.ExportRequest, limit int64) (*remotewrite.Batch, *sifter, error) {
 	s := newSifter(r.db.CheckTime(time.Now()))
 	s.sift(msg.Metrics())
@@ -130,8 +130,8 @@ func (r *Receive) translate(req *http.Request, msg pmetricotlp.ExportRequest, li
 	case errors.As(err, &tooLarge), req.Context().Err() != nil:
 		return nil, nil, errors.Join(err, collector.Rollback())
 	default:
-		// Everything known was sifted out before; the translator has gone on with
-		// the other metrics.
+		// The sifter has rejected all known cases; the translator has translated the
+		// other metrics.
 		s.reject(reason.NotTranslatable, len(joined(err)), err)
 	}
 	batch, err := collector.Batch()
@@ -146,9 +146,9 @@ func joined(err error) []error {
 	return []error{err}
 }
 
-// outcomeOTLP is what the client gets for a request that was stored in part. Data
-// that can never be stored is no reason to send any of it again: the answer is a
-// success that counts it, unless nothing is left of the request.
+// outcomeOTLP returns the answer to a request that was stored in part. Data that can
+// never be stored must not make the client retry: the answer is a success that
+// counts it, unless nothing of the request was stored.
 func outcomeOTLP(id string, s *sifter, n remotewrite.Counts, err error) (pmetricotlp.ExportResponse, error) {
 	answer := pmetricotlp.NewExportResponse()
 	stored := remotewrite.StoredOf(err, n)

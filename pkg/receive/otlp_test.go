@@ -87,7 +87,7 @@ func TestOTLP(t *testing.T) {
 	require.NotEmpty(t, m.db.Stats())
 }
 
-// partial reads what an OTLP answer says about data that was not stored.
+// partial reads the count and message of rejected data of an OTLP answer.
 func partial(t *testing.T, a reply) (rejected int64, text string) {
 	t.Helper()
 	r := pmetricotlp.NewExportResponse()
@@ -96,7 +96,7 @@ func partial(t *testing.T, a reply) (rejected int64, text string) {
 }
 
 // badOTLP are metrics of which nothing can be stored, with the number of points
-// that the answer counts, and what it says.
+// that the answer counts, and a part of its message.
 func badOTLP(now pcommon.Timestamp) map[string]struct {
 	points int64
 	says   string
@@ -163,8 +163,7 @@ func badOTLP(now pcommon.Timestamp) map[string]struct {
 	}
 }
 
-// What cannot be stored costs itself only: the good points of the request are
-// stored, and the answer counts the others.
+// The valid points of a request are stored, and the answer counts the others.
 func TestOTLPGoodAmongBad(t *testing.T) {
 	m := start(t, DefaultConfig(), listen(t), nil)
 	now := pcommon.NewTimestampFromTime(time.Now())

@@ -14,9 +14,9 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
 
-// sifter takes out of an OTLP request what cannot be stored, before it is
-// translated: the translator gives up a metric at the first point that it cannot
-// translate, and does not say how many it leaves out. It is used for one request.
+// sifter removes the parts of an OTLP request that cannot be stored, before it is
+// translated: the translator drops a metric at the first point that it cannot
+// translate, without a count. It is used for one request.
 type sifter struct {
 	metricNames otlptranslator.MetricNamer
 	labelNames  otlptranslator.LabelNamer
@@ -43,7 +43,7 @@ func labelNamer() otlptranslator.LabelNamer {
 	return otlptranslator.LabelNamer{UnderscoreLabelSanitization: true, PreserveMultipleUnderscores: true}
 }
 
-// reject notes that points data points are left out for a reason.
+// reject counts data points that are left out.
 func (s *sifter) reject(why reason.Reason, points int, err error) {
 	kind := remotewrite.Invalid
 	if why == reason.TooFarInFuture || why == reason.TooFarInPast {
@@ -111,8 +111,8 @@ func metricPoints(m pmetric.Metric) int {
 	return 0
 }
 
-// metric takes the bad points out of a metric and says whether nothing is left. A
-// metric without points is no error: nothing was recorded.
+// metric removes the invalid points of a metric and reports whether it is empty
+// then. A metric without points is no error.
 func (s *sifter) metric(m pmetric.Metric) (empty bool) {
 	n := metricPoints(m)
 	if why, err := s.wholeMetric(m); err != nil {
@@ -139,7 +139,7 @@ func (s *sifter) metric(m pmetric.Metric) (empty bool) {
 	return left == 0
 }
 
-// wholeMetric says what is wrong with all points of a metric.
+// wholeMetric returns the error that all points of a metric have in common.
 func (s *sifter) wholeMetric(m pmetric.Metric) (why reason.Reason, err error) {
 	if n := len(m.Name()) + len(m.Unit()); n > maxAttributeSize {
 		return reason.InvalidMetricName, fmt.Errorf("the name of the metric %.100s has %d bytes, more than %d", m.Name(), n, maxAttributeSize)
@@ -166,9 +166,9 @@ func (s *sifter) wholeMetric(m pmetric.Metric) (why reason.Reason, err error) {
 	return "", nil
 }
 
-// point checks what points of all types have in common, and takes exemplars
-// without a value out. wrong is what else is wrong with the point. It says whether
-// the point has to go.
+// point checks the parts that points of all types have, and removes exemplars
+// without a value. wrong is the error of the other parts. It reports whether the
+// point must be removed.
 func (s *sifter) point(m pmetric.Metric, attributes pcommon.Map, at pcommon.Timestamp, wrong error) (bad bool) {
 	why, err := reason.InvalidDataPoint, wrong
 	if err == nil {
@@ -190,7 +190,7 @@ func (s *sifter) point(m pmetric.Metric, attributes pcommon.Map, at pcommon.Time
 	return err != nil
 }
 
-// name says whether an attribute's name can become that of a label.
+// name returns an error when the attribute cannot become a label.
 func (s *sifter) name(attribute string) error {
 	err, ok := s.known[attribute]
 	if !ok {
@@ -210,7 +210,7 @@ func (s *sifter) histogram(m pmetric.Metric, p pmetric.HistogramDataPoint) bool 
 	return s.point(m, p.Attributes(), p.Timestamp(), checkBounds(p))
 }
 
-// checkBounds refuses buckets that are not what their bounds say. An explicit last
+// checkBounds refuses buckets that do not match their bounds. An explicit last
 // bound of +Inf, with or without a bucket behind it, is usual with some SDKs.
 func checkBounds(p pmetric.HistogramDataPoint) error {
 	bounds, counts := p.ExplicitBounds(), p.BucketCounts().Len()
@@ -254,8 +254,8 @@ func checkExponential(p pmetric.ExponentialHistogramDataPoint) error {
 	return nil
 }
 
-// exemplars takes out those without a value, for which the translator would give
-// up the metric. Their points stay.
+// exemplars removes exemplars without a value, for which the translator would drop
+// the metric. Their points stay.
 func (s *sifter) exemplars(m pmetric.Metric, all pmetric.ExemplarSlice) {
 	all.RemoveIf(func(e pmetric.Exemplar) bool {
 		bad := e.ValueType() == pmetric.ExemplarValueTypeEmpty

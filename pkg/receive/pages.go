@@ -30,7 +30,7 @@ func (r *Receive) registerPages(mux *http.ServeMux) {
 	mux.HandleFunc("DELETE /-/prepare-downscale", r.cancelDownscale)
 }
 
-// answer writes JSON. A client that has gone away needs none.
+// answer writes JSON.
 func answer(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(v)
@@ -43,12 +43,13 @@ type RingMember struct {
 	Zone     string  `json:"zone,omitempty"`
 	Self     bool    `json:"self,omitempty"`
 	Share    float64 `json:"share"`
-	// Echo says that writes to the member's address have come back to this node.
-	Echo bool `json:"leads_back,omitempty"`
+	// RoutingLoop is set when writes to the member's address came back to this node: a
+	// routing loop.
+	RoutingLoop bool `json:"leads_back,omitempty"`
 	replicate.PeerState
 }
 
-// RingState is the hashrings as this node sees them.
+// RingState describes the hashrings as this node sees them.
 type RingState struct {
 	Self              string       `json:"self"`
 	ReplicationFactor int          `json:"replication_factor"`
@@ -79,7 +80,7 @@ func (r *Receive) ring() RingState {
 				m.PeerState = peers[at]
 			}
 			m.PeerState.Address = e.Address
-			m.Echo = r.echoes.has(e.Address)
+			m.RoutingLoop = r.loops.has(e.Address)
 			s.Members = append(s.Members, m)
 		}
 	}
@@ -143,16 +144,16 @@ var pages = template.Must(template.New("pages").Funcs(template.FuncMap{
 	"colour":  memberColour,
 }).Parse(pagesHTML))
 
-// page is what every template gets.
+// page is the input of every template.
 type page struct {
 	Title string
-	// Start says that "/" is a page of this role.
+	// Start is set when "/" is a page of this role.
 	Start bool
 	Data  any
 }
 
-// visible is a name as it is, or written out when it has characters that would
-// make it look like another.
+// visible returns the name, quoted when it has characters that would make it look
+// like another name.
 func visible(name string) string {
 	for _, c := range name {
 		if !unicode.IsGraphic(c) {
@@ -191,7 +192,7 @@ func thousands(n uint64) string {
 
 func memberState(m RingMember) string {
 	switch {
-	case m.Echo:
+	case m.RoutingLoop:
 		return "leads back to this node"
 	case m.State == "self":
 		return "this node"
@@ -207,7 +208,7 @@ func memberState(m RingMember) string {
 
 func memberColour(m RingMember) string {
 	switch {
-	case m.Echo, m.State == "slow":
+	case m.RoutingLoop, m.State == "slow":
 		return "warn"
 	case m.State == "self", m.State == "ok":
 		return "good"
@@ -246,7 +247,7 @@ func (r *Receive) tenantsPage(w http.ResponseWriter, req *http.Request) {
 	r.page(w, req, "tenants", r.db.Stats())
 }
 
-// page shows v to people, and gives it as JSON to programs that ask so.
+// page writes v as HTML, or as JSON when the request accepts it.
 func (r *Receive) page(w http.ResponseWriter, req *http.Request, name string, v any) {
 	if strings.Contains(req.Header.Get("Accept"), "application/json") {
 		answer(w, v)
@@ -263,12 +264,12 @@ func (r *Receive) render(w http.ResponseWriter, name string, v any) {
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	// The pages show names that come from outside; they run and load nothing.
+	// The pages show names that senders choose; they run and load nothing.
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:")
 	h.Set("X-Content-Type-Options", "nosniff")
 	_, _ = w.Write(out.Bytes()) // an error means that the client has gone
 }
 
-// ownsStart says whether "/" belongs to this role: in a process with other roles
+// ownsStart reports whether "/" belongs to this role: in a process with other roles
 // it does not, and the write endpoints are served there too.
 func (r *Receive) ownsStart() bool { return r.cfg.RemoteWriteAddress != "" }

@@ -18,7 +18,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
 
-// Senders of all families find the path that they know; one can name the tenant.
+// The paths of all families of senders work; one of them names the tenant.
 func TestWritePaths(t *testing.T) {
 	m := start(t, DefaultConfig(), listen(t), nil)
 	now := time.Now().UnixMilli()
@@ -70,7 +70,7 @@ func TestBadTenantLabelCostsItsSeries(t *testing.T) {
 	require.Equal(t, "2", a.header.Get("X-Prometheus-Remote-Write-Samples-Written"))
 }
 
-// A ring places a series by its labels, not by the order in which they came.
+// The ring places a series independently of the order of its labels.
 func TestRingPlacesLabelsInAnyOrder(t *testing.T) {
 	var nodes []*member
 	lis := []net.Listener{listen(t), listen(t), listen(t)}
@@ -88,8 +88,8 @@ func TestRingPlacesLabelsInAnyOrder(t *testing.T) {
 	require.Equal(t, 1, copies(t, nodes, "default-tenant/x"))
 }
 
-// A node that is prepared to be taken away has nothing that is not in the bucket and
-// takes nothing more, from senders and from peers, until that is cancelled.
+// A node that is prepared for removal has all data in the bucket, and refuses writes
+// of senders and peers until the preparation is cancelled.
 func TestPrepareDownscale(t *testing.T) {
 	b := bucket.NewMemory()
 	m := start(t, DefaultConfig(), listen(t), b)
@@ -123,7 +123,7 @@ func TestPrepareDownscale(t *testing.T) {
 	require.Equal(t, 200, send(now+1))
 }
 
-// When something stays here alone, the answer is no success, and writes go on.
+// Data that is not in the bucket is no success, and writes are taken.
 func TestPrepareDownscaleThatFails(t *testing.T) {
 	m := start(t, DefaultConfig(), listen(t), nil) // without a bucket
 	now := time.Now().UnixMilli()
@@ -134,8 +134,8 @@ func TestPrepareDownscaleThatFails(t *testing.T) {
 	require.Equal(t, 200, post(t, m.url("/api/v1/receive"), v1(t, now+1, "x")).code)
 }
 
-// Peers that write over Cap'n Proto are served; an address that was asked for and
-// cannot be had ends the node, the default one does not.
+// An occupied Cap'n Proto address is an error when a flag gives it, but not when it
+// is the default.
 func TestCapnProtoAddress(t *testing.T) {
 	taken := listen(t)
 	defer taken.Close()

@@ -14,7 +14,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/receive/replicate"
 )
 
-// node is a peer as replicate wants it.
+// node is a peer as a replicate.Node.
 type node struct {
 	conn   *grpc.ClientConn
 	client *peer.Client
@@ -29,22 +29,22 @@ func (c *Config) dial(address string, more ...grpc.DialOption) (replicate.Node, 
 			},
 			MinConnectTimeout: c.ForwardTimeout.Duration(),
 		}),
-		// A machine that has lost its power does not say goodbye: calls under way
-		// ask for a sign of life, so that the connection is given up in time.
+		// A machine that has lost its power sends no close notification: keepalive
+		// pings during calls detect it.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		// A large window saves round trips for messages of megabytes.
 		grpc.WithInitialWindowSize(4 << 20),
 		grpc.WithInitialConnWindowSize(8 << 20),
-		// Who sends tries again by itself, and keeps what it sends until then.
+		// The queue retries by itself.
 		grpc.WithDisableRetry(),
 	}
 	opts = append(opts, more...)
 	if c.ServiceConfig != "" {
 		opts = append(opts, grpc.WithDefaultServiceConfig(c.ServiceConfig))
 	}
-	// The name is looked up with each attempt to connect, so that a peer that has
-	// moved is found at once. gRPC's own resolver looks at most twice a minute, and
-	// waits for service records that nobody has.
+	// The name is looked up with each attempt to connect, so that a new
+	// address of a peer is used at once. The DNS resolver of gRPC looks names up at
+	// most twice a minute, and waits for service records, which do not exist here.
 	conn, err := grpc.NewClient("passthrough:///"+address, append(opts, grpc.WithDisableServiceConfig())...)
 	if err != nil {
 		return nil, fmt.Errorf("gRPC client for %s: %w", address, err)

@@ -13,8 +13,8 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
 
-// Until the storage is open and the ring is loaded, every way in says "later",
-// with the reason, and nothing is stored.
+// Until the storage is open and the ring is loaded, every endpoint answers 503 with
+// the reason, and nothing is stored.
 func TestNotReadyYet(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.TSDB.Path = t.TempDir()
@@ -40,7 +40,7 @@ func TestNotReadyYet(t *testing.T) {
 		}
 	}
 	refused("the storage to open")
-	// What peers send is refused by the storage itself.
+	// The storage itself refuses writes of peers.
 	buf := remotewrite.NewBuffer(0)
 	b, err := remotewrite.ScanV1(buf, nil)
 	require.NoError(t, err)

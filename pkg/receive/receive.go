@@ -47,14 +47,14 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
-// Deps are what a Receive works with.
+// Deps are the dependencies of a Receive.
 type Deps struct {
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
-	// Bucket is where blocks go; nil means that they stay here.
+	// Bucket receives the blocks; nil keeps them on the node.
 	Bucket bucket.Bucket
-	// GRPCAddress is the address of the gRPC server; its port is how this node
-	// finds itself in the hashring when it is not told.
+	// GRPCAddress is the address of the gRPC server; its port identifies
+	// this node in the hashring without --receive.local-endpoint.
 	GRPCAddress string
 }
 
@@ -64,7 +64,7 @@ type Receive struct {
 	logger  *slog.Logger
 	metrics *metrics
 	host    hashring.Host
-	echoes  *echoes
+	loops   *loops
 	own     labels.Labels
 	tenants tenant.Source
 	relabel atomic.Pointer[[]*relabel.Config]
@@ -79,7 +79,7 @@ type Receive struct {
 	downscale     downscale
 	limits        *tenantlimits.Limits
 	ringSeries    *metamonitor.Monitor // nil without a hashring
-	memory        *semaphore.Weighted  // bytes of requests that are worked on
+	memory        *semaphore.Weighted  // bytes of requests under way
 	bodies        *bodies
 	limitsContent []byte
 
@@ -118,16 +118,16 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		ringFailures: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_receive_hashring_refused_total",
-			Help: "New versions of the hashring that were refused.",
+			Help: "New versions of the hashring that were rejected.",
 		}),
 		limitsFailures: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_receive_limits_refused_total",
-			Help: "New versions of the limits file that were refused.",
+			Help: "New versions of the limits file that were rejected.",
 		}),
 	}
 }
 
-// New makes the role. Errors that are the user's are marked so.
+// New makes the role. Errors of the configuration are marked with flags.Invalid.
 func New(cfg Config, deps Deps) (*Receive, error) {
 	r := &Receive{cfg: cfg, logger: deps.Logger, metrics: newMetrics(deps.Registerer)}
 	if r.logger == nil {
@@ -137,7 +137,7 @@ func New(cfg Config, deps Deps) (*Receive, error) {
 	if r.host, err = newHost(&cfg, deps.GRPCAddress); err != nil {
 		return nil, err
 	}
-	r.echoes = newEchoes(r.logger)
+	r.loops = newLoops(r.logger)
 	r.own = cfg.external(r.host.Name)
 	r.tenants = tenant.Source{
 		CertificateField: cfg.TenantCertField, Default: cfg.DefaultTenant,
@@ -165,8 +165,8 @@ func New(cfg Config, deps Deps) (*Receive, error) {
 	grpcsnappy.Register()
 	r.db = multitsdb.New(r.storage(deps), r.logger, deps.Registerer)
 	r.reads = fanout.New(r.db.Stores, fanout.Config{Component: "receive", Logger: r.logger})
-	// Relabelling may make requests larger, and peers may take larger ones.
-	r.peers = peer.New(r.db, peer.ServiceConfig{Limit: 8 * cfg.MaxRequestBytes.Int64(), Arrived: r.echoes.listen})
+	// Relabelling may make requests larger, and peers may have a higher limit.
+	r.peers = peer.New(r.db, peer.ServiceConfig{Limit: 8 * cfg.MaxRequestBytes.Int64(), Arrived: r.loops.arrived})
 	if cfg.hasRing() {
 		if _, _, err := cfg.readRings(); err != nil {
 			return nil, flags.Invalid(err)
@@ -229,7 +229,7 @@ func (r *Receive) replication(deps Deps) replicate.Config {
 		Replicas: c.ReplicationFactor, Local: r.db,
 		Dial: func(address string) (replicate.Node, error) {
 			creds := grpc.WithTransportCredentials(r.peerTLS.Credentials())
-			return c.dial(address, append(append(r.echoes.sign(address), creds), measured...)...)
+			return c.dial(address, append(append(r.loops.sign(address), creds), measured...)...)
 		},
 		Timeout: c.ForwardTimeout.Duration(), MaxBackoff: c.ForwardMaxBackoff.Duration(),
 		QueueBytes: c.ForwardQueue.Int64(), MessageBytes: 4 << 20, Lanes: max(c.ForwardWorkers, 1),
@@ -241,8 +241,8 @@ func (r *Receive) waitFor(what string) { r.ready.Store(&what) }
 
 const storageToOpen = "the storage to open"
 
-// Ready says what the node waits for, nil when it takes writes and answers
-// queries.
+// Ready returns nil when the node takes writes and answers queries, otherwise an
+// error with the step that it waits for.
 func (r *Receive) Ready() error {
 	if what := r.ready.Load(); what != nil {
 		if *what == storageToOpen {
@@ -253,13 +253,13 @@ func (r *Receive) Ready() error {
 	return nil
 }
 
-// Store is everything that this node has stored.
+// Store returns the samples of all tenants on this node.
 func (r *Receive) Store() storeapi.Store { return r.reads }
 
-// Metadata is what senders said about their metrics to this node.
+// Metadata returns the metadata that senders sent to this node.
 func (r *Receive) Metadata() storeapi.MetadataStore { return r.db }
 
-// TSDBStatus is what the TSDBs of this node say about themselves.
+// TSDBStatus returns the status of the TSDBs of this node.
 func (r *Receive) TSDBStatus() storeapi.TSDBStatusStore { return r.db }
 
 // Appendable stores samples of a tenant on this node, past the ring: for the
@@ -279,8 +279,8 @@ func (r *Receive) RegisterGRPC(g grpc.ServiceRegistrar) {
 	r.peers.Register(g)
 }
 
-// info is what queriers learn of this node. New samples may come at any time, so
-// it has no end, even while all tenants are idle.
+// info describes this node to queriers. New samples may come at any time, so the
+// time range has no end, even while all tenants are idle.
 func (r *Receive) info() storeapi.Info {
 	i := r.reads.Info()
 	if len(i.LabelSets) == 0 {
@@ -293,12 +293,12 @@ func (r *Receive) info() storeapi.Info {
 	return i
 }
 
-// Drain lets the streams of peers end, which then send over new ones, to a node
-// that is back or to the log of what it missed.
+// Drain ends the streams of peers. Their next writes use new streams, or become
+// hints while this node is down.
 func (r *Receive) Drain() { r.peers.Drain() }
 
-// Run opens the storage, serves writes until ctx is cancelled, and stops in
-// order: no new writes, what is on its way to peers, heads to blocks, uploads.
+// Run opens the storage, serves writes until ctx is cancelled, and stops in order:
+// no new writes, the queues of peers, heads to blocks, uploads.
 func (r *Receive) Run(ctx context.Context) error {
 	capnp, err := r.listenCapnp()
 	if err != nil {
@@ -327,23 +327,23 @@ func (r *Receive) Run(ctx context.Context) error {
 	g.Go(func() error { return r.work(running) })
 	g.Go(func() error {
 		<-running.Done()
-		r.waitFor("its end: it is stopping")
+		r.waitFor("the end: it is stopping")
 		return r.stop(context.WithoutCancel(ctx), srv)
 	})
 	return g.Wait()
 }
 
-// work opens the storage and keeps ring and tenants going.
+// work opens the storage, loads the hashring and runs the background work.
 func (r *Receive) work(ctx context.Context) error {
 	if r.writer != nil {
-		// A ring that cannot be right is told before a long replay, not after it.
+		// An invalid ring fails before a long replay, not after it.
 		if _, _, _, err := r.findSelf(ctx); err != nil {
 			return flags.Invalid(err)
 		}
 	}
-	// Earlier versions had a folder for hints, which Thanos would open as a tenant.
+	// Earlier versions had a directory for hints, which Thanos would open as a tenant.
 	if err := replicate.AdoptHints(vfs.OS(), filepath.Join(r.cfg.TSDB.Path, ".hints"), r.cfg.TSDB.Path); err != nil {
-		r.logger.Error("hints of an earlier version stay where they are until the next start", "err", err)
+		r.logger.Error("hints of an earlier version not moved", "err", err)
 	}
 	if err := r.db.Open(ctx); err != nil {
 		return err
@@ -418,7 +418,7 @@ func (r *Receive) listen() (*httpserver.Server, error) {
 	return httpserver.New(lis, httpserver.SameOrigin(mux, nil), limits, files, r.logger), nil
 }
 
-// registerProbes adds the probes, so that a load balancer can ask the port that it
+// registerProbes adds the probes, so that a load balancer can probe the port that it
 // sends writes to.
 func (r *Receive) registerProbes(mux *http.ServeMux) {
 	for _, path := range []string{"/-/healthy", "/healthy"} {
@@ -436,8 +436,8 @@ func (r *Receive) registerProbes(mux *http.ServeMux) {
 }
 
 // listenCapnp opens the listener for peers that write over Cap'n Proto, nil when it
-// is off. Several nodes of one machine share the default address: only the first
-// gets it, and nobody has asked for it.
+// is off. Several nodes on one machine share the default address: only the first
+// gets it, and the others run without.
 func (r *Receive) listenCapnp() (net.Listener, error) {
 	address := r.cfg.CapnProtoAddress
 	if address == "" {
@@ -446,10 +446,10 @@ func (r *Receive) listenCapnp() (net.Listener, error) {
 	lis, err := net.Listen("tcp", address)
 	switch {
 	case err == nil:
-		r.logger.Info("listening for writes of peers over Cap'n Proto", "address", lis.Addr().String())
+		r.logger.Info("listening for Cap'n Proto", "address", lis.Addr().String())
 		return lis, nil
 	case address == defaultCapnProtoAddress && errors.Is(err, syscall.EADDRINUSE):
-		r.logger.Warn("writes of peers over Cap'n Proto are not taken", "address", address, "err", err)
+		r.logger.Warn("not listening for Cap'n Proto", "address", address, "err", err)
 		return nil, nil
 	}
 	return nil, flags.Invalid(fmt.Errorf("listen for Cap'n Proto on --receive.capnproto-address %s: %w", address, err))

@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// Reload reads limits, relabelling rules, hashring and TLS files again. What is
-// wrong keeps its last good version and is part of the error.
+// Reload reads limits, relabelling rules, hashring and TLS files again. An invalid
+// one keeps its last valid version and is part of the error.
 func (r *Receive) Reload(ctx context.Context) error {
 	errs := []error{r.reloadLimits(), r.reloadRelabel(), r.tls.Reload()}
 	if r.peerTLS != nil {

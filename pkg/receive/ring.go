@@ -18,7 +18,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
 )
 
-// hasRing says that this node distributes writes over a hashring.
+// hasRing reports whether this node distributes writes over a hashring.
 func (c *Config) hasRing() bool { return c.HashringsFile != "" || c.Hashrings != "" }
 
 // readRings reads and checks the hashring configuration.
@@ -44,16 +44,16 @@ func (c *Config) readRings() (content []byte, rings *hashring.Rings, err error) 
 	return content, rings, nil
 }
 
-// newHost finds out what this machine is called and where it can be reached.
+// newHost reads the name and the addresses of this machine.
 func newHost(c *Config, grpcAddress string) (hashring.Host, error) {
 	name, err := os.Hostname()
 	if err != nil {
-		return hashring.Host{}, fmt.Errorf("find out the name of this host: %w", err)
+		return hashring.Host{}, fmt.Errorf("read the name of this host: %w", err)
 	}
 	h := hashring.Host{Name: name, Listen: grpcAddress, Write: c.RemoteWriteAddress, Given: c.LocalEndpoint}
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
-		return hashring.Host{}, fmt.Errorf("find out the addresses of this host: %w", err)
+		return hashring.Host{}, fmt.Errorf("list the addresses of this host: %w", err)
 	}
 	for _, a := range addrs {
 		n, ok := a.(*net.IPNet)
@@ -67,11 +67,11 @@ func newHost(c *Config, grpcAddress string) (hashring.Host, error) {
 	return h, nil
 }
 
-// resolveTimeout bounds the look at DNS when a ring is loaded. Without an answer
-// names count as they are.
+// resolveTimeout bounds the DNS look-ups when a ring is loaded. Names without an
+// answer are compared as they are.
 const resolveTimeout = 2 * time.Second
 
-// resolve asks DNS what the names of the members stand for.
+// resolve looks up the names of the members in DNS.
 func resolve(ctx context.Context, rings *hashring.Rings) map[string][]netip.Addr {
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
@@ -130,23 +130,23 @@ func (r *Receive) loadRing(ctx context.Context) error {
 	r.ringContent = content
 	specs := rings.Specs()
 	r.ringLabels.Store(&specs)
-	r.echoes.forget()
+	r.loops.reset()
 	mode := "router and ingestor"
 	if self.Address == "" {
 		mode = "router"
 	}
-	r.logger.Info("hashring loaded", "hashrings", len(specs), "members", len(hashring.Addresses(specs)), "self", self.Address, "mode", mode)
+	r.logger.Info("hashring loaded", "hashrings", len(specs), "members", len(hashring.Addresses(specs)), "address", self.Address, "mode", mode)
 	for _, note := range hashring.Notes(specs) {
-		r.logger.Warn("a part of the hashring configuration has no effect", "reason", note)
+		r.logger.Warn("hashring configuration without effect", "err", note)
 	}
 	if self.Note != "" {
-		r.logger.Warn("this node only routes, is that meant so?", "reason", self.Note)
+		r.logger.Warn("node is not in the hashring; running as router only", "err", self.Note)
 	}
 	return nil
 }
 
-// watchRing reads the hashring again when its file changes, and regularly. A
-// broken one is reported and the last good one stays.
+// watchRing loads the hashring when its file changes, and regularly. An invalid
+// version is reported once, and the last valid one stays in use.
 func (r *Receive) watchRing(ctx context.Context) error {
 	if r.cfg.HashringsFile == "" {
 		<-ctx.Done()
@@ -164,7 +164,7 @@ func (r *Receive) watchRing(ctx context.Context) error {
 	}
 	ticker := time.NewTicker(r.cfg.HashringRefresh.Duration())
 	defer ticker.Stop()
-	// Several events come for one change: they are answered together.
+	// One change causes several events, which are handled together.
 	var settled <-chan time.Time
 	refused := ""
 	for {
@@ -177,7 +177,7 @@ func (r *Receive) watchRing(ctx context.Context) error {
 			}
 			continue
 		case err := <-watcher.Errors:
-			r.logger.Warn("watching the hashring file failed, it is still read regularly", "err", err)
+			r.logger.Warn("watching the hashring file failed", "err", err)
 			continue
 		case <-settled:
 			settled = nil
@@ -189,13 +189,13 @@ func (r *Receive) watchRing(ctx context.Context) error {
 		case err.Error() != refused:
 			refused = err.Error()
 			r.metrics.ringFailures.Inc()
-			r.logger.Error("new hashring refused, the last good one stays", "err", err)
+			r.logger.Error("hashring rejected", "err", err)
 		}
 	}
 }
 
-// settleTime is how long after the first sign of change the file is read. Events
-// may be about other files of the directory and never end.
+// settleTime is the time between the first event and the reading of the file. It
+// does not start again with later events, which may be about other files.
 const settleTime = 100 * time.Millisecond
 
 // external returns the external labels of a tenant's data: those of the

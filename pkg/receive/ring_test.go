@@ -84,8 +84,8 @@ func replacements(t *testing.T, dir string) map[string]struct {
 	}
 }
 
-// A new ring is used as soon as the file has changed, in whatever way; a broken
-// one is refused, which log and metric tell, and the last good one stays.
+// Each way of replacing the file is noticed. An invalid version is rejected, logged
+// and counted, and the last valid one stays in use.
 func TestHashringReload(t *testing.T) {
 	for how, file := range replacements(t, t.TempDir()) {
 		t.Run(how, func(t *testing.T) {
@@ -113,7 +113,7 @@ func TestHashringReload(t *testing.T) {
 				require.Equal(t, []string{first.Addr().String()}, members())
 				require.Equal(t, 200, post(t, a.url("/api/v1/receive"), v1(t, now, "x")).code)
 			}
-			require.Contains(t, log.String(), "new hashring refused, the last good one stays")
+			require.Contains(t, log.String(), "hashring rejected")
 			require.Contains(t, log.String(), "listed twice")
 
 			file.put(ringOf(first, second))
@@ -135,8 +135,8 @@ func (m *member) refusedRings(t *testing.T) float64 {
 	return out.Counter.GetValue()
 }
 
-// A member whose address leads back to this node, which it cannot know when it
-// loads the ring, is told as soon as a write comes back.
+// A node cannot know at load that a load balancer leads to itself; the first write
+// shows it.
 func TestMemberThatIsThisNode(t *testing.T) {
 	lis := listen(t)
 	balancer := listen(t) // passes all on to the node
@@ -147,10 +147,10 @@ func TestMemberThatIsThisNode(t *testing.T) {
 	m := startLogging(t, cfg, lis, log)
 	require.Equal(t, 200, post(t, m.url("/api/v1/receive"), v1(t, time.Now().UnixMilli(), "a")).code, "it is stored, and goes round no further")
 	require.Equal(t, map[string]int{"default-tenant/a": 1}, series(t, m.Store()))
-	require.Contains(t, log.String(), "came back to this node")
+	require.Contains(t, log.String(), "routing loop")
 	require.Contains(t, log.String(), balancer.Addr().String())
 	state := m.ring()
-	require.True(t, state.Members[0].Echo)
+	require.True(t, state.Members[0].RoutingLoop)
 	require.Contains(t, get(t, m, "GET", "/ring").body, "leads back to this node")
 }
 

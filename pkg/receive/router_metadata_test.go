@@ -11,8 +11,8 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// A node that only routes keeps nothing: it sends metadata on to those that are
-// asked for it, also when the series of the request are relabelled.
+// A router forwards metadata to members of the ring, also when the series of the
+// request are relabelled.
 func TestRouterSendsMetadataOn(t *testing.T) {
 	nodes := cluster(t, 3, 2, nil)
 	for _, split := range []string{"", "team"} {
@@ -36,7 +36,7 @@ func TestRouterSendsMetadataOn(t *testing.T) {
 			}
 			return n
 		}
-		// The router learns with the first write what its peers understand.
+		// With the first write the router finds out which protocols its peers have.
 		require.Eventually(t, func() bool {
 			require.Equal(t, 200, post(t, router.url("/api/v1/receive"), v1(t, now, names(0, 50)...), "THANOS-TENANT", "x").code)
 			require.Equal(t, 200, post(t, router.url("/api/v1/receive"), s2.EncodeSnappy(nil, raw), "THANOS-TENANT", "x").code)

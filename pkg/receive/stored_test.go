@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A sender of remote write 2.0 learns how much was stored, also when a ring
-// refused a part of its request.
+// The headers of remote write 2.0 count the stored items, also when the ring rejected
+// a part of the request.
 func TestWrittenCounts(t *testing.T) {
 	for _, size := range []int{1, 3, 5} {
 		t.Run(fmt.Sprint(size, " nodes"), func(t *testing.T) {

@@ -31,7 +31,7 @@ func (t *ServerTLS) server(logger *slog.Logger) (*tlsconfig.Server, error) {
 	}, logger)
 }
 
-// ClientTLS is how peers are connected to.
+// ClientTLS names the files of connections to peers.
 type ClientTLS struct {
 	Cert, Key, CA, ServerName, MinVersion string
 	Secure, SkipVerify                    bool

@@ -159,8 +159,7 @@ func TestTenantFieldNeedsCertificates(t *testing.T) {
 	require.ErrorContains(t, cfg.Validate(), "--remote-write.server-tls-client-ca")
 }
 
-// Of several headers the one that the operator named wins, then that of the
-// Thanos family, then that of the Cortex family.
+// The configured header takes precedence, then that of Thanos, then that of Cortex.
 func TestTenantHeaders(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.TenantHeader, cfg.DefaultTenant, cfg.SplitTenantLabel = "X-Team", "nobody", "job"
@@ -212,7 +211,7 @@ func TestServerCertificateReload(t *testing.T) {
 	require.Equal(t, "second", serving())
 }
 
-// Peers speak TLS to each other, and check whom they speak to.
+// Peers use TLS and verify each other's certificates.
 func TestPeersWithTLS(t *testing.T) {
 	a, stranger := newAuthority(t), newAuthority(t)
 	pair := a.issue("peer", pkix.Name{CommonName: "peer"})

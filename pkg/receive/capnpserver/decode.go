@@ -10,7 +10,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
 
-// part is what a request has for one tenant.
+// part is the part of a request for one tenant.
 type part struct {
 	tenant  string
 	request prompb.WriteRequest
@@ -21,7 +21,7 @@ func malformed(err error) error {
 }
 
 // decode reads a request of several tenants, or the older form of one. Symbols may
-// be used many times: what they take when they are written out is bounded by limit.
+// be used many times: limit bounds their size when they are written out.
 func decode(req capnpb.WriteRequest, limit int64) ([]part, error) {
 	d := decoder{limit: limit}
 	symbols, err := req.Symbols()

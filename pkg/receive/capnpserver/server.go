@@ -14,18 +14,19 @@ import (
 	"capnproto.org/go/capnp/v3"
 	"capnproto.org/go/capnp/v3/rpc"
 
+	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/receive/capnpserver/capnpb"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
 
-// Bounds of what peers may take: a message is decoded as a whole, and calls of one
+// Bounds of the memory of peers: a message is decoded as a whole, and calls of one
 // connection wait in memory for their turn.
 const (
 	maxConnections = 64
 	maxCalls       = 4 // of a connection, waiting or being stored
 )
 
-// Store is where writes go: to the storage of this node, not into the ring.
+// Store is the storage of this node, which does not route again.
 type Store interface {
 	Write(ctx context.Context, tenant string, b *remotewrite.Batch, series []uint32) error
 }
@@ -65,11 +66,11 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("accept Cap'n Proto connections: %w", err)
 		case err != nil:
-			s.logger.Warn("a Cap'n Proto connection was not accepted", "err", err)
+			s.logger.Warn("Cap'n Proto connection not accepted", "err", err)
 			continue
 		}
 		if !s.add(conn) {
-			s.logger.Warn("a Cap'n Proto connection is refused: there are too many", "from", conn.RemoteAddr().String(), "most", maxConnections)
+			s.logger.Warn("Cap'n Proto connection refused", "reason", reason.TooManyConnections, "address", conn.RemoteAddr().String(), "connections", maxConnections)
 			_ = conn.Close()
 			continue
 		}
@@ -99,7 +100,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	codec := newCodec(conn, s.limit)
 	client := capnpb.Writer_ServerToClient(&writer{server: s, codec: codec})
 	c := rpc.NewConn(codec.transport(), &rpc.Options{
-		BootstrapClient: capnp.Client(client), Logger: rpcLogger{s.logger.With("from", conn.RemoteAddr().String())},
+		BootstrapClient: capnp.Client(client), Logger: rpcLogger{s.logger.With("address", conn.RemoteAddr().String())},
 		BaseContext: func() context.Context { return context.WithoutCancel(ctx) },
 	})
 	<-c.Done()
@@ -109,8 +110,8 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	delete(s.conns, conn)
 }
 
-// rpcLogger tells what the library says about a connection, at debug level: peers
-// come and go.
+// rpcLogger logs the messages of the library at debug level, as peers disconnect
+// often.
 type rpcLogger struct{ l *slog.Logger }
 
 func (l rpcLogger) Debug(message string, args ...any) { l.l.Debug(message, args...) }
@@ -169,7 +170,7 @@ func (w *writer) store(ctx context.Context, p part) error {
 	return w.server.store.Write(ctx, p.tenant, b, nil)
 }
 
-// codeOf is what the peer makes of an error: it sends again what is unavailable.
+// codeOf translates an error for the peer, which retries unavailable.
 func codeOf(err error) capnpb.WriteError {
 	switch remotewrite.KindOf(err) {
 	case remotewrite.Conflict:

@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// memory is a Store that writes down what it gets.
+// memory is a Store that records its writes.
 type memory struct {
 	mu     sync.Mutex
 	series []string
@@ -232,7 +232,7 @@ func TestOneTenant(t *testing.T) {
 	require.Equal(t, []string{`old {__name__="up"} 2@1 <nil>`}, store.series)
 }
 
-// The peer learns what an error means: whether to send again.
+// Each kind of error has its code, by which the peer retries or not.
 func TestErrorsOfTheStore(t *testing.T) {
 	store := &memory{}
 	w := serve(t, store, 1<<20)
@@ -241,7 +241,7 @@ func TestErrorsOfTheStore(t *testing.T) {
 		remotewrite.NotReady: capnpb.WriteError_unavailable, remotewrite.LimitExceeded: capnpb.WriteError_unavailable,
 		remotewrite.Other: capnpb.WriteError_internal,
 	} {
-		store.err = remotewrite.Errorf(kind, "what went wrong")
+		store.err = remotewrite.Errorf(kind, "failed")
 		code, text, err := send(t, w, func(r capnpb.WriteRequest) {
 			data, err := r.NewData(1)
 			require.NoError(t, err)
@@ -249,7 +249,7 @@ func TestErrorsOfTheStore(t *testing.T) {
 		})
 		require.NoError(t, err)
 		require.Equal(t, want, code, "%v", kind)
-		require.Equal(t, "what went wrong", text)
+		require.Equal(t, "failed", text)
 	}
 }
 

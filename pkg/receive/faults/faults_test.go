@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// load writes with several clients while f happens, and returns what they know.
+// load writes with several clients while f runs, and returns the acknowledged samples.
 func load(t *testing.T, targets func() []string, f func()) *client {
 	c := &client{acked: map[point]bool{}}
 	stop := make(chan struct{})

@@ -189,7 +189,7 @@ func (s *soak) run(kinds int) {
 	}
 	settle()
 	require.Empty(s.t, c.refused, "nothing was refused for good")
-	time.Sleep(10 * time.Second) // for what nodes have missed to be delivered
+	time.Sleep(10 * time.Second) // for the delivery of hints
 	s.check(c)
 	s.t.Logf("%d samples acknowledged, the slowest batch took %s", len(c.acked), c.slowest)
 }

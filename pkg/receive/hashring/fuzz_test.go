@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// Whatever is read as a ring, a node finds its place in it or says why not, and
-// every tenant has a ring or a reason.
+// In each ring that Parse accepts a node finds itself or gets an error, and every
+// tenant has a ring or an error.
 func FuzzLoad(f *testing.F) {
 	f.Add([]byte(`[{"endpoints":["a.r:10901","b.r:10901"]}]`), "a", "0.0.0.0:10901", ":19291", "")
 	f.Add([]byte(`[{"endpoints":[{"address":"[::1]:1","az":"x"},{"address":"10.0.0.1:2","az":"y"}],"shuffle_sharding_config":{"shard_size":2}}]`), "x", "[::]:1", "", "10.0.0.1:2")

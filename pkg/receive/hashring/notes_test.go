@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// As many rings of tenants are kept as the file says, those that were used last.
+// The cache keeps the configured number of tenants' rings, the last used ones.
 func TestShardCacheSize(t *testing.T) {
 	specs, err := Parse([]byte(`[{"endpoints": ["a:1", "b:1", "c:1"], "shuffle_sharding_config": {"shard_size": 2, "cache_size": 2}}]`))
 	require.NoError(t, err)

@@ -33,17 +33,17 @@ type Ring struct {
 	mod bool
 }
 
-// Name is the name in the hashring file.
+// Name returns the name in the hashring file.
 func (r *Ring) Name() string { return r.name }
 
-// Endpoints are the members. Nobody may change the slice.
+// Endpoints returns the members. Callers must not change the slice.
 func (r *Ring) Endpoints() []Endpoint { return r.endpoints }
 
-// Sets is the number of distinct replica sets.
+// Sets returns the number of distinct replica sets.
 func (r *Ring) Sets() int { return len(r.sets) }
 
 // Set returns the members of a replica set, in order of replica number, as
-// indexes of Endpoints. Nobody may change the slice.
+// indexes of Endpoints. Callers must not change the slice.
 func (r *Ring) Set(id int) []int { return r.sets[id] }
 
 // Lookup returns the replica set of a series hash.
@@ -61,7 +61,7 @@ func (r *Ring) Lookup(hash uint64) int {
 	return int(r.setOf[i])
 }
 
-// Share returns which part of the hash space each member stores as its first
+// Share returns the part of the hash space that each member stores as its first
 // replica, in the order of Endpoints; the sum is 1.
 func (r *Ring) Share() []float64 {
 	out := make([]float64, len(r.endpoints))

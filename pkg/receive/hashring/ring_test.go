@@ -27,8 +27,7 @@ func points(endpoints []Endpoint) (ring []point) {
 	return ring
 }
 
-// naive places a series word by word as the contract says, without any of the
-// tables of Ring.
+// naive places a series by the contract alone, without the tables of Ring.
 func naive(ring []point, endpoints []Endpoint, replicas int, hash uint64) []string {
 	at := 0
 	for i := range ring {
@@ -72,7 +71,7 @@ func members(n, zones int) []Endpoint {
 	return out
 }
 
-func TestKetamaAgainstNaive(t *testing.T) {
+func TestRing_PlacesLikeNaiveKetama(t *testing.T) {
 	rnd := rand.New(rand.NewSource(1))
 	for _, c := range []struct{ nodes, zones, replicas int }{
 		{1, 0, 1}, {3, 0, 1}, {3, 0, 3}, {5, 0, 3}, {10, 0, 3}, {3, 3, 3}, {6, 3, 3}, {6, 2, 3}, {9, 3, 2}, {7, 3, 5},
@@ -96,7 +95,7 @@ func TestKetamaAgainstNaive(t *testing.T) {
 	}
 }
 
-func TestUnevenZonesEnd(t *testing.T) {
+func TestRing_AcceptsUnevenZones(t *testing.T) {
 	endpoints := members(6, 0)
 	for i := range endpoints {
 		endpoints[i].AZ = "b"
@@ -110,7 +109,7 @@ func TestUnevenZonesEnd(t *testing.T) {
 	}
 }
 
-func TestShareSumsToOne(t *testing.T) {
+func TestRing_SharesSumToOne(t *testing.T) {
 	for _, a := range []Algorithm{Ketama, Hashmod} {
 		ring, err := newRing("r", a, members(5, 0), 3)
 		require.NoError(t, err)

@@ -11,7 +11,7 @@ import (
 	"sync"
 )
 
-// Options are what the hashring file leaves to the command line.
+// Options are the parts of the configuration that are not in the hashring file.
 type Options struct {
 	// Algorithm is used by elements that name none.
 	Algorithm Algorithm
@@ -36,8 +36,7 @@ type Rings struct {
 }
 
 // New builds the rings. It fails when a ring has fewer members than replicas,
-// or a shard is larger than its ring: such a configuration could never store
-// anything.
+// or a shard is larger than its ring: such a configuration cannot store anything.
 func New(specs []Spec, opts Options) (*Rings, error) {
 	r := &Rings{specs: specs, opts: opts, cached: map[string]int{}, most: 1000}
 	for i := range specs {
@@ -56,7 +55,7 @@ func New(specs []Spec, opts Options) (*Rings, error) {
 	return r, nil
 }
 
-// checkShards refuses shard sizes that no tenant could ever write with.
+// checkShards refuses shard sizes with which no tenant can write.
 func checkShards(s *Spec, algorithm Algorithm, replicas int) error {
 	if s.Shuffle.Size == 0 {
 		return nil
@@ -77,7 +76,7 @@ func checkShards(s *Spec, algorithm Algorithm, replicas int) error {
 		if size > len(s.Endpoints) {
 			return fmt.Errorf("shard_size %d is more than its %d endpoints", size, len(s.Endpoints))
 		}
-		// Which members a tenant gets does not matter for how many they are.
+		// The number of members does not depend on the tenant.
 		members, err := shard(s, "any", size)
 		if err != nil {
 			return fmt.Errorf("shard_size %d: %w", size, err)
@@ -101,7 +100,7 @@ func (r *Rings) algorithm(s *Spec) Algorithm {
 	return Ketama
 }
 
-// Specs returns the elements of the file. Nobody may change them.
+// Specs returns the elements of the file, which callers must not change.
 func (r *Rings) Specs() []Spec { return r.specs }
 
 // Base returns the ring of each element, before shuffle sharding.

@@ -7,16 +7,16 @@ import (
 	"strings"
 )
 
-// Host is what a node knows about itself when it looks for itself in the rings.
+// Host describes a node that is to be found in the rings.
 type Host struct {
-	// Name is what the machine calls itself.
+	// Name is the host name of the machine.
 	Name string
 	// Listen is the address of the gRPC server, which others name in their
 	// rings; Write that of the remote write server. Either may be empty.
 	Listen, Write string
 	// Addresses are those of the network interfaces.
 	Addresses []netip.Addr
-	// Given is the address that this node was told to be, or empty.
+	// Given is the address that the configuration names as this node, or empty.
 	Given string
 }
 
@@ -24,36 +24,36 @@ type Host struct {
 type Self struct {
 	// Address is this node's address in the rings, "" when it only routes.
 	Address string
-	// Note says what looks wrong without being so for sure, "" when nothing.
+	// Note describes a likely mistake in the configuration, "" when there is none.
 	Note string
 }
 
-// kinship says how an address in the ring is related to this node.
-type kinship int
+// relation is how an address in the ring is related to this node.
+type relation int
 
 const (
-	stranger kinship = iota
-	// several is a name that stands for this node and for others.
+	unrelated relation = iota
+	// several is a name that DNS resolves to this node and to others.
 	several
-	// resolved is another name than this host's, which DNS gives this node's
-	// address; an old answer may be about somebody who had the address before.
+	// resolved is another name than this host's that DNS resolves to this node; an
+	// old answer may be about the host that had the address before.
 	resolved
-	// namesake has this host's name, but DNS knows it by other addresses.
-	namesake
-	// likely has this host's name, of which DNS knows nothing.
+	// sameName is this host's name, which DNS resolves to other addresses.
+	sameName
+	// likely is this host's name, which DNS does not resolve.
 	likely
-	// known has this host's name and address.
+	// known is this host's name, which DNS resolves to this host.
 	known
 	// literal is an address of this host.
 	literal
 )
 
-// FindSelf finds this node among the members. dns holds what the names of the
-// members stand for, as far as it is known. Rings that would bring writes
-// back to the node that sends them are errors.
+// FindSelf finds this node among the members. dns holds the addresses of the names
+// of members, as far as they are known. Rings that would cause a
+// routing loop are errors.
 func FindSelf(specs []Spec, h Host, dns map[string][]netip.Addr) (Self, error) {
 	var (
-		by     = map[kinship][]string{}
+		by     = map[relation][]string{}
 		listed string
 		note   string
 	)
@@ -67,18 +67,18 @@ func FindSelf(specs []Spec, h Host, dns map[string][]netip.Addr) (Self, error) {
 		if !ok {
 			return Self{}, fmt.Errorf("endpoint %q is not of the form host:port", e.Address)
 		}
-		kin := h.kin(name, dns[name])
+		rel := h.relation(name, dns[name])
 		if port == "" || port == "0" || memberPort == port {
-			by[kin] = append(by[kin], e.Address)
+			by[rel] = append(by[rel], e.Address)
 			continue
 		}
-		if kin == stranger || kin == namesake || kin == resolved {
+		if rel == unrelated || rel == sameName || rel == resolved {
 			continue
 		}
 		if write == memberPort {
 			return Self{}, fmt.Errorf("endpoint %s is where this node takes remote write; members are named with the port of their gRPC server, which is %s here", e.Address, port)
 		}
-		if kin != several {
+		if rel != several {
 			note = fmt.Sprintf("endpoint %s is this host, but not the port of this node's gRPC server, %s", e.Address, port)
 		}
 	}
@@ -97,20 +97,21 @@ func FindSelf(specs []Spec, h Host, dns map[string][]netip.Addr) (Self, error) {
 		return Self{}, fmt.Errorf("endpoint %s stands for this node and for others: writes would come back to this node; list each node under an address of its own",
 			by[several][0])
 	}
-	for _, kin := range []kinship{literal, known, likely, namesake, resolved} {
-		switch len(by[kin]) {
+	for _, rel := range []relation{literal, known, likely, sameName, resolved} {
+		switch len(by[rel]) {
 		case 0:
 			continue
 		case 1:
-			return Self{Address: by[kin][0]}, nil
+			return Self{Address: by[rel][0]}, nil
 		}
-		return Self{}, fmt.Errorf("several endpoints of the hashring may be this node (%s): name it with --receive.local-endpoint", strings.Join(by[kin], ", "))
+		return Self{}, fmt.Errorf("several endpoints of the hashring may be this node (%s): name it with --receive.local-endpoint", strings.Join(by[rel], ", "))
 	}
 	return Self{Note: note}, nil
 }
 
-// given holds what the node was told to be against what it sees.
-func (h Host) given(listed string, by map[kinship][]string, note string) (Self, error) {
+// given compares the address that the node was configured with to the members that
+// are this node.
+func (h Host) given(listed string, by map[relation][]string, note string) (Self, error) {
 	mine := slices.Concat(by[literal], by[known])
 	if listed != "" && len(mine) == 1 && mine[0] != listed {
 		return Self{}, fmt.Errorf("endpoint %s is this node too, which --receive.local-endpoint says to be %s: "+
@@ -129,8 +130,9 @@ func (h Host) given(listed string, by map[kinship][]string, note string) (Self, 
 	return Self{Note: note}, nil
 }
 
-// kin says how a member's host is related to this one.
-func (h Host) kin(name string, addresses []netip.Addr) kinship {
+// relation returns how a member's host is related to this one. addresses are those
+// that DNS knows for its name.
+func (h Host) relation(name string, addresses []netip.Addr) relation {
 	if strings.EqualFold(name, "localhost") {
 		name = "127.0.0.1"
 	}
@@ -138,7 +140,7 @@ func (h Host) kin(name string, addresses []netip.Addr) kinship {
 		if h.owns(ip) {
 			return literal
 		}
-		return stranger
+		return unrelated
 	}
 	own := 0
 	for _, ip := range addresses {
@@ -151,18 +153,18 @@ func (h Host) kin(name string, addresses []netip.Addr) kinship {
 	case same && own > 0:
 		return known
 	case same && len(addresses) > 0:
-		return namesake
+		return sameName
 	case same:
 		return likely
 	case own == 0:
-		return stranger
+		return unrelated
 	case own < len(addresses):
 		return several
 	}
 	return resolved
 }
 
-// owns says whether traffic to the address reaches this node's gRPC server,
+// owns reports whether traffic to the address reaches this node's gRPC server,
 // given the right port.
 func (h Host) owns(ip netip.Addr) bool {
 	ip = ip.Unmap().WithZone("")
@@ -174,9 +176,9 @@ func (h Host) owns(ip netip.Addr) bool {
 	return ip.IsLoopback() || slices.ContainsFunc(h.Addresses, func(a netip.Addr) bool { return a.Unmap().WithZone("") == ip })
 }
 
-// sameHost says whether two names are of one host: the same, or one the first
-// part of the other, as the pods of a StatefulSet know their short name and the
-// ring the long one.
+// sameHost reports whether two names are of one host: equal, or one a prefix of
+// the other up to a dot, as pods of a StatefulSet have the short name and rings the
+// long one.
 func sameHost(a, b string) bool {
 	a, b = strings.ToLower(strings.TrimSuffix(a, ".")), strings.ToLower(strings.TrimSuffix(b, "."))
 	return a != "" && b != "" && (a == b || strings.HasPrefix(a, b+".") || strings.HasPrefix(b, a+"."))

@@ -10,9 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Rings as people write them, and what a node makes of them when it loads them.
-// "host" says who the node is and what DNS knows; "ring" loads a ring on it.
-func TestRingsAtLoad(t *testing.T) {
+// The arguments of "load" describe the host and DNS, its input is the hashring file.
+func TestFindSelf(t *testing.T) {
 	datadriven.RunTest(t, "testdata/load", func(t *testing.T, d *datadriven.TestData) string {
 		host, resolved := Host{}, map[string][]netip.Addr{}
 		opts := Options{Algorithm: Ketama, Replicas: 1}

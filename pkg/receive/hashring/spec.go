@@ -14,8 +14,8 @@ import (
 // Algorithm is a way to place series.
 type Algorithm string
 
-// The algorithms. Hashmod moves nearly all series when a node is added; it is
-// here for rings that use it already.
+// The algorithms. Hashmod moves nearly all series when a node is added; it exists
+// for rings that use it already.
 const (
 	Ketama  Algorithm = "ketama"
 	Hashmod Algorithm = "hashmod"
@@ -31,7 +31,7 @@ type Endpoint struct {
 	AZ string
 }
 
-// Is says whether the member is the node that calls itself local.
+// Is reports whether local is an address of the member.
 func (e Endpoint) Is(local string) bool {
 	return local != "" && (local == e.Address || local == e.CapnProtoAddress)
 }
@@ -187,7 +187,7 @@ func (s *Spec) check() error {
 	return nil
 }
 
-// checkAddress refuses what cannot be the address of one node.
+// checkAddress refuses addresses that cannot be those of one node.
 func checkAddress(address string) error {
 	host, _, ok := splitAddress(address)
 	if !ok {
@@ -214,7 +214,7 @@ func checkMatcher(kind string, patterns []string) error {
 	return fmt.Errorf("tenant_matcher_type is %q; it can be exact or glob", kind)
 }
 
-// serves says whether the element is the one for the tenant.
+// serves reports whether the element is the one for the tenant.
 func (s *Spec) serves(tenant string) bool {
 	return len(s.Tenants) == 0 || matches(s.MatcherType, s.Tenants, tenant)
 }
@@ -247,8 +247,7 @@ func (s *Spec) shardSize(tenant string) int {
 	return s.Shuffle.Size
 }
 
-// Notes says what in the file has no effect, although whoever wrote it may think
-// so: one sentence each.
+// Notes lists the parts of the file that have no effect, one sentence each.
 func Notes(specs []Spec) (notes []string) {
 	for _, s := range specs {
 		for i, o := range s.Shuffle.Overrides {

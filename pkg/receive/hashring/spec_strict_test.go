@@ -6,8 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A typing mistake in the file would otherwise move series to other nodes
-// without a word.
+// An unknown key that is ignored would move series to other nodes unnoticed.
 func TestParse_RefusesUnknownKeys(t *testing.T) {
 	f := func(want, content string) {
 		t.Helper()

@@ -1,4 +1,3 @@
-// Package metamonitor asks a query API how many series each tenant has in the
-// whole ring, so that a node can hold tenants to a limit that it cannot count by
-// itself.
+// Package metamonitor queries the number of series of each tenant in the whole ring,
+// which a node cannot count itself, so that it can enforce a limit.
 package metamonitor

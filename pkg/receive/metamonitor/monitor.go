@@ -13,19 +13,18 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/receive/tenantlimits"
 )
 
-// Interval is the time between two questions.
+// Interval is the time between two queries.
 const Interval = 15 * time.Second
 
-// Monitor knows how many series each tenant has, as of the last answer. What it
-// does not know it does not guess: after a failure nothing is known. Its methods
-// may be called concurrently.
+// Monitor holds the number of series of each tenant from the last answer. After a
+// failed query no number is known. Its methods may be called concurrently.
 type Monitor struct {
 	logger  *slog.Logger
 	metrics *metrics
 	agent   string
 
 	mu      sync.RWMutex
-	source  *source          // nil asks nobody
+	source  *source          // nil disables queries
 	series  map[string]int64 // nil: not known
 	failed  bool
 	changed chan struct{}
@@ -36,7 +35,7 @@ type metrics struct {
 	unchecked prometheus.Counter
 }
 
-// New returns a monitor that asks nobody yet.
+// New returns a monitor without a source.
 func New(userAgent string, logger *slog.Logger, reg prometheus.Registerer) *Monitor {
 	f := promauto.With(reg)
 	return &Monitor{
@@ -48,15 +47,14 @@ func New(userAgent string, logger *slog.Logger, reg prometheus.Registerer) *Moni
 			}, []string{"result"}),
 			unchecked: f.NewCounter(prometheus.CounterOpts{
 				Name: "hindsight_receive_meta_monitoring_unchecked_total",
-				Help: "Writes that went through because the number of series of their tenant in the whole ring was not known.",
+				Help: "Writes that passed because the number of series of their tenant in the whole ring was unknown.",
 			}),
 		},
 	}
 }
 
-// Set switches to another version of the limits. What was known stays known when
-// the question is the same. It fails when the question is wrong, and then
-// nothing changes.
+// Set switches to another version of the limits. The numbers stay when the query is
+// the same. It fails, and changes nothing, when the query is invalid.
 func (m *Monitor) Set(c *tenantlimits.Config) error {
 	var next *source
 	if c.Meta != nil {
@@ -88,9 +86,9 @@ func (m *Monitor) Set(c *tenantlimits.Config) error {
 	return nil
 }
 
-// Series is how many series the tenant has in the whole ring. It is not known
-// for a tenant that the answer did not name, after a failure, and when nobody is
-// asked.
+// Series returns how many series the tenant has in the whole ring. The number is not
+// known for tenants that are not in the answer, after a failed query, and without a
+// source.
 func (m *Monitor) Series(tenant string) (n int64, known bool) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -100,8 +98,8 @@ func (m *Monitor) Series(tenant string) (n int64, known bool) {
 	return n, known
 }
 
-// Run asks at once, then at intervals and whenever the question changes, until
-// ctx is cancelled.
+// Run queries at once, then at intervals and whenever the query changes, until ctx
+// is cancelled.
 func (m *Monitor) Run(ctx context.Context) error {
 	ticker := time.NewTicker(Interval)
 	defer ticker.Stop()
@@ -125,7 +123,7 @@ func (m *Monitor) end() {
 	}
 }
 
-// ask gets an answer, which counts only when the question is still the same.
+// ask sends the query. The answer counts only when the query is still the same.
 func (m *Monitor) ask(ctx context.Context) {
 	m.mu.RLock()
 	s := m.source
@@ -146,14 +144,14 @@ func (m *Monitor) ask(ctx context.Context) {
 	if err != nil {
 		m.metrics.queries.WithLabelValues("failure").Inc()
 		if !m.failed {
-			m.logger.Warn("the number of series in the whole ring is not known, so writes are not held to that limit", "err", err)
+			m.logger.Warn("series in the whole ring unknown; limit not enforced", "err", err)
 		}
 		m.failed = true
 		return
 	}
 	m.metrics.queries.WithLabelValues("success").Inc()
 	if m.failed {
-		m.logger.Info("the number of series in the whole ring is known again", "tenants", len(series))
+		m.logger.Info("series in the whole ring known again", "tenants", len(series))
 	}
 	m.failed = false
 }

@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// api is a query API that says what it is told to.
+// api is a query API with configured answers.
 type api struct {
 	*httptest.Server
 	code   atomic.Int64
@@ -180,7 +180,7 @@ func TestSet(t *testing.T) {
 	m.ask(t.Context())
 	require.Equal(t, map[string]int64{"a": 2}, known(m, "a"))
 
-	// An answer to the question of before is not that of the new one.
+	// An answer to the earlier query does not count.
 	b.before = func() { require.NoError(t, m.Set(limits(t, a.URL, ""))) }
 	m.ask(t.Context())
 	require.Empty(t, known(m, "a"))

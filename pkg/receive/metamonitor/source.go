@@ -22,11 +22,11 @@ const (
 	timeout = 10 * time.Second
 	// maxAnswer bounds an answer: some hundred thousand tenants.
 	maxAnswer = 64 << 20
-	// maxQuoted bounds what is told of an answer that is not understood.
+	// maxQuoted bounds the bytes of an invalid answer in an error.
 	maxQuoted = 200
 )
 
-// source is one question and whom to ask.
+// source is a query and its API.
 type source struct {
 	meta   tenantlimits.Meta
 	url    string
@@ -48,7 +48,7 @@ func newSource(m *tenantlimits.Meta, userAgent string) (*source, error) {
 	u := m.URL.JoinPath("api", "v1", "query")
 	q := u.Query()
 	q.Set("query", m.Query)
-	// Of the replicas of a monitored node one counts.
+	// One replica of a monitored node counts.
 	q.Set("dedup", "true")
 	u.RawQuery = q.Encode()
 	return &source{meta: *m, url: u.String(), client: &http.Client{Transport: rt, Timeout: timeout}}, nil
@@ -65,7 +65,7 @@ func (s *source) ask(ctx context.Context) (map[string]int64, error) {
 	if err != nil {
 		var u *url.Error
 		if errors.As(err, &u) {
-			err = u.Err // the whole query is of no use in a log
+			err = u.Err // without the query
 		}
 		return nil, fmt.Errorf("query %s: %w", s.meta.URL.Redacted(), err)
 	}

@@ -34,7 +34,7 @@ type Client struct {
 	conn    grpc.ClientConnInterface
 	kind    atomic.Int32
 	foreign []grpc.CallOption
-	// compress says that series are compressed, in either protocol.
+	// compress is set when series are compressed, in either protocol.
 	compress bool
 	streams  streams
 }
@@ -57,17 +57,16 @@ func NewClient(conn grpc.ClientConnInterface, compression string) *Client {
 // Close ends the streams that are open. No Send may be under way.
 func (c *Client) Close() { c.streams.close() }
 
-// Own says that the peer is known to speak our own service, and so to take
-// parts with several replica numbers.
+// Own reports whether the peer is known to have our own service, which takes parts
+// with several copies.
 func (c *Client) Own() bool { return c.kind.Load() == kindOwn }
 
-// WantsBlocks says that parts for the peer should have their blocks.
+// WantsBlocks reports whether parts for the peer should have blocks.
 func (c *Client) WantsBlocks() bool { return c.Own() && c.compress }
 
-// Send stores the parts on the peer: one error for each, nil for all when
-// everything was stored. down says why the peer cannot be reached, if so. The
-// regions may be read until it returns, and longer through shares of their
-// arenas.
+// Send stores the parts on the peer. It returns one error for each part, or nil when
+// everything was stored. down is the error when the peer cannot be reached. The
+// regions may be read until Send returns, and longer through shares of their arenas.
 func (c *Client) Send(ctx context.Context, parts []Part) (errs []error, down error) {
 	if c.kind.Load() != kindForeign {
 		errs, down, ok := c.sendOwn(ctx, parts)
@@ -96,7 +95,7 @@ func (c *Client) sendOwn(ctx context.Context, parts []Part) (errs []error, down 
 	return errs, nil, true
 }
 
-// ifDown is the error of a call when it says that the peer cannot be reached.
+// ifDown returns the error of a call when it means that the peer cannot be reached.
 func ifDown(err error) error {
 	if remotewrite.KindOf(err) == remotewrite.Unavailable {
 		return err
@@ -105,8 +104,8 @@ func ifDown(err error) error {
 }
 
 // sendForeign uses WriteableStore: one message for each replica number. A
-// message that fails for its content is sent again part by part, so that one
-// tenant's bad data is not blamed on another.
+// message that fails for its content is sent again part by part, so that
+// invalid data of one tenant is not reported for another.
 func (c *Client) sendForeign(ctx context.Context, parts []Part) (errs []error, down error) {
 	errs = make([]error, len(parts))
 	failed := false
@@ -138,7 +137,7 @@ func (c *Client) sendForeign(ctx context.Context, parts []Part) (errs []error, d
 
 func (c *Client) writeForeign(ctx context.Context, parts []Part) error {
 	if parts[0].Replica == 0 {
-		return remotewrite.Errorf(remotewrite.Unavailable, "the peer has become one that takes single replicas only")
+		return remotewrite.Errorf(remotewrite.Unavailable, "the peer takes single copies only, since its restart")
 	}
 	err := c.invoke(ctx, "/"+foreignService+"/"+foreignMethod, encode(parts, parts[0].Replica), &incoming{})
 	if status.Code(err) == codes.Unimplemented {
@@ -176,7 +175,7 @@ func all(n int, err error) []error {
 	return errs
 }
 
-// fromStatus says what an error of a call means for the data.
+// fromStatus translates the error of a call.
 func fromStatus(err error) error {
 	kind := remotewrite.Other
 	switch status.Code(err) {

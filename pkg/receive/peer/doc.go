@@ -1,6 +1,6 @@
-// Package peer carries series from the node that received them to the nodes
-// that store them: the WriteableStore service, as other receivers of the same
-// family speak it, and a service of our own, whose streams spare what a call
-// costs and whose replies have one result for each part. The bytes of the series
-// are neither parsed nor, unless they are compressed, copied on the way out.
+// Package peer carries series from the node that received them to the nodes that
+// store them. It has two protocols: the WriteableStore service of Thanos, and a
+// service of our own with long-lived streams, which cost less than calls, and one
+// result for each part. The client neither parses the series nor, unless it compresses
+// them, copies them.
 package peer

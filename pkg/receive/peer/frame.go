@@ -8,7 +8,7 @@ import (
 )
 
 // frame is a message that reads and writes its own bytes, for the server, whose
-// codec belongs to somebody else. It passes for a protobuf message; both the
+// codec other services share. It passes for a protobuf message; both the
 // protobuf library and vtprotobuf-style codecs hand it the bytes.
 type frame struct {
 	// read takes the bytes of a request, which it must not keep.

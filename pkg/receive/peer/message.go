@@ -21,7 +21,7 @@ const (
 type Part struct {
 	Tenant string
 	// Replica is the number of the copy, from 1. 0 means that the part holds
-	// several; only peers that answer our own service take such parts.
+	// several copies, which only peers with our own service take.
 	Replica int
 	// Regions are series in wire form, back to back.
 	Regions [][]byte
@@ -42,8 +42,8 @@ func total(list [][]byte) (n int) {
 	return n
 }
 
-// encode makes the message out of the parts' own memory: only what surrounds
-// the series is new. The slice holds a share of each arena until gRPC frees it.
+// encode makes the message out of the parts' own memory: only the bytes around the
+// series are new. The slice holds a share of each arena until gRPC frees it.
 func encode(parts []Part, replica int) mem.BufferSlice {
 	var out mem.BufferSlice
 	for i := range parts {
@@ -78,7 +78,7 @@ func share(region []byte, arena *remotewrite.Buffer) mem.Buffer {
 	return mem.NewBuffer(&region, release{arena})
 }
 
-// release is the pool of a shared region: what gRPC puts back ends a share.
+// release is the pool of a shared region: Put ends the share.
 type release struct{ arena *remotewrite.Buffer }
 
 func (release) Get(n int) *[]byte { b := make([]byte, n); return &b }

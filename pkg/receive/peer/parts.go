@@ -20,8 +20,8 @@ const (
 	tagPartSizes  = 4<<3 | protoscan.Bytes
 )
 
-// encodeParts makes a message out of the parts' own memory: only what surrounds
-// the series is new. The slice holds a share of each arena until gRPC frees it.
+// encodeParts makes a message out of the parts' own memory: only the bytes around
+// the series are new. The slice holds a share of each arena until gRPC frees it.
 func encodeParts(parts []Part, compress bool) mem.BufferSlice {
 	out := make(mem.BufferSlice, 0, 2*len(parts)+2)
 	for i := range parts {
@@ -60,7 +60,7 @@ func compressed(p *Part) *remotewrite.Buffer {
 	return block
 }
 
-// partHead is what goes before n bytes of blocks.
+// partHead returns the fields before n bytes of blocks.
 func partHead(p *Part, n int) []byte {
 	sizes := 0
 	for _, s := range p.Sizes {
@@ -88,7 +88,7 @@ type request struct {
 	last  string // the tenant of the part before
 }
 
-// received is one part; err says that it cannot be stored.
+// received is one part; err is the error when it cannot be stored.
 type received struct {
 	tenant string
 	batch  *remotewrite.Batch
@@ -97,8 +97,8 @@ type received struct {
 	from, to int
 }
 
-// read decodes a message. What is wrong with it is kept for the answer, so that
-// one bad message does not end the stream.
+// read decodes a message. It keeps errors for the answer, so that one invalid message
+// does not end the stream.
 func (q *request) read(b []byte) error {
 	left := q.limit
 	fs, f := protoscan.Fields{B: b}, protoscan.Field{}
@@ -153,8 +153,8 @@ func (q *request) part(b []byte, limit int64) received {
 	return p
 }
 
-// bySet changes the indexes of what is missing from those of the series to those
-// of the replica sets.
+// bySet changes the indexes of missing items from those of the series to those of
+// the replica sets.
 func (q *request) bySet(p *received, missing []remotewrite.Missing) (out []remotewrite.Missing) {
 	sizes := q.sizes[p.from:p.to]
 	set, end := 0, 0
@@ -169,8 +169,7 @@ func (q *request) bySet(p *received, missing []remotewrite.Missing) (out []remot
 	return out
 }
 
-// free gives the memory of the batches back and makes ready for the next
-// message.
+// free releases the batches and resets the request for the next message.
 func (q *request) free() {
 	for i := range q.parts {
 		q.parts[i].batch.Close()

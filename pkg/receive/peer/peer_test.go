@@ -151,7 +151,7 @@ func TestToForeignPeer(t *testing.T) {
 	require.Equal(t, 115, f.series)
 }
 
-// A kind of failure that a later version has is a failure.
+// A kind of failure of a later version is a failure.
 func TestUnknownKind(t *testing.T) {
 	errs, err := decodeResults([]byte{1<<3 | 2, 5, 1 << 3, 100, 2<<3 | 2, 1, 'x', 1<<3 | 2, 0}, 2)
 	require.NoError(t, err)
@@ -266,8 +266,7 @@ func (x *stub) client(t *testing.T, compression string) *Client {
 	return c
 }
 
-// A stream is used again, so a peer that was restarted in between has ended it:
-// the message goes out on a new one.
+// A restarted peer has ended the idle stream: the message is sent on a new one.
 func TestPeerIsRestarted(t *testing.T) {
 	s := &store{}
 	x := serve(t, "127.0.0.1:0", s)
@@ -309,7 +308,7 @@ func TestDrain(t *testing.T) {
 	wg.Wait()
 }
 
-// A peer that hangs costs what the sender's context allows, and the stream.
+// A hanging peer fails the message with the sender's context, and ends the stream.
 func TestPeerHangs(t *testing.T) {
 	release := make(chan struct{})
 	x := serve(t, "127.0.0.1:0", hanging{release})
@@ -340,7 +339,7 @@ func (half) Write(_ context.Context, _ string, b *remotewrite.Batch, _ []uint32)
 	return w
 }
 
-// What was not stored comes back by replica set, however the series travelled.
+// The result lists the missing items of each replica set, in both forms.
 func TestMissingBySet(t *testing.T) {
 	for _, compression := range []string{"", "snappy"} {
 		c := serve(t, "127.0.0.1:0", half{}).client(t, compression)
@@ -380,7 +379,7 @@ func seriesSize(i int) int {
 	}}}).Size()
 }
 
-// What a peer sends is bounded by what it says, before memory is taken.
+// The declared size of a message is checked before memory is taken.
 func TestTooMuchFromAPeer(t *testing.T) {
 	c := serve(t, "127.0.0.1:0", &store{}).client(t, "snappy")
 	errs := results(c.Send(t.Context(), []Part{part(t, "a", 0, 0, 10), part(t, "a", 0, 0, 100_000)}))

@@ -10,9 +10,9 @@ import (
 
 // The reply of our own service: field 1, repeated, one message for each part of
 // the request, empty for success. Else it has the kind of failure plus one (1)
-// and its text (2). When the peer knows what of the part it stored, those counts
-// (3) follow, and what is missing (4, repeated) with the index of the replica
-// set (4) before its counts. Counts are samples (1), histograms (2) and
+// and its text (2). When the peer knows how much of the part it stored, those counts
+// (3) follow, and the missing items (4, repeated), with the index of the replica set
+// (4) before their counts. Counts are samples (1), histograms (2) and
 // exemplars (3).
 
 // The tags of a reply.

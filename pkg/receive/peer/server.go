@@ -39,8 +39,7 @@ type ServiceConfig struct {
 	Arrived func(ctx context.Context)
 }
 
-// New makes the services. What they receive goes to the store and never back to
-// a ring.
+// New makes the services. They store series and never route them again.
 func New(store Store, cfg ServiceConfig) *Service {
 	if cfg.Arrived == nil {
 		cfg.Arrived = func(context.Context) {}
@@ -190,6 +189,7 @@ func split(b []byte) (tuples [][]byte, err error) {
 	return tuples, nil
 }
 
+// tenantOf returns the tenant of a tuple.
 func tenantOf(tuple []byte) (string, error) {
 	id := ""
 	fs, f := protoscan.Fields{B: tuple}, protoscan.Field{}
@@ -207,7 +207,7 @@ func tenantOf(tuple []byte) (string, error) {
 	return id, nil
 }
 
-// toStatus tells a peer what an error means for the data.
+// toStatus translates an error for the peer.
 func toStatus(err error) error {
 	code := codes.Internal
 	switch remotewrite.KindOf(err) {

@@ -14,16 +14,16 @@ import (
 )
 
 const (
-	// An idle stream is closed after this time, so that a peer which lets its
-	// calls end before it stops does not wait for it.
+	// An idle stream is closed after this time, so that it does not delay the
+	// graceful stop of the peer.
 	streamIdle = 500 * time.Millisecond
-	// No stream grows older, so that connections can be replaced.
+	// A stream is closed after this time, so that connections can be replaced.
 	streamAge = time.Minute
 )
 
 // streams are the streams to one peer. A message and its reply have a stream to
-// themselves; streams are kept for the next message, which spares most of what a
-// call costs. Its methods may be called concurrently.
+// themselves; streams are kept for the next message, which costs less than a
+// call. Its methods may be called concurrently.
 type streams struct {
 	open func(context.Context) (grpc.ClientStream, error)
 
@@ -35,15 +35,15 @@ type streams struct {
 type stream struct {
 	grpc.ClientStream
 	cancel context.CancelFunc
-	expire *time.Timer // closes it when it has been idle for long
+	expire *time.Timer // closes an idle stream
 	since  time.Time
 	sent   outgoing
 	reply  incoming
 }
 
-// exchange sends a message and waits for the reply. A stream from before may have been ended by the peer: then the
-// message, made anew, goes out on another one, at last a new one. What the peer
-// may have stored twice is the same.
+// exchange sends a message and waits for the reply. An idle stream may have been
+// ended by the peer: then the message is encoded again and sent on another one, in
+// the end on a new one. Samples that the peer stores twice are equal.
 func (p *streams) exchange(ctx context.Context, message func() mem.BufferSlice) (reply []byte, err error) {
 	for {
 		s, err := p.take(ctx)
@@ -128,7 +128,7 @@ func (p *streams) close() {
 }
 
 // roundTrip sends one message and waits for its reply until ctx ends. After an
-// error the stream is of no use.
+// error the stream cannot be used.
 func (s *stream) roundTrip(ctx context.Context, data mem.BufferSlice) ([]byte, error) {
 	stop := context.AfterFunc(ctx, s.cancel)
 	s.sent.data = data

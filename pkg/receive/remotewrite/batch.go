@@ -2,17 +2,17 @@ package remotewrite
 
 import "sync"
 
-// Counts says how much a batch holds.
+// Counts counts the items of a batch.
 type Counts struct {
 	Series, Samples, Histograms, Exemplars int
 }
 
-// Plus is the sum of both.
+// Plus returns the sum of both.
 func (c Counts) Plus(o Counts) Counts {
 	return Counts{c.Series + o.Series, c.Samples + o.Samples, c.Histograms + o.Histograms, c.Exemplars + o.Exemplars}
 }
 
-// Minus is the difference, never below 0.
+// Minus returns the difference, never below 0.
 func (c Counts) Minus(o Counts) Counts {
 	return Counts{
 		max(c.Series-o.Series, 0), max(c.Samples-o.Samples, 0),
@@ -53,7 +53,7 @@ func newBatch(buf *Buffer, data []byte) *Batch {
 	return b
 }
 
-// Close gives the memory back.
+// Close releases the memory.
 func (b *Batch) Close() {
 	if b == nil {
 		return
@@ -64,14 +64,14 @@ func (b *Batch) Close() {
 	batchPool.Put(b)
 }
 
-// Buffer returns the buffer that the series live in; who wants to keep a view
-// beyond Close retains it.
+// Buffer returns the buffer that the series live in. A caller that keeps a view
+// after Close retains it.
 func (b *Batch) Buffer() *Buffer { return b.buf }
 
-// Len is the number of series.
+// Len returns the number of series.
 func (b *Batch) Len() int { return len(b.spans) }
 
-// Counts says how much the batch holds.
+// Counts returns the number of items.
 func (b *Batch) Counts() Counts { return b.counts }
 
 // Series returns the i-th series.
@@ -90,7 +90,7 @@ func (b *Batch) Raw(i int) []byte {
 	return b.data[s.start:s.end:s.end]
 }
 
-// Offset is where the i-th series begins, in bytes from the beginning of the
+// Offset returns where the i-th series begins, in bytes from the beginning of the
 // first.
 func (b *Batch) Offset(i int) int { return int(b.spans[i].start) }
 
@@ -140,11 +140,11 @@ func (s Series) Items() (c Counts) {
 	return c
 }
 
-// Size is the number of bytes that the series take.
+// Size returns the number of bytes that the series take.
 func (b *Batch) Size() int { return len(b.data) }
 
-// Rejected is the error of series that decoding left out, nil when there were
-// none.
+// Rejected returns the error of the series that decoding rejected, nil when there
+// were none.
 func (b *Batch) Rejected(tenant string) error {
 	if len(b.rejected.reasons) == 0 {
 		return nil

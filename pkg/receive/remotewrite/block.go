@@ -21,7 +21,7 @@ const (
 	blockLengthSize = 5
 )
 
-// MaxBlockSize is the most that AppendBlock appends for n bytes of series.
+// MaxBlockSize returns the most that AppendBlock appends for n bytes of series.
 func MaxBlockSize(n int) int { return 1 + blockLengthSize + s2.MaxEncodedLen(n) }
 
 // AppendBlock appends the series as a compressed block. dst has room for
@@ -44,8 +44,7 @@ func AppendBlock(dst, series []byte) []byte {
 	return dst
 }
 
-// AppendPlainHead appends what goes before n bytes of series that make a block
-// that is not compressed.
+// AppendPlainHead appends the head of an uncompressed block of n bytes of series.
 func AppendPlainHead(dst []byte, n int) []byte {
 	return binary.AppendUvarint(append(dst, tagPlain), uint64(n))
 }
@@ -94,7 +93,7 @@ func blocksSize(msg []byte, limit int64) (total int64, err error) {
 			total += int64(n)
 		}
 		if total > limit {
-			return 0, &TooLargeError{Size: total, Limit: limit, What: "what a peer forwards"}
+			return 0, &TooLargeError{Size: total, Limit: limit, What: "the message of a peer"}
 		}
 	}
 	if fs.Err() != nil {

@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// Buffer is a piece of pooled memory with counted owners. Who calls NewBuffer
-// or Retain owes one Release. Views into B are valid only while their holder
+// Buffer is pooled memory with counted owners. Each call of NewBuffer and Retain
+// needs one Release. Views into B are valid only while their holder
 // owns the buffer; nothing that lives longer may point into it.
 //
 // B may be appended to and replaced by its only owner; once shared it is
@@ -26,8 +26,7 @@ const (
 	maxClass = 25 // 32 MiB
 )
 
-// bufferPools holds released memory, by size class. It has no state that
-// anybody could observe.
+// bufferPools holds released memory, by size class.
 var bufferPools = [maxClass + 1]sync.Pool{}
 
 // NewBuffer returns an empty buffer with capacity for at least size bytes,
@@ -84,7 +83,7 @@ func (b *Buffer) Release() {
 			all[i] = 0xDB
 		}
 	}
-	// Appending may have moved B to larger memory: file it where it fits now.
+	// Appending may have moved B to larger memory: the pool is the one of its size.
 	class := bits.Len(uint(cap(b.B))) - 1
 	if class < minClass || class > maxClass {
 		return

@@ -249,8 +249,8 @@ func TestBuildRejects(t *testing.T) {
 	check("label_value_too_long", LabelLimits{ValueLength: 4}, "__name__", "abcde")
 }
 
-// Wrong metadata and exemplars cost themselves, not the samples beside them, in
-// whatever form the labels of the series come.
+// Invalid metadata and exemplars are skipped and the samples beside them kept, for
+// each form of the labels.
 func TestTranscodeV2SkipsBadItems(t *testing.T) {
 	req := writev2.Request{Symbols: []string{"", "__name__", "b"}, Timeseries: []writev2.TimeSeries{{
 		LabelsRefs: []uint32{1, 2}, Metadata: writev2.Metadata{HelpRef: 9}, Samples: []writev2.Sample{{Timestamp: 1}},

@@ -20,7 +20,7 @@ type Sample struct {
 	V     float64
 }
 
-// Item says what a field of a series holds.
+// Item is the kind of a field of a series.
 type Item int
 
 // The items of a series.

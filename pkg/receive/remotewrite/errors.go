@@ -10,7 +10,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
-// Kind says what a failed write means for the sender.
+// Kind classifies failed writes by the action of the sender.
 type Kind int
 
 // The kinds of failure, from the mildest for the sender's data.
@@ -38,8 +38,8 @@ func (k Kind) String() string {
 	return [...]string{"other", "invalid", "conflict", "limit", "too_large", "not_ready", "unavailable"}[k]
 }
 
-// Status is the HTTP status that tells a sender of remote write what to do:
-// retry on 5xx and 429, give up on the others.
+// Status returns the HTTP status of the kind. Senders of remote write retry on 5xx
+// and 429, and drop the data on others.
 func (k Kind) Status() int {
 	switch k {
 	case Invalid:
@@ -57,7 +57,7 @@ func (k Kind) Status() int {
 	}
 }
 
-// Retryable says whether the same data may be accepted later.
+// Retryable reports whether the same data may be accepted later.
 func (k Kind) Retryable() bool { return k != Invalid && k != Conflict && k != TooLarge }
 
 // WriteError is a failed write, or a failed part of one.
@@ -66,13 +66,14 @@ type WriteError struct {
 	Err  error
 	// Stored, when not nil, counts what was stored in spite of the failure.
 	Stored *Counts
-	// Missing is what was not, in the order of the series; it says everything
-	// when Stored is not nil.
+	// Missing counts the items that were not stored, in the order of the series. It
+	// is complete when Stored is not nil.
 	Missing []Missing
 }
 
-// Missing is what was not stored of one series, or of several. Index is that of
-// the series in its batch, or of the replica set in its part.
+// Missing counts the items of one series, or of one replica set, that were not
+// stored. Index is that of the series in its batch, or of the replica set in its
+// part.
 type Missing struct {
 	Index int
 	Counts
@@ -91,7 +92,7 @@ func Errorf(kind Kind, format string, args ...any) error {
 // ErrNotReady is an error of the kind NotReady.
 var ErrNotReady = errors.New("not ready")
 
-// KindOf returns the kind of err; Other when it carries none.
+// KindOf returns the kind of err, Other when it has none.
 func KindOf(err error) Kind {
 	var (
 		w        *WriteError
@@ -111,7 +112,7 @@ func KindOf(err error) Kind {
 	return Other
 }
 
-// InvalidSeriesError says what is wrong with the labels of a series.
+// InvalidSeriesError is the error for the labels of a series.
 type InvalidSeriesError struct {
 	Reason reason.Reason
 	Text   string
@@ -157,8 +158,8 @@ func (r *Rejected) join(others *Rejected) {
 	}
 }
 
-// Miss notes what was not stored of the series with this index. Calls come in
-// the order of the series.
+// Miss counts items that were not stored of the series with this index. Calls come
+// in the order of the series.
 func (r *Rejected) Miss(index int, c Counts) { r.missing = AddMissing(r.missing, index, c) }
 
 // AddMissing adds to the last entry when it has the same index.
@@ -177,8 +178,8 @@ func (r *Rejected) Each(f func(kind Kind, why reason.Reason, n int)) {
 	}
 }
 
-// StoredOf says how much of a request was certainly stored when writing it ended
-// with err.
+// StoredOf returns how much of a request was certainly stored when its write returned
+// err.
 func StoredOf(err error, all Counts) Counts {
 	var w *WriteError
 	switch {
@@ -190,9 +191,9 @@ func StoredOf(err error, all Counts) Counts {
 	return Counts{}
 }
 
-// Err is nil when nothing was rejected; otherwise its kind is the one with the
-// highest claim on the sender: limits before conflicts before invalid data, so
-// that what may still be accepted is sent again.
+// Err returns nil when nothing was rejected. Otherwise the error has the highest kind:
+// limits before conflicts before invalid data, so that the sender retries data that
+// may be accepted later.
 func (r *Rejected) Err(tenant string, stored *Counts) error {
 	if len(r.reasons) == 0 {
 		return nil

@@ -11,8 +11,8 @@ import (
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 )
 
-// Messages inside a request. What both this package and the generated code of
-// Prometheus can read, they read as the same.
+// Messages that both this package and the generated code of Prometheus can read must
+// be equal.
 
 func FuzzParseSample(f *testing.F) {
 	for _, s := range []prompb.Sample{{Value: 1, Timestamp: 2}, {Value: math.NaN(), Timestamp: math.MinInt64}, {}} {
@@ -83,7 +83,7 @@ func compareHistogram(t *testing.T, got Histogram, want prompb.Histogram) {
 		t.Fatalf("time %d, float %v; the reference decoder reads %+v", got.T, got.Float != nil, want)
 	}
 	if want.ResetHint > prompb.Histogram_GAUGE || want.ResetHint < 0 {
-		return // a hint that nobody knows counts as none here
+		return // an unknown hint counts as none here
 	}
 	// Beside a NaN nothing is equal, so the bytes of the two are compared.
 	ours := prompb.FromIntHistogram(got.T, orEmpty(got.Int))

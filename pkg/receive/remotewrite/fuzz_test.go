@@ -10,8 +10,8 @@ import (
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 )
 
-// readAll reads every field of a batch as the storing node does. What the label
-// builder accepts must match itself and survive being written again.
+// readAll reads every field of a batch as the storing node does. Label sets that
+// the builder accepts must match themselves and survive being written again.
 func readAll(t *testing.T, b *Batch) {
 	var (
 		lb LabelBuilder
@@ -98,7 +98,7 @@ func FuzzTranscodeV2(f *testing.F) {
 			t.Fatalf("%d bytes are above the limit", len(b.data))
 		}
 		readAll(t, b)
-		// What was written must read as the same in version 1.
+		// The result must be a valid request of version 1.
 		buf := bufferOf(b.data)
 		again, err := ScanV1(buf, buf.B)
 		if err != nil {

@@ -221,8 +221,8 @@ func (r *rawHistogram) build() (Histogram, error) {
 	return out, nil
 }
 
-// finerThanStored says that the schema is one of a resolution that chunks cannot
-// hold; such a histogram is stored with the finest that they can.
+// finerThanStored reports whether chunks cannot hold the resolution of the schema.
+// Such a histogram is stored with the finest one that they can hold.
 func finerThanStored(schema int32) bool {
 	return schema > histogram.ExponentialSchemaMax && histogram.IsExponentialSchemaReserved(schema)
 }

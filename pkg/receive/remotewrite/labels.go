@@ -83,7 +83,7 @@ func (r *LabelReader) slow(msg []byte) (name, value []byte, ok bool) {
 // Err is the error that ended the walk.
 func (r *LabelReader) Err() error { return r.err }
 
-// HashInput appends what the hash ring hashes of a series: each name and each
+// HashInput appends the input of the ring hash of a series: each name and each
 // value followed by 0xff, in the order of the request.
 func HashInput(dst []byte, rawLabels []byte) ([]byte, error) {
 	r := LabelReader{B: rawLabels}
@@ -132,8 +132,8 @@ type LabelBuilder struct {
 }
 
 // Build returns the label set of a series as a copy that points into no
-// buffer. Labels may come in any order; one with an empty value is no label and
-// is left out. The others must be unique, valid UTF-8, within the limits, and
+// buffer. Labels may come in any order; one with an empty value is left
+// out. The others must be unique, valid UTF-8, within the limits, and
 // contain the metric's name; otherwise the error is an *InvalidSeriesError.
 func (lb *LabelBuilder) Build(rawLabels []byte, limits LabelLimits) (labels.Labels, error) {
 	if !lb.ready {
@@ -159,8 +159,7 @@ func duplicateLabel(rawLabels []byte, name string) error {
 	return invalidSeries(rawLabels, reason.DuplicateLabel, fmt.Sprintf("label name %q occurs twice", clip(name)))
 }
 
-// add adds the labels in the order in which they came and says whether they were
-// sorted.
+// add adds the labels in their order and reports whether they were sorted.
 func (lb *LabelBuilder) add(rawLabels []byte, limits LabelLimits) (sorted bool, err error) {
 	var (
 		r        = LabelReader{B: rawLabels}

@@ -7,7 +7,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/zerocopy"
 )
 
-// Matches says whether the label fields of a series, byte by byte, are the
+// Matches reports whether the label fields of a series, byte by byte, are the
 // label set ls. False may also mean that the fields are in an unusual but legal
 // form; then the slow way through LabelBuilder gives the answer.
 //
@@ -65,7 +65,7 @@ func matchPart(data string, j int, part []byte) (int, bool) {
 
 // Touch reads a byte of every cache line of the label set. Calls for several
 // sets wait for memory together, where comparing one after the other would wait
-// for each. The sum means nothing.
+// for each. The sum has no meaning.
 func Touch(ls labels.Labels) (sum byte) {
 	data := zerocopy.Encoding(ls)
 	for i := 0; i < len(data); i += 64 {

@@ -7,7 +7,7 @@ import (
 
 // Normalize returns b with the labels of each series sorted by name, and without
 // labels that have an empty value: the form in which all nodes hash and store a
-// series, however its sender wrote it. b itself is returned when it has that form
+// series. b itself is returned when it has that form
 // already, as the requests of most senders do; otherwise the result is another
 // batch, which the caller closes beside b.
 func Normalize(b *Batch) (*Batch, error) {
@@ -36,8 +36,8 @@ func Normalize(b *Batch) (*Batch, error) {
 	return ScanV1(buf, buf.B)
 }
 
-// isNormal says whether names ascend and no value is empty. Labels that cannot be
-// read are left as they are: who hashes or stores them says what is wrong.
+// isNormal reports whether names ascend and no value is empty. Labels that cannot be
+// read are left as they are; hashing or storing them returns the error.
 func isNormal(rawLabels []byte) bool {
 	r := LabelReader{B: rawLabels}
 	var previous []byte

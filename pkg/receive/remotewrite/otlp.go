@@ -15,7 +15,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/protoscan"
 )
 
-// Collector is an appender that makes a batch of what is appended to it. It
+// Collector is an appender that makes a batch. It
 // belongs to one goroutine.
 type Collector struct {
 	// Adjust, when not nil, may change a histogram before it is appended, at the
@@ -74,14 +74,14 @@ func (c *Collector) Append(_ storage.SeriesRef, ls labels.Labels, st, t int64, v
 // Commit does nothing: Batch ends the collection.
 func (c *Collector) Commit() error { return nil }
 
-// Rollback gives the memory back.
+// Rollback releases the memory.
 func (c *Collector) Rollback() error {
 	c.buf.Release()
 	c.buf = nil
 	return nil
 }
 
-// Batch returns what was appended. The collector cannot be used afterwards.
+// Batch returns the appended series. The collector cannot be used afterwards.
 func (c *Collector) Batch() (*Batch, error) {
 	buf := c.buf
 	c.buf = nil

@@ -2,6 +2,6 @@
 
 package remotewrite
 
-// poisonOnRelease overwrites buffers when their last owner lets go, so that a
-// reader who kept a view sees nonsense at once. Test builds set the tag.
+// poisonOnRelease overwrites buffers when the last owner releases them, so that a
+// kept view is noticed at once. Test builds set the tag.
 const poisonOnRelease = true

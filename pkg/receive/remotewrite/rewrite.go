@@ -11,9 +11,9 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/zerocopy"
 )
 
-// Bounds of what is relabelled: some rules take time in proportion to the square
-// of the labels, others join many values to one, and a label set cannot hold any
-// size of them.
+// Bounds of relabelling: some rules take time in proportion to the square of the
+// labels, others join many values to one, and label sets cannot hold labels of any
+// size.
 const (
 	maxRewrittenLabels = 10_000
 	maxRewrittenLabel  = 1 << 20
@@ -23,7 +23,7 @@ const (
 // which it must not keep, and returns the new ones and the group that the
 // series belongs to; keep false drops the series. The result has one batch for
 // each group; the caller closes them, and keeps b. A series that cannot be
-// rewritten, or that f fails for, is left out alone and told in b.Rejected.
+// rewritten, or that f fails for, is left out and counted in b.Rejected.
 //
 // Labels are sorted first, and those with an empty value left out, as relabelling
 // expects them; they are not checked.
@@ -64,7 +64,7 @@ func Rewrite(b *Batch, f func(labels.Labels) (ls labels.Labels, group string, ke
 	return scanAll(groups)
 }
 
-// reject notes that the series is not stored, and takes it out of the counts.
+// reject counts a series as rejected, and removes it from the counts.
 func (b *Batch) reject(i int, err error) {
 	items := b.Series(i).Items()
 	items.Series = 1

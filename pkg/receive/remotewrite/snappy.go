@@ -6,7 +6,7 @@ import (
 	"github.com/klauspost/compress/s2"
 )
 
-// TooLargeError says that a request exceeds a limit of bytes.
+// TooLargeError is the error of a request above a limit of bytes.
 type TooLargeError struct {
 	Size, Limit int64
 	What        string
@@ -16,7 +16,7 @@ func (e *TooLargeError) Error() string {
 	return fmt.Sprintf("write request too large: %s is %d bytes, the limit is %d", e.What, e.Size, e.Limit)
 }
 
-// DecompressedSize is the size that a block of snappy declares, 0 when it is no
+// DecompressedSize returns the size that a block of snappy declares, 0 when it is no
 // such block.
 func DecompressedSize(body []byte) int64 {
 	n, err := s2.DecodedLen(body)
@@ -36,8 +36,8 @@ func Decompress(body []byte, limit int64) (*Buffer, error) {
 	if int64(n) > limit {
 		return nil, &TooLargeError{Size: int64(n), Limit: limit, What: "the decompressed body"}
 	}
-	// Snappy cannot expand by more than this: a declared size beyond it is a
-	// lie, told to make the receiver take memory.
+	// Snappy cannot expand by more than this: a larger declared size is an attempt to
+	// make the receiver take memory.
 	if int64(n) > int64(len(body))*maxSnappyRatio+64 {
 		return nil, fmt.Errorf("decompress the request: %d bytes cannot expand to the declared %d: %w", len(body), n, s2.ErrCorrupt)
 	}

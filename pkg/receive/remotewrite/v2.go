@@ -39,7 +39,7 @@ func (t *symbolTable) get(ref uint32) ([]byte, bool) {
 // takes over the caller's ownership of buf and releases it. limit bounds the
 // size of the result, which a request with long symbols and many references
 // could make much larger than itself. Series with references to symbols that do
-// not exist, or without samples, are left out and told in Batch.Rejected.
+// not exist, or without samples, are left out and counted in Batch.Rejected.
 func TranscodeV2(buf *Buffer, limit int64) (*Batch, error) {
 	defer buf.Release()
 	t := symbolTables.Get().(*symbolTable)
@@ -158,7 +158,7 @@ func (w *v2Writer) series() error {
 	return nil
 }
 
-// leaveOut notes a series that is wrong; other errors end the request.
+// leaveOut rejects an invalid series; other errors end the request.
 func (w *v2Writer) leaveOut(n int, err error) error {
 	var bad *WriteError
 	if !errors.As(err, &bad) || bad.Kind != Invalid {
@@ -212,9 +212,9 @@ func (w *v2Writer) one(msg []byte) error {
 	return nil
 }
 
-// usualLabels writes the labels of a series in the form in which every sender
-// writes it, in one go: all references packed in the first field. It returns the
-// index after them. ok is false when anything is otherwise, or wrong.
+// usualLabels writes the labels of a series in the form that every known sender uses:
+// all references packed in the first field. It returns the index after them. ok is
+// false when the form is another one or invalid.
 func (w *v2Writer) usualLabels(msg []byte) (from int, ok bool) {
 	if len(msg) == 0 || msg[0] != tagV2Refs {
 		return 0, false
@@ -313,8 +313,8 @@ func (t *symbolTable) noSymbol(name, value uint32) error {
 	return Errorf(Invalid, "label references %d and %d, but the request has %d symbols", name, value, len(t.spans))
 }
 
-// rest writes everything but the labels, and counts it. only says that there
-// were no references among it.
+// rest writes and counts everything but the labels. only is false when there were
+// references among the other fields.
 func (w *v2Writer) rest(msg []byte) (only bool, err error) {
 	only = true
 	w.skipped, w.skip = Rejected{}, nil

@@ -99,7 +99,7 @@ func (w *v2Writer) readMetadata(msg []byte) (m v2Metadata, err error) {
 	return m, nil
 }
 
-// metadata writes the metadata of a series, unless it says nothing.
+// metadata writes the metadata of a series, unless it is empty.
 func (w *v2Writer) metadata(msg []byte) error {
 	m, err := w.readMetadata(msg)
 	if err != nil || m.kind == 0 && len(m.help)+len(m.unit) == 0 {

@@ -14,7 +14,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
 
-// Tenant is what holds for one tenant. 0 means no limit everywhere.
+// Tenant holds the limits of one tenant. 0 means no limit.
 type Tenant struct {
 	// SizeBytes bounds the decompressed body of a request.
 	SizeBytes int64
@@ -23,13 +23,13 @@ type Tenant struct {
 	// ActiveSeries bounds the series in the head of the tenant on one node.
 	// Series that exist already take samples beyond it.
 	ActiveSeries int64
-	// SamplesPerSecond bounds what a node takes in for the tenant; Burst is how
-	// many may come at once, at least one second's worth.
+	// SamplesPerSecond bounds the samples that a node accepts for the tenant; Burst is
+	// how many may come at once, at least those of one second.
 	SamplesPerSecond, Burst float64
 	// LabelNames, LabelNameLength and LabelValueLength bound each new series.
 	LabelNames, LabelNameLength, LabelValueLength int
 	// Retention is how long blocks stay on the node that received them, 0 for
-	// ever; nil when the file does not say.
+	// ever, nil when the file has none.
 	Retention *time.Duration
 }
 
@@ -37,16 +37,16 @@ type Tenant struct {
 type Config struct {
 	// MaxConcurrency bounds the requests under way on this node.
 	MaxConcurrency int
-	// MaxTenants bounds the tenants that a node stores; those that it has already
-	// write on.
+	// MaxTenants bounds the tenants that a node stores. It does not affect tenants
+	// that are stored already.
 	MaxTenants int
-	// Meta asks for the series of tenants in the whole ring; nil asks nobody.
+	// Meta is the query for the series of tenants in the whole ring; nil disables it.
 	Meta     *Meta
 	defaults Tenant
 	tenants  map[string]Tenant
 }
 
-// Meta says where to ask how many series each tenant has in the whole ring.
+// Meta configures the query for the series of each tenant in the whole ring.
 type Meta struct {
 	// URL is where a query API begins: the part before /api/v1.
 	URL    *url.URL
@@ -58,7 +58,7 @@ type Meta struct {
 // DefaultMetaQuery sums over all nodes, and so over all replicas.
 const DefaultMetaQuery = "sum(prometheus_tsdb_head_series) by (tenant)"
 
-// BoundsSeries says whether any tenant has a limit of active series.
+// BoundsSeries reports whether any tenant has a limit of active series.
 func (c *Config) BoundsSeries() bool {
 	for _, t := range c.tenants {
 		if t.ActiveSeries > 0 {
@@ -68,7 +68,7 @@ func (c *Config) BoundsSeries() bool {
 	return c.defaults.ActiveSeries > 0
 }
 
-// For returns what holds for the tenant.
+// For returns the limits of the tenant.
 func (c *Config) For(id string) Tenant {
 	if t, ok := c.tenants[id]; ok {
 		return t
@@ -76,8 +76,8 @@ func (c *Config) For(id string) Tenant {
 	return c.defaults
 }
 
-// Defaults holds for tenants without an entry when the file says nothing: no
-// limit but those that protect the node from nonsense.
+// Defaults returns the limits of tenants without an entry in the file: none but those
+// that protect the node.
 func Defaults() *Config {
 	return &Config{MaxTenants: 10_000, defaults: Tenant{LabelNames: 200, LabelNameLength: 1024, LabelValueLength: 64 << 10}}
 }
@@ -113,7 +113,7 @@ type entry struct {
 	Retention *duration `yaml:"retention"`
 }
 
-// duration is one as Prometheus writes it.
+// duration is a duration in the format of Prometheus.
 type duration time.Duration
 
 // UnmarshalYAML reads the duration; errors name the line.
@@ -155,7 +155,7 @@ func Parse(content []byte) (*Config, error) {
 	return c, nil
 }
 
-// meta returns nil when there is nobody to ask.
+// meta returns nil without a URL.
 func (f *file) meta() (*Meta, error) {
 	g := &f.Write.Global
 	if err := g.Client.Validate(); err != nil {

@@ -1,4 +1,3 @@
-// Package tenantlimits says how much a tenant may send: a file with defaults and
-// exceptions, read again when it changes, and the gates and meters that hold
-// senders to it.
+// Package tenantlimits reads the limits file of receivers, which has defaults and
+// exceptions for tenants, and enforces it: a concurrency gate and meters of samples.
 package tenantlimits

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Error says which limit was exceeded, by whom, and by how much.
+// Error is the error of a tenant above a limit.
 type Error struct {
 	Tenant string
 	// Value is the limit, What it counts, and Key where it stands in the limits
@@ -13,9 +13,9 @@ type Error struct {
 	Value int64
 	What  string
 	Key   string
-	// Has says what there is instead; empty when that says nothing.
+	// Has describes the value that exceeds the limit; may be empty.
 	Has string
-	// RetryAfter is how long the sender should wait; 0 when waiting is no use.
+	// RetryAfter is how long the sender should wait; 0 when waiting does not help.
 	RetryAfter time.Duration
 }
 

@@ -2,7 +2,7 @@ package tenantlimits
 
 import "testing"
 
-// Whatever is read as a limits file can be asked for any tenant.
+// Every file that Parse accepts has limits for any tenant.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte("write:\n  global: {max_concurrency: 30}\n  default: {request: {size_bytes_limit: 1}, head_series_limit: 2}\n  tenants: {a: {samples_per_second_limit: 3}}\n"))
 	f.Add([]byte("write: {default: {label_names_limit: -1}, tenants: {\"../x\": {}}}"))

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Limits holds senders to the current version of the limits file. Its methods
-// may be called concurrently.
+// Limits enforces the current version of the limits file. Its methods may be called
+// concurrently.
 type Limits struct {
 	current atomic.Pointer[Config]
 
@@ -32,13 +32,13 @@ func (l *Limits) Set(c *Config) {
 	l.current.Store(c)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.wake()
+	l.admit()
 }
 
-// Current is the version that holds at this moment.
+// Current returns the current version.
 func (l *Limits) Current() *Config { return l.current.Load() }
 
-// For returns what holds for the tenant at this moment.
+// For returns the current limits of the tenant.
 func (l *Limits) For(id string) Tenant { return l.current.Load().For(id) }
 
 // Enter waits until a request may run; done ends it. The error is that of ctx.
@@ -66,9 +66,9 @@ func (l *Limits) Enter(ctx context.Context) (done func(), err error) {
 			return nil, ctx.Err()
 		}
 	}
-	// The turn came at the same moment: pass it on.
+	// The slot was granted at the same time: pass it on.
 	l.running--
-	l.wake()
+	l.admit()
 	return nil, ctx.Err()
 }
 
@@ -81,11 +81,11 @@ func (l *Limits) leave() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.running--
-	l.wake()
+	l.admit()
 }
 
-// wake lets in whom there is room for. The caller holds mu.
-func (l *Limits) wake() {
+// admit grants the free slots in order. The caller holds mu.
+func (l *Limits) admit() {
 	for len(l.waiting) > 0 && l.free() {
 		close(l.waiting[0])
 		l.waiting = l.waiting[1:]
@@ -105,7 +105,7 @@ func (l *Limits) Request(id string, series, samples int) error {
 	return nil
 }
 
-// Rate takes samples out of the tenant's allowance, or says how long to wait.
+// Rate takes samples out of the tenant's allowance, or returns how long to wait.
 // A request larger than the burst passes when the allowance is full.
 func (l *Limits) Rate(id string, samples int, now time.Time) error {
 	t := l.For(id)
@@ -130,8 +130,8 @@ func (l *Limits) Rate(id string, samples int, now time.Time) error {
 	return nil
 }
 
-// sweep forgets the buckets that nobody has used for a while, when there are many:
-// names of tenants are the senders' choice. The caller holds mu.
+// sweep removes unused buckets when there are many, as senders choose the names of
+// tenants. The caller holds mu.
 func (l *Limits) sweep(now time.Time) {
 	if len(l.buckets) < l.sweepAt {
 		return
