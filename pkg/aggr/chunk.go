@@ -65,7 +65,7 @@ func decodePart(d *storeapi.Data, b []byte) ([]byte, error) {
 	if size == 0 {
 		return b, nil
 	}
-	// The length counts the data only; the encoding byte stands before it.
+	// The length counts the data only; the encoding byte precedes it.
 	if len(b) == 0 || size > uint64(len(b)-1) {
 		return nil, fmt.Errorf("length %d with %d bytes left", size, len(b))
 	}

@@ -87,22 +87,22 @@ func DefaultConfig() Config {
 
 // RegisterFlags adds the compactor's flags.
 func (c *Config) RegisterFlags(r flags.Registrar) {
-	r.Flag("data-dir", "Work directory. What an earlier run has left there is removed; a directory that another compactor works in is refused.").Default("./data").StringVar(&c.DataDir)
-	r.Flag("consistency-delay", "Leave blocks of producers alone until they are this old, for buckets whose listings show new objects late.").Default("30m").DurationVar(&c.ConsistencyDelay)
-	r.Flag("retention.resolution-raw", "Keep raw data for this long; 0d is for ever. While downsampling is on, data goes only when its 5m data is there.").Default("0d").SetValue(&c.RetentionRaw)
-	r.Flag("retention.resolution-5m", "Keep 5m data for this long; 0d is for ever. It goes only when its 1h data is there.").Default("0d").SetValue(&c.Retention5m)
+	r.Flag("data-dir", "Work directory. Files of an earlier run are removed; a directory in use by another compactor is refused.").Default("./data").StringVar(&c.DataDir)
+	r.Flag("consistency-delay", "Skip blocks of producers until they are this old, for buckets whose listings show new objects late.").Default("30m").DurationVar(&c.ConsistencyDelay)
+	r.Flag("retention.resolution-raw", "Keep raw data for this long; 0d is for ever. With downsampling, data is deleted only when its 5m data exists.").Default("0d").SetValue(&c.RetentionRaw)
+	r.Flag("retention.resolution-5m", "Keep 5m data for this long; 0d is for ever. It is deleted only when its 1h data exists.").Default("0d").SetValue(&c.Retention5m)
 	r.Flag("retention.resolution-1h", "Keep 1h data for this long; 0d is for ever.").Default("0d").SetValue(&c.Retention1h)
 	r.Flag("delete-delay", "Time between the deletion mark of a block and its deletion; 0 deletes at once.").Default("48h").SetValue(&c.DeleteDelay)
 
-	r.Flag("wait", "Keep running, instead of ending when there is nothing left to do.").Short('w').Default("false").BoolVar(&c.Wait)
+	r.Flag("wait", "Keep running instead of ending after one pass.").Short('w').Default("false").BoolVar(&c.Wait)
 	r.Flag("wait-interval", "Pause between two passes with --wait.").Default("5m").DurationVar(&c.WaitInterval)
 	r.Flag("compact.cleanup-interval", "With --wait, pause between two rounds of retention and deletion, which run beside merging; 0s runs them between merges only.").Default("5m").DurationVar(&c.CleanupInterval)
-	r.Flag("dry-run", "Print what would be done next, and why, and end. Nothing is changed.").Default("false").BoolVar(&c.DryRun)
+	r.Flag("dry-run", "Print the next jobs with their reasons, and end without a change of the bucket.").Default("false").BoolVar(&c.DryRun)
 
 	r.Flag("downsampling.disable", "Do not downsample.").Default("false").BoolVar(&c.DisableDownsampling)
 	r.Flag("deduplication.func", "How replicas are merged: empty takes every sample of all replicas and one of those with equal times (for exact copies; anything else is refused), penalty follows one replica and changes to another one at gaps (for HA pairs).").Default(dedupOneToOne).EnumVar(&c.DedupFunc, dedupOneToOne, dedupPenalty)
-	r.Flag("deduplication.replica-label", "External label that tells replicas apart; it is removed and replicas are merged. May be repeated, or hold several separated by commas.").SetValue(&c.ReplicaLabels)
-	r.Flag("deduplication.ring-replica-label", "Replica label that tells apart the nodes of a hash ring, which store copies of the same samples: all samples of all copies are kept, whatever --deduplication.func says. It takes effect when --deduplication.replica-label names the label, too. receive_replica is always one.").SetValue(&c.RingLabels)
+	r.Flag("deduplication.replica-label", "External label that distinguishes replicas; it is removed and replicas are merged. May be repeated, or hold several separated by commas.").SetValue(&c.ReplicaLabels)
+	r.Flag("deduplication.ring-replica-label", "Replica label that distinguishes the nodes of a hash ring, which store copies of the same samples: all samples of all copies are kept, with any --deduplication.func. It takes effect when --deduplication.replica-label names the label, too. receive_replica is always one.").SetValue(&c.RingLabels)
 	r.Flag("compact.enable-vertical-compaction", flags.Ignored("blocks with equal external labels that overlap are always merged")).Hidden().Default("false").BoolVar(&c.Vertical)
 
 	r.Flag("compact.concurrency", "Number of merges at one time.").Default("1").IntVar(&c.Concurrency)
@@ -125,9 +125,9 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 func (c *Config) registerUnused(r flags.Registrar) {
 	u := &c.unused
 	r.Flag("block-discovery-strategy", flags.Ignored("the bucket is always listed once")).Default("concurrent").EnumVar(&u.discovery, "concurrent", "recursive")
-	r.Flag("block-viewer.global.sync-block-interval", flags.Ignored("the list of blocks shows the last look of the compactor")).Default("1m").DurationVar(&u.viewerInterval)
-	r.Flag("block-viewer.global.sync-block-timeout", flags.Ignored("the list of blocks shows the last look of the compactor")).Default("5m").DurationVar(&u.viewerTimeout)
-	r.Flag("compact.progress-interval", flags.Ignored("the todo metrics are updated at every look at the bucket")).Default("5m").DurationVar(&u.progressInterval)
+	r.Flag("block-viewer.global.sync-block-interval", flags.Ignored("the list of blocks is that of the last listing of the compactor")).Default("1m").DurationVar(&u.viewerInterval)
+	r.Flag("block-viewer.global.sync-block-timeout", flags.Ignored("the list of blocks is that of the last listing of the compactor")).Default("5m").DurationVar(&u.viewerTimeout)
+	r.Flag("compact.progress-interval", flags.Ignored("the todo metrics are updated at every listing of the bucket")).Default("5m").DurationVar(&u.progressInterval)
 	r.Flag("web.disable", flags.Ignored("the compactor has no web pages of its own")).Default("false").BoolVar(&u.webDisable)
 	r.Flag("web.route-prefix", flags.Ignored("the compactor has no web pages of its own")).StringVar(&u.webRoutePrefix)
 	r.Flag("web.external-prefix", flags.Ignored("the compactor has no web pages of its own")).StringVar(&u.webExternal)

@@ -51,7 +51,7 @@ func (f Func) Merge(replicas []Replica, counter bool) chunkenc.Iterator {
 }
 
 // IsCounterFunc says whether the PromQL function fn reads its input as a
-// counter, so that a change of replica must not look like a counter reset.
+// counter, so that a change of replica must not appear as a counter reset.
 func IsCounterFunc(fn string) bool {
 	switch fn {
 	case "increase", "rate", "irate", "resets":

@@ -23,7 +23,7 @@ import (
 // values are returned as they are. The counter reset hint of the first histogram
 // after a change is unknown.
 //
-// It drops the stale marker of one input when the other one goes on.
+// It drops the stale marker of one input when the other one continues.
 //
 // Timestamps of the result ascend strictly. Samples of an input that is not needed
 // are not read.
@@ -46,7 +46,7 @@ func newPair(a, b Replica, counter bool) *pair {
 	return p
 }
 
-// pair merges two inputs, of which a is preferred. The input in use stands on
+// pair merges two inputs, of which a is preferred. The input in use is at
 // the sample that was returned last.
 type pair struct {
 	a, b        side
@@ -124,7 +124,7 @@ func (p *pair) choose() *side {
 	return a
 }
 
-// onlyEnded says whether s stands on a stale marker and o goes on.
+// onlyEnded says whether s is at a stale marker and o continues.
 func onlyEnded(s, o *side) bool {
 	return s.stale() && !o.stale() && o.t-s.t <= o.maxStep()
 }

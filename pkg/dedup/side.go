@@ -22,7 +22,7 @@ const (
 	settledSteps = 10
 )
 
-// side is one input of a pair. It stands on its current sample.
+// side is one input of a pair. It is at its current sample.
 type side struct {
 	it     chunkenc.Iterator
 	floats *Floats // it, when it is of this type

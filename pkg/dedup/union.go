@@ -22,7 +22,7 @@ func Union(parts []Replica) chunkenc.Iterator {
 }
 
 // chain returns every sample of all replicas. It drops the stale marker of one
-// replica where another one goes on.
+// replica where another one continues.
 func chain(replicas []Replica) chunkenc.Iterator { return newUnion(replicas, true) }
 
 // differ counts pairs of samples with equal times by whether their values are

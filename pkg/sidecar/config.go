@@ -84,7 +84,7 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	c.Prometheus.Client.Register(r, "prometheus.http-client", "how to connect to Prometheus: TLS, credentials, proxy", false)
 	r.Flag("tsdb.path", "Data directory of Prometheus.").
 		Default("./data").StringVar(&c.TSDBPath)
-	r.Flag("tsdb.direct-reads", "Read persisted blocks from --tsdb.path, and ask Prometheus only for what is newer.").
+	r.Flag("tsdb.direct-reads", "Read persisted blocks from --tsdb.path, and only newer samples from Prometheus.").
 		Default("true").BoolVar(&c.DirectReads)
 	r.Flag("min-time", "Oldest time that is served: RFC 3339, or a duration from now such as -2w.").
 		Default("0000-01-01T00:00:00Z").SetValue(&c.MinTime)
@@ -121,7 +121,7 @@ func (c *ShipperConfig) registerFlags(r flags.Registrar) {
 		Default("").EnumVar(&c.HashFunc, "", "SHA256")
 	r.Flag("shipper.meta-file-name", "Name of the file in the data directory that lists the shipped blocks.").
 		Default("thanos.shipper.json").StringVar(&c.MetaFileName)
-	r.Flag("shipper.upload-concurrency", "Files of a block that are uploaded at a time; 0 leaves it to the program.").
+	r.Flag("shipper.upload-concurrency", "Files of a block that are uploaded at a time; 0 is the default of the program.").
 		Default("0").IntVar(&c.UploadConcurrency)
 	r.Flag("shipper.ignore-unequal-block-size", "Ship although Prometheus compacts its blocks.").
 		Hidden().BoolVar(&c.IgnoreUnequalBlockSize)

@@ -169,7 +169,7 @@ func (d *Downsampler) counter(parts []part) error {
 	}
 	to := &d.floats.counter
 	to.Append(d.cols.T[0], d.cols.V[0])
-	// The counter only grows: the last value of a window is what counts.
+	// The counter only grows: the last value of a window is the largest.
 	_, last := foldWindows(&d.cols, d.resolution, func(_, v float64) float64 { return v }, to)
 	to.Append(last, it.LastRaw())
 	return nil

@@ -31,9 +31,9 @@ const (
 	grows relation = iota
 	// restarts from zero: the whole histogram is growth.
 	restarts
-	// stays as it was, because nothing is known: the chunk before does not tell
-	// its last raw value, and the counter seems to fall. At most the growth of
-	// one window is lost; a restart would count all that was there before.
+	// stays has no growth, because the raw value before is not known: the chunk
+	// before does not store it, and the counter seems to fall. At most the growth
+	// of one window is lost; a restart would count the whole histogram.
 	stays
 )
 
@@ -242,9 +242,9 @@ func alike(hs []hist) error {
 		if same {
 			return nil
 		}
-		// Adding nothing with that layout changes each one to it. Its zero
-		// bucket may grow further, up to the end of a bucket that it cuts,
-		// so all are looked at again.
+		// Adding an empty histogram of that layout converts each one to it. The
+		// zero bucket may grow further, up to the end of a bucket that it cuts,
+		// so check all again.
 		for _, h := range all {
 			hint := h.CounterResetHint
 			if _, _, _, err := h.Add(&histogram.FloatHistogram{Schema: schema, ZeroThreshold: zero}); err != nil {
