@@ -195,7 +195,7 @@ func TestMark_KeepsFirstMark(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, `{"id":"`+id.String()+`","version":1,"no_downsample_time":100,"reason":"manual"}`, string(raw))
 
-	require.NoError(t, block.RemoveMark(t.Context(), b, id, block.DeletionMarkFile))
+	require.NoError(t, b.Delete(t.Context(), block.Path(id, block.DeletionMarkFile)))
 	require.ErrorIs(t, block.ReadMark(t.Context(), b, id, &m), bucket.ErrNotFound)
 
 	// A mark replaces an object that is none.

@@ -23,12 +23,11 @@ const maxDeletionTime = 253402300799
 // markVersion is the only version of marks that exists.
 const markVersion = 1
 
-// Reasons of no-compact and no-downsample marks, as Thanos defines them.
+// Reasons of no-compact and no-downsample marks, as Thanos defines them; those that
+// this program writes.
 const (
-	MarkManual                       = "manual"
-	MarkIndexSizeExceeding           = "index-size-exceeding"
-	MarkOutOfOrderChunk              = "block-index-out-of-order-chunk"
-	MarkDownsampleVerticalCompaction = "downsample-vertical-compaction"
+	MarkManual          = "manual"
+	MarkOutOfOrderChunk = "block-index-out-of-order-chunk"
 )
 
 // Cause is why a block must not be compacted or downsampled: one of the reasons above,
@@ -55,9 +54,9 @@ func (m *DeletionMark) header() (ulid.ULID, int)     { return m.ID, m.Version }
 func (m *NoCompactMark) header() (ulid.ULID, int)    { return m.ID, m.Version }
 func (m *NoDownsampleMark) header() (ulid.ULID, int) { return m.ID, m.Version }
 
-// ParseMark decodes the mark of block id from data into m. A mark that is
+// parseMark decodes the mark of block id from data into m. A mark that is
 // malformed, of an unknown version or of another block is a *CorruptError.
-func ParseMark(data []byte, id ulid.ULID, m Mark) error {
+func parseMark(data []byte, id ulid.ULID, m Mark) error {
 	bad := func(err error) error {
 		return &CorruptError{ID: id, Reason: reason.BlockMarkMalformed, Err: fmt.Errorf("%s: %w", m.File(), err)}
 	}
@@ -68,7 +67,7 @@ func ParseMark(data []byte, id ulid.ULID, m Mark) error {
 }
 
 // CheckMark checks that a decoded mark can be the mark of block id; its errors are
-// those of ParseMark. It refuses a deletion mark whose time is missing or outside the
+// those of ReadMark. It refuses a deletion mark whose time is missing or outside the
 // years 1970 to 9999, because it would delete the block at once.
 func CheckMark(id ulid.ULID, m Mark) error {
 	bad := func(err error) error {
@@ -96,7 +95,7 @@ func ReadMark(ctx context.Context, r bucket.Reader, id ulid.ULID, m Mark) error 
 	if err != nil {
 		return fmt.Errorf("read %s of block %s: %w", m.File(), id, err)
 	}
-	return ParseMark(data, id, m)
+	return parseMark(data, id, m)
 }
 
 // MarkDeletion marks a block for deletion at now and returns true. When the block is
@@ -141,12 +140,4 @@ func writeMark(ctx context.Context, b bucket.Bucket, id ulid.ULID, old, mark Mar
 		return false, fmt.Errorf("mark block %s with %s: %w", id, mark.File(), err)
 	}
 	return true, nil
-}
-
-// RemoveMark removes a mark; file is the name of its object in the block.
-func RemoveMark(ctx context.Context, b bucket.Bucket, id ulid.ULID, file string) error {
-	if err := b.Delete(ctx, Path(id, file)); err != nil {
-		return fmt.Errorf("remove %s of block %s: %w", file, id, err)
-	}
-	return nil
 }

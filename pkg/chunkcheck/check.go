@@ -24,9 +24,9 @@ const (
 	countMaskST = 0x3fff
 )
 
-// HeaderSize returns the least number of bytes of a chunk of the encoding; decoders do
+// headerSize returns the least number of bytes of a chunk of the encoding; decoders do
 // not check it.
-func HeaderSize(enc chunkenc.Encoding) int {
+func headerSize(enc chunkenc.Encoding) int {
 	if enc == chunkenc.EncXOR {
 		return headerXOR
 	}
@@ -42,14 +42,14 @@ func Check(enc chunkenc.Encoding, b []byte) error {
 	if !chunkenc.IsValidEncoding(enc) {
 		return fmt.Errorf("unknown chunk encoding %d", enc)
 	}
-	if len(b) < HeaderSize(enc) {
+	if len(b) < headerSize(enc) {
 		return fmt.Errorf("%s chunk of %d bytes is shorter than its header", enc, len(b))
 	}
 	samples := uint64(binary.BigEndian.Uint16(b))
 	var err error
 	switch enc {
 	case chunkenc.EncXOR, chunkenc.EncXOR2:
-		err = checkFloats(enc, samples, b[HeaderSize(enc):])
+		err = checkFloats(enc, samples, b[headerSize(enc):])
 	case chunkenc.EncHistogram:
 		err = checkHistogram(samples, b[headerOther:], intSample())
 	case chunkenc.EncHistogramST:

@@ -151,7 +151,7 @@ mark m1 deletion at=1s
 	faulty := buckettest.NewFaulty(&oldBucket{Bucket: b}, func(op buckettest.Op) buckettest.Fault {
 		// The first time is the look at the bucket, the second one the deletion.
 		if op.Kind == "get" && strings.HasSuffix(op.Name, block.DeletionMarkFile) && marksRead.Add(1) == 2 {
-			_ = block.RemoveMark(ctx, b, blocktest.ID("m1"), block.DeletionMarkFile)
+			_ = b.Delete(ctx, block.Path(blocktest.ID("m1"), block.DeletionMarkFile))
 		}
 		if op.Kind == "stat" && op.Name == block.Path(late, block.MetaFile) {
 			m := &block.Meta{}

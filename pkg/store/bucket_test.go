@@ -156,7 +156,7 @@ func newGateway(t testing.TB, bkt bucket.Reader, args ...string) *Gateway {
 	})
 	require.NoError(t, err)
 	require.Error(t, g.Ready())
-	require.NoError(t, g.Sync(t.Context()))
+	require.NoError(t, g.sync(t.Context()))
 	require.NoError(t, g.Ready())
 	t.Cleanup(g.close)
 	return g

@@ -146,7 +146,7 @@ func TestGateway_QuarantinesBlockWithDamagedIndex(t *testing.T) {
 	require.Zero(t, index)
 
 	// Its source still exists, but the other source does not.
-	require.NoError(t, g.Sync(t.Context()))
+	require.NoError(t, g.sync(t.Context()))
 	_, ws = readPartial(t, g.Select(t.Context(), r), r)
 	require.Len(t, ws, 1)
 
@@ -154,7 +154,7 @@ func TestGateway_QuarantinesBlockWithDamagedIndex(t *testing.T) {
 	b, err := compacted.meta.Encode()
 	require.NoError(t, err)
 	put(t, bkt, compacted.meta.ULID.String()+"/meta.json", append(b, '\n'))
-	require.NoError(t, g.Sync(t.Context()))
+	require.NoError(t, g.sync(t.Context()))
 	got, ws := readPartial(t, g.Select(t.Context(), r), r)
 	require.Empty(t, ws)
 	require.Equal(t, newOracle(t, []testBlock{source}).query(t.Context(), r), got)

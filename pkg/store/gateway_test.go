@@ -48,7 +48,7 @@ func TestSync_KeepsBlocksOfRunningQuery(t *testing.T) {
 	for _, b := range blocks {
 		require.NoError(t, bkt.Delete(t.Context(), b.meta.ULID.String()+"/meta.json"))
 	}
-	require.NoError(t, g.Sync(t.Context()))
+	require.NoError(t, g.sync(t.Context()))
 	require.Empty(t, g.Info().TSDBs)
 	require.Equal(t, want, collect(t, set, r))
 	files, err := os.ReadDir(filepath.Join(dir, headersDir))
@@ -146,7 +146,7 @@ func TestInfo_DescribesServedBlocks(t *testing.T) {
 		m.Thanos.Downsample.Resolution = b.resolution
 		require.NoError(t, blocktest.PutMeta(t.Context(), bkt, m))
 	}
-	require.NoError(t, g.Sync(t.Context()))
+	require.NoError(t, g.sync(t.Context()))
 	info := g.Info()
 	a, b := labels.FromStrings("cluster", "a"), labels.FromStrings("cluster", "b")
 	require.Equal(t, []labels.Labels{a, b}, info.LabelSets)
@@ -288,7 +288,7 @@ func TestGateway_AnswersCompletelyWhileBlocksChange(t *testing.T) {
 				} else {
 					assert.NoError(t, blocktest.PutMeta(t.Context(), bkt, b.meta))
 				}
-				assert.NoError(t, g.Sync(t.Context()))
+				assert.NoError(t, g.sync(t.Context()))
 			}
 			g.unloadIdle(time.Now().Add(time.Hour))
 			g.pages.Forget(stay[i%len(stay)].meta.ULID)
@@ -319,7 +319,7 @@ func BenchmarkSync(b *testing.B) {
 		g := newGateway(b, bkt, "--store.disk-cache-size=0")
 		b.ResetTimer()
 		for range b.N {
-			require.NoError(b, g.Sync(b.Context()))
+			require.NoError(b, g.sync(b.Context()))
 		}
 	})
 }

@@ -60,15 +60,15 @@ type Gateway struct {
 	gate   chan struct{} // has one element for each request that is starting
 	begun  atomic.Uint64 // number of requests that have begun
 
-	syncing sync.Mutex // held during a Sync
+	syncing sync.Mutex // held during a sync
 	mu      sync.RWMutex
-	blocks  blocks // as of the last Sync
+	blocks  blocks // as of the last sync
 	info    atomic.Pointer[storeapi.Info]
 	damage  quarantine
-	resync  chan struct{} // asks Run for a Sync
+	resync  chan struct{} // asks Run for a sync
 }
 
-// New makes a gateway. It reads nothing from the bucket before Sync or Run.
+// New makes a gateway. It reads nothing from the bucket before Run.
 func New(cfg Config, deps Deps) (*Gateway, error) {
 	memory, err := cfg.memoryBytes()
 	if err != nil {
@@ -139,7 +139,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	defer g.close()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var last time.Time // when the last Sync ended
+	var last time.Time // when the last sync ended
 	idle := time.NewTicker(max(g.cfg.IndexHeaderIdleTimeout/2, time.Second))
 	defer idle.Stop()
 	freeing := time.NewTicker(freeAfter)
@@ -157,7 +157,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 			timer.Reset(max(0, retryPause-time.Since(last)))
 		case <-timer.C:
 			pause := g.cfg.SyncInterval
-			if err := g.Sync(ctx); err != nil && ctx.Err() == nil {
+			if err := g.sync(ctx); err != nil && ctx.Err() == nil {
 				g.log.Error("bucket listing failed", "err", err)
 				pause = min(pause, retryPause)
 			}

@@ -32,9 +32,9 @@ type blockGroup struct {
 	metas  []*block.Meta
 }
 
-// Sync lists the bucket and serves the blocks in it from then on. Running queries keep
+// sync lists the bucket and serves the blocks in it from then on. Running queries keep
 // the blocks that they began with.
-func (g *Gateway) Sync(ctx context.Context) error {
+func (g *Gateway) sync(ctx context.Context) error {
 	g.syncing.Lock()
 	defer g.syncing.Unlock()
 	start := time.Now()

@@ -8,16 +8,12 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block"
 )
 
-// Filter removes blocks from a view, or changes them. Its functions are pure: they use
-// View.Taken as the current time.
+// Filter removes blocks from a view.
 type Filter struct {
 	// Name is the value of a metric label, in snake_case.
 	Name string
-	// Drop returns the blocks to remove; nil removes none.
+	// Drop returns the blocks to remove. It is pure: the current time is View.Taken.
 	Drop func(v *View) []ulid.ULID
-	// Change returns m, or a changed copy of it; nil changes none. It runs
-	// before Drop.
-	Change func(m *block.Meta) *block.Meta
 }
 
 // Apply returns the view after the filters, in order, and for each block that they
@@ -31,16 +27,9 @@ func (v *View) Apply(filters ...Filter) (*View, map[ulid.ULID]string) {
 	out := *v
 	out.Metas = maps.Clone(v.Metas)
 	for _, f := range filters {
-		if f.Change != nil {
-			for id, m := range out.Metas {
-				out.Metas[id] = f.Change(m)
-			}
-		}
-		if f.Drop != nil {
-			for _, id := range f.Drop(&out) {
-				dropped[id] = f.Name
-				delete(out.Metas, id)
-			}
+		for _, id := range f.Drop(&out) {
+			dropped[id] = f.Name
+			delete(out.Metas, id)
 		}
 	}
 	out.Sizes = make(map[ulid.ULID]map[string]int64, len(out.Metas))

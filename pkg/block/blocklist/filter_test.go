@@ -18,7 +18,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block/blocktest"
 )
 
-// name turns the ULID of a test block back into its name.
+// name returns the name of a test block.
 func name(id ulid.ULID) string { return strings.TrimRight(string(id[6:]), "\x00") }
 
 func duration(t *testing.T, s string) time.Duration {
@@ -30,7 +30,7 @@ func duration(t *testing.T, s string) time.Duration {
 
 func TestFilters(t *testing.T) {
 	var view *blocklist.View
-	datadriven.RunTest(t, "testdata/filters", func(t *testing.T, d *datadriven.TestData) string {
+	datadriven.RunTest(t, "testdata/filters.txt", func(t *testing.T, d *datadriven.TestData) string {
 		switch d.Cmd {
 		case "bucket":
 			v, err := blocklist.NewPoller(blocktest.Bucket(t, d.Input), blocklist.Config{}).Poll(t.Context())
@@ -50,7 +50,7 @@ func TestFilters(t *testing.T) {
 			}
 			out, dropped := v.Apply(filters...)
 			require.Len(t, out.Sizes, len(out.Metas))
-			return kept(out, d.HasArg("labels")) + lost(dropped)
+			return kept(out) + lost(dropped)
 		}
 		t.Fatalf("unknown command %s", d.Cmd)
 		return ""
@@ -81,14 +81,10 @@ func sorted[V any](m map[ulid.ULID]V) []ulid.ULID {
 	return ids
 }
 
-func kept(v *blocklist.View, withLabels bool) string {
+func kept(v *blocklist.View) string {
 	words := []string{"kept"}
 	for _, id := range sorted(v.Metas) {
-		word := name(id)
-		if withLabels {
-			word += v.Metas[id].ExternalLabels().String()
-		}
-		words = append(words, word)
+		words = append(words, name(id))
 	}
 	if len(words) == 1 {
 		words = append(words, "-")
@@ -118,8 +114,6 @@ func filter(t *testing.T, words []string) blocklist.Filter {
 		return blocklist.Duplicates()
 	case "superseded":
 		return blocklist.Superseded()
-	case "replica_labels":
-		return blocklist.WithoutReplicaLabels(words[1:]...)
 	case "shard":
 		return blocklist.Shard(relabelling(words[1:]))
 	}
@@ -155,7 +149,7 @@ meta b labels={cluster="eu",replica="1"}
 `)
 	v, err := blocklist.NewPoller(b, blocklist.Config{}).Poll(t.Context())
 	require.NoError(t, err)
-	out, _ := v.Apply(blocklist.WithoutReplicaLabels("replica"), blocklist.TimePartition(1<<60, 1<<61))
+	out, _ := v.Apply(blocklist.TimePartition(1<<60, 1<<61))
 	require.Empty(t, out.Metas)
 	require.Len(t, v.Metas, 2)
 	require.Equal(t, map[string]string{"cluster": "eu", "replica": "1"}, v.Metas[blocktest.ID("b")].Thanos.Labels)

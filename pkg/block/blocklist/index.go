@@ -17,10 +17,10 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
-// IndexName is the object that holds the entries of a poller. The version is part of
+// indexName is the object that holds the entries of a poller. The version is part of
 // the name: another format has another name. Programs that list blocks ignore it,
 // because the name does not begin with a ULID.
-const IndexName = "hindsight/block-index-v1.ndjson.gz"
+const indexName = "hindsight/block-index-v1.ndjson.gz"
 
 // Bounds of an index, in bytes. A larger one is ignored, because it is only a hint: the
 // bucket is listed and every meta.json read.

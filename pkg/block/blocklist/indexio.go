@@ -40,7 +40,7 @@ func (p *Poller) ReadIndex(ctx context.Context, maxAge time.Duration) (*View, er
 }
 
 func (p *Poller) readIndex(ctx context.Context) (known map[ulid.ULID]*entry, taken time.Time, err error) {
-	rc, err := p.bkt.Get(ctx, IndexName)
+	rc, err := p.bkt.Get(ctx, indexName)
 	if errors.Is(err, bucket.ErrNotFound) {
 		return nil, taken, fmt.Errorf("%w: %w", ErrNoIndex, err)
 	}
@@ -78,7 +78,7 @@ func (p *Poller) readIndex(ctx context.Context) (known map[ulid.ULID]*entry, tak
 	case errors.As(err, &rerr):
 		return nil, taken, fmt.Errorf("read block index: %w", rerr.error)
 	}
-	p.log.Warn("block index ignored", "file", IndexName, "err", err)
+	p.log.Warn("block index ignored", "file", indexName, "err", err)
 	return nil, taken, fmt.Errorf("%w: %w", ErrNoIndex, err)
 }
 
@@ -120,7 +120,7 @@ func (p *Poller) WriteIndex(ctx context.Context, b bucket.Bucket) error {
 	if err := encodeIndex(&buf, known, taken); err != nil {
 		return fmt.Errorf("encode block index: %w", err)
 	}
-	if err := b.Upload(ctx, IndexName, bytes.NewReader(buf.Bytes()), int64(buf.Len())); err != nil {
+	if err := b.Upload(ctx, indexName, bytes.NewReader(buf.Bytes()), int64(buf.Len())); err != nil {
 		return fmt.Errorf("write block index: %w", err)
 	}
 	p.mu.Lock()

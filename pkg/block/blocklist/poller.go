@@ -45,7 +45,6 @@ type Poller struct {
 	refused atomic.Int64      // reads of meta.json that the bucket refused in this poll
 	big     sync.Mutex        // held while a large meta.json is read and decoded
 	names   map[string]string // interned names of objects within blocks
-	dropped atomic.Pointer[map[ulid.ULID]string]
 
 	taken   time.Time // of the last successful poll
 	changed bool      // whether it differs from the last written index
@@ -92,15 +91,6 @@ func (p *Poller) Poll(ctx context.Context) (*View, error) {
 	return v, nil
 }
 
-// Dropped returns for each block that the filters took out of the last view
-// the name of the filter.
-func (p *Poller) Dropped() map[ulid.ULID]string {
-	if d := p.dropped.Load(); d != nil {
-		return *d
-	}
-	return nil
-}
-
 func (p *Poller) poll(ctx context.Context, start time.Time) (*View, error) {
 	next, err := p.list(ctx)
 	if err != nil {
@@ -119,7 +109,6 @@ func (p *Poller) poll(ctx context.Context, start time.Time) (*View, error) {
 // view makes the view of the known entries, after the filters.
 func (p *Poller) view(taken time.Time) *View {
 	v, dropped := newView(p.known, taken).Apply(p.cfg.Filters...)
-	p.dropped.Store(&dropped)
 	p.metrics.describe(v, dropped)
 	return v
 }

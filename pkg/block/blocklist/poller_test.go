@@ -102,7 +102,7 @@ mark b deletion at=1h
 	require.NotContains(t, again.Metas, c, "a view never changes")
 
 	// A mark is removed, a meta.json is rewritten.
-	require.NoError(t, block.RemoveMark(t.Context(), mem, b, block.DeletionMarkFile))
+	require.NoError(t, mem.Delete(t.Context(), block.Path(b, block.DeletionMarkFile)))
 	m := v.Metas[a].Clone()
 	m.Thanos.Labels["x"] = "2"
 	require.NoError(t, blocktest.PutMeta(t.Context(), mem, m))

@@ -178,7 +178,7 @@ func BenchmarkFilters(b *testing.B) {
 	}
 	for _, f := range []blocklist.Filter{
 		blocklist.TimePartition(0, 1<<60), blocklist.ConsistencyDelay(time.Minute), blocklist.DeletionMarkDelay(time.Hour),
-		blocklist.WithoutReplicaLabels("replica"), blocklist.Duplicates(), blocklist.Superseded(),
+		blocklist.Duplicates(), blocklist.Superseded(),
 	} {
 		b.Run(f.Name, func(b *testing.B) {
 			b.ReportAllocs()

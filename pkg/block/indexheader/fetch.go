@@ -42,7 +42,7 @@ func Fetch(ctx context.Context, bkt bucket.Reader, name string, size int64, seen
 	if err != nil {
 		return nil, fmt.Errorf("make the header of %s: %w", name, err)
 	}
-	return Parse(b)
+	return parse(b)
 }
 
 // reader reads parts of one index.

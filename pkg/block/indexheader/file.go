@@ -25,7 +25,7 @@ func OpenFile(path string) (*Header, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open index header %s: %w", path, err)
 	}
-	h, err := Parse(m.Bytes())
+	h, err := parse(m.Bytes())
 	if err != nil {
 		_ = m.Close()
 		return nil, fmt.Errorf("open index header %s: %w", path, err)

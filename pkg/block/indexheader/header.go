@@ -51,9 +51,9 @@ type Postings struct {
 // Count is the largest number of series that the list may have.
 func (p Postings) Count() int64 { return max(0, (p.Length-12)/4) }
 
-// Parse makes a header of bytes in the header format; it checks the checksum
+// parse makes a header of bytes in the header format; it checks the checksum
 // and that everything that the header refers to is inside it. The header keeps b.
-func Parse(b []byte) (*Header, error) {
+func parse(b []byte) (*Header, error) {
 	if len(b) < prefixSize+crcSize {
 		return nil, fmt.Errorf("%w: header of %d bytes is too short", ErrCorrupt, len(b))
 	}
@@ -161,13 +161,6 @@ func (h *Header) Symbol(i uint32) (string, error) {
 		return "", fmt.Errorf("%w: symbol %d of %d", ErrCorrupt, i, h.symbolCount)
 	}
 	return h.symbol(i), nil
-}
-
-// FindSymbol returns the number of the symbol s.
-func (h *Header) FindSymbol(s string) (uint32, bool) {
-	n := int(h.symbolCount)
-	i := sort.Search(n, func(i int) bool { return h.symbol(uint32(i)) >= s })
-	return uint32(i), i < n && h.symbol(uint32(i)) == s
 }
 
 // IndexSize is the size in bytes of the index that the header describes.

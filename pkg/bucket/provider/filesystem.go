@@ -29,10 +29,10 @@ type filesystem struct {
 	uploads uploads
 }
 
-// OpenFilesystem opens the bucket in the directory dir. It writes nothing: a
+// openDirectory opens the bucket in the directory dir. It writes nothing: a
 // directory that does not exist is an empty bucket, and the first upload creates
 // it.
-func OpenFilesystem(dir string) (bucket.Bucket, error) {
+func openDirectory(dir string) (bucket.Bucket, error) {
 	root, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("find bucket directory %s: %w", dir, err)

@@ -23,9 +23,9 @@ type adapter struct {
 	times bool
 }
 
-// Adapt returns b as a bucket.Bucket with its errors mapped and the lengths of
+// adapt returns b as a bucket.Bucket with its errors mapped and the lengths of
 // all bodies verified. name goes into logs.
-func Adapt(b objstore.Bucket, name string) bucket.Bucket {
+func adapt(b objstore.Bucket, name string) bucket.Bucket {
 	return &adapter{
 		next:  b,
 		name:  name,

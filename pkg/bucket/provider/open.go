@@ -55,7 +55,7 @@ func OpenFrom(ctx context.Context, content func() ([]byte, error), logger *slog.
 
 func openKind(ctx context.Context, c *config, logger *slog.Logger) (bucket.Bucket, error) {
 	if c.kind.name == filesystemKind {
-		b, err := OpenFilesystem(c.bucket)
+		b, err := openDirectory(c.bucket)
 		if err != nil {
 			return nil, flags.Invalid(err)
 		}
@@ -72,7 +72,7 @@ func openKind(ctx context.Context, c *config, logger *slog.Logger) (bucket.Bucke
 		}
 		return nil, flags.Invalid(fmt.Errorf("open %s: %s", c.name(), flags.YAMLError(err).Error()))
 	}
-	return Adapt(b, c.name()), nil
+	return adapt(b, c.name()), nil
 }
 
 func cmpVersion(v string) string {

@@ -25,7 +25,7 @@ import (
 
 func TestFilesystem(t *testing.T) {
 	buckettest.Run(t, func(t *testing.T) bucket.Bucket {
-		b, err := OpenFilesystem(filepath.Join(t.TempDir(), "bucket"))
+		b, err := openDirectory(filepath.Join(t.TempDir(), "bucket"))
 		require.NoError(t, err)
 		return b
 	})
@@ -54,14 +54,14 @@ func TestReopening_KeepsTheContract(t *testing.T) {
 
 func TestAdapter(t *testing.T) {
 	buckettest.Run(t, func(t *testing.T) bucket.Bucket {
-		return Adapt(objstore.NewInMemBucket(), "memory")
+		return adapt(objstore.NewInMemBucket(), "memory")
 	})
 }
 
 // TestFilesystem_ReaderLeavesNoTrace opens and reads a bucket that does not exist.
 func TestFilesystem_ReaderLeavesNoTrace(t *testing.T) {
 	parent := t.TempDir()
-	b, err := OpenFilesystem(filepath.Join(parent, "bucket"))
+	b, err := openDirectory(filepath.Join(parent, "bucket"))
 	require.NoError(t, err)
 	require.NoError(t, Check(t.Context(), b))
 	_, err = b.Get(t.Context(), "x")
@@ -74,7 +74,7 @@ func TestFilesystem_ReaderLeavesNoTrace(t *testing.T) {
 // TestFilesystem_UploadsLeaveNoTrace lists the directory after uploads.
 func TestFilesystem_UploadsLeaveNoTrace(t *testing.T) {
 	dir := t.TempDir()
-	b, err := OpenFilesystem(dir)
+	b, err := openDirectory(dir)
 	require.NoError(t, err)
 	require.NoError(t, b.Upload(t.Context(), "a/x", strings.NewReader("x"), 1))
 	require.Error(t, b.Upload(t.Context(), "a/y", strings.NewReader("x"), 2))
@@ -97,7 +97,7 @@ func TestFilesystem_RemovesUploadsOfDeadProcesses(t *testing.T) {
 	require.NoError(t, err)
 	defer alive.Close()
 
-	b, err := OpenFilesystem(dir)
+	b, err := openDirectory(dir)
 	require.NoError(t, err)
 	require.FileExists(t, filepath.Join(tmp, "dead"), "a reader removes nothing")
 	require.NoError(t, b.Upload(t.Context(), "x", strings.NewReader("x"), 1))
@@ -114,7 +114,7 @@ func TestFilesystem_PipesAndDirectoriesAreNoObjects(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o666))
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "directory"), 0o777))
-	b, err := OpenFilesystem(dir)
+	b, err := openDirectory(dir)
 	require.NoError(t, err)
 	for _, name := range []string{"pipe", "directory"} {
 		_, err := b.Get(t.Context(), name)
@@ -130,7 +130,7 @@ func TestFilesystem_PipesAndDirectoriesAreNoObjects(t *testing.T) {
 func TestFilesystem_DeletesWhatItLists(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "a\\b\n"), nil, 0o666))
-	b, err := OpenFilesystem(dir)
+	b, err := openDirectory(dir)
 	require.NoError(t, err)
 	require.NoError(t, b.List(t.Context(), "", func(o bucket.Object) error { return b.Delete(t.Context(), o.Name) }))
 	entries, err := os.ReadDir(dir)
@@ -184,7 +184,7 @@ func TestOpen_UnreachableServerIsNotInvalid(t *testing.T) {
 	require.NotContains(t, err.Error(), "secret")
 }
 
-func TestOpenFilesystem_RefusesUnusableDirectory(t *testing.T) {
+func TestOpenDirectory_RefusesUnusableDirectory(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o666))
 	_, err := Open(t.Context(), []byte("type: FILESYSTEM\nconfig: {directory: "+file+"}"), slog.New(slog.DiscardHandler), nil)

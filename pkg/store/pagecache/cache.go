@@ -16,8 +16,8 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
-// PageSize is the number of bytes of every page but the last of an object.
-const PageSize = 16 << 10
+// pageSize is the number of bytes of every page but the last of an object.
+const pageSize = 16 << 10
 
 // Object is one immutable object of a block.
 type Object struct {
@@ -159,9 +159,9 @@ func (c *Cache) put(k key, page []byte) {
 // Prime adds pages that were read for another purpose: those that b, which begins at
 // off in the object, has completely.
 func (c *Cache) Prime(o Object, off int64, b []byte) {
-	for page := (off + PageSize - 1) / PageSize; ; page++ {
-		start := page * PageSize
-		end := min(start+PageSize, o.Size)
+	for page := (off + pageSize - 1) / pageSize; ; page++ {
+		start := page * pageSize
+		end := min(start+pageSize, o.Size)
 		if start >= o.Size || end > off+int64(len(b)) {
 			return
 		}
@@ -187,12 +187,12 @@ func (c *Counts) Add(o Counts) {
 // fetch reads pages, which ascend, and calls got with each of them, and perhaps
 // with pages between them.
 func (c *Cache) fetch(ctx context.Context, o Object, pages []uint32, got func(page uint32, b []byte)) (Counts, error) {
-	runs := plan(pages, int(c.cfg.MaxGap/PageSize), max(1, int(c.cfg.MaxRead/PageSize)))
+	runs := plan(pages, int(c.cfg.MaxGap/pageSize), max(1, int(c.cfg.MaxRead/pageSize)))
 	counts := Counts{Requests: int64(len(runs))}
 	read := make([][][]byte, len(runs))
 	g, ctx := errgroup.WithContext(ctx)
 	for i, r := range runs {
-		counts.Bytes += min(int64(r.end)*PageSize, o.Size) - int64(r.first)*PageSize
+		counts.Bytes += min(int64(r.end)*pageSize, o.Size) - int64(r.first)*pageSize
 		g.Go(func() (err error) {
 			read[i], err = c.readRun(ctx, o, r)
 			return err
@@ -220,8 +220,8 @@ func (c *Cache) readRun(ctx context.Context, o Object, r run) ([][]byte, error) 
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	off := int64(r.first) * PageSize
-	length := min(int64(r.end)*PageSize, o.Size) - off
+	off := int64(r.first) * pageSize
+	length := min(int64(r.end)*pageSize, o.Size) - off
 	body, err := c.bkt.GetRange(ctx, o.Name, off, length)
 	if err != nil {
 		return nil, fmt.Errorf("read %d bytes of %s at %d: %w", length, o.Name, off, err)
@@ -236,9 +236,9 @@ func (c *Cache) readRun(ctx context.Context, o Object, r run) ([][]byte, error) 
 // readPages allocates each page separately, so that a cached page does not keep its
 // neighbours in memory.
 func readPages(body io.Reader, length int64) ([][]byte, error) {
-	pages := make([][]byte, 0, (length+PageSize-1)/PageSize)
+	pages := make([][]byte, 0, (length+pageSize-1)/pageSize)
 	for length > 0 {
-		b := make([]byte, min(PageSize, length))
+		b := make([]byte, min(pageSize, length))
 		if _, err := io.ReadFull(body, b); err != nil {
 			return nil, err
 		}

@@ -51,7 +51,7 @@ func newRig(t testing.TB, size int, cfg Config) *rig {
 	bkt := bucket.NewMemory()
 	r.o = Object{Block: ulid.MustNew(1, nil), File: 1, Name: "block/chunks/000001", Size: int64(size)}
 	require.NoError(t, bkt.Upload(t.Context(), r.o.Name, bytes.NewReader(r.data), int64(size)))
-	cfg.Concurrency, cfg.MaxRead = 4, 64*PageSize
+	cfg.Concurrency, cfg.MaxRead = 4, 64*pageSize
 	c, err := New(countingReader{bkt, r}, cfg, nil)
 	require.NoError(t, err)
 	r.Cache = c
@@ -67,7 +67,7 @@ func (r *rig) check(t *testing.T, rng *rand.Rand) Counts {
 	var ranges []Range
 	for range 1 + rng.IntN(5) {
 		off := rng.Int64N(r.o.Size)
-		ranges = append(ranges, Range{Off: off, End: off + rng.Int64N(min(r.o.Size-off, 5*PageSize)+1)})
+		ranges = append(ranges, Range{Off: off, End: off + rng.Int64N(min(r.o.Size-off, 5*pageSize)+1)})
 	}
 	counts, err := p.Load(t.Context(), ranges)
 	require.NoError(t, err)
@@ -84,12 +84,12 @@ func (r *rig) check(t *testing.T, rng *rand.Rand) Counts {
 func TestPages_ReadRandomRanges(t *testing.T) {
 	for _, cfg := range []Config{
 		{},
-		{MaxGap: 4 * PageSize, MemoryBytes: 10 * PageSize},
+		{MaxGap: 4 * pageSize, MemoryBytes: 10 * pageSize},
 		{MemoryBytes: 1 << 30},
-		{DiskBytes: 5 * (PageSize + diskEntrySize), DiskDir: t.TempDir()},
+		{DiskBytes: 5 * (pageSize + diskEntrySize), DiskDir: t.TempDir()},
 		{DiskBytes: 1 << 24, DiskDir: t.TempDir()},
 	} {
-		for _, size := range []int{1, PageSize - 1, PageSize, 10*PageSize + 17} {
+		for _, size := range []int{1, pageSize - 1, pageSize, 10*pageSize + 17} {
 			r := newRig(t, size, cfg)
 			rng := rand.New(rand.NewPCG(3, 4))
 			for range 300 {
@@ -102,7 +102,7 @@ func TestPages_ReadRandomRanges(t *testing.T) {
 }
 
 func TestPages_ReadInParallel(t *testing.T) {
-	r := newRig(t, 40*PageSize+5, Config{MemoryBytes: 8 * PageSize, DiskBytes: 9 * (PageSize + diskEntrySize), DiskDir: t.TempDir()})
+	r := newRig(t, 40*pageSize+5, Config{MemoryBytes: 8 * pageSize, DiskBytes: 9 * (pageSize + diskEntrySize), DiskDir: t.TempDir()})
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
@@ -133,17 +133,17 @@ func (s slowReader) GetRange(ctx context.Context, name string, off, length int64
 // TestPages_ConcurrentReadersShareReads has ten readers of one range while the bucket is slow, of
 // which the first is cancelled: the others share one more read.
 func TestPages_ConcurrentReadersShareReads(t *testing.T) {
-	r := newRig(t, 3*PageSize, Config{})
+	r := newRig(t, 3*pageSize, Config{})
 	slow := slowReader{Reader: r.bkt, ready: make(chan struct{})}
 	r.bkt = slow
 	load := func(ctx context.Context) error {
 		p := r.Open(r.o, &Account{})
-		_, err := p.Load(ctx, []Range{{Off: 5, End: 2 * PageSize}})
+		_, err := p.Load(ctx, []Range{{Off: 5, End: 2 * pageSize}})
 		if err != nil {
 			return err
 		}
-		b, err := p.Bytes(Range{Off: 5, End: 2 * PageSize})
-		if err == nil && !bytes.Equal(b, r.data[5:2*PageSize]) {
+		b, err := p.Bytes(Range{Off: 5, End: 2 * pageSize})
+		if err == nil && !bytes.Equal(b, r.data[5:2*pageSize]) {
 			err = errors.New("wrong bytes")
 		}
 		return err
@@ -201,8 +201,8 @@ func TestLoad_RefusesRangesOutsideObject(t *testing.T) {
 // part.
 func TestDisk_SurvivesRestartAndDamage(t *testing.T) {
 	dir := t.TempDir()
-	cfg := Config{DiskBytes: 64 * (PageSize + diskEntrySize), DiskDir: dir}
-	r := newRig(t, 20*PageSize+3, cfg)
+	cfg := Config{DiskBytes: 64 * (pageSize + diskEntrySize), DiskDir: dir}
+	r := newRig(t, 20*pageSize+3, cfg)
 	all := []Range{{Off: 0, End: r.o.Size}}
 	load := func(c *Cache) Counts {
 		p := c.Open(r.o, &Account{})
@@ -249,7 +249,7 @@ func TestDisk_SurvivesRestartAndDamage(t *testing.T) {
 
 // TestDisk_FullDiskCostsNoAnswer writes to a file that accepts no bytes.
 func TestDisk_FullDiskCostsNoAnswer(t *testing.T) {
-	r := newRig(t, 5*PageSize, Config{DiskBytes: 1 << 20, DiskDir: t.TempDir()})
+	r := newRig(t, 5*pageSize, Config{DiskBytes: 1 << 20, DiskDir: t.TempDir()})
 	ro, err := os.Open(filepath.Join(r.cfg.DiskDir, diskFile))
 	require.NoError(t, err)
 	require.NoError(t, r.disk.f.Close())
@@ -264,7 +264,7 @@ func TestDisk_FullDiskCostsNoAnswer(t *testing.T) {
 
 func TestLoad_FailedReadIsRepeated(t *testing.T) {
 	down := errors.New("down")
-	c, err := New(failing{err: down}, Config{Concurrency: 1, MaxRead: PageSize}, nil)
+	c, err := New(failing{err: down}, Config{Concurrency: 1, MaxRead: pageSize}, nil)
 	require.NoError(t, err)
 	p := c.Open(Object{Name: "x", Size: 100}, &Account{})
 	_, err = p.Load(t.Context(), []Range{{Off: 0, End: 100}})

@@ -59,7 +59,7 @@ type diskEntry struct {
 // openDisk opens or creates the file in dir. It empties a file of another size or
 // format. It fails without access to dir, or when another process uses dir.
 func openDisk(fsys vfs.FS, dir string, bytes int64) (_ *disk, err error) {
-	slots := bytes / (PageSize + diskEntrySize)
+	slots := bytes / (pageSize + diskEntrySize)
 	if slots < 1 || slots > 1<<31 {
 		return nil, fmt.Errorf("page cache of %d bytes on disk is too small or too large", bytes)
 	}
@@ -93,7 +93,7 @@ func (d *disk) header() []byte {
 	h := make([]byte, diskHeaderSize)
 	copy(h, diskMagic)
 	binary.LittleEndian.PutUint32(h[4:], diskVersion)
-	binary.LittleEndian.PutUint32(h[8:], PageSize)
+	binary.LittleEndian.PutUint32(h[8:], pageSize)
 	binary.LittleEndian.PutUint32(h[12:], d.slots)
 	return h
 }
@@ -141,7 +141,7 @@ func (d *disk) load() error {
 func (d *disk) entryOffset(slot uint32) int64 { return diskHeaderSize + int64(slot)*diskEntrySize }
 
 func (d *disk) dataOffset(slot uint32) int64 {
-	return d.entryOffset(d.slots) + int64(slot)*PageSize
+	return d.entryOffset(d.slots) + int64(slot)*pageSize
 }
 
 func appendEntry(b []byte, e diskEntry) []byte {
@@ -166,7 +166,7 @@ func decodeEntry(b []byte) (diskEntry, bool) {
 	e.key.page = binary.LittleEndian.Uint32(b[20:])
 	e.length = binary.LittleEndian.Uint32(b[24:])
 	e.crc = binary.LittleEndian.Uint32(b[28:])
-	return e, e.length > 0 && e.length <= PageSize
+	return e, e.length > 0 && e.length <= pageSize
 }
 
 // maxTogether is the number of neighbouring slots that one read takes at most.
@@ -210,10 +210,10 @@ func (d *disk) get(o Object, pages []uint32, got func(page uint32, b []byte)) (m
 // slot in the meantime; its checksum then differs.
 func (d *disk) readSlots(reads []slotRead, got func(page uint32, b []byte), missing []uint32) []uint32 {
 	last := reads[len(reads)-1]
-	b := make([]byte, (len(reads)-1)*PageSize+int(last.length))
+	b := make([]byte, (len(reads)-1)*pageSize+int(last.length))
 	_, err := d.f.ReadAt(b, d.dataOffset(reads[0].slot))
 	for i, r := range reads {
-		page := b[i*PageSize : i*PageSize+int(r.length) : i*PageSize+int(r.length)]
+		page := b[i*pageSize : i*pageSize+int(r.length) : i*pageSize+int(r.length)]
 		if err == nil && crc32.Checksum(page, castagnoli()) == r.crc {
 			got(r.key.page, page)
 			continue

@@ -13,15 +13,15 @@ import (
 
 // Six pages go into four slots, so that slots are also reused.
 func TestDisk_HoldsWholePagesOnlyAfterEachFailure(t *testing.T) {
-	o := Object{Block: ulid.ULID{1}, File: 1, Name: "o", Size: 6 * PageSize}
-	page := func(n uint32) []byte { return bytes.Repeat([]byte{byte(n + 1)}, PageSize) }
+	o := Object{Block: ulid.ULID{1}, File: 1, Name: "o", Size: 6 * pageSize}
+	page := func(n uint32) []byte { return bytes.Repeat([]byte{byte(n + 1)}, pageSize) }
 	pages := []uint32{0, 1, 2, 3, 4, 5}
 	check := func(t *testing.T, d *disk) {
 		t.Helper()
 		d.get(o, pages, func(n uint32, b []byte) { require.Equal(t, page(n), b) })
 	}
 	faultfs.EachFailure(t, func(t *testing.T, fsys *faultfs.FS) {
-		const size = 4 * (PageSize + diskEntrySize)
+		const size = 4 * (pageSize + diskEntrySize)
 		dir := t.TempDir()
 		d, err := openDisk(fsys, dir, size)
 		if err != nil {

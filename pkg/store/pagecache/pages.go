@@ -41,10 +41,10 @@ func (p *Pages) Load(ctx context.Context, ranges []Range) (Counts, error) {
 	if n == 0 {
 		return Counts{}, nil
 	}
-	if err := p.acct.take(ctx, int64(n)*PageSize); err != nil {
+	if err := p.acct.take(ctx, int64(n)*pageSize); err != nil {
 		return Counts{}, err
 	}
-	p.held += int64(n) * PageSize
+	p.held += int64(n) * pageSize
 	missing := p.c.get(p.o, want, func(page uint32, b []byte) { p.m[page] = b })
 	hits := int64(n - len(missing))
 	p.c.m.hits.Add(float64(hits))
@@ -65,7 +65,7 @@ func (p *Pages) Loaded(r Range) bool {
 	if r.End > p.o.Size {
 		return false
 	}
-	for page := uint32(r.Off / PageSize); int64(page)*PageSize < r.End; page++ {
+	for page := uint32(r.Off / pageSize); int64(page)*pageSize < r.End; page++ {
 		if _, ok := p.m[page]; !ok {
 			return false
 		}
@@ -82,14 +82,14 @@ func (p *Pages) Bytes(r Range) ([]byte, error) {
 	if r.End == r.Off {
 		return nil, nil
 	}
-	page, in := uint32(r.Off/PageSize), r.Off%PageSize
-	if b := p.m[page]; in+r.Len() <= int64(len(b)) {
-		return b[in : in+r.Len() : in+r.Len()], nil
+	page, in := uint32(r.Off/pageSize), r.Off%pageSize
+	if b := p.m[page]; in+r.size() <= int64(len(b)) {
+		return b[in : in+r.size() : in+r.size()], nil
 	}
-	out := make([]byte, 0, r.Len())
-	for int64(len(out)) < r.Len() {
+	out := make([]byte, 0, r.size())
+	for int64(len(out)) < r.size() {
 		b := p.m[page][in:]
-		out = append(out, b[:min(int64(len(b)), r.Len()-int64(len(out)))]...)
+		out = append(out, b[:min(int64(len(b)), r.size()-int64(len(out)))]...)
 		page, in = page+1, 0
 	}
 	return out, nil

@@ -7,8 +7,8 @@ type Range struct {
 	Off, End int64
 }
 
-// Len is the number of bytes.
-func (r Range) Len() int64 { return r.End - r.Off }
+// size is the number of bytes.
+func (r Range) size() int64 { return r.End - r.Off }
 
 // pagesOf returns the ascending numbers of the pages that the ranges touch.
 // Ranges need not be sorted and may overlap; empty ones touch nothing.
@@ -19,7 +19,7 @@ func pagesOf(ranges []Range) []uint32 {
 		if r.End <= r.Off {
 			continue
 		}
-		first, last := uint32(r.Off/PageSize), uint32((r.End-1)/PageSize)
+		first, last := uint32(r.Off/pageSize), uint32((r.End-1)/pageSize)
 		if n := len(out); n > 0 && first <= out[n-1] {
 			if first < out[n-1] {
 				sorted = false

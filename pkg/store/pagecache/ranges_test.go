@@ -40,10 +40,10 @@ func TestPagesOf_AgreesWithMarkingEachByte(t *testing.T) {
 		var ranges []Range
 		want := map[uint32]bool{}
 		for range rng.IntN(6) {
-			off := rng.Int64N(8 * PageSize)
-			r := Range{Off: off, End: off + []int64{0, 1, PageSize, rng.Int64N(3 * PageSize)}[rng.IntN(4)]}
+			off := rng.Int64N(8 * pageSize)
+			r := Range{Off: off, End: off + []int64{0, 1, pageSize, rng.Int64N(3 * pageSize)}[rng.IntN(4)]}
 			ranges = append(ranges, r)
-			for p := r.Off / PageSize; p*PageSize < r.End && r.Len() > 0; p++ {
+			for p := r.Off / pageSize; p*pageSize < r.End && r.size() > 0; p++ {
 				want[uint32(p)] = true
 			}
 		}

@@ -1,0 +1,4 @@
+package blocklist
+
+// IndexName is indexName for tests outside the package.
+const IndexName = indexName
