@@ -1,5 +1,5 @@
-// Package abort lets who works on an answer end the whole call, even while the
-// call waits for its client to read.
+// Package abort lets the code that computes an answer end the whole call, even
+// while the call waits for its client to read.
 package abort
 
 import "context"
@@ -14,7 +14,7 @@ func With(ctx context.Context) (context.Context, func(error)) {
 }
 
 // From returns the function that ends the call of ctx, nil where there is none. It
-// may be called at any time, by anybody, also after the call.
+// may be called at any time, concurrently, also after the call.
 func From(ctx context.Context) func(error) {
 	cancel, _ := ctx.Value(key{}).(context.CancelCauseFunc)
 	return cancel

@@ -3,12 +3,12 @@ package query
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
 	"sync"
 
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -36,8 +36,9 @@ type account struct {
 	series  int64
 	chunks  int64
 	bytes   int64
-	// seat is the place of the query that the request evaluates, if it has one.
-	seat *seat
+	// slot is the concurrency slot of the query that the request evaluates; nil
+	// when it evaluates none.
+	slot *slot
 }
 
 // creditStep is how much memory is taken from the budget at once, so that its
@@ -128,7 +129,7 @@ func (a *account) exceeded(source func() string) error {
 	} {
 		if l.most > 0 && l.got > l.most {
 			a.share.budget.rejected.WithLabelValues(l.name).Inc()
-			return fmt.Errorf("%w: the request reads more than %d %s from the stores (%s); reading from %s when it was reached", errLimit, l.most, l.what, l.flag, source())
+			return &limit.Error{What: l.what, Flag: l.flag, Max: l.most, Needed: l.got, Detail: "read from the stores, reached at " + source()}
 		}
 	}
 	return nil

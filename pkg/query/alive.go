@@ -119,7 +119,7 @@ func (a *alive) Seek(t int64) chunkenc.ValueType {
 		return a.typ
 	}
 	a.typ = a.in.Seek(t)
-	// What is before t is of no interest, and so is a marker there.
+	// Samples and markers before t do not count.
 	return a.after(0, false)
 }
 

@@ -8,14 +8,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/hindsight-io/hindsight/pkg/limit"
 )
 
-// errBusy says that other requests hold the memory that this one needs: it can
-// succeed later.
+// errBusy is the error of a request that needs memory which other requests hold:
+// it can succeed later.
 var errBusy = errors.New("memory of the process is in use by other requests")
-
-// errLimit says that the request needs more than one request may have.
-var errLimit = errors.New("limit exceeded")
 
 // Budget is the memory that all requests of a querier may hold together: what
 // they read from stores, what the engine allocates for it, and their results.
@@ -24,8 +23,8 @@ type Budget struct {
 	limit int64 // 0 means no limit
 
 	mtx sync.Mutex
-	// used is the sum of what the accounts hold; peak is the most it was since
-	// memory was given back.
+	// used is the sum of the memory of all accounts; peak is its maximum since
+	// memory was last returned to the system.
 	used, peak int64
 	// holders are the accounts that hold memory; waiting, those of them that
 	// wait for more. As long as one holder does not wait, memory will be freed.
@@ -39,17 +38,17 @@ type Budget struct {
 	rejected *prometheus.CounterVec
 }
 
-// NewBudget returns a budget of limit bytes; 0 means no limit. reg may be nil.
-func NewBudget(limit int64, reg prometheus.Registerer) *Budget {
-	b := &Budget{limit: limit, freed: make(chan struct{})}
+// NewBudget returns a budget of size bytes; 0 means no limit. reg may be nil.
+func NewBudget(size int64, reg prometheus.Registerer) *Budget {
+	b := &Budget{limit: size, freed: make(chan struct{})}
 	f := promauto.With(reg)
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "hindsight_query_memory_limit_bytes",
 		Help: "Memory that all requests may hold together; 0 means no limit.",
-	}, func() float64 { return float64(limit) })
+	}, func() float64 { return float64(size) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "hindsight_query_memory_used_bytes",
-		Help: "Memory that requests hold at the moment, as estimated.",
+		Help: "Estimated memory that requests hold.",
 	}, func() float64 {
 		b.mtx.Lock()
 		defer b.mtx.Unlock()
@@ -93,7 +92,7 @@ func (b *Budget) share() *share {
 }
 
 // take adds n bytes to the share. Where others hold too much it waits for them,
-// unless all of them wait as well; the error is errBusy then, and errLimit where
+// unless all of them wait as well; the error is errBusy then, and limit.ErrExceeded where
 // the whole budget is too small.
 func (s *share) take(ctx context.Context, n int64) error {
 	b := s.budget
@@ -108,7 +107,7 @@ func (s *share) take(ctx context.Context, n int64) error {
 			return errors.New("request has ended")
 		case s.held+n > b.limit:
 			b.rejected.WithLabelValues(limitMemory).Inc()
-			return fmt.Errorf("%w: the request needs more memory than the %d bytes that all requests may hold together (--query.max-memory); choose fewer series, a shorter range or a larger step", errLimit, b.limit)
+			return fmt.Errorf("%w: the request needs more memory than the %d bytes that all requests may hold together (--query.max-memory); choose fewer series, a shorter range or a larger step", limit.ErrExceeded, b.limit)
 		case b.used+n <= b.limit:
 			if s.held == 0 && n > 0 {
 				b.holders++
@@ -137,7 +136,7 @@ func (s *share) busy() error {
 	return fmt.Errorf("%w: they hold %d of %d bytes (--query.max-memory); try again later", errBusy, b.used-s.held, b.limit)
 }
 
-// mayWait says whether a request that holds memory goes on while this one waits.
+// mayWait reports whether a request that holds memory goes on while this one waits.
 func (s *share) mayWait() bool {
 	others := s.budget.holders - s.budget.waiting
 	if s.held > 0 && s.waiting == 0 {

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/limit"
 )
 
 func TestBudget_OneRequestNeverGetsMoreThanAll(t *testing.T) {
@@ -12,7 +14,7 @@ func TestBudget_OneRequestNeverGetsMoreThanAll(t *testing.T) {
 	s := b.share()
 	require.NoError(t, s.take(t.Context(), 100))
 	err := s.take(t.Context(), 1)
-	require.ErrorIs(t, err, errLimit)
+	require.ErrorIs(t, err, limit.ErrExceeded)
 	require.ErrorContains(t, err, "--query.max-memory")
 	s.close()
 	s.close()

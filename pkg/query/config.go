@@ -61,7 +61,7 @@ type Config struct {
 	ignored ignoredFlags
 }
 
-// WebConfig says where the pages are.
+// WebConfig is the configuration of paths and headers of the HTTP API.
 type WebConfig struct {
 	RoutePrefix    string
 	ExternalPrefix string
@@ -69,7 +69,7 @@ type WebConfig struct {
 	DisableCORS    bool
 }
 
-// TenancyConfig says whose data a request may read.
+// TenancyConfig is the configuration of tenants of requests.
 type TenancyConfig struct {
 	Header           string
 	Default          string
@@ -245,7 +245,7 @@ var oldFeatures = [...]string{"promql-negative-offset", "promql-at-modifier", "q
 
 const experimentalFunctions = "promql-experimental-functions"
 
-// Validate says what is wrong. Its errors are the user's.
+// Validate returns an error for invalid flags.
 func (c *Config) Validate() error {
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }

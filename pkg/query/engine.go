@@ -33,7 +33,7 @@ func newEngine(cfg *Config, p parser.Parser, known features.Collector, budget *B
 	if maxSamples == 0 {
 		maxSamples = math.MaxInt
 	}
-	tracker, err := newSeats(cfg.ActiveQueryPath, cfg.MaxConcurrent, deps.Logger)
+	tracker, err := newSlotTracker(cfg.ActiveQueryPath, cfg.MaxConcurrent, deps.Logger)
 	if err != nil {
 		return nil, err
 	}

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// What makes it worth while to give memory back: one collection of garbage costs
-// as much as the heap is large.
+// Thresholds for returning memory: a garbage collection costs in proportion to
+// the size of the heap.
 const (
 	idleInterval = 20 * time.Second
 	idleRequests = 100

@@ -29,7 +29,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
 )
 
-// Deps are what a querier gets from outside.
+// Deps are the dependencies of a querier.
 type Deps struct {
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -53,7 +53,7 @@ type Query struct {
 	api    *promapi.API
 
 	queryable *Queryable
-	// defaults hold for what requests do not say.
+	// defaults hold for options that a request does not have.
 	defaults queryopts.Defaults
 }
 

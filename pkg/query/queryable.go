@@ -63,7 +63,7 @@ func (q *Queryable) Querier(mint, maxt int64) (storage.Querier, error) {
 }
 
 // ChunkQuerier implements storage.ChunkQueryable. The merged samples are
-// encoded anew.
+// encoded again.
 func (q *Queryable) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
 	samples, err := q.Querier(mint, maxt)
 	if err != nil {

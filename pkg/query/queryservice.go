@@ -104,8 +104,9 @@ func (s *queryService) options(ctx context.Context, r *storerpc.QueryRequest) (c
 	return ctx, p, nil
 }
 
-// callTenant says whose gRPC call it is, and what it may read, by the rules for
-// HTTP requests: the certificate, or the metadata in the place of the header.
+// callTenant returns the context with the tenant of a gRPC call, and the matcher
+// that the tenant is restricted to. The rules are those for HTTP requests, with
+// the metadata of the call in place of the headers.
 func (q *Query) callTenant(ctx context.Context) (context.Context, *labels.Matcher, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "/", http.NoBody)
 	if err != nil {
@@ -124,8 +125,8 @@ func (q *Query) callTenant(ctx context.Context) (context.Context, *labels.Matche
 	return q.tenant(r)
 }
 
-// queryError gives the errors of the engine the kind that they have. Of those of
-// storage the kind is that of their cause.
+// queryError wraps an error of the engine in the error of its kind. The kind of an
+// error of the storage is that of its cause.
 func queryError(err error) error {
 	var timeout promql.ErrQueryTimeout
 	var canceled promql.ErrQueryCanceled
@@ -134,8 +135,8 @@ func queryError(err error) error {
 	switch {
 	case errors.Is(err, errBusy):
 		return fmt.Errorf("%w: %w", storeapi.ErrUnavailable, err)
-	case errors.Is(err, errLimit):
-		return fmt.Errorf("%w: %w", limit.ErrExceeded, err)
+	case errors.Is(err, limit.ErrExceeded):
+		return err
 	case errors.As(err, &timeout):
 		return fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
 	case errors.As(err, &canceled):

@@ -95,7 +95,7 @@ func (p *selectorPlan) apply(r *storeapi.Request, v *view, reading *reading, hin
 	}
 }
 
-// doubts are what must be said of an answer that a selector contributed to with
+// doubts returns the annotations for an answer that a selector contributed to with
 // data of the resolution.
 func (p *selectorPlan) doubts(resolution int64) annotations.Annotations {
 	var as annotations.Annotations

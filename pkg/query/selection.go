@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/query/promapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
@@ -103,7 +104,7 @@ func (s *selection) readAll(ctx context.Context, v *view, care *inspector) error
 func ended(ctx context.Context, err error) error {
 	const doing = "reading from the stores"
 	switch {
-	case errors.Is(err, errLimit), errors.Is(err, errBusy):
+	case errors.Is(err, limit.ErrExceeded), errors.Is(err, errBusy):
 		return err
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return promql.ErrQueryTimeout(doing)
@@ -151,7 +152,7 @@ type seriesSet struct {
 	ctx context.Context
 	i   int
 	// lost is the error of a query that waited for the stores and then did not
-	// get its seat back.
+	// get its slot back.
 	lost error
 }
 

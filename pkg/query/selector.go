@@ -63,8 +63,7 @@ func storeFilter(rules []*relabel.Config) func(storeapi.Info) ([]*labels.Matcher
 			return nil, false
 		}
 		ms, err := matchersFor(kept)
-		// Values that no matcher can name, which are not UTF-8, are nobody's
-		// choice.
+		// No matcher can have a value that is not UTF-8.
 		return ms, err == nil
 	}
 }

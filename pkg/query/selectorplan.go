@@ -12,7 +12,8 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// selectorPlan says how one selector of an expression reads downsampled data.
+// selectorPlan is the plan by which a selector of an expression reads downsampled
+// data.
 type selectorPlan struct {
 	aggrs []storeapi.Aggregate
 	// count makes the samples numbers of raw samples.
@@ -31,8 +32,8 @@ type selectorPlan struct {
 // which the engine hands on as it is.
 type plans map[*labels.Matcher]*selectorPlan
 
-// planExpr plans all selectors of an expression, which it rewrites where what
-// PromQL does with samples is not right for windows of samples:
+// planExpr plans all selectors of an expression. It rewrites functions whose
+// result over windows of samples would differ from that over samples:
 //
 //	count_over_time(x[r])  is the sum of the numbers of samples,
 //	avg_over_time(x[r])    is the sum of samples divided by their number.
@@ -41,7 +42,7 @@ func planExpr(e parser.Expr) (parser.Expr, plans) {
 	return p.visit(e, scope{limit: math.MaxInt64}), p
 }
 
-// scope is what stands around an expression.
+// scope is the context of an expression in the tree.
 type scope struct {
 	// fn is the innermost function or aggregation; empty if an operator stands
 	// between, because then it is not about the values of the selector.
@@ -158,9 +159,9 @@ func rangePlan(s scope, span time.Duration) *selectorPlan {
 	return p
 }
 
-// instantPlan is the plan of an instant selector. Under a subquery there is a
-// function over ranges around it; a sum or a number of steps is then one of
-// single values and not one of what is in a window.
+// instantPlan is the plan of an instant selector. Under a subquery, a function
+// over ranges is around it; its sum or count is then one of values at steps, not
+// one of the samples in a window.
 func instantPlan(s scope) *selectorPlan {
 	p := &selectorPlan{fn: s.fn, limit: s.limit, aggrs: aggr.ForFunc("")}
 	switch s.fn {

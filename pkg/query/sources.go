@@ -10,19 +10,19 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// grouping says which labels tell the sources of a series apart. Without any,
+// grouping holds the labels by which the sources of a series differ. Without any,
 // every series has one source.
 type grouping struct {
 	// drop are all replica labels, which the result does not have.
 	drop []string
-	// ring are those of drop that tell copies of one stream apart.
+	// ring are those of drop in which copies of one stream differ.
 	ring []string
 	// limit is the largest number of series; 0 means no limit.
 	limit int
 }
 
-// reader makes the series of a selection of what the stores stream, in the
-// order of the full labels.
+// reader makes the series of a selection from the streams of the stores, which are
+// in the order of the full labels.
 type reader struct {
 	view  *view
 	group grouping
@@ -37,12 +37,12 @@ type reader struct {
 	seen map[uint64]struct{}
 }
 
-// continues says whether at is another part of the series that was added last.
+// continues reports whether at is another part of the series that was added last.
 func (r *reader) continues(at storeapi.Series) bool {
 	return len(r.series) > 0 && labels.Equal(r.last, at.Labels)
 }
 
-// add takes in a series, or a part of one, with its full labels, and says whether
+// add takes in a series, or a part of one, with its full labels, and reports whether
 // more are wanted.
 func (r *reader) add(full labels.Labels, chunks []storeapi.Chunk) bool {
 	r.last = full
@@ -88,7 +88,7 @@ func (r *reader) without(lset labels.Labels, names []string) labels.Labels {
 	return r.builder.Labels()
 }
 
-// within counts label sets, and says whether this one is within the limit.
+// within counts label sets, and reports whether this one is within the limit.
 // Stores cannot do so: they count the replicas.
 func (r *reader) within(lset labels.Labels) bool {
 	if r.seen == nil {

@@ -16,7 +16,8 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
 
-// tenant says whose request it is, and what it may read.
+// tenant returns the context with the tenant of the request, and the matcher that
+// the tenant is restricted to, which may be nil.
 func (q *Query) tenant(r *http.Request) (context.Context, *labels.Matcher, error) {
 	t := q.cfg.Tenancy
 	id, err := tenant.FromHTTP(r, tenant.Source{
@@ -64,7 +65,7 @@ func (q *Query) visibleMetadata(ctx context.Context, metric string, limit int) (
 	return firstNames(found, limit), append(ws, more...), nil
 }
 
-// hasSeries says whether one of the sorted names is that of a series of the
+// hasSeries reports whether one of the sorted names is that of a series of the
 // metric.
 func hasSeries(names []string, metric string) bool {
 	for _, suffix := range [...]string{"", "_total", "_created", "_bucket", "_count", "_sum", "_info", "_gcount", "_gsum"} {

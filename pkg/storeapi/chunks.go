@@ -28,7 +28,7 @@ func joinChunks(cs []Chunk) []Chunk {
 	return kept
 }
 
-// isCovered says whether one of the last kept chunks, those with the same span
+// isCovered reports whether one of the last kept chunks, those with the same span
 // as c, has everything that c has. When c has more, c takes its place.
 func isCovered(kept []Chunk, c Chunk) bool {
 	// Equal chunks are neighbours, and few differ in the aggregates that they have.
@@ -81,7 +81,7 @@ func compareData(a, b Data) int {
 	return bytes.Compare(a.Bytes, b.Bytes)
 }
 
-// covers says whether a, of the same span as b, has every part of b with the
+// covers reports whether a, of the same span as b, has every part of b with the
 // same content.
 func covers(a, b Chunk) bool {
 	if !sameData(a.Raw, b.Raw) {
@@ -100,7 +100,7 @@ func covers(a, b Chunk) bool {
 		sameData(a.Aggr.Counter, b.Aggr.Counter)
 }
 
-// sameData says whether b is absent or equal to a. The bytes decide; the hashes
+// sameData reports whether b is absent or equal to a. The bytes decide; the hashes
 // only spare comparing them.
 func sameData(a, b Data) bool {
 	switch {

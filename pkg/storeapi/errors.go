@@ -11,7 +11,7 @@ var (
 	ErrInvalid = errors.New("invalid request")
 	// ErrNotFound says that what the request names does not exist.
 	ErrNotFound = errors.New("not found")
-	// ErrUnavailable says that the store cannot answer at the moment.
+	// ErrUnavailable says that the store cannot answer currently.
 	ErrUnavailable = errors.New("unavailable")
 	// ErrPartial says that a part of the answer cannot be had and the request
 	// did not accept a partial one.

@@ -18,7 +18,7 @@ type ExemplarRequest struct {
 	Selectors [][]*labels.Matcher
 	// MinTime and MaxTime are inclusive milliseconds.
 	MinTime, MaxTime int64
-	// Partial says what happens when a part of the answer cannot be had.
+	// Partial is the answer to a failure of a part of the stores.
 	Partial PartialResponse
 	// StoreMatchers select the stores of a fan-out as in a Request. Never sent
 	// over the wire.
@@ -52,7 +52,7 @@ func PruneSelectors(ext labels.Labels, selectors [][]*labels.Matcher) [][]*label
 	return out
 }
 
-// AnySelects says whether one of the selectors chooses the series.
+// AnySelects reports whether one of the selectors chooses the series.
 func AnySelects(selectors [][]*labels.Matcher, series labels.Labels) bool {
 	return slices.ContainsFunc(selectors, func(ms []*labels.Matcher) bool {
 		return !slices.ContainsFunc(ms, func(m *labels.Matcher) bool { return !m.Matches(series.Get(m.Name)) })

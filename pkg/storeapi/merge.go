@@ -78,7 +78,7 @@ func (m *mergeSet) advance(i int) bool {
 	return true
 }
 
-// finished says whether a set that returned no series ended properly; if not,
+// finished reports whether a set that returned no series ended properly; if not,
 // the whole merge is over.
 func (m *mergeSet) finished(s SeriesSet) bool {
 	m.err = s.Err()

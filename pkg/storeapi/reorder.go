@@ -27,7 +27,7 @@ type Reorder struct {
 	External labels.Labels
 	// Drop are the names that are removed, from External too.
 	Drop []string
-	// Own says whether any series in the store may carry a label of that name;
+	// Own reports whether any series in the store may carry a label of that name;
 	// nil means that all may. The index of a block or of a TSDB knows it, and
 	// mostly replica labels are external ones only: then nothing is held back.
 	Own func(name string) bool
@@ -45,7 +45,7 @@ func (r Reorder) Apply(set SeriesSet) SeriesSet {
 	return &reorderSet{SeriesSet: set, rw: rw}
 }
 
-// MayHoldBack says whether Apply could hold back whole metrics, so that it is
+// MayHoldBack reports whether Apply could hold back whole metrics, so that it is
 // worth to ask HasLatePrefixes first.
 func (r Reorder) MayHoldBack() bool {
 	rw := newRewriter(r)
@@ -53,7 +53,7 @@ func (r Reorder) MayHoldBack() bool {
 		(len(rw.ext) == 0 || rw.ext[len(rw.ext)-1].Name < rw.drop[len(rw.drop)-1])
 }
 
-// HasLatePrefixes reads set, which needs no chunks, and says whether NoPrefixes
+// HasLatePrefixes reads set, which needs no chunks, and reports whether NoPrefixes
 // would be a wrong promise for it. It leaves closing set to the caller.
 func (r Reorder) HasLatePrefixes(set SeriesSet) (bool, error) {
 	r.NoPrefixes = true
@@ -107,7 +107,7 @@ func (s *reorderSet) Next() bool {
 	}
 }
 
-// ready says whether the smallest held series is smaller than all to come.
+// ready reports whether the smallest held series is smaller than all to come.
 func (s *reorderSet) ready() bool {
 	switch {
 	case s.ended:
@@ -144,8 +144,8 @@ func (s *reorderSet) read() bool {
 }
 
 // collide warns when the series that is returned now got the labels of the one
-// before it because external labels hide in what they differ: nobody can tell
-// them apart any more. hidden are the labels of it that were overridden.
+// before it because external labels override the labels in which they differ.
+// hidden are the labels of it that were overridden.
 func (s *reorderSet) collide(hidden string) {
 	if s.collided == nil && hidden != s.hidden && labels.Equal(s.last, s.cur.Labels) {
 		name, _, _ := strings.Cut(cmp.Or(hidden, s.hidden), "\xff")

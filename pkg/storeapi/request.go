@@ -5,8 +5,8 @@ import "github.com/prometheus/prometheus/model/labels"
 // Request is everything that one read asks for. Nothing else travels beside it
 // in the context, except the trace and the tenant.
 //
-// A Request is immutable once handed to a Store: who needs another one copies
-// it first.
+// A Request must not be changed once it was passed to a Store; a Store that
+// changes it copies it first.
 type Request struct {
 	// MinTime and MaxTime bound the wanted samples, inclusive, in milliseconds.
 	MinTime, MaxTime int64
@@ -15,10 +15,10 @@ type Request struct {
 	// MaxResolution is the coarsest downsampling resolution, in milliseconds,
 	// that is acceptable; 0 means raw data only.
 	MaxResolution int64
-	// FillCoarser asks for coarser data than that of a time of which the store
-	// has nothing else left. Who asks must be able to read aggregates.
+	// FillCoarser asks for coarser data than that for a time of which the store
+	// has nothing else left. The caller must be able to read aggregates.
 	FillCoarser bool
-	// Aggregates says which aggregates of downsampled chunks are wanted.
+	// Aggregates are the wanted aggregates of downsampled chunks.
 	// Raw chunks are always returned as they are.
 	Aggregates []Aggregate
 	// WithoutReplicaLabels are removed from the returned label sets.
@@ -30,10 +30,10 @@ type Request struct {
 	SkipChunks bool
 	// Shard, when not nil, asks for one vertical shard only.
 	Shard *Shard
-	// Partial says what happens when a part of the data cannot be had.
+	// Partial is the answer to a failure of a part of the data.
 	Partial PartialResponse
-	// Hints say what the data is for. They never change which samples are
-	// right, only how much may be left out or done early. May be nil.
+	// Hints describe the use of the data. They never change which samples are
+	// right, only which may be left out or computed early. May be nil.
 	Hints *Hints
 	// BlockMatchers select blocks of a bucket by external labels and
 	// __block_id.
@@ -46,11 +46,11 @@ type Request struct {
 	WantStats bool
 }
 
-// PartialResponse says what a missing part does to an answer.
+// PartialResponse is the effect of a missing part on an answer.
 type PartialResponse int
 
 const (
-	// PartialWarn returns what there is, with a warning for what is missing.
+	// PartialWarn returns the available part, with a warning for each missing one.
 	PartialWarn PartialResponse = iota
 	// PartialAbort fails the request.
 	PartialAbort

@@ -131,14 +131,14 @@ func (rw *rewriter) add(lset labels.Labels) (out labels.Labels, waits bool) {
 	return out, waits
 }
 
-// mayEndBefore says whether a later label set may be what has been kept so far
+// mayEndBefore reports whether a later label set may be what has been kept so far
 // and nothing more.
 func (rw *rewriter) mayEndBefore(name string, kept, extLeft int) bool {
 	return rw.holdBack && kept > 0 && extLeft == 0 &&
 		len(rw.drop) > 0 && rw.drop[len(rw.drop)-1] > name
 }
 
-// canBeLate says whether a label set of which kept labels are left may have to
+// canBeLate reports whether a label set of which kept labels are left may have to
 // be returned before one that was.
 func (rw *rewriter) canBeLate(kept int) bool {
 	return len(rw.drop) > 0 && (kept == 0 || !rw.holdBack)

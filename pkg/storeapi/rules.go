@@ -29,7 +29,7 @@ type RulesRequest struct {
 	// Names, Groups and Files choose rules by their name, and groups by their
 	// name and file; empty chooses all.
 	Names, Groups, Files []string
-	// Partial says what happens when a part of the answer cannot be had.
+	// Partial is the answer to a failure of a part of the stores.
 	Partial PartialResponse
 	// StoreMatchers select the stores of a fan-out as in a Request. Never sent
 	// over the wire.

@@ -29,7 +29,7 @@ func FilterRules(groups []RuleGroup, r *RulesRequest) []RuleGroup {
 	return out
 }
 
-// matchesRule says whether the labels satisfy all matchers of all sets.
+// matchesRule reports whether the labels satisfy all matchers of all sets.
 func matchesRule(sets [][]*labels.Matcher, ls labels.Labels) bool {
 	for _, set := range sets {
 		for _, m := range set {
@@ -45,7 +45,7 @@ func matchesRule(sets [][]*labels.Matcher, ls labels.Labels) bool {
 	return true
 }
 
-// isTemplate says whether the value of a label has an action of a Go template.
+// isTemplate reports whether the value of a label has an action of a Go template.
 func isTemplate(v string) bool {
 	_, action, ok := strings.Cut(v, "{{")
 	return ok && strings.Contains(action, "}}")

@@ -16,11 +16,11 @@ import (
 // Ownership: the label set of At is immutable and stays valid for ever, though
 // keeping it may keep a whole frame of the stream in memory. The Chunks slice of
 // At is valid until the next call of Next, the bytes inside the chunks until
-// Close. Nobody may write to any of them.
+// Close. They must not be written to.
 //
-// A set belongs to one goroutine. Close is called exactly once by who got the
-// set from Select, at any time, and frees everything; after Close no other
-// method may be called but Warnings, Stats and Err.
+// A set belongs to one goroutine. The caller of Select calls Close exactly once,
+// at any time; it frees everything. After Close only Warnings, Stats and Err may
+// be called.
 type SeriesSet interface {
 	// Next moves to the next series. False means the end or an error.
 	Next() bool
@@ -71,17 +71,17 @@ type Aggregates struct {
 // checksum around it.
 type Data struct {
 	Encoding chunkenc.Encoding
-	// Origin tells which part of a merged answer the chunk came from, see
+	// Origin is the part of a merged answer that the chunk came from, see
 	// OriginSet; 0 when that is not known. It is no part of the content, and
 	// set in the raw data only, also where that has no bytes.
 	Origin uint16
 	Bytes  []byte
-	// Hash is the xxhash64 of Bytes, or 0 when nobody has computed it.
+	// Hash is the xxhash64 of Bytes, or 0 when it has not been computed.
 	Hash uint64
 }
 
-// Stats counts what answering a request took. Stores add up what their parts
-// report.
+// Stats are the costs of answering a request. A store of several parts adds up
+// their statistics.
 type Stats struct {
 	BlocksQueried   int64
 	QueriedBlocks   []string

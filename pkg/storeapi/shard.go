@@ -26,7 +26,7 @@ func (s *Shard) Validate() error {
 	return nil
 }
 
-// Matches says whether the complete label set (external labels added, replica
+// Matches reports whether the complete label set (external labels added, replica
 // labels removed) belongs to the shard. buf is scratch space that is returned
 // for the next call. A nil shard, or Total below 1, matches everything.
 func (s *Shard) Matches(lset labels.Labels, buf []byte) (bool, []byte) {

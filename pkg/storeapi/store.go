@@ -13,8 +13,7 @@ import (
 //
 // All methods may be called concurrently.
 type Store interface {
-	// Info describes what the store has at this moment. It is cheap: it never
-	// does I/O.
+	// Info describes the current data of the store. It is cheap: it does no I/O.
 	Info() Info
 
 	// Select returns the series that match the request, in ascending
@@ -33,7 +32,7 @@ type Store interface {
 	LabelValues(ctx context.Context, name string, r *Request) ([]string, Warnings, error)
 }
 
-// Info is what a Store says about itself, as in the gRPC Info service.
+// Info describes the data of a Store, as the gRPC Info service announces it.
 type Info struct {
 	// Component is the type in the words of the Info service: "sidecar",
 	// "store", "receive", "query", "rule", or "debug".
@@ -73,19 +72,19 @@ type Warning struct {
 	Text   string
 }
 
-// collision begins the text of a warning about series that an answer cannot tell
-// apart. The wire carries nothing but the text.
+// collision begins the text of a warning about different series that became one
+// in the answer. The wire carries only the text.
 const collision = "different series appear as one"
 
-// CollisionWarning says that series became one because a label of theirs has the
-// name of an external label. example is the label set that they got.
+// CollisionWarning is the warning about series that became one because an external
+// label overrides a label of theirs. example is the label set that they got.
 func CollisionWarning(example labels.Labels) Warning {
 	return Warning{Text: fmt.Sprintf("%s, because a label of theirs is hidden by the external label of that name: %s", collision, example)}
 }
 
-// IsCollision says whether the warning is about series that the answer cannot
-// tell apart. Nothing is missing then, so that it does not fail a request that
-// refuses partial answers.
+// IsCollision reports whether the warning is about series that became one in the
+// answer. Nothing is missing then, so it does not fail a request that refuses
+// partial answers.
 func (w Warning) IsCollision() bool { return strings.Contains(w.Text, collision) }
 
 // Warnings is a list of warnings in the order in which they occurred.

@@ -24,7 +24,7 @@ const (
 // TargetsRequest asks for the targets that servers scrape or dropped.
 type TargetsRequest struct {
 	State TargetState
-	// Partial says what happens when a part of the answer cannot be had.
+	// Partial is the answer to a failure of a part of the stores.
 	Partial PartialResponse
 	// StoreMatchers select the stores of a fan-out as in a Request. Never sent
 	// over the wire.

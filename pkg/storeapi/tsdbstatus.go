@@ -25,7 +25,7 @@ type TSDBStatusRequest struct {
 	// Matchers choose TSDBs by their external labels; an absent label is the
 	// empty string. None chooses all.
 	Matchers []*labels.Matcher
-	// Partial says what happens when a part of the answer cannot be had.
+	// Partial is the answer to a failure of a part of the stores.
 	Partial PartialResponse
 	// StoreMatchers select the stores of a fan-out as in a Request. Never sent
 	// over the wire.
@@ -60,7 +60,7 @@ type TSDBStatusStore interface {
 	TSDBStatus(ctx context.Context, r *TSDBStatusRequest) (map[string]TSDBStats, Warnings, error)
 }
 
-// ChoosesTSDB says whether a TSDB with these external labels is asked for.
+// ChoosesTSDB reports whether a TSDB with these external labels is asked for.
 func (r *TSDBStatusRequest) ChoosesTSDB(ext labels.Labels) bool {
 	return !slices.ContainsFunc(r.Matchers, func(m *labels.Matcher) bool { return !m.Matches(ext.Get(m.Name)) })
 }

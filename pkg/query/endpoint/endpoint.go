@@ -37,14 +37,14 @@ type Endpoint struct {
 	// self is the instance of the querier that the endpoint belongs to.
 	self   string
 	logger *slog.Logger
-	// looped says that a request came back that was sent by the endpoint.
+	// looped is set once a request sent to the endpoint came back to this querier.
 	looped atomic.Bool
-	// replaces names the endpoint whose place this one took. It belongs to the
-	// set.
+	// replaces is the name of the endpoint that this one replaced. It belongs to
+	// the set.
 	replaces string
 
 	mtx sync.Mutex
-	// info is what the store said last.
+	// info is the last announcement of the store.
 	info        storeapi.Info
 	contacted   bool
 	up          bool
@@ -52,12 +52,12 @@ type Endpoint struct {
 	lastSuccess time.Time
 	lastCheck   time.Time
 	lastErr     error
-	// departed is when discovery stopped to name the endpoint; zero while it
-	// does.
+	// departed is the time when discovery no longer named the endpoint; zero while
+	// it does.
 	departed time.Time
 }
 
-// MissingError says that an expected store does not answer.
+// MissingError is the error of an expected store that does not answer.
 type MissingError struct {
 	// Store is its address.
 	Store string
@@ -102,8 +102,8 @@ func (e *Endpoint) refresh(ctx context.Context, timeout time.Duration, now func(
 	return e.up != wasUp || !wasChecked
 }
 
-// usable returns the context for a request that may be sent; see route. The error
-// says why none may.
+// usable returns the context for a request to the store; see route. It fails when
+// the store must not or cannot be asked.
 func (e *Endpoint) usable(ctx context.Context) (next context.Context, skip bool, err error) {
 	if next, skip, err = e.route(ctx); err != nil || skip {
 		return ctx, skip, err
@@ -111,7 +111,8 @@ func (e *Endpoint) usable(ctx context.Context) (next context.Context, skip bool,
 	return next, false, e.reachable()
 }
 
-func setOf(err error) storeapi.SeriesSet {
+// emptyOr returns a set that fails with err, or an empty one.
+func emptyOr(err error) storeapi.SeriesSet {
 	if err == nil {
 		return storeapi.EmptySet()
 	}
@@ -154,7 +155,7 @@ func (e *Endpoint) Info() storeapi.Info {
 func (e *Endpoint) Select(ctx context.Context, r *storeapi.Request) storeapi.SeriesSet {
 	ctx, skip, err := e.usable(ctx)
 	if err != nil || skip {
-		return setOf(err)
+		return emptyOr(err)
 	}
 	return e.client.Select(ctx, r)
 }

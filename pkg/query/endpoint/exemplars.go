@@ -14,8 +14,8 @@ type exemplarClient interface {
 	OffersExemplars() bool
 }
 
-// Exemplars implements storeapi.ExemplarStore. Stores that do not offer exemplars
-// have none to miss; nobody knows that of one that never answered.
+// Exemplars implements storeapi.ExemplarStore. A store that announces no exemplars
+// is skipped; one that never answered counts as missing.
 func (e *Endpoint) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) ([]storeapi.ExemplarSeries, storeapi.Warnings, error) {
 	ctx, skip, err := e.usable(ctx)
 	if skip {

@@ -7,12 +7,11 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// expected says whether an answer without the endpoint would lack something:
-// as long as configuration, files or DNS name it. Who takes a store out of a
-// file means it, so that counts at once. DNS is different: a server that
-// crashes or is not ready is taken out there too. So what DNS names no more is
-// still asked while it answers, and then missed, until it has been gone for
-// UnhealthyTimeout or another store has taken its place.
+// expected reports whether an answer without the endpoint is incomplete: as long
+// as configuration, files or DNS name it. Removal from a file is deliberate and
+// counts at once. DNS also removes a server that crashed or is not ready, so an
+// endpoint that DNS no longer names is asked while it answers and then counts as
+// missing, until UnhealthyTimeout has passed or another store has replaced it.
 func (s *Set) expected(e *Endpoint, now time.Time) bool {
 	e.mtx.Lock()
 	departed, contacted, last, up := e.departed, e.contacted, e.lastSuccess, e.up
@@ -28,8 +27,8 @@ func (s *Set) expected(e *Endpoint, now time.Time) bool {
 	return now.Sub(last) < s.cfg.UnhealthyTimeout && !s.replaced(e)
 }
 
-// replaced says whether another endpoint has taken the place of e: one with the
-// same labels and kind, that came about when e went, and stands for no other.
+// replaced reports whether another endpoint replaces e: it has the same labels and
+// kind, appeared when e disappeared, and replaces no other endpoint.
 func (s *Set) replaced(e *Endpoint) bool {
 	old := e.Info()
 	if len(old.LabelSets) == 0 {

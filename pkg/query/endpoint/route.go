@@ -10,19 +10,19 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// maxHops is how many queriers a request may pass. Queriers that all ask each
-// other would otherwise ask along every path.
+// maxHops bounds the queriers that a request passes. A full mesh of queriers
+// would otherwise forward a request along every path.
 const maxHops = 8
 
-// Why an endpoint is left out of requests.
+// Reasons for skipping an endpoint.
 var (
-	errSelf = errors.New("this endpoint is the querier itself; it is left out")
-	errLoop = errors.New("this querier asks here in its turn; it is left out of requests that come from there")
+	errSelf = errors.New("endpoint is the querier itself and is skipped")
+	errLoop = errors.New("query loop: the endpoint is a querier that asks this one; its requests are not sent back to it")
 )
 
-// route decides whether a request may go to the endpoint. skip says that nothing
-// is missing without it: all that is behind it is asked by a querier that the
-// request has passed. The returned context names this querier to the next.
+// route decides whether a request may go to the endpoint. skip means that the
+// answer is complete without it: a querier that the request has passed asks the
+// stores behind it. The returned context names this querier to the next.
 func (e *Endpoint) route(ctx context.Context) (next context.Context, skip bool, err error) {
 	if e.self == "" {
 		return ctx, false, nil
@@ -33,7 +33,8 @@ func (e *Endpoint) route(ctx context.Context) (next context.Context, skip bool, 
 	case remote == e.self:
 		return ctx, true, nil
 	case len(hops) > 0 && hops[len(hops)-1] == e.self:
-		// Only an address behind which there are several can hide this querier.
+		// Only an endpoint group, with several servers behind one address, can
+		// contain this querier unnoticed.
 		return ctx, false, fmt.Errorf("%w: an endpoint group of this querier has the querier itself among its addresses", storeapi.ErrInvalid)
 	case slices.Contains(hops, e.self):
 		return ctx, true, nil
@@ -52,17 +53,18 @@ func (e *Endpoint) instance() string {
 	return e.info.Instance
 }
 
-// isSelf says whether the endpoint is the querier that it belongs to.
+// isSelf reports whether the endpoint is the querier that it belongs to.
 func (e *Endpoint) isSelf() bool { return e.self != "" && e.instance() == e.self }
 
-// noteLoop makes the loop visible, once in the log.
+// noteLoop logs the loop once.
 func (e *Endpoint) noteLoop() {
 	if e.looped.CompareAndSwap(false, true) {
-		e.logger.Warn("queriers ask each other, loop avoided", "address", e.name)
+		e.logger.Warn("query loop detected", "address", e.name)
 	}
 }
 
-// routing says why requests, or some of them, are not sent to the endpoint.
+// routing returns the reason why some or all requests are not sent to the
+// endpoint, or nil.
 func (e *Endpoint) routing() error {
 	switch {
 	case e.isSelf():

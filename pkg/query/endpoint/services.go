@@ -11,9 +11,9 @@ import (
 // answered last; none before.
 type announcing interface{ Services() storerpc.Services }
 
-// callable returns the client of a service, or false when the store does not
-// announce it and so has nothing to miss. Nobody knows that of a store that never
-// answered. The call is made with next.
+// callable returns the client of a service and the context for the call, or false
+// when the store does not announce the service. A store that never answered
+// counts as missing.
 func callable[S any](ctx context.Context, e *Endpoint, announced func(storerpc.Services) bool) (next context.Context, client S, ok bool, err error) {
 	next, skip, err := e.usable(ctx)
 	if skip {

@@ -16,7 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Config says which endpoints there are.
+// Config is the configuration of the set of endpoints.
 type Config struct {
 	// Specs come from flags.
 	Specs []Spec
@@ -34,7 +34,7 @@ type Config struct {
 	// Interval is how often each store is asked about itself, and how long it
 	// may take to answer.
 	Interval time.Duration
-	// UnhealthyTimeout is how long a store that discovery names no more is
+	// UnhealthyTimeout is how long a store that discovery no longer names is
 	// still expected after it answered last.
 	UnhealthyTimeout time.Duration
 	// CloseDelay is how long the connection of a dropped store stays open for
@@ -133,7 +133,7 @@ func (s *Set) Run(ctx context.Context) error {
 }
 
 // Reload makes Run read the endpoint configuration and the discovery files now.
-// When one of them is wrong, nothing changes and the error says why. It may be
+// When one of them is invalid, nothing changes and it returns the error. It may be
 // called concurrently.
 func (s *Set) Reload() error {
 	if s.cfg.File != nil {
@@ -171,12 +171,12 @@ func (s *Set) Ready() error {
 }
 
 // Refresh discovers, asks every endpoint about itself, and drops those that
-// are expected no more. It must not be called concurrently, nor beside Run.
+// are no longer expected. It must not be called concurrently, nor beside Run.
 func (s *Set) Refresh(ctx context.Context) {
 	now := time.Now()
 	s.connect(s.discover(ctx, now), now)
 	all := s.sorted()
-	// What is new is expected from now on, not only once it has answered.
+	// A new endpoint is expected from now on, not only once it has answered.
 	s.current.Store(&all)
 	var wg sync.WaitGroup
 	for _, e := range all {
@@ -198,14 +198,14 @@ func (s *Set) Refresh(ctx context.Context) {
 
 func (s *Set) logChange(st Status) {
 	if st.Up && st.Info.Instance == s.instance {
-		s.cfg.Logger.Warn("endpoint is this querier itself, left out", "address", st.Name)
+		s.cfg.Logger.Warn("endpoint is this querier itself", "address", st.Name)
 		return
 	}
 	if st.Up {
 		s.cfg.Logger.Info("store is up", "address", st.Name, "component", st.Info.Component, "label_sets", len(st.Info.LabelSets))
 		return
 	}
-	s.cfg.Logger.Warn("store is missing", "address", st.Name, "known", st.Contacted, "err", st.LastError)
+	s.cfg.Logger.Warn("store is missing", "address", st.Name, "contacted", st.Contacted, "err", st.LastError)
 }
 
 // want is an address to connect to.
@@ -223,7 +223,7 @@ func (s *Set) discover(ctx context.Context, now time.Time) map[string]want {
 		s.fileRead = now
 		if f, err := s.cfg.File(); err != nil {
 			s.metrics.reloadFailures.Inc()
-			s.cfg.Logger.Warn("endpoint configuration is kept as it was", "err", err)
+			s.cfg.Logger.Warn("endpoint configuration not reloaded", "err", err)
 		} else {
 			s.file = f
 		}
@@ -240,7 +240,7 @@ func (s *Set) discover(ctx context.Context, now time.Time) map[string]want {
 	specs = append(specs, s.cfg.Specs...)
 	if addrs, err := readSDFiles(s.cfg.SDFiles); err != nil {
 		s.metrics.reloadFailures.Inc()
-		s.cfg.Logger.Warn("discovery files are kept as they were", "err", err)
+		s.cfg.Logger.Warn("discovery files not reloaded", "err", err)
 	} else {
 		s.sdAddrs = addrs
 	}
@@ -287,7 +287,7 @@ func (s *Set) lookup(ctx context.Context, now time.Time, addr string, kind looku
 	if err != nil {
 		s.metrics.dnsFailures.Inc()
 		if ctx.Err() == nil || !ok {
-			s.cfg.Logger.Warn("addresses are kept as they were", "address", addr, "err", err)
+			s.cfg.Logger.Warn("endpoint lookup failed", "address", addr, "err", err)
 		}
 		// Tried again at the next refresh.
 		return last.addrs
@@ -296,8 +296,8 @@ func (s *Set) lookup(ctx context.Context, now time.Time, addr string, kind looku
 	return addrs
 }
 
-// connect makes the endpoints that are new, and notes those that discovery
-// names no more. One whose way of connecting has changed is made anew.
+// connect creates the new endpoints and notes those that discovery no longer
+// names. It replaces an endpoint whose connection settings have changed.
 func (s *Set) connect(wanted map[string]want, now time.Time) {
 	for addr, w := range wanted {
 		old, ok := s.endpoints[addr]
@@ -309,7 +309,7 @@ func (s *Set) connect(wanted map[string]want, now time.Time) {
 		}
 		client, err := s.cfg.Dial(w.spec, addr, w.client)
 		if err != nil {
-			s.cfg.Logger.Warn("store cannot be connected to", "address", addr, "err", err)
+			s.cfg.Logger.Warn("store connection failed", "address", addr, "err", err)
 			client = broken{err: err}
 		}
 		if ok {
@@ -343,7 +343,7 @@ func (c ClientConfig) equal(o ClientConfig) bool {
 	return c == o
 }
 
-// drop removes the endpoints that are expected no more.
+// drop removes the endpoints that are no longer expected.
 func (s *Set) drop(now time.Time) {
 	for _, e := range s.sorted() {
 		if s.expected(e, now) {
@@ -351,7 +351,7 @@ func (s *Set) drop(now time.Time) {
 		}
 		delete(s.endpoints, e.name)
 		s.retire(e, now)
-		s.cfg.Logger.Info("store is expected no more", "address", e.name)
+		s.cfg.Logger.Info("store removed from the expected set", "address", e.name)
 	}
 	s.retired = slices.DeleteFunc(s.retired, func(r retired) bool {
 		if now.Before(r.closeAt) {
@@ -368,7 +368,7 @@ func (s *Set) retire(e *Endpoint, now time.Time) {
 
 func (s *Set) closeEndpoint(e *Endpoint) {
 	if err := e.client.Close(); err != nil {
-		s.cfg.Logger.Warn("store connection did not close", "address", e.name, "err", err)
+		s.cfg.Logger.Warn("closing store connection failed", "address", e.name, "err", err)
 	}
 }
 

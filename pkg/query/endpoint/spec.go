@@ -27,7 +27,7 @@ type Spec struct {
 	Client *ClientConfig
 }
 
-// Validate says what is wrong with the spec.
+// Validate returns an error for an invalid spec.
 func (s Spec) Validate() error {
 	kind, _, err := splitAddress(s.Address)
 	if err != nil {
@@ -59,7 +59,7 @@ type TLSConfig struct {
 	MinVersion         string `yaml:"min_version"`
 }
 
-// Validate says what is wrong with the settings. A nil config is right.
+// Validate returns an error for invalid settings. A nil config is valid.
 func (c *ClientConfig) Validate() error {
 	if c == nil {
 		return nil
@@ -80,10 +80,10 @@ func (c *ClientConfig) Validate() error {
 // grpcsnappy.Name.
 const CompressionNone = "none"
 
-// isSet says whether any TLS field was given.
+// isSet reports whether any TLS field was given.
 func (t TLSConfig) isSet() bool { return t != TLSConfig{} }
 
-// on says whether TLS is used.
+// on reports whether TLS is used.
 func (t TLSConfig) on() bool {
 	if t.Enabled != nil {
 		return *t.Enabled

@@ -19,6 +19,8 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // FederateConfig bounds what /federate does.
@@ -33,25 +35,25 @@ type FederateConfig struct {
 var errTooManySeries = errors.New("too many series")
 
 // federate returns the newest sample of each matching series, replicas merged.
-// Other than a dashboard, what scrapes it stores what it gets, so it fails when
-// a store is missing, unless told otherwise by partial_response=true.
+// The scraping server stores the answer, so it fails when a store is missing,
+// unless the request has partial_response=true.
 func (a *API) federate(w http.ResponseWriter, r *http.Request) {
 	if len(r.Form["match[]"]) == 0 {
-		a.federateError(w, http.StatusBadRequest, "bad_request", errors.New("no match[] parameter provided"))
+		a.federateError(w, http.StatusBadRequest, reason.FederateInvalid, errors.New("no match[] parameter provided"))
 		return
 	}
 	matchers, err := a.cfg.Parser.ParseMetricSelectors(r.Form["match[]"])
 	if err != nil {
-		a.federateError(w, http.StatusBadRequest, "bad_request", err)
+		a.federateError(w, http.StatusBadRequest, reason.FederateInvalid, err)
 		return
 	}
 	vec, err := a.newest(r, matchers)
 	switch {
 	case errors.Is(err, errTooManySeries):
-		a.federateError(w, http.StatusUnprocessableEntity, "limit", err)
+		a.federateError(w, http.StatusUnprocessableEntity, reason.FederateLimit, err)
 		return
 	case err != nil:
-		a.federateError(w, a.federateCode(err), "storage", err)
+		a.federateError(w, a.federateCode(err), reason.Storage, err)
 		return
 	}
 	a.metrics.federateSeries.Observe(float64(len(vec)))
@@ -59,8 +61,8 @@ func (a *API) federate(w http.ResponseWriter, r *http.Request) {
 	a.exposition(w, r, families(vec, format), format)
 }
 
-// federateFormats are those that Prometheus offers here. OpenMetrics is none of
-// them: it has no place for what a federated histogram is.
+// federateFormats are those that Prometheus offers here. OpenMetrics is not among
+// them: it cannot express a federated histogram.
 func federateFormats() []expfmt.Format {
 	return []expfmt.Format{
 		expfmt.NewFormat(expfmt.TypeProtoDelim), expfmt.NewFormat(expfmt.TypeProtoText),
@@ -82,7 +84,7 @@ func (a *API) federateCode(err error) int {
 // exposition writes the families. A series that cannot be written is left out
 // and named as missing, so that it does not cost the others.
 func (a *API) exposition(w http.ResponseWriter, r *http.Request, all []*dto.MetricFamily, format expfmt.Format) {
-	// Looked for before anything is sent, for the header says what is missing.
+	// Read before the first byte is sent: the header names the missing stores.
 	check := expfmt.NewEncoder(io.Discard, format)
 	for _, f := range all {
 		if check.Encode(f) == nil {
@@ -93,9 +95,9 @@ func (a *API) exposition(w http.ResponseWriter, r *http.Request, all []*dto.Metr
 			one := &dto.MetricFamily{Name: f.Name, Type: f.Type, Metric: []*dto.Metric{m}}
 			return check.Encode(one) != nil
 		})
-		a.metrics.federateErrors.WithLabelValues("encode").Inc()
+		a.metrics.federateErrors.WithLabelValues(reason.FederateEncode.String()).Inc()
 		ReportFromContext(r.Context()).Add("metric "+f.GetName(), "series that cannot be written")
-		a.cfg.Logger.Warn("federate: series left out that cannot be written", "metric", f.GetName(), "series", whole-len(f.Metric))
+		a.cfg.Logger.Warn("federated series cannot be encoded", "metric", f.GetName(), "series", whole-len(f.Metric))
 	}
 	w.Header().Set("Content-Type", string(format))
 	enc := expfmt.NewEncoder(w, format)
@@ -104,7 +106,7 @@ func (a *API) exposition(w http.ResponseWriter, r *http.Request, all []*dto.Metr
 			continue
 		}
 		if err := enc.Encode(f); err != nil {
-			a.metrics.federateErrors.WithLabelValues("write").Inc()
+			a.metrics.federateErrors.WithLabelValues(reason.FederateSend.String()).Inc()
 			// The status has been sent; only a broken connection tells the
 			// client that the answer is not whole.
 			panic(http.ErrAbortHandler)
@@ -116,8 +118,8 @@ func (a *API) exposition(w http.ResponseWriter, r *http.Request, all []*dto.Metr
 	}
 }
 
-func (a *API) federateError(w http.ResponseWriter, code int, reason string, err error) {
-	a.metrics.federateErrors.WithLabelValues(reason).Inc()
+func (a *API) federateError(w http.ResponseWriter, code int, why reason.Reason, err error) {
+	a.metrics.federateErrors.WithLabelValues(why.String()).Inc()
 	http.Error(w, err.Error(), code)
 }
 
@@ -133,7 +135,7 @@ func (a *API) newest(r *http.Request, matchers [][]*labels.Matcher) (promql.Vect
 	if err != nil {
 		return nil, err
 	}
-	// What an error of closing is about has been read already.
+	// The series have been read already, so an error of closing does not matter.
 	defer func() { _ = q.Close() }()
 
 	hints := &storage.SelectHints{Start: mint, End: maxt}

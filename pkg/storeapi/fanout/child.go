@@ -19,8 +19,8 @@ import (
 type asking struct {
 	store *Store
 	r     *storeapi.Request
-	// outer is the context of who asked. inner also ends, with the error as its
-	// cause, when one store fails and the request wants all or nothing: the
+	// outer is the context of the caller. inner also ends, with the error as its
+	// cause, when one store fails and the request refuses partial answers: the
 	// others need not go on.
 	outer, inner context.Context
 	cancel       context.CancelCauseFunc
@@ -205,7 +205,7 @@ func sourced(ws storeapi.Warnings, name string) storeapi.Warnings {
 	return out
 }
 
-// legible says whether all labels are UTF-8. Neither JSON nor protobuf can
+// legible reports whether all labels are UTF-8. Neither JSON nor protobuf can
 // carry others.
 func legible(ls labels.Labels) bool {
 	ok := true

@@ -42,8 +42,8 @@ func (s *Store) choose(stores []storeapi.Store, r *storeapi.Request, ms []*label
 	return out
 }
 
-// nameOf returns what a store is called in warnings. Only stores with a name of
-// their own are remote; the others are called by what they have.
+// nameOf returns the name of a store in warnings: its own, which only remote
+// stores have, or one made of its component and label sets.
 func nameOf(st storeapi.Store, info storeapi.Info) (name string, named bool) {
 	if n, ok := st.(interface{ Name() string }); ok {
 		return n.Name(), true
@@ -62,7 +62,7 @@ func inTime(info storeapi.Info, r *storeapi.Request) bool {
 	return r.MinTime <= info.MaxTime && r.MaxTime >= info.MinTime
 }
 
-// matchesStore says whether any of the sets matches the address. Matchers on
+// matchesStore reports whether any of the sets matches the address. Matchers on
 // other labels do not count. A store without an address matches no set.
 func matchesStore(sets [][]*labels.Matcher, address string, named bool) bool {
 	if len(sets) == 0 {
@@ -82,7 +82,7 @@ func matchesStore(sets [][]*labels.Matcher, address string, named bool) bool {
 	return false
 }
 
-// mayHave says whether one of the announced label sets is compatible with the
+// mayHave reports whether one of the announced label sets is compatible with the
 // matchers. A label that a set does not have may be on the series.
 func mayHave(info storeapi.Info, ms []*labels.Matcher) bool {
 	if len(info.LabelSets) == 0 {

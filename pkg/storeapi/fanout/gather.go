@@ -14,20 +14,20 @@ import (
 
 // Bounds of an answer that is a list: rules, targets, statistics.
 const (
-	// gatherBytes bounds what the answers of all stores take together.
+	// gatherBytes bounds the memory of the answers of all stores together.
 	gatherBytes = 256 << 20
 	// gatherTime bounds the time of each store, so that one that hangs costs its
 	// own part and not the whole answer.
 	gatherTime = 15 * time.Second
 )
 
-// inquiry is one question to all stores that are an S and what each answers.
+// inquiry is one request to all stores that implement S, with answers of type T.
 type inquiry[S, T any] struct {
-	// doing is what an error says was attempted, before the name of the store.
+	// doing begins the text of errors, before the name of the store.
 	doing         string
 	partial       storeapi.PartialResponse
 	storeMatchers [][]*labels.Matcher
-	// concerns says whether a store can have an answer; nil means that all can.
+	// concerns reports whether a store can have an answer; nil means that all can.
 	concerns func(storeapi.Info) bool
 	ask      func(context.Context, S) (T, storeapi.Warnings, error)
 }

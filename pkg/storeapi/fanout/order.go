@@ -17,7 +17,7 @@ const orderWindow = 64
 
 // maxHeld bounds the memory for one store of one request, in bytes: the answer, if
 // it has to be sorted here, and otherwise one series, however often the store
-// repeats it. What is passed on is bounded by who reads it.
+// repeats it. The reader bounds the memory of series that are passed on.
 const maxHeld = 256 << 20
 
 // sizeOf is about what a series takes in memory, in bytes.
@@ -76,7 +76,7 @@ func (s *Store) markUnsorted(name string) {
 	s.mtx.Unlock()
 	if !known {
 		s.metrics.unsorted.Inc()
-		s.cfg.Logger.Warn("store streams series out of order, its answers are sorted here", "store", name)
+		s.cfg.Logger.Warn("store streams series out of order", "address", name)
 	}
 }
 

@@ -21,7 +21,7 @@ type Config struct {
 	Component string
 	// SelectorLabels are announced as labels of all data, but not added to it.
 	SelectorLabels labels.Labels
-	// Filter, when not nil, says whether a store is asked, by what it announces,
+	// Filter, when not nil, reports whether a store is asked, by what it announces,
 	// and which matchers are added to what it is asked.
 	Filter func(storeapi.Info) (extra []*labels.Matcher, ok bool)
 	// Logger may be nil.
@@ -41,7 +41,7 @@ type Store struct {
 	unsorted map[string]bool
 }
 
-// New returns a Store over what stores returns at the time of each request.
+// New returns a Store over the stores that the function returns for each request.
 func New(stores func() []storeapi.Store, cfg Config) *Store {
 	if cfg.Component == "" {
 		cfg.Component = "query"

@@ -51,7 +51,7 @@ func (t *target) widenedLabels() []*labels.Matcher {
 	return t.ms
 }
 
-// mayBePrometheus says whether the store may pass the request on to the HTTP API
+// mayBePrometheus reports whether the store may pass the request on to the HTTP API
 // of a Prometheus server. Stores without a name of their own are in this process.
 func (t *target) mayBePrometheus() bool {
 	switch t.info.Component {

@@ -22,7 +22,7 @@ const streamWindow = 512 << 10
 
 // DialOptions are the options of a connection that fit the protocol: messages of
 // a bounded size and a bounded window per stream. The window of the connection is
-// larger, so that a stream that nobody reads does not stop the others.
+// larger, so that a stream whose reader has stopped does not stop the others.
 func DialOptions() []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(DefaultMessageBytes)),

@@ -19,8 +19,8 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb"
 )
 
-// Bounds of requests and answers: far more than anybody can look at, far less
-// than what fills a memory.
+// Bounds of requests and answers: far above those of a useful request, and far
+// below the memory of a process.
 const (
 	maxExemplarQuery     = 1 << 20 // bytes
 	maxExemplarSelectors = 1000

@@ -16,21 +16,21 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/labelpb"
 )
 
-// Services says which gRPC services a server has. Info announces them, and a
-// client must not call others.
+// Services are the gRPC services of a server. Info announces them, and a client
+// must not call others.
 type Services struct {
 	Store, Rules, Metadata, Targets, Exemplars, Query, Status bool
 }
 
-// InfoConfig is what the Info service tells about a server.
+// InfoConfig is the content of the Info service of a server.
 type InfoConfig struct {
 	// Info describes the data.
 	Info func() storeapi.Info
 	// InfoTo, if not nil, is used instead of Info: it describes the data to a
 	// client that may itself be one of the sources, see storeapi.Hops.
 	InfoTo func(ctx context.Context) storeapi.Info
-	// Instance identifies the server to clients that look for themselves; empty
-	// for servers that ask no others.
+	// Instance identifies the server to a client that may be the same process;
+	// empty for servers that ask no others.
 	Instance string
 	// Services are those that the server has.
 	Services Services

@@ -41,7 +41,7 @@ type listed interface {
 
 // listing is the answer to a call that streams a list.
 type listing[M listed] struct {
-	// doing is what an error says was attempted, with the name of the server.
+	// doing begins the text of errors: the attempted call and the server's name.
 	doing  string
 	budget *limit.Budget
 	// use takes one message; it must not keep it.
@@ -70,8 +70,8 @@ func (l listing[M]) read(ctx context.Context, open func(context.Context) (grpc.C
 	}
 }
 
-// measured is a message that is decoded only when what it takes in memory is
-// within the bounds.
+// measured is a message that is decoded only when its size in memory is within
+// the bounds.
 type measured struct {
 	message listed
 	budget  *limit.Budget
@@ -117,8 +117,8 @@ func elements(desc protoreflect.MessageDescriptor, data []byte) (n int64, err er
 	return n, fields.Err()
 }
 
-// Lists are shown as JSON, which has neither bytes that are no text nor numbers
-// that are none. What a server sends of these is repaired.
+// Lists are shown as JSON, which has no invalid UTF-8, NaN or infinities. The
+// functions below replace those that a server sends.
 
 func textFromWire(s string) string {
 	return strings.ToValidUTF8(s[:min(len(s), maxListingText)], "\uFFFD")
@@ -141,8 +141,8 @@ func numberFromWire(f float64) float64 {
 	return f
 }
 
-// timeFromWire is the zero time for what is not set and for years that cannot be
-// written.
+// timeFromWire returns the zero time for a timestamp that is absent or out of
+// range.
 func timeFromWire(t *timestamppb.Timestamp) time.Time {
 	if t == nil || !t.IsValid() {
 		return time.Time{}
@@ -150,8 +150,8 @@ func timeFromWire(t *timestamppb.Timestamp) time.Time {
 	return t.AsTime()
 }
 
-// timeToWire leaves out what is not known. The zero time of a server means that
-// nothing has happened yet, and travels as such.
+// timeToWire returns the timestamp of t. The zero time, which means that the event
+// has not happened yet, has a timestamp too.
 func timeToWire(t time.Time) *timestamppb.Timestamp { return timestamppb.New(t) }
 
 // sendWarnings sends the warnings one by one, or fails when there are any and the

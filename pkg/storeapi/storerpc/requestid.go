@@ -18,16 +18,16 @@ const (
 	// requests, once for each querier that they have passed.
 	instanceKey = "hindsight-instance"
 	hopsKey     = "hindsight-hop"
-	// onlyTenantKey asks to leave out what belongs to other tenants where labels
-	// do not tell. Servers that do not know it answer for all.
+	// onlyTenantKey restricts data without tenant labels to that of the tenant.
+	// Servers that do not know it answer for all tenants.
 	onlyTenantKey = "hindsight-only-tenant"
 )
 
 // maxRequestID bounds what a client can put into our logs.
 const maxRequestID = 128
 
-// maxHops and maxInstance bound what a client can make us remember of hops; one
-// more than any querier lets pass.
+// maxHops and maxInstance bound the hops of a request that a server keeps. A
+// querier forwards fewer.
 const (
 	maxHops     = 16
 	maxInstance = 64

@@ -15,14 +15,14 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/hintspb"
 )
 
-// ioBuffer is the size of what is written to, and read from, a connection at
-// once: a few frames.
+// ioBuffer is the size of the write and read buffers of a connection: a few
+// frames.
 const ioBuffer = 128 << 10
 
 // maxBatch bounds the number of series in a frame, whatever the client asks for.
 const maxBatch = 4096
 
-// ServerConfig says how a store is served.
+// ServerConfig is the configuration of the service of a store.
 type ServerConfig struct {
 	// RejectUnknownHints answers request hints of an unknown type with
 	// InvalidArgument, as the gateway of a bucket does; otherwise they are
@@ -41,8 +41,8 @@ func ServerOptions() []grpc.ServerOption {
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.ForceServerCodecV2(Codec()),
 		grpc.WriteBufferSize(ioBuffer),
-		// What nodes write to each other comes in messages of megabytes. Fixed
-		// windows also spare the pings that measure the connection.
+		// Nodes send each other messages of megabytes. Fixed windows also avoid
+		// the pings by which gRPC measures the connection.
 		grpc.InitialWindowSize(4 << 20),
 		grpc.InitialConnWindowSize(8 << 20),
 		experimental.BufferPool(&bufferPool{}),

@@ -18,7 +18,7 @@ import (
 )
 
 // endless is a store that streams n series of 12 labels and one chunk of 120
-// samples without making them anew.
+// samples without making them again.
 type endless struct {
 	n      int
 	series []storeapi.Series

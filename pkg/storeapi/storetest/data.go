@@ -176,7 +176,7 @@ func (d Data) answer(l labels.Labels, r *storeapi.Request) labels.Labels {
 	return b.Del(r.WithoutReplicaLabels...).Labels()
 }
 
-// matches says whether a series has to be returned, by its complete labels.
+// matches reports whether a series has to be returned, by its complete labels.
 func (d Data) matches(l labels.Labels, r *storeapi.Request) bool {
 	full := d.answer(l, &storeapi.Request{})
 	for _, m := range r.Matchers {

@@ -66,7 +66,7 @@ func (s selection) ordered() (storeapi.SeriesSet, error) {
 	return order.Apply(s.read(s.r.SkipChunks)), nil
 }
 
-// matchesAny says whether the TSDB has any matching series.
+// matchesAny reports whether the TSDB has any matching series.
 func (s selection) matchesAny() (bool, error) {
 	set := s.read(true)
 	if set.Next() {

@@ -30,8 +30,8 @@ type Config struct {
 	External func() labels.Labels
 }
 
-// Store serves the series of one TSDB. It never closes the TSDB; who does must
-// first wait for the sets that are open.
+// Store serves the series of one TSDB. It never closes the TSDB; the owner of the
+// TSDB waits for the open sets before it does.
 type Store struct {
 	db  DB
 	cfg Config

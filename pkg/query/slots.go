@@ -9,17 +9,18 @@ import (
 	"github.com/prometheus/prometheus/promql"
 )
 
-// seats bounds how many queries are evaluated at once. A query gives its seat
-// back while it waits for stores, so that stores that do not answer cannot keep
-// other queries from being evaluated. It implements promql.QueryTracker.
-type seats struct {
+// slotTracker bounds how many queries are evaluated at once, by concurrency slots.
+// A query releases its slot while it waits for stores, so that stores that do not
+// answer cannot keep other queries from being evaluated. It implements
+// promql.QueryTracker.
+type slotTracker struct {
 	slots chan struct{}
 	// file names the queries that ran when the process died; nil when there is
-	// none.
+	// no such file.
 	file promql.QueryTracker
 
 	mtx   sync.Mutex
-	taken map[int]*seat
+	taken map[int]*slot
 	next  int
 }
 
@@ -27,8 +28,8 @@ type seats struct {
 // of those that are evaluated.
 const queriesPerSlot = 50
 
-func newSeats(path string, n int, logger *slog.Logger) (*seats, error) {
-	s := &seats{slots: make(chan struct{}, n), taken: map[int]*seat{}}
+func newSlotTracker(path string, n int, logger *slog.Logger) (*slotTracker, error) {
+	s := &slotTracker{slots: make(chan struct{}, n), taken: map[int]*slot{}}
 	if path == "" {
 		return s, nil
 	}
@@ -38,12 +39,12 @@ func newSeats(path string, n int, logger *slog.Logger) (*seats, error) {
 }
 
 // GetMaxConcurrent implements promql.QueryTracker.
-func (s *seats) GetMaxConcurrent() int { return cap(s.slots) }
+func (s *slotTracker) GetMaxConcurrent() int { return cap(s.slots) }
 
 // Insert implements promql.QueryTracker: it waits until the query may be
 // evaluated. Its errors are those of a query that timed out or was cancelled.
-func (s *seats) Insert(ctx context.Context, query string) (int, error) {
-	t := &seat{slots: s.slots}
+func (s *slotTracker) Insert(ctx context.Context, query string) (int, error) {
+	t := &slot{slots: s.slots}
 	if s.file != nil {
 		var err error
 		if t.inFile, err = s.file.Insert(ctx, query); err != nil {
@@ -58,7 +59,7 @@ func (s *seats) Insert(ctx context.Context, query string) (int, error) {
 	}
 	if a := accountOf(ctx); a != nil {
 		a.mtx.Lock()
-		a.seat = t
+		a.slot = t
 		a.mtx.Unlock()
 	}
 	s.mtx.Lock()
@@ -69,7 +70,7 @@ func (s *seats) Insert(ctx context.Context, query string) (int, error) {
 }
 
 // Delete implements promql.QueryTracker.
-func (s *seats) Delete(i int) {
+func (s *slotTracker) Delete(i int) {
 	s.mtx.Lock()
 	t := s.taken[i]
 	delete(s.taken, i)
@@ -81,21 +82,22 @@ func (s *seats) Delete(i int) {
 }
 
 // Close implements io.Closer.
-func (s *seats) Close() error {
+func (s *slotTracker) Close() error {
 	if s.file == nil {
 		return nil
 	}
 	return s.file.Close()
 }
 
-// seat is the place of one query. It belongs to the goroutine that evaluates it.
-type seat struct {
+// slot is the concurrency slot of one query. It belongs to the goroutine that
+// evaluates the query.
+type slot struct {
 	slots  chan struct{}
 	inFile int
 	held   bool
 }
 
-func (t *seat) acquire(ctx context.Context) error {
+func (t *slot) acquire(ctx context.Context) error {
 	if t.held {
 		return nil
 	}
@@ -108,14 +110,15 @@ func (t *seat) acquire(ctx context.Context) error {
 	}
 }
 
-func (t *seat) release() {
+func (t *slot) release() {
 	if t.held {
 		t.held = false
 		<-t.slots
 	}
 }
 
-// queueError is the error of a query whose time ended before its turn came.
+// queueError is the error of a query that timed out or was cancelled before it got
+// a slot.
 func queueError(ctx context.Context, err error) error {
 	const doing = "waiting for other queries (--query.max-concurrent)"
 	switch {
@@ -127,17 +130,18 @@ func queueError(ctx context.Context, err error) error {
 	return err
 }
 
-// await waits until done is closed, without a seat. The account may be nil.
+// await releases the slot of the query, waits until done is closed, and takes a
+// slot again. The account may be nil.
 func (a *account) await(ctx context.Context, done <-chan struct{}) error {
 	select {
 	case <-done:
 		return nil
 	default:
 	}
-	var t *seat
+	var t *slot
 	if a != nil {
 		a.mtx.Lock()
-		t = a.seat
+		t = a.slot
 		a.mtx.Unlock()
 	}
 	if t == nil || !t.held {
