@@ -15,6 +15,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb/lifecycle"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/tsdbstore"
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
 // idleTenant is what is known of a tenant that has samples on the disk and is not
@@ -89,7 +90,9 @@ func (t *tenantDB) closeFor(p lifecycle.Purpose, now time.Time) *event {
 		return &event{Event: lifecycle.Event{Kind: lifecycle.Busy}}
 	}
 	if p == lifecycle.ForIdle && err == nil {
-		err = t.removeLogs()
+		if err = removeLogs(t.cfg.FS, t.dir); err != nil {
+			err = fmt.Errorf("idle tenant %s: %w", t.id, err)
+		}
 	}
 	e := &event{Event: lifecycle.Event{Kind: lifecycle.Closed, Range: lifecycle.Range{Min: idle.mint, Max: idle.maxt}}, idle: idle}
 	if err != nil {
@@ -98,18 +101,55 @@ func (t *tenantDB) closeFor(p lifecycle.Purpose, now time.Time) *event {
 	return e
 }
 
+// removedSuffix ends the names of logs that are being deleted.
+const removedSuffix = ".removed"
+
 // removeLogs deletes the logs that a TSDB leaves that was closed without a series
 // in its head: everything in them is in blocks. Replaying them would bring series
-// back that have no samples, and out-of-order samples a second time. Snapshots go
-// first, as one without its log would be replayed too.
-func (t *tenantDB) removeLogs() error {
-	snapshots, err := filepath.Glob(filepath.Join(t.dir, "chunk_snapshot.*"))
+// back that have no samples, and out-of-order samples a second time.
+//
+// A kill at any moment leaves logs that can be replayed: each directory is renamed
+// before it is deleted, as a log with a segment missing cannot be opened, and the
+// write-ahead log goes last, as the others have only numbers of series that it
+// defines, and that a new one would give to other series.
+func removeLogs(fsys vfs.FS, dir string) error {
+	snapshots, err := filepath.Glob(filepath.Join(dir, "chunk_snapshot.*"))
 	if err != nil {
-		return fmt.Errorf("find the snapshots of the idle tenant %s: %w", t.id, err)
+		return fmt.Errorf("find the snapshots in %s: %w", dir, err)
 	}
-	for _, dir := range append(snapshots, logDirs(t.dir)...) {
-		if err := t.cfg.FS.RemoveAll(dir); err != nil {
-			return fmt.Errorf("delete the logs of the idle tenant %s: %w", t.id, err)
+	for _, s := range snapshots {
+		if err := fsys.RemoveAll(s); err != nil {
+			return fmt.Errorf("delete a snapshot: %w", err)
+		}
+	}
+	if err := finishRemovingLogs(fsys, dir); err != nil {
+		return err
+	}
+	logs := logDirs(dir)
+	slices.Reverse(logs)
+	for _, log := range logs {
+		err := fsys.Rename(log, log+removedSuffix)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = fsys.SyncDir(dir)
+		}
+		if err == nil {
+			err = fsys.RemoveAll(log + removedSuffix)
+		}
+		if err != nil {
+			return fmt.Errorf("delete a log: %w", err)
+		}
+	}
+	return nil
+}
+
+// finishRemovingLogs deletes logs whose deletion a crash ended.
+func finishRemovingLogs(fsys vfs.FS, dir string) error {
+	for _, log := range logDirs(dir) {
+		if err := fsys.RemoveAll(log + removedSuffix); err != nil {
+			return fmt.Errorf("delete a log: %w", err)
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -19,6 +20,8 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
+	"github.com/hindsight-io/hindsight/pkg/vfs"
+	"github.com/hindsight-io/hindsight/pkg/vfs/faultfs"
 )
 
 // ask counts the series of a tenant in a range of time.
@@ -128,6 +131,33 @@ func dumpBoth(t *testing.T, d *DB, want int) []string {
 	out := dump(t, d)
 	require.Len(t, out, want)
 	return out
+}
+
+// Whichever step fails, the write-ahead log is there as long as a log is that needs
+// it, and a log is there as a whole or not at all.
+func TestRemoveLogs_LeavesLogsThatCanBeReplayed(t *testing.T) {
+	faultfs.EachFailure(t, func(t *testing.T, fsys *faultfs.FS) {
+		dir := t.TempDir()
+		for _, log := range logDirs(dir) {
+			require.NoError(t, os.MkdirAll(log, 0o750))
+			for _, segment := range []string{"00000001", "00000002"} {
+				require.NoError(t, os.WriteFile(filepath.Join(log, segment), nil, 0o600))
+			}
+		}
+		_ = removeLogs(fsys, dir)
+		var left []string
+		for _, log := range logDirs(dir) {
+			if segments, err := os.ReadDir(log); err == nil {
+				require.Len(t, segments, 2, log)
+				left = append(left, filepath.Base(log))
+			}
+		}
+		require.True(t, len(left) == 0 || left[0] == "wal", "%v", left)
+		require.NoError(t, removeLogs(vfs.OS(), dir))
+		entries, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		require.Empty(t, entries)
+	})
 }
 
 func metadataOf(t *testing.T, name, help string) [][]byte {

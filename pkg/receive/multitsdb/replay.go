@@ -25,7 +25,8 @@ type replaying struct {
 	done  bool
 }
 
-// logDirs returns the directories of a tenant that are read when it is opened.
+// logDirs returns the directories of a tenant that are read when it is opened, the
+// write-ahead log first.
 func logDirs(dir string) []string {
 	return []string{filepath.Join(dir, "wal"), filepath.Join(dir, "wbl"), filepath.Join(dir, "chunks_head")}
 }

@@ -122,6 +122,9 @@ func (d *DB) externalOf(id string) func() labels.Labels {
 // openTSDB repairs what is damaged and opens the TSDB. What cannot be read is
 // moved, counted and logged; it does not keep the tenant from opening.
 func (t *tenantDB) openTSDB() error {
+	if err := finishRemovingLogs(t.cfg.FS, t.dir); err != nil {
+		return err
+	}
 	report, err := walrepair.Repair(t.cfg.FS, t.dir)
 	if report.Records > 0 {
 		t.metrics.damaged.WithLabelValues("wal_record").Add(float64(report.Records))
