@@ -105,6 +105,8 @@ func complete(m *Meta, files []File) error {
 	return nil
 }
 
+// downloadFile downloads one file and checks its size and, where meta.json has it, its
+// hash. It keeps a local file with the recorded hash.
 func downloadFile(ctx context.Context, r bucket.Reader, id ulid.ULID, dir string, file File) error {
 	path := filepath.Join(dir, filepath.FromSlash(file.RelPath))
 	if file.Hash != nil && file.Hash.Func == HashSHA256 {

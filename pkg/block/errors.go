@@ -21,6 +21,7 @@ type CorruptError struct {
 	Err    error
 }
 
+// Error names the block, the reason and the detail.
 func (e *CorruptError) Error() string {
 	if e.ID.IsZero() {
 		return fmt.Sprintf("%s: %v", e.Reason, e.Err)

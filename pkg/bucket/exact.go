@@ -24,6 +24,7 @@ type exactReader struct {
 	err  error
 }
 
+// Read returns an error instead of bytes that contradict the length.
 func (e *exactReader) Read(p []byte) (int, error) {
 	if e.err != nil {
 		return 0, e.err

@@ -28,6 +28,7 @@ type metrics struct {
 	lastUpload prometheus.Gauge
 }
 
+// newMetrics registers the metrics of a bucket; reg may be nil.
 func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
 	m := &metrics{

@@ -99,6 +99,8 @@ func intSample() sampleSize { return sampleSize{first: 3 + 64, bucket: 1, later:
 // floatSample has floats but for the time.
 func floatSample() sampleSize { return sampleSize{first: 1 + 3*64, bucket: 64, later: 4} }
 
+// checkHistogram checks the layout of a histogram chunk: spans, custom bounds, and the
+// bits that its samples need.
 func checkHistogram(samples uint64, body []byte, size sampleSize) error {
 	if samples == 0 {
 		return nil
@@ -145,6 +147,7 @@ type spans struct {
 // offset.
 const spanBits = 2
 
+// readSpans reads the spans of one sign and bounds their buckets.
 func readSpans(r *bitReader) (spans, error) {
 	var out spans
 	num := r.varbitUint()

@@ -20,6 +20,7 @@ type metrics struct {
 	touched, fetched *prometheus.CounterVec
 }
 
+// newMetrics registers the metrics of the gateway; reg may be nil.
 func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 	f := promauto.With(reg)
 	gauge := func(name, help string, read func() float64) {

@@ -138,6 +138,8 @@ func (e *entry) measure() {
 	}
 }
 
+// loadMeta reads meta.json. A missing or unusable one is no error: it makes the block
+// partial or unusable.
 func (e *entry) loadMeta(ctx context.Context, p *Poller, id ulid.ULID) error {
 	missing := &block.CorruptError{ID: id, Reason: reason.BlockMetaMissing, Err: errors.New("meta.json does not exist")}
 	o, ok := e.find(block.MetaFile)
@@ -169,6 +171,8 @@ func (e *entry) loadMeta(ctx context.Context, p *Poller, id ulid.ULID) error {
 	return err
 }
 
+// loadMarks reads the marks that are listed and not known. An unreadable deletion mark
+// counts as absent, the other two as present.
 func (e *entry) loadMarks(ctx context.Context, p *Poller, id ulid.ULID) error {
 	if e.deletion == nil {
 		m := &block.DeletionMark{}
@@ -247,6 +251,7 @@ const (
 	markBad
 )
 
+// loadMark reads one mark into m if it is listed.
 func (e *entry) loadMark(ctx context.Context, p *Poller, id ulid.ULID, m block.Mark) (markState, error) {
 	o, ok := e.find(m.File())
 	if !ok {

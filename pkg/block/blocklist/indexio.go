@@ -39,6 +39,7 @@ func (p *Poller) ReadIndex(ctx context.Context, maxAge time.Duration) (*View, er
 	return p.view(taken), nil
 }
 
+// readIndex reads and decodes the block index, with one goroutine for each CPU.
 func (p *Poller) readIndex(ctx context.Context) (known map[ulid.ULID]*entry, taken time.Time, err error) {
 	rc, err := p.bkt.Get(ctx, indexName)
 	if errors.Is(err, bucket.ErrNotFound) {

@@ -16,6 +16,7 @@ type metrics struct {
 	badMarks               prometheus.Gauge
 }
 
+// newMetrics registers the metrics of a poller; reg may be nil.
 func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
 	return &metrics{

@@ -38,6 +38,8 @@ type View struct {
 	Taken time.Time
 }
 
+// newView divides the entries into complete, partial and unusable blocks, and collects
+// their marks.
 func newView(entries map[ulid.ULID]*entry, taken time.Time) *View {
 	v := &View{
 		Metas:        make(map[ulid.ULID]*block.Meta, len(entries)),

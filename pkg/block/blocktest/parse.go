@@ -124,6 +124,7 @@ func (s *Spec) addBlock(rest string, metaOnly bool) error {
 	return nil
 }
 
+// set applies one key=value word of a block line.
 func (b *Block) set(key, val string) (err error) {
 	m := &b.Meta
 	switch key {
@@ -206,6 +207,7 @@ func (s *Spec) addMark(rest string) error {
 	return nil
 }
 
+// addSeries parses a line with the labels and samples of a series.
 func (b *Block) addSeries(line string) error {
 	words := fields(line)
 	lset, err := parser.NewParser(parser.Options{}).ParseMetric(words[0])
@@ -242,6 +244,7 @@ type sample struct {
 	v    float64
 }
 
+// parseSamples parses one word: time:value, or from..to/step:start+increment.
 func parseSamples(w string) ([]sample, error) {
 	when, what, ok := strings.Cut(w, ":")
 	if !ok {
@@ -316,6 +319,7 @@ func appendChunks(to []chunks.Meta, samples []sample) ([]chunks.Meta, error) {
 	return to, nil
 }
 
+// encode makes a chunk of samples of one kind.
 func encode(samples []sample) (chunkenc.Chunk, error) {
 	var c chunkenc.Chunk = chunkenc.NewXORChunk()
 	switch samples[0].kind {

@@ -161,6 +161,8 @@ func readSymbols(b []byte) (symbols, error) {
 	return out, nil
 }
 
+// readPairs reads the postings offset table. all is the offset of the list of all
+// series, or -1.
 func readPairs(b []byte, syms symbols) (pairs []pair, all int64, err error) {
 	all = -1
 	last := pair{}
@@ -236,6 +238,7 @@ func listLengths(pairs []pair, all int64, t toc) ([]uint32, error) {
 	return out, err
 }
 
+// encode writes a header in the format of docs/format/index-header.md.
 func encode(s sections, syms symbols, pairs []pair, all int64, lengths []uint32) []byte {
 	le := binary.LittleEndian
 	type nameRow struct{ sym, first, count uint32 }

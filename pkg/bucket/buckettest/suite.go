@@ -133,6 +133,7 @@ func testRanges(t *testing.T, b bucket.Bucket) {
 	require.Error(t, err)
 }
 
+// testListing checks order, recursion and directories of listings.
 func testListing(t *testing.T, b bucket.Bucket) {
 	require.Empty(t, list(t, b, ""))
 	names := []string{
@@ -233,6 +234,7 @@ func testDeleting(t *testing.T, b bucket.Bucket) {
 	require.Equal(t, "again", get(t, b, "a/b/1"))
 }
 
+// testConcurrent checks that concurrent uploads, reads and deletions do not mix.
 func testConcurrent(t *testing.T, b bucket.Bucket) {
 	var wg sync.WaitGroup
 	errs := make(chan error, 1000)

@@ -34,6 +34,7 @@ type kind struct {
 
 const filesystemKind = "FILESYSTEM"
 
+// kinds returns all types of object storage.
 func kinds() []kind {
 	return []kind{
 		{"S3", strictly[s3.Config], func(_ context.Context, l log.Logger, c []byte, w wrapper) (objstore.Bucket, error) {

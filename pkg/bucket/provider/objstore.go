@@ -33,6 +33,8 @@ func adapt(b objstore.Bucket, name string) bucket.Bucket {
 	}
 }
 
+// mapErr wraps err with the error of package bucket that it corresponds to, found by
+// the code or HTTP status of the provider.
 func (a *adapter) mapErr(ctx context.Context, s *statusRecorder, op, name string, err error) error {
 	if err == nil {
 		return nil

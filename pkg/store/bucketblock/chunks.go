@@ -130,6 +130,8 @@ func (r *reader) segments(ctx context.Context, chks []chunkMeta) ([]*segmentRead
 	return out, nil
 }
 
+// readSegment reads and decodes the chunks of one segment into out. It loads guessed
+// ranges first, and then the bytes that the guess did not cover.
 func (r *reader) readSegment(ctx context.Context, s *segmentRead, chks []chunkMeta, out []storeapi.Chunk) error {
 	var err error
 	if s.counts, err = s.pages.Load(ctx, s.ranges); err != nil {

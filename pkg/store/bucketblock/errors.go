@@ -35,6 +35,7 @@ type Error struct {
 	Err     error
 }
 
+// Error names the block, the part and the error of reading.
 func (e *Error) Error() string {
 	return fmt.Sprintf("block %s: read %s: %s", e.Block, strings.ReplaceAll(e.Part, "_", " "), e.Err)
 }

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/stretchr/testify/require"
@@ -130,46 +130,45 @@ func (s slowReader) GetRange(ctx context.Context, name string, off, length int64
 	}
 }
 
-// TestPages_ConcurrentReadersShareReads has ten readers of one range while the bucket is slow, of
-// which the first is cancelled: the others share one more read.
+// The first of ten readers of one range is cancelled while the bucket is slow.
 func TestPages_ConcurrentReadersShareReads(t *testing.T) {
-	r := newRig(t, 3*pageSize, Config{})
-	slow := slowReader{Reader: r.bkt, ready: make(chan struct{})}
-	r.bkt = slow
-	load := func(ctx context.Context) error {
-		p := r.Open(r.o, &Account{})
-		_, err := p.Load(ctx, []Range{{Off: 5, End: 2 * pageSize}})
-		if err != nil {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 3*pageSize, Config{})
+		slow := slowReader{Reader: r.bkt, ready: make(chan struct{})}
+		r.bkt = slow
+		load := func(ctx context.Context) error {
+			p := r.Open(r.o, &Account{})
+			_, err := p.Load(ctx, []Range{{Off: 5, End: 2 * pageSize}})
+			if err != nil {
+				return err
+			}
+			b, err := p.Bytes(Range{Off: 5, End: 2 * pageSize})
+			if err == nil && !bytes.Equal(b, r.data[5:2*pageSize]) {
+				err = errors.New("wrong bytes")
+			}
 			return err
 		}
-		b, err := p.Bytes(Range{Off: 5, End: 2 * pageSize})
-		if err == nil && !bytes.Equal(b, r.data[5:2*pageSize]) {
-			err = errors.New("wrong bytes")
+		ctx, cancel := context.WithCancel(t.Context())
+		first := make(chan error, 1)
+		go func() { first <- load(ctx) }()
+		synctest.Wait()
+		require.Len(t, r.flights.m, 2)
+		others := make(chan error, 9)
+		for range 9 {
+			go func() { others <- load(t.Context()) }()
 		}
-		return err
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	first := make(chan error, 1)
-	go func() { first <- load(ctx) }()
-	flying := func() int {
-		r.flights.mu.Lock()
-		defer r.flights.mu.Unlock()
-		return len(r.flights.m)
-	}
-	require.Eventually(t, func() bool { return flying() == 2 }, 10*time.Second, time.Millisecond)
-	others := make(chan error, 9)
-	for range 9 {
-		go func() { others <- load(t.Context()) }()
-	}
-	cancel()
-	require.ErrorIs(t, <-first, context.Canceled)
-	require.Eventually(t, func() bool { return flying() == 2 }, 10*time.Second, time.Millisecond)
-	close(slow.ready)
-	for range 9 {
-		require.NoError(t, <-others)
-	}
-	require.LessOrEqual(t, r.reads.Load(), int64(9))
-	require.Zero(t, flying())
+		synctest.Wait()
+		cancel()
+		require.ErrorIs(t, <-first, context.Canceled)
+		synctest.Wait()
+		require.Len(t, r.flights.m, 2, "another reader reads the pages")
+		close(slow.ready)
+		for range 9 {
+			require.NoError(t, <-others)
+		}
+		require.LessOrEqual(t, r.reads.Load(), int64(9))
+		require.Empty(t, r.flights.m)
+	})
 }
 
 func TestLoad_RefusesRangesOutsideObject(t *testing.T) {

@@ -9,6 +9,7 @@ type metrics struct {
 	requests, bytes, hits, misses prometheus.Counter
 }
 
+// newMetrics registers the metrics of the cache; reg may be nil.
 func newMetrics(reg prometheus.Registerer, c *Cache) *metrics {
 	f := promauto.With(reg)
 	f.NewGaugeFunc(prometheus.GaugeOpts{

@@ -109,6 +109,7 @@ type BoundsError struct {
 	Range Range
 }
 
+// Error names the range and the object.
 func (e *BoundsError) Error() string {
 	return fmt.Sprintf("bytes [%d, %d) lie outside of %s, which has %d bytes", e.Range.Off, e.Range.End, e.Name, e.Size)
 }
