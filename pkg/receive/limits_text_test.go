@@ -40,10 +40,10 @@ write:
 `
 
 // Each limit, as the sender sees it: the status, whether it should come again,
-// which limit, its value, the tenant, and the series where there is one. What is
-// within the limit of the same request is stored, where that can be said of parts
+// which limit, its value, the tenant, and the series where there is one. Items
+// within the limit of the same request are stored, where that can be said of parts
 // of a request, and other tenants do not notice.
-func TestEveryLimitSaysWhatItIs(t *testing.T) {
+func TestLimits_NameTheLimitInTheAnswer(t *testing.T) {
 	long := strings.Repeat("x", 11)
 	for _, c := range []struct {
 		tenant     string
@@ -117,7 +117,7 @@ func TestEveryLimitSaysWhatItIs(t *testing.T) {
 				want["other/"+s["__name__"]] = 1
 			}
 			require.Equal(t, want, series(t, m.Store()))
-			// What was within the limit is stored with this request's time.
+			// Samples within the limit are stored with this request's time.
 			for _, s := range m.db.Stats() {
 				if s.Tenant == c.tenant && c.tenant != "rate" {
 					require.Equal(t, now, s.MaxTime)

@@ -8,8 +8,7 @@ import (
 	"testing"
 )
 
-// A valid name is one element of a path, whatever it is joined to, and can be
-// told in a header and in a URL.
+// A valid name is one element of a path, and survives a header and a URL.
 func FuzzValidate(f *testing.F) {
 	for _, id := range []string{"team-a", "..", "a/b", `a\b`, "", ".x", "a\x00b", "\xff", "ü", "lost+found", strings.Repeat("a", 151), "a\u2028b", " "} {
 		f.Add(id)
@@ -20,7 +19,7 @@ func FuzzValidate(f *testing.F) {
 		}
 		path := filepath.Join("/data", id)
 		if filepath.Dir(path) != "/data" || filepath.Base(path) != id || len(id) > MaxLength {
-			t.Fatalf("%q leaves its folder: %s", id, path)
+			t.Fatalf("%q leaves its directory: %s", id, path)
 		}
 		if again, err := url.PathUnescape(url.PathEscape(id)); err != nil || again != id {
 			t.Fatalf("%q does not survive a URL: %q, %v", id, again, err)

@@ -1,4 +1,4 @@
-// Package tenant says whose data a request is about: it reads the tenant's
+// Package tenant finds the tenant of a request: it reads the tenant's
 // name from an HTTP request, checks that it is safe to use as the name of a
 // directory, and carries it in a context.
 package tenant
@@ -27,7 +27,7 @@ const (
 // MaxLength bounds a tenant's name, in bytes.
 const MaxLength = 150
 
-// ErrInvalid says that a name cannot be a tenant; test with errors.Is.
+// ErrInvalid is the error of names that cannot be tenants.
 var ErrInvalid = errors.New("invalid tenant")
 
 type key struct{}
@@ -45,14 +45,13 @@ func FromContext(ctx context.Context) string {
 
 type onlyKey struct{}
 
-// NewOnlyContext returns ctx with the mark that the tenant of ctx may see
-// nothing of other tenants, so that stores which cannot tell by labels leave
-// those out themselves.
+// NewOnlyContext returns ctx with the mark that the tenant of ctx must see no data of
+// other tenants, for stores whose series do not have the tenant as a label.
 func NewOnlyContext(ctx context.Context) context.Context {
 	return context.WithValue(ctx, onlyKey{}, true)
 }
 
-// Only says whether ctx has that mark.
+// Only reports whether ctx has that mark.
 func Only(ctx context.Context) bool { return ctx.Value(onlyKey{}) != nil }
 
 // Validate accepts names that are one path element: not empty, at most
@@ -80,7 +79,7 @@ func Validate(id string) error {
 	return nil
 }
 
-// Source says where the tenant of an HTTP request is found.
+// Source configures where the tenant of an HTTP request is read.
 type Source struct {
 	// CertificateField is one of "organization", "organizationalUnit" and
 	// "commonName"; when set, only the client's certificate counts.

@@ -37,9 +37,9 @@ func writeAddresses(nodes []*node) func() []string {
 }
 
 // Nodes are killed without warning, one after the other, under load. Every
-// acknowledged sample is on a quorum of them at once and for ever, and what a node
-// missed while it was away it has got from the others. Only what a node was about
-// to send on when it was killed, beyond the quorum, has a copy less.
+// acknowledged sample is on a quorum of them at once and for ever, and a node
+// gets the hints of the others when it is back. Only writes that a killed node had not
+// yet forwarded beyond the quorum have a copy less.
 func TestKillAnyNodeAtAnyTime(t *testing.T) {
 	nodes := startNodes(t, 3, 3)
 	rnd := rand.New(rand.NewSource(1))

@@ -103,7 +103,7 @@ type node struct {
 	cmd         *exec.Cmd
 }
 
-// freePort finds a port of the host that nobody listens on.
+// freePort finds an unused port of the host.
 func freePort(t *testing.T, host string) string {
 	lis, err := net.Listen("tcp", host+":0")
 	require.NoError(t, err)
@@ -112,7 +112,7 @@ func freePort(t *testing.T, host string) string {
 }
 
 // newNode has a loopback address of its own: a port that was free a moment ago
-// on one that all share may be anybody's when the node listens on it.
+// on one that all share may be in use when the node listens on it.
 func newNode(t *testing.T, ring string) *node {
 	host := fmt.Sprintf("127.%d.%d.%d", 1+rand.Intn(254), rand.Intn(255), 1+rand.Intn(254))
 	n := &node{t: t, grpc: freePort(t, host), dir: t.TempDir(), ring: ring}
@@ -233,7 +233,7 @@ type client struct {
 const clients, batchSize = 4, 40
 
 // run writes batches of series until stop is closed. targets returns the write
-// addresses at this moment.
+// addresses.
 func (c *client) run(t *testing.T, id int, stop <-chan struct{}, targets func() []string) {
 	rnd := rand.New(rand.NewSource(int64(id)))
 	for {
@@ -279,7 +279,7 @@ func (c *client) send(t *testing.T, rnd *rand.Rand, batch []point, targets func(
 	}
 }
 
-// snapshot is what is known at this moment.
+// snapshot returns the acknowledged samples.
 func (c *client) snapshot() *client {
 	c.mu.Lock()
 	defer c.mu.Unlock()

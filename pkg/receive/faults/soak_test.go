@@ -51,10 +51,10 @@ func (s *soak) setAway(n *node) {
 // pause waits for a random time.
 func (s *soak) pause(most time.Duration) { time.Sleep(time.Duration(s.rnd.Int63n(int64(most)))) }
 
-// fault lets one thing happen, and its end, and says what it was.
+// fault causes one fault and ends it, and returns its name.
 func (s *soak) fault(kinds int) string {
 	n := s.nodes[s.rnd.Intn(len(s.nodes))]
-	if len(s.nodes) > 1 && s.rnd.Intn(2) == 0 { // clients may notice before they are told
+	if len(s.nodes) > 1 && s.rnd.Intn(2) == 0 { // some clients have the old addresses
 		s.setAway(n)
 	}
 	defer s.setAway(nil)
@@ -146,7 +146,7 @@ func TestSoakFaults(t *testing.T) {
 	s.run(5)
 }
 
-// TestSoakOneNode is TestSoakFaults with a node that has nobody else: what it loses
+// TestSoakOneNode is TestSoakFaults with a single node: data that it loses
 // is lost.
 func TestSoakOneNode(t *testing.T) {
 	s := newSoak(t)

@@ -22,7 +22,7 @@ const (
 	ownMethod      = "Stream"
 )
 
-// What is known about the peer's kind.
+// The protocol of a peer, as far as it is known.
 const (
 	kindUnknown int32 = iota
 	kindOwn

@@ -71,8 +71,8 @@ func TestQuorumDecisions(t *testing.T) {
 	})
 }
 
-// "ring" loads a hashring; "spread" says which node gets which series as which
-// copy. Series are lines "tenant: names"; "+metadata" adds metadata to a request.
+// "ring" loads a hashring; "spread" lists the series and copies of each
+// node. Series are lines "tenant: names"; "+metadata" adds metadata to a request.
 func TestSpreadDecisions(t *testing.T) {
 	rings := ""
 	datadriven.RunTest(t, "testdata/spread.txt", func(t *testing.T, d *datadriven.TestData) string {

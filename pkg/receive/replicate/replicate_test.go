@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/prometheus/prompb"
@@ -25,6 +26,18 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// eventually waits, in the virtual time of a bubble, until ok returns true.
+func eventually(t *testing.T, ok func() bool) {
+	t.Helper()
+	for range 20_000 {
+		if ok() {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Fatal("not within 20 s")
+}
 
 func batch(t testing.TB, n int, prefix string) *remotewrite.Batch {
 	req := prompb.WriteRequest{}
@@ -234,100 +247,112 @@ func TestWriter_SendsEachSeriesToItsReplicas(t *testing.T) {
 		for _, size := range []int{1, 3, 6} {
 			replicas := min(3, size)
 			t.Run(fmt.Sprintf("self=%s/size=%d", self, size), func(t *testing.T) {
-				c := newCluster(t, self, replicas, size, nil)
-				a, b := batch(t, 300, "a"), batch(t, 50, "b")
-				require.NoError(t, c.Write(t.Context(), []Request{{"t1", a}, {"t2", b}}, 0))
-				a.Close()
-				b.Close()
-				require.NoError(t, c.Close())
-				for i := range 300 {
-					require.Equal(t, replicas, c.copies(fmt.Sprintf("t1/a_%d", i)))
-				}
-				for i := range 50 {
-					require.Equal(t, replicas, c.copies(fmt.Sprintf("t2/b_%d", i)))
-				}
+				synctest.Test(t, func(t *testing.T) {
+					c := newCluster(t, self, replicas, size, nil)
+					a, b := batch(t, 300, "a"), batch(t, 50, "b")
+					require.NoError(t, c.Write(t.Context(), []Request{{"t1", a}, {"t2", b}}, 0))
+					a.Close()
+					b.Close()
+					require.NoError(t, c.Close())
+					for i := range 300 {
+						require.Equal(t, replicas, c.copies(fmt.Sprintf("t1/a_%d", i)))
+					}
+					for i := range 50 {
+						require.Equal(t, replicas, c.copies(fmt.Sprintf("t2/b_%d", i)))
+					}
+				})
 			})
 		}
 	}
 }
 
 func TestWriter_SendsOneCopyWhenAsked(t *testing.T) {
-	c := newCluster(t, "n0:1", 3, 3, nil)
-	b := batch(t, 100, "a")
-	defer b.Close()
-	require.NoError(t, c.Write(t.Context(), []Request{{"t", b}}, 2))
-	require.NoError(t, c.Close())
-	for i := range 100 {
-		require.Equal(t, 1, c.copies(fmt.Sprintf("t/a_%d", i)))
-	}
-	err := newCluster(t, "n0:1", 3, 3, nil).Write(t.Context(), []Request{{"t", b}}, 4)
-	require.Equal(t, remotewrite.Invalid, remotewrite.KindOf(err))
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "n0:1", 3, 3, nil)
+		b := batch(t, 100, "a")
+		defer b.Close()
+		require.NoError(t, c.Write(t.Context(), []Request{{"t", b}}, 2))
+		require.NoError(t, c.Close())
+		for i := range 100 {
+			require.Equal(t, 1, c.copies(fmt.Sprintf("t/a_%d", i)))
+		}
+		err := newCluster(t, "n0:1", 3, 3, nil).Write(t.Context(), []Request{{"t", b}}, 4)
+		require.Equal(t, remotewrite.Invalid, remotewrite.KindOf(err))
+	})
 }
 
 func TestWriter_AcknowledgesWithOneNodeDown(t *testing.T) {
-	c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) { cfg.HintsDir, cfg.HintsBytes = t.TempDir(), 1<<20 })
-	c.nodes["n1:1"].set(remotewrite.Errorf(remotewrite.Unavailable, "gone"))
-	for i := range 50 {
-		b := batch(t, 20, fmt.Sprintf("x%d", i))
-		require.NoError(t, c.Write(t.Context(), []Request{{"t", b}}, 0))
-		b.Close()
-	}
-	require.Eventually(t, func() bool { return c.peers["n1:1"].hints.bytes() > 0 }, 10*time.Second, time.Millisecond)
-	for i := range 50 {
-		require.Equal(t, 2, c.copies(fmt.Sprintf("t/x%d_3", i)))
-	}
-	n1 := c.nodes["n1:1"]
-	n1.mu.Lock()
-	require.Less(t, n1.sends, 50, "the breaker keeps most writes away from the dead peer")
-	n1.mu.Unlock()
-	// The peer is back and gets its hints.
-	n1.set(nil)
-	require.Eventually(t, func() bool { return c.peers["n1:1"].hints.bytes() == 0 }, 10*time.Second, 10*time.Millisecond)
-	for i := range 50 {
-		require.Equal(t, 3, c.copies(fmt.Sprintf("t/x%d_3", i)))
-	}
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) { cfg.HintsDir, cfg.HintsBytes = t.TempDir(), 1<<20 })
+		c.nodes["n1:1"].set(remotewrite.Errorf(remotewrite.Unavailable, "gone"))
+		for i := range 50 {
+			b := batch(t, 20, fmt.Sprintf("x%d", i))
+			require.NoError(t, c.Write(t.Context(), []Request{{"t", b}}, 0))
+			b.Close()
+		}
+		eventually(t, func() bool { return c.peers["n1:1"].hints.bytes() > 0 })
+		for i := range 50 {
+			require.Equal(t, 2, c.copies(fmt.Sprintf("t/x%d_3", i)))
+		}
+		n1 := c.nodes["n1:1"]
+		n1.mu.Lock()
+		require.Less(t, n1.sends, 50, "the breaker keeps most writes away from the dead peer")
+		n1.mu.Unlock()
+		// The peer is back and gets its hints.
+		n1.set(nil)
+		eventually(t, func() bool { return c.peers["n1:1"].hints.bytes() == 0 })
+		for i := range 50 {
+			require.Equal(t, 3, c.copies(fmt.Sprintf("t/x%d_3", i)))
+		}
+	})
 }
 
 func TestWriter_FailsWithTwoNodesDown(t *testing.T) {
-	c := newCluster(t, "n0:1", 3, 3, nil)
-	c.nodes["n1:1"].set(remotewrite.Errorf(remotewrite.Unavailable, "gone"))
-	c.nodes["n2:1"].set(remotewrite.Errorf(remotewrite.Conflict, "out of order"))
-	b := batch(t, 20, "x")
-	defer b.Close()
-	err := c.Write(t.Context(), []Request{{"t", b}}, 0)
-	require.Equal(t, remotewrite.Unavailable, remotewrite.KindOf(err))
-	c.nodes["n0:1"].set(remotewrite.Errorf(remotewrite.Conflict, "out of order"))
-	err = c.Write(t.Context(), []Request{{"t", b}}, 0)
-	require.Equal(t, remotewrite.Conflict, remotewrite.KindOf(err))
-	require.ErrorContains(t, err, "out of order")
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "n0:1", 3, 3, nil)
+		c.nodes["n1:1"].set(remotewrite.Errorf(remotewrite.Unavailable, "gone"))
+		c.nodes["n2:1"].set(remotewrite.Errorf(remotewrite.Conflict, "out of order"))
+		b := batch(t, 20, "x")
+		defer b.Close()
+		err := c.Write(t.Context(), []Request{{"t", b}}, 0)
+		require.Equal(t, remotewrite.Unavailable, remotewrite.KindOf(err))
+		c.nodes["n0:1"].set(remotewrite.Errorf(remotewrite.Conflict, "out of order"))
+		err = c.Write(t.Context(), []Request{{"t", b}}, 0)
+		require.Equal(t, remotewrite.Conflict, remotewrite.KindOf(err))
+		require.ErrorContains(t, err, "out of order")
+	})
 }
 
 func TestWriter_DoesNotWaitForHangingPeer(t *testing.T) {
-	c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) { cfg.QueueBytes, cfg.Timeout = 10_000, 300*time.Millisecond })
-	c.nodes["n2:1"].block = make(chan struct{})
-	for i := range 100 {
-		b := batch(t, 20, fmt.Sprintf("x%d", i))
-		require.NoError(t, c.Write(t.Context(), []Request{{"t", b}}, 0))
-		b.Close()
-	}
-	for _, p := range c.Peers() {
-		require.LessOrEqual(t, p.WaitingBytes, int64(10_000))
-	}
-	require.Positive(t, c.held.Load())
-	close(c.nodes["n2:1"].block)
-	require.NoError(t, c.Close())
-	require.Zero(t, c.held.Load(), "all arenas are given back")
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) { cfg.QueueBytes, cfg.Timeout = 10_000, 300*time.Millisecond })
+		c.nodes["n2:1"].block = make(chan struct{})
+		for i := range 100 {
+			b := batch(t, 20, fmt.Sprintf("x%d", i))
+			require.NoError(t, c.Write(t.Context(), []Request{{"t", b}}, 0))
+			b.Close()
+		}
+		for _, p := range c.Peers() {
+			require.LessOrEqual(t, p.WaitingBytes, int64(10_000))
+		}
+		require.Positive(t, c.held.Load())
+		close(c.nodes["n2:1"].block)
+		require.NoError(t, c.Close())
+		require.Zero(t, c.held.Load(), "all arenas are given back")
+	})
 }
 
 func TestSetRings_KeepsPeersThatStay(t *testing.T) {
-	c := newCluster(t, "n0:1", 1, 3, nil)
-	specs := []hashring.Spec{{Algorithm: hashring.Ketama, Endpoints: []hashring.Endpoint{{Address: "n0:1"}, {Address: "n1:1"}}}}
-	before := c.peers["n1:1"]
-	rings, err := hashring.New(specs, hashring.Options{Replicas: 1})
-	require.NoError(t, err)
-	require.NoError(t, c.SetRings(t.Context(), rings, "n0:1"))
-	require.Same(t, before, c.peers["n1:1"])
-	require.Len(t, c.peers, 1)
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "n0:1", 1, 3, nil)
+		specs := []hashring.Spec{{Algorithm: hashring.Ketama, Endpoints: []hashring.Endpoint{{Address: "n0:1"}, {Address: "n1:1"}}}}
+		before := c.peers["n1:1"]
+		rings, err := hashring.New(specs, hashring.Options{Replicas: 1})
+		require.NoError(t, err)
+		require.NoError(t, c.SetRings(t.Context(), rings, "n0:1"))
+		require.Same(t, before, c.peers["n1:1"])
+		require.Len(t, c.peers, 1)
+	})
 }
 
 func TestQuorum_IsMajorityButOneOfTwo(t *testing.T) {
@@ -349,32 +374,34 @@ func (n *node) refuseEvery(k int) {
 // The error of a write counts what a quorum has stored, whatever the ring looks
 // like and whichever nodes are down, as long as a quorum answers.
 func TestWriter_CountsItemsStoredByQuorum(t *testing.T) {
-	for size := 3; size < 9; size++ {
-		c := newCluster(t, "n0:1", 3, size, nil)
-		b := batch(t, 200, "m")
-		defer b.Close()
-		for _, n := range c.nodes {
-			n.refuseEvery(10)
-		}
-		stored := func(want int) {
-			t.Helper()
-			err := c.Write(t.Context(), []Request{{"t", b}}, 0)
-			require.Error(t, err)
-			require.Equal(t, want, remotewrite.StoredOf(err, b.Counts()).Samples)
-		}
-		stored(180)
-		// One node stores more than the others: that is no quorum.
-		c.nodes["n1:1"].refuseEvery(20)
-		stored(180)
-		c.nodes["n2:1"].set(remotewrite.Errorf(remotewrite.Unavailable, "down"))
-		if size == 3 { // n0 and n1 are the quorum
+	synctest.Test(t, func(t *testing.T) {
+		for size := 3; size < 9; size++ {
+			c := newCluster(t, "n0:1", 3, size, nil)
+			b := batch(t, 200, "m")
+			defer b.Close()
+			for _, n := range c.nodes {
+				n.refuseEvery(10)
+			}
+			stored := func(want int) {
+				t.Helper()
+				err := c.Write(t.Context(), []Request{{"t", b}}, 0)
+				require.Error(t, err)
+				require.Equal(t, want, remotewrite.StoredOf(err, b.Counts()).Samples)
+			}
 			stored(180)
+			// One node stores more than the others: that is no quorum.
+			c.nodes["n1:1"].refuseEvery(20)
+			stored(180)
+			c.nodes["n2:1"].set(remotewrite.Errorf(remotewrite.Unavailable, "down"))
+			if size == 3 { // n0 and n1 are the quorum
+				stored(180)
+			}
+			c.nodes["n0:1"].set(remotewrite.Errorf(remotewrite.Other, "full"))
+			if size == 3 {
+				stored(0)
+			}
 		}
-		c.nodes["n0:1"].set(remotewrite.Errorf(remotewrite.Other, "full"))
-		if size == 3 {
-			stored(0)
-		}
-	}
+	})
 }
 
 func TestMissing(t *testing.T) {
@@ -394,43 +421,45 @@ func TestMissing(t *testing.T) {
 // A peer that does not answer gets no more writes before its messages time out;
 // they become hints, which it gets when it answers.
 func TestQueue_FailsDeliveriesToSlowPeer(t *testing.T) {
-	c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) {
-		cfg.Timeout, cfg.Lanes, cfg.HintsDir, cfg.HintsBytes = 10*time.Second, 1, t.TempDir(), 1<<20
-	})
-	slow := c.nodes["n2:1"]
-	slow.block = make(chan struct{})
-	send := func(name string) {
-		b := batch(t, 10, name)
-		defer b.Close()
-		require.NoError(t, c.Write(t.Context(), []Request{{"t", b}}, 0))
-	}
-	state := func() (s PeerState) {
-		for _, p := range c.Peers() {
-			if p.Address == "n2:1" {
-				s = p
-			}
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) {
+			cfg.Timeout, cfg.Lanes, cfg.HintsDir, cfg.HintsBytes = 10*time.Second, 1, t.TempDir(), 1<<20
+		})
+		slow := c.nodes["n2:1"]
+		slow.block = make(chan struct{})
+		send := func(name string) {
+			b := batch(t, 10, name)
+			defer b.Close()
+			require.NoError(t, c.Write(t.Context(), []Request{{"t", b}}, 0))
 		}
-		return s
-	}
-	send("first")
-	q := c.peers["n2:1"]
-	require.Eventually(t, func() bool { return q.lanes[0].stuck(time.Now()) > 0 }, 5*time.Second, time.Millisecond)
-	send("waits") // nothing is wrong yet
-	require.Zero(t, state().HintBytes)
-	waiting := state().WaitingBytes
-	q.lanes[0].mu.Lock()
-	q.lanes[0].since = q.lanes[0].since.Add(-6 * time.Second)
-	q.lanes[0].mu.Unlock()
-	send("set aside")
-	require.Equal(t, "slow", state().State)
-	require.Positive(t, state().HintBytes)
-	require.Equal(t, waiting, state().WaitingBytes)
-	close(slow.block)
-	require.Eventually(t, func() bool { return c.copies("t/set aside_3") == 3 }, 10*time.Second, 5*time.Millisecond)
-	require.Equal(t, 3, c.copies("t/first_3"))
-	require.Equal(t, 3, c.copies("t/waits_3"))
-	send("again")
-	require.Equal(t, "ok", state().State)
+		state := func() (s PeerState) {
+			for _, p := range c.Peers() {
+				if p.Address == "n2:1" {
+					s = p
+				}
+			}
+			return s
+		}
+		send("first")
+		q := c.peers["n2:1"]
+		eventually(t, func() bool { return q.lanes[0].stuck(time.Now()) > 0 })
+		send("waits") // nothing is wrong yet
+		require.Zero(t, state().HintBytes)
+		waiting := state().WaitingBytes
+		q.lanes[0].mu.Lock()
+		q.lanes[0].since = q.lanes[0].since.Add(-6 * time.Second)
+		q.lanes[0].mu.Unlock()
+		send("set aside")
+		require.Equal(t, "slow", state().State)
+		require.Positive(t, state().HintBytes)
+		require.Equal(t, waiting, state().WaitingBytes)
+		close(slow.block)
+		eventually(t, func() bool { return c.copies("t/set aside_3") == 3 })
+		require.Equal(t, 3, c.copies("t/first_3"))
+		require.Equal(t, 3, c.copies("t/waits_3"))
+		send("again")
+		require.Equal(t, "ok", state().State)
+	})
 }
 
 func (c *cluster) send(t *testing.T, tenant, name string, n int) {
@@ -442,103 +471,111 @@ func (c *cluster) send(t *testing.T, tenant, name string, n int) {
 
 func (c *cluster) eventually(t *testing.T, copies int, key string) {
 	t.Helper()
-	require.Eventually(t, func() bool { return c.copies(key) == copies }, 20*time.Second, 5*time.Millisecond, key)
+	eventually(t, func() bool { return c.copies(key) == copies })
 }
 
 // A peer that cannot store one tenant gets the writes and hints of all others, and
 // the hints of that tenant as soon as it can store it.
 func TestReplay_RequeuesTenantThatPeerCannotStore(t *testing.T) {
-	c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) { cfg.HintsDir, cfg.HintsBytes = t.TempDir(), 1<<20 })
-	n1, q := c.nodes["n1:1"], c.peers["n1:1"]
-	n1.setTenant("bad", remotewrite.Errorf(remotewrite.Unavailable, "its directory cannot be read"))
-	for i := range 20 {
-		c.send(t, "bad", fmt.Sprintf("b%d", i), 5)
-		c.send(t, "good", fmt.Sprintf("g%d", i), 5)
-		c.eventually(t, 3, fmt.Sprintf("good/g%d_3", i))
-	}
-	require.Positive(t, q.hints.bytes())
-	require.Eventually(t, func() bool { return q.state().State == "ok" }, 10*time.Second, time.Millisecond, "it answers all the time")
-	n1.set(remotewrite.Errorf(remotewrite.Unavailable, "gone"))
-	c.send(t, "bad", "while-down", 5)
-	c.send(t, "good", "while-down", 5)
-	n1.set(nil)
-	c.eventually(t, 3, "good/while-down_3")
-	require.Positive(t, q.hints.bytes())
-	n1.setTenant("", nil)
-	c.eventually(t, 3, "bad/while-down_3")
-	for i := range 20 {
-		c.eventually(t, 3, fmt.Sprintf("bad/b%d_3", i))
-	}
-	require.Eventually(t, func() bool { return q.hints.bytes() == 0 }, 10*time.Second, 5*time.Millisecond)
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) { cfg.HintsDir, cfg.HintsBytes = t.TempDir(), 1<<20 })
+		n1, q := c.nodes["n1:1"], c.peers["n1:1"]
+		n1.setTenant("bad", remotewrite.Errorf(remotewrite.Unavailable, "its directory cannot be read"))
+		for i := range 20 {
+			c.send(t, "bad", fmt.Sprintf("b%d", i), 5)
+			c.send(t, "good", fmt.Sprintf("g%d", i), 5)
+			c.eventually(t, 3, fmt.Sprintf("good/g%d_3", i))
+		}
+		require.Positive(t, q.hints.bytes())
+		eventually(t, func() bool { return q.state().State == "ok" })
+		n1.set(remotewrite.Errorf(remotewrite.Unavailable, "gone"))
+		c.send(t, "bad", "while-down", 5)
+		c.send(t, "good", "while-down", 5)
+		n1.set(nil)
+		c.eventually(t, 3, "good/while-down_3")
+		require.Positive(t, q.hints.bytes())
+		n1.setTenant("", nil)
+		c.eventually(t, 3, "bad/while-down_3")
+		for i := range 20 {
+			c.eventually(t, 3, fmt.Sprintf("bad/b%d_3", i))
+		}
+		eventually(t, func() bool { return q.hints.bytes() == 0 })
+	})
 }
 
 // A peer that fails in the middle of a segment gets the segment again from its
 // beginning; no hint of it is requeued as well.
 func TestReplay_RequeuesOnlyAfterWholeSegment(t *testing.T) {
-	c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) {
-		cfg.HintsDir, cfg.HintsBytes, cfg.ReplayInterval = t.TempDir(), 1<<20, time.Hour
-	})
-	n1, q := c.nodes["n1:1"], c.peers["n1:1"]
-	for _, tenant := range []string{"bad", "down"} {
-		_, err := q.hints.append(Part{Tenant: tenant, Replica: 1, Regions: [][]byte{batchBytes(t)}})
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) {
+			cfg.HintsDir, cfg.HintsBytes, cfg.ReplayInterval = t.TempDir(), 1<<20, time.Hour
+		})
+		n1, q := c.nodes["n1:1"], c.peers["n1:1"]
+		for _, tenant := range []string{"bad", "down"} {
+			_, err := q.hints.append(Part{Tenant: tenant, Replica: 1, Regions: [][]byte{batchBytes(t)}})
+			require.NoError(t, err)
+		}
+		n1.mu.Lock()
+		n1.cannot = map[string]error{
+			"bad": remotewrite.Errorf(remotewrite.Unavailable, "cannot be opened"), "down": remotewrite.Errorf(remotewrite.NotReady, "starting"),
+		}
+		n1.mu.Unlock()
+		before := q.hints.bytes()
+		for range 3 {
+			_, err := q.replaySegments(t.Context(), make(chan struct{}))
+			require.Error(t, err)
+			require.Equal(t, before, q.hints.bytes())
+		}
+		n1.setTenant("bad", remotewrite.Errorf(remotewrite.Unavailable, "cannot be opened"))
+		r, err := q.replaySegments(t.Context(), make(chan struct{}))
 		require.NoError(t, err)
-	}
-	n1.mu.Lock()
-	n1.cannot = map[string]error{
-		"bad": remotewrite.Errorf(remotewrite.Unavailable, "cannot be opened"), "down": remotewrite.Errorf(remotewrite.NotReady, "starting"),
-	}
-	n1.mu.Unlock()
-	before := q.hints.bytes()
-	for range 3 {
-		_, err := q.replaySegments(t.Context(), make(chan struct{}))
-		require.Error(t, err)
-		require.Equal(t, before, q.hints.bytes())
-	}
-	n1.setTenant("bad", remotewrite.Errorf(remotewrite.Unavailable, "cannot be opened"))
-	r, err := q.replaySegments(t.Context(), make(chan struct{}))
-	require.NoError(t, err)
-	require.Equal(t, 1, r.requeued)
-	require.Less(t, q.hints.bytes(), before)
-	require.Positive(t, q.hints.bytes())
+		require.Equal(t, 1, r.requeued)
+		require.Less(t, q.hints.bytes(), before)
+		require.Positive(t, q.hints.bytes())
+	})
 }
 
 // A peer's rejection because of a tenant limit is final; the hint is not retried
 // and does not delay others.
 func TestReplay_DropsHintsAboveTenantLimit(t *testing.T) {
-	c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) { cfg.HintsDir, cfg.HintsBytes = t.TempDir(), 1<<20 })
-	n1, q := c.nodes["n1:1"], c.peers["n1:1"]
-	n1.set(remotewrite.Errorf(remotewrite.Unavailable, "gone"))
-	c.send(t, "large", "l", 5)
-	c.send(t, "small", "s", 5)
-	require.Eventually(t, func() bool { return q.hints.bytes() > 0 }, 10*time.Second, time.Millisecond)
-	n1.setTenant("large", remotewrite.Errorf(remotewrite.LimitExceeded, "at its limit"))
-	n1.set(nil)
-	c.eventually(t, 3, "small/s_3")
-	require.Eventually(t, func() bool { return q.hints.bytes() == 0 }, 10*time.Second, 5*time.Millisecond)
-	require.Equal(t, 2, c.copies("large/l_3"))
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) { cfg.HintsDir, cfg.HintsBytes = t.TempDir(), 1<<20 })
+		n1, q := c.nodes["n1:1"], c.peers["n1:1"]
+		n1.set(remotewrite.Errorf(remotewrite.Unavailable, "gone"))
+		c.send(t, "large", "l", 5)
+		c.send(t, "small", "s", 5)
+		eventually(t, func() bool { return q.hints.bytes() > 0 })
+		n1.setTenant("large", remotewrite.Errorf(remotewrite.LimitExceeded, "at its limit"))
+		n1.set(nil)
+		c.eventually(t, 3, "small/s_3")
+		eventually(t, func() bool { return q.hints.bytes() == 0 })
+		require.Equal(t, 2, c.copies("large/l_3"))
+	})
 }
 
 // A peer that took several copies in one part, and does not after its restart, gets
 // hints with the right number of each copy.
 func TestReplay_SplitsCopiesForOtherPeer(t *testing.T) {
-	want := newCluster(t, "", 3, 6, nil) // n1 takes single copies from the start
-	want.send(t, "t", "x", 300)
-	require.NoError(t, want.Close())
-	c := newCluster(t, "", 3, 6, func(cfg *Config) { cfg.HintsDir, cfg.HintsBytes = t.TempDir(), 1<<20 })
-	n1 := c.nodes["n1:1"]
-	n1.merges = true
-	n1.set(remotewrite.Errorf(remotewrite.Unavailable, "gone"))
-	c.send(t, "t", "x", 300)
-	require.Eventually(t, func() bool { return c.peers["n1:1"].hints.bytes() > 0 }, 10*time.Second, time.Millisecond)
-	n1.set(nil)
-	require.Eventually(t, func() bool { return c.peers["n1:1"].hints.bytes() == 0 }, 10*time.Second, time.Millisecond)
-	require.NoError(t, c.Close())
-	numbers := map[int]int{}
-	for _, n := range n1.copies {
-		numbers[n]++
-	}
-	require.Len(t, numbers, 3, "every number occurs")
-	require.Equal(t, want.nodes["n1:1"].copies, n1.copies)
+	synctest.Test(t, func(t *testing.T) {
+		want := newCluster(t, "", 3, 6, nil) // n1 takes single copies from the start
+		want.send(t, "t", "x", 300)
+		require.NoError(t, want.Close())
+		c := newCluster(t, "", 3, 6, func(cfg *Config) { cfg.HintsDir, cfg.HintsBytes = t.TempDir(), 1<<20 })
+		n1 := c.nodes["n1:1"]
+		n1.merges = true
+		n1.set(remotewrite.Errorf(remotewrite.Unavailable, "gone"))
+		c.send(t, "t", "x", 300)
+		eventually(t, func() bool { return c.peers["n1:1"].hints.bytes() > 0 })
+		n1.set(nil)
+		eventually(t, func() bool { return c.peers["n1:1"].hints.bytes() == 0 })
+		require.NoError(t, c.Close())
+		numbers := map[int]int{}
+		for _, n := range n1.copies {
+			numbers[n]++
+		}
+		require.Len(t, numbers, 3, "every number occurs")
+		require.Equal(t, want.nodes["n1:1"].copies, n1.copies)
+	})
 }
 
 func TestPart_SplitsByReplica(t *testing.T) {
@@ -601,41 +638,45 @@ func TestPart_CutsAtSeries(t *testing.T) {
 // A write above the bound of the queue is sent when the queue is empty, and becomes
 // hints when the peer is down.
 func TestQueue_TakesWriteAboveItsBound(t *testing.T) {
-	c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) {
-		cfg.QueueBytes, cfg.HintsDir, cfg.HintsBytes = 10, t.TempDir(), 1<<30
-		cfg.Timeout = time.Minute // so much takes a while
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) {
+			cfg.QueueBytes, cfg.HintsDir, cfg.HintsBytes = 10, t.TempDir(), 1<<30
+			cfg.Timeout = time.Minute // so much takes a while
+		})
+		for i := range 10 {
+			c.send(t, "t", fmt.Sprintf("x%d", i), 100)
+			c.eventually(t, 3, fmt.Sprintf("t/x%d_99", i))
+		}
+		n1 := c.nodes["n1:1"]
+		n1.set(remotewrite.Errorf(remotewrite.Unavailable, "gone"))
+		c.send(t, "t", strings.Repeat("y", 1000), 6000)
+		eventually(t, func() bool { return c.peers["n1:1"].hints.bytes() > 0 })
+		n1.set(nil)
+		c.eventually(t, 3, "t/"+strings.Repeat("y", 1000)+"_5999")
+		c.eventually(t, 3, "t/"+strings.Repeat("y", 1000)+"_0")
 	})
-	for i := range 10 {
-		c.send(t, "t", fmt.Sprintf("x%d", i), 100)
-		c.eventually(t, 3, fmt.Sprintf("t/x%d_99", i))
-	}
-	n1 := c.nodes["n1:1"]
-	n1.set(remotewrite.Errorf(remotewrite.Unavailable, "gone"))
-	c.send(t, "t", strings.Repeat("y", 1000), 6000)
-	require.Eventually(t, func() bool { return c.peers["n1:1"].hints.bytes() > 0 }, 10*time.Second, time.Millisecond)
-	n1.set(nil)
-	c.eventually(t, 3, "t/"+strings.Repeat("y", 1000)+"_5999")
-	c.eventually(t, 3, "t/"+strings.Repeat("y", 1000)+"_0")
 }
 
 // The hints of peers that are not in the ring are deleted when the ring is loaded.
 func TestWriter_DeletesHintsOfUnknownMembers(t *testing.T) {
-	dir := t.TempDir()
-	for _, peer := range []string{"n1:1", "gone:1"} {
-		l, err := openHintLog(vfs.OS(), dir, peer, 1<<20)
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		for _, peer := range []string{"n1:1", "gone:1"} {
+			l, err := openHintLog(vfs.OS(), dir, peer, 1<<20)
+			require.NoError(t, err)
+			_, err = l.append(Part{Tenant: "t", Replica: 1, Regions: [][]byte{batchBytes(t)}})
+			require.NoError(t, err)
+			require.NoError(t, l.close())
+		}
+		c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) { cfg.HintsDir, cfg.HintsBytes = dir, 1<<20 })
+		entries, err := os.ReadDir(dir)
 		require.NoError(t, err)
-		_, err = l.append(Part{Tenant: "t", Replica: 1, Regions: [][]byte{batchBytes(t)}})
-		require.NoError(t, err)
-		require.NoError(t, l.close())
-	}
-	c := newCluster(t, "n0:1", 3, 3, func(cfg *Config) { cfg.HintsDir, cfg.HintsBytes = dir, 1<<20 })
-	entries, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	for _, e := range entries {
-		peer, _, _ := parseHintName(e.Name())
-		require.NotEqual(t, "gone:1", peer)
-	}
-	c.eventually(t, 1, "t/h_0")
+		for _, e := range entries {
+			peer, _, _ := parseHintName(e.Name())
+			require.NotEqual(t, "gone:1", peer)
+		}
+		c.eventually(t, 1, "t/h_0")
+	})
 }
 
 func batchBytes(t *testing.T) []byte {

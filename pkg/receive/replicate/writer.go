@@ -74,7 +74,8 @@ type Writer struct {
 	self  string
 	peers map[string]*queue
 
-	held atomic.Int64 // bytes of arenas that deliveries hold
+	held   atomic.Int64 // bytes of arenas that deliveries hold
+	timers sync.Pool    // stopped timers for reuse
 }
 
 type metrics struct {
@@ -131,7 +132,10 @@ func NewWriter(cfg Config, logger *slog.Logger, reg prometheus.Registerer) *Writ
 	if cfg.FS == nil {
 		cfg.FS = vfs.OS()
 	}
-	return &Writer{cfg: cfg, logger: logger, metrics: newMetrics(reg), peers: map[string]*queue{}}
+	return &Writer{
+		cfg: cfg, logger: logger, metrics: newMetrics(reg), peers: map[string]*queue{},
+		timers: sync.Pool{New: func() any { return time.NewTimer(time.Hour) }},
+	}
 }
 
 // errNoRing is the error of writes before the first SetRings.
@@ -267,11 +271,11 @@ func (w *Writer) Write(ctx context.Context, reqs []Request, replica int) error {
 			t.report(l.sets, nil)
 		}
 	}
-	timer := timers.Get().(*time.Timer)
+	timer := w.timers.Get().(*time.Timer)
 	timer.Reset(w.cfg.Timeout)
 	defer func() {
 		timer.Stop()
-		timers.Put(timer)
+		w.timers.Put(timer)
 	}()
 	select {
 	case <-t.done:
@@ -279,9 +283,6 @@ func (w *Writer) Write(ctx context.Context, reqs []Request, replica int) error {
 	}
 	return t.result(plan.shares)
 }
-
-// timers holds stopped timers for reuse.
-var timers = sync.Pool{New: func() any { return time.NewTimer(time.Hour) }}
 
 // dispatch plans the write and hands the peers' parts to their queues.
 func (w *Writer) dispatch(reqs []Request, replica int) (*Plan, *tracker, error) {

@@ -8,7 +8,7 @@ import (
 // Error is the error of a tenant above a limit.
 type Error struct {
 	Tenant string
-	// Value is the limit, What it counts, and Key where it stands in the limits
+	// Value is the limit, What the unit that it counts, and Key its key in the limits
 	// file.
 	Value int64
 	What  string

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -140,7 +141,7 @@ func TestRate(t *testing.T) {
 	require.NoError(t, l.Rate("a", 1, now.Add(30*time.Second)))
 }
 
-func TestManyTenants(t *testing.T) {
+func TestRate_RemovesFullBuckets(t *testing.T) {
 	l := New(&Config{defaults: Tenant{SamplesPerSecond: 1, Burst: 10}})
 	now := time.Unix(1000, 0)
 	require.NoError(t, l.Rate("owes", 10_000_000, now))
@@ -148,10 +149,11 @@ func TestManyTenants(t *testing.T) {
 		require.NoError(t, l.Rate(fmt.Sprint("t", i), 5, now.Add(time.Duration(i)*time.Second)))
 	}
 	require.Less(t, len(l.buckets), 2*minSweep)
-	require.Error(t, l.Rate("owes", 1, now.Add(100_000*time.Second)), "who owes is remembered")
+	require.Error(t, l.Rate("owes", 1, now.Add(100_000*time.Second)), "a tenant that owes stays")
 }
 
-func TestEnter(t *testing.T) {
+func TestEnter_BoundsConcurrentRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 	l := New(&Config{MaxConcurrency: 2})
 	var (
 		wg            sync.WaitGroup
@@ -186,6 +188,7 @@ func TestEnter(t *testing.T) {
 		_, err := l.Enter(t.Context())
 		require.NoError(t, err)
 	}
+	})
 }
 
 // The example in the documentation has every key.
