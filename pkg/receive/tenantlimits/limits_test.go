@@ -154,40 +154,40 @@ func TestRate_RemovesFullBuckets(t *testing.T) {
 
 func TestEnter_BoundsConcurrentRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-	l := New(&Config{MaxConcurrency: 2})
-	var (
-		wg            sync.WaitGroup
-		now, most, ok atomic.Int32
-	)
-	for i := range 50 {
-		wg.Go(func() {
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			if i%5 == 0 {
-				cancel()
-			}
-			done, err := l.Enter(ctx)
-			if err != nil {
-				return
-			}
-			defer done()
-			n := now.Add(1)
-			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
-			}
-			ok.Add(1)
-			time.Sleep(time.Millisecond)
-			now.Add(-1)
-		})
-	}
-	wg.Wait()
-	require.LessOrEqual(t, most.Load(), int32(2))
-	require.GreaterOrEqual(t, ok.Load(), int32(40))
-	require.Zero(t, l.running)
-	l.Set(&Config{})
-	for range 10 {
-		_, err := l.Enter(t.Context())
-		require.NoError(t, err)
-	}
+		l := New(&Config{MaxConcurrency: 2})
+		var (
+			wg            sync.WaitGroup
+			now, most, ok atomic.Int32
+		)
+		for i := range 50 {
+			wg.Go(func() {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				if i%5 == 0 {
+					cancel()
+				}
+				done, err := l.Enter(ctx)
+				if err != nil {
+					return
+				}
+				defer done()
+				n := now.Add(1)
+				for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+				}
+				ok.Add(1)
+				time.Sleep(time.Millisecond)
+				now.Add(-1)
+			})
+		}
+		wg.Wait()
+		require.LessOrEqual(t, most.Load(), int32(2))
+		require.GreaterOrEqual(t, ok.Load(), int32(40))
+		require.Zero(t, l.running)
+		l.Set(&Config{})
+		for range 10 {
+			_, err := l.Enter(t.Context())
+			require.NoError(t, err)
+		}
 	})
 }
 
