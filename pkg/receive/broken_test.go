@@ -49,7 +49,7 @@ func TestTenantBrokenOnOneNode(t *testing.T) {
 }
 
 // ringMember returns the state of another node as a node sees it.
-func ringMember(of, member *member) (out RingMember) {
+func ringMember(of, member *member) (out ringMemberState) {
 	for _, m := range of.ring().Members {
 		if m.Address == member.lis.Addr().String() {
 			out = m

@@ -18,8 +18,8 @@ type downscale struct {
 	since time.Time // zero when it is not prepared
 }
 
-// Departure reports whether the node may be removed.
-type Departure struct {
+// departure reports whether the node may be removed.
+type departure struct {
 	multitsdb.Unshipped
 	// Prepared is true from a successful POST until a DELETE or a restart: the node
 	// refuses writes, and has no data that is not in the bucket.
@@ -28,11 +28,11 @@ type Departure struct {
 	Timestamp int64 `json:"timestamp"`
 }
 
-func (r *Receive) departure() Departure {
+func (r *Receive) departure() departure {
 	r.downscale.mu.Lock()
 	since := r.downscale.since
 	r.downscale.mu.Unlock()
-	d := Departure{Unshipped: r.db.Unshipped()}
+	d := departure{Unshipped: r.db.Unshipped()}
 	if !since.IsZero() {
 		d.Prepared, d.Timestamp = true, since.Unix()
 	}
@@ -70,7 +70,7 @@ func (r *Receive) prepareDownscale(w http.ResponseWriter, req *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusServiceUnavailable)
-	_ = json.NewEncoder(w).Encode(Departure{Unshipped: left})
+	_ = json.NewEncoder(w).Encode(departure{Unshipped: left})
 }
 
 // cancelDownscale takes writes again. It may be called twice.

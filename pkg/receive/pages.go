@@ -36,8 +36,8 @@ func answer(w http.ResponseWriter, v any) {
 	_ = json.NewEncoder(w).Encode(v)
 }
 
-// RingMember is one member of a hashring as this node sees it.
-type RingMember struct {
+// ringMemberState is one member of a hashring as this node sees it.
+type ringMemberState struct {
 	Hashring string  `json:"hashring"`
 	Address  string  `json:"address"`
 	Zone     string  `json:"zone,omitempty"`
@@ -49,16 +49,16 @@ type RingMember struct {
 	replicate.PeerState
 }
 
-// RingState describes the hashrings as this node sees them.
-type RingState struct {
-	Self              string       `json:"self"`
-	ReplicationFactor int          `json:"replication_factor"`
-	Ready             string       `json:"ready"`
-	Members           []RingMember `json:"members"`
+// ringState describes the hashrings as this node sees them.
+type ringState struct {
+	Self              string            `json:"self"`
+	ReplicationFactor int               `json:"replication_factor"`
+	Ready             string            `json:"ready"`
+	Members           []ringMemberState `json:"members"`
 }
 
-func (r *Receive) ring() RingState {
-	s := RingState{ReplicationFactor: r.cfg.ReplicationFactor, Ready: "yes", Members: []RingMember{}}
+func (r *Receive) ring() ringState {
+	s := ringState{ReplicationFactor: r.cfg.ReplicationFactor, Ready: "yes", Members: []ringMemberState{}}
 	if err := r.Ready(); err != nil {
 		s.Ready = err.Error()
 	}
@@ -74,7 +74,7 @@ func (r *Receive) ring() RingState {
 	for _, ring := range rings.Base() {
 		share := ring.Share()
 		for i, e := range ring.Endpoints() {
-			m := RingMember{Hashring: ring.Name(), Address: e.Address, Zone: e.AZ, Self: e.Is(self), Share: share[i]}
+			m := ringMemberState{Hashring: ring.Name(), Address: e.Address, Zone: e.AZ, Self: e.Is(self), Share: share[i]}
 			m.PeerState = replicate.PeerState{State: "self"}
 			if at := slices.IndexFunc(peers, func(p replicate.PeerState) bool { return p.Address == e.Address }); at >= 0 {
 				m.PeerState = peers[at]
@@ -190,7 +190,7 @@ func thousands(n uint64) string {
 	return text
 }
 
-func memberState(m RingMember) string {
+func memberState(m ringMemberState) string {
 	switch {
 	case m.RoutingLoop:
 		return "leads back to this node"
@@ -206,7 +206,7 @@ func memberState(m RingMember) string {
 	return m.State
 }
 
-func memberColour(m RingMember) string {
+func memberColour(m ringMemberState) string {
 	switch {
 	case m.RoutingLoop, m.State == "slow":
 		return "warn"
@@ -218,7 +218,7 @@ func memberColour(m RingMember) string {
 
 func (r *Receive) startPage(w http.ResponseWriter, _ *http.Request) {
 	data := struct {
-		Ring              RingState
+		Ring              ringState
 		Labels, Listening string
 		Tenants, Away     int
 		Failed            int

@@ -35,7 +35,7 @@ func TestRingPage(t *testing.T) {
 	nodes[2].end()
 	require.Equal(t, 200, post(t, nodes[0].url("/api/v1/receive"), v1(t, now, names(0, 100)...)).code)
 	require.Eventually(t, func() bool {
-		var s RingState
+		var s ringState
 		require.NoError(t, json.Unmarshal([]byte(get(t, nodes[0], "GET", "/api/v1/receive/ring").body), &s))
 		require.Len(t, s.Members, 3)
 		require.Equal(t, "self", s.Members[0].State)

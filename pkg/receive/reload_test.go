@@ -28,7 +28,7 @@ func TestReload_SwitchesWhatIsRightAndKeepsTheRest(t *testing.T) {
 	require.NoError(t, err)
 	r, err := New(cfg, Deps{Registerer: prometheus.NewRegistry()})
 	require.NoError(t, err)
-	active := func() int64 { return r.limits.Current().For("x").ActiveSeries }
+	active := func() int64 { return r.limits.For("x").ActiveSeries }
 	require.EqualValues(t, 1, active())
 
 	write("limits.yml", "write: {default: {head_series_limit: 2}}")

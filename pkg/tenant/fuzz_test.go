@@ -18,7 +18,7 @@ func FuzzValidate(f *testing.F) {
 			return
 		}
 		path := filepath.Join("/data", id)
-		if filepath.Dir(path) != "/data" || filepath.Base(path) != id || len(id) > MaxLength {
+		if filepath.Dir(path) != "/data" || filepath.Base(path) != id || len(id) > maxLength {
 			t.Fatalf("%q leaves its directory: %s", id, path)
 		}
 		if again, err := url.PathUnescape(url.PathEscape(id)); err != nil || again != id {

@@ -24,8 +24,8 @@ const (
 	Default = "default-tenant"
 )
 
-// MaxLength bounds a tenant's name, in bytes.
-const MaxLength = 150
+// maxLength bounds a tenant's name, in bytes.
+const maxLength = 150
 
 // ErrInvalid is the error of names that cannot be tenants.
 var ErrInvalid = errors.New("invalid tenant")
@@ -55,7 +55,7 @@ func NewOnlyContext(ctx context.Context) context.Context {
 func Only(ctx context.Context) bool { return ctx.Value(onlyKey{}) != nil }
 
 // Validate accepts names that are one path element: not empty, at most
-// MaxLength bytes, valid UTF-8 without control characters, no separator, and
+// maxLength bytes, valid UTF-8 without control characters, no separator, and
 // neither "." nor "..". So a valid name never leaves the directory that it is
 // joined to. Names starting with a dot are refused too: directories with such
 // names are never tenants.
@@ -63,8 +63,8 @@ func Validate(id string) error {
 	switch {
 	case id == "":
 		return fmt.Errorf("%w: the name is empty", ErrInvalid)
-	case len(id) > MaxLength:
-		return fmt.Errorf("%w: the name has %d bytes, more than %d", ErrInvalid, len(id), MaxLength)
+	case len(id) > maxLength:
+		return fmt.Errorf("%w: the name has %d bytes, more than %d", ErrInvalid, len(id), maxLength)
 	case !utf8.ValidString(id):
 		return fmt.Errorf("%w: %q is not UTF-8", ErrInvalid, id)
 	case path.Base(id) != id || strings.ContainsAny(id, `/\`):

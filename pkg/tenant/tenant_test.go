@@ -18,7 +18,7 @@ func TestValidate(t *testing.T) {
 	}
 	for _, bad := range []string{
 		"", ".", "..", "/", "a/b", "/a", "a/", `a\b`, "../a", ".hidden", "lost+found",
-		"a\x00b", "a\nb", "\xff", strings.Repeat("x", MaxLength+1),
+		"a\x00b", "a\nb", "\xff", strings.Repeat("x", maxLength+1),
 	} {
 		require.ErrorIs(t, Validate(bad), ErrInvalid, "%q", bad)
 	}

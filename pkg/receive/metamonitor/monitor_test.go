@@ -106,7 +106,7 @@ func TestAsk(t *testing.T) {
 
 	r := a.last.Load()
 	require.Equal(t, "/prefix/api/v1/query", r.URL.Path)
-	require.Equal(t, tenantlimits.DefaultMetaQuery, r.URL.Query().Get("query"))
+	require.Equal(t, "sum(prometheus_tsdb_head_series) by (tenant)", r.URL.Query().Get("query"))
 	require.Equal(t, "true", r.URL.Query().Get("dedup"))
 	require.Equal(t, "y", r.URL.Query().Get("x"))
 	user, password, _ := r.BasicAuth()

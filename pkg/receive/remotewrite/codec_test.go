@@ -436,10 +436,10 @@ func TestHistogramHostile(t *testing.T) {
 	bad.PositiveDeltas = nil
 	check(bad)
 	bad = good
-	bad.NegativeDeltas = make([]int64, MaxHistogramBuckets+1)
+	bad.NegativeDeltas = make([]int64, maxHistogramBuckets+1)
 	check(bad)
 	bad = good
-	bad.PositiveSpans = make([]prompb.BucketSpan, MaxHistogramBuckets+1)
+	bad.PositiveSpans = make([]prompb.BucketSpan, maxHistogramBuckets+1)
 	check(bad)
 	_ = histogram.Span{}
 }

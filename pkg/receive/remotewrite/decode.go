@@ -106,7 +106,7 @@ func ParseExemplar(b []byte) (exemplar.Exemplar, error) {
 	for fs.Next(&f) {
 		switch f.Tag {
 		case 1<<3 | protoscan.Bytes:
-			r := LabelReader{}
+			r := labelReader{}
 			name, value, ok := r.slow(f.Data)
 			if !ok {
 				return e, malformed("label of an exemplar")

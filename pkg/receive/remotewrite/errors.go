@@ -57,9 +57,6 @@ func (k Kind) Status() int {
 	}
 }
 
-// Retryable reports whether the same data may be accepted later.
-func (k Kind) Retryable() bool { return k != Invalid && k != Conflict && k != TooLarge }
-
 // WriteError is a failed write, or a failed part of one.
 type WriteError struct {
 	Kind Kind

@@ -68,7 +68,7 @@ func FuzzParseHistogram(f *testing.F) {
 		default:
 			t.Fatal("a histogram is of one kind")
 		}
-		if buckets > 2*MaxHistogramBuckets {
+		if buckets > 2*maxHistogramBuckets {
 			t.Fatalf("%d buckets", buckets)
 		}
 		var want prompb.Histogram

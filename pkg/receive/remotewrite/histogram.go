@@ -11,9 +11,9 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/protoscan"
 )
 
-// MaxHistogramBuckets bounds the buckets of one native histogram. Prometheus
+// maxHistogramBuckets bounds the buckets of one native histogram. Prometheus
 // itself keeps to a few hundred.
-const MaxHistogramBuckets = 1 << 16
+const maxHistogramBuckets = 1 << 16
 
 // Histogram is one native histogram sample: exactly one of Int and Float is
 // set. ST is its start timestamp, 0 when unknown.
@@ -49,7 +49,7 @@ func ParseHistogram(b []byte) (Histogram, error) {
 			return Histogram{}, malformed(fmt.Sprintf("histogram: field %d", f.Number()))
 		}
 		if raw.tooManyElements {
-			return Histogram{}, Errorf(Invalid, "a histogram has more than %d buckets or spans", MaxHistogramBuckets)
+			return Histogram{}, Errorf(Invalid, "a histogram has more than %d buckets or spans", maxHistogramBuckets)
 		}
 	}
 	if fs.Err() != nil {
@@ -138,13 +138,13 @@ func (r *rawHistogram) span(to []histogram.Span, f *protoscan.Field) ([]histogra
 			s.Length = uint32(sub.Num)
 		}
 	}
-	r.tooManyElements = r.tooManyElements || len(to) >= MaxHistogramBuckets || s.Length > MaxHistogramBuckets
+	r.tooManyElements = r.tooManyElements || len(to) >= maxHistogramBuckets || s.Length > maxHistogramBuckets
 	return append(to, s), fs.Err() == nil
 }
 
 func (r *rawHistogram) deltas(to []int64, f *protoscan.Field) ([]int64, bool) {
 	if f.Type() == protoscan.Varint {
-		r.tooManyElements = r.tooManyElements || len(to) >= MaxHistogramBuckets
+		r.tooManyElements = r.tooManyElements || len(to) >= maxHistogramBuckets
 		return append(to, protoscan.Zigzag(f.Num)), true
 	}
 	if f.Type() != protoscan.Bytes {
@@ -155,7 +155,7 @@ func (r *rawHistogram) deltas(to []int64, f *protoscan.Field) ([]int64, bool) {
 		if next < 0 {
 			return to, false
 		}
-		if len(to) >= MaxHistogramBuckets {
+		if len(to) >= maxHistogramBuckets {
 			r.tooManyElements = true
 			return to, true
 		}
@@ -166,13 +166,13 @@ func (r *rawHistogram) deltas(to []int64, f *protoscan.Field) ([]int64, bool) {
 
 func (r *rawHistogram) doubles(to []float64, f *protoscan.Field) ([]float64, bool) {
 	if f.Type() == protoscan.Fixed64 {
-		r.tooManyElements = r.tooManyElements || len(to) >= MaxHistogramBuckets
+		r.tooManyElements = r.tooManyElements || len(to) >= maxHistogramBuckets
 		return append(to, math.Float64frombits(f.Num)), true
 	}
 	if f.Type() != protoscan.Bytes || len(f.Data)%8 != 0 {
 		return to, false
 	}
-	if len(to)+len(f.Data)/8 > MaxHistogramBuckets {
+	if len(to)+len(f.Data)/8 > maxHistogramBuckets {
 		r.tooManyElements = true
 		return to, true
 	}

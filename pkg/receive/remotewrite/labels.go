@@ -18,16 +18,16 @@ const (
 	tagLabelValue = 2<<3 | protoscan.Bytes // Label.value
 )
 
-// LabelReader walks over the label fields of a series or an exemplar. The zero
+// labelReader walks over the label fields of a series or an exemplar. The zero
 // value with B set is ready to use.
-type LabelReader struct {
+type labelReader struct {
 	B   []byte
 	i   int
 	err error
 }
 
 // Next returns the next label; ok is false at the end or on an error.
-func (r *LabelReader) Next() (name, value []byte, ok bool) {
+func (r *labelReader) Next() (name, value []byte, ok bool) {
 	b, i := r.B, r.i
 	if i >= len(b) || r.err != nil {
 		return nil, nil, false
@@ -63,7 +63,7 @@ func (r *LabelReader) Next() (name, value []byte, ok bool) {
 }
 
 // slow reads a label in any order of fields; the last of each counts.
-func (r *LabelReader) slow(msg []byte) (name, value []byte, ok bool) {
+func (r *labelReader) slow(msg []byte) (name, value []byte, ok bool) {
 	fs, f := protoscan.Fields{B: msg}, protoscan.Field{}
 	for fs.Next(&f) {
 		switch f.Tag {
@@ -81,12 +81,12 @@ func (r *LabelReader) slow(msg []byte) (name, value []byte, ok bool) {
 }
 
 // Err is the error that ended the walk.
-func (r *LabelReader) Err() error { return r.err }
+func (r *labelReader) Err() error { return r.err }
 
-// HashInput appends the input of the ring hash of a series: each name and each
+// hashInput appends the input of the ring hash of a series: each name and each
 // value followed by 0xff, in the order of the request.
-func HashInput(dst []byte, rawLabels []byte) ([]byte, error) {
-	r := LabelReader{B: rawLabels}
+func hashInput(dst []byte, rawLabels []byte) ([]byte, error) {
+	r := labelReader{B: rawLabels}
 	for {
 		name, value, ok := r.Next()
 		if !ok {
@@ -115,7 +115,7 @@ func (h *Hasher) Reset(tenant string) {
 
 // Hash returns the ring hash of a series.
 func (h *Hasher) Hash(rawLabels []byte) (uint64, error) {
-	buf, err := HashInput(h.buf[:h.prefix], rawLabels)
+	buf, err := hashInput(h.buf[:h.prefix], rawLabels)
 	h.buf = buf
 	return xxhash.Sum64(buf), err
 }
@@ -162,7 +162,7 @@ func duplicateLabel(rawLabels []byte, name string) error {
 // add adds the labels in their order and reports whether they were sorted.
 func (lb *LabelBuilder) add(rawLabels []byte, limits LabelLimits) (sorted bool, err error) {
 	var (
-		r        = LabelReader{B: rawLabels}
+		r        = labelReader{B: rawLabels}
 		previous string
 		n        int
 		named    bool
@@ -237,7 +237,7 @@ func clip(s string) string {
 func Text(rawLabels []byte) string {
 	const most = 500
 	out := []byte{'{'}
-	for r := (LabelReader{B: rawLabels}); ; {
+	for r := (labelReader{B: rawLabels}); ; {
 		name, value, ok := r.Next()
 		if !ok {
 			break

@@ -38,7 +38,7 @@ func Matches(rawLabels []byte, ls labels.Labels) bool {
 		if end < 0 {
 			return false
 		}
-		r := LabelReader{B: b[:end], i: i}
+		r := labelReader{B: b[:end], i: i}
 		name, value, ok := r.Next()
 		if !ok {
 			return false

@@ -39,7 +39,7 @@ func Normalize(b *Batch) (*Batch, error) {
 // isNormal reports whether names ascend and no value is empty. Labels that cannot be
 // read are left as they are; hashing or storing them returns the error.
 func isNormal(rawLabels []byte) bool {
-	r := LabelReader{B: rawLabels}
+	r := labelReader{B: rawLabels}
 	var previous []byte
 	for n := 0; ; n++ {
 		name, value, ok := r.Next()
@@ -58,7 +58,7 @@ func isNormal(rawLabels []byte) bool {
 func appendNormal(dst, rawLabels []byte) []byte {
 	type label struct{ name, value []byte }
 	var all []label
-	r := LabelReader{B: rawLabels}
+	r := labelReader{B: rawLabels}
 	for name, value, ok := r.Next(); ok; name, value, ok = r.Next() {
 		if len(value) > 0 {
 			all = append(all, label{name, value})

@@ -83,7 +83,7 @@ type rewriter struct{ scratch labels.ScratchBuilder }
 // read returns the labels of a series, sorted. They are valid until the next call.
 func (w *rewriter) read(rawLabels []byte) (labels.Labels, error) {
 	w.scratch.Reset()
-	r, n := LabelReader{B: rawLabels}, 0
+	r, n := labelReader{B: rawLabels}, 0
 	for {
 		name, value, ok := r.Next()
 		if !ok {

@@ -15,7 +15,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
 
-var verdicts = map[Verdict]string{Pending: "pending", Won: "won", Lost: "lost"}
+var verdicts = map[verdict]string{setPending: "pending", setWon: "won", setLost: "lost"}
 
 // kindNamed is the inverse of Kind.String.
 func kindNamed(t *testing.T, name string) remotewrite.Kind {
@@ -41,17 +41,17 @@ func TestQuorumDecisions(t *testing.T) {
 			for line := range strings.Lines(d.Input) {
 				answers := strings.Fields(line)
 				out.WriteString(strings.Join(answers, " ") + ":")
-				s := SetState{Replicas: replicas, Quorum: Quorum(replicas)}
+				s := setState{Replicas: replicas, Quorum: quorumOf(replicas)}
 				for _, a := range answers {
 					var err error
 					if a != "ok" {
 						err = remotewrite.Errorf(kindNamed(t, a), "x")
 					}
-					s.Report(err)
-					out.WriteString(" " + verdicts[s.Verdict()])
+					s.report(err)
+					out.WriteString(" " + verdicts[s.verdict()])
 				}
-				if s.Verdict() == Lost {
-					fmt.Fprintf(&out, " (%s)", s.Cause())
+				if s.verdict() == setLost {
+					fmt.Fprintf(&out, " (%s)", s.cause())
 				}
 				out.WriteString("\n")
 			}
@@ -61,7 +61,7 @@ func TestQuorumDecisions(t *testing.T) {
 				for _, name := range strings.Fields(line) {
 					lost = append(lost, kindNamed(t, name))
 				}
-				cause := RequestCause(lost)
+				cause := requestCause(lost)
 				fmt.Fprintf(&out, "%s: %s, status %d\n", strings.TrimSpace(line), cause, cause.Status())
 			}
 		default:
@@ -136,7 +136,7 @@ func requestOf(t *testing.T, line string) Request {
 	return Request{Tenant: tenant, Batch: b}
 }
 
-func planText(t *testing.T, plan *Plan) string {
+func planText(t *testing.T, plan *plan) string {
 	var out strings.Builder
 	for i, s := range plan.Sets {
 		fmt.Fprintf(&out, "set %d: %d replicas, quorum %d\n", i, s.Replicas, s.Quorum)
@@ -169,9 +169,12 @@ func planText(t *testing.T, plan *Plan) string {
 }
 
 func nameOf(raw []byte) string {
-	r := remotewrite.LabelReader{B: raw}
-	_, value, _ := r.Next()
-	return string(value)
+	var lb remotewrite.LabelBuilder
+	ls, err := lb.Build(raw, remotewrite.LabelLimits{})
+	if err != nil {
+		return err.Error()
+	}
+	return ls.Get("__name__")
 }
 
 func namesOf(t *testing.T, p Part) (out string) {

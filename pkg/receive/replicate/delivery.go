@@ -60,7 +60,7 @@ type Node interface {
 // tracker counts the answers of one write.
 type tracker struct {
 	mu      sync.Mutex
-	sets    []SetState
+	sets    []setState
 	open    int // sets without a verdict
 	example [kinds]error
 	done    chan struct{}
@@ -75,7 +75,7 @@ type tracker struct {
 	held *atomic.Int64
 }
 
-func newTracker(sets []SetState) *tracker {
+func newTracker(sets []setState) *tracker {
 	t := &tracker{sets: sets, open: len(sets), done: make(chan struct{})}
 	if t.open == 0 {
 		close(t.done)
@@ -95,9 +95,9 @@ func (t *tracker) report(sets []int, err error) {
 		t.note(sets, err)
 	}
 	for _, i := range sets {
-		before := t.sets[i].Verdict()
-		t.sets[i].Report(err)
-		if before == Pending && t.sets[i].Verdict() != Pending {
+		before := t.sets[i].verdict()
+		t.sets[i].report(err)
+		if before == setPending && t.sets[i].verdict() != setPending {
 			if t.open--; t.open == 0 {
 				close(t.done)
 			}
@@ -172,10 +172,10 @@ func (t *tracker) cause() error {
 	var lost []remotewrite.Kind
 	pending := 0
 	for i := range t.sets {
-		switch t.sets[i].Verdict() {
-		case Lost:
-			lost = append(lost, t.sets[i].Cause())
-		case Pending:
+		switch t.sets[i].verdict() {
+		case setLost:
+			lost = append(lost, t.sets[i].cause())
+		case setPending:
 			pending++
 		}
 	}
@@ -186,7 +186,7 @@ func (t *tracker) cause() error {
 		return remotewrite.Errorf(remotewrite.Unavailable,
 			"%d of %d replica sets did not answer in time", pending, len(t.sets))
 	}
-	kind := RequestCause(lost)
+	kind := requestCause(lost)
 	if err := t.example[kind]; err != nil {
 		return remotewrite.Errorf(kind, "write failed on a quorum of replicas for %d of %d replica sets: %w", len(lost), len(t.sets), err)
 	}

@@ -2,9 +2,9 @@ package replicate
 
 import "github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 
-// Quorum returns how many of n replicas must store a series before its write is
+// quorumOf returns how many of n replicas must store a series before its write is
 // acknowledged: a majority, but one of two.
-func Quorum(n int) int {
+func quorumOf(n int) int {
 	if n == 2 {
 		return 1
 	}
@@ -14,9 +14,9 @@ func Quorum(n int) int {
 // kinds is the number of kinds of failure.
 const kinds = int(remotewrite.Unavailable) + 1
 
-// SetState counts the answers of the replicas of one replica set. Its verdict holds
+// setState counts the answers of the replicas of one replica set. Its verdict holds
 // for all series of the set.
-type SetState struct {
+type setState struct {
 	// Replicas is how many replicas are written, Quorum how many must succeed.
 	Replicas, Quorum int
 	// OK counts the successes.
@@ -25,8 +25,8 @@ type SetState struct {
 	Failed [kinds]int
 }
 
-// Report counts one answer; a nil error is a success.
-func (s *SetState) Report(err error) {
+// report counts one answer; a nil error is a success.
+func (s *setState) report(err error) {
 	if err == nil {
 		s.OK++
 		return
@@ -34,21 +34,21 @@ func (s *SetState) Report(err error) {
 	s.Failed[remotewrite.KindOf(err)]++
 }
 
-// Verdict is the state of a set's write.
-type Verdict int
+// verdict is the state of a set's write.
+type verdict int
 
 // The verdicts. Pending sets wait for more answers.
 const (
-	Pending Verdict = iota
-	Won
-	Lost
+	setPending verdict = iota
+	setWon
+	setLost
 )
 
-// Verdict decides as soon as no later answer can change the verdict. A set is won
+// verdict decides as soon as no later answer can change the verdict. A set is won
 // at quorum. It is lost at once when so many replicas reject the data as Conflict or
 // Invalid that no quorum is possible; with other failures only when all replicas
 // have answered, as the cause depends on all of them.
-func (s *SetState) Verdict() Verdict {
+func (s *setState) verdict() verdict {
 	failures := 0
 	for _, n := range s.Failed {
 		failures += n
@@ -56,19 +56,19 @@ func (s *SetState) Verdict() Verdict {
 	tooMany := s.Replicas - s.Quorum + 1
 	switch {
 	case s.OK >= s.Quorum:
-		return Won
+		return setWon
 	case s.Failed[remotewrite.Conflict] >= tooMany || s.Failed[remotewrite.Invalid] >= tooMany:
-		return Lost
+		return setLost
 	case s.OK+failures == s.Replicas && failures >= tooMany:
-		return Lost
+		return setLost
 	}
-	return Pending
+	return setPending
 }
 
-// Cause returns the kind of failure of a lost set: the most frequent kind when a
+// cause returns the kind of failure of a lost set: the most frequent kind when a
 // quorum of replicas has it, otherwise Unavailable when a quorum has failed in any
 // way, otherwise Other.
-func (s *SetState) Cause() remotewrite.Kind {
+func (s *setState) cause() remotewrite.Kind {
 	best, most, sum := remotewrite.Other, 0, 0
 	for kind, n := range s.Failed {
 		sum += n
@@ -94,8 +94,8 @@ var precedence = [...]remotewrite.Kind{
 	remotewrite.Conflict, remotewrite.Invalid, remotewrite.TooLarge,
 }
 
-// RequestCause returns the cause of a request from the causes of its lost sets.
-func RequestCause(lost []remotewrite.Kind) remotewrite.Kind {
+// requestCause returns the cause of a request from the causes of its lost sets.
+func requestCause(lost []remotewrite.Kind) remotewrite.Kind {
 	for _, want := range precedence {
 		for _, k := range lost {
 			if k == want {

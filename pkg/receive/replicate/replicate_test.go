@@ -357,7 +357,7 @@ func TestSetRings_KeepsPeersThatStay(t *testing.T) {
 
 func TestQuorum_IsMajorityButOneOfTwo(t *testing.T) {
 	for n, want := range []int{1, 1, 1, 2, 3, 3, 4, 4} {
-		require.Equal(t, want, Quorum(n), "%d replicas", n)
+		require.Equal(t, want, quorumOf(n), "%d replicas", n)
 	}
 }
 

@@ -40,9 +40,9 @@ func (s *share) planned(id int) int {
 	return s.first + i
 }
 
-// Plan assigns the series of a write to nodes.
-type Plan struct {
-	Sets   []SetState
+// plan assigns the series of a write to nodes.
+type plan struct {
+	Sets   []setState
 	shares []*share
 	locals []local
 	peers  []peerParts
@@ -97,8 +97,8 @@ var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 // spread decides which node gets which series. The bytes of the series are
 // copied once, grouped by replica set, into one arena that the plan owns.
-func spread(reqs []Request, t target) (*Plan, error) {
-	p := &Plan{}
+func spread(reqs []Request, t target) (*plan, error) {
+	p := &plan{}
 	for _, r := range reqs {
 		p.size += r.Batch.Size()
 	}
@@ -123,14 +123,14 @@ func spread(reqs []Request, t target) (*Plan, error) {
 }
 
 // release frees a plan that was not finished.
-func (p *Plan) release() {
+func (p *plan) release() {
 	p.arena.Release()
 	p.blocks.Release()
 }
 
 // spreader spreads one request over one ring.
 type spreader struct {
-	*Plan
+	*plan
 	*scratch
 	*share
 	target
@@ -141,8 +141,8 @@ type spreader struct {
 }
 
 // add spreads one request.
-func (p *Plan) add(r Request, ring *hashring.Ring, t target, s *scratch) error {
-	w := spreader{Plan: p, scratch: s, target: t, share: &share{Request: r, ring: ring, first: len(p.Sets)}, me: -1}
+func (p *plan) add(r Request, ring *hashring.Ring, t target, s *scratch) error {
+	w := spreader{plan: p, scratch: s, target: t, share: &share{Request: r, ring: ring, first: len(p.Sets)}, me: -1}
 	w.forms = w.forms[:0]
 	for i, e := range ring.Endpoints() {
 		if e.Is(t.self) {
@@ -173,8 +173,8 @@ func (p *Plan) add(r Request, ring *hashring.Ring, t target, s *scratch) error {
 		w.index[id] = set - w.first
 		w.ids = append(w.ids, id)
 		members := w.members(id)
-		quorum := Quorum(len(members))
-		p.Sets = append(p.Sets, SetState{Replicas: len(members), Quorum: quorum})
+		quorum := quorumOf(len(members))
+		p.Sets = append(p.Sets, setState{Replicas: len(members), Quorum: quorum})
 		if slices.Contains(members, w.me) {
 			mine.sets = append(mine.sets, set)
 		}

@@ -285,7 +285,7 @@ func (w *Writer) Write(ctx context.Context, reqs []Request, replica int) error {
 }
 
 // dispatch plans the write and hands the peers' parts to their queues.
-func (w *Writer) dispatch(reqs []Request, replica int) (*Plan, *tracker, error) {
+func (w *Writer) dispatch(reqs []Request, replica int) (*plan, *tracker, error) {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	if w.rings == nil {

@@ -55,8 +55,8 @@ type Meta struct {
 	Query string
 }
 
-// DefaultMetaQuery sums over all nodes, and so over all replicas.
-const DefaultMetaQuery = "sum(prometheus_tsdb_head_series) by (tenant)"
+// defaultMetaQuery sums over all nodes, and so over all replicas.
+const defaultMetaQuery = "sum(prometheus_tsdb_head_series) by (tenant)"
 
 // BoundsSeries reports whether any tenant has a limit of active series.
 func (c *Config) BoundsSeries() bool {
@@ -68,8 +68,8 @@ func (c *Config) BoundsSeries() bool {
 	return c.defaults.ActiveSeries > 0
 }
 
-// For returns the limits of the tenant.
-func (c *Config) For(id string) Tenant {
+// forTenant returns the limits of the tenant.
+func (c *Config) forTenant(id string) Tenant {
 	if t, ok := c.tenants[id]; ok {
 		return t
 	}
@@ -134,7 +134,7 @@ func Parse(content []byte) (*Config, error) {
 		return c, nil
 	}
 	var f file
-	f.Write.Global.Client, f.Write.Global.Query = httpclient.Default(), DefaultMetaQuery
+	f.Write.Global.Client, f.Write.Global.Query = httpclient.Default(), defaultMetaQuery
 	if err := flags.DecodeYAML(content, &f); err != nil {
 		return nil, err
 	}
