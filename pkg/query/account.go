@@ -12,7 +12,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// FetchLimits bound what one request may read from the stores; 0 means no limit.
+// FetchLimits bound the data that one request reads from the stores; 0 means no limit.
 type FetchLimits struct {
 	// Samples counts those inside the chunks; a sample of a native histogram
 	// counts for as many as it has bytes.
@@ -186,7 +186,7 @@ func weighData(d *storeapi.Data) int64 {
 	return n
 }
 
-// resultMemory estimates what a result and its form in JSON take.
+// resultMemory estimates the memory of a result and of its form in JSON.
 func resultMemory(r *promql.Result) int64 {
 	const point, label = 64, 2
 	var n int64

@@ -74,7 +74,7 @@ const (
 	limitBytes   = "fetched_bytes"
 )
 
-// share is what one request holds of a budget.
+// share is the memory that one request holds of a budget.
 type share struct {
 	budget *Budget
 	// held and waiting are guarded by the budget's mutex.

@@ -120,7 +120,7 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	c.ignored.registerFlags(r)
 }
 
-// RegisterLimitFlags adds the flags that bound what requests take. They are a
+// RegisterLimitFlags adds the flags that limit requests. They are a
 // part of RegisterFlags.
 func (c *Config) RegisterLimitFlags(r flags.Registrar) {
 	r.Flag("query.timeout", "Longest time that a query may take, reading from the stores included.").
@@ -134,7 +134,7 @@ func (c *Config) RegisterLimitFlags(r flags.Registrar) {
 	c.Limits.registerFlags(r)
 }
 
-// TakeLimits copies what the flags of RegisterLimitFlags set.
+// TakeLimits copies the values of the flags of RegisterLimitFlags.
 func (c *Config) TakeLimits(from *Config) {
 	c.Timeout, c.MaxConcurrent, c.MaxSamples = from.Timeout, from.MaxConcurrent, from.MaxSamples
 	c.FederateMaxSeries, c.Limits = from.FederateMaxSeries, from.Limits

@@ -517,7 +517,7 @@ func TestInstantQueriesOverDownsampledData(t *testing.T) {
 			}
 		}
 	}
-	// The engine's lookback is a choice of who asks.
+	// The client may choose the engine's lookback.
 	l.kept = everyDay(false, false, true)
 	opts := promql.NewPrometheusQueryOpts(false, time.Minute, nil)
 	q, err := e.NewInstantQuery(t.Context(), NewQueryable(l, QueryableConfig{}), opts, "const", time.UnixMilli(90*minuteMs))

@@ -15,7 +15,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
 )
 
-// defaultLookback is what PromQL means without any setting.
+// defaultLookback is the lookback of PromQL without any setting.
 const defaultLookback = 5 * time.Minute
 
 // engine is Prometheus's engine over data of any resolution.

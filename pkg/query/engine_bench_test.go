@@ -42,7 +42,7 @@ func benchLabels(i int) labels.Labels {
 
 // BenchmarkGlobalQuery evaluates a dashboard's range query over a day of an HA
 // pair, and over one replica as Prometheus's storage would hand it to the
-// engine: the ratio is what the querier costs on top.
+// engine: the ratio is the additional cost of the querier.
 func BenchmarkGlobalQuery(b *testing.B) {
 	const n = 200
 	a, other := replicaChunks(b, n, 0), replicaChunks(b, n, 1)

@@ -127,7 +127,7 @@ func TestExemplars(t *testing.T) {
 	require.Empty(t, none)
 	require.JSONEq(t, `[]`, string(ans.Data))
 
-	// A querier behind a querier tells replicas apart.
+	// A querier behind a querier keeps replicas apart.
 	conn := storetest.Dial(t, func(srv *grpc.Server) { q.q.RegisterGRPC(srv) })
 	c := storerpc.NewClient(conn, "querier")
 	require.NoError(t, c.Refresh(t.Context()))
@@ -138,7 +138,7 @@ func TestExemplars(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, found, 2)
 
-	// What is missing is named; who never had exemplars is not missed.
+	// A missing store is named, unless it never announced exemplars.
 	b.kill()
 	mute.kill()
 	for _, wait := range []bool{false, true} {

@@ -93,7 +93,7 @@ func (l ExpressionLimits) check(inputs ...string) error {
 	return nil
 }
 
-// checkTree counts what only the parser knows.
+// checkTree checks the limits that need the parsed expression.
 func (l ExpressionLimits) checkTree(expr parser.Expr) error {
 	n := 0
 	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
@@ -135,7 +135,7 @@ func (s *scan) expression(input string) error {
 		var it parser.Item
 		lexer.NextItem(&it)
 		if it.Typ == parser.EOF || it.Typ == parser.ERROR {
-			// The parser says what is wrong with the text.
+			// The parser reports the error of the text.
 			return nil
 		}
 		if err := s.token(it); err != nil {
@@ -156,7 +156,7 @@ func (s *scan) token(it parser.Item) error {
 	case parser.LEFT_PAREN:
 		s.levels = append(s.levels, level{})
 	case parser.LEFT_BRACKET:
-		top.operators++ // a subquery is a node around what stands before it
+		top.operators++ // a subquery is a node around the expression before it
 		s.levels = append(s.levels, level{})
 	case parser.RIGHT_PAREN, parser.RIGHT_BRACKET:
 		if n := len(s.levels); n > 1 {
@@ -211,7 +211,7 @@ func (s *scan) exceeded() error {
 }
 
 // regexpSize estimates the instructions to which the regular expression
-// compiles. What does not parse compiles to nothing.
+// compiles. The size of an invalid one is 0.
 func regexpSize(text string) int {
 	re, err := syntax.Parse(text, syntax.Perl|syntax.DotNL)
 	if err != nil {

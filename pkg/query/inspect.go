@@ -56,7 +56,7 @@ func (i *inspector) decode(c *storeapi.Chunk) error {
 	return i.reuse.Err()
 }
 
-// warnings says what was left out.
+// warnings reports the chunks that were left out.
 func (i *inspector) warnings() storeapi.Warnings {
 	if i == nil {
 		return nil

@@ -35,7 +35,7 @@ func (b *bounded) Seek(t int64) chunkenc.ValueType {
 	return b.clip(b.Iterator.Seek(max(t, b.mint)))
 }
 
-// Err implements chunkenc.Iterator. What an iterator cannot decode is a corrupt
+// Err implements chunkenc.Iterator. Data that an iterator cannot decode is a corrupt
 // chunk, whatever the decoder calls it.
 func (b *bounded) Err() error {
 	err := b.Iterator.Err()

@@ -9,7 +9,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/flags"
 )
 
-// LimitsConfig bounds what one request, and all together, may take. The flags of
+// LimitsConfig bounds one request, and all together. The flags of
 // Config set the defaults.
 type LimitsConfig struct {
 	// Memory of 0 means a share of that of the machine.

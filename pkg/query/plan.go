@@ -37,7 +37,7 @@ type planLimits struct {
 	subqueryStep  time.Duration
 }
 
-// plan is what evaluating a statement takes, as far as it can be known before.
+// plan is the cost of evaluating a statement, as far as it can be known before.
 type plan struct {
 	limits planLimits
 	// memory is the largest sum of the steps of evaluators that exist at the

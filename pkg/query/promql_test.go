@@ -27,8 +27,8 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi/tsdbstore"
 )
 
-// path is a storage for PromQL's own test suite: what is written goes to one or
-// more TSDBs, what is read comes through StoreAPI servers, gRPC, the fan-out
+// path is a storage for PromQL's own test suite: written samples go to one or
+// more TSDBs, reads come through StoreAPI servers, gRPC, the fan-out
 // and the merge of replicas.
 type path struct {
 	storage.Storage
@@ -38,7 +38,7 @@ type path struct {
 }
 
 func (p *path) Querier(mint, maxt int64) (storage.Querier, error) {
-	// The time range that a store announces grows with what is written.
+	// The time range that a store announces grows with its samples.
 	for _, c := range p.clients {
 		if err := c.Refresh(context.Background()); err != nil {
 			return nil, err
@@ -137,7 +137,7 @@ func serve(t testing.TB, s storeapi.Store, name string) *storerpc.Client {
 	return c
 }
 
-// newPath makes n replicas, told apart by a label that is removed when the
+// newPath makes n replicas that differ in a label that is removed when the
 // answers are merged. With one replica nothing is merged.
 func newPath(t testing.TB, n int) *path {
 	p := &path{}

@@ -183,7 +183,7 @@ func (q *Query) stores() []storeapi.Store {
 	return out
 }
 
-// metadata merges what the stores know about metrics.
+// metadata merges the descriptions of metrics of all stores.
 func (q *Query) metadata(ctx context.Context, metric string, limit int) (map[string][]promapi.Metadata, []string, error) {
 	found, ws, err := q.visibleMetadata(ctx, metric, limit)
 	if err != nil {

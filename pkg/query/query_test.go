@@ -237,7 +237,7 @@ func TestMissingStoreIsNamed(t *testing.T) {
 	a, b, us := haPair(t)
 	q := startQuerier(t, "--endpoint="+a.addr, "--endpoint="+b.addr, "--endpoint="+us.addr, "--query.replica-label=replica")
 	b.kill()
-	// Before anybody has noticed, and after.
+	// Before the failure is noticed, and after.
 	for _, wait := range []bool{false, true} {
 		if wait {
 			q.waitFor("missing", b.addr)
@@ -253,7 +253,7 @@ func TestMissingStoreIsNamed(t *testing.T) {
 	_, ans := q.vector("count(up)", "time", now, "partial_response", "false")
 	require.Equal(t, http.StatusUnprocessableEntity, ans.code)
 	require.Contains(t, ans.Error, b.addr)
-	// What does not need the store is complete.
+	// Answers that do not need the store are complete.
 	got, ans := q.vector(`count(up{cluster="us"})`, "time", now, "partial_response", "false")
 	require.Equal(t, "{}=1", got)
 	require.Empty(t, ans.Warnings)
@@ -316,7 +316,7 @@ func TestMetadataIsMerged(t *testing.T) {
 	require.Contains(t, string(ans.Data), `"y"`)
 }
 
-// A querier is a store for other queriers, and passes on what it misses.
+// A querier is a store for other queriers, and passes on its missing stores.
 func TestQuerierOverQuerier(t *testing.T) {
 	a, b, _ := haPair(t)
 	inner := startQuerier(t, "--endpoint="+a.addr, "--endpoint="+b.addr, `--selector-label=tier="global"`)
@@ -407,7 +407,7 @@ func TestFlags(t *testing.T) {
 		require.NoError(t, err)
 	}
 	good()
-	// What stands in manifests.
+	// Flags as manifests have them.
 	good("--query.promql-engine=thanos", "--query.mode=distributed", "--grpc.proxy-strategy=eager",
 		"--query.conn-metric.label=external_labels", "--query.telemetry.request-samples-quantiles=100",
 		"--enable-feature=promql-negative-offset,promql-at-modifier", "--query.auto-downsampling",

@@ -21,7 +21,7 @@ import (
 type QueryableConfig struct {
 	// Defaults are used by requests whose context has no options.
 	Defaults queryopts.Options
-	// RingLabels are replica labels that tell copies of one stream apart, as the
+	// RingLabels are replica labels in which copies of one stream differ, as the
 	// nodes of a hash ring store them. They are removed whenever replicas are
 	// merged, whichever replica labels a request names.
 	RingLabels []string

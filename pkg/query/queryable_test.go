@@ -21,7 +21,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// memory is a store that returns what it was given, and notes what was asked.
+// memory is a store that returns given series, and keeps the requests.
 type memory struct {
 	series   []storeapi.Series
 	warnings storeapi.Warnings

@@ -26,7 +26,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storetest"
 )
 
-// grpcAnswer is what a client of thanos.Query received.
+// grpcAnswer is the answer that a client of thanos.Query received.
 type grpcAnswer struct {
 	warnings []string
 	series   []*prompb.TimeSeries
@@ -35,7 +35,7 @@ type grpcAnswer struct {
 	err      error
 }
 
-// queryMessages is what both kinds of answers are made of.
+// queryMessages has the common parts of both kinds of answers.
 type queryMessages interface {
 	GetWarnings() string
 	GetTimeseries() *prompb.TimeSeries

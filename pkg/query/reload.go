@@ -11,7 +11,7 @@ import (
 )
 
 // Reload reads the endpoint configuration, the discovery files and the rules that
-// choose stores again. What is wrong keeps its last good version and is part of
+// choose stores again. An invalid file keeps its last good version and is part of
 // the error.
 func (q *Query) Reload(context.Context) error {
 	var errs []error

@@ -15,7 +15,7 @@ import (
 // seriesFunc is the function hint of the API that lists series.
 const seriesFunc = "series"
 
-// selectRequest says what to ask the stores for one selector of a query. The
+// selectRequest is the request to the stores for one selector of a query. The
 // bounds are those of the querier; the hints may narrow them.
 //
 // p.ReplicaLabels are all labels to remove. Where samples are wanted the stores
@@ -67,7 +67,7 @@ func shard(p queryopts.Options) *storeapi.Shard {
 	return s
 }
 
-// labelsRequest says what to ask the stores for names or values of labels. It
+// labelsRequest is the request to the stores for names or values of labels. It
 // never removes replica labels: they are labels like all others there.
 func labelsRequest(p queryopts.Options, mint, maxt int64, hints *storage.LabelHints, ms []*labels.Matcher) *storeapi.Request {
 	r := baseRequest(p, mint, maxt, ms)

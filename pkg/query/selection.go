@@ -26,11 +26,11 @@ type selection struct {
 	report *promapi.Report
 	// reading is that of the query; nil when no engine asks.
 	reading *reading
-	// account counts what is read; it may be nil.
+	// account counts the data that is read; it may be nil.
 	account *account
 	// steps is the number of steps at which each series is evaluated.
 	steps int64
-	// partial returns what there is, with a warning, where a part is damaged.
+	// partial returns the readable part, with a warning, where a part is damaged.
 	partial bool
 	group   grouping
 
@@ -99,7 +99,7 @@ func (s *selection) readAll(ctx context.Context, v *view, care *inspector) error
 	return nil
 }
 
-// ended tells the end of the query's time from failures of stores, which see it
+// ended separates the end of the query's time from failures of stores, which see it
 // only as an error of their own.
 func ended(ctx context.Context, err error) error {
 	const doing = "reading from the stores"

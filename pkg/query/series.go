@@ -74,7 +74,7 @@ func (s *series) Iterator(old chunkenc.Iterator) chunkenc.Iterator {
 }
 
 // stream is one source. Chunks that overlap are of blocks or nodes that each may
-// have what others lack: all samples count. Raw data beside downsampled data of
+// have samples that others lack: all count. Raw data beside downsampled data of
 // the same time has the same samples, so one of the two is read.
 func (s *series) stream(chunks []storeapi.Chunk) chunkenc.Iterator {
 	raw := allRaw(chunks)
@@ -160,7 +160,7 @@ func (s *series) allRaw() bool {
 	return !slices.ContainsFunc(s.sources, func(src source) bool { return !allRaw(src.chunks) })
 }
 
-// xorChunks are chunks that are all raw floats, which is what most series are.
+// xorChunks are chunks that are all raw floats, as those of most series.
 type xorChunks []storeapi.Chunk
 
 func (c xorChunks) Len() int { return len(c) }

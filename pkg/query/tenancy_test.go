@@ -85,7 +85,7 @@ func TestEnforcedTenancy_ShowsNothingOfOthersAnywhere(t *testing.T) {
 		require.Contains(t, body, "secret_tb", "the limit counts what is shown")
 	}
 	require.Contains(t, ta.onlyFor, "ta", "stores that keep metadata by tenant are told")
-	// Without it everybody sees everything.
+	// Without enforcement every tenant sees all data.
 	q = localQuerier(t, []storeapi.Store{ta, tb})
 	_, body := q.as(tenant.Header, "ta", "/api/v1/metadata")
 	require.Contains(t, body, "nobody")

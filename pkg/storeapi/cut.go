@@ -14,7 +14,7 @@ type Cut struct {
 	// Limit ends the set after that many different label sets; 0 means no limit.
 	// Equal label sets that follow each other count once, here and in Bounds.
 	Limit int
-	// Bounds fails the set, with a *limit.Error, where what is left has more.
+	// Bounds fails the set, with a *limit.Error, where the rest has more.
 	Bounds Bounds
 	// OnClose, if not nil, is called after Close of the set.
 	OnClose func() error

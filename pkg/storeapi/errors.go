@@ -9,7 +9,7 @@ var (
 	// ErrInvalid says that the request itself is wrong; asking again will not
 	// help.
 	ErrInvalid = errors.New("invalid request")
-	// ErrNotFound says that what the request names does not exist.
+	// ErrNotFound means that the object named by the request does not exist.
 	ErrNotFound = errors.New("not found")
 	// ErrUnavailable says that the store cannot answer currently.
 	ErrUnavailable = errors.New("unavailable")

@@ -40,7 +40,7 @@ type ExemplarStore interface {
 	Exemplars(ctx context.Context, r *ExemplarRequest) ([]ExemplarSeries, Warnings, error)
 }
 
-// PruneSelectors returns the selectors for what has the external labels ext:
+// PruneSelectors returns the selectors for data with the external labels ext:
 // without those that ext contradicts, and without matchers that it satisfies.
 func PruneSelectors(ext labels.Labels, selectors [][]*labels.Matcher) [][]*labels.Matcher {
 	var out [][]*labels.Matcher

@@ -10,7 +10,7 @@ import (
 // CompleteNames turns the label names inside a store with the external labels
 // ext into the answer: external ones are added when there are any others,
 // replica labels removed, the rest sorted, made unique and cut to the limit. The
-// strings are copies, so they outlive what they were read from.
+// strings are copies, so they outlive their source.
 func CompleteNames(names []string, ext labels.Labels, r *Request) []string {
 	if len(names) == 0 {
 		return nil
@@ -22,7 +22,7 @@ func CompleteNames(names []string, ext labels.Labels, r *Request) []string {
 }
 
 // CompleteValues sorts values, makes them unique and cuts them to the limit. The
-// strings are copies, so they outlive what they were read from.
+// strings are copies, so they outlive their source.
 func CompleteValues(values []string, r *Request) []string {
 	return sortedUnique(slices.Clone(values), r.Limit)
 }

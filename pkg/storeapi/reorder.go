@@ -76,7 +76,7 @@ type reorderSet struct {
 	cur  Series
 	// spare are the chunks of a held series that was returned and is over.
 	spare []Chunk
-	// bound is what no later series is smaller than. Instead, when only labels
+	// bound is a lower bound of all later series. Instead, when only labels
 	// are added, newest is the one held series that has to wait.
 	bound  labels.Labels
 	newest int
@@ -155,7 +155,7 @@ func (s *reorderSet) collide(hidden string) {
 	s.last, s.hidden = s.cur.Labels, hidden
 }
 
-// place rewrites a label set and learns from it what may be returned. ok is
+// place rewrites a label set and updates the bound of later ones. ok is
 // false when it is left out.
 func (s *reorderSet) place(lset labels.Labels) (out labels.Labels, ok bool) {
 	s.seq++

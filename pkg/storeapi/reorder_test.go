@@ -116,7 +116,7 @@ func wanted(in []Series, ext labels.Labels, drop []string) (out []string) {
 	return out
 }
 
-// countingSet tells how far a reader has read ahead.
+// countingSet counts the series that were read from it.
 type countingSet struct {
 	SeriesSet
 	read int
@@ -169,7 +169,7 @@ func TestReorder_HoldsBackLittle(t *testing.T) {
 	}), 3)
 }
 
-// Series that become one because an external label hides theirs are told, those
+// Series that become one because an external label hides theirs are reported, those
 // that lose a replica label or only have a label hidden are not.
 func TestReorderWarnsOfCollisions(t *testing.T) {
 	ext := labels.FromStrings("cluster", "c", "replica", "r")

@@ -41,7 +41,7 @@ type Request struct {
 	// StoreMatchers select the stores of a fan-out by the label __address__;
 	// any of the sets must match. Never sent over the wire.
 	StoreMatchers [][]*labels.Matcher
-	// WantStats asks for statistics in SeriesSet.Stats beyond what is counted
+	// WantStats asks for statistics in SeriesSet.Stats beyond those counted
 	// anyway.
 	WantStats bool
 }
@@ -70,7 +70,7 @@ const (
 	AggregateCounter
 )
 
-// Hints carry what the PromQL engine knows about the use of the data.
+// Hints are the PromQL engine's description of the use of the data.
 type Hints struct {
 	StepMillis  int64
 	Func        string

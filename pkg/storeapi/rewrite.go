@@ -11,7 +11,7 @@ import (
 // It also knows how far the order of the result can differ from the order of
 // what it reads.
 type rewriter struct {
-	drop []string       // sorted; only what series may carry
+	drop []string       // sorted; only names that series may carry
 	ext  []labels.Label // sorted by name, without those in drop
 	// holdBack expects series that become a strict prefix of those before them;
 	// see bound.
@@ -67,8 +67,8 @@ func (rw *rewriter) external(name string) bool {
 //
 // Why order can break at all, with S read before F:
 //
-//   - S and F agree up to a label that is dropped or overridden. What follows it
-//     now decides, in any order: the bound is what stands before that label.
+//   - S and F agree up to a label that is dropped or overridden. The labels after it
+//     now decide, in any order: the bound is the labels before that one.
 //   - S has ended where F goes on with a name smaller than an external label
 //     that is added behind. F becomes the smaller one: the bound is S without
 //     the external labels behind its end.
@@ -131,7 +131,7 @@ func (rw *rewriter) add(lset labels.Labels) (out labels.Labels, waits bool) {
 	return out, waits
 }
 
-// mayEndBefore reports whether a later label set may be what has been kept so far
+// mayEndBefore reports whether a later label set may be the labels kept so far
 // and nothing more.
 func (rw *rewriter) mayEndBefore(name string, kept, extLeft int) bool {
 	return rw.holdBack && kept > 0 && extLeft == 0 &&

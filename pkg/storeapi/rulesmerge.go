@@ -85,7 +85,7 @@ func (g *RuleGroup) join(o RuleGroup) {
 	}
 }
 
-// ruleKey is what makes two rules of a group the same.
+// ruleKey identifies a rule in its group; equal ones are the same rule.
 type ruleKey struct {
 	alerting            bool
 	name, query, labels string

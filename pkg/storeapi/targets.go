@@ -34,7 +34,7 @@ type TargetsRequest struct {
 	Budget *limit.Budget
 }
 
-// Targets are what servers found by discovery.
+// Targets are those that servers found by discovery.
 type Targets struct {
 	Active []ActiveTarget
 	// Dropped are the labels as discovered of those that relabelling dropped.

@@ -47,7 +47,7 @@ type TSDBStats struct {
 	SeriesByMetric, ValuesByLabel, MemoryByLabel, SeriesByPair []NamedCount
 }
 
-// NamedCount is a number and what it is about.
+// NamedCount is a name, or a label and its value, with a number.
 type NamedCount struct {
 	Name  string `json:"name"`
 	Value uint64 `json:"value"`

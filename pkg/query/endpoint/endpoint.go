@@ -19,7 +19,7 @@ type Client interface {
 	storeapi.Store
 	storeapi.MetadataStore
 	exemplarClient
-	// Refresh asks the store about itself; Info returns what it said.
+	// Refresh asks the store about itself; Info returns its last answer.
 	Refresh(ctx context.Context) error
 	// State is the state of the connection.
 	State() connectivity.State
@@ -137,7 +137,7 @@ func (e *Endpoint) reachable() error {
 	return err
 }
 
-// Info is what the store said when it answered last. Of a store that never
+// Info is the last announcement of the store. Of a store that never
 // answered nothing is known, so it may have anything.
 func (e *Endpoint) Info() storeapi.Info {
 	e.mtx.Lock()

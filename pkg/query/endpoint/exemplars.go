@@ -9,7 +9,7 @@ import (
 // exemplarClient is a store that may offer exemplars.
 type exemplarClient interface {
 	storeapi.ExemplarStore
-	// OffersExemplars is what the store announced when it answered last, false
+	// OffersExemplars reports the last announcement of the store, false
 	// before.
 	OffersExemplars() bool
 }

@@ -105,7 +105,7 @@ func startQueriers(t *testing.T, links ...[]int) []*testQuerier {
 		})
 		qs[i] = q
 	}
-	for range len(links) + 1 { // until everybody knows what the others have
+	for range len(links) + 1 { // until each querier knows the data of the others
 		for _, q := range qs {
 			q.set.Refresh(t.Context())
 		}
@@ -152,7 +152,7 @@ func TestRoute_QueriersThatFindThemselvesOrEachOther(t *testing.T) {
 			require.Empty(t, ws)
 			require.Len(t, values, c.stores)
 
-			// What they announce does not grow with what comes back.
+			// Their announcements do not grow with their own data that comes back.
 			sets := len(qs[0].fanout.Info().LabelSets)
 			for range 3 {
 				for _, q := range qs {

@@ -27,7 +27,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// world is what the set sees: DNS, files and servers.
+// world is the environment of the set: DNS, files and servers.
 type world struct {
 	mtx     sync.Mutex
 	dns     map[string][]string
@@ -129,7 +129,7 @@ func (c *fakeClient) Close() error {
 	return nil
 }
 
-// TestLifecycle tells stories: what is configured, which servers live, what DNS
+// TestLifecycle runs transcripts: the configuration, the running servers, what DNS
 // says, and which stores an answer is expected from.
 func TestLifecycle(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {

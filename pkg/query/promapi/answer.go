@@ -65,7 +65,7 @@ func (a *API) answering(next http.Handler) http.Handler {
 	})
 }
 
-// answer is a ResponseWriter that knows what is missing from the answer.
+// answer is a ResponseWriter that knows the missing sources of the answer.
 type answer struct {
 	http.ResponseWriter
 	report  *Report
@@ -74,8 +74,8 @@ type answer struct {
 	named string
 }
 
-// end makes sure that an answer without a body says what it lacks, and sends
-// what turned out to be missing after the header as a trailer of the same name.
+// end makes sure that an answer without a body names its missing sources, and sends
+// those found missing after the header as a trailer of the same name.
 func (a *answer) end() {
 	if !a.started {
 		a.WriteHeader(http.StatusOK)
@@ -91,7 +91,7 @@ func (a *answer) WriteHeader(code int) {
 		a.started = true
 		sources, incomplete := a.report.Missing()
 		if incomplete || code >= http.StatusBadRequest {
-			// What is incomplete now may be complete in a minute.
+			// An incomplete answer may be complete in a minute.
 			a.Header().Set("Cache-Control", "no-store")
 		}
 		if code == http.StatusServiceUnavailable && a.Header().Get("Retry-After") == "" {
@@ -119,7 +119,7 @@ func (a *answer) Flush() {
 	}
 }
 
-// Unwrap lets http.ResponseController find what is below.
+// Unwrap returns the wrapped ResponseWriter to http.ResponseController.
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 // missing joins names into a header value, without characters that a header

@@ -26,7 +26,7 @@ import (
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 )
 
-// Config is what the API is made of.
+// Config is the configuration of the API.
 type Config struct {
 	Engine    promql.QueryEngine
 	Queryable storage.SampleAndChunkQueryable
@@ -34,7 +34,7 @@ type Config struct {
 	Parser    parser.Parser
 	Defaults  Defaults
 	Federate  FederateConfig
-	// Metadata returns what is known about metrics: all when metric is empty,
+	// Metadata returns the descriptions of metrics: all when metric is empty,
 	// at most limit names unless limit is negative.
 	Metadata MetadataFunc
 	Lists    Lists
@@ -71,7 +71,7 @@ type Config struct {
 	Logger      *slog.Logger
 	Registerer  prometheus.Registerer
 	Gatherer    prometheus.Gatherer
-	// Features tells clients what the querier can do.
+	// Features lists the features of the querier for clients.
 	Features features.Collector
 	Now      func() time.Time
 }
@@ -219,7 +219,7 @@ func strip(prefix string, h http.Handler) http.Handler {
 	return http.StripPrefix(prefix, h)
 }
 
-// routes says which paths exist, and what is done before each.
+// routes lists the paths, each with the middleware before it.
 func (a *API) routes() http.Handler {
 	mux := http.NewServeMux()
 	for _, path := range []string{

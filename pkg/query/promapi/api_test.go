@@ -164,7 +164,7 @@ func values(kv ...string) url.Values {
 	return v
 }
 
-// What Grafana's data source calls, as it calls it.
+// The calls of Grafana's data source.
 func TestGrafanaCalls(t *testing.T) {
 	f := newFixture(t, nil)
 	calls := []struct {

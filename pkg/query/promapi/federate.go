@@ -23,7 +23,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
-// FederateConfig bounds what /federate does.
+// FederateConfig bounds requests to /federate.
 type FederateConfig struct {
 	// Lookback is how old the newest sample of a series may be.
 	Lookback time.Duration

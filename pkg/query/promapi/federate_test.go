@@ -98,7 +98,7 @@ up{instance="b",job="node"} 0 540000
 	}, got)
 }
 
-// An answer without a byte says what it lacks all the same.
+// An answer without a byte names its missing sources too.
 func TestFederateWithoutSeriesSaysWhatIsMissing(t *testing.T) {
 	f := newFixture(t, nil)
 	f.spy.missing = []string{"b:1"}

@@ -14,7 +14,7 @@ import (
 const maxPrinting = 1_000_000_000
 
 // printable refuses expressions that take long to print. Printing cannot be
-// cancelled, so it must not begin. What cannot be parsed is for next to refuse.
+// cancelled, so it must not begin. The next handler refuses an invalid query.
 func (a *API) printable(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := r.ParseForm(); err != nil {

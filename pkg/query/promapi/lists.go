@@ -24,7 +24,7 @@ type Lists struct {
 	RulesPartial, TargetsPartial, TSDBStatusPartial bool
 }
 
-// listRequest is what all requests for lists say.
+// listRequest has the common parameters of requests for lists.
 type listRequest struct {
 	params  queryopts.Options
 	partial storeapi.PartialResponse
@@ -47,7 +47,7 @@ func listRequestOf(r *http.Request, partial bool) listRequest {
 	return l
 }
 
-// matchers reads match[]; what the tenant may see is one more set.
+// matchers reads match[]; the restriction of the tenant is one more set.
 func (a *API) matchers(r *http.Request, enforced *labels.Matcher) ([][]*labels.Matcher, error) {
 	sets, err := a.cfg.Parser.ParseMetricSelectors(r.Form["match[]"])
 	if err != nil {

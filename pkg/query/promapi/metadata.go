@@ -8,7 +8,7 @@ import (
 	"strconv"
 )
 
-// Metadata is what is known about a metric.
+// Metadata is the description of a metric.
 type Metadata struct {
 	Type string `json:"type"`
 	Help string `json:"help"`

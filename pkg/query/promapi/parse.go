@@ -77,8 +77,8 @@ func (a *API) reading(next http.Handler) http.Handler {
 	})
 }
 
-// tenant returns the context of the request with its tenant, and the matcher of
-// what that may see, which may be nil.
+// tenant returns the context of the request with its tenant, and the matcher that
+// the tenant is restricted to, which may be nil.
 func (a *API) tenant(r *http.Request) (context.Context, *labels.Matcher, error) {
 	if a.cfg.Tenant == nil {
 		return r.Context(), nil, nil
@@ -86,7 +86,7 @@ func (a *API) tenant(r *http.Request) (context.Context, *labels.Matcher, error) 
 	return a.cfg.Tenant(r)
 }
 
-// forTenant puts what the tenant may see into the context of a request that
+// forTenant puts the restriction of the tenant into the context of a request that
 // reads nothing from the stores.
 func (a *API) forTenant(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -99,7 +99,7 @@ func (a *API) forTenant(next http.Handler) http.Handler {
 	})
 }
 
-// checkRange refuses a range that ends before it starts. What is no time at all
+// checkRange refuses a range that ends before it starts. A value that is no time
 // is refused by the handler.
 func checkRange(form url.Values) error {
 	start, err1 := parseTime(form.Get("start"))
@@ -140,7 +140,7 @@ func isLabelPath(path string) bool {
 }
 
 // parse reads the parameters beyond those of Prometheus. Every error names the
-// parameter and says what is wrong with it.
+// parameter and its error.
 func (d Defaults) parse(path string, form url.Values, promql parser.Parser) (queryopts.Options, error) {
 	p := d.Options
 	if strings.HasSuffix(path, "/federate") {

@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// Report collects what is missing from one answer while it is made. It may be
+// Report collects the missing sources of one answer while it is made. It may be
 // used concurrently; a nil Report takes everything and keeps nothing.
 type Report struct {
 	mtx     sync.Mutex

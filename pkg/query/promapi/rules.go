@@ -125,7 +125,7 @@ func (a *API) alerts(w http.ResponseWriter, r *http.Request) {
 }
 
 // fetchRules completes the request and asks for the rules. When ok is false it
-// has answered what is wrong.
+// has answered with the error.
 func (a *API) fetchRules(w http.ResponseWriter, r *http.Request, l listRequest, req *storeapi.RulesRequest) (groups []storeapi.RuleGroup, warnings []string, ok bool) {
 	var err error
 	if req.Matchers, err = a.matchers(r, l.params.Enforced); err != nil {

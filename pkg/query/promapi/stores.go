@@ -112,7 +112,7 @@ func (a *API) storesPage(w http.ResponseWriter, r *http.Request) {
 
 // millis writes a time for people; the ends of time are named as such.
 func millis(ms int64) string {
-	// Years with more than four digits are nobody's data.
+	// JSON has no form for years with more than four digits.
 	if ms < -62135596800000 {
 		return "the beginning"
 	}

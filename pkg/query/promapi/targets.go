@@ -84,7 +84,7 @@ func (a *API) scrapePools(w http.ResponseWriter, r *http.Request) {
 }
 
 // fetchTargets asks for the targets that the tenant may see. When ok is false it
-// has answered what is wrong.
+// has answered with the error.
 func (a *API) fetchTargets(w http.ResponseWriter, r *http.Request, state storeapi.TargetState) (found storeapi.Targets, warnings []string, ok bool) {
 	if a.cfg.Lists.Targets == nil {
 		return found, nil, true

@@ -52,7 +52,7 @@ func (s *answerSet) Close() error {
 	return s.SeriesSet.Close()
 }
 
-// open asks one store and does for it what it cannot do itself.
+// open asks one store, and does the parts of the request that it does not support.
 // origin is its place among all that are asked, from 1 on.
 func (a *asking) open(t target, origin int) storeapi.SeriesSet {
 	r := *a.r
@@ -88,7 +88,7 @@ func (a *asking) open(t target, origin int) storeapi.SeriesSet {
 	return c
 }
 
-// childSet decides what the failure of one store means for the whole.
+// childSet turns the failure of one store into a warning or an error of the whole.
 type childSet struct {
 	storeapi.SeriesSet
 	asking *asking
@@ -127,7 +127,7 @@ func (c *childSet) Next() bool {
 	}
 	err := c.SeriesSet.Err()
 	if outer := endOf(c.asking.outer, err); outer != nil {
-		// Who asked has gone, or its time is over: no store is to blame.
+		// The caller has gone, or its time is over: no store has failed.
 		c.err = cmp.Or(err, outer)
 		return false
 	}
@@ -192,7 +192,7 @@ func nameError(doing, name string, err error) error {
 	return fmt.Errorf("%s %s: %w", doing, name, err)
 }
 
-// sourced gives warnings that do not say whose they are the name of the store.
+// sourced adds the name of the store to warnings without a source.
 func sourced(ws storeapi.Warnings, name string) storeapi.Warnings {
 	out := make(storeapi.Warnings, 0, len(ws))
 	for _, w := range ws {

@@ -20,7 +20,7 @@ type exemplarTarget struct {
 	asked, wanted [][]*labels.Matcher
 }
 
-// Exemplars merges what the stores have that know exemplars. With PartialWarn a
+// Exemplars merges the answers of the stores that offer exemplars. With PartialWarn a
 // store that fails is named in a warning; with PartialAbort it fails the request.
 func (s *Store) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) ([]storeapi.ExemplarSeries, storeapi.Warnings, error) {
 	targets := s.chooseExemplars(r)
@@ -125,7 +125,7 @@ func narrowed(selectors [][]*labels.Matcher, extra []*labels.Matcher) [][]*label
 
 // selectorsFor drops the selectors that the store cannot have series for. Matchers
 // that all its label sets satisfy go as well: a Prometheus server knows nothing of
-// its external labels. A querier is told all of them, to choose its own stores.
+// its external labels. A querier gets all of them, to choose its own stores.
 func selectorsFor(info storeapi.Info, selectors [][]*labels.Matcher) [][]*labels.Matcher {
 	var out [][]*labels.Matcher
 	for _, ms := range selectors {

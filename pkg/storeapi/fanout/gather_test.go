@@ -98,7 +98,7 @@ func TestLists_MissingStore(t *testing.T) {
 	require.ErrorIs(t, err, storeapi.ErrPartial)
 	require.ErrorContains(t, err, "b:1")
 
-	// A store that names what it misses itself.
+	// A store that names its missing parts itself.
 	b.err, b.ws = nil, storeapi.Warnings{{Text: "half of it"}}
 	_, ws, err = size(t, f, storeapi.PartialWarn)
 	require.NoError(t, err)

@@ -10,7 +10,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// Info sums up what the stores announce.
+// Info combines the announcements of the stores.
 func (s *Store) Info() storeapi.Info { return s.infoWithout(nil) }
 
 // InfoTo is Info for the client of a request: what the store would learn from the

@@ -20,7 +20,7 @@ const orderWindow = 64
 // repeats it. The reader bounds the memory of series that are passed on.
 const maxHeld = 256 << 20
 
-// sizeOf is about what a series takes in memory, in bytes.
+// sizeOf is about the size of a series in memory, in bytes.
 func sizeOf(s storeapi.Series) int {
 	const series, chunk, aggregates = 64, 88, 200
 	n := series + int(s.Labels.ByteSize()) + chunk*len(s.Chunks)
@@ -96,7 +96,7 @@ type orderedSet struct {
 	all bool
 	cur storeapi.Series
 	err error
-	// same is the size of what came with the labels of cur.
+	// same is the size of all series with the labels of cur.
 	same int
 }
 

@@ -84,8 +84,8 @@ func (s *Store) Select(ctx context.Context, r *storeapi.Request) storeapi.Series
 	return &answerSet{SeriesSet: storeapi.Cut{Limit: r.Limit}.Apply(storeapi.Merge(sets)), cancel: a.cancel, targets: targets}
 }
 
-// refuseNone is the error of a fan-out that has no stores at all, for those who
-// do not want an incomplete answer.
+// refuseNone is the error of a fan-out without any store, for requests that
+// refuse partial answers.
 func (s *Store) refuseNone(stores []storeapi.Store, r *storeapi.Request) error {
 	if len(stores) == 0 && r.Partial == storeapi.PartialAbort {
 		return fmt.Errorf("No StoreAPIs available: %w", storeapi.ErrUnavailable)

@@ -27,7 +27,7 @@ type named struct {
 	asked *requests
 }
 
-// requests are what stores were asked.
+// requests are those that stores received.
 type requests struct {
 	mtx  sync.Mutex
 	list []*storeapi.Request
@@ -67,7 +67,7 @@ func of(stores ...storeapi.Store) func() []storeapi.Store {
 	return func() []storeapi.Store { return stores }
 }
 
-// answer is what a set had.
+// answer is the content of a set.
 type answer struct {
 	series   []string
 	warnings []string
@@ -278,7 +278,7 @@ func TestUnsortedStoreIsSortedAlone(t *testing.T) {
 	}
 }
 
-// TestStoreThatPromisesNoOrder does not advertise what came with the promise.
+// A store without the capability that promises the order is sorted here.
 func TestStoreThatPromisesNoOrder(t *testing.T) {
 	foreign := unsorted(t, 200, 300).(named)
 	foreign.Store.(*storetest.Fake).About.SupportsWithoutReplicaLabels = false

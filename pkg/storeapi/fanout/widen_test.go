@@ -13,7 +13,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storetest"
 )
 
-// strict refuses what servers of the protocol refuse: series without a matcher
+// strict refuses the requests that servers of the protocol refuse: series without a matcher
 // beside those on external labels, and what Prometheus's own API refuses, a
 // selector that an absent label satisfies.
 type strict struct {

@@ -74,7 +74,7 @@ func (t *texts) addAll(o texts) {
 	t.more += o.more
 }
 
-// clip copies a text and cuts what is too long to be read.
+// clip copies a text, cut to maxWarningBytes.
 func clip[T string | []byte](b T) string {
 	if len(b) <= maxWarningBytes {
 		return strings.ToValidUTF8(string(b), "\uFFFD")

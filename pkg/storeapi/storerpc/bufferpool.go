@@ -7,7 +7,7 @@ import (
 
 // bufferPool holds the buffers that gRPC receives messages into. Unlike gRPC's
 // own it does not clear a buffer before it is used again: of every buffer just
-// the part that was filled is looked at, and decoding copies what it keeps.
+// the part that was filled is read, and decoding copies the bytes that it keeps.
 type bufferPool struct {
 	classes [maxClass - minClass + 1]sync.Pool
 }

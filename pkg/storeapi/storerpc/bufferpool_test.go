@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Every buffer has the length asked for and nobody else's bytes behind it.
+// Every buffer has the requested length, and no bytes of another one behind it.
 func TestBufferPool(t *testing.T) {
 	p := &bufferPool{}
 	held := map[*[]byte]byte{}

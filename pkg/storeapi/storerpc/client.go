@@ -138,11 +138,11 @@ func (c *Client) Refresh(ctx context.Context) error {
 	return nil
 }
 
-// Info is what the last successful Refresh learnt; before the first one it is a
+// Info is the answer to the last successful Refresh; before the first one it is a
 // store of any component with any label at any time.
 func (c *Client) Info() storeapi.Info { return c.known.Load().info }
 
-// Services are what the last successful Refresh learnt; none before.
+// Services are those announced to the last successful Refresh; none before.
 func (c *Client) Services() Services { return c.known.Load().services }
 
 // LabelNames asks the remote store.

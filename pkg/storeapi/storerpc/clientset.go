@@ -96,7 +96,7 @@ func (s *clientSet) receive(req *storepb.SeriesRequest) {
 	}
 }
 
-// note keeps what a frame has beside series.
+// note keeps the warnings and hints of a frame.
 func (s *clientSet) note(f *frame) {
 	s.tail.warnings.addAll(f.warnings)
 	if f.bad != nil && !s.tail.bad {

@@ -90,5 +90,5 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
-// bufferOf wraps bytes that nobody frees.
+// bufferOf wraps bytes that are never freed.
 func bufferOf(b []byte) mem.BufferSlice { return mem.BufferSlice{mem.SliceBuffer(b)} }

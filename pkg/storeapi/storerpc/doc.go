@@ -1,4 +1,4 @@
 // Package storerpc is the wire side of storeapi: it serves any storeapi.Store
 // over the gRPC StoreAPI of the Thanos family, and makes a storeapi.Store of a
-// remote one. docs/format/storeapi.md shows what is on the wire.
+// remote one. docs/format/storeapi.md draws the wire format.
 package storerpc

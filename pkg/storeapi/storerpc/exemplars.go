@@ -26,7 +26,7 @@ const (
 	maxExemplarSelectors = 1000
 	maxExemplarFrame     = 8 << 20  // bytes
 	maxExemplarAnswer    = 64 << 20 // bytes, on the wire or in memory
-	// exemplarMemory is what an exemplar without labels occupies, in bytes.
+	// exemplarMemory is the size of an exemplar without labels in memory, in bytes.
 	exemplarMemory = 64
 	// exemplarsInFrame is how many exemplars are sent at once; a series that has
 	// more comes in several frames.

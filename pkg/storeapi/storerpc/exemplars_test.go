@@ -23,7 +23,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storetest"
 )
 
-// exemplarStore answers with what it is, and remembers the last question.
+// exemplarStore answers with its content, and keeps the last request.
 type exemplarStore struct {
 	asked  storeapi.ExemplarRequest
 	series []storeapi.ExemplarSeries

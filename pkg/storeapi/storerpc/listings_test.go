@@ -24,7 +24,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storetest"
 )
 
-// listStore answers with what it has, and remembers the last questions.
+// listStore answers with its content, and keeps the last requests.
 type listStore struct {
 	rules   []storeapi.RuleGroup
 	targets storeapi.Targets
@@ -186,7 +186,7 @@ func TestTSDBStatus_RoundTrip(t *testing.T) {
 	}
 }
 
-// rawRules streams what it is given.
+// rawRules streams the given messages.
 type rawRules struct {
 	storepb.UnimplementedRulesServer
 	send  *storepb.RulesResponse
@@ -207,7 +207,7 @@ func rawClient(t *testing.T, r *rawRules) *storerpc.Client {
 	return storerpc.NewClient(conn, "x:1")
 }
 
-// What is no text, number, time or state is repaired, so that it can be shown as
+// Invalid texts, numbers, times and states are replaced, so that they can be shown as
 // JSON.
 func TestRules_WrongValuesAreRepaired(t *testing.T) {
 	bad := &labelpb.ZLabelSet{Labels: []*labelpb.Label{{Name: "b\xff", Value: "v\xfe"}, {Name: "", Value: "x"}, {Name: "long", Value: strings.Repeat("x", 17<<20)}}}

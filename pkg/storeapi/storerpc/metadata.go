@@ -22,11 +22,11 @@ const (
 	// maxMetas is how many different entries of one metric are kept: each is
 	// compared with all others.
 	maxMetas = 100
-	// metaMemory is what an entry occupies without its texts, in bytes.
+	// metaMemory is the size of an entry without its texts in memory, in bytes.
 	metaMemory = 128
 )
 
-// metadataSize is about what a message takes in memory.
+// metadataSize is about the size of a message in memory.
 func metadataSize(m *storepb.MetricMetadataResponse) int {
 	n := m.SizeVT()
 	for _, e := range m.GetMetadata().GetMetadata() {

@@ -64,7 +64,7 @@ func RegisterQuery(r grpc.ServiceRegistrar, e QueryEngine) {
 
 type queryServer struct{ engine QueryEngine }
 
-// queryMessage is what both kinds of requests have.
+// queryMessage has the common fields of both kinds of requests.
 type queryMessage interface {
 	GetQuery() string
 	GetTimeoutSeconds() int64

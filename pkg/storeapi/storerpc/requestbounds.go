@@ -28,7 +28,7 @@ const (
 	maxLabelName     = 64 << 10
 )
 
-// matcherBudget is what the matchers of one request may still take.
+// matcherBudget is the remaining budget of the matchers of one request.
 type matcherBudget struct{ matchers, bytes, cost int }
 
 func newMatcherBudget() *matcherBudget {
@@ -88,7 +88,7 @@ func checkQueryRegexps(query string) error {
 		lexer.NextItem(&item)
 		switch item.Typ {
 		case parser.EOF, parser.ERROR:
-			return nil // what is wrong with it, the parser says
+			return nil // the parser reports the error
 		case parser.EQL_REGEX, parser.NEQ_REGEX:
 			regexp = true
 			continue
@@ -121,7 +121,7 @@ func checkNames(lists ...[]string) error {
 	return nil
 }
 
-// checkSeriesRequest bounds what a request for series lists beside its matchers.
+// checkSeriesRequest bounds the lists of a request for series besides its matchers.
 func checkSeriesRequest(in *storepb.SeriesRequest) error {
 	if n := len(in.GetAggregates()); n > maxRequestLabels {
 		return fmt.Errorf("%w: the request lists %d aggregates", storeapi.ErrInvalid, n)

@@ -59,7 +59,7 @@ func TestExemplarsServer_RefusesQueryThatCostsTooMuch(t *testing.T) {
 	require.Equal(t, codes.InvalidArgument, status.Code(err))
 }
 
-// What dashboards send is accepted: all pods of a large cluster in one matcher.
+// Matchers as dashboards send them are accepted: all pods of a large cluster in one.
 func TestMatchersFromWire_AcceptsLargeAlternation(t *testing.T) {
 	var pods []string
 	for i := range 10_000 {

@@ -23,7 +23,7 @@ const (
 	onlyTenantKey = "hindsight-only-tenant"
 )
 
-// maxRequestID bounds what a client can put into our logs.
+// maxRequestID bounds the bytes of a client's request ID in logs.
 const maxRequestID = 128
 
 // maxHops and maxInstance bound the hops of a request that a server keeps. A

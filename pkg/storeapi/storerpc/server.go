@@ -90,7 +90,7 @@ func (s *server) Series(in *storepb.SeriesRequest, stream grpc.ServerStreamingSe
 }
 
 // sendSeries puts one series into the current frame, or into several when it is
-// very large, and sends what is full.
+// very large, and sends full ones.
 func sendSeries(stream grpc.ServerStream, enc *frameEncoder, series storeapi.Series, batch int) error {
 	for {
 		n := splitChunks(series.Chunks)
@@ -117,7 +117,7 @@ func flush(stream grpc.ServerStream, enc *frameEncoder) error {
 	return nil
 }
 
-// sendTail sends what is known only at the end: warnings, and statistics if they
+// sendTail sends the last messages of an answer: warnings, and statistics if they
 // were asked for.
 func (s *server) sendTail(stream grpc.ServerStream, r *storeapi.Request, set storeapi.SeriesSet) error {
 	for _, w := range set.Warnings().Strings() {

@@ -85,7 +85,7 @@ func dialTCP(tb testing.TB, s storeapi.Store, opts ...storerpc.ClientOption) *st
 	return storerpc.NewClient(conn, lis.Addr().String(), opts...)
 }
 
-// cpuTime is what the process has used, which says more than the time of a
+// cpuTime is the CPU time of the process, which says more than the time of a
 // shared machine.
 func cpuTime(tb testing.TB) int64 {
 	var u syscall.Rusage

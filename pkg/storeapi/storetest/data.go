@@ -15,14 +15,14 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// Data is what a store under test has to hold.
+// Data is the content of a store under test.
 type Data struct {
 	// External are its external labels; they are not in Series.
 	External labels.Labels
 	// Series have different label sets, in any order.
 	Series []Series
 	// XOR2 asks for float chunks of the encoding XOR2. A store that cannot have
-	// any holds the samples in what it has.
+	// any holds the samples in its chunks.
 	XOR2 bool
 }
 

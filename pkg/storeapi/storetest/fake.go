@@ -16,11 +16,11 @@ import (
 // Fake is a store in memory that does everything in the simplest way: it looks
 // at every series and sorts. Change its fields before it is used.
 type Fake struct {
-	// About is what Info returns.
+	// About is returned by Info.
 	About storeapi.Info
-	// Wrap, when not nil, changes what Select returns.
+	// Wrap, when not nil, changes the set that Select returns.
 	Wrap func(ctx context.Context, r *storeapi.Request, set storeapi.SeriesSet) storeapi.SeriesSet
-	// Stats is what every set reports.
+	// Stats are reported by every set.
 	Stats storeapi.Stats
 	// LabelsErr fails the label calls.
 	LabelsErr error
@@ -62,7 +62,7 @@ func NewFake(t testing.TB, data Data) *Fake {
 // Info returns About.
 func (f *Fake) Info() storeapi.Info { return f.About }
 
-// Select returns what the contract says.
+// Select implements storeapi.Store.
 func (f *Fake) Select(ctx context.Context, r *storeapi.Request) storeapi.SeriesSet {
 	set := f.sel(ctx, r)
 	if f.Wrap != nil {
@@ -120,7 +120,7 @@ func overlapping(cs []storeapi.Chunk, r *storeapi.Request) (out []storeapi.Chunk
 	return out
 }
 
-// LabelNames returns what the contract says.
+// LabelNames implements storeapi.Store.
 func (f *Fake) LabelNames(ctx context.Context, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
 	if err := f.labelsErr(ctx); err != nil {
 		return nil, nil, err
@@ -132,7 +132,7 @@ func (f *Fake) LabelNames(ctx context.Context, r *storeapi.Request) ([]string, s
 	return storeapi.CompleteNames(names, f.data.External, r), nil, nil
 }
 
-// LabelValues returns what the contract says.
+// LabelValues implements storeapi.Store.
 func (f *Fake) LabelValues(ctx context.Context, name string, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
 	if name == "" {
 		return nil, nil, fmt.Errorf("label values: %w: empty label name", storeapi.ErrInvalid)

@@ -92,7 +92,7 @@ func testCancellation(t *testing.T, newStore NewStore) {
 		}
 		cancel()
 		for set.Next() {
-			n++ // what was read ahead may still come
+			n++ // series that were read ahead may still come
 		}
 		require.LessOrEqual(t, n, total)
 		if n < total {

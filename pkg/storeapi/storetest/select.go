@@ -181,7 +181,7 @@ func testOrder(t *testing.T, newStore NewStore) {
 	}
 }
 
-// randomSeries always have the label __name__, as what a TSDB holds.
+// randomSeries always have the label __name__, as series of a TSDB.
 func randomSeries(rnd *rand.Rand, n int) []Series {
 	seen := map[string]bool{}
 	var out []Series

@@ -57,7 +57,7 @@ type got struct {
 	chunks []storeapi.Chunk
 }
 
-// read takes the whole answer. It checks the order, and that what was handed out
+// read reads the whole answer. It checks the order, and that the returned memory
 // stays as it was until Close.
 func read(t *testing.T, set storeapi.SeriesSet) []got {
 	t.Helper()
@@ -73,7 +73,7 @@ func read(t *testing.T, set storeapi.SeriesSet) []got {
 	return out
 }
 
-// check selects and compares with what the data says: each series that has
+// check selects and compares with the data: each series that has
 // samples in the range is there with exactly these samples; another one may only
 // be there when it has samples on both sides of the range.
 func check(t *testing.T, s storeapi.Store, data Data, r *storeapi.Request) {

@@ -21,7 +21,7 @@ type DB interface {
 	StartTime() (int64, error)
 }
 
-// Config says what surrounds the data.
+// Config is the configuration of a Store.
 type Config struct {
 	// Component is the type in the words of the Info service.
 	Component string
