@@ -28,7 +28,7 @@ func TestRun_RefusesDirectoryInUse(t *testing.T) {
 		require.Equal(t, exitUsage, run(t.Context(), args, streams{out: &out, err: &errs}), errs.String())
 		lines := strings.Split(strings.TrimSpace(errs.String()), "\n")
 		last := lines[len(lines)-1]
-		require.Contains(t, last, "error: folder "+filepath.Join(dir, sub)+" is in use by another process")
+		require.Contains(t, last, "error: directory "+filepath.Join(dir, sub)+" is in use by another process")
 		require.Contains(t, last, fmt.Sprintf("pid %d", os.Getpid()))
 	}
 	grpc := "--grpc-address=127.0.0.1:0"

@@ -1,6 +1,6 @@
-// Package dirlock locks the work folder of a process, so that a second process
-// that is given the same folder is refused instead of deleting what the first
-// one works on.
+// Package dirlock locks the work directory of a process, so that a second process
+// with the same directory is refused instead of deleting files that the first one
+// uses.
 package dirlock
 
 import (
@@ -13,19 +13,19 @@ import (
 )
 
 const (
-	// folderFile is locked exclusively by a role that owns the whole folder and
+	// dirFile is locked exclusively by a role that owns the whole directory and
 	// shared by roles that own a part of it.
-	folderFile = ".hindsight.lock"
+	dirFile    = ".hindsight.lock"
 	partPrefix = ".hindsight-"
 	partSuffix = ".lock"
 )
 
-// ErrCannotLock says that the filesystem of the folder has no locks, or takes no
+// ErrCannotLock is the error of a filesystem without locks, or one that takes no
 // new file because it is full or read-only. A role that only deletes objects in
-// a bucket can work all the same.
-var ErrCannotLock = errors.New("folder cannot be locked")
+// a bucket can work without the lock.
+var ErrCannotLock = errors.New("directory cannot be locked")
 
-// InUseError says that another process holds the folder.
+// InUseError is the error of a directory that another process holds.
 type InUseError struct {
 	Dir string
 	// Holder describes the other process: its role and process id, as far as
@@ -34,11 +34,11 @@ type InUseError struct {
 }
 
 func (e *InUseError) Error() string {
-	return fmt.Sprintf("folder %s is in use by %s; stop that process or give this one a folder of its own", e.Dir, e.Holder)
+	return fmt.Sprintf("directory %s is in use by %s; stop that process or give this one a directory of its own", e.Dir, e.Holder)
 }
 
-// Lock is a held lock. The kernel releases it when the process ends, however it
-// ends, so that a lock is never stale; its files stay and mean nothing.
+// Lock is a held lock. The kernel releases it when the process ends, also when it
+// is killed, so that a lock is never stale. Its files stay; they are no lock.
 type Lock struct{ files []*os.File }
 
 // Whole locks dir for a role that owns everything in it. It fails with an
@@ -69,7 +69,7 @@ func (l *Lock) Close() error {
 
 func take(dir, role string, how int) (_ *Lock, err error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return nil, fmt.Errorf("create folder %s to lock it: %w", dir, classify(err))
+		return nil, fmt.Errorf("create directory %s to lock it: %w", dir, classify(err))
 	}
 	l := &Lock{}
 	defer func() {
@@ -77,15 +77,15 @@ func take(dir, role string, how int) (_ *Lock, err error) {
 			err = errors.Join(err, l.Close())
 		}
 	}()
-	if err := l.add(dir, folderFile, how); err != nil {
+	if err := l.add(dir, dirFile, how); err != nil {
 		return nil, err
 	}
 	own := partPrefix + role + partSuffix
 	if err := l.add(dir, own, syscall.LOCK_EX); err != nil {
 		return nil, err
 	}
-	// The process id serves the message of a refused process only; the lock
-	// does not depend on it.
+	// The process id is for the message of a refused process only; the lock does
+	// not depend on it.
 	if f := l.files[len(l.files)-1]; f.Truncate(0) == nil {
 		_, _ = fmt.Fprintf(f, "%d\n", os.Getpid())
 	}
@@ -97,7 +97,7 @@ func (l *Lock) add(dir, name string, how int) error {
 	path := filepath.Join(dir, name)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
-		return fmt.Errorf("lock folder %s: %w", dir, classify(err))
+		return fmt.Errorf("lock directory %s: %w", dir, classify(err))
 	}
 	err = flock(f, how)
 	switch {
@@ -107,7 +107,7 @@ func (l *Lock) add(dir, name string, how int) error {
 	case errors.Is(err, syscall.EWOULDBLOCK):
 		err = &InUseError{Dir: dir, Holder: holder(dir)}
 	default:
-		err = fmt.Errorf("lock folder %s: %w", dir, classify(err))
+		err = fmt.Errorf("lock directory %s: %w", dir, classify(err))
 	}
 	return errors.Join(err, f.Close())
 }
@@ -133,7 +133,7 @@ func flock(f *os.File, how int) error {
 	}
 }
 
-// holder looks for the roles whose lock is held now.
+// holder describes the roles whose lock is held now.
 func holder(dir string) string {
 	files, err := filepath.Glob(filepath.Join(dir, partPrefix+"*"+partSuffix))
 	if err != nil {
@@ -151,7 +151,7 @@ func holder(dir string) string {
 	return strings.Join(found, " and ")
 }
 
-// held says whether a role's file is locked, and by which process.
+// held reports whether the file of a role is locked, and by which process.
 func held(path string) (role, pid string, ok bool) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 )
 
 func TestPart_RefusesSameRole(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "new", "folder")
+	dir := filepath.Join(t.TempDir(), "new", "dir")
 	first, err := dirlock.Part(dir, "compact")
 	require.NoError(t, err)
 
@@ -27,7 +27,7 @@ func TestPart_RefusesSameRole(t *testing.T) {
 
 	require.NoError(t, first.Close())
 	again, err := dirlock.Part(dir, "compact")
-	require.NoError(t, err, "a released folder can be locked although the file is still there")
+	require.NoError(t, err, "a released directory can be locked although the file is still there")
 	require.NoError(t, again.Close())
 }
 
@@ -60,7 +60,7 @@ func TestWhole_RefusesEveryOther(t *testing.T) {
 	require.NoError(t, l.Close(), "closing twice does nothing")
 }
 
-// helperDir makes the test binary a process that locks the folder and waits.
+// helperDir makes the test binary a process that locks the directory and waits.
 const helperDir = "DIRLOCK_TEST_DIR"
 
 func TestMain(m *testing.M) {

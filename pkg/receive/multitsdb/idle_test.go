@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -55,7 +55,7 @@ func idleTenants(d *DB) (out []string) {
 	return out
 }
 
-func TestIdleTenantSleeps(t *testing.T) {
+func TestIdleTenant_IsClosedAndReopened(t *testing.T) {
 	var away atomic.Bool
 	dir := t.TempDir()
 	d, _ := shipped(t, dir, &away, nil)
@@ -85,10 +85,10 @@ func TestIdleTenantSleeps(t *testing.T) {
 	q, err := onDemand{d, "a"}.ChunkQuerier(old, old)
 	require.NoError(t, err)
 	require.NoError(t, d.closeIdle(tn, later))
-	require.Empty(t, idleTenants(d), "somebody reads it")
+	require.Empty(t, idleTenants(d), "it is being read")
 	require.NoError(t, q.Close())
 
-	require.NoError(t, d.maintain(t.Context()), "nobody sleeps that was just used")
+	require.NoError(t, d.maintain(t.Context()), "no tenant is closed that was just used")
 	require.Empty(t, idleTenants(d))
 	require.NoError(t, d.closeIdle(tn, later))
 	require.Equal(t, []string{"a"}, idleTenants(d))
@@ -98,7 +98,7 @@ func TestIdleTenantSleeps(t *testing.T) {
 		require.NoDirExists(t, filepath.Join(dir, "a", name))
 	}
 
-	// It is still there for everybody, and sleeps on when asked for what is not its.
+	// It is still listed, and stays closed for queries of other times.
 	stats := d.Stats()
 	require.Equal(t, "a", stats[0].Tenant)
 	require.Equal(t, old, stats[0].MinTime)
@@ -113,20 +113,20 @@ func TestIdleTenantSleeps(t *testing.T) {
 	require.NoError(t, d.Flush(t.Context(), ""))
 	meta, _, err := d.Metadata(t.Context(), "", -1)
 	require.NoError(t, err)
-	require.Len(t, meta, 2, "what was said about metrics is not forgotten")
+	require.Len(t, meta, 2, "metadata is kept")
 
-	require.Equal(t, before, dumpBoth(t, d, len(before)), "a query wakes it")
+	require.Equal(t, before, dumpBoth(t, d, len(before)), "a query opens it")
 	require.Empty(t, idleTenants(d))
 	tn = d.opened("a")
 	require.Zero(t, tn.db.Head().NumSeries(), "nothing is read from logs a second time")
 	require.NoError(t, d.closeIdle(tn, later))
 	require.Equal(t, []string{"a"}, idleTenants(d))
-	require.NoError(t, write(t, d, "a", float("x", now.UnixMilli(), 99)), "a write wakes it")
+	require.NoError(t, write(t, d, "a", float("x", now.UnixMilli(), 99)), "a write opens it")
 	require.Empty(t, idleTenants(d))
 	require.Len(t, dump(t, d), len(before)+1)
 }
 
-// dumpBoth is dump of both tenants, once neither is asleep.
+// dumpBoth is dump of both tenants, which it opens.
 func dumpBoth(t *testing.T, d *DB, want int) []string {
 	out := dump(t, d)
 	require.Len(t, out, want)
@@ -167,7 +167,7 @@ func metadataOf(t *testing.T, name, help string) [][]byte {
 	return [][]byte{raw}
 }
 
-func TestSleepingTenantSurvivesARestart(t *testing.T) {
+func TestIdleTenant_SurvivesRestart(t *testing.T) {
 	dir, now := t.TempDir(), time.Now()
 	d := openDB(t, dir, nil)
 	require.NoError(t, write(t, d, "a", float("x", now.UnixMilli()-1000, 1)))
@@ -189,7 +189,7 @@ func TestSleepingTenantSurvivesARestart(t *testing.T) {
 	require.Len(t, dump(t, d), 2)
 }
 
-func TestRetentionOfSleepers(t *testing.T) {
+func TestIdleTenant_IsRemovedPastItsRetention(t *testing.T) {
 	var keep atomic.Int64
 	keep.Store(int64(1000 * time.Hour))
 	d := openDB(t, t.TempDir(), func(c *Config) {
@@ -237,9 +237,9 @@ func TestRetentionOfSleepers(t *testing.T) {
 	require.NoError(t, write(t, d, "a", float("x", now.UnixMilli(), 1)), "it comes back with its next write")
 }
 
-// Writes, queries, flushes, closings and removals of one tenant at once: what was
-// acknowledged is there, and nobody gets an error.
-func TestSleepAgainstEverything(t *testing.T) {
+// Writes, queries, flushes and closings of one tenant at once have no error, and all
+// acknowledged samples are there.
+func TestIdleTenant_IsClosedAmongWritesAndQueries(t *testing.T) {
 	var away atomic.Bool
 	d, _ := shipped(t, t.TempDir(), &away, func(c *Config) { c.OutOfOrderWindow = 24 * time.Hour })
 	const writers, rounds, each = 4, 6, 5
@@ -250,7 +250,7 @@ func TestSleepAgainstEverything(t *testing.T) {
 		around.Go(func() {
 			for ctx.Err() == nil {
 				f()
-				time.Sleep(time.Duration(rand.IntN(10)) * time.Millisecond)
+				runtime.Gosched()
 			}
 		})
 	}
@@ -266,14 +266,14 @@ func TestSleepAgainstEverything(t *testing.T) {
 			t.Errorf("flush: %v", err)
 		}
 	})
-	var slept atomic.Int64
+	var closed atomic.Int64
 	again(func() {
 		for _, tn := range d.all() {
 			if err := d.closeIdle(tn, time.Now().Add(2*time.Hour)); err != nil {
-				t.Errorf("sleep: %v", err)
+				t.Errorf("close: %v", err)
 			}
 			if tn.closed.Load() {
-				slept.Add(1)
+				closed.Add(1)
 			}
 		}
 		_, _, _ = d.Stats(), d.Unshipped(), d.Cardinality("", 5)
@@ -295,7 +295,6 @@ func TestSleepAgainstEverything(t *testing.T) {
 					if err := write(t, d, "a", float(fmt.Sprint("w", w), ts, 1), float("once", ts+w, 1)); err != nil {
 						t.Errorf("write: %v", err)
 					}
-					time.Sleep(time.Duration(rand.IntN(5)) * time.Millisecond)
 				}
 			})
 		}
@@ -309,8 +308,8 @@ func TestSleepAgainstEverything(t *testing.T) {
 			}
 		})
 		work.Wait()
-		before := slept.Load()
-		require.Eventually(t, func() bool { return slept.Load() > before }, 30*time.Second, time.Millisecond, "it falls asleep again and again")
+		before := closed.Load()
+		require.Eventually(t, func() bool { return closed.Load() > before }, 30*time.Second, time.Millisecond, "it is closed again and again")
 	}
 	stop()
 	around.Wait()
@@ -323,9 +322,8 @@ func TestSleepAgainstEverything(t *testing.T) {
 	require.Len(t, found, 2*writers*rounds*each)
 }
 
-// What the node serves is a fan-out over all tenants: it names those that are
-// asleep, wakes them for their own times only, and for label calls too.
-func TestFanoutOverSleepers(t *testing.T) {
+// The node serves a fan-out over all tenants, which announces the idle ones.
+func TestFanout_OpensIdleTenantsForTheirTimesOnly(t *testing.T) {
 	d := openDB(t, t.TempDir(), func(c *Config) { c.OutOfOrderWindow = 24 * time.Hour })
 	now := time.Now()
 	old := now.Add(-10 * time.Hour).UnixMilli()
@@ -379,9 +377,8 @@ func TestFanoutOverSleepers(t *testing.T) {
 	require.Equal(t, []string{"old"}, idleTenants(d), "another tenant was asked for")
 }
 
-// Names of tenants are free: a sender that makes new ones again and again comes
-// to an end, and those that are here write on, awake or asleep.
-func TestMaxTenants(t *testing.T) {
+// Tenants that are here, open or idle, can be written to at the limit.
+func TestMaxTenants_RefusesNewOnes(t *testing.T) {
 	most := 3
 	d := openDB(t, t.TempDir(), func(c *Config) { c.MaxTenants = func() int { return most } })
 	now := time.Now().UnixMilli()

@@ -83,8 +83,8 @@ func (h *Head) CloseIf(condition func() bool, closeDB func() error) (bool, error
 	return true, closeDB()
 }
 
-// Due reports whether the head spans more than one and a half block durations.
-func (h *Head) Due() bool {
+// due reports whether the head spans more than one and a half block durations.
+func (h *Head) due() bool {
 	head := h.db.Head()
 	mint, maxt := head.MinTime(), head.MaxTime()
 	return mint != math.MaxInt64 && maxt-mint > h.cfg.BlockDuration.Milliseconds()/2*3
@@ -96,7 +96,7 @@ func (h *Head) Compact(ctx context.Context) error {
 	h.compacting.Lock()
 	defer h.compacting.Unlock()
 	cut := false
-	for ; !h.closed.Load() && h.Due(); cut = true {
+	for ; !h.closed.Load() && h.due(); cut = true {
 		if err := ctx.Err(); err != nil {
 			return err
 		}

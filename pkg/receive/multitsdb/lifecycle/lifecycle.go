@@ -91,8 +91,8 @@ type Tenant struct {
 // Busy says whether an effect is being carried out, whose end others wait for.
 func (t Tenant) Busy() bool { return t.State == Opening || t.State == Closing }
 
-// HasSamplesIn says whether a tenant that is not open may have samples in r.
-func (t Tenant) HasSamplesIn(r Range) bool {
+// hasSamplesIn says whether a tenant that is not open may have samples in r.
+func (t Tenant) hasSamplesIn(r Range) bool {
 	return t.Extent == Unknown || t.Extent == Within && t.Range.overlaps(r)
 }
 

@@ -31,7 +31,7 @@ func (t Tenant) query(e Event) (Tenant, []Effect) {
 	}
 	// Of a first opening the samples are not known, and those of a TSDB that is
 	// being closed neither; both are waited for.
-	if known := t.Extent != NoSamples || t.State == Failed; known && !t.HasSamplesIn(e.Range) {
+	if known := t.Extent != NoSamples || t.State == Failed; known && !t.hasSamplesIn(e.Range) {
 		return t, just(AnswerEmpty)
 	}
 	switch {
