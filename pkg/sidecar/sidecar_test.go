@@ -147,16 +147,36 @@ func TestCheckBlockDurations_RefusesCompaction(t *testing.T) {
 	good(map[string]string{minBlockFlag: "2h", maxBlockFlag: "1d12h"})
 }
 
-// counting is a shipper that counts its passes.
-type counting struct {
-	passes int
-	err    error
+// calls counts calls, which return the error of the last call of fail.
+type calls struct {
+	mu  sync.Mutex
+	n   int
+	err error
 }
 
-func (c *counting) Sync(ctx context.Context) (int, error) {
-	c.passes++
-	return 1, errors.Join(c.err, ctx.Err())
+func (c *calls) call() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.n++
+	return c.err
 }
+
+func (c *calls) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n
+}
+
+func (c *calls) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.err = err
+}
+
+// counting is a shipper that counts its passes.
+type counting struct{ calls }
+
+func (c *counting) Sync(ctx context.Context) (int, error) { return 1, errors.Join(c.call(), ctx.Err()) }
 
 // quietWatcher is a watcher whose changes the test sends.
 func quietWatcher() *watcher {
@@ -165,7 +185,8 @@ func quietWatcher() *watcher {
 
 func TestShipping_RunsAtIntervalsAtChangesAndAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &counting{err: errors.New("bucket is down")}
+		c := &counting{}
+		c.fail(errors.New("bucket is down"))
 		s := &shipping{shipper: c, watcher: quietWatcher(), logger: discard(), metrics: newMetrics(nil)}
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
@@ -173,7 +194,7 @@ func TestShipping_RunsAtIntervalsAtChangesAndAtTheEnd(t *testing.T) {
 		passes := func(want int) {
 			t.Helper()
 			synctest.Wait()
-			require.Equal(t, want, c.passes)
+			require.Equal(t, want, c.count())
 		}
 		passes(1)
 		time.Sleep(shipInterval)
@@ -181,10 +202,10 @@ func TestShipping_RunsAtIntervalsAtChangesAndAtTheEnd(t *testing.T) {
 		s.watcher.changes <- struct{}{}
 		passes(3)
 		require.Equal(t, 3.0, testutil.ToFloat64(s.metrics.shipFailures))
-		c.err = nil
+		c.fail(nil)
 		cancel()
 		wg.Wait()
-		require.Equal(t, 4, c.passes)
+		require.Equal(t, 4, c.count())
 		require.Equal(t, float64(time.Now().Unix()), testutil.ToFloat64(s.metrics.lastShipped), "the last pass is not cancelled")
 	})
 }
@@ -252,16 +273,10 @@ func TestRun_RefusesToShipUnsafely(t *testing.T) {
 	run("--tsdb.path must be the data directory of Prometheus", map[string]string{minBlockFlag: "2h", maxBlockFlag: "2h"}, "/does/not/exist")
 }
 
-// reloads counts and can fail.
-type reloads struct {
-	n   int
-	err error
-}
+// reloads counts reloads of Prometheus.
+type reloads struct{ calls }
 
-func (r *reloads) reload(context.Context) error {
-	r.n++
-	return r.err
-}
+func (r *reloads) reload(context.Context) error { return r.call() }
 
 func TestReloader_ReloadsAfterChanges(t *testing.T) {
 	dir := t.TempDir()
@@ -286,7 +301,7 @@ func TestReloader_ReloadsAfterChanges(t *testing.T) {
 	step := func(reloads int) {
 		t.Helper()
 		require.NoError(t, r.apply(t.Context()))
-		require.Equal(t, reloads, got.n)
+		require.Equal(t, reloads, got.count())
 	}
 	step(1)
 	out, err := os.ReadFile(filepath.Join(dir, "out.yml"))
@@ -309,10 +324,10 @@ func TestReloader_ReloadsAfterChanges(t *testing.T) {
 	step(5)
 
 	// A failed reload is tried again without a change.
-	got.err = errors.New("bad rules")
+	got.fail(errors.New("bad rules"))
 	write("rules/a.yml", "groups: [1]")
 	require.ErrorContains(t, r.apply(t.Context()), "bad rules")
-	got.err = nil
+	got.fail(nil)
 	step(7)
 
 	// Compressed, and with a variable that does not exist.
@@ -343,7 +358,7 @@ func TestReloader_RunsAtStartAtChangesAndAfterFailures(t *testing.T) {
 			t.Helper()
 			time.Sleep(d)
 			synctest.Wait()
-			require.Equal(t, want, got.n)
+			require.Equal(t, want, got.count())
 		}
 		after(0, 1)
 		after(10*time.Minute, 1) // without a change there is no reload
@@ -352,12 +367,12 @@ func TestReloader_RunsAtStartAtChangesAndAfterFailures(t *testing.T) {
 		require.NoError(t, os.WriteFile(file, []byte("y"), 0o644))
 		r.watcher.changes <- struct{}{}
 		after(0, 3)
-		got.err = errors.New("bad rules")
+		got.fail(errors.New("bad rules"))
 		require.NoError(t, os.WriteFile(file, []byte("z"), 0o644))
 		r.watcher.changes <- struct{}{}
 		after(0, 4)
 		after(5*time.Second, 5)
-		got.err = nil
+		got.fail(nil)
 		after(5*time.Second, 6)
 		after(time.Minute, 6)
 	})
