@@ -18,12 +18,19 @@ import (
 // error counts the items that were stored, and includes the series that decoding and
 // relabelling rejected.
 func (r *Receive) distribute(ctx context.Context, id string, b *remotewrite.Batch, replica int) error {
-	reqs, release, err := r.requests(id, b)
+	var one [1]replicate.Request // of most writes, without an allocation
+	all, made, err := r.requests(id, b, one[:0])
 	if err != nil {
 		return withLeftOut(id, b, err)
 	}
-	defer release()
-	reqs, above := r.withinLimits(reqs)
+	if made {
+		defer func() {
+			for _, q := range all {
+				q.Batch.Close()
+			}
+		}()
+	}
+	reqs, above := r.withinLimits(all)
 	switch {
 	case above != nil && len(reqs) == 0:
 		return withLeftOut(id, b, above)
@@ -37,13 +44,13 @@ func (r *Receive) distribute(ctx context.Context, id string, b *remotewrite.Batc
 }
 
 // requests relabels the batch and splits it by tenant where configured, and sorts
-// the labels of its series for the ring. The caller calls release when the
-// requests are no longer in use.
-func (r *Receive) requests(id string, b *remotewrite.Batch) (reqs []replicate.Request, release func(), err error) {
+// the labels of its series for the ring. It appends the result to reqs. The caller
+// closes the batches of the requests when made is true.
+func (r *Receive) requests(id string, b *remotewrite.Batch, reqs []replicate.Request) (all []replicate.Request, made bool, err error) {
 	if len(*r.relabel.Load()) > 0 || r.cfg.SplitTenantLabel != "" {
 		groups, err := r.rewrite(id, b)
 		if err != nil {
-			return nil, nil, err
+			return nil, false, err
 		}
 		for group, batch := range groups {
 			reqs = append(reqs, replicate.Request{Tenant: group, Batch: batch})
@@ -51,25 +58,16 @@ func (r *Receive) requests(id string, b *remotewrite.Batch) (reqs []replicate.Re
 		if len(b.Metadata()) > 0 {
 			reqs = append(reqs, replicate.Request{Tenant: id, Batch: b.OnlyMetadata()})
 		}
-		made := reqs
-		return reqs, func() {
-			for _, q := range made {
-				q.Batch.Close()
-			}
-		}, nil
+		return reqs, true, nil
 	}
-	release = func() {}
+	normal := b
 	if r.writer != nil {
 		// The ring hashes labels in the order of the request.
-		normal, err := remotewrite.Normalize(b)
-		if err != nil {
-			return nil, nil, err
-		}
-		if normal != b {
-			b, release = normal, normal.Close
+		if normal, err = remotewrite.Normalize(b); err != nil {
+			return nil, false, err
 		}
 	}
-	return []replicate.Request{{Tenant: id, Batch: b}}, release, nil
+	return append(reqs, replicate.Request{Tenant: id, Batch: normal}), normal != b, nil
 }
 
 // describe stores the metadata of the requests on this node, as queries ask all
