@@ -24,16 +24,16 @@ func TestStores(t *testing.T) {
 		key := keyOf(n)
 		how, ok := covered[key]
 		if !ok {
-			pending(t, "%s implements storeapi.Store: add the test that runs storetest.Run over it to test/arch/stores.txt", key)
+			t.Errorf("%s implements storeapi.Store: add the test that runs storetest.Run over it to test/arch/stores.txt", key)
 			continue
 		}
 		delete(covered, key)
 		if test, ok := strings.CutPrefix(how, "test "); ok && !suites[test] {
-			pending(t, "stores.txt: %s: %s does not exist or does not call storetest.Run", key, test)
+			t.Errorf("stores.txt: %s: %s does not exist or does not call storetest.Run", key, test)
 		}
 	}
 	for key := range covered {
-		pending(t, "stores.txt: %s does not exist or is no Store", key)
+		t.Errorf("stores.txt: %s does not exist or is no Store", key)
 	}
 }
 
@@ -49,7 +49,7 @@ func TestSeriesSets(t *testing.T) {
 	}
 	for name, keys := range byName {
 		if len(keys) > 1 {
-			pending(t, "types that implement storeapi.SeriesSet have the name %s: %s", name, strings.Join(keys, ", "))
+			t.Errorf("types that implement storeapi.SeriesSet have the name %s: %s", name, strings.Join(keys, ", "))
 		}
 	}
 	t.Logf("%d types implement storeapi.SeriesSet", len(all))
