@@ -68,8 +68,8 @@ func (c *Config) BoundsSeries() bool {
 	return c.defaults.ActiveSeries > 0
 }
 
-// forTenant returns the limits of the tenant.
-func (c *Config) forTenant(id string) Tenant {
+// For returns the limits of the tenant.
+func (c *Config) For(id string) Tenant {
 	if t, ok := c.tenants[id]; ok {
 		return t
 	}

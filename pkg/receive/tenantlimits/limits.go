@@ -39,7 +39,7 @@ func (l *Limits) Set(c *Config) {
 func (l *Limits) Current() *Config { return l.current.Load() }
 
 // For returns the current limits of the tenant.
-func (l *Limits) For(id string) Tenant { return l.current.Load().forTenant(id) }
+func (l *Limits) For(id string) Tenant { return l.current.Load().For(id) }
 
 // Enter waits until a request may run; done ends it. The error is that of ctx.
 // Requests run in the order in which they came.
@@ -138,7 +138,7 @@ func (l *Limits) sweep(now time.Time) {
 	}
 	c := l.current.Load()
 	for id, b := range l.buckets {
-		if t := c.forTenant(id); b.left+now.Sub(b.at).Seconds()*t.SamplesPerSecond >= t.Burst {
+		if t := c.For(id); b.left+now.Sub(b.at).Seconds()*t.SamplesPerSecond >= t.Burst {
 			delete(l.buckets, id) // it is full, as a new one
 		}
 	}

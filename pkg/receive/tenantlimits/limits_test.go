@@ -39,11 +39,11 @@ write:
 	require.Equal(t, Tenant{
 		SizeBytes: 1000, Series: 10, ActiveSeries: 100,
 		LabelNames: 200, LabelNameLength: 1024, LabelValueLength: 64 << 10,
-	}, c.forTenant("anyone"))
+	}, c.For("anyone"))
 	require.Equal(t, Tenant{
 		SizeBytes: 1000, Samples: 5, SamplesPerSecond: 50, Burst: 50,
 		LabelNames: 3, LabelNameLength: 1024, LabelValueLength: 64 << 10,
-	}, c.forTenant("big"))
+	}, c.For("big"))
 
 	_, err = Parse([]byte("write:\n  globall: {}\n"))
 	require.ErrorContains(t, err, "line 2")
@@ -51,7 +51,7 @@ write:
 	require.ErrorContains(t, err, "separator")
 	c, err = Parse(nil)
 	require.NoError(t, err)
-	require.Zero(t, c.forTenant("x").Series)
+	require.Zero(t, c.For("x").Series)
 }
 
 func TestParseRetention(t *testing.T) {
@@ -65,13 +65,13 @@ write:
     same: {head_series_limit: 5}
 `))
 	require.NoError(t, err)
-	require.Equal(t, 36*time.Hour, *c.forTenant("anyone").Retention)
-	require.Equal(t, time.Duration(0), *c.forTenant("long").Retention, "0 is for ever")
-	require.Equal(t, 36*time.Hour, *c.forTenant("short").Retention)
-	require.Equal(t, 36*time.Hour, *c.forTenant("same").Retention)
+	require.Equal(t, 36*time.Hour, *c.For("anyone").Retention)
+	require.Equal(t, time.Duration(0), *c.For("long").Retention, "0 is for ever")
+	require.Equal(t, 36*time.Hour, *c.For("short").Retention)
+	require.Equal(t, 36*time.Hour, *c.For("same").Retention)
 	c, err = Parse([]byte("write: {tenants: {a: {retention: 2h}}}"))
 	require.NoError(t, err)
-	require.Nil(t, c.forTenant("b").Retention, "the node decides")
+	require.Nil(t, c.For("b").Retention, "the node decides")
 
 	for _, bad := range []string{"soon", "-2h", "[1h]", "2"} {
 		_, err = Parse([]byte("write:\n  default:\n    retention: " + bad + "\n"))
@@ -210,9 +210,9 @@ func TestDocumentedExample(t *testing.T) {
 		SizeBytes: 10_000_000, Series: 10_000, Samples: 50_000, ActiveSeries: 1_000_000, SamplesPerSecond: 100_000, Burst: 500_000,
 		LabelNames: 60, LabelNameLength: 256, LabelValueLength: 4096, Retention: &fifteen,
 	}
-	require.Equal(t, want, c.forTenant("anyone"))
+	require.Equal(t, want, c.For("anyone"))
 	want.ActiveSeries, want.Retention = 5_000_000, &two
-	require.Equal(t, want, c.forTenant("team-a"))
+	require.Equal(t, want, c.For("team-a"))
 
 	keys := regexp.MustCompile("yaml:\"([a-z_]+)\"")
 	source, err := os.ReadFile("config.go")
