@@ -6,8 +6,8 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// exportedPrefix comes before the name of a label that is called like an external
-// label, as with a scrape whose target has a label of the server.
+// exportedPrefix begins the name under which a label is stored that has the name of
+// an external label, as with a scrape whose target has a label of the server.
 const exportedPrefix = "exported_"
 
 // renamer keeps the labels of series and the external labels apart. Under one
@@ -18,8 +18,8 @@ type renamer struct {
 	builder  *labels.Builder
 }
 
-// rename returns the labels under which a series is stored. renamed is the name
-// of a label that was given another one, "" when nothing changed.
+// rename returns the labels under which a series is stored. renamed is the old name
+// of a label that has another one there, "" when nothing changed.
 func (r *renamer) rename(ls labels.Labels) (out labels.Labels, renamed string) {
 	r.external.Range(func(l labels.Label) {
 		if ls.Has(l.Name) {

@@ -49,7 +49,7 @@ type Config struct {
 	// be.
 	OutOfOrderWindow time.Duration
 	OutOfOrderCap    int64
-	// FutureWindow is how far ahead of the clock the time of a sample, histogram or
+	// FutureWindow bounds how far ahead of the clock the time of a sample, histogram or
 	// exemplar may be, and PastWindow how far behind; 0 is no limit but that of the
 	// calendar, the years 0 to 9999.
 	FutureWindow, PastWindow time.Duration

@@ -13,8 +13,8 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// Bounds of what is kept about metrics: enough for any real set, little enough
-// that a hostile sender cannot fill the memory.
+// Bounds of the metadata of a tenant: enough for any real set, and too little for
+// a hostile sender to fill the memory.
 const (
 	maxFamilies   = 50_000
 	maxHelpLength = 1024
@@ -22,15 +22,15 @@ const (
 	maxNameLength = 1024
 )
 
-// familyMetadata is what the senders of one tenant say about their metrics,
-// in memory: senders repeat it.
+// familyMetadata is the metadata that senders of one tenant sent with their
+// metrics. It is in memory only: senders repeat it.
 type familyMetadata struct {
 	mu sync.RWMutex
 	by map[string]described
 }
 
-// described is what is known about a metric. message is the hash of the bytes
-// that said so, of the kind that come with every series of it.
+// described is the metadata of a metric. message is the hash of its bytes, if it
+// came with a series.
 type described struct {
 	metadata.Metadata
 	message uint64
@@ -90,8 +90,8 @@ func familyOf(series string, msg, rest []byte) string {
 }
 
 func (f *familyMetadata) set(name string, m described) {
-	// Senders that know nothing about a metric say so with each series; that
-	// must not replace what others know.
+	// Senders without metadata of a metric send empty metadata with each series,
+	// which must not replace that of others.
 	if (m.Type == model.MetricTypeUnknown || m.Type == "") && m.Help == "" && m.Unit == "" {
 		return
 	}
@@ -115,7 +115,7 @@ func (f *familyMetadata) set(name string, m described) {
 	f.by[strings.Clone(name)] = m
 }
 
-// clipped is text of at most most bytes that can be told in any protocol, in
+// clipped returns text of at most most bytes that is valid in any protocol, in
 // memory of its own when it is shortened.
 func clipped(text string, most int) string {
 	if len(text) > most {
@@ -124,7 +124,7 @@ func clipped(text string, most int) string {
 	return strings.ToValidUTF8(text, "")
 }
 
-// add adds what is known to out, which grows to at most limit metrics;
+// add adds the metadata to out, which grows to at most limit metrics;
 // negative means no limit.
 func (f *familyMetadata) add(out map[string][]storeapi.Metadata, metric string, limit int) {
 	f.mu.RLock()

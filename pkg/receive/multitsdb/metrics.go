@@ -44,16 +44,16 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		rejectedTenants: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_receive_rejected_tenants_total",
-			Help: "Writes of tenants that would have been new when the node was at its limit of tenants.",
+			Help: "Writes and metadata of tenants that would have been new when the node was at its limit of tenants.",
 		}),
 		pause: f.NewHistogram(prometheus.HistogramOpts{
 			Name:    "hindsight_receive_compaction_pause_seconds",
-			Help:    "How long compactions kept the writes of a tenant waiting.",
+			Help:    "Duration for which compactions kept the writes of a tenant waiting.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
 		}),
 		damaged: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "hindsight_receive_damaged_total",
-			Help: "Damaged records of write-ahead logs, and blocks, that were set aside when a tenant was opened.",
+			Help: "Damaged records of write-ahead logs, and damaged blocks, that were moved to the directory damaged when a tenant was opened.",
 		}, []string{"what"}),
 	}
 }
@@ -64,7 +64,7 @@ func (m *metrics) forget(tenant string) {
 	m.renamed.DeletePartialMatch(prometheus.Labels{"tenant": tenant})
 }
 
-// limitCollector tells the limits that tenants have at the moment.
+// limitCollector collects the current limits of tenants.
 type limitCollector struct {
 	d      *DB
 	series *prometheus.Desc
@@ -104,13 +104,12 @@ func (t *tenantDB) observe(stored *remotewrite.Counts, rejected *remotewrite.Rej
 	})
 }
 
-// renamed counts a new series with a label that got another name. The log tells
-// it once: a sender has the label on all its series, or on none.
+// renamed counts a new series with a label that is stored under another name. It
+// is logged once: a sender has the label on all its series, or on none.
 func (t *tenantDB) renamed(name string, stored labels.Labels) {
 	t.metrics.renamed.WithLabelValues(t.id).Inc()
 	t.renamedOnce.Do(func() {
-		t.logger.Warn("series have a label called like an external label; it is stored as "+exportedPrefix+name,
-			"label", name, "first_series", stored.String())
+		t.logger.Warn("series label renamed: an external label has its name", "label", name, "label_set", stored.String())
 	})
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb"
 )
 
-// blockAge is what retention decides by.
+// blockAge is a block as retention sees it.
 type blockAge struct {
 	id       ulid.ULID
 	maxTime  int64 // milliseconds
@@ -19,7 +19,7 @@ type blockAge struct {
 	uploaded bool
 }
 
-// deletable says which blocks go: those that another has replaced, those that
+// deletable returns the blocks to delete: those that another has replaced, those that
 // end at least the retention (0 is for ever) before the newest one, those beyond
 // the bound of bytes; but none that is not uploaded. The newest stays: it goes
 // with the tenant.
@@ -38,7 +38,7 @@ func deletable(blocks []blockAge, retention time.Duration) map[ulid.ULID]struct{
 	return out
 }
 
-// expired says whether a tenant whose last write was at lastWrite, and whose
+// expired reports whether a tenant whose last write was at lastWrite, and whose
 // head is empty, is past the retention altogether, with all its blocks.
 func expired(blocks []blockAge, retention time.Duration, lastWrite, now int64) bool {
 	horizon := now - retention.Milliseconds()
@@ -48,7 +48,7 @@ func expired(blocks []blockAge, retention time.Duration, lastWrite, now int64) b
 	return !slices.ContainsFunc(blocks, func(b blockAge) bool { return b.maxTime > horizon || !b.uploaded })
 }
 
-// retention of a tenant at this moment; 0 is for ever.
+// retention returns the current retention of a tenant; 0 is for ever.
 func (c *Config) retention(id string) time.Duration {
 	if own := c.TenantRetention; own != nil {
 		if d, ok := own(id); ok {
@@ -89,7 +89,7 @@ func (t *tenantDB) ages(blocks []*tsdb.Block) []blockAge {
 	return out
 }
 
-// prunable says that nothing of the tenant is needed here any more: its newest
+// prunable reports whether the tenant can be removed from this node: its newest
 // sample is older than the retention, and everything is in the bucket.
 func (t *tenantDB) prunable(now time.Time) bool {
 	return t.db.Head().NumSeries() == 0 &&

@@ -8,9 +8,9 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
-// Times before the first and after the last, the years 0 to 9999, are nobody's,
-// whatever the windows allow: they come from a zero value, an overflow or another
-// unit, and arithmetic with them overflows.
+// Times outside the years 0 to 9999 are refused, whatever the windows allow: they
+// come from a zero value, an overflow or another unit, and arithmetic with them
+// overflows.
 const (
 	earliestTime = -62_167_219_200_000
 	latestTime   = 253_402_300_799_999
@@ -26,7 +26,7 @@ var (
 // other sample any more.
 type timeRange struct{ min, max int64 }
 
-// acceptable returns the range at this moment.
+// acceptable returns the current range.
 func (c *Config) acceptable(now time.Time) timeRange {
 	r := timeRange{earliestTime, latestTime}
 	if c.FutureWindow > 0 {
@@ -97,7 +97,7 @@ func startTime(st, t int64) int64 {
 	return st
 }
 
-// timeText is a time for people; those far outside of the calendar are numbers.
+// timeText formats a time; those outside the years 0 to 9999 are numbers.
 func timeText(t int64) string {
 	if t < earliestTime || t > latestTime {
 		return fmt.Sprintf("%d ms", t)
