@@ -17,7 +17,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
 )
 
-// What a sender says about its metrics is clipped to a sane size and mended, so
+// Metadata of senders is clipped to a bounded size and its encoding mended, so
 // that it neither fills the memory nor keeps others from reading theirs.
 func TestHostileMetadata(t *testing.T) {
 	m := start(t, DefaultConfig(), listen(t), nil)
