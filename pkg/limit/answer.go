@@ -6,9 +6,9 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// SamplesPerChunk is how many samples a chunk counts for: the number that
+// samplesPerChunk is how many samples a chunk counts for: the number that
 // Prometheus aims at.
-const SamplesPerChunk = 120
+const samplesPerChunk = 120
 
 // The flags that set the limits of an answer.
 const (
@@ -18,7 +18,7 @@ const (
 
 // Answer is how much one answer of a store may have, as the flags
 // --store.limits.request-series and --store.limits.request-samples set it; 0
-// means no limit. Each chunk counts as SamplesPerChunk samples, so a limit of
+// means no limit. Each chunk counts as samplesPerChunk samples, so a limit of
 // samples below that allows no chunk.
 type Answer struct{ Series, Samples uint64 }
 
@@ -44,7 +44,7 @@ func (c *Counter) Add(series labels.Labels, chunks int) error {
 	if c.Max.Series > 0 && c.series > c.Max.Series {
 		return &Error{What: "series", Flag: seriesFlag, Max: clamp(c.Max.Series), Needed: clamp(c.series)}
 	}
-	if samples := c.chunks * SamplesPerChunk; c.Max.Samples > 0 && samples > c.Max.Samples {
+	if samples := c.chunks * samplesPerChunk; c.Max.Samples > 0 && samples > c.Max.Samples {
 		return &Error{What: "samples (120 for each chunk)", Flag: samplesFlag, Max: clamp(c.Max.Samples), Needed: clamp(samples)}
 	}
 	return nil

@@ -12,8 +12,8 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// FetchLimits bound the data that one request reads from the stores; 0 means no limit.
-type FetchLimits struct {
+// fetchLimits bound the data that one request reads from the stores; 0 means no limit.
+type fetchLimits struct {
 	// Samples counts those inside the chunks; a sample of a native histogram
 	// counts for as many as it has bytes.
 	Samples int64
@@ -26,7 +26,7 @@ type FetchLimits struct {
 // account counts what one request reads, and takes memory for it from the
 // budget of the process. It may be used concurrently.
 type account struct {
-	limits FetchLimits
+	limits fetchLimits
 	share  *share
 
 	mtx sync.Mutex
@@ -55,7 +55,7 @@ type accountKey struct{}
 
 // begin returns a context with an account for one request, and the function that
 // ends it. A context that has an account already keeps it.
-func (b *Budget) begin(ctx context.Context, limits FetchLimits) (context.Context, func()) {
+func (b *memoryBudget) begin(ctx context.Context, limits fetchLimits) (context.Context, func()) {
 	if accountOf(ctx) != nil {
 		return ctx, func() {}
 	}

@@ -16,10 +16,10 @@ import (
 // it can succeed later.
 var errBusy = errors.New("memory of the process is in use by other requests")
 
-// Budget is the memory that all requests of a querier may hold together: what
+// memoryBudget is the memory that all requests of a querier may hold together: what
 // they read from stores, what the engine allocates for it, and their results.
 // It may be used concurrently.
-type Budget struct {
+type memoryBudget struct {
 	limit int64 // 0 means no limit
 
 	mtx sync.Mutex
@@ -38,9 +38,9 @@ type Budget struct {
 	rejected *prometheus.CounterVec
 }
 
-// NewBudget returns a budget of size bytes; 0 means no limit. reg may be nil.
-func NewBudget(size int64, reg prometheus.Registerer) *Budget {
-	b := &Budget{limit: size, freed: make(chan struct{})}
+// newMemoryBudget returns a budget of size bytes; 0 means no limit. reg may be nil.
+func newMemoryBudget(size int64, reg prometheus.Registerer) *memoryBudget {
+	b := &memoryBudget{limit: size, freed: make(chan struct{})}
 	f := promauto.With(reg)
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "hindsight_query_memory_limit_bytes",
@@ -76,14 +76,14 @@ const (
 
 // share is the memory that one request holds of a budget.
 type share struct {
-	budget *Budget
+	budget *memoryBudget
 	// held and waiting are guarded by the budget's mutex.
 	held    int64
 	waiting int
 	closed  bool
 }
 
-func (b *Budget) share() *share {
+func (b *memoryBudget) share() *share {
 	b.mtx.Lock()
 	defer b.mtx.Unlock()
 	b.begun++

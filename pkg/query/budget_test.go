@@ -10,7 +10,7 @@ import (
 )
 
 func TestBudget_OneRequestNeverGetsMoreThanAll(t *testing.T) {
-	b := NewBudget(100, nil)
+	b := newMemoryBudget(100, nil)
 	s := b.share()
 	require.NoError(t, s.take(t.Context(), 100))
 	err := s.take(t.Context(), 1)
@@ -26,7 +26,7 @@ func TestBudget_OneRequestNeverGetsMoreThanAll(t *testing.T) {
 
 // A request waits while another one goes on, and gets what that one frees.
 func TestBudget_WaitsForOthers(t *testing.T) {
-	b := NewBudget(100, nil)
+	b := newMemoryBudget(100, nil)
 	first, second := b.share(), b.share()
 	require.NoError(t, first.take(t.Context(), 80))
 	require.NoError(t, second.take(t.Context(), 10))
@@ -48,7 +48,7 @@ func TestBudget_WaitsForOthers(t *testing.T) {
 }
 
 func TestBudget_WaitEndsWithTheRequest(t *testing.T) {
-	b := NewBudget(100, nil)
+	b := newMemoryBudget(100, nil)
 	first, second := b.share(), b.share()
 	require.NoError(t, first.take(t.Context(), 100))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -58,9 +58,9 @@ func TestBudget_WaitEndsWithTheRequest(t *testing.T) {
 }
 
 func TestBudget_AccountKeepsItsContext(t *testing.T) {
-	b := NewBudget(1<<20, nil)
-	ctx, end := b.begin(t.Context(), FetchLimits{})
-	inner, endInner := b.begin(ctx, FetchLimits{})
+	b := newMemoryBudget(1<<20, nil)
+	ctx, end := b.begin(t.Context(), fetchLimits{})
+	inner, endInner := b.begin(ctx, fetchLimits{})
 	require.Same(t, accountOf(ctx), accountOf(inner))
 	require.NoError(t, accountOf(ctx).take(ctx, 10))
 	endInner()

@@ -286,7 +286,7 @@ func testEngine(t testing.TB) *engine {
 	cfg, err := parseConfig()
 	require.NoError(t, err)
 	p := parser.NewParser(parser.Options{EnableExperimentalFunctions: true})
-	e, err := newEngine(&cfg, p, features.NewRegistry(), NewBudget(0, nil), Deps{})
+	e, err := newEngine(&cfg, p, features.NewRegistry(), newMemoryBudget(0, nil), Deps{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, e.Close()) })
 	return e

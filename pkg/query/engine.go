@@ -24,11 +24,11 @@ type engine struct {
 	lookback time.Duration
 	dynamic  bool
 	plan     planLimits
-	fetch    FetchLimits
-	budget   *Budget
+	fetch    fetchLimits
+	budget   *memoryBudget
 }
 
-func newEngine(cfg *Config, p parser.Parser, known features.Collector, budget *Budget, deps Deps) (*engine, error) {
+func newEngine(cfg *Config, p parser.Parser, known features.Collector, budget *memoryBudget, deps Deps) (*engine, error) {
 	maxSamples := cfg.MaxSamples
 	if maxSamples == 0 {
 		maxSamples = math.MaxInt

@@ -11,10 +11,10 @@ import (
 	"github.com/prometheus/prometheus/util/strutil"
 )
 
-// ExpressionLimits bound what one expression, or all selectors of one request
+// expressionLimits bound what one expression, or all selectors of one request
 // together, may cost to parse, to print and to compile; 0 means no limit. They
 // are checked before parsing where that is where the cost is.
-type ExpressionLimits struct {
+type expressionLimits struct {
 	// Bytes is the length of the text.
 	Bytes int64
 	// Depth is how deep the tree may be. A chain of binary operators is as deep
@@ -31,7 +31,7 @@ type ExpressionLimits struct {
 // user's. It may be used concurrently.
 type boundedParser struct {
 	parser.Parser
-	limits ExpressionLimits
+	limits expressionLimits
 }
 
 // ParseExpr implements parser.Parser.
@@ -76,7 +76,7 @@ func (p boundedParser) ParseMetricSelectors(inputs []string) ([][]*labels.Matche
 
 // check reads the inputs as the parser's lexer does, which costs time in
 // proportion to their length, and no memory.
-func (l ExpressionLimits) check(inputs ...string) error {
+func (l expressionLimits) check(inputs ...string) error {
 	var size int64
 	for _, in := range inputs {
 		size += int64(len(in))
@@ -94,7 +94,7 @@ func (l ExpressionLimits) check(inputs ...string) error {
 }
 
 // checkTree checks the limits that need the parsed expression.
-func (l ExpressionLimits) checkTree(expr parser.Expr) error {
+func (l expressionLimits) checkTree(expr parser.Expr) error {
 	n := 0
 	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
 		if _, ok := node.(*parser.VectorSelector); ok {
@@ -110,7 +110,7 @@ func (l ExpressionLimits) checkTree(expr parser.Expr) error {
 
 // scan counts over the tokens of one or more expressions.
 type scan struct {
-	limits   ExpressionLimits
+	limits   expressionLimits
 	matchers int
 	regexps  int
 
@@ -234,7 +234,7 @@ func instructions(re *syntax.Regexp) int {
 }
 
 // checkRead holds a request of remote read to the limits of selectors.
-func (l ExpressionLimits) checkRead(req *prompb.ReadRequest) error {
+func (l expressionLimits) checkRead(req *prompb.ReadRequest) error {
 	if n := len(req.Queries); l.Selectors > 0 && n > l.Selectors {
 		return fmt.Errorf("%d queries in one request are more than the limit of %d (--query.max-selectors)", n, l.Selectors)
 	}

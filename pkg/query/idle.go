@@ -16,7 +16,7 @@ const (
 // giveBack calls free once for each busy time that is over: when no request ran
 // from one tick to the next. The garbage collector would not run before the next
 // request, so the memory of the last ones would stay with the process.
-func (b *Budget) giveBack(ctx context.Context, ticks <-chan time.Time, free func()) {
+func (b *memoryBudget) giveBack(ctx context.Context, ticks <-chan time.Time, free func()) {
 	var seen, freed uint64
 	for {
 		select {

@@ -9,7 +9,7 @@ import (
 )
 
 func TestBudget_GivesMemoryBackOnceItIsIdle(t *testing.T) {
-	b := NewBudget(1<<30, nil)
+	b := newMemoryBudget(1<<30, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	ticks, done := make(chan time.Time), make(chan struct{})
 	freed := 0

@@ -58,15 +58,15 @@ func (c *LimitsConfig) validate() error {
 	return nil
 }
 
-func (c *LimitsConfig) expressions() ExpressionLimits {
-	return ExpressionLimits{
+func (c *LimitsConfig) expressions() expressionLimits {
+	return expressionLimits{
 		Bytes: c.ExpressionBytes.Int64(), Depth: c.ExpressionDepth,
 		Selectors: c.Selectors, Matchers: c.Matchers, RegexpSize: c.RegexpSize,
 	}
 }
 
-func (c *LimitsConfig) fetch(maxSamples int) FetchLimits {
-	return FetchLimits{Samples: int64(maxSamples), Series: c.FetchedSeries, Chunks: c.FetchedChunks, Bytes: c.FetchedBytes.Int64()}
+func (c *LimitsConfig) fetch(maxSamples int) fetchLimits {
+	return fetchLimits{Samples: int64(maxSamples), Series: c.FetchedSeries, Chunks: c.FetchedChunks, Bytes: c.FetchedBytes.Int64()}
 }
 
 // memory is the budget of the process in bytes.

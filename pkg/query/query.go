@@ -70,7 +70,7 @@ func New(cfg Config, deps Deps) (*Query, error) {
 		EnableExperimentalFunctions: slices.Contains(cfg.Features.Values(), experimentalFunctions),
 	})}
 	known := features.NewRegistry()
-	engine, err := newEngine(&cfg, p, known, NewBudget(cfg.Limits.memory(), deps.Registerer), deps)
+	engine, err := newEngine(&cfg, p, known, newMemoryBudget(cfg.Limits.memory(), deps.Registerer), deps)
 	if err != nil {
 		return nil, fmt.Errorf("start the PromQL engine: %w", err)
 	}

@@ -163,16 +163,16 @@ func ExternalRules(ext labels.Labels, groups []RuleGroup) {
 	for _, g := range groups {
 		for i := range g.Rules {
 			r := &g.Rules[i]
-			r.Labels = Extend(r.Labels, ext)
+			r.Labels = overlay(r.Labels, ext)
 			for j := range r.Alerts {
-				r.Alerts[j].Labels = Extend(r.Alerts[j].Labels, ext)
+				r.Alerts[j].Labels = overlay(r.Alerts[j].Labels, ext)
 			}
 		}
 	}
 }
 
-// Extend returns ls with the labels of ext, over labels of the same name.
-func Extend(ls, ext labels.Labels) labels.Labels {
+// overlay returns ls with the labels of ext, over labels of the same name.
+func overlay(ls, ext labels.Labels) labels.Labels {
 	b := labels.NewBuilder(ls)
 	ext.Range(func(l labels.Label) { b.Set(l.Name, l.Value) })
 	return b.Labels()

@@ -140,9 +140,9 @@ func compareTargets(a, b ActiveTarget) int {
 func ExternalTargets(ext labels.Labels, t Targets) {
 	for i := range t.Active {
 		a := &t.Active[i]
-		a.Discovered, a.Labels = Extend(a.Discovered, ext), Extend(a.Labels, ext)
+		a.Discovered, a.Labels = overlay(a.Discovered, ext), overlay(a.Labels, ext)
 	}
 	for i := range t.Dropped {
-		t.Dropped[i] = Extend(t.Dropped[i], ext)
+		t.Dropped[i] = overlay(t.Dropped[i], ext)
 	}
 }

@@ -57,8 +57,8 @@ type Endpoint struct {
 	departed time.Time
 }
 
-// MissingError is the error of an expected store that does not answer.
-type MissingError struct {
+// missingError is the error of an expected store that does not answer.
+type missingError struct {
 	// Store is its address.
 	Store string
 	// Since is when it answered last; zero when it never did.
@@ -67,14 +67,14 @@ type MissingError struct {
 	Cause error
 }
 
-func (e *MissingError) Error() string {
+func (e *missingError) Error() string {
 	if e.Since.IsZero() {
 		return fmt.Sprintf("store %s has never been reached: %v", e.Store, e.Cause)
 	}
 	return fmt.Sprintf("store %s is missing, it answered last at %s: %v", e.Store, e.Since.UTC().Format(time.RFC3339), e.Cause)
 }
 
-func (e *MissingError) Unwrap() []error { return []error{storeapi.ErrUnavailable, e.Cause} }
+func (e *missingError) Unwrap() []error { return []error{storeapi.ErrUnavailable, e.Cause} }
 
 // Name is the address of the store.
 func (e *Endpoint) Name() string { return e.name }
@@ -127,7 +127,7 @@ func (e *Endpoint) reachable() error {
 	if e.up && state != connectivity.TransientFailure && state != connectivity.Shutdown {
 		return nil
 	}
-	err := &MissingError{Store: e.name, Cause: e.lastErr}
+	err := &missingError{Store: e.name, Cause: e.lastErr}
 	if e.contacted {
 		err.Since = e.lastSuccess
 	}

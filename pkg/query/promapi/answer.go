@@ -9,15 +9,15 @@ import (
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 )
 
-// MissingHeader names the sources that an answer lacks, separated by commas; it
+// missingHeader names the sources that an answer lacks, separated by commas; it
 // is not there when the answer is complete.
-const MissingHeader = "X-Hindsight-Missing"
+const missingHeader = "X-Hindsight-Missing"
 
 // retryAfter is when a request that found the querier busy may come again, in
 // seconds.
 const retryAfter = "5"
 
-// maxMissingHeader bounds the value of MissingHeader, in bytes.
+// maxMissingHeader bounds the value of missingHeader, in bytes.
 const maxMissingHeader = 1024
 
 type unknownPath string
@@ -56,7 +56,7 @@ func (a *API) answering(next http.Handler) http.Handler {
 			h.Set("Access-Control-Allow-Origin", "*")
 			h.Set("Access-Control-Allow-Methods", "GET, POST, OPTIONS")
 			h.Set("Access-Control-Allow-Headers", "Accept, Accept-Encoding, Authorization, Content-Type, Origin")
-			h.Set("Access-Control-Expose-Headers", "Date, "+MissingHeader)
+			h.Set("Access-Control-Expose-Headers", "Date, "+missingHeader)
 		}
 		ctx, report := NewReportContext(r.Context())
 		out := &answer{ResponseWriter: w, report: report}
@@ -70,7 +70,7 @@ type answer struct {
 	http.ResponseWriter
 	report  *Report
 	started bool
-	// named is the value of MissingHeader that was sent.
+	// named is the value of missingHeader that was sent.
 	named string
 }
 
@@ -82,7 +82,7 @@ func (a *answer) end() {
 		return
 	}
 	if sources, _ := a.report.Missing(); len(sources) > 0 && missing(sources) != a.named {
-		a.Header().Set(http.TrailerPrefix+MissingHeader, missing(sources))
+		a.Header().Set(http.TrailerPrefix+missingHeader, missing(sources))
 	}
 }
 
@@ -99,7 +99,7 @@ func (a *answer) WriteHeader(code int) {
 		}
 		if len(sources) > 0 {
 			a.named = missing(sources)
-			a.Header().Set(MissingHeader, a.named)
+			a.Header().Set(missingHeader, a.named)
 		}
 	}
 	a.ResponseWriter.WriteHeader(code)

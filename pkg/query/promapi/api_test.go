@@ -348,11 +348,11 @@ func TestIncompleteAnswersSaySo(t *testing.T) {
 	f.spy.missing = []string{"b:1", "a:1\r\nX-Evil: 1", "b:1"}
 	resp, _ := f.json(http.MethodGet, "/api/v1/query", values("query", "up"))
 	require.Equal(t, "no-store", resp.Header.Get("Cache-Control"))
-	require.Equal(t, "a:1??X-Evil: 1,b:1", resp.Header.Get(MissingHeader))
+	require.Equal(t, "a:1??X-Evil: 1,b:1", resp.Header.Get(missingHeader))
 	f.spy.missing = nil
 	resp, _ = f.json(http.MethodGet, "/api/v1/query", values("query", "up"))
 	require.Empty(t, resp.Header.Get("Cache-Control"))
-	require.Empty(t, resp.Header.Get(MissingHeader))
+	require.Empty(t, resp.Header.Get(missingHeader))
 
 	_, r := f.json(http.MethodGet, "/api/v1/metadata", nil)
 	require.Equal(t, []string{"store x is missing"}, r.Warnings)

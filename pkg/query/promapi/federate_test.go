@@ -105,7 +105,7 @@ func TestFederateWithoutSeriesSaysWhatIsMissing(t *testing.T) {
 	resp, body := f.federate("", "match[]", "nothing", "partial_response", "true")
 	require.Equal(t, 200, resp.StatusCode)
 	require.Empty(t, body)
-	require.Equal(t, "b:1", resp.Header.Get(MissingHeader))
+	require.Equal(t, "b:1", resp.Header.Get(missingHeader))
 	require.Equal(t, "no-store", resp.Header.Get("Cache-Control"))
 }
 

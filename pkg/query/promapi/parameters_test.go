@@ -138,15 +138,15 @@ func TestAnswersWithoutBytesAndLateOnesAreMarked(t *testing.T) {
 		return resp
 	}
 	resp := serve(func(_ http.ResponseWriter, r *http.Request) { ReportFromContext(r.Context()).Add("a:1", "x") })
-	require.Equal(t, "a:1", resp.Header.Get(MissingHeader))
+	require.Equal(t, "a:1", resp.Header.Get(missingHeader))
 	require.Equal(t, "no-store", resp.Header.Get("Cache-Control"))
 	resp = serve(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte("x"))
 		w.(http.Flusher).Flush()
 		ReportFromContext(r.Context()).Add("a:1", "x")
 	})
-	require.Empty(t, resp.Header.Get(MissingHeader))
-	require.Equal(t, "a:1", resp.Trailer.Get(MissingHeader))
+	require.Empty(t, resp.Header.Get(missingHeader))
+	require.Equal(t, "a:1", resp.Trailer.Get(missingHeader))
 	resp = serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	require.Equal(t, http.StatusNoContent, resp.StatusCode)
 	require.Empty(t, resp.Trailer)

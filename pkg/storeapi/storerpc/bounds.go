@@ -11,9 +11,8 @@ import (
 // Bounds of what a server may send: far more than a proper one ever does, far
 // less than what fills the memory of its client.
 const (
-	// DefaultMessageBytes is the largest message that a client accepts unless
-	// WithMessageBytes says otherwise.
-	DefaultMessageBytes = 128 << 20
+	// defaultMessageBytes is the largest message that a client accepts.
+	defaultMessageBytes = 128 << 20
 	// maxInfoBytes bounds the answer of the Info service.
 	maxInfoBytes = 16 << 20
 	// maxFrameSeries and maxFrameChunks bound one message of series. An element

@@ -25,7 +25,7 @@ const streamWindow = 512 << 10
 // larger, so that a stream whose reader has stopped does not stop the others.
 func DialOptions() []grpc.DialOption {
 	return []grpc.DialOption{
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(DefaultMessageBytes)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(defaultMessageBytes)),
 		grpc.WithMaxHeaderListSize(maxHeaderBytes),
 		grpc.WithReadBufferSize(ioBuffer),
 		experimental.WithBufferPool(&bufferPool{}),
@@ -47,16 +47,6 @@ func WithFrameTimeout(d time.Duration) ClientOption {
 // the form that knows no batches.
 func WithBatchSize(n int) ClientOption {
 	return func(c *Client) { c.batch = n }
-}
-
-// WithMessageBytes bounds the messages that the client accepts; a call fails when
-// the server sends a larger one. 0 means DefaultMessageBytes.
-func WithMessageBytes(n int) ClientOption {
-	return func(c *Client) {
-		if n > 0 {
-			c.callOptions = append(c.callOptions, grpc.MaxCallRecvMsgSize(n))
-		}
-	}
 }
 
 // WithCompression compresses the calls, and so the answers, with the named
@@ -106,7 +96,7 @@ func NewClient(conn grpc.ClientConnInterface, name string, opts ...ClientOption)
 		status:    storepb.NewStatusClient(conn),
 		callOptions: []grpc.CallOption{
 			grpc.ForceCodecV2(Codec()),
-			grpc.MaxCallRecvMsgSize(DefaultMessageBytes),
+			grpc.MaxCallRecvMsgSize(defaultMessageBytes),
 		},
 		batch: 64,
 	}
