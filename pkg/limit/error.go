@@ -11,7 +11,7 @@ var ErrExceeded = errors.New("limit exceeded")
 // Error says which limit a request exceeds. The user can narrow the request, or
 // the operator raise the limit.
 type Error struct {
-	// What is limited, as a noun in plural: "series", "bytes of memory".
+	// A noun in plural for the limited thing: "series", "bytes of memory".
 	What string
 	// Flag sets the limit, and Max is its value.
 	Flag string

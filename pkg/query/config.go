@@ -163,6 +163,9 @@ func (c *Config) registerQueryFlags(r flags.Registrar) {
 		Default("1s").SetValue(&c.Step)
 }
 
+// registerAnswerFlags registers the flags that decide the data of an answer: merging
+// of replicas, downsampled data, partial responses, and the limits of answers over
+// gRPC.
 func (c *Config) registerAnswerFlags(r flags.Registrar) {
 	r.Flag("deduplication.func", "How replicas are merged: penalty follows one replica and fills its gaps from the others; chain takes all samples of all.").
 		Default(string(dedup.FuncPenalty)).EnumVar(&c.DedupFunc, string(dedup.FuncPenalty), string(dedup.FuncChain))

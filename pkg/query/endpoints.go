@@ -39,6 +39,8 @@ type EndpointsConfig struct {
 	MinVersion   string
 }
 
+// registerFlags registers the flags that name the stores, and those of the
+// connections to them.
 func (c *EndpointsConfig) registerFlags(r flags.Registrar) {
 	r.Flag("endpoint", "Address of a store, host:port; a prefix of dns+, dnssrv+ or dnssrvnoa+ finds addresses by DNS. Repeatable.").
 		PlaceHolder("<address>").StringsVar(&c.Endpoints)

@@ -28,6 +28,8 @@ type engine struct {
 	budget   *memoryBudget
 }
 
+// newEngine makes the PromQL engine with the limits of cfg, and the concurrency
+// slots in the active query log. The error is that of the log's directory.
 func newEngine(cfg *Config, p parser.Parser, known features.Collector, budget *memoryBudget, deps Deps) (*engine, error) {
 	maxSamples := cfg.MaxSamples
 	if maxSamples == 0 {

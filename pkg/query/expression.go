@@ -144,6 +144,10 @@ func (s *scan) expression(input string) error {
 	}
 }
 
+// token adds a token to the counts of operators, depth, matchers and regular
+// expressions, and fails when one of them exceeds its limit. A string counts as a
+// regular expression after =~ or !~, and anywhere after label_replace, whose
+// arguments are not known before the expression is parsed.
 func (s *scan) token(it parser.Item) error {
 	top := &s.levels[len(s.levels)-1]
 	wasMatching := s.matching

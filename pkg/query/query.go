@@ -106,6 +106,8 @@ func New(cfg Config, deps Deps) (*Query, error) {
 	return q, nil
 }
 
+// apiConfig returns the configuration of the HTTP API. Its Begin charges a request's
+// data to the memory budget and the fetch limits of the engine.
 func (q *Query) apiConfig(e *engine, p parser.Parser, known features.Collector) promapi.Config {
 	lookback := q.cfg.LookbackDelta
 	if lookback == 0 {

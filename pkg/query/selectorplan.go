@@ -50,6 +50,10 @@ type scope struct {
 	limit int64
 }
 
+// visit plans the selectors below e and returns the expression that replaces e. The
+// scope goes down the tree: the innermost function decides which aggregates a
+// selector needs, and each range and subquery lowers the coarsest resolution that it
+// may use.
 func (p plans) visit(e parser.Expr, s scope) parser.Expr {
 	switch n := e.(type) {
 	case *parser.AggregateExpr:

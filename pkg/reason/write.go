@@ -36,7 +36,8 @@ const (
 	// ExemplarLabelsTooLong: the labels of an exemplar exceed the limit of
 	// OpenMetrics.
 	ExemplarLabelsTooLong Reason = "exemplar_labels_too_long"
-	// What OTLP has beside: attributes, names and types that cannot become series.
+	// The reasons below are of OTLP only: attributes, names and types that cannot
+	// become series.
 	InvalidResource          Reason = "invalid_resource"
 	InvalidResourceAttribute Reason = "invalid_resource_attribute"
 	InvalidScope             Reason = "invalid_scope"

@@ -176,6 +176,8 @@ func (c *Config) registerPeerTLS(r flags.Registrar) {
 		Default("1.3").EnumVar(&t.MinVersion, "1.0", "1.1", "1.2", "1.3")
 }
 
+// registerRing registers the flags of the hashring, of the writes to peers and of
+// their hints.
 func (c *Config) registerRing(r flags.Registrar) {
 	r.Flag("receive.hashrings-file", "Path of the hashring file (JSON); read again when it changes.").
 		PlaceHolder("<path>").StringVar(&c.HashringsFile)
@@ -219,6 +221,7 @@ func (c *Config) registerTenant(r flags.Registrar) {
 	c.Relabel.Register(r, "receive.relabel-config", "relabelling rules for incoming series", true)
 }
 
+// registerFlags registers the flags of the TSDBs and of the shipper.
 func (t *TSDBConfig) registerFlags(r flags.Registrar) {
 	r.Flag("tsdb.path", "Directory with one TSDB for each tenant.").Default("./data").StringVar(&t.Path)
 	r.Flag("tsdb.retention", "How long blocks stay here; 0d is for ever. With a bucket, none goes before it is uploaded.").

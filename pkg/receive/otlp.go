@@ -107,8 +107,8 @@ func readOTLP(header http.Header, data []byte, limit int64, memory *share) (msg 
 // each byte of it.
 const otlpExpansion = 12
 
-// translate makes series of an OTLP request with Prometheus's translator. What
-// cannot be translated is left out and counted by the sifter.
+// translate makes series of an OTLP request with Prometheus's translator. The
+// sifter removes and counts the data points that cannot be translated.
 func (r *Receive) translate(req *http.Request, msg pmetricotlp.ExportRequest, limit int64) (*remotewrite.Batch, *sifter, error) {
 	s := newSifter(r.db.CheckTime(time.Now()))
 	s.sift(msg.Metrics())

@@ -57,6 +57,9 @@ type ringState struct {
 	Members           []ringMemberState `json:"members"`
 }
 
+// ring returns the content of the page /ring: this node, its readiness, and each
+// member of each hashring with its share of the series and its state. Members is
+// never nil, so that JSON has an empty list before the first hashring is loaded.
 func (r *Receive) ring() ringState {
 	s := ringState{ReplicationFactor: r.cfg.ReplicationFactor, Ready: "yes", Members: []ringMemberState{}}
 	if err := r.Ready(); err != nil {

@@ -100,6 +100,7 @@ type metrics struct {
 	limitsFailures prometheus.Counter
 }
 
+// newMetrics registers the metrics of write requests and of the configuration files.
 func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
 	return &metrics{

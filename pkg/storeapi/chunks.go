@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// maxSameSpan is with how many kept chunks of the same span one is compared. What
-// is kept more than once beyond it is still right.
+// maxSameSpan bounds with how many kept chunks of the same span a chunk is compared.
+// Beyond it a duplicate may stay, which costs memory and changes no sample.
 const maxSameSpan = 32
 
 // joinChunks sorts the chunks of one series by time and drops those that say

@@ -92,6 +92,10 @@ type ruleKey struct {
 	duration            float64
 }
 
+// mergeGroup merges rules of one group that are equal without the labels that d
+// drops. Of equal rules the one in the more urgent state stays, then the one
+// evaluated last, with the alerts of both. The order of the first occurrences is
+// kept. The result uses the memory of rules.
 func mergeGroup(rules []Rule, d *labelDropper) []Rule {
 	at := make(map[ruleKey]int, len(rules))
 	out := rules[:0]

@@ -87,6 +87,10 @@ func hosts(ctx context.Context, r Resolver, host, port string) ([]string, error)
 	return out, nil
 }
 
+// services resolves the SRV records of a name to addresses. A port in the name
+// replaces the port of the records. A lookup of kind lookupSRVNoA returns the
+// targets as names; any other one resolves them to IP addresses. A name without
+// records gives no addresses and no error.
 func services(ctx context.Context, r Resolver, kind lookup, name string) ([]string, error) {
 	fixed := ""
 	if host, port, err := net.SplitHostPort(name); err == nil {

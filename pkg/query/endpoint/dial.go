@@ -56,6 +56,10 @@ func (r remote) Metadata(ctx context.Context, metric string, limit int) (map[str
 	return r.Client.Metadata(ctx, metric, limit)
 }
 
+// dial makes the client of a store. It does not wait for the connection, so the
+// error is one of the configuration. Calls to a group are spread over the addresses
+// of its name by the service config of spec, by default round robin. The caller
+// closes the client.
 func (d *dialer) dial(spec Spec, address string, cfg ClientConfig) (Client, error) {
 	creds, err := cfg.credentials(address, d.logger)
 	if err != nil {

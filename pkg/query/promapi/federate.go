@@ -228,6 +228,10 @@ func familyType(s promql.Sample) dto.MetricType {
 	return dto.MetricType_HISTOGRAM
 }
 
+// metric returns a sample as a metric of the exposition format, without the metric
+// name and labels with empty values. A float becomes an untyped metric, since
+// /federate does not know the type; a histogram becomes a classic one if its buckets
+// are custom, else a native one.
 func metric(s promql.Sample) *dto.Metric {
 	t := s.T
 	m := &dto.Metric{TimestampMs: &t}

@@ -124,6 +124,10 @@ func (d *decoder) part(tenant string, list capnpb.TimeSeries_List) (part, error)
 	return p, nil
 }
 
+// series decodes one series. Before it allocates labels, samples, histograms or
+// exemplars it takes their estimated size from the limit of the request, because a
+// Cap'n Proto message can announce far more items than it has bytes. The result
+// shares no memory with the message.
 func (d *decoder) series(in capnpb.TimeSeries) (out prompb.TimeSeries, err error) {
 	labels, err := in.Labels()
 	if err != nil {

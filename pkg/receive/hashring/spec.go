@@ -151,6 +151,9 @@ func Parse(content []byte) ([]Spec, error) {
 	return specs, nil
 }
 
+// check rejects a hashring that cannot be used as it is written: without endpoints,
+// with an invalid or repeated address, an unknown algorithm or matcher, or a
+// negative size. The error does not name the hashring; the caller does.
 func (s *Spec) check() error {
 	if len(s.Endpoints) == 0 {
 		return errors.New("it has no endpoints")

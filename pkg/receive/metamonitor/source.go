@@ -99,6 +99,10 @@ type sample struct {
 	Value  [2]any            `json:"value"`
 }
 
+// decode returns the number of series by tenant from the answer of a Prometheus
+// query API. Samples of one tenant are added up; those without the label tenant, and
+// negative ones, are ignored. The error quotes at most maxQuoted bytes of the
+// answer.
 func decode(status string, body []byte) (map[string]int64, error) {
 	var a answer
 	if err := json.Unmarshal(body, &a); err != nil {

@@ -73,8 +73,7 @@ func TestLabelsLikeExternalOnesAreRenamed(t *testing.T) {
 	require.Equal(t, 1, used)
 }
 
-// What is stored is what a new set of external labels needs, also for series that
-// are known.
+// Cached references of known series must not keep the old name.
 func TestNewExternalLabelsRenameKnownSeries(t *testing.T) {
 	var external atomic.Pointer[labels.Labels]
 	set := func(pairs ...string) {

@@ -81,6 +81,8 @@ type Config struct {
 	NewShipper func(tenant, dir string, external func() labels.Labels) Shipper
 }
 
+// setDefaults replaces missing functions and unusable durations and counts by their
+// defaults.
 func (c *Config) setDefaults() {
 	if c.FS == nil {
 		c.FS = vfs.OS()

@@ -23,6 +23,7 @@ type metrics struct {
 	pause           prometheus.Histogram
 }
 
+// newMetrics registers the metrics of all tenants' storage.
 func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
 	return &metrics{

@@ -37,8 +37,8 @@ func TestRepeatsAgainstMap(t *testing.T) {
 }
 
 // Two series that have become the same by relabelling contradict each other
-// wherever they are in the request. What cannot be stored is told, as the TSDB
-// would drop it without a word.
+// wherever they are in the request. The answer reports the rejected samples, which
+// the TSDB would drop without an error.
 func TestContradictionsInARequest(t *testing.T) {
 	d := openDB(t, t.TempDir(), func(c *Config) { c.OutOfOrderWindow = 2 * time.Hour })
 	now := time.Now().UnixMilli()
@@ -85,7 +85,7 @@ func TestContradictionsInARequest(t *testing.T) {
 		require.Equal(t, 1, send(append(mix(float(name, now, 1)), float(name, now+1, 2), float(name, now+1, 2), float("y", now, 1), float(name, now+1, 5))...))
 		require.Equal(t, 1, send(append(mix(hist(now, 1)), hist(now, 1), float("y", now, 1), hist(now, 7))...))
 	}
-	// What is refused in between changes nothing.
+	// A rejected series between the two does not hide the contradiction.
 	now += 1000
 	err := write(t, d, "a", float("x0", now, 1), bad, float("x0", now, 1), float("y", now, 1), float("x0", now, 2))
 	require.ErrorContains(t, err, "duplicate_timestamp: 1 rejected")

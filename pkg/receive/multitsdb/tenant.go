@@ -119,8 +119,8 @@ func (d *DB) externalOf(id string) func() labels.Labels {
 	return func() labels.Labels { return d.cfg.External(id) }
 }
 
-// openTSDB repairs what is damaged and opens the TSDB. What cannot be read is
-// moved, counted and logged; it does not keep the tenant from opening.
+// openTSDB repairs damaged logs and blocks and opens the TSDB. Unreadable records and
+// blocks are moved, counted and logged; they do not keep the tenant from opening.
 func (t *tenantDB) openTSDB() error {
 	if err := finishRemovingLogs(t.cfg.FS, t.dir); err != nil {
 		return err
@@ -147,6 +147,9 @@ func (t *tenantDB) openTSDB() error {
 	return nil
 }
 
+// options returns the options of the tenant's TSDB. They keep an idle head small,
+// because a node has many tenants, and leave the compaction of the head to package
+// headcompact.
 func (t *tenantDB) options() *tsdb.Options {
 	c := t.cfg
 	o := tsdb.DefaultOptions()

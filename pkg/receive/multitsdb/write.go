@@ -72,8 +72,8 @@ const maxReopens = 3
 
 // Write stores series of a batch for the tenant, opening its TSDB if need be:
 // those with the given indexes, or all when series is nil. It returns after they
-// are in the write-ahead log. What cannot be stored is left out and reported in
-// the error, a *remotewrite.WriteError; everything else is stored even so.
+// are in the write-ahead log. The error, a *remotewrite.WriteError, reports the items
+// that cannot be stored; all others are stored.
 func (d *DB) Write(ctx context.Context, id string, b *remotewrite.Batch, series []uint32) error {
 	t, err := d.enter(id)
 	if err != nil {

@@ -182,6 +182,10 @@ func (r *rawHistogram) doubles(to []float64, f *protoscan.Field) ([]float64, boo
 	return to, true
 }
 
+// build makes the histogram of the decoded fields and validates it. The result
+// shares its slices with r. An unknown reset hint becomes UnknownCounterReset, and a
+// schema finer than chunks can hold is reduced; any other fault is an error of kind
+// Invalid.
 func (r *rawHistogram) build() (Histogram, error) {
 	out := Histogram{T: r.t, ST: r.st}
 	if r.resetHint > uint64(histogram.GaugeType) {

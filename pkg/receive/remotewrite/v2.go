@@ -88,6 +88,10 @@ const (
 	tagV2Refs = 1<<3 | protoscan.Bytes
 )
 
+// readSymbols records where the symbols of the request are, without copying them. It
+// fails on malformed fields, when the first symbol is not empty, and when the
+// request has more symbols than mostParts allows for its size, which bounds the
+// memory of the table.
 func (t *symbolTable) readSymbols() error {
 	most := mostParts(len(t.data), leastSymbol)
 	for i := 0; i < len(t.data); {
@@ -168,6 +172,10 @@ func (w *v2Writer) leaveOut(n int, err error) error {
 	return nil
 }
 
+// one writes a series of the request, msg, in the form of remote write 1.0 to out,
+// with its symbols resolved, and records its span in the batch. Messages with the
+// usual order of fields are written in one pass; for others the labels are gathered
+// first. On an error, out may hold a part of the series, which the caller removes.
 func (w *v2Writer) one(msg []byte) error {
 	// The length is written when it is known; two bytes are what most need.
 	const head = 3

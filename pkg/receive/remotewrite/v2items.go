@@ -31,6 +31,9 @@ func (w *v2Writer) exemplarRefs(msg []byte) (refs []uint32, rest int, err error)
 	return refs, rest, nil
 }
 
+// exemplar writes an exemplar with its symbols resolved. It fails when the exemplar
+// cannot be read, refers to symbols that the request lacks, or makes the result
+// larger than the limit.
 func (w *v2Writer) exemplar(msg []byte) error {
 	refs, rest, err := w.exemplarRefs(msg)
 	if err != nil {
@@ -70,6 +73,8 @@ type v2Metadata struct {
 	help, unit []byte
 }
 
+// readMetadata reads the metadata of a series. Help and unit share the memory of the
+// request. It fails when a reference has no symbol.
 func (w *v2Writer) readMetadata(msg []byte) (m v2Metadata, err error) {
 	fs, f := protoscan.Fields{B: msg}, protoscan.Field{}
 	for fs.Next(&f) {

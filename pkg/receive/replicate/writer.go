@@ -89,6 +89,7 @@ type metrics struct {
 	replayed     *prometheus.CounterVec
 }
 
+// newMetrics registers the metrics of writes to peers and of hints.
 func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
 	return &metrics{

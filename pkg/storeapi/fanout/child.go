@@ -106,6 +106,10 @@ type childSet struct {
 	example   string
 }
 
+// Next advances to the next series whose labels are valid UTF-8; others are counted,
+// and named in a warning at the end. At the end it turns an error of the store into
+// a warning or, with PartialAbort, into the error of the request. A cancelled or
+// expired request is no failure of the store.
 func (c *childSet) Next() bool {
 	if c.ended {
 		return false

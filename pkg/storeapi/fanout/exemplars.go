@@ -63,8 +63,8 @@ func (s *Store) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) ([]s
 				"store %s: left out the exemplars of %d series whose labels are not valid UTF-8", t.name, illegible)})
 		}
 		ws = append(ws, sourced(a.warnings, t.name)...)
-		// What was not asked for may come from stores that do not look at
-		// matchers on their external labels.
+		// Stores that ignore matchers on their external labels return exemplars that
+		// the request does not select.
 		series = append(series, slices.DeleteFunc(a.series, func(e storeapi.ExemplarSeries) bool {
 			return !storeapi.AnySelects(t.wanted, e.Labels)
 		})...)

@@ -17,6 +17,9 @@ func (s *Store) Info() storeapi.Info { return s.infoWithout(nil) }
 // client itself, or from a querier on the way, is left out; see storeapi.Hops.
 func (s *Store) InfoTo(ctx context.Context) storeapi.Info { return s.infoWithout(storeapi.Hops(ctx)) }
 
+// infoWithout joins what the stores announce, each TSDB and label set once. It
+// leaves out the stores whose instance is one of hops: the client, or a querier on
+// the way. When no store has a time range, the range is all time.
 func (s *Store) infoWithout(hops []string) storeapi.Info {
 	info := storeapi.Info{
 		Component:                    s.cfg.Component,

@@ -127,6 +127,9 @@ func (o *orderedSet) readAll(drop []string) {
 	slices.SortStableFunc(o.held, func(a, b storeapi.Series) int { return labels.Compare(a.Labels, b.Labels) })
 }
 
+// Next returns the held series, which are sorted, and then reads on in the order of
+// the store. It fails when the order breaks, which broken records for the next
+// request, and when the series with equal labels exceed maxHeld bytes.
 func (o *orderedSet) Next() bool {
 	if o.next < len(o.held) {
 		o.cur = o.held[o.next]

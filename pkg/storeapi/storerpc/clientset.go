@@ -62,6 +62,10 @@ type clientSet struct {
 // errFrameTimeout is the cause of cancelling a stream that is silent.
 var errFrameTimeout = errors.New("no frame in time")
 
+// receive reads the stream and sends its frames to s.frames, which it closes at the
+// end. It owns s.tail until then; the error, warnings and statistics of the stream
+// are there. It ends the stream after maxEmptyFrames messages in a row without a
+// series, because the reader of the set waits for one and could not end it.
 func (s *clientSet) receive(req *storepb.SeriesRequest) {
 	defer close(s.frames)
 	stream, err := s.client.store.Series(s.ctx, req, s.client.callOptions...)

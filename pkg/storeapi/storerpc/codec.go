@@ -63,6 +63,9 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	return nil, fmt.Errorf("marshal %T: not a protobuf message", v)
 }
 
+// Unmarshal decodes a message of gRPC. Requests above their size limit are rejected
+// before they are decoded. data goes back to the buffer pool afterwards: a
+// ViewUnmarshaler must copy the bytes that it keeps, all other decoders copy.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if err := checkRequestSize(v, data.Len()); err != nil {
 		return err

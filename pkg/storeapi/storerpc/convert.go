@@ -102,6 +102,9 @@ func seriesRequestToWire(r *storeapi.Request, batch int) (*storepb.SeriesRequest
 	return out, err
 }
 
+// seriesRequestFromWire checks a request and converts it. The errors wrap
+// storeapi.ErrInvalid. With strictHints, hints of an unknown type are an error;
+// otherwise they are ignored.
 func seriesRequestFromWire(in *storepb.SeriesRequest, strictHints bool) (*storeapi.Request, error) {
 	if err := checkSeriesRequest(in); err != nil {
 		return nil, err

@@ -222,6 +222,9 @@ func (f *frame) sortLabels(msg []byte) error {
 	return nil
 }
 
+// addChunk decodes a chunk and adds it to the frame. A chunk without data, which
+// includes one whose data failed its check, is left out. A frame with more than
+// maxFrameChunks chunks is an error.
 func (f *frame) addChunk(b []byte) error {
 	var (
 		c    storeapi.Chunk
@@ -273,6 +276,10 @@ func hasAggregate(a *storeapi.Aggregates) bool {
 	return a.Count.Bytes != nil || a.Sum.Bytes != nil || a.Min.Bytes != nil || a.Max.Bytes != nil || a.Counter.Bytes != nil
 }
 
+// decodeData decodes the data of a chunk or aggregate and copies its bytes into the
+// frame. Data that fails the check of package chunkcheck is left out: the result is
+// empty without an error, and f.bad has the first such failure. Malformed fields and
+// an unknown encoding fail the frame.
 func (f *frame) decodeData(b []byte) (storeapi.Data, error) {
 	d := storeapi.Data{Encoding: chunkenc.EncXOR}
 	fields, field := protoscan.Fields{B: b}, protoscan.Field{}

@@ -49,6 +49,9 @@ type exemplarsServer struct {
 	promql parser.Parser
 }
 
+// Exemplars implements the service: it streams all warnings, then the exemplars of
+// each series, at most exemplarsInFrame to a message. With the strategy ABORT a
+// warning fails the request.
 func (s *exemplarsServer) Exemplars(in *storepb.ExemplarsRequest, stream grpc.ServerStreamingServer[storepb.ExemplarsResponse]) error {
 	selectors, err := s.selectors(in.GetQuery())
 	if err != nil {

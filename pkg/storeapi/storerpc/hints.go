@@ -102,6 +102,8 @@ func statsToWire(st storeapi.Stats) *hintspb.SeriesResponseHints {
 	return out
 }
 
+// statsFromWire returns the statistics of a response. Of its two durations the
+// longer one is used.
 func statsFromWire(h *hintspb.SeriesResponseHints) storeapi.Stats {
 	q := h.GetQueryStats()
 	st := storeapi.Stats{

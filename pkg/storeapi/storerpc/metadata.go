@@ -42,6 +42,9 @@ func RegisterMetadata(r grpc.ServiceRegistrar, s storeapi.MetadataStore) {
 
 type metadataServer struct{ store storeapi.MetadataStore }
 
+// MetricMetadata implements the service: it streams all warnings, then the metadata
+// in one message. A limit of 0 gives an empty stream, a negative one is no limit.
+// With the strategy ABORT a warning fails the request.
 func (s *metadataServer) MetricMetadata(in *storepb.MetricMetadataRequest, stream grpc.ServerStreamingServer[storepb.MetricMetadataResponse]) error {
 	if in.GetLimit() == 0 {
 		return nil

@@ -79,6 +79,9 @@ type queryMessage interface {
 	GetQueryPlan() *storepb.QueryPlan
 }
 
+// Query implements the service for an instant query; a time of 0 is the present.
+// Series are sent in batches if the request asks for more than one to a message,
+// else alone.
 func (s *queryServer) Query(in *storepb.QueryRequest, stream grpc.ServerStreamingServer[storepb.QueryResponse]) error {
 	r, err := queryFromWire(in)
 	if err != nil {
@@ -180,6 +183,8 @@ func rangeFromWire(in *storepb.QueryRangeRequest, r *QueryRequest) (err error) {
 	return nil
 }
 
+// queryFromWire checks and converts the fields that both kinds of query have; the
+// caller adds the times. The errors wrap storeapi.ErrInvalid.
 func queryFromWire(in queryMessage) (*QueryRequest, error) {
 	if in.GetQuery() == "" {
 		if in.GetQueryPlan() != nil {

@@ -139,6 +139,7 @@ func (s *server) sendTail(stream grpc.ServerStream, r *storeapi.Request, set sto
 	return nil
 }
 
+// LabelNames implements the service.
 func (s *server) LabelNames(ctx context.Context, in *storepb.LabelNamesRequest) (*storepb.LabelNamesResponse, error) {
 	if err := checkNames(in.GetWithoutReplicaLabels()); err != nil {
 		return nil, toStatus(err)
@@ -169,6 +170,8 @@ func (s *server) LabelNames(ctx context.Context, in *storepb.LabelNamesRequest) 
 	return out, toStatus(err)
 }
 
+// LabelValues implements the service. A label that the request removes as a replica
+// label has no values.
 func (s *server) LabelValues(ctx context.Context, in *storepb.LabelValuesRequest) (*storepb.LabelValuesResponse, error) {
 	if in.GetLabel() == "" {
 		return nil, toStatus(fmt.Errorf("label values: %w: empty label name", storeapi.ErrInvalid))

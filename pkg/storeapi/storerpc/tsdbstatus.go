@@ -23,6 +23,10 @@ func RegisterStatus(r grpc.ServiceRegistrar, s storeapi.TSDBStatusStore) {
 
 type statusServer struct{ store storeapi.TSDBStatusStore }
 
+// TSDBStatistics implements the service: it streams the statistics by tenant,
+// tenantsInFrame to a message. A tenant in the request excludes all others but the
+// empty one, which stands for stores without tenants. The limit of a request is
+// capped at MaxTSDBStatusLimit.
 func (s *statusServer) TSDBStatistics(in *storepb.TSDBStatisticsRequest, stream grpc.ServerStreamingServer[storepb.TSDBStatisticsResponse]) error {
 	ms, err := matchersFromWire(in.GetMatchers())
 	if err != nil {

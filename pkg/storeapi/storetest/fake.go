@@ -71,6 +71,9 @@ func (f *Fake) Select(ctx context.Context, r *storeapi.Request) storeapi.SeriesS
 	return set
 }
 
+// sel answers a request from memory. As a real store does, it ignores sharding and
+// replica labels if its Info does not announce them. The chunks of the result are
+// shared with the fake.
 func (f *Fake) sel(ctx context.Context, r *storeapi.Request) storeapi.SeriesSet {
 	ms, ok := storeapi.MatchExternal(f.data.External, r.Matchers)
 	if !ok {

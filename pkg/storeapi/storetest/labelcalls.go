@@ -43,6 +43,8 @@ func testLabelNames(t *testing.T, newStore NewStore) {
 	}
 }
 
+// testLabelValues checks values with matchers, limits and replica labels, of stored
+// and of external labels, and that an empty name is invalid.
 func testLabelValues(t *testing.T, newStore NewStore) {
 	s := newStore(t, labelData())
 	for _, c := range []struct {

@@ -36,6 +36,8 @@ func matcherData() Data {
 	return d
 }
 
+// testMatchers checks all types of matchers, also those that match the empty value
+// and those on external labels.
 func testMatchers(t *testing.T, newStore NewStore) {
 	data := matcherData()
 	s := newStore(t, data)
@@ -106,6 +108,8 @@ func testTimeBorders(t *testing.T, newStore NewStore) {
 	}
 }
 
+// testExternalLabels checks that external labels override labels of series, and that
+// the answer stays sorted when replica labels are removed.
 func testExternalLabels(t *testing.T, newStore NewStore) {
 	data := Data{External: labels.FromStrings("a_replica", "1", "cluster", "eu", "zone", "z")}
 	for _, l := range []labels.Labels{

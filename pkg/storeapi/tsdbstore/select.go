@@ -109,6 +109,10 @@ func (s *chunkSet) Next() bool {
 	return false
 }
 
+// readChunks appends the chunks of the series to s.cur, without those that have no
+// samples. Their bytes belong to the TSDB and are valid until the querier is
+// closed. A chunk that fails its check fails the request: the TSDB's files are local,
+// so the chunk is damaged on disk.
 func (s *chunkSet) readChunks(series storage.ChunkSeries) error {
 	s.it = series.Iterator(s.it)
 	for s.it.Next() {

@@ -23,7 +23,7 @@ const (
 	// for a moment.
 	Once Mode = iota
 	// Onwards fails an operation and all changes after it, as when the process is
-	// killed there. What the operating system has been given stays.
+	// killed there. Earlier writes stay, synced or not.
 	Onwards
 )
 

@@ -197,7 +197,6 @@ func TestDrawingHasEachState(t *testing.T) {
 	}
 }
 
-// What must hold after any sequence of events, possible or not.
 func TestNext_KeepsInvariants(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(5, 6))
 	for range 2000 {

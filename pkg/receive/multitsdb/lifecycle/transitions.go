@@ -138,7 +138,7 @@ func (t Tenant) afterOpen(e Event) (Tenant, []Effect) {
 		return t.unexpected()
 	}
 	if e.Kind == Opened {
-		// What is known of an open tenant is asked of its TSDB.
+		// The TSDB of an open tenant knows the range of its samples.
 		return Tenant{State: Open, Epoch: t.Epoch, Described: t.Described}, []Effect{logged(Info, "tenant opened")}
 	}
 	pause := min(MaxPause, FirstPause<<min(t.Failures, 10))
@@ -151,6 +151,9 @@ func (t Tenant) afterOpen(e Event) (Tenant, []Effect) {
 // which it is known what is in it.
 func (t Tenant) closingTSDB() bool { return t.State == Closing && t.Extent == NoSamples }
 
+// afterClose handles the end of closing a TSDB: success, an error, or Busy if the
+// tenant was used meanwhile, after which it is open. A tenant is removed
+// only after a close without an error.
 func (t Tenant) afterClose(e Event) (Tenant, []Effect) {
 	if !t.closingTSDB() || e.Kind == Busy && t.Purpose == ForShutdown {
 		return t.unexpected()
@@ -170,8 +173,7 @@ func (t Tenant) afterClose(e Event) (Tenant, []Effect) {
 	case t.Purpose == ForRemoval && e.Kind == Closed:
 		return t, append(effects, Effect{Do: RemoveDirectory})
 	}
-	// What could not be closed in order is not deleted either before the next
-	// check.
+	// A tenant whose TSDB closed with an error is not removed before the next check.
 	t.State, t.Purpose = Idle, ForIdle
 	if e.Kind == Closed {
 		effects = append(effects, logged(Debug, "idle tenant closed"))
