@@ -212,7 +212,7 @@ func TestCorruptChunk_CostsOnlyItself(t *testing.T) {
 }
 
 // Neither JSON nor protobuf can carry labels that are not UTF-8.
-func TestLabelsThatAreNotUTF8AreLeftOut(t *testing.T) {
+func TestInvalidUTF8_SeriesAreLeftOut(t *testing.T) {
 	data := storetest.Data{Series: []storetest.Series{
 		{Labels: labels.FromStrings("__name__", "m", "i", "good"), Samples: storetest.Floats(0, 1000, 5)},
 		{Labels: labels.FromStrings("__name__", "m", "i", "bad\xff"), Samples: storetest.Floats(0, 1000, 5)},

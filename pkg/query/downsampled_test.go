@@ -417,7 +417,7 @@ func waysToAsk() map[string]asked {
 
 // Every function has over downsampled data, and over mixtures with raw data,
 // the answer of raw data, within what the resolution can say.
-func TestFunctionsOverDownsampledData(t *testing.T) {
+func TestFunctions_OverDownsampledDataEqualRawData(t *testing.T) {
 	e, l := testEngine(t), world(t)
 	raw := asked{kept: everyDay(true, true, true)}
 	for name, way := range waysToAsk() {
@@ -463,7 +463,7 @@ func requireWithin(t *testing.T, want, got promql.Matrix, off float64, what stri
 
 // Functions that need every sample use raw data where it is left, and say so
 // where it is not; so do ranges that are too short for what is left.
-func TestDoubtsAreReported(t *testing.T) {
+func TestEstimates_AreReported(t *testing.T) {
 	e, l := testEngine(t), world(t)
 	allowed := asked{everyDay(true, true, true), aggr.Resolution1h}
 	gone := asked{everyDay(false, false, true), 0}
@@ -492,7 +492,7 @@ func TestDoubtsAreReported(t *testing.T) {
 
 // Instant queries see what is left at any time, with the value of the last
 // window, and a series that ended is gone after PromQL's lookback.
-func TestInstantQueriesOverDownsampledData(t *testing.T) {
+func TestInstantQueries_FindDownsampledData(t *testing.T) {
 	e, l := testEngine(t), world(t)
 	at := func(expr string, minute int64, res int) int {
 		t.Helper()
@@ -529,7 +529,7 @@ func TestInstantQueriesOverDownsampledData(t *testing.T) {
 }
 
 // A query of raw data is evaluated once, and as it was written.
-func TestRawDataIsReadOnce(t *testing.T) {
+func TestRawData_IsReadOnce(t *testing.T) {
 	m := &memory{series: []storeapi.Series{{Labels: labels.FromStrings("a", "b"), Chunks: []storeapi.Chunk{xor(t, point{1000, 1}, point{2000, 3})}}}}
 	q, err := testEngine(t).NewInstantQuery(t.Context(), NewQueryable(m, QueryableConfig{}), nil, `avg_over_time({a="b"}[1m])`, time.UnixMilli(3000))
 	require.NoError(t, err)

@@ -102,7 +102,7 @@ func (q *process) exemplars(query string, kv ...string) (string, apiAnswer) {
 	return strings.Join(out, "\n"), a
 }
 
-func TestExemplars(t *testing.T) {
+func TestExemplars_AreMergedFromStores(t *testing.T) {
 	a := newExemplarBackend(t, true, labels.FromStrings("cluster", "eu", "replica", "a"), map[string][]string{"up": {"1", "2"}, "down": {"9"}})
 	b := newExemplarBackend(t, true, labels.FromStrings("cluster", "eu", "replica", "b"), map[string][]string{"up": {"1", "3"}})
 	us := newExemplarBackend(t, true, labels.FromStrings("cluster", "us", "replica", "a"), map[string][]string{"up": {"7"}})
@@ -158,7 +158,7 @@ func TestExemplars(t *testing.T) {
 	require.Contains(t, ans.Error, b.addr)
 }
 
-func TestExemplarsOfOneTenant(t *testing.T) {
+func TestExemplars_AreThoseOfOneTenant(t *testing.T) {
 	red := newExemplarBackend(t, true, labels.FromStrings("tenant_id", "red"), map[string][]string{"up": {"1"}})
 	blue := newExemplarBackend(t, true, labels.FromStrings("tenant_id", "blue"), map[string][]string{"up": {"2"}})
 	q := startQuerier(t, "--endpoint="+red.addr, "--endpoint="+blue.addr, "--query.enforce-tenancy", "--query.default-tenant-id=red")
@@ -168,7 +168,7 @@ func TestExemplarsOfOneTenant(t *testing.T) {
 	}
 }
 
-func TestExemplarsOfLocalStores(t *testing.T) {
+func TestExemplars_IncludeLocalStores(t *testing.T) {
 	local := &exemplarBackend{ext: labels.FromStrings("replica", "all"), series: map[string][]string{"up": {"1"}}}
 	cfg, err := parseConfig("--query.replica-label=replica")
 	require.NoError(t, err)

@@ -67,9 +67,9 @@ func serveHanging(t *testing.T) (*hanging, string) {
 	return h, lis.Addr().String()
 }
 
-// A store that hangs is missed like one that is dead: queries do not wait for
-// it once it has been noticed.
-func TestHangingStore(t *testing.T) {
+// A store that hangs is missing like one that is down: queries do not wait for it
+// after a failed health check.
+func TestHangingStore_IsMissing(t *testing.T) {
 	good := newBackend(t, "cluster", "eu")
 	good.write("up", 0, 40, func(int) float64 { return 1 })
 	h, addr := serveHanging(t)
@@ -88,9 +88,8 @@ func TestHangingStore(t *testing.T) {
 	require.Equal(t, 200, ans.code, ans.Error)
 }
 
-// Before it has been noticed, the time that a store may be silent bounds the
-// query.
-func TestSilentStore(t *testing.T) {
+// Before a health check fails, --store.response-timeout bounds the query.
+func TestSilentStore_ResponseTimeoutBoundsQuery(t *testing.T) {
 	good := newBackend(t, "cluster", "eu")
 	good.write("up", 0, 40, func(int) float64 { return 1 })
 	h, addr := serveHanging(t)
@@ -102,8 +101,8 @@ func TestSilentStore(t *testing.T) {
 	require.Contains(t, ans.Warnings[0], addr)
 }
 
-// A server that takes the connection and never says a word.
-func TestBlackHole(t *testing.T) {
+// The server accepts the connection and sends nothing.
+func TestServerWithoutAnswer_IsMissing(t *testing.T) {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, lis.Close()) })
@@ -116,8 +115,7 @@ func TestBlackHole(t *testing.T) {
 	require.Contains(t, ans.Warnings[0], lis.Addr().String()+" has never been reached")
 }
 
-// A server of another protocol.
-func TestNoStoreAtAll(t *testing.T) {
+func TestServerOfOtherProtocol_IsMissing(t *testing.T) {
 	srv := http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: time.Minute}
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -130,9 +128,8 @@ func TestNoStoreAtAll(t *testing.T) {
 	require.Contains(t, ans.Warnings[0], lis.Addr().String())
 }
 
-// A query whose client goes away ends, and leaves nothing behind; TestMain
-// looks for leaks.
-func TestClientGoesAway(t *testing.T) {
+// TestMain checks that no goroutine is left.
+func TestClientDisconnects_QueryEnds(t *testing.T) {
 	h, addr := serveHanging(t)
 	q := startQuerier(t, "--endpoint="+addr, "--endpoint.info-timeout=1h")
 	h.hangs.Store(true)
@@ -144,7 +141,7 @@ func TestClientGoesAway(t *testing.T) {
 	require.Error(t, err)
 }
 
-func TestQueryTimeout(t *testing.T) {
+func TestQueryTimeout_EndsQuery(t *testing.T) {
 	h, addr := serveHanging(t)
 	q := startQuerier(t, "--endpoint="+addr, "--endpoint.info-timeout=1h", "--query.timeout=100ms")
 	h.hangs.Store(true)
@@ -155,8 +152,7 @@ func TestQueryTimeout(t *testing.T) {
 	require.True(t, ans.code >= 400 || len(ans.Warnings) > 0, "silence: %d %v", ans.code, ans)
 }
 
-// An endpoint group is one logical store: any of its servers may answer.
-func TestEndpointGroup(t *testing.T) {
+func TestEndpointGroup_AnyServerAnswers(t *testing.T) {
 	a := newBackend(t, "cluster", "eu")
 	a.write("up", 0, 40, func(int) float64 { return 1 })
 	_, port, err := net.SplitHostPort(a.addr)
@@ -167,7 +163,7 @@ func TestEndpointGroup(t *testing.T) {
 	require.Equal(t, "localhost:"+port, q.q.storeStatus()[0].Name)
 }
 
-func TestHostileRequests(t *testing.T) {
+func TestHostileRequests_AreRejected(t *testing.T) {
 	s := newBackend(t, "cluster", "eu")
 	s.write("up", 0, 40, func(int) float64 { return 1 })
 	q := startQuerier(t, "--endpoint="+s.addr, "--query.max-samples=100", "--query.timeout=1m")
@@ -198,8 +194,7 @@ func TestHostileRequests(t *testing.T) {
 	require.Equal(t, http.StatusBadRequest, resp.StatusCode)
 }
 
-// Prometheus reads from the querier as from any remote storage.
-func TestRemoteRead(t *testing.T) {
+func TestRemoteRead_ServesPrometheus(t *testing.T) {
 	a, b, us := haPair(t)
 	q := startQuerier(t, "--endpoint="+a.addr, "--endpoint="+b.addr, "--endpoint="+us.addr, "--query.replica-label=replica")
 	u, err := url.Parse(q.url + "/api/v1/read")

@@ -169,7 +169,7 @@ func (p *path) Close() error { return nil }
 
 // PromQL's built-in tests hold for data that is read over the whole path: from
 // one store, and merged from two replicas whose chunks are cut differently.
-func TestPromQLOverTheWholePath(t *testing.T) {
+func TestPromQL_HoldsOverWholePath(t *testing.T) {
 	for name, n := range map[string]int{"one store": 1, "two replicas": 2} {
 		t.Run(name, func(t *testing.T) {
 			engine := promqltest.NewTestEngine(t, false, 5*time.Minute, promqltest.DefaultMaxSamplesPerQuery)

@@ -209,7 +209,7 @@ func haPair(t testing.TB) (a, b, us *backend) {
 
 const now = "590"
 
-func TestReplicasAreMerged(t *testing.T) {
+func TestReplicas_AreMerged(t *testing.T) {
 	a, b, us := haPair(t)
 	q := startQuerier(t, "--endpoint="+a.addr, "--store="+b.addr, "--endpoint="+us.addr, "--query.replica-label=replica,other")
 	got, ans := q.vector("up", "time", now)
@@ -233,7 +233,7 @@ func TestReplicasAreMerged(t *testing.T) {
 	require.Len(t, series, 3)
 }
 
-func TestMissingStoreIsNamed(t *testing.T) {
+func TestMissingStore_IsNamed(t *testing.T) {
 	a, b, us := haPair(t)
 	q := startQuerier(t, "--endpoint="+a.addr, "--endpoint="+b.addr, "--endpoint="+us.addr, "--query.replica-label=replica")
 	b.kill()
@@ -272,7 +272,7 @@ func TestMissingStoreIsNamed(t *testing.T) {
 	require.Empty(t, ans.Warnings)
 }
 
-func TestNeverReachedStoreIsNamed(t *testing.T) {
+func TestNeverReachedStore_IsNamed(t *testing.T) {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	addr := lis.Addr().String()
@@ -285,7 +285,7 @@ func TestNeverReachedStoreIsNamed(t *testing.T) {
 	require.Equal(t, "missing", q.q.storeStatus()[0].Health)
 }
 
-func TestFederateIsStrict(t *testing.T) {
+func TestFederate_IsStrict(t *testing.T) {
 	a, b, _ := haPair(t)
 	at := time.Now().Add(-10*time.Second).UnixMilli() / 1000 * 1000
 	a.write("fresh", at, 1, func(int) float64 { return 5 }, "job", "node")
@@ -304,7 +304,7 @@ func TestFederateIsStrict(t *testing.T) {
 	require.Equal(t, b.addr, ans.header.Get("X-Hindsight-Missing"))
 }
 
-func TestMetadataIsMerged(t *testing.T) {
+func TestMetadata_IsMerged(t *testing.T) {
 	a, b, _ := haPair(t)
 	m := storeapi.Metadata{Type: "gauge", Help: "h"}
 	a.meta = map[string][]storeapi.Metadata{"x": {m}, "y": {m}}
@@ -316,8 +316,7 @@ func TestMetadataIsMerged(t *testing.T) {
 	require.Contains(t, string(ans.Data), `"y"`)
 }
 
-// A querier is a store for other queriers, and passes on its missing stores.
-func TestQuerierOverQuerier(t *testing.T) {
+func TestQuerierOverQuerier_ForwardsMissingStores(t *testing.T) {
 	a, b, _ := haPair(t)
 	inner := startQuerier(t, "--endpoint="+a.addr, "--endpoint="+b.addr, `--selector-label=tier="global"`)
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
@@ -345,7 +344,7 @@ func TestQuerierOverQuerier(t *testing.T) {
 	require.Equal(t, http.StatusUnprocessableEntity, ans.code)
 }
 
-func TestTenancyIsEnforced(t *testing.T) {
+func TestTenancy_IsEnforced(t *testing.T) {
 	s := newBackend(t, "cluster", "eu")
 	one := func(int) float64 { return 1 }
 	s.write("up", 0, 40, one, "tenant_id", "red")
@@ -361,7 +360,7 @@ func TestTenancyIsEnforced(t *testing.T) {
 	require.Equal(t, 200, ans.code)
 }
 
-func TestLocalStores(t *testing.T) {
+func TestLocalStores_AreQueried(t *testing.T) {
 	s := newBackend(t, "cluster", "eu")
 	s.write("up", 0, 40, func(int) float64 { return 1 })
 	cfg, err := parseConfig()
@@ -377,7 +376,7 @@ func TestLocalStores(t *testing.T) {
 	require.NoError(t, set.Close())
 }
 
-func TestServedStoreHasLimits(t *testing.T) {
+func TestServedStore_AppliesLimits(t *testing.T) {
 	s := newBackend(t, "cluster", "eu")
 	for _, job := range []string{"a", "b", "c"} {
 		s.write("up", 0, 200, func(int) float64 { return 1 }, "job", job)
@@ -400,7 +399,7 @@ func TestServedStoreHasLimits(t *testing.T) {
 	require.NoError(t, ask("--store.limits.request-samples=1200"))
 }
 
-func TestFlags(t *testing.T) {
+func TestFlags_AcceptThanosFlagsAndRejectInvalidValues(t *testing.T) {
 	good := func(args ...string) {
 		t.Helper()
 		_, err := parseConfig(args...)
@@ -436,8 +435,7 @@ func TestFlags(t *testing.T) {
 	require.True(t, flags.IsInvalid(err))
 }
 
-// A prefix is refused, or everything is served below it.
-func TestPrefixes(t *testing.T) {
+func TestPrefixes_ServeEverythingBelow(t *testing.T) {
 	for prefix, ok := range map[string]bool{
 		"": true, "/": true, "x": true, "/x/y/": true, "/a.b-c_d~e": true, "/ä": true, "%zz": true, "http://host/x": true,
 		"{": false, "/a/{b}": false, "/a b": false, "a//b": false, "/../x": false, "/a/./b": false, "\x01": false, "a?b": false,

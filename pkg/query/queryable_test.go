@@ -123,7 +123,7 @@ func readWith(t testing.TB, m storeapi.Store, cfg QueryableConfig, hints *storag
 
 var deduping = queryopts.Options{Dedup: true, ReplicaLabels: []string{"replica"}}
 
-func TestSamplesAreClipped(t *testing.T) {
+func TestSamples_AreClippedToRange(t *testing.T) {
 	m := &memory{series: []storeapi.Series{{
 		Labels: labels.FromStrings("a", "b"),
 		Chunks: []storeapi.Chunk{xor(t, point{0, 0}, point{10, 1}, point{20, 2}), xor(t, point{30, 3}, point{40, 4})},
@@ -136,7 +136,7 @@ func TestSamplesAreClipped(t *testing.T) {
 	require.Zero(t, m.open)
 }
 
-func TestPartsOfASeriesAreJoined(t *testing.T) {
+func TestPartsOfASeries_AreJoined(t *testing.T) {
 	first, second := xor(t, point{0, 0}, point{10, 1}), xor(t, point{20, 2}, point{30, 3})
 	l := labels.FromStrings("a", "b")
 	m := &memory{series: []storeapi.Series{
@@ -272,7 +272,7 @@ func TestSelect_CountersOverReplicas(t *testing.T) {
 	require.Equal(t, "{a=\"b\"} 0:100 15000:110 30000:5 45000:6 61000:4 76000:5 91000:6 106000:7\n", got)
 }
 
-func TestDownsampledData(t *testing.T) {
+func TestDownsampledData_UsesAggregateOfFunction(t *testing.T) {
 	aggr := storeapi.Chunk{MinTime: 0, MaxTime: 600, Aggr: &storeapi.Aggregates{
 		Count:   data(t, point{300, 2}, point{600, 4}),
 		Sum:     data(t, point{300, 10}, point{600, 40}),
@@ -300,7 +300,7 @@ func TestDownsampledData(t *testing.T) {
 	}
 }
 
-func TestRequests(t *testing.T) {
+func TestRequests_CarrySelectorAndOptions(t *testing.T) {
 	match := func(n, v string) *labels.Matcher { return labels.MustNewMatcher(labels.MatchEqual, n, v) }
 	p := queryopts.Options{
 		Dedup: true, ReplicaLabels: []string{"r"}, MaxSourceResolution: 3600000, PartialResponse: true,
@@ -335,7 +335,7 @@ func TestRequests(t *testing.T) {
 	require.Equal(t, 5, r.Limit)
 }
 
-func TestWarningsAndErrors(t *testing.T) {
+func TestWarningsAndErrors_ReachCaller(t *testing.T) {
 	m := &memory{warnings: storeapi.Warnings{{Source: "b:1", Text: "store b:1 is missing"}}}
 	q, err := NewQueryable(m, QueryableConfig{}).Querier(0, 100)
 	require.NoError(t, err)
@@ -361,7 +361,7 @@ func TestWarningsAndErrors(t *testing.T) {
 	require.Zero(t, m.open)
 }
 
-func TestClosedBeforeRead(t *testing.T) {
+func TestClosedBeforeRead_ClosesAllSets(t *testing.T) {
 	m := &memory{series: []storeapi.Series{{Labels: labels.FromStrings("a", "b")}}}
 	for range 100 {
 		q, err := NewQueryable(m, QueryableConfig{MaxConcurrentSelects: 1}).Querier(0, 100)
@@ -374,7 +374,7 @@ func TestClosedBeforeRead(t *testing.T) {
 	require.Zero(t, m.open)
 }
 
-func TestChunkQuerier(t *testing.T) {
+func TestChunkQuerier_ReturnsChunks(t *testing.T) {
 	m := &memory{series: []storeapi.Series{{Labels: labels.FromStrings("a", "b"), Chunks: []storeapi.Chunk{xor(t, point{0, 0}, point{10, 1})}}}}
 	q, err := NewQueryable(m, QueryableConfig{}).ChunkQuerier(0, 100)
 	require.NoError(t, err)

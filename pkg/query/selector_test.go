@@ -11,7 +11,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-func TestStoreFilter(t *testing.T) {
+func TestStoreFilter_SelectsByRelabelling(t *testing.T) {
 	cfg := Config{SelectorRelabel: flags.Inline("selector.relabel-config", `
 - {action: drop, source_labels: [cluster], regex: "us.*"}
 `)}
@@ -36,7 +36,7 @@ func TestStoreFilter(t *testing.T) {
 	require.Nil(t, storeFilter(nil))
 }
 
-func TestWrongSelector(t *testing.T) {
+func TestStoreFilter_RejectsInvalidConfiguration(t *testing.T) {
 	bad := func(want, content string) {
 		t.Helper()
 		_, err := parseConfig("--selector.relabel-config=" + content)
@@ -48,7 +48,7 @@ func TestWrongSelector(t *testing.T) {
 	bad("--selector.relabel-config", "{")
 }
 
-func TestSelectedStores(t *testing.T) {
+func TestSelectedStores_AreQueriedOnly(t *testing.T) {
 	a, b, us := haPair(t)
 	q := startQuerier(t, "--endpoint="+a.addr, "--endpoint="+b.addr, "--endpoint="+us.addr,
 		"--selector.relabel-config=- {action: keep, source_labels: [cluster], regex: us}")

@@ -91,7 +91,7 @@ func TestEnforcedTenancy_ShowsNothingOfOthersAnywhere(t *testing.T) {
 	require.Contains(t, body, "nobody")
 }
 
-func TestTenantHeaders(t *testing.T) {
+func TestTenantHeaders_ConfiguredTakesPrecedence(t *testing.T) {
 	q := localQuerier(t, nil, "--query.tenant-header=X-Team")
 	for _, c := range []struct{ header, id, want string }{
 		{"X-Team", "a", "a"}, {tenant.Header, "b", "b"}, {tenant.OrgHeader, "c", "c"}, {"Other", "d", "default-tenant"},

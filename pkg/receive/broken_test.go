@@ -11,7 +11,7 @@ import (
 
 // A node that cannot open one tenant serves all others, and gets the hints of that
 // tenant when it can open it, without a restart.
-func TestTenantBrokenOnOneNode(t *testing.T) {
+func TestBrokenTenant_OtherTenantsAreServed(t *testing.T) {
 	var broken string // the log of a tenant on the last node: it is no directory
 	paths := 0
 	nodes := cluster(t, 3, 3, func(cfg *Config) {

@@ -24,7 +24,7 @@ import (
 // series that carry their own name, with requests cancelled at random; no byte
 // of one may ever show up in another. Run with -race, and with the build tag
 // hindsight_poison, which overwrites released buffers.
-func TestTenantsNeverMix(t *testing.T) {
+func TestTenants_BytesNeverMix(t *testing.T) {
 	nodes := cluster(t, 4, 3, nil)
 	const tenants, rounds = 30, 15
 	var wg sync.WaitGroup

@@ -9,8 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A Thanos flag without effect is accepted with a warning.
-func TestRequestLoggingIsAcceptedAndSaysThatItDoesNothing(t *testing.T) {
+func TestRequestLoggingFlag_IsAcceptedWithWarning(t *testing.T) {
 	app := kingpin.New("receive", "")
 	var cfg Config
 	cfg.RegisterFlags(app)

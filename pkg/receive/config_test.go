@@ -10,8 +10,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/flags"
 )
 
-// Invalid configurations fail at the start, not with the first write or a timer.
-func TestFlagsThatCannotWork(t *testing.T) {
+func TestFlags_RejectInvalidConfiguration(t *testing.T) {
 	for arg, want := range map[string]string{
 		"--receive.replication-factor=0":                    "must be at least 1",
 		"--receive.replication-factor=3":                    "there is no hashring",

@@ -41,9 +41,9 @@ func exemplarCounts(t *testing.T, m *member, out map[string]int) {
 	}
 }
 
-// TestExemplarsThroughTheRing writes in both versions of the protocol to one
+// TestExemplars_AreForwardedToOwners writes in both versions of the protocol to one
 // node, which forwards to those that own the series.
-func TestExemplarsThroughTheRing(t *testing.T) {
+func TestExemplars_AreForwardedToOwners(t *testing.T) {
 	nodes := cluster(t, 3, 2, func(c *Config) { c.TSDB.MaxExemplars = 1000 })
 	now := time.Now().UnixMilli()
 	one := &prompb.WriteRequest{}

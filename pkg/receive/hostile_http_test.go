@@ -55,7 +55,7 @@ func protocols(t *testing.T) map[string]struct{ path, contentType, body string }
 }
 
 // A request that ends in the middle, or whose length is wrong, stores nothing.
-func TestCutRequests(t *testing.T) {
+func TestTruncatedRequest_StoresNothing(t *testing.T) {
 	m := start(t, DefaultConfig(), listen(t), nil)
 	for name, w := range protocols(t) {
 		t.Run(name, func(t *testing.T) {
@@ -81,7 +81,7 @@ func TestCutRequests(t *testing.T) {
 
 // Senders that never finish take no concurrency slot, and not all of the memory for
 // bodies.
-func TestSlowBodies(t *testing.T) {
+func TestSlowBodies_TakeNoConcurrencySlot(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Limits = flags.Inline("receive.limits-config", "write: {global: {max_concurrency: 2}}")
 	cfg.MaxRequestBytes, cfg.MaxInflightBytes = 8<<20, 32<<20

@@ -201,7 +201,7 @@ func bounded(t *testing.T, m *member, size int, f func()) {
 }
 
 // The answer to invalid data is final and names the error, in every protocol.
-func TestEvilSeries(t *testing.T) {
+func TestInvalidSeries_GetFinalError(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.TSDB.MaxExemplars = 10
 	cfg.Limits = flags.Inline("receive.limits-config", "write: {default: {label_names_limit: 1000}}")
@@ -253,9 +253,7 @@ func check(t *testing.T, e evil, code int, a reply) {
 	}
 }
 
-// Without an out-of-order window, out-of-order samples are rejected, also within one
-// request.
-func TestOutOfOrderInOneRequest(t *testing.T) {
+func TestOutOfOrderInOneRequest_IsRejectedWithoutWindow(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.TSDB.OutOfOrderWindow = 0
 	m := start(t, cfg, listen(t), nil)
@@ -295,9 +293,7 @@ func TestOutOfOrderInOneRequest(t *testing.T) {
 	require.Contains(t, text, "out_of_order: 1 rejected")
 }
 
-// The good series of a request that also has bad ones are stored, by every
-// protocol.
-func TestGoodAmongBad(t *testing.T) {
+func TestPartlyInvalidRequest_StoresValidSeries(t *testing.T) {
 	m := start(t, DefaultConfig(), listen(t), nil)
 	conn, err := grpc.NewClient(m.lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
@@ -327,8 +323,7 @@ func TestGoodAmongBad(t *testing.T) {
 	require.Equal(t, want, series(t, m.Store()))
 }
 
-// Relabelling rules do not change the answers.
-func TestEvilSeriesRelabelled(t *testing.T) {
+func TestInvalidSeries_GetSameErrorWithRelabelling(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Relabel = flags.Inline("receive.relabel-config", `
 - {action: replace, source_labels: [a, a, a], target_label: all}
@@ -351,8 +346,7 @@ func TestEvilSeriesRelabelled(t *testing.T) {
 	require.Equal(t, 400, a.code, "three times the longest label: %.300s", a.body)
 }
 
-// The limits of a request are checked before anything is stored.
-func TestMillionSeries(t *testing.T) {
+func TestMillionSeries_TakeBoundedMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long, not with -short")
 	}
@@ -382,8 +376,7 @@ func TestMillionSeries(t *testing.T) {
 	require.Len(t, series(t, m.Store()), 1000+1)
 }
 
-// Many small parts must not take many times their size in memory.
-func TestDenseRequests(t *testing.T) {
+func TestDenseRequests_TakeBoundedMemory(t *testing.T) {
 	m := startWith(t, DefaultConfig(), listen(t), Deps{}, grpc.MaxRecvMsgSize(math.MaxInt32))
 	conn, err := grpc.NewClient(m.lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
@@ -518,8 +511,7 @@ func otlpBodies(t testing.TB, now time.Time) map[string]struct {
 	}
 }
 
-// The same by OTLP, as far as OTLP can express it.
-func TestEvilOTLP(t *testing.T) {
+func TestInvalidOTLP_GetsFinalError(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long, not with -short")
 	}
@@ -569,7 +561,7 @@ func TestEvilOTLP(t *testing.T) {
 
 // Names of tenants are names of directories: none leads out of the storage, in any
 // protocol.
-func TestEvilTenants(t *testing.T) {
+func TestInvalidTenants_AreRejected(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.SplitTenantLabel = "team"
 	outer := t.TempDir()

@@ -86,7 +86,7 @@ func hostileRequests(t *testing.T, now int64) []hostile {
 
 // Each of these requests gets an error status, takes no more memory than its size
 // allows, and has no effect on other tenants.
-func TestHostileRequests(t *testing.T) {
+func TestHostileRequests_AffectNoOtherTenant(t *testing.T) {
 	m := start(t, DefaultConfig(), listen(t), nil)
 	now := time.Now().UnixMilli()
 	require.Equal(t, 200, post(t, m.url("/api/v1/receive"), v1(t, now, "x"), "THANOS-TENANT", "evil").code)

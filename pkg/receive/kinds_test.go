@@ -161,7 +161,7 @@ func fromBucket(t *testing.T, bkt bucket.Bucket) map[string]string {
 
 // Samples of every kind come back as they were sent, by each protocol, through a
 // ring of three, from the heads and from the blocks in the bucket.
-func TestKindsOfSamples(t *testing.T) {
+func TestKindsOfSamples_AreReadAsSent(t *testing.T) {
 	t2 := time.Now().UnixMilli()
 	t1 := t2 - 15_000
 	series := kindsOfSamples(t1, t2)

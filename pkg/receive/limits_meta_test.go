@@ -71,7 +71,7 @@ func queryAPI(t *testing.T, s storeapi.Store) *httptest.Server {
 
 // The limit of series in the whole ring works with the metrics of the nodes and our
 // own querier.
-func TestRingLimit(t *testing.T) {
+func TestRingLimit_RejectsTenantAboveSeries(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "limits.yml")
 	// Replaced as a whole: a node that reads a file half way through its writing
 	// would take it for one without limits.
@@ -124,9 +124,7 @@ func TestRingLimit(t *testing.T) {
 	require.Eventually(t, status("small", 200), 20*time.Second, 5*time.Millisecond)
 }
 
-// With tenants from a label, those above their limit are left out and the others
-// stored.
-func TestRingLimitOfSplitTenants(t *testing.T) {
+func TestRingLimit_RejectsSplitTenantsAlone(t *testing.T) {
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte(`{"status":"success","data":{"resultType":"vector","result":[
 			{"metric":{"tenant":"big"},"value":[1,"50"]},{"metric":{"tenant":"huge"},"value":[1,"500"]}]}}`))
@@ -151,7 +149,7 @@ func TestRingLimitOfSplitTenants(t *testing.T) {
 	require.Equal(t, 200, post(t, m.url("/api/v1/receive"), labelled(t, now+2, of("small"))).code)
 }
 
-func TestRingLimitsAreCheckedAtTheStart(t *testing.T) {
+func TestRingLimit_ChecksConfigurationAtStart(t *testing.T) {
 	for content, want := range map[string]string{
 		"write: {global: {meta_monitoring_url: nowhere}}":                                                                              `limits --receive.limits-config: write.global: meta_monitoring_url: "nowhere" is not a URL`,
 		"write: {global: {meta_monitoring_url: 'http://x', meta_monitoring_limit_query: 'sum('}, default: {head_series_limit: 1}}":     `limits --receive.limits-config: write.global: meta_monitoring_limit_query "sum(": `,

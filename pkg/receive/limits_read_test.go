@@ -34,8 +34,7 @@ func readAll(t *testing.T, m *member) (series int, err error) {
 	return series, err
 }
 
-// The limits of an answer hold for all tenants of a request together.
-func TestReadLimits(t *testing.T) {
+func TestReadLimits_HoldForAllTenantsTogether(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		most storeapi.Bounds

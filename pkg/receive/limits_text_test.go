@@ -127,8 +127,8 @@ func TestLimits_NameTheLimitInTheAnswer(t *testing.T) {
 	}
 }
 
-// The sizes hold for all protocols, and for what is not decompressed yet.
-func TestSizeLimitOfEveryProtocol(t *testing.T) {
+// The limit also holds for compressed bodies, before they are decompressed.
+func TestSizeLimit_HoldsForEveryProtocol(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Limits = flags.Inline("receive.limits-config", everyLimit)
 	cfg.MaxRequestBytes, cfg.MaxInflightBytes = 1_000_000, 2_000_000
@@ -161,8 +161,7 @@ func TestSizeLimitOfEveryProtocol(t *testing.T) {
 	}
 }
 
-// A sender of version 2 learns how much was stored beside what was above a limit.
-func TestLimitsInVersion2(t *testing.T) {
+func TestLimits_Version2ReportsStoredCounts(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Limits = flags.Inline("receive.limits-config", "write: {default: {head_series_limit: 2, samples_per_second_limit: 100}}")
 	m := start(t, cfg, listen(t), nil)
@@ -191,7 +190,7 @@ func TestLimitsInVersion2(t *testing.T) {
 }
 
 // Requests above the concurrency wait; one whose sender closes it gets an error.
-func TestConcurrencyLimit(t *testing.T) {
+func TestConcurrencyLimit_RequestsWait(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Limits = flags.Inline("receive.limits-config", "write: {global: {max_concurrency: 1}}")
 	m := start(t, cfg, listen(t), nil)

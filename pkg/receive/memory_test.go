@@ -12,7 +12,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
 
-func TestBodiesOfTenants(t *testing.T) {
+func TestBodies_LimitTenantToShare(t *testing.T) {
 	b := newBodies(1000, 100)
 	evil, good := tenantBodies{b, "evil"}, tenantBodies{b, "good"}
 	require.True(t, evil.TryAcquire(250))
@@ -28,7 +28,7 @@ func TestBodiesOfTenants(t *testing.T) {
 	require.True(t, tenantBodies{newBodies(1000, 600), "one"}.TryAcquire(600), "the largest body always fits")
 }
 
-func TestReadWithin(t *testing.T) {
+func TestReadWithin_BoundsMemory(t *testing.T) {
 	b := newBodies(1<<20, 1<<20)
 	for _, size := range []int{0, 1, 1000, 5000, 300_000} {
 		s := share{total: tenantBodies{b, "a"}, times: 2}
@@ -49,7 +49,7 @@ func TestReadWithin(t *testing.T) {
 	require.Zero(t, b.held)
 }
 
-func TestShareShrinks(t *testing.T) {
+func TestShare_ShrinkReturnsBytes(t *testing.T) {
 	b := newBodies(1000, 1000)
 	s := &share{total: tenantBodies{b, "a"}, times: 2}
 	require.NoError(t, s.grow(300))
@@ -66,7 +66,7 @@ func TestShareShrinks(t *testing.T) {
 
 // A request of remote write 2.0 holds the memory of its series, not the most that its
 // symbols allow: many such requests can wait for a slow quorum.
-func TestVersion2HoldsWhatItTakes(t *testing.T) {
+func TestVersion2_HoldsMemoryOfItsSeriesOnly(t *testing.T) {
 	cfg := DefaultConfig()
 	m := start(t, cfg, listen(t), nil)
 	raw, err := s2.Decode(nil, asVersion2(t, []prompb.TimeSeries{{

@@ -19,7 +19,7 @@ import (
 
 // Metadata of senders is clipped to a bounded size and its encoding mended, so
 // that it neither fills the memory nor keeps others from reading theirs.
-func TestHostileMetadata(t *testing.T) {
+func TestHostileMetadata_IsClipped(t *testing.T) {
 	m := start(t, DefaultConfig(), listen(t), nil)
 	now := time.Now().UnixMilli()
 	good := prompb.MetricMetadata{Type: prompb.MetricMetadata_COUNTER, MetricFamilyName: "good", Help: "Good.", Unit: "s"}

@@ -46,7 +46,7 @@ func otlpRequest(temporality pmetric.AggregationTemporality) pmetricotlp.ExportR
 	return pmetricotlp.NewExportRequestFromMetrics(md)
 }
 
-func TestOTLP(t *testing.T) {
+func TestOTLP_StoresTranslatedSeries(t *testing.T) {
 	cfg := DefaultConfig()
 	require.NoError(t, cfg.OTLP.PromoteAttributes.Set("k8s.cluster.name"))
 	m := start(t, cfg, listen(t), nil)
@@ -163,8 +163,7 @@ func badOTLP(now pcommon.Timestamp) map[string]struct {
 	}
 }
 
-// The valid points of a request are stored, and the answer counts the others.
-func TestOTLPGoodAmongBad(t *testing.T) {
+func TestOTLP_StoresValidPointsAndCountsOthers(t *testing.T) {
 	m := start(t, DefaultConfig(), listen(t), nil)
 	now := pcommon.NewTimestampFromTime(time.Now())
 	send := func(id string, fill func(pmetric.Metric), good bool) reply {
@@ -209,7 +208,7 @@ func TestOTLPGoodAmongBad(t *testing.T) {
 
 // Each exponential histogram keeps the width of its zero bucket, however many
 // there are and whatever was taken out between them.
-func TestOTLPZeroThresholds(t *testing.T) {
+func TestOTLP_KeepsZeroThresholds(t *testing.T) {
 	m := start(t, DefaultConfig(), listen(t), nil)
 	at := time.Now()
 	md := pmetric.NewMetrics()
@@ -250,7 +249,7 @@ func TestOTLPZeroThresholds(t *testing.T) {
 
 // A last bound of +Inf is usual with some SDKs; the metadata of a classic histogram
 // is that of the translated metric, and underscores of attributes stay apart.
-func TestOTLPClassicHistogram(t *testing.T) {
+func TestOTLP_TranslatesClassicHistogram(t *testing.T) {
 	m := start(t, DefaultConfig(), listen(t), nil)
 	for i, counts := range [][]uint64{{1, 2, 3}, {1, 2, 3, 0}} {
 		md := pmetric.NewMetrics()
@@ -287,7 +286,7 @@ func TestOTLPClassicHistogram(t *testing.T) {
 	require.Subset(t, names, []string{"a__b", "a_b"})
 }
 
-func TestOTLPBomb(t *testing.T) {
+func TestOTLP_RejectsDecompressionBomb(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.MaxRequestBytes = 1 << 20
 	m := start(t, cfg, listen(t), nil)

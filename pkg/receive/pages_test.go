@@ -29,7 +29,7 @@ type answerText struct {
 	body string
 }
 
-func TestRingPage(t *testing.T) {
+func TestRingPage_ShowsMembers(t *testing.T) {
 	nodes := cluster(t, 3, 3, nil)
 	now := time.Now().UnixMilli()
 	nodes[2].end()
@@ -53,7 +53,7 @@ func TestRingPage(t *testing.T) {
 	require.Contains(t, get(t, nodes[0], "GET", "/ring", "Accept", "application/json").body, `"members":`)
 }
 
-func TestTenantsPageAndFlush(t *testing.T) {
+func TestTenantPages_ShowHeadUntilFlush(t *testing.T) {
 	m := start(t, DefaultConfig(), listen(t), bucket.NewMemory())
 	now := time.Now().UnixMilli()
 	require.Equal(t, 200, post(t, m.url("/api/v1/receive"), v1(t, now, names(0, 7)...), "THANOS-TENANT", "<b>").code)

@@ -19,7 +19,7 @@ import (
 )
 
 // The paths of all families of senders work; one of them names the tenant.
-func TestWritePaths(t *testing.T) {
+func TestWritePaths_AcceptSendersOfAllFamilies(t *testing.T) {
 	m := start(t, DefaultConfig(), listen(t), nil)
 	now := time.Now().UnixMilli()
 	for _, c := range []struct {
@@ -49,7 +49,7 @@ func TestWritePaths(t *testing.T) {
 
 // A series with a tenant label that cannot be a tenant, or with two of them, is
 // refused alone, by each version of remote write.
-func TestBadTenantLabelCostsItsSeries(t *testing.T) {
+func TestInvalidTenantLabel_RejectsItsSeriesOnly(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.SplitTenantLabel = "team"
 	m := start(t, cfg, listen(t), nil)
@@ -70,8 +70,7 @@ func TestBadTenantLabelCostsItsSeries(t *testing.T) {
 	require.Equal(t, "2", a.header.Get("X-Prometheus-Remote-Write-Samples-Written"))
 }
 
-// The ring places a series independently of the order of its labels.
-func TestRingPlacesLabelsInAnyOrder(t *testing.T) {
+func TestRing_PlacesSeriesByLabelsInAnyOrder(t *testing.T) {
 	var nodes []*member
 	lis := []net.Listener{listen(t), listen(t), listen(t)}
 	for i := range lis {
@@ -90,7 +89,7 @@ func TestRingPlacesLabelsInAnyOrder(t *testing.T) {
 
 // A node that is prepared for removal has all data in the bucket, and refuses writes
 // of senders and peers until the preparation is cancelled.
-func TestPrepareDownscale(t *testing.T) {
+func TestPrepareDownscale_UploadsAndRefusesWrites(t *testing.T) {
 	b := bucket.NewMemory()
 	m := start(t, DefaultConfig(), listen(t), b)
 	now := time.Now().UnixMilli()
@@ -124,7 +123,7 @@ func TestPrepareDownscale(t *testing.T) {
 }
 
 // Data that is not in the bucket is no success, and writes are taken.
-func TestPrepareDownscaleThatFails(t *testing.T) {
+func TestPrepareDownscale_FailedUploadKeepsAcceptingWrites(t *testing.T) {
 	m := start(t, DefaultConfig(), listen(t), nil) // without a bucket
 	now := time.Now().UnixMilli()
 	require.Equal(t, 200, post(t, m.url("/api/v1/receive"), v1(t, now, "x")).code)
@@ -136,7 +135,7 @@ func TestPrepareDownscaleThatFails(t *testing.T) {
 
 // An occupied Cap'n Proto address is an error when a flag gives it, but not when it
 // is the default.
-func TestCapnProtoAddress(t *testing.T) {
+func TestCapnProtoAddress_FailsOnlyIfGivenAndInUse(t *testing.T) {
 	taken := listen(t)
 	defer taken.Close()
 	r := &Receive{cfg: Config{CapnProtoAddress: taken.Addr().String()}, logger: slog.New(slog.DiscardHandler)}

@@ -15,7 +15,7 @@ import (
 
 // Until the storage is open and the ring is loaded, every endpoint answers 503 with
 // the reason, and nothing is stored.
-func TestNotReadyYet(t *testing.T) {
+func TestNotReady_EveryEndpointAnswers503(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.TSDB.Path = t.TempDir()
 	cfg.Hashrings, cfg.LocalEndpoint = `[{"endpoints": ["127.0.0.1:1"]}]`, "127.0.0.1:1"

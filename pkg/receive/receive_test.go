@@ -176,7 +176,7 @@ func copies(t *testing.T, nodes []*member, key string) (n int) {
 	return n
 }
 
-func TestSingleNode(t *testing.T) {
+func TestSingleNode_ServesStoredSamples(t *testing.T) {
 	m := start(t, DefaultConfig(), listen(t), nil)
 	now := time.Now().UnixMilli()
 	require.Equal(t, 200, post(t, m.url("/api/v1/receive"), v1(t, now, "a")).code)
@@ -202,7 +202,7 @@ func TestSingleNode(t *testing.T) {
 	require.Contains(t, future.body, "too_far_in_future")
 }
 
-func TestRemoteWriteV2(t *testing.T) {
+func TestRemoteWriteV2_StoresAndCounts(t *testing.T) {
 	m := start(t, DefaultConfig(), listen(t), nil)
 	now := time.Now().UnixMilli()
 	body := func(refs ...uint32) []byte {
@@ -233,7 +233,7 @@ func TestRemoteWriteV2(t *testing.T) {
 	require.Equal(t, map[string]int{"default-tenant/m": 1}, series(t, m.Store()))
 }
 
-func TestReplication(t *testing.T) {
+func TestReplication_NeedsQuorum(t *testing.T) {
 	nodes := cluster(t, 3, 3, nil)
 	now := time.Now().UnixMilli()
 	for i, m := range nodes {
@@ -256,7 +256,7 @@ func TestReplication(t *testing.T) {
 	require.NotEmpty(t, a.header.Get("Retry-After"))
 }
 
-func TestConflictOnEveryReplica(t *testing.T) {
+func TestConflictOnEveryReplica_Answers409(t *testing.T) {
 	nodes := cluster(t, 3, 3, nil)
 	now := time.Now().UnixMilli()
 	require.Equal(t, 200, post(t, nodes[0].url("/api/v1/receive"), v1(t, now, names(0, 10)...)).code)
@@ -266,7 +266,7 @@ func TestConflictOnEveryReplica(t *testing.T) {
 	require.Contains(t, a.body, "too old sample")
 }
 
-func TestRouterOnly(t *testing.T) {
+func TestRouter_StoresNothing(t *testing.T) {
 	nodes := cluster(t, 3, 2, nil)
 	cfg := nodes[0].cfg
 	cfg.TSDB.Path = t.TempDir()
@@ -277,7 +277,7 @@ func TestRouterOnly(t *testing.T) {
 	require.Empty(t, series(t, router.Store()))
 }
 
-func TestSplitAndRelabel(t *testing.T) {
+func TestSplitAndRelabel_StoresByTenantLabel(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.SplitTenantLabel = "team"
 	cfg.Relabel = flags.Inline("receive.relabel-config", "- {action: labeldrop, regex: secret}\n- {action: drop, source_labels: [__name__], regex: noise}\n")
@@ -302,7 +302,7 @@ func TestSplitAndRelabel(t *testing.T) {
 	require.Equal(t, 400, post(t, m.url("/api/v1/receive"), s2.EncodeSnappy(nil, raw)).code)
 }
 
-func TestShutdownShipsTheHead(t *testing.T) {
+func TestShutdown_ShipsHead(t *testing.T) {
 	bkt := bucket.NewMemory()
 	m := start(t, DefaultConfig(), listen(t), bkt)
 	require.Equal(t, 200, post(t, m.url("/api/v1/receive"), v1(t, time.Now().UnixMilli(), "a", "b")).code)
@@ -317,7 +317,7 @@ func TestShutdownShipsTheHead(t *testing.T) {
 	require.Equal(t, 1, metas)
 }
 
-func TestSizeLimit(t *testing.T) {
+func TestSizeLimit_Answers413(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.MaxRequestBytes = 10_000
 	m := start(t, cfg, listen(t), nil)
@@ -325,7 +325,7 @@ func TestSizeLimit(t *testing.T) {
 	require.Equal(t, 413, post(t, m.url("/api/v1/receive"), make([]byte, 20_000)).code)
 }
 
-func TestLimitsFile(t *testing.T) {
+func TestLimitsFile_LimitsTenants(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "limits.yml")
 	put := func(text string) { require.NoError(t, os.WriteFile(path, []byte(text), 0o600)) }
 	put("write: {default: {request: {series_limit: 2, size_bytes_limit: 5000}, head_series_limit: 3}, tenants: {fast: {samples_per_second_limit: 2}}}")

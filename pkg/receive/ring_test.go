@@ -86,7 +86,7 @@ func replacements(t *testing.T, dir string) map[string]struct {
 
 // Each way of replacing the file is noticed. An invalid version is rejected, logged
 // and counted, and the last valid one stays in use.
-func TestHashringReload(t *testing.T) {
+func TestHashringReload_KeepsLastValidVersion(t *testing.T) {
 	for how, file := range replacements(t, t.TempDir()) {
 		t.Run(how, func(t *testing.T) {
 			first, second := listen(t), listen(t)
@@ -137,7 +137,7 @@ func (m *member) refusedRings(t *testing.T) float64 {
 
 // A node cannot know at load that a load balancer leads to itself; the first write
 // shows it.
-func TestMemberThatIsThisNode(t *testing.T) {
+func TestMemberThatIsThisNode_IsDetectedAtFirstWrite(t *testing.T) {
 	lis := listen(t)
 	balancer := listen(t) // passes all on to the node
 	forward(t, balancer, lis.Addr().String())

@@ -13,7 +13,7 @@ import (
 
 // A router forwards metadata to members of the ring, also when the series of the
 // request are relabelled.
-func TestRouterSendsMetadataOn(t *testing.T) {
+func TestRouter_ForwardsMetadata(t *testing.T) {
 	nodes := cluster(t, 3, 2, nil)
 	for _, split := range []string{"", "team"} {
 		cfg := nodes[0].cfg

@@ -12,7 +12,7 @@ import (
 
 // The headers of remote write 2.0 count the stored items, also when the ring rejected
 // a part of the request.
-func TestWrittenCounts(t *testing.T) {
+func TestWrittenCounts_CountStoredItems(t *testing.T) {
 	for _, size := range []int{1, 3, 5} {
 		t.Run(fmt.Sprint(size, " nodes"), func(t *testing.T) {
 			var m *member

@@ -115,7 +115,7 @@ func send(t *testing.T, m *member, c *tls.Config, header ...string) (code int, b
 	return resp.StatusCode, string(text), resp.TLS.PeerCertificates[0], nil
 }
 
-func TestTenantFromCertificate(t *testing.T) {
+func TestTenantFromCertificate_TakesConfiguredField(t *testing.T) {
 	for field, subject := range map[string]pkix.Name{
 		"organization":       {Organization: []string{"team-o"}, CommonName: "wrong"},
 		"organizationalUnit": {OrganizationalUnit: []string{"team-u"}, CommonName: "wrong"},
@@ -153,14 +153,14 @@ func TestTenantFromCertificate(t *testing.T) {
 	}
 }
 
-func TestTenantFieldNeedsCertificates(t *testing.T) {
+func TestTenantFromCertificate_NeedsClientCertificates(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.TenantCertField = "commonName"
 	require.ErrorContains(t, cfg.Validate(), "--remote-write.server-tls-client-ca")
 }
 
 // The configured header takes precedence, then that of Thanos, then that of Cortex.
-func TestTenantHeaders(t *testing.T) {
+func TestTenantHeaders_ConfiguredTakesPrecedence(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.TenantHeader, cfg.DefaultTenant, cfg.SplitTenantLabel = "X-Team", "nobody", "job"
 	m := start(t, cfg, listen(t), nil)
@@ -184,7 +184,7 @@ func TestTenantHeaders(t *testing.T) {
 
 // A renewed certificate is used without a restart; while its files are half
 // written the old one stays.
-func TestServerCertificateReload(t *testing.T) {
+func TestServerCertificate_IsReloaded(t *testing.T) {
 	a := newAuthority(t)
 	m := a.server(nil)
 	client := &tls.Config{RootCAs: a.pool(), Certificates: []tls.Certificate{a.issue("client", pkix.Name{CommonName: "c"})}}
@@ -211,8 +211,7 @@ func TestServerCertificateReload(t *testing.T) {
 	require.Equal(t, "second", serving())
 }
 
-// Peers use TLS and verify each other's certificates.
-func TestPeersWithTLS(t *testing.T) {
+func TestPeers_VerifyCertificates(t *testing.T) {
 	a, stranger := newAuthority(t), newAuthority(t)
 	pair := a.issue("peer", pkix.Name{CommonName: "peer"})
 	first, second := listen(t), listen(t)

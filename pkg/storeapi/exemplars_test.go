@@ -18,7 +18,7 @@ func traces(ids ...string) (out []exemplar.Exemplar) {
 	return out
 }
 
-func TestMergeExemplars(t *testing.T) {
+func TestMergeExemplars_JoinsReplicas(t *testing.T) {
 	nan := exemplar.Exemplar{Value: math.NaN(), Ts: 3}
 	one := exemplar.Exemplar{Value: 1, Ts: 3}
 	got := storeapi.MergeExemplars([]storeapi.ExemplarSeries{
@@ -35,7 +35,7 @@ func TestMergeExemplars(t *testing.T) {
 	require.Equal(t, []exemplar.Exemplar{want[1], traces("p", "r")[1], want[0]}, got[1].Exemplars)
 }
 
-func TestExternalExemplarsOverride(t *testing.T) {
+func TestExemplars_ExternalLabelsOverride(t *testing.T) {
 	got := storeapi.ExternalExemplars(labels.FromStrings("cluster", "eu"), []exemplar.QueryResult{
 		{SeriesLabels: labels.FromStrings("a", "1", "cluster", "own"), Exemplars: traces("p")},
 		{SeriesLabels: labels.FromStrings("a", "1"), Exemplars: traces("p", "q")},
@@ -45,7 +45,7 @@ func TestExternalExemplarsOverride(t *testing.T) {
 	require.Len(t, got[0].Exemplars, 2)
 }
 
-func TestPruneSelectors(t *testing.T) {
+func TestPruneSelectors_AppliesExternalLabels(t *testing.T) {
 	is := func(name, value string) *labels.Matcher {
 		return labels.MustNewMatcher(labels.MatchEqual, name, value)
 	}

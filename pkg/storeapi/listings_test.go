@@ -72,7 +72,7 @@ func TestMergeRules_KeepsWhatDiffers(t *testing.T) {
 	require.Equal(t, base.Query, got[0].Rules[0].Query, "the order stays")
 }
 
-func TestFilterRules(t *testing.T) {
+func TestFilterRules_AppliesAllFields(t *testing.T) {
 	recording := storeapi.Rule{Name: "r", Labels: labels.FromStrings("team", "a")}
 	template := alerting("T", storeapi.AlertInactive, 0, "team", "{{ $labels.team }}")
 	groups := func() []storeapi.RuleGroup {
@@ -121,7 +121,7 @@ func TestExternalRules_OverrideOwnLabels(t *testing.T) {
 	require.Equal(t, `{cluster="eu"}`, groups[0].Rules[0].Alerts[0].Labels.String())
 }
 
-func TestMergeTargets(t *testing.T) {
+func TestMergeTargets_JoinsReplicas(t *testing.T) {
 	target := func(replica string, h storeapi.TargetHealth, scraped int64) storeapi.ActiveTarget {
 		ls := labels.FromStrings("job", "node", "replica", replica)
 		return storeapi.ActiveTarget{
@@ -147,7 +147,7 @@ func TestMergeTargets(t *testing.T) {
 	require.Len(t, kept.Active, 2)
 }
 
-func TestMergeTSDBStats(t *testing.T) {
+func TestMergeTSDBStats_AddsWithoutOverflow(t *testing.T) {
 	count := func(name string, n uint64) storeapi.NamedCount { return storeapi.NamedCount{Name: name, Value: n} }
 	a := storeapi.TSDBStats{
 		Series: 10, LabelPairs: 4, Chunks: 3, MinTime: 100, MaxTime: 200,

@@ -26,7 +26,7 @@ func drain(t *testing.T, set SeriesSet) (out []Series) {
 	return out
 }
 
-func TestMergeJoinsEqualSeries(t *testing.T) {
+func TestMerge_JoinsEqualSeries(t *testing.T) {
 	a, b := labels.FromStrings("a", "1"), labels.FromStrings("b", "1")
 	set := Merge([]SeriesSet{
 		NewSliceSet([]Series{{a, []Chunk{raw(0, 5, "x")}}, {a, []Chunk{raw(6, 9, "y")}}}),
@@ -42,7 +42,7 @@ func TestMergeJoinsEqualSeries(t *testing.T) {
 	require.NoError(t, set.Close())
 }
 
-func TestMergeKeepsDifferentChunksOfOneSpan(t *testing.T) {
+func TestMerge_KeepsDifferentChunksOfOneSpan(t *testing.T) {
 	l := labels.FromStrings("a", "1")
 	hashed := raw(0, 5, "x")
 	hashed.Raw.Hash = 77
@@ -61,7 +61,7 @@ func TestMergeKeepsDifferentChunksOfOneSpan(t *testing.T) {
 	}
 }
 
-func TestMergeOfAggregatesKeepsTheFuller(t *testing.T) {
+func TestMerge_KeepsFullerAggregates(t *testing.T) {
 	l := labels.FromStrings("a", "1")
 	count := Data{Encoding: chunkenc.EncXOR, Bytes: []byte("c")}
 	sum := Data{Encoding: chunkenc.EncXOR, Bytes: []byte("s")}
@@ -73,7 +73,7 @@ func TestMergeOfAggregatesKeepsTheFuller(t *testing.T) {
 	}
 }
 
-func TestMergeStopsAtAnError(t *testing.T) {
+func TestMerge_StopsAtError(t *testing.T) {
 	a := labels.FromStrings("a", "1")
 	boom := errors.New("boom")
 	set := Merge([]SeriesSet{NewSliceSet([]Series{{a, nil}}), ErrSet(boom), WarnSet(Warning{Text: "w"})})
@@ -83,13 +83,13 @@ func TestMergeStopsAtAnError(t *testing.T) {
 	require.Equal(t, []string{"w"}, set.Warnings().Strings())
 }
 
-func TestMergeOfNothing(t *testing.T) {
+func TestMerge_OfNothingIsEmpty(t *testing.T) {
 	require.False(t, Merge(nil).Next())
 	require.NoError(t, Merge(nil).Close())
 }
 
-// TestMergeEqualsMap computes the merge a second way.
-func TestMergeEqualsMap(t *testing.T) {
+// TestMerge_EqualsMap computes the merge a second way.
+func TestMerge_EqualsMap(t *testing.T) {
 	rnd := rand.New(rand.NewSource(3))
 	for round := range 500 {
 		want := map[string]map[string]bool{}

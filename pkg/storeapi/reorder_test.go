@@ -171,7 +171,7 @@ func TestReorder_HoldsBackLittle(t *testing.T) {
 
 // Series that become one because an external label hides theirs are reported, those
 // that lose a replica label or only have a label hidden are not.
-func TestReorderWarnsOfCollisions(t *testing.T) {
+func TestReorder_WarnsOfCollisions(t *testing.T) {
 	ext := labels.FromStrings("cluster", "c", "replica", "r")
 	for _, c := range []struct {
 		drop   []string

@@ -164,8 +164,7 @@ func values(kv ...string) url.Values {
 	return v
 }
 
-// The calls of Grafana's data source.
-func TestGrafanaCalls(t *testing.T) {
+func TestGrafanaCalls_Succeed(t *testing.T) {
 	f := newFixture(t, nil)
 	calls := []struct {
 		path string
@@ -211,7 +210,7 @@ func TestGrafanaCalls(t *testing.T) {
 	}
 }
 
-func TestParametersReachTheStorage(t *testing.T) {
+func TestParameters_ReachStorage(t *testing.T) {
 	f := newFixture(t, nil)
 	q := func(want queryopts.Options, path string, kv ...string) {
 		t.Helper()
@@ -246,7 +245,7 @@ func TestParametersReachTheStorage(t *testing.T) {
 	q(def, "query_range")
 }
 
-func TestWrongParametersSayWhatIsWrong(t *testing.T) {
+func TestInvalidParameters_AreNamedInError(t *testing.T) {
 	f := newFixture(t, nil)
 	bad := func(want string, kv ...string) {
 		t.Helper()
@@ -276,7 +275,7 @@ func TestWrongParametersSayWhatIsWrong(t *testing.T) {
 	bad(`invalid parameter "query"`, "query", "sum(")
 }
 
-func TestUnknownPathsAndMethods(t *testing.T) {
+func TestUnknownPathsAndMethods_AreRejected(t *testing.T) {
 	f := newFixture(t, nil)
 	for _, path := range []string{"/api/v1/nope", "/api/v1/admin/tsdb/snapshot", "/api/v1/write", "/api/v1/status/tsdb"} {
 		resp, r := f.json(http.MethodPost, path, nil)
@@ -292,7 +291,7 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	require.Empty(t, resp.Header.Get("Access-Control-Allow-Origin"))
 }
 
-func TestRoutePrefix(t *testing.T) {
+func TestRoutePrefix_ServesBelowIt(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.RoutePrefix = "/hindsight" })
 	resp, _ := f.do(http.MethodGet, "/hindsight/api/v1/labels", nil)
 	require.Equal(t, 200, resp.StatusCode)
@@ -343,7 +342,7 @@ func TestPrefixes_StandOnceInLinksAndRedirects(t *testing.T) {
 	f("", header, "/root", "", "/root")
 }
 
-func TestIncompleteAnswersSaySo(t *testing.T) {
+func TestIncompleteAnswers_NameMissingStores(t *testing.T) {
 	f := newFixture(t, nil)
 	f.spy.missing = []string{"b:1", "a:1\r\nX-Evil: 1", "b:1"}
 	resp, _ := f.json(http.MethodGet, "/api/v1/query", values("query", "up"))
@@ -358,7 +357,7 @@ func TestIncompleteAnswersSaySo(t *testing.T) {
 	require.Equal(t, []string{"store x is missing"}, r.Warnings)
 }
 
-func TestStores(t *testing.T) {
+func TestStores_ListsStores(t *testing.T) {
 	f := newFixture(t, nil)
 	_, r := f.json(http.MethodGet, "/api/v1/stores", nil)
 	require.JSONEq(t, `{"store":[
@@ -373,7 +372,7 @@ func TestStores(t *testing.T) {
 	}
 }
 
-func TestNotReady(t *testing.T) {
+func TestNotReady_Answers503(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.Ready = func() error { return errors.New("stores not tried") } })
 	resp, r := f.json(http.MethodGet, "/api/v1/query", values("query", "up"))
 	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
@@ -382,7 +381,7 @@ func TestNotReady(t *testing.T) {
 	require.Equal(t, 200, resp.StatusCode)
 }
 
-func TestTenantErrorsAreTheClients(t *testing.T) {
+func TestTenantErrors_Answer400(t *testing.T) {
 	f := newFixture(t, func(c *Config) {
 		c.Tenant = func(*http.Request) (context.Context, *labels.Matcher, error) {
 			return nil, nil, errors.New("bad tenant")
@@ -393,7 +392,7 @@ func TestTenantErrorsAreTheClients(t *testing.T) {
 	require.Contains(t, r.Error, "bad tenant")
 }
 
-func TestCancelledQueriesAre503(t *testing.T) {
+func TestCancelledQueries_Answer503(t *testing.T) {
 	codes := errorCode(v1.ErrorCanceled, func(err error) int {
 		if err.Error() == "busy" {
 			return http.StatusServiceUnavailable

@@ -28,7 +28,7 @@ func (f *fixture) federate(accept string, kv ...string) (*http.Response, string)
 	return resp, string(b)
 }
 
-func TestFederateText(t *testing.T) {
+func TestFederate_WritesText(t *testing.T) {
 	f := newFixture(t, nil)
 	resp, body := f.federate("", "match[]", `{__name__=~".+",__name__!="nhcb"}`)
 	require.Equal(t, 200, resp.StatusCode)
@@ -46,7 +46,7 @@ up{instance="b",job="node"} 0 540000
 	require.True(t, f.spy.params.Dedup)
 }
 
-func TestFederateSelectorsAreJoined(t *testing.T) {
+func TestFederate_JoinsSelectors(t *testing.T) {
 	f := newFixture(t, nil)
 	_, body := f.federate("", "match[]", `up{instance="a"}`, "match[]", "up", "partial_response", "true")
 	require.Equal(t, 2, strings.Count(body, "\nup{"))
@@ -55,7 +55,7 @@ func TestFederateSelectorsAreJoined(t *testing.T) {
 
 // The header that Prometheus sends when it scrapes prefers formats that cannot
 // carry every series. Prometheus does not offer OpenMetrics here either.
-func TestFederateUnderPrometheusAcceptHeader(t *testing.T) {
+func TestFederate_AcceptsHeaderOfPrometheus(t *testing.T) {
 	const openMetricsFirst = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5," +
 		"text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
 	f := newFixture(t, nil)
@@ -98,8 +98,7 @@ up{instance="b",job="node"} 0 540000
 	}, got)
 }
 
-// An answer without a byte names its missing sources too.
-func TestFederateWithoutSeriesSaysWhatIsMissing(t *testing.T) {
+func TestFederate_WithoutSeriesNamesMissingStores(t *testing.T) {
 	f := newFixture(t, nil)
 	f.spy.missing = []string{"b:1"}
 	resp, body := f.federate("", "match[]", "nothing", "partial_response", "true")
@@ -110,7 +109,7 @@ func TestFederateWithoutSeriesSaysWhatIsMissing(t *testing.T) {
 }
 
 // One series that no encoder takes is left out, and named; the others stay.
-func TestFederateLeavesOutWhatCannotBeWritten(t *testing.T) {
+func TestFederate_LeavesOutInvalidSeries(t *testing.T) {
 	a := New(Config{Logger: slog.New(slog.DiscardHandler)})
 	name, typ, val := "m", dto.MetricType_UNTYPED, 1.0
 	good := &dto.Metric{Untyped: &dto.Untyped{Value: &val}}
@@ -124,7 +123,7 @@ func TestFederateLeavesOutWhatCannotBeWritten(t *testing.T) {
 	require.Equal(t, []string{"metric m"}, missing)
 }
 
-func TestFederateProtobuf(t *testing.T) {
+func TestFederate_WritesProtobuf(t *testing.T) {
 	f := newFixture(t, nil)
 	resp, body := f.federate(string(expfmt.NewFormat(expfmt.TypeProtoDelim)), "match[]", `{__name__=~"hist|up"}`)
 	dec := expfmt.NewDecoder(bytes.NewReader([]byte(body)), expfmt.ResponseFormat(resp.Header))
@@ -141,7 +140,7 @@ func TestFederateProtobuf(t *testing.T) {
 	require.ErrorIs(t, dec.Decode(&mf), io.EOF)
 }
 
-func TestFederateRefuses(t *testing.T) {
+func TestFederate_RejectsInvalidRequests(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.Federate.MaxSeries = 1 })
 	resp, body := f.federate("", "match[]", "up")
 	require.Equal(t, http.StatusUnprocessableEntity, resp.StatusCode)
@@ -158,7 +157,7 @@ func TestFederateRefuses(t *testing.T) {
 	require.Contains(t, body, "dedup")
 }
 
-func TestFederateNotReady(t *testing.T) {
+func TestFederate_NotReadyAnswers503(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.Ready = func() error { return errors.New("x") } })
 	resp, _ := f.federate("", "match[]", "up")
 	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)

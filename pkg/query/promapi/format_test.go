@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestFormatQueryRefusesWhatTakesLongToPrint(t *testing.T) {
+func TestFormatQuery_RejectsDeepLongExpressions(t *testing.T) {
 	f := newFixture(t, nil)
 	chain := strings.Repeat("very_long_name_of_a_metric + ", 900) + "x"
 	for _, method := range []string{http.MethodGet, http.MethodPost} {

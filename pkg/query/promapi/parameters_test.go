@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestRangesThatEndBeforeTheyStart(t *testing.T) {
+func TestInvalidParameters_Answer400(t *testing.T) {
 	f := newFixture(t, nil)
 	for path, more := range map[string][]string{
 		"labels": nil, "label/job/values": nil, "series": {"match[]", "up"},
@@ -44,13 +44,13 @@ func TestRangesThatEndBeforeTheyStart(t *testing.T) {
 }
 
 // The default range lies before the end that a request says.
-func TestDefaultRangeOfLabels(t *testing.T) {
+func TestDefaultRangeOfLabels_EndsAtEndOfRequest(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.Defaults.LabelRange = time.Minute })
 	resp, r := f.json(http.MethodGet, "/api/v1/labels", values("end", "100"))
 	require.Equal(t, 200, resp.StatusCode, r.Error)
 }
 
-func TestGraphLeadsToTheStartPage(t *testing.T) {
+func TestGraph_RedirectsToStartPage(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.RoutePrefix, c.PrefixHeader = "/hs", "X-Prefix" })
 	resp, _ := f.do(http.MethodGet, "/hs/graph", values("g0.expr", "up"))
 	require.Equal(t, http.StatusFound, resp.StatusCode)
@@ -62,7 +62,7 @@ func TestGraphLeadsToTheStartPage(t *testing.T) {
 	}
 }
 
-func TestStoresOfOtherTenantsAreLeftOut(t *testing.T) {
+func TestStores_LeaveOutOtherTenants(t *testing.T) {
 	stores := visible([]StoreStatus{
 		{Name: "mine", LabelSets: []labels.Labels{labels.FromStrings("t", "a")}},
 		{Name: "other", LabelSets: []labels.Labels{labels.FromStrings("t", "b")}},
@@ -94,7 +94,7 @@ func (f *fixture) read(ctx context.Context, req *prompb.ReadRequest) (int, strin
 	return resp.StatusCode, string(body), resp.Header
 }
 
-func TestRemoteReadIsBounded(t *testing.T) {
+func TestRemoteRead_IsBounded(t *testing.T) {
 	f := newFixture(t, func(c *Config) {
 		c.Timeout = 50 * time.Millisecond
 		c.CheckRead = func(r *prompb.ReadRequest) error {
@@ -114,7 +114,7 @@ func TestRemoteReadIsBounded(t *testing.T) {
 	code, _, _ = f.read(t.Context(), &prompb.ReadRequest{Queries: []*prompb.Query{big}})
 	require.Equal(t, http.StatusRequestEntityTooLarge, code)
 
-	// All places are taken: that is no error of the server, and passes.
+	// All concurrency slots are taken: the client may retry.
 	for range remoteReadConcurrency {
 		f.api.reads <- struct{}{}
 	}
@@ -125,7 +125,7 @@ func TestRemoteReadIsBounded(t *testing.T) {
 
 // A streamed answer without series has no byte; what turns out to be missing
 // after the first byte comes as a trailer.
-func TestAnswersWithoutBytesAndLateOnesAreMarked(t *testing.T) {
+func TestIncompleteAnswers_EmptyAndLateNameMissingStores(t *testing.T) {
 	a := New(Config{})
 	serve := func(h http.HandlerFunc) *http.Response {
 		srv := httptest.NewServer(a.answering(h))

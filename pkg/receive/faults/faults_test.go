@@ -40,7 +40,7 @@ func writeAddresses(nodes []*node) func() []string {
 // acknowledged sample is on a quorum of them at once and for ever, and a node
 // gets the hints of the others when it is back. Only writes that a killed node had not
 // yet forwarded beyond the quorum have a copy less.
-func TestKillAnyNodeAtAnyTime(t *testing.T) {
+func TestKillAnyNode_KeepsAcknowledgedSamples(t *testing.T) {
 	nodes := startNodes(t, 3, 3)
 	rnd := rand.New(rand.NewSource(1))
 	const kills = 5
@@ -63,7 +63,7 @@ func TestKillAnyNodeAtAnyTime(t *testing.T) {
 }
 
 // A rolling restart, as a StatefulSet does it.
-func TestRollingRestart(t *testing.T) {
+func TestRollingRestart_KeepsAcknowledgedSamples(t *testing.T) {
 	nodes := startNodes(t, 3, 3)
 	c := load(t, writeAddresses(nodes), func() {
 		for _, n := range nodes {
@@ -77,8 +77,7 @@ func TestRollingRestart(t *testing.T) {
 	require.Eventually(t, func() bool { return c.copies(t, nodes)[3] == len(c.acked) }, time.Minute, 500*time.Millisecond)
 }
 
-// One node stands still. Writes to the others go on, and it catches up.
-func TestStoppedNode(t *testing.T) {
+func TestStoppedNode_CatchesUp(t *testing.T) {
 	nodes := startNodes(t, 3, 3)
 	c := load(t, writeAddresses(nodes[:2]), func() {
 		time.Sleep(300 * time.Millisecond)
@@ -95,7 +94,7 @@ func TestStoppedNode(t *testing.T) {
 }
 
 // The ring grows from three nodes to five and shrinks again under load.
-func TestRingChanges(t *testing.T) {
+func TestRingChanges_KeepAcknowledgedSamples(t *testing.T) {
 	nodes := startNodes(t, 5, 3)
 	c := load(t, writeAddresses(nodes), func() {
 		time.Sleep(500 * time.Millisecond)

@@ -138,7 +138,7 @@ func (s *soak) describe(c *client, wanted int) {
 
 // TestSoakFaults lets faults happen for HINDSIGHT_SOAK_MINUTES, from the seed
 // HINDSIGHT_SOAK_SEED on (0: by the clock), while blocks are cut all the time and
-// clients write, some of them late samples. Whenever all nodes are up, each
+// clients write, some of them out-of-order samples. Whenever all nodes are up, each
 // acknowledged sample is on a quorum of them.
 func TestSoakFaults(t *testing.T) {
 	s := newSoak(t)

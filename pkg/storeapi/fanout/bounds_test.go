@@ -29,7 +29,7 @@ func (u *unending) At() storeapi.Series {
 
 // A store that never ends is stopped and named, where its answer has to be held
 // here: to be sorted, or because it is one series again and again.
-func TestStoreWithoutEndIsStopped(t *testing.T) {
+func TestStoreWithoutEnd_IsStopped(t *testing.T) {
 	one := func(int) labels.Labels { return labels.FromStrings("__name__", "m") }
 	many := func(n int) labels.Labels { return labels.FromStrings("__name__", fmt.Sprintf("m%09d", n)) }
 	unsorted := func(n int) labels.Labels { return labels.FromStrings("__name__", fmt.Sprintf("m%09d", 1<<29-n)) }

@@ -44,7 +44,7 @@ func (f exemplarFake) Exemplars(_ context.Context, r *storeapi.ExemplarRequest) 
 	return out, f.ws, f.err
 }
 
-func TestExemplars(t *testing.T) {
+func TestExemplars_QueryMatchingStores(t *testing.T) {
 	is := func(pairs ...string) (ms []*labels.Matcher) {
 		for i := 0; i < len(pairs); i += 2 {
 			ms = append(ms, labels.MustNewMatcher(labels.MatchEqual, pairs[i], pairs[i+1]))
@@ -101,7 +101,7 @@ func TestExemplars(t *testing.T) {
 	require.Len(t, got, 1)
 }
 
-func TestExemplarsWarnAndAbort(t *testing.T) {
+func TestExemplars_WarnOrAbort(t *testing.T) {
 	var asked []string
 	good := exemplarFake{component: "sidecar", sets: []labels.Labels{labels.FromStrings("a", "1")}, asked: &asked}
 	var other []string

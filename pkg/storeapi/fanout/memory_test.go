@@ -89,9 +89,9 @@ func streamWide(tb testing.TB, n int) (series int, peak uint64) {
 	return series, peak
 }
 
-// TestMemoryIsThatOfFrames streams far more than it may hold: 100,000 series of
+// TestStream_HoldsMemoryOfFramesOnly streams far more than it may hold: 100,000 series of
 // about 600 bytes.
-func TestMemoryIsThatOfFrames(t *testing.T) {
+func TestStream_HoldsMemoryOfFramesOnly(t *testing.T) {
 	n, peak := streamWide(t, 100_000)
 	require.Equal(t, 50_000, n)
 	t.Logf("peak heap %d MiB", peak>>20)

@@ -107,7 +107,7 @@ func (d *dying) Next() bool {
 
 func (d *dying) Err() error { return d.err }
 
-func TestWarnNamesTheStoreThatIsMissing(t *testing.T) {
+func TestPartialWarn_NamesMissingStore(t *testing.T) {
 	good := named{Store: fake(t, "a", "m1", "m2"), name: "good:1"}
 	for _, after := range []int{0, 1} {
 		bad := named{Store: dieAfter(fake(t, "b", "m1", "m2"), after), name: "bad:2"}
@@ -125,8 +125,7 @@ func TestWarnNamesTheStoreThatIsMissing(t *testing.T) {
 	}
 }
 
-// The same through a connection.
-func TestWarnThroughGRPC(t *testing.T) {
+func TestPartialWarn_NamesMissingStoreThroughGRPC(t *testing.T) {
 	good := storetest.ThroughGRPC(t, fake(t, "a", "m1", "m2"))
 	bad := storetest.ThroughGRPC(t, dieAfter(fake(t, "b", "m1", "m2"), 1))
 	f := fanout.New(of(good, bad), fanout.Config{})
@@ -136,7 +135,7 @@ func TestWarnThroughGRPC(t *testing.T) {
 	require.Equal(t, []string{"receive series from test-store:10901: rpc error: code = Internal desc = disk on fire"}, a.warnings)
 }
 
-func TestWarningsOfChildren(t *testing.T) {
+func TestWarnings_OfStoresAreForwarded(t *testing.T) {
 	child := fake(t, "a", "m1")
 	child.Wrap = func(_ context.Context, _ *storeapi.Request, set storeapi.SeriesSet) storeapi.SeriesSet {
 		return storeapi.Merge([]storeapi.SeriesSet{set, storeapi.WarnSet(storeapi.Warning{Text: "block X is corrupt"})})
@@ -152,7 +151,7 @@ func TestWarningsOfChildren(t *testing.T) {
 	require.ErrorContains(t, a.err, "block X is corrupt")
 }
 
-func TestNoStores(t *testing.T) {
+func TestNoStores_AnswerIsEmptyOrAborts(t *testing.T) {
 	f := fanout.New(of(), fanout.Config{})
 	require.Equal(t, answer{warnings: []string{}}, read(t, f.Select(t.Context(), request())))
 	r := request()
@@ -161,7 +160,7 @@ func TestNoStores(t *testing.T) {
 	require.Equal(t, int64(math.MinInt64), f.Info().MinTime)
 }
 
-func TestPruning(t *testing.T) {
+func TestPruning_QueriesMatchingStores(t *testing.T) {
 	asked := &requests{}
 	store := func(cluster, name string, mint, maxt int64) storeapi.Store {
 		f := fake(t, cluster, "m")
@@ -193,7 +192,7 @@ func TestPruning(t *testing.T) {
 	}
 }
 
-func TestSelectorLabels(t *testing.T) {
+func TestSelectorLabels_AreAnnouncedAndMatched(t *testing.T) {
 	f := fanout.New(of(fake(t, "a", "m")), fanout.Config{SelectorLabels: labels.FromStrings("global", "1")})
 	require.Equal(t, `{cluster="a", global="1"}`, f.Info().LabelSets[0].String())
 	eq := func(n, v string) *labels.Matcher { return labels.MustNewMatcher(labels.MatchEqual, n, v) }
@@ -202,7 +201,7 @@ func TestSelectorLabels(t *testing.T) {
 	require.Len(t, read(t, f.Select(t.Context(), request(eq("global", "1")))).series, 1)
 }
 
-func TestLabelCallsWarnAndAbort(t *testing.T) {
+func TestLabelCalls_WarnOrAbort(t *testing.T) {
 	bad := fake(t, "b", "m1")
 	bad.LabelsErr = errors.New("no index")
 	f := fanout.New(of(named{Store: fake(t, "a", "m2"), name: "good:1"}, named{Store: bad, name: "bad:2"}), fanout.Config{})
@@ -220,7 +219,7 @@ func TestLabelCallsWarnAndAbort(t *testing.T) {
 	require.ErrorContains(t, err, "bad:2")
 }
 
-func TestCancelledIsNoWarning(t *testing.T) {
+func TestCancelledRequest_HasNoWarning(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	a := read(t, fanout.New(of(fake(t, "a", "m")), fanout.Config{}).Select(ctx, request()))
@@ -251,8 +250,8 @@ type stuck struct {
 func (s stuck) Next() bool { <-s.ctx.Done(); return false }
 func (s stuck) Err() error { return s.ctx.Err() }
 
-// TestAbortStopsTheOthers would wait for ever if it did not.
-func TestAbortStopsTheOthers(t *testing.T) {
+// The test hangs if the other stores are not stopped.
+func TestPartialAbort_StopsOtherStores(t *testing.T) {
 	slow := fake(t, "a", "m")
 	slow.Wrap = func(ctx context.Context, _ *storeapi.Request, set storeapi.SeriesSet) storeapi.SeriesSet {
 		return stuck{set, ctx}
@@ -265,7 +264,7 @@ func TestAbortStopsTheOthers(t *testing.T) {
 	require.ErrorContains(t, a.err, "receive series from bad:2: disk on fire")
 }
 
-func TestUnsortedStoreIsSortedAlone(t *testing.T) {
+func TestUnsortedStore_IsSortedAlone(t *testing.T) {
 	for _, at := range []int{0, 20, 62} {
 		reg := prometheus.NewRegistry()
 		f := fanout.New(of(unsorted(t, at, 300), fake(t, "a", "m")), fanout.Config{Registerer: reg})
@@ -278,8 +277,8 @@ func TestUnsortedStoreIsSortedAlone(t *testing.T) {
 	}
 }
 
-// A store without the capability that promises the order is sorted here.
-func TestStoreThatPromisesNoOrder(t *testing.T) {
+// A store that does not advertise sorted answers is sorted by the fan-out.
+func TestStoreWithoutOrder_IsSorted(t *testing.T) {
 	foreign := unsorted(t, 200, 300).(named)
 	foreign.Store.(*storetest.Fake).About.SupportsWithoutReplicaLabels = false
 	f := fanout.New(of(foreign, fake(t, "a", "m")), fanout.Config{})
@@ -292,7 +291,7 @@ func TestStoreThatPromisesNoOrder(t *testing.T) {
 	require.IsNonDecreasing(t, a.series[1:])
 }
 
-func TestStoreThatBreaksTheOrderLateIsSortedNextTime(t *testing.T) {
+func TestStoreThatBreaksOrderLate_IsSortedNextTime(t *testing.T) {
 	f := fanout.New(of(unsorted(t, 200, 300)), fanout.Config{})
 	a := read(t, f.Select(t.Context(), request()))
 	require.NoError(t, a.err)
@@ -306,7 +305,7 @@ func TestStoreThatBreaksTheOrderLateIsSortedNextTime(t *testing.T) {
 	require.IsNonDecreasing(t, a.series)
 }
 
-func TestFilterAddsMatchers(t *testing.T) {
+func TestFilter_AddsMatchers(t *testing.T) {
 	asked := &requests{}
 	f := fanout.New(of(named{Store: fake(t, "a", "m"), name: "a", asked: asked}, named{Store: fake(t, "b", "m"), name: "b", asked: asked}), fanout.Config{
 		Filter: func(i storeapi.Info) ([]*labels.Matcher, bool) {

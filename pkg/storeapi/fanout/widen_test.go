@@ -60,7 +60,7 @@ func (s strict) LabelValues(ctx context.Context, name string, r *storeapi.Reques
 
 // An external label is a label like any other, whatever kind of matcher selects
 // by it, and whatever stores are behind the querier.
-func TestSelectionByExternalLabelsOnly(t *testing.T) {
+func TestSelect_ByExternalLabelsOnly(t *testing.T) {
 	matcher := labels.MustNewMatcher
 	for name, ms := range map[string][]*labels.Matcher{
 		"equal":          {matcher(labels.MatchEqual, "cluster", "a")},
@@ -96,7 +96,7 @@ func TestSelectionByExternalLabelsOnly(t *testing.T) {
 }
 
 // The same where the querier has labels of its own.
-func TestSelectionBySelectorLabelsOnly(t *testing.T) {
+func TestSelect_BySelectorLabelsOnly(t *testing.T) {
 	f := fanout.New(of(strict{fake(t, "a", "m1"), "a:1"}, fake(t, "b", "m1")), fanout.Config{SelectorLabels: labels.FromStrings("q", "1")})
 	got := read(t, f.Select(t.Context(), request(labels.MustNewMatcher(labels.MatchEqual, "q", "1"))))
 	require.NoError(t, got.err)
@@ -108,7 +108,7 @@ func TestSelectionBySelectorLabelsOnly(t *testing.T) {
 
 // A server without a Store API, as a ruler without storage, is not asked, and a
 // query that wants everything does not fail without it.
-func TestServerWithoutStoreIsNotAsked(t *testing.T) {
+func TestServerWithoutStore_IsNotQueried(t *testing.T) {
 	ruler := fake(t, "r", "m1")
 	ruler.About.NoStore, ruler.LabelsErr = true, storeapi.ErrUnavailable
 	ruler.About.MinTime, ruler.About.MaxTime = -1, 1<<62

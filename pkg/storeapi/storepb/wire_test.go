@@ -50,9 +50,9 @@ func newMessage(t testing.TB, name string) vtMessage {
 	return typ.New().Interface().(vtMessage)
 }
 
-// TestWire compares the bytes of every message with what the tables of the
+// TestWire_EqualsTablesOfProtocol compares the bytes of every message with what the tables of the
 // protocol say.
-func TestWire(t *testing.T) {
+func TestWire_EqualsTablesOfProtocol(t *testing.T) {
 	seen := map[string]map[protoreflect.FieldNumber]bool{}
 	paths, err := filepath.Glob("testdata/wire/*.txt")
 	require.NoError(t, err)

@@ -8,7 +8,7 @@ import (
 )
 
 // Every buffer has the requested length, and no bytes of another one behind it.
-func TestBufferPool(t *testing.T) {
+func TestBufferPool_BuffersHaveRequestedLength(t *testing.T) {
 	p := &bufferPool{}
 	held := map[*[]byte]byte{}
 	for i := range 20_000 {

@@ -50,7 +50,7 @@ func many(n int) (out []exemplar.Exemplar) {
 	return out
 }
 
-func TestExemplars(t *testing.T) {
+func TestExemplars_TravelWithWarnings(t *testing.T) {
 	s := &exemplarStore{ws: storeapi.Warnings{{Text: "half"}}, series: []storeapi.ExemplarSeries{
 		{Labels: labels.FromStrings("__name__", "m", "n", "1"), Exemplars: many(2500)},
 		{Labels: labels.FromStrings("__name__", "m", "n", "2"), Exemplars: []exemplar.Exemplar{
@@ -95,8 +95,8 @@ func TestExemplars(t *testing.T) {
 	require.Empty(t, ws)
 }
 
-// TestExemplarsOfForeignClients asks in PromQL, as other queriers do.
-func TestExemplarsOfForeignClients(t *testing.T) {
+// TestExemplars_AnswerPromQLOfOtherClients sends PromQL, as Thanos queriers do.
+func TestExemplars_AnswerPromQLOfOtherClients(t *testing.T) {
 	s := &exemplarStore{series: []storeapi.ExemplarSeries{{Labels: labels.FromStrings("n", "1"), Exemplars: many(2500)}}}
 	_, conn := exemplarClient(t, s)
 	ask := func(query string) (sizes []int, err error) {
@@ -126,7 +126,7 @@ func TestExemplarsOfForeignClients(t *testing.T) {
 	}
 }
 
-func TestExemplarsAreBounded(t *testing.T) {
+func TestExemplars_AreBounded(t *testing.T) {
 	one := exemplar.Exemplar{Labels: labels.FromStrings("trace_id", strings.Repeat("x", 100_000))}
 	s := &exemplarStore{series: []storeapi.ExemplarSeries{{Labels: labels.FromStrings("n", "1"), Exemplars: make([]exemplar.Exemplar, 50)}}}
 	for i := range s.series[0].Exemplars {

@@ -85,9 +85,9 @@ func bytesOf(t testing.TB, m any) []byte {
 	return bufs.Materialize()
 }
 
-// TestFramesAreThoseOfGeneratedCode compares our encoder and decoder with the
+// TestFrames_EqualGeneratedCode compares our encoder and decoder with the
 // generated ones, byte by byte and value by value.
-func TestFramesAreThoseOfGeneratedCode(t *testing.T) {
+func TestFrames_EqualGeneratedCode(t *testing.T) {
 	rnd := rand.New(rand.NewSource(1))
 	dec := &frame{}
 	for range 300 {
@@ -131,7 +131,7 @@ func normal(in []storeapi.Series) (out []storeapi.Series) {
 	return out
 }
 
-func TestFrameLabelsAreThoseOfTheLabelsPackage(t *testing.T) {
+func TestFrameLabels_EqualLabelsPackage(t *testing.T) {
 	for _, n := range []int{1, 2, 126, 127, 128, 253, 254, 255, 256, 257, 65_535, 65_536, 1 << 20} {
 		want := labels.FromStrings(strings.Repeat("n", n), "v", "z", strings.Repeat("v", n), "zz", "")
 		want = labels.NewBuilder(want).Del("zz").Labels()
@@ -154,7 +154,7 @@ func decode(t *testing.T, s *storepb.Series) (*frame, error) {
 	return f, f.UnmarshalView(b)
 }
 
-func TestDecodeRepairsAndRefuses(t *testing.T) {
+func TestDecode_RepairsOrRejects(t *testing.T) {
 	f, err := decode(t, &storepb.Series{Labels: []*labelpb.Label{{Name: "b", Value: "2"}, {Name: "c"}, {Name: "a", Value: "1"}}})
 	require.NoError(t, err)
 	require.Equal(t, `{a="1", b="2"}`, f.series[0].Labels.String())
@@ -174,9 +174,9 @@ func TestDecodeRepairsAndRefuses(t *testing.T) {
 	require.Empty(t, f.series[0].Chunks)
 }
 
-// TestFrameKeepsNothingOfOtherFrames decodes into the same frame again and looks
+// TestFrame_KeepsNothingOfOtherFrames decodes into the same frame again and looks
 // whether what was handed out before is still the same.
-func TestFrameKeepsNothingOfOtherFrames(t *testing.T) {
+func TestFrame_KeepsNothingOfOtherFrames(t *testing.T) {
 	rnd := rand.New(rand.NewSource(2))
 	f := &frame{}
 	var kept []storeapi.Series

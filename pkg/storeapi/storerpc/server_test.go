@@ -83,8 +83,8 @@ func frames(t *testing.T, conn *grpc.ClientConn, req *storepb.SeriesRequest) (ou
 	}
 }
 
-// TestForeignClientAndServer uses the protobuf library alone at both ends.
-func TestForeignClientAndServer(t *testing.T) {
+// The other end of each connection uses only the protobuf library.
+func TestProtobufClientAndServer_AreCompatible(t *testing.T) {
 	fake := storetest.NewFake(t, data(150))
 	fake.Wrap = func(_ context.Context, _ *storeapi.Request, set storeapi.SeriesSet) storeapi.SeriesSet {
 		return storeapi.Merge([]storeapi.SeriesSet{set, storeapi.WarnSet(storeapi.Warning{Text: "w"})})
@@ -116,7 +116,7 @@ func TestForeignClientAndServer(t *testing.T) {
 	}
 }
 
-func TestStatusCodes(t *testing.T) {
+func TestStatusCodes_MapErrors(t *testing.T) {
 	fake := storetest.NewFake(t, data(1))
 	conn := plainServer(t, fake, storerpc.ServerConfig{})
 	client := storerpc.NewClient(conn, "x")
@@ -159,7 +159,7 @@ func unwrapped(err error) error {
 	return err
 }
 
-func TestInvalidRequests(t *testing.T) {
+func TestInvalidRequests_AreRejected(t *testing.T) {
 	conn := plainServer(t, storetest.NewFake(t, data(1)), storerpc.ServerConfig{RejectUnknownHints: true})
 	unknown, err := anypb.New(durationpb.New(time.Second))
 	require.NoError(t, err)
@@ -192,8 +192,7 @@ func TestInvalidRequests(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestRequestTravels sends everything that a request can say.
-func TestRequestTravels(t *testing.T) {
+func TestRequest_TravelsWhole(t *testing.T) {
 	fake := storetest.NewFake(t, data(1))
 	var got *storeapi.Request
 	var ids [2]string
@@ -240,7 +239,7 @@ func TestRequestTravels(t *testing.T) {
 	require.Nil(t, got.Shard)
 }
 
-func TestStatsTravel(t *testing.T) {
+func TestStats_TravelWhole(t *testing.T) {
 	fake := storetest.NewFake(t, data(3))
 	fake.Stats = storeapi.Stats{BlocksQueried: 1, QueriedBlocks: []string{"b1"}, MergedSeries: 2, MergedChunks: 3, PostingsTouched: 4,
 		PostingsFetched: 5, PostingsFetches: 6, PostingsBytes: 7, SeriesTouched: 8, SeriesFetched: 9, SeriesFetches: 10, SeriesBytes: 11,
@@ -261,9 +260,8 @@ func TestStatsTravel(t *testing.T) {
 	}
 }
 
-// TestLargeSeriesIsSplit sends a series of 5 MiB; its frames are adjacent and
-// small.
-func TestLargeSeriesIsSplit(t *testing.T) {
+// A series of 5 MiB is sent in small, consecutive frames.
+func TestLargeSeries_IsSplit(t *testing.T) {
 	big := storeapi.Series{Labels: labels.FromStrings("__name__", "m")}
 	for i := range int64(5000) {
 		big.Chunks = append(big.Chunks, storeapi.Chunk{MinTime: i, MaxTime: i, Raw: storeapi.Data{Encoding: chunkenc.EncXOR, Bytes: append([]byte{0, 0}, bytes.Repeat([]byte{byte(i)}, 1022)...)}})
@@ -297,7 +295,7 @@ type waiting struct {
 func (w waiting) Next() bool { <-w.ctx.Done(); return false }
 func (w waiting) Err() error { return w.ctx.Err() }
 
-func TestFrameTimeoutNamesTheStore(t *testing.T) {
+func TestFrameTimeout_NamesStore(t *testing.T) {
 	fake := storetest.NewFake(t, data(1))
 	fake.Wrap = func(ctx context.Context, _ *storeapi.Request, set storeapi.SeriesSet) storeapi.SeriesSet {
 		return waiting{set, ctx}
@@ -310,9 +308,8 @@ func TestFrameTimeoutNamesTheStore(t *testing.T) {
 	require.NoError(t, set.Close())
 }
 
-// TestSlowReaderHoldsTheServerBack counts how far a server runs ahead of a
-// client that does not read.
-func TestSlowReaderHoldsTheServerBack(t *testing.T) {
+// The test counts how far a server runs ahead of a client that does not read.
+func TestSlowReader_BlocksServer(t *testing.T) {
 	e := &counted{endless: newEndless(1_000_000)}
 	client := dialTCP(t, e)
 	set := client.Select(t.Context(), everything())
@@ -349,7 +346,7 @@ type countedSet struct {
 
 func (s *countedSet) Next() bool { s.c.read.Add(1); return s.SeriesSet.Next() }
 
-func TestServerGoesAway(t *testing.T) {
+func TestServerDisconnects_StreamFails(t *testing.T) {
 	fake := storetest.NewFake(t, data(200))
 	var srv *grpc.Server
 	conn := storetest.Dial(t, func(s *grpc.Server) {
@@ -386,7 +383,7 @@ func (l *lateEnd) At() storeapi.Series {
 	return storeapi.Series{Labels: labels.FromStrings("__name__", "m", "n", strings.Repeat("0", 100-l.left))}
 }
 
-func TestInfo(t *testing.T) {
+func TestInfo_TravelsWhole(t *testing.T) {
 	fake := storetest.NewFake(t, data(1))
 	var notReady error = errors.New("no hashring")
 	conn := storetest.Dial(t, func(srv *grpc.Server) {
@@ -428,7 +425,7 @@ func (m metadataStore) Metadata(_ context.Context, metric string, limit int) (ma
 	return out, storeapi.Warnings{{Text: "half"}}, nil
 }
 
-func TestMetadata(t *testing.T) {
+func TestMetadata_TravelsWhole(t *testing.T) {
 	m := metadataStore{"a": {{Type: "counter", Help: "h", Unit: "u"}, {Type: "gauge"}}, "b": {{Help: "x"}}}
 	conn := storetest.Dial(t, func(srv *grpc.Server) { storerpc.RegisterMetadata(srv, m) })
 	c := storerpc.NewClient(conn, "x")

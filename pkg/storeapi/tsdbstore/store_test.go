@@ -47,9 +47,8 @@ func answer(t *testing.T, db DB, ext labels.Labels, drop ...string) (out []strin
 	return out
 }
 
-// TestReplicaLabelsOfTheSeries are what a receiver has: the external labels of
-// the Prometheus servers came with the series.
-func TestReplicaLabelsOfTheSeries(t *testing.T) {
+// The replica labels are stored with the series, as in a receiver.
+func TestReplicaLabels_OfSeriesAreRemoved(t *testing.T) {
 	db := open(t, 1,
 		labels.FromStrings("__name__", "up", "instance", "1", "replica", "a", "zone", "z"),
 		labels.FromStrings("__name__", "up", "instance", "1", "replica", "b", "zone", "y"),
@@ -74,9 +73,7 @@ func TestReplicaLabelsOfTheSeries(t *testing.T) {
 		answer(t, db, labels.FromStrings("replica", "x", "tenant", "t"), "replica"))
 }
 
-// TestChunkTimes looks at the last chunk of the head, which is still written to:
-// its end is that of its last sample.
-func TestChunkTimes(t *testing.T) {
+func TestChunkTimes_OpenChunkEndsAtLastSample(t *testing.T) {
 	db := open(t, 300, labels.FromStrings("__name__", "up"))
 	s := New(db, Config{})
 	set := s.Select(t.Context(), &storeapi.Request{MinTime: 5000, MaxTime: 280_000, Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "up")}})
@@ -100,7 +97,7 @@ var errDisk = errors.New("disk on fire")
 func (brokenDB) ChunkQuerier(int64, int64) (storage.ChunkQuerier, error) { return nil, errDisk }
 func (brokenDB) StartTime() (int64, error)                               { return 0, errDisk }
 
-func TestBrokenDB(t *testing.T) {
+func TestBrokenDB_ReturnsError(t *testing.T) {
 	s := New(brokenDB{}, Config{})
 	require.Equal(t, int64(math.MinInt64), s.Info().MinTime, "never left out for its time")
 	r := &storeapi.Request{Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "a", "b")}}
