@@ -38,7 +38,7 @@ type allConfig struct {
 }
 
 func (c *allConfig) register(r flags.Registrar) {
-	r.Flag("data-dir", "Directory of everything: local storage, caches, and the bucket unless another is configured.").
+	r.Flag("data-dir", "Directory of local storage, caches, and the bucket unless another is configured.").
 		Default("./data").StringVar(&c.dataDir)
 	r.Flag("label", `External label of the blocks, as name="value"; may be repeated. Without any: receive_replica="all".`).
 		SetValue(&c.labels)
@@ -52,7 +52,7 @@ func (c *allConfig) register(r flags.Registrar) {
 			Default("0d").SetValue(&c.retention[i])
 	}
 	c.limits.Register(r, "receive.limits-config", "limits of writes", true)
-	r.Flag("self-scrape", "Store the own metrics, so that there is something to query from the first minute.").
+	r.Flag("self-scrape", "Store the metrics of this process, so that queries have data from the first minute.").
 		Default("true").BoolVar(&c.selfScrape)
 	c.query.RegisterLimitFlags(r)
 }

@@ -96,7 +96,7 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 
 	r.Flag("wait", "Keep running instead of ending after one pass.").Short('w').Default("false").BoolVar(&c.Wait)
 	r.Flag("wait-interval", "Pause between two passes with --wait.").Default("5m").DurationVar(&c.WaitInterval)
-	r.Flag("compact.cleanup-interval", "With --wait, pause between two rounds of retention and deletion, which run beside merging; 0s runs them between merges only.").Default("5m").DurationVar(&c.CleanupInterval)
+	r.Flag("compact.cleanup-interval", "With --wait, pause between two rounds of retention and deletion, which run in parallel with merging; 0s runs them between merges only.").Default("5m").DurationVar(&c.CleanupInterval)
 	r.Flag("dry-run", "Print the next jobs with their reasons, and end without a change of the bucket.").Default("false").BoolVar(&c.DryRun)
 
 	r.Flag("downsampling.disable", "Do not downsample.").Default("false").BoolVar(&c.DisableDownsampling)

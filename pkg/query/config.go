@@ -169,35 +169,35 @@ func (c *Config) registerQueryFlags(r flags.Registrar) {
 func (c *Config) registerAnswerFlags(r flags.Registrar) {
 	r.Flag("deduplication.func", "How replicas are merged: penalty follows one replica and fills its gaps from the others; chain takes all samples of all.").
 		Default(string(dedup.FuncPenalty)).EnumVar(&c.DedupFunc, string(dedup.FuncPenalty), string(dedup.FuncChain))
-	r.Flag("query.replica-label", "Label that tells the replicas of a series apart, and is removed when they are merged. Repeatable, and lists with commas are split. receive_replica is always one.").
+	r.Flag("query.replica-label", "Label in which the replicas of a series differ; it is removed when they are merged. Repeatable, and lists with commas are split. receive_replica is always one.").
 		SetValue(&c.ReplicaLabels)
-	r.Flag("query.ring-replica-label", "Replica label that tells apart the nodes of a hash ring, which store copies of the same samples: all samples of all copies count. It need not be named by --query.replica-label too. Repeatable, and lists with commas are split. receive_replica is always one.").
+	r.Flag("query.ring-replica-label", "Replica label in which the nodes of a hashring differ. They store copies of the same samples: all samples of all copies count. It need not be named by --query.replica-label too. Repeatable, and lists with commas are split. receive_replica is always one.").
 		SetValue(&c.RingLabels)
 	r.Flag("query.partition-label", flags.Ignored("it matters to distributed evaluation only")).
 		SetValue(&c.PartitionLabels)
-	r.Flag("query.metadata.default-time-range", "How far back labels and series are listed when a request does not say; 0s means all time.").
+	r.Flag("query.metadata.default-time-range", "How far back labels and series are listed when a request has no start; 0s means all time.").
 		Default("0s").SetValue(&c.LabelRange)
-	r.Flag("selector-label", "Label that this querier announces to those that query it. Repeatable.").
+	r.Flag("selector-label", "Label that this querier announces to its clients. Repeatable.").
 		PlaceHolder("<name>=\"<value>\"").SetValue(&c.SelectorLabels)
-	r.Flag("query.auto-downsampling", "Use downsampled data of up to a fifth of the step when a range query does not say otherwise.").
+	r.Flag("query.auto-downsampling", "Use downsampled data of up to a fifth of the step when a range query has no max_source_resolution.").
 		BoolVar(&c.AutoDownsampling)
 	r.Flag("query.instant.default.max_source_resolution", "Coarsest resolution for instant queries with automatic downsampling.").
 		Hidden().Default("0s").SetValue(&c.InstantResolution)
-	r.Flag("query.partial-response", "Answer with what there is, and a warning that names what is missing, when a request does not say otherwise.").
+	r.Flag("query.partial-response", "Answer without the data of missing stores, with a warning that names them; partial_response of a request overrides it.").
 		Default("true").BoolVar(&c.PartialResponse)
-	r.Flag("exemplar.partial-response", "Answer with the exemplars that there are when a store is missing; requests cannot say otherwise.").
+	r.Flag("exemplar.partial-response", "Answer with the exemplars of the other stores when a store is missing; requests cannot override it.").
 		Hidden().Default("true").BoolVar(&c.ExemplarPartial)
-	r.Flag("rule.partial-response", "Answer with the rules and alerts that there are when a store is missing and the request does not say otherwise.").
+	r.Flag("rule.partial-response", "Answer with the rules and alerts of the other stores when a store is missing, unless the request sets partial_response.").
 		Hidden().Default("true").BoolVar(&c.RulePartial)
-	r.Flag("target.partial-response", "Answer with the targets that there are when a store is missing and the request does not say otherwise.").
+	r.Flag("target.partial-response", "Answer with the targets of the other stores when a store is missing, unless the request sets partial_response.").
 		Hidden().Default("true").BoolVar(&c.TargetPartial)
-	r.Flag("metric-metadata.partial-response", "Answer with the metadata of metrics that there is when a store is missing; requests cannot say otherwise.").
+	r.Flag("metric-metadata.partial-response", "Answer with the metadata of metrics of the other stores when a store is missing; requests cannot override it.").
 		Hidden().Default("true").BoolVar(&c.MetadataPartial)
-	r.Flag("status.partial-response", "Answer with the statistics of the TSDBs that there are when a store is missing and the request does not say otherwise.").
+	r.Flag("status.partial-response", "Answer with the statistics of the TSDBs of the other stores when a store is missing, unless the request sets partial_response.").
 		Hidden().Default("true").BoolVar(&c.StatusPartial)
 	r.Flag("store.response-timeout", "How long a store may be silent in the middle of an answer; 0ms means until the query's timeout.").
 		Default("0ms").SetValue(&c.ResponseTimeout)
-	r.Flag("alert.query-url", flags.Ignored("no page has links of alerts that it would stand in")).StringVar(&c.AlertURL)
+	r.Flag("alert.query-url", flags.Ignored("no page has links to alerts")).StringVar(&c.AlertURL)
 	r.Flag("store.limits.request-series", "Series that one request for data of this querier over gRPC may return; 0 means no limit.").
 		Default("0").Uint64Var(&c.LimitSeries)
 	r.Flag("store.limits.request-samples", "Samples that one request for data of this querier over gRPC may return, counted as 120 for each chunk; 0 means no limit.").
@@ -209,9 +209,9 @@ func (c *Config) registerAnswerFlags(r flags.Registrar) {
 func (c *WebConfig) registerFlags(r flags.Registrar) {
 	r.Flag("web.route-prefix", "Path under which the API and the pages are served; empty means that of --web.external-prefix.").
 		StringVar(&c.RoutePrefix)
-	r.Flag("web.external-prefix", "Path to put before all links, for a proxy that takes it off.").
+	r.Flag("web.external-prefix", "Path to put before all links, for a proxy that removes it.").
 		StringVar(&c.ExternalPrefix)
-	r.Flag("web.prefix-header", "Request header that tells that path; ignored with --web.external-prefix.").
+	r.Flag("web.prefix-header", "Request header with that path; ignored with --web.external-prefix.").
 		StringVar(&c.PrefixHeader)
 	r.Flag("web.disable-cors", "Do not allow pages of other origins to read the API.").
 		BoolVar(&c.DisableCORS)

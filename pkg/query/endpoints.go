@@ -45,22 +45,22 @@ func (c *EndpointsConfig) registerFlags(r flags.Registrar) {
 	r.Flag("endpoint", "Address of a store, host:port; a prefix of dns+, dnssrv+ or dnssrvnoa+ finds addresses by DNS. Repeatable.").
 		PlaceHolder("<address>").StringsVar(&c.Endpoints)
 	r.Flag("store", "Old name of --endpoint. Repeatable.").Hidden().StringsVar(&c.Stores)
-	r.Flag("endpoint-strict", "Address of a store that is never given up. Repeatable.").
+	r.Flag("endpoint-strict", "Address of a store that is never removed from the set. Repeatable.").
 		PlaceHolder("<address>").StringsVar(&c.Strict)
-	r.Flag("endpoint-group", "DNS name whose addresses are one logical store, asked in turn. Repeatable.").
+	r.Flag("endpoint-group", "DNS name of several addresses that are one logical store, queried in turn. Repeatable.").
 		PlaceHolder("<name:port>").StringsVar(&c.Groups)
-	r.Flag("endpoint-group-strict", "The same, never given up. Repeatable.").
+	r.Flag("endpoint-group-strict", "The same, never removed from the set. Repeatable.").
 		PlaceHolder("<name:port>").StringsVar(&c.GroupsStrict)
 	r.Flag("inject-test-addresses", "More endpoints. Repeatable.").Hidden().StringsVar(&c.Injected)
 	r.Flag("store.sd-files", "Pattern of files with addresses of stores, in the format of Prometheus's file discovery. Repeatable.").
 		PlaceHolder("<path>").StringsVar(&c.SDFiles)
 	r.Flag("store.sd-interval", flags.Ignored("the files are read again at every refresh of the stores")).
 		Default("5m").SetValue(&c.SDInterval)
-	r.Flag("store.sd-dns-interval", "How often names are looked up again.").
+	r.Flag("store.sd-dns-interval", "How often DNS names are looked up again.").
 		Default("30s").SetValue(&c.DNSInterval)
-	r.Flag("store.unhealthy-timeout", "How long a store that DNS names no more is still missed in answers.").
+	r.Flag("store.unhealthy-timeout", "How long a store that DNS no longer returns is still reported as missing in answers.").
 		Default("5m").SetValue(&c.Unhealthy)
-	r.Flag("endpoint.info-timeout", "How often each store is asked about itself, and how long it may take to answer.").
+	r.Flag("endpoint.info-timeout", "Interval and timeout of the Info call to each store.").
 		Hidden().Default("5s").SetValue(&c.InfoTimeout)
 	c.Config.Register(r, "endpoint.sd-config", "endpoints and how to connect to each", false)
 	r.Flag("endpoint.sd-config-reload-interval", "How often that file is read again.").

@@ -26,9 +26,9 @@ type LimitsConfig struct {
 }
 
 func (c *LimitsConfig) registerFlags(r flags.Registrar) {
-	r.Flag("query.max-memory", "Memory that all requests together may hold: what they read from stores, what the engine allocates for it, and results. "+
-		"A request that needs more than others leave waits for them as long as any of them goes on, and fails with 503 then; one that needs more than all of it fails with 422. "+
-		"The process takes about twice as much at its peak. 0 means a quarter of the memory of the cgroup or machine.").
+	r.Flag("query.max-memory", "Memory that all requests together may hold: data from stores, allocations of the engine, and results. "+
+		"A request that does not fit waits while another one that holds memory makes progress, and then fails with 503; one that needs more than the limit alone fails with 422. "+
+		"The process takes about twice the limit at its peak. 0 means a quarter of the memory of the cgroup or machine.").
 		Default("0").SetValue(&c.Memory)
 	r.Flag("query.max-fetched-series", "Series that one request may read from the stores; 0 means no limit.").
 		Default("1000000").Int64Var(&c.FetchedSeries)

@@ -185,22 +185,22 @@ func (c *Config) registerRing(r flags.Registrar) {
 		PlaceHolder("<content>").StringVar(&c.Hashrings)
 	r.Flag("receive.hashrings-algorithm", "Placement in rings that name no algorithm of their own: ketama or hashmod.").
 		Default("ketama").EnumVar(&c.HashringAlgorithm, "ketama", "hashmod")
-	r.Flag("receive.hashrings-file-refresh-interval", "How often the hashring file is read even without a sign of change.").
+	r.Flag("receive.hashrings-file-refresh-interval", "How often the hashring file is read, also without a notification of a change.").
 		Default("5m").SetValue(&c.HashringRefresh)
 	r.Flag("receive.local-endpoint", "This node's own address in the hashring. Without it, the endpoint with this host's name or address and the port of --grpc-address.").
 		StringVar(&c.LocalEndpoint)
 	r.Flag("receive.replication-factor", "Copies of each series.").Default("1").IntVar(&c.ReplicationFactor)
 	r.Flag("receive.replica-header", "Header with the number of the copy.").Default("THANOS-REPLICA").StringVar(&c.ReplicaHeader)
-	r.Flag("receive.forward.async-workers", "Messages under way to one peer at a time.").Default("5").IntVar(&c.ForwardWorkers)
-	r.Flag("receive.forward.queue-size", "How much may wait for one peer before its writes are set aside.").
+	r.Flag("receive.forward.async-workers", "Concurrent messages to one peer.").Default("5").IntVar(&c.ForwardWorkers)
+	r.Flag("receive.forward.queue-size", "Bytes that may wait for one peer; further writes to it become hints.").
 		Default("64MiB").SetValue(&c.ForwardQueue)
-	r.Flag("receive.hints.max-size", "How much of what a peer missed is kept on disk for it; 0 is nothing.").
+	r.Flag("receive.hints.max-size", "Bytes of hints kept on disk for each peer that cannot be reached; 0 keeps none.").
 		Default("1GiB").SetValue(&c.HintsBytes)
 	r.Flag("receive.grpc-compression", "Compression of messages to peers: snappy or none.").
 		Default(grpcsnappy.Name).EnumVar(&c.Compression, grpcsnappy.Name, "none")
-	r.Flag("receive.replication-protocol", "Protocol to peers: protobuf. capnproto is accepted and protobuf is used, which every peer understands. What peers send over Cap'n Proto is taken.").
+	r.Flag("receive.replication-protocol", "Protocol to peers. With capnproto too, writes to peers use protobuf, which every peer accepts; --receive.capnproto-address accepts writes of peers over Cap'n Proto.").
 		Default("protobuf").EnumVar(&c.Protocol, "protobuf", "capnproto")
-	r.Flag("receive.capnproto-address", "Address where writes of peers that replicate over Cap'n Proto are taken, in plain text; empty is off. When the default is in use already, the node goes on without it.").
+	r.Flag("receive.capnproto-address", "Address for writes of peers over Cap'n Proto, in plain text; empty disables it. If the default address is in use already, the node starts without it.").
 		Default(defaultCapnProtoAddress).StringVar(&c.CapnProtoAddress)
 	r.Flag("receive.grpc-service-config", "gRPC service config (JSON) of the connections to peers.").
 		PlaceHolder("<content>").StringVar(&c.ServiceConfig)
@@ -224,9 +224,9 @@ func (c *Config) registerTenant(r flags.Registrar) {
 // registerFlags registers the flags of the TSDBs and of the shipper.
 func (t *TSDBConfig) registerFlags(r flags.Registrar) {
 	r.Flag("tsdb.path", "Directory with one TSDB for each tenant.").Default("./data").StringVar(&t.Path)
-	r.Flag("tsdb.retention", "How long blocks stay here; 0d is for ever. With a bucket, none goes before it is uploaded.").
+	r.Flag("tsdb.retention", "How long blocks are kept on this node; 0d is for ever. With a bucket, no block is deleted before it is uploaded.").
 		Default("15d").SetValue(&t.Retention)
-	r.Flag("tsdb.max-retention-bytes", "Most bytes of blocks for each tenant; 0 is no bound.").Default("0").SetValue(&t.MaxBytes)
+	r.Flag("tsdb.max-retention-bytes", "Largest size of the blocks of each tenant; 0 is no limit.").Default("0").SetValue(&t.MaxBytes)
 	r.Flag("tsdb.too-far-in-future.time-window", "Reject samples further ahead of the clock than this; 0 is off.").
 		Default("10m").SetValue(&t.FutureWindow)
 	r.Flag("tsdb.too-far-in-past.time-window", "Reject samples further behind the clock than this, also as the first of a tenant; 0 is off, for samples since the year 0.").
@@ -251,10 +251,10 @@ func (t *TSDBConfig) registerFlags(r flags.Registrar) {
 
 func (c *Config) registerHidden(r flags.Registrar) {
 	t := &c.TSDB
-	r.Flag("receive-forward-timeout", "Most time for a write to a peer.").Default("5s").Hidden().SetValue(&c.ForwardTimeout)
+	r.Flag("receive-forward-timeout", "Timeout of a write to a peer.").Default("5s").Hidden().SetValue(&c.ForwardTimeout)
 	r.Flag("receive-forward-max-backoff", "Longest pause after failures of a peer.").Default("5s").Hidden().SetValue(&c.ForwardMaxBackoff)
 	r.Flag("receive.artificial-max-delay", flags.Ignored("writes are never delayed on purpose")).Default("0s").Hidden().SetValue(&c.artificialDelay)
-	r.Flag("receive.limits-config-reload-timer", "How often the limits file is looked at.").
+	r.Flag("receive.limits-config-reload-timer", "How often the limits file is checked for a change.").
 		Default("1s").Hidden().DurationVar(&c.LimitsReload)
 	c.Limits.Register(r, "receive.limits-config", "limits of requests and tenants", true)
 	r.Flag("tsdb.min-block-duration", "Shortest block.").Default("2h").Hidden().SetValue(&t.MinBlock)

@@ -204,7 +204,7 @@ func memberState(m ringMemberState) string {
 	case m.State == "down":
 		return "cannot be reached"
 	case m.State == "slow":
-		return "too slow, writes are set aside"
+		return "too slow, writes become hints"
 	}
 	return m.State
 }

@@ -125,7 +125,7 @@ func (c *ShipperConfig) registerFlags(r flags.Registrar) {
 		Default("0").IntVar(&c.UploadConcurrency)
 	r.Flag("shipper.ignore-unequal-block-size", "Ship although Prometheus compacts its blocks.").
 		Hidden().BoolVar(&c.IgnoreUnequalBlockSize)
-	r.Flag("shipper.allow-out-of-order-uploads", "Go on with later blocks after one failed.").
+	r.Flag("shipper.allow-out-of-order-uploads", "Upload later blocks after one failed.").
 		Hidden().BoolVar(&c.AllowOutOfOrderUploads)
 	r.Flag("shipper.skip-corrupted-blocks", "Skip blocks that cannot be read instead of stopping at them.").
 		Hidden().BoolVar(&c.SkipCorruptedBlocks)

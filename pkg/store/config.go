@@ -151,7 +151,7 @@ func (c *Config) Validate() error {
 		errs = append(errs, err)
 	}
 	if c.unused.parquet.IsSet() {
-		errs = append(errs, errors.New("--objstore-parquet.config is not supported: blocks would be hidden that nothing else serves"))
+		errs = append(errs, errors.New("--objstore-parquet.config is not supported: it would hide blocks that no other component serves"))
 	}
 	return flags.Invalid(errors.Join(errs...))
 }

@@ -59,7 +59,7 @@ func (e *Endpoint) isSelf() bool { return e.self != "" && e.instance() == e.self
 // noteLoop logs the loop once.
 func (e *Endpoint) noteLoop() {
 	if e.looped.CompareAndSwap(false, true) {
-		e.logger.Warn("query loop detected", "address", e.name)
+		e.logger.Warn("routing loop detected", "address", e.name)
 	}
 }
 

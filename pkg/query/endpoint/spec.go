@@ -15,15 +15,15 @@ import (
 type Spec struct {
 	// Address is host:port, or a name with a lookup type in front.
 	Address string
-	// Strict endpoints are kept for ever, whatever happens to them.
+	// Strict endpoints are never removed from the set.
 	Strict bool
-	// Group makes the address one logical store: all addresses behind the name
-	// are asked in turn.
+	// Group makes the address one logical store: all addresses of the name are
+	// queried in turn.
 	Group bool
 	// ServiceConfig is the gRPC service config of a group, JSON, or empty for
 	// round robin.
 	ServiceConfig string
-	// Client says how to connect; nil means as the defaults say.
+	// Client configures the connection; nil means the defaults.
 	Client *ClientConfig
 }
 

@@ -73,7 +73,7 @@ type limitCollector struct {
 
 func newLimitCollector(d *DB) limitCollector {
 	return limitCollector{d, prometheus.NewDesc("hindsight_receive_tenant_series_limit",
-		"Limit of the active series of a tenant on this node, beside prometheus_tsdb_head_series; tenants without one are absent.",
+		"Limit of the active series of a tenant on this node, to compare with prometheus_tsdb_head_series; tenants without a limit are absent.",
 		[]string{"tenant"}, nil)}
 }
 

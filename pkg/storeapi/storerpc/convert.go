@@ -16,7 +16,7 @@ import (
 
 func matchersFromWire(in []*storepb.LabelMatcher) ([]*labels.Matcher, error) {
 	if len(in) > maxMatchers {
-		return nil, fmt.Errorf("%w: the request has %d matchers, %d are the most", storeapi.ErrInvalid, len(in), maxMatchers)
+		return nil, fmt.Errorf("%w: the request has %d matchers; the limit is %d", storeapi.ErrInvalid, len(in), maxMatchers)
 	}
 	budget := newMatcherBudget()
 	out := make([]*labels.Matcher, 0, len(in))

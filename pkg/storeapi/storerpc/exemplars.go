@@ -87,7 +87,7 @@ func (s *exemplarsServer) Exemplars(in *storepb.ExemplarsRequest, stream grpc.Se
 
 func (s *exemplarsServer) selectors(query string) ([][]*labels.Matcher, error) {
 	if len(query) > maxExemplarQuery {
-		return nil, fmt.Errorf("%w: the query has %d bytes, %d is the most", storeapi.ErrInvalid, len(query), maxExemplarQuery)
+		return nil, fmt.Errorf("%w: the query has %d bytes; the limit is %d", storeapi.ErrInvalid, len(query), maxExemplarQuery)
 	}
 	if err := checkQueryRegexps(query); err != nil {
 		return nil, err
@@ -98,7 +98,7 @@ func (s *exemplarsServer) selectors(query string) ([][]*labels.Matcher, error) {
 	}
 	out := parser.ExtractSelectors(expr)
 	if len(out) > maxExemplarSelectors {
-		return nil, fmt.Errorf("%w: the query has %d selectors, %d is the most", storeapi.ErrInvalid, len(out), maxExemplarSelectors)
+		return nil, fmt.Errorf("%w: the query has %d selectors; the limit is %d", storeapi.ErrInvalid, len(out), maxExemplarSelectors)
 	}
 	return out, nil
 }

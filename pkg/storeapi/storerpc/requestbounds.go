@@ -115,7 +115,7 @@ func checkQueryRegexps(query string) error {
 func checkNames(lists ...[]string) error {
 	for _, names := range lists {
 		if len(names) > maxRequestLabels {
-			return fmt.Errorf("%w: the request lists %d label names, %d are the most", storeapi.ErrInvalid, len(names), maxRequestLabels)
+			return fmt.Errorf("%w: the request lists %d label names; the limit is %d", storeapi.ErrInvalid, len(names), maxRequestLabels)
 		}
 	}
 	return nil
@@ -140,7 +140,7 @@ func checkRequestSize(v any, size int) error {
 	case *storepb.SeriesRequest, *storepb.LabelNamesRequest, *storepb.LabelValuesRequest, *storepb.TSDBStatisticsRequest,
 		*storepb.RulesRequest, *storepb.ExemplarsRequest, *storepb.MetricMetadataRequest, *storepb.TargetsRequest, *infopb.InfoRequest:
 		if size > maxRequestBytes {
-			return status.Errorf(codes.InvalidArgument, "the request has %d bytes, %d are the most", size, maxRequestBytes)
+			return status.Errorf(codes.InvalidArgument, "the request has %d bytes; the limit is %d", size, maxRequestBytes)
 		}
 	}
 	return nil
