@@ -32,7 +32,7 @@ func bomb(segment []byte) []byte {
 }
 
 // A chunk that would allocate gigabytes makes its block a corrupt one: it is
-// named and left alone, and the other groups are compacted.
+// named and skipped, and the other groups are compacted.
 func TestRunOnce_QuarantinesBlockWithChunkOfTooManyBuckets(t *testing.T) {
 	var s strings.Builder
 	for g := range 2 {

@@ -52,7 +52,7 @@ func TestConfirm_DamagedDownloadIsNotBlamed(t *testing.T) {
 }
 
 // removing removes the local files of blocks when the last one is downloaded,
-// as a second process in the same folder would.
+// as a second process in the same directory would.
 type removing struct {
 	bucket.Bucket
 	dir, last string

@@ -113,7 +113,7 @@ func TestDownsample_AnswersAsRawData(t *testing.T) {
 	const days = 14
 	for d := range days/2 + 2 {
 		fmt.Fprintf(&s, "block d%02d range=%dh..%dh labels={cluster=\"eu\"}\n", d, 48*d, 48*d+48)
-		// A gauge that saws by 480 a day, a counter that starts anew with every
+		// A gauge that saws by 480 a day, a counter that starts again with every
 		// block, and one that never does. The histogram grows by 5 each minute.
 		for h := range 2 {
 			from := 48*d + 24*h

@@ -84,7 +84,7 @@ func TestEnforcedTenancy_ShowsNothingOfOthersAnywhere(t *testing.T) {
 		_, body = q.as(header, "tb", "/api/v1/metadata", "limit", "1")
 		require.Contains(t, body, "secret_tb", "the limit counts what is shown")
 	}
-	require.Contains(t, ta.onlyFor, "ta", "stores that keep metadata by tenant are told")
+	require.Contains(t, ta.onlyFor, "ta", "stores that keep metadata by tenant get the tenant")
 	// Without enforcement every tenant sees all data.
 	q = localQuerier(t, []storeapi.Store{ta, tb})
 	_, body := q.as(tenant.Header, "ta", "/api/v1/metadata")

@@ -107,7 +107,7 @@ func TestRingLimit_RejectsTenantAboveSeries(t *testing.T) {
 	require.Contains(t, refused.body, "tenant big is above its limit of 30 active series in the whole ring (head_series_limit): it has 30")
 	require.Equal(t, "15", refused.header.Get("Retry-After"))
 	require.Equal(t, 200, send("small").code)
-	require.Equal(t, 200, send("none").code, "who is not known goes through")
+	require.Equal(t, 200, send("none").code, "an unknown tenant is accepted")
 
 	put("write: {global: {meta_monitoring_url: '%s'}, default: {head_series_limit: 30}, tenants: {small: {head_series_limit: 30}}}", api.URL)
 	require.Eventually(t, status("small", 429), 20*time.Second, 5*time.Millisecond, "another limit holds without another question")

@@ -1,4 +1,3 @@
-// Package storeapi is the one seam for reads: what every source of series
-// offers (Store), what is asked of it (Request) and what comes back
-// (SeriesSet). The gRPC StoreAPI is an adapter around it (package storerpc).
+// Package storeapi is the one seam for reads: every source of series is a Store, which
+// answers a Request with a SeriesSet. The gRPC StoreAPI is an adapter around it (package storerpc).
 package storeapi

@@ -187,7 +187,7 @@ func TestReceiveStatefulSet(t *testing.T) {
 	eventually(t, 30*time.Second, storedByAll)
 	s.procs["thanos-receive-1"].Kill()
 	progress(2000)
-	// It restarts with another address, and gets the hints of the missed writes.
+	// It restarts with another address, and gets its hints.
 	require.NoError(t, s.Move("thanos-receive-1", "10.77.0.99"))
 	s.start("thanos-receive-1")
 	progress(1000)

@@ -14,7 +14,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block"
 )
 
-// randomHistograms makes a counter that grows new buckets, starts anew, changes
+// randomHistograms makes a counter that grows new buckets, starts again, changes
 // its schema and its zero bucket.
 func randomHistograms(r *rand.Rand, custom bool) []sample {
 	h := &histogram.FloatHistogram{Schema: 3, ZeroThreshold: 0.001}

@@ -40,7 +40,7 @@ func TestOnlyStoresWithExemplarsAreMissed(t *testing.T) {
 		c := &exemplarFake{offers: offers, dead: errors.New("connection refused")}
 		e := &Endpoint{name: "a:1", client: c}
 		look(e)
-		require.ErrorContains(t, ask(e), "store a:1 has never been reached", "who knows what it has")
+		require.ErrorContains(t, ask(e), "store a:1 has never been reached", "its exemplars are unknown")
 		c.dead = nil
 		look(e)
 		require.NoError(t, ask(e))

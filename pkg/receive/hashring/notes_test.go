@@ -23,7 +23,7 @@ func TestShardCacheSize(t *testing.T) {
 	require.Same(t, first, of("t1"))
 	of("t3")
 	require.Same(t, first, of("t1"), "it was used later than t2")
-	require.NotSame(t, second, of("t2"), "it was built anew")
+	require.NotSame(t, second, of("t2"), "it was built again")
 	require.Equal(t, second.Endpoints(), of("t2").Endpoints())
 	for i := range 50 {
 		of(fmt.Sprint("x", i))

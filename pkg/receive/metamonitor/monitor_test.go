@@ -138,7 +138,7 @@ func TestFailuresLetWritesThrough(t *testing.T) {
 				require.Empty(t, known(m, "a"))
 			}
 			require.Contains(t, log.String(), c.want)
-			require.Equal(t, 1, strings.Count(log.String(), "WARN"), "it is told once")
+			require.Equal(t, 1, strings.Count(log.String(), "WARN"), "it is logged once")
 			require.Less(t, log.Len(), 1000)
 		})
 	}
@@ -161,7 +161,7 @@ func TestSet(t *testing.T) {
 	b.say(200, vector(`"tenant":"a"`, "2"))
 	m, _ := newMonitor(t)
 	m.ask(t.Context())
-	require.Empty(t, known(m, "a"), "nobody to ask")
+	require.Empty(t, known(m, "a"), "no server is configured")
 	require.Zero(t, testutil.ToFloat64(m.metrics.unchecked), "and nothing to check")
 
 	require.NoError(t, m.Set(limits(t, a.URL, "")))
@@ -190,7 +190,7 @@ func TestSet(t *testing.T) {
 	require.NoError(t, m.Set(c))
 	asked := a.asked.Load()
 	m.ask(t.Context())
-	require.Equal(t, asked, a.asked.Load(), "without a limit nobody is asked")
+	require.Equal(t, asked, a.asked.Load(), "without a limit no query is sent")
 }
 
 func TestRun(t *testing.T) {

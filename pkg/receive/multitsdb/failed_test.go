@@ -46,7 +46,7 @@ func (d *DB) overdue() { d.pauseUntil(time.Time{}) }
 // longPause makes sure that no pause ends by itself.
 func (d *DB) longPause() { d.pauseUntil(time.Now().Add(time.Hour)) }
 
-// A tenant that cannot be opened at the start stops nobody else, is not silently
+// A tenant that cannot be opened at the start does not stop other tenants, is not silently
 // left out of answers, is not taken for one without data, and comes back.
 func TestTenantThatCannotBeOpened(t *testing.T) {
 	dir := t.TempDir()

@@ -18,7 +18,7 @@ import (
 )
 
 // A tenant whose process is killed again and again, soon after its start too,
-// loses nothing, late samples neither. A copy of its directory is what a kill
+// loses nothing, out-of-order samples included. A copy of its directory is what a kill
 // leaves: what was not written to a file yet is not in it.
 func TestKilledAgainAndAgain(t *testing.T) {
 	const series, rounds = 400, 4

@@ -117,7 +117,7 @@ func (r *randomized) query(id string) {
 	if lacks == "" {
 		return
 	}
-	// A query at the moment of a compaction has been seen to lack a sample, once in
+	// A query during a compaction has been seen to lack a sample, once in
 	// many runs; it must not be lost.
 	r.t.Logf("tenant %s: sample %s is missing in one answer", id, lacks)
 	if lacks = r.lacks(id, want); lacks != "" {

@@ -54,7 +54,7 @@ func TestRetentionDecides(t *testing.T) {
 	})
 }
 
-// stubborn is a shipper that can be told to fail.
+// stubborn is a shipper that a test can make fail.
 type stubborn struct {
 	Shipper
 	fails *atomic.Bool

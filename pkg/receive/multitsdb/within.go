@@ -7,9 +7,9 @@ import (
 )
 
 // newest is the newest sample so far of the series in the request. The TSDB
-// compares a sample with what is committed, and drops at the commit, without an
-// error, what contradicts another sample of the same request. The sender would
-// take that for stored.
+// compares a sample with the committed ones. At the commit it drops, without an error,
+// a sample that contradicts another one of the same request; the sender would take it
+// for stored.
 type newest struct {
 	known bool
 	point point
