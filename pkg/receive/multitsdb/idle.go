@@ -70,22 +70,26 @@ func (d *DB) closeIdle(t *tenantDB, now time.Time) error {
 
 // closeFor closes the TSDB for a purpose and returns the event that this ends in.
 // Whether the tenant is still unused is looked at again, at a moment without a
-// write. A tenant that is being read from is not closed but for a shutdown: a
-// query may need it once more before it lets go of it.
+// write. A tenant that is being read from, or compacted, is not closed but for a
+// shutdown: a query may need it once more before it lets go of it, and a compaction
+// may wait for that query.
 func (t *tenantDB) closeFor(p lifecycle.Purpose, now time.Time) *event {
+	var (
+		idle   *idleTenant
+		closed bool
+		err    error
+	)
 	if p == lifecycle.ForShutdown {
-		t.head.Abort()
+		closed, err = t.closeForShutdown(func() { idle = t.toIdle() })
+	} else {
+		closed, err = t.closeIf(func() bool {
+			if t.reading > 0 || p == lifecycle.ForIdle && !t.unused(now) || p == lifecycle.ForRemoval && !t.prunable(now) {
+				return false
+			}
+			idle = t.toIdle()
+			return true
+		})
 	}
-	var idle *idleTenant
-	closed, err := t.closeIf(func() bool {
-		switch {
-		case p == lifecycle.ForIdle && (t.reading > 0 || !t.unused(now)),
-			p == lifecycle.ForRemoval && (t.reading > 0 || !t.prunable(now)):
-			return false
-		}
-		idle = t.toIdle()
-		return true
-	})
 	if !closed {
 		return &event{Event: lifecycle.Event{Kind: lifecycle.Busy}}
 	}

@@ -227,8 +227,9 @@ func (t *tenantDB) release() {
 	t.readers.Done()
 }
 
-// closeIf closes the TSDB if the condition holds at a moment without a write or
-// compaction, once its readers are done. It reports whether the TSDB is closed.
+// closeIf closes the TSDB if the condition holds at a moment without a write, once
+// its readers are done, unless it is being compacted. It reports whether the TSDB is
+// closed.
 func (t *tenantDB) closeIf(condition func() bool) (bool, error) {
 	return t.head.CloseIf(func() bool {
 		t.state.Lock()
@@ -238,15 +239,31 @@ func (t *tenantDB) closeIf(condition func() bool) (bool, error) {
 		}
 		t.closed.Store(true)
 		return true
-	}, func() error {
-		t.readers.Wait()
-		t.registry.unregisterAll()
-		t.metrics.forget(t.id)
-		if err := t.db.Close(); err != nil {
-			return fmt.Errorf("close the tsdb of tenant %s: %w", t.id, err)
-		}
-		return nil
+	}, t.closeTSDB)
+}
+
+// closeForShutdown closes the TSDB after the writes, compactions and queries that are
+// under way. It reports whether the TSDB was open.
+func (t *tenantDB) closeForShutdown(last func()) (bool, error) {
+	t.head.Abort()
+	return t.head.Close(func() error {
+		t.state.Lock()
+		last()
+		t.closed.Store(true)
+		t.state.Unlock()
+		return t.closeTSDB()
 	})
+}
+
+// closeTSDB closes the TSDB once its readers are done. No others can come.
+func (t *tenantDB) closeTSDB() error {
+	t.readers.Wait()
+	t.registry.unregisterAll()
+	t.metrics.forget(t.id)
+	if err := t.db.Close(); err != nil {
+		return fmt.Errorf("close the tsdb of tenant %s: %w", t.id, err)
+	}
+	return nil
 }
 
 // chunkQuerier opens a querier that counts as a reader; false when the TSDB is

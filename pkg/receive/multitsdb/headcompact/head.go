@@ -69,11 +69,29 @@ func (h *Head) EndWrite() { h.gate.RUnlock() }
 // Abort ends compactions that are under way; they fail.
 func (h *Head) Abort() { h.abort() }
 
-// CloseIf calls closeDB if the condition holds at a moment without a write or
-// compaction, after which there are none any more. It reports whether it did.
+// CloseIf calls closeDB if the condition holds at a moment without a write, after
+// which there are neither writes nor compactions. It reports whether it did. While a
+// compaction is under way it does nothing: the compaction may wait for the end of
+// a query, which may need the TSDB once more before it ends.
 func (h *Head) CloseIf(condition func() bool, closeDB func() error) (bool, error) {
+	if !h.compacting.TryLock() {
+		return false, nil
+	}
+	defer h.compacting.Unlock()
+	return h.closeIf(condition, closeDB)
+}
+
+// Close calls closeDB once no write or compaction is under way. It reports whether it
+// did, which is false if the TSDB is closed already. No query may wait for it to
+// end; Abort shortens the time.
+func (h *Head) Close(closeDB func() error) (bool, error) {
 	h.compacting.Lock()
 	defer h.compacting.Unlock()
+	return h.closeIf(func() bool { return true }, closeDB)
+}
+
+// closeIf does the work of CloseIf. The caller holds compacting.
+func (h *Head) closeIf(condition func() bool, closeDB func() error) (bool, error) {
 	h.gate.Lock()
 	defer h.gate.Unlock()
 	if h.closed.Load() || !condition() {

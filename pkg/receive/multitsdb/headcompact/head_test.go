@@ -28,7 +28,7 @@ func openHead(t *testing.T, cfg Config) *Head {
 	require.NoError(t, err)
 	h.Attach(db)
 	t.Cleanup(func() {
-		closed, err := h.CloseIf(func() bool { return true }, db.Close)
+		closed, err := h.Close(db.Close)
 		require.NoError(t, err)
 		require.True(t, closed)
 		require.False(t, h.BeginWrite())
@@ -137,4 +137,25 @@ func TestCloseIf_WaitsForWritesAndAsksAtTheEnd(t *testing.T) {
 	require.False(t, <-done, "the condition is evaluated after the write")
 	require.True(t, h.BeginWrite())
 	h.EndWrite()
+}
+
+func TestCloseIf_DoesNothingDuringACompaction(t *testing.T) {
+	h := openHead(t, Config{BlockDuration: 2 * time.Hour, MaxBlockDuration: 2 * time.Hour})
+	put(t, h, []string{"a"}, time.Now().UnixMilli())
+	q, err := h.db.Querier(math.MinInt64, math.MaxInt64)
+	require.NoError(t, err)
+	flushed := make(chan error)
+	go func() { flushed <- h.Flush(t.Context()) }() // waits for the querier to be closed
+	require.Eventually(t, func() bool {
+		if !h.compacting.TryLock() {
+			return true
+		}
+		h.compacting.Unlock()
+		return false
+	}, 10*time.Second, time.Millisecond)
+	closed, err := h.CloseIf(func() bool { return true }, func() error { return nil })
+	require.NoError(t, err)
+	require.False(t, closed)
+	require.NoError(t, q.Close())
+	require.NoError(t, <-flushed)
 }

@@ -40,18 +40,24 @@ type BadBlock struct {
 	Err error
 }
 
-// Repair takes damaged records and markers out of the logs of the TSDB in dir, and
-// moves blocks that cannot be opened to DamagedDir. The TSDB must be closed. After
+// Repair takes damaged records and markers out of the logs of the TSDB in dir, takes
+// out-of-order chunks out of chunks_head, and moves blocks that cannot be opened to
+// DamagedDir. The TSDB must be closed. After
 // an error, or a crash at any moment, the next Repair does the rest: an original
 // is replaced or moved only after its copy is durable. Errors that are about the
 // machine and not about the content of a file are returned, and nothing is moved
 // for them.
 func Repair(fsys vfs.FS, dir string) (Report, error) {
 	r := repairer{fs: fsys, dir: dir}
-	for _, log := range []string{"wal", outOfOrderLog} {
-		if err := r.log(filepath.Join(dir, log), log == outOfOrderLog); err != nil {
-			return r.report, err
-		}
+	if err := r.log(filepath.Join(dir, "wal"), false); err != nil {
+		return r.report, err
+	}
+	before := r.report.Records
+	if err := r.log(filepath.Join(dir, outOfOrderLog), true); err != nil {
+		return r.report, err
+	}
+	if err := r.headChunks(r.report.Records - before); err != nil {
+		return r.report, err
 	}
 	return r.report, r.blocks()
 }
