@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// TempSuffix ends the names of files that WriteFile has not renamed yet.
-const TempSuffix = ".tmp"
+// tempSuffix ends the names of files that WriteFile has not renamed yet.
+const tempSuffix = ".tmp"
 
 // maxTempNames bounds the names that are tried for a temporary file.
 const maxTempNames = 100
@@ -72,7 +72,7 @@ func writeTemp(fsys FS, name string, perm fs.FileMode, write func(io.Writer) err
 // recognises. The caller renames or removes it.
 func CreateTemp(fsys FS, name string, perm fs.FileMode) (f File, err error) {
 	for range maxTempNames {
-		tmp := name + "." + strconv.FormatUint(uint64(rand.Uint32()), 36) + TempSuffix
+		tmp := name + "." + strconv.FormatUint(uint64(rand.Uint32()), 36) + tempSuffix
 		f, err = fsys.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
 		if !errors.Is(err, fs.ErrExist) {
 			return f, err
@@ -100,7 +100,7 @@ func RemoveTemp(fsys FS, dir, base string) error {
 
 // temporary says whether name is one that CreateTemp makes for base.
 func temporary(name, base string) bool {
-	stem, ok := strings.CutSuffix(name, TempSuffix)
+	stem, ok := strings.CutSuffix(name, tempSuffix)
 	if !ok {
 		return false
 	}

@@ -47,3 +47,37 @@ func TestDocuments(t *testing.T) {
 	})
 	require.NoError(t, err)
 }
+
+// TestArchitecture_NamesEachPackage checks that the table of packages lists each
+// package of pkg/ but generated ones, and no package that does not exist.
+func TestArchitecture_NamesEachPackage(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join("..", "..", "docs", "ARCHITECTURE.md"))
+	require.NoError(t, err)
+	_, table, ok := strings.Cut(string(b), "## Packages")
+	require.True(t, ok)
+	table, _, ok = strings.Cut(table, "## Rules")
+	require.True(t, ok)
+	named := map[string]bool{}
+	for _, line := range strings.Split(table, "\n") {
+		cells := strings.Split(line, "|")
+		for i, part := range strings.Split(cells[min(1, len(cells)-1)], "`") {
+			if i%2 == 1 && strings.HasPrefix(line, "|") {
+				named[part] = true
+			}
+		}
+	}
+	exist := map[string]bool{}
+	for _, s := range sources(t, "pkg") {
+		exist[s.pkg()] = true
+		generated := strings.HasPrefix(s.pkg(), "storeapi/storepb/") || s.pkg() == "receive/capnpserver/capnpb"
+		if !named[s.pkg()] && !generated {
+			t.Errorf("docs/ARCHITECTURE.md: the table of packages lacks %s", s.pkg())
+			named[s.pkg()] = true
+		}
+	}
+	for pkg := range named {
+		if !exist[pkg] && !strings.HasPrefix(pkg, "cmd/") && !strings.HasPrefix(pkg, "test/") && pkg != "storeapi/storepb" {
+			t.Errorf("docs/ARCHITECTURE.md: the table of packages has %s, which does not exist", pkg)
+		}
+	}
+}

@@ -28,7 +28,11 @@ func TestStores(t *testing.T) {
 			continue
 		}
 		delete(covered, key)
-		if test, ok := strings.CutPrefix(how, "test "); ok && !suites[test] {
+		test, ok := strings.CutPrefix(how, "test ")
+		switch {
+		case !ok && !strings.HasPrefix(how, "reason "):
+			t.Errorf("stores.txt: %s: want a test or a reason, not %q", key, how)
+		case ok && !suites[test]:
 			t.Errorf("stores.txt: %s: %s does not exist or does not call storetest.Run", key, test)
 		}
 	}

@@ -80,9 +80,6 @@ func (r *labelReader) slow(msg []byte) (name, value []byte, ok bool) {
 	return name, value, true
 }
 
-// Err is the error that ended the walk.
-func (r *labelReader) Err() error { return r.err }
-
 // hashInput appends the input of the ring hash of a series: each name and each
 // value followed by 0xff, in the order of the request.
 func hashInput(dst []byte, rawLabels []byte) ([]byte, error) {

@@ -72,16 +72,6 @@ func (a API) Range(query string, start, end time.Time, step time.Duration) (Answ
 	})
 }
 
-// Strings asks an endpoint whose data is a list of strings.
-func (a API) Strings(path string, p url.Values) ([]string, error) {
-	env, err := a.get(path, p)
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	return out, json.Unmarshal(env.Data, &out)
-}
-
 // JSON calls an endpoint and decodes its data into v.
 func (a API) JSON(path string, p url.Values, v any) error {
 	env, err := a.get(path, p)

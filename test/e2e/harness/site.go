@@ -153,26 +153,6 @@ func (s *Site) Start(names ...string) error {
 	return nil
 }
 
-// Launch starts the named processes without waiting for any.
-func (s *Site) Launch(names ...string) error {
-	for _, name := range names {
-		if _, err := s.launch(name); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// WaitReady waits until each of the named processes is ready.
-func (s *Site) WaitReady(names ...string) error {
-	for _, name := range names {
-		if err := WaitHTTP(s.procs[name], s.command(name).ready, time.Minute); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (s *Site) start(name string) error {
 	p, err := s.launch(name)
 	if err != nil {

@@ -14,8 +14,7 @@ import (
 // missing, as chunks are written with delay, and what the next process writes
 // behind it makes its place one before the end: a second kill then loses
 // out-of-order samples for good. Without markers all samples of the log are
-// replayed. Those that are in chunks_head as well are there twice until the next
-// compaction, and once in every answer. See
+// replayed. Their chunks are taken out of chunks_head, see headChunks, and
 // docs/decisions/0002-late-samples-after-a-kill.md.
 
 // withoutMarkers returns the records that are not markers. Records that cannot be
