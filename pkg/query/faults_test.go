@@ -148,7 +148,7 @@ func TestQueryTimeout_EndsQuery(t *testing.T) {
 	_, ans := q.vector("up", "time", now)
 	require.Equal(t, http.StatusServiceUnavailable, ans.code, ans.Error)
 	ans = q.get("/api/v1/series", "match[]", "up")
-	// Whoever notices first, the querier or the wait for the store, says so.
+	// Either the querier or the wait for the store reports it, as one of them ends first.
 	require.True(t, ans.code >= 400 || len(ans.Warnings) > 0, "silence: %d %v", ans.code, ans)
 }
 

@@ -81,8 +81,8 @@ func TestSync_ShipsAllToUnreliableBucket(t *testing.T) {
 	}
 }
 
-// Whichever change of the file system fails, once or as when the process is killed
-// there: the next process uploads nothing twice, and its state file lists all.
+// After the failure of each change, once or as when the process is killed there, the
+// next process uploads nothing twice, and its state file lists all.
 func TestSync_KeepsStateAfterEachFailure(t *testing.T) {
 	faultfs.EachFailure(t, func(t *testing.T, fsys *faultfs.FS) {
 		e := newEnv(t, three)

@@ -216,7 +216,7 @@ func (s source) noClock(t *testing.T) {
 }
 
 // bare matches a sentence that opens with a clause without an actor.
-var bare = regexp.MustCompile(`(^|[.:;] )(Who|What)( |$)`)
+var bare = regexp.MustCompile(`(^|[.:;] )(Who|What|Whoever|Whatever|Whichever|Whose)( |$)`)
 
 // TestComments reports sentences that open with a bare "Who" or "What" clause, and
 // long functions without a comment.

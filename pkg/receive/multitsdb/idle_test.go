@@ -133,8 +133,8 @@ func dumpBoth(t *testing.T, d *DB, want int) []string {
 	return out
 }
 
-// Whichever step fails, the write-ahead log is there as long as a log is that needs
-// it, and a log is there as a whole or not at all.
+// After the failure of each step, the write-ahead log exists as long as a log exists
+// that needs it, and a log exists as a whole or not at all.
 func TestRemoveLogs_LeavesLogsThatCanBeReplayed(t *testing.T) {
 	faultfs.EachFailure(t, func(t *testing.T, fsys *faultfs.FS) {
 		dir := t.TempDir()

@@ -61,8 +61,8 @@ func damage(t *testing.T, name string, n int) []byte {
 	return b
 }
 
-// Whichever change of a repair fails, once or as when the process is killed there,
-// no good record is lost, the original is kept, and the next repair does the rest.
+// After the failure of each change, once or as when the process is killed there, no
+// good record is lost, the original is kept, and the next repair does the rest.
 func TestRepair_LosesNothingAfterEachFailure(t *testing.T) {
 	const samples = 50
 	bad := ulid.ULID{1}
