@@ -48,7 +48,7 @@ func rawChunks(t testing.TB, samples []sample) []chunks.Meta {
 	n := 0
 	for _, s := range samples {
 		if n == 0 || n == 120 {
-			out, app, n = append(out, newChunk(t, s)), nil, 0
+			out, app, n = append(out, newChunk(s)), nil, 0
 		}
 		last := &out[len(out)-1]
 		if app == nil {
@@ -76,7 +76,7 @@ func rawChunks(t testing.TB, samples []sample) []chunks.Meta {
 	return out
 }
 
-func newChunk(t testing.TB, s sample) chunks.Meta {
+func newChunk(s sample) chunks.Meta {
 	c := chunks.Meta{MinTime: s.t, Chunk: chunkenc.NewXORChunk()}
 	if s.h != nil {
 		c.Chunk = chunkenc.NewHistogramChunk()

@@ -34,7 +34,7 @@ func TestBrokenTenant_OtherTenantsAreServed(t *testing.T) {
 		}
 	}
 	require.Eventually(t, func() bool { return ringMember(nodes[0], last).HintBytes > 0 }, 10*time.Second, 5*time.Millisecond)
-	require.Eventually(t, func() bool { return seriesOf(t, last, "good") == 50 }, 10*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return seriesOf(last, "good") == 50 }, 10*time.Second, 5*time.Millisecond)
 	require.Eventually(t, func() bool { return ringMember(nodes[0], last).State == "ok" }, 10*time.Second, 5*time.Millisecond, "it answers")
 	require.Contains(t, get(t, last, "GET", "/tenants").body, "cannot be opened")
 	down := get(t, last, "POST", "/-/prepare-downscale")
@@ -44,7 +44,7 @@ func TestBrokenTenant_OtherTenantsAreServed(t *testing.T) {
 	require.Equal(t, 200, r.code, "the two others are a quorum: %s", r.body)
 
 	require.NoError(t, os.Remove(broken))
-	require.Eventually(t, func() bool { return seriesOf(t, last, "bad") == 50 }, 30*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return seriesOf(last, "bad") == 50 }, 30*time.Second, 20*time.Millisecond)
 	require.Eventually(t, func() bool { return ringMember(nodes[0], last).HintBytes == 0 }, 30*time.Second, 20*time.Millisecond)
 }
 
@@ -59,7 +59,7 @@ func ringMember(of, member *member) (out ringMemberState) {
 }
 
 // seriesOf counts the active series of a tenant.
-func seriesOf(t *testing.T, m *member, id string) int {
+func seriesOf(m *member, id string) int {
 	for _, s := range m.db.Stats() {
 		if s.Tenant == id {
 			return int(s.Series)

@@ -13,6 +13,7 @@ import (
 )
 
 func get(t *testing.T, m *member, method, path string, header ...string) answerText {
+	t.Helper()
 	mux := http.NewServeMux()
 	m.RegisterHTTP(mux)
 	req := httptest.NewRequest(method, path, nil)

@@ -29,9 +29,8 @@ type shape struct {
 }
 
 // fill puts the blocks into the bucket, two hours each.
-func (s shape) fill(t testing.TB, bkt bucket.Bucket) []*block.Meta {
+func (s shape) fill(t testing.TB, bkt bucket.Bucket) {
 	t.Helper()
-	var out []*block.Meta
 	for i := range s.blocks {
 		mint := int64(i) * 2 * hour
 		m := &block.Meta{BlockMeta: tsdb.BlockMeta{ULID: ulid.MustNew(uint64(i+1), nil), MinTime: mint, MaxTime: mint + 2*hour}}
@@ -39,9 +38,7 @@ func (s shape) fill(t testing.TB, bkt bucket.Bucket) []*block.Meta {
 		dir := filepath.Join(t.TempDir(), m.ULID.String())
 		require.NoError(t, blocktest.Write(t.Context(), dir, m, s.make(t, mint)))
 		testBlock{dir: dir, meta: m}.upload(t, bkt)
-		out = append(out, m)
 	}
-	return out
 }
 
 func (s shape) make(t testing.TB, mint int64) []blocktest.Series {

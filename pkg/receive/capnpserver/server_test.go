@@ -57,13 +57,13 @@ func (m *memory) Write(_ context.Context, tenant string, b *remotewrite.Batch, _
 }
 
 // serve starts a server and returns a client of it.
-func serve(t *testing.T, store Store, limit int64) capnpb.Writer {
+func serve(t *testing.T, store Store) capnpb.Writer {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
-	go func() { done <- New(store, limit, slog.New(slog.DiscardHandler)).Serve(ctx, lis) }()
+	go func() { done <- New(store, 1<<20, slog.New(slog.DiscardHandler)).Serve(ctx, lis) }()
 	conn, err := net.Dial("tcp", lis.Addr().String())
 	require.NoError(t, err)
 	c := rpc.NewConn(transport.NewPackedStream(conn), nil)
@@ -129,7 +129,7 @@ func sample(t *testing.T, s capnpb.TimeSeries, at int64, v float64) {
 // were sent.
 func TestWritesArrive(t *testing.T) {
 	store := &memory{}
-	w := serve(t, store, 1<<20)
+	w := serve(t, store)
 	code, text, err := send(t, w, func(r capnpb.WriteRequest) {
 		symbols(t, r, "__name__", "up", "", "job", "j", "trace", "abc")
 		data, err := r.NewData(2)
@@ -218,7 +218,7 @@ func fillHistograms(t *testing.T, s capnpb.TimeSeries) {
 // The older form has one tenant.
 func TestOneTenant(t *testing.T) {
 	store := &memory{}
-	w := serve(t, store, 1<<20)
+	w := serve(t, store)
 	code, text, err := send(t, w, func(r capnpb.WriteRequest) {
 		symbols(t, r, "__name__", "up")
 		require.NoError(t, r.SetTenant("old"))
@@ -235,7 +235,7 @@ func TestOneTenant(t *testing.T) {
 // Each kind of error has its code, by which the peer retries or not.
 func TestErrorsOfTheStore(t *testing.T) {
 	store := &memory{}
-	w := serve(t, store, 1<<20)
+	w := serve(t, store)
 	for kind, want := range map[remotewrite.Kind]capnpb.WriteError{
 		remotewrite.Conflict: capnpb.WriteError_alreadyExists, remotewrite.Invalid: capnpb.WriteError_invalidArgument,
 		remotewrite.NotReady: capnpb.WriteError_unavailable, remotewrite.LimitExceeded: capnpb.WriteError_unavailable,
@@ -257,7 +257,7 @@ func TestErrorsOfTheStore(t *testing.T) {
 // connection, and others, alone.
 func TestHostileRequests(t *testing.T) {
 	store := &memory{}
-	w := serve(t, store, 1<<20)
+	w := serve(t, store)
 	series := func(r capnpb.WriteRequest, n int32) capnpb.TimeSeries_List {
 		list, err := r.NewTimeSeries(n)
 		require.NoError(t, err)

@@ -182,7 +182,7 @@ const removedPrefix = ".removed-"
 
 // removeDirectory deletes what there is of a tenant whose TSDB is closed. It is
 // renamed first, so that a crash half-way leaves no tenant with damaged blocks.
-func (d *DB) removeDirectory(id string, s slot) *event {
+func (d *DB) removeDirectory(id string) *event {
 	away := filepath.Join(d.cfg.Dir, removedPrefix+id)
 	err := d.cfg.FS.RemoveAll(away)
 	if err == nil {

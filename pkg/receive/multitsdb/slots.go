@@ -115,7 +115,7 @@ func (d *DB) handle(id string, demand lifecycle.Event) (slot, error) {
 			case lifecycle.CloseTSDB:
 				followUp = s.tenant.closeFor(s.life.Purpose, e.Now)
 			case lifecycle.RemoveDirectory:
-				followUp = d.removeDirectory(id, s)
+				followUp = d.removeDirectory(id)
 			default:
 				d.logEffect(id, e.Kind, s, f)
 			}

@@ -11,20 +11,29 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// compactor is the TSDB's, with a function that is called before it writes a block.
+// compactor is the TSDB's, with something to do before it writes a block.
 type compactor struct {
 	tsdb.Compactor
-	begin atomic.Pointer[func() error]
+	begin atomic.Pointer[beginning]
+}
+
+// beginning is what happens before a block is written.
+type beginning struct {
+	do  func() // nil is nothing
+	err error  // if any, the block is not written
 }
 
 // Write implements tsdb.Compactor.
-func (c *compactor) Write(dest string, b tsdb.BlockReader, mint, maxt int64, base *tsdb.BlockMeta) ([]ulid.ULID, error) {
-	if begin := c.begin.Load(); begin != nil {
-		if err := (*begin)(); err != nil {
-			return nil, err
+func (c *compactor) Write(dest string, r tsdb.BlockReader, mint, maxt int64, base *tsdb.BlockMeta) ([]ulid.ULID, error) {
+	if b := c.begin.Load(); b != nil {
+		if b.do != nil {
+			b.do()
+		}
+		if b.err != nil {
+			return nil, b.err
 		}
 	}
-	return c.Compactor.Write(dest, b, mint, maxt, base)
+	return c.Compactor.Write(dest, r, mint, maxt, base)
 }
 
 // NewCompactor returns the function of tsdb.Options that makes the compactor.

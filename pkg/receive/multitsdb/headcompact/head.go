@@ -216,8 +216,7 @@ func (h *Head) compactOutOfOrder(ctx context.Context) error {
 	if head := h.db.Head(); h.closed.Load() || head.MinOOOTime() > head.MaxOOOTime() {
 		return nil
 	}
-	begin := func() error { letIn(); return nil }
-	h.compactor.begin.Store(&begin)
+	h.compactor.begin.Store(&beginning{do: letIn})
 	defer h.compactor.begin.Store(nil)
 	return h.db.CompactOOOHead(ctx)
 }
@@ -225,8 +224,7 @@ func (h *Head) compactOutOfOrder(ctx context.Context) error {
 // compactBlocks merges blocks. If the TSDB finds that the head has to be compacted
 // first, it is stopped: the next Compact does that.
 func (h *Head) compactBlocks(ctx context.Context) error {
-	stop := func() error { return errHeadFirst }
-	h.compactor.begin.Store(&stop)
+	h.compactor.begin.Store(&beginning{err: errHeadFirst})
 	defer h.compactor.begin.Store(nil)
 	if err := h.db.Compact(ctx); !errors.Is(err, errHeadFirst) {
 		return err

@@ -16,7 +16,6 @@ import (
 
 var (
 	purposeNames = []string{"for idle", "for removal", "for shutdown"}
-	extentNames  = []string{"no-samples", "within", "unknown"}
 	doNames      = []string{
 		"serve it from the TSDB", "answer with nothing", "keep the metadata", "wait, then ask again", "refuse it",
 		"open the TSDB", "close the TSDB", "delete the directory", "log", "UNEXPECTED",

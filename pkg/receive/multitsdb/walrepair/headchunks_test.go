@@ -21,10 +21,11 @@ func openHeadChunks(t *testing.T, dir string) *chunks.ChunkDiskMapper {
 	return m
 }
 
-// writeHeadChunks writes two files with the chunks of the series 1 to n; those of
+// writeHeadChunks writes two files with the chunks of the series 1 to 10; those of
 // the even ones are out of order.
-func writeHeadChunks(t *testing.T, dir string, n int) {
+func writeHeadChunks(t *testing.T, dir string) {
 	t.Helper()
+	const n = 10
 	m := openHeadChunks(t, dir)
 	require.NoError(t, m.IterateAllChunks(nil))
 	for i := 1; i <= n; i++ {
@@ -58,7 +59,7 @@ func headSeries(t *testing.T, dir string) (out []int, err error) {
 
 func TestRepair_TakesOutOfOrderChunksOut(t *testing.T) {
 	dir := t.TempDir()
-	writeHeadChunks(t, dir, 10)
+	writeHeadChunks(t, dir)
 	_, err := Repair(vfs.OS(), dir)
 	require.NoError(t, err)
 	got, err := headSeries(t, dir)
@@ -78,7 +79,7 @@ func TestRepair_TakesOutOfOrderChunksOut(t *testing.T) {
 func TestRepair_KeepsOutOfOrderChunksWhoseLogIsMissingOrDamaged(t *testing.T) {
 	all := []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
 	dir := t.TempDir()
-	writeHeadChunks(t, dir, 10)
+	writeHeadChunks(t, dir)
 	require.NoError(t, os.Remove(filepath.Join(dir, outOfOrderLog)))
 	_, err := Repair(vfs.OS(), dir)
 	require.NoError(t, err)
@@ -99,7 +100,7 @@ func TestRepair_KeepsOutOfOrderChunksWhoseLogIsMissingOrDamaged(t *testing.T) {
 // A damaged chunk and all bytes behind it are the TSDB's to judge.
 func TestRepair_KeepsChunkFileFromADamagedChunkOn(t *testing.T) {
 	dir := t.TempDir()
-	writeHeadChunks(t, dir, 10)
+	writeHeadChunks(t, dir)
 	name := filepath.Join(dir, headChunksDir, "000001")
 	b, err := os.ReadFile(name)
 	require.NoError(t, err)
@@ -136,7 +137,7 @@ func TestRepair_KeepsShortAndEmptyChunkFiles(t *testing.T) {
 func TestRepair_KeepsChunksAfterEachFailure(t *testing.T) {
 	faultfs.EachFailure(t, func(t *testing.T, fsys *faultfs.FS) {
 		dir := t.TempDir()
-		writeHeadChunks(t, dir, 10)
+		writeHeadChunks(t, dir)
 		_, err := Repair(fsys, dir)
 		if fsys.Failed() != "" {
 			require.ErrorIs(t, err, faultfs.ErrInjected)
