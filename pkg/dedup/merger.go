@@ -240,7 +240,7 @@ func (m *Merger) samples(sources [][]chunks.Meta) chunkenc.Iterator {
 // layers divides the chunks of a source into layers without overlaps.
 func layers(metas []chunks.Meta) []Replica {
 	var out []Replica
-	for _, l := range Split(metas, func(c chunks.Meta) (mint, maxt int64) { return c.MinTime, c.MaxTime }) {
+	for _, l := range Split(metas, func(c chunks.Meta) (mint, maxt int64) { return c.MinTime, c.MaxTime }, 0) {
 		out = append(out, Replica{Samples: newSequence(l), Interval: interval(l)})
 	}
 	return out

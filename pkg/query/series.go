@@ -2,6 +2,7 @@ package query
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
 	"github.com/hindsight-io/hindsight/pkg/dedup"
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -73,6 +75,20 @@ func (s *series) Iterator(old chunkenc.Iterator) chunkenc.Iterator {
 	return s.view.dedup.Merge(replicas, s.view.counter)
 }
 
+// maxLayers bounds the chunks of one source that overlap at one time. Blocks that
+// overlap, and the nodes of a ring, make some dozens at most; a store that repeats a
+// series makes as many as it likes, each with an iterator of its own.
+const maxLayers = 1000
+
+// failed is an iterator without samples, with an error.
+type failed struct {
+	chunkenc.Iterator
+	err error
+}
+
+// Err implements chunkenc.Iterator.
+func (f failed) Err() error { return f.err }
+
 // stream is one source. Chunks that overlap are of blocks or nodes that each may
 // have samples that others lack: all count. Raw data beside downsampled data of
 // the same time has the same samples, so one of the two is read.
@@ -81,7 +97,11 @@ func (s *series) stream(chunks []storeapi.Chunk) chunkenc.Iterator {
 	if !raw && !allAggregates(chunks) {
 		return s.samples(chunks)
 	}
-	layers := dedup.Split(chunks, span)
+	layers := dedup.Split(chunks, span, maxLayers)
+	if layers == nil {
+		return failed{chunkenc.NewNopIterator(), fmt.Errorf("%w: series %s has more than %d chunks of one source at one time; a store repeats it, or its blocks need to be compacted",
+			limit.ErrExceeded, s.lset, maxLayers)}
+	}
 	if len(layers) == 1 {
 		return s.samples(chunks)
 	}
