@@ -158,6 +158,22 @@ func (a *account) take(ctx context.Context, n int64) error {
 	return nil
 }
 
+// give returns n bytes that take has taken, while the request runs. The caller no
+// longer holds what they were taken for.
+func (a *account) give(n int64) {
+	if a == nil || n <= 0 {
+		return
+	}
+	a.mtx.Lock()
+	a.credit += n
+	var back int64
+	if a.credit > 2*creditStep {
+		back, a.credit = a.credit-creditStep, creditStep
+	}
+	a.mtx.Unlock()
+	a.share.give(back)
+}
+
 // weigh returns how many samples a chunk counts for, and its bytes.
 func weigh(c *storeapi.Chunk) (samples, bytes int64) {
 	if c.Aggr == nil {

@@ -111,6 +111,9 @@ func (s *share) take(ctx context.Context, n int64) error {
 		case b.used+n <= b.limit:
 			if s.held == 0 && n > 0 {
 				b.holders++
+				if s.waiting > 0 {
+					b.waiting++
+				}
 			}
 			s.held += n
 			b.used += n
@@ -148,12 +151,9 @@ func (s *share) mayWait() bool {
 // await waits, without the lock, until memory is freed.
 func (s *share) await(ctx context.Context) error {
 	b := s.budget
-	held := s.held > 0
-	if held {
-		if s.waiting == 0 {
-			b.waiting++
-		}
-		s.waiting++
+	s.waiting++
+	if s.waiting == 1 && s.held > 0 {
+		b.waiting++
 	}
 	freed := b.freed
 	b.mtx.Unlock()
@@ -164,13 +164,37 @@ func (s *share) await(ctx context.Context) error {
 		err = ctx.Err()
 	}
 	b.mtx.Lock()
-	if held {
-		s.waiting--
-		if s.waiting == 0 {
+	s.waiting--
+	if s.waiting == 0 && s.held > 0 {
+		b.waiting--
+	}
+	return err
+}
+
+// give returns n bytes of what the share holds.
+func (s *share) give(n int64) {
+	b := s.budget
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	n = min(n, s.held)
+	if n <= 0 {
+		return
+	}
+	s.held -= n
+	b.used -= n
+	if s.held == 0 {
+		b.holders--
+		if s.waiting > 0 {
 			b.waiting--
 		}
 	}
-	return err
+	b.wake()
+}
+
+// wake lets the waiting requests look again. It needs the lock.
+func (b *memoryBudget) wake() {
+	close(b.freed)
+	b.freed = make(chan struct{})
 }
 
 // close returns everything. It may be called again.
@@ -185,9 +209,11 @@ func (s *share) close() {
 	b.open--
 	if s.held > 0 {
 		b.holders--
+		if s.waiting > 0 {
+			b.waiting--
+		}
 		b.used -= s.held
 		s.held = 0
-		close(b.freed)
-		b.freed = make(chan struct{})
+		b.wake()
 	}
 }

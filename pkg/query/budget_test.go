@@ -68,3 +68,32 @@ func TestBudget_AccountKeepsItsContext(t *testing.T) {
 	end()
 	require.Zero(t, b.used)
 }
+
+// A request that gives back lets a waiting one go on before it ends.
+func TestBudget_GiveLetsOthersGoOn(t *testing.T) {
+	b := newMemoryBudget(10*creditStep, nil)
+	ctx, end := b.begin(t.Context(), fetchLimits{})
+	a := accountOf(ctx)
+	require.NoError(t, a.take(ctx, 10*creditStep))
+	other := b.share()
+	got := make(chan error, 1)
+	go func() { got <- other.take(t.Context(), 5*creditStep) }()
+	for range 8 {
+		a.give(creditStep)
+	}
+	require.NoError(t, <-got)
+	b.mtx.Lock()
+	require.LessOrEqual(t, b.used, int64(10*creditStep))
+	require.Equal(t, 2, b.holders)
+	b.mtx.Unlock()
+	// What is given back can be taken again.
+	require.NoError(t, a.take(ctx, 2*creditStep))
+	a.give(100 * creditStep) // more than was taken: never below nothing
+	end()
+	other.close()
+	require.Zero(t, b.used)
+	require.Zero(t, b.holders)
+	require.Zero(t, b.waiting)
+	var none *account
+	none.give(1)
+}
