@@ -28,21 +28,6 @@ type view struct {
 	// lookback is how long a raw sample is taken for alive, in milliseconds; 0
 	// leaves that to the engine.
 	lookback int64
-	// free can be used for new iterators. The engine evaluates one series after
-	// the other and gives back the iterator of the last one.
-	free []*dedup.Floats
-}
-
-func (v *view) reclaim(old chunkenc.Iterator) { v.free = dedup.Reclaim(old, v.free[:0]) }
-
-func (v *view) reused() *dedup.Floats {
-	n := len(v.free)
-	if n == 0 {
-		return nil
-	}
-	f := v.free[n-1]
-	v.free = v.free[:n-1]
-	return f
 }
 
 // series implements storage.Series.
@@ -58,8 +43,7 @@ func (s *series) Labels() labels.Labels { return s.lset }
 
 // Iterator returns the samples of the series: each source becomes a stream of
 // samples by the aggregates that the function needs, and the streams are merged.
-func (s *series) Iterator(old chunkenc.Iterator) chunkenc.Iterator {
-	s.view.reclaim(old)
+func (s *series) Iterator(chunkenc.Iterator) chunkenc.Iterator {
 	if len(s.sources) == 1 {
 		return s.stream(s.sources[0].chunks)
 	}
@@ -151,7 +135,7 @@ func (s *series) samples(chunks []storeapi.Chunk) chunkenc.Iterator {
 		aggrs = []storeapi.Aggregate{storeapi.AggregateRaw}
 	}
 	if allXOR(chunks) {
-		return dedup.NewFloats(xorChunks(chunks), dedup.Bounds{MinTime: s.view.mint, MaxTime: s.view.maxt}, s.view.reused())
+		return dedup.NewFloats(xorChunks(chunks), dedup.Bounds{MinTime: s.view.mint, MaxTime: s.view.maxt}, nil)
 	}
 	return &bounded{Iterator: aggr.SeriesIterator(chunks, aggrs), mint: s.view.mint, maxt: s.view.maxt}
 }
