@@ -13,7 +13,12 @@ type row struct {
 }
 
 func rows() []row {
-	const receive = "./pkg/receive/bench"
+	const (
+		receive    = "./pkg/receive/bench"
+		dashboards = "./test/dashboards"
+		all        = "^BenchmarkDashboards$"
+		prometheus = "CPU of a Prometheus with one replica on its disk"
+	)
 	return []row{
 		{"receive", "remote write 1.0, one node over HTTP, WAL on", receive, "^BenchmarkIngestOneNode$", "", "ratio-to-bare", 4,
 			"CPU of a bare TSDB append with references"},
@@ -29,6 +34,17 @@ func rows() []row {
 		{"storeapi-memory", "1M series streamed through a fan-out", "./pkg/storeapi/fanout", "^BenchmarkStreamMillion$", "1x", "peak-heap-MiB", 100, "MiB of heap"},
 		{"query", "sum by (rate), 24 h, 4,000 series x 2 replicas, through gRPC and dedup", "./pkg/query", "^BenchmarkGlobalQuery", "", "ratio", 1,
 			"Prometheus's engine on one local replica"},
+		{"dashboard-rate", "sum by (service,cluster)(rate), 24 h of 48 blocks on S3, 4,000 series x 2 replicas, real processes, warm", dashboards, all, "1x", "rate-ratio", 0.25, prometheus},
+		{"dashboard-cpu", "sum by (instance)(rate) of node_cpu_seconds_total, 24 h", dashboards, all, "1x", "cpu-ratio", 0.25, prometheus},
+		{"dashboard-quantile", "histogram_quantile over 12,000 classic buckets, 6 h", dashboards, all, "1x", "quantile-ratio", 0.35, prometheus},
+		{"instant-rate", "instant sum by (rate) over 4,000 series", dashboards, all, "1x", "instant-rate-ratio", 1.2, prometheus},
+		{"instant-select", "instant count over 4,000 series", dashboards, all, "1x", "instant-select-ratio", 1.2, prometheus},
+		{"instant-quantile", "instant histogram_quantile over 12,000 series", dashboards, all, "1x", "instant-quantile-ratio", 1.2, prometheus},
+		{"scattered-warm", "16 series scattered over their metric, 24 h of 48 blocks", dashboards, all, "1x", "warm-ms", 30, "ms"},
+		{"scattered-gets", "the same, nothing cached", dashboards, all, "1x", "cold-GETs/block", 4, "GETs for each block"},
+		{"scattered-heads", "the same", dashboards, all, "1x", "cold-HEADs", 0, "HEADs"},
+		{"dashboard-memory-querier", "peak memory over a list of nine heavy queries", dashboards, all, "1x", "querier-peak-MiB", 250, "MiB of RSS"},
+		{"dashboard-memory-gateway", "the same", dashboards, all, "1x", "gateway-peak-MiB", 300, "MiB of RSS"},
 		{"bucket-view", "view of 10,000 known blocks with 10 new ones", "./pkg/block/blocklist", "^BenchmarkPoll$/blocks/^ten-new$", "", "GETs/op", 10, "GETs beside the listing"},
 		{"store-gets", "GETs of the index for a cold selector, for each block", "./pkg/store", "^BenchmarkSelect$/metric/cold", "", "indexGETs/block", 3, "GETs"},
 		{"compact-vertical", "merging two jittered replicas", "./pkg/compact", "^BenchmarkVertical$", "", "cpu-s/Msample", 0.07, "CPU seconds for a million samples"},
