@@ -21,7 +21,7 @@ func TestCollisions_WarnOnce(t *testing.T) {
 	}
 	kinds := []labels.Labels{labels.FromStrings("a", "1", "b", "2"), labels.FromStrings("a", "1"), labels.EmptyLabels()}
 	warnings := func(parts ...storeapi.SeriesSet) storeapi.Warnings {
-		set := storeapi.Merge((&collisions{kinds: kinds}).watch(parts))
+		set := storeapi.Merge((&collisions{kinds: kinds}).watch(parts), storeapi.Order{})
 		for set.Next() {
 			_ = set.At()
 		}

@@ -36,12 +36,14 @@ func (s *promStore) remoteChunks(ctx context.Context, p plan, r *storeapi.Reques
 	if len(queries) > maxSplits {
 		return s.remoteSorted(ctx, p, r)
 	}
-	own, err := s.ownLabels(ctx, p, r.WithoutReplicaLabels)
+	// Labels that the order leaves out are, for it, as if they were removed.
+	unordered := slices.Concat(r.WithoutReplicaLabels, r.SortWithout)
+	own, err := s.ownLabels(ctx, p, unordered)
 	if err != nil {
 		return storeapi.ErrSet(failed(s.source, err))
 	}
-	order := storeapi.Reorder{External: p.id.external, Drop: r.WithoutReplicaLabels, Own: own}
-	absent := p.absent(r.WithoutReplicaLabels, own)
+	order := storeapi.Reorder{External: p.id.external, Drop: r.WithoutReplicaLabels, Order: r.Order(), Own: own}
+	absent := p.absent(unordered, own)
 	sets := make([]storeapi.SeriesSet, 0, len(queries))
 	for _, q := range queries {
 		sets = append(sets, order.Apply(&readSet{ctx: ctx, source: s.source, query: q, absent: absent}))
@@ -53,11 +55,11 @@ func (s *promStore) remoteChunks(ctx context.Context, p plan, r *storeapi.Reques
 	for _, q := range queries {
 		watch.kinds = append(watch.kinds, labels.NewBuilder(q.Strip).Del(r.WithoutReplicaLabels...).Labels())
 	}
-	return storeapi.Merge(watch.watch(sets))
+	return storeapi.Merge(watch.watch(sets), r.Order())
 }
 
 // ownLabels returns whether the selected series may have a label of their own. If
-// some series in Prometheus have one of the labels that are removed, it asks for the
+// some series in Prometheus have one of the labels in drop, it asks for the
 // names of the selected series: if they have none of them, no series must be held
 // back.
 func (s *promStore) ownLabels(ctx context.Context, p plan, drop []string) (own func(string) bool, err error) {
@@ -122,7 +124,8 @@ func (s *promStore) remoteSorted(ctx context.Context, p plan, r *storeapi.Reques
 	if err := stream.Err(); err != nil {
 		return storeapi.ErrSet(failed(s.source, err))
 	}
-	slices.SortStableFunc(all, func(a, b storeapi.Series) int { return labels.Compare(a.Labels, b.Labels) })
+	order := r.Order()
+	slices.SortStableFunc(all, func(a, b storeapi.Series) int { return order.Compare(a.Labels, b.Labels) })
 	return storeapi.NewSliceSet(all, bad.warnings(s.source.client.URL())...)
 }
 
@@ -140,7 +143,7 @@ func (s *promStore) remoteLabels(ctx context.Context, p plan, r *storeapi.Reques
 	for i := range sets {
 		sets[i] = outer.of(sets[i])
 	}
-	slices.SortFunc(sets, labels.Compare)
+	slices.SortFunc(sets, r.Order().Compare)
 	sets = slices.CompactFunc(sets, labels.Equal)
 	all := make([]storeapi.Series, len(sets))
 	for i, lset := range sets {

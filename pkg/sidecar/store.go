@@ -30,7 +30,7 @@ func (s *promStore) Info() storeapi.Info {
 	info := storeapi.Info{
 		Component: "sidecar",
 		MinTime:   s.minTime(time.Now()), MaxTime: math.MaxInt64,
-		SupportsSharding: true, SupportsWithoutReplicaLabels: true,
+		SupportsSharding: true, SupportsWithoutReplicaLabels: true, SupportsSortWithout: true,
 	}
 	id, _ := s.source.get()
 	if id == nil {
@@ -125,7 +125,7 @@ func (s *promStore) Select(ctx context.Context, r *storeapi.Request) storeapi.Se
 	}
 	set := sets[0]
 	if len(sets) > 1 {
-		set = storeapi.Merge(sets)
+		set = storeapi.Merge(sets, r.Order())
 	}
 	return storeapi.Cut{Shard: r.Shard, Limit: r.Limit, Bounds: s.limits}.Apply(set)
 }

@@ -32,6 +32,7 @@ func makeInfo(cfg Config, serve map[ulid.ULID]*block.Meta, now time.Time) *store
 		MaxTime:                      math.MinInt64,
 		SupportsSharding:             true,
 		SupportsWithoutReplicaLabels: true,
+		SupportsSortWithout:          true,
 	}
 	mint, maxt := cfg.MinTime.Millis(now), cfg.MaxTime.Millis(now)
 	for _, r := range contiguous(serve) {

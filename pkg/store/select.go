@@ -61,10 +61,10 @@ func (g *Gateway) Select(ctx context.Context, r *storeapi.Request) storeapi.Seri
 	query := bucketblock.Query{
 		SkipChunks: r.SkipChunks, Aggregates: r.Aggregates, Limit: r.Limit,
 		BatchBytes: g.batchBytes(len(blocks)),
-		Drop:       r.WithoutReplicaLabels,
-		Account:    account,
-		Started:    afterCalls(len(blocks), func() { <-g.gate }),
-		Failed:     func(err *bucketblock.Error) (storeapi.Warnings, error) { return g.blockFailed(err, r.Partial) },
+		Drop:       r.WithoutReplicaLabels, SortWithout: r.SortWithout,
+		Account: account,
+		Started: afterCalls(len(blocks), func() { <-g.gate }),
+		Failed:  func(err *bucketblock.Error) (storeapi.Warnings, error) { return g.blockFailed(err, r.Partial) },
 	}
 	sets := make([]storeapi.SeriesSet, 0, len(blocks)+1)
 	for _, b := range blocks {
@@ -78,7 +78,7 @@ func (g *Gateway) Select(ctx context.Context, r *storeapi.Request) storeapi.Seri
 		sets = append(sets, storeapi.WarnSet(warnings...))
 	}
 	return &gatewaySet{
-		SeriesSet: storeapi.Merge(sets),
+		SeriesSet: storeapi.Merge(sets, r.Order()),
 		g:         g, r: r, blocks: blocks, account: account, begin: begin, counter: limit.Counter{Max: g.limits()},
 	}
 }

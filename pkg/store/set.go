@@ -33,7 +33,7 @@ func (s *blockSet) Next() bool {
 	if !s.begun {
 		s.begun = true
 		if !s.block.Final() {
-			order := storeapi.Reorder{External: s.query.External, Drop: s.query.Drop, Own: s.block.Carries}
+			order := storeapi.Reorder{External: s.query.External, Drop: s.query.Drop, Order: storeapi.NewOrder(s.query.SortWithout), Own: s.block.Carries}
 			s.SeriesSet = order.Apply(s.block)
 		}
 	}

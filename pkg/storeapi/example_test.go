@@ -34,7 +34,7 @@ func print(set storeapi.SeriesSet) {
 
 func ExampleMerge() {
 	a, b := labels.FromStrings("job", "a"), labels.FromStrings("job", "b")
-	print(storeapi.Merge([]storeapi.SeriesSet{series(0, a, b), series(100, b)}))
+	print(storeapi.Merge([]storeapi.SeriesSet{series(0, a, b), series(100, b)}, storeapi.Order{}))
 	// Output:
 	// {job="a"} 1
 	// {job="b"} 2

@@ -6,23 +6,24 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// Merge joins sorted sets into one. Equal label sets become one series, be they
+// Merge joins sets that are in the given order into one. Equal label sets become one series, be they
 // in different sets or neighbours in one; its chunks are in the order of their
 // times, and of chunks with the same content only one stays.
 //
 // It holds at most one series per set. The first error of any set ends the
 // result. Merge owns the sets: closing the result closes them all.
-func Merge(sets []SeriesSet) SeriesSet {
-	return &mergeSet{sets: sets}
+func Merge(sets []SeriesSet, order Order) SeriesSet {
+	return &mergeSet{sets: sets, order: order}
 }
 
 type mergeSet struct {
-	sets []SeriesSet
-	tree *loserTree
-	err  error
-	cur  Series
-	buf  []Chunk
-	done bool
+	sets  []SeriesSet
+	order Order
+	tree  *loserTree
+	err   error
+	cur   Series
+	buf   []Chunk
+	done  bool
 }
 
 func (m *mergeSet) Next() bool {
@@ -62,7 +63,7 @@ func (m *mergeSet) start() bool {
 			return false
 		}
 	}
-	m.tree = newLoserTree(keys, alive)
+	m.tree = newLoserTree(keys, alive, m.order)
 	return true
 }
 

@@ -29,7 +29,7 @@ func BenchmarkMerge(b *testing.B) {
 				for i := range sets {
 					sets[i] = NewSliceSet(series)
 				}
-				m := Merge(sets)
+				m := Merge(sets, Order{})
 				for m.Next() {
 					n += k
 				}

@@ -32,7 +32,7 @@ func TestMerge_JoinsEqualSeries(t *testing.T) {
 		NewSliceSet([]Series{{a, []Chunk{raw(0, 5, "x")}}, {a, []Chunk{raw(6, 9, "y")}}}),
 		NewSliceSet(nil),
 		NewSliceSet([]Series{{a, []Chunk{raw(0, 5, "x"), raw(0, 7, "z")}}, {b, nil}}),
-	})
+	}, Order{})
 	got := drain(t, set)
 	require.NoError(t, set.Err())
 	require.Equal(t, []Series{
@@ -52,7 +52,7 @@ func TestMerge_KeepsDifferentChunksOfOneSpan(t *testing.T) {
 		{NewSliceSet([]Series{{l, []Chunk{raw(0, 5, "y")}}}), NewSliceSet([]Series{{l, []Chunk{raw(0, 5, "x"), hashed, hist}}})},
 		{NewSliceSet([]Series{{l, []Chunk{raw(0, 5, "x"), hist}}}), NewSliceSet([]Series{{l, []Chunk{raw(0, 5, "y")}}})},
 	} {
-		got := drain(t, Merge(sets))
+		got := drain(t, Merge(sets, Order{}))
 		require.Len(t, got, 1)
 		require.Len(t, got[0].Chunks, 3)
 		require.Equal(t, "x", string(got[0].Chunks[0].Raw.Bytes))
@@ -68,7 +68,7 @@ func TestMerge_KeepsFullerAggregates(t *testing.T) {
 	part := Chunk{MinTime: 1, MaxTime: 2, Aggr: &Aggregates{Count: count}}
 	full := Chunk{MinTime: 1, MaxTime: 2, Aggr: &Aggregates{Count: count, Sum: sum}}
 	for _, cs := range [][]Chunk{{part, full}, {full, part}} {
-		got := drain(t, Merge([]SeriesSet{NewSliceSet([]Series{{l, cs[:1]}}), NewSliceSet([]Series{{l, cs[1:]}})}))
+		got := drain(t, Merge([]SeriesSet{NewSliceSet([]Series{{l, cs[:1]}}), NewSliceSet([]Series{{l, cs[1:]}})}, Order{}))
 		require.Equal(t, []Chunk{full}, got[0].Chunks)
 	}
 }
@@ -76,7 +76,7 @@ func TestMerge_KeepsFullerAggregates(t *testing.T) {
 func TestMerge_StopsAtError(t *testing.T) {
 	a := labels.FromStrings("a", "1")
 	boom := errors.New("boom")
-	set := Merge([]SeriesSet{NewSliceSet([]Series{{a, nil}}), ErrSet(boom), WarnSet(Warning{Text: "w"})})
+	set := Merge([]SeriesSet{NewSliceSet([]Series{{a, nil}}), ErrSet(boom), WarnSet(Warning{Text: "w"})}, Order{})
 	require.False(t, set.Next())
 	require.False(t, set.Next())
 	require.ErrorIs(t, set.Err(), boom)
@@ -84,8 +84,8 @@ func TestMerge_StopsAtError(t *testing.T) {
 }
 
 func TestMerge_OfNothingIsEmpty(t *testing.T) {
-	require.False(t, Merge(nil).Next())
-	require.NoError(t, Merge(nil).Close())
+	require.False(t, Merge(nil, Order{}).Next())
+	require.NoError(t, Merge(nil, Order{}).Close())
 }
 
 // TestMerge_EqualsMap computes the merge a second way.
@@ -114,7 +114,7 @@ func TestMerge_EqualsMap(t *testing.T) {
 			sets[i] = NewSliceSet(series)
 		}
 		var last labels.Labels
-		for _, s := range drain(t, Merge(sets)) {
+		for _, s := range drain(t, Merge(sets, Order{})) {
 			require.Negative(t, labels.Compare(last, s.Labels), "round %d", round)
 			last = s.Labels
 			require.True(t, slices.IsSortedFunc(s.Chunks, compareChunks))

@@ -27,6 +27,10 @@ type Reorder struct {
 	External labels.Labels
 	// Drop are the names that are removed, from External too.
 	Drop []string
+	// Order is that of the answer. The labels that it leaves out stay in the answer;
+	// where series carry them it holds back as many series as if they were removed,
+	// and external ones are free.
+	Order Order
 	// Own reports whether any series in the store may carry a label of that name;
 	// nil means that all may. The index of a block or of a TSDB knows it, and
 	// mostly replica labels are external ones only: then nothing is held back.
@@ -39,18 +43,21 @@ type Reorder struct {
 // Apply returns the series of set, which must be in order. It owns set.
 func (r Reorder) Apply(set SeriesSet) SeriesSet {
 	rw := newRewriter(r)
-	if len(rw.ext) == 0 && len(rw.drop) == 0 {
+	if len(rw.ext) == 0 && len(rw.gone) == 0 {
 		return set
 	}
-	return &reorderSet{SeriesSet: set, rw: rw}
+	return &reorderSet{SeriesSet: set, rw: rw, held: heldSeries{order: r.Order}}
 }
 
 // MayHoldBack reports whether Apply could hold back whole metrics, so that it is
 // worth to ask HasLatePrefixes first.
 func (r Reorder) MayHoldBack() bool {
 	rw := newRewriter(r)
-	return rw.holdBack && len(rw.drop) > 0 &&
-		(len(rw.ext) == 0 || rw.ext[len(rw.ext)-1].Name < rw.drop[len(rw.drop)-1])
+	if !rw.holdBack || len(rw.gone) == 0 {
+		return false
+	}
+	counted := rw.splicer.counted
+	return counted == 0 || rw.ext[counted-1].Name < rw.gone[len(rw.gone)-1]
 }
 
 // HasLatePrefixes reads set, which needs no chunks, and reports whether NoPrefixes
@@ -91,7 +98,7 @@ type reorderSet struct {
 
 func (s *reorderSet) Next() bool {
 	for {
-		if len(s.held) > 0 && s.ready() {
+		if s.held.len() > 0 && s.ready() {
 			e := s.held.pop()
 			s.cur = e.Series
 			s.spare = s.cur.Chunks
@@ -113,9 +120,15 @@ func (s *reorderSet) ready() bool {
 	case s.ended:
 		return true
 	case s.newest > 0:
-		return s.held[0].seq != s.newest
+		return s.held.first().seq != s.newest
 	}
-	return labels.Compare(s.held[0].Labels, s.bound) <= 0
+	return s.isBefore(s.held.first().Labels)
+}
+
+// isBefore reports whether a series comes before all that are still to be read.
+func (s *reorderSet) isBefore(lset labels.Labels) bool {
+	c := s.rw.order.compareKeys(lset, s.bound)
+	return c < 0 || c == 0 && !s.rw.mayTie
 }
 
 // read takes one series from below. It says true when the series is already the
@@ -124,7 +137,7 @@ func (s *reorderSet) read() bool {
 	if !s.SeriesSet.Next() {
 		s.ended = true
 		if s.SeriesSet.Err() != nil {
-			s.held = nil
+			s.held.entries = nil
 		}
 		return false
 	}
@@ -133,7 +146,7 @@ func (s *reorderSet) read() bool {
 	if !ok {
 		return false
 	}
-	if len(s.held) == 0 && s.newest == 0 && labels.Compare(out, s.bound) <= 0 {
+	if s.held.len() == 0 && s.newest == 0 && s.isBefore(out) {
 		s.cur = Series{Labels: out, Chunks: in.Chunks}
 		s.collide(s.rw.hidden)
 		return true
@@ -169,7 +182,7 @@ func (s *reorderSet) place(lset labels.Labels) (out labels.Labels, ok bool) {
 		return out, true
 	}
 	out, bound, kept := s.rw.rewrite(lset)
-	if s.rw.canBeLate(kept) && labels.Compare(out, s.cur.Labels) < 0 {
+	if s.rw.canBeLate(kept) && s.rw.order.Compare(out, s.cur.Labels) < 0 {
 		if s.late == nil {
 			s.late = Warnings{{Text: "left out a series that came too late for its place: " + lset.String()}}
 		}

@@ -50,29 +50,36 @@ func TestReorder_EqualsSort(t *testing.T) {
 	for range 4000 {
 		in := randomSets(rnd, 1+rnd.Intn(40))
 		ext, drop := randomRewrite(rnd)
-		got, sorted := collect(Reorder{External: ext, Drop: drop}.Apply(NewSliceSet(in)))
+		order := randomOrder(rnd)
+		got, sorted := collect(Reorder{External: ext, Drop: drop, Order: order}.Apply(NewSliceSet(in)), order)
 		if !sorted {
-			t.Fatalf("not in order: ext %s drop %v\n%s", ext, drop, strings.Join(got, "\n"))
+			t.Fatalf("not in order: ext %s drop %v order %v\n%s", ext, drop, order, strings.Join(got, "\n"))
 		}
 		want := wanted(in, ext, drop)
 		if lost := len(want) - len(got); lost > 0 {
 			late++ // series that had only replica labels and came too late
-			want = slices.DeleteFunc(want, func(s string) bool { return strings.HasPrefix(s, ext.String()+" ") })
-			got = slices.DeleteFunc(got, func(s string) bool { return strings.HasPrefix(s, ext.String()+" ") })
+			bare := func(s string) bool {
+				var chunk int
+				_, err := fmt.Sscan(s[strings.LastIndexByte(s, ' '):], &chunk)
+				require.NoError(t, err)
+				i := slices.IndexFunc(in, func(s Series) bool { return s.Chunks[0].MinTime == int64(chunk) })
+				return labels.NewBuilder(in[i].Labels).Del(namesOf(ext)...).Del(drop...).Del(order.without...).Labels().IsEmpty()
+			}
+			want, got = slices.DeleteFunc(want, bare), slices.DeleteFunc(got, bare)
 		}
 		slices.Sort(want)
 		slices.Sort(got)
 		if !slices.Equal(want, got) {
 			t.Fatalf("ext %s drop %v\nwant %v\ngot  %v", ext, drop, want, got)
 		}
-		r := Reorder{External: ext, Drop: drop}
+		r := Reorder{External: ext, Drop: drop, Order: order}
 		prefixes, err := r.HasLatePrefixes(NewSliceSet(in))
 		require.NoError(t, err)
 		if prefixes && !r.MayHoldBack() {
 			t.Fatalf("ext %s drop %v: late prefixes where there can be none", ext, drop)
 		}
 		r.NoPrefixes = true
-		short, sorted := collect(r.Apply(NewSliceSet(in)))
+		short, sorted := collect(r.Apply(NewSliceSet(in)), order)
 		if !sorted || prefixes == (len(short) == len(in)) {
 			t.Fatalf("ext %s drop %v: late prefixes %v, but the short way has %d of %d", ext, drop, prefixes, len(short), len(in))
 		}
@@ -97,12 +104,26 @@ func randomRewrite(rnd *rand.Rand) (ext labels.Labels, drop []string) {
 	return b.Labels(), drop
 }
 
-func collect(set SeriesSet) (out []string, sorted bool) {
+// randomOrder leaves out names that series carry, external labels, and both.
+func randomOrder(rnd *rand.Rand) Order {
+	var without []string
+	for _, name := range append([]string{"0", "mm", "zz"}, oddNames...) {
+		if rnd.Intn(6) == 0 {
+			without = append(without, name)
+		}
+	}
+	if rnd.Intn(3) == 0 {
+		without = nil
+	}
+	return NewOrder(without)
+}
+
+func collect(set SeriesSet, order Order) (out []string, sorted bool) {
 	var last labels.Labels
 	sorted = true
 	for set.Next() {
 		s := set.At()
-		sorted = sorted && labels.Compare(last, s.Labels) <= 0
+		sorted = sorted && order.Compare(last, s.Labels) <= 0
 		last = s.Labels
 		out = append(out, fmt.Sprint(s.Labels, " ", s.Chunks[0].MinTime))
 	}
@@ -204,4 +225,9 @@ func TestReorder_WarnsOfCollisions(t *testing.T) {
 			require.Contains(t, ws[0].Text, `their label "cluster" is hidden by the external label of that name`)
 		}
 	}
+}
+
+func namesOf(ls labels.Labels) (out []string) {
+	ls.Range(func(l labels.Label) { out = append(out, l.Name) })
+	return out
 }

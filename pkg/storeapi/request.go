@@ -23,6 +23,10 @@ type Request struct {
 	Aggregates []Aggregate
 	// WithoutReplicaLabels are removed from the returned label sets.
 	WithoutReplicaLabels []string
+	// SortWithout asks for the order of the label sets without these labels, and then
+	// of the full label sets; the labels stay in the result. So the replicas of a
+	// series follow each other and keep the labels that tell them apart.
+	SortWithout []string
 	// Limit is the largest number of series (or names, or values) to return; 0
 	// means no limit.
 	Limit int

@@ -9,7 +9,7 @@ import (
 
 // SeriesSet is a stream of series that the reader pulls.
 //
-// Order: ascending by labels.Compare. Equal label sets may follow each other
+// Order: ascending, as Store.Select says. Equal label sets may follow each other
 // (a series split over frames, or two replicas whose replica label was
 // removed); Merge joins them.
 //

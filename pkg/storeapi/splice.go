@@ -10,28 +10,33 @@ import (
 // property test of Reorder compares it with what the labels package builds.
 type splicer struct {
 	ext  []labels.Label
-	drop []string
+	gone []string
+	// counted is the number of ext up to the last one that the order counts.
+	counted int
 	// parts are the encoded ext.
 	parts []string
 	size  int
 	cuts  []int
 }
 
-func newSplicer(ext []labels.Label, drop []string) *splicer {
-	sp := &splicer{ext: ext, drop: drop}
-	for _, l := range ext {
+func newSplicer(ext []labels.Label, gone []string, order Order) *splicer {
+	sp := &splicer{ext: ext, gone: gone}
+	for i, l := range ext {
+		if !order.leavesOut(l.Name) {
+			sp.counted = i + 1
+		}
 		sp.parts = append(sp.parts, zerocopy.Encoding(labels.FromStrings(l.Name, l.Value)))
 		sp.size += len(sp.parts[len(sp.parts)-1])
 	}
 	return sp
 }
 
-// add returns lset with ext. behind says that a label of ext comes after all of
-// lset. ok is false, and nothing is done, when lset has a label that is in ext
-// or is to be dropped.
+// add returns lset with ext. behind says that a label of ext that the order counts
+// comes after all of lset. ok is false, and nothing is done, when lset has a label
+// that is in ext or in gone.
 func (sp *splicer) add(lset labels.Labels) (out labels.Labels, behind, ok bool) {
 	s := zerocopy.Encoding(lset)
-	ext, drop := sp.ext, sp.drop
+	ext, gone := sp.ext, sp.gone
 	sp.cuts = sp.cuts[:0]
 	for rest := s; len(rest) > 0; {
 		start := len(s) - len(rest)
@@ -42,10 +47,10 @@ func (sp *splicer) add(lset labels.Labels) (out labels.Labels, behind, ok bool) 
 			sp.cuts = append(sp.cuts, start)
 			ext = ext[1:]
 		}
-		for len(drop) > 0 && drop[0] < name {
-			drop = drop[1:]
+		for len(gone) > 0 && gone[0] < name {
+			gone = gone[1:]
 		}
-		if len(ext) > 0 && ext[0].Name == name || len(drop) > 0 && drop[0] == name {
+		if len(ext) > 0 && ext[0].Name == name || len(gone) > 0 && gone[0] == name {
 			return labels.EmptyLabels(), false, false
 		}
 	}
@@ -62,5 +67,5 @@ func (sp *splicer) add(lset labels.Labels) (out labels.Labels, behind, ok bool) 
 		from = cut
 	}
 	buf = append(buf, s[from:]...)
-	return zerocopy.Labels(buf), len(ext) > 0, true
+	return zerocopy.Labels(buf), len(sp.ext)-len(ext) < sp.counted, true
 }

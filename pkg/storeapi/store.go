@@ -16,9 +16,10 @@ type Store interface {
 	// Info describes the current data of the store. It is cheap: it does no I/O.
 	Info() Info
 
-	// Select returns the series that match the request, in ascending
-	// labels.Compare order of the returned label sets (external labels added,
-	// replica labels removed). It never returns nil; errors are in the set.
+	// Select returns the series that match the request, in ascending order of the
+	// returned label sets (external labels added, replica labels removed): that of
+	// labels.Compare, or with SortWithout that of Request.Order. It never returns
+	// nil; errors are in the set.
 	// The set ends early, with an error, when ctx is cancelled.
 	Select(ctx context.Context, r *Request) SeriesSet
 
@@ -56,6 +57,8 @@ type Info struct {
 	// SupportsWithoutReplicaLabels says that Request.WithoutReplicaLabels is
 	// applied by the store, and the order is that of the result.
 	SupportsWithoutReplicaLabels bool
+	// SupportsSortWithout says that the store obeys Request.SortWithout.
+	SupportsSortWithout bool
 }
 
 // TSDBInfo is one part of a store. Times are inclusive milliseconds.

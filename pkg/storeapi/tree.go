@@ -9,12 +9,13 @@ type loserTree struct {
 	keys  []labels.Labels
 	alive []bool
 	nodes []int
+	order Order
 }
 
 // newLoserTree takes the first key of every input; alive[i] is false for an
 // input that has none.
-func newLoserTree(keys []labels.Labels, alive []bool) *loserTree {
-	t := &loserTree{keys: keys, alive: alive, nodes: make([]int, max(len(keys), 1))}
+func newLoserTree(keys []labels.Labels, alive []bool, order Order) *loserTree {
+	t := &loserTree{keys: keys, alive: alive, nodes: make([]int, max(len(keys), 1)), order: order}
 	if len(keys) > 0 {
 		t.nodes[0] = t.play(1)
 	}
@@ -40,7 +41,7 @@ func (t *loserTree) less(a, b int) bool {
 	if !t.alive[a] || !t.alive[b] {
 		return t.alive[a]
 	}
-	if c := labels.Compare(t.keys[a], t.keys[b]); c != 0 {
+	if c := t.order.Compare(t.keys[a], t.keys[b]); c != 0 {
 		return c < 0
 	}
 	return a < b

@@ -26,10 +26,11 @@ type Query struct {
 	// Keep selects among the matching series by their labels in the block; nil
 	// keeps all.
 	Keep func(labels.Labels) bool
-	// External are the labels to add, and Drop the names of those to remove; see
-	// Set.Final.
-	External labels.Labels
-	Drop     []string
+	// External are the labels to add, and Drop the names of those to remove;
+	// SortWithout are those that the order of the answer leaves out. See Set.Final.
+	External    labels.Labels
+	Drop        []string
+	SortWithout []string
 	// BatchBytes is about how many bytes of series or chunks to read at once.
 	BatchBytes int64
 	// Account is charged for the bytes that are read.
@@ -58,22 +59,23 @@ type reader struct {
 	last    []uint32 // of the series before
 }
 
-// placement is how the block applies Query.External and Query.Drop. It is set
-// before the first batch.
+// placement is how the block applies Query.External, Query.Drop and
+// Query.SortWithout. It is set before the first batch.
 type placement struct {
-	carried map[string]bool // the names of External and Drop that series of the block have
-	ext     []labels.Label  // to add to every series, sorted
+	carried map[string]bool // the names of External, Drop and SortWithout that series of the block have
+	order   storeapi.Order
+	ext     []labels.Label // to add to every series, sorted
 	final   bool
 }
 
 // decide looks up in the index header which of the names series of the block have.
 func (p *placement) decide(h *indexheader.Header, q *Query) {
-	p.carried, p.final = map[string]bool{}, true
+	p.carried, p.final, p.order = map[string]bool{}, true, storeapi.NewOrder(q.SortWithout)
 	check := func(name string) {
 		p.carried[name] = h.Label(name).Len() > 0
 		p.final = p.final && !p.carried[name]
 	}
-	for _, name := range q.Drop {
+	for _, name := range slices.Concat(q.Drop, q.SortWithout) {
 		check(name)
 	}
 	q.External.Range(func(l labels.Label) { check(l.Name) })

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
@@ -105,7 +104,7 @@ func (s *Set) read() storeapi.Series {
 
 // Final waits for the first series and reports whether the label sets are those of
 // the answer: with Query.External, and without Query.Drop. They are when no series
-// of the block has one of these names itself; then the set is in the order of the
+// of the block has one of these names, or of Query.SortWithout, itself; then the set is in the order of the
 // answer. Otherwise label sets and order are those of the block.
 func (s *Set) Final() bool {
 	s.fill()
@@ -113,7 +112,7 @@ func (s *Set) Final() bool {
 }
 
 // Carries reports whether any series of the block has a label of that name, one of
-// Query.Drop or Query.External. It may be called after Final.
+// Query.Drop, Query.SortWithout or Query.External. It may be called after Final.
 func (s *Set) Carries(name string) bool { return s.place.carried[name] }
 
 // Next moves to the next series; it waits while the next batch is being read.
@@ -159,7 +158,7 @@ func (s *Set) nextInOrder() bool {
 func (s *Set) hold() {
 	next := heldSeries{Series: s.read(), size: s.cur.items[s.pos].size}
 	i := len(s.held)
-	for i > 0 && labels.Compare(next.Labels, s.held[i-1].Labels) < 0 {
+	for i > 0 && s.place.order.Compare(next.Labels, s.held[i-1].Labels) < 0 {
 		i--
 	}
 	s.held = slices.Insert(s.held, i, next)

@@ -71,13 +71,7 @@ func (a *asking) open(t target, origin int) storeapi.SeriesSet {
 	if dropHere || shardHere {
 		r.Limit = 0
 	}
-	var set *orderedSet
-	if stream := t.store.Select(a.inner, &r); t.info.SupportsWithoutReplicaLabels {
-		set = a.store.inOrder(stream, t.name)
-	} else {
-		// The promise of the order came into the protocol with this capability.
-		set = sorted(stream, a.r.WithoutReplicaLabels)
-	}
+	set := a.stream(t, &r)
 	c := &childSet{SeriesSet: set, asking: a, name: t.name, origin: uint16(min(origin, math.MaxUint16))}
 	if set.all && set.Err() != nil {
 		_ = c.failure(set.Err()) // lets the other stores know at once

@@ -27,6 +27,7 @@ func (s *Store) infoWithout(hops []string) storeapi.Info {
 		MaxTime:                      math.MinInt64,
 		SupportsSharding:             true,
 		SupportsWithoutReplicaLabels: true,
+		SupportsSortWithout:          true,
 	}
 	sets, tsdbs := map[string]bool{}, map[tsdbKey]bool{}
 	for _, st := range s.stores() {

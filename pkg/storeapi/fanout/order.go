@@ -37,12 +37,29 @@ func sizeOf(s storeapi.Series) int {
 // passed on.
 var errUnsorted = errors.New("series are not in order; the next answers of this store will be sorted here")
 
+// stream asks one store for r, and returns the series in the order of the request of
+// the caller, without the labels that it removes. A store of another order is read to
+// its end and sorted.
+func (a *asking) stream(t target, r *storeapi.Request) *orderedSet {
+	order := a.r.Order()
+	switch {
+	case !t.info.SupportsWithoutReplicaLabels:
+		// The promise of any order came into the protocol with this capability.
+		r.SortWithout = nil
+		return sorted(t.store.Select(a.inner, r), order, a.r.WithoutReplicaLabels)
+	case len(r.SortWithout) > 0 && !t.info.SupportsSortWithout:
+		r.SortWithout = nil
+		return sorted(t.store.Select(a.inner, r), order, nil)
+	}
+	return a.store.inOrder(t.store.Select(a.inner, r), order, t.name)
+}
+
 // inOrder passes on a stream that is in order, as all should be, one by one. A
 // store whose first series are not in order, or that was seen to break the order
 // before, is read to its end and sorted, it alone. One that breaks the order
 // later for the first time fails at that point.
-func (s *Store) inOrder(set storeapi.SeriesSet, name string) *orderedSet {
-	o := &orderedSet{SeriesSet: set, broken: func() { s.markUnsorted(name) }}
+func (s *Store) inOrder(set storeapi.SeriesSet, order storeapi.Order, name string) *orderedSet {
+	o := &orderedSet{SeriesSet: set, order: order, broken: func() { s.markUnsorted(name) }}
 	if s.isUnsorted(name) {
 		o.readAll(nil)
 		return o
@@ -54,7 +71,7 @@ func (s *Store) inOrder(set storeapi.SeriesSet, name string) *orderedSet {
 		}
 		cur := clone(set.At())
 		o.held = append(o.held, cur)
-		if n := len(o.held); n > 1 && labels.Compare(o.held[n-2].Labels, cur.Labels) > 0 {
+		if n := len(o.held); n > 1 && order.Compare(o.held[n-2].Labels, cur.Labels) > 0 {
 			o.broken()
 			o.readAll(nil)
 			return o
@@ -88,6 +105,7 @@ func clone(s storeapi.Series) storeapi.Series {
 // orderedSet first returns the held series, then the rest of the stream.
 type orderedSet struct {
 	storeapi.SeriesSet
+	order  storeapi.Order
 	broken func()
 
 	held []storeapi.Series
@@ -101,8 +119,8 @@ type orderedSet struct {
 }
 
 // sorted reads the whole set, removes the labels named in drop, and sorts.
-func sorted(set storeapi.SeriesSet, drop []string) *orderedSet {
-	o := &orderedSet{SeriesSet: set}
+func sorted(set storeapi.SeriesSet, order storeapi.Order, drop []string) *orderedSet {
+	o := &orderedSet{SeriesSet: set, order: order}
 	o.readAll(drop)
 	return o
 }
@@ -124,7 +142,7 @@ func (o *orderedSet) readAll(drop []string) {
 		o.held = append(o.held, cur)
 	}
 	o.all = true
-	slices.SortStableFunc(o.held, func(a, b storeapi.Series) int { return labels.Compare(a.Labels, b.Labels) })
+	slices.SortStableFunc(o.held, func(a, b storeapi.Series) int { return o.order.Compare(a.Labels, b.Labels) })
 }
 
 // Next returns the held series, which are sorted, and then reads on in the order of
@@ -145,7 +163,7 @@ func (o *orderedSet) Next() bool {
 		return false
 	}
 	cur := o.SeriesSet.At()
-	order := labels.Compare(o.cur.Labels, cur.Labels)
+	order := o.order.Compare(o.cur.Labels, cur.Labels)
 	if order != 0 {
 		o.same = 0
 	}

@@ -81,7 +81,7 @@ func (s *Store) Select(ctx context.Context, r *storeapi.Request) storeapi.Series
 		wg.Go(func() { sets[i] = a.open(t, i+1) })
 	}
 	wg.Wait()
-	return &answerSet{SeriesSet: storeapi.Cut{Limit: r.Limit}.Apply(storeapi.Merge(sets)), cancel: a.cancel, targets: targets}
+	return &answerSet{SeriesSet: storeapi.Cut{Limit: r.Limit}.Apply(storeapi.Merge(sets, r.Order())), cancel: a.cancel, targets: targets}
 }
 
 // refuseNone is the error of a fan-out without any store, for requests that

@@ -138,7 +138,7 @@ func TestPartialWarn_NamesMissingStoreThroughGRPC(t *testing.T) {
 func TestWarnings_OfStoresAreForwarded(t *testing.T) {
 	child := fake(t, "a", "m1")
 	child.Wrap = func(_ context.Context, _ *storeapi.Request, set storeapi.SeriesSet) storeapi.SeriesSet {
-		return storeapi.Merge([]storeapi.SeriesSet{set, storeapi.WarnSet(storeapi.Warning{Text: "block X is corrupt"})})
+		return storeapi.Merge([]storeapi.SeriesSet{set, storeapi.WarnSet(storeapi.Warning{Text: "block X is corrupt"})}, storeapi.Order{})
 	}
 	f := fanout.New(of(child), fanout.Config{})
 	a := read(t, f.Select(t.Context(), request()))

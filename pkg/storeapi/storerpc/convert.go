@@ -97,6 +97,7 @@ func seriesRequestToWire(r *storeapi.Request, batch int) (*storepb.SeriesRequest
 	for _, a := range r.Aggregates {
 		out.Aggregates = append(out.Aggregates, storepb.Aggr(a))
 	}
+	addNames(out, sortWithoutField, r.SortWithout)
 	var err error
 	out.Hints, err = seriesHintsToWire(r)
 	return out, err
@@ -113,7 +114,12 @@ func seriesRequestFromWire(in *storepb.SeriesRequest, strictHints bool) (*storea
 	if err != nil {
 		return nil, err
 	}
+	sortWithout, err := readNames(in, sortWithoutField)
+	if err != nil {
+		return nil, err
+	}
 	r := &storeapi.Request{
+		SortWithout:          sortWithout,
 		MinTime:              in.GetMinTime(),
 		MaxTime:              in.GetMaxTime(),
 		Matchers:             ms,

@@ -79,6 +79,9 @@ func infoToWire(info storeapi.Info, has Services) *infopb.InfoResponse {
 			SupportsSharding:             info.SupportsSharding,
 			SupportsWithoutReplicaLabels: info.SupportsWithoutReplicaLabels,
 		}
+		if info.SupportsSortWithout {
+			addTrue(out.Store, supportsSortWithoutField)
+		}
 		for _, t := range info.TSDBs {
 			out.Store.TsdbInfos = append(out.Store.TsdbInfos, &infopb.TSDBInfo{
 				Labels: labelsToWire(t.Labels), MinTime: t.MinTime, MaxTime: t.MaxTime,
@@ -115,6 +118,7 @@ func infoFromWire(in *infopb.InfoResponse) (storeapi.Info, Services) {
 		info.MinTime, info.MaxTime = s.GetMinTime(), s.GetMaxTime()
 		info.SupportsSharding = s.GetSupportsSharding()
 		info.SupportsWithoutReplicaLabels = s.GetSupportsWithoutReplicaLabels()
+		info.SupportsSortWithout = readBool(s, supportsSortWithoutField)
 		for _, t := range s.GetTsdbInfos() {
 			info.TSDBs = append(info.TSDBs, storeapi.TSDBInfo{
 				Labels: labelsFromWire(t.GetLabels()), MinTime: t.GetMinTime(), MaxTime: t.GetMaxTime(),

@@ -87,7 +87,7 @@ func frames(t *testing.T, conn *grpc.ClientConn, req *storepb.SeriesRequest) (ou
 func TestProtobufClientAndServer_AreCompatible(t *testing.T) {
 	fake := storetest.NewFake(t, data(150))
 	fake.Wrap = func(_ context.Context, _ *storeapi.Request, set storeapi.SeriesSet) storeapi.SeriesSet {
-		return storeapi.Merge([]storeapi.SeriesSet{set, storeapi.WarnSet(storeapi.Warning{Text: "w"})})
+		return storeapi.Merge([]storeapi.SeriesSet{set, storeapi.WarnSet(storeapi.Warning{Text: "w"})}, storeapi.Order{})
 	}
 	for _, opts := range [][]grpc.ServerOption{nil, storerpc.ServerOptions()} {
 		conn := storetest.Dial(t, func(srv *grpc.Server) { storerpc.RegisterStore(srv, fake, storerpc.ServerConfig{}) }, opts...)
@@ -278,7 +278,7 @@ func TestLargeSeries_IsSplit(t *testing.T) {
 		require.NoError(t, err)
 		require.GreaterOrEqual(t, len(got), 5)
 	}
-	set := storeapi.Merge([]storeapi.SeriesSet{storetest.ThroughGRPC(t, fake).Select(t.Context(), everything())})
+	set := storeapi.Merge([]storeapi.SeriesSet{storetest.ThroughGRPC(t, fake).Select(t.Context(), everything())}, storeapi.Order{})
 	require.True(t, set.Next())
 	require.Equal(t, big.Chunks, set.At().Chunks)
 	require.True(t, set.Next())
@@ -354,7 +354,7 @@ func TestServerDisconnects_StreamFails(t *testing.T) {
 		storerpc.RegisterStore(s, fake, storerpc.ServerConfig{})
 	})
 	fake.Wrap = func(ctx context.Context, _ *storeapi.Request, set storeapi.SeriesSet) storeapi.SeriesSet {
-		return storeapi.Merge([]storeapi.SeriesSet{set, &lateEnd{waiting{set, ctx}, 100, srv}})
+		return storeapi.Merge([]storeapi.SeriesSet{set, &lateEnd{waiting{set, ctx}, 100, srv}}, storeapi.Order{})
 	}
 	set := storerpc.NewClient(conn, "gone:1").Select(t.Context(), everything())
 	for set.Next() {

@@ -37,6 +37,7 @@ func NewFake(t testing.TB, data Data) *Fake {
 		MaxTime:                      math.MinInt64,
 		SupportsSharding:             true,
 		SupportsWithoutReplicaLabels: true,
+		SupportsSortWithout:          true,
 	}}
 	if !data.External.IsEmpty() {
 		f.About.LabelSets = []labels.Labels{data.External}
@@ -71,8 +72,8 @@ func (f *Fake) Select(ctx context.Context, r *storeapi.Request) storeapi.SeriesS
 	return set
 }
 
-// sel answers a request from memory. As a real store does, it ignores sharding and
-// replica labels if its Info does not announce them. The chunks of the result are
+// sel answers a request from memory. As a real store does, it ignores sharding,
+// replica labels and another order if its Info does not announce them. The chunks of the result are
 // shared with the fake.
 func (f *Fake) sel(ctx context.Context, r *storeapi.Request) storeapi.SeriesSet {
 	ms, ok := storeapi.MatchExternal(f.data.External, r.Matchers)
@@ -89,6 +90,10 @@ func (f *Fake) sel(ctx context.Context, r *storeapi.Request) storeapi.SeriesSet 
 	if !f.About.SupportsWithoutReplicaLabels {
 		req.WithoutReplicaLabels = nil
 	}
+	if !f.About.SupportsSortWithout {
+		req.SortWithout = nil
+	}
+	order := req.Order()
 	var out []storeapi.Series
 	for _, s := range f.matching(&req) {
 		cs := overlapping(s.Chunks, r)
@@ -100,7 +105,7 @@ func (f *Fake) sel(ctx context.Context, r *storeapi.Request) storeapi.SeriesSet 
 		}
 		out = append(out, storeapi.Series{Labels: f.data.answer(s.Labels, &req), Chunks: cs})
 	}
-	slices.SortStableFunc(out, func(a, b storeapi.Series) int { return labels.Compare(a.Labels, b.Labels) })
+	slices.SortStableFunc(out, func(a, b storeapi.Series) int { return order.Compare(a.Labels, b.Labels) })
 	set := storeapi.Cut{Limit: r.Limit}.Apply(storeapi.NewSliceSet(out))
 	return &fakeSet{SeriesSet: set, ctx: ctx, stats: f.Stats}
 }

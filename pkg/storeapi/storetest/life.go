@@ -58,7 +58,7 @@ func testHints(t *testing.T, newStore NewStore) {
 	r.Aggregates = []storeapi.Aggregate{storeapi.AggregateCounter, storeapi.AggregateSum}
 	check(t, s, data, r)
 	set := s.Select(t.Context(), r)
-	n := len(read(t, set))
+	n := len(read(t, set, &storeapi.Request{}))
 	require.Positive(t, n)
 	st := set.Stats()
 	for _, v := range []int64{st.BlocksQueried, st.MergedSeries, st.MergedChunks, st.PostingsTouched, st.SeriesTouched, st.ChunksTouched, st.BytesFetched, int64(st.Duration)} {

@@ -185,6 +185,62 @@ func testOrder(t *testing.T, newStore NewStore) {
 	}
 }
 
+// testSortWithout takes orders that leave out external labels, labels of the series
+// themselves, and labels that are both.
+func testSortWithout(t *testing.T, newStore NewStore) {
+	rnd := rand.New(rand.NewSource(12))
+	for _, ext := range []labels.Labels{
+		labels.EmptyLabels(),
+		labels.FromStrings("cluster", "eu", "replica", "x"),
+		labels.FromStrings("A", "1", "prometheus_replica", "x", "zz", "1"),
+		labels.FromStrings("cluster", "eu", "receive_replica", "r1"),
+	} {
+		data := Data{External: ext, Series: append(randomSeries(rnd, 100), replicatedSeries()...)}
+		s := newStore(t, data)
+		for _, c := range []struct{ sort, without []string }{
+			{[]string{"prometheus_replica"}, nil},
+			{[]string{"replica"}, nil},
+			{[]string{"receive_replica", "replica"}, nil},
+			{[]string{"b", "zz", "none"}, nil},
+			{[]string{"cluster", "A"}, []string{"z"}},
+			{[]string{"replica", "a"}, []string{"replica", "cluster"}},
+		} {
+			r := all(base, base+100_000)
+			r.SortWithout, r.WithoutReplicaLabels = c.sort, c.without
+			t.Run(fmt.Sprint(ext, " sort without ", c.sort, " remove ", c.without), func(t *testing.T) {
+				check(t, s, data, r)
+				r := *r
+				r.SkipChunks = true
+				check(t, s, data, &r)
+				r.SkipChunks, r.Shard = false, &storeapi.Shard{Index: 1, Total: 2, Labels: c.sort}
+				check(t, s, data, &r)
+			})
+		}
+	}
+}
+
+// replicatedSeries have replica labels of their own, before and behind the labels in
+// which the series differ; some end where others go on.
+func replicatedSeries() []Series {
+	var out []Series
+	for _, name := range []string{"up", "requests"} {
+		for _, replica := range []string{"1", "2", ""} {
+			for _, l := range []labels.Labels{
+				labels.FromStrings("__name__", name, "instance", "i1", "job", "j"),
+				labels.FromStrings("__name__", name, "instance", "i1", "job", "j", "zone", "z"),
+				labels.FromStrings("__name__", name, "instance", "i1", "job", "j", "path", "/"),
+				labels.FromStrings("__name__", name, "instance", "i2", "job", "j"),
+				labels.FromStrings("__name__", name, "instance", "i2"),
+				labels.FromStrings("__name__", name, "rr", "1", "zone", "z"),
+			} {
+				l = labels.NewBuilder(l).Set("replica", replica).Labels()
+				out = append(out, Series{Labels: l, Samples: Floats(base+int64(len(out)), 1000, 9)})
+			}
+		}
+	}
+	return out
+}
+
 // randomSeries always have the label __name__, as series of a TSDB.
 func randomSeries(rnd *rand.Rand, n int) []Series {
 	seen := map[string]bool{}

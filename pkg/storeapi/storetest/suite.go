@@ -35,6 +35,7 @@ func run(t *testing.T, newStore NewStore, without testcase) {
 		{"time borders", testTimeBorders},
 		{"external labels", testExternalLabels},
 		{"order", testOrder},
+		{"order without labels", testSortWithout},
 		{"limit", testLimit},
 		{"shards", testShards},
 		{"skip chunks", testSkipChunks},
@@ -57,14 +58,15 @@ type got struct {
 	chunks []storeapi.Chunk
 }
 
-// read reads the whole answer. It checks the order, and that the returned memory
+// read reads the whole answer in the order of r. It checks the order, and that the returned memory
 // stays as it was until Close.
-func read(t *testing.T, set storeapi.SeriesSet) []got {
+func read(t *testing.T, set storeapi.SeriesSet, r *storeapi.Request) []got {
 	t.Helper()
+	order := r.Order()
 	var out []got
 	for set.Next() {
 		s := set.At()
-		if n := len(out); n > 0 && labels.Compare(out[n-1].labels, s.Labels) > 0 {
+		if n := len(out); n > 0 && order.Compare(out[n-1].labels, s.Labels) > 0 {
 			t.Fatalf("not in order: %s after %s", s.Labels, out[n-1].labels)
 		}
 		out = append(out, got{labels: s.Labels, chunks: slices.Clone(s.Chunks)})
@@ -81,7 +83,7 @@ func check(t *testing.T, s storeapi.Store, data Data, r *storeapi.Request) {
 	set := s.Select(t.Context(), r)
 	defer func() { require.NoError(t, set.Close()) }()
 	found := map[string][]storeapi.Chunk{}
-	for _, g := range read(t, set) {
+	for _, g := range read(t, set, r) {
 		if !slices.IsSortedFunc(g.chunks, func(a, b storeapi.Chunk) int { return int(a.MinTime - b.MinTime) }) {
 			t.Fatalf("chunks of %s are not in order", g.labels)
 		}
@@ -155,7 +157,7 @@ func all(mint, maxt int64, ms ...*labels.Matcher) *storeapi.Request {
 func sets(ctx context.Context, t *testing.T, s storeapi.Store, r *storeapi.Request) (out []string) {
 	t.Helper()
 	set := s.Select(ctx, r)
-	for _, g := range read(t, set) {
+	for _, g := range read(t, set, r) {
 		out = append(out, g.labels.String())
 	}
 	require.NoError(t, set.Close())

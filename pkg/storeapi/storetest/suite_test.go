@@ -43,7 +43,8 @@ func newTSDB(t *testing.T, data Data) storeapi.Store {
 }
 
 // newFanout holds a third of the series in the one store, a third in the other
-// and a third in both. One of the two knows neither shards nor replica labels.
+// and a third in both. One of the two knows neither shards, nor replica labels, nor
+// another order than that of the full labels.
 func newFanout(t *testing.T, data Data) storeapi.Store {
 	a, b := data, data
 	a.Series, b.Series = nil, nil
@@ -56,7 +57,7 @@ func newFanout(t *testing.T, data Data) storeapi.Store {
 		}
 	}
 	plain := NewFake(t, b)
-	plain.About.SupportsSharding, plain.About.SupportsWithoutReplicaLabels = false, false
+	plain.About.SupportsSharding, plain.About.SupportsWithoutReplicaLabels, plain.About.SupportsSortWithout = false, false, false
 	stores := []storeapi.Store{NewFake(t, a), plain}
 	return fanout.New(func() []storeapi.Store { return stores }, fanout.Config{})
 }

@@ -43,8 +43,8 @@ func (s selection) read(skipChunks bool) *chunkSet {
 
 // ordered returns the series with the labels and in the order of the answer.
 func (s selection) ordered() (storeapi.SeriesSet, error) {
-	order := storeapi.Reorder{External: s.ext, Drop: s.r.WithoutReplicaLabels}
-	if len(order.Drop) > 0 {
+	order := storeapi.Reorder{External: s.ext, Drop: s.r.WithoutReplicaLabels, Order: s.r.Order()}
+	if len(order.Drop) > 0 || len(s.r.SortWithout) > 0 {
 		names, _, err := s.q.LabelNames(s.ctx, nil)
 		if err != nil {
 			return nil, fmt.Errorf("label names: %w", err)

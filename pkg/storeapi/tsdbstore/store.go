@@ -61,6 +61,7 @@ func (s *Store) Info() storeapi.Info {
 		TSDBs:                        []storeapi.TSDBInfo{{Labels: ext, MinTime: mint, MaxTime: math.MaxInt64}},
 		SupportsSharding:             true,
 		SupportsWithoutReplicaLabels: true,
+		SupportsSortWithout:          true,
 	}
 }
 

@@ -1,0 +1,118 @@
+package storeapi
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/zerocopy"
+)
+
+// Order is the order of the series of an answer: ascending by the label sets without
+// some labels, then by the full label sets. The zero value is the order of
+// labels.Compare. It is immutable and may be used concurrently.
+type Order struct{ without []string }
+
+// NewOrder returns the order that leaves out the named labels first.
+func NewOrder(without []string) Order { return Order{without: slices.Clone(without)} }
+
+// Order is the order in which the request wants the series.
+func (r *Request) Order() Order { return Order{without: r.SortWithout} }
+
+// Compare returns a number below, equal to or above 0, as a sorts before, with or
+// behind b. Only equal label sets are equal.
+func (o Order) Compare(a, b labels.Labels) int {
+	if len(o.without) == 0 {
+		return labels.Compare(a, b)
+	}
+	x, y := afterCommon(a, b)
+	if c := o.compareFrom(x, y); c != 0 {
+		return c
+	}
+	return Order{}.compareFrom(x, y)
+}
+
+// compareKeys compares the label sets without the labels that the order leaves out.
+func (o Order) compareKeys(a, b labels.Labels) int {
+	if len(o.without) == 0 {
+		return labels.Compare(a, b)
+	}
+	return o.compareFrom(afterCommon(a, b))
+}
+
+// compareFrom compares two encoded sets without the labels that the order leaves
+// out. It allocates nothing.
+func (o Order) compareFrom(x, y string) int {
+	for {
+		x, y = o.skip(x), o.skip(y)
+		if x == "" || y == "" || x == y {
+			return len(x) - len(y)
+		}
+		var p, q string
+		for range 2 { // the name, then the value
+			p, x = zerocopy.CutPart(x)
+			q, y = zerocopy.CutPart(y)
+			if p != q {
+				if p < q {
+					return -1
+				}
+				return 1
+			}
+		}
+	}
+}
+
+// skip returns an encoded set from its first label on that the order does not leave
+// out.
+func (o Order) skip(set string) string {
+	for set != "" {
+		name, rest := zerocopy.CutPart(set)
+		if !o.leavesOut(name) {
+			break
+		}
+		_, set = zerocopy.CutPart(rest)
+	}
+	return set
+}
+
+func (o Order) leavesOut(name string) bool {
+	for _, w := range o.without {
+		if w == name {
+			return true
+		}
+	}
+	return false
+}
+
+// afterCommon returns the encodings of both sets behind the labels with which both
+// begin.
+func afterCommon(a, b labels.Labels) (x, y string) {
+	x, y = zerocopy.Encoding(a), zerocopy.Encoding(b)
+	n := commonBytes(x, y)
+	for n > 0 {
+		_, rest := zerocopy.CutPart(x)
+		_, rest = zerocopy.CutPart(rest)
+		end := len(x) - len(rest)
+		if end > n {
+			break
+		}
+		x, y, n = rest, y[end:], n-end
+	}
+	return x, y
+}
+
+// commonBytes is the number of bytes with which both strings begin.
+func commonBytes(x, y string) int {
+	p, q := zerocopy.Bytes(x), zerocopy.Bytes(y)
+	n := min(len(p), len(q))
+	p, q = p[:n], q[:n]
+	i := 0
+	for i+8 <= n && binary.LittleEndian.Uint64(p[i:]) == binary.LittleEndian.Uint64(q[i:]) {
+		i += 8
+	}
+	for i < n && p[i] == q[i] {
+		i++
+	}
+	return i
+}
