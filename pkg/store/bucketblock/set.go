@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 

@@ -109,6 +109,7 @@ func infoToWire(info storeapi.Info, has Services) *infopb.InfoResponse {
 	return out
 }
 
+// infoFromWire converts an answer. The services are those whose message is present.
 func infoFromWire(in *infopb.InfoResponse) (storeapi.Info, Services) {
 	info := unknownInfo()
 	info.Component = in.GetComponentType()
