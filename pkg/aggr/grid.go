@@ -26,6 +26,11 @@ type grid struct {
 	// gauge says that the samples are those of a gauge, dated at the middles of
 	// windows.
 	gauge bool
+	// coarse are the times of windows that are longer than the distance, which keep
+	// their times, for the type between adds samples to them. Then the distance may
+	// be shorter than that of the raw samples, and samples without neighbours are no
+	// sign of a gap.
+	coarse *coarseSpans
 
 	// ahead is the type of the sample that was read for the next window.
 	ahead chunkenc.ValueType
@@ -91,14 +96,22 @@ func (g *grid) Next() chunkenc.ValueType {
 		}
 	}
 	first := g.take()
-	end := g.end(first.t)
+	res, end := g.res, g.end(first.t)
+	if r := g.coarse.at(first.t); r > 0 {
+		if res, end = r, windowEnd(first.t, r); g.gauge {
+			end = first.t
+		}
+	}
 	last, whole := g.window(first, end)
 	if whole {
 		last.t = end
 	}
-	if first.h == nil && !g.gauge && first.t < end && (g.lastEnd == math.MinInt64 || g.lastEnd < end-g.res) {
+	gap := g.lastEnd == math.MinInt64 || g.lastEnd < end-res
+	if first.h == nil && !g.gauge && first.t < end && gap && (g.coarse == nil || res > g.res) {
 		anchor := first
-		anchor.t = end - g.res
+		if g.coarse == nil {
+			anchor.t = end - res
+		}
 		g.cur, g.then = anchor, last
 	} else {
 		g.cur = last

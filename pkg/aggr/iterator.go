@@ -35,11 +35,16 @@ func seriesOf(r chunkReader) chunkenc.Iterator {
 	return &seriesIterator{chunks: r, lastT: math.MinInt64}
 }
 
-// ChunkIterator returns the samples of one chunk that the aggregates select.
+// ChunkIterator returns the samples of one chunk that the aggregates select: one, count
+// and sum as their quotient, or the maximum with count and sum, which stand in
+// where there is no maximum.
 // The counter is returned as it is stored: with its first and last raw value,
 // and with resets between chunks. reuse may be nil.
 func ChunkIterator(c *storeapi.Chunk, aggrs []storeapi.Aggregate, reuse chunkenc.Iterator) chunkenc.Iterator {
-	if len(c.Raw.Bytes) == 0 && len(aggrs) == 2 {
+	if len(c.Raw.Bytes) == 0 && len(aggrs) == 3 && c.Aggr != nil && len(c.Aggr.Max.Bytes) > 0 {
+		aggrs = aggrs[:1]
+	}
+	if len(c.Raw.Bytes) == 0 && len(aggrs) > 1 {
 		return averageOf(c.Aggr, reuse)
 	}
 	d := c.Raw
@@ -117,7 +122,9 @@ type chunkReader struct {
 	// dates of each chunk; nil leaves times as they are.
 	dates []dates
 	// ones counts: a raw sample is 1.
-	ones  bool
+	ones bool
+	// split divides windows that are too coarse; nil for none.
+	split func(i int, it chunkenc.Iterator) chunkenc.Iterator
 	next  int
 	reuse chunkenc.Iterator
 }
@@ -131,13 +138,17 @@ func (r *chunkReader) open() chunkenc.Iterator {
 	c := &r.chunks[i]
 	r.next++
 	r.reuse = ChunkIterator(c, r.aggrs, r.reuse)
+	it := r.reuse
 	switch {
 	case r.ones && c.Aggr == nil:
-		return &ones{Iterator: r.reuse}
+		return &ones{Iterator: it}
 	case r.dates != nil && (r.dates[i].from != r.dates[i].to || r.dates[i].back != 0):
-		return &dated{Iterator: r.reuse, dates: r.dates[i]}
+		it = &dated{Iterator: it, dates: r.dates[i]}
 	}
-	return r.reuse
+	if r.split != nil {
+		it = r.split(i, it)
+	}
+	return it
 }
 
 // skipTo passes over the chunks that end before t.

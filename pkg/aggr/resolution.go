@@ -90,24 +90,33 @@ func (d dates) date(t int64) int64 {
 	return t - d.back
 }
 
+// resolutions are those of the chunks. A chunk of a single window that ends early is
+// like the chunk before it.
+func resolutions(chunks []storeapi.Chunk) []int64 {
+	out := make([]int64, len(chunks))
+	for i := range chunks {
+		c := &chunks[i]
+		out[i] = Resolution(c)
+		if i > 0 && c.Aggr != nil && c.MinTime == c.MaxTime && chunks[i-1].Aggr != nil {
+			out[i] = max(out[i], Resolution(&chunks[i-1]))
+		}
+	}
+	return out
+}
+
 // align returns the chunks with the last window of each dated at its end, and the
 // change of times of each. The last window of a chunk is dated at its last sample,
 // so functions that use the number or the distance of samples in a range would
 // differ at every end of a chunk. It changes nothing where the next chunk begins
 // within the window. If middle is set, windows are dated at their middles.
-func align(chunks []storeapi.Chunk, middle bool) ([]storeapi.Chunk, []dates) {
+func align(chunks []storeapi.Chunk, resolutions []int64, middle bool) ([]storeapi.Chunk, []dates) {
 	aligned, how := make([]storeapi.Chunk, len(chunks)), make([]dates, len(chunks))
 	copy(aligned, chunks)
 	for i := range chunks {
-		c := &chunks[i]
+		c, r := &chunks[i], resolutions[i]
 		how[i] = dates{from: c.MaxTime, to: c.MaxTime}
 		if c.Aggr == nil {
 			continue
-		}
-		r := Resolution(c)
-		if i > 0 && c.MinTime == c.MaxTime && chunks[i-1].Aggr != nil {
-			// A single window that ends early is like its neighbours.
-			r = max(r, Resolution(&chunks[i-1]))
 		}
 		next := int64(math.MaxInt64)
 		if i+1 < len(chunks) {

@@ -42,7 +42,7 @@ func (q *query) Exec(ctx context.Context) *promql.Result {
 	ctx = withReading(ctx, &q.reading)
 	res := q.current().Exec(ctx)
 	if !q.reading.downsampled.Load() || ctx.Err() != nil {
-		return res
+		return q.annotated(res)
 	}
 	next, err := q.create()
 	if err != nil {
@@ -53,7 +53,15 @@ func (q *query) Exec(ctx context.Context) *promql.Result {
 	q.Query = next
 	q.mtx.Unlock()
 	q.plan()
-	return next.Exec(ctx)
+	return q.annotated(next.Exec(ctx))
+}
+
+// annotated adds the resolutions that were read to an answer from downsampled data.
+func (q *query) annotated(res *promql.Result) *promql.Result {
+	if err := q.reading.resolutions(); err != nil && res.Err == nil {
+		res.Warnings.Add(err)
+	}
+	return res
 }
 
 func (q *query) current() promql.Query {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sort"
+	"strings"
 	"testing"
 	"time"
 
@@ -245,6 +246,7 @@ func world(t testing.TB) *levels {
 		n += 10
 		return sample{h: exponentialOf(n)}
 	}))
+	l.add(t, labels.FromStrings("__name__", "even_hist"), all(func(i int64) sample { return sample{h: exponentialOf(uint64(10 * i))} }))
 	l.add(t, labels.FromStrings("__name__", "gauge_hist"), all(func(i int64) sample {
 		h := exponentialOf(uint64(500 + i%120))
 		h.CounterResetHint = histogram.GaugeType
@@ -305,13 +307,37 @@ func everyDay(kept ...bool) (out [testDays][3]bool) {
 	return out
 }
 
+// The range of queries over the world: steps that meet every place within a window.
+const (
+	askedFrom = dayMs + 3*60*minuteMs
+	askedStep = 37 * time.Minute
+)
+
+// askAt evaluates at one time, and returns the floats by their labels.
+func askAt(t testing.TB, e *engine, l *levels, a asked, expr string, at int64) map[string]float64 {
+	t.Helper()
+	l.kept = a.kept
+	p := queryopts.Options{MaxSourceResolution: a.max}
+	ctx := queryopts.NewContext(t.Context(), p)
+	q, err := e.NewInstantQuery(ctx, NewQueryable(l, QueryableConfig{Defaults: p}), nil, expr, time.UnixMilli(at))
+	require.NoError(t, err, expr)
+	defer q.Close()
+	v, err := q.Exec(ctx).Vector()
+	require.NoError(t, err, expr)
+	out := map[string]float64{}
+	for _, s := range v {
+		out[s.Metric.String()] = s.F
+	}
+	return out
+}
+
 // ask evaluates at steps that meet every place within a window.
 func ask(t testing.TB, e *engine, l *levels, a asked, expr string) (promql.Matrix, []string) {
 	t.Helper()
 	l.kept = a.kept
 	p := queryopts.Options{MaxSourceResolution: a.max}
 	ctx := queryopts.NewContext(t.Context(), p)
-	q, err := e.NewRangeQuery(ctx, NewQueryable(l, QueryableConfig{Defaults: p}), nil, expr, time.UnixMilli(dayMs+3*60*minuteMs), time.UnixMilli(4*dayMs-minuteMs), 37*time.Minute)
+	q, err := e.NewRangeQuery(ctx, NewQueryable(l, QueryableConfig{Defaults: p}), nil, expr, time.UnixMilli(askedFrom), time.UnixMilli(4*dayMs-minuteMs), askedStep)
 	require.NoError(t, err, expr)
 	defer q.Close()
 	res := q.Exec(ctx)
@@ -399,6 +425,62 @@ func expectations() []expectation {
 		{`histogram_count(avg_over_time(gauge_hist[6h]))`, times(119.0 / 360), nil},
 		{`histogram_count(gauge_hist)`, times(120), nil},
 		{`topk(1, even_total)`, times(20), nil},
+		{`bottomk(1, even_total)`, times(20), nil},
+		{`quantile(0.5, even_total)`, times(20), nil},
+		{`avg(even_total)`, times(20), nil},
+		{`limitk(1, even_total)`, times(20), nil},
+		{`limit_ratio(1, even_total)`, times(20), nil},
+		{`stddev({__name__=~"even_total|const"})`, times(10), nil},
+		{`sqrt(stdvar({__name__=~"even_total|const"}))`, times(10), nil},
+		{`min(label_replace(sort_by_label(gauge), "x", "y", "", ""))`, times(120), nil},
+		{`max(even_total)`, times(10), nil},
+		{`min(even_total)`, times(20), nil},
+		{`max(label_join(sort_by_label_desc(even_total), "x", "y", "of"))`, times(10), nil},
+		{`max(sort(even_total))`, times(10), nil},
+		{`max(sort_desc(even_total))`, times(10), nil},
+		{`time() - timestamp(gauge)`, times(61), nil},
+		{`time() - ts_of_last_over_time(gauge[6h])`, times(61), nil},
+		{`time() - ts_of_first_over_time(gauge[6h])`, times(61), nil},
+		// The largest value is the newest one, the smallest one the oldest.
+		{`time() - ts_of_max_over_time(even_total[6h])`, times(61), nil},
+		{`time() - ts_of_min_over_time(even_total[6h])`, times(61), nil},
+		// The first and the last window are in the integral up to their middles.
+		{`integral(const[6h])`, times(12), nil},
+		{`histogram_stddev(rate(hist[6h]))`, exactly, nil},
+		{`histogram_stdvar(rate(hist[6h]))`, exactly, nil},
+		{`histogram_fraction(0, 1.5, rate(hist[6h]))`, exactly, nil},
+		{`histogram_quantiles(rate(hist[6h]), "q", 0.5, 0.9)`, exactly, nil},
+		{`info(even_total)`, times(20), nil},
+	}
+}
+
+// Every function of the table that has a bound has an expectation; those of the
+// values of an instant vector have those of their kind.
+func TestExpectations_AreComplete(t *testing.T) {
+	ofValues := map[string]bool{}
+	for _, f := range aggr.Functions() {
+		ofValues[f.Name] = f.Bound == aggr.OneWindow && f.Windows == 0 && parser.Functions[f.Name] != nil && !strings.HasPrefix(f.Name, "histogram_") && !f.Through
+	}
+	met := map[string]bool{}
+	for _, x := range expectations() {
+		e, err := parser.NewParser(parser.Options{EnableExperimentalFunctions: true}).ParseExpr(x.expr)
+		require.NoError(t, err, x.expr)
+		parser.Inspect(e, func(n parser.Node, _ []parser.Node) error {
+			switch n := n.(type) {
+			case *parser.Call:
+				met[n.Func.Name] = true
+			case *parser.AggregateExpr:
+				met[n.Op.String()] = true
+			}
+			return nil
+		})
+	}
+	for _, f := range aggr.Functions() {
+		_, isFunction := parser.Functions[f.Name]
+		if f.Bound == aggr.Estimate || f.Bound == aggr.NoSamples || ofValues[f.Name] || !isFunction && f.Windows > 0 {
+			continue
+		}
+		require.True(t, met[f.Name], "no expectation for %s", f.Name)
 	}
 }
 
@@ -470,12 +552,14 @@ func TestEstimates_AreReported(t *testing.T) {
 	for _, expr := range []string{
 		`changes(gauge[6h])`, `resets(reset_total[6h])`, `quantile_over_time(0.9, gauge[6h])`, `stddev_over_time(gauge[6h])`,
 		`stdvar_over_time(gauge[6h])`, `mad_over_time(gauge[6h])`, `count_values("v", gauge)`,
+		`changes(hist[6h])`, `resets(hist[6h])`, `count_values("v", hist)`, `idelta(gauge[6h])`, `double_exponential_smoothing(gauge[6h], 0.5, 0.5)`,
 	} {
 		want, _ := ask(t, e, l, asked{kept: everyDay(true, true, true)}, expr)
 		got, warnings := ask(t, e, l, allowed, expr)
 		requireWithin(t, want, got, 1e-9, expr)
 		require.Empty(t, warnings, expr)
-		_, warnings = ask(t, e, l, gone, expr)
+		got, warnings = ask(t, e, l, gone, expr)
+		require.NotEmpty(t, got, "%s has no answer", expr)
 		require.Len(t, warnings, 1, expr)
 		require.Contains(t, warnings[0], "needs every sample, but only data of a resolution of 1h is left")
 	}
@@ -540,4 +624,30 @@ func TestRawData_IsReadOnce(t *testing.T) {
 	require.Len(t, m.asked, 1)
 	require.True(t, m.asked[0].FillCoarser)
 	require.Zero(t, m.asked[0].MaxResolution)
+}
+
+// The answer names the resolutions that it is made of, each with its time, and an
+// answer from raw data names none.
+func TestAnswers_NameTheirResolutions(t *testing.T) {
+	e, l := testEngine(t), world(t)
+	infos := func(a asked, expr string) []string {
+		l.kept = a.kept
+		p := queryopts.Options{MaxSourceResolution: a.max}
+		ctx := queryopts.NewContext(t.Context(), p)
+		q, err := e.NewRangeQuery(ctx, NewQueryable(l, QueryableConfig{Defaults: p}), nil, expr, time.UnixMilli(askedFrom), time.UnixMilli(4*dayMs-minuteMs), askedStep)
+		require.NoError(t, err)
+		defer q.Close()
+		res := q.Exec(ctx)
+		require.NoError(t, res.Err)
+		warnings, out := res.Warnings.AsStrings(expr, 0, 0)
+		require.Empty(t, warnings)
+		return out
+	}
+	ways := waysToAsk()
+	require.Empty(t, infos(asked{kept: everyDay(true, true, true)}, "const"))
+	require.Empty(t, infos(asked{kept: everyDay(true, false, false), max: aggr.Resolution5m}, "const"))
+	require.Equal(t, []string{"PromQL info: resolutions of the data read: " +
+		"1h from 1970-01-01T00:00:00Z to 1970-01-02T23:59:07Z, 5m from 1970-01-03T00:00:00Z to 1970-01-03T23:59:07Z, raw from 1970-01-04T00:00:07Z to 1970-01-04T23:59:07Z",
+	}, infos(ways["1h, 5m, then raw"], "const"))
+	require.Len(t, infos(ways["5m allowed"], "sum(const) + avg_over_time(gauge[6h])"), 1)
 }

@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,7 +36,14 @@ type reading struct {
 	lookback int64
 	// downsampled says that the attempt met downsampled data.
 	downsampled atomic.Bool
+
+	mtx sync.Mutex
+	// used are the times of the data that was read, by its resolution.
+	used map[int64]readTime
 }
+
+// readTime is a time from the first to the last millisecond, inclusive.
+type readTime struct{ mint, maxt int64 }
 
 type readingKey struct{}
 
@@ -61,14 +72,62 @@ func (r *reading) plan(ms []*labels.Matcher) *selectorPlan {
 }
 
 // meet is called with each series that was read. An attempt without plans ends
-// with the first downsampled chunk.
+// with the first downsampled chunk; others note the resolutions.
 func (r *reading) meet(chunks []storeapi.Chunk) error {
-	if r == nil || r.plans != nil || allRaw(chunks) {
+	if r != nil && r.plans != nil {
+		r.note(chunks)
+		return nil
+	}
+	if r == nil || allRaw(chunks) {
 		return nil
 	}
 	r.downsampled.Store(true)
 	return errDownsampled
 }
+
+// note adds the times of the chunks to those of their resolutions.
+func (r *reading) note(chunks []storeapi.Chunk) {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	if r.used == nil {
+		r.used = map[int64]readTime{}
+	}
+	for i := range chunks {
+		res := aggr.Resolution(&chunks[i])
+		mint, maxt := chunks[i].MinTime, chunks[i].MaxTime
+		if res > 0 {
+			mint -= res - 1 // the begin of the window
+		}
+		if have, ok := r.used[res]; ok {
+			mint, maxt = min(mint, have.mint), max(maxt, have.maxt)
+		}
+		r.used[res] = readTime{mint, maxt}
+	}
+}
+
+// resolutions returns the annotation that names the resolutions of the data in an
+// answer, each with its time; nil when all is raw.
+func (r *reading) resolutions() error {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	var parts []string
+	for _, res := range slices.Backward(slices.Sorted(maps.Keys(r.used))) {
+		name := "raw"
+		if res > 0 {
+			name = model.Duration(time.Duration(res) * time.Millisecond).String()
+		} else if len(parts) == 0 {
+			return nil
+		}
+		u := r.used[res]
+		parts = append(parts, fmt.Sprintf("%s from %s to %s", name, date(u.mint), date(u.maxt)))
+	}
+	if len(parts) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: resolutions of the data read: %s", annotations.PromQLInfo, strings.Join(parts, ", "))
+}
+
+func date(ms int64) string { return time.UnixMilli(ms).UTC().Format(time.RFC3339) }
 
 // apply changes the request and the view of a selector as its plan says.
 func (p *selectorPlan) apply(r *storeapi.Request, v *view, reading *reading, hints *storage.SelectHints) {
@@ -104,10 +163,14 @@ func (p *selectorPlan) doubts(resolution int64) annotations.Annotations {
 	}
 	res := model.Duration(time.Duration(resolution) * time.Millisecond)
 	if p.raw {
-		as.Add(fmt.Errorf("%w: %s needs every sample, but only data of a resolution of %s is left of a part of the time; the answer is an estimate", annotations.PromQLWarning, p.fn, res))
+		as.Add(fmt.Errorf("%w: %s needs every sample, but only data of a resolution of %s is left of a part of the time; the answer is an estimate", annotations.PromQLWarning, p.fn.Name, res))
 	}
 	if resolution > p.limit {
-		as.Add(fmt.Errorf("%w: the range of %s is too short for data of a resolution of %s, and nothing finer is left of a part of the time; results are missing or wrong there", annotations.PromQLWarning, p.fn, res))
+		effect := "each value there is an average over the whole window"
+		if p.spread == 0 {
+			effect = "results are missing or wrong there"
+		}
+		as.Add(fmt.Errorf("%w: the range of %s is too short for data of a resolution of %s, and nothing finer is left of a part of the time; %s", annotations.PromQLWarning, p.fn.Name, res, effect))
 	}
 	return as
 }

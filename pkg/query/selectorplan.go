@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -20,11 +21,13 @@ type selectorPlan struct {
 	count bool
 	// span is the range of a range selector, 0 of an instant selector.
 	span time.Duration
-	// limit is the coarsest resolution, in milliseconds, that can answer.
-	limit int64
+	// limit is the coarsest resolution, in milliseconds, that can answer. Coarser
+	// windows are divided into samples at a distance of spread milliseconds, if it is
+	// not 0.
+	limit, spread int64
 	// fn stands around the selector; raw says that it needs every sample, so
 	// that downsampled data is used only where there is no other.
-	fn  string
+	fn  aggr.Function
 	raw bool
 }
 
@@ -86,25 +89,28 @@ func (p plans) visit(e parser.Expr, s scope) parser.Expr {
 func (p plans) call(n *parser.Call, s scope) parser.Expr {
 	if m := rangeArg(n); m != nil {
 		s.limit = min(s.limit, m.Range.Milliseconds())
-		count := selectorPlan{aggrs: []storeapi.Aggregate{storeapi.AggregateCount}, count: true, span: m.Range, limit: s.limit, fn: n.Func.Name}
 		switch n.Func.Name {
 		case "count_over_time":
 			n.Func = parser.Functions["sum_over_time"]
-			p.add(m.VectorSelector, &count)
+			p.add(m.VectorSelector, rangePlan(scope{"count_over_time", s.limit}, m.Range))
 			return n
 		case "avg_over_time":
 			n.Func = parser.Functions["sum_over_time"]
 			number := sameSelector(n, m)
-			p.add(m.VectorSelector, rangePlan(scope{n.Func.Name, s.limit}, m.Range))
-			p.add(rangeArg(number).VectorSelector, &count)
+			p.add(m.VectorSelector, rangePlan(scope{"sum_over_time", s.limit}, m.Range))
+			p.add(rangeArg(number).VectorSelector, rangePlan(scope{"count_over_time", s.limit}, m.Range))
 			return &parser.BinaryExpr{
 				Op: parser.DIV, LHS: n, RHS: number,
 				VectorMatching: &parser.VectorMatching{Card: parser.CardOneToOne},
 			}
 		}
 	}
+	inner := scope{n.Func.Name, s.limit}
+	if aggr.FunctionOf(n.Func.Name).Through {
+		inner.fn = s.fn
+	}
 	for i := range n.Args {
-		n.Args[i] = p.visit(n.Args[i], scope{n.Func.Name, s.limit})
+		n.Args[i] = p.visit(n.Args[i], inner)
 	}
 	return n
 }
@@ -155,11 +161,9 @@ func sameSelector(n *parser.Call, m *parser.MatrixSelector) *parser.Call {
 
 // rangePlan is the plan of a range selector.
 func rangePlan(s scope, span time.Duration) *selectorPlan {
-	p := instantPlan(s)
-	p.span = span
-	if s.fn == "sum_over_time" {
-		p.aggrs = []storeapi.Aggregate{storeapi.AggregateSum}
-	}
+	f := aggr.FunctionOf(s.fn)
+	p := newPlan(s, f.Aggregates(true), f)
+	p.span, p.count = span, f.Range == aggr.Number
 	return p
 }
 
@@ -167,52 +171,22 @@ func rangePlan(s scope, span time.Duration) *selectorPlan {
 // over ranges is around it; its sum or count is then one of values at steps, not
 // one of the samples in a window.
 func instantPlan(s scope) *selectorPlan {
-	p := &selectorPlan{fn: s.fn, limit: s.limit, aggrs: aggr.ForFunc("")}
-	switch s.fn {
-	case "min", "min_over_time", "ts_of_min_over_time":
-		p.aggrs = aggr.ForFunc("min")
-	case "max", "max_over_time", "ts_of_max_over_time":
-		p.aggrs = aggr.ForFunc("max")
-	case "rate", "irate", "increase":
-		p.aggrs = aggr.ForFunc(s.fn)
-	case "count", "group":
-		p.aggrs = aggr.ForFunc("count")
-	case "changes", "resets", "count_values":
-		// The largest value of a window was there, and that of a window after a
-		// reset is lower. An average of equal values may differ from them.
-		p.aggrs, p.raw = aggr.ForFunc("max"), true
-	case "quantile_over_time", "stddev_over_time", "stdvar_over_time", "mad_over_time":
-		p.raw = true
+	f := aggr.FunctionOf(s.fn)
+	p := newPlan(s, f.Aggregates(false), f)
+	if p.spread > 0 {
+		// Each step of the subquery takes the newest sample, which must not be old.
+		p.spread = cmp.Or(aggr.SpreadStep(s.limit/5), p.spread)
 	}
 	return p
 }
 
-// overTime says that a function looks at how an average changes over time.
-func overTime(fn string) bool {
-	switch fn {
-	case "delta", "idelta", "deriv", "predict_linear", "double_exponential_smoothing":
-		return true
+func newPlan(s scope, aggrs []storeapi.Aggregate, f aggr.Function) *selectorPlan {
+	p := &selectorPlan{fn: f, limit: s.limit, aggrs: aggrs, raw: f.Bound == aggr.Estimate}
+	if s.limit < aggr.Resolution1h {
+		p.spread = aggr.SpreadStep(s.limit)
 	}
-	return false
-}
-
-// extrapolates says that a function goes by the distances of samples.
-func extrapolates(fn string) bool {
-	switch fn {
-	case "rate", "irate", "increase", "delta", "idelta":
-		return true
-	}
-	return false
+	return p
 }
 
 // windowsNeeded is how many windows a function needs in its range.
-func windowsNeeded(fn string) int64 {
-	switch fn {
-	case "rate", "irate", "increase", "resets", "changes":
-		return 2
-	}
-	if overTime(fn) {
-		return 2
-	}
-	return 1
-}
+func windowsNeeded(fn string) int64 { return max(1, aggr.FunctionOf(fn).Windows) }

@@ -3,6 +3,7 @@ package query
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -145,9 +146,16 @@ func (s *series) samples(chunks []storeapi.Chunk) chunkenc.Iterator {
 // all replicas and all of the time.
 func (s *series) planned(chunks []storeapi.Chunk) chunkenc.Iterator {
 	p := s.view.plan
-	view := aggr.View{Aggregates: p.aggrs, Count: p.count, Range: p.span > 0, Middle: overTime(p.fn)}
-	if view.Range && extrapolates(p.fn) {
-		view.Grid = s.coarsest(p.limit)
+	view := aggr.View{Aggregates: p.aggrs, Count: p.count, Range: p.span > 0, Middle: p.fn.Middle && p.span > 0}
+	grid := s.coarsest(p.limit)
+	if p.spread > 0 && s.coarsest(math.MaxInt64) > p.limit {
+		if view.Limit, view.Spread = p.limit, p.spread; grid > 0 {
+			view.Spread = min(p.spread, grid)
+		}
+		grid = max(grid, view.Spread)
+	}
+	if view.Range && p.fn.Spaced {
+		view.Grid = grid
 	}
 	return &bounded{Iterator: view.Iterator(chunks), mint: s.view.mint, maxt: s.view.maxt}
 }
