@@ -71,7 +71,10 @@ func (a *asking) open(t target, origin int) storeapi.SeriesSet {
 	if dropHere || shardHere {
 		r.Limit = 0
 	}
-	set := a.stream(t, &r)
+	if !t.info.SupportsSortWithout {
+		r.SortWithout = nil
+	}
+	set := a.arrange(t, t.store.Select(a.inner, &r))
 	c := &childSet{SeriesSet: set, asking: a, name: t.name, origin: uint16(min(origin, math.MaxUint16))}
 	if set.all && set.Err() != nil {
 		_ = c.failure(set.Err()) // lets the other stores know at once

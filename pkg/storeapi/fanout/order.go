@@ -37,21 +37,18 @@ func sizeOf(s storeapi.Series) int {
 // passed on.
 var errUnsorted = errors.New("series are not in order; the next answers of this store will be sorted here")
 
-// stream asks one store for r, and returns the series in the order of the request of
-// the caller, without the labels that it removes. A store of another order is read to
-// its end and sorted.
-func (a *asking) stream(t target, r *storeapi.Request) *orderedSet {
+// arrange returns the answer of one store in the order of the request, without the
+// labels that it removes. An answer in another order is read to its end and sorted.
+func (a *asking) arrange(t target, answer storeapi.SeriesSet) *orderedSet {
 	order := a.r.Order()
 	switch {
 	case !t.info.SupportsWithoutReplicaLabels:
 		// The promise of any order came into the protocol with this capability.
-		r.SortWithout = nil
-		return sorted(t.store.Select(a.inner, r), order, a.r.WithoutReplicaLabels)
-	case len(r.SortWithout) > 0 && !t.info.SupportsSortWithout:
-		r.SortWithout = nil
-		return sorted(t.store.Select(a.inner, r), order, nil)
+		return sorted(answer, order, a.r.WithoutReplicaLabels)
+	case len(a.r.SortWithout) > 0 && !t.info.SupportsSortWithout:
+		return sorted(answer, order, nil)
 	}
-	return a.store.inOrder(t.store.Select(a.inner, r), order, t.name)
+	return a.store.inOrder(answer, order, t.name)
 }
 
 // inOrder passes on a stream that is in order, as all should be, one by one. A
