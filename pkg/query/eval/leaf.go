@@ -1,0 +1,191 @@
+package eval
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+)
+
+// kernel turns the samples of one series into a row. It belongs to one goroutine.
+type kernel interface {
+	// eval sets the labels and the values of out, which has none. It may change s.
+	eval(w *worker, metric labels.Labels, s *Samples, out *row) error
+}
+
+// kernelPlan makes the kernels of a selector; each worker has one.
+type kernelPlan interface {
+	prepare(ctx context.Context, sc *scope) (func() kernel, error)
+}
+
+// leafPlan is a selector with what is made of each of its series.
+type leafPlan struct {
+	selector Selector
+	kernel   kernelPlan
+	// noName says that the kernel drops the name of the metric.
+	noName bool
+}
+
+func (p *leafPlan) nameless() bool { return p.noName }
+
+func (p *leafPlan) open(ctx context.Context, sc *scope) (operator, error) {
+	kernels, err := p.kernel.prepare(ctx, sc)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	l := &leaf{
+		sc: sc, ctx: ctx, cancel: cancel, kernels: kernels,
+		oneName: metricName(p.selector.Matchers) != "",
+		stream:  sc.storage.Select(ctx, p.selector),
+	}
+	l.inline = l.newWorker()
+	return l, nil
+}
+
+// leaf evaluates the series of a selector. It begins in the goroutine of its
+// caller, so that a small query costs no more; from inlineWork on it uses several.
+type leaf struct {
+	sc      *scope
+	ctx     context.Context
+	cancel  context.CancelFunc
+	stream  SeriesStream
+	kernels func() kernel
+	funcs   []rowFunc
+	oneName bool
+	distinct
+	// typed and plain say that series with and without a description of the
+	// metric, beside its name, were seen.
+	typed, plain bool
+
+	inline leafWorker
+	series int64
+	work   int64
+	par    *parallel
+}
+
+// inlineWork is how much work, in samples and steps, is done before other
+// goroutines are started: about a millisecond.
+const inlineWork = 100_000
+
+type leafWorker struct {
+	*worker
+	kernel kernel
+}
+
+func (l *leaf) newWorker() leafWorker {
+	return leafWorker{worker: newWorker(l.sc, l.oneName), kernel: l.kernels()}
+}
+
+// push adds a function that is applied to each row. It is called before the first
+// next.
+func (l *leaf) push(f rowFunc) { l.funcs = append(l.funcs, f) }
+
+func (l *leaf) next(ctx context.Context) (*row, error) {
+	for {
+		r, err := l.produce(ctx)
+		if r == nil || err != nil {
+			return nil, err
+		}
+		l.typed = l.typed || r.check
+		l.plain = l.plain || !r.check
+		if l.oneName && l.typed && l.plain {
+			return nil, unsupported("series with and without description of the metric")
+		}
+		if r.check {
+			if err := l.admit(r.labels); err != nil {
+				return nil, err
+			}
+		}
+		return r, nil
+	}
+}
+
+// produce returns the next row that has values.
+func (l *leaf) produce(ctx context.Context) (*row, error) {
+	for l.par == nil {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if l.work > inlineWork && l.sc.opts.Workers > 1 {
+			l.par = l.parallel()
+			break
+		}
+		if !l.stream.Next() {
+			return nil, l.ended()
+		}
+		l.series++
+		r, err := l.eval(ctx, l.inline, l.stream.At())
+		l.work += int64(len(l.inline.samples.T) + l.sc.grid.steps)
+		if r != nil || err != nil {
+			return r, err
+		}
+	}
+	return l.par.next(ctx)
+}
+
+// ended returns the error of the stream, after its last series.
+func (l *leaf) ended() error {
+	l.sc.annotate(l.stream.Warnings())
+	if err := l.stream.Err(); err != nil {
+		return fmt.Errorf("expanding series: %w", err)
+	}
+	return nil
+}
+
+// eval makes the row of one series, or nil when it has no values. It releases the
+// series.
+func (l *leaf) eval(ctx context.Context, w leafWorker, s Series) (*row, error) {
+	r, err := w.sc.pool.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Decode(&w.samples); err != nil {
+		return nil, err
+	}
+	metric := s.Labels()
+	s.Release()
+	if err := w.kernel.eval(w.worker, metric, &w.samples, r); err != nil {
+		return nil, err
+	}
+	for _, f := range l.funcs {
+		if r.n == 0 {
+			break
+		}
+		if err := f(w.worker, r); err != nil {
+			return nil, err
+		}
+	}
+	if r.n == 0 {
+		r.release()
+		return nil, nil
+	}
+	return r, nil
+}
+
+func (l *leaf) close() error {
+	l.cancel()
+	if l.par != nil {
+		l.series += l.par.wait()
+	}
+	l.inline.flush()
+	l.sc.mtx.Lock()
+	l.sc.stats.TotalSeries += l.series
+	l.sc.mtx.Unlock()
+	return l.stream.Close()
+}
+
+// selector compiles what all selectors have in common.
+func (c *compiler) selector(vs *parser.VectorSelector) (Selector, error) {
+	if vs.Anchored || vs.Smoothed {
+		return Selector{}, unsupported("anchored or smoothed selector at %s", position(vs))
+	}
+	return Selector{Matchers: vs.LabelMatchers, Hints: c.hints[vs]}, nil
+}
+
+// reference returns how the time of a selector follows from that of a step: the
+// time of the step less offset, or for each step at less offset.
+func reference(vs *parser.VectorSelector) (offset int64, at *int64) {
+	return vs.OriginalOffset.Milliseconds(), vs.Timestamp
+}

@@ -1,0 +1,346 @@
+package eval
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/promql/parser/posrange"
+	"github.com/prometheus/prometheus/util/annotations"
+)
+
+// rangeFunc is a function over windows of samples: at each step the samples in
+// (t-offset-rng, t-offset], where t is the time of the step, or at.
+type rangeFunc struct {
+	name   string
+	rng    int64
+	offset int64
+	at     *int64
+	// args are those of Prometheus's function; index is that of the windows.
+	args  parser.Expressions
+	index int
+	// pos is where annotations point to.
+	pos    posrange.PositionRange
+	params []scalarPlan
+	// inner says that the windows have results of a subquery, whose samples are
+	// counted already.
+	inner bool
+	// floats says that only floats are supported: Prometheus's engine drops the
+	// buckets of histograms here.
+	floats bool
+}
+
+// keepsName says that the result keeps the name of the metric.
+func (f *rangeFunc) keepsName() bool {
+	switch f.name {
+	case "last_over_time", "first_over_time":
+		return true
+	case "absent_over_time": // its labels are made from the matchers
+		return true
+	}
+	return false
+}
+
+// rangeCall compiles a function over a range of a selector.
+func (c *compiler) rangeCall(e *parser.Call, index int, ms *parser.MatrixSelector) (plan, error) {
+	vs := ms.VectorSelector.(*parser.VectorSelector)
+	sel, err := c.selector(vs)
+	if err != nil {
+		return nil, err
+	}
+	f, err := c.rangeFunc(e, index, ms)
+	if err != nil {
+		return nil, err
+	}
+	f.floats = vs.SkipHistogramBuckets
+	return &leafPlan{selector: sel, kernel: f, noName: !f.keepsName()}, nil
+}
+
+// rangeFunc compiles the function of e over the windows of ms, which is the
+// argument number index or stands for the subquery there.
+func (c *compiler) rangeFunc(e *parser.Call, index int, ms *parser.MatrixSelector) (*rangeFunc, error) {
+	if promql.FunctionCalls[e.Func.Name] == nil {
+		return nil, unsupported("function %s", e.Func.Name)
+	}
+	vs := *ms.VectorSelector.(*parser.VectorSelector)
+	f := &rangeFunc{name: e.Func.Name, rng: ms.Range.Milliseconds(), args: slices.Clone(e.Args)}
+	f.offset, f.at = reference(&vs)
+	vs.Series, vs.UnexpandedSeriesSet = nil, nil
+	arg := *ms
+	arg.VectorSelector = &vs
+	f.args[index], f.index = &arg, index
+	f.pos = arg.PositionRange()
+	for i, a := range e.Args {
+		if i == index {
+			continue
+		}
+		p, err := c.scalar(a)
+		if err != nil {
+			return nil, err
+		}
+		f.params = append(f.params, p)
+	}
+	return f, nil
+}
+
+func (f *rangeFunc) prepare(ctx context.Context, sc *scope) (func() kernel, error) {
+	params := make([][]float64, len(f.params))
+	for i, p := range f.params {
+		var err error
+		if params[i], err = p.values(ctx, sc); err != nil {
+			return nil, err
+		}
+	}
+	args := f.argsAt(sc.grid.start)
+	return func() kernel {
+		k := &rangeKernel{rangeFunc: f, params: params, call: promql.FunctionCalls[f.name], args: args}
+		k.float = k.floatFunc()
+		return k
+	}, nil
+}
+
+// argsAt returns the arguments for Prometheus's function. It computes the bounds of
+// the window from the time of the step and the offset of the selector, which
+// Prometheus's engine changes to reach the time of @ from the first step.
+func (f *rangeFunc) argsAt(start int64) parser.Expressions {
+	ms := *f.args[f.index].(*parser.MatrixSelector)
+	vs := *ms.VectorSelector.(*parser.VectorSelector)
+	offset := f.offset
+	if f.at != nil {
+		offset += start - *f.at
+	}
+	vs.Offset = time.Duration(offset) * time.Millisecond
+	ms.VectorSelector = &vs
+	args := slices.Clone(f.args)
+	args[f.index] = &ms
+	return args
+}
+
+// rangeKernel evaluates a function over the windows of one series after the other.
+type rangeKernel struct {
+	*rangeFunc
+	params [][]float64
+	call   promql.FunctionCall
+	args   parser.Expressions
+	// float evaluates series that have floats only; nil where call does.
+	float func(s *Samples, out *row)
+
+	grid grid
+	// windows are those of the floats, hwindows those of the histograms.
+	windows, hwindows []window
+	floats            []promql.FPoint
+	hists             []promql.HPoint
+	ht                []int64
+	sizes             []int64
+
+	matrix  promql.Matrix
+	vectors []promql.Vector
+	helper  promql.EvalNodeHelper
+
+	// resets and deque are for floatFuncs.
+	resets []int32
+	deque  []int32
+	sums   []float64
+}
+
+// window is a range of samples, the end exclusive.
+type window struct{ lo, hi int32 }
+
+func (k *rangeKernel) eval(w *worker, metric labels.Labels, s *Samples, out *row) error {
+	out.labels = metric
+	k.grid = w.sc.grid
+	dropStale(s)
+	switch {
+	case len(s.T) == 0:
+		return nil
+	case s.H != nil && k.rangeFunc.floats:
+		return unsupported("buckets of histograms are not needed")
+	case s.H == nil && k.float != nil:
+		k.windows = k.cut(k.windows, s.T)
+		k.float(s, out)
+		k.count(w, nil)
+	default:
+		k.split(s)
+		if err := k.generic(w, metric, out); err != nil {
+			return err
+		}
+	}
+	if out.n == 0 {
+		return nil
+	}
+	k.checkCounter(w, metric, out)
+	if !k.keepsName() {
+		w.dropName(out)
+	}
+	return nil
+}
+
+// dropStale removes the stale markers.
+func dropStale(s *Samples) {
+	n := 0
+	for i, v := range s.V {
+		stale := v != v && value.IsStaleNaN(v)
+		if s.H != nil && s.H[i] != nil {
+			stale = value.IsStaleNaN(s.H[i].Sum)
+		}
+		if stale {
+			continue
+		}
+		if n != i {
+			s.T[n], s.V[n] = s.T[i], v
+			if s.H != nil {
+				s.H[n] = s.H[i]
+			}
+		}
+		n++
+	}
+	s.T, s.V = s.T[:n], s.V[:n]
+	if s.H != nil {
+		s.H = s.H[:n]
+	}
+}
+
+// cut returns the windows of all steps over samples at the times ts.
+func (k *rangeKernel) cut(ws []window, ts []int64) []window {
+	ws = slices.Grow(ws[:0], k.grid.steps)[:k.grid.steps]
+	var lo, hi int
+	for i := range ws {
+		end := k.grid.at(i)
+		if k.at != nil {
+			end = *k.at
+		}
+		end -= k.offset
+		begin := end - k.rng
+		for hi < len(ts) && ts[hi] <= end {
+			hi++
+		}
+		for lo < hi && ts[lo] <= begin {
+			lo++
+		}
+		ws[i] = window{int32(lo), int32(hi)}
+	}
+	return ws
+}
+
+// count counts the samples of the windows. A sample that was in the window of the
+// step before is not read again. hsizes are running totals of the histograms'
+// sizes.
+func (k *rangeKernel) count(w *worker, hsizes []int64) {
+	if k.inner {
+		return
+	}
+	var last, hlast int32
+	for i, win := range k.windows {
+		total, read := win.hi-win.lo, win.hi-max(win.lo, last)
+		last = max(win.hi, last)
+		var htotal, hread int64
+		if hsizes != nil {
+			h := k.hwindows[i]
+			htotal = hsizes[h.hi] - hsizes[h.lo]
+			hread = hsizes[h.hi] - hsizes[max(h.lo, min(hlast, h.hi))]
+			hlast = max(h.hi, hlast)
+		}
+		w.count(i, int64(total)+htotal, int64(read)+hread)
+	}
+}
+
+// split makes columns of the floats and the histograms of a series.
+func (k *rangeKernel) split(s *Samples) {
+	k.floats, k.hists = k.floats[:0], k.hists[:0]
+	k.ht, k.sizes = k.ht[:0], append(k.sizes[:0], 0)
+	if s.H == nil {
+		for i, t := range s.T {
+			k.floats = append(k.floats, promql.FPoint{T: t, F: s.V[i]})
+		}
+		k.windows = k.cut(k.windows, s.T)
+		k.hwindows = k.cut(k.hwindows, nil)
+		return
+	}
+	var ft []int64
+	for i, t := range s.T {
+		if h := s.H[i]; h != nil {
+			k.hists = append(k.hists, promql.HPoint{T: t, H: h})
+			k.ht = append(k.ht, t)
+			k.sizes = append(k.sizes, k.sizes[len(k.sizes)-1]+histogramSamples(h))
+			continue
+		}
+		k.floats = append(k.floats, promql.FPoint{T: t, F: s.V[i]})
+		ft = append(ft, t)
+	}
+	k.windows = k.cut(k.windows, ft)
+	k.hwindows = k.cut(k.hwindows, k.ht)
+}
+
+// generic evaluates Prometheus's function on each window.
+func (k *rangeKernel) generic(w *worker, metric labels.Labels, out *row) error {
+	if k.matrix == nil {
+		k.matrix = make(promql.Matrix, 1)
+		k.vectors = make([]promql.Vector, len(k.params))
+		for i := range k.vectors {
+			k.vectors[i] = make(promql.Vector, 1)
+		}
+		k.helper.Out = make(promql.Vector, 0, 1)
+	}
+	k.matrix[0].Metric = metric
+	for i, win := range k.windows {
+		hwin := k.hwindows[i]
+		if win.lo == win.hi && hwin.lo == hwin.hi {
+			continue
+		}
+		for j := range k.params {
+			k.vectors[j][0] = promql.Sample{F: k.params[j][i]}
+		}
+		k.matrix[0].Floats = k.floats[win.lo:win.hi]
+		k.matrix[0].Histograms = k.hists[hwin.lo:hwin.hi]
+		k.helper.Ts = k.grid.at(i)
+		res, annos := k.call(k.vectors, k.matrix, k.args, &k.helper)
+		if len(annos) > 0 {
+			w.annos.Merge(annos)
+		}
+		k.helper.Out = res[:0]
+		switch {
+		case len(res) == 0:
+		case res[0].H != nil:
+			out.setHistogram(i, res[0].H)
+		default:
+			out.set(i, res[0].F)
+		}
+	}
+	k.count(w, k.sizes)
+	return nil
+}
+
+// checkCounter adds the annotation for counters that do not look like ones.
+func (k *rangeKernel) checkCounter(w *worker, metric labels.Labels, out *row) {
+	if k.name != "rate" && k.name != "increase" {
+		return
+	}
+	name := metric.Get(labels.MetricName)
+	if name == "" || !hasFloat(out) {
+		return
+	}
+	for _, suffix := range [...]string{"_total", "_sum", "_count", "_bucket"} {
+		if strings.HasSuffix(name, suffix) {
+			return
+		}
+	}
+	w.annos.Add(annotations.NewPossibleNonCounterInfo(name, k.pos))
+}
+
+// hasFloat says that a row has a float.
+func hasFloat(r *row) bool {
+	if r.h == nil {
+		return r.n > 0
+	}
+	for i, ok := range r.has {
+		if ok && r.h[i] == nil {
+			return true
+		}
+	}
+	return false
+}

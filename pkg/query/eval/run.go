@@ -1,0 +1,111 @@
+package eval
+
+import (
+	"context"
+	"sync"
+
+	"github.com/prometheus/prometheus/util/annotations"
+	"github.com/prometheus/prometheus/util/stats"
+)
+
+// run is one evaluation of a program. It may be used concurrently.
+type run struct {
+	storage Storage
+	opts    *Options
+
+	mtx   sync.Mutex
+	annos annotations.Annotations
+	// charged is the memory in use, granted what Take has given.
+	charged, granted int64
+	// peak is the most samples held at once, held the present number.
+	held, peak int64
+	// merges add the statistics of inner scopes to those of outer ones.
+	merges []func()
+}
+
+// scope is the evaluation of one part of the expression on one grid.
+type scope struct {
+	*run
+	grid  grid
+	stats *stats.QuerySamples
+	pool  *rowPool
+}
+
+func (r *run) newScope(g grid, s *stats.QuerySamples) *scope {
+	return &scope{run: r, grid: g, stats: s, pool: &rowPool{run: r, steps: g.steps}}
+}
+
+// child returns a scope on another grid with statistics of its own. merge adds
+// these to the statistics of sc: it runs when the whole evaluation has ended, and
+// the inner scopes' before it.
+func (sc *scope) child(g grid, s *stats.QuerySamples, merge func(s *stats.QuerySamples)) *scope {
+	sc.mtx.Lock()
+	defer sc.mtx.Unlock()
+	sc.merges = append(sc.merges, func() { merge(s) })
+	return sc.newScope(g, s)
+}
+
+// finish merges the statistics. A scope is made after the one around it, so the
+// last one made is merged first.
+func (r *run) finish() {
+	for i := len(r.merges) - 1; i >= 0; i-- {
+		r.merges[i]()
+	}
+}
+
+// annotate adds annotations to the result.
+func (r *run) annotate(a annotations.Annotations) {
+	if len(a) == 0 {
+		return
+	}
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	r.annos.Merge(a)
+}
+
+// chargeStep is how much memory is taken at least from the budget at once.
+const chargeStep = 256 << 10
+
+// charge takes memory until the end of the run, or until discharge. It waits where
+// Options.Take waits.
+func (r *run) charge(ctx context.Context, bytes int64) error {
+	r.mtx.Lock()
+	r.charged += bytes
+	need := r.charged - r.granted
+	r.mtx.Unlock()
+	if need <= 0 || r.opts.Take == nil {
+		return nil
+	}
+	need = max(need, chargeStep)
+	if err := r.opts.Take(ctx, need); err != nil {
+		return err
+	}
+	r.mtx.Lock()
+	r.granted += need
+	r.mtx.Unlock()
+	return nil
+}
+
+// discharge gives back memory that was charged, for other charges of this run.
+func (r *run) discharge(bytes int64) {
+	r.mtx.Lock()
+	r.charged -= bytes
+	r.mtx.Unlock()
+}
+
+// settle gives all memory back but keep bytes, and returns how much stays taken.
+func (r *run) settle(keep int64) int64 {
+	keep = min(keep, r.granted)
+	if back := r.granted - keep; back > 0 && r.opts.Give != nil {
+		r.opts.Give(back)
+	}
+	return keep
+}
+
+// hold counts samples that are held, release ones with a negative number.
+func (r *run) hold(samples int64) {
+	r.mtx.Lock()
+	r.held += samples
+	r.peak = max(r.peak, r.held)
+	r.mtx.Unlock()
+}
