@@ -14,6 +14,7 @@ import (
 
 // aggregatePlan is an aggregation.
 type aggregatePlan struct {
+	turn
 	e     *parser.AggregateExpr
 	child plan
 	// param is nil for aggregations without one, and for count_values.
@@ -59,7 +60,7 @@ func (p *aggregatePlan) nameless() bool {
 }
 
 func (p *aggregatePlan) open(ctx context.Context, sc *scope) (operator, error) {
-	a := &aggregation{sc: sc, plan: p, w: newWorker(sc, true)}
+	a := &aggregation{sc: sc, plan: p, w: newWorker(sc, p.turn, true)}
 	if p.param != nil {
 		var err error
 		if a.params, err = p.param.values(ctx, sc); err != nil {

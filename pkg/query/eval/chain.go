@@ -12,11 +12,14 @@ type rowPlan interface {
 	// dropsName says that the function drops the name of the metric, with
 	// worker.dropName.
 	dropsName() bool
+	// relabels says that the function may make labels equal in other ways.
+	relabels() bool
 }
 
 // chainPlan applies a function to each series of an expression. Over a selector it
 // runs in the goroutine that decodes the series.
 type chainPlan struct {
+	turn
 	child plan
 	fn    rowPlan
 }
@@ -32,23 +35,20 @@ func (p *chainPlan) open(ctx context.Context, sc *scope) (operator, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c, ok := op.(interface{ push(rowFunc) }); ok {
-		c.push(f)
+	if l, ok := op.(*leaf); ok && l.push(f, p.fn.relabels()) {
 		return op, nil
 	}
 	// Without names, dropping them makes no series equal.
-	return &chain{op: op, w: newWorker(sc, p.child.nameless()), funcs: []rowFunc{f}}, nil
+	return &chain{op: op, w: newWorker(sc, p.turn, p.child.nameless()), f: f}, nil
 }
 
-// chain applies functions to each series of an operator.
+// chain applies a function to each series of an operator.
 type chain struct {
-	op    operator
-	w     *worker
-	funcs []rowFunc
-	distinct
+	op operator
+	w  *worker
+	f  rowFunc
+	parts
 }
-
-func (c *chain) push(f rowFunc) { c.funcs = append(c.funcs, f) }
 
 func (c *chain) next(ctx context.Context) (*row, error) {
 	for {
@@ -57,20 +57,15 @@ func (c *chain) next(ctx context.Context) (*row, error) {
 			return nil, err
 		}
 		r.check = false // the operator below has compared its own
-		for _, f := range c.funcs {
-			if r.n == 0 {
-				break
-			}
-			if err := f(c.w, r); err != nil {
-				return nil, err
-			}
+		if err := c.f(c.w, r); err != nil {
+			return nil, err
 		}
 		if r.n == 0 {
 			r.release()
 			continue
 		}
 		if r.check {
-			if err := c.admit(r.labels); err != nil {
+			if err := c.admit(ctx, c.w.sc, r.labels, r.has); err != nil {
 				return nil, err
 			}
 		}

@@ -30,6 +30,8 @@ type compiler struct {
 	lookback int64
 	opts     *Options
 	hints    map[*parser.VectorSelector]*storage.SelectHints
+	// turns is the number of expressions that are compiled.
+	turns turn
 	// direct has the selectors whose values go into a function that looks at the
 	// count and the sum of histograms only, or at no value.
 	direct map[*parser.VectorSelector]bool
@@ -37,6 +39,18 @@ type compiler struct {
 
 // vector compiles an expression of type instant vector.
 func (c *compiler) vector(e parser.Expr) (plan, error) {
+	p, err := c.anyVector(e)
+	if err != nil {
+		return nil, err
+	}
+	c.turns++
+	if t, ok := p.(interface{ setTurn(turn) }); ok {
+		t.setTurn(c.turns)
+	}
+	return p, nil
+}
+
+func (c *compiler) anyVector(e parser.Expr) (plan, error) {
 	switch e := e.(type) {
 	case *parser.ParenExpr:
 		return c.vector(e.Expr)

@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
@@ -70,6 +71,7 @@ func Compile(stmt *parser.EvalStmt, o Options) (*Program, error) {
 		return nil, unsupported("range from %d to %d with step %d", g.start, end, g.step)
 	default:
 		g.steps = int((end-g.start)/g.step) + 1
+		g.ranged = end != g.start
 	}
 	p.grid = g
 	c := &compiler{stmt: stmt, lookback: stmt.LookbackDelta.Milliseconds(), opts: &p.opts}
@@ -119,7 +121,7 @@ func (p *Program) Exec(ctx context.Context, st Storage) (res Result, err error) 
 	r.finish()
 	s.UpdatePeak(int(r.peak))
 	res.Samples = s
-	res.Annotations = r.annos
+	res.Annotations = r.annotations()
 	return res, nil
 }
 
@@ -178,7 +180,25 @@ func (p *Program) execVector(ctx context.Context, sc *scope) (val parser.Value, 
 		return vec, held, nil
 	}
 	slices.SortFunc(mat, func(a, b promql.Series) int { return labels.Compare(a.Metric, b.Metric) })
-	return mat, held, nil
+	return joinSeries(mat), held, nil
+}
+
+// joinSeries joins the parts of series in a matrix that is sorted by labels.
+func joinSeries(mat promql.Matrix) promql.Matrix {
+	kept := mat[:0]
+	for _, s := range mat {
+		n := len(kept) - 1
+		if n < 0 || !labels.Equal(kept[n].Metric, s.Metric) {
+			kept = append(kept, s)
+			continue
+		}
+		last := &kept[n]
+		last.Floats = append(last.Floats, s.Floats...)
+		last.Histograms = append(last.Histograms, s.Histograms...)
+		slices.SortFunc(last.Floats, func(a, b promql.FPoint) int { return cmp.Compare(a.T, b.T) })
+		slices.SortFunc(last.Histograms, func(a, b promql.HPoint) int { return cmp.Compare(a.T, b.T) })
+	}
+	return kept
 }
 
 // resultSize is the memory of a row in the result.

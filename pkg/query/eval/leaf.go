@@ -21,6 +21,7 @@ type kernelPlan interface {
 
 // leafPlan is a selector with what is made of each of its series.
 type leafPlan struct {
+	turn
 	selector Selector
 	kernel   kernelPlan
 	// noName says that the kernel drops the name of the metric.
@@ -36,10 +37,11 @@ func (p *leafPlan) open(ctx context.Context, sc *scope) (operator, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	l := &leaf{
-		sc: sc, ctx: ctx, cancel: cancel, kernels: kernels,
+		sc: sc, turn: p.turn, ctx: ctx, cancel: cancel, kernels: kernels,
 		oneName: metricName(p.selector.Matchers) != "",
 		stream:  sc.storage.Select(ctx, p.selector),
 	}
+	l.sealed = p.noName && !l.oneName
 	l.inline = l.newWorker()
 	return l, nil
 }
@@ -48,12 +50,17 @@ func (p *leafPlan) open(ctx context.Context, sc *scope) (operator, error) {
 // caller, so that a small query costs no more; from inlineWork on it uses several.
 type leaf struct {
 	sc      *scope
+	turn    turn
 	ctx     context.Context
 	cancel  context.CancelFunc
 	stream  SeriesStream
 	kernels func() kernel
 	funcs   []rowFunc
 	oneName bool
+	// sealed says that no more functions may be pushed.
+	sealed bool
+	// inner says that the series are rows, and no series of a selector.
+	inner bool
 	distinct
 	// typed and plain say that series with and without a description of the
 	// metric, beside its name, were seen.
@@ -75,12 +82,20 @@ type leafWorker struct {
 }
 
 func (l *leaf) newWorker() leafWorker {
-	return leafWorker{worker: newWorker(l.sc, l.oneName), kernel: l.kernels()}
+	return leafWorker{worker: newWorker(l.sc, l.turn, l.oneName), kernel: l.kernels()}
 }
 
-// push adds a function that is applied to each row. It is called before the first
-// next.
-func (l *leaf) push(f rowFunc) { l.funcs = append(l.funcs, f) }
+// push adds a function that is applied to each row, before the first next. It
+// returns false when rows have to be compared before, because two of them may have
+// equal labels.
+func (l *leaf) push(f rowFunc, relabels bool) bool {
+	if l.sealed {
+		return false
+	}
+	l.funcs = append(l.funcs, f)
+	l.sealed = relabels || !l.oneName
+	return true
+}
 
 func (l *leaf) next(ctx context.Context) (*row, error) {
 	for {
@@ -127,7 +142,7 @@ func (l *leaf) produce(ctx context.Context) (*row, error) {
 
 // ended returns the error of the stream, after its last series.
 func (l *leaf) ended() error {
-	l.sc.annotate(l.stream.Warnings())
+	l.sc.annotate(l.turn, l.stream.Warnings())
 	if err := l.stream.Err(); err != nil {
 		return fmt.Errorf("expanding series: %w", err)
 	}
@@ -171,7 +186,9 @@ func (l *leaf) close() error {
 	}
 	l.inline.flush()
 	l.sc.mtx.Lock()
-	l.sc.stats.TotalSeries += l.series
+	if !l.inner {
+		l.sc.stats.TotalSeries += l.series
+	}
 	l.sc.mtx.Unlock()
 	return l.stream.Close()
 }

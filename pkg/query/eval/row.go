@@ -13,6 +13,9 @@ type grid struct {
 	start, step int64
 	// steps is the number of times, at least 1. The last one is start+(steps-1)*step.
 	steps int
+	// ranged says that the evaluation is over a range of times, even if that has one
+	// step: Prometheus's engine does not keep the order of vectors then.
+	ranged bool
 }
 
 func (g grid) at(i int) int64 { return g.start + int64(i)*g.step }
@@ -132,7 +135,8 @@ func (p *rowPool) put(r *row) {
 // goroutine, and may use others below.
 type operator interface {
 	// next returns the next series, or nil at the end. Series without any value
-	// are left out, and no two have equal labels. Series come in the order in which
+	// are left out. Rows with equal labels have no step in common: they are parts of
+	// one series. Series come in the order in which
 	// Prometheus's engine has them in its matrix, where that order is defined. The
 	// row belongs to the caller, who releases it.
 	next(ctx context.Context) (*row, error)

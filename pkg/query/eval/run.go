@@ -2,6 +2,8 @@ package eval
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/prometheus/prometheus/util/annotations"
@@ -13,8 +15,9 @@ type run struct {
 	storage Storage
 	opts    *Options
 
-	mtx   sync.Mutex
-	annos annotations.Annotations
+	mtx sync.Mutex
+	// annos are the annotations of each expression, by its turn.
+	annos map[turn]*annotations.Annotations
 	// charged is the memory in use, granted what Take has given.
 	charged, granted int64
 	// peak is the most samples held at once, held the present number.
@@ -45,6 +48,22 @@ func (sc *scope) child(g grid, s *stats.QuerySamples, merge func(s *stats.QueryS
 	return sc.newScope(g, s)
 }
 
+// turn is the place of an expression in the order of evaluation: operands before
+// what is made of them, from left to right. Of two annotations with equal texts and
+// different positions, the last one in this order stays.
+type turn int
+
+func (t *turn) setTurn(n turn) { *t = n }
+
+// annotations returns those of the whole run.
+func (r *run) annotations() annotations.Annotations {
+	var all annotations.Annotations
+	for _, t := range slices.Sorted(maps.Keys(r.annos)) {
+		all.Merge(*r.annos[t])
+	}
+	return all
+}
+
 // finish merges the statistics. A scope is made after the one around it, so the
 // last one made is merged first.
 func (r *run) finish() {
@@ -53,14 +72,20 @@ func (r *run) finish() {
 	}
 }
 
-// annotate adds annotations to the result.
-func (r *run) annotate(a annotations.Annotations) {
+// annotate adds the annotations of an expression to the result.
+func (r *run) annotate(t turn, a annotations.Annotations) {
 	if len(a) == 0 {
 		return
 	}
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
-	r.annos.Merge(a)
+	if r.annos == nil {
+		r.annos = map[turn]*annotations.Annotations{}
+	}
+	if r.annos[t] == nil {
+		r.annos[t] = annotations.New()
+	}
+	r.annos[t].Merge(a)
 }
 
 // chargeStep is how much memory is taken at least from the budget at once.

@@ -18,6 +18,7 @@ func (c *compiler) unary(e *parser.UnaryExpr) (plan, error) {
 }
 
 func (negate) dropsName() bool { return true }
+func (negate) relabels() bool  { return false }
 
 func (negate) prepare(context.Context, *scope) (rowFunc, error) {
 	return func(w *worker, r *row) error {

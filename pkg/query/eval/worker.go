@@ -17,6 +17,7 @@ type worker struct {
 	sc      *scope
 	samples Samples
 	annos   annotations.Annotations
+	turn    turn
 	// oneName says that all series of the operator have the same metric name.
 	oneName bool
 
@@ -24,8 +25,8 @@ type worker struct {
 	totalStep, readStep []int64
 }
 
-func newWorker(sc *scope, oneName bool) *worker {
-	w := &worker{sc: sc, oneName: oneName}
+func newWorker(sc *scope, t turn, oneName bool) *worker {
+	w := &worker{sc: sc, turn: t, oneName: oneName}
 	if sc.stats.TotalSamplesPerStep != nil {
 		w.totalStep = make([]int64, sc.grid.steps)
 		w.readStep = make([]int64, sc.grid.steps)
@@ -46,7 +47,7 @@ func (w *worker) count(step int, total, read int64) {
 
 // flush hands annotations and statistics to the run, and forgets them.
 func (w *worker) flush() {
-	w.sc.annotate(w.annos)
+	w.sc.annotate(w.turn, w.annos)
 	w.annos = nil
 	w.sc.mtx.Lock()
 	defer w.sc.mtx.Unlock()
