@@ -3,7 +3,9 @@ package query
 import (
 	"context"
 	"encoding/binary"
+	"math"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -21,6 +23,25 @@ type fetchLimits struct {
 	Chunks  int64
 	// Bytes counts labels and chunks.
 	Bytes int64
+	// Points counts those of the result, and Entries the names, values or metrics
+	// of a list.
+	Points, Entries int64
+	// Own has the keys of the limits that a tenant has of its own.
+	Own map[string]bool
+}
+
+// all are the limits, in the order of ownLimits.ofRequest.
+func (l *fetchLimits) all() []*int64 {
+	return []*int64{&l.Samples, &l.Series, &l.Chunks, &l.Bytes, &l.Points, &l.Entries}
+}
+
+// name is the flag of a limit, or the key in the file of limits where the tenant
+// has its own.
+func (l *fetchLimits) name(key, flag, tenant string) string {
+	if l.Own[key] {
+		return ofTenantFlag(key, tenant)
+	}
+	return flag
 }
 
 // account counts what one request reads, and takes memory for it from the
@@ -28,6 +49,10 @@ type fetchLimits struct {
 type account struct {
 	limits fetchLimits
 	share  *share
+	// about says which request it is.
+	about requestInfo
+	// stop ends the request.
+	stop context.CancelCauseFunc
 
 	mtx sync.Mutex
 	// credit is memory taken from the budget and not yet used.
@@ -38,7 +63,66 @@ type account struct {
 	bytes   int64
 	// slot is the concurrency slot of the query that the request evaluates; nil
 	// when it evaluates none.
-	slot *slot
+	slot  *slot
+	stage stage
+
+	// work is what the evaluation costs by now: the samples that it reads and the
+	// points that it computes.
+	work atomic.Int64
+	// resultSteps are the steps of the result where that has the series that the
+	// only selector has; else 0.
+	resultSteps atomic.Int64
+}
+
+// heavyWork is the work above which a query is heavy: about a tenth of a second of
+// one core.
+const heavyWork = 1_000_000
+
+// heavy reports whether the request costs much. The account may be nil.
+func (a *account) heavy() bool { return a != nil && a.work.Load() > heavyWork }
+
+// tenantName is the tenant of the request. The account may be nil.
+func (a *account) tenantName() string {
+	if a == nil {
+		return ""
+	}
+	return a.share.tenant
+}
+
+func (a *account) reject(name string) {
+	if a != nil {
+		a.share.budget.rejected.WithLabelValues(name).Inc()
+	}
+}
+
+// enter changes the stage, and returns the function that changes it back.
+func (a *account) enter(s stage) (back func()) {
+	if a == nil {
+		return func() {}
+	}
+	a.mtx.Lock()
+	defer a.mtx.Unlock()
+	before := a.stage
+	a.stage = s
+	return func() {
+		a.mtx.Lock()
+		defer a.mtx.Unlock()
+		a.stage = before
+	}
+}
+
+// block says that the request waits for what others hold. The caller calls unblock
+// when it goes on.
+func (a *account) block(s stage) (unblock func()) {
+	if a == nil {
+		return func() {}
+	}
+	back := a.enter(s)
+	a.share.block()
+	return func() {
+		a.share.unblock()
+		back()
+	}
 }
 
 // creditStep is how much memory is taken from the budget at once, so that its
@@ -52,16 +136,6 @@ const (
 )
 
 type accountKey struct{}
-
-// begin returns a context with an account for one request, and the function that
-// ends it. A context that has an account already keeps it.
-func (b *memoryBudget) begin(ctx context.Context, limits fetchLimits) (context.Context, func()) {
-	if accountOf(ctx) != nil {
-		return ctx, func() {}
-	}
-	a := &account{limits: limits, share: b.share()}
-	return context.WithValue(ctx, accountKey{}, a), a.share.close
-}
 
 func accountOf(ctx context.Context) *account {
 	a, _ := ctx.Value(accountKey{}).(*account)
@@ -80,18 +154,23 @@ func (a *account) read(ctx context.Context, s storeapi.Series, steps int64, newS
 		samples, size = samples+n, size+b
 	}
 	memory := size + int64(len(s.Chunks))*chunkOverhead
+	var points int64
 	if newSeries {
+		points = steps
 		l := int64(s.Labels.ByteSize())
 		size += l
 		memory += l + seriesOverhead + steps*16
 	}
-	return a.add(ctx, counts{samples: samples, chunks: int64(len(s.Chunks)), bytes: size, series: btoi(newSeries)}, memory, source)
+	return a.add(ctx, counts{samples: samples, chunks: int64(len(s.Chunks)), bytes: size, series: btoi(newSeries), points: points}, memory, source)
 }
 
 // values counts label names or values.
 func (a *account) values(ctx context.Context, vs []string) error {
 	if a == nil {
 		return nil
+	}
+	if err := a.entries(len(vs)); err != nil {
+		return err
 	}
 	var size int64
 	for _, v := range vs {
@@ -100,9 +179,48 @@ func (a *account) values(ctx context.Context, vs []string) error {
 	return a.add(ctx, counts{bytes: size}, 2*size+int64(len(vs))*32, func() string { return "all stores" })
 }
 
-type counts struct{ samples, series, chunks, bytes int64 }
+// entries refuses a list that has too many names, values or metrics.
+func (a *account) entries(n int) error {
+	if a == nil || a.limits.Entries <= 0 || int64(n) <= a.limits.Entries {
+		return nil
+	}
+	a.reject(limitList)
+	return &limit.Error{
+		What: "names or values in one answer", Flag: a.limits.name("max_list_entries", "--query.max-list-entries", a.share.tenant),
+		Max: a.limits.Entries, Needed: int64(n), Detail: "use match[], a shorter range, or the parameter limit",
+	}
+}
+
+// mostEntries is how many entries a store is asked for, given what the request wants;
+// 0 means all. It is one above the limit, so that a longer list is seen.
+func (a *account) mostEntries(wanted int) int {
+	if a == nil || a.limits.Entries <= 0 || a.limits.Entries >= math.MaxInt32 {
+		return wanted
+	}
+	most := int(a.limits.Entries) + 1
+	if wanted > 0 {
+		return min(wanted, most)
+	}
+	return most
+}
+
+// points refuses a result of more than the allowed series times steps.
+func (a *account) points(n int64) error {
+	if a == nil || a.limits.Points <= 0 || n <= a.limits.Points {
+		return nil
+	}
+	a.reject(limitPoints)
+	return &limit.Error{
+		What: "points in the result", Flag: a.limits.name("max_result_points", "--query.max-result-points", a.share.tenant),
+		Max: a.limits.Points, Needed: n, Detail: "series times steps; use a larger step, a shorter range, or an aggregation",
+	}
+}
+
+// counts is what was read. points is how many points the engine computes of it.
+type counts struct{ samples, series, chunks, bytes, points int64 }
 
 func (a *account) add(ctx context.Context, c counts, memory int64, source func() string) error {
+	a.work.Add(c.samples + c.points)
 	a.mtx.Lock()
 	a.samples += c.samples
 	a.series += c.series
@@ -119,17 +237,17 @@ func (a *account) add(ctx context.Context, c counts, memory int64, source func()
 // exceeded needs the lock.
 func (a *account) exceeded(source func() string) error {
 	for _, l := range []struct {
-		name, what, flag string
-		got, most        int64
+		name, what, flag, key string
+		got, most             int64
 	}{
-		{limitSamples, "samples", "--query.max-samples", a.samples, a.limits.Samples},
-		{limitSeries, "series", "--query.max-fetched-series", a.series, a.limits.Series},
-		{limitChunks, "chunks", "--query.max-fetched-chunks", a.chunks, a.limits.Chunks},
-		{limitBytes, "bytes", "--query.max-fetched-bytes", a.bytes, a.limits.Bytes},
+		{limitSamples, "samples", "--query.max-samples", "max_samples", a.samples, a.limits.Samples},
+		{limitSeries, "series", "--query.max-fetched-series", "max_fetched_series", a.series, a.limits.Series},
+		{limitChunks, "chunks", "--query.max-fetched-chunks", "max_fetched_chunks", a.chunks, a.limits.Chunks},
+		{limitBytes, "bytes", "--query.max-fetched-bytes", "max_fetched_bytes", a.bytes, a.limits.Bytes},
 	} {
 		if l.most > 0 && l.got > l.most {
-			a.share.budget.rejected.WithLabelValues(l.name).Inc()
-			return &limit.Error{What: l.what, Flag: l.flag, Max: l.most, Needed: l.got, Detail: "read from the stores, reached at " + source()}
+			a.reject(l.name)
+			return &limit.Error{What: l.what, Flag: a.limits.name(l.key, l.flag, a.share.tenant), Max: l.most, Needed: l.got, Detail: "read from the stores, reached at " + source()}
 		}
 	}
 	return nil
@@ -172,6 +290,15 @@ func (a *account) give(n int64) {
 	}
 	a.mtx.Unlock()
 	a.share.give(back)
+}
+
+// keeps refuses a selector whose series, with all their steps, would be too large a
+// result.
+func (a *account) keeps(series int64) error {
+	if a == nil || a.resultSteps.Load() == 0 {
+		return nil
+	}
+	return a.points(saturated(series, a.resultSteps.Load()))
 }
 
 // weigh returns how many samples a chunk counts for, and its bytes.
@@ -225,6 +352,17 @@ func resultMemory(r *promql.Result) int64 {
 		n = label * int64(len(v.V))
 	}
 	return n
+}
+
+// resultSeries is the number of series of a result.
+func resultSeries(r *promql.Result) int64 {
+	switch v := r.Value.(type) {
+	case promql.Matrix:
+		return int64(len(v))
+	case promql.Vector:
+		return int64(len(v))
+	}
+	return 1
 }
 
 // histogramMemory is that of a histogram of size bytes: each bucket is written

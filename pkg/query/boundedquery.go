@@ -3,11 +3,13 @@ package query
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
 )
 
@@ -24,27 +26,60 @@ type boundedQuery struct {
 // Exec implements promql.Query.
 func (q *boundedQuery) Exec(ctx context.Context) *promql.Result {
 	if q.end == nil {
-		ctx, q.end = q.engine.budget.begin(ctx, q.engine.fetch)
+		ctx, q.end = q.engine.requests.begin(ctx, requestInfo{kind: "query", expression: q.String()}.bounded())
 	}
 	a := accountOf(ctx)
+	steps := int64(1)
 	if s, ok := q.Statement().(*parser.EvalStmt); ok {
-		memory, err := checkPlan(s, q.engine.plan)
+		p, err := checkPlan(s, q.engine.plan)
 		if err == nil {
-			err = a.take(ctx, memory)
+			a.work.Add(p.visits)
+			if steps = p.steps; keepsSeries(s.Expr) {
+				a.resultSteps.Store(steps)
+			}
+			err = a.take(ctx, p.memory)
 		}
 		if err != nil {
 			return &promql.Result{Err: err}
 		}
 	}
+	a.enter(stageEvaluating)
+	res := q.evaluate(ctx)
+	a.enter(stageEncoding)
+	if res.Err != nil {
+		res.Err = q.named(ctx, res.Err)
+		return res
+	}
+	err := a.points(saturated(resultSeries(res), steps))
+	if err == nil {
+		err = a.take(ctx, resultMemory(res))
+	}
+	if err != nil {
+		return &promql.Result{Err: err, Warnings: res.Warnings}
+	}
+	return res
+}
+
+// named returns the error that the user sees: it names the limit that the engine
+// met, or says why the querier has ended the query.
+func (q *boundedQuery) named(ctx context.Context, err error) error {
+	var samples promql.ErrTooManySamples
+	if own := ownCause(ctx); own != nil {
+		return own
+	}
+	if errors.As(err, &samples) {
+		a := accountOf(ctx)
+		a.reject(limitSamples)
+		return fmt.Errorf("%w: %w; the limit is %d (--query.max-samples)", limit.ErrExceeded, err, q.engine.maxSamples)
+	}
+	return err
+}
+
+// evaluate evaluates the query, and once more where a chunk cannot be decoded.
+func (q *boundedQuery) evaluate(ctx context.Context) *promql.Result {
 	res := q.Query.Exec(ctx)
 	if errors.Is(res.Err, aggr.ErrCorrupt) || errors.Is(res.Err, xorcolumn.ErrCorrupt) {
 		res = q.execCarefully(ctx)
-	}
-	if res.Err != nil {
-		return res
-	}
-	if err := a.take(ctx, resultMemory(res)); err != nil {
-		return &promql.Result{Err: err, Warnings: res.Warnings}
 	}
 	return res
 }

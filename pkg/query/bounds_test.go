@@ -115,7 +115,7 @@ func TestLimits_OfMemoryHoldForStepsAndResults(t *testing.T) {
 
 func TestLimits_MemoryHeldByOthersIs503(t *testing.T) {
 	q := localQuerier(t, []storeapi.Store{fakeStore(t, "a", 1, 10)}, "--query.max-memory=1MB", "--query.timeout=300ms")
-	other := q.q.engine.budget.share()
+	other := q.q.engine.budget.share("", nil)
 	defer other.close()
 	require.NoError(t, other.take(t.Context(), 1<<20))
 	a := q.get("/api/v1/query", "query", "m", "time", "5")

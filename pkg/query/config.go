@@ -99,6 +99,7 @@ func DefaultConfig() Config {
 		Tenancy: TenancyConfig{Header: tenant.Header, Default: tenant.Default, Label: "tenant_id"},
 		Limits: LimitsConfig{
 			FetchedSeries: 1_000_000, FetchedChunks: 4_000_000, FetchedBytes: 1 << 30, SubquerySteps: 1_000_000,
+			RangeSteps: maxRangePoints, ResultPoints: 20_000_000, ListEntries: 2_000_000, ExpressionNodes: 20_000,
 			ExpressionBytes: 128 << 10, ExpressionDepth: 1000, Selectors: 1000, Matchers: 5000, RegexpSize: 250_000,
 		},
 		Timeout: flags.Duration(2 * time.Minute), Engine: "prometheus", Mode: "local",
@@ -218,7 +219,7 @@ func (c *WebConfig) registerFlags(r flags.Registrar) {
 }
 
 func (c *TenancyConfig) registerFlags(r flags.Registrar) {
-	r.Flag("query.tenant-header", "HTTP header that names the tenant; without it THANOS-TENANT does, then X-Scope-OrgID, which may name one tenant only.").
+	r.Flag("query.tenant-header", "HTTP header that names the tenant; without it THANOS-TENANT does, then X-Scope-OrgID, and two of them must not differ. a|b names several tenants.").
 		Default("THANOS-TENANT").StringVar(&c.Header)
 	r.Flag("query.default-tenant-id", "Tenant of requests that name none.").
 		Default("default-tenant").StringVar(&c.Default)

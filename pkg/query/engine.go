@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/util/features"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
 )
 
@@ -22,10 +23,13 @@ const defaultLookback = 5 * time.Minute
 type engine struct {
 	*promql.Engine
 	lookback time.Duration
-	dynamic  bool
-	plan     planLimits
-	fetch    fetchLimits
-	budget   *memoryBudget
+	// maxSamples are those that the engine may hold at once.
+	maxSamples int
+	dynamic    bool
+	plan       planLimits
+	limits     *tenantLimits
+	budget     *memoryBudget
+	requests   *requests
 }
 
 // newEngine makes the PromQL engine with the limits of cfg, and the concurrency
@@ -35,10 +39,17 @@ func newEngine(cfg *Config, p parser.Parser, known features.Collector, budget *m
 	if maxSamples == 0 {
 		maxSamples = math.MaxInt
 	}
-	tracker, err := newSlotTracker(cfg.ActiveQueryPath, cfg.MaxConcurrent, deps.Logger)
+	tracker, err := newSlotTracker(cfg.ActiveQueryPath, cfg.MaxConcurrent, deps.Logger, deps.Registerer)
 	if err != nil {
 		return nil, err
 	}
+	limits := newTenantLimits(cfg.Limits.fetch(cfg.MaxSamples))
+	file, err := cfg.Limits.tenants()
+	if err != nil {
+		return nil, flags.Invalid(err)
+	}
+	limits.set(file)
+	tracker.ofTenant, budget.ofTenant = limits.concurrent, limits.memory
 	subqueryStep := cfg.SubqueryStep.Duration().Milliseconds()
 	e := promql.NewEngine(promql.EngineOpts{
 		Logger:                   deps.Logger,
@@ -55,9 +66,11 @@ func newEngine(cfg *Config, p parser.Parser, known features.Collector, budget *m
 		Parser:                   p,
 	})
 	return &engine{
-		Engine: e, lookback: cfg.LookbackDelta, dynamic: cfg.DynamicLookback, budget: budget,
-		plan:  planLimits{subquerySteps: cfg.Limits.SubquerySteps, subqueryStep: cfg.SubqueryStep.Duration()},
-		fetch: cfg.Limits.fetch(cfg.MaxSamples),
+		Engine: e, maxSamples: maxSamples, lookback: cfg.LookbackDelta, dynamic: cfg.DynamicLookback, budget: budget,
+		plan: planLimits{
+			subquerySteps: cfg.Limits.SubquerySteps, subqueryStep: cfg.SubqueryStep.Duration(), rangeSteps: int64(cfg.Limits.RangeSteps),
+		},
+		limits: limits, requests: newRequests(budget, limits, deps.Registerer),
 	}, nil
 }
 

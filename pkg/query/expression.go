@@ -20,6 +20,8 @@ type expressionLimits struct {
 	// Depth is how deep the tree may be. A chain of binary operators is as deep
 	// as it has operators.
 	Depth int
+	// Nodes is how many nodes the tree may have.
+	Nodes int
 	// Selectors and Matchers count those of the whole expression.
 	Selectors, Matchers int
 	// RegexpSize is the number of instructions to which all regular expressions
@@ -95,13 +97,19 @@ func (l expressionLimits) check(inputs ...string) error {
 
 // checkTree checks the limits that need the parsed expression.
 func (l expressionLimits) checkTree(expr parser.Expr) error {
-	n := 0
+	n, nodes := 0, 0
 	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
+		if node != nil {
+			nodes++
+		}
 		if _, ok := node.(*parser.VectorSelector); ok {
 			n++
 		}
 		return nil
 	})
+	if l.Nodes > 0 && nodes > l.Nodes {
+		return fmt.Errorf("expression has %d nodes, more than the limit of %d (--query.max-expression-nodes)", nodes, l.Nodes)
+	}
 	if l.Selectors > 0 && n > l.Selectors {
 		return fmt.Errorf("expression has %d selectors, more than the limit of %d (--query.max-selectors)", n, l.Selectors)
 	}

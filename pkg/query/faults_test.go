@@ -174,7 +174,7 @@ func TestHostileRequests_AreRejected(t *testing.T) {
 		require.Less(t, ans.code, 500, "%s: %s", path, ans.Error)
 		require.Contains(t, ans.Error, want)
 	}
-	refused("exceeded maximum resolution", "/api/v1/query_range", "query", "up", "start", "0", "end", "1000000000", "step", "1")
+	refused("--query.max-range-steps", "/api/v1/query_range", "query", "up", "start", "0", "end", "1000000000", "step", "1")
 	refused("too many samples", "/api/v1/query", "query", "count_over_time(up[1h:1s])", "time", now)
 	refused("too many samples", "/api/v1/query_range", "query", "up", "start", "0", "end", now, "step", "1")
 	refused("", "/api/v1/query", "query", strings.Repeat("(", 100000))

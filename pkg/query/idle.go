@@ -25,7 +25,7 @@ func (b *memoryBudget) giveBack(ctx context.Context, ticks <-chan time.Time, fre
 		case <-ticks:
 		}
 		b.mtx.Lock()
-		begun, idle := b.begun, b.open == 0 && b.begun == seen
+		begun, idle := b.begun, len(b.open) == 0 && b.begun == seen
 		worth := begun-freed >= idleRequests || b.peak >= idleMemory
 		if idle && worth {
 			b.peak = 0

@@ -24,7 +24,7 @@ func TestBudget_GivesMemoryBackOnceItIsIdle(t *testing.T) {
 		}
 	}
 	request := func(bytes int64) *share {
-		s := b.share()
+		s := b.share("", nil)
 		require.NoError(t, s.take(t.Context(), bytes))
 		return s
 	}

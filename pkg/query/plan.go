@@ -14,8 +14,8 @@ import (
 // counters of the statistics.
 const bytesPerStep = 3*16 + 16
 
-// maxRangePoints bounds the points of each series of a range query, as the API
-// of Prometheus does. It holds for queries over gRPC too.
+// maxRangePoints is the largest number of points of each series of a range query,
+// as in the API of Prometheus.
 const maxRangePoints = 11_000
 
 // maxSubqueryVisits bounds how many points the steps around a subquery visit, for
@@ -35,14 +35,19 @@ const (
 type planLimits struct {
 	subquerySteps int64
 	subqueryStep  time.Duration
+	rangeSteps    int64
 }
 
 // plan is the cost of evaluating a statement, as far as it can be known before.
 type plan struct {
 	limits planLimits
+	// steps are those of the result.
+	steps int64
 	// memory is the largest sum of the steps of evaluators that exist at the
 	// same time, in bytes.
 	memory int64
+	// visits are the points that the steps around subqueries visit, for each series.
+	visits int64
 	err    error
 }
 
@@ -56,22 +61,23 @@ func (s evalSpan) steps() int64 {
 	return s.length/s.interval + 1
 }
 
-// checkPlan returns the memory that the steps of s take, or says which part of
-// s is too large to be evaluated.
-func checkPlan(s *parser.EvalStmt, limits planLimits) (int64, error) {
+// checkPlan returns the memory that the steps of s take and the least work of its
+// evaluation, or says which part of s is too large to be evaluated.
+func checkPlan(s *parser.EvalStmt, limits planLimits) (*plan, error) {
 	p := &plan{limits: limits}
 	all := evalSpan{length: s.End.Sub(s.Start).Milliseconds(), interval: s.Interval.Milliseconds()}
-	if n := all.steps() - 1; n > maxRangePoints {
-		return 0, fmt.Errorf("range query of %d steps exceeds the maximum resolution of %d points per timeseries; use a larger step or a shorter range", n, maxRangePoints)
+	if n := all.steps() - 1; limits.rangeSteps > 0 && n > limits.rangeSteps {
+		return nil, fmt.Errorf("range query of %d steps exceeds the limit of %d (--query.max-range-steps); use a larger step or a shorter range", n, limits.rangeSteps)
 	}
+	p.steps = all.steps()
 	p.walk(s.Expr, all, 0)
 	if p.err != nil {
-		return 0, p.err
+		return nil, p.err
 	}
 	if _, err := labelGrowth(s.Expr); err != nil {
-		return 0, err
+		return nil, err
 	}
-	return p.memory, nil
+	return p, nil
 }
 
 // walk visits the expressions that an evaluator of the given span evaluates;
@@ -116,12 +122,35 @@ func (p *plan) subquery(n *parser.SubqueryExpr, s evalSpan, outer int64) {
 			n.Range, time.Duration(inner.interval)*time.Millisecond, s.steps(), maxSubqueryVisits)
 		return
 	}
+	p.visits += visits
 	p.walk(n.Expr, inner, outer+saturated(s.steps(), bytesPerStep))
 }
 
 // growth says how long a label of a result can be: times the longest label of
 // the series read, plus some bytes.
 type growth struct{ times, bytes float64 }
+
+// keepsSeries reports whether the result has one series for each series of the only
+// selector of expr, so that the size of the result is known once it was read.
+func keepsSeries(expr parser.Expr) bool {
+	switch n := expr.(type) {
+	case *parser.VectorSelector:
+		return true
+	case *parser.ParenExpr:
+		return keepsSeries(n.Expr)
+	case *parser.UnaryExpr:
+		return keepsSeries(n.Expr)
+	case *parser.StepInvariantExpr:
+		return keepsSeries(n.Expr)
+	case *parser.Call:
+		if n.Func.Name != "rate" && n.Func.Name != "increase" {
+			return false
+		}
+		m, ok := n.Args[0].(*parser.MatrixSelector)
+		return ok && keepsSeries(m.VectorSelector)
+	}
+	return false
+}
 
 // labelGrowth refuses expressions whose labels can outgrow all memory.
 func labelGrowth(expr parser.Node) (growth, error) {

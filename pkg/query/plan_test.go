@@ -17,8 +17,12 @@ func planOf(t *testing.T, expr string, length, step time.Duration) (int64, error
 	start := time.Unix(1_000_000, 0)
 	e, err = promql.PreprocessExpr(e, start, start.Add(length), step)
 	require.NoError(t, err)
-	return checkPlan(&parser.EvalStmt{Expr: e, Start: start, End: start.Add(length), Interval: step},
-		planLimits{subquerySteps: 1_000_000, subqueryStep: time.Minute})
+	p, err := checkPlan(&parser.EvalStmt{Expr: e, Start: start, End: start.Add(length), Interval: step},
+		planLimits{subquerySteps: 1_000_000, subqueryStep: time.Minute, rangeSteps: 11_000})
+	if err != nil {
+		return 0, err
+	}
+	return p.memory, nil
 }
 
 func TestCheckPlan_RefusesSubqueriesOfTooManySteps(t *testing.T) {
@@ -41,7 +45,7 @@ func TestCheckPlan_RefusesSubqueriesOfTooManySteps(t *testing.T) {
 	_, err := planOf(t, "max_over_time(x[1h:1s])", 1000*time.Hour, time.Hour)
 	require.ErrorContains(t, err, "3603601 steps")
 	_, err = planOf(t, "x", 20_000*time.Second, time.Second)
-	require.ErrorContains(t, err, "11000 points")
+	require.ErrorContains(t, err, "--query.max-range-steps")
 	for _, expr := range []string{"max_over_time(x[30d:1m])", "max_over_time(rate(x[5m])[7d:5m] @ 5)", "x[5m]", "1+1"} {
 		_, err := planOf(t, expr, 0, 0)
 		require.NoError(t, err, expr)

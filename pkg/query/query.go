@@ -125,9 +125,12 @@ func (q *Query) apiConfig(e *engine, p parser.Parser, known features.Collector) 
 		Lists:    q.lists(),
 		Stores:   q.storeStatus,
 		Tenant:   q.tenant,
-		Begin: func(ctx context.Context) (context.Context, func()) {
-			return e.budget.begin(ctx, e.fetch)
+		Begin: func(r *http.Request) (context.Context, func()) {
+			return e.requests.begin(r.Context(), requestInfoOf(r))
 		},
+		Running:        promapi.Running{List: e.requests.list, End: e.requests.end},
+		CheckRead:      q.cfg.Limits.expressions().checkRead,
+		RangeSteps:     int64(q.cfg.Limits.RangeSteps),
 		ErrorCode:      errorCode,
 		Ready:          q.Ready,
 		Flags:          q.deps.Flags,

@@ -141,20 +141,41 @@ func steps(hints *storage.SelectHints) int64 {
 
 // LabelNames implements storage.LabelQuerier.
 func (q *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	names, ws, err := q.store.LabelNames(ctx, labelsRequest(q.cfg.options(ctx), q.mint, q.maxt, hints, ms))
+	names, ws, err := q.store.LabelNames(ctx, q.labelsRequest(ctx, hints, ms))
 	if err == nil {
 		err = accountOf(ctx).values(ctx, names)
 	}
-	return names, annotate(ws, promapi.ReportFromContext(ctx)), err
+	return names, annotate(ws, promapi.ReportFromContext(ctx)), listed(ctx, err)
 }
 
 // LabelValues implements storage.LabelQuerier.
 func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	values, ws, err := q.store.LabelValues(ctx, name, labelsRequest(q.cfg.options(ctx), q.mint, q.maxt, hints, ms))
+	values, ws, err := q.store.LabelValues(ctx, name, q.labelsRequest(ctx, hints, ms))
 	if err == nil {
 		err = accountOf(ctx).values(ctx, values)
 	}
-	return values, annotate(ws, promapi.ReportFromContext(ctx)), err
+	return values, annotate(ws, promapi.ReportFromContext(ctx)), listed(ctx, err)
+}
+
+// labelsRequest is the request for names or values, of which a store returns no more
+// than one answer may have.
+func (q *querier) labelsRequest(ctx context.Context, hints *storage.LabelHints, ms []*labels.Matcher) *storeapi.Request {
+	r := labelsRequest(q.cfg.options(ctx), q.mint, q.maxt, hints, ms)
+	r.Limit = accountOf(ctx).mostEntries(r.Limit)
+	return r
+}
+
+// listed is the error of a list, which has ended when the request was ended. The
+// answer that follows is only printed.
+func listed(ctx context.Context, err error) error {
+	if err == nil {
+		accountOf(ctx).enter(stageEncoding)
+		return nil
+	}
+	if own := ownCause(ctx); own != nil {
+		return own
+	}
+	return err
 }
 
 // Close ends all streams, waits for them, and frees what they returned.

@@ -45,7 +45,12 @@ func (s *queryService) Query(ctx context.Context, r *storerpc.QueryRequest) (*st
 	if r.Timeout > 0 {
 		timeout = min(timeout, r.Timeout)
 	}
-	ctx, cancel := context.WithTimeout(queryopts.NewContext(ctx, params), timeout)
+	ctx, expire := context.WithTimeout(queryopts.NewContext(ctx, params), timeout)
+	ctx, end := s.q.engine.requests.begin(ctx, callInfo(ctx, r.Query))
+	cancel := func() {
+		end()
+		expire()
+	}
 	opts := promql.NewPrometheusQueryOpts(false, r.Lookback, nil)
 	var qry promql.Query
 	if r.Step > 0 {
@@ -113,9 +118,8 @@ func (q *Query) callTenant(ctx context.Context) (context.Context, *labels.Matche
 		return nil, nil, err
 	}
 	md, _ := metadata.FromIncomingContext(ctx)
-	for _, v := range md.Get(tenant.Header) {
-		r.Header.Add(q.cfg.Tenancy.Header, v)
-		r.Header.Add(tenant.Header, v)
+	for _, h := range []string{q.cfg.Tenancy.Header, tenant.Header, tenant.OrgHeader} {
+		r.Header[http.CanonicalHeaderKey(h)] = md.Get(h)
 	}
 	if p, ok := peer.FromContext(ctx); ok {
 		if t, ok := p.AuthInfo.(credentials.TLSInfo); ok {
@@ -135,6 +139,8 @@ func queryError(err error) error {
 	switch {
 	case errors.Is(err, errBusy):
 		return fmt.Errorf("%w: %w", storeapi.ErrUnavailable, err)
+	case errors.Is(err, errEnded):
+		return fmt.Errorf("%w: %w", context.Canceled, err)
 	case errors.Is(err, limit.ErrExceeded):
 		return err
 	case errors.As(err, &timeout):

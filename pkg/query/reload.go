@@ -10,8 +10,8 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// Reload reads the endpoint configuration, the discovery files and the rules that
-// choose stores again. An invalid file keeps its last good version and is part of
+// Reload reads the endpoint configuration, the discovery files, the rules that choose
+// stores and the limits of tenants again. An invalid file keeps its last good version and is part of
 // the error.
 func (q *Query) Reload(context.Context) error {
 	var errs []error
@@ -22,6 +22,11 @@ func (q *Query) Reload(context.Context) error {
 		errs = append(errs, fmt.Errorf("reload the rules that choose stores: %w", err))
 	} else {
 		q.filter.Store(&rules)
+	}
+	if file, err := q.cfg.Limits.tenants(); err != nil {
+		errs = append(errs, fmt.Errorf("reload the limits of tenants: %w", err))
+	} else {
+		q.engine.limits.set(file)
 	}
 	return errors.Join(errs...)
 }

@@ -92,10 +92,14 @@ func baseRequest(p queryopts.Options, mint, maxt int64, ms []*labels.Matcher) *s
 	return r
 }
 
-// enforce replaces all matchers on the label of must, which may be nil, by it.
+// enforce adds must, which may be nil. Where it names one tenant it replaces all
+// matchers on its label, as Thanos does; among several tenants a request may choose.
 func enforce(must *labels.Matcher, ms []*labels.Matcher) []*labels.Matcher {
 	if must == nil {
 		return ms
+	}
+	if must.Type != labels.MatchEqual {
+		return append(slices.Clip(ms), must)
 	}
 	out := slices.DeleteFunc(slices.Clone(ms), func(m *labels.Matcher) bool { return m.Name == must.Name })
 	return append(out, must)

@@ -63,6 +63,9 @@ func (s *selection) read(ctx context.Context, gate chan struct{}, v *view, open 
 	if err == nil {
 		err = s.set.Err()
 	}
+	if err == nil {
+		err = s.account.keeps(int64(len(s.series)))
+	}
 	ws := s.set.Warnings()
 	if damage := care.warnings(); len(damage) > 0 {
 		if !s.partial && err == nil {
@@ -103,6 +106,9 @@ func (s *selection) readAll(ctx context.Context, v *view, care *inspector) error
 // only as an error of their own.
 func ended(ctx context.Context, err error) error {
 	const doing = "reading from the stores"
+	if own := ownCause(ctx); own != nil && err != nil {
+		return own
+	}
 	switch {
 	case errors.Is(err, limit.ErrExceeded), errors.Is(err, errBusy):
 		return err

@@ -3,33 +3,58 @@ package query
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/prometheus/promql"
 )
 
 // slotTracker bounds how many queries are evaluated at once, by concurrency slots.
-// A query releases its slot while it waits for stores, so that stores that do not
-// answer cannot keep other queries from being evaluated. It implements
-// promql.QueryTracker.
+// Tenants get them in turns. Queries that cost much get all cores but one together,
+// so that the others are evaluated at once. A query releases its slot while it waits
+// for stores, so that stores that do not answer cannot keep other queries from being
+// evaluated. It implements promql.QueryTracker.
 type slotTracker struct {
-	slots chan struct{}
+	most, mostHeavy, mostWaiting int
+	// ofTenant returns how many slots a tenant may have; 0 means all.
+	ofTenant func(tenant string) int
 	// file names the queries that ran when the process died; nil when there is
 	// no such file.
 	file promql.QueryTracker
 
-	mtx   sync.Mutex
-	taken map[int]*slot
-	next  int
+	mtx sync.Mutex
+	// held and heavy count the slots in use, and byTenant those of each tenant.
+	held, heavy int
+	byTenant    map[string]int64
+	queue       fairQueue
+	taken       map[int]*slot
+	next        int
 }
 
-// queriesPerSlot bounds the queries that run or wait for stores, as a multiple
-// of those that are evaluated.
+// queriesPerSlot bounds the queries that run or wait for stores, and those that
+// wait for a slot, as a multiple of those that are evaluated.
 const queriesPerSlot = 50
 
-func newSlotTracker(path string, n int, logger *slog.Logger) (*slotTracker, error) {
-	s := &slotTracker{slots: make(chan struct{}, n), taken: map[int]*slot{}}
+// newSlotTracker returns a tracker of n slots. path is the directory of the file
+// with the running queries, empty for none; the error is that of this file. reg may
+// be nil.
+func newSlotTracker(path string, n int, logger *slog.Logger, reg prometheus.Registerer) (*slotTracker, error) {
+	s := &slotTracker{
+		most: n, mostHeavy: min(n, max(1, runtime.GOMAXPROCS(0)-1)), mostWaiting: n * queriesPerSlot,
+		ofTenant: func(string) int { return 0 }, byTenant: map[string]int64{}, taken: map[int]*slot{},
+	}
+	promauto.With(reg).NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "hindsight_query_slots_waiting",
+		Help: "Queries that wait for a concurrency slot.",
+	}, func() float64 {
+		s.mtx.Lock()
+		defer s.mtx.Unlock()
+		return float64(s.queue.n)
+	})
 	if path == "" {
 		return s, nil
 	}
@@ -39,12 +64,13 @@ func newSlotTracker(path string, n int, logger *slog.Logger) (*slotTracker, erro
 }
 
 // GetMaxConcurrent implements promql.QueryTracker.
-func (s *slotTracker) GetMaxConcurrent() int { return cap(s.slots) }
+func (s *slotTracker) GetMaxConcurrent() int { return s.most }
 
 // Insert implements promql.QueryTracker: it waits until the query may be
 // evaluated. Its errors are those of a query that timed out or was cancelled.
 func (s *slotTracker) Insert(ctx context.Context, query string) (int, error) {
-	t := &slot{slots: s.slots}
+	a := accountOf(ctx)
+	t := &slot{tracker: s, account: a}
 	if s.file != nil {
 		var err error
 		if t.inFile, err = s.file.Insert(ctx, query); err != nil {
@@ -57,7 +83,7 @@ func (s *slotTracker) Insert(ctx context.Context, query string) (int, error) {
 		}
 		return 0, err
 	}
-	if a := accountOf(ctx); a != nil {
+	if a != nil {
 		a.mtx.Lock()
 		a.slot = t
 		a.mtx.Unlock()
@@ -89,32 +115,124 @@ func (s *slotTracker) Close() error {
 	return s.file.Close()
 }
 
-// slot is the concurrency slot of one query. It belongs to the goroutine that
-// evaluates the query.
-type slot struct {
-	slots  chan struct{}
-	inFile int
-	held   bool
-}
-
-func (t *slot) acquire(ctx context.Context) error {
-	if t.held {
-		return nil
-	}
+// get waits for a slot of the tenant. block is called before it waits, and unblock
+// after.
+func (s *slotTracker) get(ctx context.Context, tenant string, heavy bool, a *account) error {
+	w := &waiter{tenant: tenant, heavy: heavy, granted: make(chan struct{})}
+	s.mtx.Lock()
+	s.queue.push(w)
+	s.grant()
 	select {
-	case t.slots <- struct{}{}:
-		t.held = true
+	case <-w.granted:
+		s.mtx.Unlock()
+		return nil
+	default:
+	}
+	if s.queue.n > s.mostWaiting {
+		s.queue.remove(w)
+		s.mtx.Unlock()
+		a.reject(limitQueue)
+		return fmt.Errorf("%w: %d queries wait for one of %d slots (--query.max-concurrent); try again later", errBusy, s.mostWaiting, s.most)
+	}
+	s.mtx.Unlock()
+	defer a.block(stageQueued)()
+	select {
+	case <-w.granted:
 		return nil
 	case <-ctx.Done():
-		return queueError(ctx, ctx.Err())
 	}
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	if !s.queue.remove(w) {
+		s.drop(tenant, heavy)
+	}
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		a.reject(limitQueue)
+	}
+	return queueError(ctx, ctx.Err())
+}
+
+// grant gives the free slots to the next in the queue. It needs the lock.
+func (s *slotTracker) grant() {
+	for s.held < s.most {
+		w := s.queue.next(func(tenant string) int64 { return s.byTenant[tenant] }, s.may)
+		if w == nil {
+			return
+		}
+		s.held++
+		s.heavy += int(btoi(w.heavy))
+		s.byTenant[w.tenant]++
+		close(w.granted)
+	}
+}
+
+// may reports whether the limits of w allow it a free slot. It needs the lock.
+func (s *slotTracker) may(w *waiter) bool {
+	if w.heavy && s.heavy >= s.mostHeavy {
+		return false
+	}
+	most := s.ofTenant(w.tenant)
+	return most <= 0 || s.byTenant[w.tenant] < int64(most)
+}
+
+// drop needs the lock.
+func (s *slotTracker) drop(tenant string, heavy bool) {
+	s.held--
+	s.heavy -= int(btoi(heavy))
+	if s.byTenant[tenant]--; s.byTenant[tenant] == 0 {
+		delete(s.byTenant, tenant)
+	}
+	s.grant()
+}
+
+// slot is the concurrency slot of one query. It may be used concurrently.
+type slot struct {
+	tracker *slotTracker
+	account *account
+	inFile  int
+
+	mtx         sync.Mutex
+	held, heavy bool
+}
+
+// acquire takes a slot for what the query costs by now. A query that has one and has
+// become heavy exchanges it.
+func (t *slot) acquire(ctx context.Context) error {
+	t.mtx.Lock()
+	defer t.mtx.Unlock()
+	heavy := t.account.heavy()
+	if t.held && t.heavy == heavy {
+		return nil
+	}
+	t.drop()
+	if err := t.tracker.get(ctx, t.account.tenantName(), heavy, t.account); err != nil {
+		return err
+	}
+	t.held, t.heavy = true, heavy
+	return nil
 }
 
 func (t *slot) release() {
-	if t.held {
-		t.held = false
-		<-t.slots
+	t.mtx.Lock()
+	defer t.mtx.Unlock()
+	t.drop()
+}
+
+// drop needs the lock.
+func (t *slot) drop() {
+	if !t.held {
+		return
 	}
+	t.held = false
+	t.tracker.mtx.Lock()
+	defer t.tracker.mtx.Unlock()
+	t.tracker.drop(t.account.tenantName(), t.heavy)
+}
+
+func (t *slot) has() bool {
+	t.mtx.Lock()
+	defer t.mtx.Unlock()
+	return t.held
 }
 
 // queueError is the error of a query that timed out or was cancelled before it got
@@ -133,22 +251,40 @@ func queueError(ctx context.Context, err error) error {
 // await releases the slot of the query, waits until done is closed, and takes a
 // slot again. The account may be nil.
 func (a *account) await(ctx context.Context, done <-chan struct{}) error {
-	select {
-	case <-done:
-		return nil
-	default:
-	}
-	var t *slot
-	if a != nil {
-		a.mtx.Lock()
-		t = a.slot
-		a.mtx.Unlock()
-	}
-	if t == nil || !t.held {
+	t := a.slotOf()
+	if t == nil || !t.has() {
 		<-done
 		return nil
 	}
-	t.release()
-	<-done
+	select {
+	case <-done:
+	default:
+		t.release()
+		back := a.enter(stageReading)
+		<-done
+		back()
+	}
 	return t.acquire(ctx)
+}
+
+// pace is called between series by code that evaluates for long. It returns the
+// error of a query that has to end, and lets a query that turns out to cost much
+// wait for others of its kind. The account may be nil.
+func (a *account) pace(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return ended(ctx, ctx.Err())
+	}
+	if t := a.slotOf(); t != nil && a.heavy() && t.has() {
+		return t.acquire(ctx)
+	}
+	return nil
+}
+
+func (a *account) slotOf() *slot {
+	if a == nil {
+		return nil
+	}
+	a.mtx.Lock()
+	defer a.mtx.Unlock()
+	return a.slot
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -16,25 +17,34 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
 
-// tenant returns the context with the tenant of the request, and the matcher that
-// the tenant is restricted to, which may be nil.
+// tenant returns the context with the tenants of the request, and the matcher that
+// they are restricted to, which may be nil.
 func (q *Query) tenant(r *http.Request) (context.Context, *labels.Matcher, error) {
 	t := q.cfg.Tenancy
-	id, err := tenant.FromHTTP(r, tenant.Source{
+	ids, err := tenant.AllFromHTTP(r, tenant.Source{
 		CertificateField: t.CertificateField, Headers: []string{t.Header, tenant.Header, tenant.OrgHeader}, Default: t.Default,
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	if strings.Contains(id, "|") && id == r.Header.Get(tenant.OrgHeader) {
-		return nil, nil, fmt.Errorf("%w: %s %q names several tenants; a query reads one (ask for each of them)", tenant.ErrInvalid, tenant.OrgHeader, id)
-	}
-	ctx := tenant.NewContext(r.Context(), id)
+	ctx := tenant.NewContext(r.Context(), tenant.Join(ids))
 	if !t.Enforce {
 		return ctx, nil, nil
 	}
-	m, err := labels.NewMatcher(labels.MatchEqual, t.Label, id)
+	m, err := tenantMatcher(t.Label, ids)
 	return tenant.NewOnlyContext(ctx), m, err
+}
+
+// tenantMatcher matches the series of the tenants.
+func tenantMatcher(label string, ids []string) (*labels.Matcher, error) {
+	if len(ids) == 1 {
+		return labels.NewMatcher(labels.MatchEqual, label, ids[0])
+	}
+	quoted := make([]string, len(ids))
+	for i, id := range ids {
+		quoted[i] = regexp.QuoteMeta(id)
+	}
+	return labels.NewMatcher(labels.MatchRegexp, label, strings.Join(quoted, "|"))
 }
 
 // visibleMetadata is Metadata for a request whose tenant may see its own metrics

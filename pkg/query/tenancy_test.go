@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -103,7 +104,25 @@ func TestTenantHeaders_ConfiguredTakesPrecedence(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, c.want, tenant.FromContext(ctx))
 	}
-	code, body := q.as(tenant.OrgHeader, "a|b", "/api/v1/query", "query", "1")
-	require.Equal(t, http.StatusBadRequest, code)
-	require.Contains(t, body, "names several tenants")
+	for _, bad := range []string{"a|", "a|../b", "|", strings.Repeat("a|", 101) + "a"} {
+		code, body := q.as(tenant.OrgHeader, bad, "/api/v1/query", "query", "1")
+		require.Equal(t, http.StatusBadRequest, code)
+		require.Contains(t, body, "invalid tenant")
+	}
+	r, err := http.NewRequest(http.MethodGet, "/", nil)
+	require.NoError(t, err)
+	r.Header.Set(tenant.Header, "b|a|b")
+	ctx, _, err := q.q.tenant(r)
+	require.NoError(t, err)
+	require.Equal(t, "a|b", tenant.FromContext(ctx))
+	// A proxy sets one header; a client must not be able to add another.
+	r.Header.Set(tenant.OrgHeader, "c")
+	_, _, err = q.q.tenant(r)
+	require.ErrorContains(t, err, "name different tenants")
+	r.Header.Set(tenant.OrgHeader, "b|a|b")
+	_, _, err = q.q.tenant(r)
+	require.NoError(t, err)
+	r.Header.Add(tenant.OrgHeader, "c")
+	_, _, err = q.q.tenant(r)
+	require.ErrorContains(t, err, "name different tenants", "the second value of a header counts")
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -41,6 +42,22 @@ func NewContext(ctx context.Context, id string) context.Context {
 func FromContext(ctx context.Context) string {
 	id, _ := ctx.Value(key{}).(string)
 	return id
+}
+
+// separator stands between the names of several tenants, as in Mimir. Only requests
+// that read may name several.
+const separator = "|"
+
+// Join returns the id of a request that reads the data of all of the tenants.
+func Join(ids []string) string { return strings.Join(ids, separator) }
+
+// Split returns the tenants that an id names.
+func Split(id string) []string { return strings.Split(id, separator) }
+
+// Includes reports whether the request of ctx may see data of the tenant id: it
+// names the tenant, or it is not restricted to tenants.
+func Includes(ctx context.Context, id string) bool {
+	return !Only(ctx) || slices.Contains(Split(FromContext(ctx)), id)
 }
 
 type onlyKey struct{}
@@ -101,6 +118,47 @@ func FromHTTP(r *http.Request, src Source) (string, error) {
 		return "", err
 	}
 	return id, nil
+}
+
+// maxTenants bounds the tenants that one request names.
+const maxTenants = 100
+
+// AllFromHTTP returns the valid tenants of a request that may name several, separated
+// by |, in the order of their names. The certificate names one. Headers that name
+// different tenants are refused: a proxy that sets one of them cannot know that the
+// client has set another. Every error is the fault of the client and wraps
+// ErrInvalid.
+func AllFromHTTP(r *http.Request, src Source) ([]string, error) {
+	if src.CertificateField != "" {
+		id, err := FromHTTP(r, src)
+		return []string{id}, err
+	}
+	id, from := "", ""
+	for _, h := range src.Headers {
+		for _, v := range r.Header.Values(h) {
+			switch {
+			case v == "" || v == id:
+			case id != "":
+				return nil, fmt.Errorf("%w: the headers %s and %s name different tenants, %q and %q", ErrInvalid, from, h, id, v)
+			default:
+				id, from = v, h
+			}
+		}
+	}
+	if id == "" {
+		id = src.Default
+	}
+	ids := Split(id)
+	if len(ids) > maxTenants {
+		return nil, fmt.Errorf("%w: %d tenants in one request are more than %d", ErrInvalid, len(ids), maxTenants)
+	}
+	for _, one := range ids {
+		if err := Validate(one); err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), nil
 }
 
 func find(r *http.Request, src Source) (string, error) {

@@ -45,8 +45,13 @@ type Config struct {
 	// be nil. Its errors are the client's.
 	Tenant func(r *http.Request) (context.Context, *labels.Matcher, error)
 	// Begin returns the context with which one request reads, and what must be
-	// called once its answer is written. May be nil.
-	Begin func(context.Context) (context.Context, func())
+	// called once its answer is written. The form of the request has been parsed.
+	// May be nil.
+	Begin func(*http.Request) (context.Context, func())
+	// Running lists and ends the requests that run.
+	Running Running
+	// RangeSteps bounds the steps of a range query; 0 means what Prometheus allows.
+	RangeSteps int64
 	// ErrorCode returns the HTTP status of an error of the storage or the
 	// engine, or 0 where it has none of its own. May be nil.
 	ErrorCode func(error) int
@@ -242,6 +247,8 @@ func (a *API) routes() http.Handler {
 	}
 	mux.Handle("GET /api/v1/metadata", a.reading(compressed(a.metadata)))
 	mux.Handle("GET /api/v1/stores", a.forTenant(compressed(a.storesJSON)))
+	mux.Handle("GET /api/v1/queries", a.forTenant(compressed(a.runningQueries)))
+	mux.Handle("DELETE /api/v1/queries/{id}", a.forTenant(http.HandlerFunc(a.endQuery)))
 	mux.Handle("GET /federate", a.reading(compressed(a.federate)))
 	mux.HandleFunc("/api/v1/", func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodOptions {

@@ -17,8 +17,8 @@ const maxPrinting = 1_000_000_000
 // cancelled, so it must not begin. The next handler refuses an invalid query.
 func (a *API) printable(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := r.ParseForm(); err != nil {
-			writeError(w, http.StatusBadRequest, "bad_data", fmt.Errorf("parse the parameters: %w", err))
+		if err := parseForm(r); err != nil {
+			writeError(w, http.StatusBadRequest, "bad_data", err)
 			return
 		}
 		text := r.Form.Get("query")

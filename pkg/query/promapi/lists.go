@@ -57,6 +57,9 @@ func (a *API) matchers(r *http.Request, enforced *labels.Matcher) ([][]*labels.M
 		return sets, nil
 	}
 	for i := range sets {
+		if enforced.Type != labels.MatchEqual {
+			break // one of several tenants may be chosen
+		}
 		sets[i] = slices.DeleteFunc(sets[i], func(m *labels.Matcher) bool { return m.Name == enforced.Name })
 	}
 	return append(sets, []*labels.Matcher{enforced}), nil

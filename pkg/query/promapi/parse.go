@@ -40,8 +40,8 @@ func (a *API) reading(next http.Handler) http.Handler {
 				return
 			}
 		}
-		if err := r.ParseForm(); err != nil {
-			writeError(w, http.StatusBadRequest, "bad_data", fmt.Errorf("parse the parameters: %w", err))
+		if err := parseForm(r); err != nil {
+			writeError(w, http.StatusBadRequest, "bad_data", err)
 			return
 		}
 		d := a.cfg.Defaults
@@ -51,6 +51,10 @@ func (a *API) reading(next http.Handler) http.Handler {
 				writeError(w, http.StatusBadRequest, "bad_data", err)
 				return
 			}
+		}
+		if err := a.checkSteps(r); err != nil {
+			writeError(w, http.StatusBadRequest, "bad_data", err)
+			return
 		}
 		p, err := d.parse(r.URL.Path, r.Form, a.cfg.Parser)
 		if err != nil {
@@ -70,7 +74,7 @@ func (a *API) reading(next http.Handler) http.Handler {
 		}
 		if a.cfg.Begin != nil {
 			var end func()
-			ctx, end = a.cfg.Begin(ctx)
+			ctx, end = a.cfg.Begin(r.WithContext(ctx))
 			defer end()
 		}
 		next.ServeHTTP(w, r.WithContext(queryopts.NewContext(ctx, p)))
@@ -97,6 +101,39 @@ func (a *API) forTenant(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r.WithContext(queryopts.NewContext(ctx, queryopts.Options{Enforced: enforced})))
 	})
+}
+
+// maxParameters bounds the parameters of a request. The package url has the same
+// bound, and does not name it.
+const maxParameters = 10_000
+
+// parseForm parses the parameters of a request, of which there may not be too many.
+func parseForm(r *http.Request) error {
+	if n := strings.Count(r.URL.RawQuery, "&") + 1; n > maxParameters {
+		return fmt.Errorf("%d parameters are more than the %d that one request may have", n, maxParameters)
+	}
+	if err := r.ParseForm(); err != nil {
+		return fmt.Errorf("parse the parameters: %w", err)
+	}
+	return nil
+}
+
+// checkSteps refuses a range query of too many steps. A value that is no number is
+// refused by the handler.
+func (a *API) checkSteps(r *http.Request) error {
+	if a.cfg.RangeSteps == 0 || !strings.HasSuffix(r.URL.Path, "/query_range") {
+		return nil
+	}
+	start, err1 := parseTime(r.Form.Get("start"))
+	end, err2 := parseTime(r.Form.Get("end"))
+	step, err3 := parseDuration(r.Form.Get("step"))
+	if errors.Join(err1, err2, err3) != nil || step <= 0 {
+		return nil
+	}
+	if n := (end - start) / step; n > float64(a.cfg.RangeSteps) {
+		return fmt.Errorf("invalid parameter \"step\": %.0f steps exceed the limit of %d (--query.max-range-steps); use a larger step or a shorter range", n, a.cfg.RangeSteps)
+	}
+	return nil
 }
 
 // checkRange refuses a range that ends before it starts. A value that is no time

@@ -178,11 +178,11 @@ func (d *DB) Stores() []storeapi.Store {
 }
 
 // Metadata returns the metadata that senders sent with their metrics: that of the
-// tenant of ctx where that may not see others, and else that of all tenants.
+// tenants of ctx where they may not see others, and else that of all tenants.
 func (d *DB) Metadata(ctx context.Context, metric string, limit int) (map[string][]storeapi.Metadata, storeapi.Warnings, error) {
 	out := map[string][]storeapi.Metadata{}
 	for _, v := range d.views() {
-		if !tenant.Only(ctx) || v.id == tenant.FromContext(ctx) {
+		if tenant.Includes(ctx, v.id) {
 			v.metadata.add(out, metric, limit)
 		}
 	}

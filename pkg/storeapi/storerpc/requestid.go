@@ -2,6 +2,7 @@ package storerpc
 
 import (
 	"context"
+	"slices"
 
 	"github.com/oklog/ulid/v2"
 	"google.golang.org/grpc/metadata"
@@ -68,17 +69,25 @@ func outgoing(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, kv...)
 }
 
+// validTenants accepts one tenant, and several separated by |.
+func validTenants(id string) bool {
+	return !slices.ContainsFunc(tenant.Split(id), func(one string) bool { return tenant.Validate(one) != nil })
+}
+
 // incoming puts tenant, request id and hops of a call's metadata into its context.
 // A tenant that is not valid counts as none: it informs limits and metrics, and can
 // only ever take something away from an answer. A request without an id gets one.
 func incoming(ctx context.Context) context.Context {
 	md, _ := metadata.FromIncomingContext(ctx)
-	id := tenant.Default
-	if v := md.Get(tenantKey); len(v) > 0 && tenant.Validate(v[0]) == nil {
+	id, only := tenant.Default, len(md.Get(onlyTenantKey)) > 0
+	if only {
+		id = "" // no tenant: a name that is not valid sees nothing
+	}
+	if v := md.Get(tenantKey); len(v) > 0 && validTenants(v[0]) {
 		id = v[0]
 	}
 	ctx = tenant.NewContext(ctx, id)
-	if len(md.Get(onlyTenantKey)) > 0 {
+	if only {
 		ctx = tenant.NewOnlyContext(ctx)
 	}
 	request := ulid.Make().String()
