@@ -22,6 +22,7 @@ type Config struct {
 	IndexCache       flags.PathOrContent
 	DiskCacheSize    flags.Bytes
 	ChunkPoolSize    flags.Bytes
+	RequestCost      flags.Bytes
 
 	RequestSeries, RequestSamples uint64
 	TouchedSeries, SeriesSamples  uint64 // the older names of the two
@@ -67,7 +68,7 @@ type unusedFlags struct {
 // flags for this role.
 func DefaultConfig() Config {
 	return Config{
-		DataDir: "./data", CacheIndexHeader: true, IndexCacheSize: 250 << 20, DiskCacheSize: 2 << 30, ChunkPoolSize: 2 << 30,
+		DataDir: "./data", CacheIndexHeader: true, IndexCacheSize: 64 << 20, DiskCacheSize: 2 << 30, ChunkPoolSize: 2 << 30, RequestCost: 512 << 10,
 		MaxConcurrency: 20, SyncInterval: 15 * time.Minute, BlockDiscovery: "concurrent",
 		BlockSyncConcurrency: 20, MetaFetchConcurrency: 32,
 		MinTime:                  flags.TimeAt(time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)),
@@ -81,10 +82,11 @@ func DefaultConfig() Config {
 func (c *Config) RegisterFlags(r flags.Registrar) {
 	r.Flag("data-dir", "Directory for index headers and cached pages of blocks; one that another gateway uses is refused.").Default("./data").StringVar(&c.DataDir)
 	r.Flag("cache-index-header", "Keep index headers in files under --data-dir; without it they are made again after each start.").Default("true").BoolVar(&c.CacheIndexHeader)
-	r.Flag("index-cache-size", "Memory for pages of indexes that are kept for the next query.").Default("250MB").SetValue(&c.IndexCacheSize)
+	r.Flag("index-cache-size", "Memory for pages of indexes that are kept for the next query.").Default("64MB").SetValue(&c.IndexCacheSize)
 	c.IndexCache.Register(r, "index-cache.config", "the index cache (type IN-MEMORY)", true)
 	r.Flag("store.disk-cache-size", "Disk under --data-dir for pages of indexes and chunks that are kept for the next query, also beyond a restart. 0 means none.").Default("2GB").SetValue(&c.DiskCacheSize)
 	r.Flag("chunk-pool-size", "Memory that all running requests together may hold for data of blocks. A request that needs more waits for others, and ends those whose client does not read the answer; it fails when memory is still short. 0 means no limit.").Default("2GB").SetValue(&c.ChunkPoolSize)
+	r.Flag("store.request-cost", "Number of bytes whose transfer from the bucket costs as much as one more request: time to the first byte times bandwidth. Smaller gaps between wanted ranges are read along. 0 means never.").Default("512KB").SetValue(&c.RequestCost)
 	r.Flag("store.limits.request-series", "Largest number of series of one request; beyond, it fails. 0 means no limit.").Default("0").Uint64Var(&c.RequestSeries)
 	r.Flag("store.limits.request-samples", "Largest number of samples of one request, counting 120 for each chunk; beyond, it fails. 0 means no limit.").Default("0").Uint64Var(&c.RequestSamples)
 	r.Flag("store.grpc.touched-series-limit", "Older name of --store.limits.request-series.").Default("0").Uint64Var(&c.TouchedSeries)

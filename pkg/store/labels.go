@@ -148,7 +148,7 @@ func (g *Gateway) anySeries(ctx context.Context, br blockRequest, account *pagec
 func eachSeries(ctx context.Context, br blockRequest, account *pagecache.Account, limit int, f func(labels.Labels)) (err error) {
 	set := br.block.Select(ctx, &bucketblock.Query{
 		Matchers: br.matchers, MinTime: math.MinInt64, MaxTime: math.MaxInt64,
-		SkipChunks: true, Limit: limit, BatchBytes: maxBatch, Account: account,
+		SkipChunks: true, Limit: limit, BatchBytes: maxUncachedBatch, Account: account,
 	})
 	defer func() { err = errors.Join(err, set.Close()) }()
 	for set.Next() {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"math/bits"
 	"sync/atomic"
 	"time"
 
@@ -17,10 +18,19 @@ import (
 
 const (
 	// requestBytes is about the memory that one request uses for data that it
-	// reads, divided among its blocks.
-	requestBytes = 128 << 20
-	minBatch     = 256 << 10
-	maxBatch     = 8 << 20
+	// reads, divided among its blocks, of which each holds two batches.
+	requestBytes = 16 << 20
+	minBatch     = 64 << 10
+	maxBatch     = 1 << 20
+	// batchSlack is what a batch is smaller than a power of two, because the pages
+	// of its first and last bytes are read whole.
+	batchSlack = 12 << 10
+	// maxAhead is the most that a block brings into the cache at once.
+	maxAhead = 8 << 20
+	// Without a cache for chunks, batches cost requests and are larger.
+	uncachedBytes    = 128 << 20
+	minUncachedBatch = 256 << 10
+	maxUncachedBatch = 8 << 20
 )
 
 // blockRequest is the part of a request that one block answers.
@@ -60,34 +70,45 @@ func (g *Gateway) Select(ctx context.Context, r *storeapi.Request) storeapi.Seri
 	account.Read()
 	query := bucketblock.Query{
 		SkipChunks: r.SkipChunks, Aggregates: r.Aggregates, Limit: r.Limit,
-		BatchBytes: g.batchBytes(len(blocks)),
-		Drop:       r.WithoutReplicaLabels, SortWithout: r.SortWithout,
+		Drop: r.WithoutReplicaLabels, SortWithout: r.SortWithout,
 		Account: account,
 		Started: afterCalls(len(blocks), func() { <-g.gate }),
 		Failed:  func(err *bucketblock.Error) (storeapi.Warnings, error) { return g.blockFailed(err, r.Partial) },
 	}
+	query.BatchBytes, query.AheadBytes = g.batchBytes(len(blocks))
+	if r.Limit > 0 {
+		query.AheadBytes = 0
+	}
+	recycler := &recycler{}
 	sets := make([]storeapi.SeriesSet, 0, len(blocks)+1)
 	for _, b := range blocks {
 		q := query
 		q.Matchers, q.MinTime, q.MaxTime, q.External = b.matchers, b.mint, b.maxt, b.ext
 		q.Keep = shardFilter(r, b.ext)
 		set := b.block.Select(ctx, &q)
-		sets = append(sets, &blockSet{SeriesSet: set, block: set, query: &q})
+		sets = append(sets, &blockSet{SeriesSet: set, block: set, query: &q, recycler: recycler})
 	}
 	if len(warnings) > 0 {
 		sets = append(sets, storeapi.WarnSet(warnings...))
 	}
 	return &gatewaySet{
 		SeriesSet: storeapi.Merge(sets, r.Order()),
+		recycler:  recycler,
 		g:         g, r: r, blocks: blocks, account: account, begin: begin, counter: limit.Counter{Max: g.limits()},
 	}
 }
 
-// batchBytes is the number of bytes that one of so many blocks reads at once. Under
-// memory pressure, requests read less at a time and do not fail at once.
-func (g *Gateway) batchBytes(blocks int) int64 {
-	share := min(requestBytes, g.budget.Free()/8) / int64(blocks)
-	return min(max(share, minBatch), maxBatch)
+// batchBytes is the number of bytes that one of so many blocks holds at once, and the
+// number that it brings into the cache at once. Under memory pressure, requests read
+// less at a time and do not fail at once.
+func (g *Gateway) batchBytes(blocks int) (batch, ahead int64) {
+	n, free := int64(blocks), g.budget.Free()/8
+	if ahead = min(g.pages.Keeps(1)/4/n, maxAhead); ahead < maxBatch {
+		share := min(uncachedBytes, free) / n
+		return min(max(share, minUncachedBatch), maxUncachedBatch), 0
+	}
+	share := min(max(min(requestBytes, free)/n, minBatch), maxBatch)
+	return 1<<(bits.Len64(uint64(share))-1) - batchSlack, ahead
 }
 
 // emptyOr returns a set without series that has the warnings or the error.

@@ -18,12 +18,20 @@ func (g *Gateway) limits() limit.Answer {
 	}
 }
 
+// recycler returns the memory of chunks to other requests, once the reader of the
+// answer has asked for it.
+type recycler struct {
+	bucketblock.Recycler
+	on bool
+}
+
 // blockSet is the series of one block with the labels and in the order of the
 // answer.
 type blockSet struct {
 	storeapi.SeriesSet // block, in the order of the answer once begun
 	block              *bucketblock.Set
 	query              *bucketblock.Query
+	recycler           *recycler
 	begun              bool
 }
 
@@ -34,7 +42,9 @@ func (s *blockSet) Next() bool {
 		s.begun = true
 		if !s.block.Final() {
 			order := storeapi.Reorder{External: s.query.External, Drop: s.query.Drop, Order: storeapi.NewOrder(s.query.SortWithout), Own: s.block.Carries}
-			s.SeriesSet = order.Apply(s.block)
+			s.SeriesSet = order.Apply(s.block) // holds series back
+		} else if s.recycler.on {
+			s.block.Recycle(&s.recycler.Recycler)
 		}
 	}
 	return s.SeriesSet.Next()
@@ -49,11 +59,18 @@ type gatewaySet struct {
 	account *pagecache.Account
 	begin   time.Time
 	counter limit.Counter
-	err     error
-	cut     bool // by the request's own limit
+	// Nothing between this set and the block sets may hold chunks of a series beyond
+	// the call of Next that returned it.
+	recycler *recycler
+	err      error
+	cut      bool // by the request's own limit
 }
 
+// Recycle implements storeapi.RecyclingSet.
+func (s *gatewaySet) Recycle() { s.recycler.on = true }
+
 func (s *gatewaySet) Next() bool {
+	s.recycler.Flush() // batches of series before the last one
 	if s.err != nil || s.cut {
 		return false
 	}
@@ -89,6 +106,7 @@ func (s *gatewaySet) Close() error {
 		s.g.m.limited.Inc()
 	}
 	err := s.SeriesSet.Close()
+	s.recycler.Flush()
 	st := s.SeriesSet.Stats()
 	s.g.m.seriesPerRequest.Observe(float64(s.counter.Series()))
 	for data, n := range map[string][2]int64{

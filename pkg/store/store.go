@@ -37,11 +37,8 @@ type Deps struct {
 	Marks bucket.Bucket
 }
 
-// Bounds for turning ranges of objects into requests: reading maxGap bytes takes
-// about as long as a request takes until its first byte.
 const (
-	maxGap        = 256 << 10
-	maxRead       = 16 << 20
+	maxRead       = 16 << 20 // bytes of one request to the bucket
 	parallelReads = 128
 	headersDir    = "index-headers"
 	pagesDir      = "page-cache"
@@ -97,7 +94,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		MemoryBytes: memory,
 		DiskBytes:   cfg.DiskCacheSize.Int64(),
 		DiskDir:     filepath.Join(cfg.DataDir, pagesDir),
-		MaxGap:      maxGap,
+		RequestCost: cfg.RequestCost.Int64(),
 		MaxRead:     maxRead,
 		Concurrency: parallelReads,
 	}, deps.Registerer)

@@ -16,7 +16,7 @@ import (
 // Ownership: the label set of At is immutable and stays valid for ever, though
 // keeping it may keep a whole frame of the stream in memory. The Chunks slice of
 // At is valid until the next call of Next, the bytes inside the chunks until
-// Close. They must not be written to.
+// Close; see RecyclingSet for an exception. They must not be written to.
 //
 // A set belongs to one goroutine. The caller of Select calls Close exactly once,
 // at any time; it frees everything. After Close only Warnings, Stats and Err may
@@ -40,6 +40,16 @@ type OriginSet interface {
 	SeriesSet
 	// OriginName returns the name, or "" for an Origin that is not known.
 	OriginName(origin uint16) string
+}
+
+// RecyclingSet is a SeriesSet that can use the memory of chunks again while it is being
+// read. Sets that wrap others hide it, because they may hold series back.
+type RecyclingSet interface {
+	SeriesSet
+	// Recycle is called before the first Next, by a reader that copies the bytes of
+	// chunks: they are then valid until the next call of Next only, and later may be
+	// overwritten.
+	Recycle()
 }
 
 // Series is a label set with its chunks in ascending order of MinTime. Chunks

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/oklog/ulid/v2"
@@ -30,6 +31,8 @@ type Env struct {
 	LazyRatio float64
 	Eager     bool
 	Logger    *slog.Logger
+
+	batches sync.Pool // of *batch
 }
 
 // Block is one block of the bucket. It is opened with one reference, and every user
@@ -132,6 +135,20 @@ func (b *Block) object(ctx context.Context, rel string, file uint32) (pagecache.
 	b.asked[rel] = stat.Size
 	o.Size = stat.Size
 	return o, nil
+}
+
+// chunkBytes is the size of all chunk segments, or 0 when it is not known.
+func (b *Block) chunkBytes() int64 {
+	var total int64
+	for rel, size := range b.listed {
+		if strings.HasPrefix(rel, block.ChunksDir+"/") {
+			if size < 0 {
+				return 0
+			}
+			total += size
+		}
+	}
+	return total
 }
 
 func (b *Block) knownSize(rel string) (int64, bool) {

@@ -1,13 +1,13 @@
 package bucketblock
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
 	"slices"
 
-	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"golang.org/x/sync/errgroup"
 
@@ -23,6 +23,8 @@ const (
 	chunkGuess = 4 << 10
 	// chunkLargest bounds the bytes read at first for one chunk.
 	chunkLargest = 64 << 10
+	// chunkMean is about the size of a chunk of which nothing is known.
+	chunkMean = 512
 	// chunkMemory is the memory that a chunk takes beside its bytes: storeapi.Chunk,
 	// its aggregates and range, and a share of the buffers that decode and encode it.
 	chunkMemory = 256
@@ -37,6 +39,13 @@ type segmentRead struct {
 	refs   []uint32 // positions in the batch, by ascending offset
 	ranges []pagecache.Range
 	counts pagecache.Counts
+	bad    []badChunk
+}
+
+// badChunk is a damaged chunk, by its position in the batch.
+type badChunk struct {
+	at  uint32
+	err error
 }
 
 // guess is the number of bytes to read for a chunk of unknown size.
@@ -47,55 +56,109 @@ func (r *reader) guess() int64 {
 	return chunkGuess
 }
 
-// readChunks reads the chunks, one round for all segments; out[i] belongs to
-// chks[i]. release ends the accounting for their memory.
-func (r *reader) readChunks(ctx context.Context, chks []chunkMeta) (out []storeapi.Chunk, release func(), err error) {
+// readChunks reads the chunks of the series, one round for all segments. Damaged chunks
+// are left out. The batch is to be released, also after an error.
+func (r *reader) readChunks(ctx context.Context, chks []chunkMeta, items []seriesItem) (*batch, error) {
+	out := r.b.env.newBatch(r.q.Account)
 	// The structures around the bytes are as large as small chunks.
 	around := int64(len(chks)) * chunkMemory
 	if err := r.q.Account.Hold(ctx, around); err != nil {
-		return nil, func() {}, err
+		return out, err
 	}
+	out.around = around
 	segments, err := r.segments(ctx, chks)
-	release = func() {
-		r.q.Account.Drop(around)
-		for _, s := range segments {
-			s.pages.Release()
+	if err != nil {
+		return out, err
+	}
+	for _, s := range segments {
+		s.pages = r.b.env.Pages.Open(s.object, r.q.Account)
+		out.pages = append(out.pages, s.pages)
+	}
+	out.chunks = slices.Grow(out.chunks, len(chks))[:len(chks)]
+	if err := r.readSegments(ctx, segments, chks, out.chunks); err != nil {
+		return out, err
+	}
+	lo := items[0].lo
+	out.items = append(out.items, items...)
+	for i := range out.items {
+		out.items[i].lo -= lo
+		out.items[i].hi -= lo
+	}
+	for _, s := range segments {
+		for _, bad := range s.bad {
+			if err := r.leaveOut(PartChunks, bad.err); err != nil {
+				return out, err
+			}
+			out.chunks[bad.at] = storeapi.Chunk{}
+		}
+		if len(s.bad) > 0 {
+			out.removeBad()
 		}
 	}
-	if err != nil {
-		return nil, release, err
-	}
-	out = make([]storeapi.Chunk, len(chks))
-	g, gctx := errgroup.WithContext(ctx)
+	bytes := int64(0)
 	for _, s := range segments {
-		g.Go(func() error { return r.readSegment(gctx, s, chks, out) })
+		for _, rg := range s.ranges {
+			bytes += rg.End - rg.Off
+		}
 	}
-	err = g.Wait()
+	r.perSeries = max(1, bytes/int64(len(items)))
+	return out, nil
+}
+
+// readSegments reads all segments at once.
+func (r *reader) readSegments(ctx context.Context, segments []*segmentRead, chks []chunkMeta, out []storeapi.Chunk) (err error) {
+	if len(segments) == 1 {
+		err = r.readSegment(ctx, segments[0], chks, out)
+	} else {
+		g, gctx := errgroup.WithContext(ctx)
+		for _, s := range segments {
+			g.Go(func() error { return r.readSegment(gctx, s, chks, out) })
+		}
+		err = g.Wait()
+	}
 	for _, s := range segments {
-		r.stats.ChunksFetches += s.counts.Requests
-		r.stats.ChunksBytes += s.counts.Bytes
-		r.stats.BytesFetched += s.counts.Bytes
+		r.countChunks(s.counts)
 	}
 	r.stats.ChunksTouched += int64(len(chks))
 	r.stats.ChunksFetched += int64(len(chks))
-	return out, release, err
+	return err
 }
 
-// segments sorts the chunks by segment and guesses their ranges.
+func (r *reader) countChunks(c pagecache.Counts) {
+	r.stats.ChunksFetches += c.Requests
+	r.stats.ChunksBytes += c.Bytes
+	r.stats.BytesFetched += c.Bytes
+}
+
+// removeBad removes the chunks without data, and series that have no chunk left.
+func (b *batch) removeBad() {
+	good := func(c storeapi.Chunk) bool { return c.Raw.Bytes != nil || c.Aggr != nil }
+	n, left := 0, b.items[:0]
+	for _, it := range b.items {
+		lo := n
+		for _, c := range b.chunks[it.lo:it.hi] {
+			if good(c) {
+				b.chunks[n] = c
+				n++
+			}
+		}
+		if it.lo, it.hi = lo, n; n > lo {
+			left = append(left, it)
+		}
+	}
+	b.items, b.chunks = left, b.chunks[:n]
+}
+
+// segments sorts the chunks by segment and guesses their ranges. The result is valid
+// until the next call.
 func (r *reader) segments(ctx context.Context, chks []chunkMeta) ([]*segmentRead, error) {
-	order := make([]uint32, len(chks))
+	order := slices.Grow(r.order[:0], len(chks))[:len(chks)]
 	for i := range order {
 		order[i] = uint32(i)
 	}
-	byRef := func(a, b uint32) int {
-		switch x, y := chks[a].ref, chks[b].ref; {
-		case x < y:
-			return -1
-		case x > y:
-			return 1
-		}
-		return 0
-	}
+	ranges := slices.Grow(r.ranges[:0], len(chks))
+	r.order, r.ranges = order, ranges
+	byRef := func(a, b uint32) int { return cmp.Compare(chks[a].ref, chks[b].ref) }
 	if !slices.IsSortedFunc(order, byRef) {
 		slices.SortFunc(order, byRef)
 	}
@@ -109,14 +172,8 @@ func (r *reader) segments(ctx context.Context, chks []chunkMeta) ([]*segmentRead
 			if err != nil {
 				return out, err
 			}
-			s = &segmentRead{
-				object: o, pages: r.b.env.Pages.Open(o, r.q.Account),
-				refs: order[k:k], ranges: make([]pagecache.Range, 0, len(order)-k),
-			}
+			s = &segmentRead{object: o, refs: order[k:k], ranges: ranges[k:k]}
 			out = append(out, s)
-		}
-		if off >= s.object.Size {
-			return out, &pagecache.BoundsError{Name: s.object.Name, Size: s.object.Size, Range: pagecache.Range{Off: off, End: off + 1}}
 		}
 		end := min(off+guess, s.object.Size)
 		if k+1 < len(order) {
@@ -125,7 +182,7 @@ func (r *reader) segments(ctx context.Context, chks []chunkMeta) ([]*segmentRead
 			}
 		}
 		s.refs = s.refs[:len(s.refs)+1] // order[k], which is i
-		s.ranges = append(s.ranges, pagecache.Range{Off: off, End: end})
+		s.ranges = append(s.ranges, pagecache.Range{Off: min(off, end), End: end})
 	}
 	return out, nil
 }
@@ -141,29 +198,33 @@ func (r *reader) readSegment(ctx context.Context, s *segmentRead, chks []chunkMe
 	for i, rg := range s.ranges {
 		exact, err := chunkRange(s, rg)
 		if err != nil {
-			return err
+			s.bad = append(s.bad, badChunk{at: s.refs[i], err: err})
+			s.ranges[i] = pagecache.Range{}
+			continue
 		}
 		s.ranges[i] = exact
-		if !s.pages.Loaded(exact) {
+		if exact.End > rg.End && !s.pages.Loaded(exact) {
 			more = append(more, exact)
 		}
 	}
 	if len(more) > 0 {
 		counts, err := s.pages.Load(ctx, more)
+		s.counts.Add(counts)
 		if err != nil {
 			return err
 		}
-		s.counts.Add(counts)
 	}
 	for i, rg := range s.ranges {
+		if rg == (pagecache.Range{}) {
+			continue
+		}
 		b, err := s.pages.Bytes(rg)
 		if err != nil {
 			return err
 		}
 		c := chks[s.refs[i]]
-		out[s.refs[i]], err = decodeChunk(b, c, r.q.Aggregates)
-		if err != nil {
-			return fmt.Errorf("%s at %d: %w", s.object.Name, rg.Off, err)
+		if out[s.refs[i]], err = decodeChunk(b, c, r.q.Aggregates); err != nil {
+			s.bad = append(s.bad, badChunk{at: s.refs[i], err: fmt.Errorf("%s at %d: %w", s.object.Name, rg.Off, err)})
 		}
 	}
 	return nil
@@ -171,6 +232,9 @@ func (r *reader) readSegment(ctx context.Context, s *segmentRead, chks []chunkMe
 
 // chunkRange finds the true end of the chunk that begins at rg.
 func chunkRange(s *segmentRead, rg pagecache.Range) (pagecache.Range, error) {
+	if rg.End <= rg.Off {
+		return rg, fmt.Errorf("%w: a chunk lies behind the end of %s, which has %d bytes", errDamaged, s.object.Name, s.object.Size)
+	}
 	head, err := s.pages.Bytes(pagecache.Range{Off: rg.Off, End: min(rg.Off+binary.MaxVarintLen32, rg.End)})
 	if err != nil {
 		return rg, err
@@ -197,7 +261,7 @@ func decodeChunk(b []byte, m chunkMeta, want []storeapi.Aggregate) (storeapi.Chu
 		return c, fmt.Errorf("%w: chunk length does not fit", errDamaged)
 	}
 	body, sum := b[k:len(b)-crc32.Size], b[len(b)-crc32.Size:]
-	if crc32.Checksum(body, castagnoli()) != binary.BigEndian.Uint32(sum) {
+	if len(body) == 0 || crc32.Checksum(body, castagnoli()) != binary.BigEndian.Uint32(sum) {
 		return c, fmt.Errorf("%w: chunk has a wrong checksum", errDamaged)
 	}
 	enc, data := chunkenc.Encoding(body[0]), body[1:len(body):len(body)]
@@ -206,7 +270,7 @@ func decodeChunk(b []byte, m chunkMeta, want []storeapi.Aggregate) (storeapi.Chu
 		if err := chunkcheck.Check(enc, data); err != nil && (chunkenc.IsValidEncoding(enc) || len(data) < 3) {
 			return c, fmt.Errorf("%w: %w", errDamaged, err)
 		}
-		c.Raw = storeapi.Data{Encoding: enc, Bytes: data, Hash: xxhash.Sum64(data)}
+		c.Raw = storeapi.Data{Encoding: enc, Bytes: data}
 		return c, nil
 	}
 	all, err := aggr.Decode(data)
@@ -223,24 +287,17 @@ func wanted(all storeapi.Aggregates, want []storeapi.Aggregate) *storeapi.Aggreg
 	for _, a := range want {
 		switch a {
 		case storeapi.AggregateCount:
-			out.Count = hashed(all.Count)
+			out.Count = all.Count
 		case storeapi.AggregateSum:
-			out.Sum = hashed(all.Sum)
+			out.Sum = all.Sum
 		case storeapi.AggregateMin:
-			out.Min = hashed(all.Min)
+			out.Min = all.Min
 		case storeapi.AggregateMax:
-			out.Max = hashed(all.Max)
+			out.Max = all.Max
 		case storeapi.AggregateCounter:
-			out.Counter = hashed(all.Counter)
+			out.Counter = all.Counter
 		case storeapi.AggregateRaw: // there is none
 		}
 	}
 	return out
-}
-
-func hashed(d storeapi.Data) storeapi.Data {
-	if d.Bytes != nil {
-		d.Hash = xxhash.Sum64(d.Bytes)
-	}
-	return d
 }

@@ -99,7 +99,6 @@ func TestDecodeChunk(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "\x00\x00data", string(c.Raw.Bytes))
 		require.Equal(t, chunkenc.Encoding(enc), c.Raw.Encoding)
-		require.NotZero(t, c.Raw.Hash)
 		require.Equal(t, [2]int64{3, 9}, [2]int64{c.MinTime, c.MaxTime})
 	}
 	_, err := decodeChunk(chunkFrame(1, []byte{0}), m, nil)

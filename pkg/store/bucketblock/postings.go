@@ -20,7 +20,7 @@ func (r *reader) expand(ctx context.Context, sel selection) ([]uint32, error) {
 		return nil, nil
 	}
 	pages := r.b.env.Pages.Open(r.index, r.q.Account)
-	defer pages.Release()
+	defer pages.Recycle()
 	var ranges []pagecache.Range
 	for _, gs := range [][]group{sel.with, sel.without} {
 		for _, g := range gs {

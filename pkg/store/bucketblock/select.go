@@ -31,16 +31,21 @@ type Query struct {
 	External    labels.Labels
 	Drop        []string
 	SortWithout []string
-	// BatchBytes is about how many bytes of series or chunks to read at once.
+	// BatchBytes is about how many bytes of series or chunks to hold at once.
 	BatchBytes int64
+	// AheadBytes is about how many bytes to bring into the cache at once when they
+	// are not there, so that a batch costs no request of its own; 0 means those of
+	// the batch.
+	AheadBytes int64
 	// Account is charged for the bytes that are read.
 	Account *pagecache.Account
 	// Started, if not nil, is called once: when the first part of the result is
 	// read, or when there is none.
 	Started func()
 	// Failed decides whether an *Error becomes the warnings or the error of the
-	// set; nil makes it the error. It is called at most once, by the goroutine that
-	// reads.
+	// set; nil makes it the error. It is called by the goroutine that reads: once for
+	// each part with damaged items, which are left out, and once for the failure that
+	// ends the set.
 	Failed func(*Error) (storeapi.Warnings, error)
 }
 
@@ -57,6 +62,13 @@ type reader struct {
 	filters []symbolFilter
 	symbols []uint32 // of the series that is being decoded
 	last    []uint32 // of the series before
+
+	ahead  lookahead
+	damage damage
+	// perSeries is about how many bytes of chunks a series has in the time range.
+	perSeries int64
+	order     []uint32          // memory of segments
+	ranges    []pagecache.Range // memory of segments
 }
 
 // placement is how the block applies Query.External, Query.Drop and
@@ -89,27 +101,20 @@ func (p *placement) decide(h *indexheader.Header, q *Query) {
 	})
 }
 
-// batch is a part of the result.
-type batch struct {
-	items   []seriesItem
-	chunks  []storeapi.Chunk
-	release func()
-}
-
 // Select reads the series that match. Reading begins at once, in a goroutine that
 // ends before Close returns, and stays at most two batches ahead of the caller. The
 // caller holds a reference to the block until Close. The error of the set is that
 // of Query.Failed, that of ctx, or a *limit.Error.
 func (b *Block) Select(ctx context.Context, q *Query) *Set {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &Set{cancel: cancel, batches: make(chan batch)}
+	s := &Set{cancel: cancel, batches: make(chan *batch)}
 	go s.produce(ctx, &reader{b: b, q: q, place: &s.place, builder: labels.NewScratchBuilder(16)})
 	return s
 }
 
 // run reads all series and passes them to emit batch by batch: index header,
 // postings, then the series and chunks of each batch.
-func (r *reader) run(ctx context.Context, emit func(batch) error) error {
+func (r *reader) run(ctx context.Context, emit func(*batch) error) error {
 	h, err := r.b.acquireHeader(ctx)
 	if err != nil {
 		return err
@@ -128,31 +133,59 @@ func (r *reader) run(ctx context.Context, emit func(batch) error) error {
 		return r.b.fail(PartPostings, err)
 	}
 	r.setFilter(sel.filter)
-	for emitted, refs := 0, refs; len(refs) > 0; {
-		n := min(len(refs), r.seriesPerBatch(emitted))
-		sb, err := r.readSeries(ctx, refs[:n])
+	r.perSeries = r.expectBytes()
+	for emitted, pos := 0, 0; pos < len(refs); {
+		n := min(len(refs)-pos, r.seriesPerBatch(emitted))
+		if err := r.readAhead(ctx, refs[pos:], n); err != nil {
+			return r.b.fail(PartSeries, err)
+		}
+		sb, err := r.readSeries(ctx, refs[pos:pos+n])
 		if err != nil {
 			return r.b.fail(PartSeries, err)
 		}
-		refs = refs[n:]
 		if left := r.q.Limit - emitted; r.q.Limit > 0 && len(sb.items) >= left {
-			sb.items, refs = sb.items[:left], nil
+			sb.items, refs = sb.items[:left], refs[:pos+n]
 		}
 		emitted += len(sb.items)
+		if err := r.readChunksAhead(ctx, sb, refs[pos:], n); err != nil {
+			return r.b.fail(PartChunks, err)
+		}
 		if err := r.emit(ctx, sb, emit); err != nil {
 			return err
 		}
+		pos += n
 	}
 	return nil
 }
 
 const (
-	minBatchSeries = 64
+	minBatchSeries = 16
 	maxBatchSeries = 16 << 10
+	// seriesMemory is about the memory of a series beside its chunks: its labels,
+	// and the references of its chunks.
+	seriesMemory = 384
 )
 
+// expectBytes estimates the bytes of chunks that a series has in the time range.
+func (r *reader) expectBytes() int64 {
+	if r.q.SkipChunks {
+		return 0
+	}
+	mean := int64(chunkMean)
+	if total, n := r.b.chunkBytes(), r.b.meta.Stats.NumChunks; total > 0 && n > 0 {
+		mean = min(max(total/int64(min(n, 1<<40)), 1), chunkLargest)
+	}
+	return int64(r.expectChunks(1)) * mean
+}
+
+// seriesPerBatch is the number of series to read at once. Where batches cost requests,
+// it follows from the bytes of the entries alone, and emit divides their chunks.
 func (r *reader) seriesPerBatch(emitted int) int {
-	n := int(min(max(r.q.BatchBytes/r.meanSeries(), minBatchSeries), maxBatchSeries))
+	each := r.perSeries + seriesMemory
+	if r.q.AheadBytes == 0 {
+		each = r.meanSeries()
+	}
+	n := int(min(max(r.q.BatchBytes/each, minBatchSeries), maxBatchSeries))
 	if r.q.Limit > 0 {
 		n = min(n, r.q.Limit-emitted)
 	}
@@ -161,29 +194,29 @@ func (r *reader) seriesPerBatch(emitted int) int {
 
 // emit reads the chunks of a batch of series in parts of about BatchBytes and
 // passes on each part.
-func (r *reader) emit(ctx context.Context, sb *seriesBatch, emit func(batch) error) error {
+func (r *reader) emit(ctx context.Context, sb *seriesBatch, emit func(*batch) error) error {
 	if r.q.SkipChunks {
 		if len(sb.items) == 0 {
 			return nil
 		}
-		return emit(batch{items: sb.items, release: func() {}})
+		b := r.b.env.newBatch(r.q.Account)
+		b.items = sb.items
+		return emit(b)
 	}
 	for items := sb.items; len(items) > 0; {
 		n := r.itemsPerRead(sb, items)
-		lo, hi := items[0].lo, items[n-1].hi
-		chks, release, err := r.readChunks(ctx, sb.chunks[lo:hi])
+		part, err := r.readChunks(ctx, sb.chunks[items[0].lo:items[n-1].hi], items[:n])
 		if err != nil {
-			release()
+			part.release()
 			return r.b.fail(PartChunks, err)
 		}
-		part := slices.Clone(items[:n])
-		for i := range part {
-			part[i].lo -= lo
-			part[i].hi -= lo
-		}
 		items = items[n:]
-		if err := emit(batch{items: part, chunks: chks, release: release}); err != nil {
-			release()
+		if len(part.items) == 0 {
+			part.release()
+			continue
+		}
+		if err := emit(part); err != nil {
+			part.release()
 			return err
 		}
 	}
@@ -203,7 +236,8 @@ func (r *reader) itemsPerRead(sb *seriesBatch, items []seriesItem) int {
 			}
 			total += size
 		}
-		if total >= r.q.BatchBytes {
+		// A last part that is small would cost as much as a large one.
+		if total >= r.q.BatchBytes && len(items)-i > len(items)/8+1 {
 			return i + 1
 		}
 	}

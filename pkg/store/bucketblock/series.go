@@ -46,7 +46,7 @@ type seriesBatch struct {
 // readSeries reads and decodes the series with the references.
 func (r *reader) readSeries(ctx context.Context, refs []uint32) (*seriesBatch, error) {
 	pages := r.b.env.Pages.Open(r.index, r.q.Account)
-	defer pages.Release()
+	defer pages.Recycle()
 	ranges, err := r.seriesRanges(refs)
 	if err != nil {
 		return nil, err
@@ -59,12 +59,19 @@ func (r *reader) readSeries(ctx context.Context, refs []uint32) (*seriesBatch, e
 	}
 	out := &seriesBatch{items: make([]seriesItem, 0, len(refs)), chunks: make([]chunkMeta, 0, r.expectChunks(len(refs)))}
 	for _, rg := range ranges {
+		if rg == (pagecache.Range{}) {
+			continue // damaged
+		}
 		b, err := pages.Bytes(rg)
 		if err != nil {
 			return nil, err
 		}
+		lo := len(out.chunks)
 		if err := r.addSeries(out, b, rg.Off); err != nil {
-			return nil, err
+			out.chunks = out.chunks[:lo]
+			if err := r.leaveOut(PartSeries, err); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return out, nil
@@ -95,10 +102,14 @@ func (r *reader) meanSeries() int64 {
 
 func (r *reader) loadSeries(ctx context.Context, pages *pagecache.Pages, ranges []pagecache.Range) error {
 	counts, err := pages.Load(ctx, ranges)
-	r.stats.SeriesFetches += counts.Requests
-	r.stats.SeriesBytes += counts.Bytes
-	r.stats.BytesFetched += counts.Bytes
+	r.countSeries(counts)
 	return err
+}
+
+func (r *reader) countSeries(c pagecache.Counts) {
+	r.stats.SeriesFetches += c.Requests
+	r.stats.SeriesBytes += c.Bytes
+	r.stats.BytesFetched += c.Bytes
 }
 
 // seriesRanges guesses the bytes of each entry; it ends before the next one.
@@ -134,12 +145,13 @@ func (r *reader) completeSeries(ctx context.Context, pages *pagecache.Pages, ran
 			return err
 		}
 		n, k := binary.Uvarint(head)
-		if k <= 0 || n > uint64(end-rg.Off) {
-			return fmt.Errorf("%w: series at %d has no valid length", errDamaged, rg.Off)
-		}
 		stop := rg.Off + int64(k) + int64(n) + crc32.Size
-		if stop > end {
-			return fmt.Errorf("%w: series at %d leaves the series section", errDamaged, rg.Off)
+		if k <= 0 || n > uint64(end-rg.Off) || stop > end {
+			ranges[i] = pagecache.Range{}
+			if err := r.leaveOut(PartSeries, fmt.Errorf("%w: series at %d has no valid length", errDamaged, rg.Off)); err != nil {
+				return err
+			}
+			continue
 		}
 		ranges[i].End = stop
 		if stop > rg.End && !pages.Loaded(ranges[i]) {

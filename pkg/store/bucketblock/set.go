@@ -13,10 +13,13 @@ import (
 // Set is the storeapi.SeriesSet of one block. See Final for labels and order.
 type Set struct {
 	cancel  context.CancelFunc
-	batches chan batch // closed by the producer after err, warnings and stats are set
+	batches chan *batch // closed by the producer after err, warnings and stats are set
 	place   placement
 
-	cur    batch
+	recycler *Recycler // nil: memory is left to the collector
+	left     []*batch  // batches before the current one, for the recycler
+
+	cur    *batch
 	pos    int  // in cur
 	moved  bool // pos is the series that advance has returned, not the next one
 	series storeapi.Series
@@ -41,7 +44,7 @@ func (s *Set) produce(ctx context.Context, r *reader) {
 		}
 	})
 	defer started()
-	err := r.run(ctx, func(b batch) error {
+	err := r.run(ctx, func(b *batch) error {
 		started()
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -58,10 +61,14 @@ func (s *Set) produce(ctx context.Context, r *reader) {
 	}
 	r.stats.Duration = time.Since(start)
 	s.err, s.stats = err, r.stats
+	s.warnings = r.damage.warnings
 	var failure *Error
-	if r.q.Failed != nil && errors.As(err, &failure) {
-		s.warnings, s.err = r.q.Failed(failure)
+	if r.q.Failed != nil && !r.damage.reported && errors.As(err, &failure) {
+		var ws storeapi.Warnings
+		ws, s.err = r.q.Failed(failure)
+		s.warnings = append(s.warnings, ws...)
 	}
+	s.warnings = append(s.warnings, r.lostWarnings()...)
 }
 
 // advance moves to the next series in the order of the block; it waits while the
@@ -76,7 +83,7 @@ func (s *Set) advance() bool {
 
 // fill receives the next batch when the current one has no series at pos.
 func (s *Set) fill() bool {
-	for !s.done && s.pos >= len(s.cur.items) {
+	for !s.done && (s.cur == nil || s.pos >= len(s.cur.items)) {
 		s.free()
 		b, ok := <-s.batches
 		s.cur, s.pos, s.done = b, 0, !ok
@@ -84,11 +91,28 @@ func (s *Set) fill() bool {
 	return !s.done
 }
 
+// free gives up the current batch.
 func (s *Set) free() {
-	if s.cur.release != nil {
+	if s.recycler != nil && s.cur != nil {
+		s.left = append(s.left, s.cur)
+	} else {
 		s.cur.release()
 	}
-	s.cur = batch{}
+	s.cur = nil
+}
+
+// Recycle makes the set return memory to other requests when r is flushed. It is called
+// before Next, and only for a set that is Final. The bytes of chunks are then valid
+// until the first flush after the next call of Next.
+func (s *Set) Recycle(r *Recycler) { s.recycler = r }
+
+// retire gives the batches that no later series refers to to the recycler.
+func (s *Set) retire() {
+	if len(s.left) > 0 && len(s.held) == 0 {
+		s.recycler.done = append(s.recycler.done, s.left...)
+		clear(s.left)
+		s.left = s.left[:0]
+	}
 }
 
 // read returns the series at pos.
@@ -116,6 +140,7 @@ func (s *Set) Carries(name string) bool { return s.place.carried[name] }
 
 // Next moves to the next series; it waits while the next batch is being read.
 func (s *Set) Next() bool {
+	s.retire()
 	if s.Final() && len(s.place.ext) > 0 {
 		return s.nextInOrder()
 	}
@@ -164,7 +189,8 @@ func (s *Set) hold() {
 	s.ahead = false
 }
 
-// At returns the current series. Its chunks stay valid until Close.
+// At returns the current series. Its chunks stay valid until Close, unless Recycle was
+// called.
 func (s *Set) At() storeapi.Series { return s.series }
 
 // Err returns the error that ended the set early.
@@ -195,6 +221,10 @@ func (s *Set) Stats() storeapi.Stats {
 func (s *Set) Close() error {
 	s.cancel()
 	s.free()
+	for _, b := range s.left {
+		b.recycle()
+	}
+	s.left = nil
 	for b := range s.batches {
 		b.release()
 	}

@@ -23,8 +23,9 @@ type Budget struct {
 	used int64
 	// holders are the accounts that hold memory.
 	holders map[*Account]struct{}
-	// freed is closed, and replaced, when memory is released.
-	freed chan struct{}
+	// freed is closed, and replaced, when memory is released while a request waits.
+	freed   chan struct{}
+	waiting int
 }
 
 const (
@@ -80,11 +81,13 @@ func (b *Budget) hold(ctx context.Context, a *Account, n int64) error {
 		now := time.Now()
 		waits := b.endUnread(a, now) || a.Abort != nil && len(b.holders) > 1
 		freed := b.freed
+		b.waiting++
 		b.mtx.Unlock()
 		if until.IsZero() {
 			until = now.Add(memoryWait)
 		}
 		if n > b.max || !waits || now.After(until) {
+			b.stopWaiting()
 			return &limit.Error{What: "bytes of memory together with the other running requests", Flag: b.flag, Max: b.max, Needed: wanted}
 		}
 		check := time.NewTimer(unreadCheck)
@@ -94,6 +97,7 @@ func (b *Budget) hold(ctx context.Context, a *Account, n int64) error {
 		case <-ctx.Done():
 		}
 		check.Stop()
+		b.stopWaiting()
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -128,8 +132,16 @@ func (b *Budget) drop(a *Account, n int64) {
 	if a.held -= n; a.held <= 0 {
 		delete(b.holders, a)
 	}
-	close(b.freed)
-	b.freed = make(chan struct{})
+	if b.waiting > 0 {
+		close(b.freed)
+		b.freed = make(chan struct{})
+	}
+}
+
+func (b *Budget) stopWaiting() {
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	b.waiting--
 }
 
 // Account counts the bytes that one request reads and holds; it may be used

@@ -1,11 +1,10 @@
 package pagecache
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/maypok86/otter/v2"
 	"github.com/oklog/ulid/v2"
@@ -16,8 +15,10 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
-// pageSize is the number of bytes of every page but the last of an object.
-const pageSize = 16 << 10
+// pageSize is the number of bytes of every page but the last of an object. The chunks
+// that a series has in a block of two hours have about as many, so that series that
+// are scattered over their metric cost little more than their bytes.
+const pageSize = 4 << 10
 
 // Object is one immutable object of a block.
 type Object struct {
@@ -44,9 +45,10 @@ type Config struct {
 	// they survive a restart; 0 means none.
 	DiskBytes int64
 	DiskDir   string
-	// MaxGap is the number of bytes between two ranges up to which one request reads
-	// both.
-	MaxGap int64
+	// RequestCost is the number of bytes whose transfer costs as much as one request:
+	// its time to the first byte times the bandwidth. Smaller gaps between two ranges
+	// are read along, within bounds.
+	RequestCost int64
 	// MaxRead is the number of bytes that one request asks for at most.
 	MaxRead int64
 	// Concurrency bounds the requests that run at one time.
@@ -63,6 +65,7 @@ type Cache struct {
 	m      *metrics
 
 	flights flights
+	buffers buffers
 }
 
 // New makes a cache over the bucket.
@@ -120,52 +123,111 @@ func (c *Cache) inMemory(k key) bool {
 	return c.memory != nil && (k.file == 0 || c.disk == nil)
 }
 
-// get calls got with each of the pages, which ascend, that is kept, and
-// returns the others.
-func (c *Cache) get(o Object, pages []uint32, got func(page uint32, b []byte)) (missing []uint32) {
+// get copies the pages of a run that are kept into the run, and appends the others to
+// missing.
+func (c *Cache) get(o Object, into *loadedRun, missing []uint32) []uint32 {
 	inMemory := c.inMemory(key{file: o.File})
-	missing = pages
-	if inMemory {
-		missing = make([]uint32, 0, len(pages))
-		for _, page := range pages {
-			if b, ok := c.memory.GetIfPresent(key{o.Block, o.File, page}); ok {
-				got(page, b)
+	if !inMemory && c.disk != nil {
+		return c.disk.get(o, into, into.run, missing)
+	}
+	for page := into.first; page < into.end; page++ {
+		if inMemory {
+			if b, ok := c.memory.GetIfPresent(key{o.Block, o.File, page}); ok && len(b) == len(into.page(page)) {
+				copy(into.page(page), b)
 				continue
 			}
+		}
+		if c.disk == nil {
 			missing = append(missing, page)
+			continue
+		}
+		before := len(missing)
+		missing = c.disk.get(o, into, run{first: page, end: page + 1}, missing)
+		if inMemory && len(missing) == before {
+			c.memory.Set(key{o.Block, o.File, page}, bytes.Clone(into.page(page)))
 		}
 	}
-	if c.disk == nil || len(missing) == 0 {
-		return missing
-	}
-	return c.disk.get(o, missing, func(page uint32, b []byte) {
-		if inMemory {
-			b = slices.Clone(b) // without the pages around it
-			c.memory.Set(key{o.Block, o.File, page}, b)
-		}
-		got(page, b)
-	})
+	return missing
 }
 
-func (c *Cache) put(k key, page []byte) {
-	if c.inMemory(k) {
-		c.memory.Set(k, page)
+// getPages copies pages, which ascend, that are kept into their places, and returns
+// the others.
+func (c *Cache) getPages(o Object, pages []uint32, place func(page uint32) []byte) (missing []uint32) {
+	for _, page := range pages {
+		one := loadedRun{run: run{first: page, end: page + 1}, b: place(page)}
+		missing = c.get(o, &one, missing)
+	}
+	return missing
+}
+
+// absent appends the pages of a run that are not kept to missing.
+func (c *Cache) absent(o Object, r run, missing []uint32) []uint32 {
+	inMemory := c.inMemory(key{file: o.File})
+	for page := r.first; page < r.end; page++ {
+		if inMemory {
+			if _, ok := c.memory.GetEntryQuietly(key{o.Block, o.File, page}); ok {
+				continue
+			}
+		}
+		if c.disk != nil && c.disk.has(o, page) {
+			continue
+		}
+		missing = append(missing, page)
+	}
+	return missing
+}
+
+// Keeps is the number of bytes of an object that the cache may keep at most: of the
+// index, or of chunks.
+func (c *Cache) Keeps(file uint32) int64 {
+	var n int64
+	if c.disk != nil {
+		n = c.cfg.DiskBytes
+	}
+	if c.inMemory(key{file: file}) {
+		n = max(n, c.cfg.MemoryBytes)
+	}
+	return n
+}
+
+// put keeps neighbouring pages, the first of which is number first.
+func (c *Cache) put(o Object, first uint32, b []byte) {
+	if c.inMemory(key{file: o.File}) {
+		page := first
+		for rest := b; len(rest) > 0; page++ {
+			n := min(pageSize, len(rest))
+			c.memory.Set(key{o.Block, o.File, page}, bytes.Clone(rest[:n]))
+			rest = rest[n:]
+		}
 	}
 	if c.disk != nil {
-		c.disk.put(k, page)
+		c.disk.put(o, first, b)
+	}
+}
+
+// drop removes the pages of a run.
+func (c *Cache) drop(o Object, r run) {
+	for page := r.first; page < r.end; page++ {
+		k := key{o.Block, o.File, page}
+		if c.inMemory(k) {
+			c.memory.Invalidate(k)
+		}
+		if c.disk != nil {
+			c.disk.drop(k)
+		}
 	}
 }
 
 // Prime adds pages that were read for another purpose: those that b, which begins at
 // off in the object, has completely.
 func (c *Cache) Prime(o Object, off int64, b []byte) {
-	for page := (off + pageSize - 1) / pageSize; ; page++ {
-		start := page * pageSize
-		end := min(start+pageSize, o.Size)
-		if start >= o.Size || end > off+int64(len(b)) {
-			return
-		}
-		c.put(key{o.Block, o.File, uint32(page)}, slices.Clone(b[start-off:end-off]))
+	first := (off + pageSize - 1) / pageSize
+	start, end := first*pageSize, off+int64(len(b))
+	if end < o.Size {
+		end -= end % pageSize
+	}
+	if start < end {
+		c.put(o, uint32(first), b[start-off:end-off])
 	}
 }
 
@@ -184,66 +246,65 @@ func (c *Counts) Add(o Counts) {
 	c.Hits += o.Hits
 }
 
-// fetch reads pages, which ascend, and calls got with each of them, and perhaps
-// with pages between them.
+// fetch reads pages, which ascend, puts them into the cache, and calls got with each of
+// them, and perhaps with pages between them; concurrently, but not for one page.
 func (c *Cache) fetch(ctx context.Context, o Object, pages []uint32, got func(page uint32, b []byte)) (Counts, error) {
-	runs := plan(pages, int(c.cfg.MaxGap/pageSize), max(1, int(c.cfg.MaxRead/pageSize)))
+	runs := plan(pages, costs{request: int(c.cfg.RequestCost / pageSize), most: max(1, int(c.cfg.MaxRead/pageSize))})
 	counts := Counts{Requests: int64(len(runs))}
-	read := make([][][]byte, len(runs))
 	g, ctx := errgroup.WithContext(ctx)
-	for i, r := range runs {
+	for _, r := range runs {
 		counts.Bytes += min(int64(r.end)*pageSize, o.Size) - int64(r.first)*pageSize
-		g.Go(func() (err error) {
-			read[i], err = c.readRun(ctx, o, r)
-			return err
-		})
+		g.Go(func() error { return c.readRun(ctx, o, r, got) })
 	}
 	if err := g.Wait(); err != nil {
 		return Counts{}, err
-	}
-	for i, r := range runs {
-		for j, b := range read[i] {
-			page := r.first + uint32(j)
-			c.put(key{o.Block, o.File, page}, b)
-			got(page, b)
-		}
 	}
 	c.m.requests.Add(float64(counts.Requests))
 	c.m.bytes.Add(float64(counts.Bytes))
 	return counts, nil
 }
 
-func (c *Cache) readRun(ctx context.Context, o Object, r run) ([][]byte, error) {
+// pieceBytes is how much of the answer of a request is in memory at a time.
+const pieceBytes = 64 << 10
+
+// readRun reads a run with one request.
+func (c *Cache) readRun(ctx context.Context, o Object, r run, got func(page uint32, b []byte)) (err error) {
 	select {
 	case c.gate <- struct{}{}:
 		defer func() { <-c.gate }()
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
 	off := int64(r.first) * pageSize
 	length := min(int64(r.end)*pageSize, o.Size) - off
+	failed := func(err error) error {
+		return fmt.Errorf("read %d bytes of %s at %d: %w", length, o.Name, off, err)
+	}
 	body, err := c.bkt.GetRange(ctx, o.Name, off, length)
 	if err != nil {
-		return nil, fmt.Errorf("read %d bytes of %s at %d: %w", length, o.Name, off, err)
+		return failed(err)
 	}
-	pages, err := readPages(body, length)
-	if err := errors.Join(err, body.Close()); err != nil {
-		return nil, fmt.Errorf("read %d bytes of %s at %d: %w", length, o.Name, off, err)
-	}
-	return pages, nil
-}
-
-// readPages allocates each page separately, so that a cached page does not keep its
-// neighbours in memory.
-func readPages(body io.Reader, length int64) ([][]byte, error) {
-	pages := make([][]byte, 0, (length+pageSize-1)/pageSize)
-	for length > 0 {
-		b := make([]byte, min(pageSize, length))
-		if _, err := io.ReadFull(body, b); err != nil {
-			return nil, err
+	defer func() {
+		if cerr := body.Close(); err == nil && cerr != nil {
+			err = failed(cerr)
 		}
-		length -= int64(len(b))
-		pages = append(pages, b)
+	}()
+	buf := c.buffers.get(int(min(pieceBytes, length)))
+	defer c.buffers.put(buf)
+	for page, left := r.first, length; left > 0; {
+		b := buf[:min(left, int64(len(buf)))]
+		if _, err := io.ReadFull(body, b); err != nil {
+			// The server may have sent another range, which shows only at the end.
+			c.drop(o, run{first: r.first, end: page})
+			return failed(err)
+		}
+		left -= int64(len(b))
+		c.put(o, page, b)
+		for len(b) > 0 {
+			n := min(pageSize, len(b))
+			got(page, b[:n])
+			b, page = b[n:], page+1
+		}
 	}
-	return pages, nil
+	return nil
 }

@@ -76,7 +76,7 @@ func (r *rig) check(t *testing.T, rng *rand.Rand) Counts {
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(r.data[rg.Off:rg.End], b))
 	}
-	p.Release()
+	p.Recycle()
 	require.Zero(t, acct.Budget.Used())
 	return counts
 }
@@ -84,7 +84,7 @@ func (r *rig) check(t *testing.T, rng *rand.Rand) Counts {
 func TestPages_ReadRandomRanges(t *testing.T) {
 	for _, cfg := range []Config{
 		{},
-		{MaxGap: 4 * pageSize, MemoryBytes: 10 * pageSize},
+		{RequestCost: 5 * pageSize, MemoryBytes: 10 * pageSize},
 		{MemoryBytes: 1 << 30},
 		{DiskBytes: 5 * (pageSize + diskEntrySize), DiskDir: t.TempDir()},
 		{DiskBytes: 1 << 24, DiskDir: t.TempDir()},
@@ -92,7 +92,12 @@ func TestPages_ReadRandomRanges(t *testing.T) {
 		for _, size := range []int{1, pageSize - 1, pageSize, 10*pageSize + 17} {
 			r := newRig(t, size, cfg)
 			rng := rand.New(rand.NewPCG(3, 4))
-			for range 300 {
+			for i := range 300 {
+				if i%7 == 0 {
+					off := rng.Int64N(r.o.Size)
+					_, err := r.Prefetch(t.Context(), r.o, []Range{{Off: off, End: off + rng.Int64N(r.o.Size-off)}})
+					require.NoError(t, err)
+				}
 				r.check(t, rng)
 			}
 			r.Forget(r.o.Block)
@@ -169,6 +174,72 @@ func TestPages_ConcurrentReadersShareReads(t *testing.T) {
 		require.LessOrEqual(t, r.reads.Load(), int64(9))
 		require.Empty(t, r.flights.m)
 	})
+}
+
+func TestPrefetch_LeavesNoRequestToLoad(t *testing.T) {
+	for _, cfg := range []Config{
+		{MemoryBytes: 1 << 20},
+		{DiskBytes: 1 << 20, DiskDir: t.TempDir()},
+	} {
+		r := newRig(t, 40*pageSize+5, cfg)
+		ranges := []Range{{Off: 3, End: 9 * pageSize}, {Off: 30 * pageSize, End: r.o.Size}}
+		require.False(t, r.Cached(r.o, ranges))
+		counts, err := r.Prefetch(t.Context(), r.o, ranges)
+		require.NoError(t, err)
+		require.Equal(t, int64(2), counts.Requests)
+		require.True(t, r.Cached(r.o, ranges))
+		p := r.Open(r.o, &Account{})
+		counts, err = p.Load(t.Context(), ranges)
+		require.NoError(t, err)
+		require.Zero(t, counts.Requests)
+		for _, rg := range ranges {
+			b, err := p.Bytes(rg)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(r.data[rg.Off:rg.End], b))
+		}
+		p.Recycle()
+		require.Equal(t, int64(2), r.reads.Load())
+	}
+}
+
+// ignorant is a server that ignores the range of a request and sends more.
+type ignorant struct {
+	bucket.Reader
+	bad atomic.Bool
+}
+
+func (i *ignorant) GetRange(ctx context.Context, name string, off, length int64) (io.ReadCloser, error) {
+	if !i.bad.Load() {
+		return i.Reader.GetRange(ctx, name, off, length)
+	}
+	rc, err := i.Reader.Get(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return bucket.ExactReader(ctx, rc, name, length), nil
+}
+
+func TestLoad_KeepsNothingOfServerThatIgnoresRanges(t *testing.T) {
+	for _, cfg := range []Config{
+		{MemoryBytes: 1 << 30},
+		{DiskBytes: 1 << 24, DiskDir: t.TempDir()},
+	} {
+		r := newRig(t, 100*pageSize, cfg)
+		bkt := &ignorant{Reader: r.bkt}
+		bkt.bad.Store(true)
+		r.bkt = bkt
+		p := r.Open(r.o, &Account{})
+		rg := Range{Off: 20 * pageSize, End: 80 * pageSize}
+		_, err := p.Load(t.Context(), []Range{rg})
+		require.ErrorIs(t, err, bucket.ErrLength)
+		bkt.bad.Store(false)
+		_, err = p.Load(t.Context(), []Range{rg})
+		require.NoError(t, err)
+		b, err := p.Bytes(rg)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(r.data[rg.Off:rg.End], b))
+		p.Release()
+	}
 }
 
 func TestLoad_RefusesRangesOutsideObject(t *testing.T) {

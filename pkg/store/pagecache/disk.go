@@ -40,16 +40,48 @@ type disk struct {
 	slots uint32
 
 	mu     sync.Mutex
-	index  map[key]uint32
-	entry  []diskEntry // by slot
-	used   []bool      // since the hand last passed
+	tables map[tableKey]*table
+	slot   []slot
+	used   []bool // since the hand last passed
+	kept   int
 	hand   uint32
 	closed bool
 	broken atomic.Int64 // pages that did not match their checksum
 	failed atomic.Int64 // writes that failed
 }
 
-// diskEntry is the content of a slot; a slot of length 0 is free.
+// tablePages is the number of neighbouring pages of an object that share a table.
+const tablePages = 512
+
+type tableKey struct {
+	block ulid.ULID
+	file  uint32
+	first uint32 // page number / tablePages
+}
+
+func (k key) table() (tableKey, uint32) {
+	return tableKey{k.block, k.file, k.page / tablePages}, k.page % tablePages
+}
+
+// table has the slots of neighbouring pages, so that finding a page costs no hashing
+// and four bytes of memory.
+type table struct {
+	key  tableKey
+	kept int
+	slot [tablePages]uint32 // number of the slot + 1; 0 is none
+}
+
+// slot is what memory has of the directory entry of a slot; a slot without a table is
+// free.
+type slot struct {
+	table  *table
+	crc    uint32
+	in     uint16 // number of the page within its table
+	length uint16
+}
+
+// diskEntry is the content of a slot as the directory has it; a slot of length 0 is
+// free.
 type diskEntry struct {
 	key    key
 	length uint32
@@ -81,7 +113,7 @@ func openDisk(fsys vfs.FS, dir string, bytes int64) (_ *disk, err error) {
 	}
 	d := &disk{
 		f: f, lock: lock, slots: uint32(slots),
-		index: map[key]uint32{}, entry: make([]diskEntry, slots), used: make([]bool, slots),
+		tables: map[tableKey]*table{}, slot: make([]slot, slots), used: make([]bool, slots),
 	}
 	if err := d.load(); err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -124,18 +156,53 @@ func (d *disk) load() error {
 		}
 		for i := range n {
 			if e, ok := decodeEntry(b[i*diskEntrySize:]); ok {
-				d.entry[slot+i] = e
-				d.index[e.key] = slot + i
+				d.set(slot+i, e) // of two slots with one key, the last one counts
 			}
 		}
 	}
-	// Of two slots with one key, the one in the index counts; the other is free.
-	for slot, e := range d.entry {
-		if e.length > 0 && d.index[e.key] != uint32(slot) {
-			d.entry[slot] = diskEntry{}
-		}
-	}
 	return nil
+}
+
+// find returns the slot of a page. It needs the lock.
+func (d *disk) find(k key) (uint32, bool) {
+	tk, in := k.table()
+	t := d.tables[tk]
+	if t == nil || t.slot[in] == 0 {
+		return 0, false
+	}
+	return t.slot[in] - 1, true
+}
+
+// set records a page in a free slot. It needs the lock.
+func (d *disk) set(n uint32, e diskEntry) {
+	tk, in := e.key.table()
+	t := d.tables[tk]
+	if t == nil {
+		t = &table{key: tk}
+		d.tables[tk] = t
+	}
+	if old := t.slot[in]; old != 0 {
+		d.free(old - 1)
+		d.tables[tk] = t // if that was its only page
+	}
+	t.slot[in] = n + 1
+	t.kept++
+	d.kept++
+	d.slot[n] = slot{table: t, in: uint16(in), length: uint16(e.length), crc: e.crc}
+}
+
+// free forgets the page in a slot, if there is one. It needs the lock.
+func (d *disk) free(n uint32) {
+	s := &d.slot[n]
+	if s.table == nil {
+		return
+	}
+	s.table.slot[s.in] = 0
+	if s.table.kept--; s.table.kept == 0 {
+		delete(d.tables, s.table.key)
+	}
+	d.kept--
+	*s = slot{}
 }
 
 func (d *disk) entryOffset(slot uint32) int64 { return diskHeaderSize + int64(slot)*diskEntrySize }
@@ -169,104 +236,146 @@ func decodeEntry(b []byte) (diskEntry, bool) {
 	return e, e.length > 0 && e.length <= pageSize
 }
 
-// maxTogether is the number of neighbouring slots that one read takes at most.
-const maxTogether = 64
+// maxTogether is the number of neighbouring slots that one read or write takes at most.
+const maxTogether = 256
+
+// has says whether a page is kept.
+func (d *disk) has(o Object, page uint32) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, ok := d.find(key{o.Block, o.File, page})
+	return ok && !d.closed
+}
 
 // slotRead is a page to read from a slot.
 type slotRead struct {
-	slot uint32
-	diskEntry
+	page, slot, crc uint32
+	length          int
 }
 
-// get calls got with each of the pages of an object that are kept, and returns
-// the others. Pages that were written together are read together.
-func (d *disk) get(o Object, pages []uint32, got func(page uint32, b []byte)) (missing []uint32) {
-	reads := make([]slotRead, 0, len(pages))
+// get copies the pages want of an object into memory and appends those that are not
+// kept to missing, in ascending order. Pages that were written together are read
+// together.
+func (d *disk) get(o Object, into *loadedRun, want run, missing []uint32) []uint32 {
+	var few [16]slotRead
+	reads := few[:0]
+	first := len(missing)
 	d.mu.Lock()
-	for _, page := range pages {
-		k := key{o.Block, o.File, page}
-		slot, ok := d.index[k]
-		if !ok || d.closed {
+	for page := want.first; page < want.end; page++ {
+		n, ok := d.find(key{o.Block, o.File, page})
+		if !ok || d.closed || int(d.slot[n].length) != len(into.page(page)) {
 			missing = append(missing, page)
 			continue
 		}
-		d.used[slot] = true
-		reads = append(reads, slotRead{slot: slot, diskEntry: d.entry[slot]})
+		d.used[n] = true
+		reads = append(reads, slotRead{page: page, slot: n, length: int(d.slot[n].length), crc: d.slot[n].crc})
 	}
 	d.mu.Unlock()
 	for len(reads) > 0 {
 		n := 1
-		for n < len(reads) && n < maxTogether && reads[n].slot == reads[n-1].slot+1 {
+		for n < len(reads) && n < maxTogether && reads[n].slot == reads[n-1].slot+1 && reads[n].page == reads[n-1].page+1 {
 			n++
 		}
-		missing = d.readSlots(reads[:n], got, missing)
+		missing = d.readSlots(o, reads[:n], into, missing)
 		reads = reads[n:]
 	}
-	slices.Sort(missing)
+	slices.Sort(missing[first:])
 	return missing
 }
 
-// readSlots reads neighbouring slots. Another page may have been written into a
-// slot in the meantime; its checksum then differs.
-func (d *disk) readSlots(reads []slotRead, got func(page uint32, b []byte), missing []uint32) []uint32 {
+// readSlots reads neighbouring pages from neighbouring slots. Another page may have
+// been written into a slot in the meantime; its checksum then differs.
+func (d *disk) readSlots(o Object, reads []slotRead, into *loadedRun, missing []uint32) []uint32 {
 	last := reads[len(reads)-1]
-	b := make([]byte, (len(reads)-1)*pageSize+int(last.length))
+	off := int(reads[0].page-into.first) * pageSize
+	b := into.b[off : off+(len(reads)-1)*pageSize+last.length]
 	_, err := d.f.ReadAt(b, d.dataOffset(reads[0].slot))
 	for i, r := range reads {
-		page := b[i*pageSize : i*pageSize+int(r.length) : i*pageSize+int(r.length)]
-		if err == nil && crc32.Checksum(page, castagnoli()) == r.crc {
-			got(r.key.page, page)
+		if err == nil && crc32.Checksum(b[i*pageSize:i*pageSize+r.length], castagnoli()) == r.crc {
 			continue
 		}
 		d.broken.Add(1)
-		d.drop(r.key, r.slot)
-		missing = append(missing, r.key.page)
+		d.drop(key{o.Block, o.File, r.page})
+		missing = append(missing, r.page)
 	}
 	return missing
 }
 
-func (d *disk) drop(k key, slot uint32) {
+// drop forgets a page.
+func (d *disk) drop(k key) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if s, ok := d.index[k]; ok && s == slot && d.entry[slot].key == k {
-		delete(d.index, k)
-		d.entry[slot] = diskEntry{}
+	if n, ok := d.find(k); ok {
+		d.free(n)
 	}
 }
 
-// put writes a page into a slot that the clock chooses.
-func (d *disk) put(k key, page []byte) {
-	e := diskEntry{key: k, length: uint32(len(page)), crc: crc32.Checksum(page, castagnoli())}
-	d.mu.Lock()
-	if _, ok := d.index[k]; ok || d.closed {
-		d.mu.Unlock()
-		return
+// put writes neighbouring pages, the first of which is number first, into slots that
+// the clock chooses. It leaves out pages that are kept already.
+func (d *disk) put(o Object, first uint32, b []byte) {
+	for len(b) > 0 {
+		entries, slots, skipped := d.reserve(o, first, b)
+		n := len(entries)
+		if n > 0 {
+			d.write(entries, slots[0], b[skipped*pageSize:min(len(b), (skipped+n)*pageSize)])
+		}
+		first += uint32(skipped + n)
+		b = b[min(len(b), (skipped+n)*pageSize):]
 	}
-	slot := d.victim()
-	if old := d.entry[slot]; old.length > 0 {
-		delete(d.index, old.key)
-	}
-	d.entry[slot] = diskEntry{} // no reader finds the slot while it is written
-	d.used[slot] = true         // and no other put takes it
-	d.mu.Unlock()
+}
 
-	// The page before its entry: after a crash in between, the checksum in the
+// reserve chooses neighbouring slots for the first pages of b that are not kept:
+// skipped pages are before them. There are none when all are kept.
+func (d *disk) reserve(o Object, first uint32, b []byte) (entries []diskEntry, slots []uint32, skipped int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := 0; i*pageSize < len(b) && len(slots) < maxTogether; i++ {
+		k := key{o.Block, o.File, first + uint32(i)}
+		if _, ok := d.find(k); ok || d.closed {
+			if len(slots) > 0 {
+				break
+			}
+			skipped++
+			continue
+		}
+		if n := len(slots); n > 0 && (d.hand != slots[n-1]+1 || d.used[d.hand]) {
+			break // the next page goes elsewhere
+		}
+		n := d.victim()
+		d.free(n)        // no reader finds the slot while it is written
+		d.used[n] = true // and no other put takes it
+		page := b[i*pageSize : min(len(b), (i+1)*pageSize)]
+		slots = append(slots, n)
+		entries = append(entries, diskEntry{key: k, length: uint32(len(page)), crc: crc32.Checksum(page, castagnoli())})
+	}
+	return entries, slots, skipped
+}
+
+// write writes pages into neighbouring slots and records them.
+func (d *disk) write(entries []diskEntry, first uint32, b []byte) {
+	// The pages before their entries: after a crash in between, the checksum in the
 	// old entry does not match the page.
-	_, err := d.f.WriteAt(page, d.dataOffset(slot))
+	_, err := d.f.WriteAt(b, d.dataOffset(first))
 	if err == nil {
-		_, err = d.f.WriteAt(appendEntry(make([]byte, 0, diskEntrySize), e), d.entryOffset(slot))
+		dir := make([]byte, 0, len(entries)*diskEntrySize)
+		for _, e := range entries {
+			dir = appendEntry(dir, e)
+		}
+		_, err = d.f.WriteAt(dir, d.entryOffset(first))
 	}
 	if err != nil {
-		d.failed.Add(1) // the page is not kept, which costs no answer
+		d.failed.Add(1) // the pages are not kept, which costs no answer
 		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if _, ok := d.index[k]; ok || d.entry[slot].length > 0 {
-		return // another put was faster, for the page or for the slot
+	for i, e := range entries {
+		n := first + uint32(i)
+		if _, ok := d.find(e.key); ok || d.slot[n].table != nil {
+			continue // another put was faster, for the page or for the slot
+		}
+		d.set(n, e)
 	}
-	d.entry[slot] = e
-	d.index[k] = slot
 }
 
 // victim chooses a slot by the clock algorithm: the first one from the hand on
@@ -286,12 +395,16 @@ func (d *disk) victim() uint32 {
 func (d *disk) forget(block ulid.ULID) {
 	var slots []uint32
 	d.mu.Lock()
-	for k, slot := range d.index {
-		if k.block == block {
-			delete(d.index, k)
-			d.entry[slot] = diskEntry{}
-			d.used[slot] = false
-			slots = append(slots, slot)
+	for k, t := range d.tables {
+		if k.block != block {
+			continue
+		}
+		for _, n := range t.slot {
+			if n > 0 {
+				d.free(n - 1)
+				d.used[n-1] = false
+				slots = append(slots, n-1)
+			}
 		}
 	}
 	closed := d.closed
@@ -299,8 +412,8 @@ func (d *disk) forget(block ulid.ULID) {
 	if closed {
 		return
 	}
-	for _, slot := range slots {
-		if _, err := d.f.WriteAt(make([]byte, diskEntrySize), d.entryOffset(slot)); err != nil {
+	for _, n := range slots {
+		if _, err := d.f.WriteAt(make([]byte, diskEntrySize), d.entryOffset(n)); err != nil {
 			d.failed.Add(1)
 		}
 	}
@@ -310,7 +423,7 @@ func (d *disk) forget(block ulid.ULID) {
 func (d *disk) pages() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return len(d.index)
+	return d.kept
 }
 
 func (d *disk) close() error {

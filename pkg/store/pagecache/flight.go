@@ -1,6 +1,7 @@
 package pagecache
 
 import (
+	"bytes"
 	"context"
 	"slices"
 	"sync"
@@ -14,10 +15,11 @@ type flights struct {
 }
 
 // flight is one page that is being read. page is set before landed is closed; it is
-// nil when the read failed.
+// nil when the read failed or when its reader did not keep the page.
 type flight struct {
-	landed chan struct{}
-	page   []byte
+	landed  chan struct{}
+	waiters int // guarded by flights.mu
+	page    []byte
 }
 
 // claim divides the pages into those that the caller must read, and report with
@@ -34,6 +36,7 @@ func (f *flights) claim(o Object, pages []uint32) (mine []uint32, others map[uin
 			if others == nil {
 				others = map[uint32]*flight{}
 			}
+			fl.waiters++
 			others[page] = fl
 			continue
 		}
@@ -43,32 +46,41 @@ func (f *flights) claim(o Object, pages []uint32) (mine []uint32, others map[uin
 	return mine, others
 }
 
-// land ends the flights of the pages; pages that are not in read have failed.
-func (f *flights) land(o Object, pages []uint32, read map[uint32][]byte) {
+// land ends the flights of the pages. read returns the bytes of a page, or nil; they
+// are copied if another request waits for them.
+func (f *flights) land(o Object, pages []uint32, read func(i int) []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, page := range pages {
+	for i, page := range pages {
 		k := key{o.Block, o.File, page}
 		fl := f.m[k]
 		delete(f.m, k)
-		fl.page = read[page]
+		if fl.waiters > 0 {
+			fl.page = bytes.Clone(read(i))
+		}
 		close(fl.landed)
 	}
 }
 
-// readThrough returns pages that are not in the cache: it reads them, or waits for the
+// readThrough reads pages that are not in the cache into the runs, or waits for the
 // request that reads them. It reads pages itself that another request failed to read,
 // because that request may have been cancelled.
-func (c *Cache) readThrough(ctx context.Context, o Object, pages []uint32) (map[uint32][]byte, Counts, error) {
+func (c *Cache) readThrough(ctx context.Context, o Object, pages []uint32, into []loadedRun) (Counts, error) {
 	var counts Counts
-	out := make(map[uint32][]byte, len(pages))
+	place := func(page uint32) []byte {
+		i, ok := findRun(into, page)
+		if !ok {
+			return nil
+		}
+		return into[i].page(page)
+	}
 	for len(pages) > 0 {
 		mine, others := c.flights.claim(o, pages)
 		if len(mine) > 0 {
-			n, err := c.fetchMine(ctx, o, mine, out)
+			n, err := c.fetchMine(ctx, o, mine, place)
 			counts.Add(n)
 			if err != nil {
-				return nil, counts, err
+				return counts, err
 			}
 		}
 		pages = pages[:0:0]
@@ -76,30 +88,78 @@ func (c *Cache) readThrough(ctx context.Context, o Object, pages []uint32) (map[
 			select {
 			case <-fl.landed:
 			case <-ctx.Done():
-				return nil, counts, context.Cause(ctx)
+				return counts, context.Cause(ctx)
 			}
 			if fl.page == nil {
 				pages = append(pages, page)
 				continue
 			}
-			out[page] = fl.page
+			copy(place(page), fl.page)
 		}
 		slices.Sort(pages)
+		pages = c.getPages(o, pages, place)
 	}
-	return out, counts, nil
+	return counts, nil
 }
 
-// fetchMine reads claimed pages into out, and ends their flights in any case.
-func (c *Cache) fetchMine(ctx context.Context, o Object, mine []uint32, out map[uint32][]byte) (Counts, error) {
-	read := make(map[uint32][]byte, len(mine))
-	defer func() { c.flights.land(o, mine, read) }()
-	for _, page := range mine {
-		read[page] = nil
-	}
-	counts, err := c.fetch(ctx, o, mine, func(page uint32, b []byte) {
-		if _, ok := read[page]; ok {
-			read[page], out[page] = b, b
+// fetchMine reads claimed pages, and ends their flights in any case. place returns the
+// memory for a page; it is nil for pages that are read only to be cached.
+func (c *Cache) fetchMine(ctx context.Context, o Object, mine []uint32, place func(page uint32) []byte) (counts Counts, err error) {
+	ok := false
+	defer func() {
+		c.flights.land(o, mine, func(i int) []byte {
+			if !ok || place == nil {
+				return nil
+			}
+			return place(mine[i])
+		})
+	}()
+	counts, err = c.fetch(ctx, o, mine, func(page uint32, b []byte) {
+		if place == nil {
+			return
+		}
+		if _, asked := slices.BinarySearch(mine, page); asked {
+			copy(place(page), b)
 		}
 	})
+	ok = err == nil
 	return counts, err
+}
+
+// Prefetch reads the pages of the ranges that are neither cached nor being read into
+// the cache. Nothing of them is held in memory, but for small buffers, and the cache
+// may drop them again.
+func (c *Cache) Prefetch(ctx context.Context, o Object, ranges []Range) (Counts, error) {
+	if err := c.checkBounds(o, ranges); err != nil {
+		return Counts{}, err
+	}
+	var missing []uint32
+	for _, r := range runsOf(ranges) {
+		missing = c.absent(o, r, missing)
+	}
+	mine, others := c.flights.claim(o, missing)
+	c.flights.forgo(others)
+	if len(mine) == 0 {
+		return Counts{}, nil
+	}
+	return c.fetchMine(ctx, o, mine, nil)
+}
+
+// forgo takes back the interest in flights of others.
+func (f *flights) forgo(others map[uint32]*flight) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, fl := range others {
+		fl.waiters--
+	}
+}
+
+// Cached says whether all pages of the ranges are in the cache.
+func (c *Cache) Cached(o Object, ranges []Range) bool {
+	for _, r := range runsOf(ranges) {
+		if len(c.absent(o, r, nil)) > 0 {
+			return false
+		}
+	}
+	return true
 }

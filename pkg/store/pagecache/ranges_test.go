@@ -3,7 +3,6 @@ package pagecache
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"testing"
 
@@ -16,7 +15,7 @@ func TestPlan(t *testing.T) {
 	datadriven.RunTest(t, "testdata/plan.txt", func(t *testing.T, d *datadriven.TestData) string {
 		require.Equal(t, "plan", d.Cmd)
 		var gap, most int
-		d.ScanArgs(t, "gap", &gap)
+		d.ScanArgs(t, "request", &gap)
 		d.ScanArgs(t, "most", &most)
 		var pages []uint32
 		for _, w := range strings.Fields(d.Input) {
@@ -26,19 +25,18 @@ func TestPlan(t *testing.T) {
 			pages = append(pages, p)
 		}
 		var out strings.Builder
-		for _, r := range plan(pages, gap, most) {
+		for _, r := range plan(pages, costs{request: gap, most: most}) {
 			fmt.Fprintf(&out, "pages %d to %d\n", r.first, r.end-1)
 		}
 		return out.String()
 	})
 }
 
-// TestPagesOf_AgreesWithMarkingEachByte compares with marking each byte's page.
-func TestPagesOf_AgreesWithMarkingEachByte(t *testing.T) {
+// TestRuns_AgreeWithMarkingEachByte compares with marking each byte's page.
+func TestRuns_AgreeWithMarkingEachByte(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	for range 2000 {
-		var ranges []Range
-		want := map[uint32]bool{}
+	random := func() (ranges []Range, want map[uint32]bool) {
+		want = map[uint32]bool{}
 		for range rng.IntN(6) {
 			off := rng.Int64N(8 * pageSize)
 			r := Range{Off: off, End: off + []int64{0, 1, pageSize, rng.Int64N(3 * pageSize)}[rng.IntN(4)]}
@@ -47,11 +45,29 @@ func TestPagesOf_AgreesWithMarkingEachByte(t *testing.T) {
 				want[uint32(p)] = true
 			}
 		}
-		got := pagesOf(ranges)
-		require.True(t, slices.IsSorted(got))
-		require.Len(t, got, len(want), "%v", ranges)
-		for _, p := range got {
-			require.True(t, want[p])
+		return ranges, want
+	}
+	check := func(runs []run, want map[uint32]bool) {
+		t.Helper()
+		n := 0
+		for i, r := range runs {
+			require.Less(t, r.first, r.end)
+			require.True(t, i == 0 || runs[i-1].end <= r.first, "%v", runs)
+			for p := r.first; p < r.end; p++ {
+				require.True(t, want[p], "%v", runs)
+				n++
+			}
 		}
+		require.Len(t, want, n, "%v", runs)
+	}
+	for range 3000 {
+		a, inA := random()
+		b, inB := random()
+		runs := runsOf(a)
+		check(runs, inA)
+		for p := range inB {
+			delete(inA, p)
+		}
+		check(subtract(runs, runsOf(b)), inA)
 	}
 }

@@ -75,6 +75,9 @@ func (s *server) Series(in *storepb.SeriesRequest, stream grpc.ServerStreamingSe
 	}()
 	batch := int(max(1, min(in.GetResponseBatchSize(), maxBatch)))
 	enc := &frameEncoder{pool: s.pool, batched: batch > 1}
+	if rs, ok := set.(storeapi.RecyclingSet); ok {
+		rs.Recycle() // frames have copies
+	}
 	for set.Next() {
 		if err := sendSeries(stream, enc, set.At(), batch); err != nil {
 			return err

@@ -1,0 +1,5 @@
+//go:build !hindsight_poison
+
+package pagecache
+
+const poisonOnRecycle = false
