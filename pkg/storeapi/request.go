@@ -3,7 +3,8 @@ package storeapi
 import "github.com/prometheus/prometheus/model/labels"
 
 // Request is everything that one read asks for. Nothing else travels beside it
-// in the context, except the trace and the tenant.
+// in the context, except the trace, the tenant, the hops, and the Report of what
+// the answer lacks.
 //
 // A Request must not be changed once it was passed to a Store; a Store that
 // changes it copies it first.

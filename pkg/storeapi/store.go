@@ -90,6 +90,13 @@ func CollisionWarning(example labels.Labels) Warning {
 // partial answers.
 func (w Warning) IsCollision() bool { return strings.Contains(w.Text, collision) }
 
+// LacksNothing reports whether the answer has everything that was asked for in
+// spite of the warning: series became one, or the client's own limit cut the
+// answer.
+func (w Warning) LacksNothing() bool {
+	return w.IsCollision() || strings.Contains(w.Text, "results truncated due to limit")
+}
+
 // Warnings is a list of warnings in the order in which they occurred.
 type Warnings []Warning
 

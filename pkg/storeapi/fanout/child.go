@@ -3,6 +3,7 @@ package fanout
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -58,6 +60,7 @@ func (a *asking) open(t target, origin int) storeapi.SeriesSet {
 	r := *a.r
 	r.Matchers = t.widened(a.r)
 	r.BlockMatchers, r.StoreMatchers = nil, nil
+	r.Partial = partialFor(t.store, a.r.Partial)
 	// A store that keeps the replica labels would count and divide other label
 	// sets than those of the answer.
 	dropHere := len(r.WithoutReplicaLabels) > 0 && !t.info.SupportsWithoutReplicaLabels
@@ -75,7 +78,10 @@ func (a *asking) open(t target, origin int) storeapi.SeriesSet {
 		r.SortWithout = nil
 	}
 	set := a.arrange(t, t.store.Select(a.inner, &r))
-	c := &childSet{SeriesSet: set, asking: a, name: t.name, origin: uint16(min(origin, math.MaxUint16))}
+	c := &childSet{
+		SeriesSet: set, asking: a, target: t, announced: newAnnounced(&t, a.r.WithoutReplicaLabels), partial: r.Partial,
+		name: t.name, origin: uint16(min(origin, math.MaxUint16)),
+	}
 	if set.all && set.Err() != nil {
 		_ = c.failure(set.Err()) // lets the other stores know at once
 	}
@@ -89,8 +95,12 @@ func (a *asking) open(t target, origin int) storeapi.SeriesSet {
 type childSet struct {
 	storeapi.SeriesSet
 	asking *asking
-	name   string
-	origin uint16
+	target target
+	*announced
+	// partial is the policy for this store.
+	partial storeapi.PartialResponse
+	name    string
+	origin  uint16
 
 	ended   bool
 	err     error
@@ -101,10 +111,14 @@ type childSet struct {
 	// them.
 	illegible int
 	example   string
+	// foreign counts series that the request does not select, and stray is one of
+	// them.
+	foreign int
+	stray   string
 }
 
-// Next advances to the next series whose labels are valid UTF-8; others are counted,
-// and named in a warning at the end. At the end it turns an error of the store into
+// Next advances to the next series whose labels are valid UTF-8 and satisfy the
+// request; others are counted, and named in a warning at the end. At the end it turns an error of the store into
 // a warning or, with PartialAbort, into the error of the request. A cancelled or
 // expired request is no failure of the store.
 func (c *childSet) Next() bool {
@@ -112,41 +126,71 @@ func (c *childSet) Next() bool {
 		return false
 	}
 	for c.SeriesSet.Next() {
-		if legible(c.SeriesSet.At().Labels) {
-			return true
+		ls := c.SeriesSet.At().Labels
+		if legible(ls) {
+			if !c.expected(ls) {
+				c.asking.store.markMislabeled(c.name, ls)
+			}
+			if c.selected(ls) {
+				return true
+			}
+			if c.foreign == 0 {
+				c.stray = ls.String()
+			}
+			c.foreign++
+			continue
 		}
 		if c.illegible == 0 {
 			c.example = c.SeriesSet.At().Labels.String()
 		}
 		c.illegible++
 	}
+	c.end()
+	return false
+}
+
+// end turns the end of the stream into warnings or an error, and puts what is
+// missing into the report of the request.
+func (c *childSet) end() {
 	c.ended = true
+	report := storeapi.ReportFromContext(c.asking.outer)
+	c.target.warn(c.asking.outer, c.asking.r, c.SeriesSet.Warnings())
 	c.warning = sourced(c.SeriesSet.Warnings(), c.name)
 	if c.illegible > 0 {
-		c.warning = append(c.warning, storeapi.Warning{Source: c.name, Text: fmt.Sprintf(
-			"store %s: left out %d series whose labels are not valid UTF-8, such as %s", c.name, c.illegible, cut(c.example))})
+		text := fmt.Sprintf("store %s: left out %d series whose labels are not valid UTF-8, such as %s", c.name, c.illegible, cut(c.example))
+		report.Miss(c.target.missing(c.asking.r, reason.StoreInvalidData, text))
+		c.warning = append(c.warning, storeapi.Warning{Source: c.name, Text: text})
+	}
+	if c.foreign > 0 {
+		text := fmt.Sprintf("store %s: left out %d series that the request does not select, such as %s", c.name, c.foreign, cut(c.stray))
+		report.Miss(c.target.missing(c.asking.r, reason.StoreInvalidData, text))
+		c.warning = append(c.warning, storeapi.Warning{Source: c.name, Text: text})
 	}
 	err := c.SeriesSet.Err()
 	if outer := endOf(c.asking.outer, err); outer != nil {
 		// The caller has gone, or its time is over: no store has failed.
+		if errors.Is(outer, context.DeadlineExceeded) {
+			report.Miss(c.target.missing(c.asking.r, reason.StoreTimeout, fmt.Sprintf("store %s had not sent all series when the time of the request was over", c.name)))
+		}
 		c.err = cmp.Or(err, outer)
-		return false
+		return
 	}
 	switch {
-	case err != nil && c.asking.r.Partial == storeapi.PartialAbort:
+	case err != nil && c.partial == storeapi.PartialAbort:
 		c.asking.store.metrics.failures.Inc()
 		c.err = c.failure(err)
 	case err != nil:
 		c.asking.store.metrics.failures.Inc()
-		c.warning = append(c.warning, storeapi.Warning{
-			Source: c.name, Text: nameError("receive series from", c.name, err).Error(),
-		})
-	case c.asking.r.Partial == storeapi.PartialAbort:
+		text := nameError("receive series from", c.name, err).Error()
+		if context.Cause(c.asking.inner) == nil {
+			report.Miss(c.target.missing(c.asking.r, storeapi.ReasonOf(err), text))
+		}
+		c.warning = append(c.warning, storeapi.Warning{Source: c.name, Text: text})
+	case c.partial == storeapi.PartialAbort:
 		if i := slices.IndexFunc(c.warning, func(w storeapi.Warning) bool { return !w.IsCollision() }); i >= 0 {
 			c.err = fmt.Errorf("%w: %s", storeapi.ErrPartial, c.warning[i].Text)
 		}
 	}
-	return false
 }
 
 // clockSlack is how much earlier than ctx a store may see the end of its time.
@@ -164,10 +208,15 @@ func endOf(ctx context.Context, err error) error {
 // failure is the error of a request that wants all or nothing: that of the store
 // that failed first, for the others are stopped because of it.
 func (c *childSet) failure(err error) error {
-	if c.asking.r.Partial != storeapi.PartialAbort {
+	if c.partial != storeapi.PartialAbort {
 		return nil
 	}
-	c.asking.cancel(fmt.Errorf("%w: %w", storeapi.ErrPartial, nameError("receive series from", c.name, err)))
+	named := nameError("receive series from", c.name, err)
+	if context.Cause(c.asking.inner) == nil {
+		// Later failures are those of stores that were stopped because of this one.
+		storeapi.ReportFromContext(c.asking.outer).Miss(c.target.missing(c.asking.r, storeapi.ReasonOf(err), named.Error()))
+	}
+	c.asking.cancel(fmt.Errorf("%w: %w", storeapi.ErrPartial, named))
 	return context.Cause(c.asking.inner)
 }
 

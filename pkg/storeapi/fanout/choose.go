@@ -1,6 +1,8 @@
 package fanout
 
 import (
+	"context"
+
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -20,14 +22,15 @@ type target struct {
 }
 
 // choose returns the stores that can have an answer.
-func (s *Store) choose(stores []storeapi.Store, r *storeapi.Request, ms []*labels.Matcher) []target {
+func (s *Store) choose(ctx context.Context, stores []storeapi.Store, r *storeapi.Request, ms []*labels.Matcher) []target {
 	var out []target
 	for _, st := range stores {
 		t := target{store: st, info: st.Info(), ms: ms}
-		if t.info.NoStore {
+		t.name, t.named = nameOf(st, t.info)
+		if s.skips(ctx, st, t.name) || t.info.NoStore {
 			continue // not asked, and nothing is missing without it
 		}
-		t.name, t.named = nameOf(st, t.info)
+		t.info = s.trusted(t.info, t.name)
 		if s.cfg.Filter != nil {
 			extra, ok := s.cfg.Filter(t.info)
 			if !ok {

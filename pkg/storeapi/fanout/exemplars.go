@@ -9,13 +9,15 @@ import (
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
 // exemplarTarget is a store that is asked for exemplars.
 type exemplarTarget struct {
-	store storeapi.ExemplarStore
-	name  string
+	store   storeapi.ExemplarStore
+	name    string
+	partial storeapi.PartialResponse
 	// asked are the selectors for it; wanted decide about its answer.
 	asked, wanted [][]*labels.Matcher
 }
@@ -23,14 +25,16 @@ type exemplarTarget struct {
 // Exemplars merges the answers of the stores that offer exemplars. With PartialWarn a
 // store that fails is named in a warning; with PartialAbort it fails the request.
 func (s *Store) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) ([]storeapi.ExemplarSeries, storeapi.Warnings, error) {
-	targets := s.chooseExemplars(r)
+	targets := s.chooseExemplars(ctx, r)
 	answers := make([]exemplarAnswer, len(targets))
 	var wg sync.WaitGroup
 	for i, t := range targets {
 		wg.Go(func() {
 			cr := *r
-			cr.Selectors, cr.StoreMatchers = t.asked, nil
+			cr.Selectors, cr.StoreMatchers, cr.Partial = t.asked, nil, t.partial
 			a := &answers[i]
+			ctx, cancel := context.WithTimeout(ctx, gatherTimeout(ctx))
+			defer cancel()
 			a.series, a.warnings, a.err = t.store.Exemplars(ctx, &cr)
 		})
 	}
@@ -40,12 +44,17 @@ func (s *Store) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) ([]s
 	}
 	var series []storeapi.ExemplarSeries
 	var ws storeapi.Warnings
+	report := storeapi.ReportFromContext(ctx)
 	for i, a := range answers {
 		t := targets[i]
+		missing := storeapi.Missing{Store: t.name, MinTime: r.MinTime, MaxTime: r.MaxTime, Reason: reason.StoreInvalidData}
 		if a.err != nil {
 			s.metrics.failures.Inc()
+			missing.Reason = storeapi.ReasonOf(a.err)
 			a.err = nameError("fetch exemplars from store", t.name, a.err)
-			if r.Partial == storeapi.PartialAbort {
+			missing.Text = a.err.Error()
+			report.Miss(missing)
+			if t.partial == storeapi.PartialAbort {
 				return nil, nil, fmt.Errorf("%w: %w", storeapi.ErrPartial, a.err)
 			}
 			a.warnings = append(a.warnings, storeapi.Warning{Source: t.name, Text: a.err.Error()})
@@ -59,18 +68,23 @@ func (s *Store) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) ([]s
 			return true
 		})
 		if illegible > 0 {
-			a.warnings = append(a.warnings, storeapi.Warning{Source: t.name, Text: fmt.Sprintf(
-				"store %s: left out the exemplars of %d series whose labels are not valid UTF-8", t.name, illegible)})
+			missing.Text = fmt.Sprintf("store %s: left out the exemplars of %d series whose labels are not valid UTF-8", t.name, illegible)
+			report.Miss(missing)
+			a.warnings = append(a.warnings, storeapi.Warning{Source: t.name, Text: missing.Text})
 		}
-		ws = append(ws, sourced(a.warnings, t.name)...)
+		a.warnings = sourced(a.warnings, t.name)
+		for _, w := range a.warnings {
+			report.Warn(w)
+		}
+		if len(a.warnings) > 0 && t.partial == storeapi.PartialAbort {
+			return nil, nil, fmt.Errorf("%w: %s", storeapi.ErrPartial, a.warnings[0].Text)
+		}
+		ws = append(ws, a.warnings...)
 		// Stores that ignore matchers on their external labels return exemplars that
 		// the request does not select.
 		series = append(series, slices.DeleteFunc(a.series, func(e storeapi.ExemplarSeries) bool {
 			return !storeapi.AnySelects(t.wanted, e.Labels)
 		})...)
-	}
-	if len(ws) > 0 && r.Partial == storeapi.PartialAbort {
-		return nil, nil, fmt.Errorf("%w: %s", storeapi.ErrPartial, ws[0].Text)
 	}
 	return storeapi.MergeExemplars(series, nil), ws, nil
 }
@@ -87,7 +101,7 @@ type exemplarAnswer struct {
 
 // chooseExemplars returns the stores that can have an answer. The times that a
 // store announces are those of its samples, so they say nothing here.
-func (s *Store) chooseExemplars(r *storeapi.ExemplarRequest) []exemplarTarget {
+func (s *Store) chooseExemplars(ctx context.Context, r *storeapi.ExemplarRequest) []exemplarTarget {
 	selectors := storeapi.PruneSelectors(s.cfg.SelectorLabels, r.Selectors)
 	var out []exemplarTarget
 	for _, st := range s.stores() {
@@ -96,9 +110,9 @@ func (s *Store) chooseExemplars(r *storeapi.ExemplarRequest) []exemplarTarget {
 			continue
 		}
 		info := st.Info()
-		t := exemplarTarget{store: source, wanted: selectors}
+		t := exemplarTarget{store: source, wanted: selectors, partial: partialFor(st, r.Partial)}
 		var named bool
-		if t.name, named = nameOf(st, info); !matchesStore(r.StoreMatchers, t.name, named) {
+		if t.name, named = nameOf(st, info); !matchesStore(r.StoreMatchers, t.name, named) || s.skips(ctx, st, t.name) {
 			continue
 		}
 		if s.cfg.Filter != nil {

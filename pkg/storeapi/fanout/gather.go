@@ -38,9 +38,11 @@ type inquiry[S, T any] struct {
 func gather[S, T any](ctx context.Context, s *Store, q inquiry[S, T]) ([]T, storeapi.Warnings, error) {
 	type answer struct {
 		name string
-		got  T
-		ws   storeapi.Warnings
-		err  error
+		// partial is the policy for the store.
+		partial storeapi.PartialResponse
+		got     T
+		ws      storeapi.Warnings
+		err     error
 	}
 	var answers []*answer
 	var wg sync.WaitGroup
@@ -51,10 +53,10 @@ func gather[S, T any](ctx context.Context, s *Store, q inquiry[S, T]) ([]T, stor
 		}
 		info := st.Info()
 		name, named := nameOf(st, info)
-		if !matchesStore(q.storeMatchers, name, named) || q.concerns != nil && !q.concerns(info) {
+		if !matchesStore(q.storeMatchers, name, named) || s.skips(ctx, st, name) || q.concerns != nil && !q.concerns(info) {
 			continue
 		}
-		a := &answer{name: name}
+		a := &answer{name: name, partial: partialFor(st, q.partial)}
 		answers = append(answers, a)
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, gatherTimeout(ctx))
@@ -68,21 +70,31 @@ func gather[S, T any](ctx context.Context, s *Store, q inquiry[S, T]) ([]T, stor
 	}
 	var out []T
 	var ws storeapi.Warnings
+	var refused error
+	report := storeapi.ReportFromContext(ctx)
 	for _, a := range answers {
+		a.ws = sourced(a.ws, a.name)
 		if a.err == nil {
 			out = append(out, a.got)
 		} else {
 			s.metrics.failures.Inc()
 			err := nameError(q.doing, a.name, a.err)
-			if q.partial == storeapi.PartialAbort {
-				return nil, nil, fmt.Errorf("%w: %w", storeapi.ErrPartial, err)
-			}
+			report.Miss(storeapi.Missing{Store: a.name, Reason: storeapi.ReasonOf(a.err), Text: err.Error()})
 			a.ws = append(a.ws, storeapi.Warning{Source: a.name, Text: err.Error()})
 		}
-		ws = append(ws, sourced(a.ws, a.name)...)
+		if refused == nil && len(a.ws) > 0 && a.partial == storeapi.PartialAbort {
+			refused = fmt.Errorf("%w: %s", storeapi.ErrPartial, a.ws[len(a.ws)-1].Text)
+			if a.err != nil {
+				refused = fmt.Errorf("%w: %w", storeapi.ErrPartial, nameError(q.doing, a.name, a.err))
+			}
+		}
+		ws = append(ws, a.ws...)
 	}
-	if len(ws) > 0 && q.partial == storeapi.PartialAbort {
-		return nil, nil, fmt.Errorf("%w: %s", storeapi.ErrPartial, ws[0].Text)
+	for _, w := range ws {
+		report.Warn(w)
+	}
+	if refused != nil {
+		return nil, nil, refused
 	}
 	return out, ws, nil
 }

@@ -7,15 +7,16 @@ import (
 	"sync"
 	"unicode/utf8"
 
+	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
 // LabelNames is the union of what the stores have. The limit is applied here
 // only.
 func (s *Store) LabelNames(ctx context.Context, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
-	return s.collect(ctx, r, "fetch label names from store", func(t target) ([]string, storeapi.Warnings, error) {
+	return s.collect(ctx, r, "fetch label names from store", func(t target, partial storeapi.PartialResponse) ([]string, storeapi.Warnings, error) {
 		cr := *r
-		cr.Matchers, cr.StoreMatchers, cr.Limit = t.widenedLabels(), nil, 0
+		cr.Matchers, cr.StoreMatchers, cr.Limit, cr.Partial = t.widenedLabels(), nil, 0, partial
 		names, ws, err := t.store.LabelNames(ctx, &cr)
 		return slices.DeleteFunc(names, func(n string) bool {
 			return slices.Contains(r.WithoutReplicaLabels, n)
@@ -31,15 +32,15 @@ func (s *Store) LabelValues(ctx context.Context, name string, r *storeapi.Reques
 	if slices.Contains(r.WithoutReplicaLabels, name) {
 		return nil, nil, nil
 	}
-	return s.collect(ctx, r, "fetch label values from store", func(t target) ([]string, storeapi.Warnings, error) {
+	return s.collect(ctx, r, "fetch label values from store", func(t target, partial storeapi.PartialResponse) ([]string, storeapi.Warnings, error) {
 		cr := *r
-		cr.Matchers, cr.StoreMatchers, cr.BlockMatchers = t.widenedLabels(), nil, nil
+		cr.Matchers, cr.StoreMatchers, cr.BlockMatchers, cr.Partial = t.widenedLabels(), nil, nil, partial
 		return t.store.LabelValues(ctx, name, &cr)
 	})
 }
 
 // collect asks the chosen stores at the same time.
-func (s *Store) collect(ctx context.Context, r *storeapi.Request, doing string, ask func(target) ([]string, storeapi.Warnings, error)) ([]string, storeapi.Warnings, error) {
+func (s *Store) collect(ctx context.Context, r *storeapi.Request, doing string, ask func(target, storeapi.PartialResponse) ([]string, storeapi.Warnings, error)) ([]string, storeapi.Warnings, error) {
 	stores := s.stores()
 	if err := s.refuseNone(stores, r); err != nil {
 		return nil, nil, err
@@ -48,13 +49,13 @@ func (s *Store) collect(ctx context.Context, r *storeapi.Request, doing string, 
 	if !ok {
 		return nil, nil, nil
 	}
-	targets := s.choose(stores, r, ms)
+	targets := s.choose(ctx, stores, r, ms)
 	answers := make([]answer, len(targets))
 	var wg sync.WaitGroup
 	for i, t := range targets {
 		wg.Go(func() {
 			a := &answers[i]
-			a.values, a.warnings, a.err = ask(t)
+			a.values, a.warnings, a.err = ask(t, partialFor(t.store, r.Partial))
 		})
 	}
 	wg.Wait()
@@ -63,27 +64,32 @@ func (s *Store) collect(ctx context.Context, r *storeapi.Request, doing string, 
 	}
 	var values []string
 	var ws storeapi.Warnings
+	report := storeapi.ReportFromContext(ctx)
 	for i, a := range answers {
-		name := targets[i].name
-		ws = append(ws, sourced(a.warnings, name)...)
+		t := &targets[i]
+		partial := partialFor(t.store, r.Partial)
+		t.warn(ctx, r, a.warnings)
+		ws = append(ws, sourced(a.warnings, t.name)...)
 		if a.err == nil {
 			legible := slices.DeleteFunc(a.values, func(v string) bool { return !utf8.ValidString(v) })
 			if n := len(a.values) - len(legible); n > 0 {
-				text := fmt.Sprintf("store %s: left out %d names or values of labels that are not valid UTF-8", name, n)
-				if r.Partial == storeapi.PartialAbort {
+				text := fmt.Sprintf("store %s: left out %d names or values of labels that are not valid UTF-8", t.name, n)
+				report.Miss(t.missing(r, reason.StoreInvalidData, text))
+				if partial == storeapi.PartialAbort {
 					return nil, ws, fmt.Errorf("%w: %s", storeapi.ErrPartial, text)
 				}
-				ws = append(ws, storeapi.Warning{Source: name, Text: text})
+				ws = append(ws, storeapi.Warning{Source: t.name, Text: text})
 			}
 			values = append(values, legible...)
 			continue
 		}
 		s.metrics.failures.Inc()
-		err := nameError(doing, name, a.err)
-		if r.Partial == storeapi.PartialAbort {
+		err := nameError(doing, t.name, a.err)
+		report.Miss(t.missing(r, storeapi.ReasonOf(a.err), err.Error()))
+		if partial == storeapi.PartialAbort {
 			return nil, ws, err
 		}
-		ws = append(ws, storeapi.Warning{Source: name, Text: err.Error()})
+		ws = append(ws, storeapi.Warning{Source: t.name, Text: err.Error()})
 	}
 	return storeapi.CompleteValues(values, r), ws, nil
 }

@@ -6,8 +6,9 @@ import (
 )
 
 type metrics struct {
-	failures prometheus.Counter
-	unsorted prometheus.Counter
+	failures   prometheus.Counter
+	unsorted   prometheus.Counter
+	mislabeled prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -20,6 +21,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		unsorted: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_fanout_unsorted_stores_total",
 			Help: "Stores that were seen to stream series out of order.",
+		}),
+		mislabeled: f.NewCounter(prometheus.CounterOpts{
+			Name: "hindsight_fanout_mislabeled_stores_total",
+			Help: "Stores that were seen to send series without the labels that they announce.",
 		}),
 	}
 }

@@ -36,9 +36,10 @@ type Store struct {
 	cfg     Config
 	metrics *metrics
 
-	// unsorted are the names of stores that were seen to stream out of order.
-	mtx      sync.Mutex
-	unsorted map[string]bool
+	mtx sync.Mutex
+	// unsorted are the names of stores that were seen to stream out of order,
+	// mislabeled those that sent series without the labels that they announce.
+	unsorted, mislabeled map[string]bool
 }
 
 // New returns a Store over the stores that the function returns for each request.
@@ -49,7 +50,7 @@ func New(stores func() []storeapi.Store, cfg Config) *Store {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Store{stores: stores, cfg: cfg, metrics: newMetrics(cfg.Registerer), unsorted: map[string]bool{}}
+	return &Store{stores: stores, cfg: cfg, metrics: newMetrics(cfg.Registerer), unsorted: map[string]bool{}, mislabeled: map[string]bool{}}
 }
 
 func (s *Store) withSelector(ls labels.Labels) labels.Labels {
@@ -73,7 +74,7 @@ func (s *Store) Select(ctx context.Context, r *storeapi.Request) storeapi.Series
 	if len(r.Matchers) == 0 {
 		return storeapi.ErrSet(fmt.Errorf("%w: no matchers specified (excluding selector labels)", storeapi.ErrInvalid))
 	}
-	targets := s.choose(stores, r, ms)
+	targets := s.choose(ctx, stores, r, ms)
 	sets := make([]storeapi.SeriesSet, len(targets))
 	a := newAsking(ctx, s, r)
 	var wg sync.WaitGroup
@@ -88,7 +89,7 @@ func (s *Store) Select(ctx context.Context, r *storeapi.Request) storeapi.Series
 // refuse partial answers.
 func (s *Store) refuseNone(stores []storeapi.Store, r *storeapi.Request) error {
 	if len(stores) == 0 && r.Partial == storeapi.PartialAbort {
-		return fmt.Errorf("No StoreAPIs available: %w", storeapi.ErrUnavailable)
+		return noneError()
 	}
 	return nil
 }

@@ -231,7 +231,7 @@ func TestCancelledRequest_HasNoWarning(t *testing.T) {
 func unsorted(t *testing.T, at, n int) storeapi.Store {
 	var series []storeapi.Series
 	for i := range n {
-		series = append(series, storeapi.Series{Labels: labels.FromStrings("n", string(rune('A'+i/26))+string(rune('a'+i%26)))})
+		series = append(series, storeapi.Series{Labels: labels.FromStrings("__name__", "m", "cluster", "a", "n", string(rune('A'+i/26))+string(rune('a'+i%26)))})
 	}
 	series[at], series[at+1] = series[at+1], series[at]
 	f := fake(t, "a", "m")

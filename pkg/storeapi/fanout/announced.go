@@ -1,0 +1,114 @@
+package fanout
+
+import (
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+)
+
+// maxCheckedSets bounds the announced label sets that a series is compared with.
+// A store with more, as a receiver of many tenants, may have got another one since
+// its last Info answer.
+const maxCheckedSets = 64
+
+// announced compares the series of one store with the request and with the label
+// sets that the store announced. Stores are chosen by these, so a store that
+// announces other labels than it sends would be left out of later answers.
+type announced struct {
+	// wanted are the matchers that each series has to satisfy.
+	wanted []*labels.Matcher
+	sets   []labels.Labels
+	// removed are labels that the answer no longer has.
+	removed []string
+	// selectors says that the announced labels need not be on the series: queriers
+	// announce selector labels.
+	selectors bool
+	// last is the set that matched last: neighbours are often of one set.
+	last int
+}
+
+func newAnnounced(t *target, removed []string) *announced {
+	a := &announced{sets: t.info.LabelSets, removed: removed, selectors: t.info.Component == "query"}
+	for _, m := range t.ms {
+		if !slices.Contains(removed, m.Name) {
+			a.wanted = append(a.wanted, m)
+		}
+	}
+	return a
+}
+
+// selected reports whether the request selects the series.
+func (a *announced) selected(ls labels.Labels) bool {
+	for _, m := range a.wanted {
+		v := ls.Get(m.Name)
+		if m.Matches(v) || v == "" && a.selectors && a.mayAnnounce(m) {
+			continue
+		}
+		return false
+	}
+	return true
+}
+
+func (a *announced) mayAnnounce(m *labels.Matcher) bool {
+	return slices.ContainsFunc(a.sets, func(ls labels.Labels) bool { return ls.Has(m.Name) && m.Matches(ls.Get(m.Name)) })
+}
+
+// expected reports whether the series has the labels of one of the announced
+// sets. It is true when that cannot be decided.
+func (a *announced) expected(ls labels.Labels) bool {
+	if len(a.sets) == 0 || len(a.sets) > maxCheckedSets || a.selectors {
+		return true
+	}
+	if a.last < len(a.sets) && a.has(ls, a.sets[a.last]) {
+		return true
+	}
+	a.last = slices.IndexFunc(a.sets, func(set labels.Labels) bool { return a.has(ls, set) })
+	if a.last < 0 {
+		a.last = 0
+		return false
+	}
+	return true
+}
+
+// has reports whether the series has all labels of the set.
+func (a *announced) has(ls, set labels.Labels) bool {
+	ok := true
+	set.Range(func(l labels.Label) {
+		ok = ok && (ls.Get(l.Name) == l.Value || slices.Contains(a.removed, l.Name))
+	})
+	return ok
+}
+
+// trusted returns the announcement without its label sets when the store was seen
+// to send series with others: it may have series with any labels.
+func (s *Store) trusted(info storeapi.Info, name string) storeapi.Info {
+	if len(info.LabelSets) > 0 && s.seen(s.mislabeled, name) {
+		info.LabelSets = nil
+	}
+	return info
+}
+
+func (s *Store) markMislabeled(name string, example labels.Labels) {
+	if s.note(s.mislabeled, name) {
+		s.metrics.mislabeled.Inc()
+		s.cfg.Logger.Warn("store sends series without the labels that it announces", "address", name, "example", cut(example.String()))
+	}
+}
+
+// seen reports whether the name is in the set.
+func (s *Store) seen(set map[string]bool, name string) bool {
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	return set[name]
+}
+
+// note adds the name to the set, and reports whether it is new.
+func (s *Store) note(set map[string]bool, name string) bool {
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	known := set[name]
+	set[name] = true
+	return !known
+}
