@@ -52,6 +52,10 @@ type Config struct {
 	LimitSamples         uint64
 	SelectorRelabel      flags.PathOrContent
 	RequestLogging       flags.PathOrContent
+	// FederatePartial answers requests to /federate without the data of a missing
+	// store, RemoteReadPartial those of remote read, and AlertPartial those of
+	// Grafana's rules.
+	FederatePartial, RemoteReadPartial, AlertPartial bool
 	// ExemplarPartial answers without the exemplars of a missing store.
 	ExemplarPartial bool
 	// The same for rules and alerts, targets, metadata of metrics and statistics
@@ -106,7 +110,7 @@ func DefaultConfig() Config {
 		MaxConcurrent: 20, MaxSamples: 50_000_000, DynamicLookback: true, MaxConcurrentSelects: 4,
 		DedupFunc: string(dedup.FuncPenalty), SubqueryStep: flags.Duration(time.Minute), Step: flags.Duration(time.Second),
 		FederateMaxSeries: 100_000, PartialResponse: true,
-		ExemplarPartial: true, RulePartial: true, TargetPartial: true, MetadataPartial: true, StatusPartial: true,
+		ExemplarPartial: true, TargetPartial: true, MetadataPartial: true, StatusPartial: true,
 	}
 }
 
@@ -186,10 +190,16 @@ func (c *Config) registerAnswerFlags(r flags.Registrar) {
 		Hidden().Default("0s").SetValue(&c.InstantResolution)
 	r.Flag("query.partial-response", "Answer without the data of missing stores, with a warning that names them; partial_response of a request overrides it.").
 		Default("true").BoolVar(&c.PartialResponse)
+	r.Flag("query.federate.partial-response", "Answer requests to /federate without the data of missing stores; partial_response of a request overrides it. The scraping server stores the answer and sees no warning.").
+		BoolVar(&c.FederatePartial)
+	r.Flag("query.remote-read.partial-response", "The same for remote read.").
+		BoolVar(&c.RemoteReadPartial)
+	r.Flag("query.alert.partial-response", "The same for queries of Grafana's alert rules, which have the header FromAlert: true.").
+		BoolVar(&c.AlertPartial)
 	r.Flag("exemplar.partial-response", "Answer with the exemplars of the other stores when a store is missing; requests cannot override it.").
 		Hidden().Default("true").BoolVar(&c.ExemplarPartial)
 	r.Flag("rule.partial-response", "Answer with the rules and alerts of the other stores when a store is missing, unless the request sets partial_response.").
-		Hidden().Default("true").BoolVar(&c.RulePartial)
+		BoolVar(&c.RulePartial)
 	r.Flag("target.partial-response", "Answer with the targets of the other stores when a store is missing, unless the request sets partial_response.").
 		Hidden().Default("true").BoolVar(&c.TargetPartial)
 	r.Flag("metric-metadata.partial-response", "Answer with the metadata of metrics of the other stores when a store is missing; requests cannot override it.").

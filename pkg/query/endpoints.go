@@ -45,11 +45,11 @@ func (c *EndpointsConfig) registerFlags(r flags.Registrar) {
 	r.Flag("endpoint", "Address of a store, host:port; a prefix of dns+, dnssrv+ or dnssrvnoa+ finds addresses by DNS. Repeatable.").
 		PlaceHolder("<address>").StringsVar(&c.Endpoints)
 	r.Flag("store", "Old name of --endpoint. Repeatable.").Hidden().StringsVar(&c.Stores)
-	r.Flag("endpoint-strict", "Address of a store that is never removed from the set. Repeatable.").
+	r.Flag("endpoint-strict", "Address of a store that requests must not lack: one that needs its data fails when it is missing, also with partial_response=true. Repeatable.").
 		PlaceHolder("<address>").StringsVar(&c.Strict)
 	r.Flag("endpoint-group", "DNS name of several addresses that are one logical store, queried in turn. Repeatable.").
 		PlaceHolder("<name:port>").StringsVar(&c.Groups)
-	r.Flag("endpoint-group-strict", "The same, never removed from the set. Repeatable.").
+	r.Flag("endpoint-group-strict", "The same; requests that need its data fail when it is missing, as with --endpoint-strict. Repeatable.").
 		PlaceHolder("<name:port>").StringsVar(&c.GroupsStrict)
 	r.Flag("inject-test-addresses", "More endpoints. Repeatable.").Hidden().StringsVar(&c.Injected)
 	r.Flag("store.sd-files", "Pattern of files with addresses of stores, in the format of Prometheus's file discovery. Repeatable.").

@@ -240,8 +240,9 @@ func listPaths() []string {
 func TestLists_MissingStoreIsNamed(t *testing.T) {
 	a, b, mute := listPair(t)
 	args := []string{"--endpoint=" + a.addr, "--endpoint=" + b.addr, "--endpoint=" + mute.addr}
-	q := startQuerier(t, args...)
-	strict := startQuerier(t, append(args, "--no-rule.partial-response", "--no-target.partial-response", "--no-status.partial-response")...)
+	q := startQuerier(t, append(args, "--rule.partial-response")...)
+	// Rules and alerts are strict by default.
+	strict := startQuerier(t, append(args, "--no-target.partial-response", "--no-status.partial-response")...)
 	b.kill()
 	mute.kill()
 	for _, wait := range []bool{false, true} {
@@ -254,6 +255,7 @@ func TestLists_MissingStoreIsNamed(t *testing.T) {
 			require.Equal(t, 200, ans.code, ans.Error)
 			require.Len(t, ans.Warnings, 1, path)
 			require.Equal(t, b.addr, ans.header.Get("X-Hindsight-Missing"), "a store without the API is not missed")
+			require.Equal(t, "false", ans.header.Get("X-Hindsight-Complete"))
 			require.Equal(t, "no-store", ans.header.Get("Cache-Control"))
 			require.Equal(t, 422, q.get(path, "partial_response", "false").code)
 			ans = strict.get(path)

@@ -116,9 +116,10 @@ func (q *Query) apiConfig(e *engine, p parser.Parser, known features.Collector) 
 	return promapi.Config{
 		Engine: e, Queryable: q.queryable, Exemplars: q.queryable, Parser: p,
 		Defaults: promapi.Defaults{
-			Defaults:   q.defaults,
-			Step:       q.cfg.Step.Duration(),
-			LabelRange: q.cfg.LabelRange.Duration(),
+			Defaults:        q.defaults,
+			Step:            q.cfg.Step.Duration(),
+			LabelRange:      q.cfg.LabelRange.Duration(),
+			FederatePartial: q.cfg.FederatePartial, RemoteReadPartial: q.cfg.RemoteReadPartial, AlertPartial: q.cfg.AlertPartial,
 		},
 		Federate: promapi.FederateConfig{Lookback: lookback, MaxSeries: q.cfg.FederateMaxSeries},
 		Metadata: q.metadata,
@@ -194,12 +195,12 @@ func (q *Query) metadata(ctx context.Context, metric string, limit int) (map[str
 	if err != nil {
 		return nil, nil, err
 	}
+	report := storeapi.ReportFromContext(ctx)
+	for _, w := range ws {
+		report.Warn(w)
+	}
 	if len(ws) > 0 && !q.cfg.MetadataPartial {
 		return nil, nil, fmt.Errorf("%w: %s", storeapi.ErrPartial, ws[0].Text)
-	}
-	report := promapi.ReportFromContext(ctx)
-	for _, w := range ws {
-		report.Add(w.Source, w.Text)
 	}
 	out := make(map[string][]promapi.Metadata, len(found))
 	for name, metas := range found {

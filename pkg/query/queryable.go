@@ -198,7 +198,7 @@ func (q *querier) Close() error {
 func annotate(ws storeapi.Warnings, report *promapi.Report) annotations.Annotations {
 	var as annotations.Annotations
 	for _, w := range ws {
-		report.Add(w.Source, w.Text)
+		report.Warn(w)
 		as.Add(errors.New(w.Text))
 	}
 	return as

@@ -16,7 +16,6 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
 
-	"github.com/hindsight-io/hindsight/pkg/query/promapi"
 	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
@@ -339,7 +338,7 @@ func TestWarningsAndErrors_ReachCaller(t *testing.T) {
 	m := &memory{warnings: storeapi.Warnings{{Source: "b:1", Text: "store b:1 is missing"}}}
 	q, err := NewQueryable(m, QueryableConfig{}).Querier(0, 100)
 	require.NoError(t, err)
-	ctx, report := promapi.NewReportContext(t.Context())
+	ctx, report := storeapi.NewReportContext(t.Context())
 	// The API asks for warnings before it reads.
 	require.Len(t, q.Select(ctx, true, nil).Warnings(), 1)
 	_, ws, err := q.LabelNames(ctx, nil)
@@ -349,9 +348,9 @@ func TestWarningsAndErrors_ReachCaller(t *testing.T) {
 			yield(w)
 		}
 	}))
-	sources, incomplete := report.Missing()
-	require.True(t, incomplete)
-	require.Equal(t, []string{"b:1"}, sources)
+	missing, _ := report.Missing()
+	require.Len(t, missing, 1)
+	require.Equal(t, "b:1", missing[0].Store)
 	m.err = errors.New("boom")
 	require.ErrorContains(t, q.Select(ctx, true, nil).Err(), "boom")
 	_, _, err = q.LabelValues(ctx, "x", nil)

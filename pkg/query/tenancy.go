@@ -72,7 +72,7 @@ func (q *Query) visibleMetadata(ctx context.Context, metric string, limit int) (
 			delete(found, name)
 		}
 	}
-	return firstNames(found, limit), append(ws, more...), nil
+	return storeapi.FirstMetadata(found, limit), append(ws, more...), nil
 }
 
 // hasSeries reports whether one of the sorted names is that of a series of the

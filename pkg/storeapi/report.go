@@ -55,8 +55,8 @@ type Report struct {
 	more int
 }
 
-// Miss adds the data of a store. What is already known about the same store and
-// reason becomes wider.
+// Miss adds the data of a store. It widens an entry of the same store and
+// reason.
 func (r *Report) Miss(m Missing) {
 	if r == nil {
 		return

@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc/connectivity"
 
+	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -74,12 +75,24 @@ func (e *missingError) Error() string {
 	return fmt.Sprintf("store %s is missing, it answered last at %s: %v", e.Store, e.Since.UTC().Format(time.RFC3339), e.Cause)
 }
 
+// MissingReason is the reason for the report of an answer.
+func (e *missingError) MissingReason() reason.Reason {
+	if e.Since.IsZero() {
+		return reason.StoreNeverReached
+	}
+	return reason.StoreDown
+}
+
 func (e *missingError) Unwrap() []error { return []error{storeapi.ErrUnavailable, e.Cause} }
 
 // Name is the address of the store.
 func (e *Endpoint) Name() string { return e.name }
 
 func (e *Endpoint) String() string { return e.name }
+
+// Strict reports whether requests that need the store must not succeed without
+// it.
+func (e *Endpoint) Strict() bool { return e.spec.Strict }
 
 // refresh asks the store about itself and notes the outcome.
 func (e *Endpoint) refresh(ctx context.Context, timeout time.Duration, now func() time.Time) (changed bool) {

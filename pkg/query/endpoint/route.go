@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/hindsight-io/hindsight/pkg/limit"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -45,6 +46,19 @@ func (e *Endpoint) route(ctx context.Context) (next context.Context, skip bool, 
 		return ctx, false, fmt.Errorf("%w: the request has passed %d queriers; ask the stores from fewer", limit.ErrExceeded, maxHops)
 	}
 	return storeapi.WithHops(ctx, append(hops[:len(hops):len(hops)], e.self)), false, nil
+}
+
+// Skips reports whether a request with the context is complete without the
+// endpoint, and why.
+func (e *Endpoint) Skips(ctx context.Context) (reason.Reason, bool) {
+	_, skip, err := e.route(ctx)
+	switch {
+	case !skip || err != nil:
+		return "", false
+	case e.isSelf():
+		return reason.StoreIsSelf, true
+	}
+	return reason.StoreInLoop, true
 }
 
 func (e *Endpoint) instance() string {

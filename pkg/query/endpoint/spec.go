@@ -15,7 +15,7 @@ import (
 type Spec struct {
 	// Address is host:port, or a name with a lookup type in front.
 	Address string
-	// Strict endpoints are never removed from the set.
+	// Strict endpoints are those that requests must not lack.
 	Strict bool
 	// Group makes the address one logical store: all addresses of the name are
 	// queried in turn.

@@ -4,14 +4,25 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 
 	v1 "github.com/prometheus/prometheus/web/api/v1"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
 // missingHeader names the sources that an answer lacks, separated by commas; it
-// is not there when the answer is complete.
-const missingHeader = "X-Hindsight-Missing"
+// is not there when the answer is complete. completeHeader is on every answer:
+// "true", "false", or "trailer" when a trailer of the same name will say it.
+const (
+	missingHeader  = "X-Hindsight-Missing"
+	completeHeader = "X-Hindsight-Complete"
+)
+
+// streamed is the type of the answers whose first byte is sent before everything
+// has been read.
+const streamed = "application/x-streamed-protobuf"
 
 // retryAfter is when a request that found the querier busy may come again, in
 // seconds.
@@ -56,9 +67,9 @@ func (a *API) answering(next http.Handler) http.Handler {
 			h.Set("Access-Control-Allow-Origin", "*")
 			h.Set("Access-Control-Allow-Methods", "GET, POST, OPTIONS")
 			h.Set("Access-Control-Allow-Headers", "Accept, Accept-Encoding, Authorization, Content-Type, Origin")
-			h.Set("Access-Control-Expose-Headers", "Date, "+missingHeader)
+			h.Set("Access-Control-Expose-Headers", "Date, "+missingHeader+", "+completeHeader)
 		}
-		ctx, report := NewReportContext(r.Context())
+		ctx, report := storeapi.NewReportContext(r.Context())
 		out := &answer{ResponseWriter: w, report: report}
 		next.ServeHTTP(out, r.WithContext(ctx))
 		out.end()
@@ -68,10 +79,12 @@ func (a *API) answering(next http.Handler) http.Handler {
 // answer is a ResponseWriter that knows the missing sources of the answer.
 type answer struct {
 	http.ResponseWriter
-	report  *Report
+	report  *storeapi.Report
 	started bool
 	// named is the value of missingHeader that was sent.
 	named string
+	// trailing says that trailers are to say whether the answer is complete.
+	trailing bool
 }
 
 // end makes sure that an answer without a body names its missing sources, and sends
@@ -81,21 +94,39 @@ func (a *answer) end() {
 		a.WriteHeader(http.StatusOK)
 		return
 	}
-	if sources, _ := a.report.Missing(); len(sources) > 0 && missing(sources) != a.named {
+	all, _ := a.report.Missing()
+	sources := namesOf(a.report)
+	if len(sources) > 0 && missing(sources) != a.named {
 		a.Header().Set(http.TrailerPrefix+missingHeader, missing(sources))
+	}
+	if a.trailing {
+		a.Header().Set(http.TrailerPrefix+completeHeader, strconv.FormatBool(len(all) == 0))
 	}
 }
 
+// WriteHeader implements http.ResponseWriter. An error after the first byte breaks
+// the connection, so that the client does not take the answer for a whole one.
 func (a *answer) WriteHeader(code int) {
+	if a.started && code >= http.StatusBadRequest {
+		panic(http.ErrAbortHandler)
+	}
 	if !a.started {
 		a.started = true
-		sources, incomplete := a.report.Missing()
-		if incomplete || code >= http.StatusBadRequest {
+		sources := namesOf(a.report)
+		if a.report.Warned() || code >= http.StatusBadRequest {
 			// An incomplete answer may be complete in a minute.
 			a.Header().Set("Cache-Control", "no-store")
 		}
 		if code == http.StatusServiceUnavailable && a.Header().Get("Retry-After") == "" {
 			a.Header().Set("Retry-After", retryAfter)
+		}
+		all, _ := a.report.Missing()
+		switch complete := code < http.StatusBadRequest && len(all) == 0; {
+		case complete && strings.HasPrefix(a.Header().Get("Content-Type"), streamed):
+			a.trailing = true
+			a.Header().Set(completeHeader, "trailer")
+		default:
+			a.Header().Set(completeHeader, strconv.FormatBool(complete))
 		}
 		if len(sources) > 0 {
 			a.named = missing(sources)

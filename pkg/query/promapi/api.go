@@ -230,7 +230,7 @@ func (a *API) routes() http.Handler {
 	for _, path := range []string{
 		"query", "query_range", "query_exemplars", "labels", "label/{name}/values", "series",
 	} {
-		mux.Handle("/api/v1/"+path, a.reading(a.v1))
+		mux.Handle("/api/v1/"+path, a.reading(completed(a.v1)))
 	}
 	mux.Handle("/api/v1/format_query", a.printable(a.v1))
 	mux.Handle("/api/v1/read", a.reading(http.HandlerFunc(a.remoteRead)))
@@ -243,9 +243,9 @@ func (a *API) routes() http.Handler {
 	for path, list := range map[string]http.HandlerFunc{
 		"rules": a.rules, "alerts": a.alerts, "targets": a.targets, "scrape_pools": a.scrapePools, "status/tsdb": a.tsdbStatus,
 	} {
-		mux.Handle("GET /api/v1/"+path, a.reading(compressed(list)))
+		mux.Handle("GET /api/v1/"+path, a.reading(completed(list)))
 	}
-	mux.Handle("GET /api/v1/metadata", a.reading(compressed(a.metadata)))
+	mux.Handle("GET /api/v1/metadata", a.reading(completed(http.HandlerFunc(a.metadata))))
 	mux.Handle("GET /api/v1/stores", a.forTenant(compressed(a.storesJSON)))
 	mux.Handle("GET /api/v1/queries", a.forTenant(compressed(a.runningQueries)))
 	mux.Handle("DELETE /api/v1/queries/{id}", a.forTenant(http.HandlerFunc(a.endQuery)))

@@ -27,6 +27,8 @@ import (
 
 // spy is a storage that notes the parameters of the requests that reach it.
 type spy struct {
+	// report adds to the report of each request.
+	report func(*storeapi.Report)
 	storage.Storage
 	params  queryopts.Options
 	missing []string
@@ -48,8 +50,11 @@ type spyQuerier struct {
 
 func (q spyQuerier) Select(ctx context.Context, sorted bool, h *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
 	q.spy.params, _ = queryopts.FromContext(ctx)
+	if q.spy.report != nil {
+		q.spy.report(storeapi.ReportFromContext(ctx))
+	}
 	for _, m := range q.spy.missing {
-		ReportFromContext(ctx).Add(m, m+" is missing")
+		storeapi.ReportFromContext(ctx).Warn(storeapi.Warning{Source: m, Text: m + " is missing"})
 	}
 	return q.Querier.Select(ctx, sorted, h, ms...)
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hindsight-io/hindsight/pkg/reason"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
 // FederateConfig bounds requests to /federate.
@@ -96,7 +97,9 @@ func (a *API) exposition(w http.ResponseWriter, r *http.Request, all []*dto.Metr
 			return check.Encode(one) != nil
 		})
 		a.metrics.federateErrors.WithLabelValues(reason.FederateEncode.String()).Inc()
-		ReportFromContext(r.Context()).Add("metric "+f.GetName(), "series that cannot be written")
+		storeapi.ReportFromContext(r.Context()).Miss(storeapi.Missing{
+			Store: "metric " + f.GetName(), Reason: reason.FederateEncode, Text: "series that cannot be written",
+		})
 		a.cfg.Logger.Warn("federated series cannot be encoded", "metric", f.GetName(), "series", whole-len(f.Metric))
 	}
 	w.Header().Set("Content-Type", string(format))

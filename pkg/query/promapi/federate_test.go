@@ -13,6 +13,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
 func (f *fixture) federate(accept string, kv ...string) (*http.Response, string) {
@@ -113,14 +115,12 @@ func TestFederate_LeavesOutInvalidSeries(t *testing.T) {
 	a := New(Config{Logger: slog.New(slog.DiscardHandler)})
 	name, typ, val := "m", dto.MetricType_UNTYPED, 1.0
 	good := &dto.Metric{Untyped: &dto.Untyped{Value: &val}}
-	ctx, report := NewReportContext(t.Context())
+	ctx, report := storeapi.NewReportContext(t.Context())
 	rec := httptest.NewRecorder()
 	a.exposition(rec, httptest.NewRequestWithContext(ctx, http.MethodGet, "/federate", nil),
 		[]*dto.MetricFamily{{Name: &name, Type: &typ, Metric: []*dto.Metric{good, {}, good}}}, expfmt.NewFormat(expfmt.TypeTextPlain))
 	require.Equal(t, 2, strings.Count(rec.Body.String(), "m 1\n"), rec.Body)
-	missing, incomplete := report.Missing()
-	require.True(t, incomplete)
-	require.Equal(t, []string{"metric m"}, missing)
+	require.Equal(t, []string{"metric m"}, namesOf(report))
 }
 
 func TestFederate_WritesProtobuf(t *testing.T) {

@@ -68,9 +68,9 @@ func (a *API) matchers(r *http.Request, enforced *labels.Matcher) ([][]*labels.M
 // reported puts the warnings into the report of the request and returns their
 // texts.
 func reported(ctx context.Context, ws storeapi.Warnings) []string {
-	report := ReportFromContext(ctx)
+	report := storeapi.ReportFromContext(ctx)
 	for _, w := range ws {
-		report.Add(w.Source, w.Text)
+		report.Warn(w)
 	}
 	return ws.Strings()
 }

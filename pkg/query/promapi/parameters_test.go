@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
 func TestInvalidParameters_Answer400(t *testing.T) {
@@ -137,13 +139,15 @@ func TestIncompleteAnswers_EmptyAndLateNameMissingStores(t *testing.T) {
 		require.NoError(t, err)
 		return resp
 	}
-	resp := serve(func(_ http.ResponseWriter, r *http.Request) { ReportFromContext(r.Context()).Add("a:1", "x") })
+	resp := serve(func(_ http.ResponseWriter, r *http.Request) {
+		storeapi.ReportFromContext(r.Context()).Warn(storeapi.Warning{Source: "a:1", Text: "x"})
+	})
 	require.Equal(t, "a:1", resp.Header.Get(missingHeader))
 	require.Equal(t, "no-store", resp.Header.Get("Cache-Control"))
 	resp = serve(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte("x"))
 		w.(http.Flusher).Flush()
-		ReportFromContext(r.Context()).Add("a:1", "x")
+		storeapi.ReportFromContext(r.Context()).Warn(storeapi.Warning{Source: "a:1", Text: "x"})
 	})
 	require.Empty(t, resp.Header.Get(missingHeader))
 	require.Equal(t, "a:1", resp.Trailer.Get(missingHeader))

@@ -25,6 +25,9 @@ type Defaults struct {
 	queryopts.Defaults
 	// Step is the smallest default step of a range query.
 	Step time.Duration
+	// FederatePartial, RemoteReadPartial and AlertPartial stand for PartialResponse
+	// in requests to /federate, of remote read, and of Grafana's rules.
+	FederatePartial, RemoteReadPartial, AlertPartial bool
 	// LabelRange is how far back labels and series are looked for when a
 	// request has no start; 0 means everything.
 	LabelRange time.Duration
@@ -45,6 +48,7 @@ func (a *API) reading(next http.Handler) http.Handler {
 			return
 		}
 		d := a.cfg.Defaults
+		d.PartialResponse = d.partialOf(r)
 		d.fill(r.URL.Path, r.Form, a.cfg.Now())
 		if isLabelPath(r.URL.Path) {
 			if err := checkRange(r.Form); err != nil {
@@ -180,9 +184,6 @@ func isLabelPath(path string) bool {
 // parameter and its error.
 func (d Defaults) parse(path string, form url.Values, promql parser.Parser) (queryopts.Options, error) {
 	p := d.Options
-	if strings.HasSuffix(path, "/federate") {
-		p.PartialResponse = false
-	}
 	var errs []error
 	check := func(name string, err error) {
 		if err != nil {
