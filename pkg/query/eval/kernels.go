@@ -1,10 +1,9 @@
 package eval
 
-import (
-	"time"
-)
+import "time"
 
-// floatFunc returns the function for series of floats, or nil.
+// floatFunc returns the function for series of floats, or nil. It sets the values
+// of out from the windows.
 func (k *rangeKernel) floatFunc() func(s *Samples, out *row) {
 	switch k.name {
 	case "rate":
@@ -13,8 +12,63 @@ func (k *rangeKernel) floatFunc() func(s *Samples, out *row) {
 		return func(s *Samples, out *row) { k.rate(s, out, true, false) }
 	case "delta":
 		return func(s *Samples, out *row) { k.rate(s, out, false, false) }
+	case "irate":
+		return func(s *Samples, out *row) { k.lastTwo(s, out, true) }
+	case "idelta":
+		return func(s *Samples, out *row) { k.lastTwo(s, out, false) }
+	case "resets":
+		return func(s *Samples, out *row) { k.events(s, out, func(prev, v float64) bool { return v < prev }) }
+	case "changes":
+		// NaN after NaN is no change.
+		return func(s *Samples, out *row) {
+			k.events(s, out, func(prev, v float64) bool { return v != prev && (v == v || prev == prev) })
+		}
+	case "sum_over_time":
+		return k.sum
+	case "avg_over_time":
+		return k.avg
+	case "stddev_over_time":
+		return func(s *Samples, out *row) { k.variance(s, out, true) }
+	case "stdvar_over_time":
+		return func(s *Samples, out *row) { k.variance(s, out, false) }
+	case "min_over_time":
+		return func(s *Samples, out *row) { k.extreme(s, out, func(a, b float64) bool { return a > b }, false) }
+	case "max_over_time":
+		return func(s *Samples, out *row) { k.extreme(s, out, func(a, b float64) bool { return a < b }, false) }
+	case "ts_of_min_over_time":
+		return func(s *Samples, out *row) { k.extreme(s, out, func(a, b float64) bool { return a >= b }, true) }
+	case "ts_of_max_over_time":
+		return func(s *Samples, out *row) { k.extreme(s, out, func(a, b float64) bool { return a <= b }, true) }
+	default:
+		return k.pick()
+	}
+}
+
+// pick returns the functions that look at the ends of the window only, or nil.
+func (k *rangeKernel) pick() func(s *Samples, out *row) {
+	var f func(s *Samples, w window) float64
+	switch k.name {
+	case "count_over_time":
+		f = func(_ *Samples, w window) float64 { return float64(w.hi - w.lo) }
+	case "present_over_time", "absent_over_time":
+		f = func(*Samples, window) float64 { return 1 }
+	case "last_over_time":
+		f = func(s *Samples, w window) float64 { return s.V[w.hi-1] }
+	case "first_over_time":
+		f = func(s *Samples, w window) float64 { return s.V[w.lo] }
+	case "ts_of_last_over_time":
+		f = func(s *Samples, w window) float64 { return float64(s.T[w.hi-1]) / 1000 }
+	case "ts_of_first_over_time":
+		f = func(s *Samples, w window) float64 { return float64(s.T[w.lo]) / 1000 }
 	default:
 		return nil
+	}
+	return func(s *Samples, out *row) {
+		for i, w := range k.windows {
+			if w.hi > w.lo {
+				out.set(i, f(s, w))
+			}
+		}
 	}
 }
 
@@ -81,9 +135,52 @@ func (k *rangeKernel) end(i int) int64 {
 // findResets finds the samples that are less than the one before.
 func (k *rangeKernel) findResets(vs []float64) {
 	k.resets = k.resets[:0]
-	for i := 1; i < len(vs); i++ {
-		if vs[i] < vs[i-1] {
+	if len(vs) == 0 {
+		return
+	}
+	prev := vs[0]
+	for i, v := range vs {
+		if v < prev {
 			k.resets = append(k.resets, int32(i))
+		}
+		prev = v
+	}
+}
+
+// lastTwo computes irate and idelta from the last two samples.
+func (k *rangeKernel) lastTwo(s *Samples, out *row, counter bool) {
+	for i, w := range k.windows {
+		if w.hi-w.lo < 2 {
+			continue
+		}
+		prev, v := s.V[w.hi-2], s.V[w.hi-1]
+		if !counter {
+			out.set(i, v-prev)
+			continue
+		}
+		if !(v < prev) {
+			v -= prev
+		}
+		out.set(i, v/(float64(s.T[w.hi-1]-s.T[w.hi-2])/1000))
+	}
+}
+
+// events counts the pairs of neighbours in a window for which is holds. The numbers
+// before each sample are summed once for the series.
+func (k *rangeKernel) events(s *Samples, out *row, is func(prev, v float64) bool) {
+	k.counts = k.counts[:0]
+	n := int32(0)
+	prev := s.V[0]
+	for i, v := range s.V {
+		if i > 0 && is(prev, v) {
+			n++
+		}
+		k.counts = append(k.counts, n)
+		prev = v
+	}
+	for i, w := range k.windows {
+		if w.hi > w.lo {
+			out.set(i, float64(k.counts[w.hi-1]-k.counts[w.lo]))
 		}
 	}
 }

@@ -144,6 +144,7 @@ type rangeKernel struct {
 
 	// resets and deque are for floatFuncs.
 	resets []int32
+	counts []int32
 	deque  []int32
 	sums   []float64
 }
@@ -163,7 +164,7 @@ func (k *rangeKernel) eval(w *worker, metric labels.Labels, s *Samples, out *row
 	case s.H == nil && k.float != nil:
 		k.windows = k.cut(k.windows, s.T)
 		k.float(s, out)
-		k.count(w, nil)
+		k.tally(w, nil)
 	default:
 		k.split(s)
 		if err := k.generic(w, metric, out); err != nil {
@@ -183,7 +184,14 @@ func (k *rangeKernel) eval(w *worker, metric labels.Labels, s *Samples, out *row
 // dropStale removes the stale markers.
 func dropStale(s *Samples) {
 	n := 0
-	for i, v := range s.V {
+	if s.H == nil {
+		// Most series have none.
+		for n < len(s.V) && !(s.V[n] != s.V[n] && value.IsStaleNaN(s.V[n])) {
+			n++
+		}
+	}
+	for i := n; i < len(s.V); i++ {
+		v := s.V[i]
 		stale := v != v && value.IsStaleNaN(v)
 		if s.H != nil && s.H[i] != nil {
 			stale = value.IsStaleNaN(s.H[i].Sum)
@@ -191,11 +199,9 @@ func dropStale(s *Samples) {
 		if stale {
 			continue
 		}
-		if n != i {
-			s.T[n], s.V[n] = s.T[i], v
-			if s.H != nil {
-				s.H[n] = s.H[i]
-			}
+		s.T[n], s.V[n] = s.T[i], v
+		if s.H != nil {
+			s.H[n] = s.H[i]
 		}
 		n++
 	}
@@ -208,29 +214,43 @@ func dropStale(s *Samples) {
 // cut returns the windows of all steps over samples at the times ts.
 func (k *rangeKernel) cut(ws []window, ts []int64) []window {
 	ws = slices.Grow(ws[:0], k.grid.steps)[:k.grid.steps]
-	var lo, hi int
+	lo, hi := cursor{ts: ts}, cursor{ts: ts}
+	end := k.end(0)
+	step := k.grid.step
+	if k.at != nil {
+		step = 0
+	}
 	for i := range ws {
-		end := k.grid.at(i)
-		if k.at != nil {
-			end = *k.at
-		}
-		end -= k.offset
-		begin := end - k.rng
-		for hi < len(ts) && ts[hi] <= end {
-			hi++
-		}
-		for lo < hi && ts[lo] <= begin {
-			lo++
-		}
-		ws[i] = window{int32(lo), int32(hi)}
+		ws[i] = window{int32(lo.after(end - k.rng)), int32(hi.after(end))}
+		end += step
 	}
 	return ws
 }
 
-// count counts the samples of the windows. A sample that was in the window of the
+// cursor finds the first sample after a time. The times only increase.
+type cursor struct {
+	ts  []int64
+	pos int
+	// last is how far the cursor moved the last time: mostly it is as far again.
+	last int
+}
+
+func (c *cursor) after(t int64) int {
+	from := c.pos
+	if n := from + c.last; c.last > 1 && n <= len(c.ts) && c.ts[n-1] <= t {
+		c.pos = n
+	}
+	for c.pos < len(c.ts) && c.ts[c.pos] <= t {
+		c.pos++
+	}
+	c.last = c.pos - from
+	return c.pos
+}
+
+// tally counts the samples of the windows. A sample that was in the window of the
 // step before is not read again. hsizes are running totals of the histograms'
 // sizes.
-func (k *rangeKernel) count(w *worker, hsizes []int64) {
+func (k *rangeKernel) tally(w *worker, hsizes []int64) {
 	if k.inner {
 		return
 	}
@@ -311,7 +331,7 @@ func (k *rangeKernel) generic(w *worker, metric labels.Labels, out *row) error {
 			out.set(i, res[0].F)
 		}
 	}
-	k.count(w, k.sizes)
+	k.tally(w, k.sizes)
 	return nil
 }
 
