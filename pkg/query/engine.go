@@ -22,7 +22,8 @@ const defaultLookback = 5 * time.Minute
 // engine is Prometheus's engine over data of any resolution.
 type engine struct {
 	*promql.Engine
-	lookback time.Duration
+	evaluator *evaluator
+	lookback  time.Duration
 	// maxSamples are those that the engine may hold at once.
 	maxSamples int
 	dynamic    bool
@@ -66,7 +67,7 @@ func newEngine(cfg *Config, p parser.Parser, known features.Collector, budget *m
 		Parser:                   p,
 	})
 	return &engine{
-		Engine: e, maxSamples: maxSamples, lookback: cfg.LookbackDelta, dynamic: cfg.DynamicLookback, budget: budget,
+		Engine: e, evaluator: newEvaluator(cfg, tracker, deps.Registerer), maxSamples: maxSamples, lookback: cfg.LookbackDelta, dynamic: cfg.DynamicLookback, budget: budget,
 		plan: planLimits{
 			subquerySteps: cfg.Limits.SubquerySteps, subqueryStep: cfg.SubqueryStep.Duration(), rangeSteps: int64(cfg.Limits.RangeSteps),
 		},
@@ -83,11 +84,16 @@ func (e *engine) NewInstantQuery(ctx context.Context, q storage.Queryable, opts 
 // makes an instant query at start. The query checks its memory before it
 // evaluates, and reads downsampled data where the options of the request allow it.
 func (e *engine) NewRangeQuery(ctx context.Context, q storage.Queryable, opts promql.QueryOpts, qs string, start, end time.Time, interval time.Duration) (promql.Query, error) {
-	create := func() (promql.Query, error) {
+	create := func() (first promql.Query, err error) {
 		if interval == 0 {
-			return e.Engine.NewInstantQuery(ctx, q, opts, qs, start)
+			first, err = e.Engine.NewInstantQuery(ctx, q, opts, qs, start)
+		} else {
+			first, err = e.Engine.NewRangeQuery(ctx, q, opts, qs, start, end, interval)
 		}
-		return e.Engine.NewRangeQuery(ctx, q, opts, qs, start, end, interval)
+		if err != nil {
+			return nil, err
+		}
+		return e.evaluator.wrap(first, q, opts), nil
 	}
 	open := func() (promql.Query, error) {
 		first, err := create()

@@ -12,6 +12,8 @@ type row struct {
 	limit  string // what the figure is a ratio to, or a count of
 }
 
+// rows are the lines of the table in their order. Rows of one package and benchmark
+// share a run.
 func rows() []row {
 	const (
 		receive    = "./pkg/receive/bench"

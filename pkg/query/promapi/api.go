@@ -123,7 +123,7 @@ func (a *API) prometheusAPI() http.Handler {
 		// CORS headers are set by a.middleware.
 		regexp.MustCompile("^$"),
 		a.runtimeInfo, &a.cfg.BuildInfo, nil, nil,
-		a.cfg.Gatherer, a.cfg.Registerer, nil,
+		a.cfg.Gatherer, a.cfg.Registerer, renderStats,
 		false, nil, false, false, false, 0, false, false,
 		errorCode(v1.ErrorCanceled, a.cfg.ErrorCode), a.cfg.Features, v1.OpenAPIOptions{Version: a.cfg.BuildInfo.Version}, a.cfg.Parser, false, 0,
 	)

@@ -81,7 +81,7 @@ func (a *API) reading(next http.Handler) http.Handler {
 			ctx, end = a.cfg.Begin(r.WithContext(ctx))
 			defer end()
 		}
-		next.ServeHTTP(w, r.WithContext(queryopts.NewContext(ctx, p)))
+		next.ServeHTTP(w, r.WithContext(queryopts.NewContext(withEvaluator(ctx), p)))
 	})
 }
 
