@@ -97,7 +97,7 @@ func DefaultConfig() Config {
 	return Config{
 		Endpoints: EndpointsConfig{
 			SDInterval: flags.Duration(5 * time.Minute), DNSInterval: flags.Duration(30 * time.Second),
-			Unhealthy: flags.Duration(5 * time.Minute), InfoTimeout: flags.Duration(5 * time.Second),
+			Unhealthy: flags.Duration(5 * time.Minute), Expected: flags.Duration(24 * time.Hour), InfoTimeout: flags.Duration(5 * time.Second),
 			ConfigReload: flags.Duration(5 * time.Minute), MinVersion: "1.3", Compression: endpoint.CompressionNone,
 		},
 		Tenancy: TenancyConfig{Header: tenant.Header, Default: tenant.Default, Label: "tenant_id"},

@@ -26,6 +26,7 @@ type EndpointsConfig struct {
 	SDInterval   flags.Duration
 	DNSInterval  flags.Duration
 	Unhealthy    flags.Duration
+	Expected     flags.Duration
 	InfoTimeout  flags.Duration
 	Config       flags.PathOrContent
 	ConfigReload flags.Duration
@@ -58,8 +59,10 @@ func (c *EndpointsConfig) registerFlags(r flags.Registrar) {
 		Default("5m").SetValue(&c.SDInterval)
 	r.Flag("store.sd-dns-interval", "How often DNS names are looked up again.").
 		Default("30s").SetValue(&c.DNSInterval)
-	r.Flag("store.unhealthy-timeout", "How long a store that DNS no longer returns is still reported as missing in answers.").
+	r.Flag("store.unhealthy-timeout", flags.Ignored("missing stores stay as long as they are named, and then for --store.expected-timeout")).
 		Default("5m").SetValue(&c.Unhealthy)
+	r.Flag("store.expected-timeout", "How long a store that DNS or a discovery file no longer names is still asked or, if it does not answer, reported as missing. DELETE /api/v1/stores?address=<address> removes one at once.").
+		Default("24h").SetValue(&c.Expected)
 	r.Flag("endpoint.info-timeout", "Interval and timeout of the Info call to each store.").
 		Hidden().Default("5s").SetValue(&c.InfoTimeout)
 	c.Config.Register(r, "endpoint.sd-config", "endpoints and how to connect to each", false)
@@ -124,17 +127,17 @@ func (c *EndpointsConfig) client() endpoint.ClientConfig {
 // set opens the set of endpoints.
 func (c *EndpointsConfig) set(closeDelay, silence time.Duration, logger *slog.Logger, reg prometheus.Registerer) (*endpoint.Set, error) {
 	cfg := endpoint.Config{
-		Specs:            c.specs(),
-		SDFiles:          c.SDFiles,
-		Client:           c.client(),
-		FileInterval:     c.ConfigReload.Duration(),
-		DNSInterval:      c.DNSInterval.Duration(),
-		Interval:         c.InfoTimeout.Duration(),
-		UnhealthyTimeout: c.Unhealthy.Duration(),
-		CloseDelay:       max(closeDelay, c.InfoTimeout.Duration()),
-		FrameTimeout:     silence,
-		Logger:           logger,
-		Registerer:       reg,
+		Specs:           c.specs(),
+		SDFiles:         c.SDFiles,
+		Client:          c.client(),
+		FileInterval:    c.ConfigReload.Duration(),
+		DNSInterval:     c.DNSInterval.Duration(),
+		Interval:        c.InfoTimeout.Duration(),
+		ExpectedTimeout: c.Expected.Duration(),
+		CloseDelay:      max(closeDelay, c.InfoTimeout.Duration()),
+		FrameTimeout:    silence,
+		Logger:          logger,
+		Registerer:      reg,
 	}
 	if c.Config.IsSet() {
 		cfg.File = func() (*endpoint.File, error) {

@@ -124,8 +124,8 @@ func (q *Query) apiConfig(e *engine, p parser.Parser, known features.Collector) 
 		Federate: promapi.FederateConfig{Lookback: lookback, MaxSeries: q.cfg.FederateMaxSeries},
 		Metadata: q.metadata,
 		Lists:    q.lists(),
-		Stores:   q.storeStatus,
-		Tenant:   q.tenant,
+		Stores:   q.storeStatus, ForgetStore: q.forgetStore,
+		Tenant: q.tenant,
 		Begin: func(r *http.Request) (context.Context, func()) {
 			return e.requests.begin(r.Context(), requestInfoOf(r))
 		},
@@ -229,6 +229,20 @@ func (q *Query) storeStatus() []promapi.StoreStatus {
 		})
 	}
 	return out
+}
+
+// forgetStore removes a store that discovery no longer names; code is the HTTP
+// status of an error.
+func (q *Query) forgetStore(address string) (code int, err error) {
+	err = q.set.Forget(address)
+	switch {
+	case errors.Is(err, endpoint.ErrNoSuchStore):
+		return http.StatusNotFound, err
+	case err != nil:
+		return http.StatusConflict, err
+	}
+	q.deps.Logger.Info("store removed by request", "address", address)
+	return http.StatusOK, nil
 }
 
 func component(name string) string {

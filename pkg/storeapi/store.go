@@ -46,6 +46,9 @@ type Info struct {
 	// TSDBs describes the parts of the store, one entry per label set and
 	// contiguous range.
 	TSDBs []TSDBInfo
+	// Unknown says that the store has never answered, so that nothing is known of
+	// its data.
+	Unknown bool
 	// NoStore says that the server announced that it has no Store API, but others,
 	// as a ruler without storage: there is nothing to select from it.
 	NoStore bool

@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -33,8 +34,8 @@ type Endpoint struct {
 	name   string
 	spec   Spec
 	client Client
-	// fromDNS says that a lookup found the address.
-	fromDNS bool
+	// discovered says that DNS or a file found the address.
+	discovered bool
 	// self is the instance of the querier that the endpoint belongs to.
 	self   string
 	logger *slog.Logger
@@ -56,6 +57,8 @@ type Endpoint struct {
 	// departed is the time when discovery no longer named the endpoint; zero while
 	// it does.
 	departed time.Time
+	// forgotten says that an operator no longer expects the departed endpoint.
+	forgotten bool
 }
 
 // missingError is the error of an expected store that does not answer.
@@ -77,7 +80,10 @@ func (e *missingError) Error() string {
 
 // MissingReason is the reason for the report of an answer.
 func (e *missingError) MissingReason() reason.Reason {
-	if e.Since.IsZero() {
+	switch {
+	case errors.Is(e.Cause, errNoAddress):
+		return reason.StoreNotFound
+	case e.Since.IsZero():
 		return reason.StoreNeverReached
 	}
 	return reason.StoreDown
@@ -150,13 +156,25 @@ func (e *Endpoint) reachable() error {
 	return err
 }
 
-// Info is the last announcement of the store. Of a store that never
-// answered nothing is known, so it may have anything.
+// Info is the last announcement of the store. Of a store that never answered
+// nothing is known, so it may have anything. A store that is missing may have got
+// newer data for as long as it is.
 func (e *Endpoint) Info() storeapi.Info {
+	info := e.announced()
+	e.mtx.Lock()
+	defer e.mtx.Unlock()
+	if e.contacted && !e.up {
+		info.MaxTime += min(math.MaxInt64-max(0, info.MaxTime), time.Since(e.lastSuccess).Milliseconds())
+	}
+	return info
+}
+
+// announced is Info as the store said it.
+func (e *Endpoint) announced() storeapi.Info {
 	e.mtx.Lock()
 	defer e.mtx.Unlock()
 	if !e.contacted {
-		return storeapi.Info{MinTime: math.MinInt64, MaxTime: math.MaxInt64}
+		return storeapi.Info{MinTime: math.MinInt64, MaxTime: math.MaxInt64, Unknown: true}
 	}
 	if e.self != "" && e.info.Instance == e.self {
 		return storeapi.Info{Component: e.info.Component, Instance: e.self, NoStore: true}
@@ -217,7 +235,7 @@ type Status struct {
 
 // Status returns the state of the endpoint at this moment.
 func (e *Endpoint) Status() Status {
-	info, routing := e.Info(), e.routing()
+	info, routing := e.announced(), e.routing()
 	e.mtx.Lock()
 	defer e.mtx.Unlock()
 	s := Status{

@@ -1,6 +1,8 @@
 package endpoint
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -8,29 +10,66 @@ import (
 )
 
 // expected reports whether an answer without the endpoint is incomplete: as long
-// as configuration, files or DNS name it. Removal from a file is deliberate and
-// counts at once. DNS also removes a server that crashed or is not ready, so an
-// endpoint that DNS no longer names is asked while it answers and then counts as
-// missing, until UnhealthyTimeout has passed or another store has replaced it.
+// as configuration, files or DNS name it. Removal from the configuration is
+// deliberate and counts at once. DNS loses a server that crashed or is not ready,
+// and a file can be generated: an endpoint that discovery no longer names is
+// asked while it answers and counts as missing when it does not, until
+// ExpectedTimeout has passed, another store has replaced it, or an operator
+// forgets it.
 func (s *Set) expected(e *Endpoint, now time.Time) bool {
 	e.mtx.Lock()
-	departed, contacted, last, up := e.departed, e.contacted, e.lastSuccess, e.up
+	departed, contacted, last, up, forgotten := e.departed, e.contacted, e.lastSuccess, e.up, e.forgotten
 	e.mtx.Unlock()
 	switch {
 	case departed.IsZero():
 		return true
-	case !e.fromDNS || !contacted:
+	case !e.discovered || !contacted || forgotten:
 		return false
 	case up:
-		return now.Sub(departed) < s.cfg.UnhealthyTimeout
+		return now.Sub(departed) < s.cfg.ExpectedTimeout
 	}
-	return now.Sub(last) < s.cfg.UnhealthyTimeout && !s.replaced(e)
+	return now.Sub(last) < s.cfg.ExpectedTimeout && !s.replaced(e)
+}
+
+// ErrNoSuchStore says that Forget was called with a name that no endpoint has, and
+// ErrStoreNamed that configuration or discovery names the endpoint.
+var (
+	ErrNoSuchStore = errors.New("there is no such store")
+	ErrStoreNamed  = errors.New("configuration or discovery names the store; remove it there")
+)
+
+// Forget removes an endpoint that discovery no longer names before its time, so
+// that answers are complete without it. It may be called concurrently.
+func (s *Set) Forget(name string) error {
+	for _, e := range s.Endpoints() {
+		if e.name != name {
+			continue
+		}
+		e.mtx.Lock()
+		departed := !e.departed.IsZero()
+		e.forgotten = departed
+		e.mtx.Unlock()
+		if !departed {
+			return fmt.Errorf("forget store %s: %w", name, ErrStoreNamed)
+		}
+		s.wake()
+		return nil
+	}
+	return fmt.Errorf("forget store %s: %w", name, ErrNoSuchStore)
+}
+
+// wake makes Run refresh now.
+func (s *Set) wake() {
+	select {
+	case s.woken <- struct{}{}:
+	default: // a refresh is due already
+	}
 }
 
 // replaced reports whether another endpoint replaces e: it has the same labels and
 // kind, appeared when e disappeared, and replaces no other endpoint.
 func (s *Set) replaced(e *Endpoint) bool {
-	old := e.Info()
+	old := e.announced()
 	if len(old.LabelSets) == 0 {
 		return false
 	}
@@ -40,7 +79,7 @@ func (s *Set) replaced(e *Endpoint) bool {
 		}
 		info := o.Info()
 		o.mtx.Lock()
-		candidate := o.up && o.departed.IsZero() && o.first.After(e.departed.Add(-s.cfg.UnhealthyTimeout)) && o.first.After(e.first)
+		candidate := o.up && o.departed.IsZero() && o.first.After(e.departed.Add(-s.cfg.ExpectedTimeout)) && o.first.After(e.first)
 		o.mtx.Unlock()
 		if candidate && info.Component == old.Component && sameLabelSets(info.LabelSets, old.LabelSets) {
 			o.replaces = e.name

@@ -58,22 +58,24 @@ type targetGroup struct {
 }
 
 // readSDFiles returns the sorted addresses in all files that match the
-// patterns. JSON is YAML, too.
-func readSDFiles(patterns []string) ([]string, error) {
-	var out []string
+// patterns, and the patterns that match none. JSON is YAML, too.
+func readSDFiles(patterns []string) (out, unmatched []string, err error) {
 	for _, p := range patterns {
 		paths, err := filepath.Glob(p)
 		if err != nil {
-			return nil, fmt.Errorf("discovery file pattern %q: %w", p, err)
+			return nil, nil, fmt.Errorf("discovery file pattern %q: %w", p, err)
+		}
+		if len(paths) == 0 {
+			unmatched = append(unmatched, p)
 		}
 		for _, path := range paths {
 			content, err := os.ReadFile(path)
 			if err != nil {
-				return nil, fmt.Errorf("read discovery file: %w", err)
+				return nil, nil, fmt.Errorf("read discovery file: %w", err)
 			}
 			var groups []targetGroup
 			if err := flags.DecodeYAML(content, &groups); err != nil {
-				return nil, fmt.Errorf("parse discovery file %s: %w", path, err)
+				return nil, nil, fmt.Errorf("parse discovery file %s: %w", path, err)
 			}
 			for _, g := range groups {
 				out = append(out, g.Targets...)
@@ -82,9 +84,9 @@ func readSDFiles(patterns []string) ([]string, error) {
 	}
 	for _, addr := range out {
 		if _, _, err := splitAddress(addr); err != nil {
-			return nil, fmt.Errorf("discovery files: %w", err)
+			return nil, nil, fmt.Errorf("discovery files: %w", err)
 		}
 	}
 	slices.Sort(out)
-	return slices.Compact(out), nil
+	return slices.Compact(out), unmatched, nil
 }

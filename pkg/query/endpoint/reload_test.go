@@ -20,7 +20,7 @@ func TestReload_ReadsTheFileNowAndKeepsItWhenItIsWrong(t *testing.T) {
 			}
 			return ParseFile("test", []byte(content))
 		},
-		FileInterval: 24 * time.Hour, Interval: time.Second, DNSInterval: time.Hour, UnhealthyTimeout: time.Nanosecond,
+		FileInterval: 24 * time.Hour, Interval: time.Second, DNSInterval: time.Hour, ExpectedTimeout: time.Nanosecond,
 		Resolver: w, Dial: w.dial, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 	})
 	require.NoError(t, err)

@@ -82,7 +82,7 @@ func startQueriers(t *testing.T, links ...[]int) []*testQuerier {
 			storerpc.RegisterStore(s, leaf, storerpc.ServerConfig{})
 			storerpc.RegisterInfo(s, storerpc.InfoConfig{Info: leaf.Info, Services: storerpc.Services{Store: true}})
 		})
-		cfg := Config{Specs: []Spec{{Address: own.Addr().String()}}, Interval: 10 * time.Second, Logger: slog.New(slog.DiscardHandler), UnhealthyTimeout: time.Hour}
+		cfg := Config{Specs: []Spec{{Address: own.Addr().String()}}, Interval: 10 * time.Second, Logger: slog.New(slog.DiscardHandler), ExpectedTimeout: time.Hour}
 		for _, k := range link {
 			cfg.Specs = append(cfg.Specs, Spec{Address: listeners[k].Addr().String()})
 		}

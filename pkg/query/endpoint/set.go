@@ -34,9 +34,10 @@ type Config struct {
 	// Interval is how often each store is asked about itself, and how long it
 	// may take to answer.
 	Interval time.Duration
-	// UnhealthyTimeout is how long a store that discovery no longer names is
-	// still expected after it answered last.
-	UnhealthyTimeout time.Duration
+	// ExpectedTimeout is how long a store that discovery no longer names is still
+	// expected: after discovery lost it while it answers, and else after it
+	// answered last.
+	ExpectedTimeout time.Duration
 	// CloseDelay is how long the connection of a dropped store stays open for
 	// the requests that use it.
 	CloseDelay time.Duration
@@ -73,6 +74,8 @@ type Set struct {
 	file      *File
 	fileRead  time.Time
 	sdAddrs   []string
+	// sdMissing are the patterns that no file matches.
+	sdMissing []string
 	dns       map[string]dnsResult
 }
 
@@ -84,6 +87,8 @@ type retired struct {
 type dnsResult struct {
 	addrs []string
 	at    time.Time
+	// err is the error of the last lookup; addrs are those found before.
+	err error
 }
 
 // New returns the set; a wrong configuration is an error.
@@ -111,7 +116,7 @@ func New(cfg Config) (*Set, error) {
 		}
 		s.file, s.fileRead = f, time.Now()
 	}
-	if _, err := readSDFiles(cfg.SDFiles); err != nil {
+	if _, _, err := readSDFiles(cfg.SDFiles); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -142,15 +147,12 @@ func (s *Set) Reload() error {
 			return err
 		}
 	}
-	if _, err := readSDFiles(s.cfg.SDFiles); err != nil {
+	if _, _, err := readSDFiles(s.cfg.SDFiles); err != nil {
 		s.metrics.reloadFailures.Inc()
 		return err
 	}
 	s.reread.Store(true)
-	select {
-	case s.woken <- struct{}{}:
-	default: // a refresh is due already
-	}
+	s.wake()
 	return nil
 }
 
@@ -174,7 +176,10 @@ func (s *Set) Ready() error {
 // are no longer expected. It must not be called concurrently, nor beside Run.
 func (s *Set) Refresh(ctx context.Context) {
 	now := time.Now()
+	// Before discovery, so that a name takes the place of its last address.
+	s.drop(now)
 	s.connect(s.discover(ctx, now), now)
+	s.drop(now)
 	all := s.sorted()
 	// A new endpoint is expected from now on, not only once it has answered.
 	s.current.Store(&all)
@@ -187,7 +192,7 @@ func (s *Set) Refresh(ctx context.Context) {
 		})
 	}
 	wg.Wait()
-	s.drop(time.Now())
+	s.drop(now) // those that were replaced
 	all = s.sorted()
 	s.current.Store(&all)
 	if ctx.Err() == nil {
@@ -210,9 +215,12 @@ func (s *Set) logChange(st Status) {
 
 // want is an address to connect to.
 type want struct {
-	spec    Spec
-	client  ClientConfig
-	fromDNS bool
+	spec   Spec
+	client ClientConfig
+	// discovered says that DNS or a file found the address.
+	discovered bool
+	// err is not nil when discovery finds no address for the spec.
+	err error
 }
 
 // discover returns all addresses that are configured or found. Sources that
@@ -238,62 +246,13 @@ func (s *Set) discover(ctx context.Context, now time.Time) map[string]want {
 		}
 	}
 	specs = append(specs, s.cfg.Specs...)
-	if addrs, err := readSDFiles(s.cfg.SDFiles); err != nil {
+	if addrs, unmatched, err := readSDFiles(s.cfg.SDFiles); err != nil {
 		s.metrics.reloadFailures.Inc()
 		s.cfg.Logger.Warn("discovery files not reloaded", "err", err)
 	} else {
-		s.sdAddrs = addrs
-	}
-	for _, addr := range s.sdAddrs {
-		specs = append(specs, Spec{Address: addr})
+		s.sdAddrs, s.sdMissing = addrs, unmatched
 	}
 	return s.addresses(ctx, now, specs, def)
-}
-
-func (s *Set) addresses(ctx context.Context, now time.Time, specs []Spec, def ClientConfig) map[string]want {
-	out := map[string]want{}
-	looked := map[string]bool{}
-	for _, spec := range specs {
-		kind, name, err := splitAddress(spec.Address)
-		if err != nil {
-			// Validated when it was read.
-			continue
-		}
-		if kind == lookupNone || spec.Group {
-			out[spec.Address] = want{spec: spec, client: spec.Client.resolved(def)}
-			continue
-		}
-		looked[spec.Address] = true
-		for _, addr := range s.lookup(ctx, now, spec.Address, kind, name) {
-			out[addr] = want{spec: spec, client: def, fromDNS: true}
-		}
-	}
-	for addr := range s.dns {
-		if !looked[addr] {
-			delete(s.dns, addr)
-		}
-	}
-	return out
-}
-
-func (s *Set) lookup(ctx context.Context, now time.Time, addr string, kind lookup, name string) []string {
-	last, ok := s.dns[addr]
-	if ok && now.Sub(last.at) < s.cfg.DNSInterval {
-		return last.addrs
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Interval)
-	defer cancel()
-	addrs, err := resolve(ctx, s.cfg.Resolver, kind, name)
-	if err != nil {
-		s.metrics.dnsFailures.Inc()
-		if ctx.Err() == nil || !ok {
-			s.cfg.Logger.Warn("endpoint lookup failed", "address", addr, "err", err)
-		}
-		// Tried again at the next refresh.
-		return last.addrs
-	}
-	s.dns[addr] = dnsResult{addrs: addrs, at: now}
-	return addrs
 }
 
 // connect creates the new endpoints and notes those that discovery no longer
@@ -303,19 +262,15 @@ func (s *Set) connect(wanted map[string]want, now time.Time) {
 		old, ok := s.endpoints[addr]
 		if ok && old.spec.equal(w.spec) {
 			old.mtx.Lock()
-			old.departed = time.Time{}
+			old.departed, old.forgotten = time.Time{}, false
 			old.mtx.Unlock()
 			continue
 		}
-		client, err := s.cfg.Dial(w.spec, addr, w.client)
-		if err != nil {
-			s.cfg.Logger.Warn("store connection failed", "address", addr, "err", err)
-			client = broken{err: err}
-		}
+		client := s.client(addr, w)
 		if ok {
 			s.retire(old, now)
 		}
-		s.endpoints[addr] = &Endpoint{name: addr, spec: w.spec, client: client, fromDNS: w.fromDNS, self: s.instance, logger: s.cfg.Logger}
+		s.endpoints[addr] = &Endpoint{name: addr, spec: w.spec, client: client, discovered: w.discovered, self: s.instance, logger: s.cfg.Logger}
 	}
 	for addr, e := range s.endpoints {
 		if _, ok := wanted[addr]; ok {
@@ -327,6 +282,20 @@ func (s *Set) connect(wanted map[string]want, now time.Time) {
 		}
 		e.mtx.Unlock()
 	}
+}
+
+// client connects to the address. One to which that is not possible is missing
+// until its configuration changes.
+func (s *Set) client(addr string, w want) Client {
+	if w.err != nil {
+		return broken{err: w.err}
+	}
+	client, err := s.cfg.Dial(w.spec, addr, w.client)
+	if err != nil {
+		s.cfg.Logger.Warn("store connection failed", "address", addr, "err", err)
+		return broken{err: err}
+	}
+	return client
 }
 
 func (s Spec) equal(o Spec) bool {

@@ -136,10 +136,11 @@ func TestLifecycle(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld()
 			cfg := Config{
-				Interval: 5 * time.Second, DNSInterval: 30 * time.Second, UnhealthyTimeout: 5 * time.Minute,
+				Interval: 5 * time.Second, DNSInterval: 30 * time.Second, ExpectedTimeout: 5 * time.Minute,
 				CloseDelay: 2 * time.Minute, Resolver: w, Dial: w.dial, Logger: slog.New(slog.DiscardHandler),
 			}
 			sdFile := filepath.Join(t.TempDir(), "sd.yml")
+			require.NoError(t, os.WriteFile(sdFile, []byte("[]"), 0o600))
 			var set *Set
 			datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 				if d.Cmd == "set" {
@@ -199,6 +200,10 @@ func step(t *testing.T, w *world, set *Set, sdFile string, d *datadriven.TestDat
 		}
 	case "sd-file":
 		require.NoError(t, os.WriteFile(sdFile, []byte(d.Input), 0o600))
+	case "forget":
+		if err := set.Forget(strings.TrimSpace(d.Input)); err != nil {
+			return err.Error() + "\n"
+		}
 	case "refresh":
 		var after string
 		if d.HasArg("after") {

@@ -40,6 +40,9 @@ type Config struct {
 	Lists    Lists
 	// Stores lists the stores.
 	Stores func() []StoreStatus
+	// ForgetStore removes a missing store, by its address, from those that answers
+	// are expected to have. Its errors are those of the client, with their status.
+	ForgetStore func(address string) (code int, err error)
 	// Tenant returns the context of a request, with its tenant, and the
 	// matcher that must hold for everything that the request reads, or nil. May
 	// be nil. Its errors are the client's.
@@ -249,6 +252,7 @@ func (a *API) routes() http.Handler {
 	mux.Handle("GET /api/v1/stores", a.forTenant(compressed(a.storesJSON)))
 	mux.Handle("GET /api/v1/queries", a.forTenant(compressed(a.runningQueries)))
 	mux.Handle("DELETE /api/v1/queries/{id}", a.forTenant(http.HandlerFunc(a.endQuery)))
+	mux.Handle("DELETE /api/v1/stores", a.forTenant(http.HandlerFunc(a.forgetStore)))
 	mux.Handle("GET /federate", a.reading(compressed(a.federate)))
 	mux.HandleFunc("/api/v1/", func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodOptions {

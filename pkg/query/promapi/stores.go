@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	_ "embed"
+	"errors"
 	"html/template"
 	"net/http"
 	"slices"
@@ -62,6 +63,25 @@ func (a *API) storesJSON(w http.ResponseWriter, r *http.Request) {
 		out[s.Component] = append(out[s.Component], j)
 	}
 	writeData(w, out, nil)
+}
+
+// forgetStore removes the store of the parameter address from the expected ones.
+// A tenant that sees only its own data may not.
+func (a *API) forgetStore(w http.ResponseWriter, r *http.Request) {
+	if p, ok := queryopts.FromContext(r.Context()); ok && p.Enforced != nil {
+		writeError(w, http.StatusForbidden, "forbidden", errors.New("stores cannot be removed while --query.enforce-tenancy is set"))
+		return
+	}
+	address := r.URL.Query().Get("address")
+	if address == "" {
+		badData(w, errors.New("missing parameter \"address\": the address of a store as /api/v1/stores names it"))
+		return
+	}
+	if code, err := a.cfg.ForgetStore(address); err != nil {
+		writeError(w, code, "bad_data", err)
+		return
+	}
+	writeData(w, struct{}{}, nil)
 }
 
 // sortedStores are those that the tenant of the request may see, with the label

@@ -29,12 +29,14 @@ func (s *Store) infoWithout(hops []string) storeapi.Info {
 		SupportsWithoutReplicaLabels: true,
 		SupportsSortWithout:          true,
 	}
+	unknown := false
 	sets, tsdbs := map[string]bool{}, map[tsdbKey]bool{}
 	for _, st := range s.stores() {
 		in := st.Info()
 		if in.NoStore || in.Instance != "" && slices.Contains(hops, in.Instance) {
 			continue
 		}
+		unknown = unknown || in.Unknown
 		info.MinTime = min(info.MinTime, in.MinTime)
 		info.MaxTime = max(info.MaxTime, in.MaxTime)
 		// Several queriers may announce the same.
@@ -52,6 +54,11 @@ func (s *Store) infoWithout(hops []string) storeapi.Info {
 				info.LabelSets = append(info.LabelSets, ls)
 			}
 		}
+	}
+	if unknown {
+		// A client that chose by the labels of the others would not learn that a
+		// store is missing here.
+		info.LabelSets = nil
 	}
 	if info.MinTime > info.MaxTime {
 		info.MinTime, info.MaxTime = math.MinInt64, math.MaxInt64
