@@ -23,6 +23,8 @@ type aggregatePlan struct {
 	constant bool
 	// grouping is sorted, and has the labels to drop when e.Without is set.
 	grouping []string
+	// valueLabel is the label of count_values.
+	valueLabel string
 }
 
 // aggregate compiles an aggregation.
@@ -37,7 +39,12 @@ func (c *compiler) aggregate(e *parser.AggregateExpr) (plan, error) {
 		}
 		_, p.constant = e.Param.(*parser.NumberLiteral)
 	case parser.COUNT_VALUES:
-		return c.countValues(e)
+		if p.valueLabel, err = valueLabel(e); err != nil {
+			return nil, err
+		}
+		if !e.Without {
+			p.grouping = append(p.grouping, p.valueLabel)
+		}
 	default:
 		return nil, unsupported("aggregation %s at %s", e.Op, position(e))
 	}
@@ -56,7 +63,7 @@ func (p *aggregatePlan) nameless() bool {
 	if p.e.Op == parser.TOPK || p.e.Op == parser.BOTTOMK {
 		return p.child.nameless()
 	}
-	return p.e.Without || !slices.ContainsFunc(p.e.Grouping, schema.IsMetadataLabel)
+	return p.e.Without || !slices.ContainsFunc(p.grouping, schema.IsMetadataLabel)
 }
 
 func (p *aggregatePlan) open(ctx context.Context, sc *scope) (operator, error) {
@@ -73,6 +80,9 @@ func (p *aggregatePlan) open(ctx context.Context, sc *scope) (operator, error) {
 	}
 	a.op = op
 	a.grouper = grouper{without: p.e.Without, names: p.grouping}
+	if p.e.Op == parser.COUNT_VALUES {
+		return &valueCounts{aggregation: a, builder: labels.NewBuilder(labels.EmptyLabels())}, nil
+	}
 	if p.e.Op == parser.TOPK || p.e.Op == parser.BOTTOMK {
 		return &ranking{aggregation: a, reverse: p.e.Op == parser.BOTTOMK}, nil
 	}
@@ -258,9 +268,4 @@ func (g *grouper) group(l labels.Labels) int {
 		g.labels = append(g.labels, g.builder.Labels())
 	}
 	return i
-}
-
-// countValues compiles count_values.
-func (c *compiler) countValues(e *parser.AggregateExpr) (plan, error) {
-	return nil, unsupported("count_values at %s", position(e))
 }

@@ -30,6 +30,9 @@ type Options struct {
 	Workers int
 	// PerStepStats says that Result.Samples has the numbers of each step.
 	PerStepStats bool
+
+	// inline is inlineWork; tests change it.
+	inline int64
 }
 
 // Program is a compiled expression. It is immutable and may be used concurrently.
@@ -58,6 +61,9 @@ type Result struct {
 // and end() of @ are resolved. The statement is not changed, and stays in use. The
 // error wraps ErrUnsupported.
 func Compile(stmt *parser.EvalStmt, o Options) (*Program, error) {
+	if o.inline == 0 {
+		o.inline = inlineWork
+	}
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}

@@ -100,7 +100,7 @@ func TestAggregations_EqualPrometheus(t *testing.T) {
 	var exprs []string
 	for _, op := range []string{
 		"sum", "avg", "min", "max", "count", "group", "stddev", "stdvar",
-		"topk(2, ", "bottomk(1, ", "topk(0, ", "topk(1000, ", "bottomk(2, ", "quantile(0.5, ", "quantile(-1, ", "quantile(0.9, ",
+		"topk(2, ", "bottomk(1, ", "topk(0, ", "topk(1000, ", "bottomk(2, ", "quantile(0.5, ", "quantile(-1, ", "quantile(0.9, ", `count_values("group", `,
 	} {
 		for _, by := range []string{"", "by (job)", "without (instance)", "by (__name__, group)"} {
 			for _, s := range append(testSelectors(), "rate(http_requests_total[5m])", "rate(native_total[3m])", "rate(mixed[4m])") {

@@ -123,7 +123,7 @@ func (l *leaf) produce(ctx context.Context) (*row, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if l.work > inlineWork && l.sc.opts.Workers > 1 {
+		if l.work > l.sc.opts.inline && l.sc.opts.Workers > 1 {
 			l.par = l.parallel()
 			break
 		}

@@ -108,7 +108,7 @@ func testEngine(tb testing.TB) *promql.Engine {
 func testOptions() Options {
 	return Options{
 		SubqueryInterval: func(int64) int64 { return testSubqueryInterval },
-		PerStepStats:     true, Workers: 3,
+		PerStepStats:     true, Workers: 3, inline: 1,
 	}
 }
 
@@ -133,7 +133,11 @@ func testQuery(tb testing.TB, e *promql.Engine, q storage.Queryable, expr string
 
 // compile compiles the statement of a query of the engine.
 func compile(tb testing.TB, q promql.Query) (*Program, error) {
+	return Compile(statement(tb, q), testOptions())
+}
+
+func statement(tb testing.TB, q promql.Query) *parser.EvalStmt {
 	stmt, ok := q.Statement().(*parser.EvalStmt)
 	require.True(tb, ok)
-	return Compile(stmt, testOptions())
+	return stmt
 }
