@@ -2,8 +2,11 @@ package eval
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
+	"regexp"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -37,20 +40,26 @@ func TestPrometheusEngine_Agrees(t *testing.T) {
 		seed = uint64(start.UnixNano())
 	}
 	t.Logf("first seed %d", seed)
-	var count [4]int
+	var count [6]int
+	reasons := map[string]int{}
 	for n := 0; n < sets || time.Since(start) < soak; n++ {
 		r := rand.New(rand.NewPCG(seed+uint64(n), 0))
 		d := randomDataset(t, r)
 		g := newQueryGenerator(r)
 		for range queries {
-			v := checkOne(t, ng, d, g.evaluation(1+r.IntN(4)))
-			count[v]++
+			v, why := checkOne(t, ng, d, g.evaluation(1+r.IntN(4)))
+			if count[v]++; v == fallback {
+				reasons[regexp.MustCompile(`\{.*\}|[0-9.]+`).ReplaceAllString(why.Error(), "")]++
+			}
 		}
 		if t.Failed() {
 			break
 		}
 	}
-	t.Logf("%d native, %d fallback, %d invalid", count[native], count[fallback], count[invalid])
+	t.Logf("%d native, %d of them empty, %d fallback, %d failed, %d invalid", count[native]+count[nothing], count[nothing], count[fallback], count[failed], count[invalid])
+	for _, why := range slices.SortedFunc(maps.Keys(reasons), func(a, b string) int { return reasons[b] - reasons[a] }) {
+		t.Logf("%d times: %s", reasons[why], why)
+	}
 	require.Greater(t, count[native], (count[native]+count[fallback])/2, "share of queries that are evaluated here")
 	require.Less(t, count[invalid], count[native]/2, "the generator makes valid queries")
 }
@@ -74,7 +83,7 @@ func FuzzPrometheusEngine_Agrees(f *testing.F) {
 
 // checkOne compares both engines for one query. It fails the test with the smallest
 // query and data that it finds to differ.
-func checkOne(t testing.TB, ng *promql.Engine, d *dataset, e evaluation) verdict {
+func checkOne(t testing.TB, ng *promql.Engine, d *dataset, e evaluation) (verdict, error) {
 	v, err := compareEngines(ng, d, e)
 	if v == differs {
 		small, data := shrink(ng, d, e)
@@ -82,9 +91,13 @@ func checkOne(t testing.TB, ng *promql.Engine, d *dataset, e evaluation) verdict
 		if why == nil {
 			small, data, why = e, d, err
 		}
-		t.Errorf("%s\n%s\n%v\nfirst seen as %s", data.loadText(), small, why, e)
+		text := data.loadText()
+		if len(text) > 20_000 {
+			text = text[:20_000] + "..."
+		}
+		t.Errorf("%s\n%s\n%v\nfirst seen as %s", text, small, why, e)
 	}
-	return v
+	return v, err
 }
 
 // shrink returns a smaller query and less data for which the engines differ.

@@ -119,7 +119,7 @@ func (j *join) load(ctx context.Context) error {
 			return err
 		}
 		if !g.present.addAll(r.has, &j.clash) && (j.fillMany != nil || j.fillOne != nil) {
-			return ErrUnsupported
+			return unsupported("several series for one signature with fill")
 		}
 		g.rows = append(g.rows, r)
 		if j.fillMany != nil {
@@ -146,7 +146,7 @@ func (j *join) group(ctx context.Context, ls labels.Labels) (*joinGroup, error) 
 // match makes the results of one series of the streamed operand.
 func (j *join) match(ctx context.Context, many *row) error {
 	if j.clash.any(many.has) {
-		return ErrUnsupported
+		return unsupported("several series for one signature")
 	}
 	g := j.groups[string(j.sign.sign(many.labels))]
 	if g == nil && j.fillOne != nil {
@@ -265,7 +265,7 @@ func (j *join) evaluate(ctx context.Context, l, r, dst *row, g *joinGroup, ls la
 		}
 	}
 	if unique := g.matched.addAll(dst.has, nil); !unique && j.exclusive {
-		return ErrUnsupported
+		return unsupported("several matches in a one-to-one match")
 	}
 	if err := j.results.admit(ctx, j.sc, ls, dst.has); err != nil {
 		return err
