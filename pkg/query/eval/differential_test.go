@@ -49,7 +49,7 @@ func TestPrometheusEngine_Agrees(t *testing.T) {
 		for range queries {
 			v, why := checkOne(t, ng, d, g.evaluation(1+r.IntN(4)))
 			if count[v]++; v == fallback {
-				reasons[regexp.MustCompile(`\{.*\}|[0-9.]+`).ReplaceAllString(why.Error(), "")]++
+				reasons[reasonOf(why)]++
 			}
 		}
 		if t.Failed() {
@@ -57,11 +57,21 @@ func TestPrometheusEngine_Agrees(t *testing.T) {
 		}
 	}
 	t.Logf("%d native, %d of them empty, %d fallback, %d failed, %d invalid", count[native]+count[nothing], count[nothing], count[fallback], count[failed], count[invalid])
+	logReasons(t, reasons)
+	require.Greater(t, count[native], (count[native]+count[fallback])/2, "share of queries that are evaluated here")
+	require.Less(t, count[invalid], count[native]/2, "the generator makes valid queries")
+}
+
+// reasonOf returns the text of an error without what differs between queries.
+func reasonOf(err error) string {
+	return regexp.MustCompile(`\{.*\}|[0-9.]+`).ReplaceAllString(err.Error(), "")
+}
+
+// logReasons logs why queries were not evaluated here, the most frequent first.
+func logReasons(t testing.TB, reasons map[string]int) {
 	for _, why := range slices.SortedFunc(maps.Keys(reasons), func(a, b string) int { return reasons[b] - reasons[a] }) {
 		t.Logf("%d times: %s", reasons[why], why)
 	}
-	require.Greater(t, count[native], (count[native]+count[fallback])/2, "share of queries that are evaluated here")
-	require.Less(t, count[invalid], count[native]/2, "the generator makes valid queries")
 }
 
 // FuzzPrometheusEngine_Agrees compares both engines for data and a query that come
