@@ -55,6 +55,7 @@ bench: ## benchmarks of the hot paths, as ratios to their limits; ROW=<name> run
 
 soak: ## long random tests, each for MINUTES (30), from SEED on
 	HINDSIGHT_SOAK_MINUTES=$${MINUTES:-30} HINDSIGHT_SOAK_SEED=$${SEED:-0} $(GO) test -timeout 0 -run Soak -v ./...
+	HINDSIGHT_FUZZ_MINUTES=$${FUZZ_MINUTES:-10} $(GO) test -timeout 0 -run PrometheusEngine_Agrees -v ./pkg/query/eval
 
 generate: ## generate the code of proto/
 	$(GO) generate ./proto
