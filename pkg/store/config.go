@@ -68,7 +68,7 @@ type unusedFlags struct {
 // flags for this role.
 func DefaultConfig() Config {
 	return Config{
-		DataDir: "./data", CacheIndexHeader: true, IndexCacheSize: 64 << 20, DiskCacheSize: 2 << 30, ChunkPoolSize: 2 << 30, RequestCost: 512 << 10,
+		DataDir: "./data", CacheIndexHeader: true, IndexCacheSize: 32 << 20, DiskCacheSize: 2 << 30, ChunkPoolSize: 2 << 30, RequestCost: 512 << 10,
 		MaxConcurrency: 20, SyncInterval: 15 * time.Minute, BlockDiscovery: "concurrent",
 		BlockSyncConcurrency: 20, MetaFetchConcurrency: 32,
 		MinTime:                  flags.TimeAt(time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)),
@@ -82,7 +82,7 @@ func DefaultConfig() Config {
 func (c *Config) RegisterFlags(r flags.Registrar) {
 	r.Flag("data-dir", "Directory for index headers and cached pages of blocks; one that another gateway uses is refused.").Default("./data").StringVar(&c.DataDir)
 	r.Flag("cache-index-header", "Keep index headers in files under --data-dir; without it they are made again after each start.").Default("true").BoolVar(&c.CacheIndexHeader)
-	r.Flag("index-cache-size", "Memory for pages of indexes that are kept for the next query.").Default("64MB").SetValue(&c.IndexCacheSize)
+	r.Flag("index-cache-size", "Memory for pages of indexes that are kept for the next query.").Default("32MB").SetValue(&c.IndexCacheSize)
 	c.IndexCache.Register(r, "index-cache.config", "the index cache (type IN-MEMORY)", true)
 	r.Flag("store.disk-cache-size", "Disk under --data-dir for pages of indexes and chunks that are kept for the next query, also beyond a restart. 0 means none.").Default("2GB").SetValue(&c.DiskCacheSize)
 	r.Flag("chunk-pool-size", "Memory that all running requests together may hold for data of blocks. A request that needs more waits for others, and ends those whose client does not read the answer; it fails when memory is still short. 0 means no limit.").Default("2GB").SetValue(&c.ChunkPoolSize)

@@ -41,6 +41,9 @@ func TestSelect_RecyclesOnlyWhatReaderHasSeen(t *testing.T) {
 	for _, drop := range [][]string{nil, {"replica"}, {"pod"}} {
 		for _, m := range []*labels.Matcher{matcher(labels.MatchRegexp, "__name__", ".+"), matcher(labels.MatchRegexp, "n", ".+")} {
 			r := &storeapi.Request{MinTime: 0, MaxTime: 6 * hour, WithoutReplicaLabels: drop, Matchers: []*labels.Matcher{m}}
+			if len(drop) == 0 {
+				r.SortWithout = []string{"cluster", "replica"}
+			}
 			set := g.Select(t.Context(), r)
 			want, err := text(set)
 			require.NoError(t, err)

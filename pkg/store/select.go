@@ -19,7 +19,7 @@ import (
 const (
 	// requestBytes is about the memory that one request uses for data that it
 	// reads, divided among its blocks, of which each holds two batches.
-	requestBytes = 16 << 20
+	requestBytes = 8 << 20
 	minBatch     = 64 << 10
 	maxBatch     = 1 << 20
 	// batchSlack is what a batch is smaller than a power of two, because the pages

@@ -108,10 +108,10 @@ func (r *reader) peek(ctx context.Context, sb *seriesBatch, refs []uint32, n int
 		r.stats.SeriesFetches, r.stats.SeriesBytes, r.stats.BytesFetched = fetches, bytes, total
 	}()
 	each := max(1, r.perSeries)
+	var next seriesBatch
 	for read < min(len(refs), maxAheadSeries) && int64(read)*each < r.q.AheadBytes {
 		k := min(len(refs)-read, max(minBatchSeries, int((r.q.AheadBytes-int64(read)*each)/each)), 1024)
-		next, err := r.readSeries(ctx, refs[read:read+k])
-		if err != nil {
+		if err := r.readSeries(ctx, refs[read:read+k], &next); err != nil {
 			return nil, 0, err
 		}
 		chks = append(chks, next.chunks...)

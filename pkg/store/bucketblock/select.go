@@ -69,6 +69,7 @@ type reader struct {
 	perSeries int64
 	order     []uint32          // memory of segments
 	ranges    []pagecache.Range // memory of segments
+	entries   []pagecache.Range // memory of seriesRanges
 }
 
 // placement is how the block applies Query.External, Query.Drop and
@@ -134,23 +135,26 @@ func (r *reader) run(ctx context.Context, emit func(*batch) error) error {
 	}
 	r.setFilter(sel.filter)
 	r.perSeries = r.expectBytes()
+	var sb seriesBatch
 	for emitted, pos := 0, 0; pos < len(refs); {
 		n := min(len(refs)-pos, r.seriesPerBatch(emitted))
 		if err := r.readAhead(ctx, refs[pos:], n); err != nil {
 			return r.b.fail(PartSeries, err)
 		}
-		sb, err := r.readSeries(ctx, refs[pos:pos+n])
-		if err != nil {
+		if r.q.SkipChunks {
+			sb = seriesBatch{} // the result has its items
+		}
+		if err := r.readSeries(ctx, refs[pos:pos+n], &sb); err != nil {
 			return r.b.fail(PartSeries, err)
 		}
 		if left := r.q.Limit - emitted; r.q.Limit > 0 && len(sb.items) >= left {
 			sb.items, refs = sb.items[:left], refs[:pos+n]
 		}
 		emitted += len(sb.items)
-		if err := r.readChunksAhead(ctx, sb, refs[pos:], n); err != nil {
+		if err := r.readChunksAhead(ctx, &sb, refs[pos:], n); err != nil {
 			return r.b.fail(PartChunks, err)
 		}
-		if err := r.emit(ctx, sb, emit); err != nil {
+		if err := r.emit(ctx, &sb, emit); err != nil {
 			return err
 		}
 		pos += n

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -43,38 +44,41 @@ type seriesBatch struct {
 	chunks []chunkMeta
 }
 
-// readSeries reads and decodes the series with the references.
-func (r *reader) readSeries(ctx context.Context, refs []uint32) (*seriesBatch, error) {
+// readSeries reads and decodes the series with the references into the batch, whose
+// memory it uses again.
+func (r *reader) readSeries(ctx context.Context, refs []uint32, out *seriesBatch) error {
 	pages := r.b.env.Pages.Open(r.index, r.q.Account)
 	defer pages.Recycle()
 	ranges, err := r.seriesRanges(refs)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := r.loadSeries(ctx, pages, ranges); err != nil {
-		return nil, err
+		return err
 	}
 	if err := r.completeSeries(ctx, pages, ranges); err != nil {
-		return nil, err
+		return err
 	}
-	out := &seriesBatch{items: make([]seriesItem, 0, len(refs)), chunks: make([]chunkMeta, 0, r.expectChunks(len(refs)))}
+	clear(out.items) // labels would stay in memory
+	out.items = slices.Grow(out.items[:0], len(refs))
+	out.chunks = slices.Grow(out.chunks[:0], r.expectChunks(len(refs)))
 	for _, rg := range ranges {
 		if rg == (pagecache.Range{}) {
 			continue // damaged
 		}
 		b, err := pages.Bytes(rg)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		lo := len(out.chunks)
 		if err := r.addSeries(out, b, rg.Off); err != nil {
 			out.chunks = out.chunks[:lo]
 			if err := r.leaveOut(PartSeries, err); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // expectChunks estimates the number of chunks that so many series have in the time
@@ -112,14 +116,16 @@ func (r *reader) countSeries(c pagecache.Counts) {
 	r.stats.BytesFetched += c.Bytes
 }
 
-// seriesRanges guesses the bytes of each entry; it ends before the next one.
+// seriesRanges guesses the bytes of each entry; it ends before the next one. The result
+// is valid until the next call.
 func (r *reader) seriesRanges(refs []uint32) ([]pagecache.Range, error) {
 	start, end := r.h.Series()
 	guess := min(max(seriesGuess, 4*r.meanSeries()), seriesLargest)
 	if n := r.b.meta.Thanos.IndexStats.SeriesMaxSize; n > 0 {
 		guess = min(n+16, seriesLargest)
 	}
-	out := make([]pagecache.Range, len(refs))
+	r.entries = slices.Grow(r.entries[:0], len(refs))[:len(refs)]
+	out := r.entries
 	for i, ref := range refs {
 		off := int64(ref) * seriesAlign
 		if off < start || off >= end {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/maypok86/otter/v2"
 	"github.com/oklog/ulid/v2"
@@ -131,23 +132,39 @@ func (c *Cache) get(o Object, into *loadedRun, missing []uint32) []uint32 {
 		return c.disk.get(o, into, into.run, missing)
 	}
 	for page := into.first; page < into.end; page++ {
-		if inMemory {
-			if b, ok := c.memory.GetIfPresent(key{o.Block, o.File, page}); ok && len(b) == len(into.page(page)) {
-				copy(into.page(page), b)
-				continue
-			}
+		if b, ok := c.inMemoryPage(o, page, inMemory); ok && len(b) == len(into.page(page)) {
+			copy(into.page(page), b)
+			continue
 		}
 		if c.disk == nil {
 			missing = append(missing, page)
 			continue
 		}
-		before := len(missing)
-		missing = c.disk.get(o, into, run{first: page, end: page + 1}, missing)
-		if inMemory && len(missing) == before {
-			c.memory.Set(key{o.Block, o.File, page}, bytes.Clone(into.page(page)))
+		// Pages that are together on disk are read together.
+		absent := run{first: page, end: page + 1}
+		for absent.end < into.end {
+			if _, ok := c.inMemoryPage(o, absent.end, inMemory); ok {
+				break
+			}
+			absent.end++
 		}
+		before := len(missing)
+		missing = c.disk.get(o, into, absent, missing)
+		for found := absent.first; inMemory && found < absent.end; found++ {
+			if !slices.Contains(missing[before:], found) {
+				c.memory.Set(key{o.Block, o.File, found}, bytes.Clone(into.page(found)))
+			}
+		}
+		page = absent.end - 1
 	}
 	return missing
+}
+
+func (c *Cache) inMemoryPage(o Object, page uint32, inMemory bool) ([]byte, bool) {
+	if !inMemory {
+		return nil, false
+	}
+	return c.memory.GetIfPresent(key{o.Block, o.File, page})
 }
 
 // getPages copies pages, which ascend, that are kept into their places, and returns

@@ -14,8 +14,9 @@ type flights struct {
 	m  map[key]*flight
 }
 
-// flight is one page that is being read. page is set before landed is closed; it is
-// nil when the read failed or when its reader did not keep the page.
+// flight is one page that is being read. page is set before landed is closed, which all
+// pages of a claim share; it is nil when the read failed or when its reader did not
+// keep the page.
 type flight struct {
 	landed  chan struct{}
 	waiters int // guarded by flights.mu
@@ -25,12 +26,17 @@ type flight struct {
 // claim divides the pages into those that the caller must read, and report with
 // land, and those that others are reading.
 func (f *flights) claim(o Object, pages []uint32) (mine []uint32, others map[uint32]*flight) {
+	if len(pages) == 0 {
+		return nil, nil
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.m == nil {
 		f.m = map[key]*flight{}
 	}
-	for _, page := range pages {
+	landed := make(chan struct{})
+	fresh := make([]flight, len(pages))
+	for i, page := range pages {
 		k := key{o.Block, o.File, page}
 		if fl, ok := f.m[k]; ok {
 			if others == nil {
@@ -40,7 +46,8 @@ func (f *flights) claim(o Object, pages []uint32) (mine []uint32, others map[uin
 			others[page] = fl
 			continue
 		}
-		f.m[k] = &flight{landed: make(chan struct{})}
+		fresh[i].landed = landed
+		f.m[k] = &fresh[i]
 		mine = append(mine, page)
 	}
 	return mine, others
@@ -51,6 +58,7 @@ func (f *flights) claim(o Object, pages []uint32) (mine []uint32, others map[uin
 func (f *flights) land(o Object, pages []uint32, read func(i int) []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	var landed chan struct{}
 	for i, page := range pages {
 		k := key{o.Block, o.File, page}
 		fl := f.m[k]
@@ -58,8 +66,12 @@ func (f *flights) land(o Object, pages []uint32, read func(i int) []byte) {
 		if fl.waiters > 0 {
 			fl.page = bytes.Clone(read(i))
 		}
-		close(fl.landed)
+		landed = fl.landed
 	}
+	if len(f.m) == 0 {
+		f.m = nil // a map does not give memory back
+	}
+	close(landed)
 }
 
 // readThrough reads pages that are not in the cache into the runs, or waits for the
