@@ -4,14 +4,16 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
 )
 
 func (q *Query) registerGRPC(r grpc.ServiceRegistrar) {
-	storerpc.RegisterStore(r, q.served(), storerpc.ServerConfig{})
-	storerpc.RegisterMetadata(r, q)
-	storerpc.RegisterExemplars(r, q.fanout)
-	lists := listService{stores: q.fanout, timeout: q.cfg.Timeout.Duration()}
+	all := q.offered()
+	storerpc.RegisterStore(r, q.served(all), storerpc.ServerConfig{})
+	storerpc.RegisterMetadata(r, all)
+	storerpc.RegisterExemplars(r, all)
+	lists := listService{stores: all, timeout: q.cfg.Timeout.Duration()}
 	storerpc.RegisterRules(r, lists)
 	storerpc.RegisterTargets(r, lists)
 	storerpc.RegisterStatus(r, lists)
@@ -27,7 +29,29 @@ func (q *Query) registerGRPC(r grpc.ServiceRegistrar) {
 	})
 }
 
+// offer is everything that other queriers may ask for.
+type offer interface {
+	storeapi.Store
+	storeapi.ExemplarStore
+	storeapi.MetadataStore
+	storeapi.RuleStore
+	storeapi.TargetStore
+	storeapi.TSDBStatusStore
+}
+
+// offered is all stores, restricted to the tenants of the caller where they are
+// enforced.
+func (q *Query) offered() offer {
+	if q.cfg.Tenancy.Enforce {
+		return tenantStore{q.fanout, q}
+	}
+	return struct {
+		*fanout.Store
+		storeapi.MetadataStore
+	}{q.fanout, q}
+}
+
 // served is the store that others may ask: all stores, within the limits.
-func (q *Query) served() storeapi.Store {
-	return storeapi.Bounds{Series: q.cfg.LimitSeries, Samples: q.cfg.LimitSamples}.Store(q.fanout)
+func (q *Query) served(all storeapi.Store) storeapi.Store {
+	return storeapi.Bounds{Series: q.cfg.LimitSeries, Samples: q.cfg.LimitSamples}.Store(all)
 }

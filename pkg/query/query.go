@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -191,7 +192,13 @@ func (q *Query) stores() []storeapi.Store {
 
 // metadata merges the descriptions of metrics of all stores.
 func (q *Query) metadata(ctx context.Context, metric string, limit int) (map[string][]promapi.Metadata, []string, error) {
+	if limit < 0 {
+		limit = cmp.Or(accountOf(ctx).mostEntries(0), -1)
+	}
 	found, ws, err := q.visibleMetadata(ctx, metric, limit)
+	if err == nil {
+		err = accountOf(ctx).entries(len(found))
+	}
 	if err != nil {
 		return nil, nil, err
 	}

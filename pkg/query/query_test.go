@@ -383,7 +383,7 @@ func TestServedStore_AppliesLimits(t *testing.T) {
 	}
 	ask := func(args ...string) error {
 		q := startQuerier(t, append(args, "--endpoint="+s.addr)...)
-		set := q.q.served().Select(t.Context(), &storeapi.Request{
+		set := q.q.served(q.q.offered()).Select(t.Context(), &storeapi.Request{
 			MaxTime: 6000000, Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "up")},
 		})
 		defer set.Close()

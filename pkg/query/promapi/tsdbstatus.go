@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
 
 type headStatsJSON struct {
@@ -55,6 +56,7 @@ func (a *API) tsdbStatus(w http.ResponseWriter, r *http.Request) {
 			writeListError(w, r, "collect TSDB statistics", err)
 			return
 		}
+		maps.DeleteFunc(found, func(id string, _ storeapi.TSDBStats) bool { return id != "" && !tenant.Includes(r.Context(), id) })
 		warnings = reported(r.Context(), ws)
 	}
 	s := storeapi.MergeTSDBStats(slices.Collect(maps.Values(found)), limit)
