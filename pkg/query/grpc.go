@@ -4,7 +4,6 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
-	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
 )
 
@@ -45,10 +44,7 @@ func (q *Query) offered() offer {
 	if q.cfg.Tenancy.Enforce {
 		return tenantStore{q.fanout, q}
 	}
-	return struct {
-		*fanout.Store
-		storeapi.MetadataStore
-	}{q.fanout, q}
+	return q.fanout
 }
 
 // served is the store that others may ask: all stores, within the limits.
