@@ -87,14 +87,17 @@ type costs struct {
 	most int
 }
 
-// maxWaste bounds the pages that requests read along, as a multiple of those that are
-// wanted.
-const maxWaste = 2
+// maxWaste bounds the pages that few requests read along, as a multiple of those that
+// are wanted; more than fewRequests are not kept apart for the sake of bytes.
+const (
+	maxWaste    = 2
+	fewRequests = 3
+)
 
 // plan chooses the requests that read the pages, which are ascending. It reads gaps
 // along that cost less than a request, the smallest first, while all of them together
-// have no more than maxWaste times the wanted pages, or cost less than one request. A
-// run of more than c.most pages is cut, so that its parts are read in parallel.
+// have no more than maxWaste times the wanted pages, or cost less than one request, or
+// more than fewRequests are left. A run of more than c.most pages is cut, so that its parts are read in parallel.
 func plan(pages []uint32, c costs) []run {
 	var runs []run
 	for _, p := range pages {
@@ -128,8 +131,8 @@ func gapsToRead(runs []run, wanted int, c costs) []bool {
 	gap := func(i int) int { return int(runs[i].first - runs[i-1].end) }
 	slices.SortStableFunc(small, func(a, b int) int { return cmp.Compare(gap(a), gap(b)) })
 	left := max(c.request, maxWaste*wanted)
-	for _, i := range small {
-		if left -= gap(i); left < 0 {
+	for n, i := range small {
+		if left -= gap(i); left < 0 && len(runs)-n <= fewRequests {
 			break
 		}
 		keep[i] = true
