@@ -115,6 +115,22 @@ func TestAggregations_EqualPrometheus(t *testing.T) {
 	require.Empty(t, compareAll(t, testScript, exprs))
 }
 
+func TestHistogramStatistics_EqualPrometheus(t *testing.T) {
+	var exprs []string
+	for _, f := range []string{"histogram_count", "histogram_sum", "histogram_avg"} {
+		for _, s := range testSelectors() {
+			exprs = append(exprs, f+"("+s+")")
+			for _, r := range []string{"rate", "increase", "irate", "delta", "idelta"} {
+				for _, w := range []string{"[29s]", "[3m]", "[20m] offset 1m", "[5m] @ 1500"} {
+					exprs = append(exprs, f+"("+r+"("+s+w+"))")
+				}
+			}
+			exprs = append(exprs, "sum by (job) ("+f+"(sum without (job) (rate("+s+"[5m]))))")
+		}
+	}
+	require.Empty(t, compareAll(t, testScript, exprs))
+}
+
 // param is the parameter at the end of the name of an aggregation with one.
 func param(op string) string {
 	for i := range op {

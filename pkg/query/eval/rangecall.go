@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/promql"
@@ -30,9 +31,8 @@ type rangeFunc struct {
 	// inner says that the windows have results of a subquery, whose samples are
 	// counted already.
 	inner bool
-	// floats says that only floats are supported: Prometheus's engine drops the
-	// buckets of histograms here.
-	floats bool
+	// stats says that Prometheus's engine drops the buckets of histograms.
+	stats bool
 }
 
 // keepsName says that the result keeps the name of the metric.
@@ -57,7 +57,7 @@ func (c *compiler) rangeCall(e *parser.Call, index int, ms *parser.MatrixSelecto
 	if err != nil {
 		return nil, err
 	}
-	f.floats = vs.SkipHistogramBuckets
+	f.stats = vs.SkipHistogramBuckets
 	return &leafPlan{selector: sel, kernel: f, noName: !f.keepsName()}, nil
 }
 
@@ -147,6 +147,8 @@ type rangeKernel struct {
 	counts []int32
 	deque  []int32
 	sums   []float64
+	// stripped are histograms without buckets.
+	stripped []histogram.FloatHistogram
 }
 
 // window is a range of samples, the end exclusive.
@@ -159,13 +161,16 @@ func (k *rangeKernel) eval(w *worker, metric labels.Labels, s *Samples, out *row
 	switch {
 	case len(s.T) == 0:
 		return nil
-	case s.H != nil && k.rangeFunc.floats:
+	case s.H != nil && k.stats && !k.strips():
 		return unsupported("buckets of histograms are not needed")
 	case s.H == nil && k.float != nil:
 		k.windows = k.cut(k.windows, s.T)
 		k.float(s, out)
 		k.tally(w, nil)
 	default:
+		if s.H != nil && k.stats {
+			k.strip(s)
+		}
 		k.split(s)
 		if err := k.generic(w, metric, out); err != nil {
 			return err

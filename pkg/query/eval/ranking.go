@@ -16,9 +16,13 @@ type ranking struct {
 	reverse bool // bottomk
 
 	// heaps has one heap for each step of each group.
-	heaps  [][]ranked
-	series []labels.Labels
-	done   bool
+	heaps [][]ranked
+	// heap is the one that is being changed.
+	heap rankHeap
+	// kept is the number of values in the heaps, charged the one that is charged.
+	kept, charged int64
+	series        []labels.Labels
+	done          bool
 	// order has the series to return, in order; at one step that is the order of
 	// their values, otherwise the one of the input.
 	order []int32
@@ -58,9 +62,9 @@ func (h *rankHeap) Less(i, j int) bool {
 }
 
 func (h *rankHeap) Swap(i, j int) { h.items[i], h.items[j] = h.items[j], h.items[i] }
-func (h *rankHeap) Push(x any)    { h.items = append(h.items, *x.(*ranked)) }
 
-// Pop is part of heap.Interface. No value is ever popped.
+// Push and Pop are part of heap.Interface, and are not used.
+func (h *rankHeap) Push(any) {}
 func (h *rankHeap) Pop() any { return nil }
 
 func (t *ranking) next(ctx context.Context) (*row, error) {
@@ -113,11 +117,11 @@ func (t *ranking) rank(ctx context.Context) error {
 	return nil
 }
 
+// rankRow offers the values of a series to the heaps of its group.
 func (t *ranking) rankRow(ctx context.Context, r *row) error {
 	g := t.grouper.group(r.labels)
-	if n := t.sc.grid.steps; (g+1)*n > len(t.heaps) {
-		t.heaps = append(t.heaps, make([][]ranked, n)...)
-		if err := t.sc.charge(ctx, int64(n)*24); err != nil {
+	if (g+1)*t.sc.grid.steps > len(t.heaps) {
+		if err := t.addGroup(ctx); err != nil {
 			return err
 		}
 	}
@@ -136,29 +140,51 @@ func (t *ranking) rankRow(ctx context.Context, r *row) error {
 			t.w.annos.Add(annotations.NewHistogramIgnoredInAggregationInfo(t.plan.e.Op.String(), t.plan.e.PosRange))
 			continue
 		}
+		before := len(heaps[i])
 		if t.offer(&heaps[i], k, ranked{r.v[i], series}) {
 			added++
 		}
+		t.kept += int64(len(heaps[i]) - before)
 	}
-	if added > 0 {
-		t.series = append(t.series, r.labels)
-		return t.sc.charge(ctx, added*32)
+	if added == 0 {
+		return nil
+	}
+	t.series = append(t.series, r.labels)
+	const label, value = 32, 16
+	grown := t.kept - t.charged
+	t.charged = t.kept
+	t.sc.hold(grown)
+	return t.sc.charge(ctx, label+grown*value)
+}
+
+// addGroup adds the empty heaps of a group. Small ones get their memory at once.
+func (t *ranking) addGroup(ctx context.Context) error {
+	const most, header, value = 16, 24, 16
+	n := t.sc.grid.steps
+	_, hi, _ := t.bounds()
+	size := min(int(min(hi, most)), most)
+	if err := t.sc.charge(ctx, int64(n)*int64(header+size*value)); err != nil {
+		return err
+	}
+	memory := make([]ranked, n*size)
+	for i := range n {
+		t.heaps = append(t.heaps, memory[i*size:i*size:(i+1)*size])
 	}
 	return nil
 }
 
-// offer adds a value to a heap of k values if it is better than the worst there.
+// offer adds a value to a heap of k values if it is better than the worst there. It
+// returns whether the value is in the heap.
 func (t *ranking) offer(items *[]ranked, k int64, x ranked) bool {
-	h := *items
-	if int64(len(h)) < k {
-		// The first value of a group goes into the heap of topk in the engine,
-		// which makes no difference with one value.
-		rh := rankHeap{items: h, reverse: t.reverse}
-		heap.Push(&rh, &x)
-		*items = rh.items
+	h := &t.heap
+	h.items, h.reverse = *items, t.reverse
+	if int64(len(h.items)) < k {
+		h.items = append(h.items, x)
+		heap.Fix(h, len(h.items)-1)
+		*items = h.items
 		return true
 	}
-	worst := h[0].v
+	worst := h.items[0].v
 	better := worst < x.v
 	if t.reverse {
 		better = worst > x.v
@@ -166,9 +192,9 @@ func (t *ranking) offer(items *[]ranked, k int64, x ranked) bool {
 	if !better && (!math.IsNaN(worst) || math.IsNaN(x.v)) {
 		return false
 	}
-	h[0] = x
+	h.items[0] = x
 	if k > 1 {
-		heap.Fix(&rankHeap{items: h, reverse: t.reverse}, 0)
+		heap.Fix(h, 0)
 	}
 	return true
 }
