@@ -143,17 +143,18 @@ func accountOf(ctx context.Context) *account {
 }
 
 // read counts one series from a store. steps is the number of steps at which it
-// will be evaluated. source names the store in the error. A nil account counts nothing.
-func (a *account) read(ctx context.Context, s storeapi.Series, steps int64, newSeries bool, source func() string) error {
+// will be evaluated. source names the store in the error. It returns the memory that it
+// took, for give. A nil account counts nothing.
+func (a *account) read(ctx context.Context, s storeapi.Series, steps int64, newSeries bool, source func() string) (memory int64, err error) {
 	if a == nil {
-		return nil
+		return 0, nil
 	}
 	var samples, size int64
 	for i := range s.Chunks {
 		n, b := weigh(&s.Chunks[i])
 		samples, size = samples+n, size+b
 	}
-	memory := size + int64(len(s.Chunks))*chunkOverhead
+	memory = size + int64(len(s.Chunks))*chunkOverhead
 	var points int64
 	if newSeries {
 		points = steps
@@ -161,7 +162,8 @@ func (a *account) read(ctx context.Context, s storeapi.Series, steps int64, newS
 		size += l
 		memory += l + seriesOverhead + steps*16
 	}
-	return a.add(ctx, counts{samples: samples, chunks: int64(len(s.Chunks)), bytes: size, series: btoi(newSeries), points: points}, memory, source)
+	err = a.add(ctx, counts{samples: samples, chunks: int64(len(s.Chunks)), bytes: size, series: btoi(newSeries), points: points}, memory, source)
+	return memory, err
 }
 
 // values counts label names or values.
@@ -299,6 +301,23 @@ func (a *account) keeps(series int64) error {
 		return nil
 	}
 	return a.points(saturated(series, a.resultSteps.Load()))
+}
+
+// streams counts one more series, the n-th, that a stream passes on to be evaluated at
+// steps. Where the result has the series too, its memory is taken for good.
+func (a *account) streams(ctx context.Context, n, steps int64) error {
+	if a == nil {
+		return nil
+	}
+	a.work.Add(steps)
+	kept := a.resultSteps.Load()
+	if kept == 0 {
+		return nil
+	}
+	if err := a.points(saturated(n, kept)); err != nil {
+		return err
+	}
+	return a.take(ctx, kept*16)
 }
 
 // weigh returns how many samples a chunk counts for, and its bytes.

@@ -99,27 +99,10 @@ func (c *QueryableConfig) options(ctx context.Context) queryopts.Options {
 // Select implements storage.Querier. The stream starts at once, in the
 // background, so that the selectors of a query are read side by side.
 func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
-	p := q.cfg.options(ctx)
-	r := selectRequest(p, q.mint, q.maxt, hints, ms)
-	view := &view{mint: q.mint, maxt: q.maxt, aggrs: r.Aggregates}
-	reading := readingOf(ctx)
-	reading.plan(ms).apply(r, view, reading, hints)
-	var group grouping
-	if p.Dedup && len(p.ReplicaLabels) > 0 {
-		view.dedup = q.cfg.Dedup
-		group.drop, group.ring = p.ReplicaLabels, q.cfg.RingLabels
-	}
-	if hints != nil {
-		view.counter = dedup.IsCounterFunc(hints.Func)
-		group.limit = hints.Limit
-	}
 	queryCtx := ctx
 	ctx, cancel := context.WithCancel(ctx)
-	s := &selection{
-		cancel: cancel, done: make(chan struct{}), report: promapi.ReportFromContext(ctx),
-		reading: reading, account: accountOf(ctx), steps: steps(hints), partial: p.PartialResponse,
-		group: group,
-	}
+	s, r, view := q.cfg.selection(ctx, q.mint, q.maxt, hints, ms)
+	s.cancel = cancel
 	q.mtx.Lock()
 	defer q.mtx.Unlock()
 	if q.closed {
@@ -129,6 +112,29 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 	q.open = append(q.open, s)
 	go s.read(ctx, q.gate, view, func() storeapi.SeriesSet { return q.store.Select(ctx, r) })
 	return &seriesSet{selection: s, ctx: queryCtx, i: -1}
+}
+
+// selection returns the selection of one selector, not yet opened, the request to the
+// stores, and how their answer becomes samples of the times from mint to maxt.
+func (c *QueryableConfig) selection(ctx context.Context, mint, maxt int64, hints *storage.SelectHints, ms []*labels.Matcher) (*selection, *storeapi.Request, *view) {
+	p := c.options(ctx)
+	r := selectRequest(p, mint, maxt, hints, ms)
+	view := &view{mint: mint, maxt: maxt, aggrs: r.Aggregates}
+	reading := readingOf(ctx)
+	reading.plan(ms).apply(r, view, reading, hints)
+	s := &selection{
+		done: make(chan struct{}), report: promapi.ReportFromContext(ctx),
+		reading: reading, account: accountOf(ctx), steps: steps(hints), partial: p.PartialResponse,
+	}
+	if p.Dedup && len(p.ReplicaLabels) > 0 {
+		view.dedup = c.Dedup
+		s.group.drop, s.group.ring = p.ReplicaLabels, c.RingLabels
+	}
+	if hints != nil {
+		view.counter = dedup.IsCounterFunc(hints.Func)
+		s.group.limit = hints.Limit
+	}
+	return s, r, view
 }
 
 // steps is the number of steps at which the engine evaluates a selector.

@@ -36,6 +36,11 @@ type selection struct {
 
 	// resolution is the coarsest one that was read.
 	resolution int64
+	// care finds damaged chunks; nil when nobody looks for them.
+	care *inspector
+	// at is the series that is being read, and origin names its stores.
+	at     storeapi.Series
+	origin func() string
 
 	// Valid once done is closed.
 	set    storeapi.SeriesSet
@@ -54,20 +59,30 @@ func (s *selection) read(ctx context.Context, gate chan struct{}, v *view, open 
 		s.err = ended(ctx, nil)
 		return
 	}
-	s.set = open()
-	var care *inspector
-	if careful(ctx) {
-		care = &inspector{aggrs: v.aggrs, name: originNames(s.set)}
-	}
-	err := s.readAll(ctx, v, care)
-	if err == nil {
-		err = s.set.Err()
-	}
+	s.open(ctx, v, open)
+	err := s.readAll(ctx, v)
 	if err == nil {
 		err = s.account.keeps(int64(len(s.series)))
 	}
+	s.finish(ctx, v, err)
+}
+
+// open asks the stores.
+func (s *selection) open(ctx context.Context, v *view, open func() storeapi.SeriesSet) {
+	s.set = open()
+	s.origin = func() string { return originOf(s.set, s.at) }
+	if careful(ctx) {
+		s.care = &inspector{aggrs: v.aggrs, name: originNames(s.set)}
+	}
+}
+
+// finish sets the error and the warnings of the selection. err ended the reading.
+func (s *selection) finish(ctx context.Context, v *view, err error) {
+	if err == nil {
+		err = s.set.Err()
+	}
 	ws := s.set.Warnings()
-	if damage := care.warnings(); len(damage) > 0 {
+	if damage := s.care.warnings(); len(damage) > 0 {
 		if !s.partial && err == nil {
 			err = fmt.Errorf("%w: %s", storeapi.ErrPartial, damage[0].Text)
 		}
@@ -79,27 +94,39 @@ func (s *selection) read(ctx context.Context, gate chan struct{}, v *view, open 
 }
 
 // readAll keeps all series of the set.
-func (s *selection) readAll(ctx context.Context, v *view, care *inspector) error {
+func (s *selection) readAll(ctx context.Context, v *view) error {
 	r := reader{view: v, group: s.group}
 	defer func() { s.series = r.finish() }()
 	for s.set.Next() {
 		at := s.set.At()
-		if err := s.account.read(ctx, at, s.steps, !r.continues(at), func() string { return originOf(s.set, at) }); err != nil {
-			s.cancel() // the stores need not go on
+		at.Chunks = r.slab.copy(at.Chunks)
+		chunks, _, err := s.take(ctx, v, at, !r.continues(at))
+		if err != nil {
 			return err
-		}
-		chunks := care.whole(at.Labels, r.slab.copy(at.Chunks))
-		if err := s.reading.meet(chunks); err != nil {
-			return err
-		}
-		if v.plan != nil {
-			s.resolution = max(s.resolution, aggr.CoarsestResolution(chunks, math.MaxInt64))
 		}
 		if !r.add(at.Labels, chunks) {
 			break
 		}
 	}
 	return nil
+}
+
+// take counts a series that the stores sent, whose chunk slice is a copy, and returns
+// those of its chunks that are used, and the memory that was taken for it.
+func (s *selection) take(ctx context.Context, v *view, at storeapi.Series, newSeries bool) (chunks []storeapi.Chunk, memory int64, err error) {
+	s.at = at
+	if memory, err = s.account.read(ctx, at, s.steps, newSeries, s.origin); err != nil {
+		s.cancel() // the stores need not go on
+		return nil, 0, err
+	}
+	chunks = s.care.whole(at.Labels, at.Chunks)
+	if err := s.reading.meet(chunks); err != nil {
+		return nil, memory, err
+	}
+	if v.plan != nil {
+		s.resolution = max(s.resolution, aggr.CoarsestResolution(chunks, math.MaxInt64))
+	}
+	return chunks, memory, nil
 }
 
 // ended separates the end of the query's time from failures of stores, which see it
@@ -124,6 +151,10 @@ func (s *selection) close() error {
 	s.cancel()
 	<-s.done
 	s.series = nil
+	return s.closeSet()
+}
+
+func (s *selection) closeSet() error {
 	if s.set == nil {
 		return nil
 	}

@@ -193,6 +193,8 @@ type slot struct {
 
 	mtx         sync.Mutex
 	held, heavy bool
+	// idle counts the goroutines of the query that wait for stores.
+	idle int
 }
 
 // acquire takes a slot for what the query costs by now. A query that has one and has
@@ -251,20 +253,50 @@ func queueError(ctx context.Context, err error) error {
 // await releases the slot of the query, waits until done is closed, and takes a
 // slot again. The account may be nil.
 func (a *account) await(ctx context.Context, done <-chan struct{}) error {
-	t := a.slotOf()
-	if t == nil || !t.has() {
-		<-done
-		return nil
-	}
 	select {
 	case <-done:
 	default:
-		t.release()
-		back := a.enter(stageReading)
-		<-done
-		back()
+		return a.idle(ctx, func() { <-done })
 	}
+	if t := a.slotOf(); t != nil && t.has() {
+		return t.acquire(ctx)
+	}
+	return nil
+}
+
+// idle releases the slot of the query, calls wait, and takes a slot again. Where
+// several goroutines evaluate the query, the slot is released as soon as one of them
+// waits, and taken again when the first of them goes on. The account may be nil.
+func (a *account) idle(ctx context.Context, wait func()) error {
+	t := a.slotOf()
+	first, running := t.pause()
+	if first {
+		defer a.enter(stageReading)()
+	}
+	wait()
+	if !running {
+		return nil
+	}
+	t.mtx.Lock()
+	t.idle--
+	t.mtx.Unlock()
 	return t.acquire(ctx)
+}
+
+// pause releases the slot for a goroutine that waits, the first of them or not. It
+// reports whether the query is evaluated at all. The slot may be nil.
+func (t *slot) pause() (first, running bool) {
+	if t == nil {
+		return false, false
+	}
+	t.mtx.Lock()
+	defer t.mtx.Unlock()
+	if !t.held && t.idle == 0 {
+		return false, false
+	}
+	t.idle++
+	t.drop()
+	return t.idle == 1, true
 }
 
 // pace is called between series by code that evaluates for long. It returns the

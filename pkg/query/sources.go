@@ -123,10 +123,15 @@ func (r *reader) finish() []*series {
 // parts.
 func (r *reader) tidy(all []*series) {
 	for _, s := range all {
-		for i := range s.sources {
-			if src := &s.sources[i]; src.parts {
-				src.chunks = inOrder(src.chunks)
-			}
+		s.tidy()
+	}
+}
+
+// tidy puts the chunks of sources that came in parts in order, once for all parts.
+func (s *series) tidy() {
+	for i := range s.sources {
+		if src := &s.sources[i]; src.parts {
+			src.chunks = inOrder(src.chunks)
 		}
 	}
 }

@@ -33,12 +33,36 @@ func (o Order) Compare(a, b labels.Labels) int {
 	return Order{}.compareFrom(x, y)
 }
 
-// compareKeys compares the label sets without the labels that the order leaves out.
-func (o Order) compareKeys(a, b labels.Labels) int {
+// CompareKeys compares the label sets without the labels that the order leaves out.
+func (o Order) CompareKeys(a, b labels.Labels) int {
 	if len(o.without) == 0 {
 		return labels.Compare(a, b)
 	}
 	return o.compareFrom(afterCommon(a, b))
+}
+
+// Key returns a label set without the labels that the order leaves out.
+func (o Order) Key(lset labels.Labels) labels.Labels {
+	set := zerocopy.Encoding(lset)
+	var key []byte
+	kept := 0 // set[kept:] is not yet copied
+	for rest := set; rest != ""; {
+		from := len(set) - len(rest)
+		var name string
+		name, rest = zerocopy.CutPart(rest)
+		_, rest = zerocopy.CutPart(rest)
+		if o.leavesOut(name) {
+			if key == nil {
+				key = make([]byte, 0, len(set))
+			}
+			key = append(key, set[kept:from]...)
+			kept = len(set) - len(rest)
+		}
+	}
+	if key == nil {
+		return lset
+	}
+	return zerocopy.Labels(append(key, set[kept:]...))
 }
 
 // compareFrom compares two encoded sets without the labels that the order leaves

@@ -127,7 +127,7 @@ func (s *reorderSet) ready() bool {
 
 // isBefore reports whether a series comes before all that are still to be read.
 func (s *reorderSet) isBefore(lset labels.Labels) bool {
-	c := s.rw.order.compareKeys(lset, s.bound)
+	c := s.rw.order.CompareKeys(lset, s.bound)
 	return c < 0 || c == 0 && !s.rw.mayTie
 }
 
