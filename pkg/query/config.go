@@ -206,7 +206,7 @@ func (c *Config) registerAnswerFlags(r flags.Registrar) {
 		Hidden().Default("true").BoolVar(&c.MetadataPartial)
 	r.Flag("status.partial-response", "Answer with the statistics of the TSDBs of the other stores when a store is missing, unless the request sets partial_response.").
 		Hidden().Default("true").BoolVar(&c.StatusPartial)
-	r.Flag("store.response-timeout", "How long a store may be silent in the middle of an answer; 0ms means until the query's timeout.").
+	r.Flag("store.response-timeout", "How long a store may be silent in its answer; 0ms means as its own latency and the time of the request allow. A shorter time follows from its latency.").
 		Default("0ms").SetValue(&c.ResponseTimeout)
 	r.Flag("alert.query-url", flags.Ignored("no page has links to alerts")).StringVar(&c.AlertURL)
 	r.Flag("store.limits.request-series", "Series that one request for data of this querier over gRPC may return; 0 means no limit.").

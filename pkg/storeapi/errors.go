@@ -1,6 +1,9 @@
 package storeapi
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // Kinds of failure that travel over the wire as status codes, and so does
 // limit.ErrExceeded. Stores wrap them with %w; the answer of a remote store comes
@@ -17,6 +20,9 @@ var (
 	// did not accept a partial one.
 	ErrPartial = errors.New("partial response refused")
 )
+
+// ErrSilent says that a store sent nothing for longer than its time-out.
+var ErrSilent = fmt.Errorf("store is silent: %w", ErrUnavailable)
 
 // ErrNoMatchers is the answer to a Select whose matchers are all on external
 // labels: it would return everything that the store has.

@@ -184,7 +184,7 @@ func ReasonOf(err error) reason.Reason {
 		return own.MissingReason()
 	case errors.Is(err, limit.ErrExceeded):
 		return reason.StoreLimit
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, ErrSilent), errors.Is(err, context.DeadlineExceeded):
 		return reason.StoreTimeout
 	}
 	return reason.StoreFailed

@@ -87,6 +87,6 @@ func (d *dialer) dial(spec Spec, address string, cfg ClientConfig) (Client, erro
 	if err != nil {
 		return nil, fmt.Errorf("connect to store %s: %w", address, err)
 	}
-	client := storerpc.NewClient(conn, address, storerpc.WithFrameTimeout(d.frameTimeout), storerpc.WithCompression(cfg.Compression))
+	client := storerpc.NewClient(conn, address, storerpc.WithPace(&pace{most: d.frameTimeout}), storerpc.WithCompression(cfg.Compression))
 	return remote{Client: client, conn: conn}, nil
 }

@@ -34,6 +34,9 @@ type Endpoint struct {
 	name   string
 	spec   Spec
 	client Client
+	calls  calls
+	// pace is that of answers that come as a whole.
+	pace pace
 	// discovered says that DNS or a file found the address.
 	discovered bool
 	// self is the instance of the querier that the endpoint belongs to.
@@ -107,9 +110,14 @@ func (e *Endpoint) refresh(ctx context.Context, timeout time.Duration, now func(
 	if e.self != "" {
 		ctx = storeapi.WithHops(ctx, []string{e.self})
 	}
+	check := e.calls.checks.Add(1)
 	err := e.client.Refresh(ctx)
 	e.mtx.Lock()
 	defer e.mtx.Unlock()
+	if err != nil && ctx.Err() != nil {
+		// A server that answers that it is not ready completes its running calls.
+		defer func() { e.calls.stop(check, &missingError{Store: e.name, Since: e.lastSuccess, Cause: err}) }()
+	}
 	wasUp, wasChecked := e.up, !e.lastCheck.IsZero()
 	e.lastCheck, e.lastErr, e.up = now(), err, err == nil
 	if err == nil {
@@ -188,7 +196,10 @@ func (e *Endpoint) Select(ctx context.Context, r *storeapi.Request) storeapi.Ser
 	if err != nil || skip {
 		return emptyOr(err)
 	}
-	return e.client.Select(ctx, r)
+	c := e.calls.begin(ctx)
+	c.wait()
+	defer c.resume()
+	return &callSet{SeriesSet: e.client.Select(c.ctx, r), call: c}
 }
 
 // LabelNames implements storeapi.Store.
@@ -197,7 +208,7 @@ func (e *Endpoint) LabelNames(ctx context.Context, r *storeapi.Request) ([]strin
 	if err != nil || skip {
 		return nil, nil, err
 	}
-	return e.client.LabelNames(ctx, r)
+	return once(ctx, e, func(ctx context.Context) ([]string, storeapi.Warnings, error) { return e.client.LabelNames(ctx, r) })
 }
 
 // LabelValues implements storeapi.Store.
@@ -206,7 +217,9 @@ func (e *Endpoint) LabelValues(ctx context.Context, name string, r *storeapi.Req
 	if err != nil || skip {
 		return nil, nil, err
 	}
-	return e.client.LabelValues(ctx, name, r)
+	return once(ctx, e, func(ctx context.Context) ([]string, storeapi.Warnings, error) {
+		return e.client.LabelValues(ctx, name, r)
+	})
 }
 
 // Metadata implements storeapi.MetadataStore. Stores that do not offer metadata
@@ -219,7 +232,9 @@ func (e *Endpoint) Metadata(ctx context.Context, metric string, limit int) (map[
 	if err != nil || skip {
 		return nil, nil, err
 	}
-	return e.client.Metadata(ctx, metric, limit)
+	return once(ctx, e, func(ctx context.Context) (map[string][]storeapi.Metadata, storeapi.Warnings, error) {
+		return e.client.Metadata(ctx, metric, limit)
+	})
 }
 
 // Status describes an endpoint for people.

@@ -27,7 +27,9 @@ func (e *Endpoint) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) (
 	if err != nil {
 		return nil, nil, err
 	}
-	return e.client.Exemplars(ctx, r)
+	return once(ctx, e, func(ctx context.Context) ([]storeapi.ExemplarSeries, storeapi.Warnings, error) {
+		return e.client.Exemplars(ctx, r)
+	})
 }
 
 func (e *Endpoint) wasContacted() bool {

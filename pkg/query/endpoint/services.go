@@ -36,7 +36,7 @@ func (e *Endpoint) Rules(ctx context.Context, r *storeapi.RulesRequest) ([]store
 	if err != nil || !ok {
 		return nil, nil, err
 	}
-	return c.Rules(ctx, r)
+	return once(ctx, e, func(ctx context.Context) ([]storeapi.RuleGroup, storeapi.Warnings, error) { return c.Rules(ctx, r) })
 }
 
 // Targets implements storeapi.TargetStore; stores that do not announce targets
@@ -46,7 +46,7 @@ func (e *Endpoint) Targets(ctx context.Context, r *storeapi.TargetsRequest) (sto
 	if err != nil || !ok {
 		return storeapi.Targets{}, nil, err
 	}
-	return c.Targets(ctx, r)
+	return once(ctx, e, func(ctx context.Context) (storeapi.Targets, storeapi.Warnings, error) { return c.Targets(ctx, r) })
 }
 
 // TSDBStatus implements storeapi.TSDBStatusStore; stores that do not announce the
@@ -56,5 +56,7 @@ func (e *Endpoint) TSDBStatus(ctx context.Context, r *storeapi.TSDBStatusRequest
 	if err != nil || !ok {
 		return nil, nil, err
 	}
-	return c.TSDBStatus(ctx, r)
+	return once(ctx, e, func(ctx context.Context) (map[string]storeapi.TSDBStats, storeapi.Warnings, error) {
+		return c.TSDBStatus(ctx, r)
+	})
 }

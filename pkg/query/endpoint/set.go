@@ -270,7 +270,10 @@ func (s *Set) connect(wanted map[string]want, now time.Time) {
 		if ok {
 			s.retire(old, now)
 		}
-		s.endpoints[addr] = &Endpoint{name: addr, spec: w.spec, client: client, discovered: w.discovered, self: s.instance, logger: s.cfg.Logger}
+		s.endpoints[addr] = &Endpoint{
+			name: addr, spec: w.spec, client: client, discovered: w.discovered, self: s.instance, logger: s.cfg.Logger,
+			pace: pace{most: s.cfg.FrameTimeout},
+		}
 	}
 	for addr, e := range s.endpoints {
 		if _, ok := wanted[addr]; ok {

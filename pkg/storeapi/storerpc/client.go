@@ -37,10 +37,20 @@ func DialOptions() []grpc.DialOption {
 // ClientOption changes how a Client calls.
 type ClientOption func(*Client)
 
-// WithFrameTimeout fails a Select when the server sends nothing for d; 0 means
-// that only the context bounds it.
-func WithFrameTimeout(d time.Duration) ClientOption {
-	return func(c *Client) { c.frameTimeout = d }
+// Pace bounds how long a server may send nothing while its answer is waited for.
+// It may be used concurrently.
+type Pace interface {
+	// Limit is the bound for a wait that begins now; 0 means that only the
+	// context bounds it.
+	Limit(ctx context.Context) time.Duration
+	// Waited reports how long the server was waited for.
+	Waited(d time.Duration)
+}
+
+// WithPace fails a Select when the server sends nothing for longer than the pace
+// allows. The error is storeapi.ErrSilent.
+func WithPace(p Pace) ClientOption {
+	return func(c *Client) { c.pace = p }
 }
 
 // WithBatchSize asks the server for n series a frame instead of 64; 1 asks for
@@ -63,18 +73,18 @@ func WithCompression(name string) ClientOption {
 // exemplars, rules, targets and statistics of TSDBs, where the server offers
 // them.
 type Client struct {
-	name         string
-	store        storepb.StoreClient
-	info         infopb.InfoClient
-	metadata     storepb.MetadataClient
-	exemplars    storepb.ExemplarsClient
-	rules        storepb.RulesClient
-	targets      storepb.TargetsClient
-	status       storepb.StatusClient
-	callOptions  []grpc.CallOption
-	frameTimeout time.Duration
-	batch        int
-	known        atomic.Pointer[knownInfo]
+	name        string
+	store       storepb.StoreClient
+	info        infopb.InfoClient
+	metadata    storepb.MetadataClient
+	exemplars   storepb.ExemplarsClient
+	rules       storepb.RulesClient
+	targets     storepb.TargetsClient
+	status      storepb.StatusClient
+	callOptions []grpc.CallOption
+	pace        Pace
+	batch       int
+	known       atomic.Pointer[knownInfo]
 }
 
 type knownInfo struct {

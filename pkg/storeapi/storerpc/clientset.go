@@ -59,8 +59,10 @@ type clientSet struct {
 	ended bool
 }
 
-// errFrameTimeout is the cause of cancelling a stream that is silent.
-var errFrameTimeout = errors.New("no frame in time")
+// silence is the cause of cancelling a stream that was silent for so long.
+type silence time.Duration
+
+func (s silence) Error() string { return "no frame in " + time.Duration(s).String() }
 
 // receive reads the stream and sends its frames to s.frames, which it closes at the
 // end. It owns s.tail until then; the error, warnings and statistics of the stream
@@ -115,11 +117,21 @@ func (s *clientSet) note(f *frame) {
 // receiveFrame measures the time in which the server is waited for, not that in
 // which the reader is.
 func (s *clientSet) receiveFrame(stream grpc.ClientStream, f *frame) error {
-	if d := s.client.frameTimeout; d > 0 {
-		timer := time.AfterFunc(d, func() { s.cancel(errFrameTimeout) })
+	p := s.client.pace
+	if p == nil {
+		return stream.RecvMsg(f)
+	}
+	if d := p.Limit(s.ctx); d > 0 {
+		timer := time.AfterFunc(d, func() { s.cancel(silence(d)) })
 		defer timer.Stop()
 	}
-	return stream.RecvMsg(f)
+	start := time.Now()
+	err := stream.RecvMsg(f)
+	var silent silence
+	if err == nil || errors.As(context.Cause(s.ctx), &silent) {
+		p.Waited(time.Since(start))
+	}
+	return err
 }
 
 func (s *clientSet) emptyFrame() *frame {
@@ -134,8 +146,9 @@ func (s *clientSet) emptyFrame() *frame {
 // wrap names the store. A stream that its own reader cancelled fails with the
 // error of the reader's context.
 func (s *clientSet) wrap(err error) error {
-	if errors.Is(context.Cause(s.ctx), errFrameTimeout) {
-		return fmt.Errorf("failed to receive any data in %s from %s: %w", s.client.frameTimeout, s.client.name, storeapi.ErrUnavailable)
+	var silent silence
+	if errors.As(context.Cause(s.ctx), &silent) {
+		return fmt.Errorf("failed to receive any data in %s from %s: %w", time.Duration(silent).Round(time.Millisecond), s.client.name, storeapi.ErrSilent)
 	}
 	return fmt.Errorf("receive series from %s: %w", s.client.name, fromStatus(err))
 }

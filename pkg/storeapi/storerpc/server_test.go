@@ -300,7 +300,7 @@ func TestFrameTimeout_NamesStore(t *testing.T) {
 	fake.Wrap = func(ctx context.Context, _ *storeapi.Request, set storeapi.SeriesSet) storeapi.SeriesSet {
 		return waiting{set, ctx}
 	}
-	client := storetest.ThroughGRPC(t, fake, storerpc.WithFrameTimeout(20*time.Millisecond))
+	client := storetest.ThroughGRPC(t, fake, storerpc.WithPace(patience(20*time.Millisecond)))
 	set := client.Select(t.Context(), everything())
 	require.False(t, set.Next())
 	require.ErrorContains(t, set.Err(), "failed to receive any data in 20ms from test-store:10901")
@@ -442,3 +442,9 @@ func TestMetadata_TravelsWhole(t *testing.T) {
 	_, _, err = c.Metadata(t.Context(), "broken", -1)
 	require.ErrorIs(t, err, storeapi.ErrUnavailable)
 }
+
+// patience is a pace that never changes.
+type patience time.Duration
+
+func (p patience) Limit(context.Context) time.Duration { return time.Duration(p) }
+func (p patience) Waited(time.Duration)                {}
