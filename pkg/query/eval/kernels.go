@@ -1,6 +1,11 @@
 package eval
 
-import "time"
+import (
+	"math"
+	"time"
+
+	"github.com/prometheus/prometheus/model/value"
+)
 
 // floatFunc returns the function for series of floats, or nil. It sets the values
 // of out from the windows.
@@ -78,9 +83,6 @@ func (k *rangeKernel) pick() func(s *Samples, out *row) {
 // The extrapolation to the bounds of the window is that of Prometheus, in the same
 // order of operations.
 func (k *rangeKernel) rate(s *Samples, out *row, counter, perSecond bool) {
-	if counter {
-		k.findResets(s.V)
-	}
 	seconds := (time.Duration(k.rng) * time.Millisecond).Seconds()
 	next := 0 // the first reset that may be in the window
 	for i, w := range k.windows {
@@ -132,19 +134,24 @@ func (k *rangeKernel) end(i int) int64 {
 	return k.grid.at(i) - k.offset
 }
 
-// findResets finds the samples that are less than the one before.
-func (k *rangeKernel) findResets(vs []float64) {
+// scanCounter finds the samples that are less than the one before. It stops with
+// false at a stale marker.
+func (k *rangeKernel) scanCounter(vs []float64) bool {
 	k.resets = k.resets[:0]
-	if len(vs) == 0 {
-		return
-	}
-	prev := vs[0]
+	prev := math.Inf(-1)
 	for i, v := range vs {
+		if v >= prev {
+			prev = v
+			continue
+		}
 		if v < prev {
 			k.resets = append(k.resets, int32(i))
+		} else if value.IsStaleNaN(v) {
+			return false
 		}
 		prev = v
 	}
+	return true
 }
 
 // lastTwo computes irate and idelta from the last two samples.
@@ -168,19 +175,19 @@ func (k *rangeKernel) lastTwo(s *Samples, out *row, counter bool) {
 // events counts the pairs of neighbours in a window for which is holds. The numbers
 // before each sample are summed once for the series.
 func (k *rangeKernel) events(s *Samples, out *row, is func(prev, v float64) bool) {
-	k.counts = k.counts[:0]
+	k.seen = k.seen[:0]
 	n := int32(0)
 	prev := s.V[0]
 	for i, v := range s.V {
 		if i > 0 && is(prev, v) {
 			n++
 		}
-		k.counts = append(k.counts, n)
+		k.seen = append(k.seen, n)
 		prev = v
 	}
 	for i, w := range k.windows {
 		if w.hi > w.lo {
-			out.set(i, float64(k.counts[w.hi-1]-k.counts[w.lo]))
+			out.set(i, float64(k.seen[w.hi-1]-k.seen[w.lo]))
 		}
 	}
 }

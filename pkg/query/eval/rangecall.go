@@ -46,6 +46,9 @@ func (f *rangeFunc) keepsName() bool {
 	return false
 }
 
+// counts says that the function reads the series as a counter.
+func (f *rangeFunc) counts() bool { return f.name == "rate" || f.name == "increase" }
+
 // rangeCall compiles a function over a range of a selector.
 func (c *compiler) rangeCall(e *parser.Call, index int, ms *parser.MatrixSelector) (plan, error) {
 	vs := ms.VectorSelector.(*parser.VectorSelector)
@@ -144,7 +147,7 @@ type rangeKernel struct {
 
 	// resets and deque are for floatFuncs.
 	resets []int32
-	counts []int32
+	seen   []int32
 	deque  []int32
 	sums   []float64
 	// stripped are histograms without buckets.
@@ -157,7 +160,12 @@ type window struct{ lo, hi int32 }
 func (k *rangeKernel) eval(w *worker, metric labels.Labels, s *Samples, out *row) error {
 	out.labels = metric
 	k.grid = w.sc.grid
-	dropStale(s)
+	if s.H != nil || !k.counts() || !k.scanCounter(s.V) {
+		dropStale(s)
+		if k.counts() {
+			k.scanCounter(s.V)
+		}
+	}
 	switch {
 	case len(s.T) == 0:
 		return nil
@@ -260,6 +268,16 @@ func (k *rangeKernel) tally(w *worker, hsizes []int64) {
 		return
 	}
 	var last, hlast int32
+	if hsizes == nil && w.totalStep == nil {
+		var total, read int64
+		for _, win := range k.windows {
+			total += int64(win.hi - win.lo)
+			read += int64(win.hi - max(win.lo, last))
+			last = max(win.hi, last)
+		}
+		w.count(0, total, read)
+		return
+	}
 	for i, win := range k.windows {
 		total, read := win.hi-win.lo, win.hi-max(win.lo, last)
 		last = max(win.hi, last)
@@ -342,7 +360,7 @@ func (k *rangeKernel) generic(w *worker, metric labels.Labels, out *row) error {
 
 // checkCounter adds the annotation for counters that do not look like ones.
 func (k *rangeKernel) checkCounter(w *worker, metric labels.Labels, out *row) {
-	if k.name != "rate" && k.name != "increase" {
+	if !k.counts() {
 		return
 	}
 	name := metric.Get(labels.MetricName)
