@@ -52,6 +52,7 @@ type absent struct {
 	done   bool
 }
 
+// next consumes all series of the child and returns the steps without values.
 func (a *absent) next(ctx context.Context) (*row, error) {
 	if a.done {
 		return nil, nil

@@ -113,6 +113,7 @@ type accumulator interface {
 	size() int64
 }
 
+// next returns the groups that have values, after all series are consumed.
 func (a *aggregation) next(ctx context.Context) (*row, error) {
 	if !a.full {
 		if err := a.consume(ctx); err != nil {
@@ -140,6 +141,7 @@ func (a *aggregation) next(ctx context.Context) (*row, error) {
 	return nil, nil
 }
 
+// consume adds all series to their groups, and charges the memory of new groups.
 func (a *aggregation) consume(ctx context.Context) error {
 	if a.plan.e.Op == parser.QUANTILE {
 		a.checkQuantile()

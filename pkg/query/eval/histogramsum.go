@@ -111,7 +111,7 @@ func (s *histogramSum) sum(w *worker, e *parser.AggregateExpr) *histogram.FloatH
 	s.checkHints(w, e)
 	v := s.v
 	if s.c != nil {
-		// What could be added one by one can be added here.
+		// The additions before have checked the bucket layouts.
 		v, _, _, _ = v.Add(s.c)
 	}
 	return v.Compact(0)

@@ -54,6 +54,8 @@ func (k *instantKernel) prepare(context.Context, *scope) (func() kernel, error) 
 	return func() kernel { return k }, nil
 }
 
+// eval looks up each step, in the order of time: the cursor over the samples only
+// moves forward.
 func (k *instantKernel) eval(w *worker, metric labels.Labels, s *Samples, out *row) error {
 	out.labels = metric
 	if s.H != nil && k.floats {

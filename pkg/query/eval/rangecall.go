@@ -157,6 +157,8 @@ type rangeKernel struct {
 // window is a range of samples, the end exclusive.
 type window struct{ lo, hi int32 }
 
+// eval computes the row of one series, with the function over columns if there is
+// one for its samples, with Prometheus's function otherwise.
 func (k *rangeKernel) eval(w *worker, metric labels.Labels, s *Samples, out *row) error {
 	out.labels = metric
 	k.grid = w.sc.grid

@@ -114,6 +114,7 @@ func newAverages(e *parser.AggregateExpr, steps int) *averages {
 
 func (a *averages) size() int64 { return int64(len(a.v)) * 25 }
 
+// add adds a row. As in Prometheus's engine, values of both kinds count.
 func (a *averages) add(w *worker, r *row) error {
 	if r.h != nil && a.hists == nil {
 		a.hists = make([]*histogramSum, len(a.seen))
