@@ -36,7 +36,7 @@ func (c *compiler) instantSelector(vs *parser.VectorSelector) (plan, error) {
 }
 
 // timestamp compiles timestamp() of a selector. Prometheus's engine ignores the
-// offset of a selector with @ here.
+// offset of a selector with @ here, so such a selector is not supported.
 func (c *compiler) timestamp(_ *parser.Call, vs *parser.VectorSelector) (plan, error) {
 	sel, err := c.selector(vs)
 	if err != nil {
@@ -44,8 +44,9 @@ func (c *compiler) timestamp(_ *parser.Call, vs *parser.VectorSelector) (plan, e
 	}
 	k := &instantKernel{lookback: c.lookback, timestamps: true}
 	k.offset, k.at = reference(vs)
-	if k.at != nil {
-		k.offset = 0
+	if k.at != nil && k.offset != 0 {
+		// The time that it looks up is outside of the hints of the selector.
+		return nil, unsupported("timestamp of a selector with @ and offset")
 	}
 	return &leafPlan{selector: sel, kernel: k, noName: true}, nil
 }

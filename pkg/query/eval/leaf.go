@@ -57,11 +57,12 @@ type leaf struct {
 	kernels func() kernel
 	funcs   []rowFunc
 	oneName bool
-	// sealed says that no more functions may be pushed.
-	sealed bool
+	// sealed says that no more functions may be pushed, relabelled that the last one
+	// sets labels.
+	sealed, relabelled bool
 	// inner says that the series are rows, and no series of a selector.
 	inner bool
-	distinct
+	parts
 	// typed and plain say that series with and without a description of the
 	// metric, beside its name, were seen.
 	typed, plain bool
@@ -93,7 +94,7 @@ func (l *leaf) push(f rowFunc, relabels bool) bool {
 		return false
 	}
 	l.funcs = append(l.funcs, f)
-	l.sealed = relabels || !l.oneName
+	l.sealed, l.relabelled = relabels || !l.oneName, relabels
 	return true
 }
 
@@ -109,8 +110,11 @@ func (l *leaf) next(ctx context.Context) (*row, error) {
 			return nil, unsupported("series with and without description of the metric")
 		}
 		if r.check {
-			if err := l.admit(r.labels); err != nil {
+			if err := l.admit(ctx, l.sc, r.labels, r.has); err != nil {
 				return nil, err
+			}
+			if l.split && l.oneName && !l.relabelled {
+				return nil, unsupported("series that differ in the description of the metric only")
 			}
 		}
 		return r, nil

@@ -357,6 +357,11 @@ func (o *order) with(p order) {
 // engine evaluates it at one time only, and keeps the order of vectors then.
 func orderOf(e parser.Expr, single bool) order {
 	var o order
+	// What is computed from inexact values may differ as much as it likes.
+	above := func(p order) {
+		p.arbitrary = p.arbitrary || p.inexact
+		o.with(p)
+	}
 	switch e := e.(type) {
 	case *parser.ParenExpr:
 		return orderOf(e.Expr, single)
@@ -367,15 +372,15 @@ func orderOf(e parser.Expr, single bool) order {
 	case *parser.SubqueryExpr:
 		return orderOf(e.Expr, false)
 	case *parser.BinaryExpr:
-		o.with(orderOf(e.LHS, single))
-		o.with(orderOf(e.RHS, single))
+		above(orderOf(e.LHS, single))
+		above(orderOf(e.RHS, single))
 		o.unordered = o.unordered || !single
 	case *parser.AggregateExpr:
-		o.with(orderOf(e.Expr, single))
+		above(orderOf(e.Expr, single))
 		if e.Param != nil {
 			p := orderOf(e.Param, single)
 			p.unordered = false
-			o.with(p)
+			above(p)
 		}
 		switch e.Op {
 		case parser.TOPK, parser.BOTTOMK, parser.LIMITK:
@@ -383,12 +388,12 @@ func orderOf(e parser.Expr, single bool) order {
 			o.unordered = o.unordered || !single
 		case parser.COUNT_VALUES:
 			o.unordered = true // collects in a map
-		case parser.SUM, parser.AVG, parser.STDDEV, parser.STDVAR:
+		case parser.SUM, parser.AVG, parser.STDDEV, parser.STDVAR, parser.MIN, parser.MAX: // the last two for 0 and -0
 			o.inexact = o.inexact || o.unordered
 		}
 	case *parser.Call:
 		for _, a := range e.Args {
-			o.with(orderOf(a, single))
+			above(orderOf(a, single))
 		}
 		switch {
 		case strings.HasPrefix(e.Func.Name, "histogram_quantile"), e.Func.Name == "histogram_fraction":

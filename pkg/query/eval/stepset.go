@@ -94,7 +94,11 @@ func (s *stepSet) any(has []bool) bool {
 // parts checks that the rows of a result with equal labels have no step in common:
 // they are parts of one series then. It compares hashes, so it may refuse rows
 // whose labels differ.
-type parts struct{ seen map[uint64]*stepSet }
+type parts struct {
+	seen map[uint64]*stepSet
+	// split says that there were rows with equal labels.
+	split bool
+}
 
 // entryBytes is the memory of one entry of a map from a hash to a pointer.
 const entryBytes = 40
@@ -114,6 +118,8 @@ func (p *parts) admit(ctx context.Context, sc *scope, ls labels.Labels, has []bo
 		}
 		s = &stepSet{}
 		p.seen[h] = s
+	} else {
+		p.split = true
 	}
 	if !s.addAll(has, nil) {
 		return unsupported("two samples with labels %s at one time", ls)

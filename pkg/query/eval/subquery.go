@@ -108,13 +108,21 @@ func (p *subqueryPlan) scope(sc *scope, g grid, end int64) *scope {
 // distinctRows says that no two rows of a plan have equal labels.
 func distinctRows(p plan) bool {
 	switch p := p.(type) {
-	case *leafPlan, *aggregatePlan:
-		return true
+	case *leafPlan:
+		return !p.noName || metricName(p.selector.Matchers) != ""
+	case *aggregatePlan:
+		return !p.ranks() || distinctRows(p.child)
 	case *chainPlan:
-		return distinctRows(p.child)
+		if l, ok := p.child.(*leafPlan); ok && metricName(l.selector.Matchers) != "" {
+			return !p.fn.relabels()
+		}
+		return !p.fn.relabels() && distinctRows(p.child) && (!p.fn.dropsName() || p.child.nameless())
 	}
 	return false
 }
+
+// ranks says that the result has series of the child.
+func (p *aggregatePlan) ranks() bool { return p.e.Op == parser.TOPK || p.e.Op == parser.BOTTOMK }
 
 // rowStream is a stream of rows as series.
 type rowStream struct {

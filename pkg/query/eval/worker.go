@@ -6,7 +6,6 @@ import (
 	"runtime"
 
 	"github.com/prometheus/prometheus/model/histogram"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/schema"
 	"github.com/prometheus/prometheus/util/annotations"
 )
@@ -75,22 +74,6 @@ func (w *worker) dropName(r *row) {
 // rowFunc changes a row in place. It may drop values, and clears n in a row that
 // is to be left out.
 type rowFunc func(w *worker, r *row) error
-
-// distinct finds rows with equal labels. The engine merges their values or fails;
-// here they are not supported.
-type distinct struct{ seen map[uint64]struct{} }
-
-func (d *distinct) admit(l labels.Labels) error {
-	if d.seen == nil {
-		d.seen = map[uint64]struct{}{}
-	}
-	h := l.Hash()
-	if _, ok := d.seen[h]; ok {
-		return unsupported("series with equal labels %s", l)
-	}
-	d.seen[h] = struct{}{}
-	return nil
-}
 
 // unsupported returns an error that wraps ErrUnsupported and says why.
 func unsupported(format string, args ...any) error {
