@@ -21,7 +21,7 @@ import (
 // storeCommand adds the command of the store gateway.
 func storeCommand(app *kingpin.Application) command {
 	cmd := app.Command("store", "Serves the blocks of a bucket over StoreAPI.")
-	var role roleConfig
+	role := roleConfig{heapFloor: readerHeapFloor}
 	var c store.Config
 	role.register(cmd, true)
 	role.registerBucket(cmd)

@@ -27,6 +27,8 @@ import (
 type roleConfig struct {
 	telemetry telemetry.Config
 	server    server.Config
+	// heapFloor is that of server.Deps.
+	heapFloor int
 	objstore  flags.PathOrContent
 }
 
@@ -148,7 +150,7 @@ func (p *process) requiredBucket(ctx context.Context) (bucket.Bucket, error) {
 func (p *process) serverDeps() server.Deps {
 	return server.Deps{
 		Logger: p.logger, Registry: p.registry, Tracer: p.tracer, Reload: p.reload,
-		GRPCOptions: storerpc.ServerOptions(),
+		GRPCOptions: storerpc.ServerOptions(), HeapFloor: p.config.heapFloor,
 	}
 }
 

@@ -11,6 +11,9 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/sidecar"
 )
 
+// readerHeapFloor is that of querier and gateway, which stream the data of requests.
+const readerHeapFloor = 32 << 20
+
 // build makes the component of a role.
 type build func(ctx context.Context, p *process) (server.Component, error)
 
@@ -53,7 +56,7 @@ func sidecarCommand(app *kingpin.Application) command {
 // queryCommand adds the command of the querier.
 func queryCommand(app *kingpin.Application) command {
 	cmd := app.Command("query", "Queries all StoreAPI servers, merges the replicas of HA pairs, and serves the API of Prometheus.")
-	var role roleConfig
+	role := roleConfig{heapFloor: readerHeapFloor}
 	var c query.Config
 	role.register(cmd, true)
 	c.RegisterFlags(cmd)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"sync"
 	"time"
 
@@ -27,6 +28,10 @@ type Deps struct {
 	GRPCOptions []grpc.ServerOption
 	// Reload gets a value for each reload of the configuration; may be nil.
 	Reload <-chan struct{}
+	// HeapFloor is how many bytes the heap may grow by before it is collected, however
+	// little of it is in use: a component whose requests leave much garbage and
+	// little else would spend its time on collections. No memory is used for it.
+	HeapFloor int
 	// Started is called once the listeners are open, with their addresses; may
 	// be nil.
 	Started func(a Addresses)
@@ -45,6 +50,10 @@ type Addresses struct {
 //
 // It returns nil after an orderly stop, otherwise the first error.
 func Run(ctx context.Context, c Config, comp Component, d Deps) error {
+	// The garbage collector counts this as in use. Its pages are never touched, so
+	// that the system gives no memory for them.
+	floor := make([]byte, d.HeapFloor)
+	defer runtime.KeepAlive(floor)
 	st := newState(comp.Ready)
 	mux := http.NewServeMux()
 	comp.RegisterHTTP(mux)
