@@ -2,10 +2,10 @@ package aggr
 
 import "github.com/hindsight-io/hindsight/pkg/storeapi"
 
-// Taken is what a function reads of a window of downsampled data.
+// Taken is the value that a function reads of a window of downsampled data.
 type Taken int
 
-// What a function reads of a window. Average is the quotient of sum and count.
+// The values that functions read of a window. Average is the quotient of sum and count.
 // Number is the count where a raw sample counts as 1, so that its sum is a number
 // of raw samples; Presence is the count read only for being there. Peak is the
 // maximum, or the average of histograms, which have no maximum.

@@ -150,7 +150,7 @@ func (c *Config) registerQueryFlags(r flags.Registrar) {
 		Default("prometheus").EnumVar(&c.Engine, "prometheus", "thanos")
 	r.Flag("query.enable-x-functions", "Refused: xrate, xincrease and xdelta exist in another engine only.").
 		BoolVar(&c.EnableXFunctions)
-	r.Flag("query.mode", flags.Ignored("queries are always evaluated here, over the data of all stores")).
+	r.Flag("query.mode", "local evaluates queries here, over the data of all stores; distributed lets queriers among the endpoints evaluate those parts of queries whose results are provably the same.").
 		Default("local").EnumVar(&c.Mode, "local", "distributed")
 	r.Flag("query.lookback-delta", "How old the newest sample of a series may be to count as its present value; 0s means 5m.").
 		Default("0s").DurationVar(&c.LookbackDelta)

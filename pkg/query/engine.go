@@ -31,6 +31,8 @@ type engine struct {
 	limits     *tenantLimits
 	budget     *memoryBudget
 	requests   *requests
+	// push lets queriers below evaluate parts of queries; nil evaluates all here.
+	push *pushdown
 }
 
 // newEngine makes the PromQL engine with the limits of cfg, and the concurrency
@@ -84,6 +86,24 @@ func (e *engine) NewInstantQuery(ctx context.Context, q storage.Queryable, opts 
 // makes an instant query at start. The query checks its memory before it
 // evaluates, and reads downsampled data where the options of the request allow it.
 func (e *engine) NewRangeQuery(ctx context.Context, q storage.Queryable, opts promql.QueryOpts, qs string, start, end time.Time, interval time.Duration) (promql.Query, error) {
+	open := func(q storage.Queryable, text string) (promql.Query, error) {
+		return e.openLocal(ctx, q, opts, text, askedQuery{start: start, end: end, interval: interval})
+	}
+	if e.push != nil {
+		a := askedQuery{text: qs, start: start, end: end, interval: interval}
+		if opts != nil {
+			a.lookback = opts.LookbackDelta()
+		}
+		if pushed := e.push.open(ctx, q, a, open); pushed != nil {
+			return pushed, nil
+		}
+	}
+	return open(q, qs)
+}
+
+// openLocal opens a query at the times of a that is evaluated here.
+func (e *engine) openLocal(ctx context.Context, q storage.Queryable, opts promql.QueryOpts, qs string, a askedQuery) (promql.Query, error) {
+	start, end, interval := a.start, a.end, a.interval
 	create := func() (first promql.Query, err error) {
 		if interval == 0 {
 			first, err = e.Engine.NewInstantQuery(ctx, q, opts, qs, start)

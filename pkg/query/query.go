@@ -103,6 +103,7 @@ func New(cfg Config, deps Deps) (*Query, error) {
 		ExemplarsAbort: !cfg.ExemplarPartial,
 	})
 	q.queryable, q.defaults = queryable, defaults
+	engine.push = newPushdown(q, p)
 	q.api = promapi.New(q.apiConfig(engine, p, known))
 	return q, nil
 }

@@ -37,6 +37,9 @@ func (s *queryService) Query(ctx context.Context, r *storerpc.QueryRequest) (*st
 	if err := s.q.Ready(); err != nil {
 		return nil, fmt.Errorf("%w: not ready: %w", storeapi.ErrUnavailable, err)
 	}
+	if r.Settings != "" && r.Settings != s.q.cfg.settings() {
+		return nil, fmt.Errorf("%w: it has %q, the client %q", storerpc.ErrSettings, s.q.cfg.settings(), r.Settings)
+	}
 	ctx, params, err := s.options(ctx, r)
 	if err != nil {
 		return nil, err

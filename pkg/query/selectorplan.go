@@ -86,6 +86,8 @@ func (p plans) visit(e parser.Expr, s scope) parser.Expr {
 	return e
 }
 
+// call plans the arguments of a function. It rewrites those that count samples, see
+// planExpr.
 func (p plans) call(n *parser.Call, s scope) parser.Expr {
 	if m := rangeArg(n); m != nil {
 		s.limit = min(s.limit, m.Range.Milliseconds())

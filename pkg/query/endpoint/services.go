@@ -2,6 +2,9 @@ package endpoint
 
 import (
 	"context"
+	"fmt"
+
+	"github.com/prometheus/prometheus/promql"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
@@ -59,4 +62,38 @@ func (e *Endpoint) TSDBStatus(ctx context.Context, r *storeapi.TSDBStatusRequest
 	return once(ctx, e, func(ctx context.Context) (map[string]storeapi.TSDBStats, storeapi.Warnings, error) {
 		return c.TSDBStatus(ctx, r)
 	})
+}
+
+// queryClient is a store that may evaluate queries.
+type queryClient interface {
+	Query(ctx context.Context, r *storerpc.QueryRequest, each func(promql.Series) error) (storeapi.Warnings, error)
+}
+
+// Evaluates returns why the endpoint cannot evaluate queries in place of this querier; it
+// is empty for a querier of this program that is up. Others may evaluate differently.
+func (e *Endpoint) Evaluates() (cannot string) {
+	a, ok := e.client.(announcing)
+	switch info := e.Info(); {
+	case e.reachable() != nil:
+		return "it does not answer"
+	case info.Component != "query" || !ok || !a.Services().Query:
+		return "it is no querier"
+	case info.Instance == "":
+		return "it is a querier of another program"
+	}
+	return ""
+}
+
+// Query evaluates a query at the endpoint; see storerpc.Client. A querier that the request
+// has passed already has nothing to add.
+func (e *Endpoint) Query(ctx context.Context, r *storerpc.QueryRequest, each func(promql.Series) error) (storeapi.Warnings, error) {
+	ctx, skip, err := e.usable(ctx)
+	if err != nil || skip {
+		return nil, err
+	}
+	c, ok := e.client.(queryClient)
+	if !ok {
+		return nil, fmt.Errorf("query %s: %w: it offers no queries", e.name, storeapi.ErrUnavailable)
+	}
+	return c.Query(ctx, r, each)
 }

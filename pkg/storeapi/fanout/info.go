@@ -40,7 +40,7 @@ func (s *Store) infoWithout(hops []string) storeapi.Info {
 		info.MinTime = min(info.MinTime, in.MinTime)
 		info.MaxTime = max(info.MaxTime, in.MaxTime)
 		// Several queriers may announce the same.
-		for _, t := range in.TSDBs {
+		for _, t := range withUnknown(in) {
 			key := tsdbKey{string(t.Labels.Bytes(nil)), t.MinTime, t.MaxTime}
 			if !tsdbs[key] {
 				tsdbs[key] = true
@@ -67,6 +67,33 @@ func (s *Store) infoWithout(hops []string) storeapi.Info {
 		info.LabelSets = []labels.Labels{s.cfg.SelectorLabels}
 	}
 	return info
+}
+
+// withUnknown returns the TSDBs of a store. The label sets of a store that announces
+// none are those of its data, but the ones of a querier may have labels that no series
+// has; where no TSDB explains them, one without labels says that any may occur.
+func withUnknown(in storeapi.Info) []storeapi.TSDBInfo {
+	out, unknown := in.TSDBs, len(in.LabelSets)+len(in.TSDBs) == 0
+	for _, ls := range in.LabelSets {
+		switch explained := slices.ContainsFunc(in.TSDBs, func(t storeapi.TSDBInfo) bool { return contains(ls, t.Labels) }); {
+		case explained:
+		case in.Component == "query" || in.Component == "":
+			unknown = true
+		default:
+			out = append(out[:len(out):len(out)], storeapi.TSDBInfo{Labels: ls, MinTime: in.MinTime, MaxTime: in.MaxTime})
+		}
+	}
+	if unknown {
+		out = append(out[:len(out):len(out)], storeapi.TSDBInfo{MinTime: in.MinTime, MaxTime: in.MaxTime})
+	}
+	return out
+}
+
+// contains reports whether ls has all labels of part.
+func contains(ls, part labels.Labels) bool {
+	ok := true
+	part.Range(func(l labels.Label) { ok = ok && ls.Get(l.Name) == l.Value })
+	return ok
 }
 
 type tsdbKey struct {

@@ -81,6 +81,7 @@ type Client struct {
 	rules       storepb.RulesClient
 	targets     storepb.TargetsClient
 	status      storepb.StatusClient
+	query       storepb.QueryClient
 	callOptions []grpc.CallOption
 	pace        Pace
 	batch       int
@@ -104,6 +105,7 @@ func NewClient(conn grpc.ClientConnInterface, name string, opts ...ClientOption)
 		rules:     storepb.NewRulesClient(conn),
 		targets:   storepb.NewTargetsClient(conn),
 		status:    storepb.NewStatusClient(conn),
+		query:     storepb.NewQueryClient(conn),
 		callOptions: []grpc.CallOption{
 			grpc.ForceCodecV2(Codec()),
 			grpc.MaxCallRecvMsgSize(defaultMessageBytes),

@@ -45,6 +45,10 @@ type QueryRequest struct {
 	StoreMatchers [][]*labels.Matcher
 	Partial       storeapi.PartialResponse
 	Shard         *storeapi.Shard
+	// Settings, if not empty, are those of the client that decide results beside the
+	// other fields. The engine refuses others than its own with ErrSettings, and a
+	// client that sends them gets each warning in a message of its own.
+	Settings string
 }
 
 // QueryAnswer is the result of a query. Its memory is the engine's until Close.
@@ -136,6 +140,7 @@ func (s *queryServer) QueryRange(in *storepb.QueryRangeRequest, stream grpc.Serv
 
 // run evaluates and sends: warnings, series, statistics.
 func (s *queryServer) run(ctx context.Context, r *QueryRequest, out *resultSender) error {
+	r.Settings = settingsOf(ctx)
 	answer, err := s.engine.Query(incoming(ctx), r)
 	if err != nil {
 		st := toStatus(err)
@@ -145,11 +150,16 @@ func (s *queryServer) run(ctx context.Context, r *QueryRequest, out *resultSende
 		return st
 	}
 	defer answer.Close()
-	if all := strings.Join(answer.Warnings, ", "); all != "" {
-		if err := out.send(all, nil, nil); err != nil {
+	warnings := answer.Warnings
+	if r.Settings == "" && len(warnings) > 0 {
+		warnings = []string{strings.Join(warnings, ", ")}
+	}
+	for _, w := range warnings {
+		if err := out.send(w, nil, nil); err != nil {
 			return fmt.Errorf("send warnings: %w", err)
 		}
 	}
+	out.split = r.Settings != ""
 	if err := out.value(answer.Value); err != nil {
 		return fmt.Errorf("send series: %w", err)
 	}
@@ -233,19 +243,33 @@ func secondsToTime(field string, n int64) (time.Time, error) {
 	return time.Unix(n, 0), nil
 }
 
+// histogramsInFrame is how many histograms of a series are sent at once, where the
+// client joins the parts of a series. One may have some kilobytes.
+const histogramsInFrame = 256
+
 // resultSender turns a result into messages. send gets one of its three.
 type resultSender struct {
 	batch int64
+	// split sends a series of many histograms in parts, for clients that join them.
+	split bool
 	send  func(warnings string, series []*prompb.TimeSeries, stats *storepb.QueryStats) error
 
 	held  []*prompb.TimeSeries
 	bytes int
 }
 
+// value sends the series of a result, in its order.
 func (s *resultSender) value(v parser.Value) error {
 	switch v := v.(type) {
 	case promql.Matrix:
 		for _, series := range v {
+			for s.split && len(series.Histograms) > histogramsInFrame {
+				part := promql.Series{Metric: series.Metric, Floats: series.Floats, Histograms: series.Histograms[:histogramsInFrame]}
+				series.Floats, series.Histograms = nil, series.Histograms[histogramsInFrame:]
+				if err := s.add(matrixSeries(part)); err != nil {
+					return err
+				}
+			}
 			if err := s.add(matrixSeries(series)); err != nil {
 				return err
 			}

@@ -20,6 +20,7 @@ func kinds() []kindCode {
 		{storeapi.ErrNotFound, codes.NotFound},
 		{limit.ErrExceeded, codes.ResourceExhausted},
 		{storeapi.ErrUnavailable, codes.Unavailable},
+		{ErrSettings, codes.FailedPrecondition},
 		{context.Canceled, codes.Canceled},
 		{context.DeadlineExceeded, codes.DeadlineExceeded},
 	}

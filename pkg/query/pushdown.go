@@ -1,0 +1,243 @@
+package query
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/relabel"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/util/stats"
+
+	"github.com/hindsight-io/hindsight/pkg/query/distribute"
+	"github.com/hindsight-io/hindsight/pkg/query/endpoint"
+	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
+)
+
+// modeDistributed is the value of --query.mode that pushes parts of queries down.
+const modeDistributed = "distributed"
+
+// partLabel is the label of the selectors that stand for parts.
+const partLabel = "__pushed_down__"
+
+// Outcomes of a query in distributed mode, as the label of the metric says.
+const (
+	outcomePushed   = "pushed"
+	outcomeLocal    = "local"
+	outcomeReturned = "returned"
+)
+
+// pushdown lets queriers below evaluate parts of queries, so that results travel instead
+// of samples. It may be used concurrently.
+type pushdown struct {
+	set       *endpoint.Set
+	queryable *Queryable
+	parser    parser.Parser
+	cfg       *Config
+	filter    *atomic.Pointer[[]*relabel.Config]
+	local     func() []distribute.Leaf
+	queries   *prometheus.CounterVec
+}
+
+// newPushdown returns the push-down of a querier, which owns its set, queryable and
+// filter.
+func newPushdown(q *Query, p parser.Parser) *pushdown {
+	d := &pushdown{set: q.set, queryable: q.queryable, parser: p, cfg: &q.cfg, filter: &q.filter, local: q.localLeaves}
+	d.queries = promauto.With(q.deps.Registerer).NewCounterVec(prometheus.CounterOpts{
+		Name: "hindsight_query_distributed_queries_total",
+		Help: "Queries in distributed mode: pushed, at least a part was evaluated by queriers below; local, none was; returned, a querier below refused and all was evaluated here.",
+	}, []string{"outcome"})
+	for _, o := range []string{outcomePushed, outcomeLocal, outcomeReturned} {
+		d.queries.WithLabelValues(o)
+	}
+	return d
+}
+
+// localLeaves are the stores of the same process.
+func (q *Query) localLeaves() []distribute.Leaf {
+	var out []distribute.Leaf
+	for i, s := range q.deps.LocalStores {
+		info := s.Info()
+		out = append(out, distribute.Leaf{
+			Name: fmt.Sprintf("local/%s-%d", component(info.Component), i), Cannot: "it is a store of this process",
+			LabelSets: info.LabelSets, MinTime: info.MinTime, MaxTime: info.MaxTime,
+		})
+	}
+	return out
+}
+
+// settings are those that decide results beside the fields of a request. A querier
+// evaluates a part only with the same.
+func (c *Config) settings() string {
+	return fmt.Sprintf("1 lookback=%s dynamic=%t subquery=%s dedup=%s ring=%s features=%s instant=%s",
+		c.LookbackDelta, c.DynamicLookback, c.SubqueryStep.Duration(), c.DedupFunc,
+		strings.Join(queryopts.Names(c.RingLabels.Values()), ","), strings.Join(queryopts.Names(c.Features.Values()), ","), c.InstantResolution.Duration())
+}
+
+// askedQuery is one query before it is evaluated.
+type askedQuery struct {
+	text       string
+	start, end time.Time
+	// interval is 0 for an instant query.
+	interval time.Duration
+	// lookback is that of the request, 0 for none.
+	lookback time.Duration
+}
+
+// plan decides which parts of a query are pushed down. mark is the value of the label of
+// the selectors of parts, before their number.
+func (d *pushdown) plan(ctx context.Context, a askedQuery, mark string) (distribute.Plan, error) {
+	expr, err := d.parser.ParseExpr(a.text)
+	if err != nil {
+		return distribute.Plan{}, err
+	}
+	o := d.queryable.cfg.options(ctx)
+	if o.Enforced != nil {
+		parser.Inspect(expr, func(n parser.Node, _ []parser.Node) error {
+			if s, ok := n.(*parser.VectorSelector); ok {
+				// The name is among the matchers; it would be printed twice.
+				s.LabelMatchers = enforce(o.Enforced, s.LabelMatchers)
+			}
+			return nil
+		})
+	}
+	in := distribute.Input{
+		Expr: expr, Start: a.start.UnixMilli(), End: a.end.UnixMilli(), Step: a.interval.Milliseconds(),
+		Lookback: max(a.lookback, d.cfg.LookbackDelta, defaultLookback).Milliseconds(), Leaves: d.leaves(), Whole: d.whole(&o, a),
+	}
+	if o.Dedup {
+		in.ReplicaLabels = o.ReplicaLabels
+	}
+	plan := distribute.Make(in, func(part int) parser.Expr {
+		m := labels.MustNewMatcher(labels.MatchEqual, partLabel, fmt.Sprintf("%s/%d", mark, part))
+		return &parser.VectorSelector{LabelMatchers: []*labels.Matcher{m}}
+	})
+	return plan, nil
+}
+
+// whole is why a query is not distributed at all, or empty.
+func (d *pushdown) whole(o *queryopts.Options, a askedQuery) string {
+	switch {
+	case d.cfg.Mode != modeDistributed:
+		return "the querier evaluates all queries itself (--query.mode)"
+	case len(o.StoreMatchers) > 0:
+		return "the request chooses stores (storeMatch[])"
+	case o.Shard != nil:
+		return "the request asks for a shard"
+	case !d.cfg.SelectorLabels.Labels().IsEmpty():
+		return "the querier has labels of its own (--selector-label)"
+	case len(*d.filter.Load()) > 0:
+		return "the querier filters its stores (--selector.relabel-config)"
+	case a.lookback%time.Second != 0:
+		return "lookback_delta is not in whole seconds, which is what the protocol can express"
+	case o.MaxSourceResolution%1000 != 0:
+		return "max_source_resolution is not in whole seconds, which is what the protocol can express"
+	}
+	return ""
+}
+
+// leaves are all stores of the querier.
+func (d *pushdown) leaves() []distribute.Leaf {
+	out := d.local()
+	for _, e := range d.set.Endpoints() {
+		info := e.Info()
+		if info.NoStore {
+			continue
+		}
+		l := distribute.Leaf{
+			Name: e.Name(), Cannot: e.Evaluates(), LabelSets: info.LabelSets, MinTime: info.MinTime, MaxTime: info.MaxTime,
+		}
+		if l.Cannot == "" && len(info.TSDBs) > 0 {
+			// The label sets of a querier may have labels that no series has.
+			l.LabelSets = nil
+			for _, t := range info.TSDBs {
+				l.LabelSets = append(l.LabelSets, t.Labels)
+			}
+			slices.SortFunc(l.LabelSets, labels.Compare)
+			l.LabelSets = slices.CompactFunc(l.LabelSets, labels.Equal)
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+// engineOpen opens a query of the engine that is evaluated here.
+type engineOpen func(q storage.Queryable, text string) (promql.Query, error)
+
+// open opens a query of which parts are pushed down, or returns nil when none is.
+func (d *pushdown) open(ctx context.Context, q storage.Queryable, a askedQuery, open engineOpen) promql.Query {
+	if d.cfg.Mode != modeDistributed {
+		return nil
+	}
+	mark := rand.Text()
+	plan, err := d.plan(ctx, a, mark)
+	if err != nil || len(plan.Parts) == 0 {
+		d.queries.WithLabelValues(outcomeLocal).Inc()
+		return nil // the engine reports errors of the expression
+	}
+	out := &distributedQuery{pushdown: d, local: func() (promql.Query, error) { return open(q, a.text) }}
+	parts := &partQueryable{Queryable: q, pushdown: d, asked: a, mark: mark, parts: plan.Parts, refused: &out.refused}
+	first, err := open(parts, plan.Expr.String())
+	if err != nil {
+		d.queries.WithLabelValues(outcomeLocal).Inc()
+		return nil
+	}
+	out.Query = first
+	return out
+}
+
+// distributedQuery is a query of which parts are pushed down, until a querier refuses
+// its part.
+type distributedQuery struct {
+	pushdown *pushdown
+	local    func() (promql.Query, error)
+	// refused says that a querier cannot evaluate its part as this one would.
+	refused atomic.Bool
+
+	mtx sync.Mutex
+	promql.Query
+}
+
+// Exec implements promql.Query.
+func (q *distributedQuery) Exec(ctx context.Context) *promql.Result {
+	res := q.current().Exec(ctx)
+	if !q.refused.Load() || ctx.Err() != nil {
+		q.pushdown.queries.WithLabelValues(outcomePushed).Inc()
+		return res
+	}
+	q.pushdown.queries.WithLabelValues(outcomeReturned).Inc()
+	next, err := q.local()
+	if err != nil {
+		return &promql.Result{Err: err}
+	}
+	q.mtx.Lock()
+	q.Query.Close()
+	q.Query = next
+	q.mtx.Unlock()
+	return next.Exec(ctx)
+}
+
+func (q *distributedQuery) current() promql.Query {
+	q.mtx.Lock()
+	defer q.mtx.Unlock()
+	return q.Query
+}
+
+// Cancel implements promql.Query.
+func (q *distributedQuery) Cancel() { q.current().Cancel() }
+
+// Close implements promql.Query.
+func (q *distributedQuery) Close() { q.current().Close() }
+
+// Stats implements promql.Query.
+func (q *distributedQuery) Stats() *stats.Statistics { return q.current().Stats() }

@@ -1,0 +1,171 @@
+package storerpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/promql"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/labelpb"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/prompb"
+)
+
+// settingsKey is the metadata with QueryRequest.Settings. Servers of other programs
+// do not know it.
+const settingsKey = "hindsight-query-settings"
+
+// maxSettings bounds the value of settingsKey, in bytes.
+const maxSettings = 1024
+
+// ErrSettings is the refusal of a query whose result would depend on settings in which
+// the server differs from its client.
+var ErrSettings = errors.New("querier has other settings")
+
+// Query evaluates the query at the server, and passes each series of the result on as it
+// comes, in the order of the server. A series may come in several parts, one after the
+// other. The result of a scalar is a series without labels. The warnings are those of the
+// server as it joined them. A request with Settings fails with ErrSettings when those of
+// the server differ.
+func (c *Client) Query(ctx context.Context, r *QueryRequest, each func(promql.Series) error) (storeapi.Warnings, error) {
+	ctx, cancel := context.WithCancel(outgoing(ctx))
+	defer cancel()
+	if r.Settings != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, settingsKey, r.Settings)
+	}
+	recv, err := c.openQuery(ctx, r)
+	if err != nil {
+		return nil, fmt.Errorf("query %s: %w", c.name, fromStatus(err))
+	}
+	var ws texts
+	for {
+		m, err := recv()
+		if errors.Is(err, io.EOF) {
+			return c.warnings(ws), nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("query %s: %w", c.name, fromStatus(err))
+		}
+		if w := m.GetWarnings(); w != "" {
+			ws.add([]byte(w))
+		}
+		all := m.GetTimeseriesBatch().GetSeries()
+		if one := m.GetTimeseries(); one != nil {
+			all = append(all, one)
+		}
+		for _, s := range all {
+			series, err := querySeriesFromWire(s)
+			if err == nil {
+				err = each(series)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("read the result of %s: %w", c.name, err)
+			}
+		}
+	}
+}
+
+// queryAnswer has the common parts of both kinds of messages.
+type queryAnswer interface {
+	GetWarnings() string
+	GetTimeseries() *prompb.TimeSeries
+	GetTimeseriesBatch() *storepb.TimeSeriesBatch
+}
+
+func (c *Client) openQuery(ctx context.Context, r *QueryRequest) (func() (queryAnswer, error), error) {
+	if r.Step > 0 {
+		stream, err := c.query.QueryRange(ctx, &storepb.QueryRangeRequest{
+			Query: r.Query, StartTimeSeconds: r.Start.Unix(), EndTimeSeconds: r.End.Unix(), IntervalSeconds: seconds(r.Step),
+			TimeoutSeconds: seconds(r.Timeout), MaxResolutionSeconds: seconds(r.MaxResolution), ReplicaLabels: r.ReplicaLabels,
+			EnableDedup: r.Dedup, EnablePartialResponse: r.Partial == storeapi.PartialWarn,
+			LookbackDeltaSeconds: seconds(r.Lookback), ResponseBatchSize: int64(c.batch),
+		}, c.callOptions...)
+		return receiver(stream, err)
+	}
+	stream, err := c.query.Query(ctx, &storepb.QueryRequest{
+		Query: r.Query, TimeSeconds: r.Start.Unix(),
+		TimeoutSeconds: seconds(r.Timeout), MaxResolutionSeconds: seconds(r.MaxResolution), ReplicaLabels: r.ReplicaLabels,
+		EnableDedup: r.Dedup, EnablePartialResponse: r.Partial == storeapi.PartialWarn,
+		LookbackDeltaSeconds: seconds(r.Lookback), ResponseBatchSize: int64(c.batch),
+	}, c.callOptions...)
+	return receiver(stream, err)
+}
+
+func receiver[M any, P interface {
+	*M
+	queryAnswer
+}](stream grpc.ServerStreamingClient[M], err error) (func() (queryAnswer, error), error) {
+	if err != nil {
+		return nil, err
+	}
+	return func() (queryAnswer, error) {
+		m, err := stream.Recv()
+		return P(m), err
+	}, nil
+}
+
+// seconds rounds up, so that a short time does not become none.
+func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
+
+func querySeriesFromWire(in *prompb.TimeSeries) (promql.Series, error) {
+	out := promql.Series{Metric: labelsFromWire(&labelpb.ZLabelSet{Labels: in.GetLabels()})}
+	for _, s := range in.GetSamples() {
+		out.Floats = append(out.Floats, promql.FPoint{T: s.GetTimestamp(), F: s.GetValue()})
+	}
+	for _, h := range in.GetHistograms() {
+		fh := histogramFromWire(h)
+		if !holds(fh.PositiveSpans, len(fh.PositiveBuckets)) || !holds(fh.NegativeSpans, len(fh.NegativeBuckets)) || !histogram.IsKnownSchema(fh.Schema) {
+			return out, fmt.Errorf("histogram of series %s at %d: its buckets are not those of its spans, or schema %d is not known", out.Metric, h.GetTimestamp(), fh.Schema)
+		}
+		out.Histograms = append(out.Histograms, promql.HPoint{T: h.GetTimestamp(), H: fh})
+	}
+	return out, nil
+}
+
+// histogramFromWire is the inverse of histogramToWire.
+func histogramFromWire(h *prompb.Histogram) *histogram.FloatHistogram {
+	return &histogram.FloatHistogram{
+		Count: h.GetCountFloat(), Sum: h.GetSum(), Schema: h.GetSchema(),
+		ZeroThreshold: h.GetZeroThreshold(), ZeroCount: h.GetZeroCountFloat(),
+		NegativeSpans: spansFromWire(h.GetNegativeSpans()), NegativeBuckets: h.GetNegativeCounts(),
+		PositiveSpans: spansFromWire(h.GetPositiveSpans()), PositiveBuckets: h.GetPositiveCounts(),
+		CounterResetHint: histogram.CounterResetHint(h.GetResetHint()), CustomValues: h.GetCustomValues(),
+	}
+}
+
+// holds reports whether spans describe n buckets. Results may have negative buckets, so
+// that the histogram's own check would refuse them.
+func holds(spans []histogram.Span, n int) bool {
+	for i, s := range spans {
+		if i > 0 && s.Offset < 0 || int64(s.Length) > int64(n) {
+			return false
+		}
+		n -= int(s.Length)
+	}
+	return n == 0
+}
+
+func spansFromWire(in []*prompb.BucketSpan) []histogram.Span {
+	out := make([]histogram.Span, 0, len(in))
+	for _, s := range in {
+		out = append(out, histogram.Span{Offset: s.GetOffset(), Length: s.GetLength()})
+	}
+	return slices.Clip(out)
+}
+
+// settingsOf returns the settings that the client of a call expects, or the empty string.
+func settingsOf(ctx context.Context) string {
+	md, _ := metadata.FromIncomingContext(ctx)
+	if v := md.Get(settingsKey); len(v) > 0 {
+		return v[0][:min(len(v[0]), maxSettings)]
+	}
+	return ""
+}
