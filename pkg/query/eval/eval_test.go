@@ -74,7 +74,7 @@ func TestSelectors_EqualPrometheus(t *testing.T) {
 	var exprs []string
 	for _, s := range testSelectors() {
 		exprs = append(exprs, s, "-"+s, "timestamp("+s+")", s+" offset 3m", s+" offset -2m", s+" @ 1000", s+" @ end() offset 7m",
-			"timestamp("+s+" @ 900 offset 1m)", "absent("+s+")")
+			"timestamp("+s+" @ 900)", "absent("+s+")")
 	}
 	require.Empty(t, compareAll(t, testScript, exprs))
 }
