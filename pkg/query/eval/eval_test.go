@@ -5,6 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/storage"
 	"github.com/stretchr/testify/require"
 )
 
@@ -103,7 +107,10 @@ func TestAggregations_EqualPrometheus(t *testing.T) {
 		"topk(2, ", "bottomk(1, ", "topk(0, ", "topk(1000, ", "bottomk(2, ", "quantile(0.5, ", "quantile(-1, ", "quantile(0.9, ", `count_values("group", `,
 	} {
 		for _, by := range []string{"", "by (job)", "without (instance)", "by (__name__, group)"} {
-			for _, s := range append(testSelectors(), "rate(http_requests_total[5m])", "rate(native_total[3m])", "rate(mixed[4m])") {
+			for _, s := range []string{
+				"gauge", "native_total", "mixed", "nothing", `{__name__=~"http_.*|gauge|custom|mixed"}`,
+				"rate(http_requests_total[5m])", "rate(native_total[3m])", "rate(mixed[4m])",
+			} {
 				if op[len(op)-1] == ' ' {
 					exprs = append(exprs, op[:len(op)-3-len(param(op))]+" "+by+"("+param(op)+", "+s+")")
 					continue
@@ -121,7 +128,7 @@ func TestHistogramStatistics_EqualPrometheus(t *testing.T) {
 		for _, s := range testSelectors() {
 			exprs = append(exprs, f+"("+s+")")
 			for _, r := range []string{"rate", "increase", "irate", "delta", "idelta"} {
-				for _, w := range []string{"[29s]", "[3m]", "[20m] offset 1m", "[5m] @ 1500"} {
+				for _, w := range []string{"[29s]", "[5m] @ 1500"} {
 					exprs = append(exprs, f+"("+r+"("+s+w+"))")
 				}
 			}
@@ -129,6 +136,35 @@ func TestHistogramStatistics_EqualPrometheus(t *testing.T) {
 		}
 	}
 	require.Empty(t, compareAll(t, testScript, exprs))
+}
+
+// hinted is a storage of histograms with the given hints, one series for each.
+type hinted []histogram.CounterResetHint
+
+func (hs hinted) Querier(int64, int64) (storage.Querier, error) {
+	return &storage.MockQuerier{SelectMockFunction: func(bool, *storage.SelectHints, ...*labels.Matcher) storage.SeriesSet {
+		set := &listSet{i: -1}
+		for i, hint := range hs {
+			h := &histogram.FloatHistogram{CounterResetHint: hint, Count: 3, Sum: 0.1 + float64(i), ZeroCount: 3}
+			set.series = append(set.series, promql.NewStorageSeries(promql.Series{
+				Metric:     labels.FromStrings("__name__", "x", "i", string(rune('a'+i))),
+				Histograms: []promql.HPoint{{T: 1000, H: h}, {T: 2000, H: h}},
+			}))
+		}
+		return set
+	}}, nil
+}
+
+func TestAggregations_CollidingHintsEqualPrometheus(t *testing.T) {
+	e := testEngine(t)
+	const (
+		reset, none, unknown, gauge = histogram.CounterReset, histogram.NotCounterReset, histogram.UnknownCounterReset, histogram.GaugeType
+	)
+	for _, hints := range []hinted{{reset, none}, {none, unknown, reset}, {reset, reset}, {none, none}, {gauge, unknown}} {
+		for _, expr := range []string{"sum(x)", "avg(x)", "sum by (i)(x)", "sum(rate(x[5s]))", "avg_over_time(x[5s])"} {
+			require.Equal(t, equal, compare(t, e, hints, expr, time.Unix(1, 0), time.Unix(4, 0), time.Second), expr)
+		}
+	}
 }
 
 // param is the parameter at the end of the name of an aggregation with one.
