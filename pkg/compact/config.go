@@ -175,7 +175,7 @@ func (c *Config) Validate() error {
 // dedupFunc is the function that merges replicas.
 func (c *Config) dedupFunc() dedup.Func {
 	if c.DedupFunc == dedupPenalty {
-		return dedup.FuncPenalty
+		return dedup.FuncCoverage
 	}
 	return dedup.FuncChain
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -57,7 +58,7 @@ func online(t testing.TB, b bucket.Bucket) map[string][]sample {
 	}
 	out := map[string][]sample{}
 	for key, replicas := range series {
-		out[`{cluster="eu"}`+key] = drain(t, dedup.FuncPenalty.Merge(replicas, false))
+		out[`{cluster="eu"}`+key] = drain(t, dedup.FuncCoverage.Merge(replicas, dedup.Options{Bounds: dedup.Bounds{MinTime: math.MinInt64, MaxTime: math.MaxInt64}}))
 	}
 	return out
 }

@@ -25,27 +25,24 @@ func (s *chunkSink) reset(arena []byte) {
 	s.arena, s.open, s.out, s.samples = arena, false, s.out[:0], 0
 }
 
-// take adds the samples from up to, excluding, to of the decoded chunk c. It
-// passes a whole chunk on without encoding it, unless a few samples wait to be
-// joined with it.
-func (s *chunkSink) take(c *chunks.Meta, cols *xorcolumn.Columns, from, to int) {
-	if from >= to {
-		return
-	}
-	s.samples += uint64(to - from)
+// take adds the samples of a run of the chunk c. It passes a whole chunk on without
+// encoding it, unless a few samples wait to be joined with it.
+func (s *chunkSink) take(c *chunks.Meta, r *run) {
+	n := len(r.t)
+	s.samples += uint64(n)
 	limit := samplesPerChunk
 	// A damaged chunk has samples out of order, which its columns lack.
-	whole := from == 0 && to == cols.Len() && to == c.Chunk.NumSamples()
+	whole := r.whole && n == c.Chunk.NumSamples()
 	if whole {
 		if !s.open || s.enc.Len() >= samplesPerChunk/2 {
 			s.flush()
 			s.out = append(s.out, *c)
 			return
 		}
-		limit = max(limit, min(s.enc.Len()+to, 2*samplesPerChunk))
+		limit = max(limit, min(s.enc.Len()+n, 2*samplesPerChunk))
 	}
-	for i := from; i < to; i++ {
-		s.add(cols.T[i], cols.V[i], limit)
+	for i := range r.t {
+		s.add(r.t[i], r.v[i], limit)
 	}
 	if whole {
 		s.flush()

@@ -43,7 +43,7 @@ func counted(r *rand.Rand, offset int64, base float64, resets []int64, gaps [][2
 
 // The merged counter grows as the target's does, whatever gaps the replicas
 // have and whenever it restarts.
-func TestPenalty_CounterGrowsAsTheTarget(t *testing.T) {
+func TestCoverage_CounterGrowsAsTheTarget(t *testing.T) {
 	for seed := range int64(200) {
 		r := rand.New(rand.NewSource(seed))
 		var resets []int64
@@ -55,7 +55,7 @@ func TestPenalty_CounterGrowsAsTheTarget(t *testing.T) {
 		if len(a) == 0 || len(b) == 0 {
 			continue
 		}
-		merged := drain(penalty(lists([][]sample{a, b}), true))
+		merged := drain(covered(lists([][]sample{a, b}), Counters))
 		got, _ := increase(merged)
 		want := float64(merged[len(merged)-1].t-merged[0].t) / 1000
 		// Of each reset, the growth since the last scrape is lost; where it falls
@@ -73,7 +73,7 @@ func TestPenalty_CounterGrowsAsTheTarget(t *testing.T) {
 
 // Two replicas count on different levels, as recording rules do: a change of replica
 // is no growth and no reset.
-func TestPenalty_CounterIgnoresLevels(t *testing.T) {
+func TestCoverage_CounterIgnoresLevels(t *testing.T) {
 	for seed := range int64(200) {
 		r := rand.New(rand.NewSource(seed))
 		level := 1e6 * float64(1+r.Intn(5))
@@ -86,7 +86,7 @@ func TestPenalty_CounterIgnoresLevels(t *testing.T) {
 		for i := range b {
 			b[i].v *= 0.99 + 0.02*float64(seed%2)
 		}
-		merged := drain(penalty(lists([][]sample{a, b}), true))
+		merged := drain(covered(lists([][]sample{a, b}), Counters))
 		known := 0
 		for i := 1; i < len(merged); i++ {
 			d := float64(merged[i].t-merged[i-1].t) / 1000
@@ -105,12 +105,12 @@ func TestPenalty_CounterIgnoresLevels(t *testing.T) {
 }
 
 // A reset within the gap of one replica occurs once in the merged counter.
-func TestPenalty_CountsResetInsideGapOnce(t *testing.T) {
+func TestCoverage_CountsResetInsideGapOnce(t *testing.T) {
 	r := rand.New(rand.NewSource(1))
 	a := counted(r, 0, 1e6, []int64{1_200_000}, [][2]int64{{900_000, 1_500_000}})
 	b := counted(r, 3000, 1e6, []int64{1_200_000}, [][2]int64{{2_400_000, 3_000_000}})
 	for _, replicas := range [][][]sample{{a, b}, {b, a}, {a, b, b}, {a, a, b}} {
-		merged := drain(penalty(lists(replicas), true))
+		merged := drain(covered(lists(replicas), Counters))
 		got, resets := increase(merged)
 		require.Equal(t, 1, resets)
 		require.InDelta(t, float64(merged[len(merged)-1].t-merged[0].t)/1000, got, 60)
@@ -119,16 +119,20 @@ func TestPenalty_CountsResetInsideGapOnce(t *testing.T) {
 
 // Without a change of replica, and when all replicas have equal values, a counter
 // keeps its values and resets.
-func TestPenalty_KeepsCounterValues(t *testing.T) {
+func TestCoverage_KeepsCounterValues(t *testing.T) {
 	r := rand.New(rand.NewSource(1))
 	a := counted(r, 0, 0, []int64{1_200_000, 1_215_000, 3_000_000}, nil)
 	b := counted(r, 7000, 5e6, nil, nil)
-	require.Equal(t, a, drain(penalty(lists([][]sample{a, b}), true)))
+	whole := a[slices.IndexFunc(a, func(s sample) bool { return s.t > 2_700_000 }):]
+	whole = whole[:60]
+	require.Equal(t, whole, drain(FuncCoverage.Merge(lists([][]sample{whole, b}), Options{
+		Mode: Counters, Bounds: Bounds{MinTime: whole[0].t, MaxTime: whole[59].t},
+	})))
 	for i := range a {
 		a[i].v = math.Floor(a[i].v / 20)
 	}
 	gap := slices.DeleteFunc(slices.Clone(a), func(s sample) bool { return s.t > 400_000 && s.t < 600_000 })
-	require.Equal(t, a[:45], drain(penalty(lists([][]sample{gap, a}), true))[:45])
+	require.Equal(t, a[:45], drain(covered(lists([][]sample{gap, a}), Counters))[:45])
 }
 
 // histograms makes histogram counters of float counters.
@@ -170,7 +174,7 @@ func histogramIncrease(samples []sample) (out []float64, resets int) {
 	return sum[:], resets
 }
 
-func TestPenalty_HistogramsGrowAsFloats(t *testing.T) {
+func TestCoverage_HistogramsGrowAsFloats(t *testing.T) {
 	for seed := range int64(300) {
 		r := rand.New(rand.NewSource(seed))
 		var resets []int64
@@ -184,8 +188,8 @@ func TestPenalty_HistogramsGrowAsFloats(t *testing.T) {
 				b[i].v *= 0.99
 			}
 		}
-		floats := drain(penalty(lists([][]sample{a, b}), true))
-		merged := drain(penalty(lists([][]sample{histograms(a), histograms(b)}), true))
+		floats := drain(covered(lists([][]sample{a, b}), Counters))
+		merged := drain(covered(lists([][]sample{histograms(a), histograms(b)}), Counters))
 		require.Equal(t, len(floats), len(merged))
 		want, wantResets := increase(floats)
 		got, gotResets := histogramIncrease(merged)
@@ -196,7 +200,7 @@ func TestPenalty_HistogramsGrowAsFloats(t *testing.T) {
 	}
 }
 
-func TestPenalty_KeepsGaugeHistograms(t *testing.T) {
+func TestCoverage_KeepsGaugeHistograms(t *testing.T) {
 	r := rand.New(rand.NewSource(1))
 	gauge := func(samples []sample) []sample {
 		out := histograms(samples)
@@ -207,7 +211,7 @@ func TestPenalty_KeepsGaugeHistograms(t *testing.T) {
 	}
 	a := gauge(counted(r, 0, 1e6, nil, [][2]int64{{900_000, 1_500_000}}))
 	b := gauge(counted(r, 3000, 5, nil, nil))
-	for _, s := range drain(penalty(lists([][]sample{a, b}), true)) {
+	for _, s := range drain(covered(lists([][]sample{a, b}), Counters)) {
 		require.Equal(t, histogram.GaugeType, s.h.CounterResetHint)
 		require.True(t, slices.ContainsFunc(slices.Concat(a, b), func(o sample) bool { return o.t == s.t && o.h.Equals(s.h) }))
 	}
@@ -224,14 +228,14 @@ func customBuckets(samples []sample, bounds ...float64) []sample {
 
 // A counter of histograms with custom buckets grows as the counter of floats,
 // and every sample of the result keeps its bounds.
-func TestPenalty_CustomBucketsGrowAsFloats(t *testing.T) {
+func TestCoverage_CustomBucketsGrowAsFloats(t *testing.T) {
 	for seed := range int64(100) {
 		r := rand.New(rand.NewSource(seed))
 		resets := []int64{200*step + r.Int63n(400*step), 700*step + r.Int63n(400*step)}
 		a := counted(r, 0, 1e6, resets, randomGaps(r))
 		b := counted(r, r.Int63n(step), 5e5, resets, randomGaps(r))
-		floats := drain(penalty(lists([][]sample{a, b}), true))
-		merged := drain(penalty(lists([][]sample{customBuckets(a, 1, 5), customBuckets(b, 1, 5)}), true))
+		floats := drain(covered(lists([][]sample{a, b}), Counters))
+		merged := drain(covered(lists([][]sample{customBuckets(a, 1, 5), customBuckets(b, 1, 5)}), Counters))
 		require.Equal(t, len(floats), len(merged))
 		want, wantResets := increase(floats)
 		got, gotResets := histogramIncrease(merged)
@@ -248,11 +252,11 @@ func TestPenalty_CustomBucketsGrowAsFloats(t *testing.T) {
 
 // Replicas whose bounds differ, as during a change of the configuration, still
 // give one counter without a reset.
-func TestPenalty_CustomBucketsOfDifferentBounds(t *testing.T) {
+func TestCoverage_CustomBucketsOfDifferentBounds(t *testing.T) {
 	r := rand.New(rand.NewSource(1))
 	a := customBuckets(counted(r, 0, 1e6, nil, [][2]int64{{900_000, 1_500_000}}), 1, 5)
 	b := customBuckets(counted(r, 3000, 1e6, nil, nil), 1, 10)
-	merged := drain(penalty(lists([][]sample{a, b}), true))
+	merged := drain(covered(lists([][]sample{a, b}), Counters))
 	for i, s := range merged {
 		require.NoError(t, s.h.Validate())
 		if i > 0 {
@@ -263,12 +267,16 @@ func TestPenalty_CustomBucketsOfDifferentBounds(t *testing.T) {
 
 // The hint of a histogram after a change of replica is about a sample that was not
 // returned.
-func TestPenalty_ClearsHintsAtChanges(t *testing.T) {
-	r := rand.New(rand.NewSource(1))
-	a := histograms(counted(r, 0, 1e6, nil, [][2]int64{{900_000, 1_500_000}}))
-	b := histograms(counted(r, 3000, 1e6, nil, nil))
+func TestCoverage_ClearsHintsAtChanges(t *testing.T) {
+	var a, b []sample
+	for i := range int64(200) {
+		if i < 60 || i >= 100 {
+			a = append(a, sample{t: i * step, v: float64(i)})
+		}
+		b = append(b, sample{t: i*step + 3000, v: float64(i)})
+	}
 	unknown := 0
-	for _, s := range drain(penalty(lists([][]sample{a, b}), false)) {
+	for _, s := range drain(FuncCoverage.Merge(lists([][]sample{histograms(a), histograms(b)}), Options{Bounds: Bounds{MaxTime: 199 * step}})) {
 		if s.h.CounterResetHint == histogram.UnknownCounterReset {
 			unknown++
 		}
@@ -285,12 +293,12 @@ func TestUnion_ReturnsAllSamples(t *testing.T) {
 		return out
 	}
 	all := part(0, 15, 30, 45, 60, 75, 90, 105, 120)
-	require.Equal(t, all, drain(Union(lists([][]sample{part(0, 30, 45, 60, 120), part(15, 45, 75, 90, 105)}))))
-	require.Equal(t, all, drain(Union(lists([][]sample{part(15, 45), part(0, 30), part(45, 60, 75, 90, 105, 120)}))))
+	require.Equal(t, all, drain(Union(lists([][]sample{part(0, 30, 45, 60, 120), part(15, 45, 75, 90, 105)}), everything())))
+	require.Equal(t, all, drain(Union(lists([][]sample{part(15, 45), part(0, 30), part(45, 60, 75, 90, 105, 120)}), everything())))
 	for _, counter := range []bool{true, false} {
-		require.Equal(t, all, drain(FuncPenalty.Merge(lists([][]sample{all}), counter)))
+		require.Equal(t, all, drain(FuncCoverage.Merge(lists([][]sample{all}), Options{Mode: modeOf(counter), Bounds: everything()})))
 	}
-	it := Union(lists([][]sample{part(0, 30), part(15, 45)}))
+	it := Union(lists([][]sample{part(0, 30), part(15, 45)}), everything())
 	for _, at := range []int64{15, 16, 45} {
 		require.Equal(t, chunkenc.ValFloat, it.Seek(at*1000))
 	}
@@ -310,7 +318,7 @@ func TestUnion_FollowsOneOfDifferentParts(t *testing.T) {
 			b = append(b, sample{t: i * 30000, v: 1})
 		}
 	}
-	merged := drain(Union(lists([][]sample{a, b})))
+	merged := drain(Union(lists([][]sample{a, b}), everything()))
 	changes := 0
 	for i := 1; i < len(merged); i++ {
 		require.LessOrEqual(t, merged[i].t-merged[i-1].t, int64(90000))

@@ -2,6 +2,7 @@ package dedup_test
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
@@ -33,7 +34,7 @@ func print(it chunkenc.Iterator) {
 func ExampleFunc_Merge() {
 	a := replica(0, 1, 2, 3)
 	b := replica(7, 101, 102, 103, 104, 105)
-	print(dedup.FuncPenalty.Merge([]dedup.Replica{a, b}, false))
+	print(dedup.FuncCoverage.Merge([]dedup.Replica{a, b}, dedup.Options{Bounds: dedup.Bounds{MinTime: math.MinInt64, MaxTime: math.MaxInt64}}))
 	// Output: 0:1 15:2 30:3 52:104 67:105 <nil>
 }
 
@@ -41,6 +42,6 @@ func ExampleFunc_Merge() {
 func ExampleUnion() {
 	early := replica(0, 1, 2, 3)
 	late := replica(30, 3, 4, 5)
-	print(dedup.Union([]dedup.Replica{early, late}))
+	print(dedup.Union([]dedup.Replica{early, late}, dedup.Bounds{MinTime: math.MinInt64, MaxTime: math.MaxInt64}))
 	// Output: 0:1 15:2 30:3 45:4 60:5 <nil>
 }

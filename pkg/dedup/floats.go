@@ -100,7 +100,7 @@ func (f *Floats) load(t int64) chunkenc.ValueType {
 			f.err = fmt.Errorf("decode the chunk from %d: %w", mint, err)
 			break
 		}
-		f.clip()
+		clip(&f.cols, 0, f.bounds)
 		if i, _ := slices.BinarySearch(f.cols.T, t); i < len(f.cols.T) {
 			f.i = i
 			return chunkenc.ValFloat
@@ -109,24 +109,6 @@ func (f *Floats) load(t int64) chunkenc.ValueType {
 	}
 	f.end()
 	return chunkenc.ValNone
-}
-
-// clip drops samples after the bounds, and samples out of order, which would break
-// the search.
-func (f *Floats) clip() {
-	n := len(f.cols.T)
-	for n > 0 && f.cols.T[n-1] > f.bounds.MaxTime {
-		n--
-	}
-	keep := 0
-	for i := range n {
-		if keep > 0 && f.cols.T[i] <= f.cols.T[keep-1] {
-			continue
-		}
-		f.cols.T[keep], f.cols.V[keep] = f.cols.T[i], f.cols.V[i]
-		keep++
-	}
-	f.cols.T, f.cols.V = f.cols.T[:keep], f.cols.V[:keep]
 }
 
 func (f *Floats) end() {
@@ -155,20 +137,3 @@ func (f *Floats) AtFloatHistogram(*histogram.FloatHistogram) (int64, *histogram.
 
 // Err implements chunkenc.Iterator.
 func (f *Floats) Err() error { return f.err }
-
-// Reclaim appends the Floats that it reads from to into, so that the caller can
-// use them again. The caller must not read from it afterwards.
-func Reclaim(it chunkenc.Iterator, into []*Floats) []*Floats {
-	switch it := it.(type) {
-	case *Floats:
-		into = append(into, it)
-	case *pair:
-		into = Reclaim(it.a.it, into)
-		into = Reclaim(it.b.it, into)
-	case *union:
-		for i := range it.parts {
-			into = Reclaim(it.parts[i].it, into)
-		}
-	}
-	return into
-}

@@ -79,7 +79,6 @@ func requireSameSamples(t *testing.T, want, got []sample, seed int64) {
 // Floats returns the samples of its chunks by Next and by Seek, and replicas of
 // Floats are merged as replicas of other iterators.
 func TestFloats_EqualTheirSamples(t *testing.T) {
-	var reuse []*Floats
 	for seed := range int64(1500) {
 		r := rand.New(rand.NewSource(seed))
 		replicas := randomReplicas(r)
@@ -92,16 +91,11 @@ func TestFloats_EqualTheirSamples(t *testing.T) {
 		var plain [][]sample
 		for _, samples := range replicas {
 			samples = floatsOnly(r, samples)
-			var old *Floats
-			if n := len(reuse); n > 0 {
-				old, reuse = reuse[n-1], reuse[:n-1]
-			}
-			its = append(its, Replica{Samples: NewFloats(cut(t, r, samples), b, old), Interval: 15000})
+			its = append(its, Replica{Chunks: cut(t, r, samples), Interval: 15000})
 			plain = append(plain, within(samples, b))
 		}
-		merged := penalty(its, counter)
-		requireSameSamples(t, drain(penalty(lists(plain), counter)), drain(merged), seed)
-		reuse = Reclaim(merged, reuse)
+		merged := FuncCoverage.Merge(its, Options{Mode: modeOf(counter), Bounds: b})
+		requireSameSamples(t, drain(FuncCoverage.Merge(lists(plain), Options{Mode: modeOf(counter), Bounds: b})), drain(merged), seed)
 		requireSameJumps(t, r, plain[0], seed)
 	}
 }

@@ -2,16 +2,21 @@ package dedup
 
 import (
 	"fmt"
+	"math"
 
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
 )
 
 // Func names a way to merge replicas.
 type Func string
 
 const (
-	// FuncPenalty follows one replica and changes to another one only where
-	// the first has a gap.
+	// FuncCoverage follows one replica and fills its holes from the others.
+	FuncCoverage Func = "coverage"
+	// FuncPenalty merges as Thanos does with this name.
 	FuncPenalty Func = "penalty"
 	// FuncChain takes every sample of every replica, and one of several with
 	// equal timestamps.
@@ -21,43 +26,188 @@ const (
 // ParseFunc returns the function with the given name.
 func ParseFunc(name string) (Func, error) {
 	switch f := Func(name); f {
-	case FuncPenalty, FuncChain:
+	case FuncCoverage, FuncPenalty, FuncChain:
 		return f, nil
 	}
-	return "", fmt.Errorf("deduplication function %q is not known (choose %q or %q)", name, FuncPenalty, FuncChain)
+	return "", fmt.Errorf("deduplication function %q is not known (choose %q, %q or %q)", name, FuncCoverage, FuncPenalty, FuncChain)
 }
 
-// Replica is one source of the samples of a series.
+// Lead is how much earlier than the first sample of a result the samples of replicas
+// should begin, in milliseconds. The result then does not depend on where a query
+// starts, for intervals of up to two minutes.
+const Lead = 3 * 60_000
+
+// Replica is one source of the samples of a series: chunks of floats, or any samples.
 type Replica struct {
+	// Chunks are read within the bounds of the merge. They are in order of time and
+	// do not overlap. nil means Samples.
+	Chunks  XORChunks
 	Samples chunkenc.Iterator
-	// Interval is the expected time between two samples in milliseconds, see
-	// Interval; 0 when it is not known.
+	// Interval is the time between two samples in milliseconds that is assumed where
+	// there are too few samples to learn it from, see Interval; 0 when it is not known.
 	Interval int64
+	// Floor is the shortest interval that is assumed.
+	Floor int64
 }
+
+// iterator returns the samples of the replica.
+func (r *Replica) iterator(b Bounds) chunkenc.Iterator {
+	if r.Chunks != nil {
+		return NewFloats(r.Chunks, b, nil)
+	}
+	return r.Samples
+}
+
+// Mode says how the values of a merged series are read, and so what a change of
+// replica may do to them.
+type Mode uint8
+
+const (
+	// Values are those of the replicas.
+	Values Mode = iota
+	// Counters are adjusted at a change of replica, so that only a reset of a replica
+	// is one of the merged series, and that it grows as the replica grew.
+	Counters
+	// Changes hides the different values of two replicas that both stay as they are.
+	Changes
+)
+
+// ModeOf returns how the PromQL function fn reads its input.
+func ModeOf(fn string) Mode {
+	switch fn {
+	case "increase", "rate", "irate", "resets":
+		return Counters
+	case "changes":
+		return Changes
+	}
+	return Values
+}
+
+// Options say how replicas are merged.
+type Options struct {
+	Mode Mode
+	// Bounds are those of the samples that are read.
+	Bounds Bounds
+}
+
+// everything are the bounds of all samples.
+func everything() Bounds { return Bounds{MinTime: math.MinInt64, MaxTime: math.MaxInt64} }
 
 // Merge merges the replicas by f. It prefers the first replica, so the caller
 // orders them by their labels. It returns a single replica unchanged, and an empty
-// series for none. See penalty for counter. The result owns the iterators.
-func (f Func) Merge(replicas []Replica, counter bool) chunkenc.Iterator {
+// series for none. The result owns the iterators.
+func (f Func) Merge(replicas []Replica, o Options) chunkenc.Iterator {
 	switch {
 	case len(replicas) == 0:
 		return chunkenc.NewNopIterator()
 	case len(replicas) == 1:
-		return replicas[0].Samples
-	case f == FuncChain:
-		return chain(replicas)
+		return replicas[0].iterator(o.Bounds)
+	case f == FuncCoverage:
+		m := &merged{}
+		m.c.reset(replicas, o, false)
+		return m
 	}
-	return penalty(replicas, counter)
+	its := make([]chunkenc.Iterator, len(replicas))
+	for i := range replicas {
+		its[i] = replicas[i].iterator(o.Bounds)
+	}
+	if f == FuncChain {
+		return chain(its)
+	}
+	return penalty(its, o.Mode == Counters)
 }
 
-// IsCounterFunc says whether the PromQL function fn reads its input as a
-// counter, so that a change of replica must not appear as a counter reset.
-func IsCounterFunc(fn string) bool {
-	switch fn {
-	case "increase", "rate", "irate", "resets":
-		return true
+// Samples are samples as columns, in strictly ascending order of time.
+type Samples struct {
+	T []int64
+	V []float64
+	// H is nil when all samples are floats. Otherwise sample i is a histogram where
+	// H[i] is not nil.
+	H []*histogram.FloatHistogram
+}
+
+// Decoder merges replicas into columns. It keeps its memory between series and belongs
+// to one goroutine at a time.
+type Decoder struct{ c coverage }
+
+// Decode appends the samples of Merge from the time from on to dst.
+func (d *Decoder) Decode(f Func, replicas []Replica, o Options, from int64, dst *Samples) error {
+	if f != FuncCoverage || len(replicas) < 2 {
+		return dst.Append(f.Merge(replicas, o), from)
 	}
-	return false
+	d.c.reset(replicas, o, true)
+	for r, ok := d.c.next(); ok; r, ok = d.c.next() {
+		dst.add(&r, from)
+	}
+	return d.c.err()
+}
+
+// add appends the samples of a run.
+func (s *Samples) add(r *run, from int64) {
+	k := 0
+	for k < len(r.t) && r.t[k] < from {
+		k++
+	}
+	n := len(s.T)
+	s.T, s.V = append(s.T, r.t[k:]...), append(s.V, r.v[k:]...)
+	if r.h != nil && s.H == nil {
+		s.H = make([]*histogram.FloatHistogram, n, len(s.T))
+	}
+	if s.H == nil {
+		return
+	}
+	for i := n; i < len(s.T); i++ {
+		var h *histogram.FloatHistogram
+		if r.h != nil && r.h[k] != (hist{}) {
+			h = r.h[k].float()
+		}
+		s.H = append(s.H, h)
+		k++
+	}
+}
+
+// Append appends the samples of an iterator from the time from on.
+func (s *Samples) Append(it chunkenc.Iterator, from int64) error {
+	if from == math.MinInt64 {
+		from++ // Seek needs a time after the start of time
+	}
+	for typ := it.Seek(from); typ != chunkenc.ValNone; typ = it.Next() {
+		t, v := int64(0), 0.0
+		var h *histogram.FloatHistogram
+		if typ == chunkenc.ValFloat {
+			t, v = it.At()
+		} else {
+			t, h = it.AtFloatHistogram(nil)
+		}
+		if h != nil && s.H == nil {
+			s.H = make([]*histogram.FloatHistogram, len(s.T), len(s.T)+iteratorBatch)
+		}
+		if s.T, s.V = append(s.T, t), append(s.V, v); s.H != nil {
+			s.H = append(s.H, h)
+		}
+	}
+	return it.Err()
+}
+
+// AppendChunks appends the samples of chunks of floats within bounds.
+func (s *Samples) AppendChunks(chunks XORChunks, b Bounds) error {
+	cols := xorcolumn.Columns{T: s.T, V: s.V}
+	for i := range chunks.Len() {
+		mint, maxt, payload := chunks.Chunk(i)
+		if mint > b.MaxTime {
+			break
+		}
+		if maxt < b.MinTime {
+			continue
+		}
+		n := cols.Len()
+		if err := cols.AppendXOR(payload); err != nil {
+			return fmt.Errorf("decode the chunk from %d: %w", mint, err)
+		}
+		clip(&cols, n, b)
+	}
+	s.T, s.V = cols.T, cols.V
+	return nil
 }
 
 // intervalChunks is the number of chunks that Interval uses.

@@ -63,3 +63,14 @@ func (l *listIter) AtFloatHistogram(h *histogram.FloatHistogram) (int64, *histog
 func (l *listIter) AtT() int64  { return l.s[l.i].t }
 func (l *listIter) AtST() int64 { return 0 }
 func (l *listIter) Err() error  { return nil }
+
+func covered(replicas []Replica, mode Mode) chunkenc.Iterator {
+	return FuncCoverage.Merge(replicas, Options{Mode: mode, Bounds: everything()})
+}
+
+func modeOf(counter bool) Mode {
+	if counter {
+		return Counters
+	}
+	return Values
+}

@@ -47,12 +47,13 @@ type Merger struct {
 	}
 
 	// Memory that is kept for the next series.
-	out     []chunks.Meta
-	sorted  []sourced
-	sources [][]chunks.Meta
-	runs    runs
-	sink    chunkSink
-	arena   []byte
+	out      []chunks.Meta
+	sorted   []sourced
+	sources  [][]chunks.Meta
+	merge    coverage
+	replicas []Replica
+	sink     chunkSink
+	arena    []byte
 }
 
 // sourced is a chunk with the number of its source.
@@ -193,8 +194,9 @@ func (m *Merger) bySource(run []sourced) [][]chunks.Meta {
 
 // choose adds the samples of the result to the sink.
 func (m *Merger) choose(sources [][]chunks.Meta, floats bool) error {
-	if floats && m.f == FuncPenalty && len(sources) == 2 && ordered(sources[0]) && ordered(sources[1]) {
-		return m.pair(sources[0], sources[1])
+	overlaps := func(metas []chunks.Meta) bool { return !ordered(metas) }
+	if floats && m.f == FuncCoverage && len(sources) > 1 && !slices.ContainsFunc(sources, overlaps) {
+		return m.runs(sources)
 	}
 	it := m.samples(sources)
 	if !floats {
@@ -208,17 +210,20 @@ func (m *Merger) choose(sources [][]chunks.Meta, floats bool) error {
 	return it.Err()
 }
 
-// pair merges two sources of floats, each without overlaps, by FuncPenalty. It
-// does not decode a chunk that is not needed, and passes on a chunk of which every
-// sample is taken.
-func (m *Merger) pair(a, b []chunks.Meta) error {
-	sources := [2][]chunks.Meta{a, b}
-	m.runs.reset(metaChunks(a), metaChunks(b), [2]int64{interval(a), interval(b)})
-	for r, ok := m.runs.next(); ok; r, ok = m.runs.next() {
-		m.sink.take(&sources[r.replica][r.chunk], r.samples, r.from, r.to)
+// runs merges sources of floats, each without overlaps, by FuncCoverage. It does not
+// decode a chunk that is not needed, and passes on a chunk of which every sample is
+// taken.
+func (m *Merger) runs(sources [][]chunks.Meta) error {
+	m.replicas = m.replicas[:0]
+	for _, metas := range sources {
+		m.replicas = append(m.replicas, Replica{Chunks: metaChunks(metas), Interval: interval(metas)})
+	}
+	m.merge.reset(m.replicas, Options{Bounds: everything()}, false)
+	for r, ok := m.merge.next(); ok; r, ok = m.merge.next() {
+		m.sink.take(&sources[r.rep][r.chunk], &r)
 	}
 	m.sink.flush()
-	return m.runs.err()
+	return m.merge.err()
 }
 
 // samples merges the sources as a query does.
@@ -232,9 +237,9 @@ func (m *Merger) samples(sources [][]chunks.Meta) chunkenc.Iterator {
 	}
 	replicas := make([]Replica, len(sources))
 	for i, metas := range sources {
-		replicas[i] = Replica{Samples: Union(layers(metas)), Interval: interval(metas)}
+		replicas[i] = Replica{Samples: Union(layers(metas), everything()), Interval: interval(metas)}
 	}
-	return m.f.Merge(replicas, false)
+	return m.f.Merge(replicas, Options{Bounds: everything()})
 }
 
 // layers divides the chunks of a source into layers without overlaps.

@@ -77,9 +77,9 @@ func TestMerger_PairEqualsPenalty(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		a := encodePoints(t, r, randomReplica(r, 1, 0))
 		b := encodePoints(t, r, randomReplica(r, 2, r.Int64N(2)*r.Int64N(20_000)))
-		m := NewMerger(FuncPenalty)
+		m := NewMerger(FuncCoverage)
 		m.sink.reset(nil)
-		require.NoError(t, m.pair(a, b))
+		require.NoError(t, m.runs([][]chunks.Meta{a, b}))
 		it := m.samples([][]chunks.Meta{a, b})
 		var want []point
 		for it.Next() != chunkenc.ValNone {
@@ -113,8 +113,8 @@ func origins(sources ...int) (out []int) {
 	return out
 }
 
-// Every function keeps all samples of one source, and FuncPenalty does not mix
-// those of several sources although they fill the gaps of each other.
+// Every function keeps all samples of one source, and FuncCoverage takes those of another
+// source only where the first has none.
 func TestMerger_Sources(t *testing.T) {
 	grid := func(value float64, skip func(i int) bool) (out []point) {
 		for i := range 480 {
@@ -126,7 +126,7 @@ func TestMerger_Sources(t *testing.T) {
 	}
 	r := rand.New(rand.NewPCG(1, 1))
 	all := grid(0, func(int) bool { return false })
-	for _, f := range []Func{FuncPenalty, FuncChain} {
+	for _, f := range []Func{FuncCoverage, FuncChain} {
 		early := encodePoints(t, r, grid(0, func(i int) bool { return i%7 == 0 }))
 		late := encodePoints(t, r, grid(0, func(i int) bool { return i%7 != 0 }))
 		m := NewMerger(f)
@@ -137,18 +137,24 @@ func TestMerger_Sources(t *testing.T) {
 		require.Equal(t, uint64(480), m.kept)
 	}
 
+	filled := grid(0, func(int) bool { return false })
+	for i := range filled {
+		if i%60 == 20 {
+			filled[i].v += 1000 // of b
+		}
+	}
 	a := grid(0, func(i int) bool { return i%60 == 20 })
 	b := grid(1000, func(i int) bool { return i%60 == 50 })
 	ca, cb := encodePoints(t, r, a), encodePoints(t, r, b)
-	out, err := NewMerger(FuncPenalty).Chunks(slices.Concat(ca, cb), origins(len(ca), len(cb)))
+	out, err := NewMerger(FuncCoverage).Chunks(slices.Concat(ca, cb), origins(len(ca), len(cb)))
 	require.NoError(t, err)
-	require.Equal(t, a, decodePoints(t, out))
+	require.Equal(t, filled, decodePoints(t, out))
 
 	// Two blocks of the first source, and one of the second.
 	early := encodePoints(t, r, a[:300])
-	out, err = NewMerger(FuncPenalty).Chunks(slices.Concat(ca, early, cb), origins(len(ca)+len(early), len(cb)))
+	out, err = NewMerger(FuncCoverage).Chunks(slices.Concat(ca, early, cb), origins(len(ca)+len(early), len(cb)))
 	require.NoError(t, err)
-	require.Equal(t, a, decodePoints(t, out))
+	require.Equal(t, filled, decodePoints(t, out))
 }
 
 // Two servers evaluate the same recording rule to different values at equal times:
@@ -194,12 +200,12 @@ func TestMerger_Histograms(t *testing.T) {
 	}
 	a := encode(0, func(i int) bool { return i >= 20 && i < 40 })
 	b := encode(0, func(i int) bool { return i%2 == 0 })
-	out, err := NewMerger(FuncPenalty).Chunks(slices.Concat(a, b), origins(2))
+	out, err := NewMerger(FuncCoverage).Chunks(slices.Concat(a, b), origins(2))
 	require.NoError(t, err)
 	require.Equal(t, 90, samplesOf(out), "one source: all samples of both")
 
 	b = encode(7000, func(int) bool { return false })
-	out, err = NewMerger(FuncPenalty).Chunks(slices.Concat(a, b), origins(1, 1))
+	out, err = NewMerger(FuncCoverage).Chunks(slices.Concat(a, b), origins(1, 1))
 	require.NoError(t, err)
 	require.InDelta(t, 100, samplesOf(out), 2, "two sources: one after the other")
 }

@@ -4,261 +4,208 @@ import (
 	"math"
 
 	"github.com/prometheus/prometheus/model/histogram"
-	"github.com/prometheus/prometheus/model/value"
+	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// penalty merges replicas pairwise from left to right. Of a pair it returns the
-// samples of one input until that has a gap or a stale marker; then the other
-// one takes over, if it has samples there. A gap is a step of more than two and
-// a half intervals of the input, for counters of one and a half. The first input
-// takes over again once it has had ten steps without a gap.
-//
-// The interval of an input is estimated from its own last steps. So a gap of both
-// inputs does not change later choices, and a query that starts later makes the
-// same choices after a few steps.
-//
-// With counter, values are raised at each change of input by an offset, so that
-// the merged counter grows by as much as the input grew; see adjust. Without it
-// values are returned as they are. The counter reset hint of the first histogram
-// after a change is unknown.
-//
-// It drops the stale marker of one input when the other one continues.
-//
-// Timestamps of the result ascend strictly. Samples of an input that is not needed
-// are not read.
-func penalty(replicas []Replica, counter bool) chunkenc.Iterator {
-	if len(replicas) == 0 {
-		return chunkenc.NewNopIterator()
-	}
-	left := replicas[0]
-	for _, right := range replicas[1:] {
-		left = Replica{Samples: newPair(left, right, counter), Interval: left.Interval}
-	}
-	return left.Samples
+// firstPenalty delays the other replica after the first sample, in milliseconds.
+const firstPenalty = 5000
+
+// chain returns every sample of all replicas, and one of several with equal times. It
+// is Prometheus's merge of series.
+func chain(its []chunkenc.Iterator) chunkenc.Iterator {
+	return storage.ChainSampleIteratorFromIterators(nil, its)
 }
 
-func newPair(a, b Replica, counter bool) *pair {
-	p := &pair{counter: counter, lastT: math.MinInt64}
-	p.a.init(a, counter)
-	p.b.init(b, counter)
-	p.used, p.other = &p.a, &p.b
+// penalty merges replicas pairwise from left to right, as Thanos does: of two replicas
+// the one with the earlier sample gives it, and the other one may give the next only
+// where it has a sample before the first has one, and later than twice the last step.
+// With counter, a value that would be lower after a change of replica is raised to the
+// last one, and so are all later values of the replica.
+//
+// Unlike Thanos it moves a replica only when its time matters. That is after its next
+// possible sample, so the result is the same.
+func penalty(its []chunkenc.Iterator, counter bool) chunkenc.Iterator {
+	left := adjustable(&raised{Iterator: its[0], counter: counter})
+	for _, it := range its[1:] {
+		left = newPair(left, &raised{Iterator: it, counter: counter})
+	}
+	return left
+}
+
+// adjustable is an input of a pair, or a pair.
+type adjustable interface {
+	chunkenc.Iterator
+	// adjust raises the current value to last, if it is lower, and all later values by
+	// as much.
+	adjust(last float64)
+}
+
+// raised is a replica whose values are raised by an offset.
+type raised struct {
+	chunkenc.Iterator
+	counter bool
+	by      float64
+}
+
+func (r *raised) At() (int64, float64) {
+	t, v := r.Iterator.At()
+	// Adding to a NaN would lose its payload, which marks it as stale.
+	if r.by != 0 && !math.IsNaN(v) {
+		v += r.by
+	}
+	return t, v
+}
+
+func (r *raised) adjust(last float64) {
+	if _, v := r.At(); r.counter && last > v {
+		r.by += last - v
+	}
+}
+
+// input is one side of a pair.
+type input struct {
+	adjustable
+	typ chunkenc.ValueType
+	// target is the time that the input has to be moved to before it is read.
+	target int64
+	// penalty is added to the next time to move to.
+	penalty int64
+}
+
+// move moves the input to its target.
+func (in *input) move() {
+	if in.typ != chunkenc.ValNone && in.AtT() < in.target {
+		in.typ = in.Seek(in.target)
+	}
+}
+
+// pair merges two inputs.
+type pair struct {
+	a, b  input
+	useA  bool
+	last  *input // the one that gave the current sample
+	begun bool
+	lastT int64
+}
+
+func newPair(a, b adjustable) *pair {
+	p := &pair{a: input{adjustable: a, target: math.MinInt64}, b: input{adjustable: b, target: math.MinInt64}, useA: true, lastT: math.MinInt64}
+	p.last = &p.a
+	p.a.typ, p.b.typ = a.Next(), b.Next()
 	return p
 }
 
-// pair merges two inputs, of which a is preferred. The input in use is at
-// the sample that was returned last.
-type pair struct {
-	a, b        side
-	used, other *side
-	counter     bool
-	started     bool
-	lastT       int64
-	// changed says that the current sample is the first one after a change of
-	// input.
-	changed bool
-	adjuster
-}
-
+// Next implements chunkenc.Iterator.
 func (p *pair) Next() chunkenc.ValueType {
-	if p.advanceDecoded(1, math.MaxInt64) > 0 {
-		return chunkenc.ValFloat
+	p.begun = true
+	prevA, prev, known := p.useA, 0.0, false
+	if used := p.used(); used.typ == chunkenc.ValFloat {
+		_, prev = p.last.At()
+		known = true
 	}
-	return p.step()
+	typ := p.choose()
+	if p.useA != prevA && known {
+		p.adjust(prev)
+	}
+	return typ
 }
 
-// step moves on by one sample.
-func (p *pair) step() chunkenc.ValueType {
-	if !p.started {
-		p.a.moved(p.a.it.Next())
-		p.b.moved(p.b.it.Next())
-		// The preferred input counts as stable until its first gap.
-		p.a.settled = settledSteps - 1
-		p.use(p.choose())
-		p.started = true
-		return p.typ()
+func (p *pair) used() *input {
+	if p.useA {
+		return &p.a
 	}
-	if p.lastT > math.MaxInt64-maxInterval {
-		// The sums below would overflow.
-		p.used.typ, p.other.typ = chunkenc.ValNone, chunkenc.ValNone
-		return chunkenc.ValNone
+	return &p.b
+}
+
+// choose moves to the next sample.
+func (p *pair) choose() chunkenc.ValueType {
+	p.a.target = max(p.a.target, p.after(p.a.penalty))
+	p.b.target = max(p.b.target, p.after(p.b.penalty))
+	used, other := &p.a, &p.b
+	if !p.useA {
+		used, other = other, used
 	}
-	p.used.next(p.lastT)
+	used.move()
+	// An input that is not at its target has no sample before that.
+	if used.typ != chunkenc.ValNone && (p.useA && used.AtT() <= other.target || !p.useA && used.AtT() < other.target) {
+		return p.take(used, other)
+	}
+	other.move()
 	switch {
-	case p.used.typ == chunkenc.ValNone || p.used.gap || p.used.stale():
-		p.other.skip(p.lastT+max(1, p.used.interval/2), p.lastT)
-		p.use(p.choose())
-	case p.used == &p.b && p.back():
-		p.use(&p.a)
-	default:
-		p.use(p.used)
-	}
-	return p.typ()
-}
-
-// choose returns the input whose current sample comes next.
-func (p *pair) choose() *side {
-	a, b := &p.a, &p.b
-	switch {
-	case b.typ == chunkenc.ValNone:
-		if a.typ == chunkenc.ValNone {
-			return p.used
+	case p.a.typ == chunkenc.ValNone:
+		p.useA = false
+		if p.b.typ != chunkenc.ValNone {
+			p.lastT, p.last, p.b.penalty = p.b.AtT(), &p.b, 0
 		}
-		return a
-	case a.typ == chunkenc.ValNone:
-		return b
-	case onlyEnded(a, b):
-		return b
-	case onlyEnded(b, a):
-		return a
+		return p.b.typ
+	case p.b.typ == chunkenc.ValNone:
+		p.useA = true
+		p.lastT, p.last, p.a.penalty = p.a.AtT(), &p.a, 0
+		return p.a.typ
 	}
-	// At the start the preferred input may be late by one step, which is its
-	// phase; later by half a step.
-	slack := a.interval
-	if p.started {
-		slack /= 2
+	if p.useA = p.a.AtT() <= p.b.AtT(); p.useA {
+		return p.take(&p.a, &p.b)
 	}
-	if a.t > b.t && a.t-b.t > slack {
-		return b
-	}
-	return a
+	return p.take(&p.b, &p.a)
 }
 
-// onlyEnded says whether s is at a stale marker and o continues.
-func onlyEnded(s, o *side) bool {
-	return s.stale() && !o.stale() && o.t-s.t <= o.maxStep()
+// take makes the sample of in the current one.
+func (p *pair) take(in, other *input) chunkenc.ValueType {
+	t := in.AtT()
+	in.penalty, other.penalty = 0, firstPenalty
+	if p.lastT != math.MinInt64 {
+		other.penalty = 2 * (t - p.lastT)
+	}
+	p.lastT, p.last = t, in
+	return in.typ
 }
 
-// back says whether to return to the preferred input, and moves that to the
-// sample to go on from. The samples around a change must not be close together.
-func (p *pair) back() bool {
-	half := p.b.interval / 2
-	p.a.watch(p.lastT+max(1, half), p.lastT)
-	return p.a.typ != chunkenc.ValNone && p.a.settled >= settledSteps && !p.a.stale() && p.a.t <= p.b.t+half
+// after is the first time after the last sample and a penalty.
+func (p *pair) after(penalty int64) int64 {
+	if t := p.lastT + 1; penalty >= 0 && t <= math.MaxInt64-penalty {
+		return t + penalty
+	}
+	return math.MaxInt64
 }
 
-// use returns the current sample of s next.
-func (p *pair) use(s *side) {
-	p.changed = s != p.used && p.started
-	if p.counter && p.started && s.typ != chunkenc.ValNone {
-		p.adjust(p.used, s, p.lastT)
-	}
-	if s != p.used {
-		p.used.settled = 0
-		if !p.started {
-			p.used.settled = settledSteps - 1
-		}
-		p.used, p.other = s, p.used
-	}
-	if s.typ != chunkenc.ValNone {
-		p.lastT = s.t
-	}
-}
-
-// advanceDecoded moves over decoded samples of the input in use as step would, up
-// to the first sample that needs a choice: at most n samples, and up to the first
-// one at or after until. It returns the number of samples passed.
-func (p *pair) advanceDecoded(n int, until int64) int {
-	s := p.used
-	f := s.floats
-	if f == nil || !p.started || p.adjusting() || (s == &p.b && p.a.typ != chunkenc.ValNone) || s.typ == chunkenc.ValNone {
-		return 0
-	}
-	ts, vs := f.cols.T, f.cols.V
-	first, last, interval, maxStep := f.i, p.lastT, s.interval, s.maxStep()
-	i := first
-	for i+1 < len(ts) && i-first < n && last < until {
-		d := ts[i+1] - last
-		if d > maxStep || value.IsStaleNaN(vs[i+1]) {
-			break
-		}
-		if d != interval {
-			s.interval = track(interval, d)
-			interval, maxStep = s.interval, s.maxStep()
-		}
-		i++
-		last = ts[i]
-	}
-	if i == first {
-		return 0
-	}
-	if s.keep {
-		s.keepFloat(i - 1)
-	}
-	s.prevT, s.hasPrev = ts[i-1], true
-	f.i, s.t, s.gap = i, last, false
-	p.lastT, p.changed = last, false
-	return i - first
-}
-
-// keepFloat makes the sample at position i of the columns, or the last before
-// it that is a number, the known one.
-func (s *side) keepFloat(i int) {
-	for ; i >= 0; i-- {
-		if v := s.floats.cols.V[i]; !math.IsNaN(v) {
-			s.known.typ, s.known.t, s.known.v = chunkenc.ValFloat, s.floats.cols.T[i], v
-			return
+func (p *pair) adjust(last float64) {
+	for _, in := range []*input{&p.a, &p.b} {
+		if in.move(); in.typ == chunkenc.ValFloat {
+			in.adjustable.adjust(last)
 		}
 	}
 }
 
-// Seek makes the same choices as Next, so that the samples of the result do not
-// depend on the times that the reader seeks.
+// Seek implements chunkenc.Iterator by steps, so that no gap is missed.
 func (p *pair) Seek(t int64) chunkenc.ValueType {
-	for !p.started || (p.used.typ != chunkenc.ValNone && p.lastT < t) {
-		if p.advanceDecoded(math.MaxInt, t) == 0 && p.step() == chunkenc.ValNone {
-			return chunkenc.ValNone
-		}
+	typ := p.last.typ
+	if !p.begun {
+		typ = p.Next()
 	}
-	return p.typ()
+	for typ != chunkenc.ValNone && p.last.AtT() < t {
+		typ = p.Next()
+	}
+	return typ
 }
 
-// typ is the type of the current sample.
-func (p *pair) typ() chunkenc.ValueType {
-	if p.used.typ == chunkenc.ValHistogram && p.byHist != nil {
-		return chunkenc.ValFloatHistogram
-	}
-	return p.used.typ
-}
-
-func (p *pair) At() (int64, float64) { return p.used.t, p.float(p.used.float()) }
+func (p *pair) At() (int64, float64) { return p.last.At() }
 
 func (p *pair) AtHistogram(h *histogram.Histogram) (int64, *histogram.Histogram) {
-	t, h := p.used.it.AtHistogram(h)
-	if p.changed && h.CounterResetHint != histogram.GaugeType {
-		h.CounterResetHint = histogram.UnknownCounterReset
-	}
-	return t, h
+	return p.last.AtHistogram(h)
 }
 
 func (p *pair) AtFloatHistogram(h *histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
-	if h == nil && p.byHist != nil {
-		// Without a histogram to fill, the iterator of a chunk returns its own
-		// slices, and adding must not write to them.
-		h = &histogram.FloatHistogram{}
-	}
-	t, h := p.used.it.AtFloatHistogram(h)
-	if p.changed && h.CounterResetHint != histogram.GaugeType {
-		h.CounterResetHint = histogram.UnknownCounterReset
-	}
-	return t, p.histogram(h)
+	return p.last.AtFloatHistogram(h)
 }
 
-func (p *pair) AtT() int64 { return p.used.t }
+func (p *pair) AtT() int64 { return p.last.AtT() }
 
-// AtST returns the start time of the current sample. It is unknown after a change
-// of input and for a value with an offset: it would be compared with that of
-// another server.
-func (p *pair) AtST() int64 {
-	if p.used.floats != nil || p.counter && (p.changed || p.adjusting()) {
-		return 0
-	}
-	return p.used.it.AtST()
-}
+func (p *pair) AtST() int64 { return p.last.AtST() }
 
 func (p *pair) Err() error {
-	if err := p.a.it.Err(); err != nil {
+	if err := p.a.Err(); err != nil {
 		return err
 	}
-	return p.b.it.Err()
+	return p.b.Err()
 }

@@ -29,13 +29,13 @@ func TestTexts(t *testing.T) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			in := parseReplicas(t, d)
 			switch d.Cmd {
-			case "penalty":
+			case "coverage":
 				counter := d.HasArg("counter")
-				return in.print(t, drain(penalty(in.replicas(), counter)), counter)
+				return in.print(t, drain(covered(in.replicas(), modeOf(counter))), counter)
 			case "chain":
-				return in.print(t, drain(FuncChain.Merge(in.replicas(), false)), false)
+				return in.print(t, drain(FuncChain.Merge(in.replicas(), Options{})), false)
 			case "union":
-				return in.print(t, drain(Union(in.replicas())), false)
+				return in.print(t, drain(Union(in.replicas(), everything())), false)
 			case "chunks":
 				var f string
 				d.ScanArgs(t, "func", &f)

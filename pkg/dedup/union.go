@@ -2,7 +2,6 @@ package dedup
 
 import (
 	"math"
-	"slices"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -14,16 +13,12 @@ import (
 // Two parts with different values at one time are not copies of each other,
 // although their labels are equal: from there on the later part only fills gaps of
 // the earlier one, so that the result does not alternate between the two.
-func Union(parts []Replica) chunkenc.Iterator {
+func Union(parts []Replica, b Bounds) chunkenc.Iterator {
 	if len(parts) == 1 {
-		return parts[0].Samples
+		return parts[0].iterator(b)
 	}
-	return newUnion(parts, false)
+	return newUnion(parts, b)
 }
-
-// chain returns every sample of all replicas. It drops the stale marker of one
-// replica where another one continues.
-func chain(replicas []Replica) chunkenc.Iterator { return newUnion(replicas, true) }
 
 // differ counts pairs of samples with equal times by whether their values are
 // equal.
@@ -31,15 +26,15 @@ type differ struct{ equal, different uint64 }
 
 // unionCounted is Union and counts in c how often values differ.
 func unionCounted(parts []Replica, c *differ) chunkenc.Iterator {
-	u := newUnion(parts, false)
+	u := newUnion(parts, everything())
 	u.differ = c
 	return u
 }
 
-func newUnion(parts []Replica, replicas bool) *union {
-	u := &union{parts: make([]side, len(parts)), foreign: make([]bool, len(parts)), replicas: replicas, lastT: math.MinInt64}
+func newUnion(parts []Replica, b Bounds) *union {
+	u := &union{parts: make([]side, len(parts)), foreign: make([]bool, len(parts)), lastT: math.MinInt64}
 	for i, p := range parts {
-		u.parts[i].init(p, false)
+		u.parts[i].init(p, b)
 	}
 	return u
 }
@@ -48,9 +43,7 @@ type union struct {
 	parts []side
 	// foreign parts had another value than an earlier part at one time.
 	foreign []bool
-	// replicas says that the parts are replicas of a target.
-	replicas bool
-	differ   *differ
+	differ  *differ
 
 	started bool
 	cur     int
@@ -63,8 +56,7 @@ func (u *union) Next() chunkenc.ValueType {
 	if !u.started {
 		u.started = true
 		for i := range u.parts {
-			p := &u.parts[i]
-			p.moved(p.it.Next())
+			u.parts[i].next()
 		}
 	} else {
 		u.pass()
@@ -91,7 +83,7 @@ func (u *union) pass() {
 	for i := range u.parts {
 		p := &u.parts[i]
 		for p.typ != chunkenc.ValNone && p.t <= t {
-			p.next(t)
+			p.next()
 		}
 	}
 	u.lastT = t
@@ -108,7 +100,7 @@ func (u *union) compare(i int) {
 			u.differ.different++
 		}
 	}
-	if !same && !u.replicas {
+	if !same {
 		u.foreign[max(i, u.cur)] = true
 	}
 }
@@ -133,7 +125,7 @@ func (u *union) pick() chunkenc.ValueType {
 		}
 		p := &u.parts[best]
 		if u.skips(best) {
-			p.next(u.lastT)
+			p.next()
 			continue
 		}
 		u.changed = u.lastT != math.MinInt64 && best != u.cur
@@ -164,12 +156,7 @@ func (u *union) skips(i int) bool {
 			}
 		}
 	}
-	if !u.replicas || !p.stale() {
-		return false
-	}
-	return slices.ContainsFunc(u.parts, func(o side) bool {
-		return o.typ != chunkenc.ValNone && onlyEnded(p, &o)
-	})
+	return false
 }
 
 func (u *union) Seek(t int64) chunkenc.ValueType {

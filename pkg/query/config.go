@@ -108,7 +108,7 @@ func DefaultConfig() Config {
 		},
 		Timeout: flags.Duration(2 * time.Minute), Engine: "prometheus", Mode: "local",
 		MaxConcurrent: 20, MaxSamples: 50_000_000, DynamicLookback: true, MaxConcurrentSelects: 4,
-		DedupFunc: string(dedup.FuncPenalty), SubqueryStep: flags.Duration(time.Minute), Step: flags.Duration(time.Second),
+		DedupFunc: string(dedup.FuncCoverage), SubqueryStep: flags.Duration(time.Minute), Step: flags.Duration(time.Second),
 		FederateMaxSeries: 100_000, PartialResponse: true,
 		ExemplarPartial: true, TargetPartial: true, MetadataPartial: true, StatusPartial: true,
 	}
@@ -172,8 +172,8 @@ func (c *Config) registerQueryFlags(r flags.Registrar) {
 // of replicas, downsampled data, partial responses, and the limits of answers over
 // gRPC.
 func (c *Config) registerAnswerFlags(r flags.Registrar) {
-	r.Flag("deduplication.func", "How replicas are merged: penalty follows one replica and fills its gaps from the others; chain takes all samples of all.").
-		Default(string(dedup.FuncPenalty)).EnumVar(&c.DedupFunc, string(dedup.FuncPenalty), string(dedup.FuncChain))
+	r.Flag("deduplication.func", "How replicas are merged: coverage follows one replica and fills every hole of it from the others; penalty and chain merge as Thanos does with these names.").
+		Default(string(dedup.FuncCoverage)).EnumVar(&c.DedupFunc, string(dedup.FuncCoverage), string(dedup.FuncPenalty), string(dedup.FuncChain))
 	r.Flag("query.replica-label", "Label in which the replicas of a series differ; it is removed when they are merged. Repeatable, and lists with commas are split. receive_replica is always one.").
 		SetValue(&c.ReplicaLabels)
 	r.Flag("query.ring-replica-label", "Replica label in which the nodes of a hashring differ. They store copies of the same samples: all samples of all copies count. It need not be named by --query.replica-label too. Repeatable, and lists with commas are split. receive_replica is always one.").

@@ -1,9 +1,7 @@
 package query
 
 import (
-	"github.com/prometheus/prometheus/model/histogram"
-	"github.com/prometheus/prometheus/tsdb/chunkenc"
-
+	"github.com/hindsight-io/hindsight/pkg/dedup"
 	"github.com/hindsight-io/hindsight/pkg/query/eval"
 )
 
@@ -11,31 +9,21 @@ import (
 // Iterator gives. Different series may be decoded at the same time.
 func (s *series) decode(dst *eval.Samples) error {
 	dst.T, dst.V, dst.H = dst.T[:0], dst.V[:0], nil
-	var it chunkenc.Iterator
-	if s.view.lookback > 0 {
-		it = aliveSeries{s}.Iterator(nil)
-	} else {
-		it = s.Iterator(nil)
-	}
-	return drain(it, dst)
-}
-
-// drain appends the samples of an iterator to dst.
-func drain(it chunkenc.Iterator, dst *eval.Samples) error {
-	for typ := it.Next(); typ != chunkenc.ValNone; typ = it.Next() {
-		if typ == chunkenc.ValFloat {
-			t, v := it.At()
-			dst.T, dst.V = append(dst.T, t), append(dst.V, v)
-			if dst.H != nil {
-				dst.H = append(dst.H, nil)
-			}
-			continue
+	out := (*dedup.Samples)(dst)
+	switch {
+	case s.view.lookback > 0:
+		return out.Append(aliveSeries{s}.Iterator(nil), s.view.mint)
+	case len(s.sources) > 1:
+		d, _ := s.view.decoders.Get().(*dedup.Decoder)
+		if d == nil {
+			d = &dedup.Decoder{}
 		}
-		if dst.H == nil {
-			dst.H = make([]*histogram.FloatHistogram, len(dst.T), max(cap(dst.T), 16))
-		}
-		t, h := it.AtFloatHistogram(nil)
-		dst.T, dst.V, dst.H = append(dst.T, t), append(dst.V, 0), append(dst.H, h)
+		o := s.view.merging()
+		err := d.Decode(s.view.dedup, s.replicas(o.Bounds), o, s.view.mint, out)
+		s.view.decoders.Put(d)
+		return err
+	case s.plain(s.sources[0].chunks):
+		return out.AppendChunks(xorChunks(s.sources[0].chunks), s.view.bounds())
 	}
-	return it.Err()
+	return out.Append(s.Iterator(nil), s.view.mint)
 }

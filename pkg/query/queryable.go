@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 
@@ -25,7 +26,7 @@ type QueryableConfig struct {
 	// nodes of a hash ring store them. They are removed whenever replicas are
 	// merged, whichever replica labels a request names.
 	RingLabels []string
-	// Dedup is the function that merges replicas; empty means penalty.
+	// Dedup is the function that merges replicas; empty means coverage.
 	Dedup dedup.Func
 	// MaxConcurrentSelects bounds the selectors of one query that are read at
 	// the same time; below 1 means 1.
@@ -45,7 +46,7 @@ type Queryable struct {
 // NewQueryable returns a Queryable over store.
 func NewQueryable(store storeapi.Store, cfg QueryableConfig) *Queryable {
 	if cfg.Dedup == "" {
-		cfg.Dedup = dedup.FuncPenalty
+		cfg.Dedup = dedup.FuncCoverage
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -128,10 +129,13 @@ func (c *QueryableConfig) selection(ctx context.Context, mint, maxt int64, hints
 	}
 	if p.Dedup && len(p.ReplicaLabels) > 0 {
 		view.dedup = c.Dedup
+		if view.dedup == dedup.FuncCoverage && r.MinTime > math.MinInt64+dedup.Lead {
+			r.MinTime -= dedup.Lead
+		}
 		s.group.drop, s.group.ring = p.ReplicaLabels, c.RingLabels
 	}
 	if hints != nil {
-		view.counter = dedup.IsCounterFunc(hints.Func)
+		view.mode = dedup.ModeOf(hints.Func)
 		s.group.limit = hints.Limit
 	}
 	return s, r, view

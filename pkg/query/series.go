@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -22,13 +23,28 @@ type view struct {
 	aggrs      []storeapi.Aggregate
 	// dedup merges replicas; empty means that there are none to merge.
 	dedup dedup.Func
-	// counter says that the samples are read as a counter.
-	counter bool
+	// mode says how the values are read.
+	mode dedup.Mode
 	// plan says how downsampled data is read; nil reads it as aggrs say.
 	plan *selectorPlan
 	// lookback is how long a raw sample is taken for alive, in milliseconds; 0
 	// leaves that to the engine.
 	lookback int64
+	// decoders are the *dedup.Decoder of earlier series.
+	decoders sync.Pool
+}
+
+// bounds are those of the samples of a series with one source.
+func (v *view) bounds() dedup.Bounds { return dedup.Bounds{MinTime: v.mint, MaxTime: v.maxt} }
+
+// merging says how replicas are merged. The samples of a replica shortly before the first
+// time decide whether there is a hole.
+func (v *view) merging() dedup.Options {
+	b := v.bounds()
+	if v.dedup == dedup.FuncCoverage && b.MinTime > math.MinInt64+dedup.Lead {
+		b.MinTime -= dedup.Lead
+	}
+	return dedup.Options{Mode: v.mode, Bounds: b}
 }
 
 // series implements storage.Series.
@@ -46,18 +62,44 @@ func (s *series) Labels() labels.Labels { return s.lset }
 // samples by the aggregates that the function needs, and the streams are merged.
 func (s *series) Iterator(chunkenc.Iterator) chunkenc.Iterator {
 	if len(s.sources) == 1 {
-		return s.stream(s.sources[0].chunks)
+		return s.stream(s.sources[0].chunks, s.view.bounds())
 	}
+	o := s.view.merging()
+	it := s.view.dedup.Merge(s.replicas(o.Bounds), o)
+	if o.Bounds.MinTime == s.view.mint {
+		return it
+	}
+	return &bounded{Iterator: it, mint: s.view.mint, maxt: s.view.maxt}
+}
+
+// replicas are the sources, to be merged.
+func (s *series) replicas(b dedup.Bounds) []dedup.Replica {
 	var grid int64
-	if s.view.plan != nil && s.view.counter {
+	if s.view.plan != nil && s.view.mode == dedup.Counters {
 		// Samples may be as far apart as those of the coarsest source.
 		grid = s.coarsest(s.view.plan.limit)
 	}
-	replicas := make([]dedup.Replica, len(s.sources))
+	out := make([]dedup.Replica, len(s.sources))
 	for i, src := range s.sources {
-		replicas[i] = dedup.Replica{Samples: s.stream(src.chunks), Interval: max(grid, interval(src.chunks))}
+		r := dedup.Replica{Interval: interval(src.chunks), Floor: grid}
+		if s.plain(src.chunks) {
+			r.Chunks = xorChunks(src.chunks)
+		} else {
+			r.Samples = s.stream(src.chunks, b)
+		}
+		out[i] = r
 	}
-	return s.view.dedup.Merge(replicas, s.view.counter)
+	return out
+}
+
+// plain says whether chunks are read as they are, as floats that follow each other.
+func (s *series) plain(chunks []storeapi.Chunk) bool {
+	for i := 1; i < len(chunks); i++ {
+		if chunks[i].MinTime <= chunks[i-1].MaxTime {
+			return false
+		}
+	}
+	return allXOR(chunks) && !s.planned()
 }
 
 // maxLayers bounds the chunks of one source that overlap at one time. Blocks that
@@ -77,10 +119,10 @@ func (f failed) Err() error { return f.err }
 // stream is one source. Chunks that overlap are of blocks or nodes that each may
 // have samples that others lack: all count. Raw data beside downsampled data of
 // the same time has the same samples, so one of the two is read.
-func (s *series) stream(chunks []storeapi.Chunk) chunkenc.Iterator {
+func (s *series) stream(chunks []storeapi.Chunk, b dedup.Bounds) chunkenc.Iterator {
 	raw := allRaw(chunks)
 	if !raw && !allAggregates(chunks) {
-		return s.samples(chunks)
+		return s.samples(chunks, b)
 	}
 	layers := dedup.Split(chunks, span, maxLayers)
 	if layers == nil {
@@ -88,17 +130,17 @@ func (s *series) stream(chunks []storeapi.Chunk) chunkenc.Iterator {
 			limit.ErrExceeded, s.lset, maxLayers)}
 	}
 	if len(layers) == 1 {
-		return s.samples(chunks)
+		return s.samples(chunks, b)
 	}
 	parts := make([]dedup.Replica, len(layers))
 	for i, layer := range layers {
-		parts[i] = dedup.Replica{Samples: s.samples(layer), Interval: interval(layer)}
+		parts[i] = dedup.Replica{Samples: s.samples(layer, b), Interval: interval(layer)}
 	}
-	if !raw && s.view.counter {
+	if !raw && s.view.mode == dedup.Counters {
 		// Each layer has counted its resets by itself, on a level of its own.
-		return dedup.FuncPenalty.Merge(parts, true)
+		return dedup.FuncCoverage.Merge(parts, dedup.Options{Mode: dedup.Counters, Bounds: b})
 	}
-	return dedup.Union(parts)
+	return dedup.Union(parts, b)
 }
 
 // interval is the time between two samples, or windows, of a source.
@@ -127,24 +169,30 @@ func span(c storeapi.Chunk) (int64, int64) { return c.MinTime, c.MaxTime }
 // Counter resets are taken out only where downsampled chunks need it. Raw
 // counters go to PromQL as they are, for it handles their resets itself, knows
 // better where a counter started, and counts resets.
-func (s *series) samples(chunks []storeapi.Chunk) chunkenc.Iterator {
+func (s *series) samples(chunks []storeapi.Chunk, b dedup.Bounds) chunkenc.Iterator {
 	aggrs := s.view.aggrs
-	if p := s.view.plan; p != nil && (p.count || !s.allRaw()) {
-		return s.planned(chunks)
+	if s.planned() {
+		return s.windows(chunks, b)
 	}
 	if len(aggrs) == 1 && aggrs[0] == storeapi.AggregateCounter && allRaw(chunks) {
 		aggrs = []storeapi.Aggregate{storeapi.AggregateRaw}
 	}
 	if allXOR(chunks) {
-		return dedup.NewFloats(xorChunks(chunks), dedup.Bounds{MinTime: s.view.mint, MaxTime: s.view.maxt}, nil)
+		return dedup.NewFloats(xorChunks(chunks), b, nil)
 	}
-	return &bounded{Iterator: aggr.SeriesIterator(chunks, aggrs), mint: s.view.mint, maxt: s.view.maxt}
+	return &bounded{Iterator: aggr.SeriesIterator(chunks, aggrs), mint: b.MinTime, maxt: b.MaxTime}
 }
 
-// planned is one replica of a series that has downsampled chunks, or whose
-// samples are counted. The distance of the samples of a counter is the same for
-// all replicas and all of the time.
-func (s *series) planned(chunks []storeapi.Chunk) chunkenc.Iterator {
+// planned says whether the plan of the selector decides how the series is read: it has
+// downsampled chunks, or its samples are counted.
+func (s *series) planned() bool {
+	p := s.view.plan
+	return p != nil && (p.count || !s.allRaw())
+}
+
+// windows are those of one replica of a planned series. The distance of the samples of
+// a counter is the same for all replicas and all of the time.
+func (s *series) windows(chunks []storeapi.Chunk, b dedup.Bounds) chunkenc.Iterator {
 	p := s.view.plan
 	view := aggr.View{Aggregates: p.aggrs, Count: p.count, Range: p.span > 0, Middle: p.fn.Middle && p.span > 0}
 	grid := s.coarsest(p.limit)
@@ -157,7 +205,7 @@ func (s *series) planned(chunks []storeapi.Chunk) chunkenc.Iterator {
 	if view.Range && p.fn.Spaced {
 		view.Grid = grid
 	}
-	return &bounded{Iterator: view.Iterator(chunks), mint: s.view.mint, maxt: s.view.maxt}
+	return &bounded{Iterator: view.Iterator(chunks), mint: b.MinTime, maxt: b.MaxTime}
 }
 
 // coarsest is the coarsest resolution of any source that is at most limit.

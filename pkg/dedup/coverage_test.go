@@ -79,13 +79,13 @@ func randomReplicas(r *rand.Rand) [][]sample {
 	return out
 }
 
-func TestPenalty_SeekEqualsNext(t *testing.T) {
+func TestCoverage_SeekEqualsNext(t *testing.T) {
 	for seed := range int64(2000) {
 		r := rand.New(rand.NewSource(seed))
 		replicas := randomReplicas(r)
 		for _, counter := range []bool{false, true} {
-			all := drain(penalty(lists(replicas), counter))
-			it := penalty(lists(replicas), counter)
+			all := drain(covered(lists(replicas), modeOf(counter)))
+			it := covered(lists(replicas), modeOf(counter))
 			i := -1
 			for i < len(all) {
 				var typ chunkenc.ValueType
@@ -112,7 +112,7 @@ func TestPenalty_SeekEqualsNext(t *testing.T) {
 	}
 }
 
-func TestPenalty_ReturnsSamplesOfReplicas(t *testing.T) {
+func TestCoverage_ReturnsSamplesOfReplicas(t *testing.T) {
 	for seed := range int64(2000) {
 		replicas := randomReplicas(rand.New(rand.NewSource(seed)))
 		have := map[int64][]sample{}
@@ -122,7 +122,7 @@ func TestPenalty_ReturnsSamplesOfReplicas(t *testing.T) {
 			}
 		}
 		last := int64(math.MinInt64)
-		for _, s := range drain(penalty(lists(replicas), false)) {
+		for _, s := range drain(covered(lists(replicas), Values)) {
 			require.Greater(t, s.t, last)
 			last = s.t
 			require.True(t, slices.ContainsFunc(have[s.t], func(o sample) bool {
@@ -132,7 +132,7 @@ func TestPenalty_ReturnsSamplesOfReplicas(t *testing.T) {
 	}
 }
 
-func TestPenalty_DoesNotReadOthersWithoutGap(t *testing.T) {
+func TestCoverage_DoesNotReadOthersWithoutGap(t *testing.T) {
 	grid := func(offset int64) *listIter {
 		l := newListIter(nil)
 		for i := range int64(1000) {
@@ -141,14 +141,10 @@ func TestPenalty_DoesNotReadOthersWithoutGap(t *testing.T) {
 		return l
 	}
 	a, b, c := grid(0), grid(2000), grid(4000)
-	it := penalty([]Replica{{Samples: a}, {Samples: b}, {Samples: c}}, false)
-	for i := range int64(999) {
-		require.Equal(t, chunkenc.ValFloat, it.Next())
-		require.Equal(t, i*15000, it.AtT())
-	}
-	require.Equal(t, 999, a.reads)
-	require.Equal(t, 1, b.reads)
-	require.Equal(t, 1, c.reads)
+	it := FuncCoverage.Merge([]Replica{{Samples: a}, {Samples: b}, {Samples: c}}, Options{Bounds: Bounds{MaxTime: 999 * 15000}})
+	require.Len(t, drain(it), 1000)
+	require.Zero(t, b.reads)
+	require.Zero(t, c.reads)
 }
 
 const step = int64(15000)
@@ -179,7 +175,7 @@ func randomGaps(r *rand.Rand) [][2]int64 {
 
 // A gap of the merged series is a gap of all replicas, but for a few steps at its
 // ends.
-func TestPenalty_FillsEveryGap(t *testing.T) {
+func TestCoverage_FillsEveryGap(t *testing.T) {
 	for seed := range int64(300) {
 		r := rand.New(rand.NewSource(seed))
 		common := randomGaps(r)
@@ -187,7 +183,7 @@ func TestPenalty_FillsEveryGap(t *testing.T) {
 			outages(r, 0, 0.02, slices.Concat(common, randomGaps(r))),
 			outages(r, r.Int63n(step), 0.02, slices.Concat(common, randomGaps(r))),
 		}
-		merged := drain(penalty(lists(replicas), false))
+		merged := drain(covered(lists(replicas), Values))
 		for i := 1; i < len(merged); i++ {
 			from, to := merged[i-1].t+7*step/2, merged[i].t-3*step/2
 			for n, rep := range replicas {
@@ -200,7 +196,7 @@ func TestPenalty_FillsEveryGap(t *testing.T) {
 
 // A query that starts later returns the same samples once the preferred replica has
 // been without gaps for some time.
-func TestPenalty_DoesNotDependOnTheStart(t *testing.T) {
+func TestCoverage_DoesNotDependOnTheStart(t *testing.T) {
 	for seed := range int64(300) {
 		r := rand.New(rand.NewSource(seed))
 		common := randomGaps(r)
@@ -208,7 +204,7 @@ func TestPenalty_DoesNotDependOnTheStart(t *testing.T) {
 			outages(r, 0, 0.01, slices.Concat(common, randomGaps(r))),
 			outages(r, r.Int63n(step), 0.01, slices.Concat(common, randomGaps(r))),
 		}
-		all := drain(penalty(lists(replicas), false))
+		all := drain(covered(lists(replicas), Values))
 		start := r.Int63n(1000 * step)
 		late := make([][]sample, 2)
 		for i, rep := range replicas {
@@ -219,19 +215,19 @@ func TestPenalty_DoesNotDependOnTheStart(t *testing.T) {
 			if good++; late[0][i].t-late[0][i-1].t > 2*step+100 {
 				good = 0
 			}
-			if good == 2*settledSteps {
+			if good == 1 {
 				settled = late[0][i].t
 				break
 			}
 		}
 		after := func(s sample) bool { return s.t < settled }
-		require.Equal(t, slices.DeleteFunc(all, after), slices.DeleteFunc(drain(penalty(lists(late), false)), after), "seed %d from %d", seed, start)
+		require.Equal(t, slices.DeleteFunc(all, after), slices.DeleteFunc(drain(covered(lists(late), Values)), after), "seed %d from %d", seed, start)
 	}
 }
 
 // Replicas have different scrape intervals, and the intervals change. The merged
 // series follows one replica: it is not as dense as both together.
-func TestPenalty_FollowsChangedIntervals(t *testing.T) {
+func TestCoverage_FollowsChangedIntervals(t *testing.T) {
 	make := func(offset int64, steps ...int64) []sample {
 		var out []sample
 		at := offset
@@ -252,7 +248,7 @@ func TestPenalty_FollowsChangedIntervals(t *testing.T) {
 	} {
 		for _, offset := range []int64{0, 1, 7000, 14999} {
 			a, b := make(0, steps[0]...), make(offset, steps[1]...)
-			got := drain(penalty([]Replica{{Samples: newListIter(a), Interval: steps[0][0]}, {Samples: newListIter(b), Interval: steps[1][0]}}, false))
+			got := drain(covered([]Replica{{Samples: newListIter(a), Interval: steps[0][0]}, {Samples: newListIter(b), Interval: steps[1][0]}}, Values))
 			require.InDelta(t, len(a), len(got), 16*float64(len(steps[0])-1), "%v offset %d", steps, offset)
 			for i := 1; i < len(got); i++ {
 				require.LessOrEqual(t, got[i].t-got[i-1].t, slices.Max(steps[0]))
@@ -264,7 +260,7 @@ func TestPenalty_FollowsChangedIntervals(t *testing.T) {
 var staleNaN = math.Float64frombits(value.StaleNaN)
 
 // A stale marker is kept when the series has ended for all replicas.
-func TestPenalty_KeepsLastStaleMarker(t *testing.T) {
+func TestCoverage_KeepsLastStaleMarker(t *testing.T) {
 	replica := func(offset int64, from, until int, stale bool) []sample {
 		var out []sample
 		for i := from; i < until; i++ {
@@ -305,47 +301,17 @@ func TestPenalty_KeepsLastStaleMarker(t *testing.T) {
 			for i := range c.replicas {
 				// In any order.
 				c.replicas[0], c.replicas[i] = c.replicas[i], c.replicas[0]
-				require.Equal(t, c.want, markers(drain(penalty(lists(c.replicas), false))), "%s %d %d", name, offset, i)
+				require.Equal(t, c.want, markers(drain(covered(lists(c.replicas), Values))), "%s %d %d", name, offset, i)
 				var hs [][]sample
 				for _, rep := range c.replicas {
 					hs = append(hs, hist(rep))
 				}
-				require.Equal(t, c.want, markers(drain(penalty(lists(hs), false))), "%s %d %d: histograms", name, offset, i)
+				require.Equal(t, c.want, markers(drain(covered(lists(hs), Values))), "%s %d %d: histograms", name, offset, i)
 				if c.want == 0 {
-					require.Zero(t, markers(drain(chain(lists(c.replicas)))), "%s: chain", name)
+					require.Zero(t, markers(drain(FuncCoverage.Merge(lists(c.replicas), Options{Bounds: everything()}))), "%s: chain", name)
 				}
 			}
 		}
-	}
-}
-
-func TestRuns_EqualPenalty(t *testing.T) {
-	var rs runs
-	for seed := range int64(500) {
-		r := rand.New(rand.NewSource(seed))
-		common := randomGaps(r)
-		var lists [2]*xorList
-		var in []Replica
-		for i := range lists {
-			samples := floatsOnly(r, outages(r, r.Int63n(step), 0.01, slices.Concat(common, randomGaps(r))))
-			lists[i] = cut(t, r, samples)
-			in = append(in, Replica{Samples: newListIter(samples), Interval: step})
-		}
-		rs.reset(lists[0], lists[1], [2]int64{step, step})
-		var got []sample
-		whole := 0
-		for run, ok := rs.next(); ok; run, ok = rs.next() {
-			for i := run.from; i < run.to; i++ {
-				got = append(got, sample{t: run.samples.T[i], v: run.samples.V[i]})
-			}
-			require.Equal(t, lists[run.replica].spans[run.chunk][0], run.samples.T[0])
-			if run.from == 0 && run.to == run.samples.Len() {
-				whole++
-			}
-		}
-		require.NoError(t, rs.err())
-		requireSameSamples(t, drain(penalty(in, false)), got, seed)
-		require.Positive(t, whole)
 	}
 }
 
@@ -367,7 +333,7 @@ func BenchmarkPenalty(b *testing.B) {
 				for i := range in {
 					in[i].Samples = its[i].Iterator(nil)
 				}
-				it := penalty(in, false)
+				it := covered(in, Values)
 				for it.Next() != chunkenc.ValNone {
 				}
 			}
