@@ -278,6 +278,16 @@ func (a *account) take(ctx context.Context, n int64) error {
 	return nil
 }
 
+// restart returns everything and counts from 0, for a request that begins anew.
+// Nothing of it runs.
+func (a *account) restart() {
+	a.mtx.Lock()
+	a.credit, a.samples, a.series, a.chunks, a.bytes, a.slot = 0, 0, 0, 0, 0, nil
+	a.mtx.Unlock()
+	a.resultSteps.Store(0)
+	a.share.restart()
+}
+
 // give returns n bytes that take has taken, while the request runs. The caller no
 // longer holds what they were taken for.
 func (a *account) give(n int64) {

@@ -21,13 +21,42 @@ type boundedQuery struct {
 	// again makes the same query once more.
 	again func() (promql.Query, error)
 	end   func()
+	// stop ends the context of the last attempt.
+	stop context.CancelCauseFunc
 }
 
-// Exec implements promql.Query.
+// maxAttempts bounds how often a query begins anew after it was ended to make room
+// for others.
+const maxAttempts = 5
+
+// Exec implements promql.Query. When all queries wait for each other's memory, the
+// youngest returns what it holds and begins anew when there is as much as it had.
 func (q *boundedQuery) Exec(ctx context.Context) *promql.Result {
 	if q.end == nil {
 		ctx, q.end = q.engine.requests.begin(ctx, requestInfo{kind: "query", expression: q.String()}.bounded())
 	}
+	a := accountOf(ctx)
+	for attempt := 1; ; attempt++ {
+		var one context.Context
+		one, q.stop = context.WithCancelCause(ctx)
+		a.share.onFail(q.stop)
+		res := q.attempt(one)
+		if res.Err == nil || attempt == maxAttempts || !a.share.wasEnded() || ctx.Err() != nil {
+			return res
+		}
+		q.stop(nil)
+		again, err := q.again()
+		if err != nil {
+			return res
+		}
+		q.Query.Close()
+		q.Query = again
+		a.restart()
+	}
+}
+
+// attempt evaluates the query once.
+func (q *boundedQuery) attempt(ctx context.Context) *promql.Result {
 	a := accountOf(ctx)
 	steps := int64(1)
 	if s, ok := q.Statement().(*parser.EvalStmt); ok {
@@ -70,7 +99,7 @@ func (q *boundedQuery) named(ctx context.Context, err error) error {
 	if errors.As(err, &samples) {
 		a := accountOf(ctx)
 		a.reject(limitSamples)
-		return fmt.Errorf("%w: %w; the limit is %d (--query.max-samples)", limit.ErrExceeded, err, q.engine.maxSamples)
+		return fmt.Errorf("%w: %w; --query.max-samples allows %d", limit.ErrExceeded, err, q.engine.maxSamples)
 	}
 	return err
 }
@@ -100,6 +129,9 @@ func (q *boundedQuery) execCarefully(ctx context.Context) *promql.Result {
 // Close implements promql.Query.
 func (q *boundedQuery) Close() {
 	q.Query.Close()
+	if q.stop != nil {
+		q.stop(nil)
+	}
 	if q.end != nil {
 		q.end()
 	}

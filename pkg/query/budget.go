@@ -110,8 +110,8 @@ const (
 	limitList    = "list_entries"
 )
 
-// share is the memory that one request holds of a budget. Everything but the budget,
-// the tenant and fail is guarded by the budget's mutex.
+// share is the memory that one request holds of a budget. Everything but the budget
+// and the tenant is guarded by the budget's mutex.
 type share struct {
 	budget *memoryBudget
 	tenant string
@@ -211,7 +211,7 @@ func (b *memoryBudget) fits(s *share, n int64) bool {
 	total := s.held + n
 	switch {
 	case total <= b.small:
-	case !s.large && !b.admits(total):
+	case !s.large && !b.admits(max(total, s.peak)):
 		return false
 	case len(b.large) > 0 && b.large[0] != s:
 		return b.used+n <= b.limit-b.limit/sparePart
@@ -364,6 +364,34 @@ func (s *share) holding() (bytes int64, blocked bool) {
 	s.budget.mtx.Lock()
 	defer s.budget.mtx.Unlock()
 	return s.held, s.blocked > 0
+}
+
+// onFail sets what ends the request.
+func (s *share) onFail(fail context.CancelCauseFunc) {
+	s.budget.mtx.Lock()
+	defer s.budget.mtx.Unlock()
+	s.fail = fail
+}
+
+// wasEnded reports whether the request was ended to make room for others.
+func (s *share) wasEnded() bool {
+	s.budget.mtx.Lock()
+	defer s.budget.mtx.Unlock()
+	return s.failed
+}
+
+// restart returns everything, so that the request can begin anew. It gets more than
+// little only when there is as much as it had.
+func (s *share) restart() {
+	b := s.budget
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	s.drop(s.held)
+	if s.large {
+		b.learn(s)
+	}
+	s.large, s.failed = false, false
+	b.settle()
 }
 
 // close returns everything. It may be called again.

@@ -65,7 +65,7 @@ type churn struct {
 // Queries with cancellations while stores come and go: each answer is complete and
 // right, or says that it is not complete and has nothing wrong, or is an error.
 // Nothing is left behind.
-func TestChurn_NoAnswerIsWrongWithoutAWarning(t *testing.T) { runChurn(t, 1500) }
+func TestChurn_NoAnswerIsWrongWithoutAWarning(t *testing.T) { runChurn(t, 800) }
 
 // TestSoakChurn does the same with 10,000 queries and more, as long as
 // HINDSIGHT_SOAK_MINUTES say.
