@@ -30,6 +30,10 @@ const modeDistributed = "distributed"
 // partLabel is the label of the selectors that stand for parts.
 const partLabel = "__pushed_down__"
 
+// maxPushdownBytes bounds the expressions that are planned: planning visits the tree below
+// each node, which takes time in proportion to size and depth and cannot be cancelled.
+const maxPushdownBytes = 8 << 10
+
 // Outcomes of a query in distributed mode, as the label of the metric says.
 const (
 	outcomePushed   = "pushed"
@@ -128,6 +132,8 @@ func (d *pushdown) plan(ctx context.Context, a askedQuery, mark string) (distrib
 // whole is why a query is not distributed at all, or empty.
 func (d *pushdown) whole(o *queryopts.Options, a askedQuery) string {
 	switch {
+	case len(a.text) > maxPushdownBytes:
+		return fmt.Sprintf("the expression is longer than %d bytes", maxPushdownBytes)
 	case d.cfg.Mode != modeDistributed:
 		return "the querier evaluates all queries itself (--query.mode)"
 	case len(o.StoreMatchers) > 0:

@@ -213,6 +213,13 @@ func TestPushdown_FallsBack(t *testing.T) {
 	require.Equal(t, answers(t, tr.reference, expr, false), answers(t, other, expr, false))
 	require.Equal(t, 1, other.outcomes(outcomeReturned))
 
+	// A long expression is not planned.
+	long := expr + strings.Repeat(" + 0", 3000)
+	require.Equal(t, answers(t, tr.reference, expr, false), answers(t, tr.top, long[:len(expr)+800], false))
+	before := tr.top.outcomes(outcomeLocal)
+	answers(t, tr.top, long, false)
+	require.Equal(t, before+1, tr.top.outcomes(outcomeLocal))
+
 	// Errors of the expression are those of this querier.
 	const wrong = "sum by (cluster) (y * on (cluster) y)"
 	require.Equal(t, answers(t, tr.reference, wrong, false), answers(t, tr.top, wrong, false))

@@ -85,6 +85,9 @@ func Make(in Input, selector func(part int) parser.Expr) Plan {
 	return p.plan
 }
 
+// maxDecisions bounds the decisions that a plan reports.
+const maxDecisions = 50
+
 type planner struct {
 	in       Input
 	selector func(int) parser.Expr
@@ -106,6 +109,9 @@ func (p *planner) refuses() string {
 }
 
 func (p *planner) decide(e parser.Expr, leaves []Leaf, pushed bool, reason string) {
+	if len(p.plan.Decisions) == maxDecisions {
+		return // printing a deep expression level by level takes long
+	}
 	d := Decision{Expr: e.String(), Pushed: pushed, Reason: reason, Leaves: []string{}}
 	for _, l := range leaves {
 		d.Leaves = append(d.Leaves, l.Name)
