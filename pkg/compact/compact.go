@@ -17,7 +17,9 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
+	"github.com/hindsight-io/hindsight/pkg/block/headerbundle"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
 	"github.com/hindsight-io/hindsight/pkg/reason"
@@ -49,6 +51,7 @@ type Compactor struct {
 	metrics  *metrics
 	poller   *blocklist.Poller
 	work     string
+	headers  *headerbundle.Writer
 
 	quarantined          quarantine
 	cleanWork, readIndex sync.Once
@@ -81,6 +84,7 @@ func New(cfg Config, deps Deps) (*Compactor, error) {
 			Concurrency: cfg.MetaConcurrency, Logger: deps.Logger, Registerer: deps.Registerer,
 		}),
 		work:        filepath.Join(cfg.DataDir, "compact"),
+		headers:     headerbundle.NewWriter(deps.Bucket),
 		quarantined: quarantine{blocks: map[ulid.ULID]string{}, gauge: m.quarantined},
 	}, nil
 }
@@ -120,7 +124,7 @@ func (c *Compactor) RunOnce(ctx context.Context) error {
 }
 
 // pass plans and carries out jobs until a plan has none that can be done. Then it
-// writes the block index.
+// writes the block index and the bundles of index headers.
 func (c *Compactor) pass(ctx context.Context) error {
 	r := newRound(c)
 	c.readIndex.Do(func() { c.startWithIndex(ctx) })
@@ -143,9 +147,25 @@ func (c *Compactor) pass(ctx context.Context) error {
 			if err := c.poller.WriteIndex(ctx, c.bkt); err != nil {
 				c.log.Warn("cannot write block index", "err", err)
 			}
+			if c.cfg.IndexHeaders {
+				if err := c.headers.Update(ctx, indexed(c.seen.Load())); err != nil && ctx.Err() == nil {
+					c.log.Warn("cannot update bundles of index headers", "err", err)
+				}
+			}
 			return r.err()
 		}
 	}
+}
+
+// indexed are the blocks of a view whose index has a known size.
+func indexed(v *blocklist.View) map[ulid.ULID]headerbundle.Block {
+	out := make(map[ulid.ULID]headerbundle.Block, len(v.Metas))
+	for id, m := range v.Metas {
+		if size := v.Sizes[id][block.IndexFile]; size > 0 {
+			out[id] = headerbundle.Block{Meta: m, IndexSize: size}
+		}
+	}
+	return out
 }
 
 // startWithIndex reads the block index, so that the first listing need not read each

@@ -40,7 +40,9 @@ type Config struct {
 	MetaConcurrency       int
 	DownsampleConcurrency int
 
-	HashFunc     string
+	HashFunc string
+	// IndexHeaders writes bundles of index headers.
+	IndexHeaders bool
 	MaxLevel     int
 	MaxIndexSize flags.Bytes
 	MinTime      flags.TimeOrDuration
@@ -79,7 +81,7 @@ func DefaultConfig() Config {
 		DataDir: "./data", ConsistencyDelay: 30 * time.Minute, DeleteDelay: flags.Duration(48 * time.Hour),
 		WaitInterval: 5 * time.Minute, CleanupInterval: 5 * time.Minute, DedupFunc: dedupOneToOne,
 		Concurrency: 1, FetchConcurrency: 1, FilesConcurrency: 1, MetaConcurrency: 32, DownsampleConcurrency: 1,
-		MaxLevel: 4, MaxIndexSize: 64 << 30,
+		MaxLevel: 4, MaxIndexSize: 64 << 30, IndexHeaders: true,
 		MinTime: flags.TimeAt(time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)),
 		MaxTime: flags.TimeAt(time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)),
 	}
@@ -112,6 +114,7 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	r.Flag("downsample.concurrency", "Number of blocks that are downsampled at one time.").Default("1").IntVar(&c.DownsampleConcurrency)
 
 	r.Flag("hash-func", "Hash of each file that is recorded in meta.json: empty (none) or SHA256.").Default("").EnumVar(&c.HashFunc, "", block.HashSHA256)
+	r.Flag("compact.index-header-bundles", "After each pass, write the index headers of all blocks into few objects under hindsight/ of the bucket, so that a store gateway with an empty disk starts with few requests.").Default("true").BoolVar(&c.IndexHeaders)
 	r.Flag("debug.max-compaction-level", "Largest range of blocks: 1 is 2h, 2 is 8h, 3 is 2d, 4 is 14d.").Hidden().Default("4").IntVar(&c.MaxLevel)
 	r.Flag("compact.block-max-index-size", "Do not merge blocks whose indexes together could make a larger index than this.").Hidden().Default("64GB").SetValue(&c.MaxIndexSize)
 	r.Flag("min-time", "Work on blocks that end at this time or later: a time (RFC 3339), or a duration relative to now such as -30d.").Default("0000-01-01T00:00:00Z").SetValue(&c.MinTime)

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
+	"github.com/hindsight-io/hindsight/pkg/block/headerbundle"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/store/bucketblock"
 	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
@@ -111,6 +112,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	}
 	if cfg.CacheIndexHeader {
 		g.env.HeaderDir = filepath.Join(cfg.DataDir, headersDir)
+		g.env.Bundles, g.env.HeaderWanted = headerbundle.NewReader(deps.Bucket), g.serves
 		if err := os.MkdirAll(g.env.HeaderDir, 0o777); err != nil {
 			return nil, fmt.Errorf("create the directory for index headers: %w", err)
 		}

@@ -48,6 +48,11 @@ func (g *Gateway) sync(ctx context.Context) error {
 	kept, dropped := view.Apply(g.cfg.filters(now, g.blocks.selector, g.damage.current(now))...)
 	serve := kept.Metas
 	gone, added := g.swap(view, serve, dropped)
+	if g.env.Bundles != nil {
+		if err := g.env.Bundles.Sync(ctx); err != nil && ctx.Err() == nil {
+			g.log.Warn("bundles of index headers unusable", "err", err)
+		}
+	}
 	for _, b := range gone {
 		if err := b.Release(); err != nil {
 			g.log.Warn("closing of a removed block failed", "block", b.Meta().ULID, "err", err)
@@ -100,6 +105,13 @@ func (g *Gateway) swap(view *blocklist.View, serve map[ulid.ULID]*block.Meta, dr
 	g.blocks = next
 	g.mu.Unlock()
 	return gone, added
+}
+
+// serves says whether the block is served now.
+func (g *Gateway) serves(id ulid.ULID) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.blocks.byID[id] != nil
 }
 
 // removeUnservedHeaders removes header files of blocks that are no longer served, and

@@ -51,6 +51,13 @@ type Postings struct {
 // Count is the largest number of series that the list may have.
 func (p Postings) Count() int64 { return max(0, (p.Length-12)/4) }
 
+// Parse is for headers that another process has made. ErrCorrupt means that the bytes are
+// damaged.
+func Parse(b []byte) (*Header, error) { return parse(b) }
+
+// Bytes are the header in its file format. They must not be changed.
+func (h *Header) Bytes() []byte { return h.b }
+
 // parse makes a header of bytes in the header format; it checks the checksum
 // and that everything that the header refers to is inside it. The header keeps b.
 func parse(b []byte) (*Header, error) {

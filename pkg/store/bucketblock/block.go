@@ -12,6 +12,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/block/headerbundle"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
 )
@@ -23,6 +24,10 @@ type Env struct {
 	// HeaderDir holds the local files of index headers; empty means that they
 	// are kept in memory only.
 	HeaderDir string
+	// Bundles has headers that other processes made; nil has none. HeaderWanted says
+	// whether the header of a block of a bundle is of use here.
+	Bundles      *headerbundle.Reader
+	HeaderWanted func(ulid.ULID) bool
 	// HeaderGate bounds how many index headers are made at one time.
 	HeaderGate chan struct{}
 	// LazyRatio is the number of values per series above which the matchers of

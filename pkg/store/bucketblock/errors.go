@@ -50,5 +50,8 @@ func (b *Block) fail(part string, err error) error {
 	var bounds *pagecache.BoundsError
 	corrupt := errors.Is(err, errDamaged) || errors.Is(err, indexheader.ErrCorrupt) ||
 		errors.Is(err, aggr.ErrCorrupt) || errors.As(err, &bounds)
+	if corrupt && (part == PartPostings || part == PartSeries) {
+		b.distrustHeader()
+	}
 	return &Error{Block: b.meta.ULID, Part: part, Corrupt: corrupt, Err: err}
 }

@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
 	"github.com/hindsight-io/hindsight/pkg/block/indexheader"
+	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
 	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
@@ -20,6 +24,9 @@ type headerState struct {
 	h        *indexheader.Header
 	users    int
 	lastUsed time.Time
+	// fromIndex says that the block's own index was read for the header, and distrusted
+	// that the block seemed damaged with another one, which may be the header's fault.
+	fromIndex, distrusted bool
 }
 
 // acquireHeader returns the header, which it loads if necessary. It stays valid until
@@ -61,6 +68,25 @@ func (b *Block) releaseHeader(now time.Time) {
 	defer b.mu.Unlock()
 	b.header.users--
 	b.header.lastUsed = now
+	if h := b.header.h; h != nil && b.header.users == 0 && b.header.distrusted && !b.header.fromIndex {
+		b.header.h = nil
+		if err := h.Close(); err != nil {
+			b.env.Logger.Warn("closing an index header failed", "block", b.meta.ULID, "err", err)
+		}
+	}
+}
+
+// distrustHeader makes the next use of the header read the index, once.
+func (b *Block) distrustHeader() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.header.distrusted = true
+}
+
+func (b *Block) headerTrusted() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.header.distrusted || b.header.fromIndex
 }
 
 // UnloadIdle frees the memory of an index header that was not used since the given
@@ -116,18 +142,52 @@ func (b *Block) loadHeader(ctx context.Context) (*indexheader.Header, error) {
 		return nil, err
 	}
 	file := b.headerPath()
-	if file != "" {
+	if file != "" && b.headerTrusted() {
+		if h := b.localHeader(ctx, o, file); h != nil {
+			return h, nil
+		}
+	}
+	return b.makeHeader(ctx, o, file)
+}
+
+// localHeader opens the local file. When there is none, it first reads the bundle that
+// has the header, if one has it.
+func (b *Block) localHeader(ctx context.Context, o pagecache.Object, file string) *indexheader.Header {
+	for try := range 2 {
 		h, err := indexheader.OpenFile(file)
 		if err == nil && h.IndexSize() == o.Size {
-			return h, nil
+			return h
 		}
 		if err == nil {
 			err = errors.Join(fmt.Errorf("header is of an index of %d bytes instead of %d", h.IndexSize(), o.Size), h.Close())
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			b.env.Logger.Warn("index header file unusable", "block", b.meta.ULID, "file", file, "err", err)
+			return nil
+		}
+		if b.env.Bundles == nil || try > 0 {
+			return nil
+		}
+		if err := b.env.Bundles.Fetch(ctx, b.meta.ULID, b.env.keepHeader); err != nil && ctx.Err() == nil {
+			b.env.Logger.Warn("bundle of index headers unusable", "block", b.meta.ULID, "err", err)
 		}
 	}
+	return nil
+}
+
+// keepHeader writes the local file of a header from a bundle, unless there is one.
+func (e *Env) keepHeader(id ulid.ULID, h *indexheader.Header) {
+	file := filepath.Join(e.HeaderDir, id.String())
+	if _, err := os.Stat(file); err == nil || !e.HeaderWanted(id) {
+		return
+	}
+	if err := h.WriteFile(vfs.OS(), file); err != nil {
+		e.Logger.Warn("writing an index header failed", "block", id, "file", file, "err", err)
+	}
+}
+
+// makeHeader makes the header from the index and writes the file.
+func (b *Block) makeHeader(ctx context.Context, o pagecache.Object, file string) (*indexheader.Header, error) {
 	select {
 	case b.env.HeaderGate <- struct{}{}:
 		defer func() { <-b.env.HeaderGate }()
@@ -139,6 +199,11 @@ func (b *Block) loadHeader(ctx context.Context) (*indexheader.Header, error) {
 	h, err := indexheader.Fetch(ctx, b.env.Bucket, o.Name, o.Size, func(off int64, bytes []byte) {
 		b.env.Pages.Prime(o, off, bytes)
 	})
+	if err == nil {
+		b.mu.Lock()
+		b.header.fromIndex = true
+		b.mu.Unlock()
+	}
 	if err != nil || file == "" {
 		return h, err
 	}
