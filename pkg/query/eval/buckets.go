@@ -162,6 +162,7 @@ func (r *row) floats() bool {
 	return false
 }
 
+// addClassic puts the floats of a series into the group of its histogram.
 func (b *bucketSets) addClassic(ctx context.Context, r *row) error {
 	le := r.labels.Get(model.BucketLabel)
 	bound, err := strconv.ParseFloat(le, 64)

@@ -160,14 +160,14 @@ func (j *join) match(ctx context.Context, many *row) error {
 		return nil
 	}
 	if len(g.rows) == 1 && j.fillOne == nil {
-		return j.pair(ctx, many, g.rows[0], many, g, many.labels)
+		return j.pair(ctx, many, g.rows[0], many, g)
 	}
 	for _, one := range g.rows {
 		dst, err := j.sc.pool.get(ctx)
 		if err != nil {
 			return err
 		}
-		if err := j.pair(ctx, many, one, dst, g, many.labels); err != nil {
+		if err := j.pair(ctx, many, one, dst, g); err != nil {
 			return err
 		}
 	}
@@ -181,8 +181,8 @@ func (j *join) match(ctx context.Context, many *row) error {
 }
 
 // pair evaluates the operator for two rows into dst, which may be the first.
-func (j *join) pair(ctx context.Context, many, one, dst *row, g *joinGroup, manyLabels labels.Labels) error {
-	ls := j.names.of(manyLabels, one.labels)
+func (j *join) pair(ctx context.Context, many, one, dst *row, g *joinGroup) error {
+	dst.labels = j.names.of(many.labels, one.labels)
 	for i := range dst.has {
 		dst.has[i] = many.has[i] && one.has[i]
 	}
@@ -190,7 +190,7 @@ func (j *join) pair(ctx context.Context, many, one, dst *row, g *joinGroup, many
 	if j.swapped {
 		l, r = r, l
 	}
-	return j.evaluate(ctx, l, r, dst, g, ls)
+	return j.evaluate(ctx, l, r, dst, g)
 }
 
 // fill evaluates the operator for the samples of a row that have no partner.
@@ -219,11 +219,11 @@ func (j *join) fill(ctx context.Context, r *row, value float64, g *joinGroup, of
 	if !ofMany {
 		many, one = partner, r
 	}
-	ls := j.names.of(many.labels, one.labels)
+	dst.labels = j.names.of(many.labels, one.labels)
 	if j.swapped {
 		many, one = one, many
 	}
-	return j.evaluate(ctx, many, one, dst, g, ls)
+	return j.evaluate(ctx, many, one, dst, g)
 }
 
 // finish makes the results of held samples without a partner, and the annotations.
@@ -247,7 +247,7 @@ func (j *join) finish(ctx context.Context) error {
 
 // evaluate computes dst where dst.has is true, checks that results are unique, and
 // puts dst into the results when it has any. dst may be l or r.
-func (j *join) evaluate(ctx context.Context, l, r, dst *row, g *joinGroup, ls labels.Labels) error {
+func (j *join) evaluate(ctx context.Context, l, r, dst *row, g *joinGroup) error {
 	mixed := l.h != nil || r.h != nil || j.op.trims()
 	var results []opResult
 	if mixed {
@@ -267,7 +267,7 @@ func (j *join) evaluate(ctx context.Context, l, r, dst *row, g *joinGroup, ls la
 	if unique := g.matched.addAll(dst.has, nil); !unique && j.exclusive {
 		return unsupported("several matches in a one-to-one match")
 	}
-	if err := j.results.admit(ctx, j.sc, ls, dst.has); err != nil {
+	if err := j.results.admit(ctx, j.sc, dst.labels, dst.has); err != nil {
 		return err
 	}
 	if mixed {
@@ -275,7 +275,7 @@ func (j *join) evaluate(ctx context.Context, l, r, dst *row, g *joinGroup, ls la
 	} else {
 		j.op.floats(dst.v, l.v, r.v, l.v, dst.has)
 	}
-	if dst.labels = ls; dst.count() == 0 {
+	if dst.count() == 0 {
 		dst.release()
 		return nil
 	}

@@ -139,7 +139,7 @@ func TestExec_EndsWithContext(t *testing.T) {
 	}
 }
 
-// What an operator holds is taken from the budget before, and all is given back.
+// Each operator takes what it holds from the budget before, and gives all back.
 func TestExec_MemoryIsBounded(t *testing.T) {
 	refused := errors.New("too much")
 	for _, expr := range []string{`m + m`, `m * on (id) group_left () m`, `sort(m)`, `max_over_time((m + m)[1h:1m])`, `histogram_quantile(0.5, m)`, `m`} {

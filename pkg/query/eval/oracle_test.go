@@ -357,7 +357,7 @@ func (o *order) with(p order) {
 // engine evaluates it at one time only, and keeps the order of vectors then.
 func orderOf(e parser.Expr, single bool) order {
 	var o order
-	// What is computed from inexact values may differ as much as it likes.
+	// Functions of inexact values may differ by any amount.
 	above := func(p order) {
 		p.arbitrary = p.arbitrary || p.inexact
 		o.with(p)

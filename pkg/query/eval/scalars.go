@@ -99,6 +99,7 @@ func (c *compiler) scalarUnary(e *parser.UnaryExpr) (scalarPlan, error) {
 // toScalar is the function scalar(): the value of the only series with a float.
 type toScalar struct{ in plan }
 
+// values implements scalarPlan. It reads the vector to its end.
 func (s toScalar) values(ctx context.Context, sc *scope) (vs []float64, err error) {
 	op, err := s.in.open(ctx, sc)
 	if err != nil {
