@@ -3,8 +3,8 @@
 //
 // Samples with the same labels, replica labels included, are one stream,
 // whichever block or store they come from: Union returns all of them. Replicas
-// are observations of one target by different servers: FuncPenalty follows one
-// replica at a time and fills its gaps from the others. The caller chooses between
+// are observations of one target by different servers: FuncCoverage follows one
+// replica at a time and fills its holes from the others. The caller chooses between
 // the two by the labels; timestamps and values do not decide.
 package dedup
 
