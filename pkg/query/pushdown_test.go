@@ -203,6 +203,30 @@ func TestPushdown_ResultsAreTheSame(t *testing.T) {
 	require.Zero(t, tr.reference.outcomes(outcomePushed))
 }
 
+// explain says what is pushed where, and why not, and reads nothing.
+func TestExplain_ShowsThePlan(t *testing.T) {
+	tr := startFleet(t)
+	got := tr.top.get("/api/v1/query_range_explain", "query", "sum by (cluster) (rate(x_total[5m])) + on () group_left () sum(y)",
+		"start", "900", "end", "3000", "step", "60", "max_source_resolution", "1h")
+	require.Equal(t, 200, got.code, got.Error)
+	var e explanation
+	require.NoError(t, json.Unmarshal(got.Data, &e))
+	require.Len(t, e.Parts, 1)
+	require.Equal(t, "sum by (cluster) (rate(x_total[5m]))", e.Parts[0].Query)
+	require.ElementsMatch(t, tr.leaves, e.Parts[0].Stores)
+	require.Contains(t, e.Here, "sum(y)")
+	require.Contains(t, fmt.Sprint(e.Decisions), "sum joins series of several queriers in one group")
+	require.Len(t, e.Stores, 2)
+	require.NotEmpty(t, e.Evaluator)
+	require.Len(t, e.Selectors, 2)
+	require.Equal(t, "rate", e.Selectors[0].Function)
+	require.Equal(t, "raw", e.Selectors[0].MaxResolution, "5m windows are too coarse for 5m")
+	require.Equal(t, "1h0m0s", e.Selectors[1].MaxResolution)
+	require.Equal(t, 400, tr.top.get("/api/v1/query_explain", "query", "sum(").code)
+	got = tr.reference.get("/api/v1/query_explain", "query", "sum(y)", "time", "1800")
+	require.Contains(t, string(got.Data), "--query.mode")
+}
+
 // A querier with other settings, or that fails, costs nothing but time: all is evaluated
 // at the top.
 func TestPushdown_FallsBack(t *testing.T) {

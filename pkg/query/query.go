@@ -131,6 +131,7 @@ func (q *Query) apiConfig(e *engine, p parser.Parser, known features.Collector) 
 		Begin: func(r *http.Request) (context.Context, func()) {
 			return e.requests.begin(r.Context(), requestInfoOf(r))
 		},
+		Explain:        q.explain,
 		Running:        promapi.Running{List: e.requests.list, End: e.requests.end},
 		CheckRead:      q.cfg.Limits.expressions().checkRead,
 		RangeSteps:     int64(q.cfg.Limits.RangeSteps),

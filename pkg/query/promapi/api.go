@@ -51,6 +51,8 @@ type Config struct {
 	// called once its answer is written. The form of the request has been parsed.
 	// May be nil.
 	Begin func(*http.Request) (context.Context, func())
+	// Explain says how a query would be evaluated.
+	Explain Explainer
 	// Running lists and ends the requests that run.
 	Running Running
 	// RangeSteps bounds the steps of a range query; 0 means what Prometheus allows.
@@ -250,6 +252,9 @@ func (a *API) routes() http.Handler {
 	}
 	mux.Handle("GET /api/v1/metadata", a.reading(completed(http.HandlerFunc(a.metadata))))
 	mux.Handle("GET /api/v1/stores", a.forTenant(compressed(a.storesJSON)))
+	for _, path := range []string{"query_explain", "query_range_explain"} {
+		mux.Handle("/api/v1/"+path, a.reading(compressed(a.explain)))
+	}
 	mux.Handle("GET /api/v1/queries", a.forTenant(compressed(a.runningQueries)))
 	mux.Handle("DELETE /api/v1/queries/{id}", a.forTenant(http.HandlerFunc(a.endQuery)))
 	mux.Handle("DELETE /api/v1/stores", a.forTenant(http.HandlerFunc(a.forgetStore)))
