@@ -32,10 +32,10 @@ func (s *Set) expected(e *Endpoint, now time.Time) bool {
 }
 
 // ErrNoSuchStore says that Forget was called with a name that no endpoint has, and
-// ErrStoreNamed that configuration or discovery names the endpoint.
+// errStoreNamed that configuration or discovery names the endpoint.
 var (
 	ErrNoSuchStore = errors.New("there is no such store")
-	ErrStoreNamed  = errors.New("configuration or discovery names the store; remove it there")
+	errStoreNamed  = errors.New("configuration or discovery names the store; remove it there")
 )
 
 // Forget removes an endpoint that discovery no longer names before its time, so
@@ -50,7 +50,7 @@ func (s *Set) Forget(name string) error {
 		e.forgotten = departed
 		e.mtx.Unlock()
 		if !departed {
-			return fmt.Errorf("forget store %s: %w", name, ErrStoreNamed)
+			return fmt.Errorf("forget store %s: %w", name, errStoreNamed)
 		}
 		s.wake()
 		return nil
