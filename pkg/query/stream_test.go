@@ -249,7 +249,7 @@ func TestStream_UnreadStreamBlocksNoOther(t *testing.T) {
 }
 
 // withAccount returns a context with an account, and what ends it.
-func withAccount(t *testing.T, b *memoryBudget, limits fetchLimits) (context.Context, func()) {
+func withAccount(t testing.TB, b *memoryBudget, limits fetchLimits) (context.Context, func()) {
 	a := &account{limits: limits, share: b.share("", nil)}
 	return context.WithValue(t.Context(), accountKey{}, a), a.share.close
 }

@@ -43,6 +43,9 @@ func (o Order) CompareKeys(a, b labels.Labels) int {
 
 // Key returns a label set without the labels that the order leaves out.
 func (o Order) Key(lset labels.Labels) labels.Labels {
+	if len(o.without) == 0 {
+		return lset
+	}
 	set := zerocopy.Encoding(lset)
 	var key []byte
 	kept := 0 // set[kept:] is not yet copied
