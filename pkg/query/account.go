@@ -61,6 +61,8 @@ type account struct {
 	series  int64
 	chunks  int64
 	bytes   int64
+	// evaluated are those of samples that are no longer held.
+	evaluated int64
 	// slot is the concurrency slot of the query that the request evaluates; nil
 	// when it evaluates none.
 	slot  *slot
@@ -143,18 +145,18 @@ func accountOf(ctx context.Context) *account {
 }
 
 // read counts one series from a store. steps is the number of steps at which it
-// will be evaluated. source names the store in the error. It returns the memory that it
-// took, for give. A nil account counts nothing.
-func (a *account) read(ctx context.Context, s storeapi.Series, steps int64, newSeries bool, source func() string) (memory int64, err error) {
+// will be evaluated. source names the store in the error. It returns the part of the
+// series in what the request holds, for drop. A nil account counts nothing.
+func (a *account) read(ctx context.Context, s storeapi.Series, steps int64, newSeries bool, source func() string) (held, error) {
 	if a == nil {
-		return 0, nil
+		return held{}, nil
 	}
 	var samples, size int64
 	for i := range s.Chunks {
 		n, b := weigh(&s.Chunks[i])
 		samples, size = samples+n, size+b
 	}
-	memory = size + int64(len(s.Chunks))*chunkOverhead
+	memory := size + int64(len(s.Chunks))*chunkOverhead
 	var points int64
 	if newSeries {
 		points = steps
@@ -162,8 +164,27 @@ func (a *account) read(ctx context.Context, s storeapi.Series, steps int64, newS
 		size += l
 		memory += l + seriesOverhead + steps*16
 	}
-	err = a.add(ctx, counts{samples: samples, chunks: int64(len(s.Chunks)), bytes: size, series: btoi(newSeries), points: points}, memory, source)
-	return memory, err
+	err := a.add(ctx, counts{samples: samples, chunks: int64(len(s.Chunks)), bytes: size, series: btoi(newSeries), points: points}, memory, source)
+	return held{memory: memory, samples: samples}, err
+}
+
+// held is a part of what a request holds at once.
+type held struct{ memory, samples int64 }
+
+func (h *held) add(o held) {
+	h.memory += o.memory
+	h.samples += o.samples
+}
+
+// drop gives back what the request no longer holds.
+func (a *account) drop(h held) {
+	if a == nil {
+		return
+	}
+	a.mtx.Lock()
+	a.evaluated += h.samples
+	a.mtx.Unlock()
+	a.give(h.memory)
 }
 
 // values counts label names or values.
@@ -242,7 +263,7 @@ func (a *account) exceeded(source func() string) error {
 		name, what, flag, key string
 		got, most             int64
 	}{
-		{limitSamples, "samples", "--query.max-samples", "max_samples", a.samples, a.limits.Samples},
+		{limitSamples, "samples", "--query.max-samples", "max_samples", a.samples - a.evaluated, a.limits.Samples},
 		{limitSeries, "series", "--query.max-fetched-series", "max_fetched_series", a.series, a.limits.Series},
 		{limitChunks, "chunks", "--query.max-fetched-chunks", "max_fetched_chunks", a.chunks, a.limits.Chunks},
 		{limitBytes, "bytes", "--query.max-fetched-bytes", "max_fetched_bytes", a.bytes, a.limits.Bytes},

@@ -28,9 +28,9 @@ type batch struct {
 	series  []streamSeries
 	sources []source
 	chunks  []storeapi.Chunk
-	// size is about that of labels and chunks, memory that which was taken from the
-	// account.
-	size, memory int64
+	// size is about that of labels and chunks, held what the account counts for them.
+	size int64
+	held held
 	// inUse counts the series that are not released yet, and the reader of the stream.
 	inUse atomic.Int64
 }
@@ -41,7 +41,7 @@ func (b *batch) reset() {
 	clear(b.sources)
 	clear(b.chunks)
 	b.series, b.sources, b.chunks = b.series[:0], b.sources[:0], b.chunks[:0]
-	b.size, b.memory = 0, 0
+	b.size, b.held = 0, held{}
 }
 
 // release says that one user of the batch needs it no more.
@@ -195,8 +195,8 @@ func (s *stream) addSource(ctx context.Context, b *batch, at storeapi.Series, ne
 	b.chunks = append(b.chunks, at.Chunks...)
 	at.Chunks = b.chunks[start:len(b.chunks):len(b.chunks)]
 	b.size += sizeOf(at)
-	chunks, memory, err := s.take(ctx, s.view, at, newSeries)
-	s.charged(b, memory)
+	chunks, cost, err := s.take(ctx, s.view, at, newSeries)
+	s.charged(b, cost)
 	if err != nil {
 		return err
 	}

@@ -132,7 +132,7 @@ func (c *Config) RegisterLimitFlags(r flags.Registrar) {
 		Default("2m").SetValue(&c.Timeout)
 	r.Flag("query.max-concurrent", "Queries that are evaluated at the same time; more wait for their turn. A query that waits for stores does not count.").
 		Default("20").IntVar(&c.MaxConcurrent)
-	r.Flag("query.max-samples", "Samples that one query may read from the stores, and that it may hold in memory while it is evaluated; a native histogram counts by its size. 0 means no limit.").
+	r.Flag("query.max-samples", "Samples that one query may hold in memory at once: those that it has read from the stores and not evaluated yet, and its results; a native histogram counts by its size. 0 means no limit.").
 		Default("50000000").IntVar(&c.MaxSamples)
 	r.Flag("query.federate.max-series", "Largest number of series in an answer of /federate; 0 means no limit.").
 		Default("100000").IntVar(&c.FederateMaxSeries)

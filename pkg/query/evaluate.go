@@ -61,20 +61,14 @@ func newEvaluator(cfg *Config, slots *slotTracker, reg prometheus.Registerer) *e
 
 // options are those of one evaluation, whose memory the account bounds.
 func (v *evaluator) options(a *account, perStep bool) eval.Options {
-	o := eval.Options{SubqueryInterval: func(int64) int64 { return v.subqueryStep }, PerStepStats: perStep}
-	const sampleBytes = 16
-	var held atomic.Int64
-	o.Take = func(ctx context.Context, bytes int64) error {
-		if now := held.Add(bytes); v.maxSamples > 0 && now/sampleBytes > int64(v.maxSamples) {
-			return promql.ErrTooManySamples("query execution (--query.max-samples)")
-		}
-		return a.take(ctx, bytes)
+	most := int64(v.maxSamples)
+	if a != nil {
+		most = a.limits.Samples
 	}
-	o.Give = func(bytes int64) {
-		held.Add(-bytes)
-		a.give(bytes)
+	return eval.Options{
+		SubqueryInterval: func(int64) int64 { return v.subqueryStep }, PerStepStats: perStep,
+		MaxSamples: most, Take: a.take, Give: a.give,
 	}
-	return o
 }
 
 // evaluated is a query of Prometheus's engine that is evaluated series by series

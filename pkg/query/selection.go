@@ -112,21 +112,21 @@ func (s *selection) readAll(ctx context.Context, v *view) error {
 }
 
 // take counts a series that the stores sent, whose chunk slice is a copy, and returns
-// those of its chunks that are used, and the memory that was taken for it.
-func (s *selection) take(ctx context.Context, v *view, at storeapi.Series, newSeries bool) (chunks []storeapi.Chunk, memory int64, err error) {
+// those of its chunks that are used, and what the account counts for it.
+func (s *selection) take(ctx context.Context, v *view, at storeapi.Series, newSeries bool) (chunks []storeapi.Chunk, cost held, err error) {
 	s.at = at
-	if memory, err = s.account.read(ctx, at, s.steps, newSeries, s.origin); err != nil {
+	if cost, err = s.account.read(ctx, at, s.steps, newSeries, s.origin); err != nil {
 		s.cancel() // the stores need not go on
-		return nil, 0, err
+		return nil, held{}, err
 	}
 	chunks = s.care.whole(at.Labels, at.Chunks)
 	if err := s.reading.meet(chunks); err != nil {
-		return nil, memory, err
+		return nil, cost, err
 	}
 	if v.plan != nil {
 		s.resolution = max(s.resolution, aggr.CoarsestResolution(chunks, math.MaxInt64))
 	}
-	return chunks, memory, nil
+	return chunks, cost, nil
 }
 
 // ended separates the end of the query's time from failures of stores, which see it

@@ -80,8 +80,8 @@ type stream struct {
 	lost error
 
 	mtx sync.Mutex
-	// held is the memory that was taken from the account for batches that are in use.
-	held   int64
+	// held is what the account counts for batches that are in use.
+	held   held
 	closed bool
 }
 
@@ -135,10 +135,10 @@ func (s *stream) Close() error {
 	for range s.batches {
 	}
 	s.mtx.Lock()
-	held := s.held
-	s.held, s.closed = 0, true
+	all := s.held
+	s.held, s.closed = held{}, true
 	s.mtx.Unlock()
-	s.account.give(held)
+	s.account.drop(all)
 	s.cur = nil
 	return s.closeSet()
 }
@@ -150,8 +150,8 @@ func (s *stream) recycle(b *batch) {
 	if s.closed {
 		return
 	}
-	s.held -= b.memory
-	s.account.give(b.memory)
+	s.held.add(held{memory: -b.held.memory, samples: -b.held.samples})
+	s.account.drop(b.held)
 	b.reset()
 	select {
 	case s.free <- b:
@@ -159,10 +159,10 @@ func (s *stream) recycle(b *batch) {
 	}
 }
 
-// charged records memory that was taken from the account for the batch.
-func (s *stream) charged(b *batch, memory int64) {
-	b.memory += memory
+// charged records what the account counts for a series of the batch.
+func (s *stream) charged(b *batch, cost held) {
+	b.held.add(cost)
 	s.mtx.Lock()
-	s.held += memory
+	s.held.add(cost)
 	s.mtx.Unlock()
 }

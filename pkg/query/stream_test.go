@@ -289,7 +289,8 @@ func TestStream_KeepsLimits(t *testing.T) {
 	}{
 		{fetchLimits{Series: 199}, "--query.max-fetched-series"},
 		{fetchLimits{Chunks: 399}, "--query.max-fetched-chunks"},
-		{fetchLimits{Samples: 400*120 - 1}, "--query.max-samples"},
+		// Samples count while they are held.
+		{fetchLimits{Samples: 119}, "--query.max-samples"},
 		{fetchLimits{Series: 200, Chunks: 400, Samples: 400 * 120}, ""},
 	} {
 		ctx, end := withAccount(t, budget, c.limits)

@@ -3,6 +3,7 @@ package eval
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -25,6 +26,9 @@ type Options struct {
 	// returns it. Both are nil where memory is not bounded.
 	Take func(ctx context.Context, bytes int64) error
 	Give func(bytes int64)
+	// MaxSamples is the number of samples that an evaluation may hold at once; 0
+	// means no limit.
+	MaxSamples int64
 	// Workers is the number of goroutines that decode and evaluate series; 0 means
 	// GOMAXPROCS.
 	Workers int
@@ -105,14 +109,19 @@ func (p *Program) Exec(ctx context.Context, st Storage) (res Result, err error) 
 	r := &run{storage: st, opts: &p.opts}
 	defer func() {
 		recovered(recover(), &err)
+		var tooMany promql.ErrTooManySamples
+		if r.ctx != nil && errors.As(context.Cause(r.ctx), &tooMany) {
+			err = tooMany
+		}
 		if err != nil {
 			res = Result{}
 		}
 		res.Held = r.settle(res.Held)
 	}()
 	// Everything below ends with this context.
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r.ctx, r.fail = ctx, cancel
 	s := stats.NewQuerySamples(p.opts.PerStepStats)
 	s.InitStepTracking(p.grid.start, p.grid.at(p.grid.steps-1), p.grid.step)
 	sc := r.newScope(p.grid, s)

@@ -108,6 +108,7 @@ type rowPool struct {
 
 // get returns a row without values.
 func (p *rowPool) get(ctx context.Context) (*row, error) {
+	p.run.hold(int64(p.steps))
 	p.mtx.Lock()
 	if n := len(p.free); n > 0 {
 		r := p.free[n-1]
@@ -126,6 +127,7 @@ func (p *rowPool) get(ctx context.Context) (*row, error) {
 }
 
 func (p *rowPool) put(r *row) {
+	p.run.hold(-int64(p.steps))
 	p.mtx.Lock()
 	p.free = append(p.free, r)
 	p.mtx.Unlock()

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/util/annotations"
 	"github.com/prometheus/prometheus/util/stats"
 )
@@ -22,6 +23,10 @@ type run struct {
 	charged, granted int64
 	// peak is the most samples held at once, held the present number.
 	held, peak int64
+	// fail ends the evaluation with an error.
+	fail context.CancelCauseFunc
+	// ctx is the one that fail cancels.
+	ctx context.Context
 	// merges add the statistics of inner scopes to those of outer ones.
 	merges []func()
 }
@@ -127,10 +132,15 @@ func (r *run) settle(keep int64) int64 {
 	return keep
 }
 
-// hold counts samples that are held, release ones with a negative number.
+// hold counts samples that are held, release ones with a negative number. Too many
+// end the evaluation.
 func (r *run) hold(samples int64) {
 	r.mtx.Lock()
 	r.held += samples
 	r.peak = max(r.peak, r.held)
+	tooMany := r.opts.MaxSamples > 0 && r.held > r.opts.MaxSamples
 	r.mtx.Unlock()
+	if tooMany {
+		r.fail(promql.ErrTooManySamples("query execution"))
+	}
 }
