@@ -61,64 +61,202 @@ func (c *Columns) grow(num int) {
 	c.T, c.V = c.T[:n], c.V[:n]
 }
 
-// bitReader reads bits, the highest of each byte first. It keeps the next bits of
-// b at the upper end of acc.
-type bitReader struct {
-	b   []byte
-	pos int
-	acc uint64
-	// n is the number of valid bits in acc. It is negative after a read beyond
-	// the end of b; acc holds zeros then.
-	n int
+// tailBytes is the size of the padded copy of the end of a chunk.
+const tailBytes = 48
+
+// margin is how many bytes after the start of a sample most may read: those of a time
+// of 16 bits, the head of a value of 13, and the 8 bytes from there.
+const margin = (7+16+13)/8 + 8
+
+// xorDecoder is a position in a chunk. The last time, step and value are those of the
+// samples before it.
+type xorDecoder struct {
+	b []byte
+	// p is the position of the next bit in b, end the number of bits in b. Bits
+	// after the end are zero; p > end is a chunk that is too short.
+	p, end uint
+	// size and trailing are the position of the significant bits of the last
+	// difference of values; size 0 is none so far.
+	size, trailing uint
+	bad            bool
 }
 
-// fill makes at least 57 bits valid, or the whole rest of b.
-func (r *bitReader) fill() {
-	if r.pos+8 <= len(r.b) && r.n >= 0 {
-		r.acc |= binary.BigEndian.Uint64(r.b[r.pos:]) >> uint(r.n)
-		whole := (64 - r.n) >> 3
-		r.pos += whole
-		r.n += whole << 3
-		if r.n < 64 {
-			// Clear the bits of the byte that was read only in part: the next
-			// fill reads it again.
-			r.acc &^= 1<<uint(64-r.n) - 1
+// decodeXOR fills ts and vs from the bits that follow the sample count. Both have
+// the same length, which is at least one.
+func decodeXOR(b []byte, ts []int64, vs []float64) error {
+	d := xorDecoder{b: b, end: uint(len(b)) * 8}
+	ux := d.varint()
+	ts[0] = int64(ux>>1) ^ -int64(ux&1)
+	vs[0] = math.Float64frombits(d.take(64))
+	if len(ts) > 1 {
+		ts[1] = ts[0] + int64(d.varint())
+		vs[1] = d.value(vs[0])
+	}
+	var tail [tailBytes]byte
+	for i := 2; i < len(ts) && d.p <= d.end && !d.bad; {
+		if i = d.most(ts, vs, i); i == len(ts) {
+			break
 		}
-		return
+		if from := d.p >> 3; len(d.b) != tailBytes && from+margin > uint(len(d.b)) {
+			// Copy the last bytes, so that most can read beyond them.
+			n := copy(tail[:], d.b[min(from, uint(len(d.b))):])
+			d.b, d.p, d.end = tail[:], d.p&7, uint(n)*8
+			continue
+		}
+		i = d.one(ts, vs, i)
 	}
-	for r.n >= 0 && r.n <= 56 && r.pos < len(r.b) {
-		r.acc |= uint64(r.b[r.pos]) << uint(56-r.n)
-		r.pos++
-		r.n += 8
+	if d.p > d.end || d.bad {
+		return fmt.Errorf("%w: XOR chunk of %d bytes ends before its %d samples", ErrCorrupt, len(b), len(ts))
 	}
+	return nil
+}
+
+// most decodes samples of the usual forms from the sample i ≥ 2 on, whose bits are not at
+// the end of b, and returns the number of the next one, which needs one. All its state
+// is in registers. It reads 57 bits from the position of a sample, and again from
+// that of its significant bits, so that a sample waits only for the position of
+// the one before it.
+func (d *xorDecoder) most(ts []int64, vs []float64, i int) int {
+	b, p, size, trailing := d.b, d.p, d.size, d.trailing
+	t, delta, v := ts[i-1], ts[i-1]-ts[i-2], math.Float64bits(vs[i-1])
+	vs = vs[:len(ts)]
+	for ; uint(i) < uint(len(ts)); i++ {
+		at := p >> 3
+		if at+8 > uint(len(b)) {
+			break
+		}
+		a, q := binary.BigEndian.Uint64(b[at:at+8])<<(p&7), p
+		if a>>56 == 0 {
+			break // several equal samples
+		}
+		if int64(a) >= 0 {
+			a <<= 1
+			q++
+		} else if int64(a<<1) >= 0 {
+			delta += deltaOfDelta(a<<2, 14)
+			a <<= 16
+			q += 16
+		} else {
+			break
+		}
+		if int64(a) >= 0 {
+			q++
+		} else {
+			ns, nt := size, trailing
+			if int64(a<<1) >= 0 {
+				q += 2
+			} else {
+				ns = uint(a>>51) & 63
+				nt = 64 - uint(a>>57)&31 - ns
+				q += 13
+			}
+			at = q >> 3
+			if ns-1 > 56 || nt > 63 || at+8 > uint(len(b)) {
+				break
+			}
+			v ^= binary.BigEndian.Uint64(b[at:at+8]) << (q & 7) >> ((64 - ns) & 63) << (nt & 63)
+			q += ns
+			size, trailing = ns, nt
+		}
+		p = q
+		t += delta
+		ts[i], vs[i] = t, math.Float64frombits(v)
+	}
+	d.p, d.size, d.trailing = p, size, trailing
+	return i
+}
+
+// one decodes the sample i ≥ 2 of any form, or several samples that continue the step
+// and the value before them. It returns the number of the next one.
+func (d *xorDecoder) one(ts []int64, vs []float64, i int) int {
+	t, delta, v := ts[i-1], ts[i-1]-ts[i-2], vs[i-1]
+	a := d.peek()
+	if equal := min(bits.LeadingZeros64(a)/2, len(ts)-i); equal > 0 {
+		d.p += 2 * uint(equal)
+		ts, vs = ts[i:i+equal], vs[i:i+equal]
+		for k := range ts {
+			t += delta
+			ts[k] = t
+		}
+		for k := range vs {
+			vs[k] = v
+		}
+		return i + equal
+	}
+	switch ones := uint(bits.LeadingZeros64(^a)); {
+	case ones == 0:
+		d.p++
+	case ones > 3:
+		d.p += 4
+		delta += int64(d.take(64))
+	default:
+		width := 11 + 3*ones // 14, 17 or 20 bits
+		delta += deltaOfDelta(a<<(ones+1), width)
+		d.p += ones + 1 + width
+	}
+	ts[i] = t + delta
+	vs[i] = d.value(v)
+	return i + 1
+}
+
+// deltaOfDelta is the difference of two steps whose width bits are the highest of
+// a: one of -(2^(width-1)-1) to 2^(width-1).
+func deltaOfDelta(a uint64, width uint) int64 {
+	return int64(a-1<<((64-width)&63))>>((64-width)&63) + 1
+}
+
+// value reads the value after last.
+func (d *xorDecoder) value(last float64) float64 {
+	switch a := d.peek(); a >> 62 {
+	case 0, 1:
+		d.p++
+		return last
+	case 2:
+		d.p += 2
+	default:
+		d.p += 13
+		leading, size := uint(a>>57)&31, uint(a>>51)&63
+		if size == 0 {
+			size = 64
+		}
+		if leading+size > 64 {
+			d.bad = true
+			return 0
+		}
+		d.size, d.trailing = size, 64-leading-size
+	}
+	if d.size == 0 {
+		d.bad = true // the first difference refers to a window before it
+		return 0
+	}
+	return math.Float64frombits(math.Float64bits(last) ^ d.take(d.size)<<d.trailing)
+}
+
+// peek returns the next 64 bits; those after the end are zero.
+func (d *xorDecoder) peek() uint64 {
+	i, k := d.p>>3, d.p&7
+	if i+9 <= uint(len(d.b)) {
+		return binary.BigEndian.Uint64(d.b[i:])<<k | uint64(d.b[i+8])>>(8-k)
+	}
+	var last [9]byte
+	if i < uint(len(d.b)) {
+		copy(last[:], d.b[i:])
+	}
+	return binary.BigEndian.Uint64(last[:])<<k | uint64(last[8])>>(8-k)
 }
 
 // take returns the next k bits, 0 < k ≤ 64, right-aligned.
-func (r *bitReader) take(k uint) uint64 {
-	if int(k) <= r.n {
-		v := r.acc >> (64 - k)
-		r.acc <<= k
-		r.n -= int(k)
-		return v
-	}
-	r.fill()
-	if int(k) > r.n && r.n > 0 && r.pos < len(r.b) {
-		high := uint(r.n)
-		v := r.acc >> (64 - high)
-		r.acc, r.n = 0, 0
-		return v<<(k-high) | r.take(k-high)
-	}
-	v := r.acc >> (64 - k)
-	r.acc <<= k
-	r.n -= int(k)
+func (d *xorDecoder) take(k uint) uint64 {
+	v := d.peek() >> (64 - k)
+	d.p += k
 	return v
 }
 
 // varint reads the unsigned variable-length integer of encoding/binary.
-func (r *bitReader) varint() uint64 {
+func (d *xorDecoder) varint() uint64 {
 	var x uint64
 	for shift := uint(0); shift < 64; shift += 7 {
-		c := r.take(8)
+		c := d.take(8)
 		x |= (c & 0x7f) << shift
 		if c < 0x80 {
 			if shift == 63 && c > 1 {
@@ -127,209 +265,8 @@ func (r *bitReader) varint() uint64 {
 			return x
 		}
 	}
-	r.n = -1 // no writer uses more than 64 bits
+	d.bad = true // no writer uses more than 64 bits
 	return 0
-}
-
-// xorDecoder is the state after some samples of a chunk.
-type xorDecoder struct {
-	bitReader
-	xorWindow
-	t, delta int64
-	v        uint64
-}
-
-// decodeXOR fills ts and vs from the bits that follow the sample count. Both have
-// the same length, which is at least one.
-func decodeXOR(b []byte, ts []int64, vs []float64) error {
-	d := xorDecoder{bitReader: bitReader{b: b}}
-	ux := d.varint()
-	d.t = int64(ux>>1) ^ -int64(ux&1)
-	d.v = d.take(64)
-	ts[0], vs[0] = d.t, math.Float64frombits(d.v)
-	if len(ts) > 1 {
-		d.delta = int64(d.varint())
-		d.t += d.delta
-		d.fill()
-		d.v ^= d.next(&d.bitReader)
-		ts[1], vs[1] = d.t, math.Float64frombits(d.v)
-	}
-	for i := 2; i < len(ts) && d.n >= 0 && !d.bad; {
-		if k := d.most(ts[i:], vs[i:]); k > 0 {
-			i += k
-			continue
-		}
-		d.one()
-		ts[i], vs[i] = d.t, math.Float64frombits(d.v)
-		i++
-	}
-	if d.n < 0 || d.bad {
-		return fmt.Errorf("%w: XOR chunk of %d bytes ends before its %d samples", ErrCorrupt, len(b), len(ts))
-	}
-	return nil
-}
-
-// one decodes one sample of any form.
-func (d *xorDecoder) one() {
-	if d.n < 40 { // a usual time takes up to 24 bits, the head of a value 13
-		d.fill()
-	}
-	if int64(d.acc) >= 0 {
-		d.acc <<= 1
-		d.n--
-	} else {
-		d.delta += d.deltaOfDelta()
-	}
-	d.t += d.delta
-	d.v ^= d.next(&d.bitReader)
-}
-
-// most decodes samples of the usual forms that are not at the end of the chunk,
-// and returns their number; one decodes the others. All its state is in
-// registers, which makes decoding fast. Bits of acc beyond the first n equal those
-// that follow in b, so reading them again does not change acc.
-func (d *xorDecoder) most(ts []int64, vs []float64) int {
-	if d.n > 63 {
-		return 0
-	}
-	b, pos, acc, n := d.b, d.pos, d.acc, uint(d.n)
-	t, delta, v, size, trailing := d.t, d.delta, d.v, d.size, d.trailing
-	vs = vs[:len(ts)]
-	i := 0
-	for ; i < len(ts) && pos+8 <= len(b); i++ {
-		acc |= binary.BigEndian.Uint64(b[pos:]) >> (n & 63)
-		p, a, m := pos+int((63-n)>>3), acc, n|56
-		dd, nv, ns, nt := delta, v, size, trailing
-		if int64(a) >= 0 {
-			a <<= 1
-			m--
-		} else {
-			ones := uint(bits.LeadingZeros64(^a))
-			if ones > 3 {
-				break
-			}
-			width := 11 + 3*ones // 14, 17 or 20 bits
-			a <<= ones + 1
-			x := int64(a >> (64 - width))
-			a <<= width
-			m -= ones + 1 + width
-			if x > 1<<(width-1) {
-				x -= 1 << width
-			}
-			dd += x
-		}
-		if int64(a) >= 0 {
-			a <<= 1
-			m--
-		} else {
-			if a<<1>>63 == 0 {
-				a <<= 2
-				m -= 2
-			} else {
-				leading := uint(a>>57) & 31
-				ns = uint(a>>51) & 63
-				nt = 64 - leading - ns
-				a <<= 13
-				m -= 13
-				if leading+ns > 64 {
-					break
-				}
-			}
-			if ns > m && p+8 <= len(b) {
-				a |= binary.BigEndian.Uint64(b[p:]) >> (m & 63)
-				p += int((63 - m) >> 3)
-				m |= 56
-			}
-			if ns > m || ns == 0 {
-				break
-			}
-			nv ^= a >> (64 - ns) << nt
-			a <<= ns
-			m -= ns
-		}
-		pos, acc, n, delta, v, size, trailing = p, a, m, dd, nv, ns, nt
-		t += delta
-		ts[i], vs[i] = t, math.Float64frombits(v)
-	}
-	if n < 64 {
-		acc &^= 1<<(64-n) - 1 // fill adds the following bits again
-	}
-	d.pos, d.acc, d.n = pos, acc, int(n)
-	d.t, d.delta, d.v, d.size, d.trailing = t, delta, v, size, trailing
-	return i
-}
-
-// deltaOfDelta reads a difference of two steps that is not zero: its first bit is
-// set.
-func (r *bitReader) deltaOfDelta() int64 {
-	var size uint
-	switch ones := bits.LeadingZeros64(^r.acc); ones {
-	case 1:
-		size = 14
-		r.acc <<= 2
-		r.n -= 2
-	case 2:
-		size = 17
-		r.acc <<= 3
-		r.n -= 3
-	case 3:
-		size = 20
-		r.acc <<= 4
-		r.n -= 4
-	default:
-		r.acc <<= 4
-		r.n -= 4
-		d := int64(r.take(64))
-		r.fill()
-		return d
-	}
-	d := int64(r.acc >> (64 - size))
-	r.acc <<= size
-	r.n -= int(size)
-	// The range of a size is -(2^(size-1)-1) to 2^(size-1).
-	if d > 1<<(size-1) {
-		d -= 1 << size
-	}
-	return d
-}
-
-// xorWindow is the position of the significant bits of the last difference.
-type xorWindow struct {
-	trailing uint
-	size     uint
-	bad      bool
-}
-
-// next reads the difference of two values. The reader must hold 13 valid bits, or
-// the whole rest of the chunk.
-func (x *xorWindow) next(r *bitReader) uint64 {
-	switch r.acc >> 62 {
-	case 0, 1:
-		r.acc <<= 1
-		r.n--
-		return 0
-	case 2:
-		r.acc <<= 2
-		r.n -= 2
-	default:
-		leading := uint(r.acc>>57) & 31
-		size := uint(r.acc>>51) & 63
-		r.acc <<= 13
-		r.n -= 13
-		if size == 0 {
-			size = 64
-		}
-		if leading+size > 64 {
-			x.bad = true
-			return 0
-		}
-		x.size, x.trailing = size, 64-leading-size
-	}
-	if x.size == 0 {
-		x.bad = true // the first difference refers to a window before it
-		return 0
-	}
-	return r.take(x.size) << x.trailing
 }
 
 // AppendChunk appends the samples of a float chunk of any encoding. On error the

@@ -1,6 +1,7 @@
 package xorcolumn_test
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -138,42 +139,69 @@ func FuzzColumnsAppendXOR(f *testing.F) {
 	})
 }
 
-func benchSeries() ([]int64, []float64) {
+// benchSeries is a counter that is scraped every 15 s with jitter.
+func benchSeries() ([]int64, []float64) { return shapedSeries(120, 5, "counter") }
+
+// shapedSeries makes n samples every 15 s with a jitter below the given number of
+// milliseconds, which is at least 1.
+func shapedSeries(n int, jitter int64, shape string) ([]int64, []float64) {
 	r := rand.New(rand.NewPCG(7, 8))
-	ts, vs := make([]int64, 120), make([]float64, 120)
+	ts, vs := make([]int64, n), make([]float64, n)
 	t, v := int64(1_700_000_000_000), 1000.0
 	for i := range ts {
-		t += 15000 + r.Int64N(5)
-		v += float64(r.IntN(50))
-		ts[i], vs[i] = t, v
+		ts[i], vs[i] = t+int64(i)*15000+r.Int64N(jitter), v
+		switch shape {
+		case "counter":
+			v += float64(r.IntN(50))
+		case "seconds":
+			v += float64(r.IntN(1500)) / 100
+		case "gauge":
+			v = 1e6 * r.Float64()
+		}
 	}
 	return ts, vs
 }
 
 func BenchmarkXORDecode(b *testing.B) {
-	ts, vs := benchSeries()
-	chunk := prometheusXOR(b, ts, vs)
-	b.Run("columns", func(b *testing.B) {
-		var c xorcolumn.Columns
-		for b.Loop() {
-			c.Reset()
-			if err := c.AppendXOR(chunk); err != nil {
-				b.Fatal(err)
+	for _, shape := range []string{"constant", "counter", "seconds", "gauge"} {
+		for _, jitter := range []int64{1, 10, 5000} {
+			// So many that the branch predictor cannot learn their bits.
+			ts, vs := shapedSeries(120*100, jitter, shape)
+			var chunks [][]byte
+			for i := 0; i < len(ts); i += 120 {
+				chunks = append(chunks, prometheusXOR(b, ts[i:i+120], vs[i:i+120]))
 			}
-		}
-		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(ts)), "ns/sample")
-	})
-	b.Run("iterator", func(b *testing.B) {
-		var it chunkenc.Iterator
-		var x chunkenc.XORChunk
-		for b.Loop() {
-			x.Reset(chunk)
-			it = x.Iterator(it)
-			for it.Next() != chunkenc.ValNone {
+			perSample := func(b *testing.B) {
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(ts)), "ns/sample")
 			}
+			name := fmt.Sprintf("%s/jitter=%d", shape, jitter)
+			b.Run(name+"/columns", func(b *testing.B) {
+				var c xorcolumn.Columns
+				for b.Loop() {
+					for _, chunk := range chunks {
+						c.Reset()
+						if err := c.AppendXOR(chunk); err != nil {
+							b.Fatal(err)
+						}
+					}
+				}
+				perSample(b)
+			})
+			b.Run(name+"/iterator", func(b *testing.B) {
+				var it chunkenc.Iterator
+				var x chunkenc.XORChunk
+				for b.Loop() {
+					for _, chunk := range chunks {
+						x.Reset(chunk)
+						it = x.Iterator(it)
+						for it.Next() != chunkenc.ValNone {
+						}
+					}
+				}
+				perSample(b)
+			})
 		}
-		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(ts)), "ns/sample")
-	})
+	}
 }
 
 func BenchmarkXOREncode(b *testing.B) {
