@@ -5,12 +5,10 @@ import (
 	"log/slog"
 	"net"
 	"testing"
-	"time"
 
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -20,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/hindsight-io/hindsight/pkg/query/eval"
 	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
@@ -35,16 +34,37 @@ type path struct {
 	replicas  []*teststorage.TestStorage
 	clients   []*storerpc.Client
 	queryable *Queryable
+	// written says that there may be samples which the stores have not announced.
+	written bool
 }
 
 func (p *path) Querier(mint, maxt int64) (storage.Querier, error) {
-	// The time range that a store announces grows with its samples.
-	for _, c := range p.clients {
-		if err := c.Refresh(context.Background()); err != nil {
-			return nil, err
-		}
+	if err := p.refresh(); err != nil {
+		return nil, err
 	}
 	return p.queryable.Querier(mint, maxt)
+}
+
+// streams makes the path a storage that can stream.
+func (p *path) streams() eval.Storage {
+	if err := p.refresh(); err != nil {
+		panic("BUG: " + err.Error())
+	}
+	return p.queryable.streams()
+}
+
+// refresh reads the time ranges that the stores announce, which grow with their samples.
+func (p *path) refresh() error {
+	if !p.written {
+		return nil
+	}
+	p.written = false
+	for _, c := range p.clients {
+		if err := c.Refresh(context.Background()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *path) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
@@ -52,6 +72,7 @@ func (p *path) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
 }
 
 func (p *path) AppenderV2(ctx context.Context) storage.AppenderV2 {
+	p.written = true
 	var all appenders
 	for _, r := range p.replicas {
 		all = append(all, r.AppenderV2(ctx))
@@ -166,16 +187,3 @@ func newPath(t testing.TB, n int) *path {
 // Close leaves the TSDBs to the cleanup of the test, as the servers still hold
 // them.
 func (p *path) Close() error { return nil }
-
-// PromQL's built-in tests hold for data that is read over the whole path: from
-// one store, and merged from two replicas whose chunks are cut differently.
-func TestPromQL_HoldsOverWholePath(t *testing.T) {
-	for name, n := range map[string]int{"one store": 1, "two replicas": 2} {
-		t.Run(name, func(t *testing.T) {
-			engine := promqltest.NewTestEngine(t, false, 5*time.Minute, promqltest.DefaultMaxSamplesPerQuery)
-			promqltest.RunBuiltinTestsWithStorage(t, engine, func(t testing.TB) storage.Storage {
-				return newPath(t, n)
-			})
-		})
-	}
-}
