@@ -379,23 +379,24 @@ func weighData(d *storeapi.Data) int64 {
 	return n
 }
 
-// resultMemory estimates the memory of a result and of its form in JSON.
+// resultMemory estimates the memory of a result. Its form in JSON is printed in pieces
+// of a bounded size.
 func resultMemory(r *promql.Result) int64 {
-	const point, label = 64, 2
+	const point, label = 16, 1
 	var n int64
 	switch v := r.Value.(type) {
 	case promql.Matrix:
 		for i := range v {
 			n += seriesOverhead + label*int64(v[i].Metric.ByteSize()) + point*int64(len(v[i].Floats))
 			for _, h := range v[i].Histograms {
-				n += histogramMemory(h.H.Size())
+				n += int64(h.H.Size())
 			}
 		}
 	case promql.Vector:
 		for i := range v {
 			n += seriesOverhead + label*int64(v[i].Metric.ByteSize()) + point
 			if v[i].H != nil {
-				n += histogramMemory(v[i].H.Size())
+				n += int64(v[i].H.Size())
 			}
 		}
 	case promql.String:
@@ -414,10 +415,6 @@ func resultSeries(r *promql.Result) int64 {
 	}
 	return 1
 }
-
-// histogramMemory is that of a histogram of size bytes: each bucket is written
-// with its bounds.
-func histogramMemory(size int) int64 { return 8 * int64(size) }
 
 func btoi(b bool) int64 {
 	if b {

@@ -132,9 +132,12 @@ func (a *API) prometheusAPI() http.Handler {
 		false, nil, false, false, false, 0, false, false,
 		errorCode(v1.ErrorCanceled, a.cfg.ErrorCode), a.cfg.Features, v1.OpenAPIOptions{Version: a.cfg.BuildInfo.Version}, a.cfg.Parser, false, 0,
 	)
+	p := newPrinter(a.cfg.ErrorCode)
+	api.ClearCodecs()
+	api.InstallCodec(p)
 	r := route.New()
 	api.Register(r.WithPrefix("/api/v1"))
-	return r
+	return p.wrap(r)
 }
 
 // Bounds of remote read, as Prometheus has them.

@@ -2,6 +2,7 @@ package promapi
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -86,9 +87,14 @@ func (a *API) federateCode(err error) int {
 // and named as missing, so that it does not cost the others.
 func (a *API) exposition(w http.ResponseWriter, r *http.Request, all []*dto.MetricFamily, format expfmt.Format) {
 	// Read before the first byte is sent: the header names the missing stores.
-	check := expfmt.NewEncoder(io.Discard, format)
+	check := expfmt.NewEncoder(untilDone{r.Context(), io.Discard}, format)
 	for _, f := range all {
-		if check.Encode(f) == nil {
+		err := check.Encode(f)
+		if ended := context.Cause(r.Context()); ended != nil {
+			a.federateError(w, a.federateCode(ended), reason.Storage, fmt.Errorf("print the series: %w", ended))
+			return
+		}
+		if err == nil {
 			continue
 		}
 		whole := len(f.Metric)
@@ -103,7 +109,8 @@ func (a *API) exposition(w http.ResponseWriter, r *http.Request, all []*dto.Metr
 		a.cfg.Logger.Warn("federated series cannot be encoded", "metric", f.GetName(), "series", whole-len(f.Metric))
 	}
 	w.Header().Set("Content-Type", string(format))
-	enc := expfmt.NewEncoder(w, format)
+	defer context.AfterFunc(r.Context(), breaker(r.Context()))()
+	enc := expfmt.NewEncoder(untilDone{r.Context(), w}, format)
 	for _, f := range all {
 		if len(f.Metric) == 0 {
 			continue
@@ -119,6 +126,20 @@ func (a *API) exposition(w http.ResponseWriter, r *http.Request, all []*dto.Metr
 		// An error means that the client has gone.
 		_ = c.Close()
 	}
+}
+
+// untilDone writes to w until the context ends.
+type untilDone struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+// Write implements io.Writer. The encoders write some kilobytes at a time.
+func (u untilDone) Write(b []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.w.Write(b)
 }
 
 func (a *API) federateError(w http.ResponseWriter, code int, why reason.Reason, err error) {
@@ -155,6 +176,9 @@ func (a *API) newest(r *http.Request, matchers [][]*labels.Matcher) (promql.Vect
 	for n := 1; set.Next(); n++ {
 		if a.cfg.Federate.MaxSeries > 0 && n > a.cfg.Federate.MaxSeries {
 			return nil, fmt.Errorf("%w: the selectors match more than %d; choose fewer, or federate aggregates", errTooManySeries, a.cfg.Federate.MaxSeries)
+		}
+		if ended := context.Cause(r.Context()); ended != nil {
+			return nil, fmt.Errorf("read the series: %w", ended)
 		}
 		s := set.At()
 		it = s.Iterator(it)

@@ -71,9 +71,9 @@ func (a *API) reading(next http.Handler) http.Handler {
 			return
 		}
 		p.Enforced = enforced
-		if a.cfg.Timeout > 0 {
+		if d := a.timeout(r); d > 0 {
 			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, a.cfg.Timeout)
+			ctx, cancel = context.WithTimeout(ctx, d)
 			defer cancel()
 		}
 		if a.cfg.Begin != nil {
@@ -81,8 +81,23 @@ func (a *API) reading(next http.Handler) http.Handler {
 			ctx, end = a.cfg.Begin(r.WithContext(ctx))
 			defer end()
 		}
-		next.ServeHTTP(w, r.WithContext(queryopts.NewContext(withEvaluator(ctx), p)))
+		ctx = withConnection(withEvaluator(ctx), w)
+		next.ServeHTTP(w, r.WithContext(queryopts.NewContext(ctx, p)))
 	})
+}
+
+// timeout bounds the whole request, the printing of the answer included; 0 means that
+// nothing does. The handler refuses a parameter that is no duration.
+func (a *API) timeout(r *http.Request) time.Duration {
+	d := a.cfg.Timeout
+	if !strings.HasSuffix(r.URL.Path, "/query") && !strings.HasSuffix(r.URL.Path, "/query_range") {
+		return d
+	}
+	seconds, err := parseDuration(r.Form.Get("timeout"))
+	if own := inSeconds(seconds); err == nil && own > 0 && (d <= 0 || own < d) {
+		return own
+	}
+	return d
 }
 
 // tenant returns the context of the request with its tenant, and the matcher that
