@@ -34,6 +34,7 @@ type Config struct {
 	MaxConcurrentSelects int
 	DedupFunc            string
 	ReplicaLabels        flags.List
+	DetectReplicaLabels  bool
 	RingLabels           flags.List
 	PartitionLabels      flags.List
 	LabelRange           flags.Duration
@@ -108,7 +109,7 @@ func DefaultConfig() Config {
 		},
 		Timeout: flags.Duration(2 * time.Minute), Engine: "prometheus", Mode: "local",
 		MaxConcurrent: 20, MaxSamples: 50_000_000, DynamicLookback: true, MaxConcurrentSelects: 4,
-		DedupFunc: string(dedup.FuncCoverage), SubqueryStep: flags.Duration(time.Minute), Step: flags.Duration(time.Second),
+		DedupFunc: string(dedup.FuncCoverage), DetectReplicaLabels: true, SubqueryStep: flags.Duration(time.Minute), Step: flags.Duration(time.Second),
 		FederateMaxSeries: 100_000, PartialResponse: true,
 		ExemplarPartial: true, TargetPartial: true, MetadataPartial: true, StatusPartial: true,
 	}
@@ -176,6 +177,8 @@ func (c *Config) registerAnswerFlags(r flags.Registrar) {
 		Default(string(dedup.FuncCoverage)).EnumVar(&c.DedupFunc, string(dedup.FuncCoverage), string(dedup.FuncPenalty), string(dedup.FuncChain))
 	r.Flag("query.replica-label", "Label in which the replicas of a series differ; it is removed when they are merged. Repeatable, and lists with commas are split. receive_replica is always one.").
 		SetValue(&c.ReplicaLabels)
+	r.Flag("query.detect-replica-labels", "Without --query.replica-label, remove labels of well-known names, such as replica and prometheus_replica, once the stores announce label sets that are equal but for them.").
+		Default("true").BoolVar(&c.DetectReplicaLabels)
 	r.Flag("query.ring-replica-label", "Replica label in which the nodes of a hashring differ. They store copies of the same samples: all samples of all copies count. It need not be named by --query.replica-label too. Repeatable, and lists with commas are split. receive_replica is always one.").
 		SetValue(&c.RingLabels)
 	r.Flag("query.partition-label", flags.Ignored("it matters to distributed evaluation only")).

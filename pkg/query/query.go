@@ -98,6 +98,9 @@ func New(cfg Config, deps Deps) (*Query, error) {
 		},
 		AutoDownsampling: cfg.AutoDownsampling, InstantResolution: cfg.InstantResolution.Duration(),
 	}
+	if cfg.detects() {
+		defaults.DetectedReplicaLabels = newReplicaDetector(q.announcements, deps).names
+	}
 	queryable := NewQueryable(q.fanout, QueryableConfig{
 		Defaults: defaults.Options, RingLabels: ring, Dedup: f, MaxConcurrentSelects: cfg.MaxConcurrentSelects, Logger: deps.Logger,
 		ExemplarsAbort: !cfg.ExemplarPartial,

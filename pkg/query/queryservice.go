@@ -92,7 +92,7 @@ func (s *queryService) Query(ctx context.Context, r *storerpc.QueryRequest) (*st
 // options returns those of the request, completed by the defaults, and the
 // context with the tenant of the call.
 func (s *queryService) options(ctx context.Context, r *storerpc.QueryRequest) (context.Context, queryopts.Options, error) {
-	p := s.defaults.Options
+	p := s.defaults.Request()
 	p.Dedup, p.PartialResponse, p.StoreMatchers = r.Dedup, r.Partial == storeapi.PartialWarn, r.StoreMatchers
 	resolution := r.MaxResolution
 	if resolution == 0 && r.Step == 0 {

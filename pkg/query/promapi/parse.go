@@ -198,7 +198,7 @@ func isLabelPath(path string) bool {
 // parse reads the parameters beyond those of Prometheus. Every error names the
 // parameter and its error.
 func (d Defaults) parse(path string, form url.Values, promql parser.Parser) (queryopts.Options, error) {
-	p := d.Options
+	p := d.Request()
 	var errs []error
 	check := func(name string, err error) {
 		if err != nil {

@@ -87,6 +87,19 @@ type Defaults struct {
 	AutoDownsampling bool
 	// InstantResolution is the automatic resolution of instant queries.
 	InstantResolution time.Duration
+	// DetectedReplicaLabels returns the replica labels that the stores show, which are
+	// added to those of Options; nil adds none.
+	DetectedReplicaLabels func() []string
+}
+
+// Request returns the options of a request that sets none. Its replica labels do not
+// change while the request runs.
+func (d *Defaults) Request() Options {
+	o := d.Options
+	if d.DetectedReplicaLabels != nil {
+		o.ReplicaLabels = Names(slices.Concat(o.ReplicaLabels, d.DetectedReplicaLabels()))
+	}
+	return o
 }
 
 // AutoResolution is the automatic coarsest resolution of a query: a fifth of the
