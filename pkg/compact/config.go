@@ -102,7 +102,7 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	r.Flag("dry-run", "Print the next jobs with their reasons, and end without a change of the bucket.").Default("false").BoolVar(&c.DryRun)
 
 	r.Flag("downsampling.disable", "Do not downsample.").Default("false").BoolVar(&c.DisableDownsampling)
-	r.Flag("deduplication.func", "How replicas are merged: empty takes every sample of all replicas and one of those with equal times (for exact copies; anything else is refused), penalty follows one replica and changes to another one at gaps (for HA pairs).").Default(dedupOneToOne).EnumVar(&c.DedupFunc, dedupOneToOne, dedupPenalty)
+	r.Flag("deduplication.func", "How replicas are merged: empty takes every sample of all replicas and one of those with equal times (for exact copies; anything else is refused), penalty follows one replica and fills each hole of it, a step of more than 1.5 intervals, from the others (for HA pairs).").Default(dedupOneToOne).EnumVar(&c.DedupFunc, dedupOneToOne, dedupPenalty)
 	r.Flag("deduplication.replica-label", "External label that distinguishes replicas; it is removed and replicas are merged. May be repeated, or hold several separated by commas.").SetValue(&c.ReplicaLabels)
 	r.Flag("deduplication.ring-replica-label", "Replica label that distinguishes the nodes of a hash ring, which store copies of the same samples: all samples of all copies are kept, with any --deduplication.func. It takes effect when --deduplication.replica-label names the label, too. receive_replica is always one.").SetValue(&c.RingLabels)
 	r.Flag("compact.enable-vertical-compaction", flags.Ignored("blocks with equal external labels that overlap are always merged")).Hidden().Default("false").BoolVar(&c.Vertical)
