@@ -249,7 +249,7 @@ func (a *account) add(ctx context.Context, c counts, memory int64, source func()
 	a.series += c.series
 	a.chunks += c.chunks
 	a.bytes += c.bytes
-	err := a.exceeded(source)
+	err := a.exceeded(counts{}, source)
 	a.mtx.Unlock()
 	if err != nil {
 		return err
@@ -257,16 +257,17 @@ func (a *account) add(ctx context.Context, c counts, memory int64, source func()
 	return a.take(ctx, memory)
 }
 
-// exceeded needs the lock.
-func (a *account) exceeded(source func() string) error {
+// exceeded returns the error of the limit that the data read, with more, exceeds. It
+// needs the lock.
+func (a *account) exceeded(more counts, source func() string) error {
 	for _, l := range []struct {
 		name, what, flag, key string
 		got, most             int64
 	}{
 		{limitSamples, "samples", "--query.max-samples", "max_samples", a.samples - a.evaluated, a.limits.Samples},
-		{limitSeries, "series", "--query.max-fetched-series", "max_fetched_series", a.series, a.limits.Series},
-		{limitChunks, "chunks", "--query.max-fetched-chunks", "max_fetched_chunks", a.chunks, a.limits.Chunks},
-		{limitBytes, "bytes", "--query.max-fetched-bytes", "max_fetched_bytes", a.bytes, a.limits.Bytes},
+		{limitSeries, "series", "--query.max-fetched-series", "max_fetched_series", a.series + more.series, a.limits.Series},
+		{limitChunks, "chunks", "--query.max-fetched-chunks", "max_fetched_chunks", a.chunks + more.chunks, a.limits.Chunks},
+		{limitBytes, "bytes", "--query.max-fetched-bytes", "max_fetched_bytes", a.bytes + more.bytes, a.limits.Bytes},
 	} {
 		if l.most > 0 && l.got > l.most {
 			a.reject(l.name)

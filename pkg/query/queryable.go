@@ -127,6 +127,9 @@ func (c *QueryableConfig) selection(ctx context.Context, mint, maxt int64, hints
 		done: make(chan struct{}), report: promapi.ReportFromContext(ctx),
 		reading: reading, account: accountOf(ctx), steps: steps(hints), partial: p.PartialResponse,
 	}
+	if s.account != nil {
+		r.Account = s.account
+	}
 	if p.Dedup && len(p.ReplicaLabels) > 0 {
 		view.dedup = c.Dedup
 		if view.dedup == dedup.FuncCoverage && r.MinTime > math.MinInt64+dedup.Lead {

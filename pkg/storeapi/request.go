@@ -46,6 +46,9 @@ type Request struct {
 	// StoreMatchers select the stores of a fan-out by the label __address__;
 	// any of the sets must match. Never sent over the wire.
 	StoreMatchers [][]*labels.Matcher
+	// Account counts the series that a fan-out has to hold; it may be nil. Never sent
+	// over the wire.
+	Account Account
 	// WantStats asks for statistics in SeriesSet.Stats beyond those counted
 	// anyway.
 	WantStats bool

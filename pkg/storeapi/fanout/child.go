@@ -77,13 +77,17 @@ func (a *asking) open(t target, origin int) storeapi.SeriesSet {
 	if !t.info.SupportsSortWithout {
 		r.SortWithout = nil
 	}
-	set := a.arrange(t, t.store.Select(a.inner, &r))
+	if len(r.SortWithout) == 0 && len(a.r.SortWithout) > 0 && r.Shard != nil {
+		// It would divide other label sets: those without the replica labels.
+		shardHere, r.Shard, r.Limit = true, nil, 0
+	}
+	set, failed := a.arrange(t, &r)
 	c := &childSet{
 		SeriesSet: set, asking: a, target: t, announced: newAnnounced(&t, a.r.WithoutReplicaLabels), partial: r.Partial,
 		name: t.name, origin: uint16(min(origin, math.MaxUint16)),
 	}
-	if set.all && set.Err() != nil {
-		_ = c.failure(set.Err()) // lets the other stores know at once
+	if failed != nil {
+		_ = c.failure(failed) // lets the other stores know at once
 	}
 	if shardHere {
 		c.SeriesSet = storeapi.Cut{Shard: a.r.Shard}.Apply(set)
@@ -175,7 +179,10 @@ func (c *childSet) end() {
 		c.err = cmp.Or(err, outer)
 		return
 	}
+	var refused refusedError
 	switch {
+	case errors.As(err, &refused):
+		c.err = refused.error
 	case err != nil && c.partial == storeapi.PartialAbort:
 		c.asking.store.metrics.failures.Inc()
 		c.err = c.failure(err)
@@ -208,6 +215,11 @@ func endOf(ctx context.Context, err error) error {
 // failure is the error of a request that wants all or nothing: that of the store
 // that failed first, for the others are stopped because of it.
 func (c *childSet) failure(err error) error {
+	var refused refusedError
+	if errors.As(err, &refused) {
+		c.asking.cancel(refused.error)
+		return refused.error
+	}
 	if c.partial != storeapi.PartialAbort {
 		return nil
 	}

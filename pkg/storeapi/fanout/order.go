@@ -37,18 +37,29 @@ func sizeOf(s storeapi.Series) int {
 // passed on.
 var errUnsorted = errors.New("series are not in order; the next answers of this store will be sorted here")
 
-// arrange returns the answer of one store in the order of the request, without the
-// labels that it removes. An answer in another order is read to its end and sorted.
-func (a *asking) arrange(t target, answer storeapi.SeriesSet) *orderedSet {
+// arrange asks one store and returns its answer in the order of the request, without
+// the labels that it removes. An answer in another order is divided so that each part
+// has the right one, see divide, or else read to its end and sorted. failed is the
+// error of an answer that was read to its end.
+func (a *asking) arrange(t target, r *storeapi.Request) (set storeapi.SeriesSet, failed error) {
 	order := a.r.Order()
+	var o *orderedSet
 	switch {
 	case !t.info.SupportsWithoutReplicaLabels:
 		// The promise of any order came into the protocol with this capability.
-		return sorted(answer, order, a.r.WithoutReplicaLabels)
+		o = a.sorted(t.store.Select(a.inner, r), t.name, a.r.WithoutReplicaLabels)
 	case len(a.r.SortWithout) > 0 && !t.info.SupportsSortWithout:
-		return sorted(answer, order, nil)
+		if parts, ok := a.divide(&t); ok {
+			return a.arrangeParts(&t, r, parts)
+		}
+		o = a.sorted(t.store.Select(a.inner, r), t.name, nil)
+	default:
+		o = a.store.inOrder(t.store.Select(a.inner, r), order, t.name)
 	}
-	return a.store.inOrder(answer, order, t.name)
+	if o.all {
+		failed = o.Err()
+	}
+	return o, failed
 }
 
 // inOrder passes on a stream that is in order, as all should be, one by one. A
@@ -57,7 +68,7 @@ func (a *asking) arrange(t target, answer storeapi.SeriesSet) *orderedSet {
 // later for the first time fails at that point.
 func (s *Store) inOrder(set storeapi.SeriesSet, order storeapi.Order, name string) *orderedSet {
 	o := &orderedSet{SeriesSet: set, order: order, broken: func() { s.markUnsorted(name) }}
-	if s.isUnsorted(name) {
+	if s.seen(s.unsorted, name) {
 		o.readAll(nil)
 		return o
 	}
@@ -77,18 +88,8 @@ func (s *Store) inOrder(set storeapi.SeriesSet, order storeapi.Order, name strin
 	return o
 }
 
-func (s *Store) isUnsorted(name string) bool {
-	s.mtx.Lock()
-	defer s.mtx.Unlock()
-	return s.unsorted[name]
-}
-
 func (s *Store) markUnsorted(name string) {
-	s.mtx.Lock()
-	known := s.unsorted[name]
-	s.unsorted[name] = true
-	s.mtx.Unlock()
-	if !known {
+	if s.note(s.unsorted, name) {
 		s.metrics.unsorted.Inc()
 		s.cfg.Logger.Warn("store streams series out of order", "address", name)
 	}
@@ -113,13 +114,68 @@ type orderedSet struct {
 	err error
 	// same is the size of all series with the labels of cur.
 	same int
+	// holding counts the held series of an answer that is read to its end; it may be
+	// nil.
+	holding storeapi.Holding
+	// check, if not nil, is called for each series of such an answer; its error ends
+	// the answer.
+	check func(labels.Labels) error
 }
 
 // sorted reads the whole set, removes the labels named in drop, and sorts.
-func sorted(set storeapi.SeriesSet, order storeapi.Order, drop []string) *orderedSet {
-	o := &orderedSet{SeriesSet: set, order: order}
+func (a *asking) sorted(set storeapi.SeriesSet, name string, drop []string) *orderedSet {
+	o := &orderedSet{SeriesSet: set, order: a.r.Order(), holding: a.holding(name)}
 	o.readAll(drop)
 	return o
+}
+
+// holding counts what is held of the named store; nil when the request has no account.
+func (a *asking) holding(name string) storeapi.Holding {
+	if a.r.Account == nil {
+		return nil
+	}
+	return a.r.Account.Hold(a.inner, name)
+}
+
+// refusedError is the error of the account of the request. It is no failure of the
+// store.
+type refusedError struct{ error }
+
+func (e refusedError) Unwrap() error { return e.error }
+
+// keep adds a series to the held ones.
+func (o *orderedSet) keep(s storeapi.Series) error {
+	if o.check != nil {
+		if err := o.check(s.Labels); err != nil {
+			return err
+		}
+	}
+	if o.holding != nil {
+		if err := o.holding.Add(s); err != nil {
+			o.letGo(len(o.held) - o.next)
+			o.held = nil // the request has failed
+			return refusedError{err}
+		}
+	}
+	o.held = append(o.held, s)
+	return nil
+}
+
+// letGo removes the next n held series from the count.
+func (o *orderedSet) letGo(n int) {
+	if o.holding == nil {
+		return
+	}
+	for _, s := range o.held[o.next : o.next+n] {
+		o.holding.Remove(s)
+	}
+}
+
+// Close implements storeapi.SeriesSet.
+func (o *orderedSet) Close() error {
+	o.letGo(len(o.held) - o.next)
+	o.held, o.next = nil, 0
+	return o.SeriesSet.Close()
 }
 
 // readAll takes the rest of the stream and sorts.
@@ -136,7 +192,9 @@ func (o *orderedSet) readAll(drop []string) {
 			b.Reset(cur.Labels)
 			cur.Labels = b.Del(drop...).Labels()
 		}
-		o.held = append(o.held, cur)
+		if o.err = o.keep(cur); o.err != nil {
+			break
+		}
 	}
 	o.all = true
 	slices.SortStableFunc(o.held, func(a, b storeapi.Series) int { return o.order.Compare(a.Labels, b.Labels) })
@@ -147,6 +205,7 @@ func (o *orderedSet) readAll(drop []string) {
 // request, and when the series with equal labels exceed maxHeld bytes.
 func (o *orderedSet) Next() bool {
 	if o.next < len(o.held) {
+		o.letGo(1)
 		o.cur = o.held[o.next]
 		o.held[o.next] = storeapi.Series{}
 		o.next++
