@@ -58,7 +58,7 @@ type reader struct {
 	stats storeapi.Stats
 	place *placement
 
-	builder labels.ScratchBuilder
+	sets    setBuilder
 	filters []symbolFilter
 	symbols []uint32 // of the series that is being decoded
 	last    []uint32 // of the series before
@@ -109,7 +109,7 @@ func (p *placement) decide(h *indexheader.Header, q *Query) {
 func (b *Block) Select(ctx context.Context, q *Query) *Set {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &Set{cancel: cancel, batches: make(chan *batch)}
-	go s.produce(ctx, &reader{b: b, q: q, place: &s.place, builder: labels.NewScratchBuilder(16)})
+	go s.produce(ctx, &reader{b: b, q: q, place: &s.place})
 	return s
 }
 
@@ -126,6 +126,7 @@ func (r *reader) run(ctx context.Context, emit func(*batch) error) error {
 		return r.b.fail(PartIndex, err)
 	}
 	r.place.decide(h, r.q)
+	r.sets = setBuilder{symbol: h.Symbol, external: r.place.ext}
 	r.stats.BlocksQueried = 1
 	r.stats.QueriedBlocks = []string{r.b.meta.ULID.String()}
 	sel := choose(h, r.q.Matchers, laziness{ratio: r.b.env.LazyRatio, eager: r.b.env.Eager})

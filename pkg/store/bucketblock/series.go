@@ -326,27 +326,8 @@ func (r *reader) labels(syms []uint32) (lset labels.Labels, ok bool, err error) 
 			return labels.EmptyLabels(), false, nil
 		}
 	}
-	r.builder.Reset()
-	ext := r.place.ext
-	for i := 0; i < len(syms); i += 2 {
-		name, err := r.h.Symbol(syms[i])
-		if err != nil {
-			return labels.EmptyLabels(), false, err
-		}
-		value, err := r.h.Symbol(syms[i+1])
-		if err != nil {
-			return labels.EmptyLabels(), false, err
-		}
-		for len(ext) > 0 && ext[0].Name < name {
-			r.builder.Add(ext[0].Name, ext[0].Value)
-			ext = ext[1:]
-		}
-		r.builder.Add(name, value)
-	}
-	for _, l := range ext {
-		r.builder.Add(l.Name, l.Value)
-	}
-	return r.builder.Labels(), true, nil
+	lset, err = r.sets.make(syms)
+	return lset, err == nil, err
 }
 
 func (f *symbolFilter) accepts(h *indexheader.Header, syms []uint32) bool {
