@@ -1,7 +1,6 @@
 package storeapi
 
 import (
-	"encoding/binary"
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -26,7 +25,7 @@ func (o Order) Compare(a, b labels.Labels) int {
 	if len(o.without) == 0 {
 		return labels.Compare(a, b)
 	}
-	x, y := afterCommon(a, b)
+	x, y := zerocopy.CutCommon(zerocopy.Encoding(a), zerocopy.Encoding(b))
 	if c := o.compareFrom(x, y); c != 0 {
 		return c
 	}
@@ -38,7 +37,7 @@ func (o Order) CompareKeys(a, b labels.Labels) int {
 	if len(o.without) == 0 {
 		return labels.Compare(a, b)
 	}
-	return o.compareFrom(afterCommon(a, b))
+	return o.compareFrom(zerocopy.CutCommon(zerocopy.Encoding(a), zerocopy.Encoding(b)))
 }
 
 // Key returns a label set without the labels that the order leaves out.
@@ -110,36 +109,4 @@ func (o Order) leavesOut(name string) bool {
 		}
 	}
 	return false
-}
-
-// afterCommon returns the encodings of both sets behind the labels with which both
-// begin.
-func afterCommon(a, b labels.Labels) (x, y string) {
-	x, y = zerocopy.Encoding(a), zerocopy.Encoding(b)
-	n := commonBytes(x, y)
-	for n > 0 {
-		_, rest := zerocopy.CutPart(x)
-		_, rest = zerocopy.CutPart(rest)
-		end := len(x) - len(rest)
-		if end > n {
-			break
-		}
-		x, y, n = rest, y[end:], n-end
-	}
-	return x, y
-}
-
-// commonBytes is the number of bytes with which both strings begin.
-func commonBytes(x, y string) int {
-	p, q := zerocopy.Bytes(x), zerocopy.Bytes(y)
-	n := min(len(p), len(q))
-	p, q = p[:n], q[:n]
-	i := 0
-	for i+8 <= n && binary.LittleEndian.Uint64(p[i:]) == binary.LittleEndian.Uint64(q[i:]) {
-		i += 8
-	}
-	for i < n && p[i] == q[i] {
-		i++
-	}
-	return i
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/zerocopy"
 )
 
 // asking is one request on its way to many stores.
@@ -111,6 +112,8 @@ type childSet struct {
 	warning storeapi.Warnings
 	// chunks is the memory of At.
 	chunks []storeapi.Chunk
+	// legible is the last series whose labels are UTF-8.
+	legible labels.Labels
 	// illegible counts series whose labels are not UTF-8, and example is one of
 	// them.
 	illegible int
@@ -131,7 +134,8 @@ func (c *childSet) Next() bool {
 	}
 	for c.SeriesSet.Next() {
 		ls := c.SeriesSet.At().Labels
-		if legible(ls) {
+		if legible(c.legible, ls) {
+			c.legible = ls
 			if !c.expected(ls) {
 				c.asking.store.markMislabeled(c.name, ls)
 			}
@@ -268,13 +272,19 @@ func sourced(ws storeapi.Warnings, name string) storeapi.Warnings {
 }
 
 // legible reports whether all labels are UTF-8. Neither JSON nor protobuf can
-// carry others.
-func legible(ls labels.Labels) bool {
-	ok := true
-	ls.Range(func(l labels.Label) {
-		ok = ok && utf8.ValidString(l.Name) && utf8.ValidString(l.Value)
-	})
-	return ok
+// carry others. last are labels that are legible: only what differs is checked.
+func legible(last, ls labels.Labels) bool {
+	_, rest := zerocopy.CutCommon(zerocopy.Encoding(last), zerocopy.Encoding(ls))
+	if zerocopy.IsASCII(rest) {
+		return true
+	}
+	for rest != "" {
+		var part string
+		if part, rest = zerocopy.CutPart(rest); !utf8.ValidString(part) {
+			return false
+		}
+	}
+	return true
 }
 
 // cut shortens a text for a message.

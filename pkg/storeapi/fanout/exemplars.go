@@ -90,7 +90,7 @@ func (s *Store) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) ([]s
 }
 
 func legibleExemplars(e storeapi.ExemplarSeries) bool {
-	return legible(e.Labels) && !slices.ContainsFunc(e.Exemplars, func(x exemplar.Exemplar) bool { return !legible(x.Labels) })
+	return legible(labels.EmptyLabels(), e.Labels) && !slices.ContainsFunc(e.Exemplars, func(x exemplar.Exemplar) bool { return !legible(labels.EmptyLabels(), x.Labels) })
 }
 
 type exemplarAnswer struct {

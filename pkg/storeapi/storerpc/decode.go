@@ -1,10 +1,8 @@
 package storerpc
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
-	"slices"
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -15,9 +13,6 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/hintspb"
 )
-
-// maxLabelBytes is the longest name or value that a label set can hold.
-const maxLabelBytes = 1<<24 - 1
 
 // frame is a decoded SeriesResponse. Label sets and chunk bytes are in memory
 // that belongs to this one message, labels and chunks apart, and stay valid for
@@ -31,17 +26,14 @@ type frame struct {
 
 	chunks []storeapi.Chunk
 	// ends are, for every series, the end of its chunks.
-	ends  []int
-	aggrs []storeapi.Aggregates
-	arena labelArena
+	ends   []int
+	aggrs  []storeapi.Aggregates
+	labels setDecoder
 	// data holds the chunk bytes.
 	data []byte
-	// usedLabels and usedData are how many bytes the last message had, as the
-	// guess for the next one.
-	usedLabels, usedData int
+	// usedData is how many bytes the last message had, as the guess for the next one.
+	usedData int
 }
-
-type labelPair struct{ name, value []byte }
 
 // UnmarshalView decodes data and copies what it keeps. Copying the two parts
 // apart is cheaper than keeping the message: it is smaller, and no part keeps
@@ -49,9 +41,10 @@ type labelPair struct{ name, value []byte }
 func (f *frame) UnmarshalView(data []byte) error {
 	f.series, f.warnings, f.hints, f.bad = f.series[:0], texts{}, nil, nil
 	f.chunks, f.ends, f.aggrs = f.chunks[:0], f.ends[:0], nil
-	f.arena.reset(min(len(data), guess(f.usedLabels)))
+	f.labels.reset(len(data))
+	defer f.labels.release()
 	f.data = make([]byte, 0, min(len(data), guess(f.usedData)))
-	f.usedLabels, f.usedData = 0, 0
+	f.usedData = 0
 	if err := f.addFields(data); err != nil {
 		return fmt.Errorf("decode a series response of %d bytes: %w", len(data), err)
 	}
@@ -126,30 +119,17 @@ func (f *frame) addSeries(msg []byte) error {
 	if len(f.series) >= maxFrameSeries {
 		return fmt.Errorf("%w: more than %d series in one message", limit.ErrExceeded, maxFrameSeries)
 	}
-	f.arena.reserve(len(msg))
-	var last []byte
-	sorted := true
-	size := labelCount{}
-	fields, field := protoscan.Fields{B: msg}, protoscan.Field{}
+	read, err := f.labels.begin(msg)
+	if err != nil {
+		return err
+	}
+	fields, field := protoscan.Fields{B: msg[read:]}, protoscan.Field{}
 	for fields.Next(&field) {
 		switch field.Tag {
 		case tagSeriesLabel:
-			name, value, err := readLabel(field.Data)
-			if err != nil {
+			if err := f.labels.add(field.Data); err != nil {
 				return err
 			}
-			if len(value) == 0 { // the absence of the label
-				continue
-			}
-			if err := size.add(len(name) + len(value)); err != nil {
-				return err
-			}
-			if last != nil && bytes.Compare(last, name) >= 0 {
-				sorted = false
-			}
-			last = name
-			f.arena.add(name, value)
-			f.usedLabels += len(name) + len(value) + 3
 		case tagSeriesChunk:
 			if err := f.addChunk(field.Data); err != nil {
 				return err
@@ -159,66 +139,12 @@ func (f *frame) addSeries(msg []byte) error {
 	if err := fields.Err(); err != nil {
 		return err
 	}
-	if !sorted {
-		if err := f.sortLabels(msg); err != nil {
-			return err
-		}
+	lset, err := f.labels.finish(msg)
+	if err != nil {
+		return err
 	}
-	f.series = append(f.series, storeapi.Series{Labels: f.arena.finish()})
+	f.series = append(f.series, storeapi.Series{Labels: lset})
 	f.ends = append(f.ends, len(f.chunks))
-	return nil
-}
-
-// readLabel reads a Label. A name is not nil, be it empty.
-func readLabel(b []byte) (name, value []byte, err error) {
-	// Nearly all labels are two short strings in order of their numbers.
-	if len(b) >= 4 && b[0] == tagLabelName && b[1] < 0x80 {
-		if i := 2 + int(b[1]); i+1 < len(b) && b[i] == tagLabelValue && b[i+1] < 0x80 && i+2+int(b[i+1]) == len(b) {
-			return b[2:i], b[i+2:], nil
-		}
-	}
-	name = []byte{}
-	fields, field := protoscan.Fields{B: b}, protoscan.Field{}
-	for fields.Next(&field) {
-		switch field.Tag {
-		case tagLabelName:
-			name = field.Data
-		case tagLabelValue:
-			value = field.Data
-		}
-	}
-	if err := fields.Err(); err != nil {
-		return nil, nil, err
-	}
-	if len(name) > maxLabelBytes || len(value) > maxLabelBytes {
-		return nil, nil, fmt.Errorf("label with a name of %d and a value of %d bytes", len(name), len(value))
-	}
-	return name, value, nil
-}
-
-// sortLabels builds the label set of a series once more, in order: the rest of
-// the program relies on names that are sorted and unique.
-func (f *frame) sortLabels(msg []byte) error {
-	f.arena.drop()
-	var pairs []labelPair
-	fields, field := protoscan.Fields{B: msg}, protoscan.Field{} // addSeries has checked them
-	for fields.Next(&field) {
-		if field.Tag != tagSeriesLabel {
-			continue
-		}
-		if name, value, err := readLabel(field.Data); err != nil {
-			return err
-		} else if len(value) > 0 {
-			pairs = append(pairs, labelPair{name, value})
-		}
-	}
-	slices.SortFunc(pairs, func(a, b labelPair) int { return bytes.Compare(a.name, b.name) })
-	for i, p := range pairs {
-		if i > 0 && bytes.Equal(pairs[i-1].name, p.name) {
-			return fmt.Errorf("series has the label %q twice", p.name)
-		}
-		f.arena.add(p.name, p.value)
-	}
 	return nil
 }
 

@@ -35,21 +35,24 @@ func (a *labelArena) add(name, value []byte) {
 	a.buf = zerocopy.AppendPart(b, value)
 }
 
+// copy appends encoded labels to the current set. reserve has made room.
+func (a *labelArena) copy(set []byte) { a.buf = append(a.buf, set...) }
+
+// len is the number of bytes of the current set.
+func (a *labelArena) len() int { return len(a.buf) - a.start }
+
 // drop forgets the current set.
 func (a *labelArena) drop() { a.buf = a.buf[:a.start] }
 
-// finish returns the current set and starts the next one, at an address at
+// finish returns the current set, encoded, and starts the next one, at an address at
 // which comparing label sets is fast.
-func (a *labelArena) finish() labels.Labels {
-	b := a.buf[a.start:]
+func (a *labelArena) finish() []byte {
+	b := a.buf[a.start:len(a.buf):len(a.buf)]
 	for len(a.buf)%8 != 0 && len(a.buf) < cap(a.buf) {
 		a.buf = append(a.buf, 0)
 	}
 	a.start = len(a.buf)
-	if len(b) == 0 {
-		return labels.EmptyLabels()
-	}
-	return zerocopy.Labels(b)
+	return b
 }
 
 // appendLabels appends the label set as fields Series.labels.
