@@ -35,6 +35,17 @@ type chunkFeed struct {
 }
 
 func (f *chunkFeed) next(tr *track) (int, bool) {
+	cols := xorcolumn.Columns{T: tr.t, V: tr.v}
+	n := cols.Len()
+	number, ok := f.read(&cols)
+	clip(&cols, n, everything())
+	tr.t, tr.v = cols.T, cols.V
+	return number, ok
+}
+
+// read appends the samples of the next chunk that has some, all within the bounds
+// and maybe out of order.
+func (f *chunkFeed) read(cols *xorcolumn.Columns) (int, bool) {
 	for f.failed == nil && f.chunk < f.chunks.Len() {
 		mint, maxt, payload := f.chunks.Chunk(f.chunk)
 		if mint > f.bounds.MaxTime {
@@ -44,15 +55,20 @@ func (f *chunkFeed) next(tr *track) (int, bool) {
 		if maxt < f.bounds.MinTime {
 			continue
 		}
-		cols := xorcolumn.Columns{T: tr.t, V: tr.v}
 		n := cols.Len()
 		if err := cols.AppendXOR(payload); err != nil {
 			f.failed = fmt.Errorf("decode the chunk from %d: %w", mint, err)
 			break
 		}
-		clip(&cols, n, f.bounds)
-		tr.t, tr.v = cols.T, cols.V
-		return f.chunk - 1, true
+		if cols.Len() == n {
+			continue
+		}
+		if cols.T[n] < f.bounds.MinTime || cols.T[cols.Len()-1] > f.bounds.MaxTime {
+			clip(cols, n, f.bounds)
+		}
+		if cols.Len() > n {
+			return f.chunk - 1, true
+		}
 	}
 	return 0, false
 }

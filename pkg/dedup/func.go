@@ -138,6 +138,7 @@ func (d *Decoder) Decode(f Func, replicas []Replica, o Options, from int64, dst 
 	d.c.reset(replicas, o, true)
 	for r, ok := d.c.next(); ok; r, ok = d.c.next() {
 		dst.add(&r, from)
+		d.c.direct(dst, from)
 	}
 	return d.c.err()
 }
