@@ -306,7 +306,10 @@ func (a *account) pace(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ended(ctx, ctx.Err())
 	}
-	if t := a.slotOf(); t != nil && a.heavy() && t.has() {
+	if !a.heavy() {
+		return nil
+	}
+	if t := a.slotOf(); t != nil && t.has() {
 		return t.acquire(ctx)
 	}
 	return nil

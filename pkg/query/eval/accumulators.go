@@ -159,7 +159,7 @@ func (q *quantiles) add(w *worker, r *row) error {
 
 // result computes the quantiles with Prometheus's quantile_over_time, which sorts
 // and interpolates in the same way.
-func (q *quantiles) result(_ *worker, out *row) error {
+func (q *quantiles) result(w *worker, out *row) error {
 	call := promql.FunctionCalls["quantile_over_time"]
 	var (
 		in     = promql.Matrix{{}}
@@ -170,6 +170,9 @@ func (q *quantiles) result(_ *worker, out *row) error {
 	for i, vs := range q.values {
 		if len(vs) == 0 {
 			continue
+		}
+		if w.ended(len(vs)) {
+			return w.err
 		}
 		in[0].Floats = in[0].Floats[:0]
 		for _, v := range vs {

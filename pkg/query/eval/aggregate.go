@@ -67,7 +67,7 @@ func (p *aggregatePlan) nameless() bool {
 }
 
 func (p *aggregatePlan) open(ctx context.Context, sc *scope) (operator, error) {
-	a := &aggregation{sc: sc, plan: p, w: newWorker(sc, p.turn, true)}
+	a := &aggregation{sc: sc, plan: p, w: newWorker(ctx, sc, p.turn, true)}
 	if p.param != nil {
 		var err error
 		if a.params, err = p.param.values(ctx, sc); err != nil {

@@ -133,7 +133,11 @@ func (b *bucketSets) read(ctx context.Context, in operator) error {
 	if err != nil {
 		return err
 	}
+	p := pacer{ctx: ctx}
 	for _, r := range list {
+		if p.ended(len(r.has)) {
+			return p.err
+		}
 		if r.floats() {
 			if err := b.addClassic(ctx, r); err != nil {
 				return err
@@ -296,9 +300,13 @@ func (b *bucketSets) native(ctx context.Context, r *nativeRow) ([]*row, error) {
 	if err != nil {
 		return nil, err
 	}
+	p := pacer{ctx: ctx}
 	for i, ok := range r.has {
 		if !ok || r.h[i] == nil || r.mixed.has(i) {
 			continue
+		}
+		if p.ended(histogramWork * len(out)) {
+			return nil, p.err
 		}
 		for k := range out {
 			var v float64
@@ -322,9 +330,13 @@ func (b *bucketSets) classic(ctx context.Context, g *bucketSet) ([]*row, error) 
 		return nil, err
 	}
 	buckets := make(promql.Buckets, 0, len(g.buckets))
+	p := pacer{ctx: ctx}
 	for i := range b.sc.grid.steps {
 		if !g.present.has(i) || g.mixed.has(i) {
 			continue
+		}
+		if p.ended(callWork + len(g.buckets)*len(out)) {
+			return nil, p.err
 		}
 		buckets = buckets[:0]
 		for _, r := range g.buckets {

@@ -39,7 +39,7 @@ func (p *chainPlan) open(ctx context.Context, sc *scope) (operator, error) {
 		return op, nil
 	}
 	// Without names, dropping them makes no series equal.
-	return &chain{op: op, w: newWorker(sc, p.turn, p.child.nameless()), f: f}, nil
+	return &chain{op: op, w: newWorker(ctx, sc, p.turn, p.child.nameless()), f: f}, nil
 }
 
 // chain applies a function to each series of an operator.

@@ -29,6 +29,9 @@ type Options struct {
 	// MaxSamples is the number of samples that an evaluation may hold at once; 0
 	// means no limit.
 	MaxSamples int64
+	// Pace is called between series, by several goroutines at once. It may wait for
+	// other queries, and its error ends the evaluation. It may be nil.
+	Pace func(ctx context.Context) error
 	// Workers is the number of goroutines that decode and evaluate series; 0 means
 	// GOMAXPROCS.
 	Workers int
@@ -194,7 +197,9 @@ func (p *Program) execVector(ctx context.Context, sc *scope) (val parser.Value, 
 	if p.instant {
 		return vec, held, nil
 	}
-	slices.SortFunc(mat, func(a, b promql.Series) int { return labels.Compare(a.Metric, b.Metric) })
+	if err := sortPaced(ctx, mat, func(a, b promql.Series) int { return labels.Compare(a.Metric, b.Metric) }); err != nil {
+		return nil, 0, err
+	}
 	return joinSeries(mat), held, nil
 }
 

@@ -96,8 +96,12 @@ func (k *rangeKernel) rate(s *Samples, out *row, counter, perSecond bool) {
 			for next < len(k.resets) && k.resets[next] <= w.lo {
 				next++
 			}
-			for j := next; j < len(k.resets) && k.resets[j] < w.hi; j++ {
+			j := next
+			for ; j < len(k.resets) && k.resets[j] < w.hi; j++ {
 				sum += s.V[k.resets[j]-1]
+			}
+			if k.w.ended(j - next) {
+				return
 			}
 		}
 		end := k.end(i)

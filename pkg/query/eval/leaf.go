@@ -31,11 +31,12 @@ type leafPlan struct {
 func (p *leafPlan) nameless() bool { return p.noName }
 
 func (p *leafPlan) open(ctx context.Context, sc *scope) (operator, error) {
+	ctx, cancel := context.WithCancel(ctx)
 	kernels, err := p.kernel.prepare(ctx, sc)
 	if err != nil {
+		cancel()
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
 	l := &leaf{
 		sc: sc, turn: p.turn, ctx: ctx, cancel: cancel, kernels: kernels,
 		oneName: metricName(p.selector.Matchers) != "",
@@ -83,7 +84,7 @@ type leafWorker struct {
 }
 
 func (l *leaf) newWorker() leafWorker {
-	return leafWorker{worker: newWorker(l.sc, l.turn, l.oneName), kernel: l.kernels()}
+	return leafWorker{worker: newWorker(l.ctx, l.sc, l.turn, l.oneName), kernel: l.kernels()}
 }
 
 // push adds a function that is applied to each row, before the first next. It
@@ -124,7 +125,7 @@ func (l *leaf) next(ctx context.Context) (*row, error) {
 // produce returns the next row that has values.
 func (l *leaf) produce(ctx context.Context) (*row, error) {
 	for l.par == nil {
-		if err := ctx.Err(); err != nil {
+		if err := l.sc.pace(ctx); err != nil {
 			return nil, err
 		}
 		if l.work > l.sc.opts.inline && l.sc.opts.Workers > 1 {

@@ -112,7 +112,7 @@ func (p *parallel) eval(w leafWorker, b *batch) (err error) {
 	defer func() { recovered(recover(), &err) }()
 	b.rows = make([]*row, 0, len(b.series))
 	for _, s := range b.series {
-		if err := p.leaf.ctx.Err(); err != nil {
+		if err := p.leaf.sc.pace(p.leaf.ctx); err != nil {
 			return err
 		}
 		r, err := p.leaf.eval(p.leaf.ctx, w, s)

@@ -134,6 +134,8 @@ type rangeKernel struct {
 	float func(s *Samples, out *row)
 
 	grid grid
+	// w is the worker that evaluates the series.
+	w *worker
 	// windows are those of the floats, hwindows those of the histograms.
 	windows, hwindows []window
 	floats            []promql.FPoint
@@ -161,7 +163,7 @@ type window struct{ lo, hi int32 }
 // one for its samples, with Prometheus's function otherwise.
 func (k *rangeKernel) eval(w *worker, metric labels.Labels, s *Samples, out *row) error {
 	out.labels = metric
-	k.grid = w.sc.grid
+	k.grid, k.w = w.sc.grid, w
 	if s.H != nil || !k.counts() || !k.scanCounter(s.V) {
 		dropStale(s)
 		if k.counts() {
@@ -176,6 +178,9 @@ func (k *rangeKernel) eval(w *worker, metric labels.Labels, s *Samples, out *row
 	case s.H == nil && k.float != nil:
 		k.windows = k.cut(k.windows, s.T)
 		k.float(s, out)
+		if w.err != nil {
+			return w.err
+		}
 		k.tally(w, nil)
 	default:
 		if s.H != nil && k.stats {
@@ -321,6 +326,13 @@ func (k *rangeKernel) split(s *Samples) {
 	k.hwindows = k.cut(k.hwindows, k.ht)
 }
 
+// callWork and histogramWork are the work of a call of Prometheus's function beside its
+// samples, and that of a histogram, in samples.
+const (
+	callWork      = 16
+	histogramWork = 64
+)
+
 // generic evaluates Prometheus's function on each window.
 func (k *rangeKernel) generic(w *worker, metric labels.Labels, out *row) error {
 	if k.matrix == nil {
@@ -342,6 +354,9 @@ func (k *rangeKernel) generic(w *worker, metric labels.Labels, out *row) error {
 		}
 		k.matrix[0].Floats = k.floats[win.lo:win.hi]
 		k.matrix[0].Histograms = k.hists[hwin.lo:hwin.hi]
+		if w.ended(callWork + int(win.hi-win.lo) + histogramWork*int(hwin.hi-hwin.lo)) {
+			return w.err
+		}
 		k.helper.Ts = k.grid.at(i)
 		res, annos := k.call(k.vectors, k.matrix, k.args, &k.helper)
 		if len(annos) > 0 {

@@ -113,8 +113,7 @@ func (t *ranking) rank(ctx context.Context) error {
 		}
 		r.release()
 	}
-	t.collect()
-	return nil
+	return t.collect()
 }
 
 // rankRow offers the values of a series to the heaps of its group.
@@ -200,7 +199,8 @@ func (t *ranking) offer(items *[]ranked, k int64, x ranked) bool {
 }
 
 // collect turns the heaps into the values of the series.
-func (t *ranking) collect() {
+func (t *ranking) collect() error {
+	const mapWork = 16 // a value that is put into a map, in those that are added
 	steps := t.sc.grid.steps
 	t.points = map[int32][]rankedPoint{}
 	for i := range t.heaps {
@@ -215,13 +215,17 @@ func (t *ranking) collect() {
 			t.points[x.series] = append(t.points[x.series], rankedPoint{int32(i % steps), x.v})
 		}
 		t.heaps[i] = nil
+		if t.w.ended(mapWork * (1 + len(h.items))) {
+			return t.w.err
+		}
 	}
 	if steps == 1 {
-		return
+		return nil
 	}
 	for s := range t.series {
 		if t.points[int32(s)] != nil {
 			t.order = append(t.order, int32(s))
 		}
 	}
+	return nil
 }

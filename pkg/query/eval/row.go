@@ -106,8 +106,11 @@ type rowPool struct {
 	free []*row
 }
 
-// get returns a row without values.
+// get returns a row without values, or the error of the context.
 func (p *rowPool) get(ctx context.Context) (*row, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	p.run.hold(int64(p.steps))
 	p.mtx.Lock()
 	if n := len(p.free); n > 0 {

@@ -37,6 +37,9 @@ func (k *rangeKernel) sum(s *Samples, out *row) {
 			out.set(i, k.sums[w.hi]-k.sums[w.lo])
 			continue
 		}
+		if k.w.ended(int(w.hi - w.lo)) {
+			return
+		}
 		var sum, c float64
 		for _, v := range s.V[w.lo:w.hi] {
 			sum, c = kahansum.Inc(v, sum, c)
@@ -54,6 +57,8 @@ func (k *rangeKernel) avg(s *Samples, out *row) {
 	for i, w := range k.windows {
 		switch {
 		case w.hi == w.lo:
+		case !exact && k.w.ended(int(w.hi-w.lo)):
+			return
 		case exact:
 			out.set(i, (k.sums[w.hi]-k.sums[w.lo])/float64(w.hi-w.lo))
 		default:
@@ -97,6 +102,9 @@ func (k *rangeKernel) variance(s *Samples, out *row, deviation bool) {
 	for i, w := range k.windows {
 		if w.hi == w.lo {
 			continue
+		}
+		if k.w.ended(int(w.hi - w.lo)) {
+			return
 		}
 		var n, mean, cMean, sum, cSum float64
 		for _, v := range s.V[w.lo:w.hi] {

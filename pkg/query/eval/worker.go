@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -13,6 +14,7 @@ import (
 // worker has what one goroutine needs to make rows: memory that it uses again,
 // and the annotations and statistics that it collects until flush.
 type worker struct {
+	pacer
 	sc      *scope
 	samples Samples
 	annos   annotations.Annotations
@@ -24,8 +26,8 @@ type worker struct {
 	totalStep, readStep []int64
 }
 
-func newWorker(sc *scope, t turn, oneName bool) *worker {
-	w := &worker{sc: sc, turn: t, oneName: oneName}
+func newWorker(ctx context.Context, sc *scope, t turn, oneName bool) *worker {
+	w := &worker{pacer: pacer{ctx: ctx}, sc: sc, turn: t, oneName: oneName}
 	if sc.stats.TotalSamplesPerStep != nil {
 		w.totalStep = make([]int64, sc.grid.steps)
 		w.readStep = make([]int64, sc.grid.steps)
