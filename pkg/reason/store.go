@@ -27,4 +27,7 @@ const (
 	// StoreInLoop: another querier on the way of the request asks the store.
 	// Nothing is missing.
 	StoreInLoop Reason = "store_in_loop"
+	// StoreAskedElsewhere: the store is a querier that another querier on the way of the
+	// request asks. Nothing is missing.
+	StoreAskedElsewhere Reason = "store_asked_elsewhere"
 )

@@ -11,8 +11,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-// maxHops bounds the queriers that a request passes. A full mesh of queriers
-// would otherwise forward a request along every path.
+// maxHops bounds the queriers that a request passes.
 const maxHops = 8
 
 // Reasons for skipping an endpoint.
@@ -22,7 +21,7 @@ var (
 )
 
 // route decides whether a request may go to the endpoint. skip means that the
-// answer is complete without it: a querier that the request has passed asks the
+// answer is complete without it: a querier that the request has passed asks it, or the
 // stores behind it. The returned context names this querier to the next.
 func (e *Endpoint) route(ctx context.Context) (next context.Context, skip bool, err error) {
 	if e.self == "" {
@@ -42,6 +41,8 @@ func (e *Endpoint) route(ctx context.Context) (next context.Context, skip bool, 
 	case remote != "" && slices.Contains(hops, remote):
 		e.noteLoop()
 		return ctx, true, nil
+	case remote != "" && slices.Contains(storeapi.Asked(ctx), remote):
+		return ctx, true, nil
 	case len(hops) >= maxHops:
 		return ctx, false, fmt.Errorf("%w: the request has passed %d queriers; ask the stores from fewer", limit.ErrExceeded, maxHops)
 	}
@@ -52,13 +53,25 @@ func (e *Endpoint) route(ctx context.Context) (next context.Context, skip bool, 
 // endpoint, and why.
 func (e *Endpoint) Skips(ctx context.Context) (reason.Reason, bool) {
 	_, skip, err := e.route(ctx)
+	remote := e.instance()
 	switch {
 	case !skip || err != nil:
 		return "", false
 	case e.isSelf():
 		return reason.StoreIsSelf, true
+	case !slices.Contains(storeapi.Hops(ctx), e.self) && !slices.Contains(storeapi.Hops(ctx), remote):
+		return reason.StoreAskedElsewhere, true
 	}
 	return reason.StoreInLoop, true
+}
+
+// Querier is the instance of the querier that a request to the endpoint would reach now;
+// empty when there is none.
+func (e *Endpoint) Querier() string {
+	if e.reachable() != nil {
+		return ""
+	}
+	return e.instance()
 }
 
 func (e *Endpoint) instance() string {

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/hindsight-io/hindsight/pkg/limit"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
@@ -24,6 +25,8 @@ type testQuerier struct {
 	set    *Set
 	fanout *fanout.Store
 	addr   string
+	// leaf counts the requests for series that its own store got.
+	leaf atomic.Int64
 	// asked counts the requests for series that came in.
 	asked atomic.Int64
 }
@@ -73,11 +76,16 @@ func startQueriers(t *testing.T, links ...[]int) []*testQuerier {
 	}
 	qs := make([]*testQuerier, len(links))
 	for i, link := range links {
+		q := &testQuerier{addr: listeners[i].Addr().String()}
 		own := listen(t)
 		leaf := storetest.NewFake(t, storetest.Data{
 			External: labels.FromStrings("store", string(rune('a'+i))),
 			Series:   []storetest.Series{{Labels: labels.FromStrings("__name__", "m"), Samples: storetest.Floats(1000, 10, 5)}},
 		})
+		leaf.Wrap = func(_ context.Context, _ *storeapi.Request, set storeapi.SeriesSet) storeapi.SeriesSet {
+			q.leaf.Add(1)
+			return set
+		}
 		serve(t, own, func(s *grpc.Server) {
 			storerpc.RegisterStore(s, leaf, storerpc.ServerConfig{})
 			storerpc.RegisterInfo(s, storerpc.InfoConfig{Info: leaf.Info, Services: storerpc.Services{Store: true}})
@@ -86,7 +94,6 @@ func startQueriers(t *testing.T, links ...[]int) []*testQuerier {
 		for _, k := range link {
 			cfg.Specs = append(cfg.Specs, Spec{Address: listeners[k].Addr().String()})
 		}
-		q := &testQuerier{addr: listeners[i].Addr().String()}
 		var err error
 		q.set, err = New(cfg)
 		require.NoError(t, err)
@@ -125,6 +132,8 @@ func TestRoute_QueriersThatFindThemselvesOrEachOther(t *testing.T) {
 		"two and themselves": {[][]int{{0, 1}, {0, 1}}, 2, 1},
 		"a ring of three":    {[][]int{{1}, {2}, {0}}, 3, 2},
 		"a chain into a two": {[][]int{{1}, {2}, {1}}, 3, 2},
+		"a mesh of five":     {[][]int{{1, 2, 3, 4}, {0, 2, 3, 4}, {0, 1, 3, 4}, {0, 1, 2, 4}, {0, 1, 2, 3}}, 5, 4},
+		"a mesh and a chain": {[][]int{{1, 2}, {0, 2, 3}, {0, 1}, {1, 4}, {3}}, 5, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			qs := startQueriers(t, c.links...)
@@ -132,7 +141,8 @@ func TestRoute_QueriersThatFindThemselvesOrEachOther(t *testing.T) {
 				MaxTime: 10_000, Partial: storeapi.PartialAbort,
 				Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "m")},
 			}
-			set := qs[0].fanout.Select(t.Context(), r)
+			ctx, report := storeapi.NewReportContext(t.Context())
+			set := qs[0].fanout.Select(ctx, r)
 			n := 0
 			for set.Next() {
 				n++
@@ -144,8 +154,19 @@ func TestRoute_QueriersThatFindThemselvesOrEachOther(t *testing.T) {
 			asked := int64(0)
 			for _, q := range qs {
 				asked += q.asked.Load()
+				require.Equal(t, int64(1), q.leaf.Load(), "each store is asked once")
 			}
 			require.Equal(t, c.asked, asked)
+			if name == "a mesh of five" {
+				// Each of the four others skips the first querier and the three others.
+				require.Len(t, report.Skipped(), 16)
+				require.Contains(t, report.Skipped(), storeapi.Skipped{
+					Store: qs[2].addr + " of " + qs[1].addr, Reason: reason.StoreAskedElsewhere,
+				})
+				require.Contains(t, report.Skipped(), storeapi.Skipped{
+					Store: qs[0].addr + " of " + qs[1].addr, Reason: reason.StoreInLoop,
+				})
+			}
 
 			values, ws, err := qs[0].fanout.LabelValues(t.Context(), "store", r)
 			require.NoError(t, err)
@@ -187,4 +208,31 @@ func TestRoute_BoundsHops(t *testing.T) {
 	require.ErrorIs(t, err, limit.ErrExceeded)
 	_, _, err = e.route(storeapi.WithHops(t.Context(), []string{"a", "me"}))
 	require.ErrorIs(t, err, storeapi.ErrInvalid, "sent by this querier to itself, as one of a group")
+}
+
+// A querier that this one cannot reach is asked by another that can.
+func TestRoute_QuerierThatIsDownHereIsReachedAnotherWay(t *testing.T) {
+	qs := startQueriers(t, []int{1, 2}, []int{0, 2}, []int{0, 1})
+	for _, e := range qs[0].set.Endpoints() {
+		if e.Name() == qs[2].addr {
+			e.mtx.Lock()
+			e.up, e.lastErr = false, errNoAddress
+			e.mtx.Unlock()
+		}
+	}
+	ctx, report := storeapi.NewReportContext(t.Context())
+	set := qs[0].fanout.Select(ctx, &storeapi.Request{
+		MaxTime: 10_000, Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "m")},
+	})
+	n := 0
+	for set.Next() {
+		n++
+	}
+	require.NoError(t, set.Err())
+	require.Len(t, set.Warnings(), 1)
+	require.NoError(t, set.Close())
+	require.Equal(t, 3, n)
+	missing, _ := report.Missing()
+	require.Len(t, missing, 1)
+	require.Equal(t, qs[2].addr, missing[0].Store)
 }

@@ -29,9 +29,9 @@ type asking struct {
 	cancel       context.CancelCauseFunc
 }
 
-func newAsking(ctx context.Context, s *Store, r *storeapi.Request) *asking {
+func newAsking(ctx context.Context, s *Store, r *storeapi.Request, targets []target) *asking {
 	a := &asking{store: s, r: r, outer: ctx}
-	a.inner, a.cancel = context.WithCancelCause(ctx)
+	a.inner, a.cancel = context.WithCancelCause(withAsked(ctx, storesOf(targets)))
 	return a
 }
 

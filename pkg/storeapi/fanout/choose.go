@@ -19,6 +19,8 @@ type target struct {
 	// named says that the name is the store's own, which remote ones have.
 	named bool
 	ms    []*labels.Matcher
+	// narrowed says that ms select less than those of the request.
+	narrowed bool
 }
 
 // choose returns the stores that can have an answer.
@@ -36,10 +38,20 @@ func (s *Store) choose(ctx context.Context, stores []storeapi.Store, r *storeapi
 			if !ok {
 				continue
 			}
-			t.ms = append(ms[:len(ms):len(ms)], extra...)
+			t.ms, t.narrowed = append(ms[:len(ms):len(ms)], extra...), len(extra) > 0
 		}
 		if inTime(t.info, r) && matchesStore(r.StoreMatchers, t.name, t.named) && mayHave(t.info, ms) {
 			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// storesOf returns the stores that are asked for all that the request selects.
+func storesOf(targets []target) (out []storeapi.Store) {
+	for i := range targets {
+		if !targets[i].narrowed {
+			out = append(out, targets[i].store)
 		}
 	}
 	return out

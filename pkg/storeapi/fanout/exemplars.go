@@ -27,13 +27,20 @@ type exemplarTarget struct {
 func (s *Store) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) ([]storeapi.ExemplarSeries, storeapi.Warnings, error) {
 	targets := s.chooseExemplars(ctx, r)
 	answers := make([]exemplarAnswer, len(targets))
+	var sources []storeapi.ExemplarStore
+	for i := range targets {
+		if s.cfg.Filter == nil { // a filter may narrow the selectors
+			sources = append(sources, targets[i].store)
+		}
+	}
+	asking := withAsked(ctx, sources)
 	var wg sync.WaitGroup
 	for i, t := range targets {
 		wg.Go(func() {
 			cr := *r
 			cr.Selectors, cr.StoreMatchers, cr.Partial = t.asked, nil, t.partial
 			a := &answers[i]
-			ctx, cancel := context.WithTimeout(ctx, gatherTimeout(ctx))
+			ctx, cancel := context.WithTimeout(asking, gatherTimeout(asking))
 			defer cancel()
 			a.series, a.warnings, a.err = t.store.Exemplars(ctx, &cr)
 		})

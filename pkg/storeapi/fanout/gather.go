@@ -45,7 +45,7 @@ func gather[S, T any](ctx context.Context, s *Store, q inquiry[S, T]) ([]T, stor
 		err     error
 	}
 	var answers []*answer
-	var wg sync.WaitGroup
+	var sources []S
 	for _, st := range s.stores() {
 		source, ok := st.(S)
 		if !ok {
@@ -57,11 +57,15 @@ func gather[S, T any](ctx context.Context, s *Store, q inquiry[S, T]) ([]T, stor
 			continue
 		}
 		a := &answer{name: name, partial: partialFor(st, q.partial)}
-		answers = append(answers, a)
+		answers, sources = append(answers, a), append(sources, source)
+	}
+	var wg sync.WaitGroup
+	asking := withAsked(ctx, sources)
+	for i, a := range answers {
 		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, gatherTimeout(ctx))
+			ctx, cancel := context.WithTimeout(asking, gatherTimeout(asking))
 			defer cancel()
-			a.got, a.ws, a.err = q.ask(ctx, source)
+			a.got, a.ws, a.err = q.ask(ctx, sources[i])
 		})
 	}
 	wg.Wait()

@@ -14,7 +14,7 @@ import (
 // LabelNames is the union of what the stores have. The limit is applied here
 // only.
 func (s *Store) LabelNames(ctx context.Context, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
-	return s.collect(ctx, r, "fetch label names from store", func(t target, partial storeapi.PartialResponse) ([]string, storeapi.Warnings, error) {
+	return s.collect(ctx, r, "fetch label names from store", func(ctx context.Context, t target, partial storeapi.PartialResponse) ([]string, storeapi.Warnings, error) {
 		cr := *r
 		cr.Matchers, cr.StoreMatchers, cr.Limit, cr.Partial = t.widenedLabels(), nil, 0, partial
 		names, ws, err := t.store.LabelNames(ctx, &cr)
@@ -32,7 +32,7 @@ func (s *Store) LabelValues(ctx context.Context, name string, r *storeapi.Reques
 	if slices.Contains(r.WithoutReplicaLabels, name) {
 		return nil, nil, nil
 	}
-	return s.collect(ctx, r, "fetch label values from store", func(t target, partial storeapi.PartialResponse) ([]string, storeapi.Warnings, error) {
+	return s.collect(ctx, r, "fetch label values from store", func(ctx context.Context, t target, partial storeapi.PartialResponse) ([]string, storeapi.Warnings, error) {
 		cr := *r
 		cr.Matchers, cr.StoreMatchers, cr.BlockMatchers, cr.Partial = t.widenedLabels(), nil, nil, partial
 		return t.store.LabelValues(ctx, name, &cr)
@@ -40,7 +40,7 @@ func (s *Store) LabelValues(ctx context.Context, name string, r *storeapi.Reques
 }
 
 // collect asks the chosen stores at the same time.
-func (s *Store) collect(ctx context.Context, r *storeapi.Request, doing string, ask func(target, storeapi.PartialResponse) ([]string, storeapi.Warnings, error)) ([]string, storeapi.Warnings, error) {
+func (s *Store) collect(ctx context.Context, r *storeapi.Request, doing string, ask func(context.Context, target, storeapi.PartialResponse) ([]string, storeapi.Warnings, error)) ([]string, storeapi.Warnings, error) {
 	stores := s.stores()
 	if err := s.refuseNone(stores, r); err != nil {
 		return nil, nil, err
@@ -51,11 +51,12 @@ func (s *Store) collect(ctx context.Context, r *storeapi.Request, doing string, 
 	}
 	targets := s.choose(ctx, stores, r, ms)
 	answers := make([]answer, len(targets))
+	asking := withAsked(ctx, storesOf(targets))
 	var wg sync.WaitGroup
 	for i, t := range targets {
 		wg.Go(func() {
 			a := &answers[i]
-			a.values, a.warnings, a.err = ask(t, partialFor(t.store, r.Partial))
+			a.values, a.warnings, a.err = ask(asking, t, partialFor(t.store, r.Partial))
 		})
 	}
 	wg.Wait()

@@ -76,7 +76,7 @@ func (s *Store) Select(ctx context.Context, r *storeapi.Request) storeapi.Series
 	}
 	targets := s.choose(ctx, stores, r, ms)
 	sets := make([]storeapi.SeriesSet, len(targets))
-	a := newAsking(ctx, s, r)
+	a := newAsking(ctx, s, r, targets)
 	var wg sync.WaitGroup
 	for i, t := range targets {
 		wg.Go(func() { sets[i] = a.open(t, i+1) })

@@ -78,6 +78,7 @@ func (s *clientSet) receive(req *storepb.SeriesRequest) {
 	for empty := 0; ; {
 		f := s.emptyFrame()
 		if err := s.receiveFrame(stream, f); errors.Is(err, io.EOF) {
+			noteSkipped(s.ctx, stream.Trailer(), s.client.name)
 			return
 		} else if err != nil {
 			s.tail.err = s.wrap(err)

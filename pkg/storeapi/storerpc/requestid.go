@@ -16,9 +16,11 @@ const (
 	tenantKey    = "thanos-tenant"
 	requestIDKey = "request-id"
 	// Ours; others ignore them. instanceKey is in the answer to Info, hopsKey in
-	// requests, once for each querier that they have passed.
+	// requests, once for each querier that they have passed, askedKey once for each
+	// querier that these ask themselves.
 	instanceKey = "hindsight-instance"
 	hopsKey     = "hindsight-hop"
+	askedKey    = "hindsight-asked"
 	// onlyTenantKey restricts data without tenant labels to that of the tenant.
 	// Servers that do not know it answer for all tenants.
 	onlyTenantKey = "hindsight-only-tenant"
@@ -27,10 +29,12 @@ const (
 // maxRequestID bounds the bytes of a client's request ID in logs.
 const maxRequestID = 128
 
-// maxHops and maxInstance bound the hops of a request that a server keeps. A
-// querier forwards fewer.
+// maxHops, maxAsked and maxInstance bound the names of queriers in the metadata of a
+// request. A querier forwards fewer hops. One that is not in the list of those that are
+// asked may be asked twice, which changes no answer.
 const (
 	maxHops     = 16
+	maxAsked    = 256
 	maxInstance = 64
 )
 
@@ -63,6 +67,10 @@ func outgoing(ctx context.Context) context.Context {
 	for _, hop := range storeapi.Hops(ctx) {
 		kv = append(kv, hopsKey, hop)
 	}
+	asking := storeapi.Asking(ctx)
+	for _, id := range asking[:min(len(asking), maxAsked)] {
+		kv = append(kv, askedKey, id)
+	}
 	if len(kv) == 0 {
 		return ctx
 	}
@@ -72,6 +80,15 @@ func outgoing(ctx context.Context) context.Context {
 // validTenants accepts one tenant, and several separated by |.
 func validTenants(id string) bool {
 	return !slices.ContainsFunc(tenant.Split(id), func(one string) bool { return tenant.Validate(one) != nil })
+}
+
+// instances shortens the names of queriers to their bound.
+func instances(names []string) []string {
+	out := make([]string, 0, len(names))
+	for _, n := range names {
+		out = append(out, n[:min(len(n), maxInstance)])
+	}
+	return out
 }
 
 // incoming puts tenant, request id and hops of a call's metadata into its context.
@@ -95,11 +112,10 @@ func incoming(ctx context.Context) context.Context {
 		request = v[0][:min(len(v[0]), maxRequestID)]
 	}
 	if hops := md.Get(hopsKey); len(hops) > 0 {
-		kept := make([]string, 0, min(len(hops), maxHops))
-		for _, hop := range hops[max(0, len(hops)-maxHops):] {
-			kept = append(kept, hop[:min(len(hop), maxInstance)])
-		}
-		ctx = storeapi.WithHops(ctx, kept)
+		ctx = storeapi.WithHops(ctx, instances(hops[max(0, len(hops)-maxHops):]))
+	}
+	if asked := md.Get(askedKey); len(asked) > 0 {
+		ctx = storeapi.WithAsked(ctx, instances(asked[:min(len(asked), maxAsked)]))
 	}
 	return WithRequestID(ctx, request)
 }

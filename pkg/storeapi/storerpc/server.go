@@ -67,8 +67,10 @@ func (s *server) Series(in *storepb.SeriesRequest, stream grpc.ServerStreamingSe
 	if err != nil {
 		return toStatus(err)
 	}
-	set := s.store.Select(incoming(stream.Context()), r)
+	ctx, report := storeapi.NewReportContext(incoming(stream.Context()))
+	set := s.store.Select(ctx, r)
 	defer func() {
+		stream.SetTrailer(skippedTrailer(report))
 		if cerr := set.Close(); err == nil && cerr != nil {
 			err = toStatus(fmt.Errorf("close series: %w", cerr))
 		}
