@@ -100,8 +100,8 @@ func TestExec_EndsInTheMiddleOfLongWork(t *testing.T) {
 	}
 }
 
-// TestExec_EndsAfterReading cancels when all series have been read. What is left is one
-// piece of work that would succeed.
+// TestExec_EndsAfterReading cancels when all series have been read. The work that is
+// left is in one piece, and would succeed.
 func TestExec_EndsAfterReading(t *testing.T) {
 	for _, expr := range []string{
 		"quantile(0.5, x)", "topk(100, x)", "histogram_quantile(0.5, x)", `count_values("v", x)`, "min(x) + 1",
