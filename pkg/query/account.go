@@ -260,6 +260,12 @@ func (a *account) add(ctx context.Context, c counts, memory int64, source func()
 // exceeded returns the error of the limit that the data read, with more, exceeds. It
 // needs the lock.
 func (a *account) exceeded(more counts, source func() string) error {
+	over := func(got, most int64) bool { return most > 0 && got > most }
+	// This is asked for every series, and nearly always in vain.
+	if l := &a.limits; !over(a.samples-a.evaluated, l.Samples) && !over(a.series+more.series, l.Series) &&
+		!over(a.chunks+more.chunks, l.Chunks) && !over(a.bytes+more.bytes, l.Bytes) {
+		return nil
+	}
 	for _, l := range []struct {
 		name, what, flag, key string
 		got, most             int64
@@ -269,7 +275,7 @@ func (a *account) exceeded(more counts, source func() string) error {
 		{limitChunks, "chunks", "--query.max-fetched-chunks", "max_fetched_chunks", a.chunks + more.chunks, a.limits.Chunks},
 		{limitBytes, "bytes", "--query.max-fetched-bytes", "max_fetched_bytes", a.bytes + more.bytes, a.limits.Bytes},
 	} {
-		if l.most > 0 && l.got > l.most {
+		if over(l.got, l.most) {
 			a.reject(l.name)
 			return &limit.Error{What: l.what, Flag: a.limits.name(l.key, l.flag, a.share.tenant), Max: l.most, Needed: l.got, Detail: "read from the stores, reached at " + source()}
 		}

@@ -20,17 +20,27 @@ type announced struct {
 	// wanted are the matchers that each series has to satisfy.
 	wanted []*labels.Matcher
 	sets   []labels.Labels
-	// removed are labels that the answer no longer has.
-	removed []string
+	// kept are the labels of each set that the answer still has.
+	kept [][]labels.Label
 	// selectors says that the announced labels need not be on the series: queriers
 	// announce selector labels.
 	selectors bool
-	// last is the set that matched last: neighbours are often of one set.
-	last int
+	// last is the set that matched last, and other the one before it: neighbours are
+	// often of one set, or of those of two replicas.
+	last, other int
 }
 
 func newAnnounced(t *target, removed []string) *announced {
-	a := &announced{sets: t.info.LabelSets, removed: removed, selectors: t.info.Component == "query"}
+	a := &announced{sets: t.info.LabelSets, selectors: t.info.Component == "query"}
+	for _, set := range a.sets[:min(len(a.sets), maxCheckedSets)] {
+		var kept []labels.Label
+		set.Range(func(l labels.Label) {
+			if !slices.Contains(removed, l.Name) {
+				kept = append(kept, l)
+			}
+		})
+		a.kept = append(a.kept, kept)
+	}
 	for _, m := range t.ms {
 		if !slices.Contains(removed, m.Name) {
 			a.wanted = append(a.wanted, m)
@@ -61,24 +71,30 @@ func (a *announced) expected(ls labels.Labels) bool {
 	if len(a.sets) == 0 || len(a.sets) > maxCheckedSets || a.selectors {
 		return true
 	}
-	if a.last < len(a.sets) && a.has(ls, a.sets[a.last]) {
+	if has(ls, a.kept[a.last]) {
 		return true
 	}
-	a.last = slices.IndexFunc(a.sets, func(set labels.Labels) bool { return a.has(ls, set) })
-	if a.last < 0 {
-		a.last = 0
-		return false
+	if has(ls, a.kept[a.other]) {
+		a.last, a.other = a.other, a.last
+		return true
 	}
-	return true
+	for i := range a.kept {
+		if has(ls, a.kept[i]) {
+			a.last, a.other = i, a.last
+			return true
+		}
+	}
+	return false
 }
 
 // has reports whether the series has all labels of the set.
-func (a *announced) has(ls, set labels.Labels) bool {
-	ok := true
-	set.Range(func(l labels.Label) {
-		ok = ok && (ls.Get(l.Name) == l.Value || slices.Contains(a.removed, l.Name))
-	})
-	return ok
+func has(ls labels.Labels, set []labels.Label) bool {
+	for i := range set {
+		if ls.Get(set[i].Name) != set[i].Value {
+			return false
+		}
+	}
+	return true
 }
 
 // trusted returns the announcement without its label sets when the store was seen
