@@ -27,6 +27,8 @@ type coverage struct {
 	last   last
 	adjuster
 	adjusted adjusted
+	// columns says that only the samples matter, and not how they are divided into runs.
+	columns bool
 }
 
 // frame is a hole that is filled with the samples of one replica. The outermost
@@ -101,7 +103,7 @@ func (c *coverage) next() (run, bool) {
 		}
 		end := k + 1
 		if !stale {
-			end = tr.run(k, f.until())
+			end = tr.run(k, f.until(), f.rep+1 < len(c.tracks))
 		}
 		r := c.take(tr, k, end)
 		r.rep = f.rep
@@ -218,6 +220,10 @@ func (c *coverage) leave(f *frame, tr *track) {
 func (c *coverage) push(f frame) {
 	f.prev, f.filled = f.lo, openStart
 	c.frames = append(c.frames, f)
+	if feed, ok := c.tracks[f.rep].feed.(*chunkFeed); ok && c.columns && c.mode == Values && f.rep+1 == len(c.tracks) {
+		// Only the changes of replica of the other modes need samples after the hole.
+		feed.until = f.hi
+	}
 }
 
 // continues says whether another replica than that of f has a sample soon after the

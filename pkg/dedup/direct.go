@@ -86,7 +86,7 @@ func (p *part) scan(cols *xorcolumn.Columns, before, expected int64) {
 		}
 	}
 	for _, v := range cols.V[p.start:] {
-		if v != v && value.IsStaleNaN(v) {
+		if value.IsStaleNaN(v) {
 			p.stale = true
 			break
 		}

@@ -30,7 +30,12 @@ type chunkFeed struct {
 	bounds Bounds
 	chunk  int // the next one
 	// first is the first one after the last skip.
-	first  int
+	first int
+	// until, unless it is 0, is a time after which one sample is enough: read leaves
+	// out the rest of a chunk at first. rest says that it did so with the next
+	// chunk, which it then reads again.
+	until  int64
+	rest   bool
 	failed error
 }
 
@@ -44,21 +49,32 @@ func (f *chunkFeed) next(tr *track) (int, bool) {
 }
 
 // read appends the samples of the next chunk that has some, all within the bounds
-// and maybe out of order.
+// and maybe out of order. Of a chunk that it reads again it appends all of them.
 func (f *chunkFeed) read(cols *xorcolumn.Columns) (int, bool) {
 	for f.failed == nil && f.chunk < f.chunks.Len() {
 		mint, maxt, payload := f.chunks.Chunk(f.chunk)
 		if mint > f.bounds.MaxTime {
 			break
 		}
+		number := f.chunk
 		f.chunk++
 		if maxt < f.bounds.MinTime {
 			continue
 		}
-		n := cols.Len()
-		if err := cols.AppendXOR(payload); err != nil {
+		n, until := cols.Len(), f.bounds.MaxTime
+		if f.until != 0 && !f.rest {
+			until = min(until, f.until)
+		}
+		if maxt <= until {
+			until = math.MaxInt64
+		}
+		whole, err := cols.AppendXORUntil(payload, until)
+		if err != nil {
 			f.failed = fmt.Errorf("decode the chunk from %d: %w", mint, err)
 			break
+		}
+		if f.rest = !whole && until < f.bounds.MaxTime; f.rest {
+			f.chunk--
 		}
 		if cols.Len() == n {
 			continue
@@ -67,7 +83,7 @@ func (f *chunkFeed) read(cols *xorcolumn.Columns) (int, bool) {
 			clip(cols, n, f.bounds)
 		}
 		if cols.Len() > n {
-			return f.chunk - 1, true
+			return number, true
 		}
 	}
 	return 0, false
@@ -90,7 +106,7 @@ func (f *chunkFeed) skip(t int64, behind bool) bool {
 		f.chunk++
 	}
 	if f.chunk > from {
-		f.first = f.chunk
+		f.first, f.rest = f.chunk, false
 		return true
 	}
 	return false

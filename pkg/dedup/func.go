@@ -136,6 +136,7 @@ func (d *Decoder) Decode(f Func, replicas []Replica, o Options, from int64, dst 
 		return dst.Append(f.Merge(replicas, o), from)
 	}
 	d.c.reset(replicas, o, true)
+	d.c.columns = true
 	for r, ok := d.c.next(); ok; r, ok = d.c.next() {
 		dst.add(&r, from)
 		d.c.direct(dst, from)
@@ -201,8 +202,11 @@ func (s *Samples) AppendChunks(chunks XORChunks, b Bounds) error {
 		if maxt < b.MinTime {
 			continue
 		}
-		n := cols.Len()
-		if err := cols.AppendXOR(payload); err != nil {
+		n, until := cols.Len(), b.MaxTime
+		if maxt <= until {
+			until = math.MaxInt64
+		}
+		if _, err := cols.AppendXORUntil(payload, until); err != nil {
 			return fmt.Errorf("decode the chunk from %d: %w", mint, err)
 		}
 		clip(&cols, n, b)

@@ -242,9 +242,17 @@ func (tr *track) typ(k int) chunkenc.ValueType {
 }
 
 // run returns where the samples from k on that follow each other without a gap or a
-// stale marker end: within the batch of k, and before the time until.
-func (tr *track) run(k int, until int64) int {
+// stale marker end: within the batch of k, and before the time until. gaps says that
+// gaps matter.
+func (tr *track) run(k int, until int64, gaps bool) int {
 	_, end := tr.batchOf(k)
+	if !gaps && tr.h == nil {
+		j := k + 1
+		for j < end && tr.t[j] < until && !value.IsStaleNaN(tr.v[j]) {
+			j++
+		}
+		return j
+	}
 	safe, most := tr.safe(k)
 	t, v := tr.t[:end], tr.v[:end]
 	j := k + 1

@@ -31,23 +31,32 @@ func (c *Columns) Len() int { return len(c.T) }
 // the encoding byte. On error the columns stay as they were. The size of b bounds
 // the memory taken, because a sample has at least two bits.
 func (c *Columns) AppendXOR(b []byte) error {
+	_, err := c.AppendXORUntil(b, math.MaxInt64)
+	return err
+}
+
+// AppendXORUntil is AppendXOR, but may leave out the samples after the first one that is
+// later than the time t. It does not read them, so it may not see that they are
+// corrupt. whole says that it left out none.
+func (c *Columns) AppendXORUntil(b []byte, t int64) (whole bool, err error) {
 	if len(b) < 2 {
-		return fmt.Errorf("%w: %d bytes are no XOR chunk", ErrCorrupt, len(b))
+		return false, fmt.Errorf("%w: %d bytes are no XOR chunk", ErrCorrupt, len(b))
 	}
 	num := int(binary.BigEndian.Uint16(b))
 	if num == 0 {
-		return nil
+		return true, nil
 	}
 	if num > len(b)*4 {
-		return fmt.Errorf("%w: %d samples in %d bytes", ErrCorrupt, num, len(b))
+		return false, fmt.Errorf("%w: %d samples in %d bytes", ErrCorrupt, num, len(b))
 	}
 	n := len(c.T)
 	c.grow(num)
-	if err := decodeXOR(b[2:], c.T[n:], c.V[n:]); err != nil {
-		c.T, c.V = c.T[:n], c.V[:n]
-		return err
+	done, err := decodeXOR(b[2:], c.T[n:], c.V[n:], t)
+	if err != nil {
+		done = 0
 	}
-	return nil
+	c.T, c.V = c.T[:n+done], c.V[:n+done]
+	return done == num, err
 }
 
 func (c *Columns) grow(num int) {
@@ -81,9 +90,13 @@ type xorDecoder struct {
 	bad            bool
 }
 
+// stride is how many samples decodeXOR decodes between two looks at their times.
+const stride = 16
+
 // decodeXOR fills ts and vs from the bits that follow the sample count. Both have
-// the same length, which is at least one.
-func decodeXOR(b []byte, ts []int64, vs []float64) error {
+// the same length, which is at least one. It may stop after the first sample later
+// than the time until, and returns the number of samples.
+func decodeXOR(b []byte, ts []int64, vs []float64, until int64) (int, error) {
 	d := xorDecoder{b: b, end: uint(len(b)) * 8}
 	ux := d.varint()
 	ts[0] = int64(ux>>1) ^ -int64(ux&1)
@@ -93,9 +106,17 @@ func decodeXOR(b []byte, ts []int64, vs []float64) error {
 		vs[1] = d.value(vs[0])
 	}
 	var tail [tailBytes]byte
-	for i := 2; i < len(ts) && d.p <= d.end && !d.bad; {
-		if i = d.most(ts, vs, i); i == len(ts) {
-			break
+	n, end := len(ts), len(ts)
+	for i := min(2, n); i < n && d.p <= d.end && !d.bad; {
+		if until < math.MaxInt64 {
+			if ts[i-1] > until {
+				n = i
+				break
+			}
+			end = min(i+stride, n)
+		}
+		if i = d.most(ts[:end], vs[:end], i); i == end {
+			continue
 		}
 		if from := d.p >> 3; len(d.b) != tailBytes && from+margin > uint(len(d.b)) {
 			// Copy the last bytes, so that most can read beyond them.
@@ -106,9 +127,9 @@ func decodeXOR(b []byte, ts []int64, vs []float64) error {
 		i = d.one(ts, vs, i)
 	}
 	if d.p > d.end || d.bad {
-		return fmt.Errorf("%w: XOR chunk of %d bytes ends before its %d samples", ErrCorrupt, len(b), len(ts))
+		return 0, fmt.Errorf("%w: XOR chunk of %d bytes ends before its %d samples", ErrCorrupt, len(b), len(ts))
 	}
-	return nil
+	return n, nil
 }
 
 // most decodes samples of the usual forms from the sample i ≥ 2 on, whose bits are not at

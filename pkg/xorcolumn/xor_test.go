@@ -225,3 +225,26 @@ func BenchmarkXOREncode(b *testing.B) {
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(ts)), "ns/sample")
 	})
 }
+
+func TestAppendXORUntil_DecodesPrefix(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 10))
+	left := 0
+	for range 2000 {
+		ts, vs := randomSeries(r, 1+r.IntN(200))
+		until := ts[r.IntN(len(ts))] + r.Int64N(3) - 1
+		c := xorcolumn.Columns{T: []int64{7}, V: []float64{8}}
+		whole, err := c.AppendXORUntil(prometheusXOR(t, ts, vs), until)
+		require.NoError(t, err)
+		n := c.Len() - 1
+		left += len(ts) - n
+		require.Equal(t, n == len(ts), whole)
+		require.Equal(t, ts[:n], c.T[1:])
+		for i, v := range vs[:n] {
+			require.Equal(t, math.Float64bits(v), math.Float64bits(c.V[i+1]))
+		}
+		if !whole {
+			require.Greater(t, ts[n-1], until)
+		}
+	}
+	require.NotZero(t, left)
+}
