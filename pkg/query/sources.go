@@ -164,9 +164,20 @@ next:
 // two nodes of a ring and two stores over one bucket have them.
 func inOrder(all []storeapi.Chunk) []storeapi.Chunk {
 	slices.SortStableFunc(all, func(x, y storeapi.Chunk) int {
-		return cmp.Or(cmp.Compare(x.MinTime, y.MinTime), cmp.Compare(x.MaxTime, y.MaxTime), bytes.Compare(x.Raw.Bytes, y.Raw.Bytes))
+		return cmp.Or(cmp.Compare(x.MinTime, y.MinTime), cmp.Compare(x.MaxTime, y.MaxTime), compareData(x, y))
 	})
 	return slices.CompactFunc(all, sameChunk)
+}
+
+// compareData orders chunks of the same times, so that the order of the stores that sent
+// them has no part in the result.
+func compareData(x, y storeapi.Chunk) int {
+	if c := bytes.Compare(x.Raw.Bytes, y.Raw.Bytes); c != 0 || x.Aggr == nil || y.Aggr == nil {
+		return c
+	}
+	a, b := x.Aggr, y.Aggr
+	return cmp.Or(bytes.Compare(a.Count.Bytes, b.Count.Bytes), bytes.Compare(a.Sum.Bytes, b.Sum.Bytes), bytes.Compare(a.Min.Bytes, b.Min.Bytes),
+		bytes.Compare(a.Max.Bytes, b.Max.Bytes), bytes.Compare(a.Counter.Bytes, b.Counter.Bytes))
 }
 
 func sameChunk(x, y storeapi.Chunk) bool {
