@@ -22,6 +22,9 @@ func TestPace_FollowsLatencyWithinItsBounds(t *testing.T) {
 		defer cancel()
 		require.Equal(t, time.Hour, p.Limit(t.Context()), "nothing is known")
 		require.Equal(t, 3*time.Minute, p.Limit(short), "the answers of others must arrive")
+		hurried, stop := context.WithTimeout(t.Context(), paceFloor-time.Second)
+		defer stop()
+		require.Equal(t, time.Hour, p.Limit(hurried), "the query times out before the store does")
 		for range paceWindow {
 			p.Waited(time.Millisecond)
 		}

@@ -32,11 +32,15 @@ type pace struct {
 }
 
 // Limit is how long the store may be silent now: less than the request may still
-// take, so that the answers of the others arrive; 0 means that nothing bounds it.
+// take, so that the answers of the others arrive; 0 means that nothing but the time of
+// the request bounds it. A request with little time left waits for the store to its end:
+// it has timed out then, which is another answer than that of a store that is missing.
 func (p *pace) Limit(ctx context.Context) time.Duration {
 	limit := p.most
 	if deadline, ok := ctx.Deadline(); ok {
-		limit = shorter(limit, max(time.Millisecond, time.Until(deadline)*3/4))
+		if left := time.Until(deadline); left >= paceFloor {
+			limit = shorter(limit, left*3/4)
+		}
 	}
 	p.mtx.Lock()
 	defer p.mtx.Unlock()

@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -160,6 +161,10 @@ func (a *asking) arrangeParts(t *target, r *storeapi.Request, parts []part) (set
 	return storeapi.Merge(sets, order), failed
 }
 
+// errDisobeyed is the error of a store that ignores the matchers of a part: its whole
+// answer has to be sorted here.
+var errDisobeyed = errors.New("store ignores matchers")
+
 // obeys returns the check of the series of a part: a store that ignores matchers is not
 // asked in parts again.
 func (a *asking) obeys(t *target, p part) func(labels.Labels) error {
@@ -167,7 +172,7 @@ func (a *asking) obeys(t *target, p part) func(labels.Labels) error {
 		for _, m := range p.matchers {
 			if !m.Matches(ls.Get(m.Name)) {
 				a.store.note(a.store.unsorted, t.name)
-				return fmt.Errorf("%w: series %s does not match %s; the next answers of this store will be sorted here", storeapi.ErrInvalid, ls, m)
+				return fmt.Errorf("%w: series %s does not match %s", errDisobeyed, ls, m)
 			}
 		}
 		return nil

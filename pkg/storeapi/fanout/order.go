@@ -50,7 +50,13 @@ func (a *asking) arrange(t target, r *storeapi.Request) (set storeapi.SeriesSet,
 		o = a.sorted(t.store.Select(a.inner, r), t.name, a.r.WithoutReplicaLabels)
 	case len(a.r.SortWithout) > 0 && !t.info.SupportsSortWithout:
 		if parts, ok := a.divide(&t); ok {
-			return a.arrangeParts(&t, r, parts)
+			set, failed = a.arrangeParts(&t, r, parts)
+			if !errors.Is(failed, errDisobeyed) {
+				return set, failed
+			}
+			if err := set.Close(); err != nil {
+				return storeapi.ErrSet(err), err
+			}
 		}
 		o = a.sorted(t.store.Select(a.inner, r), t.name, nil)
 	default:
