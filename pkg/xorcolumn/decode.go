@@ -98,12 +98,16 @@ const stride = 16
 // than the time until, and returns the number of samples.
 func decodeXOR(b []byte, ts []int64, vs []float64, until int64) (int, error) {
 	d := xorDecoder{b: b, end: uint(len(b)) * 8}
-	ux := d.varint()
-	ts[0] = int64(ux>>1) ^ -int64(ux&1)
-	vs[0] = math.Float64frombits(d.take(64))
-	if len(ts) > 1 {
-		ts[1] = ts[0] + int64(d.varint())
-		vs[1] = d.value(vs[0])
+	// The first bits are whole bytes.
+	first, k := binary.Varint(b)
+	d.p, d.bad = uint(max(k, 0))*8, k <= 0
+	if !d.bad {
+		ts[0], vs[0] = first, math.Float64frombits(d.take(64))
+	}
+	if len(ts) > 1 && !d.bad {
+		step, k := binary.Uvarint(b[min(d.p>>3, uint(len(b))):])
+		d.p, d.bad = d.p+uint(max(k, 0))*8, k <= 0
+		ts[1], vs[1] = ts[0]+int64(step), d.value(vs[0])
 	}
 	var tail [tailBytes]byte
 	n, end := len(ts), len(ts)
@@ -271,23 +275,6 @@ func (d *xorDecoder) take(k uint) uint64 {
 	v := d.peek() >> (64 - k)
 	d.p += k
 	return v
-}
-
-// varint reads the unsigned variable-length integer of encoding/binary.
-func (d *xorDecoder) varint() uint64 {
-	var x uint64
-	for shift := uint(0); shift < 64; shift += 7 {
-		c := d.take(8)
-		x |= (c & 0x7f) << shift
-		if c < 0x80 {
-			if shift == 63 && c > 1 {
-				break
-			}
-			return x
-		}
-	}
-	d.bad = true // no writer uses more than 64 bits
-	return 0
 }
 
 // AppendChunk appends the samples of a float chunk of any encoding. On error the
