@@ -21,12 +21,16 @@ const (
 	// reads, divided among its blocks, of which each holds two batches.
 	requestBytes = 8 << 20
 	minBatch     = 64 << 10
-	maxBatch     = 1 << 20
+	// maxBatch lets a batch stay in the processor's cache from its read to its copy into
+	// a frame.
+	maxBatch = 256 << 10
 	// batchSlack is what a batch is smaller than a power of two, because the pages
 	// of its first and last bytes are read whole.
 	batchSlack = 12 << 10
-	// maxAhead is the most that a block brings into the cache at once.
+	// maxAhead is the most that a block brings into the cache at once; a cache in which
+	// less than minAhead of each block fits is none.
 	maxAhead = 8 << 20
+	minAhead = 1 << 20
 	// Without a cache for chunks, batches cost requests and are larger.
 	uncachedBytes    = 128 << 20
 	minUncachedBatch = 256 << 10
@@ -103,7 +107,7 @@ func (g *Gateway) Select(ctx context.Context, r *storeapi.Request) storeapi.Seri
 // less at a time and do not fail at once.
 func (g *Gateway) batchBytes(blocks int) (batch, ahead int64) {
 	n, free := int64(blocks), g.budget.Free()/8
-	if ahead = min(g.pages.Keeps(1)/4/n, maxAhead); ahead < maxBatch {
+	if ahead = min(g.pages.Keeps(1)/4/n, maxAhead); ahead < minAhead {
 		share := min(uncachedBytes, free) / n
 		return min(max(share, minUncachedBatch), maxUncachedBatch), 0
 	}
