@@ -274,10 +274,13 @@ func sourced(ws storeapi.Warnings, name string) storeapi.Warnings {
 // legible reports whether all labels are UTF-8. Neither JSON nor protobuf can
 // carry others. last are labels that are legible: only what differs is checked.
 func legible(last, ls labels.Labels) bool {
-	_, rest := zerocopy.CutCommon(zerocopy.Encoding(last), zerocopy.Encoding(ls))
-	if zerocopy.IsASCII(rest) {
+	before, set := zerocopy.Encoding(last), zerocopy.Encoding(ls)
+	same := zerocopy.CommonBytes(zerocopy.Bytes(before), zerocopy.Bytes(set))
+	// A byte of ASCII ends a rune.
+	if zerocopy.IsASCII(set[max(same-1, 0):]) {
 		return true
 	}
+	_, rest := zerocopy.CutCommon(before, set)
 	for rest != "" {
 		var part string
 		if part, rest = zerocopy.CutPart(rest); !utf8.ValidString(part) {
