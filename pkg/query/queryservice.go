@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -54,6 +56,7 @@ func (s *queryService) Query(ctx context.Context, r *storerpc.QueryRequest) (*st
 		end()
 		expire()
 	}
+	ctx, report := storeapi.NewReportContext(ctx)
 	opts := promql.NewPrometheusQueryOpts(false, r.Lookback, nil)
 	var qry promql.Query
 	if r.Step > 0 {
@@ -77,7 +80,7 @@ func (s *queryService) Query(ctx context.Context, r *storerpc.QueryRequest) (*st
 	}
 	warnings, infos := res.Warnings.AsStrings(r.Query, maxAnnotations, maxAnnotations)
 	out := &storerpc.QueryAnswer{
-		Value: res.Value, Warnings: append(warnings, infos...),
+		Value: res.Value, Warnings: slices.Concat(missingWarnings(report, warnings), warnings, infos),
 		Close: func() {
 			qry.Close()
 			cancel()
@@ -87,6 +90,33 @@ func (s *queryService) Query(ctx context.Context, r *storerpc.QueryRequest) (*st
 		out.Samples, out.PeakSamples = st.Samples.TotalSamples, int64(st.Samples.PeakSamples)
 	}
 	return out, nil
+}
+
+// missingWarnings returns a warning for each store that the report names and the given
+// warnings do not: annotations are bounded, and an answer must not be partial without
+// saying so. The protocol has no other place for them.
+func missingWarnings(report *storeapi.Report, given []string) (out []string) {
+	missing, more := report.Missing()
+	for _, m := range missing {
+		if slices.ContainsFunc(given, func(w string) bool { return m.Text != "" && strings.Contains(w, m.Text) }) {
+			continue
+		}
+		if len(out) == maxAnnotations {
+			more++
+			continue
+		}
+		text := fmt.Sprintf("store %s is missing (%s)", m.Store, m.Reason)
+		if m.Text != "" && !strings.Contains(m.Text, m.Store) {
+			text += ": " + m.Text
+		} else if m.Text != "" {
+			text = m.Text
+		}
+		out = append(out, text)
+	}
+	if more > 0 {
+		out = append(out, fmt.Sprintf("%d more stores are missing", more))
+	}
+	return out
 }
 
 // options returns those of the request, completed by the defaults, and the

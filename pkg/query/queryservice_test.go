@@ -363,3 +363,17 @@ func TestQueryService_OfOneTenant(t *testing.T) {
 	require.Equal(t, codes.InvalidArgument, status.Code(refused.err))
 	require.ErrorContains(t, refused.err, "client certificate")
 }
+
+// All missing stores are named, more than one answer has annotations.
+func TestQueryService_NamesAllMissingStores(t *testing.T) {
+	var args []string
+	for i := range 15 {
+		args = append(args, fmt.Sprintf("--endpoint=127.0.0.1:%d", i+1))
+	}
+	a := instant(t, startQuerier(t, args...).grpc(), &storepb.QueryRequest{Query: "up", TimeSeconds: 1, EnablePartialResponse: true})
+	require.NoError(t, a.err)
+	all := strings.Join(a.warnings, "\n")
+	for i := range 15 {
+		require.Contains(t, all, fmt.Sprintf("127.0.0.1:%d ", i+1))
+	}
+}
