@@ -26,6 +26,7 @@ type EndpointsConfig struct {
 	SDInterval   flags.Duration
 	DNSInterval  flags.Duration
 	Unhealthy    flags.Duration
+	Hedge        bool
 	Expected     flags.Duration
 	InfoTimeout  flags.Duration
 	Config       flags.PathOrContent
@@ -52,6 +53,8 @@ func (c *EndpointsConfig) registerFlags(r flags.Registrar) {
 		PlaceHolder("<name:port>").StringsVar(&c.Groups)
 	r.Flag("endpoint-group-strict", "The same; requests that need its data fail when it is missing, as with --endpoint-strict. Repeatable.").
 		PlaceHolder("<name:port>").StringsVar(&c.GroupsStrict)
+	r.Flag("endpoint-group.hedge", "Ask a second address of an endpoint group for series when the first fails, or has not begun its answer within the 95th percentile of recent waits (at least 50ms; at most 5% of the requests).").
+		Default("true").BoolVar(&c.Hedge)
 	r.Flag("inject-test-addresses", "More endpoints. Repeatable.").Hidden().StringsVar(&c.Injected)
 	r.Flag("store.sd-files", "Pattern of files with addresses of stores, in the format of Prometheus's file discovery. Repeatable.").
 		PlaceHolder("<path>").StringsVar(&c.SDFiles)
@@ -136,6 +139,7 @@ func (c *EndpointsConfig) set(closeDelay, silence time.Duration, logger *slog.Lo
 		ExpectedTimeout: c.Expected.Duration(),
 		CloseDelay:      max(closeDelay, c.InfoTimeout.Duration()),
 		FrameTimeout:    silence,
+		Hedge:           c.Hedge,
 		Logger:          logger,
 		Registerer:      reg,
 	}

@@ -81,7 +81,7 @@ func (d *dialer) dial(spec Spec, address string, cfg ClientConfig) (Client, erro
 		if service == "" {
 			service = roundRobin
 		}
-		opts = append(opts, grpc.WithResolvers(groupBuilder{resolver: d.resolver, interval: d.interval}), grpc.WithDefaultServiceConfig(service))
+		opts = append(opts, grpc.WithStatsHandler(memberWatch{}), grpc.WithResolvers(groupBuilder{resolver: d.resolver, interval: d.interval}), grpc.WithDefaultServiceConfig(service))
 	}
 	conn, err := grpc.NewClient(target, opts...)
 	if err != nil {

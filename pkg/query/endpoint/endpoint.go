@@ -37,6 +37,8 @@ type Endpoint struct {
 	calls  calls
 	// pace is that of answers that come as a whole.
 	pace pace
+	// hedge is nil when only one member is asked.
+	hedge *hedge
 	// discovered says that DNS or a file found the address.
 	discovered bool
 	// self is the instance of the querier that the endpoint belongs to.
@@ -199,7 +201,11 @@ func (e *Endpoint) Select(ctx context.Context, r *storeapi.Request) storeapi.Ser
 	c := e.calls.begin(ctx)
 	c.wait()
 	defer c.resume()
-	return &callSet{SeriesSet: e.client.Select(c.ctx, r), call: c}
+	open := func(ctx context.Context) storeapi.SeriesSet { return e.client.Select(ctx, r) }
+	if e.hedge != nil {
+		return &callSet{SeriesSet: newHedgedSet(c.ctx, e.hedge, open), call: c}
+	}
+	return &callSet{SeriesSet: open(c.ctx), call: c}
 }
 
 // LabelNames implements storeapi.Store.

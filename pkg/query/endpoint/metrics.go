@@ -9,11 +9,24 @@ type metrics struct {
 	endpoints      *prometheus.GaugeVec
 	dnsFailures    prometheus.Counter
 	reloadFailures prometheus.Counter
+	hedged         *prometheus.CounterVec
 }
+
+// Outcomes of second tries within an endpoint group.
+const (
+	// hedgeFirst: the first member answered first after all.
+	hedgeFirst = "first_won"
+	// hedgeSecond: the second one answered first, or instead of the first.
+	hedgeSecond = "second_won"
+	// hedgeFailed: both failed.
+	hedgeFailed = "failed"
+	// hedgeNoBudget: there was no second try because there were too many.
+	hedgeNoBudget = "no_budget"
+)
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
-	return &metrics{
+	m := &metrics{
 		endpoints: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "hindsight_query_endpoints",
 			Help: "Stores that the querier expects, by component and health (up or missing).",
@@ -26,7 +39,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "hindsight_query_endpoint_reload_failures_total",
 			Help: "Readings of endpoint files that failed; the content read before stays in use.",
 		}),
+		hedged: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "hindsight_query_hedged_requests_total",
+			Help: "Requests for series to endpoint groups that were, or would have been, sent to a second member because the first was slow or failed, by outcome (first_won, second_won, failed or no_budget).",
+		}, []string{"outcome"}),
 	}
+	for _, outcome := range []string{hedgeFirst, hedgeSecond, hedgeFailed, hedgeNoBudget} {
+		m.hedged.WithLabelValues(outcome)
+	}
+	return m
 }
 
 func (m *metrics) observe(all []*Endpoint) {

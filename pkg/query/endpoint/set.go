@@ -44,6 +44,8 @@ type Config struct {
 	// FrameTimeout is how long a store may be silent in the middle of an
 	// answer; 0 means as long as the request may take.
 	FrameTimeout time.Duration
+	// Hedge lets requests to endpoint groups try a second member.
+	Hedge bool
 	// Resolver looks names up; nil means the system's.
 	Resolver Resolver
 	// Dial connects; nil means gRPC.
@@ -273,6 +275,9 @@ func (s *Set) connect(wanted map[string]want, now time.Time) {
 		s.endpoints[addr] = &Endpoint{
 			name: addr, spec: w.spec, client: client, discovered: w.discovered, self: s.instance, logger: s.cfg.Logger,
 			pace: pace{most: s.cfg.FrameTimeout},
+		}
+		if w.spec.Group && s.cfg.Hedge {
+			s.endpoints[addr].hedge = &hedge{metrics: s.metrics, tokens: hedgeBurst}
 		}
 	}
 	for addr, e := range s.endpoints {
