@@ -130,7 +130,7 @@ func (a *API) prometheusAPI() http.Handler {
 		a.runtimeInfo, &a.cfg.BuildInfo, nil, nil,
 		a.cfg.Gatherer, a.cfg.Registerer, renderStats,
 		false, nil, false, false, false, 0, false, false,
-		errorCode(v1.ErrorCanceled, a.cfg.ErrorCode), a.cfg.Features, v1.OpenAPIOptions{Version: a.cfg.BuildInfo.Version}, a.cfg.Parser, false, 0,
+		errorCode(v1.ErrorCanceled, a.cfg.ErrorCode), a.cfg.Features, noOpenAPI(), a.cfg.Parser, false, 0,
 	)
 	p := newPrinter(a.cfg.ErrorCode)
 	api.ClearCodecs()
@@ -139,6 +139,10 @@ func (a *API) prometheusAPI() http.Handler {
 	api.Register(r.WithPrefix("/api/v1"))
 	return p.wrap(r)
 }
+
+// noOpenAPI leaves the paths out of a description that is not served, and takes a tenth
+// of a second to print.
+func noOpenAPI() v1.OpenAPIOptions { return v1.OpenAPIOptions{IncludePaths: []string{"/-"}} }
 
 // Bounds of remote read, as Prometheus has them.
 const (
