@@ -143,8 +143,8 @@ func (a *asking) holding(name string) storeapi.Holding {
 	return a.r.Account.Hold(a.inner, name)
 }
 
-// refusedError is the error of the account of the request. It is no failure of the
-// store.
+// refusedError is the error of the account of the request, or of the bound of what is
+// held for it. It is no failure of the store, and fails the request.
 type refusedError struct{ error }
 
 func (e refusedError) Unwrap() error { return e.error }
@@ -192,6 +192,9 @@ func (o *orderedSet) readAll(drop []string) {
 		cur := clone(o.SeriesSet.At())
 		if size += sizeOf(cur); size > maxHeld {
 			o.err = fmt.Errorf("%w: the answer has to be sorted here, and has more than %d bytes; ask for fewer series, or update the store so that it sorts", limit.ErrExceeded, maxHeld)
+			if o.holding != nil {
+				o.err = refusedError{o.err}
+			}
 			break
 		}
 		if len(drop) > 0 {
