@@ -328,3 +328,35 @@ func TestUnion_FollowsOneOfDifferentParts(t *testing.T) {
 	}
 	require.Equal(t, 2, changes)
 }
+
+// The samples of two servers with equal labels do not depend on where a query starts,
+// also when their values are equal for some time.
+func TestUnion_SameAnswerForEveryStart(t *testing.T) {
+	for seed := range int64(300) {
+		r := rand.New(rand.NewSource(seed))
+		parts := make([][]sample, 2+r.Intn(2))
+		equal := randomGaps(r)
+		for i := range parts {
+			lost := randomGaps(r)
+			for k := range int64(1200) {
+				at := k * step
+				in := func(h [2]int64) bool { return h[0] <= at && at < h[1] }
+				if r.Intn(20) == 0 || slices.ContainsFunc(lost, in) {
+					continue
+				}
+				v := float64(k)
+				if !slices.ContainsFunc(equal, in) {
+					v += float64(i) * 1e6
+				}
+				parts[i] = append(parts[i], sample{t: at, v: v})
+			}
+		}
+		start := r.Int63n(1000 * step)
+		from := func(start int64) []sample {
+			b := Bounds{MinTime: start - Lead, MaxTime: 1200 * step}
+			return drain(Union(lists(later(parts, b.MinTime)), b))
+		}
+		early := func(s sample) bool { return s.t < start }
+		require.Equal(t, slices.DeleteFunc(from(0), early), slices.DeleteFunc(from(start), early), "seed %d from %d", seed, start)
+	}
+}

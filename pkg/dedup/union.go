@@ -10,9 +10,11 @@ import (
 // Union returns the samples of all parts of one stream in order of time. Of samples
 // with equal times it returns that of the first part.
 //
-// Two parts with different values at one time are not copies of each other,
-// although their labels are equal: from there on the later part only fills gaps of
-// the earlier one, so that the result does not alternate between the two.
+// Two parts with different values at one time are not copies of each other, although
+// their labels are equal: for the time of Lead after it the later part only fills gaps of
+// the earlier one, so that the result does not alternate between the two. So the samples
+// at one time depend on those of the Lead before it and on the next ones, not on where
+// the parts begin.
 func Union(parts []Replica, b Bounds) chunkenc.Iterator {
 	if len(parts) == 1 {
 		return parts[0].iterator(b)
@@ -32,18 +34,21 @@ func unionCounted(parts []Replica, c *differ) chunkenc.Iterator {
 }
 
 func newUnion(parts []Replica, b Bounds) *union {
-	u := &union{parts: make([]side, len(parts)), foreign: make([]bool, len(parts)), lastT: math.MinInt64}
+	u := &union{parts: make([]side, len(parts)), differed: make([]int64, len(parts)), lastT: math.MinInt64, compared: math.MinInt64}
 	for i, p := range parts {
 		u.parts[i].init(p, b)
+		u.differed[i] = math.MinInt64
 	}
 	return u
 }
 
 type union struct {
 	parts []side
-	// foreign parts had another value than an earlier part at one time.
-	foreign []bool
-	differ  *differ
+	// differed is when each part had another value than an earlier part last.
+	differed []int64
+	// compared is the time of the last samples whose values were compared.
+	compared int64
+	differ   *differ
 
 	started bool
 	cur     int
@@ -73,15 +78,6 @@ func (u *union) pass() {
 	t := c.t
 	for i := range u.parts {
 		p := &u.parts[i]
-		if p.typ == chunkenc.ValNone || p.t > t {
-			continue
-		}
-		if i != u.cur && p.t == t {
-			u.compare(i)
-		}
-	}
-	for i := range u.parts {
-		p := &u.parts[i]
 		for p.typ != chunkenc.ValNone && p.t <= t {
 			p.next()
 		}
@@ -89,20 +85,33 @@ func (u *union) pass() {
 	u.lastT = t
 }
 
-// compare records whether part i has the value of the current sample, which has
-// the same time.
+// compare records which parts have another value than part i, the first one with a
+// sample at this time.
 func (u *union) compare(i int) {
-	same := sameValue(&u.parts[u.cur], &u.parts[i])
-	if u.differ != nil {
-		if same {
-			u.differ.equal++
-		} else {
-			u.differ.different++
+	t := u.parts[i].t
+	for j := i + 1; j < len(u.parts); j++ {
+		p := &u.parts[j]
+		if p.typ == chunkenc.ValNone || p.t != t {
+			continue
+		}
+		same := sameValue(&u.parts[i], p)
+		if u.differ != nil {
+			if same {
+				u.differ.equal++
+			} else {
+				u.differ.different++
+			}
+		}
+		if !same {
+			u.differed[j] = t
 		}
 	}
-	if !same {
-		u.foreign[max(i, u.cur)] = true
-	}
+	u.compared = t
+}
+
+// foreign says whether part i is no copy of an earlier one at the time t.
+func (u *union) foreign(i int, t int64) bool {
+	return u.differed[i] != math.MinInt64 && u.differed[i] >= t-Lead
 }
 
 func sameValue(a, b *side) bool {
@@ -124,6 +133,9 @@ func (u *union) pick() chunkenc.ValueType {
 			return chunkenc.ValNone
 		}
 		p := &u.parts[best]
+		if p.t > u.compared || u.compared == math.MinInt64 {
+			u.compare(best)
+		}
 		if u.skips(best) {
 			p.next()
 			continue
@@ -145,15 +157,20 @@ func (u *union) earliest() int {
 	return best
 }
 
-// skips says whether to drop the sample of part i, which is the earliest.
+// skips says whether to drop the sample of part i, which is the earliest: it is no copy
+// of an earlier part, and in no gap of it, or close to an end of the gap.
 func (u *union) skips(i int) bool {
 	p := &u.parts[i]
-	if u.foreign[i] {
-		for j := range u.parts[:i] {
-			o := &u.parts[j]
-			if !u.foreign[j] && o.typ != chunkenc.ValNone && (o.t-u.lastT <= o.maxStep() || p.t-u.lastT < o.interval/2) {
-				return true
-			}
+	if !u.foreign(i, p.t) {
+		return false
+	}
+	for j := range u.parts[:i] {
+		o := &u.parts[j]
+		if u.foreign(j, p.t) || o.typ == chunkenc.ValNone || !o.hasPrev || o.prevT < p.t-Lead {
+			continue
+		}
+		if o.t-o.prevT <= o.maxStep() || p.t-o.prevT < o.interval/2 || o.t-p.t < o.interval/2 {
+			return true
 		}
 	}
 	return false

@@ -132,15 +132,19 @@ func (s *series) stream(chunks []storeapi.Chunk, b dedup.Bounds) chunkenc.Iterat
 	if len(layers) == 1 {
 		return s.samples(chunks, b)
 	}
+	wide := b
+	if raw && b.MinTime > math.MinInt64+dedup.Lead {
+		wide.MinTime -= dedup.Lead
+	}
 	parts := make([]dedup.Replica, len(layers))
 	for i, layer := range layers {
-		parts[i] = dedup.Replica{Samples: s.samples(layer, b), Interval: interval(layer)}
+		parts[i] = dedup.Replica{Samples: s.samples(layer, wide), Interval: interval(layer)}
 	}
 	if !raw && s.view.mode == dedup.Counters {
 		// Each layer has counted its resets by itself, on a level of its own.
 		return dedup.FuncCoverage.Merge(parts, dedup.Options{Mode: dedup.Counters, Bounds: b})
 	}
-	return dedup.Union(parts, b)
+	return &bounded{Iterator: dedup.Union(parts, wide), mint: b.MinTime, maxt: b.MaxTime}
 }
 
 // interval is the time between two samples, or windows, of a source.
