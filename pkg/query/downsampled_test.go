@@ -500,6 +500,7 @@ func waysToAsk() map[string]asked {
 // Every function has over downsampled data, and over mixtures with raw data,
 // the answer of raw data, within what the resolution can say.
 func TestFunctions_OverDownsampledDataEqualRawData(t *testing.T) {
+	t.Parallel()
 	e, l := testEngine(t), world(t)
 	raw := asked{kept: everyDay(true, true, true)}
 	for name, way := range waysToAsk() {

@@ -61,6 +61,7 @@ func rangeFunctions(t testing.TB) map[string]string {
 // Where a range is shorter than the windows that are left, each step that has an answer
 // over raw data has one, for every function of a range.
 func TestShortRanges_AreNeverEmpty(t *testing.T) {
+	t.Parallel()
 	e, l := testEngine(t), gappyWorld(t)
 	raw := asked{kept: everyDay(true, true, true)}
 	for fn, call := range rangeFunctions(t) {

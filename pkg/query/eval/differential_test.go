@@ -31,6 +31,7 @@ func soakMinutes(t testing.TB) time.Duration {
 // TestPrometheusEngine_Agrees evaluates random queries over random data with both
 // engines.
 func TestPrometheusEngine_Agrees(t *testing.T) {
+	t.Parallel()
 	const sets, queries = 12, 150
 	ng := oracleEngine(t)
 	soak := soakMinutes(t)

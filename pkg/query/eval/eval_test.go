@@ -84,6 +84,7 @@ func TestSelectors_EqualPrometheus(t *testing.T) {
 }
 
 func TestRangeFunctions_EqualPrometheus(t *testing.T) {
+	t.Parallel()
 	var exprs []string
 	for _, f := range rangeFunctions() {
 		for _, s := range testSelectors() {
@@ -101,6 +102,7 @@ func TestRangeFunctions_EqualPrometheus(t *testing.T) {
 }
 
 func TestAggregations_EqualPrometheus(t *testing.T) {
+	t.Parallel()
 	var exprs []string
 	for _, op := range []string{
 		"sum", "avg", "min", "max", "count", "group", "stddev", "stdvar",

@@ -28,6 +28,7 @@ type comparingEngine struct {
 // expectations are those of an engine with other options, so the results here are
 // compared with the engine that the querier has.
 func TestPromqlSuite_Agrees(t *testing.T) {
+	t.Parallel()
 	e := &comparingEngine{
 		QueryEngine: promqltest.NewTestEngine(t, false, 0, promqltest.DefaultMaxSamplesPerQuery),
 		t:           t, oracle: oracleEngine(t), reasons: map[string]int{},
