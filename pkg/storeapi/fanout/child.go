@@ -82,7 +82,8 @@ func (a *asking) open(t target, origin int) storeapi.SeriesSet {
 		// It would divide other label sets: those without the replica labels.
 		shardHere, r.Shard, r.Limit = true, nil, 0
 	}
-	set, failed := a.arrange(t, &r)
+	ask := func(r *storeapi.Request) storeapi.SeriesSet { return t.store.Select(a.inner, r) }
+	set, failed := a.arrange(t, &r, ask)
 	c := &childSet{
 		SeriesSet: set, asking: a, target: t, announced: newAnnounced(&t, a.r.WithoutReplicaLabels), partial: r.Partial,
 		name: t.name, origin: uint16(min(origin, math.MaxUint16)),

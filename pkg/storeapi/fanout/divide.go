@@ -130,14 +130,14 @@ func oneOf(name string, values []string, is bool) *labels.Matcher {
 // arrangeParts asks a store for all parts of the request r and merges the answers. The
 // parts that have to be held are asked first, and read to their end, so that they wait
 // for no stream that is open and not read.
-func (a *asking) arrangeParts(t *target, r *storeapi.Request, parts []part) (set storeapi.SeriesSet, failed error) {
+func (a *asking) arrangeParts(t *target, r *storeapi.Request, parts []part, ask func(*storeapi.Request) storeapi.SeriesSet) (set storeapi.SeriesSet, failed error) {
 	order := a.r.Order()
 	sets := make([]storeapi.SeriesSet, len(parts))
 	for i, p := range parts {
 		asked := *r
 		asked.Matchers = append(slices.Clip(r.Matchers), p.matchers...)
 		if p.rest {
-			o := &orderedSet{SeriesSet: t.store.Select(a.inner, &asked), order: order, holding: a.holding(t.name), check: a.obeys(t, p)}
+			o := &orderedSet{SeriesSet: ask(&asked), order: order, holding: a.holding(t.name), check: a.obeys(t, p)}
 			if o.readAll(nil); o.Err() != nil {
 				return storeapi.Merge(append(sets[:i:i], o), order), o.Err()
 			}
@@ -147,7 +147,7 @@ func (a *asking) arrangeParts(t *target, r *storeapi.Request, parts []part) (set
 		asked.WithoutReplicaLabels = append(slices.Clip(r.WithoutReplicaLabels), a.kept()...)
 		sets[i] = storeapi.Reorder{
 			External: p.constant, Order: order, Own: func(string) bool { return false },
-		}.Apply(t.store.Select(a.inner, &asked))
+		}.Apply(ask(&asked))
 	}
 	for i, p := range parts {
 		if p.rest {

@@ -37,20 +37,20 @@ func sizeOf(s storeapi.Series) int {
 // passed on.
 var errUnsorted = errors.New("series are not in order; the next answers of this store will be sorted here")
 
-// arrange asks one store and returns its answer in the order of the request, without
+// arrange asks one store, with ask, and returns its answer in the order of the request, without
 // the labels that it removes. An answer in another order is divided so that each part
 // has the right one, see divide, or else read to its end and sorted. failed is the
 // error of an answer that was read to its end.
-func (a *asking) arrange(t target, r *storeapi.Request) (set storeapi.SeriesSet, failed error) {
+func (a *asking) arrange(t target, r *storeapi.Request, ask func(*storeapi.Request) storeapi.SeriesSet) (set storeapi.SeriesSet, failed error) {
 	order := a.r.Order()
 	var o *orderedSet
 	switch {
 	case !t.info.SupportsWithoutReplicaLabels:
 		// The promise of any order came into the protocol with this capability.
-		o = a.sorted(t.store.Select(a.inner, r), t.name, a.r.WithoutReplicaLabels)
+		o = a.sorted(ask(r), t.name, a.r.WithoutReplicaLabels)
 	case len(a.r.SortWithout) > 0 && !t.info.SupportsSortWithout:
 		if parts, ok := a.divide(&t); ok {
-			set, failed = a.arrangeParts(&t, r, parts)
+			set, failed = a.arrangeParts(&t, r, parts, ask)
 			if !errors.Is(failed, errDisobeyed) {
 				return set, failed
 			}
@@ -58,9 +58,9 @@ func (a *asking) arrange(t target, r *storeapi.Request) (set storeapi.SeriesSet,
 				return storeapi.ErrSet(err), err
 			}
 		}
-		o = a.sorted(t.store.Select(a.inner, r), t.name, nil)
+		o = a.sorted(ask(r), t.name, nil)
 	default:
-		o = a.store.inOrder(t.store.Select(a.inner, r), order, t.name)
+		o = a.store.inOrder(ask(r), order, t.name)
 	}
 	if o.all {
 		failed = o.Err()
