@@ -169,6 +169,9 @@ func (q sortedQuerier) Select(ctx context.Context, _ bool, hints *storage.Select
 // replicas whose chunks are cut differently. The expectations of the suite hold on the
 // way, for Prometheus's engine over the same path.
 func TestPromQL_EnginesAgreeOverWholePath(t *testing.T) {
+	if testing.Short() {
+		t.Skip("evaluates some ten thousand queries in three ways")
+	}
 	for name, n := range map[string]int{"one store": 1, "two replicas": 2, "three replicas": 3} {
 		t.Run(name, func(t *testing.T) {
 			engine := newSuiteEngine(t)
