@@ -2,7 +2,6 @@ package dedup
 
 import (
 	"github.com/prometheus/prometheus/model/histogram"
-	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
@@ -66,17 +65,6 @@ func learn(interval, d int64) int64 {
 		return min(d, interval+interval/4+1)
 	}
 	return max(d, interval/2, 1)
-}
-
-// stale says whether the current sample is a stale marker.
-func (s *side) stale() bool {
-	switch s.typ {
-	case chunkenc.ValNone:
-		return false
-	case chunkenc.ValFloat:
-		return value.IsStaleNaN(s.float())
-	}
-	return value.IsStaleNaN(s.histogram().Sum)
 }
 
 // float is the current value, which is a float.

@@ -6,7 +6,6 @@ import (
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/value"
-	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
 const (
@@ -229,16 +228,6 @@ func (tr *track) stale(k int) bool {
 		return value.IsStaleNaN(h.Sum)
 	}
 	return value.IsStaleNaN(tr.h[k].f.Sum)
-}
-
-func (tr *track) typ(k int) chunkenc.ValueType {
-	switch {
-	case tr.h == nil || tr.h[k] == (hist{}):
-		return chunkenc.ValFloat
-	case tr.h[k].i != nil:
-		return chunkenc.ValHistogram
-	}
-	return chunkenc.ValFloatHistogram
 }
 
 // run returns where the samples from k on that follow each other without a gap or a

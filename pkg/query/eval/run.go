@@ -116,13 +116,6 @@ func (r *run) charge(ctx context.Context, bytes int64) error {
 	return nil
 }
 
-// discharge gives back memory that was charged, for other charges of this run.
-func (r *run) discharge(bytes int64) {
-	r.mtx.Lock()
-	r.charged -= bytes
-	r.mtx.Unlock()
-}
-
 // settle gives all memory back but keep bytes, and returns how much stays taken.
 func (r *run) settle(keep int64) int64 {
 	keep = min(keep, r.granted)
