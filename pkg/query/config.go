@@ -99,7 +99,7 @@ func DefaultConfig() Config {
 		Endpoints: EndpointsConfig{
 			SDInterval: flags.Duration(5 * time.Minute), DNSInterval: flags.Duration(30 * time.Second),
 			Unhealthy: flags.Duration(5 * time.Minute), Expected: flags.Duration(24 * time.Hour), InfoTimeout: flags.Duration(5 * time.Second),
-			ConfigReload: flags.Duration(5 * time.Minute), MinVersion: "1.3", Compression: endpoint.CompressionNone,
+			ConfigReload: flags.Duration(5 * time.Minute), MinVersion: "1.3", Compression: endpoint.CompressionNone, Hedge: true,
 		},
 		Tenancy: TenancyConfig{Header: tenant.Header, Default: tenant.Default, Label: "tenant_id"},
 		Limits: LimitsConfig{

@@ -72,10 +72,10 @@ func (b *backend) fill(r *rand.Rand) {
 
 // fleet is three levels of queriers over replica pairs of three clusters.
 type fleet struct {
-	stores                map[string][]*backend
-	eu, us, asia          *process
-	top, reference, plain *process
-	leaves                []string
+	stores         map[string][]*backend
+	eu, us, asia   *process
+	top, reference *process
+	leaves         []string
 }
 
 func startFleet(t *testing.T) *fleet {

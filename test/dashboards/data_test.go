@@ -133,7 +133,7 @@ func blockSeries(b *testing.B, seed uint64, begin, from int64, extra ...labels.L
 }
 
 // writeBlock writes a block into a directory of its ULID below dir.
-func writeBlock(b *testing.B, dir string, from int64, ext map[string]string, series []blocktest.Series) (string, error) {
+func writeBlock(dir string, from int64, ext map[string]string, series []blocktest.Series) (string, error) {
 	id := ulid.MustNew(uint64(from+blockMillis), ulid.DefaultEntropy())
 	var stats tsdb.BlockStats
 	for _, s := range series {
@@ -174,7 +174,7 @@ func fillPrometheus(b *testing.B, dir string, start int64) error {
 		for k, cluster := range clusters() {
 			all = append(all, blockSeries(b, uint64(2*k), start, from, labels.Label{Name: "cluster", Value: cluster})...)
 		}
-		_, err := writeBlock(b, dir, from, nil, all)
+		_, err := writeBlock(dir, from, nil, all)
 		return err
 	})
 }
@@ -185,7 +185,7 @@ func fillBucket(b *testing.B, dir string, start int64, upload func(dir string) e
 		for k, cluster := range clusters() {
 			for r, replica := range replicas() {
 				series := blockSeries(b, uint64(2*k+r), start, from)
-				path, err := writeBlock(b, dir, from, map[string]string{"cluster": cluster, "replica": replica}, series)
+				path, err := writeBlock(dir, from, map[string]string{"cluster": cluster, "replica": replica}, series)
 				if err != nil {
 					return err
 				}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 )
@@ -220,7 +221,7 @@ func inOrder(e parser.Expr) bool {
 			}
 			s, ok := m.VectorSelector.(*parser.VectorSelector)
 			return ok && slices.ContainsFunc(s.LabelMatchers, func(m *labels.Matcher) bool {
-				return m.Name == labels.MetricName && m.Type == labels.MatchEqual
+				return m.Name == model.MetricNameLabel && m.Type == labels.MatchEqual
 			})
 		default:
 			return false

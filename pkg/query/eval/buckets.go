@@ -166,11 +166,17 @@ func (r *row) floats() bool {
 	return false
 }
 
+// bucketBound reads the label of a classic bucket; false is no bound.
+func bucketBound(le string) (float64, bool) {
+	bound, err := strconv.ParseFloat(le, 64)
+	return bound, err == nil && !math.IsNaN(bound)
+}
+
 // addClassic puts the floats of a series into the group of its histogram.
 func (b *bucketSets) addClassic(ctx context.Context, r *row) error {
 	le := r.labels.Get(model.BucketLabel)
-	bound, err := strconv.ParseFloat(le, 64)
-	if err != nil || math.IsNaN(bound) {
+	bound, ok := bucketBound(le)
+	if !ok {
 		b.annos.Add(annotations.NewBadBucketLabelWarning("", le, b.plan.pos))
 		return nil
 	}

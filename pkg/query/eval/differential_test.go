@@ -125,7 +125,7 @@ func shrink(ng *promql.Engine, d *dataset, e evaluation) (evaluation, *dataset) 
 	}
 	for e.step != 0 && e.end.Sub(e.start) >= 2*e.step && tries > 0 {
 		half := e
-		half.end = e.start.Add(e.end.Sub(e.start) / e.step / 2 * e.step)
+		half.end = e.start.Add(e.end.Sub(e.start) / 2).Truncate(e.step)
 		if !fails(half, d) {
 			break
 		}

@@ -56,8 +56,8 @@ func testSelectors() []string {
 
 // compareAll compares each expression over ranges with several steps and at
 // several times, and returns how many had to be evaluated by the engine.
-func compareAll(t *testing.T, script string, exprs []string) (fell []string) {
-	q, e := load(t, script), testEngine(t)
+func compareAll(t *testing.T, exprs []string) (fell []string) {
+	q, e := load(t, testScript), testEngine(t)
 	for _, expr := range exprs {
 		var outcomes []outcome
 		for _, step := range []time.Duration{17 * time.Second, 101 * time.Second, 10 * time.Minute} {
@@ -80,7 +80,7 @@ func TestSelectors_EqualPrometheus(t *testing.T) {
 		exprs = append(exprs, s, "-"+s, "timestamp("+s+")", s+" offset 3m", s+" offset -2m", s+" @ 1000", s+" @ end() offset 7m",
 			"timestamp("+s+" @ 900)", "absent("+s+")")
 	}
-	require.Empty(t, compareAll(t, testScript, exprs))
+	require.Empty(t, compareAll(t, exprs))
 }
 
 func TestRangeFunctions_EqualPrometheus(t *testing.T) {
@@ -98,7 +98,7 @@ func TestRangeFunctions_EqualPrometheus(t *testing.T) {
 			"predict_linear("+s+"[4m], 600)", "predict_linear("+s+"[4m] @ 1200, 600)",
 			"double_exponential_smoothing("+s+"[4m], 0.3, 0.4)")
 	}
-	require.Empty(t, compareAll(t, testScript, exprs))
+	require.Empty(t, compareAll(t, exprs))
 }
 
 func TestAggregations_EqualPrometheus(t *testing.T) {
@@ -121,7 +121,7 @@ func TestAggregations_EqualPrometheus(t *testing.T) {
 			}
 		}
 	}
-	require.Empty(t, compareAll(t, testScript, exprs))
+	require.Empty(t, compareAll(t, exprs))
 }
 
 func TestHistogramStatistics_EqualPrometheus(t *testing.T) {
@@ -137,7 +137,7 @@ func TestHistogramStatistics_EqualPrometheus(t *testing.T) {
 			exprs = append(exprs, "sum by (job) ("+f+"(sum without (job) (rate("+s+"[5m]))))")
 		}
 	}
-	require.Empty(t, compareAll(t, testScript, exprs))
+	require.Empty(t, compareAll(t, exprs))
 }
 
 // hinted is a storage of histograms with the given hints, one series for each.

@@ -34,15 +34,16 @@ func (c *compiler) relabelled(e parser.Expr, dst string, f func(labels.Labels) (
 	if err != nil {
 		return nil, err
 	}
-	change := func(_ *worker, r *row) error {
-		// Any two series may have equal labels from here on.
-		r.check = true
-		if v, ok := f(r.labels); ok {
-			r.labels = labels.NewBuilder(r.labels).Set(dst, v).Labels()
-		}
-		return nil
-	}
-	p := &chainPlan{child: in, fn: rowMap{labels: true, make: func(context.Context, *scope) (rowFunc, error) { return change, nil }}}
+	p := &chainPlan{child: in, fn: rowMap{labels: true, make: func(context.Context, *scope) (rowFunc, error) {
+		return func(_ *worker, r *row) error {
+			// Any two series may have equal labels from here on.
+			r.check = true
+			if v, ok := f(r.labels); ok {
+				r.labels = labels.NewBuilder(r.labels).Set(dst, v).Labels()
+			}
+			return nil
+		}, nil
+	}}}
 	if slices.Contains(metadataLabels(), dst) {
 		return named{p}, nil
 	}

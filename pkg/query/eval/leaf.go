@@ -100,26 +100,24 @@ func (l *leaf) push(f rowFunc, relabels bool) bool {
 }
 
 func (l *leaf) next(ctx context.Context) (*row, error) {
-	for {
-		r, err := l.produce(ctx)
-		if r == nil || err != nil {
+	r, err := l.produce(ctx)
+	if r == nil || err != nil {
+		return nil, err
+	}
+	l.typed = l.typed || r.check
+	l.plain = l.plain || !r.check
+	if l.oneName && l.typed && l.plain {
+		return nil, unsupported("series with and without description of the metric")
+	}
+	if r.check {
+		if err := l.admit(ctx, l.sc, r.labels, r.has); err != nil {
 			return nil, err
 		}
-		l.typed = l.typed || r.check
-		l.plain = l.plain || !r.check
-		if l.oneName && l.typed && l.plain {
-			return nil, unsupported("series with and without description of the metric")
+		if l.split && l.oneName && !l.relabelled {
+			return nil, unsupported("series that differ in the description of the metric only")
 		}
-		if r.check {
-			if err := l.admit(ctx, l.sc, r.labels, r.has); err != nil {
-				return nil, err
-			}
-			if l.split && l.oneName && !l.relabelled {
-				return nil, unsupported("series that differ in the description of the metric only")
-			}
-		}
-		return r, nil
 	}
+	return r, nil
 }
 
 // produce returns the next row that has values.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
@@ -380,7 +381,7 @@ func (k *rangeKernel) checkCounter(w *worker, metric labels.Labels, out *row) {
 	if !k.counts() {
 		return
 	}
-	name := metric.Get(labels.MetricName)
+	name := metric.Get(model.MetricNameLabel)
 	if name == "" || !hasFloat(out) {
 		return
 	}

@@ -146,10 +146,8 @@ func (a *API) checkSteps(r *http.Request) error {
 	start, err1 := parseTime(r.Form.Get("start"))
 	end, err2 := parseTime(r.Form.Get("end"))
 	step, err3 := parseDuration(r.Form.Get("step"))
-	if errors.Join(err1, err2, err3) != nil || step <= 0 {
-		return nil
-	}
-	if n := (end - start) / step; n > float64(a.cfg.RangeSteps) {
+	valid := errors.Join(err1, err2, err3) == nil && step > 0
+	if n := (end - start) / step; valid && n > float64(a.cfg.RangeSteps) {
 		return fmt.Errorf("invalid parameter \"step\": %.0f steps exceed the limit of %d (--query.max-range-steps); use a larger step or a shorter range", n, a.cfg.RangeSteps)
 	}
 	return nil

@@ -18,18 +18,28 @@ type lookahead struct {
 // maxAheadSeries bounds the series whose chunks are brought into the cache at once.
 const maxAheadSeries = 16 << 10
 
+// aheadRanges are the bytes of the first n entries and of those behind them; nil when
+// the first ones are in the cache, or a reference is damaged, which readSeries reports.
+func (r *reader) aheadRanges(refs []uint32, n int) []pagecache.Range {
+	first, err := r.seriesRanges(refs[:n])
+	if err != nil || r.b.env.Pages.Cached(r.index, first) {
+		return nil
+	}
+	all, err := r.seriesRanges(refs[:min(len(refs), n+int(r.q.AheadBytes/r.meanSeries()))])
+	if err != nil {
+		return nil
+	}
+	return all
+}
+
 // readAhead brings the entries of the first n series and of those behind them into the
 // cache, unless the first ones are there.
 func (r *reader) readAhead(ctx context.Context, refs []uint32, n int) error {
 	if r.q.AheadBytes <= 0 || n == len(refs) || r.ahead.series > 0 && len(refs)-n >= r.ahead.series {
 		return nil
 	}
-	ranges, err := r.seriesRanges(refs[:n])
-	if err != nil || r.b.env.Pages.Cached(r.index, ranges) {
-		return nil // readSeries reports the error
-	}
-	most := min(len(refs), n+int(r.q.AheadBytes/r.meanSeries()))
-	if ranges, err = r.seriesRanges(refs[:most]); err != nil {
+	ranges := r.aheadRanges(refs, n)
+	if ranges == nil {
 		return nil
 	}
 	var total int64
