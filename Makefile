@@ -26,7 +26,7 @@ demo: ## run all roles with real Prometheus servers and S3, on loopback
 # Packages whose memory is pooled or shared between goroutines.
 SHARED := ./pkg/receive ./pkg/receive/multitsdb ./pkg/receive/peer ./pkg/receive/remotewrite \
 	./pkg/receive/replicate ./pkg/receive/faults ./pkg/receive/capnpserver ./pkg/storeapi/... ./pkg/dedup/... \
-	./pkg/abort ./pkg/httpserver ./pkg/tlsconfig ./pkg/store ./pkg/store/pagecache ./pkg/block/headerbundle \
+	./pkg/abort ./pkg/httpserver ./pkg/tlsconfig ./pkg/store/pagecache ./pkg/block/headerbundle \
 	./pkg/query/endpoint
 
 test: ## all tests, end-to-end tests with real processes included; then test-race

@@ -36,8 +36,6 @@ type Env struct {
 	LazyRatio float64
 	Eager     bool
 	Logger    *slog.Logger
-
-	batches sync.Pool // of *batch
 }
 
 // Block is one block of the bucket. It is opened with one reference, and every user
