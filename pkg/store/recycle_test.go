@@ -86,3 +86,29 @@ func TestSelect_RecyclesAfterEarlyClose(t *testing.T) {
 		require.Zero(t, g.budget.Used())
 	}
 }
+
+// A request for label sets gets the memory of one for chunks, and has none of them.
+func TestSelect_LabelSetsHaveNoChunksOfOthers(t *testing.T) {
+	bkt := bucket.NewMemory()
+	s := shape{blocks: 2, metrics: 4, instances: 60, codes: 2, samples: 480}
+	s.fill(t, bkt)
+	g := newGateway(t, bkt)
+	r := request(s, matcher(labels.MatchRegexp, "__name__", ".+"))
+	bare := *r
+	bare.SkipChunks = true
+	for range 10 {
+		set := g.Select(t.Context(), r)
+		set.(storeapi.RecyclingSet).Recycle()
+		_, err := text(set)
+		require.NoError(t, err)
+		require.NoError(t, set.Close())
+		set, n := g.Select(t.Context(), &bare), 0
+		for set.Next() {
+			require.Empty(t, set.At().Chunks)
+			n++
+		}
+		require.NoError(t, set.Err())
+		require.NoError(t, set.Close())
+		require.Equal(t, 480, n)
+	}
+}

@@ -1,6 +1,8 @@
 package bucketblock
 
 import (
+	"sync"
+
 	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
@@ -13,11 +15,17 @@ type batch struct {
 
 	account *pagecache.Account
 	around  int64 // bytes that are held beside the pages
+	pool    *sync.Pool
 }
 
 // newBatch returns an empty batch.
-func (*Env) newBatch(account *pagecache.Account) *batch {
-	return &batch{account: account}
+func (e *Env) newBatch(account *pagecache.Account) *batch {
+	b, ok := e.batches.Get().(*batch)
+	if !ok {
+		b = &batch{}
+	}
+	b.account, b.pool = account, &e.batches
+	return b
 }
 
 // release ends the accounting for the memory, which stays valid while it is in use.
@@ -31,12 +39,18 @@ func (b *batch) release() {
 	b.drop()
 }
 
-// recycle is release, and lets others use the memory of the pages.
+// recycle is release, and lets other batches use the memory.
 func (b *batch) recycle() {
 	for _, p := range b.pages {
 		p.Recycle()
 	}
 	b.drop()
+	clear(b.pages)
+	clear(b.chunks)
+	clear(b.items)
+	pool := b.pool
+	*b = batch{items: b.items[:0], chunks: b.chunks[:0], pages: b.pages[:0]}
+	pool.Put(b)
 }
 
 func (b *batch) drop() {

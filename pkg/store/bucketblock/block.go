@@ -36,6 +36,8 @@ type Env struct {
 	LazyRatio float64
 	Eager     bool
 	Logger    *slog.Logger
+
+	batches sync.Pool // of *batch
 }
 
 // Block is one block of the bucket. It is opened with one reference, and every user

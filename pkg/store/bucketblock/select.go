@@ -205,7 +205,8 @@ func (r *reader) emit(ctx context.Context, sb *seriesBatch, emit func(*batch) er
 			return nil
 		}
 		b := r.b.env.newBatch(r.q.Account)
-		b.items = sb.items
+		// Without chunks at all: the batch may have been one that had some.
+		b.items, b.chunks = sb.items, nil
 		return emit(b)
 	}
 	for items := sb.items; len(items) > 0; {
