@@ -18,9 +18,7 @@ var update = flag.Bool("update", false, "write docs/flags")
 // go test ./cmd/hindsight -run FlagReference -update
 func TestFlagReference(t *testing.T) {
 	app := kingpin.New("hindsight", "")
-	for _, register := range commands() {
-		register(app)
-	}
+	registerAll(app)
 	dir := filepath.Join("..", "..", "docs", "flags")
 	for _, cmd := range app.Model().Commands {
 		if cmd.Name == "help" {
@@ -42,6 +40,18 @@ func TestFlagReference(t *testing.T) {
 func reference(cmd *kingpin.CmdModel) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# hindsight %s\n\n%s\n\nThis page is made from the program's flags.\n", cmd.Name, cmd.Help)
+	if len(cmd.Commands) == 0 {
+		b.WriteString(flagTables(cmd))
+		return b.String()
+	}
+	for _, sub := range cmd.Commands {
+		fmt.Fprintf(&b, "\n## hindsight %s %s\n\n%s\n%s", cmd.Name, sub.Name, sub.Help, flagTables(sub))
+	}
+	return b.String()
+}
+
+func flagTables(cmd *kingpin.CmdModel) string {
+	var b strings.Builder
 	for _, hidden := range []bool{false, true} {
 		if hidden {
 			b.WriteString("\nFlags that `--help` does not show:\n")

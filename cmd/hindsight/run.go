@@ -47,6 +47,19 @@ func commands() []func(*kingpin.Application) command {
 	}
 }
 
+// registerAll adds the roles and the tools, and returns them by name.
+func registerAll(app *kingpin.Application) map[string]command {
+	known := map[string]command{}
+	for _, register := range commands() {
+		c := register(app)
+		known[c.name] = c
+	}
+	for _, c := range toolCommands(app) {
+		known[c.name] = c
+	}
+	return known
+}
+
 // run parses args, runs the subcommand and returns the exit code. Errors are
 // one line each on s.err.
 func run(ctx context.Context, args []string, s streams) (code int) {
@@ -66,11 +79,7 @@ func run(ctx context.Context, args []string, s streams) (code int) {
 	app.ErrorWriter(s.err)
 	app.Terminate(func(code int) { panic(terminated(code)) })
 
-	known := map[string]command{}
-	for _, register := range commands() {
-		c := register(app)
-		known[c.name] = c
-	}
+	known := registerAll(app)
 	name, err := app.Parse(args)
 	if err != nil {
 		fmt.Fprintf(s.err, "hindsight: error: %s (see hindsight %s--help)\n", oneLine(named(err, args)), subcommand(args, known))
@@ -91,7 +100,15 @@ func run(ctx context.Context, args []string, s streams) (code int) {
 
 // subcommand returns the given subcommand with a space, for the hint at --help.
 func subcommand(args []string, known map[string]command) string {
-	for _, a := range args {
+	for i, a := range args {
+		if a == toolsGroup {
+			if i+1 < len(args) {
+				if _, ok := known[a+" "+args[i+1]]; ok {
+					return a + " " + args[i+1] + " "
+				}
+			}
+			return a + " "
+		}
 		if _, ok := known[a]; ok {
 			return a + " "
 		}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/telemetry"
+)
+
+// toolsGroup is the command that the tools are below.
+const toolsGroup = "tools"
+
+// toolCommands adds the group of commands that do one task and end. Each of them is
+// named by the group and itself: "tools recover".
+func toolCommands(app *kingpin.Application) []command {
+	group := app.Command(toolsGroup, "Commands that do one task and end.")
+	return []command{recoverCommand(group)}
+}
+
+// toolConfig holds the flags that every tool has.
+type toolConfig struct {
+	telemetry telemetry.Config
+	objstore  flags.PathOrContent
+}
+
+func (c *toolConfig) register(r flags.Registrar) {
+	c.telemetry.RegisterFlags(r)
+	c.objstore.Register(r, "objstore.config", "the object storage configuration", true)
+}
+
+// process makes logger and registry of a tool, which has no listeners. The caller
+// calls close at the end.
+func (c *toolConfig) process(s streams) (*process, error) {
+	p := &process{
+		config: roleConfig{telemetry: c.telemetry, objstore: c.objstore},
+		logger: telemetry.NewLogger(c.telemetry, s.err), registry: prometheus.NewRegistry(),
+	}
+	if err := telemetry.LimitMemory(c.telemetry, p.logger); err != nil {
+		return nil, flags.Invalid(err)
+	}
+	return p, nil
+}
+
+// withBucket runs a tool that needs the bucket.
+func (c *toolConfig) withBucket(ctx context.Context, s streams, f func(ctx context.Context, p *process, bkt bucket.Bucket) error) error {
+	p, err := c.process(s)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	bkt, err := p.requiredBucket(ctx)
+	if err != nil {
+		return err
+	}
+	return f(ctx, p, bkt)
+}
+
+// recoverCommand adds the command that turns head logs into blocks.
+func recoverCommand(group *kingpin.CmdClause) command {
+	cmd := group.Command("recover", "Turns the head logs that sidecars shipped to the bucket into blocks.")
+	var tool toolConfig
+	tool.register(cmd)
+	return command{name: toolsGroup + " recover", run: func(ctx context.Context, s streams) error {
+		return tool.withBucket(ctx, s, func(ctx context.Context, _ *process, bkt bucket.Bucket) error {
+			objects := 0
+			if err := bkt.List(ctx, "hindsight/heads-v1", func(bucket.Object) error { objects++; return nil }); err != nil {
+				return fmt.Errorf("list head logs: %w", err)
+			}
+			_, err := fmt.Fprintf(s.out, "%d objects of head logs\n", objects)
+			return err
+		})
+	}}
+}
