@@ -39,6 +39,11 @@ type PrometheusConfig struct {
 	// ConfigTimeout bounds one such request.
 	ConfigTimeout time.Duration
 	Client        flags.PathOrContent
+	// LastKnownInterval is the time between two requests that keep the last known
+	// state of rules, targets, status and metadata; 0 sends none.
+	LastKnownInterval time.Duration
+	// LastKnownSize bounds the kept answers, in bytes of JSON.
+	LastKnownSize flags.Bytes
 }
 
 // ReloaderConfig is the configuration of the reloader, which is off when both
@@ -82,6 +87,10 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	r.Flag("prometheus.get_config_timeout", "Timeout of that read.").
 		Default("30s").DurationVar(&c.Prometheus.ConfigTimeout)
 	c.Prometheus.Client.Register(r, "prometheus.http-client", "how to connect to Prometheus: TLS, credentials, proxy", false)
+	r.Flag("prometheus.last-known-interval", "How often rules, active targets, status and metadata are read, so that they can be answered while Prometheus is down; 0 keeps only what queriers asked for.").
+		Default("5m").DurationVar(&c.Prometheus.LastKnownInterval)
+	r.Flag("prometheus.last-known-size", "Most memory of those answers, counted as JSON; larger answers are not kept.").
+		Default("32MiB").SetValue(&c.Prometheus.LastKnownSize)
 	r.Flag("tsdb.path", "Data directory of Prometheus.").
 		Default("./data").StringVar(&c.TSDBPath)
 	r.Flag("tsdb.direct-reads", "Read persisted blocks from --tsdb.path, and only newer samples from Prometheus.").
@@ -149,6 +158,10 @@ func (c *Config) Validate() error {
 		}
 	}
 	switch {
+	case c.Prometheus.LastKnownInterval < 0:
+		return flags.Invalid(errors.New("--prometheus.last-known-interval is negative"))
+	case c.Prometheus.LastKnownSize < 0:
+		return flags.Invalid(errors.New("--prometheus.last-known-size is negative"))
 	case c.TSDBPath == "":
 		return flags.Invalid(errors.New("--tsdb.path is empty; give the data directory of Prometheus"))
 	case c.Reloader.EnvsubstFile != "" && c.Reloader.ConfigFile == "":

@@ -75,21 +75,3 @@ func (s *promStore) remoteValues(ctx context.Context, name string, p plan, limit
 	}
 	return []string{p.id.external.Get(name)}, nil, nil
 }
-
-// Metadata returns the metadata of metrics that the targets of the server expose.
-func (s *promStore) Metadata(ctx context.Context, metric string, limit int) (map[string][]storeapi.Metadata, storeapi.Warnings, error) {
-	if limit == 0 {
-		return nil, nil, nil
-	}
-	got, err := s.source.client.Metadata(ctx, metric, limit)
-	if err != nil {
-		return nil, nil, failed(s.source, err)
-	}
-	out := make(map[string][]storeapi.Metadata, len(got))
-	for name, entries := range got {
-		for _, m := range entries {
-			out[name] = append(out[name], storeapi.Metadata{Type: m.Type, Help: m.Help, Unit: m.Unit})
-		}
-	}
-	return out, nil, nil
-}

@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"context"
+	"strconv"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -16,13 +17,13 @@ func (s *promStore) Rules(ctx context.Context, r *storeapi.RulesRequest) ([]stor
 	if err != nil {
 		return nil, nil, err
 	}
-	typ := map[storeapi.RuleType]string{storeapi.RuleAlert: "alert", storeapi.RuleRecord: "record"}[r.Type]
-	found, warnings, err := s.source.client.Rules(ctx, typ)
+	// All requests are one request to the server, whatever they choose.
+	found, err := ask(ctx, s.answers, question{api: "rules"}, s.source.client.Rules)
 	if err != nil {
 		return nil, nil, failed(s.source, err)
 	}
-	groups := make([]storeapi.RuleGroup, 0, len(found))
-	for _, g := range found {
+	groups := make([]storeapi.RuleGroup, 0, len(found.Data))
+	for _, g := range found.Data {
 		out := storeapi.RuleGroup{
 			Name: g.Name, File: g.File, Interval: g.Interval, Limit: g.Limit,
 			EvaluationTime: g.EvaluationTime, LastEvaluation: g.LastEvaluation, Partial: storeapi.PartialAbort,
@@ -33,7 +34,7 @@ func (s *promStore) Rules(ctx context.Context, r *storeapi.RulesRequest) ([]stor
 		groups = append(groups, out)
 	}
 	storeapi.ExternalRules(id.external, groups)
-	return storeapi.MergeRules(storeapi.FilterRules(groups, r), nil), s.warnings(warnings), nil
+	return storeapi.MergeRules(storeapi.FilterRules(groups, r), nil), marked(s, found), nil
 }
 
 func ruleOf(r prom.Rule) storeapi.Rule {
@@ -68,24 +69,26 @@ func (s *promStore) Targets(ctx context.Context, r *storeapi.TargetsRequest) (st
 	case storeapi.TargetDropped:
 		state = "dropped"
 	}
-	found, warnings, err := s.source.client.Targets(ctx, state)
+	found, err := ask(ctx, s.answers, question{api: "targets", span: state}, func(ctx context.Context) (prom.Answer[prom.Targets], error) {
+		return s.source.client.Targets(ctx, state)
+	})
 	if err != nil {
 		return storeapi.Targets{}, nil, failed(s.source, err)
 	}
-	out := storeapi.Targets{Dropped: make([]labels.Labels, 0, len(found.Dropped))}
-	for _, a := range found.Active {
+	out := storeapi.Targets{Dropped: make([]labels.Labels, 0, len(found.Data.Dropped))}
+	for _, a := range found.Data.Active {
 		out.Active = append(out.Active, storeapi.ActiveTarget{
 			Discovered: a.Discovered.Labels, Labels: a.Labels.Labels,
 			ScrapePool: a.ScrapePool, ScrapeURL: a.ScrapeURL, GlobalURL: a.GlobalURL, LastError: a.LastError,
 			LastScrape: a.LastScrape, LastScrapeDuration: a.LastScrapeDuration, Health: storeapi.ParseTargetHealth(a.Health),
 		})
 	}
-	for _, d := range found.Dropped {
+	for _, d := range found.Data.Dropped {
 		out.Dropped = append(out.Dropped, d.Discovered.Labels)
 	}
 	storeapi.ExternalTargets(id.external, out)
 	out.Choose(r.State)
-	return out, s.warnings(warnings), nil
+	return out, marked(s, found), nil
 }
 
 // TSDBStatus returns the statistics of the head of the server, under the empty
@@ -98,19 +101,38 @@ func (s *promStore) TSDBStatus(ctx context.Context, r *storeapi.TSDBStatusReques
 	if !r.ChoosesTSDB(id.external) {
 		return nil, nil, nil
 	}
-	found, warnings, err := s.source.client.TSDBStatus(ctx, r.Limit)
+	limit := statusLimit(r.Limit)
+	answer, err := ask(ctx, s.answers, question{api: "status", span: strconv.Itoa(limit)}, func(ctx context.Context) (prom.Answer[prom.TSDBStatus], error) {
+		return s.source.client.TSDBStatus(ctx, limit)
+	})
 	if err != nil {
 		return nil, nil, failed(s.source, err)
 	}
+	found := answer.Data
 	h := found.Head
 	stats := storeapi.TSDBStats{
 		Series: h.Series, LabelPairs: h.LabelPairs, Chunks: h.Chunks, MinTime: h.MinTime, MaxTime: h.MaxTime,
 		SeriesByMetric: countsOf(found.SeriesByMetric), ValuesByLabel: countsOf(found.ValuesByLabel),
 		MemoryByLabel: countsOf(found.MemoryByLabel), SeriesByPair: countsOf(found.SeriesByPair),
 	}
-	// Old servers ignore the limit.
 	stats = storeapi.MergeTSDBStats([]storeapi.TSDBStats{stats}, r.Limit)
-	return map[string]storeapi.TSDBStats{"": stats}, s.warnings(warnings), nil
+	return map[string]storeapi.TSDBStats{"": stats}, marked(s, answer), nil
+}
+
+// minStatusLimit is the least limit that the server is asked for, which is the usual one.
+const minStatusLimit = 10
+
+// statusLimit is the limit of the request for an answer of at most limit entries: few
+// different ones, so that callers share answers.
+func statusLimit(limit int) int {
+	if limit <= 0 || limit > 10_000 {
+		return limit
+	}
+	n := minStatusLimit
+	for n < limit {
+		n *= 10
+	}
+	return n
 }
 
 func countsOf(in []prom.NamedCount) []storeapi.NamedCount {

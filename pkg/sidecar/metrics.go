@@ -86,3 +86,34 @@ func (m *metrics) observeCheck(err error) {
 	m.up.Set(1)
 	m.lastCheck.SetToCurrentTime()
 }
+
+// Values of the label "from" of answerMetrics.
+const (
+	fromPrometheus = "prometheus"
+	fromShared     = "shared"
+	fromCache      = "cache"
+	fromLastKnown  = "last_known"
+	fromNothing    = "error"
+)
+
+// answerMetrics are those of lastKnown.
+type answerMetrics struct {
+	answers *prometheus.CounterVec
+	bytes   prometheus.Gauge
+}
+
+func newAnswerMetrics(reg prometheus.Registerer) *answerMetrics {
+	f := promauto.With(reg)
+	return &answerMetrics{
+		answers: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "hindsight_sidecar_api_answers_total",
+			Help: "Answers of rules, targets, status, metadata and exemplars, by where they are from: " +
+				"prometheus is a request to it, shared one that another caller had sent, cache a recent answer, " +
+				"last_known the last answer of a server that does not answer now, error none.",
+		}, []string{"api", "from"}),
+		bytes: f.NewGauge(prometheus.GaugeOpts{
+			Name: "hindsight_sidecar_api_answers_kept_bytes",
+			Help: "Size of the answers of Prometheus that are kept, as JSON.",
+		}),
+	}
+}

@@ -67,6 +67,7 @@ func New(c Config, d Deps) (*Sidecar, error) {
 			source:  src,
 			minTime: func(now time.Time) int64 { return minTime.Millis(now) },
 			limits:  storeapi.Bounds{Series: c.SeriesLimit, Samples: c.SampleLimit},
+			answers: newLastKnown(c.Prometheus.LastKnownSize.Int64(), d.Registerer),
 		},
 	}
 	if c.DirectReads {
@@ -106,6 +107,7 @@ func (s *Sidecar) Ready() error { return s.source.ready() }
 // that cannot be shipped safely.
 func (s *Sidecar) Run(ctx context.Context) error {
 	defer s.client.CloseIdleConnections()
+	defer s.store.answers.close()
 	g, ctx := errgroup.WithContext(ctx)
 	if s.config.Reloader.enabled() {
 		r := s.newReloader()
@@ -150,6 +152,9 @@ func (s *Sidecar) serve(ctx context.Context, g *errgroup.Group) error {
 		w.set([]string{s.config.TSDBPath})
 		g.Go(func() error { w.run(ctx); return nil })
 		g.Go(func() error { d.run(ctx, s.config.Prometheus.ConfigInterval, w.changes); return nil })
+	}
+	if every := s.config.Prometheus.LastKnownInterval; every > 0 {
+		g.Go(func() error { s.store.refresh(ctx, every); return nil })
 	}
 	s.source.watch(ctx, s.config.Prometheus.ConfigInterval)
 	return nil

@@ -21,6 +21,7 @@ type promStore struct {
 	// minTime returns the oldest time to serve at the time now.
 	minTime func(now time.Time) int64
 	limits  storeapi.Bounds
+	answers *lastKnown
 	// blocks is nil without direct reads.
 	blocks *blocks.Dir
 }

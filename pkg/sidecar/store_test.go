@@ -39,7 +39,9 @@ func newStore(t testing.TB, s *promtest.Server) *promStore {
 	} else {
 		require.NoError(t, err)
 	}
-	return &promStore{source: src, minTime: func(time.Time) int64 { return math.MinInt64 }}
+	answers := newLastKnown(32<<20, nil)
+	t.Cleanup(answers.close)
+	return &promStore{source: src, minTime: func(time.Time) int64 { return math.MinInt64 }, answers: answers}
 }
 
 func one(name, value string) labels.Labels { return labels.FromStrings(name, value) }

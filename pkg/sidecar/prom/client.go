@@ -68,7 +68,25 @@ type apiWarnings []string
 // api sends a request to the HTTP API and decodes the data of the answer. With POST
 // the query is sent as a form, so that no limit of the URL applies.
 func (c *Client) api(ctx context.Context, method, path string, query url.Values, data any) (apiWarnings, error) {
-	return c.apiUpTo(ctx, maxJSONBody, apiRequest{method, path, query}, data)
+	ws, _, err := c.apiUpTo(ctx, maxJSONBody, apiRequest{method, path, query}, data)
+	return ws, err
+}
+
+// Answer is the data of an answer that may be kept.
+type Answer[T any] struct {
+	Data T
+	// Warnings are those of the server.
+	Warnings []string
+	// Bytes is the length of the JSON, which is about the memory of Data.
+	Bytes int64
+}
+
+// ask is api for an Answer, with a bound for its JSON in bytes.
+func ask[T any](ctx context.Context, c *Client, limit int64, r apiRequest) (Answer[T], error) {
+	var a Answer[T]
+	var err error
+	a.Warnings, a.Bytes, err = c.apiUpTo(ctx, limit, r, &a.Data)
+	return a, err
 }
 
 // apiRequest is a request to the HTTP API.
@@ -77,12 +95,12 @@ type apiRequest struct {
 	query        url.Values
 }
 
-// apiUpTo is api with a bound for the answer, in bytes.
-func (c *Client) apiUpTo(ctx context.Context, limit int64, r apiRequest, data any) (apiWarnings, error) {
+// apiUpTo is api with a bound for the answer, in bytes. It also returns their number.
+func (c *Client) apiUpTo(ctx context.Context, limit int64, r apiRequest, data any) (apiWarnings, int64, error) {
 	op := "ask " + r.path
 	resp, err := c.do(ctx, op, r.method, r.path, r.query)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer resp.Body.Close()
 
@@ -94,12 +112,12 @@ func (c *Client) apiUpTo(ctx context.Context, limit int64, r apiRequest, data an
 	}{Data: data}
 	body := &limitedReader{r: resp.Body, left: limit}
 	if err := json.NewDecoder(body).Decode(&envelope); err != nil {
-		return nil, fmt.Errorf("%s: decode the answer: %w", op, err)
+		return nil, 0, fmt.Errorf("%s: decode the answer: %w", op, err)
 	}
 	if envelope.Status != "success" {
-		return nil, &Error{Op: op, Status: resp.StatusCode, Msg: envelope.Error}
+		return nil, 0, &Error{Op: op, Status: resp.StatusCode, Msg: envelope.Error}
 	}
-	return envelope.Warnings, nil
+	return envelope.Warnings, limit - body.left, nil
 }
 
 // do sends one request and returns an answer of status 2xx. The caller closes the

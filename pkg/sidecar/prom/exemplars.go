@@ -23,37 +23,43 @@ type ExemplarQuery struct {
 
 // Exemplars returns the exemplars that the server has in memory, with the stored
 // labels of their series, without external labels.
-func (c *Client) Exemplars(ctx context.Context, q ExemplarQuery) ([]exemplar.QueryResult, []string, error) {
+func (c *Client) Exemplars(ctx context.Context, q ExemplarQuery) (Answer[[]exemplar.QueryResult], error) {
+	var out Answer[[]exemplar.QueryResult]
 	if len(q.Selectors) == 0 {
-		return nil, nil, nil
+		return out, nil
 	}
-	terms := make([]string, 0, len(q.Selectors))
-	for _, ms := range q.Selectors {
-		terms = append(terms, selector(ms))
-	}
-	var data []struct {
+	got, err := ask[[]struct {
 		SeriesLabels labels.Labels  `json:"seriesLabels"`
 		Exemplars    []jsonExemplar `json:"exemplars"`
-	}
-	ws, err := c.api(ctx, http.MethodPost, "/api/v1/query_exemplars", url.Values{
-		"query": {strings.Join(terms, " + ")},
+	}](ctx, c, maxExemplars, apiRequest{http.MethodPost, "/api/v1/query_exemplars", url.Values{
+		"query": {q.Text()},
 		"start": {formatTime(q.MinTime)},
 		"end":   {formatTime(q.MaxTime)},
-	}, &data)
+	}})
 	if err != nil {
-		return nil, nil, err
+		return out, err
 	}
-	out := make([]exemplar.QueryResult, 0, len(data))
-	for _, d := range data {
+	out.Warnings, out.Bytes = got.Warnings, got.Bytes
+	out.Data = make([]exemplar.QueryResult, 0, len(got.Data))
+	for _, d := range got.Data {
 		r := exemplar.QueryResult{SeriesLabels: d.SeriesLabels, Exemplars: make([]exemplar.Exemplar, 0, len(d.Exemplars))}
 		for _, e := range d.Exemplars {
 			r.Exemplars = append(r.Exemplars, exemplar.Exemplar{
 				Labels: e.Labels, Value: float64(e.Value), Ts: int64(math.Round(e.Seconds * 1000)), HasTs: true,
 			})
 		}
-		out = append(out, r)
+		out.Data = append(out.Data, r)
 	}
-	return out, ws, nil
+	return out, nil
+}
+
+// Text is the PromQL expression of the selectors.
+func (q *ExemplarQuery) Text() string {
+	terms := make([]string, 0, len(q.Selectors))
+	for _, ms := range q.Selectors {
+		terms = append(terms, selector(ms))
+	}
+	return strings.Join(terms, " + ")
 }
 
 // jsonExemplar is an exemplar as the API prints it.

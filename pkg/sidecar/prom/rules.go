@@ -16,6 +16,8 @@ const (
 	maxRulesBody   = 64 << 20
 	maxTargetsBody = 256 << 20
 	maxStatusBody  = 16 << 20
+	maxMetaBody    = 256 << 20
+	maxExemplars   = 64 << 20
 )
 
 // maxLabelText bounds the text of a label or an annotation, in bytes. Label sets
@@ -79,18 +81,12 @@ type Alert struct {
 	Value       string    `json:"value"`
 }
 
-// Rules lists the rules of the type "alert" or "record", or all when it is empty.
-// External labels are not added.
-func (c *Client) Rules(ctx context.Context, typ string) ([]RuleGroup, []string, error) {
-	q := url.Values{}
-	if typ != "" {
-		q.Set("type", typ)
-	}
-	var data struct {
+// Rules lists all rules. External labels are not added.
+func (c *Client) Rules(ctx context.Context) (Answer[[]RuleGroup], error) {
+	got, err := ask[struct {
 		Groups []RuleGroup `json:"groups"`
-	}
-	ws, err := c.apiUpTo(ctx, maxRulesBody, apiRequest{http.MethodGet, "/api/v1/rules", q}, &data)
-	return data.Groups, ws, err
+	}](ctx, c, maxRulesBody, apiRequest{http.MethodGet, "/api/v1/rules", nil})
+	return Answer[[]RuleGroup]{Data: got.Data.Groups, Warnings: got.Warnings, Bytes: got.Bytes}, err
 }
 
 // Targets are the targets that the server has discovered.
@@ -112,10 +108,8 @@ type Targets struct {
 }
 
 // Targets lists the targets of the state "active", "dropped" or "any".
-func (c *Client) Targets(ctx context.Context, state string) (Targets, []string, error) {
-	var data Targets
-	ws, err := c.apiUpTo(ctx, maxTargetsBody, apiRequest{http.MethodGet, "/api/v1/targets", url.Values{"state": {state}}}, &data)
-	return data, ws, err
+func (c *Client) Targets(ctx context.Context, state string) (Answer[Targets], error) {
+	return ask[Targets](ctx, c, maxTargetsBody, apiRequest{http.MethodGet, "/api/v1/targets", url.Values{"state": {state}}})
 }
 
 // TSDBStatus are statistics of the head. Times are milliseconds.
@@ -140,9 +134,7 @@ type NamedCount struct {
 }
 
 // TSDBStatus asks for lists of at most limit entries.
-func (c *Client) TSDBStatus(ctx context.Context, limit int) (TSDBStatus, []string, error) {
-	var data TSDBStatus
+func (c *Client) TSDBStatus(ctx context.Context, limit int) (Answer[TSDBStatus], error) {
 	q := url.Values{"limit": {strconv.Itoa(limit)}}
-	ws, err := c.apiUpTo(ctx, maxStatusBody, apiRequest{http.MethodGet, "/api/v1/status/tsdb", q}, &data)
-	return data, ws, err
+	return ask[TSDBStatus](ctx, c, maxStatusBody, apiRequest{http.MethodGet, "/api/v1/status/tsdb", q})
 }

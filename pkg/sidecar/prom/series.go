@@ -122,7 +122,7 @@ type Metadata struct {
 
 // Metadata returns the metadata of one metric, or of all for an empty name. A
 // negative limit is no limit on the number of metrics.
-func (c *Client) Metadata(ctx context.Context, metric string, limit int) (map[string][]Metadata, error) {
+func (c *Client) Metadata(ctx context.Context, metric string, limit int) (Answer[map[string][]Metadata], error) {
 	q := url.Values{}
 	if metric != "" {
 		q.Set("metric", metric)
@@ -130,7 +130,5 @@ func (c *Client) Metadata(ctx context.Context, metric string, limit int) (map[st
 	if limit >= 0 {
 		q.Set("limit", strconv.Itoa(limit))
 	}
-	var data map[string][]Metadata
-	_, err := c.api(ctx, http.MethodGet, "/api/v1/metadata", q, &data)
-	return data, err
+	return ask[map[string][]Metadata](ctx, c, maxMetaBody, apiRequest{http.MethodGet, "/api/v1/metadata", q})
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/rules"
 	"github.com/prometheus/prometheus/scrape"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
@@ -147,7 +148,7 @@ func (s *Server) handler(o Options, reg *prometheus.Registry) http.Handler {
 		func(context.Context) v1.AlertmanagerRetriever { return nil },
 		s.config, o.Flags, v1.GlobalURLOptions{}, ready, admin{s.DB}, s.Dir, false, false, 0,
 		slog.New(slog.DiscardHandler),
-		func(context.Context) v1.RulesRetriever { return nil },
+		func(context.Context) v1.RulesRetriever { return noRules{} },
 		0, 10, o.MaxBytesInFrame, false, nil,
 		func() (v1.RuntimeInfo, error) { return v1.RuntimeInfo{}, nil },
 		&v1.PrometheusVersion{Version: "3.14.0"}, nil, nil,
@@ -218,6 +219,11 @@ func (a admin) BlockMetas() ([]tsdb.BlockMeta, error) {
 	}
 	return metas, nil
 }
+
+type noRules struct{}
+
+func (noRules) RuleGroups() []*rules.Group           { return nil }
+func (noRules) AlertingRules() []*rules.AlertingRule { return nil }
 
 type noTargets struct{}
 
