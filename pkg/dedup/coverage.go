@@ -220,9 +220,13 @@ func (c *coverage) leave(f *frame, tr *track) {
 func (c *coverage) push(f frame) {
 	f.prev, f.filled = f.lo, openStart
 	c.frames = append(c.frames, f)
-	if feed, ok := c.tracks[f.rep].feed.(*chunkFeed); ok && c.columns && c.mode == Values && f.rep+1 == len(c.tracks) {
-		// Only the changes of replica of the other modes need samples after the hole.
+	if feed, ok := c.tracks[f.rep].feed.(*chunkFeed); ok && c.columns && f.rep+1 == len(c.tracks) {
 		feed.until = f.hi
+		if c.mode != Values && f.hi != openEnd {
+			// The change back to the replica before needs the sample after the hole, and the
+			// interval there.
+			feed.until = f.hi + min(kept*f.interval, math.MaxInt64-max(f.hi, 0))
+		}
 	}
 }
 

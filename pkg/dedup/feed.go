@@ -14,8 +14,8 @@ import (
 // time.
 type feed interface {
 	// next appends a batch, which may be empty, to the window of a track. It returns
-	// the number of the batch; false is the end or an error.
-	next(tr *track) (number int, ok bool)
+	// the number and the shape of the batch; false is the end or an error.
+	next(tr *track) (number int, s shape, ok bool)
 	// skip leaves out batches before t, see track.skip, and reports whether it did.
 	skip(t int64, behind bool) bool
 	// before returns the times of a few samples before those that were read first after
@@ -39,18 +39,18 @@ type chunkFeed struct {
 	failed error
 }
 
-func (f *chunkFeed) next(tr *track) (int, bool) {
+func (f *chunkFeed) next(tr *track) (int, shape, bool) {
 	cols := xorcolumn.Columns{T: tr.t, V: tr.v}
-	n := cols.Len()
-	number, ok := f.read(&cols)
-	clip(&cols, n, everything())
+	number, s, ok := f.read(&cols)
 	tr.t, tr.v = cols.T, cols.V
-	return number, ok
+	return number, s, ok
 }
 
-// read appends the samples of the next chunk that has some, all within the bounds
-// and maybe out of order. Of a chunk that it reads again it appends all of them.
-func (f *chunkFeed) read(cols *xorcolumn.Columns) (int, bool) {
+// read appends the samples of the next chunk that has some, and returns its number and
+// the shape of what was appended. It leaves out samples that are out of bounds, or not
+// after the one before them. Of a chunk that it reads again it appends those that it
+// left out.
+func (f *chunkFeed) read(cols *xorcolumn.Columns) (int, shape, bool) {
 	for f.failed == nil && f.chunk < f.chunks.Len() {
 		mint, maxt, payload := f.chunks.Chunk(f.chunk)
 		if mint > f.bounds.MaxTime {
@@ -82,11 +82,16 @@ func (f *chunkFeed) read(cols *xorcolumn.Columns) (int, bool) {
 		if cols.T[n] < f.bounds.MinTime || cols.T[cols.Len()-1] > f.bounds.MaxTime {
 			clip(cols, n, f.bounds)
 		}
+		s := measure(cols.T, cols.V, n)
+		if s.shortest <= 0 {
+			clip(cols, n, everything())
+			s = measure(cols.T, cols.V, n)
+		}
 		if cols.Len() > n {
-			return number, true
+			return number, s, true
 		}
 	}
-	return 0, false
+	return 0, shape{}, false
 }
 
 func (f *chunkFeed) skip(t int64, behind bool) bool {
@@ -170,8 +175,8 @@ type iteratorFeed struct {
 	decimals bool
 }
 
-func (f *iteratorFeed) next(tr *track) (int, bool) {
-	n := 0
+func (f *iteratorFeed) next(tr *track) (int, shape, bool) {
+	n, start := 0, len(tr.t)
 	for ; n < iteratorBatch; n++ {
 		typ := f.ahead
 		if f.ahead = chunkenc.ValNone; typ == chunkenc.ValNone {
@@ -183,7 +188,7 @@ func (f *iteratorFeed) next(tr *track) (int, bool) {
 		f.read(tr, typ)
 	}
 	f.number++
-	return f.number - 1, n > 0
+	return f.number - 1, measure(tr.t, tr.v, start), n > 0
 }
 
 // read appends the sample that the iterator stands at.

@@ -39,9 +39,9 @@ func (p *hist) float() *histogram.FloatHistogram {
 // batch is a part of a window that came from one chunk, or was read at once.
 type batch struct {
 	// start is its position in the window, number that among all batches of the
-	// feed, step its shortest step.
+	// feed.
 	start, number int
-	step          int64
+	shape
 }
 
 // track is a replica as a window of decoded samples that moves over its time. Only
@@ -78,7 +78,7 @@ func (tr *track) reset(f feed, floor, hint int64) {
 func (tr *track) load() bool {
 	for !tr.ended {
 		start := len(tr.t)
-		number, ok := tr.feed.next(tr)
+		number, s, ok := tr.feed.next(tr)
 		if !ok {
 			tr.ended = true
 			return false
@@ -86,11 +86,7 @@ func (tr *track) load() bool {
 		if len(tr.t) == start {
 			continue
 		}
-		step := int64(math.MaxInt64)
-		for k := max(1, start); k < len(tr.t); k++ {
-			step = min(step, tr.t[k]-tr.t[k-1])
-		}
-		tr.batches = append(tr.batches, batch{start, number, step})
+		tr.batches = append(tr.batches, batch{start: start, number: number, shape: s})
 		return true
 	}
 	return false
@@ -234,7 +230,15 @@ func (tr *track) stale(k int) bool {
 // stale marker end: within the batch of k, and before the time until. gaps says that
 // gaps matter.
 func (tr *track) run(k int, until int64, gaps bool) int {
-	_, end := tr.batchOf(k)
+	b, end := tr.batchOf(k)
+	if tr.h == nil && b.shortest > 0 && !b.stale && tr.t[end-1] < until {
+		if !gaps {
+			return end
+		}
+		if _, most := tr.safe(end - 1); b.longest <= most && tr.h == nil {
+			return end
+		}
+	}
 	if !gaps && tr.h == nil {
 		j := k + 1
 		for j < end && tr.t[j] < until && !value.IsStaleNaN(tr.v[j]) {
@@ -275,7 +279,7 @@ func (tr *track) safe(k int) (until int, step int64) {
 	}
 	step = int64(math.MaxInt64)
 	for _, b := range tr.batches {
-		step = min(step, b.step)
+		step = min(step, b.shortest)
 	}
 	step = min(max(step, tr.floor, 1), maxInterval)
 	return until, longest(step)
