@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"github.com/hindsight-io/hindsight/pkg/query/promapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
 
@@ -137,6 +138,9 @@ func (r *requests) begin(ctx context.Context, info requestInfo) (context.Context
 	r.mtx.Lock()
 	r.open[key] = &running{account: a, tenants: tenant.Split(id), started: time.Now()}
 	r.mtx.Unlock()
+	if storerpc.RequestID(ctx) == "" {
+		ctx = storerpc.WithRequestID(ctx, key) // stores admit the calls of one query together
+	}
 	return context.WithValue(ctx, accountKey{}, a), func() {
 		r.mtx.Lock()
 		delete(r.open, key)

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -28,18 +29,22 @@ type Config struct {
 	TouchedSeries, SeriesSamples  uint64 // the older names of the two
 	DownloadedBytes               flags.Bytes
 	MaxConcurrency                int
-	SyncInterval                  time.Duration
-	BlockDiscovery                string
-	BlockSyncConcurrency          int
-	MetaFetchConcurrency          int
-	MinTime, MaxTime              flags.TimeOrDuration
-	ConsistencyDelay              flags.Duration
-	IgnoreDeletionMarksDelay      flags.Duration
-	Selector                      flags.PathOrContent
-	LazyPostings                  bool
-	LazyPostingsRatio             float64
-	IndexHeaderIdleTimeout        time.Duration
-	BucketWebLabel                string
+	// LargeRequests is how many large requests read blocks at one time; 0 means one
+	// less than there are cores, and at least one.
+	LargeRequests            int
+	LargeRequestWait         flags.Duration
+	SyncInterval             time.Duration
+	BlockDiscovery           string
+	BlockSyncConcurrency     int
+	MetaFetchConcurrency     int
+	MinTime, MaxTime         flags.TimeOrDuration
+	ConsistencyDelay         flags.Duration
+	IgnoreDeletionMarksDelay flags.Duration
+	Selector                 flags.PathOrContent
+	LazyPostings             bool
+	LazyPostingsRatio        float64
+	IndexHeaderIdleTimeout   time.Duration
+	BucketWebLabel           string
 
 	// Accepted because deployments set them.
 	unused unusedFlags
@@ -69,7 +74,7 @@ type unusedFlags struct {
 func DefaultConfig() Config {
 	return Config{
 		DataDir: "./data", CacheIndexHeader: true, IndexCacheSize: 32 << 20, DiskCacheSize: 2 << 30, ChunkPoolSize: 2 << 30, RequestCost: 512 << 10,
-		MaxConcurrency: 20, SyncInterval: 15 * time.Minute, BlockDiscovery: "concurrent",
+		MaxConcurrency: 20, LargeRequestWait: flags.Duration(2 * time.Minute), SyncInterval: 15 * time.Minute, BlockDiscovery: "concurrent",
 		BlockSyncConcurrency: 20, MetaFetchConcurrency: 32,
 		MinTime:                  flags.TimeAt(time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)),
 		MaxTime:                  flags.TimeAt(time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)),
@@ -93,6 +98,8 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	r.Flag("store.grpc.series-sample-limit", "Older name of --store.limits.request-samples.").Default("0").Uint64Var(&c.SeriesSamples)
 	r.Flag("store.grpc.downloaded-bytes-limit", "Largest number of bytes of blocks that one request may read; beyond, it fails. 0 means no limit.").Default("0").SetValue(&c.DownloadedBytes)
 	r.Flag("store.grpc.series-max-concurrency", "Number of requests that may be starting at one time; others wait.").Default("20").IntVar(&c.MaxConcurrency)
+	r.Flag("store.large-requests", "Number of requests for series that may read more than 4 MB of blocks at one time; others of that size wait, the tenants in turns, and hold no data meanwhile. Smaller ones pass. 0 means one less than there are cores, and at least one.").Default("0").IntVar(&c.LargeRequests)
+	r.Flag("store.large-request-wait", "Longest time that a large request waits for others; then it fails as unavailable.").Default("2m").SetValue(&c.LargeRequestWait)
 	r.Flag("sync-block-duration", "Pause between two listings of the bucket.").Default("15m").DurationVar(&c.SyncInterval)
 	r.Flag("block-discovery-strategy", flags.Ignored("the bucket is always listed once")).Default("concurrent").EnumVar(&c.BlockDiscovery, "concurrent", "recursive")
 	r.Flag("block-sync-concurrency", "Number of index headers that are made at one time.").Default("20").IntVar(&c.BlockSyncConcurrency)
@@ -139,6 +146,12 @@ func (c *Config) Validate() error {
 	positive("store.grpc.series-max-concurrency", c.MaxConcurrency)
 	positive("block-sync-concurrency", c.BlockSyncConcurrency)
 	positive("block-meta-fetch-concurrency", c.MetaFetchConcurrency)
+	if c.LargeRequests < 0 {
+		errs = append(errs, fmt.Errorf("--store.large-requests must not be negative, not %d", c.LargeRequests))
+	}
+	if c.LargeRequestWait <= 0 {
+		errs = append(errs, fmt.Errorf("--store.large-request-wait must be above 0s, not %s", c.LargeRequestWait.Duration()))
+	}
 	if c.SyncInterval <= 0 {
 		errs = append(errs, fmt.Errorf("--sync-block-duration must be above 0, not %s", c.SyncInterval))
 	}
@@ -156,6 +169,15 @@ func (c *Config) Validate() error {
 		errs = append(errs, errors.New("--objstore-parquet.config is not supported: it would hide blocks that no other component serves"))
 	}
 	return flags.Invalid(errors.Join(errs...))
+}
+
+// largeRequests is the number of large requests that read at one time. The default leaves
+// one core to small ones.
+func (c *Config) largeRequests() int {
+	if c.LargeRequests > 0 {
+		return c.LargeRequests
+	}
+	return max(1, runtime.GOMAXPROCS(0)-1)
 }
 
 // UsesDataDir says whether the gateway writes files under --data-dir.

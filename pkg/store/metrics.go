@@ -37,6 +37,18 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 	gauge("hindsight_store_request_bytes", "Bytes of blocks that running requests hold in memory.", func() float64 {
 		return float64(g.budget.Used())
 	})
+	gauge("hindsight_store_large_requests", "Large requests that are admitted: see --store.large-requests.", func() float64 {
+		taken, _ := g.admission.counts()
+		return float64(taken)
+	})
+	gauge("hindsight_store_large_requests_waiting", "Large requests that wait for others.", func() float64 {
+		_, waiting := g.admission.counts()
+		return float64(waiting)
+	})
+	f.NewCounterFunc(prometheus.CounterOpts{
+		Name: "hindsight_store_large_requests_refused_total",
+		Help: "Large requests that failed because others did not end within --store.large-request-wait, or because too many waited.",
+	}, func() float64 { return float64(g.admission.refused.Load()) })
 	counterVec := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}

@@ -14,6 +14,8 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/store/bucketblock"
 	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
+	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
 
 const (
@@ -72,10 +74,11 @@ func (g *Gateway) Select(ctx context.Context, r *storeapi.Request) storeapi.Seri
 	account := g.account()
 	account.Abort = abort.From(ctx)
 	account.Read()
+	place := g.admission.join(tenant.FromContext(ctx), storerpc.RequestID(ctx))
 	query := bucketblock.Query{
 		SkipChunks: r.SkipChunks, Aggregates: r.Aggregates, Limit: r.Limit,
 		Drop: r.WithoutReplicaLabels, SortWithout: r.SortWithout,
-		Account: account,
+		Account: account, Admission: place,
 		Started: afterCalls(len(blocks), func() { <-g.gate }),
 		Failed:  func(err *bucketblock.Error) (storeapi.Warnings, error) { return g.blockFailed(err, r.Partial) },
 	}
@@ -98,6 +101,7 @@ func (g *Gateway) Select(ctx context.Context, r *storeapi.Request) storeapi.Seri
 	return &gatewaySet{
 		SeriesSet: storeapi.Merge(sets, r.Order()),
 		recycler:  recycler,
+		place:     place,
 		g:         g, r: r, blocks: blocks, account: account, begin: begin, counter: limit.Counter{Max: g.limits()},
 	}
 }

@@ -57,6 +57,7 @@ type gatewaySet struct {
 	r       *storeapi.Request
 	blocks  []blockRequest
 	account *pagecache.Account
+	place   *place
 	begin   time.Time
 	counter limit.Counter
 	// Nothing between this set and the block sets may hold chunks of a series beyond
@@ -69,12 +70,16 @@ type gatewaySet struct {
 // Recycle implements storeapi.RecyclingSet.
 func (s *gatewaySet) Recycle() { s.recycler.on = true }
 
+// Queued implements storeapi.QueuedSet.
+func (s *gatewaySet) Queued() bool { return s.place.queued() }
+
 func (s *gatewaySet) Next() bool {
 	s.recycler.Flush() // batches of series before the last one
 	if s.err != nil || s.cut {
 		return false
 	}
 	s.account.Read()
+	s.place.readAgain(time.Now())
 	if s.r.Limit > 0 && s.counter.Series() >= int64(s.r.Limit) {
 		s.cut = true
 		return false
@@ -106,6 +111,7 @@ func (s *gatewaySet) Close() error {
 		s.g.m.limited.Inc()
 	}
 	err := s.SeriesSet.Close()
+	s.place.leave()
 	s.recycler.Flush()
 	st := s.SeriesSet.Stats()
 	s.g.m.seriesPerRequest.Observe(float64(s.counter.Series()))

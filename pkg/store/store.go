@@ -57,6 +57,8 @@ type Gateway struct {
 	env    *bucketblock.Env
 	gate   chan struct{} // has one element for each request that is starting
 	begun  atomic.Uint64 // number of requests that have begun
+	// admission is for requests that are large by what they read.
+	admission *admission
 
 	syncing sync.Mutex // held during a sync
 	mu      sync.RWMutex
@@ -89,6 +91,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		gate:   make(chan struct{}, cfg.MaxConcurrency),
 		budget: pagecache.NewBudget("--chunk-pool-size", cfg.ChunkPoolSize.Int64()),
 	}
+	g.admission = newAdmission(cfg.largeRequests(), cfg.LargeRequestWait.Duration())
 	g.blocks.selector = selector
 	g.m = newMetrics(deps.Registerer, g)
 	g.pages, err = pagecache.New(deps.Bucket, pagecache.Config{

@@ -52,6 +52,14 @@ type RecyclingSet interface {
 	Recycle()
 }
 
+// QueuedSet is a SeriesSet whose first series may have to wait for other requests.
+type QueuedSet interface {
+	SeriesSet
+	// Queued reports whether the set waits for others now, and not for its data. It may
+	// be called while another goroutine calls Next.
+	Queued() bool
+}
+
 // Series is a label set with its chunks in ascending order of MinTime. Chunks
 // may overlap.
 type Series struct {

@@ -3,6 +3,7 @@ package bucketblock
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -39,6 +40,9 @@ type Query struct {
 	AheadBytes int64
 	// Account is charged for the bytes that are read.
 	Account *pagecache.Account
+	// Admission decides when the series are read, once their number is known; nil
+	// admits at once.
+	Admission Admission
 	// Started, if not nil, is called once: when the first part of the result is
 	// read, or when there is none.
 	Started func()
@@ -49,6 +53,15 @@ type Query struct {
 	Failed func(*Error) (storeapi.Warnings, error)
 }
 
+// Admission bounds how much is read at one time. It may be used concurrently.
+type Admission interface {
+	// Expect adds about the number of bytes that will be read, and reports whether
+	// reading may begin.
+	Expect(bytes int64) bool
+	// Wait waits until reading may begin. Its error ends the set.
+	Wait(ctx context.Context) error
+}
+
 // reader is the state of one Select. It belongs to one goroutine.
 type reader struct {
 	b     *Block
@@ -57,6 +70,8 @@ type reader struct {
 	index pagecache.Object
 	stats storeapi.Stats
 	place *placement
+	// started is Query.Started; it may be called again.
+	started func()
 
 	sets    setBuilder
 	filters []symbolFilter
@@ -109,7 +124,11 @@ func (p *placement) decide(h *indexheader.Header, q *Query) {
 func (b *Block) Select(ctx context.Context, q *Query) *Set {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &Set{cancel: cancel, batches: make(chan *batch)}
-	go s.produce(ctx, &reader{b: b, q: q, place: &s.place})
+	started := func() {}
+	if q.Started != nil {
+		started = sync.OnceFunc(q.Started)
+	}
+	go s.produce(ctx, &reader{b: b, q: q, place: &s.place, started: started})
 	return s
 }
 
@@ -136,6 +155,9 @@ func (r *reader) run(ctx context.Context, emit func(*batch) error) error {
 	}
 	r.setFilter(sel.filter)
 	r.perSeries = r.expectBytes()
+	if refs, err = r.admit(ctx, sel, refs); err != nil {
+		return err
+	}
 	var sb seriesBatch
 	for emitted, pos := 0, 0; pos < len(refs); {
 		n := min(len(refs)-pos, r.seriesPerBatch(emitted))
@@ -161,6 +183,29 @@ func (r *reader) run(ctx context.Context, emit func(*batch) error) error {
 		pos += n
 	}
 	return nil
+}
+
+// admit waits until the series may be read. Meanwhile nothing of the block is in memory:
+// the postings are read once more after it.
+func (r *reader) admit(ctx context.Context, sel selection, refs []uint32) ([]uint32, error) {
+	series := len(refs)
+	if r.q.Limit > 0 {
+		series = min(series, r.q.Limit)
+	}
+	if r.q.Admission == nil || series == 0 || r.q.Admission.Expect(int64(series)*(r.perSeries+r.meanSeries())) {
+		return refs, nil
+	}
+	r.started() // others may start
+	if err := r.q.Admission.Wait(ctx); err != nil {
+		return nil, err
+	}
+	stats := r.stats
+	refs, err := r.expand(ctx, sel)
+	r.stats = stats
+	if err != nil {
+		return nil, r.b.fail(PartPostings, err)
+	}
+	return refs, nil
 }
 
 const (

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -38,14 +37,9 @@ type Set struct {
 func (s *Set) produce(ctx context.Context, r *reader) {
 	defer close(s.batches)
 	start := time.Now()
-	started := sync.OnceFunc(func() {
-		if r.q.Started != nil {
-			r.q.Started()
-		}
-	})
-	defer started()
+	defer r.started()
 	err := r.run(ctx, func(b *batch) error {
-		started()
+		r.started()
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

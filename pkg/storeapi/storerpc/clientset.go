@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -25,7 +26,7 @@ func (c *Client) Select(ctx context.Context, r *storeapi.Request) storeapi.Serie
 	if err != nil {
 		return storeapi.ErrSet(fmt.Errorf("ask store %s for series: %w", c.name, err))
 	}
-	ctx, cancel := context.WithCancelCause(outgoing(ctx))
+	ctx, cancel := context.WithCancelCause(metadata.AppendToOutgoingContext(outgoing(ctx), queuedKey, "true"))
 	s := &clientSet{
 		client: c,
 		ctx:    ctx,

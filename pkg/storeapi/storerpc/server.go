@@ -80,7 +80,11 @@ func (s *server) Series(in *storepb.SeriesRequest, stream grpc.ServerStreamingSe
 	if rs, ok := set.(storeapi.RecyclingSet); ok {
 		rs.Recycle() // frames have copies
 	}
-	for set.Next() {
+	more, err := firstSeries(stream, set)
+	if err != nil {
+		return err
+	}
+	for ; more; more = set.Next() {
 		if err := sendSeries(stream, enc, set.At(), batch); err != nil {
 			return err
 		}
