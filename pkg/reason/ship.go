@@ -10,4 +10,7 @@ const (
 	// SourcesInBucket: the bucket has the blocks that the compacted block was made
 	// of.
 	SourcesInBucket Reason = "sources_in_bucket"
+	// VanishedFromBucket: the bucket does not have a block that was shipped, and
+	// neither a mark for its deletion nor a block that replaces it.
+	VanishedFromBucket Reason = "vanished_from_bucket"
 )

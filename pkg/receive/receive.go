@@ -198,6 +198,11 @@ func readRelabel(pc *flags.PathOrContent) ([]*relabel.Config, error) {
 	return out, nil
 }
 
+// recheckInterval is long because a node can have very many tenants.
+const recheckInterval = 24 * time.Hour
+
+// storage returns the configuration of the TSDBs, and of the shippers of their blocks if
+// there is a bucket.
 func (r *Receive) storage(deps Deps) multitsdb.Config {
 	t := r.cfg.TSDB
 	c := multitsdb.Config{
@@ -217,7 +222,9 @@ func (r *Receive) storage(deps Deps) multitsdb.Config {
 	c.NewShipper = func(id, dir string, external func() labels.Labels) multitsdb.Shipper {
 		return shipper.New(shipper.Config{
 			Dir: dir, Source: "receive", Concurrency: t.UploadConcurrency, Hash: t.HashFunc != "",
-			AllowOutOfOrder: t.AllowOutOfOrder, SkipCorrupted: t.SkipCorrupted,
+			// Blocks are merged only with a hidden flag, and then perhaps before they are shipped.
+			UploadCompacted: true,
+			AllowOutOfOrder: t.AllowOutOfOrder, SkipCorrupted: t.SkipCorrupted, RecheckInterval: recheckInterval,
 		}, shipper.Deps{Bucket: deps.Bucket, Labels: external, Logger: r.logger.With("tenant", id), Metrics: m})
 	}
 	return c

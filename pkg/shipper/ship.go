@@ -4,15 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
-	"sync"
+	"syscall"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
@@ -28,13 +28,15 @@ func (s *Shipper) needed(ctx context.Context, m *block.Meta) (bool, error) {
 	compacted := m.Compaction.Level > 1
 	switch {
 	case m.Stats.NumSamples == 0:
+		// Prometheus may wait for it in the state file before it compacts newer blocks.
 		s.skip(m, reason.NoSamples)
+		s.setShipped(m.ULID, true)
 		return false, nil
 	case compacted && s.madeOfShipped(m):
-		s.setShipped(m.ULID)
+		s.setShipped(m.ULID, true)
 		return false, nil
-	case compacted && !s.cfg.UploadCompacted:
-		s.unshipped++
+	case s.leftOut(m):
+		s.pass.unshipped[m.ULID] = true
 		s.skip(m, reason.SourcesNotShipped)
 		return false, nil
 	}
@@ -44,11 +46,14 @@ func (s *Shipper) needed(ctx context.Context, m *block.Meta) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
+	if p := s.presence[m.ULID]; p.damaged {
+		return true, nil
+	}
 	// A meta.json that cannot be read is from an upload that broke off at its last
 	// step; it is replaced.
 	_, err := block.ReadMeta(ctx, s.deps.Bucket, m.ULID)
 	if err == nil {
-		s.setShipped(m.ULID)
+		s.setShipped(m.ULID, true)
 		return false, nil
 	}
 	if !errors.Is(err, bucket.ErrNotFound) && block.ReasonOf(err) == "" {
@@ -59,10 +64,16 @@ func (s *Shipper) needed(ctx context.Context, m *block.Meta) (bool, error) {
 	}
 	covered, err := s.checkOverlap(ctx, m)
 	if covered {
-		s.setShipped(m.ULID)
+		s.setShipped(m.ULID, true)
 		s.deps.Logger.Info("block not shipped", "block", m.ULID, "reason", reason.SourcesInBucket)
 	}
-	return !covered, err
+	return err == nil && !covered, err
+}
+
+// leftOut says whether a block is one of the compacted ones that are not shipped unless
+// configured.
+func (s *Shipper) leftOut(m *block.Meta) bool {
+	return m.Compaction.Level > 1 && !s.cfg.UploadCompacted && m.MaxTime-m.MinTime > s.cfg.BlockDuration.Milliseconds()
 }
 
 // madeOfShipped reports whether all data of a compacted block is known to have
@@ -95,6 +106,7 @@ func (s *Shipper) skip(m *block.Meta, why reason.Reason) {
 // upload uploads a block with its external labels. It works on hard links, because
 // the owner of the directory may delete the block at any time.
 func (s *Shipper) upload(ctx context.Context, m *block.Meta) (err error) {
+	start := time.Now()
 	up, err := s.withLabels(m)
 	if err != nil {
 		return fmt.Errorf("ship block %s: %w", m.ULID, err)
@@ -115,14 +127,33 @@ func (s *Shipper) upload(ctx context.Context, m *block.Meta) (err error) {
 	if err := block.WriteMetaDir(dir, up); err != nil {
 		return err
 	}
-	if _, err = block.Upload(ctx, s.deps.Bucket, dir, block.UploadConfig{Concurrency: s.cfg.Concurrency, Hash: s.cfg.Hash}); err != nil {
+	up, err = block.Upload(ctx, s.deps.Bucket, dir, block.UploadConfig{Concurrency: s.cfg.Concurrency, Hash: s.cfg.Hash})
+	if err != nil {
 		return err
 	}
-	s.setShipped(m.ULID)
-	s.deps.Metrics.uploads.Inc()
-	s.deps.Metrics.lastUpload.SetToCurrentTime()
-	s.deps.Logger.Info("block shipped", "block", m.ULID, "mint", m.MinTime, "maxt", m.MaxTime, "samples", m.Stats.NumSamples)
+	s.uploaded(up, time.Since(start))
 	return nil
+}
+
+// uploaded records an upload.
+func (s *Shipper) uploaded(m *block.Meta, took time.Duration) {
+	s.setShipped(m.ULID, true)
+	s.present(m.ULID, s.cfg.RecheckInterval)
+	var bytes int64
+	for _, f := range m.Thanos.Files {
+		bytes += f.SizeBytes
+	}
+	s.deps.Metrics.uploads.Inc()
+	s.deps.Metrics.uploadedBytes.Add(float64(bytes))
+	s.deps.Metrics.lastUpload.SetToCurrentTime()
+	left := 0
+	for _, other := range s.pass.blocks {
+		if !s.Shipped(other.ULID) && other.Stats.NumSamples > 0 && !s.leftOut(other) {
+			left++
+		}
+	}
+	s.deps.Logger.Info("block shipped", "block", m.ULID, "mint", m.MinTime, "maxt", m.MaxTime, "samples", m.Stats.NumSamples,
+		"bytes", bytes, "duration", took, "blocks_left", left)
 }
 
 // withLabels returns the meta.json of a block in the bucket, without its source.
@@ -139,7 +170,8 @@ func (s *Shipper) withLabels(m *block.Meta) (*block.Meta, error) {
 	return up, nil
 }
 
-// linkBlock makes hard links of index and segments of a block in the directory to.
+// linkBlock makes hard links of index and segments of a block in the directory to. It
+// copies them where links are not possible.
 func (s *Shipper) linkBlock(id ulid.ULID, to string) error {
 	from := s.blockDir(id)
 	if err := s.deps.FS.MkdirAll(filepath.Join(to, block.ChunksDir), 0o777); err != nil {
@@ -154,7 +186,7 @@ func (s *Shipper) linkBlock(id ulid.ULID, to string) error {
 		names = append(names, filepath.Join(block.ChunksDir, e.Name()))
 	}
 	for _, name := range names {
-		err := os.Link(filepath.Join(from, name), filepath.Join(to, name))
+		err := s.link(filepath.Join(from, name), filepath.Join(to, name))
 		if err != nil && !(name == block.IndexFile && errors.Is(err, fs.ErrNotExist)) {
 			return err // without an index, the verification fails
 		}
@@ -162,86 +194,25 @@ func (s *Shipper) linkBlock(id ulid.ULID, to string) error {
 	return nil
 }
 
-// checkOverlap compares a compacted block with the blocks of the bucket that
-// have its external labels. It is covered if they were made of all its sources;
-// otherwise a common time would mean duplicate samples, which is an error.
-func (s *Shipper) checkOverlap(ctx context.Context, m *block.Meta) (covered bool, err error) {
-	all, err := s.withLabels(m)
-	if err != nil {
-		return false, fmt.Errorf("ship block %s: %w", m.ULID, err)
-	}
-	if err := s.loadRemote(ctx); err != nil {
-		return false, fmt.Errorf("compare block %s with the bucket: %w", m.ULID, err)
-	}
-	want := all.ExternalLabels()
-
-	sources := map[ulid.ULID]bool{}
-	var overlap *block.Meta
-	for _, r := range s.remote {
-		if r.Resolution() != block.ResolutionRaw || !labels.Equal(r.ExternalLabels(), want) {
-			continue
+// link makes a hard link. Some file systems have none, and Linux refuses links to files
+// that another user owns and this one cannot write; then it copies the file.
+func (s *Shipper) link(from, to string) error {
+	if !s.copies {
+		err := s.deps.Link(from, to)
+		if !errors.Is(err, syscall.EPERM) && !errors.Is(err, errors.ErrUnsupported) {
+			return err
 		}
-		for _, src := range r.Compaction.Sources {
-			sources[src] = true
-		}
-		if r.MinTime < m.MaxTime && m.MinTime < r.MaxTime {
-			overlap = r
-		}
+		s.copies = true
+		s.deps.Logger.Warn("hard links refused, copying blocks for their upload", "dir", s.cfg.Dir, "err", err)
 	}
-	covered = len(m.Compaction.Sources) > 0
-	for _, src := range m.Compaction.Sources {
-		covered = covered && sources[src]
-	}
-	if covered || overlap == nil {
-		return covered, nil
-	}
-	return false, fmt.Errorf("block %s overlaps with block %s in the bucket", m.ULID, overlap.ULID)
-}
-
-// remoteReads bounds parallel reads of meta.json.
-const remoteReads = 16
-
-// loadRemote brings the known metas of the bucket up to date. Blocks whose
-// meta.json is missing or malformed are left out.
-func (s *Shipper) loadRemote(ctx context.Context) error {
-	seen := map[ulid.ULID]bool{}
-	err := s.deps.Bucket.List(ctx, "", func(o bucket.Object) error {
-		if id, rel, ok := block.ParsePath(o.Name); ok && rel == block.MetaFile {
-			seen[id] = true
-		}
-		return nil
-	})
+	in, err := s.deps.FS.Open(from)
 	if err != nil {
 		return err
 	}
-	for id := range s.remote {
-		if !seen[id] {
-			delete(s.remote, id)
-		}
+	out, err := s.deps.FS.Create(to)
+	if err != nil {
+		return errors.Join(err, in.Close())
 	}
-	var mu sync.Mutex
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(remoteReads)
-	for id := range seen {
-		mu.Lock()
-		known := s.remote[id] != nil
-		mu.Unlock()
-		if known {
-			continue
-		}
-		g.Go(func() error {
-			m, err := block.ReadMeta(gctx, s.deps.Bucket, id)
-			if errors.Is(err, bucket.ErrNotFound) || block.ReasonOf(err) != "" {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			s.remote[id] = m
-			return nil
-		})
-	}
-	return g.Wait()
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close(), in.Close())
 }

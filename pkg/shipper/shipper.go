@@ -1,14 +1,14 @@
 package shipper
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
-	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,7 +17,6 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
-	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
@@ -46,6 +45,15 @@ type Config struct {
 	Concurrency int
 	// Hash records the SHA-256 of every file in meta.json.
 	Hash bool
+	// BlockDuration is the length of blocks that were not compacted. A compacted block
+	// that is not longer is a merge of blocks that overlapped, as out-of-order samples
+	// make them. It is shipped without UploadCompacted, because it may replace a
+	// block before that was shipped. 0 means that there are none.
+	BlockDuration time.Duration
+	// RecheckInterval is the time after which a shipped block that is still in Dir is
+	// looked up in the bucket again. The time doubles with each check, up to a day. A
+	// block that vanished from the bucket is shipped again. 0 means never.
+	RecheckInterval time.Duration
 }
 
 // Deps are the dependencies of a Shipper.
@@ -61,6 +69,8 @@ type Deps struct {
 	// FS is the file system of Dir; nil is that of the operating system. Blocks are
 	// linked and uploaded without it.
 	FS vfs.FS
+	// Link makes a hard link; nil is os.Link.
+	Link func(from, to string) error
 }
 
 // Shipper uploads the blocks of one TSDB directory.
@@ -71,27 +81,34 @@ type Shipper struct {
 	mu       sync.Mutex // one Sync at a time
 	corrupt  map[ulid.ULID]corruptBlock
 	reported map[ulid.ULID]bool // skipped blocks that were logged
-	remote   map[ulid.ULID]*block.Meta
-	// unshipped counts, in one pass, compacted blocks that are not shipped
-	// although not all their data is in the bucket.
-	unshipped int
-	cleared   bool // temporary files of an earlier process are removed
+	overlaps map[ulid.ULID]overlap
+	// presence is what is known of shipped blocks in the bucket.
+	presence map[ulid.ULID]presence
+	// record is kept in recordFile.
+	record  record
+	pass    *pass
+	cleared bool // temporary files of an earlier process are removed
+	copies  bool // the file system has no hard links
 
 	stateMu sync.Mutex
 	shipped map[ulid.ULID]bool
 }
 
-// corruptBlock is a local block that failed verification. It is verified again
-// only when its index has changed.
-type corruptBlock struct {
-	size     int64
-	modified time.Time
-	err      error
+// pass is the state of one Sync.
+type pass struct {
+	blocks []*block.Meta
+	// unshipped are compacted blocks that are not shipped although not all their data
+	// is in the bucket.
+	unshipped map[ulid.ULID]bool
+	// remote are the blocks of the bucket; nil before they are needed.
+	remote map[ulid.ULID]*block.Meta
 }
 
-// New returns a Shipper. Only the state file is read before the first Sync: the
-// blocks that it lists count as shipped.
+// New returns a Shipper. Only its files in Dir are read before the first Sync: the
+// blocks that the state file lists count as shipped, unless they were shipped to
+// another bucket.
 func New(cfg Config, deps Deps) *Shipper {
+	cfg.Dir = filepath.Clean(cfg.Dir)
 	if cfg.StateFile == "" {
 		cfg.StateFile = defaultStateFile
 	}
@@ -104,14 +121,24 @@ func New(cfg Config, deps Deps) *Shipper {
 	if deps.FS == nil {
 		deps.FS = vfs.OS()
 	}
+	if deps.Link == nil {
+		deps.Link = os.Link
+	}
 	s := &Shipper{
 		cfg:      cfg,
 		deps:     deps,
 		corrupt:  map[ulid.ULID]corruptBlock{},
 		reported: map[ulid.ULID]bool{},
-		remote:   map[ulid.ULID]*block.Meta{},
+		overlaps: map[ulid.ULID]overlap{},
+		presence: map[ulid.ULID]presence{},
 	}
 	s.shipped = s.loadState()
+	s.record = s.loadRecord()
+	if b := s.record.Bucket; b != "" && b != deps.Bucket.Name() {
+		deps.Logger.Info("blocks were shipped to another bucket; looking for them in this one", "previous_bucket", b, "bucket", deps.Bucket.Name())
+		s.shipped, s.record = map[ulid.ULID]bool{}, record{}
+	}
+	s.record.Bucket = deps.Bucket.Name()
 	return s
 }
 
@@ -141,19 +168,24 @@ func (s *Shipper) Shipped(id ulid.ULID) bool {
 	return s.shipped[id]
 }
 
-func (s *Shipper) setShipped(id ulid.ULID) {
+func (s *Shipper) setShipped(id ulid.ULID, is bool) {
 	s.stateMu.Lock()
 	defer s.stateMu.Unlock()
-	s.shipped[id] = true
+	if is {
+		s.shipped[id] = true
+	} else {
+		delete(s.shipped, id)
+	}
 }
 
 // Sync uploads the blocks that are not in the bucket yet, the oldest first, and
-// returns how many it uploaded. After an upload that failed it stops, so that
-// no block is shipped before an older one; the next Sync tries again. Empty
-// blocks, and compacted ones unless configured, are not shipped; a compacted
-// block counts as shipped if the blocks it was made of were. At the end the state
-// file lists the shipped blocks of the directory; a crash before that costs a
-// request for each of them.
+// returns how many it uploaded. After a failure of the bucket it stops, so that
+// no block is shipped before an older one; the next Sync tries again. A block that
+// cannot be read, is corrupt, or overlaps with others does not stop the pass. Empty
+// blocks count as shipped. Compacted ones are not shipped unless configured; they count
+// as shipped if the blocks they were made of were. At the end the state file lists the
+// shipped blocks of the directory; a crash before that costs a request for each of
+// them.
 func (s *Shipper) Sync(ctx context.Context) (uploaded int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -170,29 +202,51 @@ func (s *Shipper) Sync(ctx context.Context) (uploaded int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	s.unshipped = 0
-	errs := []error{corruptErr}
-	for _, m := range blocks {
+	s.pass = &pass{blocks: blocks, unshipped: map[ulid.ULID]bool{}}
+	defer func() { s.pass = nil }()
+	errs := []error{corruptErr, s.recheck(ctx)}
+	s.observe()
+	uploaded, err = s.shipAll(ctx)
+	return uploaded, errors.Join(append(errs, err, s.finish())...)
+}
+
+// shipAll ships the blocks of the pass.
+func (s *Shipper) shipAll(ctx context.Context) (uploaded int, err error) {
+	var errs []error
+	for _, m := range s.pass.blocks {
 		needed, err := s.needed(ctx, m)
 		if err == nil && needed {
 			if err = s.upload(ctx, m); s.Shipped(m.ULID) {
 				uploaded++
+				s.observe()
 			}
 		}
-		if err == nil {
-			continue
-		}
-		if block.ReasonOf(err) != "" {
+		switch {
+		case err == nil:
+		case block.ReasonOf(err) != "":
 			errs = append(errs, s.setCorrupt(m.ULID, err))
-			continue
-		}
-		s.deps.Metrics.uploadFailures.Inc()
-		errs = append(errs, err)
-		if ctx.Err() != nil || !s.cfg.AllowOutOfOrder {
-			break
+		case errors.As(err, new(*overlapError)):
+			errs = append(errs, err)
+		default:
+			s.deps.Metrics.uploadFailures.Inc()
+			errs = append(errs, err)
+			if ctx.Err() != nil || !s.cfg.AllowOutOfOrder && !s.isLocal(err) {
+				return uploaded, errors.Join(errs...)
+			}
 		}
 	}
-	return uploaded, errors.Join(append(errs, s.finish(blocks))...)
+	return uploaded, errors.Join(errs...)
+}
+
+// isLocal says whether err is of a file of the directory: then other blocks may be
+// readable.
+func (s *Shipper) isLocal(err error) bool {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return strings.HasPrefix(path.Path, s.cfg.Dir)
+	}
+	var link *os.LinkError
+	return errors.As(err, &link) && strings.HasPrefix(link.Old, s.cfg.Dir)
 }
 
 // clear removes what an upload or an earlier process left.
@@ -206,104 +260,9 @@ func (s *Shipper) clear() error {
 	if err := vfs.RemoveTemp(s.deps.FS, s.cfg.Dir, s.cfg.StateFile); err != nil {
 		return fmt.Errorf("clear the directory of the shipper state file: %w", err)
 	}
+	if err := vfs.RemoveTemp(s.deps.FS, filepath.Dir(s.recordPath()), recordFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("clear the directory of the shipper record: %w", err)
+	}
 	s.cleared = true
 	return nil
-}
-
-// localBlocks returns the metas of the blocks in the directory, ordered by their
-// start, and the error of those that cannot be read.
-func (s *Shipper) localBlocks() (blocks []*block.Meta, corruptErr, err error) {
-	entries, err := s.deps.FS.ReadDir(s.cfg.Dir)
-	if err != nil {
-		return nil, nil, fmt.Errorf("list the blocks to ship: %w", err)
-	}
-	var errs []error
-	for _, e := range entries {
-		id, ok := block.ParseID(e.Name())
-		if !ok || !e.IsDir() {
-			continue
-		}
-		dir := s.blockDir(id)
-		m, err := block.ReadMetaDir(dir)
-		if err == nil && m.ULID != id {
-			err = &block.CorruptError{ID: id, Reason: reason.BlockMetaForeign, Err: fmt.Errorf("meta.json is of block %s", m.ULID)}
-		}
-		if _, serr := s.deps.FS.Stat(dir); errors.Is(serr, fs.ErrNotExist) {
-			continue // deleted by its owner meanwhile
-		}
-		if err != nil {
-			errs = append(errs, s.setCorrupt(id, err))
-			continue
-		}
-		blocks = append(blocks, m)
-	}
-	slices.SortFunc(blocks, func(a, b *block.Meta) int {
-		return cmp.Or(cmp.Compare(a.MinTime, b.MinTime), a.ULID.Compare(b.ULID))
-	})
-	return blocks, errors.Join(errs...), nil
-}
-
-func (s *Shipper) blockDir(id ulid.ULID) string { return filepath.Join(s.cfg.Dir, id.String()) }
-
-func (s *Shipper) uploadDir() string { return filepath.Join(s.cfg.Dir, "thanos", "upload") }
-
-// setCorrupt logs and remembers a corrupt block, and returns the error for Sync.
-func (s *Shipper) setCorrupt(id ulid.ULID, err error) error {
-	info, serr := s.deps.FS.Stat(filepath.Join(s.blockDir(id), block.IndexFile))
-	b := corruptBlock{err: err}
-	if serr == nil {
-		b.size, b.modified = info.Size(), info.ModTime()
-	}
-	if _, known := s.corrupt[id]; !known {
-		s.deps.Logger.Error("corrupt block not shipped", "block", id, "reason", block.ReasonOf(err), "err", err)
-	}
-	s.corrupt[id] = b
-	if s.cfg.SkipCorrupted {
-		return nil
-	}
-	return fmt.Errorf("block %s cannot be shipped: %w", id, err)
-}
-
-// knownCorrupt returns the error of an earlier verification that still holds.
-func (s *Shipper) knownCorrupt(id ulid.ULID) error {
-	b, ok := s.corrupt[id]
-	if !ok {
-		return nil
-	}
-	info, err := s.deps.FS.Stat(filepath.Join(s.blockDir(id), block.IndexFile))
-	switch {
-	case err != nil && b.modified.IsZero():
-		return b.err
-	case err == nil && info.Size() == b.size && info.ModTime().Equal(b.modified):
-		return b.err
-	}
-	return nil
-}
-
-// finish writes the state file and drops what is known of blocks that have left the
-// directory.
-func (s *Shipper) finish(blocks []*block.Meta) error {
-	st := state{Version: stateVersion, Uploaded: []ulid.ULID{}}
-	shipped := map[ulid.ULID]bool{}
-	for _, m := range blocks {
-		if s.Shipped(m.ULID) {
-			shipped[m.ULID] = true
-			st.Uploaded = append(st.Uploaded, m.ULID)
-		}
-	}
-	s.stateMu.Lock()
-	s.shipped = shipped // only a Sync adds to it, and there is one at a time
-	s.stateMu.Unlock()
-	for id := range s.corrupt {
-		if _, err := s.deps.FS.Stat(s.blockDir(id)); shipped[id] || errors.Is(err, fs.ErrNotExist) {
-			delete(s.corrupt, id)
-		}
-	}
-	for id := range s.reported {
-		if _, err := s.deps.FS.Stat(s.blockDir(id)); errors.Is(err, fs.ErrNotExist) {
-			delete(s.reported, id)
-		}
-	}
-	s.deps.Metrics.set(s, counts{corrupt: len(s.corrupt), unshipped: s.unshipped})
-	return writeState(s.deps.FS, s.statePath(), st)
 }

@@ -69,6 +69,9 @@ type ShipperConfig struct {
 	IgnoreUnequalBlockSize bool
 	AllowOutOfOrderUploads bool
 	SkipCorruptedBlocks    bool
+	// RecheckInterval is the time after which a shipped block is first looked up in the
+	// bucket again; 0 is never.
+	RecheckInterval time.Duration
 }
 
 const (
@@ -132,6 +135,8 @@ func (c *ShipperConfig) registerFlags(r flags.Registrar) {
 		Default("thanos.shipper.json").StringVar(&c.MetaFileName)
 	r.Flag("shipper.upload-concurrency", "Files of a block that are uploaded at a time; 0 is the default of the program.").
 		Default("0").IntVar(&c.UploadConcurrency)
+	r.Flag("shipper.recheck-interval", "How long after its upload a block that is still in --tsdb.path is looked up in the bucket again, and shipped again if it vanished there; the time doubles with each look, up to a day. 0s never looks.").
+		Default("3h").DurationVar(&c.RecheckInterval)
 	r.Flag("shipper.ignore-unequal-block-size", "Ship although Prometheus compacts its blocks.").
 		Hidden().BoolVar(&c.IgnoreUnequalBlockSize)
 	r.Flag("shipper.allow-out-of-order-uploads", "Upload later blocks after one failed.").
@@ -170,6 +175,8 @@ func (c *Config) Validate() error {
 		return flags.Invalid(errors.New("--shipper.meta-file-name is empty"))
 	case c.Shipper.UploadConcurrency < 0:
 		return flags.Invalid(errors.New("--shipper.upload-concurrency is negative"))
+	case c.Shipper.RecheckInterval < 0:
+		return flags.Invalid(errors.New("--shipper.recheck-interval is negative"))
 	}
 	_, err := c.client()
 	return err

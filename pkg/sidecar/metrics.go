@@ -14,6 +14,7 @@ type metrics struct {
 
 	shipFailures prometheus.Counter
 	lastShipped  prometheus.Gauge
+	unsafe       prometheus.Gauge
 
 	reloads        prometheus.Counter
 	reloadFailures prometheus.Counter
@@ -50,6 +51,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		lastShipped: f.NewGauge(prometheus.GaugeOpts{
 			Name: "hindsight_sidecar_last_ship_success_time_seconds",
 			Help: "Unix time of the last pass over the data directory after which all blocks were shipped.",
+		}),
+		unsafe: f.NewGauge(prometheus.GaugeOpts{
+			Name: "hindsight_sidecar_unsafe_compaction",
+			Help: "Whether Prometheus runs with flags by which it may compact a block before it is shipped.",
 		}),
 		reloads: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_sidecar_reloader_reloads_total",

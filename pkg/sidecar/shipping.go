@@ -60,6 +60,16 @@ func checkBlockDurations(promFlags map[string]string, c Config) error {
 		shortest, longest, minBlockFlag, shortest, maxBlockFlag, shortest, delayCompactFlag, stateFile))
 }
 
+// blockDuration returns the length of the blocks that Prometheus cuts, 0 if it does not
+// show it.
+func blockDuration(promFlags map[string]string) time.Duration {
+	d, err := durationFlag(promFlags, minBlockFlag)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(d)
+}
+
 // durationFlag returns the value of a flag of Prometheus.
 func durationFlag(promFlags map[string]string, name string) (model.Duration, error) {
 	d, err := model.ParseDuration(promFlags[name])
@@ -95,6 +105,29 @@ type shipping struct {
 	watcher *watcher
 	logger  *slog.Logger
 	metrics *metrics
+	// check says whether Prometheus may compact blocks before they are shipped; nil never.
+	check   func(ctx context.Context) error
+	checked time.Time
+}
+
+// flagsInterval is the time between two looks at the flags of Prometheus, which may have
+// others after a restart.
+const flagsInterval = 5 * time.Minute
+
+// checkFlags reports when Prometheus was restarted with flags that make shipping unsafe.
+// The sidecar goes on, because ending would ship nothing at all.
+func (s *shipping) checkFlags(ctx context.Context) {
+	if s.check == nil || time.Since(s.checked) < flagsInterval {
+		return
+	}
+	s.checked = time.Now()
+	switch err := s.check(ctx); {
+	case flags.IsInvalid(err):
+		s.metrics.unsafe.Set(1)
+		s.logger.Error("blocks may be compacted before they are shipped", "err", err)
+	case err == nil:
+		s.metrics.unsafe.Set(0)
+	}
 }
 
 // run ships every interval, and soon after a new block, until ctx is cancelled;
@@ -105,6 +138,7 @@ func (s *shipping) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		_, err := s.shipper.Sync(ctx)
 		s.observe(ctx, err)
+		s.checkFlags(ctx)
 		select {
 		case <-ctx.Done():
 		case <-tick.C:

@@ -201,6 +201,8 @@ func (s *Sidecar) newShipping(ctx context.Context) (*shipping, error) {
 		SkipCorrupted:   c.SkipCorruptedBlocks,
 		Concurrency:     c.UploadConcurrency,
 		Hash:            c.HashFunc != "",
+		BlockDuration:   blockDuration(promFlags),
+		RecheckInterval: c.RecheckInterval,
 	}, shipper.Deps{
 		Bucket:  s.deps.Bucket,
 		Labels:  s.source.external,
@@ -209,5 +211,14 @@ func (s *Sidecar) newShipping(ctx context.Context) (*shipping, error) {
 	})
 	w := newWatcher(logger, nil)
 	w.set([]string{s.config.TSDBPath})
-	return &shipping{shipper: ship, lock: lock, watcher: w, logger: logger, metrics: s.metrics}, nil
+	check := func(ctx context.Context) error {
+		promFlags, err := s.client.Flags(ctx)
+		if err != nil {
+			return err
+		}
+		return checkBlockDurations(promFlags, s.config)
+	}
+	return &shipping{
+		shipper: ship, lock: lock, watcher: w, logger: logger, metrics: s.metrics, check: check, checked: time.Now(),
+	}, nil
 }

@@ -210,6 +210,33 @@ func TestShipping_RunsAtIntervalsAtChangesAndAtTheEnd(t *testing.T) {
 	})
 }
 
+func TestShipping_ReportsPrometheusThatBecameUnsafe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var unsafe calls
+		s := &shipping{
+			shipper: &counting{}, watcher: quietWatcher(), logger: discard(), metrics: newMetrics(nil),
+			check: func(context.Context) error { return unsafe.call() }, checked: time.Now(),
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { s.run(ctx) })
+		after := func(err error, want float64) {
+			t.Helper()
+			unsafe.fail(err)
+			time.Sleep(flagsInterval + shipInterval)
+			synctest.Wait()
+			require.Equal(t, want, testutil.ToFloat64(s.metrics.unsafe))
+		}
+		after(nil, 0)
+		after(flags.Invalid(errors.New("compacts")), 1)
+		after(errors.New("restarting"), 1)
+		after(nil, 0)
+		require.Less(t, unsafe.count(), 6)
+		cancel()
+		wg.Wait()
+	})
+}
+
 func TestWatcher_ReportsNewDirectory(t *testing.T) {
 	dir := t.TempDir()
 	w := newWatcher(discard(), nil)
