@@ -41,7 +41,7 @@ func TestPrometheusEngine_Agrees(t *testing.T) {
 		seed = uint64(start.UnixNano())
 	}
 	t.Logf("first seed %d", seed)
-	var count [6]int
+	var count [differs + 1]int
 	reasons := map[string]int{}
 	for n := 0; n < sets || time.Since(start) < soak; n++ {
 		r := rand.New(rand.NewPCG(seed+uint64(n), 0))
@@ -57,9 +57,11 @@ func TestPrometheusEngine_Agrees(t *testing.T) {
 			break
 		}
 	}
-	t.Logf("%d native, %d of them empty, %d fallback, %d failed, %d invalid", count[native]+count[nothing], count[nothing], count[fallback], count[failed], count[invalid])
+	t.Logf("%d native, %d of them empty, %d fallback, %d failed, %d invalid, %d vary",
+		count[native]+count[nothing], count[nothing], count[fallback], count[failed], count[invalid], count[varies])
 	logReasons(t, reasons)
 	require.Greater(t, count[native], (count[native]+count[fallback])/2, "share of queries that are evaluated here")
+	require.Less(t, count[varies], count[native]/100, "queries that Prometheus's engine answers in several ways")
 	require.Less(t, count[invalid], count[native]/2, "the generator makes valid queries")
 }
 

@@ -20,7 +20,7 @@ type comparingEngine struct {
 	oracle *promql.Engine
 
 	mtx     sync.Mutex
-	count   [6]int
+	count   [differs + 1]int
 	reasons map[string]int
 }
 
