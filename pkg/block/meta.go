@@ -29,6 +29,8 @@ const (
 	SourceBucketRepair    Source = "bucket.repair"
 	SourceBucketRewrite   Source = "bucket.rewrite"
 	SourceBucketUpload    Source = "bucket.upload"
+	// SourceSidecarRecover is that of blocks made of a head log by this program.
+	SourceSidecarRecover Source = "sidecar.recover"
 )
 
 // Meta is a block's meta.json: the part of Prometheus, and the thanos section.
