@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -58,21 +57,4 @@ func (c *toolConfig) withBucket(ctx context.Context, s streams, f func(ctx conte
 		return err
 	}
 	return f(ctx, p, bkt)
-}
-
-// recoverCommand adds the command that turns head logs into blocks.
-func recoverCommand(group *kingpin.CmdClause) command {
-	cmd := group.Command("recover", "Turns the head logs that sidecars shipped to the bucket into blocks.")
-	var tool toolConfig
-	tool.register(cmd)
-	return command{name: toolsGroup + " recover", run: func(ctx context.Context, s streams) error {
-		return tool.withBucket(ctx, s, func(ctx context.Context, _ *process, bkt bucket.Bucket) error {
-			objects := 0
-			if err := bkt.List(ctx, "hindsight/heads-v1", func(bucket.Object) error { objects++; return nil }); err != nil {
-				return fmt.Errorf("list head logs: %w", err)
-			}
-			_, err := fmt.Fprintf(s.out, "%d objects of head logs\n", objects)
-			return err
-		})
-	}}
 }

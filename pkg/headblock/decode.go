@@ -23,7 +23,8 @@ type sample struct {
 // of its kind without decoding them.
 type handler struct {
 	series  func([]record.RefSeries) error
-	samples func(sample) error
+	samples func(sample) error // of the ordinary log
+	late    func(sample) error // of the log of out-of-order samples
 	stones  func([]tombstones.Stone) error
 }
 
@@ -43,10 +44,17 @@ func newDecoder(logger *slog.Logger) *decoder {
 	return &decoder{dec: record.NewDecoder(nil, logger)}
 }
 
-// read reads a log. Records that cannot be decoded are part of the loss.
-func (d *decoder) read(ctx context.Context, src Source, l Log, h handler) (Loss, error) {
+// read reads both logs. Records that cannot be decoded are part of the loss.
+func (d *decoder) read(ctx context.Context, src Source, h handler) (Loss, error) {
 	d.damaged = Loss{}
-	loss, err := src.Records(ctx, l, func(rec []byte) error { return d.record(rec, h) })
+	late := h
+	late.samples, late.series, late.stones = h.late, nil, nil
+	loss, err := src.Records(ctx, func(l Log, rec []byte) error {
+		if l == wblLog {
+			return d.record(rec, late)
+		}
+		return d.record(rec, h)
+	})
 	loss.add(d.damaged)
 	return loss, err
 }

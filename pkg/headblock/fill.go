@@ -51,14 +51,11 @@ func newFill(cfg *Config, t *table, windows []int64, lo, hi int) *fill {
 // read reads the logs. When the samples do not fit into the memory, it drops the upper
 // half of the series and lowers hi.
 func (f *fill) read(ctx context.Context, dec *decoder) error {
-	h := handler{samples: f.inOrder}
+	h := handler{samples: f.inOrder, late: f.late}
 	if len(f.table.rebinds) > 0 {
 		h.series = f.rebind
 	}
-	if _, err := dec.read(ctx, f.cfg.Source, WAL, h); err != nil {
-		return err
-	}
-	_, err := dec.read(ctx, f.cfg.Source, WBL, handler{samples: f.late})
+	_, err := dec.read(ctx, f.cfg.Source, h)
 	return err
 }
 

@@ -53,7 +53,7 @@ func (s segment) records(ctx context.Context, f func(rec []byte) error) (loss Lo
 		}
 		rerr := r.Err()
 		if rerr == nil {
-			// What is left has no record, such as the zeros at the end of a page.
+			// The rest has no record: it is empty, or zeros at the end of a page.
 			if bad > 0 && !s.last {
 				loss.note(bad, "%s at byte %d: %v", s.name, badFrom, why)
 			}

@@ -71,32 +71,35 @@ func readTable(ctx context.Context, cfg *Config, dec *decoder) (*table, error) {
 		cfg: cfg, byHash: map[uint64]int32{}, more: map[uint64][]int32{}, byRef: map[chunks.HeadSeriesRef]int32{},
 		rebound: map[chunks.HeadSeriesRef]int32{}, stones: map[int32]tombstones.Intervals{}, windows: map[int64]struct{}{},
 	}
-	loss, err := dec.read(ctx, cfg.Source, WAL, handler{series: b.addSeries, stones: b.addStones, samples: func(s sample) error {
-		if _, ok := b.find(s.ref); !ok {
-			b.unknown++
-			return nil
-		}
-		if cfg.wanted(s.t) {
+	loss, err := dec.read(ctx, cfg.Source, handler{
+		series: b.addSeries, stones: b.addStones,
+		samples: func(s sample) error {
+			if !b.known(s.ref) || !cfg.wanted(s.t) {
+				return nil
+			}
 			return b.addWindow(s.t)
-		}
-		return nil
-	}})
+		},
+		late: func(s sample) error {
+			if !b.known(s.ref) {
+				return nil
+			}
+			return b.addWindow(s.t)
+		},
+	})
 	b.loss.add(loss)
 	if err != nil {
 		return nil, fmt.Errorf("read series of the head: %w", err)
 	}
-	loss, err = dec.read(ctx, cfg.Source, WBL, handler{samples: func(s sample) error {
-		if _, ok := b.find(s.ref); !ok {
-			b.unknown++
-			return nil
-		}
-		return b.addWindow(s.t)
-	}})
-	b.loss.add(loss)
-	if err != nil {
-		return nil, fmt.Errorf("read out-of-order samples of the head: %w", err)
-	}
 	return b.table(), nil
+}
+
+// known counts the samples whose reference has no series.
+func (b *tableBuilder) known(ref chunks.HeadSeriesRef) bool {
+	_, ok := b.find(ref)
+	if !ok {
+		b.unknown++
+	}
+	return ok
 }
 
 func (b *tableBuilder) find(ref chunks.HeadSeriesRef) (int32, bool) {

@@ -8,16 +8,16 @@ import (
 // Log is one of the logs of a head.
 type Log int
 
-// The logs of a head. WAL has series, samples and tombstones, with the checkpoint at
-// its start; WBL has samples that came out of order.
+// The logs of a head. walLog has series, samples and tombstones, with the checkpoint at
+// its start; wblLog has samples that came out of order.
 const (
-	WAL Log = iota
-	WBL
+	walLog Log = iota
+	wblLog
 )
 
 // String returns the name of the log's directory.
 func (l Log) String() string {
-	if l == WBL {
+	if l == wblLog {
 		return "wbl"
 	}
 	return "wal"
@@ -26,10 +26,11 @@ func (l Log) String() string {
 // Source is the head of one Prometheus as it was at one time: all calls read the same
 // records.
 type Source interface {
-	// Records calls f with each record of a log, in the order in which Prometheus
-	// wrote them. The record is valid until f returns; an error of f ends the call
-	// and is returned. Damaged places are skipped and reported.
-	Records(ctx context.Context, l Log, f func(rec []byte) error) (Loss, error)
+	// Records calls f with each record and its log, in the order in which they apply:
+	// those of each log in the order in which Prometheus wrote them. The record is
+	// valid until f returns; an error of f ends the call and is returned. Damaged
+	// places are skipped and reported.
+	Records(ctx context.Context, f func(l Log, rec []byte) error) (Loss, error)
 	// Size is the number of bytes that one pass over both logs reads, about.
 	Size() int64
 }

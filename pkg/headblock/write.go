@@ -16,8 +16,8 @@ import (
 
 // Defaults of Config.
 const (
-	DefaultBlockRange = 2 * time.Hour
-	DefaultMemory     = 256 << 20
+	defaultBlockRange = 2 * time.Hour
+	defaultMemory     = 256 << 20
 )
 
 // windowsAtOnce bounds the blocks that are written at the same time. The blocks of a
@@ -39,9 +39,9 @@ type Config struct {
 	// ExternalLabels are written to meta.json.
 	ExternalLabels labels.Labels
 	// BlockRange is the length of the windows at whose boundaries samples are cut
-	// into blocks; 0 means DefaultBlockRange.
+	// into blocks; 0 means two hours.
 	BlockRange time.Duration
-	// Memory bounds the memory in bytes of labels and samples; 0 means DefaultMemory.
+	// Memory bounds the memory in bytes of labels and samples; 0 means 256 MiB.
 	// The labels of all series must fit; of the samples as many are held as fit,
 	// and the logs are read again for the others.
 	Memory int64
@@ -102,10 +102,10 @@ func Write(ctx context.Context, cfg Config) (*Report, error) {
 
 func (c *Config) setDefaults() {
 	if c.BlockRange == 0 {
-		c.BlockRange = DefaultBlockRange
+		c.BlockRange = defaultBlockRange
 	}
 	if c.Memory == 0 {
-		c.Memory = DefaultMemory
+		c.Memory = defaultMemory
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
