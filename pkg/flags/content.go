@@ -70,14 +70,25 @@ func (p *PathOrContent) Content() ([]byte, error) {
 // ExpandEnv replaces each $(NAME) by the environment variable NAME. One that is
 // not set is an error.
 func ExpandEnv(b []byte) ([]byte, error) {
+	out, unset := ExpandSetEnv(b)
 	var errs []error
-	out := regexp.MustCompile(`\$\([a-zA-Z_0-9]+\)`).ReplaceAllFunc(b, func(m []byte) []byte {
+	for _, name := range unset {
+		errs = append(errs, fmt.Errorf("environment variable %s, used as $(%s), is not set", name, name))
+	}
+	return out, errors.Join(errs...)
+}
+
+// ExpandSetEnv is ExpandEnv that leaves $(NAME) as it is when the variable is not set,
+// and returns the names of these, in order.
+func ExpandSetEnv(b []byte) (out []byte, unset []string) {
+	out = regexp.MustCompile(`\$\([a-zA-Z_0-9]+\)`).ReplaceAllFunc(b, func(m []byte) []byte {
 		name := string(m[2 : len(m)-1])
 		v, ok := os.LookupEnv(name)
 		if !ok {
-			errs = append(errs, fmt.Errorf("environment variable %s, used as $(%s), is not set", name, name))
+			unset = append(unset, name)
+			return m
 		}
 		return []byte(v)
 	})
-	return out, errors.Join(errs...)
+	return out, unset
 }

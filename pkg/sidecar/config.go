@@ -56,6 +56,9 @@ type ReloaderConfig struct {
 	RetryInterval time.Duration
 	Method        string
 	ProcessName   string
+	// TolerateUnset keeps $(NAME) of variables that are not set, instead of not
+	// writing EnvsubstFile.
+	TolerateUnset bool
 }
 
 func (c *ReloaderConfig) enabled() bool { return c.ConfigFile != "" || len(c.RuleDirs) > 0 }
@@ -114,11 +117,13 @@ func (c *ReloaderConfig) registerFlags(r flags.Registrar) {
 		StringVar(&c.ConfigFile)
 	r.Flag("reloader.config-envsubst-file", "Where to write the configuration with $(NAME) replaced from the environment.").
 		StringVar(&c.EnvsubstFile)
-	r.Flag("reloader.rule-dir", "Directory whose change triggers a reload; may be repeated.").
+	r.Flag("reloader.tolerate-unset-variables", "Leave $(NAME) in the configuration when the variable is not set, instead of not writing it.").
+		BoolVar(&c.TolerateUnset)
+	r.Flag("reloader.rule-dir", "Directory, or pattern of directories and files, whose change triggers a reload; may be repeated. It need not exist yet.").
 		StringsVar(&c.RuleDirs)
 	r.Flag("reloader.watch-interval", "How often the files are read again, besides watching them.").
 		Default("3m").DurationVar(&c.WatchInterval)
-	r.Flag("reloader.retry-interval", "Pause after a reload that failed.").
+	r.Flag("reloader.retry-interval", "Pause after a reload that failed; when Prometheus refuses the configuration it doubles, up to --reloader.watch-interval.").
 		Default("5s").DurationVar(&c.RetryInterval)
 	r.Flag("reloader.method", "How to reload: http (POST to /-/reload) or signal (SIGHUP to the process).").
 		Default(reloadHTTP).EnumVar(&c.Method, reloadHTTP, reloadSignal)

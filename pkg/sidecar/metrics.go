@@ -15,13 +15,6 @@ type metrics struct {
 	shipFailures prometheus.Counter
 	lastShipped  prometheus.Gauge
 	unsafe       prometheus.Gauge
-
-	reloads        prometheus.Counter
-	reloadFailures prometheus.Counter
-	reloadSuccess  prometheus.Gauge
-	lastReload     prometheus.Gauge
-	watches        prometheus.Gauge
-	watchEvents    prometheus.Counter
 }
 
 // newMetrics registers the metrics of a sidecar; reg may be nil.
@@ -55,30 +48,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		unsafe: f.NewGauge(prometheus.GaugeOpts{
 			Name: "hindsight_sidecar_unsafe_compaction",
 			Help: "Whether Prometheus runs with flags by which it may compact a block before it is shipped.",
-		}),
-		reloads: f.NewCounter(prometheus.CounterOpts{
-			Name: "hindsight_sidecar_reloader_reloads_total",
-			Help: "Attempts to make Prometheus reload its configuration.",
-		}),
-		reloadFailures: f.NewCounter(prometheus.CounterOpts{
-			Name: "hindsight_sidecar_reloader_reloads_failed_total",
-			Help: "Attempts to make Prometheus reload its configuration that failed.",
-		}),
-		reloadSuccess: f.NewGauge(prometheus.GaugeOpts{
-			Name: "hindsight_sidecar_reloader_last_reload_successful",
-			Help: "Whether the last attempt to reload succeeded.",
-		}),
-		lastReload: f.NewGauge(prometheus.GaugeOpts{
-			Name: "hindsight_sidecar_reloader_last_reload_success_timestamp_seconds",
-			Help: "Unix time of the last reload that succeeded.",
-		}),
-		watches: f.NewGauge(prometheus.GaugeOpts{
-			Name: "hindsight_sidecar_reloader_watches",
-			Help: "Directories that the reloader watches.",
-		}),
-		watchEvents: f.NewCounter(prometheus.CounterOpts{
-			Name: "hindsight_sidecar_reloader_watch_events_total",
-			Help: "File events that the reloader has received.",
 		}),
 	}
 }
@@ -121,4 +90,47 @@ func newAnswerMetrics(reg prometheus.Registerer) *answerMetrics {
 			Help: "Size of the answers of Prometheus that are kept, as JSON.",
 		}),
 	}
+}
+
+// reloaderMetrics are those of a reloader, which it has only when it is enabled: alerts
+// fire on a last reload that was not successful.
+type reloaderMetrics struct {
+	reloads, reloadFailures   prometheus.Counter
+	applies, applyFailures    prometheus.Counter
+	watchEvents, watchErrors  prometheus.Counter
+	reloadSuccess, lastReload prometheus.Gauge
+	watches, unset            prometheus.Gauge
+}
+
+// newReloaderMetrics registers each metric twice: as the reloaders of the field name
+// it, and with the prefix of the sidecar.
+func newReloaderMetrics(reg prometheus.Registerer) *reloaderMetrics {
+	var all []prometheus.Collector
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "reloader_" + name, Help: help})
+		all = append(all, c)
+		return c
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "reloader_" + name, Help: help})
+		all = append(all, g)
+		return g
+	}
+	m := &reloaderMetrics{
+		reloads:        counter("reloads_total", "Attempts to make Prometheus reload its configuration."),
+		reloadFailures: counter("reloads_failed_total", "Attempts to make Prometheus reload its configuration that failed."),
+		applies:        counter("config_apply_operations_total", "Checks of the configuration and rule files."),
+		applyFailures:  counter("config_apply_operations_failed_total", "Checks that could not read the files, substitute, or reload."),
+		watchEvents:    counter("watch_events_total", "File events that the reloader has received."),
+		watchErrors:    counter("watch_errors_total", "Errors of watching files; files are then read every watch interval only."),
+		reloadSuccess:  gauge("last_reload_successful", "Whether the last check of the files, with its reload, succeeded."),
+		lastReload:     gauge("last_reload_success_timestamp_seconds", "Unix time of the last reload that succeeded."),
+		watches:        gauge("watches", "Directories that the reloader watches."),
+		unset:          gauge("config_environment_variable_expansion_errors", "Environment variables of the configuration that are not set."),
+	}
+	if reg != nil {
+		reg.MustRegister(all...)
+		prometheus.WrapRegistererWithPrefix("hindsight_sidecar_", reg).MustRegister(all...)
+	}
+	return m
 }

@@ -1,21 +1,15 @@
 package sidecar
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
-	"syscall"
+	"net/http"
+	"slices"
 	"time"
 
-	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
 	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
@@ -24,29 +18,48 @@ type reloader struct {
 	fs      vfs.FS
 	config  ReloaderConfig
 	logger  *slog.Logger
-	metrics *metrics
+	metrics *reloaderMetrics
 	watcher *watcher
-	// reload triggers one reload.
+	// reload triggers one reload, and returns an error when Prometheus refuses the
+	// configuration.
 	reload func(ctx context.Context) error
 
 	applied fingerprint
+	logged  string   // the last logged error
+	absent  []string // rule directories that did not exist at the last check
+	unset   []string // environment variables that were not set then
 }
 
 // reloadTimeout bounds one attempt. Prometheus answers after it has loaded the
 // configuration, which takes some time with many rules.
 const reloadTimeout = time.Minute
 
+// errNotUp marks errors of a server that does not answer, which therefore has not
+// refused the configuration.
+var errNotUp = errors.New("Prometheus does not answer")
+
 // run checks the files at once, after each change, and every watch interval, until
 // ctx is cancelled. The first check always reloads: Prometheus may have started
-// before the files were in place.
+// before the files were in place. The pauses after a refused configuration grow from
+// the retry interval to the watch interval, until a file changes.
 func (r *reloader) run(ctx context.Context) {
+	retry := r.config.RetryInterval
 	for {
-		pause := r.config.WatchInterval
-		if err := r.apply(ctx); err != nil && ctx.Err() == nil {
-			pause = r.config.RetryInterval
-			r.logger.Error("reload of prometheus failed", "retry_after", pause, "err", err)
+		wait := r.config.WatchInterval
+		err := r.apply(ctx)
+		if ctx.Err() != nil {
+			return
 		}
-		timer := time.NewTimer(pause)
+		if err != nil {
+			wait = retry
+			if !errors.Is(err, errNotUp) {
+				retry = min(2*retry, max(r.config.WatchInterval, r.config.RetryInterval))
+			}
+		} else {
+			retry = r.config.RetryInterval
+		}
+		r.log(err, wait)
+		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -54,22 +67,52 @@ func (r *reloader) run(ctx context.Context) {
 		case <-timer.C:
 		case <-r.watcher.changes:
 			timer.Stop()
+			retry = r.config.RetryInterval
 		}
 	}
+}
+
+// log writes an error, but not again while Prometheus does not answer.
+func (r *reloader) log(err error, retry time.Duration) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if err != nil && (text != r.logged || !errors.Is(err, errNotUp)) {
+		r.logger.Error("reload of prometheus failed", "retry_after", retry, "err", err)
+	}
+	r.logged = text
 }
 
 // apply writes the substituted configuration, and reloads if the files differ from
 // those of the last successful reload.
 func (r *reloader) apply(ctx context.Context) error {
-	r.metrics.watches.Set(float64(r.watcher.set(watchDirs(r.config))))
-	if err := r.substitute(); err != nil {
-		return err
+	r.metrics.applies.Inc()
+	err := r.check(ctx)
+	if err != nil {
+		r.metrics.applyFailures.Inc()
+		r.metrics.reloadSuccess.Set(0)
 	}
-	now, err := fingerprintOf(r.config)
+	return err
+}
+
+// check is apply without its metrics.
+func (r *reloader) check(ctx context.Context) error {
+	now, err := scan(r.config)
+	// Also after an error: the missing file is watched for.
+	r.metrics.watches.Set(float64(r.watcher.set(now.dirs)))
+	if !slices.Equal(now.absent, r.absent) {
+		r.absent = now.absent
+		r.logger.Warn("rule directories missing", "dirs", now.absent)
+	}
 	if err != nil {
 		return err
 	}
-	if now == r.applied {
+	if err := r.substitute(); err != nil {
+		return err
+	}
+	if now.sum == r.applied {
+		r.metrics.reloadSuccess.Set(1)
 		return nil
 	}
 	r.metrics.reloads.Inc()
@@ -77,109 +120,24 @@ func (r *reloader) apply(ctx context.Context) error {
 	defer cancel()
 	if err := r.reload(ctx); err != nil {
 		r.metrics.reloadFailures.Inc()
-		r.metrics.reloadSuccess.Set(0)
+		if unanswered(err) {
+			return fmt.Errorf("%w: %w", errNotUp, err)
+		}
 		return err
 	}
-	r.applied = now
+	r.applied = now.sum
 	r.metrics.reloadSuccess.Set(1)
 	r.metrics.lastReload.SetToCurrentTime()
 	r.logger.Info("prometheus reloaded its configuration", "file", r.config.ConfigFile, "dirs", r.config.RuleDirs)
 	return nil
 }
 
-// substitute replaces the output file, if one is configured, when its content
-// differs.
-func (r *reloader) substitute() error {
-	if r.config.EnvsubstFile == "" {
-		return nil
+// unanswered says whether a reload failed because the server does not run or still
+// starts.
+func unanswered(err error) bool {
+	var pe *prom.Error
+	if errors.As(err, &pe) {
+		return pe.Status == http.StatusBadGateway || pe.Status == http.StatusServiceUnavailable || pe.Status == http.StatusGatewayTimeout
 	}
-	raw, err := readConfig(r.config.ConfigFile)
-	if err != nil {
-		return err
-	}
-	out, err := flags.ExpandEnv(raw)
-	if err != nil {
-		return fmt.Errorf("substitute in %s: %w", r.config.ConfigFile, err)
-	}
-	if old, err := r.fs.ReadFile(r.config.EnvsubstFile); err == nil && bytes.Equal(old, out) {
-		return nil
-	}
-	// Prometheus may run as another user, so all users may read the file.
-	if err := vfs.WriteBytes(r.fs, r.config.EnvsubstFile, 0o644, out); err != nil {
-		return fmt.Errorf("write the substituted configuration: %w", err)
-	}
-	return nil
-}
-
-// maxConfigFile bounds a decompressed configuration file.
-const maxConfigFile = 256 << 20
-
-// readConfig reads a configuration file, which may be compressed with gzip.
-func readConfig(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("read the configuration: %w", err)
-	}
-	defer f.Close()
-	var magic [2]byte
-	n, err := io.ReadFull(f, magic[:])
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("read the configuration: %w", err)
-	}
-	var r io.Reader = io.MultiReader(bytes.NewReader(magic[:n]), f)
-	if magic == [2]byte{0x1f, 0x8b} {
-		if r, err = gzip.NewReader(r); err != nil {
-			return nil, fmt.Errorf("decompress %s: %w", name, err)
-		}
-	}
-	b, err := io.ReadAll(io.LimitReader(r, maxConfigFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	if len(b) > maxConfigFile {
-		return nil, fmt.Errorf("read %s: larger than %d bytes", name, maxConfigFile)
-	}
-	return b, nil
-}
-
-// signalReload sends SIGHUP to the processes whose executable has the name.
-func signalReload(procDir, name string) error {
-	pids, err := findProcesses(procDir, name)
-	if err != nil {
-		return err
-	}
-	if len(pids) == 0 {
-		return fmt.Errorf("no process named %q is running here; the containers must share their process namespace", name)
-	}
-	for _, pid := range pids {
-		if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
-			return fmt.Errorf("send SIGHUP to process %d (%s): %w", pid, name, err)
-		}
-	}
-	return nil
-}
-
-// findProcesses reads the process table below procDir.
-func findProcesses(procDir, name string) ([]int, error) {
-	entries, err := os.ReadDir(procDir)
-	if err != nil {
-		return nil, fmt.Errorf("list processes: %w", err)
-	}
-	var pids []int
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		// A process may end while the list is read.
-		cmdline, err := os.ReadFile(filepath.Join(procDir, e.Name(), "cmdline"))
-		if err != nil {
-			continue
-		}
-		exe, _, _ := strings.Cut(string(cmdline), "\x00")
-		if filepath.Base(exe) == name {
-			pids = append(pids, pid)
-		}
-	}
-	return pids, nil
+	return !errors.Is(err, errRefusedSilently)
 }

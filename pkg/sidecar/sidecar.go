@@ -164,11 +164,16 @@ func (s *Sidecar) serve(ctx context.Context, g *errgroup.Group) error {
 func (s *Sidecar) newReloader() *reloader {
 	logger := s.deps.Logger.With("component", "reloader")
 	r := &reloader{
-		fs: vfs.OS(), config: s.config.Reloader, logger: logger, metrics: s.metrics, reload: s.client.Reload,
-		watcher: newWatcher(logger, s.metrics.watchEvents.Inc),
+		fs: vfs.OS(), config: s.config.Reloader, logger: logger, metrics: newReloaderMetrics(s.deps.Registerer),
+		reload: s.client.Reload, watcher: newWatcher(logger, nil),
 	}
+	r.watcher.onEvent, r.watcher.onError = r.metrics.watchEvents.Inc, r.metrics.watchErrors.Inc
 	if s.config.Reloader.Method == reloadSignal {
-		r.reload = func(context.Context) error { return signalReload("/proc", s.config.Reloader.ProcessName) }
+		signal := &signaller{
+			send:  func() error { return sendReload("/proc", s.config.Reloader.ProcessName) },
+			state: s.client.ReloadState,
+		}
+		r.reload = signal.reload
 	}
 	return r
 }

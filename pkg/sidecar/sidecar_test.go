@@ -1,8 +1,6 @@
 package sidecar
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"io"
@@ -10,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -26,8 +23,6 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom/promtest"
-	"github.com/hindsight-io/hindsight/pkg/vfs"
-	"github.com/hindsight-io/hindsight/pkg/vfs/faultfs"
 )
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -298,158 +293,4 @@ func TestRun_RefusesToShipUnsafely(t *testing.T) {
 	}
 	run("Prometheus compacts its blocks (2h to 1d12h)", map[string]string{minBlockFlag: "2h", maxBlockFlag: "36h"}, t.TempDir())
 	run("--tsdb.path must be the data directory of Prometheus", map[string]string{minBlockFlag: "2h", maxBlockFlag: "2h"}, "/does/not/exist")
-}
-
-// reloads counts reloads of Prometheus.
-type reloads struct{ calls }
-
-func (r *reloads) reload(context.Context) error { return r.call() }
-
-func TestReloader_ReloadsAfterChanges(t *testing.T) {
-	dir := t.TempDir()
-	t.Setenv("CLUSTER", "eu")
-	write := func(name, content string) {
-		t.Helper()
-		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644))
-	}
-	write("prometheus.yml", "global: {external_labels: {cluster: $(CLUSTER)}}")
-	write("rules/a.yml", "groups: []")
-	var got reloads
-	r := &reloader{
-		fs: vfs.OS(),
-		config: ReloaderConfig{
-			ConfigFile: filepath.Join(dir, "prometheus.yml"), EnvsubstFile: filepath.Join(dir, "out.yml"),
-			RuleDirs: []string{filepath.Join(dir, "rules")},
-		},
-		logger: discard(), metrics: newMetrics(nil), watcher: newWatcher(discard(), nil), reload: got.reload,
-	}
-	defer r.watcher.notify.Close()
-	step := func(reloads int) {
-		t.Helper()
-		require.NoError(t, r.apply(t.Context()))
-		require.Equal(t, reloads, got.count())
-	}
-	step(1)
-	out, err := os.ReadFile(filepath.Join(dir, "out.yml"))
-	require.NoError(t, err)
-	require.Equal(t, "global: {external_labels: {cluster: eu}}", string(out))
-	step(1)
-	write("rules/deeper/b.yml", "groups: []")
-	step(2)
-	require.Len(t, r.watcher.notify.WatchList(), 3)
-	require.NoError(t, os.Remove(filepath.Join(dir, "rules/deeper/b.yml")))
-	step(3)
-
-	// Kubernetes mounts a link to a directory, which it replaces.
-	write("v1/c.yml", "1")
-	write("v2/c.yml", "2")
-	require.NoError(t, os.Symlink(filepath.Join(dir, "v1"), filepath.Join(dir, "rules/data")))
-	step(4)
-	require.NoError(t, os.Remove(filepath.Join(dir, "rules/data")))
-	require.NoError(t, os.Symlink(filepath.Join(dir, "v2"), filepath.Join(dir, "rules/data")))
-	step(5)
-
-	// A failed reload is tried again without a change.
-	got.fail(errors.New("bad rules"))
-	write("rules/a.yml", "groups: [1]")
-	require.ErrorContains(t, r.apply(t.Context()), "bad rules")
-	got.fail(nil)
-	step(7)
-
-	// Compressed, and with a variable that does not exist.
-	var buf bytes.Buffer
-	z := gzip.NewWriter(&buf)
-	_, _ = z.Write([]byte("zipped: $(CLUSTER)"))
-	require.NoError(t, z.Close())
-	write("prometheus.yml", buf.String())
-	step(8)
-	out, err = os.ReadFile(filepath.Join(dir, "out.yml"))
-	require.NoError(t, err)
-	require.Equal(t, "zipped: eu", string(out))
-	write("prometheus.yml", "a: $(HINDSIGHT_TEST_NOT_SET)")
-	require.ErrorContains(t, r.apply(t.Context()), "HINDSIGHT_TEST_NOT_SET")
-}
-
-func TestReloader_RunsAtStartAtChangesAndAfterFailures(t *testing.T) {
-	dir := t.TempDir()
-	file := filepath.Join(dir, "x.yml")
-	synctest.Test(t, func(t *testing.T) {
-		var got reloads
-		r := &reloader{
-			fs: vfs.OS(), config: ReloaderConfig{RuleDirs: []string{dir}, WatchInterval: 3 * time.Minute, RetryInterval: 5 * time.Second},
-			logger: discard(), metrics: newMetrics(nil), watcher: quietWatcher(), reload: got.reload,
-		}
-		go r.run(t.Context())
-		after := func(d time.Duration, want int) {
-			t.Helper()
-			time.Sleep(d)
-			synctest.Wait()
-			require.Equal(t, want, got.count())
-		}
-		after(0, 1)
-		after(10*time.Minute, 1) // without a change there is no reload
-		require.NoError(t, os.WriteFile(file, []byte("x"), 0o644))
-		after(3*time.Minute, 2)
-		require.NoError(t, os.WriteFile(file, []byte("y"), 0o644))
-		r.watcher.changes <- struct{}{}
-		after(0, 3)
-		got.fail(errors.New("bad rules"))
-		require.NoError(t, os.WriteFile(file, []byte("z"), 0o644))
-		r.watcher.changes <- struct{}{}
-		after(0, 4)
-		after(5*time.Second, 5)
-		got.fail(nil)
-		after(5*time.Second, 6)
-		after(time.Minute, 6)
-	})
-}
-
-// Each step of the writing fails once: the output file has its old or its new
-// content, and the next try writes the new one.
-func TestReloader_KeepsOutputFileWholeAfterEachFailure(t *testing.T) {
-	faultfs.EachFailure(t, func(t *testing.T, fsys *faultfs.FS) {
-		dir := t.TempDir()
-		in, out := filepath.Join(dir, "in.yml"), filepath.Join(dir, "out.yml")
-		require.NoError(t, os.WriteFile(in, []byte("new"), 0o644))
-		require.NoError(t, os.WriteFile(out, []byte("old"), 0o644))
-		r := &reloader{fs: fsys, config: ReloaderConfig{ConfigFile: in, EnvsubstFile: out}}
-		content := func() string {
-			b, err := os.ReadFile(out)
-			require.NoError(t, err)
-			return string(b)
-		}
-		if err := r.substitute(); err != nil {
-			require.ErrorIs(t, err, faultfs.ErrInjected)
-			require.Contains(t, []string{"old", "new"}, content())
-			r.fs = vfs.OS()
-			require.NoError(t, r.substitute())
-		}
-		require.Equal(t, "new", content())
-		info, err := os.Stat(out)
-		require.NoError(t, err)
-		require.Equal(t, os.FileMode(0o644), info.Mode().Perm())
-	})
-}
-
-func TestFindProcesses_MatchesExecutable(t *testing.T) {
-	proc := t.TempDir()
-	for pid, cmdline := range map[string]string{
-		"12": "/bin/prometheus\x00--config.file=x\x00", "13": "/bin/sh\x00-c\x00prometheus\x00", "self": "prometheus\x00",
-	} {
-		require.NoError(t, os.Mkdir(filepath.Join(proc, pid), 0o755))
-		require.NoError(t, os.WriteFile(filepath.Join(proc, pid, "cmdline"), []byte(cmdline), 0o644))
-	}
-	pids, err := findProcesses(proc, "prometheus")
-	require.NoError(t, err)
-	require.Equal(t, []int{12}, pids)
-	require.ErrorContains(t, signalReload(proc, "nothing"), "no process named")
-}
-
-func TestFingerprint_RefusesLoopOfLinks(t *testing.T) {
-	dir := t.TempDir()
-	require.NoError(t, os.Symlink(dir, filepath.Join(dir, "again")))
-	_, err := fingerprintOf(ReloaderConfig{RuleDirs: []string{dir}})
-	require.ErrorContains(t, err, "nested more than")
-	require.True(t, strings.HasPrefix(err.Error(), "look for changes: "))
 }

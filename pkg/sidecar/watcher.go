@@ -21,13 +21,14 @@ type watcher struct {
 	notify *fsnotify.Watcher
 	logger *slog.Logger
 	failed map[string]bool
-	// onEvent is called for each event; it may be nil.
-	onEvent func()
+	// onEvent is called for each event; it may be nil. onError is called for each
+	// error.
+	onEvent, onError func()
 }
 
 // newWatcher opens a watcher, which run must close.
 func newWatcher(logger *slog.Logger, onEvent func()) *watcher {
-	w := &watcher{changes: make(chan struct{}, 1), logger: logger, failed: map[string]bool{}, onEvent: onEvent}
+	w := &watcher{changes: make(chan struct{}, 1), logger: logger, failed: map[string]bool{}, onEvent: onEvent, onError: func() {}}
 	var err error
 	if w.notify, err = fsnotify.NewWatcher(); err != nil {
 		logger.Warn("cannot watch files", "err", err)
@@ -50,6 +51,7 @@ func (w *watcher) set(dirs []string) int {
 	for _, dir := range dirs {
 		err := w.notify.Add(dir)
 		if err != nil && !w.failed[dir] {
+			w.onError()
 			w.logger.Warn("cannot watch directory", "dir", dir, "err", err)
 		}
 		w.failed[dir] = err != nil
@@ -76,6 +78,7 @@ func (w *watcher) run(ctx context.Context) {
 				due = time.After(settle)
 			}
 		case err := <-w.notify.Errors:
+			w.onError()
 			w.logger.Warn("watching files failed", "err", err)
 		case <-due:
 			due = nil

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
@@ -120,4 +121,18 @@ func (c *Client) Reload(ctx context.Context) error {
 		return err
 	}
 	return resp.Body.Close()
+}
+
+// ReloadState is the result of the last reload of the server's configuration.
+type ReloadState struct {
+	Success bool `json:"reloadConfigSuccess"`
+	// Time is that of the last successful one, in whole seconds.
+	Time time.Time `json:"lastConfigTime"`
+}
+
+// ReloadState reads the result of the last reload.
+func (c *Client) ReloadState(ctx context.Context) (ReloadState, error) {
+	var data ReloadState
+	_, err := c.api(ctx, http.MethodGet, "/api/v1/status/runtimeinfo", nil, &data)
+	return data, err
 }
