@@ -71,6 +71,8 @@ type account struct {
 	// work is what the evaluation costs by now: the samples that it reads and the
 	// points that it computes.
 	work atomic.Int64
+	// expected is what the same query cost the last time; 0 when that is not known.
+	expected atomic.Int64
 	// resultSteps are the steps of the result where that has the series that the
 	// only selector has; else 0.
 	resultSteps atomic.Int64
@@ -80,8 +82,11 @@ type account struct {
 // one core.
 const heavyWork = 1_000_000
 
-// heavy reports whether the request costs much. The account may be nil.
-func (a *account) heavy() bool { return a != nil && a.work.Load() > heavyWork }
+// heavy reports whether the request costs much, or did so the last time. The account may
+// be nil.
+func (a *account) heavy() bool {
+	return a != nil && max(a.work.Load(), a.expected.Load()) > heavyWork
+}
 
 // tenantName is the tenant of the request. The account may be nil.
 func (a *account) tenantName() string {

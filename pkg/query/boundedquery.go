@@ -59,7 +59,10 @@ func (q *boundedQuery) Exec(ctx context.Context) *promql.Result {
 func (q *boundedQuery) attempt(ctx context.Context) *promql.Result {
 	a := accountOf(ctx)
 	steps := int64(1)
+	var key uint64
 	if s, ok := q.Statement().(*parser.EvalStmt); ok {
+		key = q.engine.costs.key(a.tenantName(), q.String(), s)
+		a.expected.Store(q.engine.costs.of(key))
 		p, err := checkPlan(s, q.engine.plan)
 		if err == nil {
 			a.work.Add(p.visits)
@@ -73,7 +76,9 @@ func (q *boundedQuery) attempt(ctx context.Context) *promql.Result {
 		}
 	}
 	a.enter(stageEvaluating)
+	before := a.work.Load()
 	res := q.evaluate(ctx)
+	q.engine.costs.note(key, a.work.Load()-before, res.Err != nil)
 	a.enter(stageEncoding)
 	if res.Err != nil {
 		res.Err = q.named(ctx, res.Err)

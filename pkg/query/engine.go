@@ -31,6 +31,7 @@ type engine struct {
 	limits     *tenantLimits
 	budget     *memoryBudget
 	requests   *requests
+	costs      *costs
 	// push lets queriers below evaluate parts of queries; nil evaluates all here.
 	push *pushdown
 }
@@ -73,7 +74,7 @@ func newEngine(cfg *Config, p parser.Parser, known features.Collector, budget *m
 		plan: planLimits{
 			subquerySteps: cfg.Limits.SubquerySteps, subqueryStep: cfg.SubqueryStep.Duration(), rangeSteps: int64(cfg.Limits.RangeSteps),
 		},
-		limits: limits, requests: newRequests(budget, limits, deps.Registerer),
+		limits: limits, requests: newRequests(budget, limits, deps.Registerer), costs: newCosts(),
 	}, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -15,9 +16,10 @@ import (
 
 // slotTracker bounds how many queries are evaluated at once, by concurrency slots.
 // Tenants get them in turns. Queries that cost much get all cores but one together,
-// so that the others are evaluated at once. A query releases its slot while it waits
-// for stores, so that stores that do not answer cannot keep other queries from being
-// evaluated. It implements promql.QueryTracker.
+// so that the others are evaluated at once; a query that cost much the last time waits for
+// one of them before it asks the stores. A query releases its slot while it waits for
+// stores, a heavy one after keepSlot, so that stores that do not answer cannot keep other
+// queries from being evaluated. It implements promql.QueryTracker.
 type slotTracker struct {
 	most, mostHeavy, mostWaiting int
 	// ofTenant returns how many slots a tenant may have; 0 means all.
@@ -195,7 +197,14 @@ type slot struct {
 	held, heavy bool
 	// idle counts the goroutines of the query that wait for stores.
 	idle int
+	// later releases the slot of a heavy query that waits for long; nil when none waits.
+	later *time.Timer
 }
+
+// keepSlot is how long a heavy query keeps its slot while it waits for stores. If all
+// released it at once, all would read at the same time, and each would hold what the
+// stores send.
+const keepSlot = time.Second
 
 // acquire takes a slot for what the query costs by now. A query that has one and has
 // become heavy exchanges it.
@@ -277,14 +286,13 @@ func (a *account) idle(ctx context.Context, wait func()) error {
 	if !running {
 		return nil
 	}
-	t.mtx.Lock()
-	t.idle--
-	t.mtx.Unlock()
+	t.resume()
 	return t.acquire(ctx)
 }
 
-// pause releases the slot for a goroutine that waits, the first of them or not. It
-// reports whether the query is evaluated at all. The slot may be nil.
+// pause releases the slot for a goroutine that waits, the first of them or not; that of a
+// heavy query only after keepSlot. It reports whether the query is evaluated at all. The
+// slot may be nil.
 func (t *slot) pause() (first, running bool) {
 	if t == nil {
 		return false, false
@@ -295,8 +303,34 @@ func (t *slot) pause() (first, running bool) {
 		return false, false
 	}
 	t.idle++
-	t.drop()
+	switch {
+	case !t.held || !t.heavy:
+		t.drop()
+	case t.later == nil:
+		t.later = time.AfterFunc(keepSlot, t.dropIdle)
+	}
 	return t.idle == 1, true
+}
+
+// resume ends the wait of one goroutine.
+func (t *slot) resume() {
+	t.mtx.Lock()
+	defer t.mtx.Unlock()
+	t.idle--
+	if t.later != nil {
+		t.later.Stop()
+		t.later = nil
+	}
+}
+
+// dropIdle releases the slot of a query that still waits.
+func (t *slot) dropIdle() {
+	t.mtx.Lock()
+	defer t.mtx.Unlock()
+	if t.later != nil {
+		t.later = nil
+		t.drop()
+	}
 }
 
 // pace is called between series by code that evaluates for long. It returns the

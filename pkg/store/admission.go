@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,8 @@ type admission struct {
 	large int64
 	// wait is how long a request waits at most.
 	wait time.Duration
+	// turns are how many batches of large requests are read at one time.
+	turns chan struct{}
 	// refused counts requests that had to wait for too long, or that found too many
 	// others waiting.
 	refused atomic.Int64
@@ -56,7 +59,10 @@ type admission struct {
 }
 
 func newAdmission(most int, wait time.Duration) *admission {
-	return &admission{most: most, large: largeBytes, wait: wait, open: map[string]*place{}, taken: map[*place]struct{}{}, served: map[string]uint64{}}
+	return &admission{
+		most: most, large: largeBytes, wait: wait, open: map[string]*place{}, taken: map[*place]struct{}{}, served: map[string]uint64{},
+		turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)),
+	}
 }
 
 // placeState is what a place is.
@@ -195,6 +201,25 @@ func (p *place) refuse() {
 	p.state = placeRefused
 	p.a.refused.Add(1)
 	close(p.admitted)
+}
+
+// Turn implements bucketblock.Admission. Small requests need no turn.
+func (p *place) Turn(ctx context.Context) (done func(), err error) {
+	if !p.taken() {
+		return func() {}, nil
+	}
+	select {
+	case p.a.turns <- struct{}{}:
+		return func() { <-p.a.turns }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (p *place) taken() bool {
+	p.a.mtx.Lock()
+	defer p.a.mtx.Unlock()
+	return p.state == placeTaken
 }
 
 // refusal is the error of a place that was refused.

@@ -211,3 +211,41 @@ func TestSelect_LargeRequestsWaitWithoutData(t *testing.T) {
 	taken, waiting := g.admission.counts()
 	require.Zero(t, taken+waiting)
 }
+
+// Batches of large requests are read a few at a time, and small requests need no turn.
+func TestAdmission_TurnsAreForLargeRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAdmission(2, time.Minute)
+		a.turns = make(chan struct{}, 1)
+		one, two, small := a.join("t", "1"), a.join("t", "2"), a.join("t", "3")
+		require.True(t, one.Expect(large))
+		require.True(t, two.Expect(large))
+		require.True(t, small.Expect(1))
+		done, err := one.Turn(t.Context())
+		require.NoError(t, err)
+		got := make(chan func())
+		go func() {
+			done, err := two.Turn(t.Context())
+			if err != nil {
+				t.Error(err)
+			}
+			got <- done
+		}()
+		synctest.Wait()
+		pass, err := small.Turn(t.Context())
+		require.NoError(t, err)
+		pass()
+		select {
+		case <-got:
+			t.Fatal("two turns at once")
+		default:
+		}
+		done()
+		(<-got)()
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		a.turns <- struct{}{}
+		_, err = one.Turn(ended)
+		require.ErrorIs(t, err, context.Canceled)
+	})
+}

@@ -60,6 +60,9 @@ type Admission interface {
 	Expect(bytes int64) bool
 	// Wait waits until reading may begin. Its error ends the set.
 	Wait(ctx context.Context) error
+	// Turn waits for a turn at the processor, which done ends. A turn is for a batch
+	// that is in the cache.
+	Turn(ctx context.Context) (done func(), err error)
 }
 
 // reader is the state of one Select. It belongs to one goroutine.
@@ -78,8 +81,10 @@ type reader struct {
 	symbols []uint32 // of the series that is being decoded
 	last    []uint32 // of the series before
 
-	ahead  lookahead
-	damage damage
+	ahead lookahead
+	// seriesCached and chunksCached say that the last batch was in the cache.
+	seriesCached, chunksCached bool
+	damage                     damage
 	// perSeries is about how many bytes of chunks a series has in the time range.
 	perSeries int64
 	order     []uint32          // memory of segments
@@ -167,7 +172,7 @@ func (r *reader) run(ctx context.Context, emit func(*batch) error) error {
 		if r.q.SkipChunks {
 			sb = seriesBatch{} // the result has its items
 		}
-		if err := r.readSeries(ctx, refs[pos:pos+n], &sb); err != nil {
+		if err := r.inTurn(ctx, &r.seriesCached, func() error { return r.readSeries(ctx, refs[pos:pos+n], &sb) }); err != nil {
 			return r.b.fail(PartSeries, err)
 		}
 		if left := r.q.Limit - emitted; r.q.Limit > 0 && len(sb.items) >= left {
@@ -256,7 +261,7 @@ func (r *reader) emit(ctx context.Context, sb *seriesBatch, emit func(*batch) er
 	}
 	for items := sb.items; len(items) > 0; {
 		n := r.itemsPerRead(sb, items)
-		part, err := r.readChunks(ctx, sb.chunks[items[0].lo:items[n-1].hi], items[:n])
+		part, err := r.readChunksInTurn(ctx, sb.chunks[items[0].lo:items[n-1].hi], items[:n])
 		if err != nil {
 			part.release()
 			return r.b.fail(PartChunks, err)
@@ -272,6 +277,31 @@ func (r *reader) emit(ctx context.Context, sb *seriesBatch, emit func(*batch) er
 		}
 	}
 	return nil
+}
+
+// inTurn calls read, which reads a batch, in a turn at the processor when the batch before
+// it was in the cache. Without turns, all blocks of a large request want to read at the
+// same time, and small requests wait behind them.
+func (r *reader) inTurn(ctx context.Context, cached *bool, read func() error) error {
+	if *cached && r.q.Admission != nil {
+		done, err := r.q.Admission.Turn(ctx)
+		if err != nil {
+			return err
+		}
+		defer done()
+	}
+	before := r.stats.SeriesFetches + r.stats.ChunksFetches
+	err := read()
+	*cached = r.stats.SeriesFetches+r.stats.ChunksFetches == before
+	return err
+}
+
+func (r *reader) readChunksInTurn(ctx context.Context, chks []chunkMeta, items []seriesItem) (part *batch, err error) {
+	err = r.inTurn(ctx, &r.chunksCached, func() (err error) {
+		part, err = r.readChunks(ctx, chks, items)
+		return err
+	})
+	return part, err
 }
 
 // itemsPerRead counts the leading series whose chunks are about BatchBytes.
