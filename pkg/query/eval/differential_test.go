@@ -44,15 +44,18 @@ func TestPrometheusEngine_Agrees(t *testing.T) {
 	var count [differs + 1]int
 	reasons := map[string]int{}
 	for n := 0; n < sets || time.Since(start) < soak; n++ {
-		r := rand.New(rand.NewPCG(seed+uint64(n), 0))
-		d := randomDataset(t, r)
-		g := newQueryGenerator(r)
-		for range queries {
-			v, why := checkOne(t, ng, d, g.evaluation(1+r.IntN(4)))
-			if count[v]++; v == fallback {
-				reasons[reasonOf(why)]++
+		// A test of its own: the storage of its data is closed before the next begins.
+		t.Run(strconv.FormatUint(seed+uint64(n), 10), func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed+uint64(n), 0))
+			d := randomDataset(t, r)
+			g := newQueryGenerator(r)
+			for range queries {
+				v, why := checkOne(t, ng, d, g.evaluation(1+r.IntN(4)))
+				if count[v]++; v == fallback {
+					reasons[reasonOf(why)]++
+				}
 			}
-		}
+		})
 		if t.Failed() {
 			break
 		}
