@@ -2,7 +2,6 @@ package eval
 
 import (
 	"math"
-	"time"
 
 	"github.com/prometheus/prometheus/model/value"
 )
@@ -77,65 +76,20 @@ func (k *rangeKernel) pick() func(s *Samples, out *row) {
 	}
 }
 
-// rate computes rate, increase and delta. The resets of the whole series are found
-// once, so that a window costs no more than the resets in it.
-//
-// The extrapolation to the bounds of the window is that of Prometheus, in the same
-// order of operations.
-func (k *rangeKernel) rate(s *Samples, out *row, counter, perSecond bool) {
-	seconds := (time.Duration(k.rng) * time.Millisecond).Seconds()
-	next := 0 // the first reset that may be in the window
-	for i, w := range k.windows {
-		if w.hi-w.lo < 2 {
-			continue
-		}
-		first := s.V[w.lo]
-		sum := s.V[w.hi-1] - first
-		if counter {
-			// A reset between the first sample and the one before is outside.
-			for next < len(k.resets) && k.resets[next] <= w.lo {
-				next++
-			}
-			j := next
-			for ; j < len(k.resets) && k.resets[j] < w.hi; j++ {
-				sum += s.V[k.resets[j]-1]
-			}
-			if k.w.ended(j - next) {
-				return
-			}
-		}
-		end := k.end(i)
-		toStart := float64(s.T[w.lo]-(end-k.rng)) / 1000
-		toEnd := float64(end-s.T[w.hi-1]) / 1000
-		sampled := float64(s.T[w.hi-1]-s.T[w.lo]) / 1000
-		average := sampled / float64(w.hi-w.lo-1)
-		threshold := average * 1.1
-		if toStart >= threshold {
-			toStart = average / 2
-		}
-		if counter && sum > 0 && first >= 0 {
-			// A counter began at zero, not below.
-			if zero := sampled * (first / sum); zero < toStart {
-				toStart = zero
-			}
-		}
-		if toEnd >= threshold {
-			toEnd = average / 2
-		}
-		factor := (sampled + toStart + toEnd) / sampled
-		if perSecond {
-			factor /= seconds
-		}
-		out.set(i, sum*factor)
-	}
-}
-
 // end is the last time in the window of step i.
 func (k *rangeKernel) end(i int) int64 {
 	if k.at != nil {
 		return *k.at - k.offset
 	}
 	return k.grid.at(i) - k.offset
+}
+
+// stride is the distance of the windows of neighbouring steps.
+func (k *rangeKernel) stride() int64 {
+	if k.at != nil {
+		return 0
+	}
+	return k.grid.step
 }
 
 // scanCounter finds the samples that are less than the one before. It stops with

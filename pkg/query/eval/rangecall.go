@@ -235,37 +235,30 @@ func dropStale(s *Samples) {
 // cut returns the windows of all steps over samples at the times ts.
 func (k *rangeKernel) cut(ws []window, ts []int64) []window {
 	ws = slices.Grow(ws[:0], k.grid.steps)[:k.grid.steps]
-	lo, hi := cursor{ts: ts}, cursor{ts: ts}
-	end := k.end(0)
-	step := k.grid.step
-	if k.at != nil {
-		step = 0
-	}
+	end, step := k.end(0), k.stride()
+	var lo, loMoved, hi, hiMoved int
 	for i := range ws {
-		ws[i] = window{int32(lo.after(end - k.rng)), int32(hi.after(end))}
+		next := after(ts, lo, loMoved, end-k.rng)
+		lo, loMoved = next, next-lo
+		next = after(ts, hi, hiMoved, end)
+		hi, hiMoved = next, next-hi
+		ws[i] = window{int32(lo), int32(hi)}
 		end += step
 	}
 	return ws
 }
 
-// cursor finds the first sample after a time. The times only increase.
-type cursor struct {
-	ts  []int64
-	pos int
-	// last is how far the cursor moved the last time: mostly it is as far again.
-	last int
-}
-
-func (c *cursor) after(t int64) int {
-	from := c.pos
-	if n := from + c.last; c.last > 1 && n <= len(c.ts) && c.ts[n-1] <= t {
-		c.pos = n
+// after returns the position of the first sample after the time t, which is pos or a
+// later one. It tries whether moved more are before: mostly the windows move by equal
+// numbers of samples.
+func after(ts []int64, pos, moved int, t int64) int {
+	if n := pos + moved; moved > 1 && n <= len(ts) && ts[n-1] <= t {
+		pos = n
 	}
-	for c.pos < len(c.ts) && c.ts[c.pos] <= t {
-		c.pos++
+	for pos < len(ts) && ts[pos] <= t {
+		pos++
 	}
-	c.last = c.pos - from
-	return c.pos
+	return pos
 }
 
 // tally counts the samples of the windows. A sample that was in the window of the

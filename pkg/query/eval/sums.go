@@ -17,6 +17,9 @@ const (
 	mean
 )
 
+// plainSum bounds the sums that are far from an overflow in all their parts.
+const plainSum = 0x1p1000
+
 // sums is the sum of a group, with Kahan's compensation.
 type sums struct {
 	e     *parser.AggregateExpr
@@ -36,16 +39,28 @@ func (s *sums) add(w *worker, r *row) error {
 	if r.h != nil || s.hists != nil {
 		return s.addMixed(w, r)
 	}
-	for i, ok := range r.has {
-		if !ok {
+	sum, c := s.v, s.c[:len(s.v)]
+	has, seen, v := r.has[:len(sum)], s.seen[:len(sum)], r.v[:len(sum)]
+	for i, x := range v {
+		if !has[i] {
 			continue
 		}
-		if s.seen[i] == 0 {
-			s.seen[i] = seenFloat
-			s.v[i] = r.v[i]
+		if seen[i] == 0 {
+			seen[i] = seenFloat
+			sum[i] = x
 			continue
 		}
-		s.v[i], s.c[i] = kahansum.Inc(r.v[i], s.v[i], s.c[i])
+		old := sum[i]
+		t := old + x
+		if !(math.Abs(t) < plainSum) {
+			sum[i], c[i] = kahansum.Inc(x, old, c[i])
+			continue
+		}
+		// What rounding took from the sum is a float, and so the same however it is
+		// computed: this way needs no branch (D. Knuth, TAOCP, volume 2, 4.2.2).
+		added := t - old
+		sum[i] = t
+		c[i] += (old - (t - added)) + (x - added)
 	}
 	return nil
 }
