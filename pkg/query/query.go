@@ -231,6 +231,7 @@ func (q *Query) storeStatus() []promapi.StoreStatus {
 			Component: component(st.Info.Component), Name: st.Name, Health: health(st),
 			LastCheck: st.LastCheck, LastError: st.LastError, LabelSets: st.Info.LabelSets,
 			MinTime: st.Info.MinTime, MaxTime: st.Info.MaxTime, Contacted: st.Contacted, Strict: st.Strict,
+			Warnings: st.Info.Warnings,
 		})
 	}
 	for i, s := range q.deps.LocalStores {
@@ -238,8 +239,10 @@ func (q *Query) storeStatus() []promapi.StoreStatus {
 		out = append(out, promapi.StoreStatus{
 			Component: component(info.Component), Name: fmt.Sprintf("local/%s-%d", component(info.Component), i),
 			Health: "up", LabelSets: info.LabelSets, MinTime: info.MinTime, MaxTime: info.MaxTime, Contacted: true,
+			Warnings: info.Warnings,
 		})
 	}
+	warnOfEqualLabels(out)
 	return out
 }
 

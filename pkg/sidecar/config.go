@@ -75,6 +75,9 @@ type ShipperConfig struct {
 	// RecheckInterval is the time after which a shipped block is first looked up in the
 	// bucket again; 0 is never.
 	RecheckInterval time.Duration
+	// ClaimInterval is the time between two heartbeats of the claim on the external
+	// labels; 0 makes no claim.
+	ClaimInterval time.Duration
 }
 
 const (
@@ -142,6 +145,8 @@ func (c *ShipperConfig) registerFlags(r flags.Registrar) {
 		Default("0").IntVar(&c.UploadConcurrency)
 	r.Flag("shipper.recheck-interval", "How long after its upload a block that is still in --tsdb.path is looked up in the bucket again, and shipped again if it vanished there; the time doubles with each look, up to a day. 0s never looks.").
 		Default("3h").DurationVar(&c.RecheckInterval)
+	r.Flag("shipper.claim-interval", "How often the sidecar renews its claim on its external labels in the bucket, by which sources with equal labels are found; 0s makes no claim.").
+		Default("2m").DurationVar(&c.ClaimInterval)
 	r.Flag("shipper.ignore-unequal-block-size", "Ship although Prometheus compacts its blocks.").
 		Hidden().BoolVar(&c.IgnoreUnequalBlockSize)
 	r.Flag("shipper.allow-out-of-order-uploads", "Upload later blocks after one failed.").
@@ -182,6 +187,8 @@ func (c *Config) Validate() error {
 		return flags.Invalid(errors.New("--shipper.upload-concurrency is negative"))
 	case c.Shipper.RecheckInterval < 0:
 		return flags.Invalid(errors.New("--shipper.recheck-interval is negative"))
+	case c.Shipper.ClaimInterval < 0 || c.Shipper.ClaimInterval > time.Hour:
+		return flags.Invalid(errors.New("--shipper.claim-interval must be between 0s and 1h"))
 	}
 	_, err := c.client()
 	return err

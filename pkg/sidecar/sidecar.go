@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/claim"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/shipper"
@@ -41,6 +43,8 @@ type Sidecar struct {
 	store   *promStore
 	// disk is nil when blocks are not read directly.
 	disk *disk
+	// claims is nil when no claim is made on the external labels.
+	claims *claim.Keeper
 }
 
 // New makes a sidecar. It does not connect to Prometheus before Run.
@@ -73,6 +77,14 @@ func New(c Config, d Deps) (*Sidecar, error) {
 	if c.DirectReads {
 		s.disk = newDisk(client, c.TSDBPath, d.Logger.With("component", "direct-reads"), m)
 		s.store.blocks = s.disk.dir
+	}
+	if d.Bucket != nil && c.Shipper.ClaimInterval > 0 {
+		s.claims = claim.NewKeeper(claim.Config{
+			Bucket: d.Bucket, File: filepath.Join(c.TSDBPath, "thanos", "hindsight-source.json"), Directory: c.TSDBPath,
+			Labels: src.external, Interval: c.Shipper.ClaimInterval,
+			Logger: d.Logger.With("component", "claims"), Registerer: d.Registerer,
+		})
+		s.store.problems = s.claims.Warnings
 	}
 	return s, nil
 }
@@ -144,6 +156,9 @@ func (s *Sidecar) serve(ctx context.Context, g *errgroup.Group) error {
 		}
 		g.Go(func() error { ship.watcher.run(ctx); return nil })
 		g.Go(func() error { ship.run(ctx); return ship.lock.Close() })
+		if s.claims != nil {
+			g.Go(func() error { s.claims.Run(ctx); return nil })
+		}
 	} else {
 		s.deps.Logger.Info("shipping of blocks disabled", "reason", reason.NoBucket)
 	}

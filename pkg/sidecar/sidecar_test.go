@@ -294,3 +294,23 @@ func TestRun_RefusesToShipUnsafely(t *testing.T) {
 	run("Prometheus compacts its blocks (2h to 1d12h)", map[string]string{minBlockFlag: "2h", maxBlockFlag: "36h"}, t.TempDir())
 	run("--tsdb.path must be the data directory of Prometheus", map[string]string{minBlockFlag: "2h", maxBlockFlag: "2h"}, "/does/not/exist")
 }
+
+// A second sidecar gets the labels of the first: both announce it to queriers.
+func TestRun_WarnsOfEqualLabels(t *testing.T) {
+	bkt := bucket.NewMemory()
+	open := func() *Sidecar {
+		p := promtest.New(t, promtest.Options{
+			ExternalLabels: labels.FromStrings("cluster", "eu"), Flags: map[string]string{minBlockFlag: "2h", maxBlockFlag: "2h"},
+		})
+		s, stop := start(t, parse(t, "--prometheus.url="+p.URL().String(), "--tsdb.path="+p.Dir, "--shipper.claim-interval=20ms"), Deps{Bucket: bkt})
+		t.Cleanup(func() { require.NoError(t, stop()) })
+		return s
+	}
+	first, second := open(), open()
+	for _, s := range []*Sidecar{first, second} {
+		require.Eventually(t, func() bool {
+			w := s.store.Info().Warnings
+			return len(w) == 1 && strings.Contains(w[0], "another source has the same external labels")
+		}, 10*time.Second, 10*time.Millisecond)
+	}
+}

@@ -22,6 +22,8 @@ type promStore struct {
 	minTime func(now time.Time) int64
 	limits  storeapi.Bounds
 	answers *lastKnown
+	// problems returns those of the external labels; nil without a claim on them.
+	problems func() []string
 	// blocks is nil without direct reads.
 	blocks *blocks.Dir
 }
@@ -40,6 +42,9 @@ func (s *promStore) Info() storeapi.Info {
 	info.MinTime = max(info.MinTime, id.minTime)
 	info.LabelSets = []labels.Labels{id.external}
 	info.TSDBs = []storeapi.TSDBInfo{{Labels: id.external, MinTime: info.MinTime, MaxTime: info.MaxTime}}
+	if s.problems != nil {
+		info.Warnings = s.problems()
+	}
 	return info
 }
 

@@ -62,6 +62,9 @@ type Info struct {
 	SupportsWithoutReplicaLabels bool
 	// SupportsSortWithout says that the store obeys Request.SortWithout.
 	SupportsSortWithout bool
+	// Warnings are problems of the store that its operators should know, for example
+	// external labels that another source has too.
+	Warnings []string
 }
 
 // TSDBInfo is one part of a store. Times are inclusive milliseconds.

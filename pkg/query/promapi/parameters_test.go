@@ -66,7 +66,7 @@ func TestGraph_RedirectsToStartPage(t *testing.T) {
 
 func TestStores_LeaveOutOtherTenants(t *testing.T) {
 	stores := visible([]StoreStatus{
-		{Name: "mine", LabelSets: []labels.Labels{labels.FromStrings("t", "a")}},
+		{Name: "mine", LabelSets: []labels.Labels{labels.FromStrings("t", "a")}, Warnings: []string{"for operators"}},
 		{Name: "other", LabelSets: []labels.Labels{labels.FromStrings("t", "b")}},
 		{Name: "both", LabelSets: []labels.Labels{labels.FromStrings("t", "a"), labels.FromStrings("t", "b")}},
 		{Name: "none"},
@@ -75,6 +75,7 @@ func TestStores_LeaveOutOtherTenants(t *testing.T) {
 	var names []string
 	for _, s := range stores {
 		names = append(names, s.Name)
+		require.Empty(t, s.Warnings)
 		for _, l := range s.LabelSets {
 			require.NotEqual(t, "b", l.Get("t"))
 		}
@@ -154,4 +155,16 @@ func TestIncompleteAnswers_EmptyAndLateNameMissingStores(t *testing.T) {
 	resp = serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	require.Equal(t, http.StatusNoContent, resp.StatusCode)
 	require.Empty(t, resp.Trailer)
+}
+
+func TestStores_ShowWarnings(t *testing.T) {
+	f := newFixture(t, func(c *Config) {
+		c.Stores = func() []StoreStatus {
+			return []StoreStatus{{Component: "sidecar", Name: "a:1", Health: "up", Contacted: true, Warnings: []string{"equal <labels>"}}}
+		}
+	})
+	_, page := f.do(http.MethodGet, "/stores", nil)
+	require.Contains(t, page, "warning:</span> equal &lt;labels&gt;")
+	_, text := f.do(http.MethodGet, "/api/v1/stores", nil)
+	require.Contains(t, text, `"warnings":["equal \u003clabels\u003e"]`)
 }

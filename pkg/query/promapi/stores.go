@@ -33,6 +33,8 @@ type StoreStatus struct {
 	// Contacted says that the store has answered at least once.
 	Contacted bool
 	Strict    bool
+	// Warnings are problems that the store or the querier reports of it.
+	Warnings []string
 }
 
 type storeJSON struct {
@@ -42,6 +44,7 @@ type storeJSON struct {
 	LabelSets []map[string]string `json:"labelSets"`
 	MinTime   int64               `json:"minTime"`
 	MaxTime   int64               `json:"maxTime"`
+	Warnings  []string            `json:"warnings,omitempty"`
 }
 
 func (a *API) storesJSON(w http.ResponseWriter, r *http.Request) {
@@ -52,7 +55,7 @@ func (a *API) storesJSON(w http.ResponseWriter, r *http.Request) {
 		}
 		j := storeJSON{
 			Name: s.Name, LastCheck: s.LastCheck.UTC(), MinTime: s.MinTime, MaxTime: s.MaxTime,
-			LabelSets: []map[string]string{},
+			LabelSets: []map[string]string{}, Warnings: s.Warnings,
 		}
 		if s.LastError != "" {
 			j.LastError = &s.LastError
@@ -97,7 +100,8 @@ func (a *API) sortedStores(ctx context.Context) []StoreStatus {
 	return stores
 }
 
-// visible leaves out label sets of other tenants, and stores that have no other.
+// visible leaves out label sets of other tenants, stores that have no other, and
+// warnings, which are for operators.
 func visible(stores []StoreStatus, must *labels.Matcher) []StoreStatus {
 	var out []StoreStatus
 	for _, s := range stores {
@@ -105,6 +109,7 @@ func visible(stores []StoreStatus, must *labels.Matcher) []StoreStatus {
 		s.LabelSets = slices.DeleteFunc(slices.Clone(s.LabelSets), func(l labels.Labels) bool {
 			return l.Has(must.Name) && !must.Matches(l.Get(must.Name))
 		})
+		s.Warnings = nil
 		if all == 0 || len(s.LabelSets) > 0 {
 			out = append(out, s)
 		}

@@ -2,6 +2,7 @@ package storerpc
 
 import (
 	"fmt"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -17,6 +18,14 @@ const (
 	sortWithoutField = 7002
 	// supportsSortWithoutField of StoreInfo: bool.
 	supportsSortWithoutField = 7001
+	// warningsField of InfoResponse: repeated string.
+	warningsField = 7001
+)
+
+// Bounds of the warnings of an InfoResponse: of their number, and of the bytes of each.
+const (
+	maxInfoWarnings    = 16
+	maxInfoWarningSize = 4096
 )
 
 // addNames adds a repeated string to the unknown fields of m.
@@ -55,6 +64,19 @@ func readNames(m proto.Message, field protowire.Number) ([]string, error) {
 		return nil, fmt.Errorf("%w: unknown fields of %T: %w", storeapi.ErrInvalid, m, err)
 	}
 	return names, nil
+}
+
+// readWarnings reads the warnings of an InfoResponse, as far as they are within bounds.
+// They are valid UTF-8.
+func readWarnings(m proto.Message) (out []string) {
+	fields, f := protoscan.Fields{B: m.ProtoReflect().GetUnknown()}, protoscan.Field{}
+	for len(out) < maxInfoWarnings && fields.Next(&f) {
+		if f.Tag == protowire.EncodeTag(warningsField, protowire.BytesType) {
+			text := f.Data[:min(len(f.Data), maxInfoWarningSize)]
+			out = append(out, strings.ToValidUTF8(string(text), "\ufffd"))
+		}
+	}
+	return out
 }
 
 // addTrue adds a bool that is true to the unknown fields of m.

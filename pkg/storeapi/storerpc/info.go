@@ -88,6 +88,7 @@ func infoToWire(info storeapi.Info, has Services) *infopb.InfoResponse {
 			})
 		}
 	}
+	addNames(out, warningsField, info.Warnings)
 	if has.Rules {
 		out.Rules = &infopb.RulesInfo{}
 	}
@@ -115,6 +116,7 @@ func infoFromWire(in *infopb.InfoResponse) (storeapi.Info, Services) {
 	info.Component = in.GetComponentType()
 	info.LabelSets = labelSetsFromWire(in.GetLabelSets())
 	info.NoStore = in.GetStore() == nil
+	info.Warnings = readWarnings(in)
 	if s := in.GetStore(); s != nil {
 		info.MinTime, info.MaxTime = s.GetMinTime(), s.GetMaxTime()
 		info.SupportsSharding = s.GetSupportsSharding()

@@ -1,0 +1,33 @@
+package query
+
+import (
+	"testing"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/query/promapi"
+)
+
+func TestWarnOfEqualLabels(t *testing.T) {
+	store := func(component, name, health, replica string) promapi.StoreStatus {
+		return promapi.StoreStatus{
+			Component: component, Name: name, Health: health, LabelSets: []labels.Labels{labels.FromStrings("replica", replica)},
+			Warnings: []string{"own"},
+		}
+	}
+	stores := []promapi.StoreStatus{
+		store("sidecar", "s1", "up", "a"), store("sidecar", "s2", "up", "b"), store("rule", "r1", "up", "a"),
+		store("sidecar", "s3", "missing", "b"), store("store", "g1", "up", "b"),
+	}
+	warnOfEqualLabels(stores)
+	var warned []string
+	for _, s := range stores {
+		require.Equal(t, "own", s.Warnings[0])
+		if len(s.Warnings) > 1 {
+			warned = append(warned, s.Name)
+		}
+	}
+	require.Equal(t, []string{"s1", "r1"}, warned)
+	require.Contains(t, stores[0].Warnings[1], "store r1 announces the same external labels {replica=\"a\"}")
+}
