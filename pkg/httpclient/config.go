@@ -20,6 +20,9 @@ type Config struct {
 	ProxyURL        string          `yaml:"proxy_url"`
 	TLS             TLSConfig       `yaml:"tls_config"`
 	Transport       TransportConfig `yaml:"transport_config"`
+	// File is where the configuration is from, or empty. NewRoundTripper reads it again
+	// when it changes.
+	File string `yaml:"-"`
 	// Logger gets a line when TLS files were reloaded or the reload failed; nil logs
 	// nothing.
 	Logger *slog.Logger `yaml:"-"`
@@ -112,6 +115,11 @@ func (c *Config) Validate() error {
 	}
 	if c.ProxyURL != "" {
 		if _, err := url.Parse(c.ProxyURL); err != nil {
+			// The whole error repeats the URL, which may have a password.
+			var ue *url.Error
+			if errors.As(err, &ue) {
+				err = ue.Err
+			}
 			return fmt.Errorf("HTTP client configuration: proxy_url: %w", err)
 		}
 	}

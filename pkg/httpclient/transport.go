@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"sync"
 	"time"
 
 	promconfig "github.com/prometheus/common/config"
@@ -14,9 +16,64 @@ import (
 )
 
 // NewRoundTripper builds the connection pool with credentials on top. Secrets
-// given as files are read for every request, certificates when they change.
-// http.Client.CloseIdleConnections reaches the pool.
+// given as files are read for every request; certificates, and the configuration
+// itself if it has a file, when they change. http.Client.CloseIdleConnections reaches
+// the pool.
 func NewRoundTripper(cfg Config, userAgent string) (http.RoundTripper, error) {
+	if cfg.File == "" {
+		return newPool(cfg, userAgent)
+	}
+	current, err := tlsconfig.NewCurrent("HTTP client configuration "+cfg.File, cfg.Logger, func() (http.RoundTripper, []string, error) {
+		files := []string{cfg.File}
+		content, err := os.ReadFile(cfg.File)
+		if err != nil {
+			return nil, files, err
+		}
+		next, err := Parse(content)
+		if err != nil {
+			return nil, files, fmt.Errorf("%s: %w", cfg.File, err)
+		}
+		next.Logger = cfg.Logger
+		rt, err := newPool(next, userAgent)
+		return rt, files, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &rereadPool{current: current}, nil
+}
+
+// rereadPool is the pool of the newest version of a configuration file.
+type rereadPool struct {
+	current *tlsconfig.Current[http.RoundTripper]
+
+	mu   sync.Mutex
+	last http.RoundTripper
+}
+
+func (p *rereadPool) now() http.RoundTripper {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	rt := p.current.Get()
+	if p.last != nil && p.last != rt {
+		// Requests that use the old pool finish on it.
+		(&http.Client{Transport: p.last}).CloseIdleConnections()
+	}
+	p.last = rt
+	return rt
+}
+
+// RoundTrip implements http.RoundTripper.
+func (p *rereadPool) RoundTrip(req *http.Request) (*http.Response, error) {
+	return p.now().RoundTrip(req)
+}
+
+// CloseIdleConnections closes the connections that no request uses.
+func (p *rereadPool) CloseIdleConnections() {
+	(&http.Client{Transport: p.now()}).CloseIdleConnections()
+}
+
+func newPool(cfg Config, userAgent string) (http.RoundTripper, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}

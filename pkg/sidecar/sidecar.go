@@ -56,7 +56,7 @@ func New(c Config, d Deps) (*Sidecar, error) {
 	if err != nil {
 		return nil, err
 	}
-	httpConfig.Logger = d.Logger
+	httpConfig.Logger, httpConfig.File = d.Logger, c.Prometheus.Client.Path()
 	client, err := prom.New(c.Prometheus.URL, httpConfig, "Hindsight/"+version.Version)
 	if err != nil {
 		return nil, flags.Invalid(err)
