@@ -287,20 +287,17 @@ func isDown(err error) bool {
 }
 
 // refresh asks for what queriers ask for at times, every interval, so that there is a
-// last known state when Prometheus stops. It returns when ctx is cancelled.
+// last known state when Prometheus stops. The second time is sooner: a server that has
+// just started has not discovered its targets. It returns when ctx is cancelled.
 func (s *promStore) refresh(ctx context.Context, interval time.Duration) {
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	for {
+	for wait := min(interval, time.Minute); ; wait = interval {
 		// Failures are counted, and logged where Prometheus is checked.
 		_, _, _ = s.Rules(ctx, &storeapi.RulesRequest{})
 		_, _, _ = s.Targets(ctx, &storeapi.TargetsRequest{State: storeapi.TargetActive})
 		_, _, _ = s.TSDBStatus(ctx, &storeapi.TSDBStatusRequest{Limit: minStatusLimit})
 		_, _, _ = s.Metadata(ctx, "", -1)
-		select {
-		case <-ctx.Done():
+		if pause(ctx, wait) != nil {
 			return
-		case <-tick.C:
 		}
 	}
 }
