@@ -20,6 +20,9 @@ type Config struct {
 	// DirectReads serves persisted blocks from TSDBPath instead of asking
 	// Prometheus for them.
 	DirectReads bool
+	// OutageDir is for the blocks that the log of Prometheus is converted into while
+	// Prometheus does not answer; empty is a directory below TSDBPath.
+	OutageDir string
 	// MinTime is the oldest time that is served and announced.
 	MinTime flags.TimeOrDuration
 	// SeriesLimit and SampleLimit bound the answer to one Series call; 0 is no
@@ -104,6 +107,8 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 		Default("./data").StringVar(&c.TSDBPath)
 	r.Flag("tsdb.direct-reads", "Read persisted blocks from --tsdb.path, and only newer samples from Prometheus.").
 		Default("true").BoolVar(&c.DirectReads)
+	r.Flag("tsdb.outage-dir", "Directory for temporary copies of the head, which are made from the write-ahead log while Prometheus does not answer, and as large as its log at most; <tsdb.path>/thanos/outage if empty.").
+		StringVar(&c.OutageDir)
 	r.Flag("min-time", "Oldest time that is served: RFC 3339, or a duration from now such as -2w.").
 		Default("0000-01-01T00:00:00Z").SetValue(&c.MinTime)
 	r.Flag("store.limits.request-series", "Most series that one Series call may return; 0 is no limit.").

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"math"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -20,14 +18,15 @@ import (
 //
 // All samples before the lowest time in the head, and before the end of the last
 // block, are in blocks: when Prometheus cuts a block it first loads it and then
-// truncates the head to its end, and it accepts no sample before that afterwards.
-// So disk asks for the times before it asks for the list of blocks, and samples
-// newer than both are read by remote read. Out-of-order samples in the head may
-// have any time in the past; while there are any, disk reads no blocks.
+// truncates the head to its end, and it accepts no sample before that afterwards,
+// except out-of-order samples, which lateSamples bounds. So disk asks for the times
+// before it asks for the list of blocks, and samples that are newer than all these
+// bounds are read by remote read.
 type disk struct {
 	client  *prom.Client
 	path    string
 	dir     *blocks.Dir
+	late    *lateSamples
 	logger  *slog.Logger
 	metrics *metrics
 
@@ -36,16 +35,22 @@ type disk struct {
 }
 
 func newDisk(client *prom.Client, path string, logger *slog.Logger, m *metrics) *disk {
-	return &disk{client: client, path: path, dir: blocks.NewDir(path, logger), logger: logger, metrics: m}
+	return &disk{
+		client: client, path: path, dir: blocks.NewDir(path, logger), logger: logger, metrics: m,
+		late: &lateSamples{path: filepath.Join(path, "wbl")},
+	}
 }
 
-// run refreshes at every interval and after each change until ctx is cancelled.
-func (d *disk) run(ctx context.Context, interval time.Duration, changes <-chan struct{}) {
+// run refreshes at every interval and after each change until ctx is cancelled. It
+// calls answering after each answer of Prometheus.
+func (d *disk) run(ctx context.Context, interval time.Duration, changes <-chan struct{}, answering func()) {
 	defer d.dir.Close()
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
-		d.refresh(ctx)
+		if d.refresh(ctx) {
+			answering()
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -55,34 +60,64 @@ func (d *disk) run(ctx context.Context, interval time.Duration, changes <-chan s
 	}
 }
 
-// refresh opens the blocks that Prometheus has loaded. It changes nothing when
-// Prometheus does not answer.
-func (d *disk) refresh(ctx context.Context) {
+// refresh opens the blocks that Prometheus has loaded. It changes nothing and returns
+// false when Prometheus does not answer.
+func (d *disk) refresh(ctx context.Context) bool {
 	if err := checkDataDir(d.path); err != nil {
 		d.stop(reason.NoDataDirectory, err)
-		return
+		return false
 	}
-	pending, err := outOfOrder(d.path)
-	if err != nil || pending {
+	f, err := d.ask(ctx)
+	switch {
+	case hidden(err):
+		d.stop(reason.BlocksNotListed, err)
+	case errors.Is(err, errLateSamples):
 		d.stop(reason.OutOfOrderInHead, err)
-		return
+	case err != nil:
+		d.late.reset()
+		return false
+	default:
+		d.stopped = ""
+		want, end := readable(f.blocks, f.bound)
+		d.dir.Update(want, end)
+		d.observe(len(want))
+	}
+	return true
+}
+
+// found is what Prometheus and its write-behind log say: the loaded blocks, and the
+// time before which the head neither has a sample nor will have one, math.MaxInt64
+// when nothing bounds it.
+type found struct {
+	blocks []prom.Block
+	bound  int64
+}
+
+var errLateSamples = errors.New("out-of-order samples may have any time")
+
+// ask asks in the order that is needed for f to be true of one moment: a sample that
+// leaves the head or its log in between is in a block of the list.
+func (d *disk) ask(ctx context.Context) (f found, err error) {
+	window, err := d.client.OutOfOrderWindow(ctx)
+	if err != nil {
+		return f, err
 	}
 	times, err := d.client.Times(ctx)
-	var loaded []prom.Block
-	if err == nil {
-		loaded, err = d.client.Blocks(ctx)
-	}
-	if hidden(err) {
-		d.stop(reason.BlocksNotListed, err)
-		return
-	}
 	if err != nil {
-		return
+		return f, err
 	}
-	d.stopped = ""
-	want, end := readable(loaded, times.HeadMin)
-	d.dir.Update(want, end)
-	d.observe(len(want))
+	late, lateErr := d.late.update(ctx, window, times)
+	if f.blocks, err = d.client.Blocks(ctx); err != nil {
+		return f, err
+	}
+	if lateErr != nil {
+		return f, fmt.Errorf("%w: %w", errLateSamples, lateErr)
+	}
+	f.bound = late
+	if times.HeadMin != math.MinInt64 {
+		f.bound = min(late, times.HeadMin)
+	}
+	return f, nil
 }
 
 // stop closes the blocks; all requests go to Prometheus.
@@ -104,44 +139,18 @@ func (d *disk) observe(n int) {
 }
 
 // readable returns end, the time before which the loaded blocks have every sample,
-// and the blocks that begin before it. headMin is math.MinInt64 when the head is
-// empty.
-func readable(loaded []prom.Block, headMin int64) (want []blocks.Block, end int64) {
+// and the blocks that begin before it. bound is the lowest time of the samples
+// elsewhere, math.MaxInt64 when there are none.
+func readable(loaded []prom.Block, bound int64) (want []blocks.Block, end int64) {
 	end = math.MinInt64
 	for _, b := range loaded {
 		end = max(end, b.MaxTime)
 	}
-	if headMin != math.MinInt64 {
-		end = min(end, headMin)
-	}
+	end = min(end, bound)
 	for _, b := range loaded {
 		if b.MinTime < end {
 			want = append(want, blocks.Block{ID: b.ULID, MinTime: b.MinTime, MaxTime: b.MaxTime})
 		}
 	}
 	return want, end
-}
-
-// outOfOrder says whether the write-behind log has out-of-order samples.
-func outOfOrder(path string) (bool, error) {
-	segments, err := os.ReadDir(filepath.Join(path, "wbl"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("look for out-of-order samples: %w", err)
-	}
-	for _, e := range segments {
-		info, err := e.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // truncated just now
-		}
-		if err != nil {
-			return false, fmt.Errorf("look for out-of-order samples: %w", err)
-		}
-		if info.Size() > 0 {
-			return true, nil
-		}
-	}
-	return false, nil
 }

@@ -206,43 +206,10 @@ func TestReadable_EndsBeforeHead(t *testing.T) {
 	check(30, 30, 3)
 	check(35, 30, 3)            // a gap may still be filled
 	check(15, 15, 2)            // a block was put there by hand
-	check(math.MinInt64, 30, 3) // an empty head
+	check(math.MaxInt64, 30, 3) // an empty head
 	got, end := readable(nil, 5)
 	require.Empty(t, got)
 	require.Equal(t, int64(math.MinInt64), end)
-}
-
-func TestOutOfOrder_ReadsWriteBehindLog(t *testing.T) {
-	dir := t.TempDir()
-	check := func(want bool) {
-		t.Helper()
-		got, err := outOfOrder(dir)
-		require.NoError(t, err)
-		require.Equal(t, want, got)
-	}
-	check(false)
-	require.NoError(t, os.Mkdir(filepath.Join(dir, "wbl"), 0o755))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "wbl", "00000001"), nil, 0o644))
-	check(false)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "wbl", "00000002"), []byte("x"), 0o644))
-	check(true)
-}
-
-// With out-of-order samples in the head, Prometheus answers alone.
-func TestDirect_StopsForOutOfOrderSamples(t *testing.T) {
-	s := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu"), BlockDuration: 1000, OutOfOrderWindow: 1 << 40})
-	lset := labels.FromStrings("__name__", "m")
-	s.Append(t, lset, 0, 100, make([]float64, 60)...)
-	require.NoError(t, s.DB.Compact(t.Context()))
-	st := newStore(t, s)
-	d := withDisk(t, st, s.Dir)
-	view := d.dir.Acquire()
-	require.NotNil(t, view)
-	view.Release()
-	s.Append(t, lset, 150, 100, 1, 2, 3)
-	d.refresh(t.Context())
-	require.Nil(t, d.dir.Acquire())
-	require.Len(t, samples(t, st.Select(t.Context(), forever(eq("__name__", "m"))), 0, math.MaxInt64)[`{__name__="m", cluster="eu"}`], 63)
 }
 
 // A proxy serves the API only, or the server is old.

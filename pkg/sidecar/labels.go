@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/tsdbstore"
 )
 
 // LabelNames returns the label names of the matching series, which all have the
@@ -27,11 +28,43 @@ func (s *promStore) LabelNames(ctx context.Context, r *storeapi.Request) ([]stri
 	if r.Limit > 0 {
 		p.selection.Limit = r.Limit + len(r.WithoutReplicaLabels)
 	}
-	recent, warnings, err := s.source.client.LabelNames(ctx, p.selection)
+	recent, warnings, err := s.recent(ctx, p, r, listing{
+		prometheus: func() ([]string, []string, error) { return s.source.client.LabelNames(ctx, p.selection) },
+		disk: func(st *tsdbstore.Store, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
+			return st.LabelNames(ctx, r)
+		},
+	})
 	if err != nil {
-		return nil, nil, failed(s.source, err)
+		return nil, nil, err
 	}
-	return storeapi.CompleteNames(append(names, recent...), p.id.external, r), s.warnings(warnings), nil
+	return storeapi.CompleteNames(append(names, recent...), p.id.external, r), warnings, nil
+}
+
+// listing is a request for names or values: to Prometheus, which returns warnings as
+// text, and to a store of its data directory.
+type listing struct {
+	prometheus func() (found, warnings []string, err error)
+	disk       func(st *tsdbstore.Store, r *storeapi.Request) ([]string, storeapi.Warnings, error)
+}
+
+// recent asks Prometheus, or reads its data directory while Prometheus does not answer.
+func (s *promStore) recent(ctx context.Context, p plan, r *storeapi.Request, l listing) ([]string, storeapi.Warnings, error) {
+	s.metrics.reads.WithLabelValues(readRemote).Inc()
+	found, warnings, err := l.prometheus()
+	if err == nil {
+		return found, s.warnings(warnings), nil
+	}
+	err = failed(s.source, err)
+	part, ok, diskErr := s.diskView(ctx, p, err)
+	switch {
+	case !ok:
+		return nil, nil, err
+	case diskErr != nil:
+		return nil, nil, diskErr
+	}
+	defer part.Release()
+	found, ws, err := l.disk(part.store(p.id), part.request(r))
+	return found, append(ws, s.gapWarnings(part)...), err
 }
 
 // LabelValues returns the values of a label of the matching series.
@@ -52,11 +85,16 @@ func (s *promStore) LabelValues(ctx context.Context, name string, r *storeapi.Re
 			return values, nil, err
 		}
 	}
-	recent, warnings, err := s.remoteValues(ctx, name, p, r.Limit)
+	recent, warnings, err := s.recent(ctx, p, r, listing{
+		prometheus: func() ([]string, []string, error) { return s.remoteValues(ctx, name, p, r.Limit) },
+		disk: func(st *tsdbstore.Store, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
+			return st.LabelValues(ctx, name, r)
+		},
+	})
 	if err != nil {
-		return nil, nil, failed(s.source, err)
+		return nil, nil, err
 	}
-	return storeapi.CompleteValues(append(values, recent...), r), s.warnings(warnings), nil
+	return storeapi.CompleteValues(append(values, recent...), r), warnings, nil
 }
 
 // remoteValues asks Prometheus. An external label has one value if any series

@@ -9,6 +9,7 @@ type metrics struct {
 	up        prometheus.Gauge
 	lastCheck prometheus.Gauge
 
+	reads        *prometheus.CounterVec
 	directBlocks prometheus.Gauge
 	directEnd    prometheus.Gauge
 
@@ -17,10 +18,17 @@ type metrics struct {
 	unsafe       prometheus.Gauge
 }
 
+// Values of the label "from" of the reads.
+const (
+	readBlocks    = "blocks"
+	readRemote    = "prometheus"
+	readDirectory = "data_directory"
+)
+
 // newMetrics registers the metrics of a sidecar; reg may be nil.
 func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
-	return &metrics{
+	m := &metrics{
 		up: f.NewGauge(prometheus.GaugeOpts{
 			Name: "hindsight_sidecar_prometheus_up",
 			Help: "Whether the Prometheus server answered the last request for its configuration.",
@@ -29,6 +37,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "hindsight_sidecar_last_heartbeat_success_time_seconds",
 			Help: "Unix time of the last successful request for the configuration of Prometheus.",
 		}),
+		reads: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "hindsight_sidecar_reads_total",
+			Help: "Parts of requests by where they were read from: persisted blocks, Prometheus, or its whole data directory while Prometheus does not answer.",
+		}, []string{"from"}),
 		directBlocks: f.NewGauge(prometheus.GaugeOpts{
 			Name: "hindsight_sidecar_direct_blocks",
 			Help: "Blocks of Prometheus that are read from disk.",
@@ -50,6 +62,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Whether Prometheus runs with flags by which it may compact a block before it is shipped.",
 		}),
 	}
+	for _, from := range []string{readBlocks, readRemote, readDirectory} {
+		m.reads.WithLabelValues(from)
+	}
+	return m
 }
 
 func (m *metrics) observeCheck(err error) {

@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/shipper"
+	"github.com/hindsight-io/hindsight/pkg/sidecar/outage"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
@@ -47,6 +49,13 @@ type Sidecar struct {
 	claims *claim.Keeper
 }
 
+const (
+	// outageWait bounds how long a request waits for the head to be read from the log.
+	outageWait = 5 * time.Second
+	// outageRetry is the pause after the log could not be read.
+	outageRetry = 10 * time.Second
+)
+
 // New makes a sidecar. It does not connect to Prometheus before Run.
 func New(c Config, d Deps) (*Sidecar, error) {
 	if err := c.Validate(); err != nil {
@@ -69,6 +78,7 @@ func New(c Config, d Deps) (*Sidecar, error) {
 		config: c, deps: d, metrics: m, client: client, source: src,
 		store: &promStore{
 			source:  src,
+			metrics: m,
 			minTime: func(now time.Time) int64 { return minTime.Millis(now) },
 			limits:  storeapi.Bounds{Series: c.SeriesLimit, Samples: c.SampleLimit},
 			answers: newLastKnown(c.Prometheus.LastKnownSize.Int64(), d.Registerer),
@@ -77,6 +87,10 @@ func New(c Config, d Deps) (*Sidecar, error) {
 	if c.DirectReads {
 		s.disk = newDisk(client, c.TSDBPath, d.Logger.With("component", "direct-reads"), m)
 		s.store.blocks = s.disk.dir
+		dir := cmp.Or(c.OutageDir, filepath.Join(c.TSDBPath, "thanos", "outage"))
+		s.store.outage = outage.New(outage.Config{Path: c.TSDBPath, Temp: dir, Wait: outageWait, Retry: outageRetry},
+			headConverter{}, s.disk.logger, outage.NewMetrics(d.Registerer))
+		src.last = newLastLabels(dir)
 	}
 	if d.Bucket != nil && c.Shipper.ClaimInterval > 0 {
 		s.claims = claim.NewKeeper(claim.Config{
@@ -92,8 +106,9 @@ func New(c Config, d Deps) (*Sidecar, error) {
 // RegisterHTTP adds nothing: a sidecar has no pages of its own.
 func (s *Sidecar) RegisterHTTP(*http.ServeMux) {}
 
-// RegisterGRPC adds the StoreAPI. Info fails while Prometheus does not answer, so
-// that queriers report this source as missing instead of empty.
+// RegisterGRPC adds the StoreAPI. Info fails while neither Prometheus answers nor its
+// data directory can be read, so that queriers report this source as missing instead
+// of empty.
 func (s *Sidecar) RegisterGRPC(r grpc.ServiceRegistrar) {
 	storerpc.RegisterStore(r, s.store, storerpc.ServerConfig{})
 	storerpc.RegisterMetadata(r, s.store)
@@ -106,12 +121,12 @@ func (s *Sidecar) RegisterGRPC(r grpc.ServiceRegistrar) {
 		Services: storerpc.Services{
 			Store: true, Metadata: true, Exemplars: true, Rules: true, Targets: true, Status: true,
 		},
-		Ready: s.source.ready,
+		Ready: s.store.ready,
 	})
 }
 
-// Ready is nil while Prometheus answers.
-func (s *Sidecar) Ready() error { return s.source.ready() }
+// Ready is nil while Prometheus answers or its data directory can be read.
+func (s *Sidecar) Ready() error { return s.store.ready() }
 
 // Run waits for Prometheus, watches its configuration, ships its blocks and makes
 // it reload its configuration until ctx is cancelled. It returns early when
@@ -126,6 +141,18 @@ func (s *Sidecar) Run(ctx context.Context) error {
 		g.Go(func() error { r.watcher.run(ctx); return nil })
 		g.Go(func() error { r.run(ctx); return nil })
 	}
+	if d := s.disk; d != nil {
+		w := newWatcher(d.logger, nil)
+		if checkDataDir(s.config.TSDBPath) == nil {
+			w.set([]string{s.config.TSDBPath})
+		}
+		g.Go(func() error { w.run(ctx); return nil })
+		g.Go(func() error {
+			d.run(ctx, s.config.Prometheus.ConfigInterval, w.changes, s.store.outage.Answering)
+			return nil
+		})
+		g.Go(func() error { s.store.outage.Run(ctx); return nil })
+	}
 	g.Go(func() error { return s.serve(ctx, g) })
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) {
@@ -134,7 +161,7 @@ func (s *Sidecar) Run(ctx context.Context) error {
 	return err
 }
 
-// serve waits for the first answer of Prometheus, starts shipping and direct reads,
+// serve waits for the first answer of Prometheus, starts shipping,
 // and watches Prometheus until ctx is cancelled.
 func (s *Sidecar) serve(ctx context.Context, g *errgroup.Group) error {
 	if err := s.source.wait(ctx, s.config.Prometheus.ReadyTimeout); err != nil {
@@ -161,12 +188,6 @@ func (s *Sidecar) serve(ctx context.Context, g *errgroup.Group) error {
 		}
 	} else {
 		s.deps.Logger.Info("shipping of blocks disabled", "reason", reason.NoBucket)
-	}
-	if d := s.disk; d != nil {
-		w := newWatcher(d.logger, nil)
-		w.set([]string{s.config.TSDBPath})
-		g.Go(func() error { w.run(ctx); return nil })
-		g.Go(func() error { d.run(ctx, s.config.Prometheus.ConfigInterval, w.changes); return nil })
 	}
 	if every := s.config.Prometheus.LastKnownInterval; every > 0 {
 		g.Go(func() error { s.store.refresh(ctx, every); return nil })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math"
 	"net/http"
@@ -29,6 +30,9 @@ type identity struct {
 	names []string
 	// minTime is the time of the oldest sample, math.MinInt64 when unknown.
 	minTime int64
+	// restored says that the server has not answered yet, and that external is of an
+	// earlier life of the sidecar; the rest is unknown.
+	restored bool
 }
 
 // source keeps the identity of one Prometheus server up to date.
@@ -37,6 +41,8 @@ type source struct {
 	timeout time.Duration
 	logger  *slog.Logger
 	metrics *metrics
+	// last keeps the external labels for the next start; nil keeps none.
+	last *lastLabels
 
 	mu    sync.Mutex
 	known *identity
@@ -85,6 +91,16 @@ func (s *source) ready() error {
 	return err
 }
 
+// down asks the server whether it runs and is ready, because a request failed.
+func (s *source) down(ctx context.Context) bool {
+	_, err := s.client.ExternalLabels(ctx)
+	if !notAnswering(err) {
+		return false
+	}
+	s.recheck()
+	return true
+}
+
 // check asks the server for its identity.
 func (s *source) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
@@ -94,9 +110,16 @@ func (s *source) check(ctx context.Context) error {
 	before, errBefore := s.known, s.err
 	if err == nil {
 		s.known = id
+	} else if s.known == nil && s.last != nil && notAnswering(err) {
+		s.known = s.restore()
 	}
 	s.err = err
 	s.mu.Unlock()
+	if err == nil && s.last != nil && (before == nil || before.restored || !labels.Equal(before.external, id.external)) {
+		if err := s.last.save(id.external); err != nil {
+			s.logger.Warn("cannot keep external labels for the next start", "err", err)
+		}
+	}
 
 	s.metrics.observeCheck(err)
 	switch {
@@ -109,6 +132,21 @@ func (s *source) check(ctx context.Context) error {
 		s.logger.Warn("external labels of prometheus changed", "previous_label_set", before.external, "label_set", id.external)
 	}
 	return err
+}
+
+// restore returns the identity that an earlier life of the sidecar has kept, nil if
+// there is none.
+func (s *source) restore() *identity {
+	id, err := s.last.load()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		s.logger.Warn("cannot use external labels of the last start", "err", err)
+		return nil
+	}
+	s.logger.Info("prometheus does not answer; reading from disk with the external labels of the last start", "label_set", id.external)
+	return id
 }
 
 func (s *source) ask(ctx context.Context) (*identity, error) {

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hindsight-io/hindsight/pkg/sidecar/blocks"
+	"github.com/hindsight-io/hindsight/pkg/sidecar/outage"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/tsdbstore"
@@ -24,8 +25,24 @@ type promStore struct {
 	answers *lastKnown
 	// problems returns those of the external labels; nil without a claim on them.
 	problems func() []string
-	// blocks is nil without direct reads.
+	// blocks and outage are nil without direct reads.
 	blocks *blocks.Dir
+	outage *outage.Reader
+	// metrics is shared with the rest of the sidecar.
+	metrics *metrics
+}
+
+// ready is nil while the store can answer: Prometheus did at its last check, or its
+// data directory can be read in place of it.
+func (s *promStore) ready() error {
+	id, err := s.source.get()
+	if err == nil || s.outage == nil || id == nil || !notAnswering(err) {
+		return err
+	}
+	if s.outage.Check() != nil {
+		return err
+	}
+	return nil
 }
 
 // Info describes the server as of its last check.
@@ -93,6 +110,7 @@ func (s *promStore) split(p plan) (rest plan, part *persisted) {
 		return p, nil
 	}
 	part = &persisted{View: view, mint: p.selection.MinTime, maxt: min(p.selection.MaxTime, view.End()-1)}
+	s.metrics.reads.WithLabelValues(readBlocks).Inc()
 	p.selection.MinTime = view.End()
 	return p, part
 }
@@ -127,7 +145,7 @@ func (s *promStore) Select(ctx context.Context, r *storeapi.Request) storeapi.Se
 		view.Release()
 	}
 	if p.open() {
-		sets = append(sets, s.remoteSelect(ctx, p, r))
+		sets = append(sets, s.selectRest(ctx, p, r))
 	}
 	set := sets[0]
 	if len(sets) > 1 {

@@ -41,7 +41,7 @@ func newStore(t testing.TB, s *promtest.Server) *promStore {
 	}
 	answers := newLastKnown(32<<20, nil)
 	t.Cleanup(answers.close)
-	return &promStore{source: src, minTime: func(time.Time) int64 { return math.MinInt64 }, answers: answers}
+	return &promStore{source: src, metrics: src.metrics, minTime: func(time.Time) int64 { return math.MinInt64 }, answers: answers}
 }
 
 func one(name, value string) labels.Labels { return labels.FromStrings(name, value) }

@@ -22,6 +22,24 @@ import (
 type Block struct {
 	ID               ulid.ULID
 	MinTime, MaxTime int64
+	// Path is the directory of the block; empty if it has its usual name in the
+	// data directory.
+	Path string
+	// Parents are the blocks that it was compacted from.
+	Parents []ulid.ULID
+}
+
+// Failure is a block that cannot be read.
+type Failure struct {
+	ID  ulid.ULID
+	Err error
+}
+
+// Gap is a range of time, in inclusive milliseconds, in which a view may lack samples,
+// and the reason as text.
+type Gap struct {
+	MinTime, MaxTime int64
+	Text             string
 }
 
 // Dir keeps the blocks of one data directory open. Open files outlive their
@@ -53,6 +71,7 @@ type View struct {
 	refs   int
 	blocks []*open
 	end    int64
+	gaps   []Gap
 }
 
 // open is a block with its files. It is closed with the last view of it.
@@ -64,8 +83,9 @@ type open struct {
 
 // Update opens the given blocks, which together hold every sample before end, and
 // closes the others once the last reader has released them. A block that cannot be
-// opened moves the end of the view before itself.
-func (d *Dir) Update(want []Block, end int64) {
+// opened is returned; its range is a gap of the view, and the end of the view moves
+// before it. gaps are further ones.
+func (d *Dir) Update(want []Block, end int64, gaps ...Gap) []Failure {
 	d.updating.Lock()
 	defer d.updating.Unlock()
 	d.mu.Lock()
@@ -77,29 +97,29 @@ func (d *Dir) Update(want []Block, end int64) {
 	}
 	d.mu.Unlock()
 
-	next := &View{dir: d, refs: 1, end: end}
+	next := &View{dir: d, refs: 1, end: end, gaps: gaps}
 	var broken []ulid.ULID
-	var firstErr error
+	var failed []Failure
 	for _, w := range want {
 		b, err := d.open(w, have[w.ID])
 		if err != nil {
 			broken = append(broken, w.ID)
-			if firstErr == nil {
-				firstErr = err
-			}
+			failed = append(failed, Failure{ID: w.ID, Err: err})
+			next.gaps = append(next.gaps, Gap{w.MinTime, w.MaxTime - 1, fmt.Sprintf("block %s cannot be read: %v", w.ID, err)})
 			next.end = min(next.end, w.MinTime)
 			continue
 		}
 		next.blocks = append(next.blocks, b)
 	}
 	if len(broken) > 0 && !slices.Equal(broken, d.broken) {
-		d.logger.Warn("cannot open blocks", "blocks", len(broken), "block", broken[0], "err", firstErr)
+		d.logger.Warn("cannot open blocks", "blocks", len(broken), "block", broken[0], "err", failed[0].Err)
 	}
 	d.broken = broken
 	slices.SortFunc(next.blocks, func(a, b *open) int {
 		return int(min(max(a.Meta().MinTime-b.Meta().MinTime, -1), 1))
 	})
 	d.swap(next)
+	return failed
 }
 
 // Close closes all blocks, those in use when their readers release them.
@@ -107,7 +127,10 @@ func (d *Dir) Close() { d.Update(nil, math.MinInt64) }
 
 // open returns the block, opened again if its tombstones changed.
 func (d *Dir) open(w Block, have *open) (*open, error) {
-	path := filepath.Join(d.path, w.ID.String())
+	path := w.Path
+	if path == "" {
+		path = filepath.Join(d.path, w.ID.String())
+	}
 	state, err := stateOf(filepath.Join(path, "tombstones"))
 	if err != nil {
 		return nil, err
@@ -135,11 +158,12 @@ func (d *Dir) swap(next *View) {
 	}
 }
 
-// Acquire returns the newest view, nil when there is none. The caller releases it.
+// Acquire returns the newest view, nil when there is none or when it has no sample at
+// any time. The caller releases it.
 func (d *Dir) Acquire() *View {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.current == nil || len(d.current.blocks) == 0 {
+	if d.current == nil || d.current.end == math.MinInt64 {
 		return nil
 	}
 	d.current.refs++
@@ -169,6 +193,16 @@ func (v *View) Release() {
 
 // End is the time before which the view has every sample, in milliseconds.
 func (v *View) End() int64 { return v.end }
+
+// Gaps are the ranges within [mint, maxt] in which the view may lack samples.
+func (v *View) Gaps(mint, maxt int64) (out []Gap) {
+	for _, g := range v.gaps {
+		if g.MinTime <= maxt && g.MaxTime >= mint {
+			out = append(out, g)
+		}
+	}
+	return out
+}
 
 // StartTime is the time of the oldest sample, in milliseconds.
 func (v *View) StartTime() (int64, error) {

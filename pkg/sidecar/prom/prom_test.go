@@ -58,11 +58,11 @@ func TestClient_ReadsStatus(t *testing.T) {
 
 	times, err := c.Times(ctx)
 	require.NoError(t, err)
-	require.Equal(t, prom.Times{Lowest: math.MinInt64, HeadMin: math.MinInt64}, times, "an empty database has no oldest sample")
+	require.Equal(t, prom.Times{Lowest: math.MinInt64, HeadMin: math.MinInt64, HeadMax: math.MinInt64}, times, "an empty database has no oldest sample")
 	s.Append(t, labels.FromStrings("__name__", "up"), 1_700_000_000_123, 1000, 1)
 	times, err = c.Times(ctx)
 	require.NoError(t, err)
-	require.Equal(t, prom.Times{Lowest: 1_700_000_000_000, HeadMin: 1_700_000_000_123}, times)
+	require.Equal(t, prom.Times{Lowest: 1_700_000_000_000, HeadMin: 1_700_000_000_123, HeadMax: 1_700_000_000_123}, times)
 
 	blocks, err := c.Blocks(ctx)
 	require.NoError(t, err)

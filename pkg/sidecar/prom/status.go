@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"go.yaml.in/yaml/v3"
 )
@@ -19,22 +20,45 @@ import (
 // ExternalLabels reads the external labels of the configuration that the server
 // runs with.
 func (c *Client) ExternalLabels(ctx context.Context) (labels.Labels, error) {
-	var data struct {
-		YAML string `json:"yaml"`
-	}
-	const path = "/api/v1/status/config"
-	if _, err := c.api(ctx, http.MethodGet, path, nil, &data); err != nil {
-		return labels.EmptyLabels(), err
-	}
 	var cfg struct {
 		Global struct {
 			ExternalLabels map[string]string `yaml:"external_labels"`
 		} `yaml:"global"`
 	}
-	if err := yaml.Unmarshal([]byte(data.YAML), &cfg); err != nil {
-		return labels.EmptyLabels(), fmt.Errorf("ask %s: parse Prometheus's configuration: %w", path, err)
+	if err := c.configuration(ctx, &cfg); err != nil {
+		return labels.EmptyLabels(), err
 	}
 	return labels.FromMap(cfg.Global.ExternalLabels), nil
+}
+
+// OutOfOrderWindow reads how much older than the highest time in the head a sample
+// may be, in milliseconds; 0 means that samples must come in order.
+func (c *Client) OutOfOrderWindow(ctx context.Context) (int64, error) {
+	var cfg struct {
+		Storage struct {
+			TSDB struct {
+				Window model.Duration `yaml:"out_of_order_time_window"`
+			} `yaml:"tsdb"`
+		} `yaml:"storage"`
+	}
+	err := c.configuration(ctx, &cfg)
+	return time.Duration(cfg.Storage.TSDB.Window).Milliseconds(), err
+}
+
+// configuration reads the parts that cfg has of the configuration that the server
+// runs with.
+func (c *Client) configuration(ctx context.Context, cfg any) error {
+	var data struct {
+		YAML string `json:"yaml"`
+	}
+	const path = "/api/v1/status/config"
+	if _, err := c.api(ctx, http.MethodGet, path, nil, &data); err != nil {
+		return err
+	}
+	if err := yaml.Unmarshal([]byte(data.YAML), cfg); err != nil {
+		return fmt.Errorf("ask %s: parse Prometheus's configuration: %w", path, err)
+	}
+	return nil
 }
 
 // Flags returns the server's command line flags by name, with defaults.
@@ -52,6 +76,11 @@ type Times struct {
 	// HeadMin is the lowest time in the head: all samples before it are in
 	// blocks.
 	HeadMin int64
+	// HeadMax is the highest time in the head. It never falls while the server
+	// runs.
+	HeadMax int64
+	// Started is the start of the process, 0 when unknown.
+	Started int64
 }
 
 // Times reads the bounds from the server's own metrics.
@@ -71,7 +100,7 @@ func (c *Client) Times(ctx context.Context) (Times, error) {
 
 // scanTimes reads a metrics page.
 func scanTimes(r io.Reader) (Times, error) {
-	t := Times{Lowest: math.MinInt64, HeadMin: math.MinInt64}
+	t := Times{Lowest: math.MinInt64, HeadMin: math.MinInt64, HeadMax: math.MinInt64}
 	s := bufio.NewScanner(r)
 	s.Buffer(nil, 1<<20)
 	for s.Scan() {
@@ -80,6 +109,10 @@ func scanTimes(r io.Reader) (Times, error) {
 		to := &t.HeadMin
 		switch name {
 		case "prometheus_tsdb_head_min_time":
+		case "prometheus_tsdb_head_max_time":
+			to = &t.HeadMax
+		case "process_start_time_seconds":
+			to, unit = &t.Started, 1000
 		case "prometheus_tsdb_lowest_timestamp_seconds":
 			to, unit = &t.Lowest, 1000
 		default:

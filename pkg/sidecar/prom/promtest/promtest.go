@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/common/route"
 	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/model/labels"
@@ -58,6 +59,7 @@ type Server struct {
 	Dir string
 
 	url      *url.URL
+	window   int64
 	external atomic.Pointer[labels.Labels]
 	down     atomic.Bool
 	reloads  atomic.Int64
@@ -80,7 +82,7 @@ func New(tb testing.TB, o Options) *Server {
 	if o.XOR2 {
 		opts.FloatChunkEncoding = chunkenc.EncXOR2
 	}
-	s := &Server{Dir: tb.TempDir()}
+	s := &Server{Dir: tb.TempDir(), window: o.OutOfOrderWindow}
 	reg := prometheus.NewRegistry()
 	db, err := tsdb.Open(s.Dir, slog.New(slog.DiscardHandler), reg, opts, nil)
 	require.NoError(tb, err)
@@ -124,6 +126,7 @@ func (s *Server) Reads() int64 { return s.reads.Load() }
 func (s *Server) config() config.Config {
 	cfg := config.DefaultConfig
 	cfg.GlobalConfig.ExternalLabels = *s.external.Load()
+	cfg.StorageConfig.TSDBConfig = &config.TSDBConfig{OutOfOrderTimeWindowFlag: model.Duration(time.Duration(s.window) * time.Millisecond)}
 	return cfg
 }
 

@@ -1,0 +1,60 @@
+package sidecar
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hindsight-io/hindsight/pkg/vfs"
+)
+
+// lastLabels keeps the external labels of Prometheus in a file, so that a sidecar that
+// starts together with Prometheus can read from disk while Prometheus reads its log.
+type lastLabels struct {
+	fs   vfs.FS
+	path string
+}
+
+// lastLabelsFile is the content of the file.
+type lastLabelsFile struct {
+	ExternalLabels labels.Labels `json:"external_labels"`
+}
+
+func newLastLabels(dir string) *lastLabels {
+	return &lastLabels{fs: vfs.OS(), path: filepath.Join(dir, "external-labels.json")}
+}
+
+// save replaces the file.
+func (l *lastLabels) save(ls labels.Labels) error {
+	raw, err := json.Marshal(lastLabelsFile{ls})
+	if err != nil {
+		return fmt.Errorf("keep the external labels: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(l.path), 0o750); err != nil {
+		return fmt.Errorf("keep the external labels: %w", err)
+	}
+	if err := vfs.WriteBytes(l.fs, l.path, 0o640, raw); err != nil {
+		return fmt.Errorf("keep the external labels: %w", err)
+	}
+	return nil
+}
+
+// load returns what is known of Prometheus from the file; an error if there is none.
+func (l *lastLabels) load() (*identity, error) {
+	raw, err := l.fs.ReadFile(l.path)
+	if err != nil {
+		return nil, fmt.Errorf("read the last external labels: %w", err)
+	}
+	var f lastLabelsFile
+	if err := json.Unmarshal(raw, &f); err != nil {
+		return nil, fmt.Errorf("read the last external labels in %s: %w", l.path, err)
+	}
+	if f.ExternalLabels.IsEmpty() {
+		return nil, fmt.Errorf("read the last external labels in %s: there are none", l.path)
+	}
+	return &identity{external: f.ExternalLabels, minTime: math.MinInt64, restored: true}, nil
+}
