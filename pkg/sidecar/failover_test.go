@@ -357,7 +357,7 @@ func TestOutage_StartsWithLastLabels(t *testing.T) {
 	s, _ := outageServer(t)
 	dir := filepath.Join(s.Dir, "thanos", "outage")
 	st := newStore(t, s)
-	st.source.last = newLastLabels(dir)
+	st.source.last = newLastLabels(s.Dir, dir)
 	require.NoError(t, st.source.check(t.Context()))
 	_, err := os.Stat(filepath.Join(dir, "external-labels.json"))
 	require.Error(t, err, "unchanged labels are not written")

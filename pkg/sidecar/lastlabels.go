@@ -15,8 +15,9 @@ import (
 // lastLabels keeps the external labels of Prometheus in a file, so that a sidecar that
 // starts together with Prometheus can read from disk while Prometheus reads its log.
 type lastLabels struct {
-	fs   vfs.FS
-	path string
+	fs vfs.FS
+	// dataDir is the data directory of Prometheus, without which nothing is kept.
+	dataDir, path string
 }
 
 // lastLabelsFile is the content of the file.
@@ -24,12 +25,15 @@ type lastLabelsFile struct {
 	ExternalLabels labels.Labels `json:"external_labels"`
 }
 
-func newLastLabels(dir string) *lastLabels {
-	return &lastLabels{fs: vfs.OS(), path: filepath.Join(dir, "external-labels.json")}
+func newLastLabels(dataDir, dir string) *lastLabels {
+	return &lastLabels{fs: vfs.OS(), dataDir: dataDir, path: filepath.Join(dir, "external-labels.json")}
 }
 
 // save replaces the file.
 func (l *lastLabels) save(ls labels.Labels) error {
+	if checkDataDir(l.dataDir) != nil {
+		return nil
+	}
 	raw, err := json.Marshal(lastLabelsFile{ls})
 	if err != nil {
 		return fmt.Errorf("keep the external labels: %w", err)

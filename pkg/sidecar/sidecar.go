@@ -90,7 +90,7 @@ func New(c Config, d Deps) (*Sidecar, error) {
 		dir := cmp.Or(c.OutageDir, filepath.Join(c.TSDBPath, "thanos", "outage"))
 		s.store.outage = outage.New(outage.Config{Path: c.TSDBPath, Temp: dir, Wait: outageWait, Retry: outageRetry},
 			headConverter{}, s.disk.logger, outage.NewMetrics(d.Registerer))
-		src.last = newLastLabels(dir)
+		src.last = newLastLabels(c.TSDBPath, dir)
 	}
 	if d.Bucket != nil && c.Shipper.ClaimInterval > 0 {
 		s.claims = claim.NewKeeper(claim.Config{
