@@ -28,7 +28,7 @@ const lateSlack = 5 * time.Minute
 // Prometheus accepts a sample that is at most the configured window older than the
 // highest time in the head, which only grows. So the window bounds all samples to
 // come, and those of a segment of the write-behind log that grew since the last
-// update. What the log held before the first update is read from it. Segments
+// update. The first update reads the segments that exist by then. Segments
 // disappear once their samples are in blocks.
 //
 // It is used by one goroutine.
