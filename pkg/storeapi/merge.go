@@ -40,7 +40,7 @@ func (m *mergeSet) Next() bool {
 	}
 	lset := m.tree.keys[i]
 	m.buf = m.buf[:0]
-	for ok && labels.Equal(m.tree.keys[i], lset) {
+	for same := true; ok && same; same = m.tree.same {
 		m.buf = append(m.buf, m.sets[i].At().Chunks...)
 		if !m.advance(i) {
 			return false
