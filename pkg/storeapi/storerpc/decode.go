@@ -152,6 +152,18 @@ func (f *frame) addSeries(msg []byte) error {
 // includes one whose data failed its check, is left out. A frame with more than
 // maxFrameChunks chunks is an error.
 func (f *frame) addChunk(b []byte) error {
+	mint, maxt, data, ok := plainChunk(b)
+	if !ok || chunkcheck.Check(chunkenc.EncXOR, data) != nil {
+		return f.addAnyChunk(b)
+	}
+	return f.appendChunk(storeapi.Chunk{
+		MinTime: mint, MaxTime: maxt,
+		Raw: storeapi.Data{Encoding: chunkenc.EncXOR, Bytes: f.keep(data)},
+	})
+}
+
+// addAnyChunk is addChunk for chunks of any form.
+func (f *frame) addAnyChunk(b []byte) error {
 	var (
 		c    storeapi.Chunk
 		aggr storeapi.Aggregates
@@ -191,6 +203,11 @@ func (f *frame) addChunk(b []byte) error {
 	} else if c.Raw.Bytes == nil {
 		return nil // nothing is in it
 	}
+	return f.appendChunk(c)
+}
+
+// appendChunk adds a chunk to the frame.
+func (f *frame) appendChunk(c storeapi.Chunk) error {
 	if len(f.chunks) >= maxFrameChunks {
 		return fmt.Errorf("%w: more than %d chunks in one message", limit.ErrExceeded, maxFrameChunks)
 	}
