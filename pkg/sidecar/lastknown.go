@@ -195,16 +195,16 @@ func (l *lastKnown) last(q question, k *keptAnswer, why error) (any, time.Time, 
 	return k.value, k.at, why, nil
 }
 
-// find returns the kept answer to q, or else the newest one that may hold it, or nil.
-// The caller holds the lock.
+// find returns the kept answer to q, or else the newest one that may hold it, or nil. A
+// newer answer with all subjects is better than an old one to q. The caller holds the
+// lock.
 func (l *lastKnown) find(q question) *keptAnswer {
-	if k := l.kept[q]; k != nil {
-		return k
-	}
-	var best *keptAnswer
+	best := l.kept[q]
+	exact := best != nil
 	for other, k := range l.kept {
-		related := other.api == q.api && (other.subject == q.subject || other.subject == "")
-		if related && (best == nil || k.at.After(best.at)) {
+		same := !exact && other.subject == q.subject
+		whole := other.subject == "" && q.subject != ""
+		if other.api == q.api && (same || whole) && (best == nil || k.at.After(best.at)) {
 			best = k
 		}
 	}

@@ -130,7 +130,13 @@ func TestLastKnown_ManyQueriersAreOneRequest(t *testing.T) {
 	}
 	require.Equal(t, each(2), asked)
 
-	// One metric is answered from the list of all, dropped targets from no answer.
+	// All targets are answered from the active ones, one metric from the list of all.
+	targets, tws, err := st.Targets(t.Context(), &storeapi.TargetsRequest{})
+	require.NoError(t, err)
+	require.Len(t, targets.Active, 1)
+	require.Contains(t, tws[0].Text, "last known state")
+	_, _, err = st.Targets(t.Context(), &storeapi.TargetsRequest{State: storeapi.TargetDropped})
+	require.ErrorIs(t, err, storeapi.ErrUnavailable)
 	meta, mws, err := st.Metadata(t.Context(), "up", 1)
 	require.NoError(t, err)
 	require.Len(t, meta, 1)

@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 
@@ -62,16 +63,14 @@ func (s *promStore) Targets(ctx context.Context, r *storeapi.TargetsRequest) (st
 	if err != nil {
 		return storeapi.Targets{}, nil, err
 	}
-	state := "any"
-	switch r.State {
-	case storeapi.TargetActive:
-		state = "active"
-	case storeapi.TargetDropped:
-		state = "dropped"
+	subject := map[storeapi.TargetState]string{storeapi.TargetActive: "active", storeapi.TargetDropped: "dropped"}[r.State]
+	found, err := s.targets(ctx, subject)
+	if err != nil && subject == "" && isDown(err) {
+		// The active targets are known more often than all.
+		if active, err2 := s.targets(ctx, "active"); err2 == nil {
+			found, err = active, nil
+		}
 	}
-	found, err := ask(ctx, s.answers, question{api: "targets", span: state}, func(ctx context.Context) (prom.Answer[prom.Targets], error) {
-		return s.source.client.Targets(ctx, state)
-	})
 	if err != nil {
 		return storeapi.Targets{}, nil, failed(s.source, err)
 	}
@@ -89,6 +88,13 @@ func (s *promStore) Targets(ctx context.Context, r *storeapi.TargetsRequest) (st
 	storeapi.ExternalTargets(id.external, out)
 	out.Choose(r.State)
 	return out, marked(s, found), nil
+}
+
+// targets asks for the targets of a state, or all for "".
+func (s *promStore) targets(ctx context.Context, state string) (known[prom.Targets], error) {
+	return ask(ctx, s.answers, question{api: "targets", subject: state}, func(ctx context.Context) (prom.Answer[prom.Targets], error) {
+		return s.source.client.Targets(ctx, cmp.Or(state, "any"))
+	})
 }
 
 // TSDBStatus returns the statistics of the head of the server, under the empty
