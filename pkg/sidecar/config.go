@@ -23,6 +23,8 @@ type Config struct {
 	// OutageDir is for the blocks that the log of Prometheus is converted into while
 	// Prometheus does not answer; empty is a directory below TSDBPath.
 	OutageDir string
+	// OutageMemory bounds the memory of that conversion, in bytes.
+	OutageMemory flags.Bytes
 	// MinTime is the oldest time that is served and announced.
 	MinTime flags.TimeOrDuration
 	// SeriesLimit and SampleLimit bound the answer to one Series call; 0 is no
@@ -109,6 +111,8 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 		Default("true").BoolVar(&c.DirectReads)
 	r.Flag("tsdb.outage-dir", "Directory for temporary copies of the head, which are made from the write-ahead log while Prometheus does not answer, and as large as its log at most; <tsdb.path>/thanos/outage if empty.").
 		StringVar(&c.OutageDir)
+	r.Flag("tsdb.outage-memory", "Most memory of that conversion; the labels of all series in the head must fit.").
+		Default("256MiB").SetValue(&c.OutageMemory)
 	r.Flag("min-time", "Oldest time that is served: RFC 3339, or a duration from now such as -2w.").
 		Default("0000-01-01T00:00:00Z").SetValue(&c.MinTime)
 	r.Flag("store.limits.request-series", "Most series that one Series call may return; 0 is no limit.").
@@ -182,6 +186,8 @@ func (c *Config) Validate() error {
 		return flags.Invalid(errors.New("--prometheus.last-known-interval is negative"))
 	case c.Prometheus.LastKnownSize < 0:
 		return flags.Invalid(errors.New("--prometheus.last-known-size is negative"))
+	case c.OutageMemory <= 0:
+		return flags.Invalid(errors.New("--tsdb.outage-memory must be greater than zero"))
 	case c.TSDBPath == "":
 		return flags.Invalid(errors.New("--tsdb.path is empty; give the data directory of Prometheus"))
 	case c.Reloader.EnvsubstFile != "" && c.Reloader.ConfigFile == "":

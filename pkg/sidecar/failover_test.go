@@ -17,7 +17,6 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
-	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 	"github.com/stretchr/testify/require"
 
@@ -148,7 +147,7 @@ func TestStitch_EqualsPrometheus(t *testing.T) {
 			})
 			alone, st := newStore(t, s), newStore(t, s)
 			d := withDisk(t, st, s.Dir)
-			reader := withOutage(t, st, s.Dir, copyOfDB{window: 90 * minute}, time.Minute)
+			reader := withOutage(t, st, s.Dir, headConverter{}, time.Minute)
 			direct, late := 0, 0
 			h.write(t, s, 300)
 			require.NoError(t, s.DB.Compact(t.Context()))
@@ -213,13 +212,13 @@ type stuck struct {
 	err   error
 }
 
-func (s stuck) Convert(ctx context.Context, _, _ string, _ int64) error {
+func (s stuck) Convert(ctx context.Context, _, _ string) (string, error) {
 	close(s.begun)
 	if s.err != nil {
-		return s.err
+		return "", s.err
 	}
 	<-ctx.Done()
-	return ctx.Err()
+	return "", ctx.Err()
 }
 
 // zeros writes a sample of each series every minute.
@@ -319,7 +318,7 @@ func TestOutage_GoesOnInTheMiddle(t *testing.T) {
 	})
 	zeros(t, s, 20, 300)
 	st := newStore(t, s)
-	withOutage(t, st, s.Dir, copyOfDB{}, time.Minute)
+	withOutage(t, st, s.Dir, headConverter{}, time.Minute)
 	r := forever(eq("__name__", "m"))
 	want := values(t, st.Select(t.Context(), r), r)
 	require.Len(t, want, 20)
@@ -344,7 +343,7 @@ func TestOutage_KeepsErrorsOfPrometheus(t *testing.T) {
 		},
 	})
 	st := newStore(t, s)
-	withOutage(t, st, s.Dir, copyOfDB{}, time.Minute)
+	withOutage(t, st, s.Dir, headConverter{}, time.Minute)
 	set := st.Select(t.Context(), forever(eq("__name__", "m")))
 	require.False(t, set.Next())
 	require.ErrorContains(t, set.Err(), "overloaded")
@@ -371,7 +370,7 @@ func TestOutage_StartsWithLastLabels(t *testing.T) {
 	again := newSource(st.source.client, time.Minute, slog.New(slog.DiscardHandler), newMetrics(nil))
 	next := &promStore{source: again, metrics: again.metrics, minTime: st.minTime}
 	again.last = st.source.last
-	withOutage(t, next, s.Dir, copyOfDB{}, time.Minute)
+	withOutage(t, next, s.Dir, headConverter{}, time.Minute)
 	require.Error(t, next.ready(), "not asked yet")
 	require.Error(t, again.check(t.Context()))
 	require.NoError(t, next.ready())
@@ -386,41 +385,4 @@ func TestOutage_StartsWithLastLabels(t *testing.T) {
 	require.ErrorContains(t, set.Err(), "data directory")
 	require.NoError(t, set.Close())
 	require.NoError(t, os.Rename(s.Dir+"-gone", s.Dir))
-}
-
-// copyOfDB reads the head from a copy of the whole data directory, with the TSDB.
-type copyOfDB struct{ window int64 }
-
-func (c copyOfDB) Convert(ctx context.Context, dir, out string, _ int64) error {
-	tmp, err := os.MkdirTemp("", "head")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(tmp)
-	if err := os.CopyFS(tmp, os.DirFS(dir)); err != nil {
-		return err
-	}
-	opts := tsdb.DefaultOptions()
-	opts.OutOfOrderTimeWindow = c.window
-	opts.RetentionDuration = math.MaxInt64 / 2
-	db, err := tsdb.Open(tmp, slog.New(slog.DiscardHandler), nil, opts, nil)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	q, err := db.Querier(math.MinInt64, math.MaxInt64)
-	if err != nil {
-		return err
-	}
-	defer q.Close()
-	var all []storage.Series
-	set := q.Select(ctx, true, nil, labels.MustNewMatcher(labels.MatchNotEqual, "__name__", ""))
-	for set.Next() {
-		all = append(all, set.At())
-	}
-	if err := set.Err(); err != nil || len(all) == 0 {
-		return err
-	}
-	_, err = tsdb.CreateBlock(all, out, 0, slog.New(slog.DiscardHandler))
-	return err
 }

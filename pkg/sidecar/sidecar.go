@@ -89,7 +89,7 @@ func New(c Config, d Deps) (*Sidecar, error) {
 		s.store.blocks = s.disk.dir
 		dir := cmp.Or(c.OutageDir, filepath.Join(c.TSDBPath, "thanos", "outage"))
 		s.store.outage = outage.New(outage.Config{Path: c.TSDBPath, Temp: dir, Wait: outageWait, Retry: outageRetry},
-			headConverter{}, s.disk.logger, outage.NewMetrics(d.Registerer))
+			headConverter{memory: c.OutageMemory.Int64(), logger: s.disk.logger}, s.disk.logger, outage.NewMetrics(d.Registerer))
 		src.last = newLastLabels(c.TSDBPath, dir)
 	}
 	if d.Bucket != nil && c.Shipper.ClaimInterval > 0 {

@@ -18,8 +18,7 @@ type Listing struct {
 	// Blocks are all complete blocks, the superseded ones included.
 	Blocks []Block
 	// InOrderEnd is the end of the newest block of samples that came in order,
-	// math.MinInt64 without any: in-order samples of the log that are older are
-	// in blocks, or were deleted with them.
+	// math.MinInt64 without any: no block lacks in-order samples before it.
 	InOrderEnd int64
 	// Skipped are the blocks without a readable meta.json. Their owner ignores
 	// them too.

@@ -20,11 +20,9 @@ import (
 // not change the data directory.
 type HeadConverter interface {
 	// Convert writes blocks into the directory out, which is empty. Together they
-	// have the samples that Prometheus would have in its head after a start: of the
-	// samples that came in order only those from inOrderMin on, in milliseconds,
-	// because older ones are in blocks or were deleted with them; and without what
-	// was deleted by an API call.
-	Convert(ctx context.Context, dataDir, out string, inOrderMin int64) error
+	// have the samples that Prometheus would have in its head after a start. lost, if
+	// not empty, says what of the logs could not be read.
+	Convert(ctx context.Context, dataDir, out string) (lost string, err error)
 }
 
 // Config is the configuration of a Reader.
@@ -74,6 +72,8 @@ type head struct {
 	log    string
 	path   string
 	blocks []blocks.Block
+	// lost says what of the log could not be read.
+	lost string
 }
 
 // New returns a Reader, which reads nothing before Run and the first Acquire.
@@ -235,10 +235,6 @@ func (r *Reader) convert(ctx context.Context, s state) error {
 	if r.converted != nil && r.converted.log == s.log || s.log == "" {
 		return nil
 	}
-	listing, err := blocks.List(r.cfg.Path)
-	if err != nil {
-		return err
-	}
 	if err := r.publish(s, errConverting); err != nil {
 		return err
 	}
@@ -248,7 +244,7 @@ func (r *Reader) convert(ctx context.Context, s state) error {
 		return fmt.Errorf("make a directory for the blocks of the head: %w", err)
 	}
 	start := time.Now()
-	err = r.head.Convert(ctx, r.cfg.Path, h.path, listing.InOrderEnd)
+	lost, err := r.head.Convert(ctx, r.cfg.Path, h.path)
 	r.metrics.observe(time.Since(start), err)
 	if err != nil {
 		return errors.Join(fmt.Errorf("convert the log of Prometheus: %w", err), os.RemoveAll(h.path))
@@ -257,7 +253,7 @@ func (r *Reader) convert(ctx context.Context, s state) error {
 	if err != nil {
 		return err
 	}
-	h.blocks = made.Blocks
+	h.blocks, h.lost = made.Blocks, lost
 	r.logger.Info("head read from log", "blocks", len(h.blocks), "duration", time.Since(start))
 	r.converted = h
 	return nil
@@ -279,6 +275,9 @@ func (r *Reader) publish(s state, missing error) error {
 	keep := ""
 	if r.converted != nil && s.log != "" {
 		heads, keep = r.converted.blocks, r.converted.path
+		if missing == nil && r.converted.lost != "" {
+			missing = errors.New(r.converted.lost)
+		}
 	}
 	var gaps []blocks.Gap
 	if missing != nil {
