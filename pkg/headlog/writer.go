@@ -67,6 +67,14 @@ func (w *Writer) Reset() {
 	w.block, w.plain, w.records, w.blocks = 0, 0, 0, 0
 }
 
+// Release is Reset, and gives up memory above keep bytes.
+func (w *Writer) Release(keep int) {
+	if cap(w.buf) > keep {
+		w.buf = nil
+	}
+	w.Reset()
+}
+
 // Records returns the number of records since Reset.
 func (w *Writer) Records() int { return int(w.records) }
 
