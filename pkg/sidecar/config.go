@@ -77,6 +77,9 @@ type ShipperConfig struct {
 	IgnoreUnequalBlockSize bool
 	AllowOutOfOrderUploads bool
 	SkipCorruptedBlocks    bool
+	// HeadInterval is the time between two uploads of what is new in the logs of the
+	// head; 0 is never.
+	HeadInterval time.Duration
 	// RecheckInterval is the time after which a shipped block is first looked up in the
 	// bucket again; 0 is never.
 	RecheckInterval time.Duration
@@ -152,6 +155,8 @@ func (c *ShipperConfig) registerFlags(r flags.Registrar) {
 		Default("thanos.shipper.json").StringVar(&c.MetaFileName)
 	r.Flag("shipper.upload-concurrency", "Files of a block that are uploaded at a time; 0 is the default of the program.").
 		Default("0").IntVar(&c.UploadConcurrency)
+	r.Flag("shipper.head-interval", "How often what is new in the write-ahead log is uploaded, so that no more is lost with the disk of Prometheus; 0s never does.").
+		Default("1m").DurationVar(&c.HeadInterval)
 	r.Flag("shipper.recheck-interval", "How long after its upload a block that is still in --tsdb.path is looked up in the bucket again, and shipped again if it vanished there; the time doubles with each look, up to a day. 0s never looks.").
 		Default("3h").DurationVar(&c.RecheckInterval)
 	r.Flag("shipper.claim-interval", "How often the sidecar renews its claim on its external labels in the bucket, by which sources with equal labels are found; 0s makes no claim.").
@@ -194,6 +199,8 @@ func (c *Config) Validate() error {
 		return flags.Invalid(errors.New("--reloader.config-envsubst-file needs --reloader.config-file"))
 	case c.Shipper.MetaFileName == "":
 		return flags.Invalid(errors.New("--shipper.meta-file-name is empty"))
+	case c.Shipper.HeadInterval < 0:
+		return flags.Invalid(errors.New("--shipper.head-interval is negative"))
 	case c.Shipper.UploadConcurrency < 0:
 		return flags.Invalid(errors.New("--shipper.upload-concurrency is negative"))
 	case c.Shipper.RecheckInterval < 0:

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/dirlock"
 	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/sidecar/headship"
 )
 
 // shipInterval is the time between two passes over the data directory.
@@ -101,6 +102,8 @@ type blockShipper interface {
 // shipping runs the shipper at intervals.
 type shipping struct {
 	shipper blockShipper
+	// head ships the logs of the head; nil is off.
+	head    *headship.Shipper
 	lock    *dirlock.Lock
 	watcher *watcher
 	logger  *slog.Logger

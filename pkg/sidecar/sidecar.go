@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/version"
 	"golang.org/x/sync/errgroup"
@@ -20,6 +21,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/shipper"
+	"github.com/hindsight-io/hindsight/pkg/sidecar/headship"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/outage"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -183,6 +185,9 @@ func (s *Sidecar) serve(ctx context.Context, g *errgroup.Group) error {
 		}
 		g.Go(func() error { ship.watcher.run(ctx); return nil })
 		g.Go(func() error { ship.run(ctx); return ship.lock.Close() })
+		if head := ship.head; head != nil {
+			g.Go(func() error { head.Run(ctx); return nil })
+		}
 		if s.claims != nil {
 			g.Go(func() error { s.claims.Run(ctx); return nil })
 		}
@@ -259,7 +264,24 @@ func (s *Sidecar) newShipping(ctx context.Context) (*shipping, error) {
 		}
 		return checkBlockDurations(promFlags, s.config)
 	}
+	head, err := s.newHeadShipping(ship.Shipped)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
 	return &shipping{
-		shipper: ship, lock: lock, watcher: w, logger: logger, metrics: s.metrics, check: check, checked: time.Now(),
+		shipper: ship, head: head, lock: lock, watcher: w, logger: logger, metrics: s.metrics, check: check, checked: time.Now(),
 	}, nil
+}
+
+// newHeadShipping makes the shipping of the logs of the head, or nil if it is off.
+// shipped says whether a block is in the bucket.
+func (s *Sidecar) newHeadShipping(shipped func(ulid.ULID) bool) (*headship.Shipper, error) {
+	if s.config.Shipper.HeadInterval == 0 {
+		return nil, nil
+	}
+	return headship.New(headship.Config{Dir: s.config.TSDBPath, Interval: s.config.Shipper.HeadInterval}, headship.Deps{
+		Bucket: s.deps.Bucket, Labels: s.source.external, Shipped: shipped,
+		Logger: s.deps.Logger.With("component", "head-shipper"), Registerer: s.deps.Registerer,
+		Running: func(ctx context.Context) bool { _, err := s.client.Flags(ctx); return err == nil },
+	})
 }

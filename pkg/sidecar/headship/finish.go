@@ -9,25 +9,27 @@ import (
 )
 
 // finalTimeout bounds the passes at the end, finalPause is the time between two of
-// them, and quietPasses is how many must find nothing new.
+// them. quietPasses is how many must find nothing new. After runningPasses, a Prometheus
+// that answers is one that is not stopping.
 const (
-	finalTimeout = 15 * time.Second
-	finalPause   = 500 * time.Millisecond
-	quietPasses  = 6
+	finalTimeout  = 15 * time.Second
+	finalPause    = 500 * time.Millisecond
+	quietPasses   = 6
+	runningPasses = 3
 )
 
 // finish ships until Prometheus has closed its data directory, which it shows by
-// removing its lock file, or until the log does not grow any more, or ctx ends. It
-// returns the error of the last pass.
+// removing its lock file, or until the log does not grow any more, or it is clear that
+// Prometheus is not stopping too, or ctx ends. It returns the error of the last pass.
 func (s *Shipper) finish(ctx context.Context) error {
 	var err error
 	pause := time.NewTicker(finalPause)
 	defer pause.Stop()
-	for quiet := 0; quiet < quietPasses; {
+	for passes, quiet := 1, 0; quiet < quietPasses; passes++ {
 		closed := !s.locked()
 		before := s.shippedPlace()
 		if err = s.Sync(ctx); err == nil {
-			if closed {
+			if closed || passes >= runningPasses && s.deps.Running(ctx) {
 				return nil
 			}
 			quiet++

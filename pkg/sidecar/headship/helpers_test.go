@@ -283,7 +283,7 @@ func kinds(g *headlog.Generation) map[headlog.Kind]int {
 }
 
 // walBytes returns the bytes of the segments and checkpoints on disk.
-func walBytes(t *testing.T, dir, part string) int64 {
+func walBytes(t testing.TB, dir, part string) int64 {
 	var n int64
 	require.NoError(t, filepath.Walk(filepath.Join(dir, part), func(_ string, info os.FileInfo, err error) error {
 		if err == nil && !info.IsDir() && !strings.HasSuffix(info.Name(), ".tmp") {

@@ -34,6 +34,8 @@ type Deps struct {
 	Labels func() labels.Labels
 	// Shipped says whether a block of the data directory is in the bucket.
 	Shipped func(ulid.ULID) bool
+	// Running says whether Prometheus answers and is not stopping; nil is never.
+	Running func(context.Context) bool
 	// Logger may be nil.
 	Logger *slog.Logger
 	// Registerer may be nil.
@@ -82,6 +84,9 @@ type retry struct {
 func New(cfg Config, deps Deps) (*Shipper, error) {
 	if deps.Logger == nil {
 		deps.Logger = slog.New(slog.DiscardHandler)
+	}
+	if deps.Running == nil {
+		deps.Running = func(context.Context) bool { return false }
 	}
 	if deps.FS == nil {
 		deps.FS = vfs.OS()
