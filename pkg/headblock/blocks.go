@@ -21,9 +21,15 @@ import (
 // program ignore such directories.
 const tempSuffix = ".tmp-for-creation"
 
-// segmentBytes is the size to which a segment of chunks grows. The writer allocates
-// it at once, so it bounds the disk that an open block takes.
-const segmentBytes = 64 << 20
+// segmentBytes returns the size to which a segment of chunks grows: what the head may
+// need, within bounds. The writer allocates all of it at once on the disk.
+func segmentBytes(head int64) int64 {
+	size := int64(1 << 20)
+	for size < head && size < chunks.DefaultChunkSegmentSize/2 {
+		size *= 2
+	}
+	return size
+}
 
 // blockWriter writes the block of one window.
 type blockWriter struct {
@@ -43,7 +49,7 @@ func newBlockWriter(ctx context.Context, cfg *Config, window int64, symbols []st
 	if err := os.MkdirAll(w.dir, 0o777); err != nil {
 		return nil, err
 	}
-	if w.chunks, err = chunks.NewWriter(filepath.Join(w.dir, block.ChunksDir), chunks.WithSegmentSize(segmentBytes)); err != nil {
+	if w.chunks, err = chunks.NewWriter(filepath.Join(w.dir, block.ChunksDir), chunks.WithSegmentSize(segmentBytes(cfg.Source.Size()))); err != nil {
 		return nil, err
 	}
 	if w.index, err = index.NewWriter(ctx, filepath.Join(w.dir, block.IndexFile)); err != nil {

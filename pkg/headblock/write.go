@@ -20,9 +20,9 @@ const (
 	defaultMemory     = 256 << 20
 )
 
-// windowsAtOnce bounds the blocks that are written at the same time. The blocks of a
-// head without out-of-order samples are fewer.
-const windowsAtOnce = 8
+// windowsAtOnce bounds the blocks that are written at the same time, each of which has
+// buffers of 16 MiB. A head without out-of-order samples has no more.
+const windowsAtOnce = 4
 
 // Config says what Write reads and where it writes.
 type Config struct {
@@ -43,7 +43,8 @@ type Config struct {
 	BlockRange time.Duration
 	// Memory bounds the memory in bytes of labels and samples; 0 means 256 MiB.
 	// The labels of all series must fit; of the samples as many are held as fit,
-	// and the logs are read again for the others.
+	// and the logs are read again for the others. The buffers of up to four open
+	// blocks, 16 MiB each, come on top.
 	Memory int64
 	// MemoryFlag is the flag that sets Memory, for the error.
 	MemoryFlag string
