@@ -95,6 +95,11 @@ func (r *recovery) run(ctx context.Context, metas map[ulid.ULID]*block.Meta) err
 
 // makeBlocks takes the steps 1 to 3.
 func (r *recovery) makeBlocks(ctx context.Context, metas map[ulid.ULID]*block.Meta) (err error) {
+	if r.cfg.WorkDir != "" {
+		if err := os.MkdirAll(r.cfg.WorkDir, 0o777); err != nil {
+			return fmt.Errorf("make work directory: %w", err)
+		}
+	}
 	dir, err := os.MkdirTemp(r.cfg.WorkDir, workPattern)
 	if err != nil {
 		return fmt.Errorf("make work directory: %w", err)

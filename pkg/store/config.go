@@ -45,6 +45,10 @@ type Config struct {
 	LazyPostingsRatio        float64
 	IndexHeaderIdleTimeout   time.Duration
 	BucketWebLabel           string
+	// RecoverHeadsAfter is the age at which the head log of a source is recovered; 0
+	// means never.
+	RecoverHeadsAfter                    flags.Duration
+	RecoverHeadsMemory, RecoverHeadsDisk flags.Bytes
 
 	// Accepted because deployments set them.
 	unused unusedFlags
@@ -80,6 +84,7 @@ func DefaultConfig() Config {
 		MaxTime:                  flags.TimeAt(time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)),
 		IgnoreDeletionMarksDelay: flags.Duration(24 * time.Hour),
 		LazyPostings:             true, LazyPostingsRatio: 100, IndexHeaderIdleTimeout: 5 * time.Minute,
+		RecoverHeadsAfter: flags.Duration(time.Hour), RecoverHeadsMemory: 256 << 20, RecoverHeadsDisk: 10 << 30,
 	}
 }
 
@@ -114,6 +119,9 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	r.Flag("bucket-web-label", "External label by which the list of blocks is grouped.").StringVar(&c.BucketWebLabel)
 	r.Flag("disable-admin-operations", "Refuse to mark blocks over HTTP.").Default("false").BoolVar(&c.DisableAdmin)
 	r.Flag("store.index-header-lazy-reader-idle-timeout", "Unload an index header from memory that was not used for this long.").Hidden().Default("5m").DurationVar(&c.IndexHeaderIdleTimeout)
+	r.Flag("store.recover-heads-after", "Turn the log that a sidecar ships into a block when it has not grown for this long, because its Prometheus is gone; four times as long while the source ships a newer log. Needs write access to the bucket. 0 means never.").Default("1h").SetValue(&c.RecoverHeadsAfter)
+	r.Flag("store.recover-heads-memory", "Memory for labels and samples while a log is turned into a block. Less memory means more passes over the log; the labels of all its series must fit.").Default("256MB").SetValue(&c.RecoverHeadsMemory)
+	r.Flag("store.recover-heads-disk", "Largest log that is turned into a block; its parts and the block are written below --data-dir meanwhile.").Default("10GB").SetValue(&c.RecoverHeadsDisk)
 	c.registerUnused(r)
 }
 

@@ -34,7 +34,8 @@ type Deps struct {
 	Bucket     bucket.Reader
 	// Poller lists the blocks; nil means one over Bucket.
 	Poller Poller
-	// Marks is the bucket for marks that are requested over HTTP; nil refuses them.
+	// Marks is the bucket for marks that are requested over HTTP, and for blocks of
+	// recovered head logs; nil refuses the marks and recovers nothing.
 	Marks bucket.Bucket
 }
 
@@ -139,6 +140,10 @@ func (g *Gateway) Ready() error {
 // one.
 func (g *Gateway) Run(ctx context.Context) error {
 	defer g.close()
+	var heads sync.WaitGroup
+	defer heads.Wait()
+	listed := make(chan struct{}, 1)
+	heads.Go(func() { g.recoverHeads(ctx, listed) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var last time.Time // when the last sync ended
@@ -162,6 +167,11 @@ func (g *Gateway) Run(ctx context.Context) error {
 			if err := g.sync(ctx); err != nil && ctx.Err() == nil {
 				g.log.Error("bucket listing failed", "err", err)
 				pause = min(pause, retryPause)
+			} else if err == nil {
+				select {
+				case listed <- struct{}{}:
+				default: // a recovery is running
+				}
 			}
 			last = time.Now()
 			timer.Reset(pause)
