@@ -29,7 +29,7 @@ type recoverRow struct {
 	AgeSeconds int64  `json:"age_seconds" yaml:"age_seconds"`
 	State      string `json:"state" yaml:"state"`
 
-	// What the command did.
+	// The result of the command, empty if it only listed the head.
 	Result         string   `json:"result,omitempty" yaml:"result,omitempty"`
 	Blocks         []string `json:"blocks,omitempty" yaml:"blocks,omitempty"`
 	Samples        uint64   `json:"samples,omitempty" yaml:"samples,omitempty"`

@@ -54,22 +54,22 @@ func NewAuto(cfg AutoConfig, reg prometheus.Registerer) *Auto {
 	f := promauto.With(reg)
 	a := &Auto{cfg: cfg}
 	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "hindsight_heads_waiting",
+		Name: "hindsight_store_heads_waiting",
 		Help: "Head logs in the bucket whose Prometheus is gone and which are not recovered yet, damaged ones included.",
 	}, func() float64 { return float64(a.waiting.Load()) })
 	a.heads = f.NewCounterVec(prometheus.CounterOpts{
-		Name: "hindsight_heads_recovered_total",
+		Name: "hindsight_store_heads_recovered_total",
 		Help: "Attempts to recover a head log, by result: recovered, in_blocks, grown, damaged, failed.",
 	}, []string{"result"})
 	for _, r := range []string{"recovered", "in_blocks", "grown", "damaged", "failed"} {
 		a.heads.WithLabelValues(r)
 	}
 	a.samples = f.NewCounter(prometheus.CounterOpts{
-		Name: "hindsight_heads_recovered_samples_total",
+		Name: "hindsight_store_heads_recovered_samples_total",
 		Help: "Samples of head logs that were written into blocks.",
 	})
 	a.last = f.NewGauge(prometheus.GaugeOpts{
-		Name: "hindsight_heads_last_recovery_timestamp_seconds",
+		Name: "hindsight_store_heads_last_recovery_timestamp_seconds",
 		Help: "When a head log was last recovered.",
 	})
 	return a

@@ -50,13 +50,13 @@ func TestAuto_RecoversOnlyWhatIsOldEnough(t *testing.T) {
 		_, others := content(t, bkt)
 		require.Equal(t, []string{"hindsight/heads-v1/clock"}, others)
 		require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
-# HELP hindsight_heads_recovered_samples_total Samples of head logs that were written into blocks.
-# TYPE hindsight_heads_recovered_samples_total counter
-hindsight_heads_recovered_samples_total 632
-# HELP hindsight_heads_waiting Head logs in the bucket whose Prometheus is gone and which are not recovered yet, damaged ones included.
-# TYPE hindsight_heads_waiting gauge
-hindsight_heads_waiting 0
-`), "hindsight_heads_recovered_samples_total", "hindsight_heads_waiting"))
+# HELP hindsight_store_heads_recovered_samples_total Samples of head logs that were written into blocks.
+# TYPE hindsight_store_heads_recovered_samples_total counter
+hindsight_store_heads_recovered_samples_total 632
+# HELP hindsight_store_heads_waiting Head logs in the bucket whose Prometheus is gone and which are not recovered yet, damaged ones included.
+# TYPE hindsight_store_heads_waiting gauge
+hindsight_store_heads_waiting 0
+`), "hindsight_store_heads_recovered_samples_total", "hindsight_store_heads_waiting"))
 		require.Equal(t, 3, pass(t, a, bkt))
 	})
 }
