@@ -20,6 +20,14 @@ const (
 	exitUsage  = 2 // the user's input is wrong
 )
 
+// exitError is an error with an exit code of its own.
+type exitError struct {
+	error
+	code int
+}
+
+func (e exitError) Unwrap() error { return e.error }
+
 type streams struct {
 	out, err io.Writer
 	// reload gets a value for each SIGHUP; nil when there are none.
@@ -95,6 +103,9 @@ func run(ctx context.Context, args []string, s streams) (code int) {
 		return exitUsage
 	}
 	fmt.Fprintf(s.err, "hindsight %s: error: %s\n", name, oneLine(err))
+	if exit := (exitError{}); errors.As(err, &exit) {
+		return exit.code
+	}
 	return exitFailed
 }
 

@@ -18,7 +18,7 @@ const toolsGroup = "tools"
 // named by the group and itself: "tools recover".
 func toolCommands(app *kingpin.Application) []command {
 	group := app.Command(toolsGroup, "Commands that do one task and end.")
-	return []command{recoverCommand(group)}
+	return []command{recoverCommand(group), doctorCommand(group)}
 }
 
 // toolConfig holds the flags that every tool has.

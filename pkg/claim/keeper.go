@@ -67,7 +67,7 @@ type Keeper struct {
 	conflicts         prometheus.Gauge
 	changes, failures prometheus.Counter
 
-	// What follows belongs to Run.
+	// The fields up to logged belong to Run.
 	id     identity
 	loaded bool
 	beats  uint64

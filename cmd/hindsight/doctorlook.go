@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/common/version"
+	"github.com/prometheus/prometheus/model/labels"
+	"google.golang.org/grpc"
+
+	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/claim"
+	"github.com/hindsight-io/hindsight/pkg/doctor"
+	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/headlog"
+	"github.com/hindsight-io/hindsight/pkg/httpclient"
+	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
+	"github.com/hindsight-io/hindsight/pkg/tlsconfig"
+)
+
+// endpointFlags say which stores to ask, and how.
+type endpointFlags struct {
+	addresses []string
+	secure    bool
+	files     tlsconfig.ClientFiles
+}
+
+func (f *endpointFlags) register(r flags.Registrar) {
+	r.Flag("endpoint", "Address of a store to ask for its labels and warnings, host:port. Repeatable.").
+		PlaceHolder("<address>").StringsVar(&f.addresses)
+	r.Flag("grpc-client-tls-secure", "Use TLS towards the stores.").BoolVar(&f.secure)
+	r.Flag("grpc-client-tls-skip-verify", "Do not verify the certificates of stores.").BoolVar(&f.files.SkipVerify)
+	r.Flag("grpc-client-tls-cert", "Client certificate for the stores.").StringVar(&f.files.Cert)
+	r.Flag("grpc-client-tls-key", "Key of the client certificate.").StringVar(&f.files.Key)
+	r.Flag("grpc-client-tls-ca", "Certificates of authorities that stores are verified with.").StringVar(&f.files.CA)
+	r.Flag("grpc-client-server-name", "Name that the certificates of stores must have.").StringVar(&f.files.ServerName)
+}
+
+// prometheusFlags say which Prometheus to ask; none without a URL.
+type prometheusFlags struct {
+	url    *url.URL
+	client flags.PathOrContent
+}
+
+func (f *prometheusFlags) register(r flags.Registrar) {
+	r.Flag("prometheus.url", "Base URL of a Prometheus server whose external labels are compared with the bucket.").URLVar(&f.url)
+	f.client.Register(r, "prometheus.http-client", "how to connect to Prometheus: TLS, credentials, proxy", false)
+}
+
+// look reads the bucket, and asks the stores and Prometheus.
+func (c *doctorConfig) look(ctx context.Context, p *process, bkt bucket.Bucket) (in doctor.Input, err error) {
+	poller := blocklist.NewPoller(bkt, blocklist.Config{Logger: p.logger})
+	if _, err := poller.ReadIndex(ctx, maxIndexAge); err != nil && !errors.Is(err, blocklist.ErrNoIndex) {
+		return in, err
+	}
+	view, err := poller.Poll(ctx)
+	if err != nil {
+		return in, fmt.Errorf("list the blocks: %w", err)
+	}
+	in.Now, in.Unusable = time.Now(), map[ulid.ULID]string{}
+	for id, m := range view.Metas {
+		if view.Deletion[id] == nil {
+			in.Blocks = append(in.Blocks, m)
+		}
+	}
+	for id, u := range view.Unusable {
+		in.Unusable[id] = u.Reason.String()
+	}
+	var bad []error
+	if in.Claims, bad, err = claim.List(ctx, bkt); err != nil {
+		return in, err
+	}
+	for _, err := range bad {
+		p.logger.Warn("claim ignored", "err", err)
+	}
+	if in.Heads, err = lookAtHeads(ctx, bkt); err != nil {
+		return in, err
+	}
+	if in.Stores, err = c.askStores(ctx, p); err != nil {
+		return in, err
+	}
+	in.Prometheus, err = c.askPrometheus(ctx)
+	return in, err
+}
+
+// lookAtHeads lists the logs of Prometheus servers in the bucket.
+func lookAtHeads(ctx context.Context, bkt bucket.Bucket) ([]doctor.Head, error) {
+	var listing headlog.Listing
+	err := bkt.List(ctx, headlog.Dir, func(o bucket.Object) error {
+		listing.Add(o.Name, o.Size, o.LastModified)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the logs of Prometheus servers: %w", err)
+	}
+	var out []doctor.Head
+	for _, g := range listing.Generations() {
+		h := doctor.Head{Dir: g.Dir(), Modified: g.Modified}
+		if g.HasInfo {
+			data, err := bucket.ReadAll(ctx, bkt, g.Dir()+"/"+headlog.InfoName, headlog.MaxInfo)
+			if err != nil && !errors.Is(err, bucket.ErrNotFound) && !errors.Is(err, bucket.ErrTooLarge) {
+				return nil, err
+			}
+			// The labels of a malformed object are not known.
+			if info, derr := headlog.DecodeInfo(g.Source, data); err == nil && derr == nil {
+				h.Labels = labels.FromMap(info.Labels)
+			}
+		}
+		out = append(out, h)
+	}
+	return out, nil
+}
+
+// askStores asks each store for its announcement.
+func (c *doctorConfig) askStores(ctx context.Context, p *process) ([]doctor.Store, error) {
+	var tls *tlsconfig.Client
+	if c.endpoints.secure {
+		var err error
+		if tls, err = tlsconfig.NewClient("doctor", c.endpoints.files, p.logger); err != nil {
+			return nil, flags.Invalid(err)
+		}
+	}
+	var out []doctor.Store
+	for _, address := range c.endpoints.addresses {
+		out = append(out, c.askStore(ctx, address, tls))
+	}
+	return out, nil
+}
+
+func (c *doctorConfig) askStore(ctx context.Context, address string, tls *tlsconfig.Client) doctor.Store {
+	s := doctor.Store{Address: address}
+	conn, err := grpc.NewClient("dns:///"+address, append(storerpc.DialOptions(), grpc.WithTransportCredentials(tls.Credentials()))...)
+	if err == nil {
+		ctx, cancel := context.WithTimeout(ctx, c.timeout)
+		defer cancel()
+		client := storerpc.NewClient(conn, address)
+		if err = client.Refresh(ctx); err == nil {
+			info := client.Info()
+			s.Component, s.LabelSets, s.Warnings = info.Component, info.LabelSets, info.Warnings
+		}
+		err = errors.Join(err, conn.Close())
+	}
+	if err != nil {
+		s.Err = oneLine(err)
+	}
+	return s
+}
+
+// askPrometheus asks the server for its external labels; nil when none is configured.
+func (c *doctorConfig) askPrometheus(ctx context.Context) (*doctor.Prometheus, error) {
+	if c.prometheus.url == nil {
+		return nil, nil
+	}
+	content, err := c.prometheus.client.Content()
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := httpclient.Parse(content)
+	if err != nil {
+		return nil, flags.Invalid(fmt.Errorf("%s: %w", c.prometheus.client.Source(), err))
+	}
+	client, err := prom.New(c.prometheus.url, cfg, "Hindsight/"+version.Version)
+	if err != nil {
+		return nil, flags.Invalid(err)
+	}
+	defer client.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	out := &doctor.Prometheus{URL: client.URL()}
+	if out.Labels, err = client.ExternalLabels(ctx); err != nil {
+		out.Err = oneLine(err)
+	}
+	return out, nil
+}
