@@ -11,7 +11,7 @@ BROWSER := test/e2e/browser
 # Tools of lint, from the pinned module test/lint.
 TOOL = $(GO) tool -modfile=$(CURDIR)/test/lint/go.mod
 
-.PHONY: build run demo test test-race test-short lint deadcode bench soak generate help
+.PHONY: build run demo ui test test-race test-short lint deadcode bench soak generate help
 
 build: ## build bin/hindsight, a static binary (the default)
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/hindsight ./cmd/hindsight
@@ -22,6 +22,12 @@ run: build ## run everything in one process, with its data in ./data
 demo: ## run all roles with real Prometheus servers and S3, on loopback
 	$(GO) build -o bin/demo ./test/e2e/demo
 	exec bin/demo -dir=data/demo
+
+ui: ui/node_modules/.package-lock.json ## check the sources of the web interface, and build pkg/ui/dist (needs node and npm)
+	cd ui && npm run --silent check && npm run --silent build
+
+ui/node_modules/.package-lock.json: ui/package-lock.json
+	cd ui && npm ci --no-audit --no-fund
 
 # Packages whose memory is pooled or shared between goroutines.
 SHARED := ./pkg/receive ./pkg/receive/multitsdb ./pkg/receive/peer ./pkg/receive/remotewrite \

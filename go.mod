@@ -2,6 +2,8 @@ module github.com/hindsight-io/hindsight
 
 go 1.26.7
 
+ignore ./ui/node_modules
+
 require (
 	capnproto.org/go/capnp/v3 v3.1.0-alpha.1
 	github.com/KimMachineGun/automemlimit v1.0.0

@@ -28,6 +28,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
+	"github.com/hindsight-io/hindsight/pkg/ui"
 )
 
 // Deps are the dependencies of a querier.
@@ -40,6 +41,8 @@ type Deps struct {
 	LocalStores []storeapi.Store
 	// Flags are shown by the API.
 	Flags map[string]string
+	// Pages are those of other roles of the same process, for the navigation.
+	Pages []ui.Link
 }
 
 // Query is the querier component.
@@ -145,6 +148,7 @@ func (q *Query) apiConfig(e *engine, p parser.Parser, known features.Collector) 
 		ExternalPrefix: q.cfg.Web.externalPrefix(),
 		PrefixHeader:   q.cfg.Web.PrefixHeader,
 		RoutePrefix:    q.cfg.Web.routePrefix(),
+		UI:             q.uiConfig(),
 		DisableCORS:    q.cfg.Web.DisableCORS,
 		Timeout:        q.cfg.Timeout.Duration(),
 		Features:       known,
@@ -152,6 +156,15 @@ func (q *Query) apiConfig(e *engine, p parser.Parser, known features.Collector) 
 		Registerer:     q.deps.Registerer,
 		Gatherer:       q.deps.Gatherer,
 	}
+}
+
+// uiConfig returns what the web interface needs to know of the configuration.
+func (q *Query) uiConfig() ui.Config {
+	c := ui.Config{DefaultTenant: q.cfg.Tenancy.Default, Links: q.deps.Pages}
+	if q.cfg.Tenancy.CertificateField == "" {
+		c.TenantHeader = q.cfg.Tenancy.Header
+	}
+	return c
 }
 
 func buildInfo() v1.PrometheusVersion {

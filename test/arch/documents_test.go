@@ -24,7 +24,7 @@ func TestDocuments(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() && (d.Name() == "data" || p != root && strings.HasPrefix(d.Name(), ".") && d.Name() != "..") {
+		if d.IsDir() && (d.Name() == "data" || d.Name() == "node_modules" || p != root && strings.HasPrefix(d.Name(), ".") && d.Name() != "..") {
 			return filepath.SkipDir
 		}
 		if !strings.HasSuffix(p, ".md") {

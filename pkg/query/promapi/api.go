@@ -24,6 +24,8 @@ import (
 	"github.com/prometheus/prometheus/util/features"
 	"github.com/prometheus/prometheus/util/httputil"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
+
+	"github.com/hindsight-io/hindsight/pkg/ui"
 )
 
 // Config is the configuration of the API.
@@ -77,6 +79,9 @@ type Config struct {
 	PrefixHeader string
 	// RoutePrefix is where everything is served, "" or "/some/path".
 	RoutePrefix string
+	// UI is what the web interface knows of this process, but for its pages and its
+	// version.
+	UI          ui.Config
 	DisableCORS bool
 	Logger      *slog.Logger
 	Registerer  prometheus.Registerer
@@ -194,14 +199,23 @@ func (a *API) Register(mux *http.ServeMux) {
 		}
 	}
 	mux.Handle(root+"/federate", strip(root, api))
-	page := a.forTenant(http.HandlerFunc(a.storesPage))
-	mux.Handle("GET "+root+"/stores", page)
-	mux.Handle("GET "+root+"/{$}", page)
-	// Links of dashboards and alerts to a page of graphs lead to the start page.
-	mux.HandleFunc("GET "+root+"/graph", a.toRoot)
+	a.registerPages(mux, root)
 	if root != "" {
 		mux.HandleFunc("GET /{$}", a.toRoot)
 		mux.HandleFunc("GET "+root, a.toRoot)
+	}
+}
+
+// registerPages adds the web interface: its pages, the first one of them at the root.
+// Links of dashboards and alerts lead to the page /graph, as in Prometheus and Thanos.
+func (a *API) registerPages(mux *http.ServeMux, root string) {
+	cfg := a.cfg.UI
+	cfg.Role, cfg.Version, cfg.Pages = "query", a.cfg.BuildInfo.Version, []string{"graph", "stores"}
+	pages := ui.New(cfg)
+	pages.Register(mux, root)
+	mux.Handle("GET "+root+"/{$}", pages)
+	for _, path := range cfg.Pages {
+		mux.Handle("GET "+root+"/"+path, pages)
 	}
 }
 
@@ -210,7 +224,7 @@ func (a *API) toRoot(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, a.linkPrefix(r)+"/", http.StatusFound)
 }
 
-// linkPrefix stands before the paths of links and redirects: the external prefix
+// linkPrefix stands before the paths of redirects: the external prefix
 // is the whole path that a browser sees; the one that a proxy tells in a header
 // was taken off, so that what is served here follows it.
 func (a *API) linkPrefix(r *http.Request) string {

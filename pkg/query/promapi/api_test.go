@@ -323,17 +323,21 @@ func TestPrefixes_StandOnceInLinksAndRedirects(t *testing.T) {
 			require.NoError(t, err)
 			return resp, string(b)
 		}
-		paths := []string{root + "/graph"}
-		if root != "" {
-			paths = append(paths, "/", root)
+		paths := []string{"/", root}
+		if root == "" {
+			paths = nil
 		}
 		for _, path := range paths {
 			resp, _ := get(path)
 			require.Equal(t, http.StatusFound, resp.StatusCode, path)
 			require.Equal(t, want+"/", resp.Header.Get("Location"), path)
 		}
-		_, page := get(root + "/")
-		require.Contains(t, page, `href="`+want+`/api/v1/stores"`)
+		for _, path := range []string{"/", "/graph?g0.expr=up", "/stores"} {
+			resp, page := get(root + path)
+			require.Equal(t, http.StatusOK, resp.StatusCode, path)
+			require.Contains(t, page, `src="./assets/`, "relative, so that every prefix is in front")
+			require.Contains(t, resp.Header.Get("Content-Security-Policy"), "script-src 'self';")
+		}
 	}
 	const header = "X-Forwarded-Prefix"
 	f("", "", "", "", "")
@@ -369,12 +373,19 @@ func TestStores_ListsStores(t *testing.T) {
 		{"name":"a:1","lastCheck":"0001-01-01T00:00:00Z","lastError":null,"labelSets":[],"minTime":0,"maxTime":0},
 		{"name":"b:1","lastCheck":"0001-01-01T00:00:00Z","lastError":"refused \u003cb\u003e","labelSets":[{"a":"b"}],"minTime":0,"maxTime":0}
 	]}`, string(r.Data))
-	for _, path := range []string{"/", "/stores"} {
-		resp, body := f.do(http.MethodGet, path, nil)
-		require.Equal(t, 200, resp.StatusCode)
-		require.Contains(t, body, "never:1")
-		require.Contains(t, body, "refused &lt;b&gt;")
+	_, r = f.json(http.MethodGet, "/api/v1/stores", values("all", "true"))
+	var all map[string][]map[string]any
+	require.NoError(t, json.Unmarshal(r.Data, &all))
+	health := map[any]any{}
+	for component, list := range all {
+		for _, s := range list {
+			require.Equal(t, component, s["component"])
+			health[s["name"]] = s["health"]
+		}
 	}
+	require.Equal(t, map[any]any{"a:1": "up", "b:1": "missing", "never:1": "missing"}, health)
+	resp, _ := f.do(http.MethodGet, "/api/v1/stores", values("all", "perhaps"))
+	require.Equal(t, 400, resp.StatusCode)
 }
 
 func TestNotReady_Answers503(t *testing.T) {

@@ -52,9 +52,9 @@ func TestDefaultRangeOfLabels_EndsAtEndOfRequest(t *testing.T) {
 	require.Equal(t, 200, resp.StatusCode, r.Error)
 }
 
-func TestGraph_RedirectsToStartPage(t *testing.T) {
+func TestRoot_RedirectsToStartPage(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.RoutePrefix, c.PrefixHeader = "/hs", "X-Prefix" })
-	resp, _ := f.do(http.MethodGet, "/hs/graph", values("g0.expr", "up"))
+	resp, _ := f.do(http.MethodGet, "/hs", nil)
 	require.Equal(t, http.StatusFound, resp.StatusCode)
 	require.Equal(t, "/hs/", resp.Header.Get("Location"))
 	req := httptest.NewRequest(http.MethodGet, "/hs/graph", nil)

@@ -3,9 +3,8 @@ package promapi
 import (
 	"cmp"
 	"context"
-	_ "embed"
 	"errors"
-	"html/template"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -45,12 +44,29 @@ type storeJSON struct {
 	MinTime   int64               `json:"minTime"`
 	MaxTime   int64               `json:"maxTime"`
 	Warnings  []string            `json:"warnings,omitempty"`
+	*storeDetail
 }
 
+// storeDetail is what a store has with the parameter all=true only: without it the
+// answer is that of Thanos.
+type storeDetail struct {
+	Component string `json:"component"`
+	Health    string `json:"health"`
+	Contacted bool   `json:"contacted"`
+	Strict    bool   `json:"strict"`
+}
+
+// storesJSON lists the stores by their component. With all=true these are all stores,
+// those too that have never answered, with their health.
 func (a *API) storesJSON(w http.ResponseWriter, r *http.Request) {
+	var all bool
+	if err := parseBool(r.URL.Query().Get("all"), &all); err != nil {
+		badData(w, fmt.Errorf("invalid parameter \"all\": %w", err))
+		return
+	}
 	out := map[string][]storeJSON{}
 	for _, s := range a.sortedStores(r.Context()) {
-		if !s.Contacted && !s.Strict {
+		if !s.Contacted && !s.Strict && !all {
 			continue
 		}
 		j := storeJSON{
@@ -59,6 +75,11 @@ func (a *API) storesJSON(w http.ResponseWriter, r *http.Request) {
 		}
 		if s.LastError != "" {
 			j.LastError = &s.LastError
+		}
+		if all {
+			j.storeDetail = &storeDetail{Component: s.Component, Health: s.Health, Contacted: s.Contacted, Strict: s.Strict}
+			// JSON numbers of browsers hold no more.
+			j.MinTime, j.MaxTime = clampTime(s.MinTime), clampTime(s.MaxTime)
 		}
 		for _, l := range s.LabelSets {
 			j.LabelSets = append(j.LabelSets, l.Map())
@@ -115,34 +136,4 @@ func visible(stores []StoreStatus, must *labels.Matcher) []StoreStatus {
 		}
 	}
 	return out
-}
-
-//go:embed stores.html
-var storesHTML string
-
-func (a *API) storesPage(w http.ResponseWriter, r *http.Request) {
-	page, err := template.New("stores").Funcs(template.FuncMap{"millis": millis}).Parse(storesHTML)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	// An error means that the client has gone.
-	_ = page.Execute(w, struct {
-		Stores  []StoreStatus
-		Version string
-		Prefix  string
-	}{a.sortedStores(r.Context()), a.cfg.BuildInfo.Version, a.linkPrefix(r)})
-}
-
-// millis writes a time for people; the ends of time are named as such.
-func millis(ms int64) string {
-	// JSON has no form for years with more than four digits.
-	if ms < -62135596800000 {
-		return "the beginning"
-	}
-	if ms > 253402300799999 {
-		return "now and later"
-	}
-	return time.UnixMilli(ms).UTC().Format("2006-01-02 15:04:05")
 }

@@ -1,0 +1,87 @@
+import type { Labels } from "../lib/text";
+
+/** What an answer lacks; see docs/query.md. */
+export interface Completeness {
+  complete: boolean;
+  missing?: Missing[];
+  more?: number;
+  skipped?: { store: string; reason: string }[];
+}
+
+export interface Missing {
+  store: string;
+  labels?: Labels[];
+  mint?: number;
+  maxt?: number;
+  reason: string;
+  error?: string;
+}
+
+/** Unix seconds and a value. */
+export type Point = [number, string];
+export type HistogramPoint = [number, Histogram];
+
+export interface Histogram {
+  count: string;
+  sum: string;
+  /** The kind of the boundaries, the lower and the upper one, and the count. */
+  buckets?: [number, string, string, string][];
+}
+
+export interface VectorSample {
+  metric: Labels;
+  value?: Point;
+  histogram?: HistogramPoint;
+}
+
+export interface MatrixSeries {
+  metric: Labels;
+  values?: Point[];
+  histograms?: HistogramPoint[];
+}
+
+export interface QueryStats {
+  timings?: Record<string, number>;
+  samples?: { totalQueryableSamples?: number; peakSamples?: number };
+  evaluator?: string;
+}
+
+export type QueryResult = { stats?: QueryStats } & (
+  | { resultType: "vector"; result: VectorSample[] }
+  | { resultType: "matrix"; result: MatrixSeries[] }
+  | { resultType: "scalar" | "string"; result: Point }
+);
+
+export interface Explanation {
+  evaluator: string;
+  here: string;
+  parts: { query: string; stores: string[] | null; merged: boolean }[];
+  decisions: Decision[] | null;
+  selectors: {
+    selector: string;
+    function: string;
+    maxResolution: string;
+    needsEverySample: boolean;
+  }[];
+  stores:
+    { name: string; evaluatesNothingBecause?: string; minTime: number; maxTime: number }[] | null;
+}
+
+export interface Decision {
+  expr?: string;
+  pushed?: boolean;
+  reason?: string;
+}
+
+export interface Store {
+  name: string;
+  component: string;
+  health: "up" | "missing" | "unknown";
+  strict: boolean;
+  contacted: boolean;
+  lastCheck: string;
+  lastError: string | null;
+  labelSets: Labels[];
+  minTime: number;
+  maxTime: number;
+}

@@ -1,0 +1,27 @@
+import type { ComponentType } from "preact";
+import { env } from "./env";
+
+/** A page of the application. */
+export interface Page {
+  /** One path segment below the root. */
+  path: string;
+  title: string;
+  load(): Promise<{ default: ComponentType }>;
+}
+
+/**
+ * All pages, in the order of the navigation. A server lists the paths of those for which
+ * it has data; the other ones do not appear. A new page needs an entry here, a module
+ * <name>-page.tsx with a default export, and its path in the Config of the server.
+ */
+const all: Page[] = [
+  { path: "graph", title: "Query", load: () => import("./query/query-page") },
+  { path: "stores", title: "Stores", load: () => import("./stores/stores-page") },
+];
+
+export const pages = all.filter((page) => env.pages.includes(page.path));
+
+/** The page of a path; the first one for the root and for unknown paths. */
+export function pageOf(path: string): Page | undefined {
+  return pages.find((page) => page.path === path) ?? pages[0];
+}

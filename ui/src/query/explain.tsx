@@ -1,0 +1,277 @@
+import type { ComponentChildren } from "preact";
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { ApiError, call, message } from "../api/client";
+import type { Explanation, QueryResult, QueryStats } from "../api/types";
+import { ErrorNotice } from "../components/notices";
+import { localTime } from "../lib/settings";
+import { count, plural, visible } from "../lib/text";
+import { formatTime, isOpenEnd, isOpenStart } from "../lib/time";
+import { queryParams, spanOf } from "./run";
+import type { PanelState } from "./state";
+import { parseTree, countOf, type TreeNode } from "./tree";
+
+/** What a run has measured of a node. */
+interface Measure {
+  series?: number;
+  samples?: number | undefined;
+  error?: string;
+}
+
+/** How the querier evaluates the expression over the range of the panel. */
+export function Explain({ panel }: { panel: PanelState }) {
+  const [plan, setPlan] = useState<{ data?: Explanation; error?: string }>({});
+  const identity = JSON.stringify({ ...panel, key: 0, tab: "" });
+  useEffect(() => {
+    if (panel.expr.trim() === "") {
+      setPlan({});
+      return;
+    }
+    const abort = new AbortController();
+    call<Explanation>("query_range_explain", {
+      params: queryParams(panel, spanOf(panel), true),
+      tenant: panel.tenant,
+      signal: abort.signal,
+    }).then(
+      ({ data }) => setPlan({ data }),
+      (e) => abort.signal.aborted || setPlan({ error: message(e) }),
+    );
+    return () => abort.abort();
+  }, [identity]);
+  if (panel.expr.trim() === "") {
+    return <p class="quiet pad">Write an expression to see how it is evaluated.</p>;
+  }
+  return (
+    <div class="explain">
+      {plan.error && <ErrorNotice text={plan.error} />}
+      <Measured key={identity} panel={panel} />
+      {plan.data && <Plan plan={plan.data} />}
+    </div>
+  );
+}
+
+function Plan({ plan }: { plan: Explanation }) {
+  const local = localTime.use();
+  const pushed = plan.parts.length > 0;
+  return (
+    <>
+      <Section title="Evaluation">
+        <dl>
+          <dt>Evaluator</dt>
+          <dd>{visible(plan.evaluator)}</dd>
+          <dt>Here</dt>
+          <dd>
+            <code>{visible(plan.here)}</code>
+          </dd>
+        </dl>
+        {pushed && (
+          <List
+            head={["Part", "Evaluated by", "Merged here"]}
+            rows={plan.parts.map((p) => [
+              code(p.query),
+              (p.stores ?? []).map(visible).join(", "),
+              p.merged ? "yes" : "no",
+            ])}
+          />
+        )}
+      </Section>
+      <Section title="Selectors">
+        <List
+          head={["Selector", "Function", "Coarsest resolution"]}
+          rows={plan.selectors.map((s) => [
+            code(s.selector),
+            s.function || "–",
+            s.maxResolution + (s.needsEverySample ? " (coarser data would be an estimate)" : ""),
+          ])}
+        />
+      </Section>
+      {plan.decisions && plan.decisions.length > 0 && (
+        <Section title="Distribution">
+          <List
+            head={["Expression", "Pushed down", "Reason"]}
+            rows={plan.decisions.map((d) => [
+              code(d.expr ?? ""),
+              d.pushed ? "yes" : "no",
+              visible(d.reason ?? ""),
+            ])}
+          />
+        </Section>
+      )}
+      {plan.stores && plan.stores.length > 0 && (
+        <Section title="Stores">
+          <List
+            head={["Store", "From", "To", "Evaluates parts"]}
+            rows={plan.stores.map((s) => [
+              code(s.name),
+              isOpenStart(s.minTime) ? "the beginning" : formatTime(s.minTime, local),
+              isOpenEnd(s.maxTime) ? "now" : formatTime(s.maxTime, local),
+              s.evaluatesNothingBecause ? `no: ${visible(s.evaluatesNothingBecause)}` : "yes",
+            ])}
+          />
+        </Section>
+      )}
+    </>
+  );
+}
+
+/** The tree of the expression; on request it runs the query and each of its nodes. */
+function Measured({ panel }: { panel: PanelState }) {
+  const tree = useMemo(() => parseTree(panel.expr), [panel.expr]);
+  const [stats, setStats] = useState<QueryStats>();
+  const [measures, setMeasures] = useState<ReadonlyMap<number, Measure>>(new Map());
+  const [abort, setAbort] = useState<AbortController>();
+  useEffect(() => () => abort?.abort(), [abort]);
+  const start = () => {
+    const controller = new AbortController();
+    setAbort(controller);
+    setMeasures(new Map());
+    measure(panel, tree, controller.signal, setStats, (id, m) =>
+      setMeasures((old) => new Map(old).set(id, m)),
+    ).finally(() => setAbort((now) => (now === controller ? undefined : now)));
+  };
+  return (
+    <Section title="Expression">
+      {tree ? <Tree node={tree} measures={measures} /> : <p class="bad">It has a mistake.</p>}
+      {abort ? (
+        <button onClick={() => setAbort(undefined)}>Cancel</button>
+      ) : (
+        <button onClick={start}>Run and measure each node</button>
+      )}
+      {stats && <Stats stats={stats} />}
+    </Section>
+  );
+}
+
+/** At most so many nodes are measured, one after the other. */
+const maxNodes = 50;
+
+async function measure(
+  panel: PanelState,
+  tree: TreeNode | undefined,
+  signal: AbortSignal,
+  setStats: (s: QueryStats | undefined) => void,
+  set: (id: number, m: Measure) => void,
+): Promise<void> {
+  const span = spanOf(panel);
+  const run = (path: string, expr: string) =>
+    call<QueryResult>(path, {
+      params: { ...queryParams({ ...panel, expr }, span, path === "query_range"), stats: "all" },
+      tenant: panel.tenant,
+      signal,
+    });
+  const whole = await run("query_range", panel.expr).catch(() => undefined);
+  setStats(whole?.data.stats);
+  const nodes = tree ? flatten(tree).slice(0, maxNodes) : [];
+  for (const node of nodes) {
+    const expr = countOf(node);
+    if (signal.aborted || !expr) {
+      continue;
+    }
+    try {
+      const { data } = await run("query", expr);
+      const first = data.resultType === "vector" ? data.result[0]?.value?.[1] : undefined;
+      set(node.id, {
+        series: Number(first ?? 0),
+        samples: data.stats?.samples?.totalQueryableSamples,
+      });
+    } catch (e) {
+      if (!signal.aborted) {
+        set(node.id, { error: e instanceof ApiError ? e.message : message(e) });
+      }
+    }
+  }
+}
+
+function flatten(node: TreeNode): TreeNode[] {
+  return [node, ...node.children.flatMap(flatten)];
+}
+
+function Tree({ node, measures }: { node: TreeNode; measures: ReadonlyMap<number, Measure> }) {
+  const m = measures.get(node.id);
+  return (
+    <ul class="tree">
+      <li>
+        <span class="node">
+          <span class="kind">{node.kind}</span> <code>{visible(node.text)}</code>
+          {m?.series !== undefined && (
+            <span class="measure">
+              {plural(m.series, "series", "series")}
+              {m.samples !== undefined && `, ${plural(m.samples, "sample")}`}
+            </span>
+          )}
+          {m?.error && <span class="bad">{visible(m.error)}</span>}
+        </span>
+        {node.children.map((c) => (
+          <Tree key={c.id} node={c} measures={measures} />
+        ))}
+      </li>
+    </ul>
+  );
+}
+
+const timings: Record<string, string> = {
+  execQueueTime: "Waiting for a slot",
+  queryPreparationTime: "Preparing",
+  innerEvalTime: "Evaluating",
+  resultSortTime: "Sorting",
+  evalTotalTime: "Evaluation in all",
+  execTotalTime: "All",
+};
+
+function Stats({ stats }: { stats: QueryStats }) {
+  const rows = Object.entries(timings).flatMap(([key, title]) => {
+    const seconds = stats.timings?.[key];
+    return seconds === undefined ? [] : [[title, `${(seconds * 1000).toFixed(1)} ms`]];
+  });
+  return (
+    <>
+      <h4>The last run over the range</h4>
+      <List
+        head={["Stage", "Time"]}
+        rows={[
+          ...rows,
+          ["Samples read", count(stats.samples?.totalQueryableSamples ?? 0)],
+          ["Most samples held at once", count(stats.samples?.peakSamples ?? 0)],
+          ...(stats.evaluator ? [["Evaluator", stats.evaluator]] : []),
+        ]}
+      />
+    </>
+  );
+}
+
+function Section({ title, children }: { title: string; children: ComponentChildren }) {
+  return (
+    <section>
+      <h3>{title}</h3>
+      {children}
+    </section>
+  );
+}
+
+function code(text: string) {
+  return <code>{visible(text)}</code>;
+}
+
+function List({ head, rows }: { head: string[]; rows: ComponentChildren[][] }) {
+  return (
+    <div class="scroll">
+      <table>
+        <thead>
+          <tr>
+            {head.map((h) => (
+              <th key={h}>{h}</th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {rows.map((row, i) => (
+            <tr key={i}>
+              {row.map((cell, k) => (
+                <td key={k}>{cell}</td>
+              ))}
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}

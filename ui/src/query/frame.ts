@@ -1,0 +1,135 @@
+import type { HistogramPoint, MatrixSeries } from "../api/types";
+import type { Labels } from "../lib/text";
+import type { Span } from "./run";
+
+/** Values of one series on the grid of a range query; null where it has none. */
+export interface Line {
+  labels: Labels;
+  values: (number | null)[];
+  min: number;
+  max: number;
+  last: number | undefined;
+  /** The indexes of values without neighbours, which a line does not show. */
+  lone: number[];
+}
+
+/** The grid of a range query, in Unix seconds. */
+export function grid(span: Span): number[] {
+  const n = Math.floor((span.end - span.start) / span.step) + 1;
+  return Array.from({ length: Math.max(n, 1) }, (_, i) => (span.start + i * span.step) / 1000);
+}
+
+function indexOf(seconds: number, span: Span): number {
+  return Math.round((seconds * 1000 - span.start) / span.step);
+}
+
+export function parseValue(text: string): number {
+  return text === "+Inf" ? Infinity : text === "-Inf" ? -Infinity : Number(text);
+}
+
+/** Puts the floats of a series on the grid. Values that no axis has are gaps. */
+export function line(series: MatrixSeries, span: Span, length: number): Line {
+  const values = new Array<number | null>(length).fill(null);
+  let min = Infinity;
+  let max = -Infinity;
+  let last: number | undefined;
+  for (const [t, text] of series.values ?? []) {
+    const v = parseValue(text);
+    last = v;
+    if (Number.isFinite(v)) {
+      values[indexOf(t, span)] = v;
+      min = Math.min(min, v);
+      max = Math.max(max, v);
+    }
+  }
+  const at = (i: number) => values[i] ?? null;
+  const lone = values.flatMap((v, i) =>
+    v !== null && at(i - 1) === null && at(i + 1) === null ? [i] : [],
+  );
+  return { labels: series.metric, values, min, max, last, lone };
+}
+
+/** For each line the sum of it and all before it, with gaps as zero. */
+export function stack(lines: Line[], length: number): (number | null)[][] {
+  const sum = new Array<number>(length).fill(0);
+  const any = new Array<boolean>(length).fill(false);
+  return lines.map((l) =>
+    sum.map((_, i) => {
+      const v = l.values[i] ?? null;
+      if (v !== null) {
+        sum[i]! += v;
+        any[i] = true;
+      }
+      return any[i] ? sum[i]! : null;
+    }),
+  );
+}
+
+/** A bucket of a histogram at one time of the grid. */
+export interface Cell {
+  low: number;
+  high: number;
+  count: number;
+}
+
+/** A histogram over time: the cells of each time of the grid. */
+export interface HeatmapSeries {
+  labels: Labels;
+  cells: Cell[][];
+  most: number;
+}
+
+/** The histograms of an answer: native ones, and classic ones by their buckets. */
+export function heatmaps(result: MatrixSeries[], span: Span, length: number): HeatmapSeries[] {
+  const native = result
+    .filter((s) => s.histograms?.length)
+    .map((s) => nativeHeatmap(s.metric, s.histograms!, span, length));
+  return [...native, ...classicHeatmaps(result, span, length)];
+}
+
+function nativeHeatmap(
+  labels: Labels,
+  points: HistogramPoint[],
+  span: Span,
+  length: number,
+): HeatmapSeries {
+  const cells = Array.from({ length }, (): Cell[] => []);
+  let most = 0;
+  for (const [t, h] of points) {
+    cells[indexOf(t, span)] = (h.buckets ?? []).map(([, low, high, n]) => {
+      const count = parseValue(n);
+      most = Math.max(most, count);
+      return { low: parseValue(low), high: parseValue(high), count };
+    });
+  }
+  return { labels, cells, most };
+}
+
+/** Series that differ in le only are one histogram, whose counts are cumulative. */
+function classicHeatmaps(result: MatrixSeries[], span: Span, length: number): HeatmapSeries[] {
+  const groups = new Map<string, { labels: Labels; bounds: [number, Line][] }>();
+  for (const series of result) {
+    const { le, ...labels } = series.metric;
+    if (le === undefined || !series.values) {
+      continue;
+    }
+    const key = JSON.stringify(labels);
+    const group = groups.get(key) ?? { labels, bounds: [] };
+    group.bounds.push([parseValue(le), line(series, span, length)]);
+    groups.set(key, group);
+  }
+  return [...groups.values()].map(({ labels, bounds }) => {
+    bounds.sort(([a], [b]) => a - b);
+    let most = 0;
+    const cells = Array.from({ length }, (_, i) =>
+      bounds.flatMap(([high, l], k): Cell[] => {
+        const before = k > 0 ? (bounds[k - 1]![1].values[i] ?? 0) : 0;
+        const low = k > 0 ? bounds[k - 1]![0] : high > 0 ? 0 : -Infinity;
+        const count = Math.max((l.values[i] ?? 0) - before, 0);
+        most = Math.max(most, count);
+        return count > 0 ? [{ low, high, count }] : [];
+      }),
+    );
+    return { labels, cells, most };
+  });
+}

@@ -1,0 +1,317 @@
+import { useMemo, useState } from "preact/hooks";
+import { call, message } from "../api/client";
+import type { Store } from "../api/types";
+import { usePolled } from "../api/use";
+import { LabelSet } from "../components/labels";
+import { Link } from "../components/link";
+import { ErrorNotice } from "../components/notices";
+import { VirtualTable, type Column } from "../components/virtual-table";
+import { localTime } from "../lib/settings";
+import { plural, seriesName, visible } from "../lib/text";
+import { formatTime, isOpenEnd, isOpenStart, roughDuration } from "../lib/time";
+import { addressMatch, newPanel, print } from "../query/state";
+import { examine } from "./doctor";
+
+const period = 15e3;
+
+const order = { missing: 0, unknown: 1, up: 2 };
+
+/** The stores of the querier: health, labels, time ranges. */
+export default function StoresPage() {
+  const [tenant, setTenant] = useState("");
+  const { answer, error, reload } = usePolled<Record<string, Store[]>>(
+    "stores",
+    { params: { all: "true" }, tenant },
+    period,
+  );
+  const [text, setText] = useState("");
+  const [health, setHealth] = useState("");
+  const [kind, setKind] = useState("");
+  const stores = useMemo(
+    () =>
+      Object.values(answer?.data ?? {})
+        .flat()
+        .sort((a, b) => order[a.health] - order[b.health]),
+    [answer],
+  );
+  const shown = useMemo(
+    () =>
+      stores.filter(
+        (s) =>
+          (!health || s.health === health) &&
+          (!kind || s.component === kind) &&
+          searchable(s).includes(text.toLowerCase()),
+      ),
+    [stores, text, health, kind],
+  );
+  return (
+    <>
+      <h1>Stores</h1>
+      {error && <ErrorNotice text={`The list may be old: ${error}`} />}
+      {answer && <Summary stores={stores} />}
+      <div class="row">
+        <input
+          type="search"
+          placeholder="Filter by name, label, error"
+          aria-label="Filter stores"
+          value={text}
+          onInput={(e) => setText(e.currentTarget.value)}
+        />
+        <Choose
+          label="Health"
+          value={health}
+          values={["up", "missing", "unknown"]}
+          set={setHealth}
+        />
+        <Choose
+          label="Kind"
+          value={kind}
+          values={[...new Set(stores.map((s) => s.component))].sort()}
+          set={setKind}
+        />
+        <button onClick={reload}>Refresh</button>
+        <a href="api/v1/stores?all=true">JSON</a>
+      </div>
+      <Doctor stores={stores} />
+      {answer ? <Table {...{ shown, stores, reload }} /> : <p class="quiet">Loading …</p>}
+      <TenantField tenant={tenant} set={setTenant} />
+    </>
+  );
+}
+
+function searchable(s: Store): string {
+  return [s.name, s.component, s.lastError ?? "", ...s.labelSets.map(seriesName)]
+    .join(" ")
+    .toLowerCase();
+}
+
+function Summary({ stores }: { stores: Store[] }) {
+  const n = (health: string) => stores.filter((s) => s.health === health).length;
+  if (stores.length === 0) {
+    return (
+      <p>
+        No store is configured. Name some with <code>--endpoint=host:port</code>.
+      </p>
+    );
+  }
+  return (
+    <p role="status">
+      <span class="up">{n("up")} up</span>
+      {n("missing") > 0 && <span class="missing"> · {n("missing")} missing</span>}
+      {n("unknown") > 0 && <span class="unknown"> · {n("unknown")} not tried yet</span>}
+    </p>
+  );
+}
+
+interface ChooseProps {
+  label: string;
+  value: string;
+  values: string[];
+  set(value: string): void;
+}
+
+function Choose({ label, value, values, set }: ChooseProps) {
+  return (
+    <select aria-label={label} value={value} onChange={(e) => set(e.currentTarget.value)}>
+      <option value="">{label}: all</option>
+      {values.map((v) => (
+        <option key={v} value={v}>
+          {v}
+        </option>
+      ))}
+    </select>
+  );
+}
+
+function TenantField({ tenant, set }: { tenant: string; set(tenant: string): void }) {
+  return (
+    <details class="options">
+      <summary>Tenant{tenant && `: ${visible(tenant)}`}</summary>
+      <label class="field">
+        Stores as this tenant sees them, where the querier enforces tenancy
+        <input value={tenant} onChange={(e) => set(e.currentTarget.value.trim())} />
+      </label>
+    </details>
+  );
+}
+
+function Doctor({ stores }: { stores: Store[] }) {
+  const findings = useMemo(() => examine(stores, Date.now()), [stores]);
+  if (findings.length === 0) {
+    return null;
+  }
+  return (
+    <section class="notice warn" aria-label="Findings about external labels">
+      <details>
+        <summary>{plural(findings.length, "finding")} about external labels and times</summary>
+        <ul>
+          {findings.map((f) => (
+            <li key={f.text} class="wrap">
+              {visible(f.text)}
+              <div>
+                {f.stores.slice(0, 20).map((name) => (
+                  <code key={name}>{visible(name)} </code>
+                ))}
+                {f.stores.length > 20 && `and ${f.stores.length - 20} more`}
+              </div>
+            </li>
+          ))}
+        </ul>
+      </details>
+    </section>
+  );
+}
+
+/** The times that the bars of the page are drawn in. */
+interface Span {
+  from: number;
+  to: number;
+}
+
+/** From the oldest sample to now. */
+function spanOf(stores: Store[]): Span {
+  const to = Date.now();
+  const starts = stores.filter((s) => hasTimes(s) && !isOpenStart(s.minTime)).map((s) => s.minTime);
+  const from = Math.min(to - 3600e3, ...starts.filter((t) => t > 0));
+  return { from, to };
+}
+
+function hasTimes(s: Store): boolean {
+  return s.contacted && s.minTime <= s.maxTime;
+}
+
+interface TableProps {
+  shown: Store[];
+  stores: Store[];
+  reload(): void;
+}
+
+function Table({ shown, stores, reload }: TableProps) {
+  const local = localTime.use();
+  const span = useMemo(() => spanOf(stores), [stores]);
+  const columns: Column<Store>[] = [
+    {
+      key: "name",
+      title: "Store",
+      width: "minmax(11rem, 1.4fr)",
+      cell: (s) => <code class="cut">{visible(s.name)}</code>,
+      compare: (a, b) => a.name.localeCompare(b.name),
+    },
+    {
+      key: "kind",
+      title: "Kind",
+      width: "5rem",
+      cell: (s) => s.component,
+      compare: (a, b) => a.component.localeCompare(b.component),
+    },
+    {
+      key: "health",
+      title: "Health",
+      width: "5.5rem",
+      cell: (s) => <span class={s.health}>{s.health}</span>,
+      compare: (a, b) => order[a.health] - order[b.health],
+    },
+    {
+      key: "times",
+      label: "Time range",
+      title: (
+        <span class="axis">
+          <span>{formatTime(span.from, local).slice(0, 16)}</span>
+          <span>now</span>
+        </span>
+      ),
+      width: "minmax(12rem, 2fr)",
+      cell: (s) => <TimeBar store={s} span={span} local={local} />,
+    },
+    {
+      key: "labels",
+      title: "Labels",
+      width: "minmax(10rem, 2fr)",
+      cell: (s) => (
+        <span class="cut">
+          {s.labelSets[0] && <LabelSet labels={s.labelSets[0]} />}
+          {s.labelSets.length > 1 && <span class="quiet"> and {s.labelSets.length - 1} more</span>}
+        </span>
+      ),
+    },
+  ];
+  return (
+    <VirtualTable
+      label="stores"
+      rows={shown}
+      columns={columns}
+      rowKey={(s) => `${s.component} ${s.name}`}
+      detail={(s) => <Detail store={s} reload={reload} />}
+      empty="No store matches."
+    />
+  );
+}
+
+function TimeBar({ store: s, span, local }: { store: Store; span: Span; local: boolean }) {
+  if (!hasTimes(s)) {
+    return <span class="quiet">unknown</span>;
+  }
+  const share = (t: number) =>
+    Math.min(Math.max((t - span.from) / (span.to - span.from), 0), 1) * 100;
+  const left = isOpenStart(s.minTime) ? 0 : share(s.minTime);
+  const width = Math.max((isOpenEnd(s.maxTime) ? 100 : share(s.maxTime)) - left, 0.5);
+  const text = timeText(s, local);
+  return (
+    <span class="timebar" role="img" aria-label={text} title={text}>
+      <i class={s.health} style={{ left: `${Math.min(left, 99.5)}%`, width: `${width}%` }} />
+    </span>
+  );
+}
+
+function timeText(s: Store, local: boolean): string {
+  const from = isOpenStart(s.minTime) ? "the beginning" : formatTime(s.minTime, local);
+  const to = isOpenEnd(s.maxTime) ? "now and later" : formatTime(s.maxTime, local);
+  return `${from} to ${to}`;
+}
+
+function Detail({ store: s, reload }: { store: Store; reload(): void }) {
+  const local = localTime.use();
+  const [problem, setProblem] = useState<string>();
+  const checked = Date.parse(s.lastCheck);
+  const forget = () => {
+    if (confirm(`Remove ${visible(s.name)} from the stores that answers are expected to have?`)) {
+      call("stores", { method: "DELETE", params: { address: s.name } }).then(reload, (e) =>
+        setProblem(message(e)),
+      );
+    }
+  };
+  return (
+    <>
+      {s.lastError && <p class="missing wrap">{visible(s.lastError)}</p>}
+      {problem && <ErrorNotice text={problem} />}
+      <dl>
+        <dt>Last check</dt>
+        <dd>
+          {checked > 0
+            ? `${formatTime(checked, local)}, ${roughDuration(Math.max(Date.now() - checked, 1000))} ago`
+            : "none yet"}
+        </dd>
+        <dt>Time range</dt>
+        <dd>{hasTimes(s) ? timeText(s, local) : "unknown"}</dd>
+        <dt>Strict</dt>
+        <dd>{s.strict ? "yes: queries that need it fail without it" : "no"}</dd>
+        <dt>Label sets</dt>
+        <dd>
+          {s.labelSets.slice(0, 200).map((l, i) => (
+            <div key={i}>
+              <LabelSet labels={l} />
+            </div>
+          ))}
+          {s.labelSets.length > 200 && <div>and {s.labelSets.length - 200} more</div>}
+          {s.labelSets.length === 0 && "none"}
+        </dd>
+      </dl>
+      <p class="row">
+        <Link path="graph" search={print([newPanel({ storeMatch: [addressMatch(s.name)] })], 0)}>
+          Query this store only
+        </Link>
+        {s.health !== "up" && <button onClick={forget}>Remove</button>}
+      </p>
+    </>
+  );
+}
