@@ -90,7 +90,7 @@ func newBrowser(t *testing.T) *browser {
 	t.Cleanup(stop)
 	ctx, stop = chromedp.NewContext(ctx)
 	t.Cleanup(stop)
-	ctx, stop = context.WithTimeout(ctx, 2*time.Minute)
+	ctx, stop = context.WithTimeout(ctx, 40*time.Second)
 	t.Cleanup(stop)
 	b := &browser{t: t, ctx: ctx}
 	require.NoError(t, chromedp.Listen(ctx, b.event))
@@ -106,7 +106,7 @@ func newBrowser(t *testing.T) *browser {
 func (b *browser) event(ev any) {
 	switch e := ev.(type) {
 	case *runtime.EventConsoleAPICalled:
-		b.fault("the page wrote to the console: %s", e.Type)
+		b.fault("the page wrote to the console: %s %+v", e.Type, e.Args)
 	case *runtime.EventExceptionThrown:
 		b.fault("the page threw: %s", e.ExceptionDetails.Text)
 	case *cdplog.EventEntryAdded:
@@ -164,9 +164,9 @@ func (b *browser) look(server, path string) (text string) {
 	return text
 }
 
-func evaluate[T any](b *browser, expression string) T {
+func evaluate[T any](b *browser, expression string, opts ...chromedp.EvaluateOption) T {
 	b.t.Helper()
-	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](expression))
+	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](expression, opts...))
 	require.NoError(b.t, err, expression)
 	return v
 }
@@ -284,7 +284,7 @@ func TestAllPages(t *testing.T) {
 	ready(t, "all", ports[0], "all", "--http-address="+ports[0], "--grpc-address="+ports[1], "--data-dir="+t.TempDir())
 	b := newBrowser(t)
 	write(t, ports[0], "<u>under</u>"[:8], 3)
-	require.Contains(t, b.look(ports[0], "/"), "Stores")
+	require.Contains(t, b.look(ports[0], "/"), "Tenants")
 	require.Contains(t, b.look(ports[0], "/ring"), "has no ring and stores everything itself")
 	require.Contains(t, b.look(ports[0], "/tenants"), "<u>under")
 }

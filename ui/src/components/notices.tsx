@@ -1,5 +1,5 @@
 import type { Completeness, Missing } from "../api/types";
-import { formatTime } from "../lib/time";
+import { formatSecond } from "../lib/time";
 import { localTime } from "../lib/settings";
 import { plural, visible } from "../lib/text";
 import { LabelSet } from "./labels";
@@ -56,7 +56,7 @@ function MissingStore({ missing: m }: { missing: Missing }) {
       <code>{visible(m.store || "a store")}</code> {reasons[m.reason] ?? visible(m.reason)}
       {m.mint !== undefined && m.maxt !== undefined && (
         <>
-          , with data from {formatTime(m.mint, local)} to {formatTime(m.maxt, local)}
+          , with data from {formatSecond(m.mint, local)} to {formatSecond(m.maxt, local)}
         </>
       )}
       {m.labels?.map((l, i) => (

@@ -35,10 +35,15 @@ export function formatDuration(ms: number): string {
   return out || "0s";
 }
 
-/** About how long, for people: the largest unit and the next one. */
+/** About how long, for people: the largest unit and the next one, at least a second. */
 export function roughDuration(ms: number): string {
-  const parts = formatDuration(ms).match(/\d+[a-z]+/g) ?? [];
+  const parts = formatDuration(Math.max(Math.round(ms / 1000), 1) * 1000).match(/\d+[a-z]+/g) ?? [];
   return parts.slice(0, 2).join(" ");
+}
+
+/** formatTime without the milliseconds. */
+export function formatSecond(ms: number, local: boolean): string {
+  return formatTime(ms, local).replace(/\.\d+$/, "");
 }
 
 function two(n: number, width = 2): string {

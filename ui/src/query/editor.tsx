@@ -22,8 +22,13 @@ import { nonce } from "../env";
 import { Completion } from "./completion";
 import type { PanelState } from "./state";
 
+/** A text for the editor. A new object replaces what was typed; the same one does not. */
+export interface Doc {
+  text: string;
+}
+
 interface Props {
-  value: string;
+  doc: Doc;
   label: string;
   /** The panel of the moment, whose options the completion follows. */
   panel(): PanelState;
@@ -82,7 +87,7 @@ export function Editor(props: Props) {
     const editor = new EditorView({
       parent: place.current!,
       state: EditorState.create({
-        doc: latest.current.value,
+        doc: latest.current.doc.text,
         extensions: extensions(latest, promql),
       }),
     });
@@ -93,11 +98,12 @@ export function Editor(props: Props) {
     };
   }, []);
   useEffect(() => {
+    const { text } = props.doc;
     const doc = view.current?.state.doc;
-    if (doc && doc.toString() !== props.value) {
-      view.current?.dispatch({ changes: { from: 0, to: doc.length, insert: props.value } });
+    if (doc && doc.toString() !== text) {
+      view.current?.dispatch({ changes: { from: 0, to: doc.length, insert: text } });
     }
-  }, [props.value]);
+  }, [props.doc]);
   return <div class="editor" ref={place} />;
 }
 

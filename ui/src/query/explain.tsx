@@ -3,9 +3,10 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { ApiError, call, message } from "../api/client";
 import type { Explanation, QueryResult, QueryStats } from "../api/types";
 import { ErrorNotice } from "../components/notices";
+import { VirtualTable, type Column } from "../components/virtual-table";
 import { localTime } from "../lib/settings";
 import { count, plural, visible } from "../lib/text";
-import { formatTime, isOpenEnd, isOpenStart } from "../lib/time";
+import { formatSecond, isOpenEnd, isOpenStart } from "../lib/time";
 import { queryParams, spanOf } from "./run";
 import type { PanelState } from "./state";
 import { parseTree, countOf, type TreeNode } from "./tree";
@@ -98,19 +99,31 @@ function Plan({ plan }: { plan: Explanation }) {
       )}
       {plan.stores && plan.stores.length > 0 && (
         <Section title="Stores">
-          <List
-            head={["Store", "From", "To", "Evaluates parts"]}
-            rows={plan.stores.map((s) => [
-              code(s.name),
-              isOpenStart(s.minTime) ? "the beginning" : formatTime(s.minTime, local),
-              isOpenEnd(s.maxTime) ? "now" : formatTime(s.maxTime, local),
-              s.evaluatesNothingBecause ? `no: ${visible(s.evaluatesNothingBecause)}` : "yes",
-            ])}
+          <VirtualTable
+            label="stores of the querier"
+            rows={plan.stores}
+            columns={storeColumns(local)}
+            rowKey={(s) => s.name}
           />
         </Section>
       )}
     </>
   );
+}
+
+type PlanStore = NonNullable<Explanation["stores"]>[number];
+
+function storeColumns(local: boolean): Column<PlanStore>[] {
+  const start = (t: number) => (isOpenStart(t) ? "the beginning" : formatSecond(t, local));
+  const end = (t: number) => (isOpenEnd(t) ? "now" : formatSecond(t, local));
+  const evaluates = (s: PlanStore) =>
+    s.evaluatesNothingBecause ? `no: ${visible(s.evaluatesNothingBecause)}` : "yes";
+  return [
+    { key: "name", title: "Store", width: "minmax(10rem, 1fr)", cell: (s) => code(s.name) },
+    { key: "from", title: "From", width: "10rem", cell: (s) => start(s.minTime) },
+    { key: "to", title: "To", width: "10rem", cell: (s) => end(s.maxTime) },
+    { key: "parts", title: "Evaluates parts", width: "minmax(8rem, 1fr)", cell: evaluates },
+  ];
 }
 
 /** The tree of the expression; on request it runs the query and each of its nodes. */

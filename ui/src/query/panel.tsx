@@ -2,7 +2,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { call, message } from "../api/client";
 import { ErrorNotice, MissingNotice, Notes } from "../components/notices";
 import { plural } from "../lib/text";
-import { Editor } from "./editor";
+import { Editor, type Doc } from "./editor";
 import { Explain } from "./explain";
 import { Graph } from "./graph";
 import { Heatmap } from "./heatmap";
@@ -36,15 +36,21 @@ const titles: Record<Tab, string> = {
 
 /** One query: editor, options, and the answer in the form of the tab. */
 export function Panel({ panel, number, round, change, remove }: Props) {
-  const [draft, setDraft] = useState(panel.expr);
+  const [doc, setDoc] = useState<Doc>({ text: panel.expr });
+  // What is typed renders nothing until it runs.
+  const draft = useRef(panel.expr);
   const [again, setAgain] = useState(0);
   const [problem, setProblem] = useState<string>();
   const [past, setPast] = useState(false);
-  useEffect(() => setDraft(panel.expr), [panel.expr]);
+  const write = (text: string) => {
+    draft.current = text;
+    setDoc({ text });
+  };
+  useEffect(() => write(panel.expr), [panel.expr]);
   const run = useRun(panel, round + again * 1e6);
   const current = useRef(panel);
   current.current = panel;
-  const execute = (expr = draft) => {
+  const execute = (expr = draft.current) => {
     setProblem(undefined);
     if (expr.trim() !== "") {
       remember(expr);
@@ -56,18 +62,18 @@ export function Panel({ panel, number, round, change, remove }: Props) {
     }
   };
   const format = () =>
-    call<string>("format_query", { params: { query: draft } }).then(
-      ({ data }) => (setProblem(undefined), setDraft(data)),
+    call<string>("format_query", { params: { query: draft.current } }).then(
+      ({ data }) => (setProblem(undefined), write(data)),
       (e) => setProblem(message(e)),
     );
   return (
     <section class="panel" aria-label={`Query ${number}`}>
       <div class="editor-row">
         <Editor
-          value={draft}
+          doc={doc}
           label={`PromQL expression of query ${number}`}
           panel={() => current.current}
-          change={setDraft}
+          change={(text) => (draft.current = text)}
           run={() => execute()}
         />
         <div class="buttons">
@@ -91,7 +97,7 @@ export function Panel({ panel, number, round, change, remove }: Props) {
       </div>
       {past && (
         <HistoryDialog
-          choose={(expr) => (setDraft(expr), execute(expr))}
+          choose={(expr) => (write(expr), execute(expr))}
           close={() => setPast(false)}
         />
       )}

@@ -109,7 +109,7 @@ function options(p: PlotProps, width: number, zoom: { current: Zoom }): uPlot.Op
     cursor: { points: { show: false }, drag: { x: true, y: false, setScale: false }, y: false },
     scales: { x: { time: true }, y: p.scaleY ?? {} },
     axes: [
-      axis,
+      { ...axis, values: clock },
       {
         ...axis,
         size: 64,
@@ -138,6 +138,15 @@ function options(p: PlotProps, width: number, zoom: { current: Zoom }): uPlot.Op
     },
   };
 }
+
+/** The labels of the time axis with 24 hours: distance, format, and that of a new day. */
+const clock: uPlot.Axis.Values = [
+  [86400 * 28, "{YYYY}-{MM}", null, null, null, null, null, null, 1],
+  [86400, "{MM}-{DD}", "\n{YYYY}", null, null, null, null, null, 1],
+  [60, "{HH}:{mm}", "\n{YYYY}-{MM}-{DD}", null, "\n{MM}-{DD}", null, null, null, 1],
+  [1, "{HH}:{mm}:{ss}", "\n{YYYY}-{MM}-{DD}", null, "\n{MM}-{DD}", null, null, null, 1],
+  [0.001, ":{ss}.{fff}", "\n{YYYY}-{MM}-{DD} {HH}:{mm}", null, null, null, null, null, 1],
+];
 
 /** Marks the time ranges of missing stores behind the graph. */
 function shade(u: uPlot, missing: Missing[], color: string): void {

@@ -82,8 +82,8 @@ export function Times({ panel, ranged, change }: Props) {
       {ranged && (
         <Field
           label="Step"
-          size={5}
-          placeholder={formatDuration(autoStep(panel.range))}
+          size={8}
+          placeholder={`step ${formatDuration(autoStep(panel.range))}`}
           text={panel.step === undefined ? "" : formatDuration(panel.step)}
           read={(text) => {
             const step = text.trim() === "" ? undefined : parseStep(text.trim());

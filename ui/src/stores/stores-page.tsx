@@ -8,7 +8,7 @@ import { ErrorNotice } from "../components/notices";
 import { VirtualTable, type Column } from "../components/virtual-table";
 import { localTime } from "../lib/settings";
 import { plural, seriesName, visible } from "../lib/text";
-import { formatTime, isOpenEnd, isOpenStart, roughDuration } from "../lib/time";
+import { formatSecond, isOpenEnd, isOpenStart, roughDuration } from "../lib/time";
 import { addressMatch, newPanel, print } from "../query/state";
 import { examine } from "./doctor";
 
@@ -201,7 +201,7 @@ function Table({ shown, stores, reload }: TableProps) {
       key: "kind",
       title: "Kind",
       width: "5rem",
-      cell: (s) => s.component,
+      cell: (s) => <span class="cut">{s.component}</span>,
       compare: (a, b) => a.component.localeCompare(b.component),
     },
     {
@@ -216,7 +216,7 @@ function Table({ shown, stores, reload }: TableProps) {
       label: "Time range",
       title: (
         <span class="axis">
-          <span>{formatTime(span.from, local).slice(0, 16)}</span>
+          <span>{formatSecond(span.from, local).slice(0, 16)}</span>
           <span>now</span>
         </span>
       ),
@@ -264,8 +264,8 @@ function TimeBar({ store: s, span, local }: { store: Store; span: Span; local: b
 }
 
 function timeText(s: Store, local: boolean): string {
-  const from = isOpenStart(s.minTime) ? "the beginning" : formatTime(s.minTime, local);
-  const to = isOpenEnd(s.maxTime) ? "now and later" : formatTime(s.maxTime, local);
+  const from = isOpenStart(s.minTime) ? "the beginning" : formatSecond(s.minTime, local);
+  const to = isOpenEnd(s.maxTime) ? "now and later" : formatSecond(s.maxTime, local);
   return `${from} to ${to}`;
 }
 
@@ -288,7 +288,7 @@ function Detail({ store: s, reload }: { store: Store; reload(): void }) {
         <dt>Last check</dt>
         <dd>
           {checked > 0
-            ? `${formatTime(checked, local)}, ${roughDuration(Math.max(Date.now() - checked, 1000))} ago`
+            ? `${formatSecond(checked, local)}, ${roughDuration(Date.now() - checked)} ago`
             : "none yet"}
         </dd>
         <dt>Time range</dt>
