@@ -84,4 +84,6 @@ export interface Store {
   labelSets: Labels[];
   minTime: number;
   maxTime: number;
+  /** Problems that the store or the querier reports of it. */
+  warnings?: string[];
 }

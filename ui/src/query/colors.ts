@@ -16,10 +16,16 @@ export function useDark(): boolean {
 }
 
 /** The colour of the i-th series; neighbours are far apart on the wheel. */
-export function seriesColor(i: number, dark: boolean, alpha = 1): string {
+export function seriesColor(i: number, dark: boolean): string {
   const hue = (212 + i * 137.508) % 360;
   const light = (dark ? 62 : 42) + ((Math.floor(i / 9) % 3) - 1) * 8;
-  return `hsl(${hue.toFixed(1)} 62% ${light}% / ${alpha})`;
+  return `hsl(${hue.toFixed(1)} 62% ${light}%)`;
+}
+
+/** An opaque fill below a line of that colour: areas of a stack must not mix. */
+export function fillColor(i: number, dark: boolean): string {
+  const hue = (212 + i * 137.508) % 360;
+  return `hsl(${hue.toFixed(1)} 45% ${dark ? 38 : 72}%)`;
 }
 
 /** The colour of a bucket with this share of the largest count. */

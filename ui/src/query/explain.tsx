@@ -120,8 +120,8 @@ function storeColumns(local: boolean): Column<PlanStore>[] {
     s.evaluatesNothingBecause ? `no: ${visible(s.evaluatesNothingBecause)}` : "yes";
   return [
     { key: "name", title: "Store", width: "minmax(10rem, 1fr)", cell: (s) => code(s.name) },
-    { key: "from", title: "From", width: "10rem", cell: (s) => start(s.minTime) },
-    { key: "to", title: "To", width: "10rem", cell: (s) => end(s.maxTime) },
+    { key: "from", title: "From", width: "11rem", cell: (s) => start(s.minTime) },
+    { key: "to", title: "To", width: "11rem", cell: (s) => end(s.maxTime) },
     { key: "parts", title: "Evaluates parts", width: "minmax(8rem, 1fr)", cell: evaluates },
   ];
 }

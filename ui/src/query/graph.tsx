@@ -6,7 +6,7 @@ import { VirtualTable, type Column } from "../components/virtual-table";
 import { localTime } from "../lib/settings";
 import { count, plural, seriesName, shortNumber } from "../lib/text";
 import { formatTime } from "../lib/time";
-import { seriesColor, useDark } from "./colors";
+import { fillColor, seriesColor, useDark } from "./colors";
 import { grid, line, stack, type Line } from "./frame";
 import { Plot, type Zoom } from "./plot";
 import type { Span } from "./run";
@@ -123,7 +123,7 @@ function options(l: Numbered, stacked: boolean, dark: boolean): uPlot.Series {
   return {
     stroke: color,
     width: 1.25,
-    ...(stacked ? { fill: seriesColor(l.index, dark, dark ? 0.75 : 0.6) } : {}),
+    ...(stacked ? { fill: fillColor(l.index, dark) } : {}),
     points:
       l.lone.length > 0
         ? { show: true, size: 4, fill: color, filter: () => l.lone }

@@ -16,6 +16,11 @@ const period = 15e3;
 
 const order = { missing: 0, unknown: 1, up: 2 };
 
+/** Orders stores by how much they need a look. */
+function rank(s: Store): number {
+  return order[s.health] - (s.warnings?.length ? 0.5 : 0);
+}
+
 /** The stores of the querier: health, labels, time ranges. */
 export default function StoresPage() {
   const [tenant, setTenant] = useState("");
@@ -31,7 +36,7 @@ export default function StoresPage() {
     () =>
       Object.values(answer?.data ?? {})
         .flat()
-        .sort((a, b) => order[a.health] - order[b.health]),
+        .sort((a, b) => rank(a) - rank(b)),
     [answer],
   );
   const shown = useMemo(
@@ -80,7 +85,13 @@ export default function StoresPage() {
 }
 
 function searchable(s: Store): string {
-  return [s.name, s.component, s.lastError ?? "", ...s.labelSets.map(seriesName)]
+  return [
+    s.name,
+    s.component,
+    s.lastError ?? "",
+    ...(s.warnings ?? []),
+    ...s.labelSets.map(seriesName),
+  ]
     .join(" ")
     .toLowerCase();
 }
@@ -143,7 +154,7 @@ function Doctor({ stores }: { stores: Store[] }) {
   return (
     <section class="notice warn" aria-label="Findings about external labels">
       <details>
-        <summary>{plural(findings.length, "finding")} about external labels and times</summary>
+        <summary>{plural(findings.length, "finding")} about labels and times</summary>
         <ul>
           {findings.map((f) => (
             <li key={f.text} class="wrap">
@@ -207,9 +218,14 @@ function Table({ shown, stores, reload }: TableProps) {
     {
       key: "health",
       title: "Health",
-      width: "5.5rem",
-      cell: (s) => <span class={s.health}>{s.health}</span>,
-      compare: (a, b) => order[a.health] - order[b.health],
+      width: "6.5rem",
+      cell: (s) => (
+        <>
+          <span class={s.health}>{s.health}</span>
+          {s.warnings?.length ? <span class="unknown"> warning</span> : null}
+        </>
+      ),
+      compare: (a, b) => rank(a) - rank(b),
     },
     {
       key: "times",
@@ -283,6 +299,11 @@ function Detail({ store: s, reload }: { store: Store; reload(): void }) {
   return (
     <>
       {s.lastError && <p class="missing wrap">{visible(s.lastError)}</p>}
+      {s.warnings?.map((w) => (
+        <p key={w} class="unknown wrap">
+          Warning: {visible(w)}
+        </p>
+      ))}
       {problem && <ErrorNotice text={problem} />}
       <dl>
         <dt>Last check</dt>
