@@ -62,10 +62,18 @@ func openKind(ctx context.Context, c *config, logger *slog.Logger) (bucket.Bucke
 		return b, nil
 	}
 	agent := fmt.Sprintf("hindsight/%s (%s)", cmpVersion(version.Version), runtime.Version())
+	var filesErr error
 	wrap := func(rt http.RoundTripper) http.RoundTripper {
-		return &transport{next: rt, userAgent: agent, stall: stallTimeout}
+		next, err := rereadTLS(rt, c.section, logger)
+		if err != nil {
+			filesErr, next = err, rt
+		}
+		return &transport{next: next, userAgent: agent, stall: stallTimeout}
 	}
 	b, err := c.kind.open(ctx, newKitLogger(logger), c.section, wrap)
+	if filesErr != nil {
+		err = filesErr
+	}
 	if err != nil {
 		if nerr := net.Error(nil); errors.As(err, &nerr) {
 			return nil, fmt.Errorf("open %s: %w", c.name(), err)
