@@ -67,7 +67,9 @@ func (a *authority) client(roots ...*authority) *tls.Config {
 	a.issue(dir, "client")
 	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, "client.crt"), filepath.Join(dir, "client.key"))
 	require.NoError(a.t, err)
-	cfg := &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: x509.NewCertPool(), ServerName: "localhost"}
+	cfg := &tls.Config{
+		Certificates: []tls.Certificate{pair}, RootCAs: x509.NewCertPool(), ServerName: "localhost",
+	}
 	for _, r := range roots {
 		cfg.RootCAs.AddCert(r.cert)
 	}
@@ -85,6 +87,8 @@ func replaceFile(t *testing.T, path string, content []byte) {
 // handshake connects, proves that the server accepts the certificate of the client, and
 // returns the authority of the server.
 func handshake(address string, cfg *tls.Config) (issuer string, err error) {
+	cfg = cfg.Clone()
+	cfg.NextProtos = []string{"h2", "http/1.1"}
 	conn, err := (&tls.Dialer{NetDialer: &net.Dialer{Timeout: 5 * time.Second}, Config: cfg}).Dial("tcp", address)
 	if err != nil {
 		return "", err
@@ -96,7 +100,11 @@ func handshake(address string, cfg *tls.Config) (issuer string, err error) {
 		return "", net.ErrClosed
 	}
 	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
-	if _, err := c.Write([]byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")); err != nil {
+	hello := "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+	if c.ConnectionState().NegotiatedProtocol == "h2" {
+		hello = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00\x00\x00\x04\x00\x00\x00\x00\x00" // empty settings
+	}
+	if _, err := c.Write([]byte(hello)); err != nil {
 		return "", err
 	}
 	if _, err := c.Read(make([]byte, 1)); err != nil {
