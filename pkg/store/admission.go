@@ -75,8 +75,8 @@ const (
 	placeRefused
 )
 
-// place is the part of one query in an admission. All but the first three fields are
-// guarded by the admission.
+// place is the part of one query in an admission. The fields from calls to
+// checked are guarded by the admission.
 type place struct {
 	a           *admission
 	key, tenant string
@@ -86,10 +86,11 @@ type place struct {
 	calls int
 	state placeState
 	bytes int64 // expected by the postings that were read so far
-	read  time.Time
 	since time.Time // of the wait
 	// checked says that a goroutine looks for unread places.
 	checked bool
+	// read is when the client last read, in nanoseconds of the clock.
+	read atomic.Int64
 }
 
 // join returns the place of a call. Calls of one tenant with the same query, which is not
@@ -105,7 +106,7 @@ func (a *admission) join(tenant, query string) *place {
 		p.calls++
 		return p
 	}
-	p := &place{a: a, key: key, tenant: tenant, admitted: make(chan struct{}), calls: 1, read: time.Now()}
+	p := &place{a: a, key: key, tenant: tenant, admitted: make(chan struct{}), calls: 1}
 	if key != "" {
 		a.open[key] = p
 	}
@@ -242,11 +243,7 @@ func (p *place) queued() bool {
 }
 
 // readAgain records that the client reads.
-func (p *place) readAgain(now time.Time) {
-	p.a.mtx.Lock()
-	defer p.a.mtx.Unlock()
-	p.read = now
-}
+func (p *place) readAgain(now time.Time) { p.read.Store(now.UnixNano()) }
 
 // grant gives places to those that wait. A place whose client does not read is given
 // once more. It needs the lock.
@@ -257,7 +254,7 @@ func (a *admission) grant(now time.Time) {
 	active, byTenant := 0, map[string]int{}
 	for p := range a.taken {
 		byTenant[p.tenant]++
-		if now.Sub(p.read) < unreadPlace {
+		if now.Sub(time.Unix(0, p.read.Load())) < unreadPlace {
 			active++
 		}
 	}
@@ -272,7 +269,8 @@ func (a *admission) grant(now time.Time) {
 		a.unqueue(next)
 		a.count++
 		a.served[next.tenant] = a.count
-		next.state, next.read = placeTaken, now
+		next.state = placeTaken
+		next.readAgain(now)
 		a.taken[next] = struct{}{}
 		close(next.admitted)
 		active++

@@ -73,7 +73,7 @@ func (g *Gateway) Select(ctx context.Context, r *storeapi.Request) storeapi.Seri
 	g.m.blocksPerRequest.Observe(float64(len(blocks)))
 	account := g.account()
 	account.Abort = abort.From(ctx)
-	account.Read()
+	account.Read(begin)
 	place := g.admission.join(tenant.FromContext(ctx), storerpc.RequestID(ctx))
 	query := bucketblock.Query{
 		SkipChunks: r.SkipChunks, Aggregates: r.Aggregates, Limit: r.Limit,

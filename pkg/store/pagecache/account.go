@@ -165,8 +165,8 @@ type Account struct {
 	ended bool
 }
 
-// Read records that the client reads the answer.
-func (a *Account) Read() { a.read.Store(time.Now().UnixNano()) }
+// Read records that the client reads the answer now.
+func (a *Account) Read(now time.Time) { a.read.Store(now.UnixNano()) }
 
 // Hold takes n bytes of memory beside the pages that are read; Drop releases them.
 func (a *Account) Hold(ctx context.Context, n int64) error { return a.Budget.hold(ctx, a, n) }
