@@ -85,7 +85,7 @@ type place struct {
 
 	calls int
 	state placeState
-	bytes int64 // expected by the postings that were read so far
+	bytes int64     // expected by the postings that were read so far
 	since time.Time // of the wait
 	// checked says that a goroutine looks for unread places.
 	checked bool

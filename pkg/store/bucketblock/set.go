@@ -57,6 +57,9 @@ func (s *Set) produce(ctx context.Context, r *reader) {
 	s.err, s.stats = err, r.stats
 	s.warnings = r.damage.warnings
 	var failure *Error
+	if len(r.damage.lost) > 0 || errors.As(err, &failure) && failure.Corrupt {
+		r.b.env.Pages.Distrust(r.b.meta.ULID)
+	}
 	if r.q.Failed != nil && !r.damage.reported && errors.As(err, &failure) {
 		var ws storeapi.Warnings
 		ws, s.err = r.q.Failed(failure)

@@ -105,15 +105,30 @@ func (c *Cache) Close() error {
 	return c.disk.close()
 }
 
-// Forget drops the pages of a block.
-func (c *Cache) Forget(block ulid.ULID) {
-	if c.memory != nil {
-		for k := range c.memory.Keys() {
-			if k.block == block {
-				c.memory.Invalidate(k)
-			}
+// Distrust makes the next reads of a block find pages of it that were damaged on disk
+// since they were compared with their checksums. It is called when data of the block turns
+// out to be damaged.
+func (c *Cache) Distrust(block ulid.ULID) {
+	c.forgetMemory(block)
+	if c.disk != nil {
+		c.disk.distrust(block)
+	}
+}
+
+func (c *Cache) forgetMemory(block ulid.ULID) {
+	if c.memory == nil {
+		return
+	}
+	for k := range c.memory.Keys() {
+		if k.block == block {
+			c.memory.Invalidate(k)
 		}
 	}
+}
+
+// Forget drops the pages of a block.
+func (c *Cache) Forget(block ulid.ULID) {
+	c.forgetMemory(block)
 	if c.disk != nil {
 		c.disk.forget(block)
 	}

@@ -43,6 +43,7 @@ type disk struct {
 	tables map[tableKey]*table
 	slot   []slot
 	used   []bool // since the hand last passed
+	state  []slotState
 	kept   int
 	hand   uint32
 	closed bool
@@ -114,6 +115,7 @@ func openDisk(fsys vfs.FS, dir string, bytes int64) (_ *disk, err error) {
 	d := &disk{
 		f: f, lock: lock, slots: uint32(slots),
 		tables: map[tableKey]*table{}, slot: make([]slot, slots), used: make([]bool, slots),
+		state: make([]slotState, slots),
 	}
 	if err := d.load(); err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -186,6 +188,7 @@ func (d *disk) set(n uint32, e diskEntry) {
 		d.tables[tk] = t // if that was its only page
 	}
 	t.slot[in] = n + 1
+	d.state[n] = d.state[n].next()
 	t.kept++
 	d.kept++
 	d.slot[n] = slot{table: t, in: uint16(in), length: uint16(e.length), crc: e.crc}
@@ -249,8 +252,12 @@ func (d *disk) has(o Object, page uint32) bool {
 
 // slotRead is a page to read from a slot.
 type slotRead struct {
+	table           *table
 	page, slot, crc uint32
-	length          int
+	length          uint16
+	state           slotState
+	// same says that the slot had the page before and after it was read.
+	same bool
 }
 
 // get copies the pages want of an object into memory and appends those that are not
@@ -260,15 +267,25 @@ func (d *disk) get(o Object, into *loadedRun, want run, missing []uint32) []uint
 	var few [16]slotRead
 	reads := few[:0]
 	first := len(missing)
+	var t *table
 	d.mu.Lock()
 	for page := want.first; page < want.end; page++ {
-		n, ok := d.find(key{o.Block, o.File, page})
-		if !ok || d.closed || int(d.slot[n].length) != len(into.page(page)) {
+		tk, in := key{o.Block, o.File, page}.table()
+		if page == want.first || in == 0 {
+			t = d.tables[tk]
+		}
+		if t == nil || t.slot[in] == 0 || d.closed {
+			missing = append(missing, page)
+			continue
+		}
+		n := t.slot[in] - 1
+		s := &d.slot[n]
+		if int(s.length) != len(into.page(page)) {
 			missing = append(missing, page)
 			continue
 		}
 		d.used[n] = true
-		reads = append(reads, slotRead{page: page, slot: n, length: int(d.slot[n].length), crc: d.slot[n].crc})
+		reads = append(reads, slotRead{page: page, slot: n, length: s.length, crc: s.crc, table: t, state: d.state[n]})
 	}
 	d.mu.Unlock()
 	for len(reads) > 0 {
@@ -284,19 +301,31 @@ func (d *disk) get(o Object, into *loadedRun, want run, missing []uint32) []uint
 }
 
 // readSlots reads neighbouring pages from neighbouring slots. Another page may have
-// been written into a slot in the meantime; its checksum then differs.
+// been written into a slot in the meantime: a slot that still has its page had it all the
+// time, and the checksum of any other page differs.
 func (d *disk) readSlots(o Object, reads []slotRead, into *loadedRun, missing []uint32) []uint32 {
 	last := reads[len(reads)-1]
 	off := int(reads[0].page-into.first) * pageSize
-	b := into.b[off : off+(len(reads)-1)*pageSize+last.length]
+	b := into.b[off : off+(len(reads)-1)*pageSize+int(last.length)]
 	_, err := d.f.ReadAt(b, d.dataOffset(reads[0].slot))
-	for i, r := range reads {
-		if err == nil && crc32.Checksum(b[i*pageSize:i*pageSize+r.length], castagnoli()) == r.crc {
+	d.compare(reads)
+	fresh := false
+	for i := range reads {
+		r := &reads[i]
+		if err == nil && r.same && r.state.checked() {
 			continue
 		}
+		if err == nil && crc32.Checksum(b[i*pageSize:i*pageSize+int(r.length)], castagnoli()) == r.crc {
+			fresh = true
+			continue
+		}
+		r.same = false
 		d.broken.Add(1)
 		d.drop(key{o.Block, o.File, r.page})
 		missing = append(missing, r.page)
+	}
+	if fresh {
+		d.checked(reads)
 	}
 	return missing
 }
