@@ -77,8 +77,18 @@ type View struct {
 // open is a block with its files. It is closed with the last view of it.
 type open struct {
 	*tsdb.Block
+	index      *indexFile
 	tombstones fileState
 	views      int
+}
+
+// Close closes the block and its files.
+func (o *open) Close() error {
+	err := o.Block.Close()
+	if o.index != nil {
+		err = errors.Join(err, o.index.file.Close())
+	}
+	return err
 }
 
 // Update opens the given blocks, which together hold every sample before end, and
@@ -142,7 +152,11 @@ func (d *Dir) open(w Block, have *open) (*open, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open block: %w", err)
 	}
-	return &open{Block: b, tombstones: state}, nil
+	x, err := openIndex(path)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open block: %w", err), b.Close())
+	}
+	return &open{Block: b, index: x, tombstones: state}, nil
 }
 
 func (d *Dir) swap(next *View) {

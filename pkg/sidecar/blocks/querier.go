@@ -44,7 +44,7 @@ func (v *View) querier(mint, maxt int64) (storage.ChunkQuerier, error) {
 		if !b.OverlapsClosedInterval(mint, maxt) {
 			continue
 		}
-		q, err := tsdb.NewBlockChunkQuerier(b.Block, mint, maxt)
+		q, err := tsdb.NewBlockChunkQuerier(cachedBlock{b.Block, b.index}, mint, maxt)
 		if err != nil {
 			for _, q := range qs {
 				err = errors.Join(err, q.Close())
