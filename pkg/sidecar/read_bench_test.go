@@ -6,7 +6,10 @@ import (
 	"hash/crc32"
 	"math"
 	"net/http"
+	"os"
 	"runtime"
+	"runtime/debug"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -17,8 +20,10 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
 
+	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom/promtest"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storetest"
 )
 
 // cpu is the processor time that the process has used. Prometheus runs in the
@@ -43,8 +48,8 @@ func drain(b *testing.B, set storeapi.SeriesSet) (series, bytes int) {
 	return series, bytes
 }
 
-// BenchmarkSelectDay reads 24 hours of 2,000 series, twelve blocks and the head,
-// once over remote read alone and once from disk with remote read for the head.
+// BenchmarkSelectDay reads 24 hours of 2,000 series, eleven blocks and the head, in
+// turns over remote read alone and from disk with remote read for the head.
 func BenchmarkSelectDay(b *testing.B) {
 	const hour = int64(3600 * 1000)
 	s := promtest.New(b, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu", "replica", "a")})
@@ -69,24 +74,77 @@ func BenchmarkSelectDay(b *testing.B) {
 	r := forever(eq("__name__", "requests_total"))
 	r.MinTime, r.MaxTime = 0, 24*hour
 	r.WithoutReplicaLabels = []string{"replica"}
-	for _, way := range []string{"remote", "direct"} {
-		b.Run(way, func(b *testing.B) {
-			st := newStore(b, s)
-			if way == "direct" {
-				withDisk(b, st, s.Dir)
-			}
-			b.ReportAllocs()
-			before := cpu(b)
-			var bytes int
-			for b.Loop() {
-				var n int
-				n, bytes = drain(b, st.Select(b.Context(), r))
-				require.GreaterOrEqual(b, n, len(lsets))
-			}
-			b.ReportMetric(float64(cpu(b)-before)/float64(b.N)/1e6, "cpu-ms/op")
-			b.ReportMetric(float64(bytes), "chunk-bytes/op")
-		})
+	remote, direct := newStore(b, s), newStore(b, s)
+	withDisk(b, direct, s.Dir)
+	read := func(st *promStore) time.Duration {
+		runtime.GC()
+		before := cpu(b)
+		for range 3 {
+			n, _ := drain(b, st.Select(b.Context(), r))
+			require.GreaterOrEqual(b, n, len(lsets))
+		}
+		return cpu(b) - before
 	}
+	var ofRemote, ofDirect time.Duration
+	rounds := 0
+	for b.Loop() {
+		ofRemote += read(remote)
+		ofDirect += read(direct)
+		rounds += 3
+	}
+	b.ReportMetric(float64(ofRemote)/float64(rounds)/1e6, "remote-cpu-ms")
+	b.ReportMetric(float64(ofDirect)/float64(rounds)/1e6, "direct-cpu-ms")
+	b.ReportMetric(float64(ofDirect)/float64(ofRemote), "cpu-ratio")
+}
+
+// BenchmarkInstant reads the last five minutes of 1,000 series, which an instant query
+// needs, from Prometheus by remote read and through the sidecar and gRPC, in turns.
+func BenchmarkInstant(b *testing.B) {
+	s := promtest.New(b, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu", "replica", "a")})
+	const series = 1000
+	s.Write(b, func(app storage.Appender) error {
+		for t := int64(0); t < 60*minute; t += 15_000 {
+			for i := range series {
+				if _, err := app.Append(0, labels.FromStrings("__name__", "up", "instance", fmt.Sprintf("10.0.0.%d:8080", i), "job", "api"), t, 1); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	st := newStore(b, s)
+	withDisk(b, st, s.Dir)
+	client := storetest.ThroughGRPC(b, st)
+	r := forever(eq("__name__", "up"))
+	r.MinTime, r.MaxTime = 55*minute, 60*minute
+	r.WithoutReplicaLabels = []string{"replica"}
+	ask := func() {
+		stream, err := st.source.client.Read(b.Context(), prom.ReadQuery{MinTime: r.MinTime, MaxTime: r.MaxTime, Matchers: r.Matchers})
+		require.NoError(b, err)
+		n := 0
+		for stream.Next() {
+			n++
+		}
+		require.NoError(b, stream.Err())
+		require.NoError(b, stream.Close())
+		require.Equal(b, series, n)
+	}
+	var asked, read []time.Duration
+	for b.Loop() {
+		start := time.Now()
+		ask()
+		between := time.Now()
+		n, _ := drain(b, client.Select(b.Context(), r))
+		asked, read = append(asked, between.Sub(start)), append(read, time.Since(between))
+		require.Equal(b, series, n)
+	}
+	median := func(d []time.Duration) float64 {
+		slices.Sort(d)
+		return float64(d[len(d)/2]) / 1e6
+	}
+	b.ReportMetric(median(asked), "prometheus-ms")
+	b.ReportMetric(median(read), "sidecar-ms")
+	b.ReportMetric(median(read)-median(asked), "added-ms")
 }
 
 // million answers remote read with a million series of one chunk, without having
@@ -124,8 +182,20 @@ func million(chunk []byte, n int) func(http.Handler) http.Handler {
 	}
 }
 
-// BenchmarkStreamMillion streams a million series and reports the largest heap
-// on the way.
+// resident is the memory of this process, in MiB.
+func resident(b *testing.B) float64 {
+	b.Helper()
+	raw, err := os.ReadFile("/proc/self/statm")
+	require.NoError(b, err)
+	var size, pages int
+	_, err = fmt.Sscan(string(raw), &size, &pages)
+	require.NoError(b, err)
+	return float64(pages*os.Getpagesize()) / (1 << 20)
+}
+
+// BenchmarkStreamMillion streams a million series through the sidecar and gRPC and
+// reports the largest heap and the largest resident memory on the way, of all in this
+// process: the server and the client too.
 func BenchmarkStreamMillion(b *testing.B) {
 	c := chunkenc.NewXORChunk()
 	app, err := c.Appender()
@@ -135,25 +205,29 @@ func BenchmarkStreamMillion(b *testing.B) {
 	}
 	const n = 1_000_000
 	s := promtest.New(b, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu", "replica", "a"), Wrap: million(c.Bytes(), n)})
-	st := newStore(b, s)
+	client := storetest.ThroughGRPC(b, newStore(b, s))
+	debug.FreeOSMemory()
 	r := forever(eq("__name__", "requests_total"))
 	r.WithoutReplicaLabels = []string{"replica"}
 	b.ReportAllocs()
 	for b.Loop() {
 		var most uint64
+		var rss float64
 		series := 0
-		set := st.Select(b.Context(), r)
+		set := client.Select(b.Context(), r)
 		for set.Next() {
 			if series++; series%50_000 == 0 {
 				var m runtime.MemStats
 				runtime.ReadMemStats(&m)
 				most = max(most, m.HeapAlloc)
+				rss = max(rss, resident(b))
 			}
 		}
 		require.NoError(b, set.Err())
 		require.NoError(b, set.Close())
 		require.Equal(b, n, series)
 		b.ReportMetric(float64(most)/(1<<20), "heap-MiB")
+		b.ReportMetric(rss, "RSS-MiB")
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/series")
 }

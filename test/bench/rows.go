@@ -18,6 +18,7 @@ func rows() []row {
 	const (
 		receive    = "./pkg/receive/bench"
 		dashboards = "./test/dashboards"
+		sidecar    = "./pkg/sidecar"
 		all        = "^BenchmarkDashboards$"
 		prometheus = "CPU of a Prometheus with one replica on its disk"
 	)
@@ -49,6 +50,11 @@ func rows() []row {
 		{"dashboard-memory-gateway", "the same", dashboards, all, "1x", "gateway-peak-MiB", 300, "MiB of RSS"},
 		{"bucket-view", "view of 10,000 known blocks with 10 new ones", "./pkg/block/blocklist", "^BenchmarkPoll$/blocks/^ten-new$", "", "GETs/op", 10, "GETs beside the listing"},
 		{"store-gets", "GETs of the index for a cold selector, for each block", "./pkg/store", "^BenchmarkSelect$/metric/cold", "", "indexGETs/block", 3, "GETs"},
+		{"sidecar-day", "24 h of 2,000 series, eleven blocks and the head, CPU of Prometheus and sidecar", sidecar, "^BenchmarkSelectDay$", "5x", "cpu-ratio", 0.5,
+			"the same through remote read alone"},
+		{"sidecar-instant", "latency that the sidecar and gRPC add to reading 5 min of 1,000 series", sidecar, "^BenchmarkInstant$", "", "added-ms", 5,
+			"ms beyond remote read from Prometheus"},
+		{"sidecar-memory", "1M series streamed, with the server and the client in one process", sidecar, "^BenchmarkStreamMillion$", "1x", "RSS-MiB", 150, "MiB of RSS"},
 		{"compact-vertical", "merging two jittered replicas", "./pkg/compact", "^BenchmarkVertical$", "", "cpu-s/Msample", 0.07, "CPU seconds for a million samples"},
 		{"compact-horizontal", "merging blocks that do not overlap", "./pkg/compact", "^BenchmarkHorizontal$", "", "cpu-s/Msample", 0.015, "CPU seconds for a million samples"},
 		{"downsample", "raw to 5m", "./pkg/compact", "^BenchmarkDownsample$", "", "cpu-s/Msample", 0.04, "CPU seconds for a million samples (25M a second is 0.04)"},
