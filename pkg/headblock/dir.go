@@ -27,6 +27,7 @@ const openTries = 10
 type Dir struct {
 	logs    [2][]segment
 	files   []*os.File
+	chunks  []*os.File
 	size    int64
 	minTime int64
 	loss    Loss
@@ -43,6 +44,9 @@ func OpenDir(dir string) (*Dir, error) {
 		if err := d.open(l, filepath.Join(dir, l.String())); err != nil {
 			return nil, errors.Join(fmt.Errorf("open %s of %s: %w", l, dir, err), d.Close())
 		}
+	}
+	if err := d.openChunks(filepath.Join(dir, "chunks_head")); err != nil {
+		return nil, errors.Join(fmt.Errorf("open chunks of the head of %s: %w", dir, err), d.Close())
 	}
 	if err := d.findMinTime(dir); err != nil {
 		return nil, errors.Join(err, d.Close())

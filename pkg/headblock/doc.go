@@ -15,6 +15,10 @@
 // Prometheus, which ends at the first damaged record, Write goes on behind it and
 // reports the loss.
 //
+// The logs have all samples of the head, unless Prometheus has cut off a damaged one.
+// Then the chunks that it has moved from memory into files may have more: Dir compares
+// the two, and Write takes those of the series whose chunks have more samples.
+//
 // A head has more samples than fit into memory. Write reads all label sets first and
 // sorts them; then it reads the logs again as often as needed, each time for as many
 // series as the memory budget holds, so that each pass appends whole series to

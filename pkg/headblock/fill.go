@@ -55,8 +55,10 @@ func (f *fill) read(ctx context.Context, dec *decoder) error {
 	if len(f.table.rebinds) > 0 {
 		h.series = f.rebind
 	}
-	_, err := dec.read(ctx, f.cfg.Source, h)
-	return err
+	if _, err := dec.read(ctx, f.cfg.Source, h); err != nil {
+		return err
+	}
+	return f.addChunks(ctx)
 }
 
 // rebind follows the references that change their series.
@@ -139,6 +141,11 @@ func (f *fill) late(s sample) error {
 	if !ok {
 		return nil
 	}
+	return f.addLate(slot, s)
+}
+
+// addLate adds a sample that may be older than others of its series.
+func (f *fill) addLate(slot int, s sample) error {
 	w := f.window(s.t)
 	if w < 0 {
 		return nil

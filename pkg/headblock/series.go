@@ -40,9 +40,12 @@ type table struct {
 	rebinds []rebind
 	stones  map[int32]tombstones.Intervals // by rank
 	symbols []string                       // sorted
-	windows []int64                        // starts of the windows that have samples, ascending
-	bytes   int64                          // memory of the table
-	unknown int64                          // samples whose reference has no series
+	// needed has the references, with their rank, whose head chunks have samples that
+	// the logs lack.
+	needed  map[chunks.HeadSeriesRef]int32
+	windows []int64 // starts of the windows that have samples, ascending
+	bytes   int64   // memory of the table
+	unknown int64   // samples whose reference has no series
 	loss    Loss
 }
 
@@ -59,6 +62,7 @@ type tableBuilder struct {
 	rebinds []rebind
 	stones  map[int32]tombstones.Intervals
 	windows map[int64]struct{}
+	chunks  map[chunks.HeadSeriesRef]*chunkCount
 	records int
 	bytes   int64
 	unknown int64
@@ -70,6 +74,10 @@ func readTable(ctx context.Context, cfg *Config, dec *decoder) (*table, error) {
 	b := &tableBuilder{
 		cfg: cfg, byHash: map[uint64]int32{}, more: map[uint64][]int32{}, byRef: map[chunks.HeadSeriesRef]int32{},
 		rebound: map[chunks.HeadSeriesRef]int32{}, stones: map[int32]tombstones.Intervals{}, windows: map[int64]struct{}{},
+		chunks: map[chunks.HeadSeriesRef]*chunkCount{},
+	}
+	if err := b.countChunks(ctx); err != nil {
+		return nil, fmt.Errorf("read chunks of the head: %w", err)
 	}
 	loss, err := dec.read(ctx, cfg.Source, handler{
 		series: b.addSeries, stones: b.addStones,
@@ -77,12 +85,14 @@ func readTable(ctx context.Context, cfg *Config, dec *decoder) (*table, error) {
 			if !b.known(s.ref) || !cfg.wanted(s.t) {
 				return nil
 			}
+			b.countLog(s, false)
 			return b.addWindow(s.t)
 		},
 		late: func(s sample) error {
 			if !b.known(s.ref) {
 				return nil
 			}
+			b.countLog(s, true)
 			return b.addWindow(s.t)
 		},
 	})
@@ -90,7 +100,16 @@ func readTable(ctx context.Context, cfg *Config, dec *decoder) (*table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read series of the head: %w", err)
 	}
-	return b.table(), nil
+	needed := b.chunksNeeded()
+	if err := b.addChunkWindows(ctx, needed); err != nil {
+		return nil, fmt.Errorf("read chunks of the head: %w", err)
+	}
+	t, rank := b.table()
+	t.needed = needed
+	for ref, s := range needed {
+		needed[ref] = rank[s]
+	}
+	return t, nil
 }
 
 // known counts the samples whose reference has no series.
@@ -210,8 +229,8 @@ func (b *tableBuilder) addStones(stones []tombstones.Stone) error {
 	return nil
 }
 
-// table sorts the series.
-func (b *tableBuilder) table() *table {
+// table sorts the series. It also returns the rank of each series.
+func (b *tableBuilder) table() (*table, []int32) {
 	order := make([]int32, 0, len(b.labels))
 	for s := range b.labels {
 		if !b.dead[s] {
@@ -250,7 +269,7 @@ func (b *tableBuilder) table() *table {
 		t.rebinds = append(t.rebinds, rebind{record: r.record, ref: r.ref, series: rank[r.series]})
 	}
 	t.refs = newRefs(b.byRef, rank)
-	return t
+	return t, rank
 }
 
 // checkLabels refuses labels that no index can have.
