@@ -26,8 +26,9 @@ func walName() headlog.Name {
 // piece returns a piece with n records of random sizes and codecs, and the records.
 func piece(t testing.TB, seed uint64, n int) ([]byte, [][]byte) {
 	rng := rand.New(rand.NewPCG(seed, 0))
-	w, err := headlog.NewWriter()
+	w, err := headlog.NewWriter(seed%2 == 0)
 	require.NoError(t, err)
+	w.Grow(n)
 	enc, err := zstd.NewWriter(nil)
 	require.NoError(t, err)
 	w.Reset()
@@ -104,7 +105,7 @@ func TestReader_RefusesPieceOfAnotherName(t *testing.T) {
 
 // A record may announce more bytes than a decoder should get memory for.
 func TestReader_RefusesRecordsThatExpandBeyondBounds(t *testing.T) {
-	w, err := headlog.NewWriter()
+	w, err := headlog.NewWriter(true)
 	require.NoError(t, err)
 	for _, payload := range [][]byte{
 		{0xff, 0xff, 0xff, 0x7f, 0}, // 256 MiB less one in five bytes
@@ -234,4 +235,19 @@ func FuzzParseName(f *testing.F) {
 			t.Fatalf("%q parses to %q", s, n)
 		}
 	})
+}
+
+// A body that breaks off is no damage of the piece: another try may succeed.
+func TestReader_TellsBrokenBodyFromShortPiece(t *testing.T) {
+	b, _ := piece(t, 1, 20)
+	for _, n := range []int{0, 30, 80, len(b) / 2, len(b) - 1} {
+		_, err := read(bytes.NewReader(b[:n]))
+		require.ErrorIs(t, err, headlog.ErrCorrupt)
+		_, err = read(io.MultiReader(bytes.NewReader(b[:n]), iotest.ErrReader(io.ErrUnexpectedEOF)))
+		require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+		require.NotErrorIs(t, err, headlog.ErrCorrupt)
+	}
+	got, err := read(iotest.DataErrReader(bytes.NewReader(b)))
+	require.NoError(t, err)
+	require.Len(t, got, 20)
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 
 	"github.com/golang/snappy"
+	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -70,8 +71,9 @@ type Reader struct {
 // by which the piece was found.
 func NewReader(r io.Reader, want Name) (*Reader, error) {
 	var h [headerSize]byte
+	r = &object{r}
 	if _, err := io.ReadFull(r, h[:]); err != nil {
-		return nil, fmt.Errorf("read %s: %w", want, notEOF(err))
+		return nil, fmt.Errorf("read %s: %w", want, err)
 	}
 	n, _, err := DecodeHeader(h[:])
 	if err != nil {
@@ -105,7 +107,7 @@ func (r *Reader) Record() []byte { return r.rec }
 // Err returns the error that ended the records, if any. Without an error the piece was
 // complete.
 func (r *Reader) Err() error {
-	if errors.Is(r.err, io.EOF) && !errors.Is(r.err, io.ErrUnexpectedEOF) {
+	if errors.Is(r.err, io.EOF) {
 		return nil
 	}
 	return r.err
@@ -118,30 +120,29 @@ func (r *Reader) Close() { r.dec.Close() }
 func (r *Reader) nextBlock() error {
 	var head [blockHead]byte
 	if _, err := io.ReadFull(r.r, head[:]); err != nil {
-		return notEOF(err)
+		return err
 	}
 	le := binary.LittleEndian
 	if string(head[:4]) == endMagic && le.Uint32(head[12:]) == crc32.Checksum(head[:12], castagnoli()) {
 		return r.end(le.Uint32(head[4:]), le.Uint32(head[8:]))
 	}
 	size, raw, method := int64(le.Uint32(head[:])), int64(le.Uint32(head[4:])), head[8]
-	if size > raw || raw == 0 || size == 0 || raw > MaxRecord+blockTarget+16 || method > blockZstd ||
+	if size > raw || raw == 0 || size == 0 || raw > MaxRecord+blockTarget+16 || method > blockS2 ||
 		method == blockStored && size != raw {
 		return corrupt("block %d: invalid header", r.blocks)
 	}
 	r.stored.Reset()
 	// The buffer grows with the bytes that arrive, not with the announced ones.
 	if n, err := io.CopyN(&r.stored, r.r, size); err != nil {
-		return fmt.Errorf("block %d: %d of %d bytes: %w", r.blocks, n, size, notEOF(err))
+		return fmt.Errorf("block %d: %d of %d bytes: %w", r.blocks, n, size, err)
 	}
 	body := r.stored.Bytes()
 	if sum := crc32.Update(crc32.Checksum(head[:12], castagnoli()), castagnoli(), body); sum != le.Uint32(head[12:]) {
 		return corrupt("block %d: wrong checksum", r.blocks)
 	}
 	r.rest = body
-	if method == blockZstd {
-		var err error
-		if r.raw, err = r.dec.DecodeAll(body, r.raw[:0]); err != nil {
+	if method != blockStored {
+		if err := r.decompress(method, body, raw); err != nil {
 			return corrupt("block %d: %v", r.blocks, err)
 		}
 		if int64(len(r.raw)) != raw {
@@ -153,15 +154,32 @@ func (r *Reader) nextBlock() error {
 	return nil
 }
 
+// decompress sets raw to the records of a block, which announces size bytes.
+func (r *Reader) decompress(method byte, body []byte, size int64) (err error) {
+	if method == blockZstd {
+		r.raw, err = r.dec.DecodeAll(body, r.raw[:0])
+		return err
+	}
+	// A block of S2 can announce any length; size was bounded before, and S2 may repeat
+	// its input with few bytes, so memory is not bounded by the stored bytes.
+	if n, err := s2.DecodedLen(body); err != nil || int64(n) != size {
+		return fmt.Errorf("announces %d bytes instead of %d: %w", n, size, errors.Join(err, ErrCorrupt))
+	}
+	r.raw, err = s2.Decode(r.raw[:cap(r.raw)], body)
+	return err
+}
+
 // end checks the counts at the end of the piece, and that nothing follows.
 func (r *Reader) end(blocks, records uint32) error {
 	if blocks != r.blocks || records != r.records {
 		return corrupt("%d blocks with %d records instead of %d with %d", r.blocks, r.records, blocks, records)
 	}
 	var one [1]byte
-	switch n, err := io.ReadFull(r.r, one[:]); {
+	switch n, err := r.r.Read(one[:]); {
 	case n > 0:
 		return corrupt("bytes after the end")
+	case errors.Is(err, errEnd):
+		return io.EOF
 	default:
 		return err
 	}
@@ -214,9 +232,24 @@ func (r *Reader) decode(codec Codec, payload []byte) ([]byte, error) {
 	return nil, fmt.Errorf("unknown codec %d", codec)
 }
 
-func notEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: %w", ErrCorrupt, io.ErrUnexpectedEOF)
+// errEnd says that the object ended. A body that broke off has the error of its reader
+// instead, which another try may not have.
+var errEnd = fmt.Errorf("%w: it ends too early", ErrCorrupt)
+
+// object returns errEnd instead of io.EOF, and never both bytes and an error, so that
+// errors keep their meaning in io.ReadFull.
+type object struct{ r io.Reader }
+
+func (o *object) Read(p []byte) (int, error) {
+	for range 100 {
+		switch n, err := o.r.Read(p); {
+		case n > 0 || len(p) == 0:
+			return n, nil
+		case errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+			return 0, errEnd
+		case err != nil:
+			return 0, err
+		}
 	}
-	return err
+	return 0, io.ErrNoProgress
 }

@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
+	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -31,6 +33,7 @@ const (
 
 	blockStored = 0
 	blockZstd   = 1
+	blockS2     = 2
 )
 
 // MaxRecord bounds one record, in bytes, as stored and as decoded. Prometheus bounds a
@@ -42,7 +45,7 @@ func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
 
 // Writer makes pieces in memory, one after the other. One goroutine uses it.
 type Writer struct {
-	enc   *zstd.Encoder
+	enc   *zstd.Encoder // nil compresses with S2
 	buf   []byte
 	block int // where the open block starts in buf; 0 without one
 	plain int // bytes of uncompressed records in the open block
@@ -51,14 +54,21 @@ type Writer struct {
 	scratch         []byte
 }
 
-// NewWriter returns a Writer.
-func NewWriter() (*Writer, error) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
+// NewWriter returns a Writer. Records that are not compressed yet are compressed with
+// zstd if small, and otherwise with S2, which costs a fraction of the CPU time and gives
+// about twice the size.
+func NewWriter(small bool) (*Writer, error) {
+	w := &Writer{buf: make([]byte, headerSize)}
+	if !small {
+		return w, nil
+	}
+	var err error
+	w.enc, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
 		zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))
 	if err != nil {
 		return nil, fmt.Errorf("make encoder of head log: %w", err)
 	}
-	return &Writer{enc: enc, buf: make([]byte, headerSize)}, nil
+	return w, nil
 }
 
 // Reset drops all records and keeps the memory.
@@ -66,6 +76,9 @@ func (w *Writer) Reset() {
 	w.buf = append(w.buf[:0], make([]byte, headerSize)...)
 	w.block, w.plain, w.records, w.blocks = 0, 0, 0, 0
 }
+
+// Grow makes room for n bytes of records, so that adding them does not copy others.
+func (w *Writer) Grow(n int) { w.buf = slices.Grow(w.buf, n+n/16+endSize) }
 
 // Release is Reset, and gives up memory above keep bytes.
 func (w *Writer) Release(keep int) {
@@ -113,9 +126,15 @@ func (w *Writer) closeBlock() {
 	head, body := w.buf[w.block:w.block+blockHead], w.buf[w.block+blockHead:]
 	raw, method := len(body), byte(blockStored)
 	if w.plain >= raw/2 {
-		w.scratch = w.enc.EncodeAll(body, w.scratch[:0])
+		used := byte(blockZstd)
+		if w.enc != nil {
+			w.scratch = w.enc.EncodeAll(body, w.scratch[:0])
+		} else {
+			used = blockS2
+			w.scratch = s2.Encode(w.scratch[:cap(w.scratch)], body)
+		}
 		if len(w.scratch) < raw {
-			method = blockZstd
+			method = used
 			w.buf = append(w.buf[:w.block+blockHead], w.scratch...)
 			body = w.buf[w.block+blockHead:]
 		}

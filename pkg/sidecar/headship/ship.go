@@ -43,6 +43,7 @@ func (s *Shipper) shipSegment(ctx context.Context, kind headlog.Kind, seg segmen
 		}
 		from := p.offset
 		b := s.batch()
+		s.samples.Grow(int(min(seg.size-from, pieceSize+windowSize)))
 		s.reader.reset(f, from, seg.size)
 		var stop int64
 		if r, ok := s.retries[kind]; ok && r.segment == seg.number && r.from == from {

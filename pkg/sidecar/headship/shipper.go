@@ -99,10 +99,10 @@ func New(cfg Config, deps Deps) (*Shipper, error) {
 	if s.decoder, err = newDecoder(); err != nil {
 		return nil, err
 	}
-	if s.samples, err = headlog.NewWriter(); err != nil {
+	if s.samples, err = headlog.NewWriter(false); err != nil {
 		return nil, err
 	}
-	s.series, err = headlog.NewWriter()
+	s.series, err = headlog.NewWriter(true)
 	return s, err
 }
 
