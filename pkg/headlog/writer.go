@@ -149,8 +149,8 @@ func (w *Writer) closeBlock() {
 }
 
 // Finish completes the piece and returns it; it is valid until Reset. logSum is the
-// CRC32 (Castagnoli) of the bytes of the log in the range of the name, by which the
-// sidecar finds its place in the log again.
+// checksum of the log in the range of the name, by which the sidecar finds its place in
+// the log again.
 func (w *Writer) Finish(n Name, logSum uint32) ([]byte, error) {
 	if !n.valid() {
 		return nil, fmt.Errorf("finish piece of head log: invalid name %s", n)

@@ -189,31 +189,36 @@ func (s *scanner) base() int64 {
 }
 
 // floats reads the samples of version 1: reference, time and value of each. Nearly all
-// of them have the time of the first one, which is a single zero byte.
+// of them have the time of the first one, which is a single zero byte after one or two
+// bytes of reference.
 func (s *scanner) floats(base int64, t *times) {
 	b := s.b
+	if len(b) > 0 {
+		t.add(base) // the first sample
+	}
 	for len(b) > 0 {
-		i := 0
-		for i < len(b) && b[i] >= 0x80 {
-			i++
+		if len(b) >= 11 {
+			if b[0] < 0x80 && b[1] == 0 {
+				b = b[10:]
+				continue
+			}
+			if b[1] < 0x80 && b[2] == 0 && b[0] >= 0x80 {
+				b = b[11:]
+				continue
+			}
 		}
-		i++
-		if i+9 > len(b) {
+		_, n := binary.Uvarint(b)
+		if n <= 0 {
 			s.bad = true
 			return
 		}
-		if b[i] == 0 {
-			t.add(base)
-			b = b[i+9:]
-			continue
-		}
-		v, n := binary.Varint(b[i:])
-		if n <= 0 || i+n+8 > len(b) {
+		v, m := binary.Varint(b[n:])
+		if m <= 0 || n+m+8 > len(b) {
 			s.bad = true
 			return
 		}
 		t.add(base + v)
-		b = b[i+n+8:]
+		b = b[n+m+8:]
 	}
 }
 

@@ -80,7 +80,7 @@ func (s *Shipper) same(ctx context.Context, p *headlog.Piece, dir *logDir) (bool
 	if len(segments) == 0 || segments[0].number != p.Segment || segments[0].size < p.End {
 		return false, nil
 	}
-	sum, err := s.checksum(segments[0].name, p.From, p.End)
+	sum, err := s.sumOf(segments[0].name, p.From, p.End)
 	if err != nil {
 		return false, err
 	}
@@ -98,6 +98,28 @@ func (s *Shipper) same(ctx context.Context, p *headlog.Piece, dir *logDir) (bool
 	}
 	name, want, err := headlog.DecodeHeader(head)
 	return err == nil && name == p.Name && sum == want, nil
+}
+
+// sumOf returns the checksum that a piece has which was made of a range of a segment. It
+// is 0 if the range does not hold whole records.
+func (s *Shipper) sumOf(name string, from, end int64) (uint32, error) {
+	f, err := s.openLog(name)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	s.reader.reset(f, from, end)
+	for {
+		switch _, _, err := s.reader.next(); {
+		case err == nil:
+		case errors.Is(err, io.EOF) && s.reader.end == end:
+			return s.reader.sum, nil
+		case errors.Is(err, io.EOF), errors.Is(err, errPartial), errors.Is(err, errDamaged):
+			return 0, nil
+		default:
+			return 0, err
+		}
+	}
 }
 
 // cutBroken takes pieces that are not whole from the end of a generation, and returns

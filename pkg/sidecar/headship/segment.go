@@ -37,7 +37,8 @@ type segmentReader struct {
 	file  io.ReaderAt
 	end   int64 // of the last record returned, or where reading began
 	limit int64 // bytes from here on are not read
-	// sum is the CRC32 (Castagnoli) of the bytes from the beginning to end.
+	// sum is the CRC32 (Castagnoli) of the headers of the fragments from the beginning to
+	// end. They have the checksums of the rest, so no byte is summed twice.
 	sum uint32
 
 	window  []byte
@@ -67,10 +68,10 @@ func (r *segmentReader) next() (headlog.Codec, []byte, error) {
 			return 0, nil, err
 		}
 		at += int64(len(f.raw))
-		sum = crc32.Update(sum, castagnoli(), f.raw)
 		if f.typ == fragmentZero {
 			continue
 		}
+		sum = crc32.Update(sum, castagnoli(), f.raw[:fragmentHeader])
 		if first := f.typ == fragmentFull || f.typ == fragmentFirst; first != (parts == 0) {
 			return 0, nil, fmt.Errorf("%w: fragment of type %d out of place at %d", errDamaged, f.typ, at)
 		}
