@@ -271,12 +271,13 @@ func (c *coverage) reset(replicas []Replica, o Options, decimals bool) {
 		c.tracks = append(c.tracks[:cap(c.tracks)], make([]track, n-cap(c.tracks))...)
 	}
 	for i, r := range replicas {
-		var f feed
+		tr := &c.tracks[i]
+		tr.reset(r.Floor, r.Interval)
 		if r.Chunks != nil {
-			f = &chunkFeed{chunks: r.Chunks, bounds: c.bounds}
+			tr.chunks = chunkFeed{chunks: r.Chunks, bounds: c.bounds}
+			tr.feed = &tr.chunks
 		} else {
-			f = &iteratorFeed{it: r.Samples, decimals: decimals}
+			tr.feed = &iteratorFeed{it: r.Samples, decimals: decimals}
 		}
-		c.tracks[i].reset(f, r.Floor, r.Interval)
 	}
 }

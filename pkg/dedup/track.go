@@ -48,6 +48,8 @@ type batch struct {
 // reading forward decodes: positions stay the same until trim.
 type track struct {
 	feed feed
+	// chunks is the feed of a replica of chunks. A track is not copied then.
+	chunks chunkFeed
 	// floor is the shortest interval to assume, hint that of a replica with too few
 	// samples.
 	floor, hint int64
@@ -67,9 +69,10 @@ type track struct {
 	cut bool
 }
 
-func (tr *track) reset(f feed, floor, hint int64) {
+// reset empties the track. The caller sets its feed.
+func (tr *track) reset(floor, hint int64) {
 	*tr = track{
-		feed: f, floor: min(floor, maxInterval), hint: min(hint, maxInterval),
+		floor: min(floor, maxInterval), hint: min(hint, maxInterval),
 		t: tr.t[:0], v: tr.v[:0], batches: tr.batches[:0],
 	}
 }

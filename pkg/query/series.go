@@ -30,7 +30,7 @@ type view struct {
 	// lookback is how long a raw sample is taken for alive, in milliseconds; 0
 	// leaves that to the engine.
 	lookback int64
-	// decoders are the *dedup.Decoder of earlier series.
+	// decoders are the *decoder of earlier series.
 	decoders sync.Pool
 }
 
@@ -65,25 +65,26 @@ func (s *series) Iterator(chunkenc.Iterator) chunkenc.Iterator {
 		return s.stream(s.sources[0].chunks, s.view.bounds())
 	}
 	o := s.view.merging()
-	it := s.view.dedup.Merge(s.replicas(o.Bounds), o)
+	it := s.view.dedup.Merge(s.replicas(o.Bounds, &replicaMemory{}), o)
 	if o.Bounds.MinTime == s.view.mint {
 		return it
 	}
 	return &bounded{Iterator: it, mint: s.view.mint, maxt: s.view.maxt}
 }
 
-// replicas are the sources, to be merged.
-func (s *series) replicas(b dedup.Bounds) []dedup.Replica {
+// replicas are the sources, to be merged, in the memory given.
+func (s *series) replicas(b dedup.Bounds, m *replicaMemory) []dedup.Replica {
 	var grid int64
 	if s.view.plan != nil && s.view.mode == dedup.Counters {
 		// Samples may be as far apart as those of the coarsest source.
 		grid = s.coarsest(s.view.plan.limit)
 	}
-	out := make([]dedup.Replica, len(s.sources))
+	out, chunks := m.take(len(s.sources))
 	for i, src := range s.sources {
 		r := dedup.Replica{Interval: interval(src.chunks), Floor: grid}
 		if s.plain(src.chunks) {
-			r.Chunks = xorChunks(src.chunks)
+			chunks[i] = src.chunks
+			r.Chunks = &chunks[i]
 		} else {
 			r.Samples = s.stream(src.chunks, b)
 		}
