@@ -29,14 +29,14 @@ func TestLateSamples_BoundsPendingAndFutureSamples(t *testing.T) {
 	require.Equal(t, int64(math.MinInt64), update(window, math.MinInt64, 1), "an empty head")
 	l.reset()
 
-	// What the log holds is read, also that of an earlier, larger window.
+	// The first update reads the log, which may be of an earlier, larger window.
 	s.Append(t, lset, 200*minute, 1, 1)
 	s.Append(t, lset, 115*minute, 1, 1)
 	require.Equal(t, 115*minute, update(0, 500*minute, 1))
 	require.Equal(t, 115*minute, update(window, 500*minute, 1))
 
-	// What came since the last update is bounded by the highest time of that update, and
-	// by the larger of two windows.
+	// The highest time of the last update, and the larger of two windows, bound the
+	// samples that came since.
 	s.Append(t, lset, 120*minute, 1, 1)
 	require.Equal(t, 115*minute, update(window, 510*minute, 1))
 	s.Append(t, lset, 121*minute, 1, 1)
