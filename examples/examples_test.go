@@ -22,6 +22,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/receive"
 	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
 	"github.com/hindsight-io/hindsight/pkg/receive/tenantlimits"
+	"github.com/hindsight-io/hindsight/pkg/sidecar"
 )
 
 func glob(t *testing.T, pattern string) []string {
@@ -139,6 +140,53 @@ func TestKubernetesReceive(t *testing.T) {
 	}
 	require.Equal(t, 3, pods)
 	require.Len(t, hashring.Addresses(specs), pods)
+}
+
+// The sidecar of the operator's Prometheus accepts the arguments that the object adds to
+// the operator's own, and the bucket of its secret.
+func TestKubernetesOperator(t *testing.T) {
+	content, err := os.ReadFile("kubernetes/prometheus-operator.yaml")
+	require.NoError(t, err)
+	kinds := map[string]int{}
+	for dec := yaml.NewDecoder(bytes.NewReader(content)); ; {
+		var doc struct {
+			Kind       string
+			StringData map[string]string `yaml:"stringData"`
+			Spec       struct {
+				ExternalLabels map[string]string `yaml:"externalLabels"`
+				Thanos         struct {
+					AdditionalArgs []struct{ Name, Value string } `yaml:"additionalArgs"`
+					Storage        struct{ Name, Key string }     `yaml:"objectStorageConfig"`
+				}
+			}
+		}
+		if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
+			break
+		} else {
+			require.NoError(t, err)
+		}
+		kinds[doc.Kind]++
+		switch doc.Kind {
+		case "Secret":
+			b, err := provider.Open(t.Context(), []byte(doc.StringData["objstore.yml"]), slog.New(slog.DiscardHandler), nil)
+			require.NoError(t, err)
+			require.NoError(t, b.Close())
+		case "Prometheus":
+			require.NotEmpty(t, doc.Spec.ExternalLabels)
+			require.Equal(t, "objstore.yml", doc.Spec.Thanos.Storage.Key)
+			args := []string{"--prometheus.url=http://localhost:9090/", "--tsdb.path=/prometheus"}
+			for _, a := range doc.Spec.Thanos.AdditionalArgs {
+				args = append(args, "--"+a.Name+"="+a.Value)
+			}
+			var cfg sidecar.Config
+			app := kingpin.New("sidecar", "")
+			cfg.RegisterFlags(app)
+			_, err := app.Parse(args)
+			require.NoError(t, err)
+			require.NoError(t, cfg.Validate())
+		}
+	}
+	require.Equal(t, map[string]int{"Secret": 1, "Prometheus": 1, "Service": 1}, kinds)
 }
 
 // manifest holds the fields of a Kubernetes object that the test reads.
