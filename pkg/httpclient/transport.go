@@ -73,6 +73,7 @@ func (p *rereadPool) CloseIdleConnections() {
 	(&http.Client{Transport: p.now()}).CloseIdleConnections()
 }
 
+// newPool is NewRoundTripper without the file of the configuration.
 func newPool(cfg Config, userAgent string) (http.RoundTripper, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err

@@ -53,6 +53,7 @@ func OpenFrom(ctx context.Context, content func() ([]byte, error), logger *slog.
 	return bucket.WithMetrics(bucket.Retry(b, bucket.DefaultRetry(), reg), reg), nil
 }
 
+// openKind opens a bucket of its type, without retries and metrics.
 func openKind(ctx context.Context, c *config, logger *slog.Logger) (bucket.Bucket, error) {
 	if c.kind.name == filesystemKind {
 		b, err := openDirectory(c.bucket)
