@@ -11,7 +11,7 @@ BROWSER := test/e2e/browser
 # Tools of lint, from the pinned module test/lint.
 TOOL = $(GO) tool -modfile=$(CURDIR)/test/lint/go.mod
 
-.PHONY: build run demo ui test test-race test-short lint deadcode bench soak generate help
+.PHONY: build run demo ui screenshots test test-race test-short lint deadcode bench soak generate help
 
 build: ## build bin/hindsight, a static binary (the default)
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/hindsight ./cmd/hindsight
@@ -28,6 +28,11 @@ ui: ui/node_modules/.package-lock.json ## check the sources of the web interface
 
 ui/node_modules/.package-lock.json: ui/package-lock.json
 	cd ui && npm ci --no-audit --no-fund
+
+screenshots: ## make the pictures of docs/web.md again, from real processes (needs chromium)
+	mkdir -p data/screenshots docs/images
+	cd $(BROWSER) && HINDSIGHT_PICTURES=$(CURDIR)/data/screenshots $(GO) test -count=1 -run 'TestInterface/Pictures' .
+	cp data/screenshots/web-*.png docs/images/
 
 # Packages whose memory is pooled or shared between goroutines.
 SHARED := ./pkg/receive ./pkg/receive/multitsdb ./pkg/receive/peer ./pkg/receive/remotewrite \

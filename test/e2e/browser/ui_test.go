@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +30,7 @@ func TestInterface(t *testing.T) {
 	for name, test := range map[string]func(*ui){
 		"Query": testQuery, "Keyboard": testKeyboard, "Missing": testMissing, "Kill": testKill,
 		"Forms": testForms, "Large": testLarge, "Stores": testStores, "Look": testLook,
+		"Pictures": testPictures,
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := &ui{newBrowser(t), site}
@@ -372,6 +374,26 @@ func testStores(u *ui) {
 	u.until(`document.querySelectorAll('.vitem').length < 5`)
 	u.click("Query")
 	u.until(`location.pathname.endsWith('/graph')`)
+}
+
+// testPictures makes the pictures of docs/web.md, with the target screenshots.
+func testPictures(u *ui) {
+	if os.Getenv("HINDSIGHT_PICTURES") == "" {
+		u.t.Skip("HINDSIGHT_PICTURES is not set")
+	}
+	require.NoError(u.t, chromedp.Do(u.ctx, chromedp.EmulateViewport(1000, 640)))
+	u.graph("sum by (code) (rate(shop_requests_total[5m]))", "stacked")
+	u.done()
+	u.until("document.querySelector('.u-over')")
+	u.picture("web-query")
+	u.graph("sum by (code) (rate(shop_requests_total[5m]))", "explain")
+	u.until("document.body.innerText.includes('Evaluator')")
+	u.click("Run and measure each node")
+	u.until("document.querySelectorAll('.measure').length >= 4 && document.body.innerText.includes('Samples read')")
+	u.picture("explain-clean")
+	u.open("/stores")
+	u.until("document.querySelector('.vitem')")
+	u.picture("web-stores")
 }
 
 // testLook opens the pages at a phone and a desktop, light and dark.

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/infopb"
@@ -41,14 +43,24 @@ type silentStore struct {
 	storepb.UnimplementedStoreServer
 	infopb.UnimplementedInfoServer
 	blocked atomic.Int64
-	oldest  time.Time
+	now     time.Time
+	// addresses do not change once the first call comes.
+	addresses []string
 }
 
-func (s *silentStore) Info(context.Context, *infopb.InfoRequest) (*infopb.InfoResponse, error) {
-	external := &labelpb.ZLabelSet{Labels: []*labelpb.Label{{Name: "cluster", Value: markup}}}
+// Info gives each address a cluster and a time range of its own, but for the first two,
+// which have the same external labels.
+func (s *silentStore) Info(ctx context.Context, _ *infopb.InfoRequest) (*infopb.InfoResponse, error) {
+	p, _ := peer.FromContext(ctx)
+	i := slices.Index(s.addresses, p.LocalAddr.String())
+	cluster := fmt.Sprintf("eu-%03d", i)
+	if i < 2 {
+		cluster = markup
+	}
+	external := &labelpb.ZLabelSet{Labels: []*labelpb.Label{{Name: "cluster", Value: cluster}}}
 	return &infopb.InfoResponse{
 		ComponentType: "sidecar", LabelSets: []*labelpb.ZLabelSet{external},
-		Store: &infopb.StoreInfo{MinTime: s.oldest.UnixMilli(), MaxTime: math.MaxInt64},
+		Store: &infopb.StoreInfo{MinTime: s.now.Add(-time.Duration(2+i%9) * time.Hour).UnixMilli(), MaxTime: math.MaxInt64},
 	}, nil
 }
 
@@ -73,17 +85,20 @@ func (*silentStore) LabelValues(context.Context, *storepb.LabelValuesRequest) (*
 }
 
 // serveSilent serves the store at n addresses.
-func serveSilent(t *testing.T, n int) (s *silentStore, addresses []string) {
+func serveSilent(t *testing.T, n int) *silentStore {
 	t.Helper()
-	s = &silentStore{oldest: time.Now().Add(-6 * time.Hour)}
+	s := &silentStore{now: time.Now()}
 	srv := grpc.NewServer()
 	storepb.RegisterStoreServer(srv, s)
 	infopb.RegisterInfoServer(srv, s)
 	done := make(chan error, n)
+	var listeners []net.Listener
 	for range n {
 		lis, err := net.Listen("tcp", host+":0")
 		require.NoError(t, err)
-		addresses = append(addresses, lis.Addr().String())
+		s.addresses, listeners = append(s.addresses, lis.Addr().String()), append(listeners, lis)
+	}
+	for _, lis := range listeners {
 		go func() { done <- srv.Serve(lis) }()
 	}
 	t.Cleanup(func() {
@@ -92,7 +107,7 @@ func serveSilent(t *testing.T, n int) (s *silentStore, addresses []string) {
 			require.NoError(t, <-done)
 		}
 	})
-	return s, addresses
+	return s
 }
 
 func startUISite(t *testing.T) *uiSite {
@@ -106,9 +121,8 @@ func startUISite(t *testing.T) *uiSite {
 		"query", "--http-address=" + ports[2], "--grpc-address=" + ports[3], "--web.route-prefix=" + prefix,
 		"--endpoint=" + ports[1], "--endpoint=" + s.down,
 	}
-	var many []string
-	s.silent, many = serveSilent(t, manyStores)
-	for _, address := range many {
+	s.silent = serveSilent(t, manyStores)
+	for _, address := range s.silent.addresses {
 		args = append(args, "--endpoint="+address)
 	}
 	ready(t, "query", ports[2], args...)

@@ -233,7 +233,8 @@ const timings: Record<string, string> = {
 function Stats({ stats }: { stats: QueryStats }) {
   const rows = Object.entries(timings).flatMap(([key, title]) => {
     const seconds = stats.timings?.[key];
-    return seconds === undefined ? [] : [[title, `${(seconds * 1000).toFixed(1)} ms`]];
+    // The evaluator of series measures the whole only.
+    return !seconds ? [] : [[title, `${(seconds * 1000).toFixed(1)} ms`]];
   });
   return (
     <>

@@ -47,7 +47,7 @@ export function Panel({ panel, number, round, change, remove }: Props) {
     setDoc({ text });
   };
   useEffect(() => write(panel.expr), [panel.expr]);
-  const run = useRun(panel, round + again * 1e6);
+  const run = useRun(panel, again, round);
   const current = useRef(panel);
   current.current = panel;
   const execute = (expr = draft.current) => {

@@ -17,7 +17,7 @@ export default function QueryPage() {
   useEffect(() => {
     if (search !== written.current) {
       written.current = search;
-      setPanels(parse(search));
+      setPanels((old) => parse(search).map((p, i) => ({ ...p, key: old[i]?.key ?? p.key })));
       setRefresh(refreshOf(search));
     }
   }, [search]);

@@ -61,18 +61,27 @@ export function queryParams(p: PanelState, span: Span, ranged: boolean): Params 
 }
 
 /**
- * Runs the query of a panel whenever it changes, and when round does. A new run and
- * cancel end the one before; the server then ends its work in all stores.
+ * Runs the query of a panel whenever it changes, and when again does. A new run and
+ * cancel end the one before; the server then ends its work in all stores. A change of
+ * round, the automatic refresh, waits for its next turn instead: a query that takes
+ * longer than the period would never end.
  */
-export function useRun(p: PanelState, round: number): Run {
+export function useRun(p: PanelState, again: number, round: number): Run {
   const [state, set] = useState<Omit<Run, "cancel">>({ status: "idle" });
+  const [turn, setTurn] = useState(0);
+  useEffect(() => {
+    if (state.status !== "running") {
+      setTurn(round);
+    }
+  }, [round]);
   const abort = useRef<AbortController>(undefined);
   const ranged = isRanged(p);
   const active = p.tab !== "explain";
   const identity = JSON.stringify([
     { ...p, key: 0, tab: ranged, range: ranged && p.range, step: ranged && p.step },
     active,
-    round,
+    again,
+    turn,
   ]);
   useEffect(() => {
     if (p.expr.trim() === "" || !active) {
