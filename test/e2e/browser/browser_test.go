@@ -90,7 +90,7 @@ func newBrowser(t *testing.T) *browser {
 	t.Cleanup(stop)
 	ctx, stop = chromedp.NewContext(ctx)
 	t.Cleanup(stop)
-	ctx, stop = context.WithTimeout(ctx, 40*time.Second)
+	ctx, stop = context.WithTimeout(ctx, 2*time.Minute)
 	t.Cleanup(stop)
 	b := &browser{t: t, ctx: ctx}
 	require.NoError(t, chromedp.Listen(ctx, b.event))
@@ -114,7 +114,7 @@ func (b *browser) event(ev any) {
 	case *page.EventJavascriptDialogOpening:
 		b.fault("the page opened a dialog: %s", e.Message)
 	case *network.EventRequestWillBeSent:
-		if u, err := url.Parse(e.Request.URL); err != nil || u.Scheme != "data" && u.Host != b.server() {
+		if u, err := url.Parse(e.Request.URL); err != nil || u.Scheme != "data" && u.Scheme != "about" && u.Host != b.server() {
 			b.fault("the page asks for %s", e.Request.URL)
 		}
 	case *network.EventResponseReceived:

@@ -27,15 +27,17 @@ type ui struct {
 func TestInterface(t *testing.T) {
 	needBrowser(t)
 	site := startUISite(t)
+	b := newBrowser(t)
+	b.host = site.query
 	for name, test := range map[string]func(*ui){
 		"Query": testQuery, "Keyboard": testKeyboard, "Missing": testMissing, "Kill": testKill,
 		"Forms": testForms, "Large": testLarge, "Stores": testStores, "Look": testLook,
 		"Pictures": testPictures,
 	} {
 		t.Run(name, func(t *testing.T) {
-			u := &ui{newBrowser(t), site}
-			u.host = site.query
-			require.NoError(t, chromedp.Do(u.ctx, chromedp.EmulateViewport(1280, 900)))
+			b.t = t
+			u := &ui{b, site}
+			require.NoError(t, chromedp.Do(u.ctx, chromedp.EmulateViewport(1280, 900), chromedp.Navigate("about:blank")))
 			test(u)
 			u.clean()
 		})
@@ -340,14 +342,14 @@ func testLarge(u *ui) {
 	require.Less(u.t, evaluate[int](u.browser, "document.querySelectorAll('.vitem').length"), 80)
 }
 
-// scroll goes through a list in 20 steps, and returns the steps after which the view
+// scroll goes through a list in 10 steps, and returns the steps after which the view
 // was not filled with rows within three frames.
 const scroll = `(async () => {
 	const body = document.querySelector('.vbody');
 	const frame = () => new Promise(requestAnimationFrame);
 	const late = [];
-	for (let i = 1; i <= 20; i++) {
-		body.scrollTop = body.scrollHeight * i / 20;
+	for (let i = 1; i <= 10; i++) {
+		body.scrollTop = body.scrollHeight * i / 10;
 		for (let n = 0; n < 3; n++) await frame();
 		const view = body.getBoundingClientRect();
 		const rows = [...body.querySelectorAll('.vitem')].map(e => e.getBoundingClientRect());
