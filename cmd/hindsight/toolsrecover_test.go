@@ -33,7 +33,7 @@ func shipHead(t *testing.T, bkt string, ext labels.Labels) {
 	info, err := headlog.EncodeInfo(ext, 1)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, headlog.InfoName), info, 0o644))
-	w, err := headlog.NewWriter()
+	w, err := headlog.NewWriter(true)
 	require.NoError(t, err)
 	piece := func(n headlog.Name, rec []byte) {
 		w.Reset()

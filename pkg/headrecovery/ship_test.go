@@ -81,7 +81,7 @@ func ship(t testing.TB, bkt bucket.Bucket, ext labels.Labels, id ulid.ULID, logs
 				}
 				n.MinTime, n.MaxTime = min(n.MinTime, s.T), max(n.MaxTime, s.T)
 			}
-			w, err := headlog.NewWriter()
+			w, err := headlog.NewWriter(true)
 			require.NoError(t, err)
 			w.Reset()
 			require.NoError(t, w.Add(headlog.CodecNone, rec))

@@ -27,7 +27,7 @@ func shipHead(t *testing.T, bkt bucket.Bucket, ext labels.Labels, at int64) {
 	require.NoError(t, err)
 	put(headlog.InfoName, info)
 	var e record.Encoder
-	w, err := headlog.NewWriter()
+	w, err := headlog.NewWriter(true)
 	require.NoError(t, err)
 	piece := func(n headlog.Name, rec []byte) {
 		w.Reset()
