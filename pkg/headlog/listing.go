@@ -10,8 +10,8 @@ import (
 	"github.com/oklog/ulid/v2"
 )
 
-// MaxPieces bounds the pieces of a Listing. Pieces beyond it are counted as ignored.
-const MaxPieces = 1 << 20
+// maxPieces bounds the pieces of a Listing. Pieces beyond it are counted as ignored.
+const maxPieces = 1 << 20
 
 // Piece is an object with a piece.
 type Piece struct {
@@ -62,7 +62,7 @@ func (l *Listing) Add(object string, size int64, modified time.Time) {
 		return
 	}
 	name, isPiece := ParseName(parts[2])
-	if !isPiece && parts[2] != InfoName || l.pieces >= MaxPieces {
+	if !isPiece && parts[2] != InfoName || l.pieces >= maxPieces {
 		l.Ignored++
 		return
 	}

@@ -125,6 +125,8 @@ func (s *Shipper) Sync(ctx context.Context) error {
 	return err
 }
 
+// sync is one attempt of Sync. It lists both logs, finds the place in them, and ships in
+// the order in which a reader needs the records.
 func (s *Shipper) sync(ctx context.Context) error {
 	external := s.deps.Labels()
 	if external.IsEmpty() {
