@@ -35,6 +35,7 @@ func newSums(e *parser.AggregateExpr, steps int) *sums {
 
 func (s *sums) size() int64 { return int64(len(s.v)) * 17 }
 
+// add adds a row. Sums far from an overflow are those of kahansum without a call of it.
 func (s *sums) add(w *worker, r *row) error {
 	if r.h != nil || s.hists != nil {
 		return s.addMixed(w, r)
@@ -56,7 +57,7 @@ func (s *sums) add(w *worker, r *row) error {
 			sum[i], c[i] = kahansum.Inc(x, old, c[i])
 			continue
 		}
-		// What rounding took from the sum is a float, and so the same however it is
+		// The rounding error of an addition is a float, and so the same however it is
 		// computed: this way needs no branch (D. Knuth, TAOCP, volume 2, 4.2.2).
 		added := t - old
 		sum[i] = t
