@@ -83,9 +83,9 @@ func (u *ui) text() string {
 	return evaluate[string](u.browser, "document.body.innerText")
 }
 
-func (u *ui) keys(keys string, opts ...chromedp.KeyOption) {
+func (u *ui) keys(keys string) {
 	u.t.Helper()
-	require.NoError(u.t, chromedp.Do(u.ctx, chromedp.KeyEvent(keys, opts...)))
+	require.NoError(u.t, chromedp.Do(u.ctx, chromedp.KeyEvent(keys)))
 }
 
 // click clicks the first button or tab with the text.
