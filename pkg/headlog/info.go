@@ -11,6 +11,10 @@ import (
 // the first piece.
 const InfoName = "source.json"
 
+// RecoveredName is the name of the object that recovery writes when blocks have all samples
+// of a generation, before it removes the generation.
+const RecoveredName = "recovered.json"
+
 // MaxInfo bounds the size of that object, in bytes.
 const MaxInfo = 1 << 20
 

@@ -28,6 +28,9 @@ type Generation struct {
 	ID     ulid.ULID
 	// HasInfo says that the object InfoName exists. Without it the labels are unknown.
 	HasInfo bool
+	// Recovered says that the object RecoveredName exists: the generation is not
+	// continued.
+	Recovered bool
 	// Pieces are in the order in which their records apply.
 	Pieces []Piece
 	// Modified is the time of the newest object on the clock of the bucket; zero when
@@ -62,7 +65,7 @@ func (l *Listing) Add(object string, size int64, modified time.Time) {
 		return
 	}
 	name, isPiece := ParseName(parts[2])
-	if !isPiece && parts[2] != InfoName || l.pieces >= maxPieces {
+	if !isPiece && parts[2] != InfoName && parts[2] != RecoveredName || l.pieces >= maxPieces {
 		l.Ignored++
 		return
 	}
@@ -74,6 +77,10 @@ func (l *Listing) Add(object string, size int64, modified time.Time) {
 	if g == nil {
 		g = &Generation{Source: parts[0], ID: id}
 		l.generations[key] = g
+	}
+	if parts[2] == RecoveredName {
+		g.Recovered = true
+		return
 	}
 	if modified.After(g.Modified) {
 		g.Modified = modified

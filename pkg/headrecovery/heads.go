@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -20,7 +19,7 @@ import (
 
 // Names of the objects that recovery writes into a generation.
 const (
-	recoveredName = "recovered.json"
+	recoveredName = headlog.RecoveredName
 	claimName     = "claim.json"
 )
 
@@ -61,7 +60,6 @@ type Head struct {
 	State State
 
 	recovered *recovered
-	hasDone   bool // recovered.json is in the listing
 }
 
 // recovered is the content of recovered.json.
@@ -79,12 +77,7 @@ func (h *Head) Age(now time.Time) time.Duration { return now.Sub(h.Modified) }
 // list lists all heads, without their labels.
 func list(ctx context.Context, bkt bucket.Reader, dir string) ([]*Head, error) {
 	var l headlog.Listing
-	done := map[string]bool{}
 	err := bkt.List(ctx, dir, func(o bucket.Object) error {
-		if gen, ok := strings.CutSuffix(o.Name, "/"+recoveredName); ok {
-			done[gen] = true
-			return nil
-		}
 		l.Add(o.Name, o.Size, o.LastModified)
 		return nil
 	})
@@ -93,7 +86,7 @@ func list(ctx context.Context, bkt bucket.Reader, dir string) ([]*Head, error) {
 	}
 	var out []*Head
 	for _, g := range l.Generations() {
-		h := &Head{Generation: g, hasDone: done[g.Dir()]}
+		h := &Head{Generation: g}
 		for _, p := range g.Pieces {
 			h.Bytes += max(p.Size, 0)
 			if !p.Kind.HasSamples() {
@@ -139,7 +132,7 @@ func (h *Head) load(ctx context.Context, bkt bucket.Reader) error {
 			h.Labels = labels.FromMap(info.Labels)
 		}
 	}
-	if !h.hasDone {
+	if !h.Generation.Recovered {
 		return nil
 	}
 	b, err := bucket.ReadAll(ctx, bkt, h.Dir()+"/"+recoveredName, maxJSON)

@@ -80,6 +80,7 @@ func (g *generation) add(p headlog.Piece) {
 // if the log on disk still is the one that was shipped, and otherwise one in the
 // bucket of which that is true, or begins one.
 func (s *Shipper) locate(ctx context.Context, external labels.Labels, wal, wbl *logDir, cov *coverage) error {
+	s.leaveRecovered(ctx)
 	if g := s.gen; g != nil {
 		same, err := s.unchanged(g, wal)
 		if err != nil {
@@ -107,6 +108,22 @@ func (s *Shipper) locate(ctx context.Context, external labels.Labels, wal, wbl *
 		g.wbl = place{segment: wbl.first()}
 	}
 	return nil
+}
+
+// leaveRecovered leaves the current generation if another process has made blocks of it
+// and removed it, because nothing was shipped for long. Its series are gone, so that
+// later pieces would be of no use. If the bucket does not answer, the uploads that
+// follow report it.
+func (s *Shipper) leaveRecovered(ctx context.Context) {
+	g := s.gen
+	if g == nil || !g.announced {
+		return
+	}
+	if _, err := s.deps.Bucket.Stat(ctx, g.object(headlog.InfoName)); errors.Is(err, bucket.ErrNotFound) {
+		s.deps.Logger.Warn("head log was recovered by another process", "generation", g.id)
+		s.gen = nil
+		clear(s.retries)
+	}
 }
 
 // unchanged says whether the bytes before the place in the write-ahead log are those

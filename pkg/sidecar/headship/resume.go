@@ -17,7 +17,7 @@ import (
 func (s *Shipper) resume(ctx context.Context, from *headlog.Generation, wal, wbl *logDir, cov *coverage) (*generation, error) {
 	broken, err := s.cutBroken(ctx, from)
 	last := lastOf(from.Pieces, headlog.KindWAL)
-	if err != nil || last == nil || !from.HasInfo {
+	if err != nil || last == nil || !from.HasInfo || from.Recovered {
 		return nil, err
 	}
 	if same, err := s.same(ctx, last, wal); err != nil || !same {
