@@ -1,0 +1,280 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/tsdb"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/test/e2e/harness"
+)
+
+const (
+	prometheusA = "prometheus-eu-a"
+	sidecarA    = "sidecar-eu-a"
+)
+
+// headSite makes a site of one Prometheus that takes remote write, its sidecar, a store
+// gateway and a querier. The Prometheus compacts shipped blocks. Nothing is started.
+func headSite(t *testing.T) *harness.Site {
+	t.Helper()
+	s := newSite(t)
+	config := "global:\n  scrape_interval: 15s\n  external_labels: {cluster: eu, replica: a}\n" +
+		"storage:\n  tsdb:\n    out_of_order_time_window: 1h\n"
+	require.NoError(t, os.WriteFile(s.Path(prometheusA+".yml"), []byte(config), 0o600))
+	s.Extra[prometheusA] = []string{
+		"--web.enable-remote-write-receiver", "--enable-feature=exemplar-storage",
+		"--storage.tsdb.max-block-duration=6h",
+		"--storage.tsdb.delay-compact-file.path=" + s.Path(prometheusA, "thanos.shipper.json"),
+	}
+	s.Extra[sidecarA] = []string{"--shipper.head-interval=1s", "--prometheus.get_config_interval=1s"}
+	s.Extra["store"] = []string{"--store.recover-heads-after=0", "--sync-block-duration=1s"}
+	s.Endpoints = []string{sidecarA, "store"}
+	return s
+}
+
+// pastStart is the start of a history that ends about now: a two-hour boundary.
+func pastStart(hours int64) int64 {
+	now := time.Now().UnixMilli()
+	return now - now%twoHours - hours*hour
+}
+
+// A writer and a reader go on while Prometheus cuts, compacts and deletes blocks and
+// both processes are killed: each answer without a warning has every acknowledged
+// sample once. Then the data directory is lost with both processes, and all that
+// Prometheus had answered comes back from the bucket.
+func TestSidecar_KeepsWhatPrometheusHad(t *testing.T) {
+	for _, every := range []bool{false, true} {
+		name := "floats"
+		if every {
+			name = "histograms, exemplars and late samples"
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			keepHistory(t, every)
+		})
+	}
+}
+
+func keepHistory(t *testing.T, every bool) {
+	s := headSite(t)
+	start := pastStart(10)
+	h := newHistory(s.URL(prometheusA), start, every)
+	require.NoError(t, s.Start("s3", prometheusA))
+	require.NoError(t, h.write(start+hour/2))
+	require.NoError(t, s.Start(sidecarA, "store", "query"))
+	api := harness.API{Base: s.URL("query")}
+	stop := watchHistory(t, api, h)
+
+	require.NoError(t, h.write(start+4*hour)) // a block is cut
+	seeAll(t, api, h, "after a block was cut")
+
+	s.Proc(prometheusA).Kill()
+	seeAll(t, api, h, "while Prometheus is down")
+	require.NoError(t, s.Start(prometheusA))
+	seeAll(t, api, h, "after Prometheus started again")
+
+	s.Proc(sidecarA).Kill()
+	require.NoError(t, h.write(start+5*hour))
+	require.NoError(t, s.Start(sidecarA))
+	seeAll(t, api, h, "after the sidecar was killed")
+
+	writeWhileKilled(t, s, h, start+9*hour) // more blocks, and a compaction of three
+	require.NoError(t, h.write(start+9*hour+historyStep))
+	eventually(t, time.Minute, func() error { return uploaded(t, s, start, start+6*hour) })
+	seeAll(t, api, h, "after Prometheus was killed under writes")
+
+	s.Extra[prometheusA] = append(s.Extra[prometheusA], "--storage.tsdb.retention.time=6h")
+	require.NoError(t, s.Proc(prometheusA).Stop(time.Minute))
+	seeAll(t, api, h, "while Prometheus is stopped")
+	require.NoError(t, s.Start(prometheusA))
+	require.NoError(t, h.write(start+10*hour))
+	seeAll(t, api, h, "after Prometheus deleted blocks")
+
+	seen := stop()
+	t.Logf("%d questions: %d complete answers, %d with a warning, %d errors", seen.asked, seen.complete, seen.marked, seen.failed)
+	require.Empty(t, seen.wrong, "an answer without a warning lacks samples or has them twice")
+	require.Greater(t, seen.complete, seen.asked/4)
+	loseHead(t, s, h, api)
+}
+
+// seeAll waits for an answer that has everything, without a warning.
+func seeAll(t *testing.T, api harness.API, h *history, when string) {
+	t.Helper()
+	end, counts := h.known()
+	eventually(t, 40*time.Second, func() error {
+		got, warnings, err := raw(api, end)
+		if err == nil && len(warnings) > 0 {
+			err = fmt.Errorf("%s: the answer has warnings: %q", when, warnings)
+		}
+		if err == nil {
+			err = complete(got, counts, 0)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", when, err)
+		}
+		return nil
+	})
+}
+
+// writeWhileKilled writes up to maxt while Prometheus is killed and started again.
+func writeWhileKilled(t *testing.T, s *harness.Site, h *history, maxt int64) {
+	t.Helper()
+	written := make(chan error, 1)
+	go func() { written <- h.write(maxt) }()
+	for range 3 {
+		time.Sleep(300 * time.Millisecond)
+		s.Proc(prometheusA).Kill()
+		require.NoError(t, s.Start(prometheusA))
+	}
+	require.NoError(t, <-written)
+}
+
+// uploaded says whether the bucket has blocks from mint to maxt.
+func uploaded(t *testing.T, s *harness.Site, mint, maxt int64) error {
+	end := mint
+	for _, m := range metasByTime(t, s) {
+		if m.MinTime <= end {
+			end = max(end, m.MaxTime)
+		}
+	}
+	if end < maxt {
+		return fmt.Errorf("the blocks of the bucket end at %s, not %s", time.UnixMilli(end).UTC(), time.UnixMilli(maxt).UTC())
+	}
+	return nil
+}
+
+// metasByTime reads the metas of the blocks in the bucket, in the order of their
+// upload.
+func metasByTime(t *testing.T, s *harness.Site) []tsdb.BlockMeta {
+	t.Helper()
+	var out []tsdb.BlockMeta
+	for _, id := range bucketBlocks(t, s) {
+		b, err := os.ReadFile(s.Path("s3", "hindsight", id, "meta.json"))
+		require.NoError(t, err)
+		var m tsdb.BlockMeta
+		require.NoError(t, json.Unmarshal(b, &m))
+		out = append(out, m)
+	}
+	return out
+}
+
+// loseHead kills Prometheus and its sidecar after one more interval, removes the data
+// directory, and recovers the head from the bucket.
+func loseHead(t *testing.T, s *harness.Site, h *history, api harness.API) {
+	t.Helper()
+	time.Sleep(2500 * time.Millisecond) // two intervals
+	end, _ := h.known()
+	// The blocks that retention deleted are in the bucket only.
+	before, _, err := raw(api, end)
+	require.NoError(t, err)
+	own, _, err := raw(harness.API{Base: s.URL(prometheusA)}, end)
+	require.NoError(t, err)
+	for key, samples := range own {
+		all := before[key]
+		require.GreaterOrEqual(t, len(all), len(samples), key)
+		require.Equal(t, samples, all[len(all)-len(samples):], key)
+	}
+	s.Proc(prometheusA).Kill()
+	s.Proc(sidecarA).Kill()
+	require.NoError(t, os.RemoveAll(s.Path(prometheusA)))
+	recoverHead(t, s)
+	eventually(t, time.Minute, func() error {
+		got, _, err := raw(api, end) // a warning names the sidecar
+		if err != nil {
+			return err
+		}
+		return same(before, got)
+	})
+}
+
+// recoverHead runs the command that makes blocks of the heads in the bucket.
+func recoverHead(t *testing.T, s *harness.Site) {
+	t.Helper()
+	cmd := exec.Command(bin.Hindsight, "tools", "recover", "--yes", "--older-than=0s", "--objstore.config-file="+s.Path("objstore.yml"))
+	cmd.Env = append(os.Environ(), "S3_ACCESS_KEY="+harness.S3AccessKey, "S3_SECRET_KEY="+harness.S3SecretKey)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	t.Logf("tools recover:\n%s", out)
+}
+
+// The store gateway recovers the head of a source that has gone by itself.
+func TestSidecar_GatewayRecoversALostHead(t *testing.T) {
+	t.Parallel()
+	s := headSite(t)
+	s.Extra["store"] = []string{"--store.recover-heads-after=5s", "--sync-block-duration=1s"}
+	start := pastStart(2)
+	h := newHistory(s.URL(prometheusA), start, true)
+	require.NoError(t, s.Start("s3", prometheusA, sidecarA, "store", "query"))
+	require.NoError(t, h.write(start+hour))
+	time.Sleep(2500 * time.Millisecond) // two intervals
+	end, counts := h.known()
+	before, _, err := raw(harness.API{Base: s.URL(prometheusA)}, end)
+	require.NoError(t, err)
+	require.NoError(t, complete(before, counts, 0))
+	s.Proc(prometheusA).Kill()
+	s.Proc(sidecarA).Kill()
+	require.NoError(t, os.RemoveAll(s.Path(prometheusA)))
+	api := harness.API{Base: s.URL("query")}
+	eventually(t, time.Minute, func() error {
+		got, _, err := raw(api, end)
+		if err != nil {
+			return err
+		}
+		return same(before, got)
+	})
+}
+
+// The bucket is away while Prometheus cuts three blocks. Then all blocks arrive once,
+// the oldest first, and the head with them.
+func TestSidecar_BucketAwayForHours(t *testing.T) {
+	t.Parallel()
+	s := headSite(t)
+	start := pastStart(8)
+	h := newHistory(s.URL(prometheusA), start, true)
+	require.NoError(t, s.Start("s3", prometheusA, sidecarA))
+	require.NoError(t, h.write(start+hour))
+	s.Proc("s3").Kill()
+	require.NoError(t, h.write(start+7*hour))
+	api := harness.API{Base: s.URL(prometheusA)}
+	end, counts := h.known()
+	before, _, err := raw(api, end)
+	require.NoError(t, err)
+	require.NoError(t, complete(before, counts, 0))
+	time.Sleep(5 * time.Second) // several failed intervals
+
+	require.NoError(t, s.Start("s3"))
+	eventually(t, time.Minute, func() error { return uploaded(t, s, start, start+4*hour) })
+	time.Sleep(3 * time.Second)
+	inOrder := int64(0)
+	holder := map[ulid.ULID]ulid.ULID{}
+	for _, m := range metasByTime(t, s) {
+		if !m.Compaction.FromOutOfOrder() { // one of late samples is cut when it is full
+			require.GreaterOrEqual(t, m.MinTime, inOrder, "a newer block was uploaded before an older one")
+			inOrder = m.MinTime
+		}
+		for _, source := range m.Compaction.Sources {
+			require.NotContains(t, holder, source, "block %s has the samples of another one", m.ULID)
+			holder[source] = m.ULID
+		}
+	}
+	s.Proc(prometheusA).Kill()
+	s.Proc(sidecarA).Kill()
+	require.NoError(t, os.RemoveAll(s.Path(prometheusA)))
+	recoverHead(t, s)
+	s.Endpoints = []string{"store"}
+	require.NoError(t, s.Start("store", "query"))
+	eventually(t, time.Minute, func() error {
+		got, _, err := raw(harness.API{Base: s.URL("query")}, end)
+		if err != nil {
+			return err
+		}
+		return same(before, got)
+	})
+}
