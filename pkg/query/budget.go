@@ -10,6 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/hindsight-io/hindsight/pkg/limit"
+	"github.com/hindsight-io/hindsight/pkg/query/promapi"
+	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
 
 // errBusy is the error of a request that needs what other requests hold: it can
@@ -125,6 +127,28 @@ type share struct {
 	blocked int
 	// failed says that the request was ended to make room for others.
 	failed, closed bool
+}
+
+// status returns what the tenant of ctx may see of the budget.
+func (b *memoryBudget) status(ctx context.Context) promapi.MemoryStatus {
+	out := promapi.MemoryStatus{LimitBytes: b.limit, Tenants: map[string]int64{}}
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	for s := range b.open {
+		if seesAll(ctx, tenant.Split(s.tenant)) {
+			out.Requests++
+		}
+	}
+	for id, n := range b.byTenant {
+		if seesAll(ctx, tenant.Split(id)) {
+			out.Tenants[id] = n
+			out.UsedBytes += n
+		}
+	}
+	if !tenant.Only(ctx) {
+		out.UsedBytes, out.Waiting = b.used, b.queue.n
+	}
+	return out
 }
 
 func (b *memoryBudget) share(tenant string, fail context.CancelCauseFunc) *share {

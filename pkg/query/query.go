@@ -138,7 +138,7 @@ func (q *Query) apiConfig(e *engine, p parser.Parser, known features.Collector) 
 			return e.requests.begin(r.Context(), requestInfoOf(r))
 		},
 		Explain:        q.explain,
-		Running:        promapi.Running{List: e.requests.list, End: e.requests.end},
+		Running:        promapi.Running{List: e.requests.list, End: e.requests.end, Top: e.requests.top.list, Memory: e.budget.status},
 		CheckRead:      q.cfg.Limits.expressions().checkRead,
 		RangeSteps:     int64(q.cfg.Limits.RangeSteps),
 		ErrorCode:      errorCode,

@@ -95,6 +95,7 @@ func cut(s string, n int) string {
 type requests struct {
 	budget *memoryBudget
 	limits *tenantLimits
+	top    *topQueries
 
 	mtx   sync.Mutex
 	open  map[string]*running
@@ -110,7 +111,7 @@ type running struct {
 
 // newRequests returns an empty list. reg may be nil.
 func newRequests(budget *memoryBudget, limits *tenantLimits, reg prometheus.Registerer) *requests {
-	r := &requests{budget: budget, limits: limits, open: map[string]*running{}}
+	r := &requests{budget: budget, limits: limits, top: newTopQueries(time.Now()), open: map[string]*running{}}
 	f := promauto.With(reg)
 	for s := range stages {
 		f.NewGaugeFunc(prometheus.GaugeOpts{
@@ -134,9 +135,9 @@ func (r *requests) begin(ctx context.Context, info requestInfo) (context.Context
 	id := tenant.FromContext(ctx)
 	ctx, stop := context.WithCancelCause(ctx)
 	a := &account{limits: r.limits.fetch(id), share: r.budget.share(id, stop), about: info, stop: stop}
-	key := ulid.Make().String()
+	key, started := ulid.Make().String(), time.Now()
 	r.mtx.Lock()
-	r.open[key] = &running{account: a, tenants: tenant.Split(id), started: time.Now()}
+	r.open[key] = &running{account: a, tenants: tenant.Split(id), started: started}
 	r.mtx.Unlock()
 	if storerpc.RequestID(ctx) == "" {
 		ctx = storerpc.WithRequestID(ctx, key) // stores admit the calls of one query together
@@ -145,6 +146,7 @@ func (r *requests) begin(ctx context.Context, info requestInfo) (context.Context
 		r.mtx.Lock()
 		delete(r.open, key)
 		r.mtx.Unlock()
+		r.top.note(a, time.Since(started), ctx.Err() != nil)
 		a.share.close()
 		stop(nil)
 	}
@@ -193,8 +195,11 @@ func (r *requests) end(ctx context.Context, id string) bool {
 
 // visible reports whether the tenant of ctx may see the request: all whose data it
 // reads.
-func (q *running) visible(ctx context.Context) bool {
-	return !slices.ContainsFunc(q.tenants, func(id string) bool { return !tenant.Includes(ctx, id) })
+func (q *running) visible(ctx context.Context) bool { return seesAll(ctx, q.tenants) }
+
+// seesAll reports whether the tenant of ctx may see the data of all of the tenants.
+func seesAll(ctx context.Context, tenants []string) bool {
+	return !slices.ContainsFunc(tenants, func(id string) bool { return !tenant.Includes(ctx, id) })
 }
 
 func (q *running) json(id string, now time.Time) promapi.RunningQuery {

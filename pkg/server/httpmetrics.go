@@ -102,6 +102,8 @@ var handlerPaths = [...][2]string{
 	{"/api/v1/status/flags", "status_flags"},
 	{"/api/v1/status/runtimeinfo", "status_runtime"},
 	{"/api/v1/status/buildinfo", "status_build"},
+	{"/api/v1/status/memory", "status_memory"},
+	{"/api/v1/top_queries", "top_queries"},
 	{"/federate", "federate"},
 	{"/api/v1/receive", "receive"},
 	{"/api/v1/write", "receive"},

@@ -277,6 +277,8 @@ func (a *API) routes() http.Handler {
 		mux.Handle("/api/v1/"+path, a.reading(compressed(a.explain)))
 	}
 	mux.Handle("GET /api/v1/queries", a.forTenant(compressed(a.runningQueries)))
+	mux.Handle("GET /api/v1/top_queries", a.forTenant(compressed(a.topQueries)))
+	mux.Handle("GET /api/v1/status/memory", a.forTenant(compressed(a.memoryStatus)))
 	mux.Handle("DELETE /api/v1/queries/{id}", a.forTenant(http.HandlerFunc(a.endQuery)))
 	mux.Handle("DELETE /api/v1/stores", a.forTenant(http.HandlerFunc(a.forgetStore)))
 	mux.Handle("GET /federate", a.reading(compressed(a.federate)))

@@ -31,13 +31,17 @@ type RunningQuery struct {
 	MemoryBytes int64 `json:"memoryBytes"`
 }
 
-// Running are the requests that run, as the tenant of the context may see them. Both
-// may be nil.
+// Running are the requests that run or have run, as the tenant of the context may see
+// them. Each function may be nil.
 type Running struct {
 	// List returns them, oldest first.
 	List func(context.Context) []RunningQuery
 	// End ends the one with the given id, and reports whether there is one.
 	End func(ctx context.Context, id string) bool
+	// Top returns at most limit of the most expensive ones that have ended.
+	Top func(ctx context.Context, order TopOrder, limit int) TopQueries
+	// Memory returns the state of the memory budget.
+	Memory func(context.Context) MemoryStatus
 }
 
 // runningQueries lists the requests that run.
