@@ -218,7 +218,7 @@ func (f *fill) addChunks(ctx context.Context) error {
 		}
 		chk, err := chunkenc.FromData(c.encoding, append([]byte(nil), c.data...))
 		if err != nil {
-			return nil
+			return fmt.Errorf("read a chunk of the head: %w", err)
 		}
 		it := chk.Iterator(nil)
 		for vt := it.Next(); vt != chunkenc.ValNone; vt = it.Next() {

@@ -56,12 +56,12 @@ func stoneRec(ref int, mint, maxt int64) []byte {
 }
 
 // timesOf converts a log and returns the times of each series.
-func timesOf(t *testing.T, dir string, memory int64) (map[string][]int64, *Report) {
+func timesOf(t *testing.T, dir string) (map[string][]int64, *Report) {
 	t.Helper()
 	src, err := OpenDir(dir)
 	require.NoError(t, err)
 	defer src.Close()
-	report, err := Write(t.Context(), Config{Source: src, Dir: t.TempDir(), MinTime: src.MinTime(), Memory: memory, BlockRange: testRange})
+	report, err := Write(t.Context(), Config{Source: src, Dir: t.TempDir(), MinTime: src.MinTime(), BlockRange: testRange})
 	require.NoError(t, err)
 	out := map[string][]int64{}
 	for i := range report.Dirs {
@@ -71,12 +71,12 @@ func timesOf(t *testing.T, dir string, memory int64) (map[string][]int64, *Repor
 }
 
 func TestWrite_ReferenceOfAnotherSeriesLater(t *testing.T) {
-	got, _ := timesOf(t, logOf(t, seriesRec(1, "a"), samplesRec(1, 10, 20), seriesRec(1, "b"), samplesRec(1, 15, 30)), 0)
+	got, _ := timesOf(t, logOf(t, seriesRec(1, "a"), samplesRec(1, 10, 20), seriesRec(1, "b"), samplesRec(1, 15, 30)))
 	require.Equal(t, map[string][]int64{"a": {10, 20}, "b": {15, 30}}, got)
 }
 
 func TestWrite_TwoReferencesOfOneSeries(t *testing.T) {
-	got, _ := timesOf(t, logOf(t, seriesRec(1, "a"), samplesRec(1, 10), seriesRec(9_000_000_000, "a"), samplesRec(9_000_000_000, 20), samplesRec(1, 30)), 0)
+	got, _ := timesOf(t, logOf(t, seriesRec(1, "a"), samplesRec(1, 10), seriesRec(9_000_000_000, "a"), samplesRec(9_000_000_000, 20), samplesRec(1, 30)))
 	require.Equal(t, map[string][]int64{"a": {10, 20, 30}}, got)
 }
 
@@ -84,12 +84,12 @@ func TestWrite_TwoReferencesOfOneSeries(t *testing.T) {
 // block.
 func TestWrite_DeletedSeriesBeginsAgain(t *testing.T) {
 	got, _ := timesOf(t, logOf(t, seriesRec(1, "a"), samplesRec(1, 10), stoneRec(1, math.MinInt64, math.MaxInt64),
-		samplesRec(1, 15), seriesRec(2, "a"), samplesRec(2, 20)), 0)
+		samplesRec(1, 15), seriesRec(2, "a"), samplesRec(2, 20)))
 	require.Equal(t, map[string][]int64{"a": {20}}, got)
 }
 
 func TestWrite_UnknownReferencesAreCounted(t *testing.T) {
-	got, report := timesOf(t, logOf(t, seriesRec(1, "a"), samplesRec(2, 10, 11), samplesRec(1, 20)), 0)
+	got, report := timesOf(t, logOf(t, seriesRec(1, "a"), samplesRec(2, 10, 11), samplesRec(1, 20)))
 	require.Equal(t, map[string][]int64{"a": {20}}, got)
 	require.EqualValues(t, 2, report.UnknownSamples)
 }
@@ -135,7 +135,7 @@ func TestWrite_RefusesMoreLabelsThanMemory(t *testing.T) {
 }
 
 func TestWrite_EmptyHeadGivesNoBlock(t *testing.T) {
-	got, report := timesOf(t, t.TempDir(), 0)
+	got, report := timesOf(t, t.TempDir())
 	require.Empty(t, got)
 	require.Empty(t, report.Blocks)
 }
@@ -150,7 +150,7 @@ func TestWrite_GoesOnBehindDamage(t *testing.T) {
 	entries, err := os.ReadDir(filepath.Join(dir, "wal"))
 	require.NoError(t, err)
 	require.Greater(t, len(entries), 10)
-	all, report := timesOf(t, dir, 0)
+	all, report := timesOf(t, dir)
 	require.Equal(t, n, len(all["a"]))
 	require.Zero(t, report.Loss)
 
@@ -162,7 +162,7 @@ func TestWrite_GoesOnBehindDamage(t *testing.T) {
 		old, err := os.ReadFile(path(i))
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(path(i), content, 0o644))
-		got, report := timesOf(t, dir, 0)
+		got, report := timesOf(t, dir)
 		require.Equal(t, places, report.Loss.Places, "%s: %+v", name, report.Loss)
 		if lost >= 0 {
 			require.Equal(t, n-lost, len(got["a"]), name)
@@ -191,7 +191,7 @@ func TestWrite_GoesOnBehindDamage(t *testing.T) {
 	f("torn end", last, tail[:len(tail)-3], 0, 1)
 	f("damaged end", last, flipped(tail, len(tail)-3), 0, 1)
 	require.NoError(t, os.Remove(path(3)))
-	_, report = timesOf(t, dir, 0)
+	_, report = timesOf(t, dir)
 	require.Equal(t, 1, report.Loss.Places)
 }
 

@@ -218,7 +218,7 @@ func claimOwner(ctx context.Context, bkt bucket.Reader, name string) (string, er
 		return "", err
 	}
 	var c claimed
-	if err := json.Unmarshal(b, &c); err != nil {
+	if json.Unmarshal(b, &c) != nil {
 		return "", nil // of another version, or written in part
 	}
 	return c.Owner, nil

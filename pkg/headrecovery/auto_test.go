@@ -18,10 +18,10 @@ import (
 )
 
 // auto returns an Auto for heads that are an hour old.
-func auto(t *testing.T, bkt bucket.Bucket, owner string, reg prometheus.Registerer, log *bytes.Buffer) *Auto {
+func auto(t *testing.T, bkt bucket.Bucket, reg prometheus.Registerer, log *bytes.Buffer) *Auto {
 	return NewAuto(AutoConfig{
 		Config: Config{Bucket: bkt, WorkDir: t.TempDir(), Logger: slog.New(slog.NewTextHandler(log, nil))},
-		After:  time.Hour, Owner: owner,
+		After:  time.Hour, Owner: "one",
 	}, reg)
 }
 
@@ -40,7 +40,7 @@ func TestAuto_RecoversOnlyWhatIsOldEnough(t *testing.T) {
 		counted := buckettest.NewFaulty(bkt, func(buckettest.Op) buckettest.Fault { return buckettest.Fault{} })
 		reg := prometheus.NewRegistry()
 		var log bytes.Buffer
-		a := auto(t, counted, "one", reg, &log)
+		a := auto(t, counted, reg, &log)
 		ship(t, bkt, external, genID, testLogs())
 		time.Sleep(59 * time.Minute)
 		require.Zero(t, pass(t, a, bkt))
@@ -66,7 +66,7 @@ func TestAuto_WaitsLongerForTheOlderHeadOfALivingSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bkt := bucket.NewMemory()
 		var log bytes.Buffer
-		a := auto(t, bkt, "one", nil, &log)
+		a := auto(t, bkt, nil, &log)
 		ship(t, bkt, external, genID, testLogs())
 		newer := ulid.MustNew(genID.Time()+1, nil)
 		for range 8 {
@@ -93,7 +93,7 @@ func TestAuto_MeasuresAgeByTheBucket(t *testing.T) {
 			return buckettest.Fault{}
 		})
 		var log bytes.Buffer
-		a := auto(t, late, "one", nil, &log)
+		a := auto(t, late, nil, &log)
 		ship(t, bkt, external, genID, testLogs())
 		time.Sleep(3*time.Hour + 30*time.Minute)
 		require.Zero(t, pass(t, a, bkt))
@@ -113,7 +113,7 @@ func TestAuto_OneOfSeveralRecoversAHead(t *testing.T) {
 		mine, err := claim(t.Context(), bkt, heads[0], "other", time.Now())
 		require.NoError(t, err)
 		require.True(t, mine)
-		a := auto(t, bkt, "one", nil, &log)
+		a := auto(t, bkt, nil, &log)
 		require.Zero(t, pass(t, a, bkt))
 		time.Sleep(claimFor + time.Minute)
 		require.Equal(t, 3, pass(t, a, bkt), "the other one has died")
@@ -130,7 +130,7 @@ func TestAuto_SaysOnceThatTheBucketIsReadOnly(t *testing.T) {
 			return buckettest.Fault{}
 		})
 		var log bytes.Buffer
-		a := auto(t, bkt, "one", nil, &log)
+		a := auto(t, bkt, nil, &log)
 		ship(t, mem, external, genID, testLogs())
 		time.Sleep(2 * time.Hour)
 		for range 3 {
@@ -145,7 +145,7 @@ func TestAuto_GoesOnAfterAHeadThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bkt := bucket.NewMemory()
 		var log bytes.Buffer
-		a := auto(t, bkt, "one", nil, &log)
+		a := auto(t, bkt, nil, &log)
 		a.cfg.Memory, a.cfg.MemoryFlag = 200, "--memory"
 		ship(t, bkt, external, genID, testLogs())
 		small := testLogs()

@@ -46,7 +46,7 @@ func TestReloader_ReloadsAfterChanges(t *testing.T) {
 			ConfigFile: filepath.Join(dir, "prometheus.yml"), EnvsubstFile: filepath.Join(dir, "out.yml"),
 			RuleDirs: []string{filepath.Join(dir, "rules")},
 		},
-		logger: discard(), metrics: newReloaderMetrics(nil), watcher: newWatcher(discard(), nil), reload: got.reload,
+		logger: discard(), metrics: newReloaderMetrics(nil), watcher: newWatcher(discard()), reload: got.reload,
 	}
 	defer r.watcher.notify.Close()
 	step := func(reloads int) {
@@ -301,7 +301,7 @@ func TestReloader_SeesDirectoriesThatAppearLater(t *testing.T) {
 	var got reloads
 	r := &reloader{
 		fs: vfs.OS(), config: ReloaderConfig{RuleDirs: []string{in("late/rules"), in("team-*/rules/*.yml")}}, logger: discard(),
-		metrics: newReloaderMetrics(nil), watcher: newWatcher(discard(), nil), reload: got.reload,
+		metrics: newReloaderMetrics(nil), watcher: newWatcher(discard()), reload: got.reload,
 	}
 	defer r.watcher.notify.Close()
 	step := func(want int, watched ...string) {

@@ -144,7 +144,7 @@ func (s *Sidecar) Run(ctx context.Context) error {
 		g.Go(func() error { r.run(ctx); return nil })
 	}
 	if d := s.disk; d != nil {
-		w := newWatcher(d.logger, nil)
+		w := newWatcher(d.logger)
 		if checkDataDir(s.config.TSDBPath) == nil {
 			w.set([]string{s.config.TSDBPath})
 		}
@@ -206,7 +206,7 @@ func (s *Sidecar) newReloader() *reloader {
 	logger := s.deps.Logger.With("component", "reloader")
 	r := &reloader{
 		fs: vfs.OS(), config: s.config.Reloader, logger: logger, metrics: newReloaderMetrics(s.deps.Registerer),
-		reload: s.client.Reload, watcher: newWatcher(logger, nil),
+		reload: s.client.Reload, watcher: newWatcher(logger),
 	}
 	r.watcher.onEvent, r.watcher.onError = r.metrics.watchEvents.Inc, r.metrics.watchErrors.Inc
 	if s.config.Reloader.Method == reloadSignal {
@@ -255,7 +255,7 @@ func (s *Sidecar) newShipping(ctx context.Context) (*shipping, error) {
 		Logger:  logger,
 		Metrics: shipper.NewMetrics(s.deps.Registerer),
 	})
-	w := newWatcher(logger, nil)
+	w := newWatcher(logger)
 	w.set([]string{s.config.TSDBPath})
 	check := func(ctx context.Context) error {
 		promFlags, err := s.client.Flags(ctx)

@@ -235,7 +235,7 @@ func TestShipping_ReportsPrometheusThatBecameUnsafe(t *testing.T) {
 
 func TestWatcher_ReportsNewDirectory(t *testing.T) {
 	dir := t.TempDir()
-	w := newWatcher(discard(), nil)
+	w := newWatcher(discard())
 	require.Equal(t, 1, w.set([]string{dir}))
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup

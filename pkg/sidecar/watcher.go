@@ -21,14 +21,13 @@ type watcher struct {
 	notify *fsnotify.Watcher
 	logger *slog.Logger
 	failed map[string]bool
-	// onEvent is called for each event; it may be nil. onError is called for each
-	// error.
+	// onEvent is called for each event, onError for each error.
 	onEvent, onError func()
 }
 
 // newWatcher opens a watcher, which run must close.
-func newWatcher(logger *slog.Logger, onEvent func()) *watcher {
-	w := &watcher{changes: make(chan struct{}, 1), logger: logger, failed: map[string]bool{}, onEvent: onEvent, onError: func() {}}
+func newWatcher(logger *slog.Logger) *watcher {
+	w := &watcher{changes: make(chan struct{}, 1), logger: logger, failed: map[string]bool{}, onEvent: func() {}, onError: func() {}}
 	var err error
 	if w.notify, err = fsnotify.NewWatcher(); err != nil {
 		logger.Warn("cannot watch files", "err", err)
@@ -71,9 +70,7 @@ func (w *watcher) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-w.notify.Events:
-			if w.onEvent != nil {
-				w.onEvent()
-			}
+			w.onEvent()
 			if due == nil {
 				due = time.After(settle)
 			}

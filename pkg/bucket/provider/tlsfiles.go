@@ -32,7 +32,7 @@ type tlsFiles struct {
 func rereadTLS(rt http.RoundTripper, section []byte, logger *slog.Logger) (http.RoundTripper, error) {
 	base, ok := rt.(*http.Transport)
 	var f tlsFiles
-	if err := yaml.Unmarshal(section, &f); err != nil || !ok {
+	if yaml.Unmarshal(section, &f) != nil || !ok {
 		return rt, nil // openers check the section
 	}
 	t := f.HTTP.TLS
