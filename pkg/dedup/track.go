@@ -195,8 +195,8 @@ func (tr *track) interval(k int) int64 {
 	for i := min(k, len(tr.t)) - 1; i > 0 && n < neighbours; i-- {
 		see(tr.t[i] - tr.t[i-1])
 	}
-	if n < neighbours && tr.cut {
-		old := tr.feed.before()
+	if n < neighbours {
+		old := tr.older()
 		if len(tr.t) > 0 && k > 0 {
 			old = append(old, tr.t[0])
 		}
@@ -205,14 +205,28 @@ func (tr *track) interval(k int) int64 {
 		}
 	}
 	switch {
-	case n == 0 && tr.hint > 0:
-		first = tr.hint
 	case n == 0:
-		first = unknownInterval
+		first = tr.assumed()
 	case n > 1:
 		first = second
 	}
 	return min(max(first, tr.floor, 1), maxInterval)
+}
+
+// assumed is the interval of a replica without any step to learn it from.
+func (tr *track) assumed() int64 {
+	if tr.hint > 0 {
+		return tr.hint
+	}
+	return unknownInterval
+}
+
+// older returns the times of a few samples before the window that the feed left out.
+func (tr *track) older() []int64 {
+	if !tr.cut {
+		return nil
+	}
+	return tr.feed.before()
 }
 
 // longest is the longest step that is no gap for an interval.
@@ -283,6 +297,17 @@ func (tr *track) safe(k int) (until int, step int64) {
 	step = int64(math.MaxInt64)
 	for _, b := range tr.batches {
 		step = min(step, b.shortest)
+	}
+	if tr.ended && len(tr.t) < kept {
+		// The window has too few steps, so interval also uses those of the samples that
+		// were left out, and with none of them the assumed one.
+		old := append(tr.older(), tr.t[0])
+		for i := 1; i < len(old); i++ {
+			step = min(step, old[i]-old[i-1])
+		}
+		if len(old)+len(tr.t) <= 3 {
+			step = min(step, tr.assumed())
+		}
 	}
 	step = min(max(step, tr.floor, 1), maxInterval)
 	return until, longest(step)
