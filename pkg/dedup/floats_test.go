@@ -76,10 +76,20 @@ func requireSameSamples(t *testing.T, want, got []sample, seed int64) {
 	}
 }
 
+// seeds are the first n, and rare ones at which a gap near the end of a replica was
+// missed in one form of the samples.
+func seeds(n int64) []int64 {
+	out := []int64{3263, 5608, 14974, 17087, 24802, 39447, 47053, 47134, 49809, 170945, 189454, 194092}
+	for seed := range n {
+		out = append(out, seed)
+	}
+	return out
+}
+
 // Floats returns the samples of its chunks by Next and by Seek, and replicas of
 // Floats are merged as replicas of other iterators.
 func TestFloats_EqualTheirSamples(t *testing.T) {
-	for seed := range int64(1500) {
+	for _, seed := range seeds(6000) {
 		r := rand.New(rand.NewSource(seed))
 		replicas := randomReplicas(r)
 		b := Bounds{MinTime: math.MinInt64, MaxTime: math.MaxInt64}

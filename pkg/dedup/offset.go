@@ -75,7 +75,9 @@ type bracket struct {
 
 // bracket finds the samples that tell how the counter grew between the last sample
 // returned and sample k, which takes over: close ones of the replica that takes over,
-// or of the other one, else distant ones of the former.
+// or of the other one, else distant ones. A query sees all that come later, whatever its
+// start, but only the Lead of those before. So it uses no earlier ones: another start
+// would show another growth. It has no samples when there are neither.
 func (c *coverage) bracket(tr *track, k int, hists bool) bracket {
 	p, q := c.last.t, tr.t[k]
 	usable := func(tr *track, k int) bool {
@@ -84,6 +86,7 @@ func (c *coverage) bracket(tr *track, k int, hists bool) bracket {
 		}
 		return !math.IsNaN(tr.v[k])
 	}
+	near := longest(tr.interval(k))
 	own := bracket{tr: tr, k1: k, own: true}
 	for own.k0 = k - 1; own.k0 >= 0 && tr.t[own.k0] > p; own.k0-- {
 		if usable(tr, own.k0) {
@@ -93,9 +96,10 @@ func (c *coverage) bracket(tr *track, k int, hists bool) bracket {
 	if own.ok = own.k0 >= 0 && usable(tr, own.k0); own.ok {
 		t0, t1 := tr.t[own.k0], tr.t[own.k1]
 		own.share = float64(t1-p) / float64(t1-t0)
-		if p-t0 <= longest(tr.interval(k)) {
+		if p-t0 <= min(near, lookBehind) {
 			return own
 		}
+		own.ok = p-t0 <= Lead
 	}
 	if o := &c.tracks[c.last.rep]; o != tr {
 		n := o.after(q)
@@ -103,7 +107,7 @@ func (c *coverage) bracket(tr *track, k int, hists bool) bracket {
 		for k0 >= 0 && o.t[k0] > p {
 			k0--
 		}
-		if n > 0 && k0 >= 0 && o.t[k0] == p && usable(o, n) && o.t[n]-q <= longest(o.interval(n)) {
+		if n > 0 && k0 >= 0 && o.t[k0] == p && usable(o, n) && (!own.ok || o.t[n]-q <= longest(o.interval(n))) {
 			return bracket{tr: o, k0: k0, k1: n, ok: true, share: float64(q-p) / float64(max(1, o.t[n]-p))}
 		}
 	}

@@ -24,12 +24,10 @@ func pairs(r *rand.Rand, value func(t int64, replica int) float64) [][]sample {
 }
 
 // known says whether the replica that has a sample at q has one shortly before p.
-func known(replicas [][]sample, p, q int64) bool { return knownSince(replicas, p, q, lookBehind) }
-
-func knownSince(replicas [][]sample, p, q, shortly int64) bool {
+func known(replicas [][]sample, p, q int64) bool {
 	for _, rep := range replicas {
 		if slices.ContainsFunc(rep, func(s sample) bool { return s.t == q }) {
-			return slices.ContainsFunc(rep, func(s sample) bool { return s.t <= p && s.t > p-shortly })
+			return slices.ContainsFunc(rep, func(s sample) bool { return s.t <= p && s.t > p-lookBehind })
 		}
 	}
 	return false

@@ -59,8 +59,8 @@ func drainAll(it chunkenc.Iterator) []sample {
 }
 
 // Samples of every kind, and the growth and the resets of counters on levels of their
-// own, do not depend on where a query starts, but for a replica that takes over and was
-// last seen before the query reads.
+// own, do not depend on where a query starts, also after an outage of all replicas and for
+// a replica that takes over and was last seen before the query reads.
 func TestCoverage_EveryKindSameForEveryStart(t *testing.T) {
 	for kind, iterator := range kinds() {
 		t.Run(kind, func(t *testing.T) {
@@ -97,9 +97,9 @@ func TestCoverage_EveryKindSameForEveryStart(t *testing.T) {
 						require.Equal(t, whole[i].h == nil, part[i].h == nil)
 						if mode == Values {
 							require.True(t, sameSample(whole[i], part[i]), "seed %d at %d", seed, part[i].t)
-						} else if i > 0 && knownSince(replicas, part[i-1].t, part[i].t, Lead) {
+						} else if i > 0 {
 							grown++
-							require.InDelta(t, growth(whole[i-1], whole[i]), growth(part[i-1], part[i]), 1e-3, "seed %d from %d at %d after %d", seed, start, part[i].t, part[i-1].t)
+							require.InDelta(t, growth(whole[i-1], whole[i]), growth(part[i-1], part[i]), 1e-2, "seed %d from %d at %d after %d", seed, start, part[i].t, part[i-1].t)
 						}
 					}
 				}
