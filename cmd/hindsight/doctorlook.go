@@ -169,7 +169,7 @@ func (c *doctorConfig) askPrometheus(ctx context.Context) (*doctor.Prometheus, e
 	if err != nil {
 		return nil, flags.Invalid(err)
 	}
-	defer client.CloseIdleConnections()
+	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	out := &doctor.Prometheus{URL: client.URL()}

@@ -18,13 +18,14 @@ import (
 )
 
 // notAnswering says whether a request failed because the server does not run or is not
-// ready: it refuses or drops connections, or answers that it is still starting.
+// ready: it refuses or drops connections, holds requests without an answer to any, or
+// answers that it is still starting.
 func notAnswering(err error) bool {
 	var pe *prom.Error
 	if errors.As(err, &pe) {
 		return pe.Status == http.StatusServiceUnavailable
 	}
-	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) ||
+	return errors.Is(err, prom.ErrNotAnswering) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
@@ -32,7 +33,10 @@ func notAnswering(err error) bool {
 // which failed to answer with cause; ok is false when that is no outage. The error
 // says why there is no view. The caller releases the view.
 func (s *promStore) diskView(ctx context.Context, p plan, cause error) (part *persisted, ok bool, err error) {
-	if s.outage == nil || !errors.Is(cause, storeapi.ErrUnavailable) || !s.source.down(ctx) {
+	if s.outage == nil || !errors.Is(cause, storeapi.ErrUnavailable) {
+		return nil, false, nil
+	}
+	if !errors.Is(cause, prom.ErrNotAnswering) && !s.source.down(ctx) {
 		return nil, false, nil
 	}
 	view, err := s.outage.Acquire(ctx)

@@ -135,7 +135,7 @@ func (s *Sidecar) Ready() error { return s.store.ready() }
 // Prometheus does not become ready in time, has no external labels, or cuts blocks
 // that cannot be shipped safely.
 func (s *Sidecar) Run(ctx context.Context) error {
-	defer s.client.CloseIdleConnections()
+	defer s.client.Close()
 	defer s.store.answers.close()
 	g, ctx := errgroup.WithContext(ctx)
 	if s.config.Reloader.enabled() {

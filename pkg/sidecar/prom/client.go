@@ -19,10 +19,11 @@ import (
 type Client struct {
 	base *url.URL
 	http *http.Client
+	live *liveness
 }
 
 // New makes a client of the server at base, which may have a path prefix. It
-// does not connect.
+// does not connect. The caller closes it.
 func New(base *url.URL, cfg httpclient.Config, userAgent string) (*Client, error) {
 	if base == nil || base.Host == "" || (base.Scheme != "http" && base.Scheme != "https") {
 		return nil, fmt.Errorf("%q is not the URL of a Prometheus server; write it as http://host:port/prefix", base)
@@ -31,7 +32,12 @@ func New(base *url.URL, cfg httpclient.Config, userAgent string) (*Client, error
 	if err != nil {
 		return nil, err
 	}
-	return &Client{base: base, http: &http.Client{Transport: rt}}, nil
+	c := &Client{base: base}
+	shown := *base
+	shown.User = nil // credentials of the URL are those of http.Client
+	c.live = newLiveness(rt, (&Client{base: &shown}).url("/api/v1/status/buildinfo", nil))
+	c.http = &http.Client{Transport: c.live}
+	return c, nil
 }
 
 // Measure counts and times the requests of c in reg. It is called before the first
@@ -43,8 +49,11 @@ func (c *Client) Measure(reg prometheus.Registerer) {
 // URL is the server's base URL, without credentials.
 func (c *Client) URL() string { return c.base.Redacted() }
 
-// CloseIdleConnections frees the connections that no call uses.
-func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
+// Close frees the connections, after the last call has returned.
+func (c *Client) Close() {
+	c.live.stop()
+	c.http.CloseIdleConnections()
+}
 
 // maxJSONBody bounds a JSON answer that is read into memory. Only a list of series
 // can come near it.

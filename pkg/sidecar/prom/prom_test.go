@@ -31,7 +31,7 @@ func newClient(t *testing.T, u *url.URL, yaml string) *prom.Client {
 	require.NoError(t, err)
 	c, err := prom.New(u, cfg, "Hindsight/test")
 	require.NoError(t, err)
-	t.Cleanup(c.CloseIdleConnections)
+	t.Cleanup(c.Close)
 	return c
 }
 

@@ -1,0 +1,237 @@
+package prom
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// ErrNotAnswering says that the server is reached but answers nothing, not even a
+// request that costs it nothing: its process is stopped, or the host is out of memory.
+var ErrNotAnswering = errors.New("Prometheus holds requests without an answer")
+
+const (
+	// slowAfter is how long a request runs before the server is probed.
+	slowAfter = time.Second
+	// minPatience and maxPatience bound how long a probe waits before the server counts
+	// as not answering. In between it is twice the time of the last answer to a probe, so
+	// that a server that is overloaded is not taken for one that is stopped.
+	minPatience = 3 * time.Second
+	maxPatience = 20 * time.Second
+	// probePause is the time between two probes, and probeTimeout bounds one.
+	probePause   = time.Second
+	probeTimeout = 30 * time.Second
+)
+
+// liveness is an http.RoundTripper that ends requests to a server that does not answer.
+//
+// While a request takes longer than slowAfter, it probes the server with a cheap one.
+// When a probe has no answer in time, and no request has received anything meanwhile,
+// all requests fail with ErrNotAnswering, the running ones and those that begin, until a
+// probe has an answer. So a request that is slow by itself may take any time, a stopped
+// server costs the first requests a few seconds, and later ones nothing. A server whose
+// answers are fast is not probed.
+//
+// It may be used concurrently.
+type liveness struct {
+	next http.RoundTripper
+	url  string // that is probed
+
+	closed  context.Context // of the goroutine that probes
+	close   context.CancelFunc
+	running sync.WaitGroup
+
+	mu sync.Mutex
+	// silent is cancelled, with the reason, while the server does not answer.
+	silent  context.Context
+	silence context.CancelCauseFunc
+	// slow is the number of requests that have run for longer than slowAfter.
+	slow     int
+	probing  bool
+	patience time.Duration
+	// received is when a request last received something.
+	received time.Time
+}
+
+func newLiveness(next http.RoundTripper, url string) *liveness {
+	l := &liveness{next: next, url: url, patience: minPatience}
+	l.closed, l.close = context.WithCancel(context.Background())
+	l.silent, l.silence = context.WithCancelCause(context.Background())
+	return l
+}
+
+// stop ends the probes and waits for them.
+func (l *liveness) stop() {
+	l.mu.Lock()
+	l.close()
+	l.mu.Unlock()
+	l.running.Wait()
+}
+
+// RoundTrip implements http.RoundTripper.
+func (l *liveness) RoundTrip(req *http.Request) (*http.Response, error) {
+	l.mu.Lock()
+	silent := l.silent
+	l.mu.Unlock()
+	if err := context.Cause(silent); err != nil {
+		if req.Body != nil {
+			_ = req.Body.Close()
+		}
+		return nil, err
+	}
+	ctx, cancel := context.WithCancelCause(req.Context())
+	r := &liveRequest{l: l, ctx: ctx, cancel: cancel}
+	r.unhook = context.AfterFunc(silent, func() { cancel(context.Cause(silent)) })
+	r.timer = time.AfterFunc(slowAfter, r.becomesSlow)
+	resp, err := l.next.RoundTrip(req.WithContext(ctx))
+	if err != nil {
+		err = r.errorOf(err)
+		r.end()
+		return nil, err
+	}
+	l.receive()
+	r.ReadCloser, resp.Body = resp.Body, r
+	return resp, nil
+}
+
+// receive notes that the server has sent something.
+func (l *liveness) receive() {
+	l.mu.Lock()
+	l.received = time.Now()
+	l.mu.Unlock()
+}
+
+// CloseIdleConnections is called by http.Client.
+func (l *liveness) CloseIdleConnections() {
+	(&http.Client{Transport: l.next}).CloseIdleConnections()
+}
+
+// liveRequest is a request that runs, and the body of its answer.
+type liveRequest struct {
+	io.ReadCloser
+	l      *liveness
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	unhook func() bool
+	timer  *time.Timer
+
+	slow, ended bool // guarded by l.mu
+}
+
+// becomesSlow runs when the request has taken slowAfter.
+func (r *liveRequest) becomesSlow() {
+	l := r.l
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if r.ended || r.slow {
+		return
+	}
+	r.slow = true
+	l.slow++
+	if !l.probing && l.closed.Err() == nil {
+		l.probing = true
+		l.running.Go(l.probe)
+	}
+}
+
+// errorOf returns the error of a request that failed with err.
+func (r *liveRequest) errorOf(err error) error {
+	if cause := context.Cause(r.ctx); errors.Is(cause, ErrNotAnswering) {
+		return cause
+	}
+	return err
+}
+
+func (r *liveRequest) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	if n > 0 {
+		r.l.receive()
+	}
+	if err != nil && err != io.EOF {
+		err = r.errorOf(err)
+	}
+	return n, err
+}
+
+func (r *liveRequest) Close() error {
+	err := r.ReadCloser.Close()
+	r.end()
+	return err
+}
+
+// end is called when the request has ended, or more often.
+func (r *liveRequest) end() {
+	r.timer.Stop()
+	r.unhook()
+	r.cancel(nil)
+	r.l.mu.Lock()
+	defer r.l.mu.Unlock()
+	if r.slow && !r.ended {
+		r.l.slow--
+	}
+	r.ended = true
+}
+
+// probe probes the server until it answers and no request is slow.
+func (l *liveness) probe() {
+	for {
+		l.probeOnce()
+		l.mu.Lock()
+		if l.slow == 0 && l.silent.Err() == nil || l.closed.Err() != nil {
+			l.probing = false
+			l.mu.Unlock()
+			return
+		}
+		l.mu.Unlock()
+		select {
+		case <-l.closed.Done():
+		case <-time.After(probePause):
+		}
+	}
+}
+
+// probeOnce sends one request. Any answer shows that the server runs, also that it knows
+// no such path. An error ends no request: those that run fail by themselves.
+func (l *liveness) probeOnce() {
+	ctx, cancel := context.WithTimeout(l.closed, probeTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.url, nil)
+	if err != nil {
+		return
+	}
+	start := time.Now()
+	l.mu.Lock()
+	patience := l.patience
+	var late *time.Timer
+	late = time.AfterFunc(patience, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if left := patience - time.Since(l.received); left > 0 {
+			late.Reset(left)
+			return
+		}
+		l.silence(fmt.Errorf("%w: none to GET %s within %s", ErrNotAnswering, l.url, patience))
+	})
+	l.mu.Unlock()
+	resp, err := l.next.RoundTrip(req)
+	if err == nil {
+		_ = resp.Body.Close()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	late.Stop()
+	if err != nil && ctx.Err() != nil {
+		return // no answer within probeTimeout, or closed
+	}
+	l.patience = minPatience
+	if err == nil {
+		l.patience = min(max(2*time.Since(start), minPatience), maxPatience)
+	}
+	if l.silent.Err() != nil {
+		l.silent, l.silence = context.WithCancelCause(context.Background())
+	}
+}
