@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -131,6 +132,26 @@ func (o *outage) writeLate(mint, maxt int64) {
 	require.NoError(o.t, err)
 }
 
+// hang holds Prometheus, so that it accepts connections and answers nothing: the first
+// request waits for some seconds, later ones do not, and the sidecar stays ready.
+func (o *outage) hang(want map[string]harness.Series, query string, at int64) {
+	o.t.Helper()
+	p := o.Proc("prometheus-eu-a")
+	p.Signal(syscall.SIGSTOP)
+	eventually(o.t, time.Minute, func() error { return o.check(want, query, at) })
+	start := time.Now()
+	for range 3 {
+		require.NoError(o.t, o.check(want, query, at))
+	}
+	require.Less(o.t, time.Since(start), 5*time.Second, "three answers while Prometheus hangs")
+	resp, err := http.Get(o.URL("sidecar-eu-a") + "/-/ready")
+	require.NoError(o.t, err)
+	require.NoError(o.t, resp.Body.Close())
+	require.Equal(o.t, http.StatusOK, resp.StatusCode, "the sidecar stays ready")
+	p.Signal(syscall.SIGCONT)
+	eventually(o.t, time.Minute, func() error { return o.check(want, query, at) })
+}
+
 // The querier gets the samples of a Prometheus through its sidecar, all and once, while
 // that Prometheus cuts a block, is killed, starts, stops, and deletes blocks.
 func TestSidecar_AnswersWhilePrometheusIsDown(t *testing.T) {
@@ -189,6 +210,8 @@ func TestSidecar_AnswersWhilePrometheusIsDown(t *testing.T) {
 		unused := strings.Contains(string(metrics), `hindsight_sidecar_reads_total{from="`+from+`"} 0`)
 		require.False(t, unused, "samples were read from %s", from)
 	}
+
+	o.hang(want, all, now)
 
 	// It stops in order, and retention deletes blocks at its next start.
 	stop = o.readOn(wantRecent, recent, now)
