@@ -1,6 +1,7 @@
 package query
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -30,4 +31,14 @@ func TestWarnOfEqualLabels(t *testing.T) {
 	}
 	require.Equal(t, []string{"s1", "r1"}, warned)
 	require.Contains(t, stores[0].Warnings[1], "store r1 announces the same external labels {replica=\"a\"}")
+
+	stores = nil
+	for i := range 5 {
+		stores = append(stores, store("sidecar", fmt.Sprint("s", i), "up", "a"))
+	}
+	warnOfEqualLabels(stores)
+	for i, s := range stores {
+		require.Len(t, s.Warnings, 2, s.Name)
+		require.Contains(t, s.Warnings[1], map[bool]string{true: "store s1 and 3 more announce", false: "store s0 and 3 more announce"}[i == 0])
+	}
 }
