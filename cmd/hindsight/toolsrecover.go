@@ -203,7 +203,7 @@ func (r *recoverRun) dir(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	row := recoverRow{Source: headlog.Source(lset), Labels: lset.Map(), Bytes: src.Size(), State: string(headrecovery.Lost)}
+	row := recoverRow{Source: headlog.Source(lset), Labels: lset.Map(), LogBytes: src.Size(), State: string(headrecovery.Lost)}
 	row.took(&headrecovery.Result{Blocks: report.Blocks, Loss: report.Loss, UnknownSamples: report.UnknownSamples})
 	for i, m := range report.Blocks {
 		row.times(m.MinTime, m.MaxTime-1)

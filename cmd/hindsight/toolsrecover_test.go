@@ -65,6 +65,7 @@ func TestToolsRecover_ListsAndRecoversHeadsOfTheBucket(t *testing.T) {
 	require.Len(t, rows, 2)
 	for _, r := range rows {
 		require.Equal(t, []string{"growing", "", "1970-01-01T00:00:01Z"}, []string{r.State, r.Result, r.From})
+		require.EqualValues(t, 1, r.LogBytes, "both pieces are of the first byte of the segment")
 	}
 	rows, stderr := recoverTool(t, bkt, "--older-than=0s")
 	require.Equal(t, "lost", rows[0].State)

@@ -24,8 +24,9 @@ type recoverRow struct {
 	// From and To are the times of the samples, in RFC 3339; empty without samples.
 	From string `json:"from,omitempty" yaml:"from,omitempty"`
 	To   string `json:"to,omitempty" yaml:"to,omitempty"`
-	// Bytes of the log, and the seconds since it grew.
-	Bytes      int64  `json:"bytes" yaml:"bytes"`
+	// LogBytes are the bytes of the log that the head covers, AgeSeconds the time since
+	// it grew.
+	LogBytes   int64  `json:"log_bytes" yaml:"log_bytes"`
 	AgeSeconds int64  `json:"age_seconds" yaml:"age_seconds"`
 	State      string `json:"state" yaml:"state"`
 
@@ -42,7 +43,7 @@ type recoverRow struct {
 // rowOf describes a head before its recovery.
 func rowOf(h *headrecovery.Head, now time.Time) recoverRow {
 	row := recoverRow{
-		Source: h.Source, Generation: h.ID.String(), Labels: h.Labels.Map(), Bytes: h.Bytes,
+		Source: h.Source, Generation: h.ID.String(), Labels: h.Labels.Map(), LogBytes: h.LogBytes,
 		AgeSeconds: int64(h.Age(now).Seconds()), State: string(h.State),
 	}
 	if h.HasSamples {
@@ -95,11 +96,11 @@ func (r *recoverRun) print() error {
 		return yaml.NewEncoder(r.s.out).Encode(rows)
 	}
 	w := tabwriter.NewWriter(r.s.out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "SOURCE\tGENERATION\tLABELS\tFROM\tTO\tSIZE\tAGE\tSTATE\tRESULT\tBLOCKS\tSAMPLES")
+	fmt.Fprintln(w, "SOURCE\tGENERATION\tLABELS\tFROM\tTO\tLOG\tAGE\tSTATE\tRESULT\tBLOCKS\tSAMPLES")
 	for _, row := range rows {
 		fmt.Fprintln(w, strings.Join([]string{
 			row.Source, orDash(row.Generation), orDash(strings.Trim(labels.FromMap(row.Labels).String(), "{}")), orDash(row.From), orDash(row.To),
-			units.Base2Bytes(row.Bytes).Round(1).String(), (time.Duration(row.AgeSeconds) * time.Second).String(), row.State,
+			units.Base2Bytes(row.LogBytes).Round(1).String(), (time.Duration(row.AgeSeconds) * time.Second).String(), row.State,
 			orDash(row.Result), orDash(strings.Join(row.Blocks, " ")), fmt.Sprint(row.Samples),
 		}, "\t"))
 	}

@@ -1,10 +1,12 @@
 package headrecovery
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -55,9 +57,11 @@ type Head struct {
 	// HasSamples says whether there are any.
 	MinTime, MaxTime int64
 	HasSamples       bool
-	// Bytes of all pieces, as far as the listing has sizes.
-	Bytes int64
-	State State
+	// LogBytes are the bytes of the write-ahead and write-behind log that the pieces
+	// cover, as their names say, each once. Listings of some buckets have no sizes of
+	// objects; what a checkpoint holds is not counted.
+	LogBytes int64
+	State    State
 
 	recovered *recovered
 }
@@ -86,9 +90,8 @@ func list(ctx context.Context, bkt bucket.Reader, dir string) ([]*Head, error) {
 	}
 	var out []*Head
 	for _, g := range l.Generations() {
-		h := &Head{Generation: g}
+		h := &Head{Generation: g, LogBytes: logBytes(g.Pieces)}
 		for _, p := range g.Pieces {
-			h.Bytes += max(p.Size, 0)
 			if !p.Kind.HasSamples() {
 				continue
 			}
@@ -100,6 +103,34 @@ func list(ctx context.Context, bkt bucket.Reader, dir string) ([]*Head, error) {
 		out = append(out, h)
 	}
 	return out, nil
+}
+
+// logBytes returns how many bytes of the logs the pieces cover. Ranges of one segment
+// overlap when its series were shipped apart from its samples.
+func logBytes(pieces []headlog.Piece) int64 {
+	type segment struct {
+		behind bool // of the write-behind log
+		number int
+	}
+	type span struct{ from, end int64 }
+	spans := map[segment][]span{}
+	for _, p := range pieces {
+		switch p.Kind {
+		case headlog.KindSeries, headlog.KindWAL, headlog.KindWBL:
+			at := segment{p.Kind == headlog.KindWBL, p.Segment}
+			spans[at] = append(spans[at], span{p.From, p.End})
+		}
+	}
+	var n int64
+	for _, ranges := range spans {
+		slices.SortFunc(ranges, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+		var end int64
+		for _, r := range ranges {
+			n += max(0, r.end-max(end, r.from))
+			end = max(end, r.end)
+		}
+	}
+	return n
 }
 
 // List returns the heads of a bucket with their labels and states, ordered by source and
