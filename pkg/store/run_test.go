@@ -79,3 +79,23 @@ func TestRun_ListsAndRetries(t *testing.T) {
 		require.NoError(t, <-ended)
 	})
 }
+
+// A listing that is asked for does not put off the next one, which comes sooner.
+func TestRun_AskedListingDelaysNoOther(t *testing.T) {
+	g := newGateway(t, bucket.NewMemory(), "--sync-block-duration=1s", "--store.disk-cache-size=0")
+	synctest.Test(t, func(t *testing.T) {
+		p := &flakyPoller{Poller: g.deps.Poller}
+		g.deps.Poller, g.resync = p, make(chan struct{}, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- g.Run(ctx) }()
+		time.Sleep(10500 * time.Millisecond)
+		before := p.polls.Load()
+		g.resync <- struct{}{}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Equal(t, before+1, p.polls.Load())
+		cancel()
+		require.NoError(t, <-ended)
+	})
+}

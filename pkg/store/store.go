@@ -161,7 +161,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		case <-freeing.C:
 			memory.tick(g.begun.Load(), g.budget.Used() > 0)
 		case <-g.resync:
-			timer.Reset(max(0, retryPause-time.Since(last)))
+			timer.Reset(max(0, min(g.cfg.SyncInterval, retryPause)-time.Since(last)))
 		case <-timer.C:
 			pause := g.cfg.SyncInterval
 			if err := g.sync(ctx); err != nil && ctx.Err() == nil {
