@@ -38,6 +38,8 @@ func (a *all) RegisterHTTP(mux *http.ServeMux) {
 	a.query.RegisterHTTP(mux)
 	a.receive.RegisterWrite(mux)
 	a.receive.RegisterHTTP(mux)
+	a.compact.RegisterAPI(mux)
+	mux.Handle("GET /blocks", a.query.UI())
 }
 
 // RegisterGRPC serves the services of the querier, which cover all roles.

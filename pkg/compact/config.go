@@ -51,6 +51,8 @@ type Config struct {
 
 	BlockLabel   string
 	DisableAdmin bool
+	// WebDisable serves no pages and no API of blocks.
+	WebDisable bool
 
 	// Accepted because manifests have them.
 	unused unusedFlags
@@ -61,7 +63,7 @@ type unusedFlags struct {
 	discovery                     string
 	viewerInterval, viewerTimeout time.Duration
 	progressInterval              time.Duration
-	webDisable, webDisableCORS    bool
+	webDisableCORS                bool
 	webExternal, webPrefixHeader  string
 	webRoutePrefix                string
 	haltOnError, malformedIndex   bool
@@ -121,6 +123,7 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	r.Flag("max-time", "Work on blocks that begin at this time or earlier.").Default("9999-12-31T23:59:59Z").SetValue(&c.MaxTime)
 	c.Selector.Register(r, "selector.relabel-config", "relabelling that chooses blocks by their external labels, without replica labels, and __block_id (actions keep, drop, hashmod)", true)
 	r.Flag("bucket-web-label", "External label by which the list of blocks is grouped.").StringVar(&c.BlockLabel)
+	r.Flag("web.disable", "Serve no web pages and no list of blocks.").Default("false").BoolVar(&c.WebDisable)
 	r.Flag("disable-admin-operations", "Refuse to mark blocks over HTTP.").Default("false").BoolVar(&c.DisableAdmin)
 	c.registerUnused(r)
 }
@@ -131,10 +134,9 @@ func (c *Config) registerUnused(r flags.Registrar) {
 	r.Flag("block-viewer.global.sync-block-interval", flags.Ignored("the list of blocks is that of the last listing of the compactor")).Default("1m").DurationVar(&u.viewerInterval)
 	r.Flag("block-viewer.global.sync-block-timeout", flags.Ignored("the list of blocks is that of the last listing of the compactor")).Default("5m").DurationVar(&u.viewerTimeout)
 	r.Flag("compact.progress-interval", flags.Ignored("the todo metrics are updated at every listing of the bucket")).Default("5m").DurationVar(&u.progressInterval)
-	r.Flag("web.disable", flags.Ignored("the compactor has no web pages of its own")).Default("false").BoolVar(&u.webDisable)
-	r.Flag("web.route-prefix", flags.Ignored("the compactor has no web pages of its own")).StringVar(&u.webRoutePrefix)
-	r.Flag("web.external-prefix", flags.Ignored("the compactor has no web pages of its own")).StringVar(&u.webExternal)
-	r.Flag("web.prefix-header", flags.Ignored("the compactor has no web pages of its own")).StringVar(&u.webPrefixHeader)
+	r.Flag("web.route-prefix", flags.Ignored("a proxy may take any prefix off, because the links of the pages are relative")).StringVar(&u.webRoutePrefix)
+	r.Flag("web.external-prefix", flags.Ignored("the links of the pages are relative")).StringVar(&u.webExternal)
+	r.Flag("web.prefix-header", flags.Ignored("the links of the pages are relative")).StringVar(&u.webPrefixHeader)
 	r.Flag("web.disable-cors", flags.Ignored("the compactor sends no CORS headers")).Default("false").BoolVar(&u.webDisableCORS)
 	r.Flag("debug.halt-on-error", flags.Ignored("the compactor never halts")).Hidden().Default("true").BoolVar(&u.haltOnError)
 	r.Flag("debug.accept-malformed-index", flags.Ignored("a block with a malformed index is quarantined")).Hidden().Default("false").BoolVar(&u.malformedIndex)

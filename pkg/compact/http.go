@@ -6,8 +6,11 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/common/version"
+
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/block/markhttp"
+	"github.com/hindsight-io/hindsight/pkg/ui"
 )
 
 // blocksAnswer is the answer of /api/v1/blocks.
@@ -18,10 +21,21 @@ type blocksAnswer struct {
 	Err         *string       `json:"err"`
 	// Quarantined has the error of each quarantined block.
 	Quarantined map[string]string `json:"quarantined,omitempty"`
+	markhttp.Details
 }
 
-// RegisterHTTP adds /api/v1/blocks and /api/v1/blocks/mark.
+// RegisterHTTP adds the pages and the API.
 func (c *Compactor) RegisterHTTP(mux *http.ServeMux) {
+	if c.cfg.WebDisable {
+		return
+	}
+	c.RegisterAPI(mux)
+	ui.New(ui.Config{Role: "compact", Version: version.Version, Pages: []string{"blocks"}}).RegisterPages(mux)
+}
+
+// RegisterAPI adds /api/v1/blocks and /api/v1/blocks/mark, for a process whose pages are
+// those of another role.
+func (c *Compactor) RegisterAPI(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/v1/blocks", c.serveBlocks)
 	mux.Handle("POST /api/v1/blocks/mark", markhttp.Handler{Bucket: c.bkt, Disabled: c.cfg.DisableAdmin})
 }
@@ -29,7 +43,9 @@ func (c *Compactor) RegisterHTTP(mux *http.ServeMux) {
 // serveBlocks lists the blocks of the last listing of the bucket.
 func (c *Compactor) serveBlocks(w http.ResponseWriter, _ *http.Request) {
 	a := blocksAnswer{Label: c.cfg.BlockLabel, Blocks: []*block.Meta{}}
-	if v := c.seen.Load(); v != nil {
+	v := c.seen.Load()
+	a.Details = markhttp.Describe(v, !c.cfg.DisableAdmin)
+	if v != nil {
 		a.RefreshedAt = v.Taken
 		for _, m := range v.Metas {
 			a.Blocks = append(a.Blocks, m)

@@ -41,8 +41,10 @@ type Deps struct {
 	LocalStores []storeapi.Store
 	// Flags are shown by the API.
 	Flags map[string]string
-	// Pages are those of other roles of the same process, for the navigation.
-	Pages []ui.Link
+	// Pages are the paths of pages of other roles of the same process, at which UI is
+	// served, and Links their pages of other kinds, for the navigation.
+	Pages []string
+	Links []ui.Link
 }
 
 // Query is the querier component.
@@ -160,7 +162,7 @@ func (q *Query) apiConfig(e *engine, p parser.Parser, known features.Collector) 
 
 // uiConfig returns what the web interface needs to know of the configuration.
 func (q *Query) uiConfig() ui.Config {
-	c := ui.Config{DefaultTenant: q.cfg.Tenancy.Default, Links: q.deps.Pages}
+	c := ui.Config{DefaultTenant: q.cfg.Tenancy.Default, Pages: q.deps.Pages, Links: q.deps.Links}
 	if q.cfg.Tenancy.CertificateField == "" {
 		c.TenantHeader = q.cfg.Tenancy.Header
 	}
@@ -176,6 +178,9 @@ func buildInfo() v1.PrometheusVersion {
 
 // RegisterHTTP implements server.Component.
 func (q *Query) RegisterHTTP(mux *http.ServeMux) { q.api.Register(mux) }
+
+// UI returns the web interface, for the pages of other roles of the process.
+func (q *Query) UI() http.Handler { return q.api.UI() }
 
 // RegisterGRPC implements server.Component: the querier is a store, too, so
 // queriers can stand behind queriers.

@@ -16,6 +16,8 @@ import (
 type Config struct {
 	// DisableAdmin refuses to mark blocks over HTTP.
 	DisableAdmin bool
+	// WebDisable serves no pages and no API of blocks.
+	WebDisable bool
 
 	DataDir          string
 	CacheIndexHeader bool
@@ -59,7 +61,6 @@ type Config struct {
 type unusedFlags struct {
 	lazyReader       bool
 	lazyDownload     string
-	webDisable       bool
 	matcherCacheSize int
 	webExternal      string
 	webPrefixHeader  string
@@ -117,6 +118,7 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	r.Flag("store.enable-lazy-expanded-postings", "Filter series instead of reading postings that cost more than they save.").Default("true").BoolVar(&c.LazyPostings)
 	r.Flag("store.posting-group-max-key-series-ratio", "Filter series when a matcher would test more than this many label values for each series; 0 means no limit.").Default("100").Float64Var(&c.LazyPostingsRatio)
 	r.Flag("bucket-web-label", "External label by which the list of blocks is grouped.").StringVar(&c.BucketWebLabel)
+	r.Flag("web.disable", "Serve no web pages and no list of blocks.").Default("false").BoolVar(&c.WebDisable)
 	r.Flag("disable-admin-operations", "Refuse to mark blocks over HTTP.").Default("false").BoolVar(&c.DisableAdmin)
 	r.Flag("store.index-header-lazy-reader-idle-timeout", "Unload an index header from memory that was not used for this long.").Hidden().Default("5m").DurationVar(&c.IndexHeaderIdleTimeout)
 	r.Flag("store.recover-heads-after", "Turn the log that a sidecar ships into a block when it has not grown for this long, because its Prometheus is gone; four times as long while the source ships a newer log. Needs write access to the bucket. 0 means never.").Default("1h").SetValue(&c.RecoverHeadsAfter)
@@ -129,9 +131,8 @@ func (c *Config) registerUnused(r flags.Registrar) {
 	u := &c.unused
 	r.Flag("store.enable-index-header-lazy-reader", flags.Ignored("index headers are always opened on first use")).Default("true").BoolVar(&u.lazyReader)
 	r.Flag("store.index-header-lazy-download-strategy", flags.Ignored("index headers are always made on first use")).Default("lazy").EnumVar(&u.lazyDownload, "eager", "lazy")
-	r.Flag("web.disable", flags.Ignored("the gateway has no web pages of its own")).Default("false").BoolVar(&u.webDisable)
-	r.Flag("web.external-prefix", flags.Ignored("the gateway has no web pages of its own")).StringVar(&u.webExternal)
-	r.Flag("web.prefix-header", flags.Ignored("the gateway has no web pages of its own")).StringVar(&u.webPrefixHeader)
+	r.Flag("web.external-prefix", flags.Ignored("the links of the pages are relative")).StringVar(&u.webExternal)
+	r.Flag("web.prefix-header", flags.Ignored("the links of the pages are relative")).StringVar(&u.webPrefixHeader)
 	r.Flag("web.disable-cors", flags.Ignored("the gateway sends no CORS headers")).Default("false").BoolVar(&u.webDisableCORS)
 	r.Flag("matcher-cache-size", flags.Ignored("matchers are compiled once per request")).Default("0").IntVar(&u.matcherCacheSize)
 	r.Flag("debug.series-batch-size", flags.Ignored("batches are sized in bytes")).Hidden().Default("10000").IntVar(&u.seriesBatch)

@@ -8,18 +8,25 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/common/version"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/block/markhttp"
+	"github.com/hindsight-io/hindsight/pkg/ui"
 )
 
-// RegisterHTTP adds the list of blocks and the marks.
+// RegisterHTTP adds the list of blocks, the marks, and the page of both.
 func (g *Gateway) RegisterHTTP(mux *http.ServeMux) {
+	if g.cfg.WebDisable {
+		return
+	}
 	mux.HandleFunc("GET /api/v1/blocks", g.listBlocks)
-	mux.Handle("POST /api/v1/blocks/mark", markhttp.Handler{
-		Bucket: g.deps.Marks, Disabled: g.cfg.DisableAdmin || g.deps.Marks == nil,
-	})
+	mux.Handle("POST /api/v1/blocks/mark", markhttp.Handler{Bucket: g.deps.Marks, Disabled: !g.markable()})
+	ui.New(ui.Config{Role: "store", Version: version.Version, Pages: []string{"blocks"}}).RegisterPages(mux)
 }
+
+// markable reports whether blocks can be marked over HTTP.
+func (g *Gateway) markable() bool { return !g.cfg.DisableAdmin && g.deps.Marks != nil }
 
 // apiResponse is the envelope of the answers under /api/v1.
 type apiResponse struct {
@@ -36,6 +43,7 @@ type blockList struct {
 	RefreshedAt time.Time             `json:"refreshedAt"`
 	Err         *string               `json:"err"`
 	State       map[string]blockState `json:"state,omitempty"`
+	markhttp.Details
 }
 
 // blockState says whether the gateway serves a block, and why not.
@@ -52,7 +60,7 @@ func (g *Gateway) listBlocks(w http.ResponseWriter, r *http.Request) {
 	g.mu.RLock()
 	b := g.blocks
 	g.mu.RUnlock()
-	list := blockList{Label: g.cfg.BucketWebLabel, Blocks: []*block.Meta{}, State: map[string]blockState{}}
+	list := blockList{Label: g.cfg.BucketWebLabel, Blocks: []*block.Meta{}, State: map[string]blockState{}, Details: markhttp.Describe(b.view, g.markable())}
 	if b.view != nil {
 		list.RefreshedAt = b.view.Taken
 		now := time.Now()

@@ -45,6 +45,7 @@ var index = template.Must(template.ParseFS(files, "dist/index.html"))
 // UI serves the pages and their assets. It may be used concurrently.
 type UI struct {
 	config string
+	paths  []string
 }
 
 // New returns the interface of a process.
@@ -54,12 +55,22 @@ func New(cfg Config) *UI {
 	}
 	// Strings and slices of strings have a form in JSON.
 	config, _ := json.Marshal(cfg)
-	return &UI{config: string(config)}
+	return &UI{config: string(config), paths: cfg.Pages}
 }
 
 // Register adds the assets to the mux, below root, which is "" or "/some/path".
 func (u *UI) Register(mux *http.ServeMux, root string) {
 	mux.HandleFunc("GET "+root+"/assets/{name}", asset)
+}
+
+// RegisterPages adds the assets and the pages of the configuration to the mux; the first
+// page is also the one of "/".
+func (u *UI) RegisterPages(mux *http.ServeMux) {
+	u.Register(mux, "")
+	mux.Handle("GET /{$}", u)
+	for _, path := range u.paths {
+		mux.Handle("GET /"+path, u)
+	}
 }
 
 // policy is the Content-Security-Policy of the page, without the nonce of the one

@@ -16,7 +16,11 @@ function read(): Env {
   const text = meta("hindsight");
   // The development server of Vite does not fill the template.
   return text.startsWith("{{")
-    ? { role: "query", version: "development", pages: ["graph", "stores"] }
+    ? {
+        role: "query",
+        version: "development",
+        pages: ["graph", "stores", "blocks", "compaction", "ring", "tenants"],
+      }
     : (JSON.parse(text) as Env);
 }
 

@@ -17,6 +17,7 @@ export interface Page {
 const all: Page[] = [
   { path: "graph", title: "Query", load: () => import("./query/query-page") },
   { path: "stores", title: "Stores", load: () => import("./stores/stores-page") },
+  { path: "blocks", title: "Blocks", load: () => import("./blocks/blocks-page") },
 ];
 
 export const pages = all.filter((page) => env.pages.includes(page.path));

@@ -1,4 +1,5 @@
-// Package markhttp serves the HTTP API that marks blocks of a bucket.
+// Package markhttp serves the HTTP API that marks blocks of a bucket, and makes the part
+// of a list of blocks that says which are marked.
 package markhttp
 
 import (

@@ -79,8 +79,8 @@ type Config struct {
 	PrefixHeader string
 	// RoutePrefix is where everything is served, "" or "/some/path".
 	RoutePrefix string
-	// UI is what the web interface knows of this process, but for its pages and its
-	// version.
+	// UI is what the web interface knows of this process, but for its version. Its
+	// pages are those of other roles of the process.
 	UI          ui.Config
 	DisableCORS bool
 	Logger      *slog.Logger
@@ -96,6 +96,7 @@ type API struct {
 	cfg     Config
 	metrics *metrics
 	v1      http.Handler
+	ui      *ui.UI
 	started time.Time
 	// reads are the places of remote read.
 	reads chan struct{}
@@ -113,7 +114,7 @@ func New(cfg Config) *API {
 		cfg.Gatherer = prometheus.NewRegistry()
 	}
 	a := &API{cfg: cfg, metrics: newMetrics(cfg.Registerer), started: cfg.Now(), reads: make(chan struct{}, remoteReadConcurrency)}
-	a.v1 = a.prometheusAPI()
+	a.v1, a.ui = a.prometheusAPI(), a.newUI()
 	return a
 }
 
@@ -209,15 +210,26 @@ func (a *API) Register(mux *http.ServeMux) {
 // registerPages adds the web interface: its pages, the first one of them at the root.
 // Links of dashboards and alerts lead to the page /graph, as in Prometheus and Thanos.
 func (a *API) registerPages(mux *http.ServeMux, root string) {
-	cfg := a.cfg.UI
-	cfg.Role, cfg.Version, cfg.Pages = "query", a.cfg.BuildInfo.Version, []string{"graph", "stores"}
-	pages := ui.New(cfg)
-	pages.Register(mux, root)
-	mux.Handle("GET "+root+"/{$}", pages)
-	for _, path := range cfg.Pages {
-		mux.Handle("GET "+root+"/"+path, pages)
+	a.ui.Register(mux, root)
+	mux.Handle("GET "+root+"/{$}", a.ui)
+	for _, path := range ownPages() {
+		mux.Handle("GET "+root+"/"+path, a.ui)
 	}
 }
+
+// ownPages are the paths of the pages of a querier.
+func ownPages() []string { return []string{"graph", "stores"} }
+
+// newUI returns the web interface, with the pages of the querier before those of other
+// roles.
+func (a *API) newUI() *ui.UI {
+	cfg := a.cfg.UI
+	cfg.Role, cfg.Version, cfg.Pages = "query", a.cfg.BuildInfo.Version, append(ownPages(), cfg.Pages...)
+	return ui.New(cfg)
+}
+
+// UI returns the web interface, for the pages of other roles of the process.
+func (a *API) UI() http.Handler { return a.ui }
 
 // toRoot leads to the first page.
 func (a *API) toRoot(w http.ResponseWriter, r *http.Request) {

@@ -334,17 +334,18 @@ func testLarge(u *ui) {
 	u.done()
 	u.until(`document.querySelector('.u-over') && document.body.innerText.includes('1\u202f000 series')`)
 	u.picture("thousand")
-	require.Equal(u.t, []int{}, evaluate[[]int](u.browser, scroll, chromedp.EvalAwaitPromise), "steps whose rows were late")
+	require.Equal(u.t, []int{}, evaluate[[]int](u.browser, scrollOf(".vbody"), chromedp.EvalAwaitPromise), "steps whose rows were late")
 	require.Less(u.t, evaluate[int](u.browser, "document.querySelectorAll('.vitem').length"), 80)
 	u.open("/stores")
 	u.until(`document.querySelectorAll('.vitem').length > 5`)
-	require.Equal(u.t, []int{}, evaluate[[]int](u.browser, scroll, chromedp.EvalAwaitPromise), "steps whose rows were late")
+	require.Equal(u.t, []int{}, evaluate[[]int](u.browser, scrollOf(".vbody"), chromedp.EvalAwaitPromise), "steps whose rows were late")
 	require.Less(u.t, evaluate[int](u.browser, "document.querySelectorAll('.vitem').length"), 80)
 }
 
-// scroll goes through a list in 10 steps, and returns the steps after which the view
+// scrollOf goes through the first list that matches a selector in 10 steps, and returns the steps after which the view
 // was not filled with rows within three frames.
-const scroll = `(async () => {
+func scrollOf(selector string) string {
+	return strings.Replace(`(async () => {
 	const body = document.querySelector('.vbody');
 	const frame = () => new Promise(requestAnimationFrame);
 	const late = [];
@@ -356,7 +357,8 @@ const scroll = `(async () => {
 		if (!(Math.min(...rows.map(r => r.top)) <= view.top + 1 && Math.max(...rows.map(r => r.bottom)) >= view.bottom - 3)) late.push(i);
 	}
 	return late;
-})()`
+})()`, ".vbody", selector, 1)
+}
 
 // testStores finds the store that is down, and a finding about external labels.
 func testStores(u *ui) {
@@ -410,11 +412,7 @@ func testLook(u *ui) {
 	for _, width := range []int64{1280, 360} {
 		for _, scheme := range []string{"light", "dark"} {
 			for name, open := range pages {
-				_, err := chromedp.Call(u.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-					Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
-				})
-				require.NoError(u.t, err)
-				require.NoError(u.t, chromedp.Do(u.ctx, chromedp.EmulateViewport(width, 844)))
+				u.emulate(width, scheme)
 				open()
 				u.fits(name, width)
 				background := evaluate[string](u.browser, "getComputedStyle(document.body).backgroundColor")
@@ -426,6 +424,16 @@ func testLook(u *ui) {
 	// The switch overrides the system.
 	evaluate[any](u.browser, `(() => { const s = [...document.querySelectorAll('.settings select')].at(-1); s.value = 'light'; s.dispatchEvent(new Event('change')) })()`)
 	u.until(`getComputedStyle(document.body).backgroundColor !== 'rgb(18, 21, 28)'`)
+}
+
+// emulate sets the size and the colours of the window.
+func (u *ui) emulate(width int64, scheme string) {
+	u.t.Helper()
+	_, err := chromedp.Call(u.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+	})
+	require.NoError(u.t, err)
+	require.NoError(u.t, chromedp.Do(u.ctx, chromedp.EmulateViewport(width, 844)))
 }
 
 // fits requires that nothing is wider than the window.

@@ -8,7 +8,8 @@ export interface Call {
   signal?: AbortSignal;
   /** The tenant of the request; "" is the default one. */
   tenant?: string;
-  method?: "GET" | "DELETE";
+  /** The parameters of a POST are its body, as a form. */
+  method?: "GET" | "POST" | "DELETE";
 }
 
 /** What an answer of the Prometheus API has beside its data. */
@@ -70,7 +71,7 @@ function request(path: string, call: Call): [URL, RequestInit] {
   }
   const params = encode(call.params ?? {});
   const text = params.toString();
-  if (init.method === "GET" && text.length > maxUrl) {
+  if (init.method === "POST" || (init.method === "GET" && text.length > maxUrl)) {
     init.method = "POST";
     init.body = params;
   } else {

@@ -2,6 +2,7 @@ import { useMemo, useState } from "preact/hooks";
 import { call, message } from "../api/client";
 import type { Store } from "../api/types";
 import { usePolled } from "../api/use";
+import { Choose } from "../components/choose";
 import { LabelSet } from "../components/labels";
 import { Link } from "../components/link";
 import { ErrorNotice } from "../components/notices";
@@ -111,26 +112,6 @@ function Summary({ stores }: { stores: Store[] }) {
       {n("missing") > 0 && <span class="missing"> · {n("missing")} missing</span>}
       {n("unknown") > 0 && <span class="unknown"> · {n("unknown")} not tried yet</span>}
     </p>
-  );
-}
-
-interface ChooseProps {
-  label: string;
-  value: string;
-  values: string[];
-  set(value: string): void;
-}
-
-function Choose({ label, value, values, set }: ChooseProps) {
-  return (
-    <select aria-label={label} value={value} onChange={(e) => set(e.currentTarget.value)}>
-      <option value="">{label}: all</option>
-      {values.map((v) => (
-        <option key={v} value={v}>
-          {v}
-        </option>
-      ))}
-    </select>
   );
 }
 

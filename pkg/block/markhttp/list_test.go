@@ -1,0 +1,31 @@
+package markhttp
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
+	"github.com/hindsight-io/hindsight/pkg/reason"
+)
+
+func TestDescribe_HasSizesMarksAndPartialBlocks(t *testing.T) {
+	sized, unsized, partial := ulid.MustNew(1, nil), ulid.MustNew(2, nil), ulid.MustNew(3, nil)
+	d := Describe(&blocklist.View{
+		Sizes:     map[ulid.ULID]map[string]int64{sized: {"index": 3, "chunks/000001": 4}, unsized: {"index": 3, "chunks/000001": -1}},
+		Partial:   map[ulid.ULID]blocklist.Partial{partial: {Reason: reason.BlockMetaMissing}},
+		Deletion:  map[ulid.ULID]*block.DeletionMark{partial: {Details: "old"}},
+		NoCompact: map[ulid.ULID]*block.NoCompactMark{sized: {Reason: "manual"}},
+	}, true)
+	require.Equal(t, map[string]int64{sized.String(): 7}, d.Sizes)
+	require.Equal(t, map[string]string{partial.String(): reason.BlockMetaMissing.String()}, d.Partial)
+	require.Equal(t, "old", d.Marks[partial.String()].Deletion.Details)
+	require.Equal(t, "manual", d.Marks[sized.String()].NoCompact.Reason)
+	require.Nil(t, d.Marks[sized.String()].Deletion)
+	text, err := json.Marshal(Describe(nil, false))
+	require.NoError(t, err)
+	require.JSONEq(t, `{"sizes":{},"marks":{},"partial":{},"markable":false}`, string(text))
+}

@@ -1,0 +1,156 @@
+package browser
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/test/e2e/harness"
+)
+
+// manyBlocks is how many blocks the bucket of the test has.
+const manyBlocks = 10_000
+
+// below serves the pages of a role below the prefix that a proxy takes off, and returns
+// the address of the proxy.
+func below(t *testing.T, address string) string {
+	t.Helper()
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: address})
+	s := httptest.NewUnstartedServer(http.StripPrefix(prefix, proxy))
+	require.NoError(t, s.Listener.Close())
+	var err error
+	s.Listener, err = net.Listen("tcp", host+":0")
+	require.NoError(t, err)
+	s.Start()
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
+}
+
+// drive returns a browser for the pages of a role behind a proxy.
+func drive(t *testing.T, address string) *ui {
+	t.Helper()
+	u := &ui{newBrowser(t), &uiSite{query: below(t, address)}}
+	u.host = u.site.query
+	return u
+}
+
+// looks opens a page at a phone and a desktop, light and dark, and requires that it fits.
+func (u *ui) looks(path, ready string) {
+	u.t.Helper()
+	for _, width := range []int64{1280, 360} {
+		for _, scheme := range []string{"light", "dark"} {
+			u.emulate(width, scheme)
+			u.open(path)
+			u.until(ready)
+			u.fits(path, width)
+			u.picture(fmt.Sprintf("%s-%d-%s", path[1:], width, scheme))
+		}
+	}
+	u.emulate(1280, "light")
+}
+
+// fill writes the meta.json of blocks of two hours in 50 groups, one of them with markup
+// in its labels, and marks the first block with markup in the reason.
+func fill(t *testing.T, dir string) (first string) {
+	t.Helper()
+	write := func(id, name string, content any) {
+		text, err := json.Marshal(content)
+		require.NoError(t, err)
+		require.NoError(t, os.MkdirAll(filepath.Join(dir, id), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, id, name), text, 0o644))
+	}
+	const hours2 = int64(2 * time.Hour / time.Millisecond)
+	begin := time.Now().Add(-manyBlocks/50*2*time.Hour).UnixMilli() / hours2 * hours2
+	for i := range manyBlocks {
+		id := fmt.Sprintf("01J%023d", i) // a ULID
+		cluster := fmt.Sprintf("eu-%02d", i%50)
+		if i%50 == 0 {
+			cluster = markup
+		}
+		from := begin + int64(i/50)*hours2
+		write(id, "meta.json", map[string]any{
+			"version": 1, "ulid": id, "minTime": from, "maxTime": from + hours2,
+			"stats":      map[string]int{"numSamples": 1000, "numSeries": 10, "numChunks": 10},
+			"compaction": map[string]any{"level": 1 + i/50%3, "sources": []string{id}},
+			"thanos": map[string]any{
+				"version": 1, "labels": map[string]string{"cluster": cluster}, "downsample": map[string]int{"resolution": 0}, "source": "sidecar",
+				"files": []map[string]any{{"rel_path": "index", "size_bytes": 1 << 20}},
+			},
+		})
+		if i == 0 {
+			first = id
+			write(id, "no-compact-mark.json", map[string]any{
+				"id": id, "version": 1, "no_compact_time": 1, "reason": "manual", "details": markup + "\u202e",
+			})
+		}
+	}
+	return first
+}
+
+// TestBlocks walks the timeline of a bucket with many blocks, and marks one.
+func TestBlocks(t *testing.T) {
+	needBrowser(t)
+	dir := t.TempDir()
+	first := fill(t, dir)
+	ports, err := harness.Ports(host, 2)
+	require.NoError(t, err)
+	ready(t, "store", ports[0], "store", "--http-address="+ports[0], "--grpc-address="+ports[1], "--data-dir="+t.TempDir(),
+		fmt.Sprintf("--objstore.config={type: FILESYSTEM, config: {directory: %q}}", dir))
+	u := drive(t, ports[0])
+	u.looks("/blocks", `document.body.innerText.includes('10\u202f000 blocks') && document.querySelectorAll('.lane .level').length > 20`)
+	require.Contains(t, u.text(), markup, "labels of the group")
+	require.Equal(t, []int{}, evaluate[[]int](u.browser, scrollOf(".vtable[aria-label=blocks] .vbody"), chromedp.EvalAwaitPromise), "steps whose rows were late")
+	require.Less(t, evaluate[int](u.browser, "document.querySelectorAll('.vitem').length"), 120)
+	evaluate[any](u.browser, `document.querySelector('.timeline .level').click()`)
+	u.until(`/^1 block\b/.test(document.querySelector('p[role=status]').innerText)`)
+	u.until(`location.search.includes('group=')`)
+	u.click("Show all groups")
+	u.focusOn("e.getAttribute('aria-pressed') === 'false'")
+	u.keys("\r")
+	u.until(`document.querySelector('p[role=status]').innerText.startsWith('200 blocks')`)
+	u.open("/blocks?state=not+compacted&q=" + first)
+	u.until(`document.querySelector('p[role=status]')?.innerText.startsWith('1 block')`)
+	u.click("▸" + first)
+	u.until(`document.querySelector('.vdetail')?.innerText.includes('not compacted: manual: ' + '` + markup + `\\u202e')`)
+	u.click("meta.json")
+	u.clean()
+	u.mark("Mark for deletion")
+	mark, err := os.ReadFile(filepath.Join(dir, first, "deletion-mark.json"))
+	require.NoError(t, err)
+	require.Contains(t, string(mark), "too old")
+	u.clean("opened a dialog: Mark for deletion")
+}
+
+// mark marks the open block, and accepts the question before it.
+func (u *ui) mark(button string) {
+	u.t.Helper()
+	evaluate[any](u.browser, `document.querySelector('.vdetail input').focus()`)
+	u.keys("too old")
+	asked := make(chan error, 1)
+	go func() {
+		asked <- func() error {
+			for range 500 {
+				if _, err := chromedp.Call(u.ctx, page.HandleJavaScriptDialog, page.HandleJavaScriptDialogParams{Accept: true}); err == nil {
+					return nil
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			return fmt.Errorf("no dialog")
+		}()
+	}()
+	u.click(button)
+	require.NoError(u.t, <-asked)
+	u.until(`document.querySelector('.vdetail [role=status]')?.innerText.includes('is written')`)
+}
