@@ -26,7 +26,7 @@ func (c *Client) Select(ctx context.Context, r *storeapi.Request) storeapi.Serie
 	if err != nil {
 		return storeapi.ErrSet(fmt.Errorf("ask store %s for series: %w", c.name, err))
 	}
-	ctx, cancel := context.WithCancelCause(metadata.AppendToOutgoingContext(outgoing(ctx), queuedKey, "true"))
+	ctx, cancel := context.WithCancelCause(metadata.AppendToOutgoingContext(outgoing(ctx), queuedKey, "true", packedKey, "true"))
 	s := &clientSet{
 		client: c,
 		ctx:    ctx,

@@ -65,10 +65,14 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 
 // Unmarshal decodes a message of gRPC. Requests above their size limit are rejected
 // before they are decoded. data goes back to the buffer pool afterwards: a
-// ViewUnmarshaler must copy the bytes that it keeps, all other decoders copy.
+// ViewUnmarshaler must copy the bytes that it keeps, a keepingUnmarshaler gets memory of
+// its own, all other decoders copy.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if err := checkRequestSize(v, data.Len()); err != nil {
 		return err
+	}
+	if m, ok := v.(keepingUnmarshaler); ok && len(data) > 0 && m.keeps(data[0].ReadOnlyData()) {
+		return m.unmarshalKept(ownBytes(data))
 	}
 	buf := data.MaterializeToBuffer(c.pool)
 	defer buf.Free()

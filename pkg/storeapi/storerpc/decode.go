@@ -29,7 +29,10 @@ type frame struct {
 	ends   []int
 	aggrs  []storeapi.Aggregates
 	labels setDecoder
-	// data holds the chunk bytes.
+	// kept is the size of the message that is being decoded if its bytes stay as they are
+	// for ever, and else 0.
+	kept int
+	// data holds the chunk bytes of all but packed frames.
 	data []byte
 	// usedData is how many bytes the last message had, as the guess for the next one.
 	usedData int
@@ -43,8 +46,10 @@ func (f *frame) UnmarshalView(data []byte) error {
 	f.chunks, f.ends, f.aggrs = f.chunks[:0], f.ends[:0], nil
 	f.labels.reset(len(data))
 	defer f.labels.release()
-	f.data = make([]byte, 0, min(len(data), guess(f.usedData)))
-	f.usedData = 0
+	if f.data = nil; !f.keeps(data) {
+		f.data = make([]byte, 0, min(len(data), guess(f.usedData)))
+		f.usedData = 0
+	}
 	if err := f.addFields(data); err != nil {
 		return fmt.Errorf("decode a series response of %d bytes: %w", len(data), err)
 	}
@@ -62,9 +67,11 @@ func (f *frame) addFields(data []byte) (err error) {
 	for err == nil && fields.Next(&field) {
 		switch field.Tag {
 		case tagResponseSeries:
-			err = f.addSeries(field.Data)
+			err = f.addSeries(field.Data, true)
 		case tagResponseBatch:
 			err = f.addBatch(field.Data)
+		case tagResponsePacked:
+			err = f.addPacked(field.Data)
 		case tagResponseWarning:
 			f.warnings.add(field.Data)
 		case tagResponseHints:
@@ -105,7 +112,7 @@ func (f *frame) addBatch(b []byte) error {
 	fields, field := protoscan.Fields{B: b}, protoscan.Field{}
 	for fields.Next(&field) {
 		if field.Tag == tagBatchSeries {
-			if err := f.addSeries(field.Data); err != nil {
+			if err := f.addSeries(field.Data, true); err != nil {
 				return err
 			}
 		}
@@ -114,8 +121,8 @@ func (f *frame) addBatch(b []byte) error {
 }
 
 // addSeries writes labels straight into the arena as long as they are in order,
-// as they always are from a proper server.
-func (f *frame) addSeries(msg []byte) error {
+// as they always are from a proper server. Without withChunks it ignores chunks.
+func (f *frame) addSeries(msg []byte, withChunks bool) error {
 	if len(f.series) >= maxFrameSeries {
 		return fmt.Errorf("%w: more than %d series in one message", limit.ErrExceeded, maxFrameSeries)
 	}
@@ -131,6 +138,9 @@ func (f *frame) addSeries(msg []byte) error {
 				return err
 			}
 		case tagSeriesChunk:
+			if !withChunks {
+				continue
+			}
 			if err := f.addChunk(field.Data); err != nil {
 				return err
 			}

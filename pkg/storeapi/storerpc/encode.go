@@ -75,6 +75,11 @@ type frameEncoder struct {
 	// batched frames hold many series; others hold one.
 	batched bool
 
+	// packs says that the client accepts packed frames, and packed that the current frame
+	// is one: its columns are in columns, and the bytes of its chunks in buf.
+	packs, packed bool
+	columns       packedColumns
+
 	buf    *[]byte
 	series int
 	labels []byte
@@ -85,15 +90,21 @@ func (e *frameEncoder) len() int {
 	if e.buf == nil {
 		return 0
 	}
-	return len(*e.buf)
+	return len(*e.buf) + e.columns.len()
 }
 
-// add appends one series. Its chunks must fit: see splitChunks.
+// add appends one series, which must fit: see fits and split.
 func (e *frameEncoder) add(s storeapi.Series) {
 	if e.buf == nil {
 		e.buf = e.pool.take()
+		e.packed = e.packs && isPackable(s.Chunks)
 	}
 	e.labels = appendLabels(e.labels[:0], s.Labels)
+	e.series++
+	if e.packed {
+		e.addPacked(s.Chunks)
+		return
+	}
 	size := len(e.labels)
 	for i := range s.Chunks {
 		n := sizeChunk(&s.Chunks[i])
@@ -112,18 +123,39 @@ func (e *frameEncoder) add(s storeapi.Series) {
 		b = appendChunk(b, c)
 	}
 	*e.buf = b
-	e.series++
+}
+
+// addPacked adds the chunks of a series, whose labels are encoded, to a packed frame.
+func (e *frameEncoder) addPacked(cs []storeapi.Chunk) {
+	e.columns.addLabels(e.labels, len(cs))
+	b := *e.buf
+	for i := range cs {
+		e.columns.addChunk(&cs[i])
+		b = append(b, cs[i].Raw.Bytes...)
+	}
+	*e.buf = b
+}
+
+// fits reports whether the current frame can have the series: a packed frame has raw
+// chunks only.
+func (e *frameEncoder) fits(s storeapi.Series) bool {
+	return e.buf == nil || !e.packed || isPackable(s.Chunks)
 }
 
 // take returns the frame and starts the next one.
 func (e *frameEncoder) take() *frameMessage {
-	tag := byte(tagResponseSeries)
-	if e.batched {
-		tag = tagResponseBatch
+	var head []byte
+	switch {
+	case e.packed:
+		head = e.columns.appendHead(make([]byte, 0, e.columns.len()+64), len(*e.buf))
+		e.columns.reset()
+	case e.batched:
+		head = appendVarint([]byte{tagResponseBatch}, uint64(len(*e.buf)))
+	default:
+		head = appendVarint([]byte{tagResponseSeries}, uint64(len(*e.buf)))
 	}
-	head := appendVarint([]byte{tag}, uint64(len(*e.buf)))
 	f := &frameMessage{head: head, body: e.buf, pool: e.pool}
-	e.buf, e.series = nil, 0
+	e.buf, e.series, e.packed = nil, 0, false
 	return f
 }
 
@@ -265,12 +297,16 @@ func appendChunk(b []byte, c *storeapi.Chunk) []byte {
 	return b
 }
 
-// splitChunks returns how many of the first chunks of a series fit in one frame:
-// at least one, for a chunk is never split.
-func splitChunks(cs []storeapi.Chunk) int {
+// split returns how many of the first chunks of a series fit in one frame: at least
+// one, for a chunk is never split.
+func (e *frameEncoder) split(cs []storeapi.Chunk) int {
 	size := 0
 	for i := range cs {
-		size += sizeChunk(&cs[i])
+		if c := &cs[i]; e.packs && c.Aggr == nil {
+			size += len(c.Raw.Bytes) + packedOverhead
+		} else {
+			size += sizeChunk(c)
+		}
 		if size > maxFrameBytes && i > 0 {
 			return i
 		}

@@ -212,6 +212,11 @@ func FuzzFrame(f *testing.F) {
 			f.Add(bytesOf(f, enc.take()))
 		}
 	}
+	for range 20 {
+		if s := packable(rnd); s.Labels.ByteSize() < 1000 {
+			f.Add(packedFrame(f, s, s))
+		}
+	}
 	w, err := (&storepb.SeriesResponse{Result: &storepb.SeriesResponse_Warning{Warning: "w"}}).MarshalVT()
 	require.NoError(f, err)
 	f.Add(w)
@@ -220,6 +225,9 @@ func FuzzFrame(f *testing.F) {
 		if fr.UnmarshalView(append([]byte(nil), data...)) != nil {
 			return
 		}
+		kept := &frame{}
+		require.NoError(t, Codec().Unmarshal(bufferOf(data), kept))
+		require.Equal(t, fr.series, kept.series)
 		for _, s := range fr.series {
 			last := ""
 			first := true

@@ -76,7 +76,7 @@ func (s *server) Series(in *storepb.SeriesRequest, stream grpc.ServerStreamingSe
 		}
 	}()
 	batch := int(max(1, min(in.GetResponseBatchSize(), maxBatch)))
-	enc := &frameEncoder{pool: s.pool, batched: batch > 1}
+	enc := &frameEncoder{pool: s.pool, batched: batch > 1, packs: batch > 1 && acceptsPacked(stream.Context())}
 	if rs, ok := set.(storeapi.RecyclingSet); ok {
 		rs.Recycle() // frames have copies
 	}
@@ -102,8 +102,14 @@ func (s *server) Series(in *storepb.SeriesRequest, stream grpc.ServerStreamingSe
 // very large, and sends full ones.
 func sendSeries(stream grpc.ServerStream, enc *frameEncoder, series storeapi.Series, batch int) error {
 	for {
-		n := splitChunks(series.Chunks)
-		enc.add(storeapi.Series{Labels: series.Labels, Chunks: series.Chunks[:n]})
+		n := enc.split(series.Chunks)
+		part := storeapi.Series{Labels: series.Labels, Chunks: series.Chunks[:n]}
+		if !enc.fits(part) {
+			if err := flush(stream, enc); err != nil {
+				return err
+			}
+		}
+		enc.add(part)
 		if enc.series >= batch || enc.len() >= maxFrameBytes {
 			if err := flush(stream, enc); err != nil {
 				return err

@@ -18,7 +18,7 @@ func TestSetDecoder_NeighboursDoNotChangeASet(t *testing.T) {
 	values := []string{"", "1", "2", strings.Repeat("v", 120), strings.Repeat("w", 300)}
 	decodeOne := func(d *setDecoder, msg []byte) (labels.Labels, error) {
 		f := &frame{labels: *d}
-		err := f.addSeries(msg)
+		err := f.addSeries(msg, true)
 		*d = f.labels
 		if err != nil {
 			return labels.EmptyLabels(), err
@@ -79,6 +79,6 @@ func TestSetDecoder_CountsCopiedLabels(t *testing.T) {
 		msg = appendLabel(msg, fmt.Sprintf("l%06d", i), "v")
 	}
 	f.labels.reset(len(msg))
-	require.NoError(t, f.addSeries(msg))
-	require.Error(t, f.addSeries(appendLabel(msg, "m", "v")))
+	require.NoError(t, f.addSeries(msg, true))
+	require.Error(t, f.addSeries(appendLabel(msg, "m", "v"), true))
 }
