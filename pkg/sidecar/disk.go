@@ -30,8 +30,14 @@ type disk struct {
 	logger  *slog.Logger
 	metrics *metrics
 
+	// watch makes changes of the directory known; run calls it when the directory
+	// appears. It may be nil.
+	watch func()
+
 	// stopped is the reason last logged for reading no blocks.
 	stopped reason.Reason
+	// present says that the directory was there when it was last looked for.
+	present bool
 }
 
 func newDisk(client *prom.Client, path string, logger *slog.Logger, m *metrics) *disk {
@@ -65,8 +71,13 @@ func (d *disk) run(ctx context.Context, interval time.Duration, changes <-chan s
 func (d *disk) refresh(ctx context.Context) bool {
 	if err := checkDataDir(d.path); err != nil {
 		d.stop(reason.NoDataDirectory, err)
+		d.present = false
 		return false
 	}
+	if !d.present && d.watch != nil {
+		d.watch()
+	}
+	d.present = true
 	f, err := d.ask(ctx)
 	switch {
 	case hidden(err):

@@ -18,6 +18,9 @@ type lastLabels struct {
 	fs vfs.FS
 	// dataDir is the data directory of Prometheus, without which nothing is kept.
 	dataDir, path string
+	// saved are the labels in the file, as far as this process has written them, failed
+	// those that it could not write.
+	saved, failed labels.Labels
 }
 
 // lastLabelsFile is the content of the file.
@@ -29,11 +32,21 @@ func newLastLabels(dataDir, dir string) *lastLabels {
 	return &lastLabels{fs: vfs.OS(), dataDir: dataDir, path: filepath.Join(dir, "external-labels.json")}
 }
 
-// save replaces the file.
+// save replaces the file unless it has these labels, or could not be written with them
+// before.
 func (l *lastLabels) save(ls labels.Labels) error {
-	if checkDataDir(l.dataDir) != nil {
+	if labels.Equal(ls, l.saved) || labels.Equal(ls, l.failed) || checkDataDir(l.dataDir) != nil {
 		return nil
 	}
+	if err := l.write(ls); err != nil {
+		l.failed = ls
+		return fmt.Errorf("%w; give a directory that can be written by --tsdb.outage-dir", err)
+	}
+	l.saved = ls
+	return nil
+}
+
+func (l *lastLabels) write(ls labels.Labels) error {
 	raw, err := json.Marshal(lastLabelsFile{ls})
 	if err != nil {
 		return fmt.Errorf("keep the external labels: %w", err)

@@ -115,7 +115,7 @@ func (s *source) check(ctx context.Context) error {
 	}
 	s.err = err
 	s.mu.Unlock()
-	if err == nil && s.last != nil && (before == nil || before.restored || !labels.Equal(before.external, id.external)) {
+	if err == nil && s.last != nil {
 		if err := s.last.save(id.external); err != nil {
 			s.logger.Warn("cannot keep external labels for the next start", "err", err)
 		}

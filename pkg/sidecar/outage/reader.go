@@ -241,7 +241,7 @@ func (r *Reader) convert(ctx context.Context, s state) error {
 	r.count++
 	h := &head{log: s.log, path: filepath.Join(r.cfg.Temp, fmt.Sprintf("%s%d", headPrefix, r.count))}
 	if err := os.MkdirAll(h.path, 0o750); err != nil {
-		return fmt.Errorf("make a directory for the blocks of the head: %w", err)
+		return fmt.Errorf("make a directory for the blocks of the head: %w; give one that can be written by --tsdb.outage-dir", err)
 	}
 	start := time.Now()
 	lost, err := r.head.Convert(ctx, r.cfg.Path, h.path)
