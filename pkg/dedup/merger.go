@@ -65,11 +65,14 @@ type sourced struct {
 // NewMerger returns a merger that chooses between sources by f.
 func NewMerger(f Func) *Merger { return &Merger{f: f} }
 
-// Chunks merges each run of chunks that overlap and returns the other chunks
-// unchanged, in ascending order of time. sources holds the source of each of
-// metas; a lower number is preferred. The result is valid until the next call.
+// Chunks merges chunks that overlap and returns the other ones unchanged, in ascending
+// order of time. FuncCoverage merges the chunks of several sources together: what a
+// source has around a hole decides about it, also where chunks do not overlap. sources
+// holds the source of each of metas; a lower number is preferred. The result is valid
+// until the next call.
 func (m *Merger) Chunks(metas []chunks.Meta, sources []int) ([]chunks.Meta, error) {
-	if ordered(metas) {
+	together := m.f == FuncCoverage && mergeable(metas) && slices.ContainsFunc(sources, func(s int) bool { return s != sources[0] })
+	if !together && ordered(metas) {
 		return metas, nil
 	}
 	m.arena, m.out, m.sorted = m.arena[:0], m.out[:0], m.sorted[:0]
@@ -90,9 +93,10 @@ func (m *Merger) Chunks(metas []chunks.Meta, sources []int) ([]chunks.Meta, erro
 		}
 		return true
 	})
+	together = together && slices.ContainsFunc(all, func(c sourced) bool { return c.source != all[0].source })
 	for len(all) > 0 {
 		k, end := 1, all[0].MaxTime
-		for k < len(all) && all[k].MinTime <= end {
+		for k < len(all) && (together || all[k].MinTime <= end) {
 			end = max(end, all[k].MaxTime)
 			k++
 		}
@@ -134,6 +138,11 @@ func ordered(metas []chunks.Meta) bool {
 		}
 	}
 	return true
+}
+
+// mergeable says whether all chunks have samples.
+func mergeable(metas []chunks.Meta) bool {
+	return !slices.ContainsFunc(metas, func(c chunks.Meta) bool { return !chunkenc.IsValidEncoding(c.Chunk.Encoding()) })
 }
 
 // same says whether two chunks are the same bytes.

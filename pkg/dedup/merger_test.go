@@ -103,6 +103,36 @@ func TestMerger_PairEqualsPenalty(t *testing.T) {
 	require.Greater(t, passed, 500)
 }
 
+// The chunks of several sources are merged as one query over all of their samples merges
+// them, also around holes at the ends of chunks that overlap no other, and where one
+// source takes over from another.
+func TestMerger_EqualsQueryOverAllChunks(t *testing.T) {
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 5))
+		var metas []chunks.Meta
+		var number []int
+		var replicas []Replica
+		for i := range 2 + r.IntN(2) {
+			points := randomReplica(r, int64(i), r.Int64N(2)*r.Int64N(20_000)+r.Int64N(2)*r.Int64N(20_000_000))
+			cs := encodePoints(t, r, points)
+			samples := make([]sample, len(points))
+			for k, p := range points {
+				samples[k] = sample{t: p.t, v: p.v}
+			}
+			replicas = append(replicas, Replica{Samples: newListIter(samples), Interval: interval(cs)})
+			metas = append(metas, cs...)
+			number = append(number, slices.Repeat([]int{i}, len(cs))...)
+		}
+		out, err := NewMerger(FuncCoverage).Chunks(metas, number)
+		require.NoError(t, err)
+		var want []point
+		for _, s := range mergeAll(replicas, Options{Bounds: everything()}) {
+			want = append(want, point{s.t, s.v})
+		}
+		require.Equal(t, want, decodePoints(t, out), "seed %d", seed)
+	}
+}
+
 // origins are the sources of n chunks each.
 func origins(sources ...int) (out []int) {
 	for source, n := range sources {
