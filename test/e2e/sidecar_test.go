@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -64,7 +65,7 @@ func TestSidecar_KeepsWhatPrometheusHad(t *testing.T) {
 
 func keepHistory(t *testing.T, every bool) {
 	s := headSite(t)
-	start := pastStart(10)
+	start := pastStart(12)
 	h := newHistory(s.URL(prometheusA), start, every)
 	require.NoError(t, s.Start("s3", prometheusA))
 	require.NoError(t, h.write(start+hour/2))
@@ -73,29 +74,32 @@ func keepHistory(t *testing.T, every bool) {
 	stop := watchHistory(t, api, h)
 
 	require.NoError(t, h.write(start+4*hour)) // a block is cut
-	seeAll(t, api, h, "after a block was cut")
+	seeAll(t, s, h, "after a block was cut")
 
 	s.Proc(prometheusA).Kill()
-	seeAll(t, api, h, "while Prometheus is down")
+	seeAll(t, s, h, "while Prometheus is down")
 	require.NoError(t, s.Start(prometheusA))
-	seeAll(t, api, h, "after Prometheus started again")
+	seeAll(t, s, h, "after Prometheus started again")
 
 	s.Proc(sidecarA).Kill()
 	require.NoError(t, h.write(start+5*hour))
 	require.NoError(t, s.Start(sidecarA))
-	seeAll(t, api, h, "after the sidecar was killed")
+	seeAll(t, s, h, "after the sidecar was killed")
 
-	writeWhileKilled(t, s, h, start+9*hour) // more blocks, and a compaction of three
+	writeWhileKilled(t, s, h, start+9*hour)
 	require.NoError(t, h.write(start+9*hour+historyStep))
 	eventually(t, time.Minute, func() error { return uploaded(t, s, start, start+6*hour) })
-	seeAll(t, api, h, "after Prometheus was killed under writes")
+	// Prometheus reads once a minute which blocks are shipped, and compacts these.
+	require.NoError(t, h.write(start+11*hour+historyStep))
+	eventually(t, 2*time.Minute, func() error { return compacted(t, s) })
+	seeAll(t, s, h, "after Prometheus was killed under writes, and has compacted blocks")
 
 	s.Extra[prometheusA] = append(s.Extra[prometheusA], "--storage.tsdb.retention.time=6h")
 	require.NoError(t, s.Proc(prometheusA).Stop(time.Minute))
-	seeAll(t, api, h, "while Prometheus is stopped")
+	seeAll(t, s, h, "while Prometheus is stopped")
 	require.NoError(t, s.Start(prometheusA))
-	require.NoError(t, h.write(start+10*hour))
-	seeAll(t, api, h, "after Prometheus deleted blocks")
+	require.NoError(t, h.write(start+12*hour))
+	seeAll(t, s, h, "after Prometheus deleted blocks")
 
 	seen := stop()
 	t.Logf("%d questions: %d complete answers, %d with a warning, %d errors", seen.asked, seen.complete, seen.marked, seen.failed)
@@ -104,9 +108,11 @@ func keepHistory(t *testing.T, every bool) {
 	loseHead(t, s, h, api)
 }
 
-// seeAll waits for an answer that has everything, without a warning.
-func seeAll(t *testing.T, api harness.API, h *history, when string) {
+// seeAll waits for an answer that has everything, without a warning: all acknowledged
+// samples, and all that Prometheus itself answers.
+func seeAll(t *testing.T, s *harness.Site, h *history, when string) {
 	t.Helper()
+	api, own := harness.API{Base: s.URL("query")}, harness.API{Base: s.URL(prometheusA)}
 	end, counts := h.known()
 	eventually(t, 40*time.Second, func() error {
 		got, warnings, err := raw(api, end)
@@ -114,7 +120,13 @@ func seeAll(t *testing.T, api harness.API, h *history, when string) {
 			err = fmt.Errorf("%s: the answer has warnings: %q", when, warnings)
 		}
 		if err == nil {
-			err = complete(got, counts, 0)
+			err = complete(got, counts, h.lateSent())
+		}
+		if err == nil && s.Proc(prometheusA).Running() {
+			var has map[string][]harness.Sample
+			if has, _, err = raw(own, end); err == nil {
+				err = contains(got, has)
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", when, err)
@@ -134,6 +146,22 @@ func writeWhileKilled(t *testing.T, s *harness.Site, h *history, maxt int64) {
 		require.NoError(t, s.Start(prometheusA))
 	}
 	require.NoError(t, <-written)
+}
+
+// compacted says whether Prometheus has merged blocks.
+func compacted(t *testing.T, s *harness.Site) error {
+	t.Helper()
+	for _, file := range blockDirs(t, s.Path(prometheusA)) {
+		var m tsdb.BlockMeta
+		b, err := os.ReadFile(file)
+		if err != nil || json.Unmarshal(b, &m) != nil {
+			continue // deleted meanwhile
+		}
+		if len(m.Compaction.Parents) > 1 && m.MaxTime-m.MinTime > twoHours {
+			return nil
+		}
+	}
+	return errors.New("Prometheus has compacted no blocks")
 }
 
 // uploaded says whether the bucket has blocks from mint to maxt.
@@ -217,7 +245,7 @@ func TestSidecar_GatewayRecoversALostHead(t *testing.T) {
 	end, counts := h.known()
 	before, _, err := raw(harness.API{Base: s.URL(prometheusA)}, end)
 	require.NoError(t, err)
-	require.NoError(t, complete(before, counts, 0))
+	require.NoError(t, complete(before, counts, h.lateSent()))
 	s.Proc(prometheusA).Kill()
 	s.Proc(sidecarA).Kill()
 	require.NoError(t, os.RemoveAll(s.Path(prometheusA)))
@@ -246,7 +274,7 @@ func TestSidecar_BucketAwayForHours(t *testing.T) {
 	end, counts := h.known()
 	before, _, err := raw(api, end)
 	require.NoError(t, err)
-	require.NoError(t, complete(before, counts, 0))
+	require.NoError(t, complete(before, counts, h.lateSent()))
 	time.Sleep(5 * time.Second) // several failed intervals
 
 	require.NoError(t, s.Start("s3"))
