@@ -176,7 +176,7 @@ func (a *all) build(p *process, c *allConfig, bkt bucket.Bucket, shown map[strin
 	a.query, err = query.New(qc, query.Deps{
 		Logger: p.logger, Registerer: p.registererOf("query"), Gatherer: p.registry, Flags: shown,
 		LocalStores: []storeapi.Store{receiveStore(a.receive), a.store.Store()},
-		Pages:       []string{"blocks"},
+		Pages:       []string{"blocks", "compaction"},
 		Links:       []ui.Link{{Title: "Ring", Path: "ring"}, {Title: "Tenants", Path: "tenants"}},
 	})
 	return err

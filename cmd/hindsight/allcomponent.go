@@ -40,6 +40,7 @@ func (a *all) RegisterHTTP(mux *http.ServeMux) {
 	a.receive.RegisterHTTP(mux)
 	a.compact.RegisterAPI(mux)
 	mux.Handle("GET /blocks", a.query.UI())
+	mux.Handle("GET /compaction", a.query.UI())
 }
 
 // RegisterGRPC serves the services of the querier, which cover all roles.

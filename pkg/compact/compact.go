@@ -55,6 +55,7 @@ type Compactor struct {
 
 	quarantined          quarantine
 	cleanWork, readIndex sync.Once
+	progress             progress
 	// seen is the last view of the bucket.
 	seen atomic.Pointer[blocklist.View]
 

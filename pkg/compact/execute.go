@@ -116,6 +116,7 @@ func (r *round) skips(j plan.Job) bool {
 func (r *round) job(ctx context.Context, j plan.Job) {
 	c := r.c
 	start := time.Now()
+	defer c.progress.start(&j, start)()
 	c.metrics.started.WithLabelValues(string(j.Kind), resolution(j)).Inc()
 	err := r.do(ctx, j)
 	if err != nil && ctx.Err() == nil {

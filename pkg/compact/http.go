@@ -30,12 +30,13 @@ func (c *Compactor) RegisterHTTP(mux *http.ServeMux) {
 		return
 	}
 	c.RegisterAPI(mux)
-	ui.New(ui.Config{Role: "compact", Version: version.Version, Pages: []string{"blocks"}}).RegisterPages(mux)
+	ui.New(ui.Config{Role: "compact", Version: version.Version, Pages: []string{"compaction", "blocks"}}).RegisterPages(mux)
 }
 
-// RegisterAPI adds /api/v1/blocks and /api/v1/blocks/mark, for a process whose pages are
+// RegisterAPI adds /api/v1/compact/status, /api/v1/blocks and their marks, for a process whose pages are
 // those of another role.
 func (c *Compactor) RegisterAPI(mux *http.ServeMux) {
+	mux.HandleFunc("GET /api/v1/compact/status", c.serveStatus)
 	mux.HandleFunc("GET /api/v1/blocks", c.serveBlocks)
 	mux.Handle("POST /api/v1/blocks/mark", markhttp.Handler{Bucket: c.bkt, Disabled: c.cfg.DisableAdmin})
 }

@@ -62,6 +62,7 @@ func (c *Compactor) look(ctx context.Context, now time.Time, skipped map[ulid.UL
 	policy.Owns = func(m *block.Meta) bool { return foreign[m.ULID] == "" }
 	p := plan.Make(pv, policy, now)
 	c.metrics.progress(&p, v)
+	c.progress.set(p, local)
 	c.report(p.Skipped)
 	return p, nil
 }

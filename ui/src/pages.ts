@@ -18,6 +18,11 @@ const all: Page[] = [
   { path: "graph", title: "Query", load: () => import("./query/query-page") },
   { path: "stores", title: "Stores", load: () => import("./stores/stores-page") },
   { path: "blocks", title: "Blocks", load: () => import("./blocks/blocks-page") },
+  {
+    path: "compaction",
+    title: "Compaction",
+    load: () => import("./compaction/compaction-page"),
+  },
 ];
 
 export const pages = all.filter((page) => env.pages.includes(page.path));

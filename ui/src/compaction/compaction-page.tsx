@@ -1,0 +1,219 @@
+import { useMemo } from "preact/hooks";
+import { usePolled } from "../api/use";
+import { Choose } from "../components/choose";
+import { ErrorNotice } from "../components/notices";
+import { Search } from "../components/search";
+import { VirtualTable, type Column } from "../components/virtual-table";
+import { useParams } from "../lib/params";
+import { localTime } from "../lib/settings";
+import { count, plural, visible } from "../lib/text";
+import { formatSecond, roughDuration } from "../lib/time";
+
+interface Job {
+  kind: string;
+  group: string;
+  blocks: string[];
+  /** Milliseconds. */
+  minTime: number;
+  maxTime: number;
+  samples: number;
+  reason: string;
+  started?: string;
+}
+
+/** The data of /api/v1/compact/status. */
+interface Status {
+  plannedAt: string;
+  todo: Record<string, number>;
+  running: Job[];
+  jobs: Job[];
+  skipped: { block: string; details: string }[];
+  quarantined: Record<string, string>;
+}
+
+/** A row of the list: a job, or a block that no job takes. */
+interface Row {
+  key: string;
+  state: "running" | "planned" | "skipped" | "quarantined";
+  kind: string;
+  blocks: string[];
+  text: string;
+  job?: Job;
+}
+
+/** What the compactor does, plans, and leaves out. */
+export default function CompactionPage() {
+  const { answer, error, reload } = usePolled<Status>("compact/status", {}, 5e3);
+  const rows = useMemo(() => (answer ? rowsOf(answer.data) : []), [answer]);
+  return (
+    <>
+      <h1>Compaction</h1>
+      {error && <ErrorNotice text={`The list may be old: ${error}`} />}
+      {answer ? (
+        <Content status={answer.data} rows={rows} reload={reload} />
+      ) : (
+        <p class="quiet">Loading …</p>
+      )}
+    </>
+  );
+}
+
+/** Running jobs first, then what needs a look, then the plan. */
+function rowsOf(s: Status): Row[] {
+  const key = (j: Job) => `${j.kind} ${j.group} ${j.blocks.join()}`;
+  const running = new Set(s.running.map(key));
+  const job = (state: Row["state"]) => (j: Job) => ({
+    key: key(j),
+    state,
+    kind: j.kind,
+    blocks: j.blocks,
+    text: j.reason,
+    job: j,
+  });
+  const rest = (state: Row["state"], block: string, text: string): Row => ({
+    key: `${state} ${block}`,
+    state,
+    kind: "",
+    blocks: [block],
+    text,
+  });
+  return [
+    ...s.running.map(job("running")),
+    ...Object.entries(s.quarantined).map(([id, why]) => rest("quarantined", id, why)),
+    ...s.jobs.filter((j) => !running.has(key(j))).map(job("planned")),
+    ...s.skipped
+      .filter((k) => s.quarantined[k.block] === undefined)
+      .map((k) => rest("skipped", k.block, k.details)),
+  ];
+}
+
+const classes = { running: "up", planned: "", skipped: "unknown", quarantined: "missing" };
+
+function Content({ status, rows, reload }: { status: Status; rows: Row[]; reload(): void }) {
+  const local = localTime.use();
+  const [params, set] = useParams();
+  const [q, state, kind] = ["q", "state", "kind"].map((n) => params.get(n) ?? "");
+  const shown = useMemo(
+    () =>
+      rows.filter(
+        (r) =>
+          (!state || r.state === state) &&
+          (!kind || r.kind === kind) &&
+          (!q ||
+            `${r.kind} ${r.job?.group} ${r.text} ${r.blocks.join(" ")}`
+              .toLowerCase()
+              .includes(q.toLowerCase())),
+      ),
+    [rows, q, state, kind],
+  );
+  const planned = Date.parse(status.plannedAt);
+  const todo = Object.entries(status.todo).map(([name, n]) => `${count(n)} ${name}`);
+  const bad = Object.keys(status.quarantined).length;
+  return (
+    <>
+      <p>
+        {planned > 0
+          ? `Planned at ${formatSecond(planned, local)}: ${todo.join(", ") || "nothing to do"}`
+          : "There is no plan yet."}
+        {status.running.length > 0 && (
+          <span class="up"> · {plural(status.running.length, "job")} running</span>
+        )}
+        {bad > 0 && <span class="missing"> · {plural(bad, "block")} quarantined</span>}
+      </p>
+      <div class="row">
+        <Search
+          label="Filter jobs"
+          placeholder="Filter by group, block, reason"
+          value={q ?? ""}
+          set={(v) => set({ q: v })}
+        />
+        <Choose
+          label="State"
+          value={state ?? ""}
+          values={Object.keys(classes)}
+          set={(v) => set({ state: v })}
+        />
+        <Choose
+          label="Kind"
+          value={kind ?? ""}
+          values={Object.keys(status.todo).sort()}
+          set={(v) => set({ kind: v })}
+        />
+        <button onClick={reload}>Refresh</button>
+        <a href="api/v1/compact/status">JSON</a>
+      </div>
+      <VirtualTable
+        label="jobs"
+        rows={shown}
+        columns={columns}
+        rowKey={(r) => r.key}
+        detail={(r) => <Detail row={r} local={local} />}
+        empty="Nothing runs, and nothing is planned."
+      />
+    </>
+  );
+}
+
+const columns: Column<Row>[] = [
+  {
+    key: "state",
+    title: "State",
+    width: "8rem",
+    cell: (r) => <span class={classes[r.state]}>{r.state}</span>,
+  },
+  { key: "kind", title: "Kind", width: "9rem", cell: (r) => visible(r.kind) },
+  {
+    key: "group",
+    title: "Group or block",
+    width: "minmax(12rem, 1.5fr)",
+    cell: (r) => <code class="cut">{visible(r.job?.group || r.blocks[0] || "")}</code>,
+  },
+  {
+    key: "reason",
+    title: "Why",
+    width: "minmax(10rem, 2fr)",
+    cell: (r) => <span class="cut">{visible(r.text)}</span>,
+  },
+  {
+    key: "samples",
+    title: "Samples",
+    width: "7rem",
+    numeric: true,
+    cell: (r) => (r.job ? count(r.job.samples) : ""),
+    compare: (a, b) => (a.job?.samples ?? 0) - (b.job?.samples ?? 0),
+  },
+  {
+    key: "since",
+    title: "Since",
+    width: "5.5rem",
+    numeric: true,
+    cell: (r) => (r.job?.started ? roughDuration(Date.now() - Date.parse(r.job.started)) : ""),
+  },
+];
+
+function Detail({ row: r, local }: { row: Row; local: boolean }) {
+  return (
+    <>
+      <p class="wrap">{visible(r.text)}</p>
+      <dl>
+        {r.job && r.job.maxTime > r.job.minTime && (
+          <>
+            <dt>Times</dt>
+            <dd>
+              {formatSecond(r.job.minTime, local)} to {formatSecond(r.job.maxTime, local)}
+            </dd>
+          </>
+        )}
+        <dt>{plural(r.blocks.length, "block")}</dt>
+        <dd>
+          {r.blocks.slice(0, 200).map((id) => (
+            <div key={id}>
+              <code>{id}</code>
+            </div>
+          ))}
+          {r.blocks.length > 200 && `and ${count(r.blocks.length - 200)} more`}
+        </dd>
+      </dl>
+    </>
+  );
+}
