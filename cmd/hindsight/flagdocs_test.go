@@ -44,8 +44,21 @@ func reference(cmd *kingpin.CmdModel) string {
 		b.WriteString(flagTables(cmd))
 		return b.String()
 	}
-	for _, sub := range cmd.Commands {
-		fmt.Fprintf(&b, "\n## hindsight %s %s\n\n%s\n%s", cmd.Name, sub.Name, sub.Help, flagTables(sub))
+	b.WriteString(subcommands(cmd.Name, cmd))
+	return b.String()
+}
+
+// subcommands has a section for each command of a group, and of the groups in it.
+func subcommands(name string, group *kingpin.CmdModel) string {
+	var b strings.Builder
+	for _, sub := range group.Commands {
+		full := name + " " + sub.Name
+		fmt.Fprintf(&b, "\n## hindsight %s\n\n%s\n", full, sub.Help)
+		if len(sub.Commands) > 0 {
+			b.WriteString(subcommands(full, sub))
+			continue
+		}
+		b.WriteString(flagTables(sub))
 	}
 	return b.String()
 }

@@ -113,18 +113,30 @@ func run(ctx context.Context, args []string, s streams) (code int) {
 func subcommand(args []string, known map[string]command) string {
 	for i, a := range args {
 		if a == toolsGroup {
-			if i+1 < len(args) {
-				if _, ok := known[a+" "+args[i+1]]; ok {
-					return a + " " + args[i+1] + " "
+			name := a
+			for _, next := range args[i+1:] {
+				if !isGroupOrCommand(name+" "+next, known) {
+					break
 				}
+				name += " " + next
 			}
-			return a + " "
+			return name + " "
 		}
 		if _, ok := known[a]; ok {
 			return a + " "
 		}
 	}
 	return ""
+}
+
+// isGroupOrCommand says whether a command has the name, or begins with it.
+func isGroupOrCommand(name string, known map[string]command) bool {
+	for k := range known {
+		if k == name || strings.HasPrefix(k, name+" ") {
+			return true
+		}
+	}
+	return false
 }
 
 // named puts the flag in front of an error that quotes its value only.

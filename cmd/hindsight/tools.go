@@ -15,10 +15,10 @@ import (
 const toolsGroup = "tools"
 
 // toolCommands adds the group of commands that do one task and end. Each of them is
-// named by the group and itself: "tools recover".
+// named by its groups and itself: "tools recover", "tools bucket ls".
 func toolCommands(app *kingpin.Application) []command {
 	group := app.Command(toolsGroup, "Commands that do one task and end.")
-	return []command{recoverCommand(group), doctorCommand(group)}
+	return append([]command{recoverCommand(group), doctorCommand(group)}, bucketCommands(group)...)
 }
 
 // toolConfig holds the flags that every tool has.

@@ -2,6 +2,7 @@ package block
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -53,4 +54,30 @@ func Delete(ctx context.Context, b bucket.Bucket, id ulid.ULID) error {
 		_ = b.Delete(ctx, markers[i])
 	}
 	return nil
+}
+
+// DeleteMarked deletes a block that has a deletion mark. It returns false without one,
+// for example because an operator removed the mark since the bucket was listed.
+func DeleteMarked(ctx context.Context, b bucket.Bucket, id ulid.ULID) (bool, error) {
+	err := ReadMark(ctx, b, id, &DeletionMark{})
+	if errors.Is(err, bucket.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, Delete(ctx, b, id)
+}
+
+// DeletePartial deletes the objects of a block without meta.json. It returns false if
+// the block has one, because its upload has ended since the bucket was listed.
+func DeletePartial(ctx context.Context, b bucket.Bucket, id ulid.ULID) (bool, error) {
+	_, err := b.Stat(ctx, Path(id, MetaFile))
+	if err == nil {
+		return false, nil
+	}
+	if !errors.Is(err, bucket.ErrNotFound) {
+		return false, fmt.Errorf("look for meta.json of partial block %s: %w", id, err)
+	}
+	return true, Delete(ctx, b, id)
 }

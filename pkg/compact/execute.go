@@ -183,31 +183,22 @@ func (c *Compactor) mayDeleteUnmarked(j plan.Job, err error) bool {
 	return full && j.Overdue > 0 && j.Overdue >= c.policy.DeleteDelay
 }
 
-// deleteMarked deletes a block that is still marked: an operator may have removed the
-// mark since the bucket was listed.
+// deleteMarked deletes a block that is still marked.
 func (c *Compactor) deleteMarked(ctx context.Context, id ulid.ULID) error {
-	err := block.ReadMark(ctx, c.bkt, id, &block.DeletionMark{})
-	if errors.Is(err, bucket.ErrNotFound) {
+	deleted, err := block.DeleteMarked(ctx, c.bkt, id)
+	if err == nil && !deleted {
 		c.log.Info("block has lost its deletion mark", "block", id)
-		return nil
 	}
-	if err != nil {
-		return err
-	}
-	return block.Delete(ctx, c.bkt, id)
+	return err
 }
 
 // deletePartial deletes a directory that still has no meta.json.
 func (c *Compactor) deletePartial(ctx context.Context, id ulid.ULID) error {
-	_, err := c.bkt.Stat(ctx, block.Path(id, block.MetaFile))
-	if err == nil {
+	deleted, err := block.DeletePartial(ctx, c.bkt, id)
+	if err == nil && !deleted {
 		c.log.Info("upload of block was completed", "block", id)
-		return nil
 	}
-	if !errors.Is(err, bucket.ErrNotFound) {
-		return fmt.Errorf("look for meta.json of partial block %s: %w", id, err)
-	}
-	return block.Delete(ctx, c.bkt, id)
+	return err
 }
 
 // blame quarantines the blocks that caused an error, and says whether there are any.

@@ -50,7 +50,7 @@ func (c *Compactor) look(ctx context.Context, now time.Time, skipped map[ulid.UL
 		return plan.Plan{}, err
 	}
 	c.seen.Store(v)
-	pv := planView(v)
+	pv := PlanView(v)
 	pv.Quarantined, pv.SkippedInPass = c.quarantined.details(), skipped
 
 	policy := c.policy
@@ -110,7 +110,9 @@ func withSources(metas map[ulid.ULID]*block.Meta) map[ulid.ULID]*block.Meta {
 	return out
 }
 
-func planView(v *blocklist.View) plan.View {
+// PlanView is a view of the bucket as the planner takes it. A block whose meta.json
+// cannot be used is among its partial ones.
+func PlanView(v *blocklist.View) plan.View {
 	out := plan.View{
 		Metas: withSources(v.Metas), IndexSize: make(map[ulid.ULID]int64, len(v.Sizes)), Partial: make(map[ulid.ULID]plan.Partial, len(v.Partial)),
 		Deletion: v.Deletion, NoCompact: v.NoCompact, NoDownsample: v.NoDownsample,

@@ -15,6 +15,18 @@ const (
 	downsampleRange1h = 10 * 24 * time.Hour
 )
 
+// DownsampleRange returns the length from which blocks of a resolution are downsampled, 0
+// for the coarsest one.
+func DownsampleRange(resolution int64) time.Duration {
+	switch resolution {
+	case block.ResolutionRaw:
+		return downsampleRange5m
+	case block.Resolution5m:
+		return downsampleRange1h
+	}
+	return 0
+}
+
 // partialDelay is the time without a write after which a partial block counts as
 // abandoned.
 const partialDelay = 48 * time.Hour

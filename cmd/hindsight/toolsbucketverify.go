@@ -1,0 +1,172 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/oklog/ulid/v2"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/bucketadmin"
+	"github.com/hindsight-io/hindsight/pkg/flags"
+)
+
+// verifyConfig holds the flags of tools bucket verify.
+type verifyConfig struct {
+	tool       toolConfig
+	issues     []string
+	ids        []string
+	quarantine bool
+	workDir    string
+	output     string
+}
+
+// verifyCommand adds the command that checks blocks.
+func verifyCommand(group *kingpin.CmdClause) command {
+	cmd := group.Command("verify", "Reads the blocks of a bucket and reports what is wrong with them. Exit code 0: no findings; 1: findings; 2: it could not look. It only reads, unless --quarantine is given.")
+	var c verifyConfig
+	c.tool.register(cmd)
+	cmd.Flag("issues", "What to check (repeatable): index_known_issues downloads each block and checks sizes, checksums, the order of series and chunks, and statistics; overlapped_blocks and duplicated_compaction compare the meta.json of blocks.").
+		Short('i').Default(bucketadmin.IssueIndex, bucketadmin.IssueOverlap).
+		EnumsVar(&c.issues, bucketadmin.IssueIndex, bucketadmin.IssueOverlap, bucketadmin.IssueDuplicate)
+	cmd.Flag("id", "Check only this block (repeatable).").StringsVar(&c.ids)
+	cmd.Flag("quarantine", "Mark damaged blocks no-compact and no-downsample. They stay readable; tools bucket mark --remove undoes it.").
+		Default("false").BoolVar(&c.quarantine)
+	cmd.Flag("work-dir", "Directory for one block at a time; empty means the directory for temporary files.").StringVar(&c.workDir)
+	cmd.Flag("output", "Form of the report: table, json or yaml.").Default(outputTable).EnumVar(&c.output, outputTable, outputJSON, outputYAML)
+	return command{name: "verify", run: func(ctx context.Context, s streams) error {
+		err := c.run(ctx, s)
+		if err == nil || errors.As(err, new(findings)) {
+			return err
+		}
+		return exitError{error: err, code: exitUsage}
+	}}
+}
+
+func (c *verifyConfig) checks(issue string) bool { return slices.Contains(c.issues, issue) }
+
+// run checks the blocks and prints the findings, by block. It prints those that it has
+// also if a block could not be read.
+func (c *verifyConfig) run(ctx context.Context, s streams) error {
+	ids, err := blockIDs(c.ids)
+	if err != nil {
+		return err
+	}
+	return c.tool.withBucket(ctx, s, func(ctx context.Context, p *process, bkt bucket.Bucket) error {
+		v, err := poll(ctx, p, bkt, 0)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			_, unusable := v.Unusable[id]
+			if v.Metas[id] == nil && !unusable {
+				return flags.Invalid(fmt.Errorf("--id=%s: the bucket has no such complete block", id))
+			}
+		}
+		found := c.compare(v)
+		deep, lookErr := c.read(ctx, s, bkt, v, ids)
+		found = append(found, deep...)
+		if len(ids) > 0 {
+			found = slices.DeleteFunc(found, func(f bucketadmin.Finding) bool { return !slices.Contains(c.ids, f.Block) })
+		}
+		slices.SortStableFunc(found, func(a, b bucketadmin.Finding) int { return cmp.Compare(a.Block, b.Block) })
+		if c.quarantine {
+			lookErr = errors.Join(lookErr, quarantine(ctx, bkt, v, found))
+		}
+		r := report{list: append([]bucketadmin.Finding{}, found...), header: []string{"BLOCK", "ISSUE", "KIND", "DETAILS"}}
+		for _, f := range found {
+			r.cells = append(r.cells, []string{f.Block, f.Issue, f.Kind, f.Details})
+		}
+		if err := r.print(s.out, c.output); err != nil {
+			return err
+		}
+		switch {
+		case lookErr != nil:
+			return lookErr
+		case len(found) > 0:
+			return findings(len(found))
+		}
+		return nil
+	})
+}
+
+// compare makes the checks that need no more than the listing.
+func (c *verifyConfig) compare(v *blocklist.View) []bucketadmin.Finding {
+	var found []bucketadmin.Finding
+	if c.checks(bucketadmin.IssueIndex) {
+		found = append(found, bucketadmin.CheckUnusable(v)...)
+	}
+	if c.checks(bucketadmin.IssueOverlap) {
+		found = append(found, bucketadmin.CheckOverlaps(v)...)
+	}
+	if c.checks(bucketadmin.IssueDuplicate) {
+		found = append(found, bucketadmin.CheckDuplicates(v)...)
+	}
+	return found
+}
+
+// read checks the blocks one by one. A block that cannot be read does not stop the
+// others; the error lists all of them.
+func (c *verifyConfig) read(ctx context.Context, s streams, bkt bucket.Bucket, v *blocklist.View, ids []ulid.ULID) (found []bucketadmin.Finding, err error) {
+	if !c.checks(bucketadmin.IssueIndex) {
+		return nil, nil
+	}
+	dir, err := os.MkdirTemp(c.workDir, "hindsight-verify-")
+	if err != nil {
+		return nil, fmt.Errorf("make work directory: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	pr := newProgress(s)
+	defer pr.end()
+	var errs []error
+	metas := sortedMetas(v)
+	for i, m := range metas {
+		id := m.ULID
+		if len(ids) > 0 && !slices.Contains(ids, id) {
+			continue
+		}
+		if ctx.Err() != nil {
+			return found, errors.Join(append(errs, ctx.Err())...)
+		}
+		pr.show(i, len(metas), "blocks checked")
+		bad := bucketadmin.CheckSizes(m, v.Sizes[id])
+		var err error
+		if len(bad) == 0 {
+			bad, err = bucketadmin.CheckBlock(ctx, bkt, m, dir)
+		}
+		// A block that is not found was deleted meanwhile.
+		if err != nil && !errors.Is(err, bucket.ErrNotFound) {
+			errs = append(errs, fmt.Errorf("block %s: %w", id, err))
+		}
+		found = append(found, bad...)
+	}
+	return found, errors.Join(errs...)
+}
+
+// quarantine marks the damaged blocks, each with its first finding. A block with an
+// unusable meta.json needs no mark, because no compactor uses it.
+func quarantine(ctx context.Context, bkt bucket.Bucket, v *blocklist.View, found []bucketadmin.Finding) error {
+	now := time.Now()
+	for _, f := range found {
+		id, _ := block.ParseID(f.Block)
+		if !f.Damage || v.Metas[id] == nil {
+			continue
+		}
+		cause := block.Cause{Reason: block.MarkManual, Details: "tools bucket verify: " + f.Kind + ": " + f.Details}
+		if _, err := block.MarkNoCompact(ctx, bkt, id, cause, now); err != nil {
+			return err
+		}
+		if _, err := block.MarkNoDownsample(ctx, bkt, id, cause, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
