@@ -19,6 +19,7 @@ func rows() []row {
 		receive    = "./pkg/receive/bench"
 		dashboards = "./test/dashboards"
 		sidecar    = "./pkg/sidecar"
+		headship   = "./pkg/sidecar/headship"
 		all        = "^BenchmarkDashboards$"
 		prometheus = "CPU of a Prometheus with one replica on its disk"
 	)
@@ -55,6 +56,9 @@ func rows() []row {
 		{"sidecar-instant", "latency that the sidecar and gRPC add to reading 5 min of 1,000 series", sidecar, "^BenchmarkInstant$", "", "added-ms", 5,
 			"ms beyond remote read from Prometheus"},
 		{"sidecar-memory", "1M series streamed, with the server and the client in one process", sidecar, "^BenchmarkStreamMillion$", "1x", "RSS-MiB", 150, "MiB of RSS"},
+		{"sidecar-head", "shipping the log of 100,000 samples a second, snappy", headship, "^BenchmarkShip$/^snappy$", "3x", "cpu-%", 2,
+			"percent of the CPU of appending the samples to a bare TSDB"},
+		{"sidecar-head-bytes", "the same", headship, "^BenchmarkShip$/^snappy$", "3x", "shipped/log", 1.3, "bytes of the compressed log"},
 		{"compact-vertical", "merging two jittered replicas", "./pkg/compact", "^BenchmarkVertical$", "", "cpu-s/Msample", 0.07, "CPU seconds for a million samples"},
 		{"compact-horizontal", "merging blocks that do not overlap", "./pkg/compact", "^BenchmarkHorizontal$", "", "cpu-s/Msample", 0.015, "CPU seconds for a million samples"},
 		{"downsample", "raw to 5m", "./pkg/compact", "^BenchmarkDownsample$", "", "cpu-s/Msample", 0.04, "CPU seconds for a million samples (25M a second is 0.04)"},
