@@ -38,7 +38,7 @@ screenshots: ## make the pictures of docs/web.md again, from real processes (nee
 SHARED := ./pkg/receive ./pkg/receive/multitsdb ./pkg/receive/peer ./pkg/receive/remotewrite \
 	./pkg/receive/replicate ./pkg/receive/faults ./pkg/receive/capnpserver ./pkg/storeapi/... ./pkg/dedup/... \
 	./pkg/abort ./pkg/httpserver ./pkg/tlsconfig ./pkg/store/pagecache ./pkg/block/headerbundle \
-	./pkg/query/endpoint
+	./pkg/query/endpoint ./pkg/sidecar/prom ./pkg/sidecar/outage
 
 test: ## all tests, end-to-end tests with real processes included; then test-race
 	$(GO) run ./test/runner -also $(BROWSER) ./...
