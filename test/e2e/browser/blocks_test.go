@@ -61,9 +61,9 @@ func (u *ui) looks(path, ready string) {
 	u.emulate(1280, "light")
 }
 
-// fill writes the meta.json of blocks of two hours in 50 groups, one of them with markup
+// fill writes the meta.json of n blocks of two hours in 50 groups, one of them with markup
 // in its labels, and marks the first block with markup in the reason.
-func fill(t *testing.T, dir string) (first string) {
+func fill(t *testing.T, dir string, n int) (first string) {
 	t.Helper()
 	write := func(id, name string, content any) {
 		text, err := json.Marshal(content)
@@ -73,7 +73,7 @@ func fill(t *testing.T, dir string) (first string) {
 	}
 	const hours2 = int64(2 * time.Hour / time.Millisecond)
 	begin := time.Now().Add(-manyBlocks/50*2*time.Hour).UnixMilli() / hours2 * hours2
-	for i := range manyBlocks {
+	for i := range n {
 		id := fmt.Sprintf("01J%023d", i) // a ULID
 		cluster := fmt.Sprintf("eu-%02d", i%50)
 		if i%50 == 0 {
@@ -103,7 +103,7 @@ func fill(t *testing.T, dir string) (first string) {
 func TestBlocks(t *testing.T) {
 	needBrowser(t)
 	dir := t.TempDir()
-	first := fill(t, dir)
+	first := fill(t, dir, manyBlocks)
 	ports, err := harness.Ports(host, 2)
 	require.NoError(t, err)
 	ready(t, "store", ports[0], "store", "--http-address="+ports[0], "--grpc-address="+ports[1], "--data-dir="+t.TempDir(),
@@ -153,4 +153,24 @@ func (u *ui) mark(button string) {
 	u.click(button)
 	require.NoError(u.t, <-asked)
 	u.until(`document.querySelector('.vdetail [role=status]')?.innerText.includes('is written')`)
+}
+
+// TestCompaction sees the blocks whose data is missing in quarantine, with their errors.
+func TestCompaction(t *testing.T) {
+	needBrowser(t)
+	dir := t.TempDir()
+	fill(t, dir, 400)
+	ports, err := harness.Ports(host, 2)
+	require.NoError(t, err)
+	ready(t, "compact", ports[0], "compact", "--wait", "--http-address="+ports[0], "--data-dir="+t.TempDir(), "--consistency-delay=0s",
+		fmt.Sprintf("--objstore.config={type: FILESYSTEM, config: {directory: %q}}", dir))
+	u := drive(t, ports[0])
+	u.looks("/compaction", `document.querySelector('.vitem .missing')`)
+	u.click("JSON")
+	u.until(`document.body.innerText.includes('"quarantined"')`)
+	u.open("/compaction?state=quarantined")
+	u.until(`document.querySelector('.vitem .expand')`)
+	evaluate[any](u.browser, `document.querySelector('.vitem .expand').click()`)
+	u.until(`document.querySelector('.vdetail')`)
+	u.clean()
 }
