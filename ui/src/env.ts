@@ -19,7 +19,7 @@ function read(): Env {
     ? {
         role: "query",
         version: "development",
-        pages: ["graph", "stores", "blocks", "compaction", "ring", "tenants"],
+        pages: ["graph", "stores", "queries", "status", "blocks", "compaction", "ring", "tenants"],
       }
     : (JSON.parse(text) as Env);
 }

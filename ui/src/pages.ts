@@ -17,6 +17,17 @@ export interface Page {
 const all: Page[] = [
   { path: "graph", title: "Query", load: () => import("./query/query-page") },
   { path: "stores", title: "Stores", load: () => import("./stores/stores-page") },
+  { path: "queries", title: "Running", load: () => import("./queries/running-page") },
+  { path: "top-queries", title: "Top queries", load: () => import("./queries/top-page") },
+  { path: "targets", title: "Targets", load: () => import("./targets/targets-page") },
+  { path: "rules", title: "Rules", load: () => import("./rules/rules-page") },
+  { path: "alerts", title: "Alerts", load: () => import("./rules/alerts-page") },
+  {
+    path: "cardinality",
+    title: "Cardinality",
+    load: () => import("./cardinality/cardinality-page"),
+  },
+  { path: "status", title: "Status", load: () => import("./status/status-page") },
   { path: "blocks", title: "Blocks", load: () => import("./blocks/blocks-page") },
   {
     path: "compaction",

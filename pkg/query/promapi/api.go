@@ -218,7 +218,9 @@ func (a *API) registerPages(mux *http.ServeMux, root string) {
 }
 
 // ownPages are the paths of the pages of a querier.
-func ownPages() []string { return []string{"graph", "stores"} }
+func ownPages() []string {
+	return []string{"graph", "stores", "queries", "top-queries", "targets", "rules", "alerts", "cardinality", "status"}
+}
 
 // newUI returns the web interface, with the pages of the querier before those of other
 // roles.

@@ -119,7 +119,7 @@ func startUISite(t *testing.T) *uiSite {
 	s.write(t, ports[0])
 	args := []string{
 		"query", "--http-address=" + ports[2], "--grpc-address=" + ports[3], "--web.route-prefix=" + prefix,
-		"--endpoint=" + ports[1], "--endpoint=" + s.down,
+		"--endpoint=" + ports[1], "--endpoint=" + s.down, "--endpoint=" + serveLists(t),
 	}
 	s.silent = serveSilent(t, manyStores)
 	for _, address := range s.silent.addresses {

@@ -1,0 +1,140 @@
+import { useState } from "preact/hooks";
+import { Choose } from "../components/choose";
+import { call, message } from "../api/client";
+import { Expression } from "../components/expression";
+import { distinct, ListHead, TenantField, useList, useMatching } from "../components/list-page";
+import { ErrorNotice } from "../components/notices";
+import { VirtualTable, type Column } from "../components/virtual-table";
+import { localTime } from "../lib/settings";
+import { bytes, plural, shortNumber, visible } from "../lib/text";
+import { formatSecond } from "../lib/time";
+import { seconds } from "./seconds";
+
+interface RunningQuery {
+  id: string;
+  tenant: string;
+  query: string;
+  kind: string;
+  start: string;
+  ageSeconds: number;
+  stage: string;
+  remote: string;
+  userAgent: string;
+  series: number;
+  samples: number;
+  chunks: number;
+  bytes: number;
+  memoryBytes: number;
+}
+
+const none: RunningQuery[] = [];
+
+const columns: Column<RunningQuery>[] = [
+  {
+    key: "query",
+    title: "Query",
+    width: "minmax(10rem, 3fr)",
+    cell: (q) => <code class="cut">{visible(q.query) || "(none)"}</code>,
+  },
+  {
+    key: "tenant",
+    title: "Tenant",
+    width: "minmax(4rem, 1fr)",
+    cell: (q) => <span class="cut">{visible(q.tenant)}</span>,
+    compare: (a, b) => a.tenant.localeCompare(b.tenant),
+  },
+  { key: "stage", title: "Stage", width: "6rem", cell: (q) => q.stage },
+  {
+    key: "age",
+    title: "Age",
+    width: "5rem",
+    numeric: true,
+    cell: (q) => seconds(q.ageSeconds),
+    compare: (a, b) => a.ageSeconds - b.ageSeconds,
+  },
+  {
+    key: "samples",
+    title: "Samples",
+    width: "5rem",
+    numeric: true,
+    cell: (q) => shortNumber(q.samples),
+    compare: (a, b) => a.samples - b.samples,
+  },
+  {
+    key: "memory",
+    title: "Memory",
+    width: "6rem",
+    numeric: true,
+    cell: (q) => bytes(q.memoryBytes),
+    compare: (a, b) => a.memoryBytes - b.memoryBytes,
+  },
+];
+
+/** The requests that run, and a way to end them. */
+export default function RunningPage() {
+  const list = useList<{ queries: RunningQuery[] }>("queries", {}, 2e3);
+  const [stage, setStage] = useState("");
+  const all = list.answer?.data.queries ?? none;
+  const rows = useMatching(all, list.text, (q) =>
+    [q.query, q.tenant, q.kind, q.stage, q.remote, q.userAgent].join(" "),
+  ).filter((q) => !stage || q.stage === stage);
+  return (
+    <>
+      <ListHead
+        title="Running queries"
+        list={list}
+        filter="query, tenant, client"
+        json="queries"
+        summary={`${plural(all.length, "request runs", "requests run")}, the oldest first.`}
+      >
+        <Choose label="Stage" value={stage} values={distinct(all, (q) => q.stage)} set={setStage} />
+      </ListHead>
+      {list.answer && (
+        <VirtualTable
+          label="running queries"
+          rows={rows}
+          columns={columns}
+          rowKey={(q) => q.id}
+          detail={(q) => <Detail query={q} tenant={list.tenant} reload={list.reload} />}
+          empty={all.length > 0 ? "No query matches." : "No query runs."}
+        />
+      )}
+      <TenantField list={list} />
+    </>
+  );
+}
+
+function Detail(p: { query: RunningQuery; tenant: string; reload(): void }) {
+  const { query: q, tenant, reload } = p;
+  const local = localTime.use();
+  const [problem, setProblem] = useState<string>();
+  const end = () => {
+    call(`queries/${encodeURIComponent(q.id)}`, { method: "DELETE", tenant }).then(reload, (e) =>
+      setProblem(message(e)),
+    );
+  };
+  return (
+    <>
+      <Expression expr={q.query} tenant={q.tenant} />
+      <dl>
+        <dt>Kind</dt>
+        <dd>{visible(q.kind)}</dd>
+        <dt>Client</dt>
+        <dd>
+          {visible(q.remote)} {visible(q.userAgent)}
+        </dd>
+        <dt>Started</dt>
+        <dd>{formatSecond(Date.parse(q.start), local)}</dd>
+        <dt>Read so far</dt>
+        <dd>
+          {plural(q.series, "series", "series")}, {plural(q.samples, "sample")},{" "}
+          {plural(q.chunks, "chunk")}, {bytes(q.bytes)}
+        </dd>
+      </dl>
+      {problem && <ErrorNotice text={problem} />}
+      <p>
+        <button onClick={end}>End this query</button>
+      </p>
+    </>
+  );
+}

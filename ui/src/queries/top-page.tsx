@@ -1,0 +1,136 @@
+import { useState } from "preact/hooks";
+import { Choose } from "../components/choose";
+import { Expression } from "../components/expression";
+import { distinct, ListHead, TenantField, useList, useMatching } from "../components/list-page";
+import { VirtualTable, type Column } from "../components/virtual-table";
+import { localTime } from "../lib/settings";
+import { bytes, count, plural, shortNumber, visible } from "../lib/text";
+import { formatSecond } from "../lib/time";
+import { seconds } from "./seconds";
+
+interface TopQuery {
+  tenant: string;
+  query: string;
+  kind: string;
+  count: number;
+  interrupted: number;
+  totalSeconds: number;
+  maxSeconds: number;
+  cost: number;
+  series: number;
+  samples: number;
+  bytes: number;
+  last: string;
+}
+
+interface TopQueries {
+  since: string;
+  complete: boolean;
+  queries: TopQuery[];
+}
+
+const none: TopQuery[] = [];
+
+function numeric(
+  key: "count" | "totalSeconds" | "maxSeconds" | "cost" | "bytes",
+  title: string,
+  print: (n: number) => string,
+): Column<TopQuery> {
+  return {
+    key,
+    title,
+    width: "5.5rem",
+    numeric: true,
+    cell: (q) => print(q[key]),
+    compare: (a, b) => a[key] - b[key],
+  };
+}
+
+const columns: Column<TopQuery>[] = [
+  {
+    key: "query",
+    title: "Query",
+    width: "minmax(10rem, 3fr)",
+    cell: (q) => <code class="cut">{visible(q.query) || "(none)"}</code>,
+  },
+  {
+    key: "tenant",
+    title: "Tenant",
+    width: "minmax(4rem, 1fr)",
+    cell: (q) => <span class="cut">{visible(q.tenant)}</span>,
+    compare: (a, b) => a.tenant.localeCompare(b.tenant),
+  },
+  numeric("totalSeconds", "Total time", seconds),
+  numeric("maxSeconds", "Longest", seconds),
+  numeric("count", "Requests", count),
+  numeric("cost", "Cost", shortNumber),
+  numeric("bytes", "Read", bytes),
+];
+
+/** The requests that cost most since the querier started. */
+export default function TopPage() {
+  const local = localTime.use();
+  const list = useList<TopQueries>("top_queries", { limit: "1000" }, 10e3);
+  const [kind, setKind] = useState("");
+  const top = list.answer?.data;
+  const all = top?.queries ?? none;
+  const rows = useMatching(all, list.text, (q) => `${q.query} ${q.tenant} ${q.kind}`).filter(
+    (q) => !kind || q.kind === kind,
+  );
+  return (
+    <>
+      <ListHead
+        title="Top queries"
+        list={list}
+        filter="query, tenant"
+        json="top_queries"
+        summary={
+          top && (
+            <>
+              {plural(all.length, "query", "queries")} since{" "}
+              {formatSecond(Date.parse(top.since), local)}, those with most time first.
+              {!top.complete && " Cheaper ones were forgotten."}
+            </>
+          )
+        }
+      >
+        <Choose label="Kind" value={kind} values={distinct(all, (q) => q.kind)} set={setKind} />
+      </ListHead>
+      {top && (
+        <VirtualTable
+          label="top queries"
+          rows={rows}
+          columns={columns}
+          rowKey={(q) => JSON.stringify([q.tenant, q.kind, q.query])}
+          detail={(q) => <Detail query={q} />}
+          empty={all.length > 0 ? "No query matches." : "No query has ended yet."}
+        />
+      )}
+      <p class="quiet">Cost counts the samples read and the points computed.</p>
+      <TenantField list={list} />
+    </>
+  );
+}
+
+function Detail({ query: q }: { query: TopQuery }) {
+  const local = localTime.use();
+  return (
+    <>
+      <Expression expr={q.query} tenant={q.tenant} />
+      <dl>
+        <dt>Kind</dt>
+        <dd>{visible(q.kind)}</dd>
+        <dt>Mean time</dt>
+        <dd>{seconds(q.totalSeconds / q.count)}</dd>
+        <dt>Interrupted</dt>
+        <dd>{plural(q.interrupted, "request")} cancelled, ended or out of time</dd>
+        <dt>Read</dt>
+        <dd>
+          {plural(q.series, "series", "series")}, {plural(q.samples, "sample")}
+        </dd>
+        <dt>Last</dt>
+        <dd>{formatSecond(Date.parse(q.last), local)}</dd>
+      </dl>
+    </>
+  );
+}
