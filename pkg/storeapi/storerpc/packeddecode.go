@@ -20,7 +20,7 @@ import (
 var errColumn = errors.New("a column of a packed frame does not fit the others")
 
 // keepingUnmarshaler is a message that keeps the bytes that it is decoded from, if
-// keeps says so for the first bytes of the message. Nobody else uses these bytes then.
+// keeps says so for the first bytes of the message. The message owns these bytes then.
 type keepingUnmarshaler interface {
 	keeps(start []byte) bool
 	unmarshalKept(data []byte) error
@@ -147,11 +147,11 @@ func (f *frame) addPackedChunks(p *packedReader, n uint64) error {
 			if p.encoding == len(p.encodings) {
 				return fmt.Errorf("encoding of a chunk: %w", errColumn)
 			}
-			if t := p.encodings[p.encoding]; t > 254 {
+			t := p.encodings[p.encoding]
+			if t > 254 {
 				return fmt.Errorf("chunk has the unknown encoding %d", t)
-			} else {
-				encoding = chunkenc.Encoding(t + 1)
 			}
+			encoding = chunkenc.Encoding(t + 1)
 			p.encoding++
 		}
 		end := p.start + int(length)
