@@ -105,8 +105,10 @@ func (t *topQueries) list(ctx context.Context, order promapi.TopOrder, limit int
 		}
 	}
 	slices.SortFunc(out.Queries, func(a, b promapi.TopQuery) int {
-		first := cmp.Compare(b.TotalSeconds, a.TotalSeconds)
+		var first int
 		switch order {
+		case promapi.TopByTime:
+			first = cmp.Compare(b.TotalSeconds, a.TotalSeconds)
 		case promapi.TopByCost:
 			first = cmp.Compare(b.Cost, a.Cost)
 		case promapi.TopByCount:
