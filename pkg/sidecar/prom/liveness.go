@@ -41,53 +41,48 @@ type liveness struct {
 	next http.RoundTripper
 	url  string // that is probed
 
-	closed  context.Context // of the goroutine that probes
-	close   context.CancelFunc
-	running sync.WaitGroup
+	running sync.WaitGroup // the goroutine that probes
 
-	mu sync.Mutex
-	// silent is cancelled, with the reason, while the server does not answer.
-	silent  context.Context
-	silence context.CancelCauseFunc
+	mu     sync.Mutex
+	closed bool
+	// requests are those that run.
+	requests map[*liveRequest]struct{}
+	// silent is the reason while the server does not answer, nil otherwise.
+	silent error
 	// slow is the number of requests that have run for longer than slowAfter.
-	slow     int
-	probing  bool
-	patience time.Duration
+	slow int
+	// endProbes ends the goroutine that probes; nil while there is none.
+	endProbes context.CancelFunc
+	patience  time.Duration
 	// received is when a request last received something.
 	received time.Time
 }
 
 func newLiveness(next http.RoundTripper, url string) *liveness {
-	l := &liveness{next: next, url: url, patience: minPatience}
-	l.closed, l.close = context.WithCancel(context.Background())
-	l.silent, l.silence = context.WithCancelCause(context.Background())
-	return l
+	return &liveness{next: next, url: url, patience: minPatience, requests: map[*liveRequest]struct{}{}}
 }
 
 // stop ends the probes and waits for them.
 func (l *liveness) stop() {
 	l.mu.Lock()
-	l.close()
+	l.closed = true
+	if l.endProbes != nil {
+		l.endProbes()
+	}
 	l.mu.Unlock()
 	l.running.Wait()
 }
 
 // RoundTrip implements http.RoundTripper.
 func (l *liveness) RoundTrip(req *http.Request) (*http.Response, error) {
-	l.mu.Lock()
-	silent := l.silent
-	l.mu.Unlock()
-	if err := context.Cause(silent); err != nil {
+	r, err := l.begin(req)
+	if err != nil {
 		if req.Body != nil {
 			_ = req.Body.Close()
 		}
 		return nil, err
 	}
-	ctx, cancel := context.WithCancelCause(req.Context())
-	r := &liveRequest{l: l, ctx: ctx, cancel: cancel}
-	r.unhook = context.AfterFunc(silent, func() { cancel(context.Cause(silent)) })
-	r.timer = time.AfterFunc(slowAfter, r.becomesSlow)
-	resp, err := l.next.RoundTrip(req.WithContext(ctx))
+	resp, err := l.next.RoundTrip(req.WithContext(r.ctx))
 	if err != nil {
 		err = r.errorOf(err)
 		r.end()
@@ -96,6 +91,28 @@ func (l *liveness) RoundTrip(req *http.Request) (*http.Response, error) {
 	l.receive()
 	r.ReadCloser, resp.Body = resp.Body, r
 	return resp, nil
+}
+
+// begin counts a request as running, unless the server does not answer.
+func (l *liveness) begin(req *http.Request) (*liveRequest, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.silent != nil {
+		return nil, l.silent
+	}
+	r := &liveRequest{l: l}
+	r.ctx, r.cancel = context.WithCancelCause(req.Context())
+	r.timer = time.AfterFunc(slowAfter, r.becomesSlow)
+	l.requests[r] = struct{}{}
+	return r, nil
+}
+
+// silence ends all requests. It needs the lock.
+func (l *liveness) silence(why error) {
+	l.silent = why
+	for r := range l.requests {
+		r.cancel(why)
+	}
 }
 
 // receive notes that the server has sent something.
@@ -116,7 +133,6 @@ type liveRequest struct {
 	l      *liveness
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	unhook func() bool
 	timer  *time.Timer
 
 	slow, ended bool // guarded by l.mu
@@ -132,9 +148,11 @@ func (r *liveRequest) becomesSlow() {
 	}
 	r.slow = true
 	l.slow++
-	if !l.probing && l.closed.Err() == nil {
-		l.probing = true
-		l.running.Go(l.probe)
+	if l.endProbes == nil && !l.closed {
+		// The probes outlive the request that begins them.
+		ctx, cancel := context.WithCancel(context.WithoutCancel(r.ctx))
+		l.endProbes = cancel
+		l.running.Go(func() { l.probe(ctx) })
 	}
 }
 
@@ -166,29 +184,30 @@ func (r *liveRequest) Close() error {
 // end is called when the request has ended, or more often.
 func (r *liveRequest) end() {
 	r.timer.Stop()
-	r.unhook()
 	r.cancel(nil)
 	r.l.mu.Lock()
 	defer r.l.mu.Unlock()
+	delete(r.l.requests, r)
 	if r.slow && !r.ended {
 		r.l.slow--
 	}
 	r.ended = true
 }
 
-// probe probes the server until it answers and no request is slow.
-func (l *liveness) probe() {
+// probe probes the server until it answers and no request is slow, or ctx is cancelled.
+func (l *liveness) probe(ctx context.Context) {
 	for {
-		l.probeOnce()
+		l.probeOnce(ctx)
 		l.mu.Lock()
-		if l.slow == 0 && l.silent.Err() == nil || l.closed.Err() != nil {
-			l.probing = false
+		if l.slow == 0 && l.silent == nil || ctx.Err() != nil {
+			l.endProbes()
+			l.endProbes = nil
 			l.mu.Unlock()
 			return
 		}
 		l.mu.Unlock()
 		select {
-		case <-l.closed.Done():
+		case <-ctx.Done():
 		case <-time.After(probePause):
 		}
 	}
@@ -196,8 +215,8 @@ func (l *liveness) probe() {
 
 // probeOnce sends one request. Any answer shows that the server runs, also that it knows
 // no such path. An error ends no request: those that run fail by themselves.
-func (l *liveness) probeOnce() {
-	ctx, cancel := context.WithTimeout(l.closed, probeTimeout)
+func (l *liveness) probeOnce(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.url, nil)
 	if err != nil {
@@ -231,7 +250,5 @@ func (l *liveness) probeOnce() {
 	if err == nil {
 		l.patience = min(max(2*time.Since(start), minPatience), maxPatience)
 	}
-	if l.silent.Err() != nil {
-		l.silent, l.silence = context.WithCancelCause(context.Background())
-	}
+	l.silent = nil
 }
