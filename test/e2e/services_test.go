@@ -90,16 +90,23 @@ func TestServices(t *testing.T) {
 	t.Run("targets", func(t *testing.T) { seeTargets(t, api, own) })
 	t.Run("status", func(t *testing.T) {
 		for _, a := range []harness.API{api, own} {
-			var got struct {
-				HeadStats struct {
-					NumSeries, ChunkCount uint64
+			// Prometheus counts the series of a metric once in 30 seconds, and the
+			// sidecar has asked before the first scrape.
+			eventually(t, time.Minute, func() error {
+				var got struct {
+					HeadStats struct {
+						NumSeries, ChunkCount uint64
+					}
+					SeriesCountByMetricName []struct{ Name string }
 				}
-				SeriesCountByMetricName []struct{ Name string }
-			}
-			require.NoError(t, a.JSON("/api/v1/status/tsdb", url.Values{"limit": {"3"}}, &got))
-			require.Positive(t, got.HeadStats.NumSeries)
-			require.Positive(t, got.HeadStats.ChunkCount)
-			require.Len(t, got.SeriesCountByMetricName, 3)
+				if err := a.JSON("/api/v1/status/tsdb", url.Values{"limit": {"3"}}, &got); err != nil {
+					return err
+				}
+				if got.HeadStats.NumSeries == 0 || got.HeadStats.ChunkCount == 0 || len(got.SeriesCountByMetricName) != 3 {
+					return fmt.Errorf("status of %s: %+v", a.Base, got)
+				}
+				return nil
+			})
 		}
 	})
 	t.Run("gRPC", func(t *testing.T) { seeServices(t, s) })
