@@ -218,7 +218,7 @@ func claimOwner(ctx context.Context, bkt bucket.Reader, name string) (string, er
 		return "", err
 	}
 	var c claimed
-	if json.Unmarshal(b, &c) != nil {
+	if parsed := json.Unmarshal(b, &c) == nil; !parsed {
 		return "", nil // of another version, or written in part
 	}
 	return c.Owner, nil

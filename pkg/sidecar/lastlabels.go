@@ -35,7 +35,8 @@ func newLastLabels(dataDir, dir string) *lastLabels {
 // save replaces the file unless it has these labels, or could not be written with them
 // before.
 func (l *lastLabels) save(ls labels.Labels) error {
-	if labels.Equal(ls, l.saved) || labels.Equal(ls, l.failed) || checkDataDir(l.dataDir) != nil {
+	exists := checkDataDir(l.dataDir) == nil
+	if labels.Equal(ls, l.saved) || labels.Equal(ls, l.failed) || !exists {
 		return nil
 	}
 	if err := l.write(ls); err != nil {

@@ -32,7 +32,8 @@ type tlsFiles struct {
 func rereadTLS(rt http.RoundTripper, section []byte, logger *slog.Logger) (http.RoundTripper, error) {
 	base, ok := rt.(*http.Transport)
 	var f tlsFiles
-	if yaml.Unmarshal(section, &f) != nil || !ok {
+	parsed := yaml.Unmarshal(section, &f) == nil
+	if !parsed || !ok {
 		return rt, nil // openers check the section
 	}
 	t := f.HTTP.TLS

@@ -169,7 +169,7 @@ func (r *liveRequest) Read(p []byte) (int, error) {
 	if n > 0 {
 		r.l.receive()
 	}
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = r.errorOf(err)
 	}
 	return n, err

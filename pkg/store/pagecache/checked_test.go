@@ -72,3 +72,24 @@ func TestDisk_ReplacedPagesAreNotConfused(t *testing.T) {
 	require.Zero(t, d.failed.Load())
 	require.NoError(t, d.close())
 }
+
+// Two puts never write into one slot: the page of one would have the data of the other,
+// after its checksum was compared.
+func TestDisk_SlotsThatAreWrittenAreNotTaken(t *testing.T) {
+	d, err := openDisk(vfs.OS(), t.TempDir(), 2*(pageSize+diskEntrySize)+diskHeaderSize)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, d.close()) }()
+	require.EqualValues(t, 2, d.slots)
+	o := Object{Block: ulid.ULID{1}}
+	page := bytes.Repeat([]byte("a"), pageSize)
+	first, slots, _ := d.reserve(o, 0, page)
+	_, others, _ := d.reserve(o, 1, page)
+	require.NotEqual(t, slots, others)
+	entries, none, skipped := d.reserve(o, 2, slices.Concat(page, page))
+	require.Empty(t, entries)
+	require.Empty(t, none)
+	require.Equal(t, 2, skipped)
+	d.write(first, slots[0], page)
+	_, again, _ := d.reserve(o, 2, page)
+	require.Equal(t, slots, again)
+}

@@ -44,6 +44,7 @@ type disk struct {
 	slot   []slot
 	used   []bool // since the hand last passed
 	state  []slotState
+	busy   []bool // a put writes pages into it
 	kept   int
 	hand   uint32
 	closed bool
@@ -115,7 +116,7 @@ func openDisk(fsys vfs.FS, dir string, bytes int64) (_ *disk, err error) {
 	d := &disk{
 		f: f, lock: lock, slots: uint32(slots),
 		tables: map[tableKey]*table{}, slot: make([]slot, slots), used: make([]bool, slots),
-		state: make([]slotState, slots),
+		state: make([]slotState, slots), busy: make([]bool, slots),
 	}
 	if err := d.load(); err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -354,7 +355,8 @@ func (d *disk) put(o Object, first uint32, b []byte) {
 }
 
 // reserve chooses neighbouring slots for the first pages of b that are not kept:
-// skipped pages are before them. There are none when all are kept.
+// skipped pages are before them. There are none when all are kept, or when other puts
+// write into all slots.
 func (d *disk) reserve(o Object, first uint32, b []byte) (entries []diskEntry, slots []uint32, skipped int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -367,12 +369,17 @@ func (d *disk) reserve(o Object, first uint32, b []byte) (entries []diskEntry, s
 			skipped++
 			continue
 		}
-		if n := len(slots); n > 0 && (d.hand != slots[n-1]+1 || d.used[d.hand]) {
+		if n := len(slots); n > 0 && (d.hand != slots[n-1]+1 || d.used[d.hand] || d.busy[d.hand]) {
 			break // the next page goes elsewhere
 		}
-		n := d.victim()
-		d.free(n)        // no reader finds the slot while it is written
-		d.used[n] = true // and no other put takes it
+		n, ok := d.victim()
+		if !ok {
+			// These pages are not kept, which costs no answer.
+			return nil, nil, (len(b) + pageSize - 1) / pageSize
+		}
+		d.free(n)        // no reader finds the slot while it is written,
+		d.busy[n] = true // and no other put takes it
+		d.used[n] = true
 		page := b[i*pageSize : min(len(b), (i+1)*pageSize)]
 		slots = append(slots, n)
 		entries = append(entries, diskEntry{key: k, length: uint32(len(page)), crc: crc32.Checksum(page, castagnoli())})
@@ -394,30 +401,32 @@ func (d *disk) write(entries []diskEntry, first uint32, b []byte) {
 	}
 	if err != nil {
 		d.failed.Add(1) // the pages are not kept, which costs no answer
-		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i, e := range entries {
 		n := first + uint32(i)
-		if _, ok := d.find(e.key); ok || d.slot[n].table != nil {
-			continue // another put was faster, for the page or for the slot
+		d.busy[n] = false
+		if _, ok := d.find(e.key); ok || err != nil {
+			continue // another put was faster
 		}
 		d.set(n, e)
 	}
 }
 
 // victim chooses a slot by the clock algorithm: the first one from the hand on
-// that was not used since the hand last passed it.
-func (d *disk) victim() uint32 {
-	for {
-		slot := d.hand
+// that was not used since the hand last passed it. There is none when all are being
+// written: two puts in one slot would leave the page of one with the data of the other.
+func (d *disk) victim() (slot uint32, ok bool) {
+	for range 2 * d.slots {
+		slot = d.hand
 		d.hand = (d.hand + 1) % d.slots
-		if !d.used[slot] {
-			return slot
+		if !d.used[slot] && !d.busy[slot] {
+			return slot, true
 		}
 		d.used[slot] = false
 	}
+	return 0, false
 }
 
 // forget drops the pages of a block.
