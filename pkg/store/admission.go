@@ -19,6 +19,10 @@ const (
 	// before the place of the request goes to another. Two gateways each of which has
 	// admitted the request that the other one keeps waiting would else wait for ever.
 	unreadPlace = time.Second
+	// leastUnread bounds how much earlier a place goes on while others are not read: a
+	// client that opens many requests and reads none of them does not keep others waiting
+	// for a second each.
+	leastUnread = unreadPlace / 10
 	// admissionCheck is how often a waiting request looks for unread places.
 	admissionCheck = unreadPlace / 4
 	// maxWaiting bounds the requests that wait.
@@ -251,13 +255,12 @@ func (a *admission) grant(now time.Time) {
 	if len(a.waiting) == 0 {
 		return
 	}
-	active, byTenant := 0, map[string]int{}
+	byTenant := map[string]int{}
 	for p := range a.taken {
 		byTenant[p.tenant]++
-		if now.Sub(time.Unix(0, p.read.Load())) < unreadPlace {
-			active++
-		}
 	}
+	patience := max(leastUnread, unreadPlace/time.Duration(1+a.unread(now, unreadPlace)))
+	active := len(a.taken) - a.unread(now, patience)
 	for active < a.most && len(a.waiting) > 0 {
 		next := a.waiting[0]
 		for _, p := range a.waiting[1:] {
@@ -276,6 +279,17 @@ func (a *admission) grant(now time.Time) {
 		active++
 		byTenant[next.tenant]++
 	}
+}
+
+// unread is the number of admitted places whose client has not read for the time. It
+// needs the lock.
+func (a *admission) unread(now time.Time, patience time.Duration) (n int) {
+	for p := range a.taken {
+		if now.Sub(time.Unix(0, p.read.Load())) >= patience {
+			n++
+		}
+	}
+	return n
 }
 
 // unqueue needs the lock.

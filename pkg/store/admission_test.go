@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
@@ -247,5 +249,27 @@ func TestAdmission_TurnsAreForLargeRequests(t *testing.T) {
 		a.turns <- struct{}{}
 		_, err = one.Turn(ended)
 		require.ErrorIs(t, err, context.Canceled)
+	})
+}
+
+// Thirty requests that nobody reads, as of a client that was stopped, keep those that come
+// after them waiting for some seconds together, not for one each.
+func TestAdmission_ManyUnreadPlacesGoOnSooner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAdmission(1, time.Minute)
+		start := time.Now()
+		var waits sync.WaitGroup
+		for i := range 30 {
+			p := a.join("t", fmt.Sprint(i))
+			if !p.Expect(large) {
+				waits.Go(func() { assert.NoError(t, p.Wait(t.Context())) })
+			}
+		}
+		synctest.Wait()
+		last := a.join("t", "last")
+		require.False(t, last.Expect(large))
+		require.NoError(t, last.Wait(t.Context()))
+		require.Less(t, time.Since(start), 10*unreadPlace)
+		waits.Wait()
 	})
 }

@@ -29,6 +29,9 @@ type Config struct {
 	TenantHeader string `json:"tenantHeader,omitempty"`
 	// DefaultTenant is the tenant of requests without that header.
 	DefaultTenant string `json:"defaultTenant,omitempty"`
+	// Base returns the path of the first page as the browser sees it, without a slash at
+	// its end; nil is "." for processes that do not know.
+	Base func(*http.Request) string `json:"-"`
 }
 
 // Link is a page with a title; its path is relative to the first page.
@@ -46,6 +49,9 @@ var index = template.Must(template.ParseFS(files, "dist/index.html"))
 type UI struct {
 	config string
 	paths  []string
+	base   func(*http.Request) string
+	// api is the path of an API that browsers without JavaScript are told of.
+	api string
 }
 
 // New returns the interface of a process.
@@ -55,7 +61,14 @@ func New(cfg Config) *UI {
 	}
 	// Strings and slices of strings have a form in JSON.
 	config, _ := json.Marshal(cfg)
-	return &UI{config: string(config), paths: cfg.Pages}
+	if cfg.Base == nil {
+		cfg.Base = func(*http.Request) string { return "." }
+	}
+	u := &UI{config: string(config), paths: cfg.Pages, base: cfg.Base, api: "api/v1/blocks"}
+	if cfg.Role == "query" {
+		u.api = "api/v1/stores"
+	}
+	return u
 }
 
 // Register adds the assets to the mux, below root, which is "" or "/some/path".
@@ -79,10 +92,10 @@ const policy = "default-src 'none'; script-src 'self'; connect-src 'self'; img-s
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'self'; style-src 'self' 'nonce-"
 
 // ServeHTTP answers with the page, which shows what belongs to the path.
-func (u *UI) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+func (u *UI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	nonce := rand.Text()
 	var page bytes.Buffer
-	if err := index.Execute(&page, struct{ Config, Nonce string }{u.config, nonce}); err != nil {
+	if err := index.Execute(&page, struct{ Config, Nonce, API string }{u.config, nonce, u.base(r) + "/" + u.api}); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}

@@ -154,3 +154,14 @@ func TestAssets_AreCachedAndCompressed(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, get(t, mux, "/some/assets/none.js").StatusCode)
 	require.Equal(t, http.StatusNotFound, get(t, mux, "/some/assets/..%2findex.html").StatusCode)
 }
+
+// Browsers without JavaScript are led to an API, below the prefix of a proxy.
+func TestPage_LinksBelowThePrefix(t *testing.T) {
+	u := New(Config{Role: "query", Base: func(*http.Request) string { return "/prefix" }})
+	body, err := io.ReadAll(get(t, u, "/").Body)
+	require.NoError(t, err)
+	require.Contains(t, string(body), `<a href="/prefix/api/v1/stores">`)
+	body, err = io.ReadAll(get(t, New(Config{Role: "store"}), "/").Body)
+	require.NoError(t, err)
+	require.Contains(t, string(body), `<a href="./api/v1/blocks">`)
+}

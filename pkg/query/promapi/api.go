@@ -227,6 +227,7 @@ func ownPages() []string {
 func (a *API) newUI() *ui.UI {
 	cfg := a.cfg.UI
 	cfg.Role, cfg.Version, cfg.Pages = "query", a.cfg.BuildInfo.Version, append(ownPages(), cfg.Pages...)
+	cfg.Base = a.linkPrefix
 	return ui.New(cfg)
 }
 
