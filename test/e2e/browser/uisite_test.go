@@ -94,7 +94,7 @@ func serveSilent(t *testing.T, n int) *silentStore {
 	done := make(chan error, n)
 	var listeners []net.Listener
 	for range n {
-		lis, err := net.Listen("tcp", host+":0")
+		lis, err := net.Listen("tcp", harness.Host()+":0")
 		require.NoError(t, err)
 		s.addresses, listeners = append(s.addresses, lis.Addr().String()), append(listeners, lis)
 	}
