@@ -225,10 +225,14 @@ func (l *liveness) probeOnce(ctx context.Context) {
 	start := time.Now()
 	l.mu.Lock()
 	patience := l.patience
+	ended := false // guarded by l.mu; Stop does not end a function that waits for it
 	var late *time.Timer
 	late = time.AfterFunc(patience, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
+		if ended {
+			return
+		}
 		if left := patience - time.Since(l.received); left > 0 {
 			late.Reset(left)
 			return
@@ -242,6 +246,7 @@ func (l *liveness) probeOnce(ctx context.Context) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	ended = true
 	late.Stop()
 	if err != nil && ctx.Err() != nil {
 		return // no answer within probeTimeout, or closed

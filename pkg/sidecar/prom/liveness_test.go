@@ -197,3 +197,17 @@ func TestLiveness_ReturnsTheErrorOfTheCaller(t *testing.T) {
 		require.Zero(t, l.slow)
 	})
 }
+
+// The answer to a probe comes at the moment at which the server counts as not answering.
+func TestLiveness_ProbeAnsweredAtTheLastMoment(t *testing.T) {
+	for range 100 {
+		withStoppable(t, func(t *testing.T, s *stoppable, l *liveness) {
+			s.delays["/probe"], s.delays["/api"] = minPatience, slowAfter+minPatience/2
+			_, err := s.get(t.Context(), l, "/api")
+			require.NoError(t, err)
+			time.Sleep(time.Minute)
+			_, err = s.get(t.Context(), l, "/api")
+			require.NoError(t, err, "the server answers")
+		})
+	}
+}
