@@ -82,18 +82,22 @@ func objectOf(ls labels.Labels, instance string) string {
 	return dir + "/" + hash(ls) + "/" + instance + ".json"
 }
 
-// parse decodes the claim in the object name.
+// errMalformed marks the error of an object that is no claim, or one of another source
+// or version.
+var errMalformed = errors.New("object is not a claim of this version")
+
+// parse decodes the claim in the object name. Its errors are errMalformed.
 func parse(name string, data []byte) (*Claim, error) {
 	var c Claim
 	if err := json.Unmarshal(data, &c); err != nil {
-		return nil, fmt.Errorf("decode claim %s: %w", name, err)
+		return nil, fmt.Errorf("decode claim %s: %w: %w", name, errMalformed, err)
 	}
 	_, idErr := ulid.ParseStrict(c.Instance)
 	switch {
 	case c.Version != version:
-		return nil, fmt.Errorf("decode claim %s: its version is %d; this program knows %d", name, c.Version, version)
+		return nil, fmt.Errorf("decode claim %s: %w: its version is %d; this program knows %d", name, errMalformed, c.Version, version)
 	case idErr != nil || objectOf(c.LabelSet(), c.Instance) != name:
-		return nil, fmt.Errorf("decode claim %s: it is of another source", name)
+		return nil, fmt.Errorf("decode claim %s: %w: it is of another source", name, errMalformed)
 	}
 	return &c, nil
 }

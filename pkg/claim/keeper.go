@@ -221,8 +221,8 @@ func (k *Keeper) findTwin(ctx context.Context) error {
 	}
 	c, err := read(ctx, k.cfg.Bucket, objectOf(labels.FromMap(k.id.Labels), k.id.Instance))
 	switch {
-	case errors.Is(err, bucket.ErrNotFound):
-		return nil
+	case errors.Is(err, bucket.ErrNotFound), errors.Is(err, bucket.ErrTooLarge), errors.Is(err, errMalformed):
+		return nil // the heartbeat replaces it
 	case err != nil && ctx.Err() == nil && !bucket.IsTemporary(err):
 		return err
 	case err == nil && c.Epoch != k.epoch && !c.Stopped:
@@ -273,7 +273,7 @@ func (k *Keeper) look(ctx context.Context, o bucket.Object) error {
 	}
 	c, err := read(ctx, k.cfg.Bucket, o.Name)
 	if err != nil {
-		if errors.Is(err, bucket.ErrNotFound) || !bucket.IsTemporary(err) {
+		if errors.Is(err, bucket.ErrNotFound) || errors.Is(err, errMalformed) || !bucket.IsTemporary(err) {
 			return nil // removed, or not readable: it warns of nothing
 		}
 		return err

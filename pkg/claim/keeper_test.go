@@ -3,6 +3,7 @@ package claim
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -213,6 +214,44 @@ func TestKeeper_GoesOnAfterFailures(t *testing.T) {
 		after(3 * interval)
 		require.Empty(t, b.Calls(true))
 		s.stop()
+	})
+}
+
+func TestKeeper_ReplacesOwnClaimThatIsMalformed(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewMemory()
+		s := run(t, b, dir, eu("a"))
+		for _, text := range []string{"{", "", `{"version": 2}`, strings.Repeat(" ", maxSize+1)} {
+			require.NoError(t, b.Upload(t.Context(), objectOf(eu("a"), s.id.Instance), strings.NewReader(text), int64(len(text))))
+			after(interval)
+			all, bad, err := List(t.Context(), b)
+			require.NoError(t, err)
+			require.Empty(t, bad)
+			require.Len(t, all, 1)
+		}
+		require.Zero(t, testutil.ToFloat64(s.failures))
+		s.stop()
+	})
+}
+
+// An object that is no claim of this version hides no other source.
+func TestKeeper_IgnoresMalformedClaimsOfOthers(t *testing.T) {
+	dirs := []string{t.TempDir(), t.TempDir()}
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewMemory()
+		for _, text := range []string{"{", `{"version": 2}`, strings.Repeat(" ", maxSize+1)} {
+			name := fmt.Sprintf("%s/%s/0%d.json", dir, hash(eu("a")), len(text))
+			require.NoError(t, b.Upload(t.Context(), name, strings.NewReader(text), int64(len(text))))
+		}
+		first, second := run(t, b, dirs[0], eu("a")), run(t, b, dirs[1], eu("a"))
+		after(3 * interval)
+		for _, s := range []*source{first, second} {
+			require.Len(t, s.Warnings(), 1)
+			require.Contains(t, s.Warnings()[0], "another source has the same external labels")
+			require.Zero(t, testutil.ToFloat64(s.failures))
+			s.stop()
+		}
 	})
 }
 
