@@ -184,6 +184,7 @@ func (l *lastKnown) ask(ctx context.Context, q question, fetch fetchFunc) (value
 	}
 	if f.waiters == 0 && !f.detached {
 		f.cancel()
+		l.remove(q, f) // so that no caller joins it
 	}
 	return nil, time.Time{}, nil, err
 }
@@ -223,7 +224,7 @@ func (l *lastKnown) start(ctx context.Context, q question, fetch fetchFunc) *fli
 		value, bytes, err := l.fetch(ctx, q, fetch)
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		delete(l.flights, q)
+		l.remove(q, f)
 		f.value, f.err = value, err
 		switch {
 		case err == nil:
@@ -236,6 +237,13 @@ func (l *lastKnown) start(ctx context.Context, q question, fetch fetchFunc) *fli
 		close(f.done)
 	}()
 	return f
+}
+
+// remove makes the next caller begin another request. The caller holds the lock.
+func (l *lastKnown) remove(q question, f *flight) {
+	if l.flights[q] == f {
+		delete(l.flights, q)
+	}
 }
 
 func (l *lastKnown) fetch(ctx context.Context, q question, fetch fetchFunc) (any, int64, error) {

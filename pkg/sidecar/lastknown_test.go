@@ -261,6 +261,36 @@ func TestLastKnown_CancelsRequestThatNoCallerWaitsFor(t *testing.T) {
 	})
 }
 
+// A caller that comes while a request is being cancelled does not get its error.
+func TestLastKnown_AsksAgainWhileRequestIsCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLastKnown(1000, nil)
+		defer l.close()
+		q := question{api: "rules"}
+		var asked atomic.Int64
+		fetch := func(ctx context.Context) (prom.Answer[int64], error) {
+			if asked.Add(1) > 1 {
+				return prom.Answer[int64]{Data: 2}, nil
+			}
+			<-ctx.Done()
+			time.Sleep(time.Second) // the connection is closed
+			return prom.Answer[int64]{}, ctx.Err()
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := ask(ctx, l, q, fetch)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		for range 2 {
+			k, err := ask(t.Context(), l, q, fetch)
+			require.NoError(t, err)
+			require.EqualValues(t, 2, k.Data)
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+		}
+		require.EqualValues(t, 2, asked.Load(), "the answer is kept")
+	})
+}
+
 func TestLastKnown_BoundsMemory(t *testing.T) {
 	l := newLastKnown(1000, nil)
 	defer l.close()
