@@ -34,7 +34,10 @@ func (s *Shipper) clean(ctx context.Context, cov *coverage) error {
 	}
 	needed := slices.ContainsFunc(g.pieces, func(p headlog.Piece) bool { return p.Kind.HasSamples() && p.Seq < g.clean })
 	if !needed {
-		err = s.remove(ctx, func(p headlog.Piece) bool { return !p.Kind.HasSamples() && p.Seq < g.clean })
+		// A checkpoint lacks the series of later segments, which may be shipped already.
+		err = s.remove(ctx, func(p headlog.Piece) bool {
+			return !p.Kind.HasSamples() && p.Seq < g.clean && p.Segment <= g.cleanSegment
+		})
 	}
 	s.metrics.held.Set(float64(len(g.pieces)))
 	if err != nil {

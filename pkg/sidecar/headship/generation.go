@@ -43,9 +43,10 @@ type generation struct {
 	whole bool
 	// checkpoint is the newest checkpoint that was looked at.
 	checkpoint int
-	// clean is the first piece of the last complete checkpoint: it replaces earlier
-	// pieces with series.
-	clean uint64
+	// clean is the first piece of the last complete checkpoint, and cleanSegment its
+	// number: it replaces earlier pieces with series of the segments up to that number.
+	clean        uint64
+	cleanSegment int
 	// seriesBytes and checkpointBytes are the sizes of all pieces with series, and of
 	// those of the last checkpoint.
 	seriesBytes, checkpointBytes int64

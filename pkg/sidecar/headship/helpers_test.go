@@ -202,8 +202,9 @@ func (f *fixture) inBucket(g *headlog.Generation) samples {
 		require.NoError(f.t, err)
 		lo, hi := int64(1<<62), int64(-1<<62)
 		add := func(ref chunks.HeadSeriesRef, ts int64, v any) {
-			require.Contains(f.t, refs, ref, "samples without series in %s", p.Name)
-			out[row(refs[ref], ts, v)] = true
+			series, ok := refs[ref]
+			require.True(f.t, ok, "sample of unknown series %d in %s", ref, p.Name)
+			out[row(series, ts, v)] = true
 			lo, hi = min(lo, ts), max(hi, ts)
 		}
 		for r.Next() {

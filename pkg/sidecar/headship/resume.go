@@ -57,7 +57,7 @@ func (s *Shipper) resume(ctx context.Context, from *headlog.Generation, wal, wbl
 			continue
 		}
 		if p.Segment != g.checkpoint {
-			g.checkpoint, g.clean, g.checkpointBytes = p.Segment, p.Seq, 0
+			g.checkpoint, g.clean, g.cleanSegment, g.checkpointBytes = p.Segment, p.Seq, p.Segment, 0
 		}
 		g.checkpointBytes += p.Size
 	}

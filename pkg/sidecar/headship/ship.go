@@ -248,7 +248,7 @@ func (s *Shipper) shipCheckpointDir(ctx context.Context, wal *logDir, cov *cover
 		return err
 	}
 	done = true
-	g.checkpoint, g.clean = wal.checkpoint, began+1
+	g.checkpoint, g.clean, g.cleanSegment = wal.checkpoint, began+1, wal.checkpoint
 	g.checkpointBytes = g.seriesBytes - seriesBefore
 	return nil
 }
