@@ -57,6 +57,9 @@ type Reader struct {
 	// from which on a failed build may be repeated; nil when there is none.
 	built *state
 	retry time.Time
+	// stale says that the directory has changed since the newest view was published, so
+	// that the view may lack samples without a gap that names them.
+	stale bool
 	// running is closed at the end of the build that runs or was asked for; nil
 	// if there is none.
 	running chan struct{}
@@ -98,39 +101,38 @@ func (r *Reader) Acquire(ctx context.Context) (*blocks.View, error) {
 	if err != nil {
 		return nil, err
 	}
-	ended, err := r.wait(ctx, r.ensure(now))
-	if err != nil {
+	if err := r.wait(ctx, r.ensure(now)); err != nil {
 		return nil, err
 	}
-	view := r.dir.Acquire()
-	if view == nil {
+	r.mu.Lock()
+	stale := r.stale
+	r.mu.Unlock()
+	if stale {
 		return nil, errStillRead
 	}
-	if !ended && len(view.Gaps(math.MinInt64, math.MaxInt64)) == 0 {
-		// It is that of an earlier state of the log.
-		view.Release()
-		return nil, errStillRead
+	if view := r.dir.Acquire(); view != nil {
+		return view, nil
 	}
-	return view, nil
+	return nil, errStillRead
 }
 
 var errStillRead = errors.New("the data directory of Prometheus is still being read")
 
-// wait waits for the end of a build, if there is one, and returns whether it came in
-// time.
-func (r *Reader) wait(ctx context.Context, done <-chan struct{}) (ended bool, err error) {
+// wait waits for the end of a build, if there is one, for as long as the configuration
+// says.
+func (r *Reader) wait(ctx context.Context, done <-chan struct{}) error {
 	if done == nil {
-		return true, nil
+		return nil
 	}
 	timer := time.NewTimer(r.cfg.Wait)
 	defer timer.Stop()
 	select {
 	case <-done:
-		return true, nil
+		return nil
 	case <-timer.C:
-		return false, nil
+		return nil
 	case <-ctx.Done():
-		return false, ctx.Err()
+		return ctx.Err()
 	}
 }
 
@@ -143,6 +145,7 @@ func (r *Reader) ensure(now state) <-chan struct{} {
 		if r.built != nil && *r.built == now && (r.retry.IsZero() || time.Now().Before(r.retry)) {
 			return nil
 		}
+		r.stale = r.stale || r.built == nil || *r.built != now
 		r.running = make(chan struct{})
 		r.wanted <- struct{}{} // Run has taken the value of the build before
 	}
@@ -169,14 +172,19 @@ func (r *Reader) Run(ctx context.Context) {
 		case <-r.answers:
 			r.forget()
 		case <-r.wanted:
-			built, retry := r.build(ctx)
-			r.mu.Lock()
-			r.built, r.retry = built, retry
-			close(r.running)
-			r.running = nil
-			r.mu.Unlock()
+			r.rebuild(ctx)
 		}
 	}
+}
+
+// rebuild runs the build that ensure has asked for.
+func (r *Reader) rebuild(ctx context.Context) {
+	built, retry := r.build(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.built, r.retry = built, retry
+	close(r.running)
+	r.running = nil
 }
 
 // forget closes the view and removes the blocks of the head.
@@ -295,6 +303,9 @@ func (r *Reader) publish(s state, missing error) error {
 		// A block that cannot be opened may have parents that can.
 		r.dir.Update(append(listing.Newest(failed), heads...), math.MaxInt64, append(gaps, gapsOf(listing, failed)...)...)
 	}
+	r.mu.Lock()
+	r.stale = false
+	r.mu.Unlock()
 	r.removeHeads(keep)
 	return nil
 }

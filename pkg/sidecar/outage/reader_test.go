@@ -297,3 +297,32 @@ func TestReader_WaitsOnlyForSomeTime(t *testing.T) {
 	_, gaps := s.read()
 	require.Empty(t, gaps)
 }
+
+// A view of an earlier log is not used, whatever its gaps are: they do not name what the
+// log has got since.
+func TestReader_RefusesViewOfEarlierLog(t *testing.T) {
+	for _, damaged := range []bool{false, true} {
+		s := &site{t: t, path: t.TempDir(), head: &fakeHead{t: t, from: 2000, to: 2500}}
+		id := makeBlock(t, s.path, 0, 1000)
+		if damaged {
+			require.NoError(t, os.Remove(filepath.Join(s.path, id.String(), "index")))
+		}
+		s.append("wal/00000001", "abc")
+		s.reader = New(Config{Path: s.path, Temp: t.TempDir(), Wait: time.Millisecond}, s.head, slog.New(slog.DiscardHandler), NewMetrics(nil))
+		now, err := stateOf(s.path)
+		require.NoError(t, err)
+		s.reader.ensure(now)
+		<-s.reader.wanted
+		s.reader.rebuild(t.Context())
+		_, gaps := s.read()
+		require.Equal(t, damaged, len(gaps) > 0)
+
+		s.append("wal/00000001", "def") // and the next build has not begun
+		_, err = s.reader.Acquire(t.Context())
+		require.ErrorIs(t, err, errStillRead)
+		<-s.reader.wanted
+		s.reader.rebuild(t.Context())
+		_, _ = s.read()
+		s.reader.forget()
+	}
+}
