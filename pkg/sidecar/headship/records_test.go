@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/golang/snappy"
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/record"
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
@@ -35,6 +36,12 @@ func randomRecord(rng *rand.Rand) ([]byte, times) {
 	n := 1 + rng.IntN(20)
 	ref := func() chunks.HeadSeriesRef { return chunks.HeadSeriesRef(rng.Int64N(1 << 40)) }
 	custom := rng.IntN(2) == 0
+	hist := func(i int) *histogram.Histogram {
+		if custom {
+			return tsdbutil.GenerateTestCustomBucketsHistogram(int64(i))
+		}
+		return tsdbutil.GenerateTestHistogram(int64(i))
+	}
 	switch rng.IntN(3) {
 	case 0:
 		var ss []record.RefSample
@@ -45,11 +52,7 @@ func randomRecord(rng *rand.Rand) ([]byte, times) {
 	case 1:
 		var ss []record.RefHistogramSample
 		for i := range n {
-			h := tsdbutil.GenerateTestHistogram(int64(i))
-			if custom {
-				h = tsdbutil.GenerateTestCustomBucketsHistogram(int64(i))
-			}
-			ss = append(ss, record.RefHistogramSample{Ref: ref(), ST: rng.Int64N(3), T: ts(), H: h})
+			ss = append(ss, record.RefHistogramSample{Ref: ref(), ST: rng.Int64N(3), T: ts(), H: hist(i)})
 		}
 		if custom {
 			return enc.CustomBucketsHistogramSamples(ss, nil), want
@@ -59,11 +62,7 @@ func randomRecord(rng *rand.Rand) ([]byte, times) {
 	default:
 		var ss []record.RefFloatHistogramSample
 		for i := range n {
-			h := tsdbutil.GenerateTestFloatHistogram(int64(i))
-			if custom {
-				h = tsdbutil.GenerateTestCustomBucketsFloatHistogram(int64(i))
-			}
-			ss = append(ss, record.RefFloatHistogramSample{Ref: ref(), ST: rng.Int64N(3), T: ts(), FH: h})
+			ss = append(ss, record.RefFloatHistogramSample{Ref: ref(), ST: rng.Int64N(3), T: ts(), FH: hist(i).ToFloat(nil)})
 		}
 		if custom {
 			return enc.CustomBucketsFloatHistogramSamples(ss, nil), want
