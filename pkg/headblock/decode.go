@@ -8,6 +8,8 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/record"
 	"github.com/prometheus/prometheus/tsdb/tombstones"
+
+	"github.com/hindsight-io/hindsight/pkg/headlog"
 )
 
 // sample is one sample of a log: h or fh, or the float v when both are nil.
@@ -73,6 +75,9 @@ func (d *decoder) record(rec []byte, h handler) (err error) {
 		if h.series == nil {
 			return nil
 		}
+		if err := headlog.CheckLengths(rec); err != nil {
+			return d.bad(rec, err)
+		}
 		if d.series, err = d.dec.Series(rec, d.series[:0]); err != nil {
 			return d.bad(rec, err)
 		}
@@ -103,6 +108,9 @@ func (d *decoder) record(rec []byte, h handler) (err error) {
 }
 
 func (d *decoder) histograms(rec []byte, h handler) (err error) {
+	if err := headlog.CheckLengths(rec); err != nil {
+		return d.bad(rec, err)
+	}
 	if d.hists, err = d.dec.HistogramSamples(rec, d.hists[:0]); err != nil {
 		return d.bad(rec, err)
 	}
@@ -122,6 +130,9 @@ func (d *decoder) histograms(rec []byte, h handler) (err error) {
 }
 
 func (d *decoder) floatHistograms(rec []byte, h handler) (err error) {
+	if err := headlog.CheckLengths(rec); err != nil {
+		return d.bad(rec, err)
+	}
 	if d.fhists, err = d.dec.FloatHistogramSamples(rec, d.fhists[:0]); err != nil {
 		return d.bad(rec, err)
 	}

@@ -3,6 +3,7 @@ package headblock
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"math"
 	"os"
 	"path/filepath"
@@ -92,6 +93,21 @@ func TestWrite_UnknownReferencesAreCounted(t *testing.T) {
 	got, report := timesOf(t, logOf(t, seriesRec(1, "a"), samplesRec(2, 10, 11), samplesRec(1, 20)))
 	require.Equal(t, map[string][]int64{"a": {20}}, got)
 	require.EqualValues(t, 2, report.UnknownSamples)
+}
+
+// A record of the bucket may have any content. Prometheus's decoder would panic at these
+// lengths, or take memory for them.
+func TestWrite_SkipsRecordsWithImpossibleLengths(t *testing.T) {
+	series := func(rest ...byte) []byte { return append([]byte{byte(record.Series), 0, 0, 0, 0, 0, 0, 0, 9}, rest...) }
+	most := binary.AppendUvarint(nil, math.MaxUint64)
+	hist := []byte{byte(record.HistogramSamples)}
+	hist = append(hist, make([]byte, 16+2)...)      // first reference and time, both again as differences
+	hist = append(hist, make([]byte, 1+1+8+2+8)...) // hint, schema, threshold, counts, sum
+	spans := binary.AppendUvarint(hist, 1<<60)
+	got, report := timesOf(t, logOf(t, seriesRec(1, "a"), samplesRec(1, 10),
+		series(most...), series(append([]byte{1}, most...)...), spans, samplesRec(1, 20)))
+	require.Equal(t, map[string][]int64{"a": {10, 20}}, got)
+	require.Equal(t, 3, report.Loss.Places, report.Loss)
 }
 
 func TestWrite_CoveredTimesAreLeftOut(t *testing.T) {

@@ -88,7 +88,7 @@ func (s *Shipper) reportDamage(seg segmentFile, err error) {
 // batch collects the records of two pieces, one with series and one with samples.
 type batch struct {
 	s       *Shipper
-	times   times
+	times   headlog.Times
 	records int64
 }
 
@@ -96,7 +96,7 @@ type batch struct {
 func (s *Shipper) batch() *batch {
 	s.samples.Reset()
 	s.series.Reset()
-	return &batch{s: s, times: noTimes()}
+	return &batch{s: s, times: headlog.NoTimes()}
 }
 
 func (b *batch) full() bool { return b.s.samples.Size()+b.s.series.Size() >= pieceSize }
@@ -137,7 +137,7 @@ func (b *batch) add(codec headlog.Codec, payload []byte) error {
 		return b.s.series.Add(headlog.CodecNone, rec)
 	case classSamples:
 		t := b.times
-		if err := sampleTimes(rec, &t); err != nil {
+		if err := headlog.SampleTimes(rec, &t); err != nil {
 			return err
 		}
 		b.times = t
@@ -161,8 +161,8 @@ func (s *Shipper) ship(ctx context.Context, b *batch, kind headlog.Kind, n headl
 			return err
 		}
 	}
-	if s.samples.Records() > 0 && !b.times.empty() {
-		n.Kind, n.MinTime, n.MaxTime = kind, b.times.min, b.times.max
+	if s.samples.Records() > 0 && !b.times.Empty() {
+		n.Kind, n.MinTime, n.MaxTime = kind, b.times.Min, b.times.Max
 		if kind == headlog.KindWBL || !cov.holds(n) {
 			seq++
 			n.Seq = seq
