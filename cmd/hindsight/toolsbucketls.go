@@ -18,7 +18,6 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/bucketadmin"
-	"github.com/hindsight-io/hindsight/pkg/compact"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 )
 
@@ -77,7 +76,7 @@ func (f *selectorFlag) register(r flags.Registrar) {
 
 // filter returns the filter of blocks.
 func (f *selectorFlag) filter() (blocklist.Filter, error) {
-	rules, err := compact.ParseSelector(&f.config)
+	rules, err := flags.SelectorRules(&f.config, "blocks")
 	return blocklist.Shard(rules), flags.Invalid(err)
 }
 

@@ -205,32 +205,7 @@ func (c *Config) policy() plan.Policy {
 	}
 }
 
-// selector parses the relabelling that chooses blocks.
-func (c *Config) selector() ([]*relabel.Config, error) { return ParseSelector(&c.Selector) }
-
-// ParseSelector reads the relabelling rules of --selector.relabel-config; none when it
-// is not given.
-func ParseSelector(p *flags.PathOrContent) ([]*relabel.Config, error) {
-	content, err := p.Content()
-	if err != nil || len(content) == 0 {
-		return nil, err
-	}
-	var cfgs []*relabel.Config
-	if err := flags.DecodeYAML(content, &cfgs); err != nil {
-		return nil, fmt.Errorf("%s: %w", p.Source(), err)
-	}
-	for i, cfg := range cfgs {
-		if cfg == nil {
-			return nil, fmt.Errorf("%s: rule %d is empty", p.Source(), i+1)
-		}
-		switch cfg.Action {
-		case relabel.Keep, relabel.Drop, relabel.HashMod:
-		default:
-			return nil, fmt.Errorf("%s: rule %d: action %q cannot choose blocks (use keep, drop or hashmod)", p.Source(), i+1, cfg.Action)
-		}
-		if err := cfg.Validate(model.UTF8Validation); err != nil {
-			return nil, fmt.Errorf("%s: rule %d: %w", p.Source(), i+1, err)
-		}
-	}
-	return cfgs, nil
+// selector reads the relabelling that chooses blocks.
+func (c *Config) selector() ([]*relabel.Config, error) {
+	return flags.SelectorRules(&c.Selector, "blocks")
 }

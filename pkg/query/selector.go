@@ -1,13 +1,11 @@
 package query
 
 import (
-	"fmt"
 	"maps"
 	"regexp"
 	"slices"
 	"strings"
 
-	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/relabel"
 
@@ -17,28 +15,7 @@ import (
 
 // selector reads the relabelling that chooses stores; nil when there is none.
 func (c *Config) selector() ([]*relabel.Config, error) {
-	content, err := c.SelectorRelabel.Content()
-	if err != nil || len(content) == 0 {
-		return nil, err
-	}
-	var out []*relabel.Config
-	if err := flags.DecodeYAML(content, &out); err != nil {
-		return nil, fmt.Errorf("%s: %w", c.SelectorRelabel.Source(), err)
-	}
-	for i, rule := range out {
-		if rule == nil {
-			return nil, fmt.Errorf("%s: relabelling %d is empty", c.SelectorRelabel.Source(), i+1)
-		}
-		switch rule.Action {
-		case relabel.Keep, relabel.Drop, relabel.HashMod:
-		default:
-			return nil, fmt.Errorf("%s: relabelling %d has action %q; only keep, drop and hashmod choose stores", c.SelectorRelabel.Source(), i+1, rule.Action)
-		}
-		if err := rule.Validate(model.UTF8Validation); err != nil {
-			return nil, fmt.Errorf("%s: relabelling %d: %w", c.SelectorRelabel.Source(), i+1, err)
-		}
-	}
-	return out, nil
+	return flags.SelectorRules(&c.SelectorRelabel, "stores")
 }
 
 // storeFilter says which stores are asked: those with a label set that the

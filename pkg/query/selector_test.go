@@ -43,8 +43,8 @@ func TestStoreFilter_RejectsInvalidConfiguration(t *testing.T) {
 		require.ErrorContains(t, err, want)
 		require.True(t, flags.IsInvalid(err))
 	}
-	bad("only keep, drop and hashmod", "- {action: labeldrop, regex: a}")
-	bad("relabelling 1 is empty", "- ")
+	bad(`rule 1: action "labeldrop" cannot choose stores (use keep, drop or hashmod)`, "- {action: labeldrop, regex: a}")
+	bad("rule 1 is empty", "- ")
 	bad("--selector.relabel-config", "{")
 }
 

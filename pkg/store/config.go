@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/relabel"
 
 	"github.com/hindsight-io/hindsight/pkg/flags"
@@ -202,26 +201,5 @@ func lower(a, b uint64) uint64 {
 
 // selector reads the relabelling that chooses blocks.
 func (c *Config) selector() ([]*relabel.Config, error) {
-	b, err := c.Selector.Content()
-	if err != nil || len(b) == 0 {
-		return nil, err
-	}
-	var out []*relabel.Config
-	if err := flags.DecodeYAML(b, &out); err != nil {
-		return nil, fmt.Errorf("%s: %w", c.Selector.Source(), err)
-	}
-	for i, rc := range out {
-		if rc == nil {
-			return nil, fmt.Errorf("%s: relabelling %d is empty", c.Selector.Source(), i+1)
-		}
-		switch rc.Action {
-		case relabel.Keep, relabel.Drop, relabel.HashMod:
-		default:
-			return nil, fmt.Errorf("%s: relabelling %d has action %q; only keep, drop and hashmod choose blocks", c.Selector.Source(), i+1, rc.Action)
-		}
-		if err := rc.Validate(model.UTF8Validation); err != nil {
-			return nil, fmt.Errorf("%s: relabelling %d: %w", c.Selector.Source(), i+1, err)
-		}
-	}
-	return out, nil
+	return flags.SelectorRules(&c.Selector, "blocks")
 }

@@ -195,7 +195,7 @@ func TestValidate_RefusesWrongValues(t *testing.T) {
 		{"--block-sync-concurrency=0", "--block-sync-concurrency must be at least 1"},
 		{"--min-time=2030-01-01T00:00:00Z --max-time=2020-01-01T00:00:00Z", "is after"},
 		{"--selector.relabel-config=[{action:\u00a0replace}]", "--selector.relabel-config"},
-		{"--selector.relabel-config=[{action:\u00a0replace,target_label:\u00a0x}]", "only keep, drop and hashmod"},
+		{"--selector.relabel-config=[{action:\u00a0replace,target_label:\u00a0x}]", "rule 1: action \"replace\" cannot choose blocks (use keep, drop or hashmod)"},
 		{"--index-cache.config={type:\u00a0MEMCACHED}", "not supported"},
 		{"--index-cache.config={typo:\u00a0x}", "typo"},
 		{"--objstore-parquet.config={}", "not supported"},
