@@ -79,7 +79,7 @@ func (b *Budget) hold(ctx context.Context, a *Account, n int64) error {
 			return nil
 		}
 		now := time.Now()
-		waits := b.endUnread(a, now) || a.Abort != nil && len(b.holders) > 1
+		waits := b.endUnread(a, now) || a.Abort != nil && b.heldByOther(a)
 		freed := b.freed
 		b.waiting++
 		b.mtx.Unlock()
@@ -102,6 +102,16 @@ func (b *Budget) hold(ctx context.Context, a *Account, n int64) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// heldByOther reports whether a request other than a holds memory. It needs the lock.
+func (b *Budget) heldByOther(a *Account) bool {
+	for h := range b.holders {
+		if h != a {
+			return true
+		}
+	}
+	return false
 }
 
 // endUnread ends the request, other than a, that holds memory and was not read

@@ -47,6 +47,11 @@ func TestBudget_WaitsForMemoryOfOthers(t *testing.T) {
 	a := &Account{Budget: b, Abort: func(error) {}}
 	done := make(chan error)
 	go func() { done <- a.Hold(context.Background(), 50) }()
+	require.Eventually(t, func() bool {
+		b.mtx.Lock()
+		defer b.mtx.Unlock()
+		return b.waiting == 1
+	}, 10*time.Second, time.Millisecond, "the only other request holds memory")
 	other.Drop(80)
 	require.NoError(t, <-done)
 	require.Empty(t, ended)
