@@ -13,7 +13,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/hindsight-io/hindsight/pkg/abort"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
 )
@@ -272,4 +274,34 @@ func TestAdmission_ManyUnreadPlacesGoOnSooner(t *testing.T) {
 		require.Less(t, time.Since(start), 10*unreadPlace)
 		waits.Wait()
 	})
+}
+
+// A request that was admitted after a long wait is not one that its client left unread:
+// others that need memory do not end it.
+func TestSelect_AdmittedRequestIsNotUnread(t *testing.T) {
+	bkt := bucket.NewMemory()
+	s := shape{blocks: 1, metrics: 4, instances: 60, codes: 2, samples: 480}
+	s.fill(t, bkt)
+	g := newGateway(t, bkt, "--store.large-requests=1")
+	g.admission.large = 1
+	all := request(s, matcher(labels.MatchRegexp, "__name__", ".+"))
+	blocking := g.admission.join("t", "first")
+	require.True(t, blocking.Expect(2))
+	ctx, end := abort.With(t.Context())
+	defer end(nil)
+	set := g.Select(ctx, all)
+	first := make(chan bool)
+	go func() { first <- set.Next() }()
+	require.Eventually(t, func() bool { return set.(storeapi.QueuedSet).Queued() }, 10*time.Second, time.Millisecond)
+	set.(*gatewaySet).account.Read(time.Now().Add(-time.Minute)) // the wait
+	blocking.leave()
+	require.True(t, <-first)
+	require.Positive(t, g.budget.Used())
+
+	done, cancel := context.WithCancel(t.Context())
+	cancel()
+	other := &pagecache.Account{Budget: g.budget, Abort: func(error) {}}
+	require.ErrorIs(t, other.Hold(done, g.cfg.ChunkPoolSize.Int64()), context.Canceled)
+	require.NoError(t, context.Cause(ctx))
+	require.NoError(t, set.Close())
 }

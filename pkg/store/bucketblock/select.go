@@ -204,6 +204,7 @@ func (r *reader) admit(ctx context.Context, sel selection, refs []uint32) ([]uin
 	if err := r.q.Admission.Wait(ctx); err != nil {
 		return nil, err
 	}
+	r.q.Account.Read(time.Now()) // the client has waited too: its answer was not left unread
 	stats := r.stats
 	refs, err := r.expand(ctx, sel)
 	r.stats = stats
