@@ -21,28 +21,38 @@ const queuedKey = "hindsight-accepts-empty"
 const queuedInterval = time.Second
 
 // firstSeries moves to the first series of a set. While the set waits for other requests,
-// it sends empty messages to a client that accepts them.
+// it sends empty messages to a client that accepts them. An error of sending ends the call.
 func firstSeries(stream grpc.ServerStream, set storeapi.SeriesSet) (more bool, err error) {
 	queued, ok := set.(storeapi.QueuedSet)
 	md, _ := metadata.FromIncomingContext(stream.Context())
 	if !ok || len(md.Get(queuedKey)) == 0 {
 		return set.Next(), nil
 	}
-	first := make(chan bool, 1)
-	go func() { first <- set.Next() }()
+	done, sent := make(chan struct{}), make(chan error, 1)
+	go func() { sent <- sendWhileQueued(stream, queued, done) }()
+	// Next stays in this goroutine: the server recovers from a panic here only.
+	defer func() {
+		close(done)
+		err = <-sent
+	}()
+	return set.Next(), nil
+}
+
+// sendWhileQueued sends an empty message in each interval in which the set waits for other
+// requests, until done is closed.
+func sendWhileQueued(stream grpc.ServerStream, set storeapi.QueuedSet, done <-chan struct{}) error {
 	ticks := time.NewTicker(queuedInterval)
 	defer ticks.Stop()
 	for {
 		select {
-		case more := <-first:
-			return more, nil
+		case <-done:
+			return nil
 		case <-ticks.C:
-			if !queued.Queued() {
+			if !set.Queued() {
 				continue
 			}
 			if err := stream.SendMsg(&storepb.SeriesResponse{}); err != nil {
-				<-first // the call has ended, and so does the set
-				return false, fmt.Errorf("send empty message: %w", err)
+				return fmt.Errorf("send empty message: %w", err)
 			}
 		}
 	}

@@ -74,3 +74,14 @@ func TestFirstSeries_SendsEmptyMessagesOnlyWhileQueued(t *testing.T) {
 		}
 	})
 }
+
+// panickingSet panics in Next.
+type panickingSet struct{ slowSet }
+
+func (s *panickingSet) Next() bool { panic("bug") }
+
+// The server recovers from panics in the goroutine of the call.
+func TestFirstSeries_PanicsInTheGoroutineOfTheCall(t *testing.T) {
+	ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs(queuedKey, "true"))
+	require.PanicsWithValue(t, "bug", func() { _, _ = firstSeries(&countingStream{ctx: ctx}, &panickingSet{}) })
+}
