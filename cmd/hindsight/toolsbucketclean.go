@@ -112,7 +112,7 @@ func (ch *choice) rows(v *blocklist.View, p *plan.Plan, now time.Time) []changeR
 }
 
 // undone returns an error when there was something to do and neither --yes nor --dry-run:
-// a script must not take the list for the deed.
+// a script must not mistake the list for the change.
 func (c *changeConfig) undone(rows []changeRow) error {
 	n := 0
 	for _, r := range rows {
