@@ -32,10 +32,14 @@ func New(base *url.URL, cfg httpclient.Config, userAgent string) (*Client, error
 	if err != nil {
 		return nil, err
 	}
+	probes, err := httpclient.NewRoundTripper(cfg, userAgent)
+	if err != nil {
+		return nil, err
+	}
 	c := &Client{base: base}
 	shown := *base
 	shown.User = nil // credentials of the URL are those of http.Client
-	c.live = newLiveness(rt, (&Client{base: &shown}).url("/api/v1/status/buildinfo", nil))
+	c.live = newLiveness(rt, probes, (&Client{base: &shown}).url("/api/v1/status/buildinfo", nil))
 	c.http = &http.Client{Transport: c.live}
 	return c, nil
 }

@@ -39,7 +39,10 @@ const (
 // It may be used concurrently.
 type liveness struct {
 	next http.RoundTripper
-	url  string // that is probed
+	// probes has connections of its own: those of next may all be in use by requests
+	// that are slow, and limited in number.
+	probes http.RoundTripper
+	url    string // that is probed
 
 	running sync.WaitGroup // the goroutine that probes
 
@@ -58,8 +61,8 @@ type liveness struct {
 	received time.Time
 }
 
-func newLiveness(next http.RoundTripper, url string) *liveness {
-	return &liveness{next: next, url: url, patience: minPatience, requests: map[*liveRequest]struct{}{}}
+func newLiveness(next, probes http.RoundTripper, url string) *liveness {
+	return &liveness{next: next, probes: probes, url: url, patience: minPatience, requests: map[*liveRequest]struct{}{}}
 }
 
 // stop ends the probes and waits for them.
@@ -125,6 +128,7 @@ func (l *liveness) receive() {
 // CloseIdleConnections is called by http.Client.
 func (l *liveness) CloseIdleConnections() {
 	(&http.Client{Transport: l.next}).CloseIdleConnections()
+	(&http.Client{Transport: l.probes}).CloseIdleConnections()
 }
 
 // liveRequest is a request that runs, and the body of its answer.
@@ -240,7 +244,7 @@ func (l *liveness) probeOnce(ctx context.Context) {
 		l.silence(fmt.Errorf("%w: none to GET %s within %s", ErrNotAnswering, l.url, patience))
 	})
 	l.mu.Unlock()
-	resp, err := l.next.RoundTrip(req)
+	resp, err := l.probes.RoundTrip(req)
 	if err == nil {
 		_ = resp.Body.Close()
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/httpclient"
 )
 
 // stoppable answers a request after the delay of its path, unless it is stopped: then it
@@ -115,7 +119,7 @@ func (s *stoppable) get(ctx context.Context, l *liveness, path string) (time.Dur
 func withStoppable(t *testing.T, test func(t *testing.T, s *stoppable, l *liveness)) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStoppable()
-		l := newLiveness(s, "http://prometheus.example/probe")
+		l := newLiveness(s, s, "http://prometheus.example/probe")
 		defer l.stop()
 		test(t, s, l)
 	})
@@ -210,4 +214,38 @@ func TestLiveness_ProbeAnsweredAtTheLastMoment(t *testing.T) {
 			require.NoError(t, err, "the server answers")
 		})
 	}
+}
+
+// Requests that use all the connections that the configuration allows delay no probe.
+func TestLiveness_ProbesOnConnectionsOfItsOwn(t *testing.T) {
+	held, end := make(chan struct{}), make(chan struct{})
+	probed := make(chan struct{}, 1)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/-/reload" {
+			probed <- struct{}{}
+			return
+		}
+		close(held)
+		<-end
+	}))
+	defer srv.Close()
+	base, err := url.Parse(srv.URL)
+	require.NoError(t, err)
+	cfg := httpclient.Default()
+	cfg.Transport.MaxConnsPerHost = 1
+	c, err := New(base, cfg, "test")
+	require.NoError(t, err)
+	defer c.Close()
+	reloaded := make(chan error, 1)
+	go func() { reloaded <- c.Reload(t.Context()) }()
+	defer func() {
+		close(end)
+		require.NoError(t, <-reloaded)
+	}()
+	<-held
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	c.live.probeOnce(ctx)
+	require.NoError(t, ctx.Err(), "the probe has an answer")
+	require.Len(t, probed, 1)
 }
