@@ -260,16 +260,18 @@ func TestSync_ShipsRepairedBlocks(t *testing.T) {
 
 // Where hard links are refused, the blocks are copied.
 func TestSync_CopiesBlocksWithoutHardLinks(t *testing.T) {
-	e := newEnv(t, three)
-	tries := 0
-	s := shipper.New(shipper.Config{Dir: e.dir}, shipper.Deps{Bucket: e.bkt, Labels: extLabels, Link: func(from, to string) error {
-		tries++
-		return &os.LinkError{Op: "link", Old: from, New: to, Err: syscall.EPERM}
-	}})
-	_, err := s.Sync(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, 1, tries)
-	require.Equal(t, 3, visibleBlocks(t, e.mem))
+	for _, refusal := range []error{syscall.EPERM, syscall.EXDEV, syscall.EOPNOTSUPP} {
+		e := newEnv(t, three)
+		tries := 0
+		s := shipper.New(shipper.Config{Dir: e.dir}, shipper.Deps{Bucket: e.bkt, Labels: extLabels, Link: func(from, to string) error {
+			tries++
+			return &os.LinkError{Op: "link", Old: from, New: to, Err: refusal}
+		}})
+		_, err := s.Sync(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 1, tries)
+		require.Equal(t, 3, visibleBlocks(t, e.mem))
+	}
 }
 
 // Prometheus that waits for the shipper compacts nothing after a block that the state

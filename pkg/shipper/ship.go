@@ -194,12 +194,13 @@ func (s *Shipper) linkBlock(id ulid.ULID, to string) error {
 	return nil
 }
 
-// link makes a hard link. Some file systems have none, and Linux refuses links to files
-// that another user owns and this one cannot write; then it copies the file.
+// link makes a hard link. Some file systems have none, the upload directory may be on
+// another one, and Linux refuses links to files that another user owns and this one
+// cannot write; then it copies the file.
 func (s *Shipper) link(from, to string) error {
 	if !s.copies {
 		err := s.deps.Link(from, to)
-		if !errors.Is(err, syscall.EPERM) && !errors.Is(err, errors.ErrUnsupported) {
+		if !errors.Is(err, syscall.EPERM) && !errors.Is(err, syscall.EXDEV) && !errors.Is(err, errors.ErrUnsupported) {
 			return err
 		}
 		s.copies = true
