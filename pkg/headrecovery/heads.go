@@ -11,6 +11,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/tombstones"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
@@ -220,10 +221,12 @@ func inside(mint, maxt int64, ivs []tombstones.Interval) bool {
 
 // Covered returns the times of which blocks have all samples that a source has written
 // in order, both ends inclusive. They are those of the blocks that its Prometheus cut
-// from its head; and of a compacted block, if it has a source for each two hours, since
-// otherwise one of them may never have come into the bucket. Blocks of out-of-order
-// samples do not count, nor do blocks that have a recovered one among their sources,
-// because that one ends within its two hours.
+// from its head; and of a block that was compacted once, if nothing is missing between
+// its parents. A block that was compacted more often no longer says what its first
+// parents were, so that it does not count: the samples of a head that lie in its range may
+// never have come into the bucket. Blocks of out-of-order samples do not count, nor do
+// blocks that have a recovered one among their sources, because that one ends within its
+// two hours.
 func Covered(metas map[ulid.ULID]*block.Meta, source labels.Labels) []tombstones.Interval {
 	const cut = 2 * 60 * 60 * 1000
 	var out tombstones.Intervals
@@ -235,7 +238,7 @@ func Covered(metas map[ulid.ULID]*block.Meta, source labels.Labels) []tombstones
 		if c.FromOutOfOrder() || c.FromStaleSeries() || c.FromSelectedSeries() || headblock.Recovered(m.ULID) {
 			continue
 		}
-		if c.Level > 1 && int64(len(c.Sources)) < (m.MaxTime-m.MinTime+cut-1)/cut {
+		if c.Level > 1 && (int64(len(c.Sources)) < (m.MaxTime-m.MinTime+cut-1)/cut || !adjacent(m)) {
 			continue
 		}
 		whole := true
@@ -247,4 +250,24 @@ func Covered(metas map[ulid.ULID]*block.Meta, source labels.Labels) []tombstones
 		}
 	}
 	return out
+}
+
+// adjacent reports whether a compacted block was made of blocks that were not compacted,
+// each of which begins where the one before it ends. A replaced Prometheus leaves a gap,
+// because its first block begins with its first sample. A block of out-of-order samples,
+// which could hide that gap, overlaps others.
+func adjacent(m *block.Meta) bool {
+	parents := slices.Clone(m.Compaction.Parents)
+	if len(parents) == 0 || len(parents) != len(m.Compaction.Sources) {
+		return false
+	}
+	slices.SortFunc(parents, func(a, b tsdb.BlockDesc) int { return cmp.Compare(a.MinTime, b.MinTime) })
+	end := m.MinTime
+	for _, p := range parents {
+		if p.MinTime != end {
+			return false
+		}
+		end = p.MaxTime
+	}
+	return end == m.MaxTime
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/tombstones"
 	"github.com/stretchr/testify/require"
 
@@ -273,15 +274,29 @@ func TestCovered(t *testing.T) {
 	var recovered ulid.ULID
 	require.NoError(t, recovered.SetEntropy([]byte("01234567HB")))
 	f("recovered", nil, func(m *block.Meta) { m.ULID = recovered })
+	parents := func(sources int, times ...float64) func(m *block.Meta) {
+		return func(m *block.Meta) {
+			m.Compaction.Level = 2
+			for i := range sources {
+				m.Compaction.Sources = append(m.Compaction.Sources, ulid.MustNew(uint64(i), nil))
+			}
+			for i := 0; i < len(times); i += 2 {
+				m.Compaction.Parents = append(m.Compaction.Parents, tsdb.BlockDesc{MinTime: int64(times[i] * 3_600_000), MaxTime: int64(times[i+1] * 3_600_000)})
+			}
+		}
+	}
+	f("compacted", all, parents(2, 2, 4, 0, 2))
 	f("compacted with a recovered one", nil, func(m *block.Meta) {
-		m.Compaction.Level, m.Compaction.Sources = 2, []ulid.ULID{ulid.Make(), recovered}
+		parents(1, 0, 2, 2, 4)(m)
+		m.Compaction.Sources = append(m.Compaction.Sources, recovered)
 	})
-	f("compacted", all, func(m *block.Meta) {
-		m.Compaction.Level, m.Compaction.Sources = 2, []ulid.ULID{ulid.Make(), ulid.Make()}
-	})
-	f("compacted with a hole", nil, func(m *block.Meta) {
-		m.Compaction.Level, m.Compaction.Sources = 2, []ulid.ULID{ulid.Make()}
-	})
+	f("compacted without a part", nil, parents(1, 0, 4))
+	f("compacted by a program that writes no parents", nil, parents(2))
+	f("compacted twice", nil, parents(4, 0, 2, 2, 4))
+	f("compacted with a gap", nil, parents(2, 0, 2, 2.1, 4))
+	f("compacted with a gap, and with out-of-order samples", nil, parents(3, 0, 2, 2, 4, 2.1, 4))
+	f("compacted without its beginning", nil, parents(2, 0.1, 2, 2, 4))
+	f("compacted without its end", nil, parents(2, 0, 2, 2, 3.9))
 }
 
 func TestList_StatesOfHeads(t *testing.T) {
