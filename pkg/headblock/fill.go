@@ -110,7 +110,12 @@ func (f *fill) column(slot, window int) *column {
 // histogram becomes a marker of the histogram's kind, as in Prometheus.
 func (f *fill) inOrder(s sample) error {
 	slot, ok := f.slot(s.ref)
-	if !ok || s.t <= f.last[slot] || !f.cfg.wanted(s.t) {
+	if !ok || s.t <= f.last[slot] {
+		return nil
+	}
+	// A sample that blocks have makes older ones behind it out of order, too.
+	f.last[slot] = s.t
+	if !f.cfg.wanted(s.t) {
 		return nil
 	}
 	if s.h == nil && s.fh == nil && value.IsStaleNaN(s.v) {
@@ -121,7 +126,7 @@ func (f *fill) inOrder(s sample) error {
 			s.fh = &histogram.FloatHistogram{Sum: s.v}
 		}
 	}
-	f.last[slot], f.kind[slot] = s.t, s.valueType()
+	f.kind[slot] = s.valueType()
 	w := f.window(s.t)
 	if w < 0 {
 		return nil

@@ -121,6 +121,17 @@ func TestWrite_CoveredTimesAreLeftOut(t *testing.T) {
 	require.EqualValues(t, []int64{20, 41}, []int64{report.Blocks[0].MinTime, report.Blocks[0].MaxTime})
 }
 
+// A sample that Prometheus refused as out of order is in the log all the same.
+func TestWrite_SampleOlderThanCoveredOneDoesNotCount(t *testing.T) {
+	src, err := OpenDir(logOf(t, seriesRec(1, "a"), samplesRec(1, 35), samplesRec(1, 20), samplesRec(1, 40)))
+	require.NoError(t, err)
+	defer src.Close()
+	report, err := Write(t.Context(), Config{Source: src, Dir: t.TempDir(), MinTime: math.MinInt64, Covered: []tombstones.Interval{{Mint: 30, Maxt: 39}}})
+	require.NoError(t, err)
+	require.Len(t, report.Blocks, 1)
+	require.EqualValues(t, 1, report.Blocks[0].Stats.NumSamples)
+}
+
 // The name and the content of the blocks do not depend on the passes.
 func TestWrite_SameBlocksWithLittleMemory(t *testing.T) {
 	w := newWorld(t, 77)
