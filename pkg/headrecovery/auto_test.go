@@ -2,6 +2,7 @@ package headrecovery
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"strings"
 	"testing"
@@ -59,6 +60,36 @@ hindsight_store_heads_waiting 0
 `), "hindsight_store_heads_recovered_samples_total", "hindsight_store_heads_waiting"))
 		require.Equal(t, 3, pass(t, a, bkt))
 	})
+}
+
+// Listings of some providers have no times.
+func TestAuto_LeavesYoungHeadWhoseListingHasNoTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := bucket.NewMemory()
+		bkt := &timeless{mem}
+		var log bytes.Buffer
+		a := auto(t, bkt, nil, &log)
+		dir := ship(t, mem, external, genID, testLogs())
+		time.Sleep(50 * time.Minute)
+		ship(t, mem, external, genID, testLogs())
+		time.Sleep(50 * time.Minute)
+		require.Zero(t, pass(t, a, mem))
+		time.Sleep(20 * time.Minute)
+		require.Equal(t, 3, pass(t, a, mem))
+		// What a killed recovery has left is removed all the same.
+		require.NoError(t, putJSON(t.Context(), mem, dir+"/"+recoveredName, recovered{Version: 1, Seq: 3}))
+		time.Sleep(2 * time.Hour)
+		pass(t, a, mem)
+		_, others := content(t, mem)
+		require.Equal(t, []string{"hindsight/heads-v1/clock"}, others)
+	})
+}
+
+// timeless is a bucket whose listings have neither times nor sizes.
+type timeless struct{ bucket.Bucket }
+
+func (b *timeless) List(ctx context.Context, dir string, f func(bucket.Object) error) error {
+	return b.Bucket.List(ctx, dir, func(o bucket.Object) error { return f(bucket.Object{Name: o.Name, Size: -1}) })
 }
 
 // An older head of a source that lives on may become a block of its Prometheus.

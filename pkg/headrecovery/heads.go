@@ -76,8 +76,13 @@ type recovered struct {
 	Damaged string `json:"damaged,omitempty"`
 }
 
-// Age is the time since the newest object of the head.
-func (h *Head) Age(now time.Time) time.Duration { return now.Sub(h.Modified) }
+// Age is the time since the newest object of the head; zero when the bucket does not say.
+func (h *Head) Age(now time.Time) time.Duration {
+	if h.Modified.IsZero() {
+		return 0
+	}
+	return now.Sub(h.Modified)
+}
 
 // list lists all heads, without their labels.
 func list(ctx context.Context, bkt bucket.Reader, dir string) ([]*Head, error) {
@@ -92,6 +97,9 @@ func list(ctx context.Context, bkt bucket.Reader, dir string) ([]*Head, error) {
 	var out []*Head
 	for _, g := range l.Generations() {
 		h := &Head{Generation: g, LogBytes: logBytes(g.Pieces)}
+		if err := h.statTime(ctx, bkt); err != nil {
+			return nil, err
+		}
 		for _, p := range g.Pieces {
 			if !p.Kind.HasSamples() {
 				continue
@@ -104,6 +112,27 @@ func list(ctx context.Context, bkt bucket.Reader, dir string) ([]*Head, error) {
 		out = append(out, h)
 	}
 	return out, nil
+}
+
+// statTime asks for the time of the newest object if the listing had none, as those of
+// some providers. A head that is gone keeps no time.
+func (h *Head) statTime(ctx context.Context, bkt bucket.Reader) error {
+	if !h.Modified.IsZero() {
+		return nil
+	}
+	newest := h.Dir() + "/" + headlog.InfoName
+	switch {
+	case len(h.Pieces) > 0:
+		newest = h.Pieces[len(h.Pieces)-1].Object
+	case !h.HasInfo:
+		newest = h.Dir() + "/" + recoveredName
+	}
+	o, err := bkt.Stat(ctx, newest)
+	if err != nil && !errors.Is(err, bucket.ErrNotFound) {
+		return fmt.Errorf("look for age of head log: %w", err)
+	}
+	h.Modified = o.LastModified
+	return nil
 }
 
 // logBytes returns how many bytes of the logs the pieces cover. Ranges of one segment
