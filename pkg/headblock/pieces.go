@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/prometheus/prometheus/tsdb/tombstones"
 	"golang.org/x/sync/errgroup"
@@ -17,7 +18,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/limit"
 )
 
-// fetchConcurrency bounds parallel downloads of pieces.
+// fetchConcurrency bounds parallel requests for pieces.
 const fetchConcurrency = 4
 
 // PiecesConfig says which pieces of a generation FetchPieces takes and where it puts them.
@@ -44,33 +45,61 @@ type Pieces struct {
 // when a piece was removed since the listing.
 func FetchPieces(ctx context.Context, bkt bucket.Reader, g *headlog.Generation, cfg PiecesConfig) (*Pieces, error) {
 	p := &Pieces{dir: cfg.Dir}
-	var announced int64
 	for _, piece := range g.Pieces {
 		if (piece.Kind == headlog.KindWAL || piece.Kind == headlog.KindCarried) && within(piece.Name, cfg.Covered) {
 			continue
 		}
 		p.pieces = append(p.pieces, piece)
-		announced += max(piece.Size, 0)
 	}
-	if cfg.MaxBytes > 0 && announced > cfg.MaxBytes {
-		return nil, &limit.Error{What: "bytes of disk", Flag: cfg.MaxBytesFlag, Max: cfg.MaxBytes, Needed: announced, Detail: g.Dir()}
+	if err := p.checkSize(ctx, bkt, g, cfg); err != nil {
+		return nil, err
 	}
-	sizes := make([]int64, len(p.pieces))
+	size, err := p.each(ctx, func(ctx context.Context, piece headlog.Piece) (int64, error) {
+		return fetch(ctx, bkt, piece.Object, p.path(piece))
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.size = size
+	return p, nil
+}
+
+// checkSize returns an error if the pieces have more bytes than cfg.MaxBytes. It asks for
+// sizes that the listing does not have.
+func (p *Pieces) checkSize(ctx context.Context, bkt bucket.Reader, g *headlog.Generation, cfg PiecesConfig) error {
+	if cfg.MaxBytes <= 0 {
+		return nil
+	}
+	needed, err := p.each(ctx, func(ctx context.Context, piece headlog.Piece) (int64, error) {
+		if piece.Size >= 0 {
+			return piece.Size, nil
+		}
+		o, err := bkt.Stat(ctx, piece.Object)
+		if err != nil {
+			return 0, fmt.Errorf("ask for the size of %s: %w", piece.Object, err)
+		}
+		return max(o.Size, 0), nil
+	})
+	if err == nil && needed > cfg.MaxBytes {
+		err = &limit.Error{What: "bytes of disk", Flag: cfg.MaxBytesFlag, Max: cfg.MaxBytes, Needed: needed, Detail: g.Dir()}
+	}
+	return err
+}
+
+// each calls f with all pieces, some at a time, and returns the sum of the results.
+func (p *Pieces) each(ctx context.Context, f func(context.Context, headlog.Piece) (int64, error)) (int64, error) {
+	var sum atomic.Int64
 	eg, gctx := errgroup.WithContext(ctx)
 	eg.SetLimit(fetchConcurrency)
-	for i, piece := range p.pieces {
-		eg.Go(func() (err error) {
-			sizes[i], err = fetch(gctx, bkt, piece.Object, p.path(piece))
+	for _, piece := range p.pieces {
+		eg.Go(func() error {
+			n, err := f(gctx, piece)
+			sum.Add(n)
 			return err
 		})
 	}
-	if err := eg.Wait(); err != nil {
-		return nil, err
-	}
-	for _, n := range sizes {
-		p.size += n
-	}
-	return p, nil
+	err := eg.Wait()
+	return sum.Load(), err
 }
 
 // within reports whether all times of a piece are in one of the intervals.
@@ -117,7 +146,7 @@ func (p *Pieces) Records(ctx context.Context, f func(l Log, rec []byte) error) (
 			return loss, err
 		}
 		if bad != nil {
-			loss.note(piece.Size, "%s: %v", piece.Object, bad)
+			loss.note(max(piece.Size, 0), "%s: %v", piece.Object, bad)
 		}
 	}
 	return loss, nil

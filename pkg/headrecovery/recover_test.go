@@ -20,6 +20,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/bucket/buckettest"
 	"github.com/hindsight-io/hindsight/pkg/headlog"
+	"github.com/hindsight-io/hindsight/pkg/limit"
 )
 
 var genID = ulid.MustNew(1_700_000_000_000, nil)
@@ -214,6 +215,23 @@ func TestRecover_KeepsHeadThatIsDamaged(t *testing.T) {
 	require.NoError(t, err)
 	_, others := content(t, bkt)
 	require.Empty(t, others)
+}
+
+// The limit holds also when the listing has no sizes, as on S3.
+func TestRecover_RefusesHeadThatIsLargerThanDisk(t *testing.T) {
+	mem := bucket.NewMemory()
+	ship(t, mem, external, genID, testLogs())
+	for _, bkt := range []bucket.Bucket{mem, &timeless{mem}} {
+		counted := buckettest.NewFaulty(bkt, nil)
+		heads, err := List(t.Context(), counted, nil, time.Now().Add(time.Hour), time.Minute)
+		require.NoError(t, err)
+		before := counted.Count("get")
+		_, err = Recover(t.Context(), Config{Bucket: counted, WorkDir: t.TempDir(), Disk: 1000, DiskFlag: "--disk"}, heads[0], nil)
+		var e *limit.Error
+		require.ErrorAs(t, err, &e)
+		require.Equal(t, "--disk", e.Flag)
+		require.Equal(t, before, counted.Count("get"), "nothing was downloaded")
+	}
 }
 
 // Samples that a block has are left out, and a head with nothing else is only removed.
