@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -188,4 +189,39 @@ func TestConfig_RefusesWrongFlags(t *testing.T) {
 	f("given together", func(c *Config) { c.GRPCTLSCert = "cert.pem" })
 	f("--http.config", func(c *Config) { c.HTTPConfigFile = "does-not-exist.yml" })
 	require.NoError(t, func() error { c := testConfig(); return c.Validate() }())
+}
+
+// marker is a component that marks blocks.
+type marker struct {
+	*recorder
+	marks atomic.Int32
+}
+
+func (c *marker) RegisterHTTP(mux *http.ServeMux) {
+	mux.HandleFunc("POST /api/v1/blocks/mark", func(http.ResponseWriter, *http.Request) { c.marks.Add(1) })
+}
+
+func TestForeignOrigin_MarksNoBlock(t *testing.T) {
+	comp := &marker{recorder: newRecorder()}
+	close(comp.ready)
+	a, stop, ended := start(t, comp)
+	mark := func(header, value string) int {
+		r, err := http.NewRequest(http.MethodPost, "http://"+a.HTTP+"/api/v1/blocks/mark", strings.NewReader("id=x&action=DELETION"))
+		require.NoError(t, err)
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set(header, value)
+		resp, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		return resp.StatusCode
+	}
+	for header, value := range map[string]string{"Origin": "http://other.example", "Sec-Fetch-Site": "cross-site"} {
+		require.Equal(t, http.StatusForbidden, mark(header, value), header)
+	}
+	require.Zero(t, comp.marks.Load())
+	require.Equal(t, http.StatusOK, mark("Origin", "http://"+a.HTTP))
+	require.EqualValues(t, 1, comp.marks.Load())
+	http.DefaultClient.CloseIdleConnections()
+	stop()
+	require.NoError(t, <-ended)
 }
