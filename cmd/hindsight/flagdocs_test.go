@@ -10,6 +10,8 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/flags"
 )
 
 var update = flag.Bool("update", false, "write docs/flags")
@@ -35,6 +37,27 @@ func TestFlagReference(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, string(got), "docs/flags/%s.md is old: go test ./cmd/hindsight -run FlagReference -update", cmd.Name)
 	}
+}
+
+// Inline configurations may have secrets, which /api/v1/status/flags must not show.
+// Hashrings have addresses only.
+func TestInlineConfigurations_AreRedacted(t *testing.T) {
+	app := kingpin.New("hindsight", "")
+	registerAll(app)
+	var check func([]*kingpin.CmdModel) int
+	check = func(commands []*kingpin.CmdModel) (n int) {
+		for _, cmd := range commands {
+			for _, f := range cmd.Flags {
+				if f.PlaceHolder == "<content>" && f.Name != "receive.hashrings" {
+					require.NotContains(t, flags.Redact(f.Name, "x"), "x", "%s --%s", cmd.Name, f.Name)
+					n++
+				}
+			}
+			n += check(cmd.Commands)
+		}
+		return n
+	}
+	require.Greater(t, check(app.Model().Commands), 10)
 }
 
 func reference(cmd *kingpin.CmdModel) string {
