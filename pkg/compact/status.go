@@ -1,6 +1,7 @@
 package compact
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -17,13 +18,15 @@ type progress struct {
 	plan    plan.Plan
 	planned time.Time
 	running map[*plan.Job]time.Time
+	// ended are the jobs of the plan that have ended, by jobKey.
+	ended map[string]bool
 }
 
 // set replaces the plan, which the caller does not change later.
 func (p *progress) set(next plan.Plan, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.plan, p.planned = next, at
+	p.plan, p.planned, p.ended = next, at, map[string]bool{}
 }
 
 // start notes that a job runs until end is called.
@@ -33,11 +36,15 @@ func (p *progress) start(j *plan.Job, at time.Time) (end func()) {
 	if p.running == nil {
 		p.running = map[*plan.Job]time.Time{}
 	}
+	if p.ended == nil {
+		p.ended = map[string]bool{}
+	}
 	p.running[j] = at
 	return func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		delete(p.running, j)
+		p.ended[jobKey(*j)] = true
 	}
 }
 
@@ -46,7 +53,7 @@ func (p *progress) start(j *plan.Job, at time.Time) (end func()) {
 const maxListed = 10_000
 
 // statusAnswer is the data of /api/v1/compact/status. Todo counts the jobs of the last
-// plan by their kind, also those that have ended since.
+// plan by their kind, also those that have ended since; Jobs lacks those.
 type statusAnswer struct {
 	PlannedAt   time.Time         `json:"plannedAt"`
 	Todo        map[plan.Kind]int `json:"todo"`
@@ -75,8 +82,8 @@ type skipAnswer struct {
 	Details string    `json:"details"`
 }
 
-// serveStatus answers with the last plan, the jobs that run, oldest first, and the
-// blocks that no job takes.
+// serveStatus answers with what remains of the last plan, the jobs that run, oldest
+// first, and the blocks that no job takes.
 func (c *Compactor) serveStatus(w http.ResponseWriter, _ *http.Request) {
 	a := statusAnswer{
 		Todo: map[plan.Kind]int{}, Running: []jobAnswer{}, Jobs: []jobAnswer{}, Skipped: []skipAnswer{}, Quarantined: map[string]string{},
@@ -86,7 +93,7 @@ func (c *Compactor) serveStatus(w http.ResponseWriter, _ *http.Request) {
 	}
 	p := &c.progress
 	p.mu.Lock()
-	last := p.plan
+	last, ended := p.plan, maps.Clone(p.ended)
 	a.PlannedAt = p.planned
 	for j, at := range p.running {
 		job := c.answerJob(j)
@@ -97,7 +104,7 @@ func (c *Compactor) serveStatus(w http.ResponseWriter, _ *http.Request) {
 	slices.SortFunc(a.Running, func(x, y jobAnswer) int { return x.Started.Compare(*y.Started) })
 	for i := range last.Jobs {
 		a.Todo[last.Jobs[i].Kind]++
-		if i < maxListed {
+		if len(a.Jobs) < maxListed && !ended[jobKey(last.Jobs[i])] {
 			a.Jobs = append(a.Jobs, c.answerJob(&last.Jobs[i]))
 		}
 	}

@@ -21,7 +21,7 @@ type status struct {
 			Blocks               []string
 			Samples              int
 		}
-		Jobs []struct{ Kind, Reason string }
+		Jobs []struct{ Kind, Group, Reason string }
 	}
 }
 
@@ -54,4 +54,26 @@ func TestStatus_HasRunningJobsAndPlan(t *testing.T) {
 	require.Positive(t, during.Data.Todo["merge"])
 	require.NotEmpty(t, during.Data.Jobs[0].Reason)
 	require.Empty(t, readStatus(t, c).Data.Running, "all jobs have ended")
+}
+
+func TestStatus_LeavesOutEndedJobs(t *testing.T) {
+	b := blocktest.Bucket(t, twoHours(6, "a", `{cluster="eu"}`)+twoHours(6, "b", `{cluster="us"}`))
+	var c *compact.Compactor
+	var first, second status
+	faulty := buckettest.NewFaulty(b, func(buckettest.Op) buckettest.Fault {
+		if s := readStatus(t, c); len(s.Data.Running) == 1 && s.Data.Todo["merge"] == 2 {
+			if first.Data.Running == nil {
+				first = s
+			} else if s.Data.Running[0].Group != first.Data.Running[0].Group {
+				second = s
+			}
+		}
+		return buckettest.Fault{}
+	})
+	c = newCompactor(t, bucket.Bucket(faulty), "--compact.concurrency=1")
+	require.NoError(t, c.RunOnce(t.Context()))
+	require.Len(t, first.Data.Jobs, 2)
+	require.Len(t, second.Data.Running, 1)
+	require.Len(t, second.Data.Jobs, 1)
+	require.Equal(t, second.Data.Running[0].Group, second.Data.Jobs[0].Group)
 }
