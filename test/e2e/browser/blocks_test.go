@@ -130,7 +130,7 @@ func TestBlocks(t *testing.T) {
 	mark, err := os.ReadFile(filepath.Join(dir, first, "deletion-mark.json"))
 	require.NoError(t, err)
 	require.Contains(t, string(mark), "too old")
-	u.clean("opened a dialog: Mark for deletion")
+	u.clean("opened a dialog: Mark block " + first + " for deletion?")
 }
 
 // mark marks the open block, and accepts the question before it.

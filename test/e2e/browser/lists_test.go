@@ -188,3 +188,17 @@ func testLists(u *ui) {
 	require.Contains(u.t, u.text(), prefix)
 	u.picture("status")
 }
+
+// testSlow opens a list whose answers take longer than the period of its calls, and one
+// that the server does not answer.
+func testSlow(u *ui) {
+	u.open("/rules")
+	u.until(`document.querySelector('.vitem')`)
+	evaluate[any](u.browser, `(() => { const real = window.fetch; window.fetch = (...a) => new Promise(r => setTimeout(r, 2500)).then(() => real(...a)) })()`)
+	u.click("Running")
+	u.until(`document.body.innerText.includes('No query runs.')`)
+	evaluate[any](u.browser, `(() => { window.fetch = () => Promise.reject(new TypeError('gone')) })()`)
+	u.click("Stores")
+	u.until(`document.querySelector('[role=alert]')?.innerText === 'cannot reach the server: gone'`)
+	require.NotContains(u.t, u.text(), "Loading")
+}

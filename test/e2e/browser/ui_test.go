@@ -32,7 +32,7 @@ func TestInterface(t *testing.T) {
 	for name, test := range map[string]func(*ui){
 		"Query": testQuery, "Keyboard": testKeyboard, "Missing": testMissing, "Kill": testKill,
 		"Forms": testForms, "Large": testLarge, "Stores": testStores, "Look": testLook,
-		"Running": testRunning, "Lists": testLists, "Pictures": testPictures,
+		"Running": testRunning, "Lists": testLists, "Slow": testSlow, "Pictures": testPictures,
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.t = t

@@ -1,7 +1,7 @@
 import { useMemo } from "preact/hooks";
 import { usePolled } from "../api/use";
 import { Choose } from "../components/choose";
-import { ErrorNotice } from "../components/notices";
+import { CallState, ErrorNotice } from "../components/notices";
 import { Search } from "../components/search";
 import { VirtualTable, type Column } from "../components/virtual-table";
 import { useParams } from "../lib/params";
@@ -22,13 +22,9 @@ export default function BlocksPage() {
   return (
     <>
       <h1>Blocks</h1>
-      {error && <ErrorNotice text={`The list may be old: ${error}`} />}
+      <CallState answer={answer} error={error} />
       {answer?.data.err && <ErrorNotice text={answer.data.err} />}
-      {answer ? (
-        <Content list={answer.data} blocks={blocks} reload={reload} />
-      ) : (
-        <p class="quiet">Loading …</p>
-      )}
+      {answer && <Content list={answer.data} blocks={blocks} reload={reload} />}
     </>
   );
 }

@@ -73,14 +73,14 @@ function Marking({ id, reload }: { id: string; reload(): void }) {
   const [reason, setReason] = useState("");
   const [done, setDone] = useState("");
   const [problem, setProblem] = useState("");
-  const mark = (action: string, text: string) => {
-    if (!confirm(`${text} ${id}?`)) {
+  const mark = (action: string, question: string) => {
+    if (!confirm(question)) {
       return;
     }
     setProblem("");
     call("blocks/mark", { method: "POST", params: { id, action, detail: reason } }).then(
       () => {
-        setDone("The mark is written. The list has it after the next listing of the bucket.");
+        setDone("The mark is written. The list shows it after the next listing of the bucket.");
         reload();
       },
       (e) => setProblem(message(e)),
@@ -96,10 +96,17 @@ function Marking({ id, reload }: { id: string; reload(): void }) {
           value={reason}
           onInput={(e) => setReason(e.currentTarget.value)}
         />
-        <button onClick={() => mark("NO_COMPACTION", "Exclude from compaction the block")}>
+        <button onClick={() => mark("NO_COMPACTION", `Exclude block ${id} from compaction?`)}>
           Exclude from compaction
         </button>
-        <button onClick={() => mark("DELETION", "Mark for deletion, with its data, the block")}>
+        <button
+          onClick={() =>
+            mark(
+              "DELETION",
+              `Mark block ${id} for deletion? The compactor deletes its data after the delay of deletions.`,
+            )
+          }
+        >
           Mark for deletion
         </button>
       </div>

@@ -156,7 +156,7 @@ export default function CardinalityPage() {
           }
         />
       )}
-      <p class="quiet">Replicas of a series count each. The lists have up to 1000 names.</p>
+      <p class="quiet">Each replica of a series is counted. A list has at most 1000 names.</p>
       <TenantField list={list} />
     </>
   );

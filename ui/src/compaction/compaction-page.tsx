@@ -1,7 +1,7 @@
 import { useMemo } from "preact/hooks";
 import { usePolled } from "../api/use";
 import { Choose } from "../components/choose";
-import { ErrorNotice } from "../components/notices";
+import { CallState } from "../components/notices";
 import { Search } from "../components/search";
 import { VirtualTable, type Column } from "../components/virtual-table";
 import { useParams } from "../lib/params";
@@ -48,12 +48,8 @@ export default function CompactionPage() {
   return (
     <>
       <h1>Compaction</h1>
-      {error && <ErrorNotice text={`The list may be old: ${error}`} />}
-      {answer ? (
-        <Content status={answer.data} rows={rows} reload={reload} />
-      ) : (
-        <p class="quiet">Loading …</p>
-      )}
+      <CallState answer={answer} error={error} />
+      {answer && <Content status={answer.data} rows={rows} reload={reload} />}
     </>
   );
 }

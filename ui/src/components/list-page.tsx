@@ -4,7 +4,7 @@ import type { Answer, Params } from "../api/client";
 import { usePolled } from "../api/use";
 import { env, root } from "../env";
 import { visible } from "../lib/text";
-import { ErrorNotice, MissingNotice, Notes } from "./notices";
+import { CallState, MissingNotice, Notes } from "./notices";
 import { Search } from "./search";
 
 /** A list of the API, with the filter and the tenant of its page. */
@@ -58,7 +58,7 @@ export function ListHead<T>({ title, list, filter, json, summary, children }: He
   return (
     <>
       <h1>{title}</h1>
-      {error && <ErrorNotice text={answer ? `The list may be old: ${error}` : error} />}
+      <CallState answer={answer} error={error} />
       {answer?.completeness && <MissingNotice completeness={answer.completeness} />}
       {answer && <Notes kind="warn" notes={otherWarnings(answer)} />}
       {answer && summary && <p role="status">{summary}</p>}
@@ -73,7 +73,6 @@ export function ListHead<T>({ title, list, filter, json, summary, children }: He
         <button onClick={list.reload}>Refresh</button>
         <a href={new URL(`api/v1/${json}`, root).href}>JSON</a>
       </div>
-      {!answer && !error && <p class="quiet">Loading …</p>}
     </>
   );
 }

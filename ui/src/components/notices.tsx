@@ -91,6 +91,14 @@ export function Notes({ kind, notes }: { kind: "warn" | "info"; notes: string[] 
   );
 }
 
+/** Why the last call for a list failed, or that the first one has no answer yet. */
+export function CallState({ answer, error }: { answer?: unknown; error?: string }) {
+  if (error) {
+    return <ErrorNotice text={answer ? `The list may be old: ${error}` : error} />;
+  }
+  return answer ? null : <p class="quiet">Loading …</p>;
+}
+
 /** An error, which screen readers read at once. */
 export function ErrorNotice({ text }: { text: string }) {
   return (

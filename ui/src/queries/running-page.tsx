@@ -8,6 +8,7 @@ import { VirtualTable, type Column } from "../components/virtual-table";
 import { localTime } from "../lib/settings";
 import { bytes, plural, shortNumber, visible } from "../lib/text";
 import { formatSecond } from "../lib/time";
+import { ofRequest } from "./columns";
 import { seconds } from "./seconds";
 
 interface RunningQuery {
@@ -30,19 +31,7 @@ interface RunningQuery {
 const none: RunningQuery[] = [];
 
 const columns: Column<RunningQuery>[] = [
-  {
-    key: "query",
-    title: "Query",
-    width: "minmax(10rem, 3fr)",
-    cell: (q) => <code class="cut">{visible(q.query) || "(none)"}</code>,
-  },
-  {
-    key: "tenant",
-    title: "Tenant",
-    width: "minmax(4rem, 1fr)",
-    cell: (q) => <span class="cut">{visible(q.tenant)}</span>,
-    compare: (a, b) => a.tenant.localeCompare(b.tenant),
-  },
+  ...ofRequest,
   { key: "stage", title: "Stage", width: "6rem", cell: (q) => q.stage },
   {
     key: "age",

@@ -6,6 +6,7 @@ import { VirtualTable, type Column } from "../components/virtual-table";
 import { localTime } from "../lib/settings";
 import { bytes, count, plural, shortNumber, visible } from "../lib/text";
 import { formatSecond } from "../lib/time";
+import { ofRequest } from "./columns";
 import { seconds } from "./seconds";
 
 interface TopQuery {
@@ -47,19 +48,7 @@ function numeric(
 }
 
 const columns: Column<TopQuery>[] = [
-  {
-    key: "query",
-    title: "Query",
-    width: "minmax(10rem, 3fr)",
-    cell: (q) => <code class="cut">{visible(q.query) || "(none)"}</code>,
-  },
-  {
-    key: "tenant",
-    title: "Tenant",
-    width: "minmax(4rem, 1fr)",
-    cell: (q) => <span class="cut">{visible(q.tenant)}</span>,
-    compare: (a, b) => a.tenant.localeCompare(b.tenant),
-  },
+  ...ofRequest,
   numeric("totalSeconds", "Total time", seconds),
   numeric("maxSeconds", "Longest", seconds),
   numeric("count", "Requests", count),
@@ -88,8 +77,8 @@ export default function TopPage() {
           top && (
             <>
               {plural(all.length, "query", "queries")} since{" "}
-              {formatSecond(Date.parse(top.since), local)}, those with most time first.
-              {!top.complete && " Cheaper ones were forgotten."}
+              {formatSecond(Date.parse(top.since), local)}, those with the most time first.
+              {!top.complete && " The querier has dropped cheaper ones."}
             </>
           )
         }

@@ -160,7 +160,7 @@ function Detail({ row: { rule, group } }: { row: Row }) {
       <dl>
         <dt>Group</dt>
         <dd>
-          {visible(group.name)} in {visible(group.file)}, each {seconds(group.interval)}
+          {visible(group.name)} in {visible(group.file)}, evaluated every {seconds(group.interval)}
         </dd>
         <dt>Labels</dt>
         <dd>

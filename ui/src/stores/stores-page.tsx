@@ -1,10 +1,10 @@
 import { useMemo, useState } from "preact/hooks";
 import { call, message } from "../api/client";
 import type { Store } from "../api/types";
-import { usePolled } from "../api/use";
 import { Choose } from "../components/choose";
 import { LabelSet } from "../components/labels";
 import { Link } from "../components/link";
+import { distinct, ListHead, TenantField, useList, useMatching } from "../components/list-page";
 import { ErrorNotice } from "../components/notices";
 import { VirtualTable, type Column } from "../components/virtual-table";
 import { localTime } from "../lib/settings";
@@ -24,13 +24,8 @@ function rank(s: Store): number {
 
 /** The stores of the querier: health, labels, time ranges. */
 export default function StoresPage() {
-  const [tenant, setTenant] = useState("");
-  const { answer, error, reload } = usePolled<Record<string, Store[]>>(
-    "stores",
-    { params: { all: "true" }, tenant },
-    period,
-  );
-  const [text, setText] = useState("");
+  const list = useList<Record<string, Store[]>>("stores", { all: "true" }, period);
+  const { answer, reload } = list;
   const [health, setHealth] = useState("");
   const [kind, setKind] = useState("");
   const stores = useMemo(
@@ -40,29 +35,21 @@ export default function StoresPage() {
         .sort((a, b) => rank(a) - rank(b)),
     [answer],
   );
+  const matching = useMatching(stores, list.text, searchable);
   const shown = useMemo(
     () =>
-      stores.filter(
-        (s) =>
-          (!health || s.health === health) &&
-          (!kind || s.component === kind) &&
-          searchable(s).includes(text.toLowerCase()),
-      ),
-    [stores, text, health, kind],
+      matching.filter((s) => (!health || s.health === health) && (!kind || s.component === kind)),
+    [matching, health, kind],
   );
   return (
     <>
-      <h1>Stores</h1>
-      {error && <ErrorNotice text={`The list may be old: ${error}`} />}
-      {answer && <Summary stores={stores} />}
-      <div class="row">
-        <input
-          type="search"
-          placeholder="Filter by name, label, error"
-          aria-label="Filter stores"
-          value={text}
-          onInput={(e) => setText(e.currentTarget.value)}
-        />
+      <ListHead
+        title="Stores"
+        list={list}
+        filter="name, label, error"
+        json="stores?all=true"
+        summary={<Summary stores={stores} />}
+      >
         <Choose
           label="Health"
           value={health}
@@ -72,15 +59,13 @@ export default function StoresPage() {
         <Choose
           label="Kind"
           value={kind}
-          values={[...new Set(stores.map((s) => s.component))].sort()}
+          values={distinct(stores, (s) => s.component)}
           set={setKind}
         />
-        <button onClick={reload}>Refresh</button>
-        <a href="api/v1/stores?all=true">JSON</a>
-      </div>
+      </ListHead>
       <Doctor stores={stores} />
-      {answer ? <Table {...{ shown, stores, reload }} /> : <p class="quiet">Loading …</p>}
-      <TenantField tenant={tenant} set={setTenant} />
+      {answer && <Table {...{ shown, stores, reload }} />}
+      <TenantField list={list} />
     </>
   );
 }
@@ -92,38 +77,24 @@ function searchable(s: Store): string {
     s.lastError ?? "",
     ...(s.warnings ?? []),
     ...s.labelSets.map(seriesName),
-  ]
-    .join(" ")
-    .toLowerCase();
+  ].join(" ");
 }
 
 function Summary({ stores }: { stores: Store[] }) {
   const n = (health: string) => stores.filter((s) => s.health === health).length;
   if (stores.length === 0) {
     return (
-      <p>
+      <>
         No store is configured. Name some with <code>--endpoint=host:port</code>.
-      </p>
+      </>
     );
   }
   return (
-    <p role="status">
+    <>
       <span class="up">{n("up")} up</span>
       {n("missing") > 0 && <span class="missing"> · {n("missing")} missing</span>}
       {n("unknown") > 0 && <span class="unknown"> · {n("unknown")} not tried yet</span>}
-    </p>
-  );
-}
-
-function TenantField({ tenant, set }: { tenant: string; set(tenant: string): void }) {
-  return (
-    <details class="options">
-      <summary>Tenant{tenant && `: ${visible(tenant)}`}</summary>
-      <label class="field">
-        Stores as this tenant sees them, where the querier enforces tenancy
-        <input value={tenant} onChange={(e) => set(e.currentTarget.value.trim())} />
-      </label>
-    </details>
+    </>
   );
 }
 
