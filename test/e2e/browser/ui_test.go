@@ -64,13 +64,25 @@ func (u *ui) graph(expr, tab string, params ...string) {
 func (u *ui) until(expression string) {
 	u.t.Helper()
 	deadline := time.Now().Add(40 * time.Second)
-	for !evaluate[bool](u.browser, "!!("+expression+")") {
+	for !u.holds(expression) {
 		if time.Now().After(deadline) {
 			u.picture("timeout-" + u.t.Name())
 			require.FailNow(u.t, "waited in vain", "for %s; the page says\n%s", expression, u.text())
 		}
 		time.Sleep(15 * time.Millisecond)
 	}
+}
+
+// holds reports whether an expression is true; none is while the browser goes to another
+// page.
+func (u *ui) holds(expression string) bool {
+	u.t.Helper()
+	v, err := chromedp.Run(u.ctx, chromedp.Evaluate[bool]("!!("+expression+")"))
+	if err != nil && (strings.Contains(err.Error(), "target navigated") || strings.Contains(err.Error(), "context was destroyed")) {
+		return false
+	}
+	require.NoError(u.t, err, expression)
+	return v
 }
 
 func (u *ui) done() {
