@@ -76,7 +76,7 @@ func TestAuto_LeavesYoungHeadWhoseListingHasNoTime(t *testing.T) {
 		require.Zero(t, pass(t, a, mem))
 		time.Sleep(20 * time.Minute)
 		require.Equal(t, 3, pass(t, a, mem))
-		// What a killed recovery has left is removed all the same.
+		// The pass also removes a head that a killed recovery has left.
 		require.NoError(t, putJSON(t.Context(), mem, dir+"/"+recoveredName, recovered{Version: 1, Seq: 3}))
 		time.Sleep(2 * time.Hour)
 		pass(t, a, mem)
