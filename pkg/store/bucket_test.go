@@ -101,19 +101,23 @@ func randomLabels(rng *rand.Rand, i int) labels.Labels {
 	if rng.IntN(12) > 0 {
 		b.Set("__name__", []string{"up", "http_requests_total", "http_requests_total", "node_cpu_seconds_total", "a"}[rng.IntN(5)])
 	}
-	for name, values := range map[string][]string{
-		"job":     {"api", "node", "prometheus", "api-long-name", ""},
-		"pod":     {fmt.Sprintf("pod-%d", rng.IntN(30)), ""},
-		"A":       {"upper", "", ""},
-		"cluster": {"inside", "", "", ""}, // collides with the external label
-		"replica": {"x", "y", "", ""},
-		"zone":    {"eu", "us", "", strings.Repeat("long", 100)},
-		"ünï":     {"ö", "\xf0\x9f\x98\x80", "", ""},
-		"path":    {"/", "/a/b", "", "a|b", ".*"},
-		"le":      {"0.1", "1", "+Inf", ""},
+	// A list, because a map has another order in each run of the same seed.
+	for _, l := range []struct {
+		name   string
+		values []string
+	}{
+		{"job", []string{"api", "node", "prometheus", "api-long-name", ""}},
+		{"pod", []string{fmt.Sprintf("pod-%d", rng.IntN(30)), ""}},
+		{"A", []string{"upper", "", ""}},
+		{"cluster", []string{"inside", "", "", ""}}, // collides with the external label
+		{"replica", []string{"x", "y", "", ""}},
+		{"zone", []string{"eu", "us", "", strings.Repeat("long", 100)}},
+		{"ünï", []string{"ö", "\xf0\x9f\x98\x80", "", ""}},
+		{"path", []string{"/", "/a/b", "", "a|b", ".*"}},
+		{"le", []string{"0.1", "1", "+Inf", ""}},
 	} {
 		if rng.IntN(2) == 0 {
-			b.Set(name, values[rng.IntN(len(values))])
+			b.Set(l.name, l.values[rng.IntN(len(l.values))])
 		}
 	}
 	return b.Labels()

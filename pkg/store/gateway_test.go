@@ -256,6 +256,11 @@ func TestGateway_AnswersCompletelyWhileBlocksChange(t *testing.T) {
 	r := &storeapi.Request{MinTime: 0, MaxTime: 6 * hour, Matchers: []*labels.Matcher{matcher(labels.MatchRegexp, "n", ".+")}}
 	sure := newOracle(t, stay).query(t.Context(), r)
 	all := newOracle(t, blocks).query(t.Context(), r)
+	alone := len(sure)
+	for _, b := range guest {
+		alone += len(newOracle(t, []testBlock{b}).query(t.Context(), r))
+	}
+	require.Len(t, all, alone, "each series that comes and goes is of one block")
 	g := newGateway(t, bkt, "--store.grpc.series-max-concurrency=3", "--index-cache-size=100KB", "--store.disk-cache-size=500KB")
 	done := make(chan struct{})
 	var readers, others sync.WaitGroup
