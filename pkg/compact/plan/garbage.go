@@ -18,11 +18,13 @@ const detailsOutdated = "outdated block"
 func (m *maker) garbage(live []*block.Meta) map[ulid.ULID]bool {
 	superseded := map[ulid.ULID]bool{}
 	for _, g := range groupBlocks(live, m.policy.ReplicaLabels) {
-		// The block with the most sources stays; of equal ones, which two
-		// compactors can make, the older one.
+		// The block with the most sources stays; of equal ones, the one that was
+		// rewritten of the other, or the older one of two that two compactors made.
 		bySources := slices.Clone(g.blocks)
 		slices.SortFunc(bySources, func(a, b *block.Meta) int {
-			return cmp.Or(cmp.Compare(len(b.Compaction.Sources), len(a.Compaction.Sources)), a.ULID.Compare(b.ULID))
+			return cmp.Or(
+				cmp.Compare(len(b.Compaction.Sources), len(a.Compaction.Sources)),
+				cmp.Compare(b.RewriteCount(), a.RewriteCount()), a.ULID.Compare(b.ULID))
 		})
 		holders := map[ulid.ULID][]*block.Meta{} // by source
 		for _, b := range bySources {
