@@ -34,6 +34,8 @@ func TestDecorators_KeepTheContract(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			buckettest.Run(t, func(*testing.T) bucket.Bucket { return decorate(bucket.NewMemory()) })
+			buckettest.RunConditional(t, func(*testing.T) bucket.Bucket { return decorate(bucket.NewMemory()) })
+			buckettest.RunConditionalReads(t, func(*testing.T) bucket.Bucket { return decorate(bucket.NewMemory()) })
 		})
 	}
 }

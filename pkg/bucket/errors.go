@@ -35,7 +35,7 @@ func IsTemporary(err error) bool {
 	}
 	for _, p := range []error{
 		ErrNotFound, ErrAccessDenied, ErrNoBucket, ErrTooLarge, ErrRange, ErrInvalidName, ErrFull, ErrPermanent,
-		context.Canceled,
+		ErrChanged, ErrNoConditions, context.Canceled,
 	} {
 		if errors.Is(err, p) {
 			return false

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -16,11 +17,13 @@ import (
 type Memory struct {
 	mu      sync.RWMutex
 	objects map[string]memoryObject
+	version uint64 // the last one given to an object
 }
 
 type memoryObject struct {
 	data     []byte
 	modified time.Time
+	version  uint64
 }
 
 // NewMemory returns an empty bucket.
@@ -119,8 +122,46 @@ func (m *Memory) Upload(ctx context.Context, name string, r io.Reader, size int6
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.objects[name] = memoryObject{data: data, modified: time.Now()}
+	m.put(name, data)
 	return nil
+}
+
+// put stores an object while the caller holds mu.
+func (m *Memory) put(name string, data []byte) Version {
+	m.version++
+	m.objects[name] = memoryObject{data: data, modified: time.Now(), version: m.version}
+	return memoryVersion(m.version)
+}
+
+func memoryVersion(n uint64) Version { return Version(strconv.FormatUint(n, 10)) }
+
+// GetVersion implements Conditional.
+func (m *Memory) GetVersion(ctx context.Context, name string, limit int64) ([]byte, Version, error) {
+	o, err := m.object(ctx, name)
+	if err != nil {
+		return nil, NoVersion, err
+	}
+	if int64(len(o.data)) > limit {
+		return nil, NoVersion, fmt.Errorf("read %s: %w: more than %d bytes", name, ErrTooLarge, limit)
+	}
+	return bytes.Clone(o.data), memoryVersion(o.version), nil
+}
+
+// PutIf implements Conditional.
+func (m *Memory) PutIf(ctx context.Context, name string, data []byte, old Version) (Version, error) {
+	if err := errors.Join(ctx.Err(), CheckName(name)); err != nil {
+		return NoVersion, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	at := NoVersion
+	if o, ok := m.objects[name]; ok {
+		at = memoryVersion(o.version)
+	}
+	if at != old {
+		return NoVersion, fmt.Errorf("write %s: %w", name, ErrChanged)
+	}
+	return m.put(name, bytes.Clone(data)), nil
 }
 
 // Delete implements Bucket.

@@ -38,7 +38,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"operation"}),
 		failures: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "hindsight_objstore_operation_failures_total",
-			Help: "Operations on the bucket that failed after all tries. A missing object and a cancellation by the caller are no failures.",
+			Help: "Operations on the bucket that failed after all tries. A missing object, a condition that does not hold and a cancellation by the caller are no failures.",
 		}, []string{"operation"}),
 		duration: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name:                            "hindsight_objstore_operation_duration_seconds",
@@ -68,7 +68,7 @@ func (m *metrics) done(op string, start time.Time, err error) {
 	switch {
 	case err == nil:
 		m.duration.WithLabelValues(op).Observe(time.Since(start).Seconds())
-	case errors.Is(err, ErrNotFound) || errors.Is(err, context.Canceled):
+	case errors.Is(err, ErrNotFound) || errors.Is(err, ErrChanged) || errors.Is(err, context.Canceled):
 	default:
 		m.failures.WithLabelValues(op).Inc()
 	}
@@ -177,6 +177,29 @@ func (b *measured) Delete(ctx context.Context, name string) error {
 	err := b.next.Delete(ctx, name)
 	b.m.done(opDelete, start, err)
 	return err
+}
+
+// GetVersion implements Conditional.
+func (b *measured) GetVersion(ctx context.Context, name string, limit int64) ([]byte, Version, error) {
+	start := time.Now()
+	b.m.operations.WithLabelValues(opGet).Inc()
+	data, v, err := Conditions(b.next).GetVersion(ctx, name, limit)
+	b.m.done(opGet, start, err)
+	b.m.bytes.WithLabelValues(opGet).Add(float64(len(data)))
+	return data, v, err
+}
+
+// PutIf implements Conditional.
+func (b *measured) PutIf(ctx context.Context, name string, data []byte, old Version) (Version, error) {
+	start := time.Now()
+	b.m.operations.WithLabelValues(opUpload).Inc()
+	v, err := Conditions(b.next).PutIf(ctx, name, data, old)
+	b.m.done(opUpload, start, err)
+	if err == nil {
+		b.m.bytes.WithLabelValues(opUpload).Add(float64(len(data)))
+		b.m.lastUpload.SetToCurrentTime()
+	}
+	return v, err
 }
 
 func (b *measured) Name() string { return b.next.Name() }

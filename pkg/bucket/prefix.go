@@ -57,6 +57,19 @@ func (p *prefixed) Delete(ctx context.Context, name string) error {
 	return p.next.Delete(ctx, p.prefix+name)
 }
 
+// GetVersion implements Conditional.
+func (p *prefixed) GetVersion(ctx context.Context, name string, limit int64) ([]byte, Version, error) {
+	return Conditions(p.next).GetVersion(ctx, p.prefix+name, limit)
+}
+
+// PutIf implements Conditional.
+func (p *prefixed) PutIf(ctx context.Context, name string, data []byte, old Version) (Version, error) {
+	if err := CheckName(name); err != nil {
+		return NoVersion, err
+	}
+	return Conditions(p.next).PutIf(ctx, p.prefix+name, data, old)
+}
+
 func (p *prefixed) Name() string { return p.next.Name() + "/" + strings.TrimSuffix(p.prefix, "/") }
 
 func (p *prefixed) Close() error { return p.next.Close() }

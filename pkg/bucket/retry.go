@@ -1,6 +1,7 @@
 package bucket
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -222,6 +223,39 @@ func (b *retrying) Delete(ctx context.Context, name string) error {
 		err := b.next.Delete(ctx, name)
 		if err == nil || !a.again(ctx, err) {
 			return a.explain(ctx, err)
+		}
+	}
+}
+
+// GetVersion implements Conditional.
+func (b *retrying) GetVersion(ctx context.Context, name string, limit int64) ([]byte, Version, error) {
+	a := b.begin(opGet)
+	for {
+		data, v, err := Conditions(b.next).GetVersion(ctx, name, limit)
+		if err == nil || !a.again(ctx, err) {
+			return data, v, a.explain(ctx, err)
+		}
+	}
+}
+
+// PutIf implements Conditional. When the object has changed it may have been changed by
+// this very write: by an earlier try whose answer was lost, here or within the client of
+// the provider. So PutIf reads the object, and succeeds if it finds data.
+func (b *retrying) PutIf(ctx context.Context, name string, data []byte, old Version) (Version, error) {
+	a := b.begin(opUpload)
+	for {
+		v, err := Conditions(b.next).PutIf(ctx, name, data, old)
+		if errors.Is(err, ErrChanged) {
+			got, at, rerr := b.GetVersion(ctx, name, int64(len(data)))
+			if rerr == nil && bytes.Equal(got, data) {
+				return at, nil
+			}
+			if rerr != nil && IsTemporary(rerr) {
+				return NoVersion, fmt.Errorf("find out whether %s was written: %w", name, rerr)
+			}
+		}
+		if err == nil || !a.again(ctx, err) {
+			return v, a.explain(ctx, err)
 		}
 	}
 }

@@ -15,7 +15,9 @@ func TestBucketOnS3(t *testing.T) {
 	s := newSite(t)
 	require.NoError(t, s.Start("s3"))
 	bkt := openBucket(t, s)
-	buckettest.Run(t, func(*testing.T) bucket.Bucket {
-		return bucket.Prefix(bkt, "acceptance-"+ulid.Make().String())
-	})
+	open := func(*testing.T) bucket.Bucket { return bucket.Prefix(bkt, "acceptance-"+ulid.Make().String()) }
+	buckettest.Run(t, open)
+	// Not the suite of conditional reads: this server keeps ETags in other files than the
+	// objects, and a read beside a write may return the old object with the new ETag.
+	buckettest.RunConditional(t, open)
 }

@@ -150,6 +150,24 @@ func (f *Faulty) Upload(ctx context.Context, name string, r io.Reader, size int6
 	return errors.Join(f.Bucket.Upload(ctx, name, r, size), ft.Err)
 }
 
+// GetVersion implements bucket.Conditional; for rules it is a "get".
+func (f *Faulty) GetVersion(ctx context.Context, name string, limit int64) ([]byte, bucket.Version, error) {
+	if ft := f.fault("get", name); ft.Err != nil {
+		return nil, bucket.NoVersion, ft.Err
+	}
+	return bucket.Conditions(f.Bucket).GetVersion(ctx, name, limit)
+}
+
+// PutIf implements bucket.Conditional; for rules it is an "upload".
+func (f *Faulty) PutIf(ctx context.Context, name string, data []byte, old bucket.Version) (bucket.Version, error) {
+	ft := f.fault("upload", name)
+	if ft.Err != nil && !ft.AfterEffect {
+		return bucket.NoVersion, ft.Err
+	}
+	v, err := bucket.Conditions(f.Bucket).PutIf(ctx, name, data, old)
+	return v, errors.Join(err, ft.Err)
+}
+
 // Delete implements bucket.Bucket.
 func (f *Faulty) Delete(ctx context.Context, name string) error {
 	ft := f.fault("delete", name)

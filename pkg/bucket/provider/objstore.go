@@ -11,7 +11,12 @@ import (
 	"slices"
 	"strings"
 
+	"cloud.google.com/go/storage"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/thanos-io/objstore"
+	"github.com/thanos-io/objstore/providers/azure"
+	"github.com/thanos-io/objstore/providers/gcs"
+	"github.com/thanos-io/objstore/providers/s3"
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 )
@@ -21,16 +26,29 @@ type adapter struct {
 	next  objstore.Bucket
 	name  string
 	times bool
+	// condition returns a context whose writes are made under the conditions of the
+	// header. It is nil when the provider has none, or when gcs has them.
+	condition func(ctx context.Context, h http.Header) context.Context
+	gcs       *storage.BucketHandle
 }
 
 // adapt returns b as a bucket.Bucket with its errors mapped and the lengths of
 // all bodies verified. name goes into logs.
 func adapt(b objstore.Bucket, name string) bucket.Bucket {
-	return &adapter{
+	a := &adapter{
 		next:  b,
 		name:  name,
 		times: slices.Contains(b.SupportedIterOptions(), objstore.UpdatedAt),
 	}
+	switch p := b.(type) {
+	case *s3.Bucket:
+		a.condition = withCondition
+	case *azure.Bucket:
+		a.condition = policy.WithHTTPHeader
+	case *gcs.Bucket:
+		a.gcs = p.Handle()
+	}
+	return a
 }
 
 // mapErr wraps err with the error of package bucket that it corresponds to, found by

@@ -24,11 +24,14 @@ import (
 )
 
 func TestFilesystem(t *testing.T) {
-	buckettest.Run(t, func(t *testing.T) bucket.Bucket {
+	open := func(t *testing.T) bucket.Bucket {
 		b, err := openDirectory(filepath.Join(t.TempDir(), "bucket"))
 		require.NoError(t, err)
 		return b
-	})
+	}
+	buckettest.Run(t, open)
+	buckettest.RunConditional(t, open)
+	buckettest.RunConditionalReads(t, open)
 }
 
 func TestFilesystem_ByConfig(t *testing.T) {
@@ -49,6 +52,9 @@ func TestReopening_KeepsTheContract(t *testing.T) {
 		})
 		reopened := bucket.NewMemory()
 		return newReopening(refused, slog.New(slog.DiscardHandler), func(context.Context) (bucket.Bucket, error) { return reopened, nil })
+	})
+	buckettest.RunConditional(t, func(*testing.T) bucket.Bucket {
+		return newReopening(bucket.NewMemory(), slog.New(slog.DiscardHandler), nil)
 	})
 }
 

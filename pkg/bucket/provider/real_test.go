@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"testing"
@@ -26,7 +27,11 @@ func TestConfigured(t *testing.T) {
 	b, err := Open(t.Context(), yml, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	require.NoError(t, err)
 	require.NoError(t, Check(t.Context(), b))
-	buckettest.Run(t, func(*testing.T) bucket.Bucket {
-		return bucket.Prefix(b, "hindsight-test-"+ulid.Make().String())
-	})
+	open := func(*testing.T) bucket.Bucket { return bucket.Prefix(b, "hindsight-test-"+ulid.Make().String()) }
+	buckettest.Run(t, open)
+	if err := bucket.ProbeConditions(t.Context(), open(t), "probe"); !errors.Is(err, bucket.ErrNoConditions) {
+		require.NoError(t, err)
+		buckettest.RunConditional(t, open)
+		buckettest.RunConditionalReads(t, open)
+	}
 }

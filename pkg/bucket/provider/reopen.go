@@ -149,6 +149,24 @@ func (r *reopening) Upload(ctx context.Context, name string, body io.Reader, siz
 	})
 }
 
+// GetVersion implements bucket.Conditional.
+func (r *reopening) GetVersion(ctx context.Context, name string, limit int64) (data []byte, v bucket.Version, err error) {
+	err = r.do(ctx, func(b bucket.Bucket) (err error) {
+		data, v, err = bucket.Conditions(b).GetVersion(ctx, name, limit)
+		return err
+	})
+	return data, v, err
+}
+
+// PutIf implements bucket.Conditional.
+func (r *reopening) PutIf(ctx context.Context, name string, data []byte, old bucket.Version) (v bucket.Version, err error) {
+	err = r.do(ctx, func(b bucket.Bucket) (err error) {
+		v, err = bucket.Conditions(b).PutIf(ctx, name, data, old)
+		return err
+	})
+	return v, err
+}
+
 func (r *reopening) Delete(ctx context.Context, name string) error {
 	return r.do(ctx, func(b bucket.Bucket) error { return b.Delete(ctx, name) })
 }

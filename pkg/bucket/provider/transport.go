@@ -16,7 +16,17 @@ type statusKey struct{}
 // statusRecorder remembers the status of the last HTTP response in an
 // operation. For several providers, objstore reports "forbidden" and "no such bucket"
 // in no other form.
-type statusRecorder struct{ last atomic.Int64 }
+type statusRecorder struct {
+	last atomic.Int64
+	// etag is the ETag of the last response, a string.
+	etag atomic.Value
+}
+
+// version is the version of the object in the last response.
+func (s *statusRecorder) version() string {
+	v, _ := s.etag.Load().(string)
+	return v
+}
 
 func withStatus(ctx context.Context) (context.Context, *statusRecorder) {
 	s := &statusRecorder{}
@@ -42,6 +52,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
 	req = req.Clone(ctx)
 	req.Header.Set("User-Agent", t.userAgent)
+	addCondition(req)
 	resp, err := t.next.RoundTrip(req)
 	s, ok := req.Context().Value(statusKey{}).(*statusRecorder)
 	if err != nil {
@@ -53,6 +64,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	if ok {
 		s.last.Store(int64(resp.StatusCode))
+		s.etag.Store(resp.Header.Get("Etag"))
 	}
 	b := &watchedBody{ReadCloser: resp.Body, ctx: ctx, cancel: cancel, limit: t.stall}
 	b.timer = time.AfterFunc(t.stall, func() { cancel(errStalled) })
