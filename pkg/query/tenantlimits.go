@@ -62,6 +62,13 @@ func (s *size) UnmarshalYAML(n *yaml.Node) error {
 	return nil
 }
 
+// CheckLimits checks the content of a file of limits, as the querier does when it reads
+// the file.
+func CheckLimits(content []byte) error {
+	_, err := parseLimitsFile(content)
+	return err
+}
+
 // parseLimitsFile reads a file of limits; unknown keys are errors, which name the
 // line. An empty file has no limits.
 func parseLimitsFile(content []byte) (*limitsFile, error) {

@@ -48,3 +48,10 @@ func TestFlags_RejectInvalidConfiguration(t *testing.T) {
 		require.ErrorContains(t, err, want, arg)
 	}
 }
+
+func TestReadRelabel_RefusesAnEmptyRule(t *testing.T) {
+	p := flags.Inline("receive.relabel-config", "[{target_label: a, replacement: b}, null]")
+	_, err := readRelabel(&p)
+	require.ErrorContains(t, err, "--receive.relabel-config: rule 2 is empty")
+	require.True(t, flags.IsInvalid(err))
+}

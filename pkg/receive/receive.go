@@ -17,7 +17,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
-	"github.com/prometheus/common/model"
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/relabel"
@@ -182,20 +181,11 @@ func New(cfg Config, deps Deps) (*Receive, error) {
 }
 
 func readRelabel(pc *flags.PathOrContent) ([]*relabel.Config, error) {
-	content, err := pc.Content()
-	if err != nil || len(content) == 0 {
-		return nil, err
+	rules, err := flags.RelabelRules(pc)
+	if err != nil {
+		return nil, flags.Invalid(fmt.Errorf("relabelling rules: %w", err))
 	}
-	var out []*relabel.Config
-	if err := flags.DecodeYAML(content, &out); err != nil {
-		return nil, flags.Invalid(fmt.Errorf("relabelling rules %s: %w", pc.Source(), err))
-	}
-	for _, c := range out {
-		if err := c.Validate(model.UTF8Validation); err != nil {
-			return nil, flags.Invalid(fmt.Errorf("relabelling rules %s: %w", pc.Source(), err))
-		}
-	}
-	return out, nil
+	return rules, nil
 }
 
 // recheckInterval is long because a node can have very many tenants.

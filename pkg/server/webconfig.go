@@ -48,6 +48,12 @@ func openWebFile(path string, logger *slog.Logger) (*webFile, error) {
 	return &webFile{current: c, checked: map[[32]byte]bool{}}, nil
 }
 
+// CheckWebFile checks a web configuration file and the TLS files that it names.
+func CheckWebFile(path string) error {
+	_, _, err := readWebFile(path)
+	return err
+}
+
 // readWebFile reads and checks the file and the TLS files that it names.
 func readWebFile(path string) (*webState, []string, error) {
 	files := []string{path}

@@ -26,13 +26,23 @@ func (c *Config) memoryBytes() (int64, error) {
 	if err != nil || len(b) == 0 {
 		return c.IndexCacheSize.Int64(), err
 	}
-	cc := cacheConfig{}
-	cc.Config.MaxSize = 250 << 20
-	if err := flags.DecodeYAML(b, &cc); err != nil {
+	n, err := ParseIndexCache(b)
+	if err != nil {
 		return 0, fmt.Errorf("%s: %w", c.IndexCache.Source(), err)
 	}
+	return n, nil
+}
+
+// ParseIndexCache reads the YAML of --index-cache.config and returns how much memory
+// pages may take. Unknown keys are errors.
+func ParseIndexCache(content []byte) (int64, error) {
+	cc := cacheConfig{}
+	cc.Config.MaxSize = 250 << 20
+	if err := flags.DecodeYAML(content, &cc); err != nil {
+		return 0, err
+	}
 	if cc.Type != "IN-MEMORY" {
-		return 0, fmt.Errorf("%s: cache type %q is not supported, only IN-MEMORY is", c.IndexCache.Source(), cc.Type)
+		return 0, fmt.Errorf("cache type %q is not supported, only IN-MEMORY is", cc.Type)
 	}
 	return int64(cc.Config.MaxSize), nil
 }

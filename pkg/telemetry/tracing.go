@@ -73,6 +73,20 @@ func Tracer(ctx context.Context, c Config) (tp trace.TracerProvider, stop func(c
 	return p, p.Shutdown, nil
 }
 
+// CheckTracing checks the content of a tracing configuration without starting an
+// exporter. Empty content disables tracing.
+func CheckTracing(content []byte) error {
+	if len(bytes.TrimSpace(content)) == 0 {
+		return nil
+	}
+	cfg, err := parseTracing(content)
+	if err != nil {
+		return err
+	}
+	_, err = cfg.sampler()
+	return err
+}
+
 func parseTracing(content []byte) (tracingConfig, error) {
 	var f tracingFile
 	if err := flags.DecodeYAML(content, &f); err != nil {

@@ -91,6 +91,21 @@ func cmpVersion(v string) string {
 	return v
 }
 
+// CheckConfig checks the content of an objstore.yml as Open does. It opens the client for
+// the providers of which this neither reads credentials of the environment nor sends a
+// request: S3 and the filesystem.
+func CheckConfig(ctx context.Context, content []byte) error {
+	c, err := parse(content)
+	if err != nil || c.kind.name != "S3" && c.kind.name != filesystemKind {
+		return err
+	}
+	b, err := openKind(ctx, c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	return b.Close()
+}
+
 // checkTimeout bounds Check.
 const checkTimeout = 30 * time.Second
 

@@ -57,6 +57,25 @@ type targetGroup struct {
 	Labels  map[string]string `yaml:"labels"`
 }
 
+// ParseTargets reads a file_sd file of Prometheus and returns its addresses. Unknown keys
+// and addresses that cannot be used are errors.
+func ParseTargets(content []byte) ([]string, error) {
+	var groups []targetGroup
+	if err := flags.DecodeYAML(content, &groups); err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, g := range groups {
+		for _, address := range g.Targets {
+			if _, _, err := splitAddress(address); err != nil {
+				return nil, err
+			}
+			out = append(out, address)
+		}
+	}
+	return out, nil
+}
+
 // readSDFiles returns the sorted addresses in all files that match the
 // patterns, and the patterns that match none. JSON is YAML, too.
 func readSDFiles(patterns []string) (out, unmatched []string, err error) {
@@ -73,18 +92,11 @@ func readSDFiles(patterns []string) (out, unmatched []string, err error) {
 			if err != nil {
 				return nil, nil, fmt.Errorf("read discovery file: %w", err)
 			}
-			var groups []targetGroup
-			if err := flags.DecodeYAML(content, &groups); err != nil {
-				return nil, nil, fmt.Errorf("parse discovery file %s: %w", path, err)
+			targets, err := ParseTargets(content)
+			if err != nil {
+				return nil, nil, fmt.Errorf("discovery file %s: %w", path, err)
 			}
-			for _, g := range groups {
-				out = append(out, g.Targets...)
-			}
-		}
-	}
-	for _, addr := range out {
-		if _, _, err := splitAddress(addr); err != nil {
-			return nil, nil, fmt.Errorf("discovery files: %w", err)
+			out = append(out, targets...)
 		}
 	}
 	slices.Sort(out)
