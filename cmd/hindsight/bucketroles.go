@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -77,6 +79,18 @@ func (h *hintedPoller) Poll(ctx context.Context) (*blocklist.View, error) {
 	return h.Poller.Poll(ctx)
 }
 
+// terminal returns w if it is a terminal, else nil.
+func terminal(w io.Writer) io.Writer {
+	f, ok := w.(*os.File)
+	if !ok {
+		return nil
+	}
+	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return nil
+	}
+	return f
+}
+
 // receiveCommand adds the command of receive.
 func receiveCommand(app *kingpin.Application) command {
 	cmd := app.Command("receive", "Accepts remote write on a hash ring with replication, stores per tenant, ships blocks.")
@@ -127,7 +141,7 @@ func compactCommand(app *kingpin.Application) command {
 					return nil, err
 				}
 			}
-			return compact.New(c, compact.Deps{Logger: p.logger, Registerer: p.registry, Bucket: bkt, Out: s.out})
+			return compact.New(c, compact.Deps{Logger: p.logger, Registerer: p.registry, Bucket: bkt, Out: s.out, Terminal: terminal(s.err)})
 		})
 	}}
 }

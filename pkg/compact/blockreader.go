@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime/debug"
+	"sync/atomic"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunks"
@@ -37,12 +38,14 @@ type blockReader struct {
 	chks []chunks.Meta
 	// samples counts those of the series so far.
 	samples uint64
-	series  int
-	ended   bool
+	// read is the counter of the job for all its readers.
+	read   *atomic.Uint64
+	series int
+	ended  bool
 }
 
 func openBlock(ctx context.Context, dir string, m *block.Meta) (r *blockReader, err error) {
-	r = &blockReader{meta: m, pool: aggr.NewPool()}
+	r = &blockReader{meta: m, pool: aggr.NewPool(), read: readSamples(ctx)}
 	defer r.recover(&err)
 	if err := r.checkFiles(dir); err != nil {
 		return nil, err
@@ -112,7 +115,10 @@ func (r *blockReader) next() (ok bool, err error) {
 		return false, r.corrupt(reason.BlockSeriesOutOfOrder, "%w", err)
 	}
 	r.series++
-	return true, r.load()
+	before := r.samples
+	err = r.load()
+	r.read.Add(r.samples - before)
+	return true, err
 }
 
 func checkOrder(last, lset labels.Labels, first bool) error {

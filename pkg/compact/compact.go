@@ -22,7 +22,6 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block/headerbundle"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
-	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // Deps are what the process provides to a compactor.
@@ -35,6 +34,8 @@ type Deps struct {
 	Bucket bucket.Bucket
 	// Out receives the plan of a dry run; nil discards it.
 	Out io.Writer
+	// Terminal gets a progress bar during a run without Config.Wait; nil has none.
+	Terminal io.Writer
 }
 
 // maxIndexAge is the age up to which a block index is used.
@@ -47,6 +48,7 @@ type Compactor struct {
 	selector []*relabel.Config
 	bkt      bucket.Bucket
 	out      io.Writer
+	terminal io.Writer
 	log      *slog.Logger
 	metrics  *metrics
 	poller   *blocklist.Poller
@@ -60,7 +62,7 @@ type Compactor struct {
 	seen atomic.Pointer[blocklist.View]
 
 	reportedMu sync.Mutex
-	reported   map[ulid.ULID]reason.Reason // invalid blocks that were logged
+	reported   map[ulid.ULID]badBlock // blocks with an invalid meta.json, which were logged
 }
 
 // New makes a compactor. It does not read the bucket before Run.
@@ -79,15 +81,19 @@ func New(cfg Config, deps Deps) (*Compactor, error) {
 		deps.Out = io.Discard
 	}
 	m := newMetrics(deps.Registerer)
-	return &Compactor{
-		cfg: cfg, policy: cfg.policy(), selector: selector, bkt: deps.Bucket, out: deps.Out, log: deps.Logger, metrics: m,
+	c := &Compactor{
+		cfg: cfg, policy: cfg.policy(), selector: selector, bkt: deps.Bucket, out: deps.Out, terminal: deps.Terminal, log: deps.Logger, metrics: m,
 		poller: blocklist.NewPoller(deps.Bucket, blocklist.Config{
 			Concurrency: cfg.MetaConcurrency, Logger: deps.Logger, Registerer: deps.Registerer,
 		}),
 		work:        filepath.Join(cfg.DataDir, "compact"),
 		headers:     headerbundle.NewWriter(deps.Bucket),
-		quarantined: quarantine{blocks: map[ulid.ULID]string{}, gauge: m.quarantined},
-	}, nil
+		quarantined: quarantine{blocks: map[ulid.ULID]badBlock{}, gauge: m.quarantined},
+	}
+	if deps.Registerer != nil {
+		deps.Registerer.MustRegister(newBacklogCollector(c))
+	}
+	return c, nil
 }
 
 // FailedError reports the failed jobs of a complete pass, or, when Jobs is 0, that
@@ -129,10 +135,15 @@ func (c *Compactor) RunOnce(ctx context.Context) error {
 func (c *Compactor) pass(ctx context.Context) error {
 	r := newRound(c)
 	c.readIndex.Do(func() { c.startWithIndex(ctx) })
+	foreseen := false
 	for {
 		p, err := r.begin(ctx)
 		if err != nil {
 			return errors.Join(append(r.failed, err)...)
+		}
+		if !foreseen {
+			foreseen = true
+			c.foresee(r.began)
 		}
 		r.lightJobs(ctx, p.Jobs)
 		if r.readOnly == nil {
@@ -222,7 +233,10 @@ func (c *Compactor) Run(ctx context.Context) error {
 		return c.dryRun(ctx)
 	}
 	if !c.cfg.Wait {
-		if err := c.RunOnce(ctx); err != nil && ctx.Err() == nil {
+		stop := c.showProgress()
+		err := c.RunOnce(ctx)
+		stop()
+		if err != nil && ctx.Err() == nil {
 			return err
 		}
 		return nil

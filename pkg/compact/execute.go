@@ -116,9 +116,11 @@ func (r *round) skips(j plan.Job) bool {
 func (r *round) job(ctx context.Context, j plan.Job) {
 	c := r.c
 	start := time.Now()
-	defer c.progress.start(&j, start)()
+	ctx, ended := c.progress.start(ctx, &j, c.samplesOf(j))
+	var err error
+	defer func() { ended(err == nil) }()
 	c.metrics.started.WithLabelValues(string(j.Kind), resolution(j)).Inc()
-	err := r.do(ctx, j)
+	err = r.do(ctx, j)
 	if err != nil && ctx.Err() == nil {
 		err = c.confirm(ctx, j, err)
 	}

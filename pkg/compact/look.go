@@ -50,21 +50,27 @@ func (c *Compactor) look(ctx context.Context, now time.Time, skipped map[ulid.UL
 		return plan.Plan{}, err
 	}
 	c.seen.Store(v)
-	pv := PlanView(v)
-	pv.Quarantined, pv.SkippedInPass = c.quarantined.details(), skipped
-
-	policy := c.policy
 	local := time.Now()
-	_, foreign := v.Apply(
-		blocklist.TimePartition(c.cfg.MinTime.Millis(local), c.cfg.MaxTime.Millis(local)),
-		blocklist.Shard(c.selector, policy.ReplicaLabels...),
-	)
-	policy.Owns = func(m *block.Meta) bool { return foreign[m.ULID] == "" }
+	pv, policy := c.planInput(v, skipped, local)
 	p := plan.Make(pv, policy, now)
 	c.metrics.progress(&p, v)
 	c.progress.set(p, local)
 	c.report(p.Skipped)
 	return p, nil
+}
+
+// planInput is what the planner gets of a view.
+func (c *Compactor) planInput(v *blocklist.View, skipped map[ulid.ULID]string, local time.Time) (plan.View, plan.Policy) {
+	pv := PlanView(v)
+	pv.Quarantined, pv.SkippedInPass = c.quarantined.details(), skipped
+
+	policy := c.policy
+	_, foreign := v.Apply(
+		blocklist.TimePartition(c.cfg.MinTime.Millis(local), c.cfg.MaxTime.Millis(local)),
+		blocklist.Shard(c.selector, policy.ReplicaLabels...),
+	)
+	policy.Owns = func(m *block.Meta) bool { return foreign[m.ULID] == "" }
+	return pv, policy
 }
 
 // report counts the blocks with an invalid meta.json and logs each of them once.
@@ -75,22 +81,34 @@ func (c *Compactor) report(skipped []plan.Skip) {
 	}
 	c.reportedMu.Lock()
 	defer c.reportedMu.Unlock()
-	invalid := make(map[ulid.ULID]reason.Reason, len(c.reported))
+	invalid := make(map[ulid.ULID]badBlock, len(c.reported))
+	c.metrics.skippedBlock.Reset()
 	for _, s := range skipped {
 		if s.Reason == "" {
 			continue
 		}
 		counts[s.Reason]++
-		invalid[s.Block] = s.Reason
-		if c.reported[s.Block] != s.Reason {
+		b := badBlock{s.Reason, s.Details, time.Now()}
+		if old := c.reported[s.Block]; old.reason == s.Reason {
+			b.since = old.since
+		} else {
 			c.log.Warn("block skipped", "block", s.Block, "reason", s.Reason, "err", s.Details)
+		}
+		invalid[s.Block] = b
+		if len(invalid) <= maxSkippedSeries {
+			c.metrics.skippedBlock.WithLabelValues(s.Block.String(), s.Reason.String()).Set(1)
 		}
 	}
 	c.reported = invalid
+	c.metrics.skipped.Reset() // of reasons that are gone
 	for why, n := range counts {
 		c.metrics.skipped.WithLabelValues(why.String()).Set(n)
 	}
 }
+
+// maxSkippedSeries bounds the series of one metric, because a bucket may have any number
+// of blocks with an invalid meta.json.
+const maxSkippedSeries = 1000
 
 // withSources makes a block without sources its own source. Otherwise the planner
 // could not find its downsampled data and would plan to make it in every pass.

@@ -17,6 +17,7 @@ type metrics struct {
 	samples                    *prometheus.CounterVec
 	marked, panics             *prometheus.CounterVec
 	quarantined, skipped       *prometheus.GaugeVec
+	skippedBlock               *prometheus.GaugeVec
 	todoJobs, todoBlocks       *prometheus.GaugeVec
 	todoSamples                *prometheus.GaugeVec
 	lastPass                   prometheus.Gauge
@@ -43,12 +44,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		duration: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "hindsight_compact_job_duration_seconds", Help: "Duration of jobs.", Buckets: prometheus.ExponentialBuckets(0.1, 4, 10),
 		}, []string{"kind"}),
-		quarantined: gauges("block_quarantined", "1 for each block that no job takes until the process restarts, by reason.", "block", "reason"),
-		skipped:     gauges("blocks_skipped", "Blocks that are neither merged nor downsampled because their meta.json is invalid, by reason. The log names them.", "reason"),
-		todoJobs:    gauges("todo_jobs", "Jobs of the last plan. More may follow from their results.", "kind"),
-		todoBlocks:  gauges("todo_blocks", "Inputs of the jobs of the last plan.", "kind"),
-		todoSamples: gauges("todo_samples", "Samples in the inputs of the jobs of the last plan.", "kind"),
-		lastPass:    f.NewGauge(prometheus.GaugeOpts{Name: "hindsight_compact_last_successful_pass_timestamp_seconds", Help: "Unix time of the end of the last pass without an error or a failed job."}),
+		quarantined:  gauges("block_quarantined", "1 for each block that no job takes until the process restarts, by reason.", "block", "reason"),
+		skipped:      gauges("blocks_skipped", "Blocks that are neither merged nor downsampled because their meta.json is invalid or cannot be read, by reason. block_skipped and the log name them.", "reason"),
+		skippedBlock: gauges("block_skipped", "1 for each block that is neither merged nor downsampled because its meta.json is invalid or cannot be read, by reason; at most 1000 blocks.", "block", "reason"),
+		todoJobs:     gauges("todo_jobs", "Jobs of the last plan. More may follow from their results.", "kind"),
+		todoBlocks:   gauges("todo_blocks", "Inputs of the jobs of the last plan.", "kind"),
+		todoSamples:  gauges("todo_samples", "Samples in the inputs of the jobs of the last plan.", "kind"),
+		lastPass:     f.NewGauge(prometheus.GaugeOpts{Name: "hindsight_compact_last_successful_pass_timestamp_seconds", Help: "Unix time of the end of the last pass without an error or a failed job."}),
 	}
 	return m
 }
@@ -77,7 +79,7 @@ func samplesIn(j *plan.Job, v *blocklist.View) uint64 {
 	var n uint64
 	for _, id := range j.Blocks {
 		if m := v.Metas[id]; m != nil {
-			n += m.Stats.NumSamples
+			n += plan.Samples(m)
 		}
 	}
 	return n

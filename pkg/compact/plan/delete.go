@@ -47,7 +47,7 @@ func (m *maker) partials() {
 		}
 		p := m.view.Partial[id]
 		if p.Reason != reason.BlockMetaMissing {
-			m.plan.Skipped = append(m.plan.Skipped, Skip{Block: id, Details: fmt.Sprintf("its meta.json cannot be used: %s", p.Reason)})
+			m.plan.Skipped = append(m.plan.Skipped, Skip{Block: id, Details: fmt.Sprintf("its meta.json cannot be used: %s", p.Reason), Reason: p.Reason})
 			continue
 		}
 		last := p.LastModified

@@ -25,6 +25,11 @@ type Group struct {
 // String returns resolution@{labels}.
 func (g Group) String() string { return ResolutionName(g.Resolution) + "@" + g.Labels.String() }
 
+// GroupName is the name of the group of a block.
+func GroupName(m *block.Meta, replicaLabels []string) string {
+	return groupOf(m, replicaLabels).String()
+}
+
 // equal says whether two groups are the same.
 func (g Group) equal(o Group) bool {
 	return g.Resolution == o.Resolution && labels.Equal(g.Labels, o.Labels)
