@@ -18,7 +18,8 @@ const toolsGroup = "tools"
 // named by its groups and itself: "tools recover", "tools bucket ls".
 func toolCommands(app *kingpin.Application) []command {
 	group := app.Command(toolsGroup, "Commands that do one task and end.")
-	return append([]command{recoverCommand(group), doctorCommand(group), checkCommand(group), rulesCheckCommand(group)}, bucketCommands(group)...)
+	out := []command{recoverCommand(group), doctorCommand(group), checkCommand(group), rulesCheckCommand(group)}
+	return append(append(out, blockCommands(group)...), bucketCommands(group)...)
 }
 
 // toolConfig holds the flags that every tool has.

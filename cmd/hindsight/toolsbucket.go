@@ -33,7 +33,7 @@ func bucketCommands(tools *kingpin.CmdClause) []command {
 	group := tools.Command(bucketGroup, "Lists, checks, marks, deletes and copies the blocks of a bucket.")
 	var out []command
 	for _, add := range []func(*kingpin.CmdClause) command{
-		lsCommand, inspectCommand, verifyCommand, markCommand, cleanupCommand, retentionCommand, replicateCommand,
+		lsCommand, inspectCommand, verifyCommand, markCommand, cleanupCommand, retentionCommand, replicateCommand, costCommand,
 	} {
 		c := add(group)
 		c.name = toolsGroup + " " + bucketGroup + " " + c.name
