@@ -33,14 +33,22 @@ type tenantDB struct {
 	logger *slog.Logger
 	db     *tsdb.DB
 	// opened is db for what the TSDB calls from its own goroutines.
-	opened   atomic.Pointer[tsdb.DB]
-	cache    *seriescache.Cache
-	metadata *familyMetadata
-	store    *tsdbstore.Store
-	shipper  Shipper
-	metrics  *metrics
-	registry *tenantRegisterer
-	replay   *tsdb.DBStats
+	opened atomic.Pointer[tsdb.DB]
+	cache  *seriescache.Cache
+	// creating is held from the first look for a series that the cache lacks until its record
+	// is in the log. A series is in the head before that: another write could find it and
+	// log samples before the series, which a replay drops.
+	creating sync.Mutex
+	// committing is held while a write goes to the log and then to the head, so that both take
+	// the samples of a series in one order. A sample that the head took in order and that stands
+	// behind a later one in the log is dropped by a replay.
+	committing sync.Mutex
+	metadata   *familyMetadata
+	store      *tsdbstore.Store
+	shipper    Shipper
+	metrics    *metrics
+	registry   *tenantRegisterer
+	replay     *tsdb.DBStats
 
 	// head keeps writes, compactions and the closing apart.
 	head *headcompact.Head

@@ -82,6 +82,10 @@ func (d *DB) Write(ctx context.Context, id string, b *remotewrite.Batch, series 
 	defer t.leave()
 	w := t.writer(ctx, b, series)
 	defer w.release()
+	if w.hasUnknown() {
+		t.creating.Lock()
+		defer t.creating.Unlock()
+	}
 	for i := range w.found {
 		w.index, w.current = w.at(i), 0
 		w.series(b.Series(w.index), w.found[i], w.hashes[i])
@@ -155,6 +159,16 @@ func (w *writer) describe() {
 	}
 }
 
+// hasUnknown reports whether the cache lacks a series of the batch, so that it may be new.
+func (w *writer) hasUnknown() bool {
+	for i := range w.found {
+		if w.found[i].Ref == 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // at returns the index in the batch of the i-th series to write.
 func (w *writer) at(i int) int {
 	if w.only == nil {
@@ -165,6 +179,8 @@ func (w *writer) at(i int) int {
 
 // commit writes samples before the exemplars that belong to them.
 func (w *writer) commit() error {
+	w.t.committing.Lock()
+	defer w.t.committing.Unlock()
 	if w.timed == nil {
 		return w.app.Commit()
 	}
