@@ -13,7 +13,7 @@ func (m *maker) downsampling(blocks []*block.Meta) {
 	}
 	for _, b := range blocks {
 		to, ok := m.missing(b)
-		if !ok || m.unavailable(b) {
+		if !ok || m.unavailable(b) || !m.whole(b) {
 			continue
 		}
 		least := downsampleRange5m

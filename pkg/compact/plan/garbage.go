@@ -30,8 +30,10 @@ func (m *maker) garbage(live []*block.Meta) map[ulid.ULID]bool {
 		for _, b := range bySources {
 			by := m.supersedes(holders, b)
 			if by == nil {
-				if !m.sound(b) {
-					continue // a block that may be damaged supersedes no other
+				if !m.sound(b) || !m.whole(b) {
+					// A block that may be damaged supersedes no other, nor does a
+					// shard while others of its compaction are missing.
+					continue
 				}
 				for _, s := range b.Compaction.Sources {
 					holders[s] = append(holders[s], b)
@@ -46,6 +48,7 @@ func (m *maker) garbage(live []*block.Meta) map[ulid.ULID]bool {
 				}, b)
 			}
 		}
+		m.abandonedShards(g, holders, superseded)
 	}
 	return superseded
 }
@@ -56,7 +59,7 @@ func (m *maker) supersedes(holders map[ulid.ULID][]*block.Meta, b *block.Meta) *
 		return nil
 	}
 	for _, h := range holders[b.Compaction.Sources[0]] {
-		if m.holds(h, b) {
+		if !m.sameSet(h, b) && m.holds(h, b) {
 			return h
 		}
 	}

@@ -14,7 +14,7 @@ func (m *maker) merges(g grouped) {
 	var blocks []*block.Meta
 	for _, b := range g.blocks {
 		switch {
-		case m.used[b.ULID]:
+		case m.used[b.ULID] || !m.whole(b):
 		case tooLong(b):
 			m.skipInvalid(b, reason.TimeRangeTooLong, fmt.Sprintf("it spans %s, more than the %s of the longest block that is merged", span(blockSpan(b)), span(maxSpan)))
 		default:
@@ -35,12 +35,13 @@ func (m *maker) overlaps(g Group, blocks []*block.Meta) (rest []*block.Meta, fou
 	var run []*block.Meta
 	var end int64
 	flush := func() {
-		if len(run) > 1 && g.Resolution > 0 {
+		// The shards of one compaction have equal times, and no series in common.
+		if units := m.units(run); units > 1 && g.Resolution > 0 {
 			for _, b := range run {
 				skipped[b.ULID] = true
 				m.skip(b, "overlaps other %s blocks: downsampled data is made again from raw data, not merged", ResolutionName(g.Resolution))
 			}
-		} else if len(run) > 1 && !m.blocked(run) {
+		} else if units > 1 && !m.blocked(run) {
 			// A blocked run makes its windows wait, not the whole group.
 			found = true
 			m.merge(g, run, true, fmt.Sprintf("%d blocks overlap in time", len(run)))
@@ -70,7 +71,11 @@ func (m *maker) windows(g Group, blocks []*block.Meta) {
 	if len(blocks) < 2 {
 		return
 	}
+	newestSet := m.setOf(blocks[len(blocks)-1])
 	blocks = blocks[:len(blocks)-1]
+	for len(blocks) > 0 && newestSet != nil && m.setOf(blocks[len(blocks)-1]) == newestSet {
+		blocks = blocks[:len(blocks)-1]
+	}
 	if len(blocks) == 0 {
 		return
 	}
@@ -81,10 +86,10 @@ func (m *maker) windows(g Group, blocks []*block.Meta) {
 				continue
 			}
 			first, last := w[0].MinTime, w[len(w)-1].MaxTime
-			if len(w) < 2 || last-first != r && last > newest {
+			if m.units(w) < 2 || last-first != r && last > newest {
 				continue
 			}
-			if run := m.mergeable(w); len(run) > 1 {
+			if run := m.mergeable(w); m.units(run) > 1 {
 				m.merge(g, run, false, fmt.Sprintf("%d blocks in a finished window of %s", len(run), span(millis(r))))
 			}
 		}
@@ -112,7 +117,7 @@ func (m *maker) mergeable(w []*block.Meta) []*block.Meta {
 			run = append(run, b)
 			continue
 		}
-		if len(run) > 1 {
+		if m.units(run) > 1 {
 			break
 		}
 		run = nil
@@ -150,6 +155,9 @@ func floor(t, r int64) int64 {
 // merge plans one merge, or a no-compact mark for the block with the largest index
 // when the index of the result could be too large.
 func (m *maker) merge(g Group, run []*block.Meta, vertical bool, why string) {
+	if !m.wholeSets(run) {
+		return
+	}
 	if b, size := m.tooLarge(run); b != nil {
 		m.add(Job{
 			Kind: MarkNoCompact, Group: g, Resolution: g.Resolution, MarkReason: "index-size-exceeding",

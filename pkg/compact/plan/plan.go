@@ -19,6 +19,7 @@ func Make(v View, p Policy, now time.Time) Plan {
 	m.partials()
 
 	live := m.live()
+	m.collectShards(live)
 	superseded := m.garbage(live)
 	live = remove(live, superseded)
 	m.coverage(live)
@@ -64,6 +65,7 @@ type maker struct {
 	// coarse are the downsampled blocks by source.
 	coarse map[ulid.ULID][]*block.Meta
 	sets   map[ulid.ULID]map[ulid.ULID]bool // see sourceSet
+	shards map[setKey]*shardSet
 }
 
 // add adds a job on blocks to the plan.
@@ -119,6 +121,9 @@ func (m *maker) ready(live []*block.Meta) []*block.Meta {
 			m.skip(b, "younger than the consistency delay of %s", span(m.policy.ConsistencyDelay))
 			continue
 		}
+		if why := m.unusableShard(b); why != "" {
+			m.skip(b, "%s", why)
+		}
 		out = append(out, b)
 	}
 	return out
@@ -145,7 +150,7 @@ func uploaded(b *block.Meta) time.Time {
 // merged block spans it.
 func (m *maker) excluded(b *block.Meta) bool {
 	_, bad := m.view.Quarantined[b.ULID]
-	return bad || m.view.NoCompact[b.ULID] != nil
+	return bad || m.view.NoCompact[b.ULID] != nil || m.unusableShard(b) != ""
 }
 
 func remove(blocks []*block.Meta, ids map[ulid.ULID]bool) []*block.Meta {

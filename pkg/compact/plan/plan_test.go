@@ -110,6 +110,21 @@ func (b *bucket) attribute(t *testing.T, m *block.Meta, word string) {
 		for s := range strings.SplitSeq(val, ",") {
 			m.Compaction.Sources = append(m.Compaction.Sources, b.id(s))
 		}
+	case "shard": // set/index/count
+		var set, index, count string
+		set, val, _ = strings.Cut(val, "/")
+		index, count, _ = strings.Cut(val, "/")
+		i, err := strconv.Atoi(index)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := strconv.Atoi(count)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.SetShard(block.Shard{Set: b.id(set), Index: i, Count: n}); err != nil {
+			t.Fatal(err)
+		}
 	case "uploaded":
 		m.Thanos.UploadTime = time.UnixMilli(duration(t, val).Milliseconds())
 	case "index":

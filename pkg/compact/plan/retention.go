@@ -22,10 +22,13 @@ func (m *maker) coverage(live []*block.Meta) {
 	m.covered = map[holder]map[ulid.ULID]bool{}
 	m.coarse = map[ulid.ULID][]*block.Meta{}
 	for _, b := range live {
-		if b.Resolution() > 0 {
+		if b.Resolution() > 0 && m.whole(b) {
 			for _, s := range b.Compaction.Sources {
 				m.coarse[s] = append(m.coarse[s], b)
 			}
+		}
+		if !m.whole(b) {
+			continue // see coveredShard
 		}
 		h := holder{b.Resolution(), b.ExternalLabels().String()}
 		if m.covered[h] == nil {
@@ -41,6 +44,9 @@ func (m *maker) coverage(live []*block.Meta) {
 // labels, or with its labels without the replica labels. Data of single replicas
 // does not replace that of a merged block.
 func (m *maker) isCovered(b *block.Meta, resolution int64) bool {
+	if m.coveredShard(b, resolution) {
+		return true
+	}
 	own := m.covered[holder{resolution, b.ExternalLabels().String()}]
 	merged := m.covered[holder{resolution, groupOf(b, m.policy.ReplicaLabels).Labels.String()}]
 	for _, s := range b.Compaction.Sources {

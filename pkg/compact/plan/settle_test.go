@@ -20,7 +20,15 @@ type simulation struct {
 	r      *rand.Rand
 	next   uint64
 	now    time.Time
+	// content has the parts of each source that a block has: a shard of n has those
+	// whose number modulo n is its index.
+	content map[ulid.ULID]map[ulid.ULID]uint16
+	// shards lets merges split their results.
+	shards bool
 }
+
+// allParts is the content of a block that is no shard; 12 is divided by 2, 3 and 4.
+const allParts = 1<<12 - 1
 
 func (s *simulation) newID() (id ulid.ULID) {
 	s.next++
@@ -36,6 +44,38 @@ func (s *simulation) fresh(from, to int64, replica string) {
 	m.Compaction.Sources = []ulid.ULID{m.ULID}
 	m.Thanos.Labels = map[string]string{"cluster": "eu", "replica": replica}
 	s.bucket.view.Metas[m.ULID] = m
+	s.content[m.ULID] = map[ulid.ULID]uint16{m.ULID: allParts}
+}
+
+// publish adds the result of a job, and says whether it was not interrupted.
+func (s *simulation) publish(out *block.Meta, content map[ulid.ULID]uint16) bool {
+	n := 1
+	if s.shards && s.r.IntN(2) == 0 {
+		n = 2 + s.r.IntN(3)
+	}
+	if n == 1 {
+		s.bucket.view.Metas[out.ULID], s.content[out.ULID] = out, content
+		return true
+	}
+	set := s.newID()
+	for i := range n {
+		if s.r.IntN(10) == 0 {
+			return false
+		}
+		m := out.Clone()
+		m.ULID = s.newID()
+		_ = m.SetShard(block.Shard{Set: set, Index: i, Count: n})
+		part := map[ulid.ULID]uint16{}
+		for src, parts := range content {
+			for p := range 12 {
+				if p%n == i {
+					part[src] |= parts & (1 << p)
+				}
+			}
+		}
+		s.bucket.view.Metas[m.ULID], s.content[m.ULID] = m, part
+	}
+	return true
 }
 
 func (s *simulation) do(t *testing.T, j plan.Job) {
@@ -61,10 +101,19 @@ func (s *simulation) do(t *testing.T, j plan.Job) {
 		if j.Kind == plan.Downsample {
 			s.requireAlone(t, v.Metas[j.Blocks[0]])
 			out.Thanos.Labels = v.Metas[j.Blocks[0]].Thanos.Labels
-			v.Metas[out.ULID] = out
+			out.Thanos.Extensions = v.Metas[j.Blocks[0]].Thanos.Extensions
+			v.Metas[out.ULID], s.content[out.ULID] = out, s.content[j.Blocks[0]]
 			return
 		}
-		v.Metas[out.ULID] = out
+		content := map[ulid.ULID]uint16{}
+		for _, id := range j.Blocks {
+			for src, parts := range s.content[id] {
+				content[src] |= parts
+			}
+		}
+		if !s.publish(out, content) {
+			return
+		}
 		for _, id := range j.Blocks {
 			// A crash between upload and mark leaves inputs behind.
 			if s.r.IntN(4) > 0 {
@@ -84,6 +133,9 @@ func (s *simulation) requireAlone(t *testing.T, b *block.Meta) {
 		if id == b.ULID || s.bucket.view.Deletion[id] != nil || o.Resolution() != block.ResolutionRaw {
 			continue
 		}
+		if o.Shard().Set != (ulid.ULID{}) && o.Shard().Set == b.Shard().Set {
+			continue
+		}
 		if o.MinTime < b.MaxTime && b.MinTime < o.MaxTime && o.ExternalLabels().String() == b.ExternalLabels().String() &&
 			!within(o, b) && !within(b, o) {
 			require.Fail(t, "a block is downsampled that overlaps another one", "%s and %s", b.ULID, id)
@@ -97,25 +149,27 @@ func within(a, b *block.Meta) bool {
 	return !slices.ContainsFunc(a.Compaction.Sources, func(id ulid.ULID) bool { return !slices.Contains(b.Compaction.Sources, id) })
 }
 
-// held returns the sources in blocks without a deletion mark, by resolution.
-func (s *simulation) held() map[int64]map[ulid.ULID]bool {
-	out := map[int64]map[ulid.ULID]bool{}
+// held returns the parts of the sources in blocks without a deletion mark, by
+// resolution.
+func (s *simulation) held() map[int64]map[ulid.ULID]uint16 {
+	out := map[int64]map[ulid.ULID]uint16{}
 	for id, m := range s.bucket.view.Metas {
 		if s.bucket.view.Deletion[id] != nil {
 			continue
 		}
 		if out[m.Resolution()] == nil {
-			out[m.Resolution()] = map[ulid.ULID]bool{}
+			out[m.Resolution()] = map[ulid.ULID]uint16{}
 		}
-		for _, src := range m.Compaction.Sources {
-			out[m.Resolution()][src] = true
+		for src, parts := range s.content[id] {
+			out[m.Resolution()][src] |= parts
 		}
 	}
 	return out
 }
 
 func settle(t *testing.T, seed uint64) {
-	s := &simulation{bucket: newBucket(), r: rand.New(rand.NewPCG(seed, 1)), now: time.UnixMilli(0).Add(60 * 24 * time.Hour)}
+	s := &simulation{bucket: newBucket(), r: rand.New(rand.NewPCG(seed, 1)), now: time.UnixMilli(0).Add(60 * 24 * time.Hour),
+		content: map[ulid.ULID]map[ulid.ULID]uint16{}, shards: seed%4 == 1 || seed%4 == 2}
 	p := plan.Policy{Ranges: plan.Ranges(), Downsampling: true, DeleteDelay: time.Hour, Retention: map[int64]time.Duration{}}
 	if seed%2 == 0 {
 		p.ReplicaLabels = []string{"replica"}
@@ -160,7 +214,7 @@ func settle(t *testing.T, seed uint64) {
 		s.now = s.now.Add(30 * time.Minute)
 		held := s.held()
 		for _, src := range fresh {
-			require.True(t, held[0][src] || held[block.Resolution5m][src], "seed %d: data of %s is lost", seed, src)
+			require.EqualValues(t, allParts, held[0][src]|held[block.Resolution5m][src], "seed %d: data of %s is lost", seed, src)
 		}
 	}
 	for id, m := range s.bucket.view.Metas {

@@ -24,7 +24,7 @@ func (m *maker) unmerged(live []*block.Meta) map[ulid.ULID]string {
 	waiting := map[ulid.ULID]string{}
 	for _, blocks := range producers {
 		for _, run := range overlapping(blocks) {
-			if !m.someMissing(run) {
+			if m.units(run) < 2 || !m.someMissing(run) {
 				continue
 			}
 			obstacle := m.obstacle(run)
