@@ -79,8 +79,12 @@ func (t *tenantDB) closeFor(p lifecycle.Purpose, now time.Time) *event {
 		closed bool
 		err    error
 	)
-	if p == lifecycle.ForShutdown {
-		closed, err = t.closeForShutdown(func() { idle = t.toIdle() })
+	if p == lifecycle.ForShutdown || p == lifecycle.ForReopening {
+		closed, err = t.closeForShutdown(func() {
+			if idle = t.toIdle(); p == lifecycle.ForReopening {
+				idle.mint, idle.maxt = math.MinInt64, math.MaxInt64 // the log has more than the blocks
+			}
+		})
 	} else {
 		closed, err = t.closeIf(func() bool {
 			if t.reading > 0 || p == lifecycle.ForIdle && !t.unused(now) || p == lifecycle.ForRemoval && !t.prunable(now) {

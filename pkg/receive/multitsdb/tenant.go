@@ -43,12 +43,16 @@ type tenantDB struct {
 	// the samples of a series in one order. A sample that the head took in order and that stands
 	// behind a later one in the log is dropped by a replay.
 	committing sync.Mutex
-	metadata   *familyMetadata
-	store      *tsdbstore.Store
-	shipper    Shipper
-	metrics    *metrics
-	registry   *tenantRegisterer
-	replay     *tsdb.DBStats
+	// logFailed says that a record could not be written. The head may have series and samples
+	// that the log lacks, so nothing is committed until the tenant is opened again.
+	logFailed atomic.Bool
+	probe     probe
+	metadata  *familyMetadata
+	store     *tsdbstore.Store
+	shipper   Shipper
+	metrics   *metrics
+	registry  *tenantRegisterer
+	replay    *tsdb.DBStats
 
 	// head keeps writes, compactions and the closing apart.
 	head *headcompact.Head
@@ -146,7 +150,7 @@ func (t *tenantDB) openTSDB() error {
 	if err != nil {
 		return err
 	}
-	if t.db, err = tsdb.Open(t.dir, headcompact.Logger(t.logger), t.registry.orNil(), t.options(), t.replay); err != nil {
+	if t.db, err = tsdb.Open(t.dir, headcompact.Logger(t.logger, func() { t.logFailed.Store(true) }), t.registry.orNil(), t.options(), t.replay); err != nil {
 		t.registry.unregisterAll()
 		return err
 	}
@@ -250,7 +254,7 @@ func (t *tenantDB) closeIf(condition func() bool) (bool, error) {
 	}, t.closeTSDB)
 }
 
-// closeForShutdown closes the TSDB after the writes, compactions and queries that are
+// closeForShutdown closes the TSDB, in any case, after the writes, compactions and queries that are
 // under way. It reports whether the TSDB was open.
 func (t *tenantDB) closeForShutdown(last func()) (bool, error) {
 	t.head.Abort()

@@ -118,8 +118,15 @@ func (d *DB) enter(id string) (*tenantDB, error) {
 			}
 			t = s.tenant
 		}
-		if t.enter() {
+		if !t.enter() {
+			continue
+		}
+		if !t.logFailed.Load() {
 			return t, nil
+		}
+		t.leave()
+		if err := d.reopen(t); err != nil {
+			return nil, err
 		}
 	}
 	return nil, errClosed
@@ -177,10 +184,29 @@ func (w *writer) at(i int) int {
 	return int(w.only[i])
 }
 
-// commit writes samples before the exemplars that belong to them.
+// commit writes the batch to the log and the head, unless the log has failed.
 func (w *writer) commit() error {
 	w.t.committing.Lock()
 	defer w.t.committing.Unlock()
+	if w.t.logFailed.Load() {
+		err := w.app.Rollback()
+		if w.timed != nil {
+			err = errors.Join(err, w.timed.Rollback())
+		}
+		return errors.Join(errLogFailed, err)
+	}
+	err := w.commitInOrder()
+	if err == nil && w.t.logFailed.Load() {
+		err = errLogFailed // that of out-of-order samples
+	}
+	if err != nil {
+		w.t.logFailed.Store(true)
+	}
+	return err
+}
+
+// commitInOrder writes samples before the exemplars that belong to them.
+func (w *writer) commitInOrder() error {
 	if w.timed == nil {
 		return w.app.Commit()
 	}

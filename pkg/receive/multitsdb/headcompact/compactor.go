@@ -54,25 +54,35 @@ func (h *Head) NewCompactor() tsdb.NewCompactorFunc {
 }
 
 // Logger returns a logger for the TSDB without its line on compactions that are
-// switched off, which reads as if there were none.
-func Logger(l *slog.Logger) *slog.Logger { return slog.New(withoutSwitch{l.Handler()}) }
+// switched off, which reads as if there were none. It calls lost, in the goroutine of the
+// commit, when out-of-order samples could not be logged: the TSDB logs that error and
+// commits without one.
+func Logger(l *slog.Logger, lost func()) *slog.Logger {
+	return slog.New(tsdbHandler{l.Handler(), lost})
+}
 
-type withoutSwitch struct{ slog.Handler }
+type tsdbHandler struct {
+	slog.Handler
+	lost func()
+}
 
 // Handle implements slog.Handler.
-func (h withoutSwitch) Handle(ctx context.Context, r slog.Record) error {
-	if r.Message == "Compactions disabled" {
+func (h tsdbHandler) Handle(ctx context.Context, r slog.Record) error {
+	switch r.Message {
+	case "Compactions disabled":
 		return nil
+	case "Failed to log out of order samples into the WAL":
+		h.lost()
 	}
 	return h.Handler.Handle(ctx, r)
 }
 
 // WithAttrs implements slog.Handler.
-func (h withoutSwitch) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return withoutSwitch{h.Handler.WithAttrs(attrs)}
+func (h tsdbHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return tsdbHandler{h.Handler.WithAttrs(attrs), h.lost}
 }
 
 // WithGroup implements slog.Handler.
-func (h withoutSwitch) WithGroup(name string) slog.Handler {
-	return withoutSwitch{h.Handler.WithGroup(name)}
+func (h tsdbHandler) WithGroup(name string) slog.Handler {
+	return tsdbHandler{h.Handler.WithGroup(name), h.lost}
 }

@@ -33,9 +33,10 @@
 //
 // Opening and closing are the busy states: one caller carries the effect out, and
 // all others wait for its end and ask again. A failed tenant that expires goes to
-// closing directly, not by way of idle. Of closing there are three kinds, see
+// closing directly, not by way of idle. Of closing there are four kinds, see
 // Purpose: for a tenant that is idle, for one that is past its retention, whose
-// directory is deleted after its TSDB is closed, and for the end of the process.
+// directory is deleted after its TSDB is closed, for the end of the process, and for one
+// whose log could not be written, which goes on to opening at once.
 //
 // An open tenant serves writes and queries. An idle one has no TSDB in memory,
 // and nothing on the disk but blocks: a write opens it, and so does a query for a

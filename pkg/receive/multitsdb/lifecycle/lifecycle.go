@@ -38,6 +38,8 @@ const (
 	ForRemoval
 	// ForShutdown closes the TSDB at the end of the process.
 	ForShutdown
+	// ForReopening closes the TSDB to open it again from its log.
+	ForReopening
 )
 
 // Extent is what is known of the samples of a tenant that is not open. The zero
@@ -118,6 +120,9 @@ const (
 	IdleCheckPassed
 	// Expired: all blocks of the tenant are past the retention.
 	Expired
+	// LogFailed: the log of the open tenant could not be written, and can be written
+	// again. Until the tenant is opened again its head may have what the log lacks.
+	LogFailed
 	// Maintenance: blocks of an idle tenant can be deleted, which its TSDB does
 	// when it is open; or it is time to look at a failed tenant.
 	Maintenance
@@ -141,7 +146,7 @@ const (
 )
 
 var kindNames = [kinds]string{
-	"write", "query", "metadata", "found", "shutdown", "idle-check-passed", "expired", "maintenance",
+	"write", "query", "metadata", "found", "shutdown", "idle-check-passed", "expired", "log-failed", "maintenance",
 	"opened", "open-failed", "busy", "closed", "close-failed", "removed", "remove-failed",
 }
 
@@ -161,7 +166,7 @@ type Event struct {
 	// Tenants is how many tenants count against MaxTenants, for Write and
 	// Metadata. A MaxTenants of 0 is no limit.
 	Tenants, MaxTenants int
-	// Epoch is the epoch in which the check of IdleCheckPassed, Expired or
+	// Epoch is the epoch in which the check of IdleCheckPassed, Expired, LogFailed or
 	// Maintenance was made.
 	Epoch int
 	// Err is the error of an event that is a failure.
@@ -187,8 +192,8 @@ const (
 	Refuse
 	// OpenTSDB, then apply Opened or OpenFailed.
 	OpenTSDB
-	// CloseTSDB: with ForIdle and ForRemoval if it is still unused. Then apply
-	// Closed, CloseFailed or Busy.
+	// CloseTSDB: with ForIdle and ForRemoval if it is still unused, otherwise in any
+	// case. Then apply Closed, CloseFailed or Busy.
 	CloseTSDB
 	// RemoveDirectory, then apply Removed or RemoveFailed.
 	RemoveDirectory
@@ -250,6 +255,8 @@ func (t Tenant) Next(e Event) (Tenant, []Effect) {
 		return t.idleCheckPassed(e)
 	case Expired:
 		return t.expired(e)
+	case LogFailed:
+		return t.logFailed(e)
 	case Maintenance:
 		return t.maintenance(e)
 	case Opened, OpenFailed:

@@ -15,7 +15,7 @@ import (
 )
 
 var (
-	purposeNames = []string{"for idle", "for removal", "for shutdown"}
+	purposeNames = []string{"for idle", "for removal", "for shutdown", "for reopening"}
 	doNames      = []string{
 		"serve it from the TSDB", "answer with nothing", "keep the metadata", "wait, then ask again", "refuse it",
 		"open the TSDB", "close the TSDB", "delete the directory", "log", "UNEXPECTED",
@@ -110,6 +110,8 @@ func parseTenant(t *testing.T, d *datadriven.TestData) (out Tenant) {
 			out.Purpose = ForRemoval
 		case "for-shutdown":
 			out.Purpose = ForShutdown
+		case "for-reopening":
+			out.Purpose = ForReopening
 		case "failures":
 			_, err := fmt.Sscan(a.Vals[0], &out.Failures)
 			require.NoError(t, err, d.Pos)

@@ -100,6 +100,16 @@ func (t Tenant) expired(e Event) (Tenant, []Effect) {
 	return t, nil
 }
 
+// logFailed closes an open tenant, to open it from its log. What was acknowledged is in the
+// log; the head has more, such as series of writes that failed.
+func (t Tenant) logFailed(e Event) (Tenant, []Effect) {
+	if t.State != Open || t.Epoch != e.Epoch || e.NotReady {
+		return t, nil
+	}
+	t.State, t.Purpose = Closing, ForReopening
+	return t, []Effect{logged(Error, "tenant is opened again after its write-ahead log could not be written"), {Do: CloseTSDB}}
+}
+
 // maintenance forgets a tenant that could not be made and has not been written to
 // since: its name may come from any sender.
 func (t Tenant) maintenance(e Event) (Tenant, []Effect) {
@@ -153,9 +163,9 @@ func (t Tenant) closingTSDB() bool { return t.State == Closing && t.Extent == No
 
 // afterClose handles the end of closing a TSDB: success, an error, or Busy if the
 // tenant was used meanwhile, after which it is open. A tenant is removed
-// only after a close without an error.
+// only after a close without an error. One that is opened again is opened after any.
 func (t Tenant) afterClose(e Event) (Tenant, []Effect) {
-	if !t.closingTSDB() || e.Kind == Busy && t.Purpose == ForShutdown {
+	if !t.closingTSDB() || e.Kind == Busy && (t.Purpose == ForShutdown || t.Purpose == ForReopening) {
 		return t.unexpected()
 	}
 	if e.Kind == Busy {
@@ -170,6 +180,11 @@ func (t Tenant) afterClose(e Event) (Tenant, []Effect) {
 	switch {
 	case t.Purpose == ForShutdown:
 		return t.absent(), effects
+	case t.Purpose == ForReopening && !e.NotReady:
+		// A query waits for the opening: the log may have samples of any time.
+		t.Extent, t.Purpose = Unknown, ForIdle
+		opening, do := t.open()
+		return opening, append(effects, do...)
 	case t.Purpose == ForRemoval && e.Kind == Closed:
 		return t, append(effects, Effect{Do: RemoveDirectory})
 	}

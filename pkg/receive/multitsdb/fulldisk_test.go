@@ -1,0 +1,94 @@
+package multitsdb
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/prompb"
+	"github.com/stretchr/testify/require"
+)
+
+// smallDisk returns a directory on a file system of a few megabytes.
+func smallDisk(t *testing.T) string {
+	disk := filepath.Join(t.TempDir(), "disk")
+	require.NoError(t, os.MkdirAll(disk, 0o755))
+	err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=300m")
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) {
+		t.Skip("mounting a small disk needs root")
+	}
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, syscall.Unmount(disk, syscall.MNT_DETACH)) })
+	return disk
+}
+
+// fill writes a file until the disk is full.
+func fill(t *testing.T, name string) {
+	f, err := os.Create(name)
+	require.NoError(t, err)
+	defer f.Close()
+	for chunk := make([]byte, 64<<10); len(chunk) > 0; {
+		if _, err := f.Write(chunk); err != nil {
+			require.ErrorIs(t, err, syscall.ENOSPC)
+			chunk = chunk[:len(chunk)/2]
+		}
+	}
+}
+
+// A log that could not be written lacks series that the head has. What is acknowledged when there
+// is space again is there after a kill all the same, late samples included, and the tenant
+// answers queries while the disk is full.
+func TestFullDisk_KeepsWhatIsAcknowledgedAfterwards(t *testing.T) {
+	for _, n := range []int{1, 40, 300} { // series, of short and long names
+		for _, pad := range []int{10, 2000} {
+			t.Run(fmt.Sprintf("%d series of %d bytes", n, pad), func(t *testing.T) {
+				disk := smallDisk(t)
+				dir := filepath.Join(disk, "tsdb")
+				d := openDB(t, dir, func(c *Config) { c.NoLockfile = true })
+				base := time.Now().Add(-time.Minute).UnixMilli()
+				want := map[sampleID]bool{}
+				put := func(prefix string, ts int64) error {
+					var batch []prompb.TimeSeries
+					for i := range n {
+						batch = append(batch, float(fmt.Sprint(prefix, i, strings.Repeat("x", pad)), ts, float64(ts)))
+					}
+					err := write(t, d, "a", batch...)
+					for _, s := range batch {
+						if err == nil {
+							want[sampleID{s.Labels[0].Value, ts}] = true
+						}
+					}
+					return err
+				}
+				require.NoError(t, put("old", base))
+				fill(t, filepath.Join(disk, "filler"))
+				failed := 0
+				for i := range int64(20) {
+					for _, err := range []error{put("old", base+i), put("old", base-1-i), put(fmt.Sprint("new", i), base+i)} {
+						if err != nil {
+							failed++
+						}
+					}
+				}
+				require.Zero(t, lost(t, d, want), "while the disk is full")
+				require.NoError(t, os.Remove(filepath.Join(disk, "filler")))
+				require.Eventually(t, func() bool { return put("old", base+100) == nil }, 10*time.Second, 100*time.Millisecond)
+				for i := range int64(20) {
+					require.NoError(t, put("old", base+101+i))
+					require.NoError(t, put("old", base-100-i))
+					require.NoError(t, put(fmt.Sprint("new", i), base+100+i))
+				}
+				t.Log(failed, "of 60 writes failed,", len(want), "samples acknowledged")
+				require.Zero(t, lost(t, d, want), "before the kill")
+				to := t.TempDir()
+				require.NoError(t, os.CopyFS(to, os.DirFS(dir))) // a copy is what a kill leaves
+				require.Zero(t, lost(t, openDB(t, to, func(c *Config) { c.NoLockfile = true }), want), "after the kill")
+			})
+		}
+	}
+}
