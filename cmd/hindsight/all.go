@@ -21,7 +21,6 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/server"
 	"github.com/hindsight-io/hindsight/pkg/store"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
-	"github.com/hindsight-io/hindsight/pkg/ui"
 )
 
 // allConfig holds the flags of "all" beside those of every role.
@@ -176,8 +175,7 @@ func (a *all) build(p *process, c *allConfig, bkt bucket.Bucket, shown map[strin
 	a.query, err = query.New(qc, query.Deps{
 		Logger: p.logger, Registerer: p.registererOf("query"), Gatherer: p.registry, Flags: shown,
 		LocalStores: []storeapi.Store{receiveStore(a.receive), a.store.Store()},
-		Pages:       []string{"blocks", "compaction"},
-		Links:       []ui.Link{{Title: "Ring", Path: "ring"}, {Title: "Tenants", Path: "tenants"}},
+		Pages:       []string{"blocks", "compaction", "ring", "tenants"},
 	})
 	return err
 }

@@ -37,7 +37,8 @@ type all struct {
 func (a *all) RegisterHTTP(mux *http.ServeMux) {
 	a.query.RegisterHTTP(mux)
 	a.receive.RegisterWrite(mux)
-	a.receive.RegisterHTTP(mux)
+	a.receive.RegisterAPI(mux)
+	a.receive.RegisterPages(mux, a.query.UI())
 	a.compact.RegisterAPI(mux)
 	mux.Handle("GET /blocks", a.query.UI())
 	mux.Handle("GET /compaction", a.query.UI())

@@ -142,7 +142,7 @@ func (c *doctorConfig) askStore(ctx context.Context, address string, tls *tlscon
 		client := storerpc.NewClient(conn, address)
 		if err = client.Refresh(ctx); err == nil {
 			info := client.Info()
-			s.Component, s.LabelSets, s.Warnings = info.Component, info.LabelSets, info.Warnings
+			s.Component, s.LabelSets, s.MaxTime, s.Warnings = info.Component, info.LabelSets, info.MaxTime, info.Warnings
 		}
 		err = errors.Join(err, conn.Close())
 	}

@@ -143,9 +143,10 @@ func contains(a, b *block.Meta) bool {
 // futureBlocks is how far in the future the samples of a block may be.
 const futureBlocks = 10 * time.Minute
 
+const clockAdvice = "let NTP or chrony set the clock of the host"
+
 // clocks finds clocks of sources that differ from that of the bucket.
 func (d *diagnosis) clocks(s *source) {
-	const advice = "let NTP or chrony set the clock of the host"
 	for _, c := range s.live(d.in.Now) {
 		if c.Modified.IsZero() {
 			continue
@@ -154,7 +155,7 @@ func (d *diagnosis) clocks(s *source) {
 		if skew.Abs() <= d.opts.Skew {
 			continue
 		}
-		f := Finding{Severity: warning, Kind: "clock_skew", Subject: s.name(), Advice: advice}
+		f := Finding{Severity: warning, Kind: "clock_skew", Subject: s.name(), Advice: clockAdvice}
 		if skew.Abs() > 5*time.Minute {
 			f.Severity = severe
 		}
@@ -167,7 +168,7 @@ func (d *diagnosis) clocks(s *source) {
 	if s.shipped() && s.age(d.in.Now) < -futureBlocks {
 		d.add(Finding{
 			Severity: severe, Kind: "future_data", Subject: s.name(),
-			Details: fmt.Sprintf("its newest block ends at %s, in the future", at(s.last)), Advice: advice,
+			Details: fmt.Sprintf("its newest block ends at %s, in the future", at(s.last)), Advice: clockAdvice,
 		})
 	}
 }
@@ -232,6 +233,7 @@ func (d *diagnosis) stores() {
 		for _, w := range st.Warnings {
 			d.add(Finding{Severity: warning, Kind: "store_warning", Subject: st.Address, Details: w, Advice: "follow the warning"})
 		}
+		d.announced(st)
 		if st.Component != "sidecar" && st.Component != "rule" {
 			continue
 		}
@@ -245,6 +247,29 @@ func (d *diagnosis) stores() {
 				first[ls.String()] = st.Address
 			}
 		}
+	}
+}
+
+// openEnd is how far in the future the end of a store is that takes new samples.
+const openEnd = 100 * 365 * 24 * time.Hour
+
+// announced finds stores of a source that announce no labels, or samples in the future.
+func (d *diagnosis) announced(st Store) {
+	// A receiver without tenants has no label sets yet.
+	source := st.Component == "sidecar" || st.Component == "rule" || st.Component == "receive" && len(st.LabelSets) > 0
+	bare := !slices.ContainsFunc(st.LabelSets, func(ls labels.Labels) bool { return !ls.IsEmpty() })
+	if source && bare && st.Err == "" {
+		d.add(Finding{
+			Severity: severe, Kind: "no_external_labels", Subject: st.Address,
+			Details: "the store announces no external labels; its series cannot be told from those of other sources",
+			Advice:  "set external labels that no other source has; a sidecar without labels ships no blocks",
+		})
+	}
+	if end := time.UnixMilli(st.MaxTime); st.MaxTime > 0 && end.After(d.in.Now.Add(futureBlocks)) && end.Before(d.in.Now.Add(openEnd)) {
+		d.add(Finding{
+			Severity: severe, Kind: "future_data", Subject: st.Address,
+			Details: fmt.Sprintf("its newest sample is of %s, in the future", at(st.MaxTime)), Advice: clockAdvice,
+		})
 	}
 }
 

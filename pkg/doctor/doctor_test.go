@@ -21,7 +21,7 @@ import (
 //	now 100h
 //	claim <instance> labels={…} beat=<time> skew=<duration> since=<time> stopped until=<time>,<time>
 //	head <dir> labels={…} at=<time>
-//	store <address> <component> labels={…} err=<word> warning=<word>
+//	store <address> <component> labels={…} until=<time> err=<word> warning=<word>
 //	prometheus labels={…} err=<word>
 //	unusable <block>
 type reader struct {
@@ -79,6 +79,9 @@ func (r *reader) line(line string) {
 		r.in.Heads = append(r.in.Heads, Head{Dir: words[1], Labels: r.labels(keys["labels"]), Modified: r.time(keys["at"])})
 	case "store":
 		s := Store{Address: words[1], Component: words[2], Err: keys["err"]}
+		if keys["until"] != "" {
+			s.MaxTime = r.time(keys["until"]).UnixMilli()
+		}
 		if keys["labels"] != "" {
 			s.LabelSets = []labels.Labels{r.labels(keys["labels"])}
 		}

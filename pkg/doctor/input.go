@@ -38,7 +38,10 @@ type Store struct {
 	Address   string
 	Component string
 	LabelSets []labels.Labels
-	Warnings  []string
+	// MaxTime is the time of the newest sample in milliseconds; 0 is unknown, and a time
+	// far in the future means that the store takes new samples.
+	MaxTime  int64
+	Warnings []string
 	// Err is why it did not answer; empty when it did.
 	Err string
 }

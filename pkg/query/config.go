@@ -72,6 +72,8 @@ type WebConfig struct {
 	ExternalPrefix string
 	PrefixHeader   string
 	DisableCORS    bool
+	// Links are pages of other processes, each as title=URL.
+	Links []string
 }
 
 // TenancyConfig is the configuration of tenants of requests.
@@ -229,6 +231,8 @@ func (c *WebConfig) registerFlags(r flags.Registrar) {
 		StringVar(&c.PrefixHeader)
 	r.Flag("web.disable-cors", "Do not allow pages of other origins to read the API.").
 		BoolVar(&c.DisableCORS)
+	r.Flag("web.link", "Page of another process for the navigation, such as Compactor=http://compact:10902/. A path leads to the host of the querier. Repeatable.").
+		PlaceHolder("<title>=<url>").StringsVar(&c.Links)
 }
 
 func (c *TenancyConfig) registerFlags(r flags.Registrar) {
@@ -335,7 +339,8 @@ func (c WebConfig) validate() error {
 			return fmt.Errorf("--%s=%q is not a path such as /hindsight", p.flag, p.given)
 		}
 	}
-	return nil
+	_, err := c.links()
+	return err
 }
 
 // externalPrefix is the path of the configured prefix, which may be a URL.

@@ -42,9 +42,8 @@ type Deps struct {
 	// Flags are shown by the API.
 	Flags map[string]string
 	// Pages are the paths of pages of other roles of the same process, at which UI is
-	// served, and Links their pages of other kinds, for the navigation.
+	// served.
 	Pages []string
-	Links []ui.Link
 }
 
 // Query is the querier component.
@@ -162,7 +161,9 @@ func (q *Query) apiConfig(e *engine, p parser.Parser, known features.Collector) 
 
 // uiConfig returns what the web interface needs to know of the configuration.
 func (q *Query) uiConfig() ui.Config {
-	c := ui.Config{DefaultTenant: q.cfg.Tenancy.Default, Pages: q.deps.Pages, Links: q.deps.Links}
+	c := ui.Config{DefaultTenant: q.cfg.Tenancy.Default, TenantLabel: q.cfg.Tenancy.Label, Pages: q.deps.Pages}
+	// Validate has refused wrong ones.
+	c.Links, _ = q.cfg.Web.links()
 	if q.cfg.Tenancy.CertificateField == "" {
 		c.TenantHeader = q.cfg.Tenancy.Header
 	}

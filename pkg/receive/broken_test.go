@@ -36,7 +36,7 @@ func TestBrokenTenant_OtherTenantsAreServed(t *testing.T) {
 	require.Eventually(t, func() bool { return ringMember(nodes[0], last).HintBytes > 0 }, 10*time.Second, 5*time.Millisecond)
 	require.Eventually(t, func() bool { return seriesOf(last, "good") == 50 }, 10*time.Second, 5*time.Millisecond)
 	require.Eventually(t, func() bool { return ringMember(nodes[0], last).State == "ok" }, 10*time.Second, 5*time.Millisecond, "it answers")
-	require.Contains(t, get(t, last, "GET", "/tenants").body, "cannot be opened")
+	require.Contains(t, get(t, last, "GET", "/api/v1/receive/tenants").body, `"error":"`)
 	down := get(t, last, "POST", "/-/prepare-downscale")
 	require.Equal(t, 503, down.code)
 	require.Contains(t, down.body, `"tenants_not_opened":1`)

@@ -1,33 +1,73 @@
 package receive
 
 import (
-	"bytes"
-	_ "embed" // of the pages
 	"encoding/json"
 	"fmt"
-	"html/template"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
-	"unicode"
 
+	"github.com/prometheus/common/version"
+
+	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb"
 	"github.com/hindsight-io/hindsight/pkg/receive/replicate"
+	"github.com/hindsight-io/hindsight/pkg/receive/tenantlimits"
+	"github.com/hindsight-io/hindsight/pkg/ui"
 )
 
-func (r *Receive) registerPages(mux *http.ServeMux) {
-	if r.ownsStart() {
-		mux.HandleFunc("GET /{$}", r.startPage)
-	}
-	mux.HandleFunc("GET /ring", r.ringPage)
-	mux.HandleFunc("GET /tenants", r.tenantsPage)
+// RegisterHTTP adds the API and the pages, the first of which is that of the ring.
+func (r *Receive) RegisterHTTP(mux *http.ServeMux) {
+	r.RegisterAPI(mux)
+	u := ui.New(ui.Config{Role: "receive", Version: version.Version, Pages: []string{"ring", "tenants"}})
+	u.Register(mux, "")
+	mux.Handle("GET /{$}", u)
+	r.RegisterPages(mux, u)
+}
+
+// RegisterAPI adds the API beside that of writes, for a process whose pages are those of
+// another role.
+func (r *Receive) RegisterAPI(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/v1/receive/ring", func(w http.ResponseWriter, _ *http.Request) { answer(w, r.ring()) })
-	mux.HandleFunc("GET /api/v1/receive/tenants", func(w http.ResponseWriter, _ *http.Request) { answer(w, r.db.Stats()) })
+	mux.HandleFunc("GET /api/v1/receive/tenants", func(w http.ResponseWriter, _ *http.Request) { answer(w, r.tenantStates()) })
+	mux.HandleFunc("GET /api/v1/receive/cardinality", r.cardinality)
 	mux.HandleFunc("POST /-/flush", r.flush)
 	mux.HandleFunc("GET /-/prepare-downscale", func(w http.ResponseWriter, _ *http.Request) { answer(w, r.departure()) })
 	mux.HandleFunc("POST /-/prepare-downscale", r.prepareDownscale)
 	mux.HandleFunc("DELETE /-/prepare-downscale", r.cancelDownscale)
+}
+
+// RegisterPages adds the pages of the ring and of the tenants, which page serves. Clients
+// that accept JSON and no HTML get their data.
+func (r *Receive) RegisterPages(mux *http.ServeMux, page http.Handler) {
+	for path, data := range map[string]func() any{
+		"/ring": func() any { return r.ring() }, "/tenants": func() any { return r.tenantStates() },
+	} {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, req *http.Request) {
+			if accept := req.Header.Get("Accept"); strings.Contains(accept, "application/json") && !strings.Contains(accept, "text/html") {
+				answer(w, data())
+				return
+			}
+			page.ServeHTTP(w, req)
+		})
+	}
+}
+
+// tenantState is a tenant as this node sees it.
+type tenantState struct {
+	multitsdb.TenantStats
+	// Limits are those of the limits file that hold for the tenant.
+	Limits []tenantlimits.Named `json:"limits"`
+}
+
+// tenantStates are the tenants that the node stores, in the order of their names.
+func (r *Receive) tenantStates() []tenantState {
+	stats := r.db.Stats()
+	out := make([]tenantState, len(stats))
+	for i, s := range stats {
+		out[i] = tenantState{s, r.limits.For(s.Tenant).Named()}
+	}
+	return out
 }
 
 // answer writes JSON.
@@ -54,6 +94,8 @@ type ringState struct {
 	Self              string            `json:"self"`
 	ReplicationFactor int               `json:"replication_factor"`
 	Ready             string            `json:"ready"`
+	ExternalLabels    map[string]string `json:"external_labels"`
+	RemoteWrite       string            `json:"remote_write_address,omitempty"`
 	Members           []ringMemberState `json:"members"`
 }
 
@@ -61,7 +103,10 @@ type ringState struct {
 // member of each hashring with its share of the series and its state. Members is
 // never nil, so that JSON has an empty list before the first hashring is loaded.
 func (r *Receive) ring() ringState {
-	s := ringState{ReplicationFactor: r.cfg.ReplicationFactor, Ready: "yes", Members: []ringMemberState{}}
+	s := ringState{
+		ReplicationFactor: r.cfg.ReplicationFactor, Ready: "yes", Members: []ringMemberState{},
+		ExternalLabels: r.own.Map(), RemoteWrite: r.cfg.RemoteWriteAddress,
+	}
 	if err := r.Ready(); err != nil {
 		s.Ready = err.Error()
 	}
@@ -102,12 +147,9 @@ func (r *Receive) flush(w http.ResponseWriter, req *http.Request) {
 // tsdbStatus answers the TSDB status of one tenant or of all.
 func (r *Receive) tsdbStatus(w http.ResponseWriter, req *http.Request) {
 	q := req.URL.Query()
-	limit := 10
-	if text := q.Get("limit"); text != "" {
-		if _, err := fmt.Sscanf(text, "%d", &limit); err != nil || limit < 1 || limit > 10_000 {
-			badData(w, fmt.Sprintf("limit %q is not a number from 1 to 10000", text))
-			return
-		}
+	limit, ok := limitOf(w, req)
+	if !ok {
+		return
 	}
 	only := r.cfg.DefaultTenant
 	for _, h := range r.tenants.Headers {
@@ -126,153 +168,38 @@ func (r *Receive) tsdbStatus(w http.ResponseWriter, req *http.Request) {
 	answer(w, map[string]any{"status": "success", "data": r.db.Cardinality(only, limit)})
 }
 
+// cardinality answers the metrics and labels of one tenant that have the most series,
+// for the page of the tenants.
+func (r *Receive) cardinality(w http.ResponseWriter, req *http.Request) {
+	limit, ok := limitOf(w, req)
+	if !ok {
+		return
+	}
+	id := req.URL.Query().Get("tenant")
+	if id == "" {
+		badData(w, "missing parameter \"tenant\": the name of a tenant as /api/v1/receive/tenants has it")
+		return
+	}
+	answer(w, map[string]any{"status": "success", "data": r.db.Cardinality(id, limit)})
+}
+
+// limitOf reads the parameter limit, 10 where there is none. It answers the request when
+// the parameter is no number from 1 to 10000.
+func limitOf(w http.ResponseWriter, req *http.Request) (limit int, ok bool) {
+	text := req.URL.Query().Get("limit")
+	if text == "" {
+		return 10, true
+	}
+	limit, err := strconv.Atoi(text)
+	if err != nil || limit < 1 || limit > 10_000 {
+		badData(w, fmt.Sprintf("limit %q is not a number from 1 to 10000", text))
+		return 0, false
+	}
+	return limit, true
+}
+
 func badData(w http.ResponseWriter, text string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusBadRequest)
 	_ = json.NewEncoder(w).Encode(map[string]string{"status": "error", "errorType": "bad_data", "error": text})
 }
-
-//go:embed pages.html
-var pagesHTML string
-
-var pages = template.Must(template.New("pages").Funcs(template.FuncMap{
-	"percent": func(f float64) string { return fmt.Sprintf("%.1f%%", 100*f) },
-	"part":    func(n, of uint64) float64 { return float64(n) / float64(of) },
-	"bytes":   pageBytes,
-	"count":   thousands,
-	"rate":    func(f float64) string { return thousands(uint64(max(f, 0) + 0.5)) },
-	"time":    pageTime,
-	"visible": visible,
-	"state":   memberState,
-	"colour":  memberColour,
-}).Parse(pagesHTML))
-
-// page is the input of every template.
-type page struct {
-	Title string
-	// Start is set when "/" is a page of this role.
-	Start bool
-	Data  any
-}
-
-// visible returns the name, quoted when it has characters that would make it look
-// like another name.
-func visible(name string) string {
-	for _, c := range name {
-		if !unicode.IsGraphic(c) {
-			return strconv.QuoteToGraphic(name)
-		}
-	}
-	return name
-}
-
-func pageTime(ms int64) string {
-	if ms == 0 {
-		return "–"
-	}
-	return time.UnixMilli(ms).UTC().Format("2006-01-02 15:04:05")
-}
-
-func pageBytes(n int64) string {
-	size, units := float64(n), []string{"B", "KiB", "MiB", "GiB", "TiB"}
-	for size >= 1024 && len(units) > 1 {
-		size, units = size/1024, units[1:]
-	}
-	if units[0] == "B" {
-		return fmt.Sprintf("%d B", n)
-	}
-	return fmt.Sprintf("%.1f %s", size, units[0])
-}
-
-// thousands writes a number in groups of three digits.
-func thousands(n uint64) string {
-	text := strconv.FormatUint(n, 10)
-	for i := len(text) - 3; i > 0; i -= 3 {
-		text = text[:i] + "\u202f" + text[i:]
-	}
-	return text
-}
-
-func memberState(m ringMemberState) string {
-	switch {
-	case m.RoutingLoop:
-		return "leads back to this node"
-	case m.State == "self":
-		return "this node"
-	case m.State == "ok":
-		return "answers"
-	case m.State == "down":
-		return "cannot be reached"
-	case m.State == "slow":
-		return "too slow, writes become hints"
-	}
-	return m.State
-}
-
-func memberColour(m ringMemberState) string {
-	switch {
-	case m.RoutingLoop, m.State == "slow":
-		return "warn"
-	case m.State == "self", m.State == "ok":
-		return "good"
-	}
-	return "bad"
-}
-
-func (r *Receive) startPage(w http.ResponseWriter, _ *http.Request) {
-	data := struct {
-		Ring              ringState
-		Labels, Listening string
-		Tenants, Away     int
-		Failed            int
-		Series            uint64
-	}{Ring: r.ring(), Labels: r.own.String(), Listening: r.cfg.RemoteWriteAddress}
-	for _, m := range data.Ring.Members {
-		if m.State == "down" {
-			data.Away++
-		}
-	}
-	for _, t := range r.db.Stats() {
-		data.Tenants++
-		data.Series += t.Series
-		if t.Error != "" {
-			data.Failed++
-		}
-	}
-	r.render(w, "receive", data)
-}
-
-func (r *Receive) ringPage(w http.ResponseWriter, req *http.Request) {
-	r.page(w, req, "ring", r.ring())
-}
-
-func (r *Receive) tenantsPage(w http.ResponseWriter, req *http.Request) {
-	r.page(w, req, "tenants", r.db.Stats())
-}
-
-// page writes v as HTML, or as JSON when the request accepts it.
-func (r *Receive) page(w http.ResponseWriter, req *http.Request, name string, v any) {
-	if strings.Contains(req.Header.Get("Accept"), "application/json") {
-		answer(w, v)
-		return
-	}
-	r.render(w, name, v)
-}
-
-func (r *Receive) render(w http.ResponseWriter, name string, v any) {
-	var out bytes.Buffer
-	if err := pages.ExecuteTemplate(&out, name, page{Title: name, Start: r.ownsStart(), Data: v}); err != nil {
-		http.Error(w, "render the page: "+err.Error(), http.StatusInternalServerError)
-		return
-	}
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	// The pages show names that senders choose; they run and load nothing.
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:")
-	h.Set("X-Content-Type-Options", "nosniff")
-	_, _ = w.Write(out.Bytes()) // an error means that the client has gone
-}
-
-// ownsStart reports whether "/" belongs to this role: in a process with other roles
-// it does not, and the write endpoints are served there too.
-func (r *Receive) ownsStart() bool { return r.cfg.RemoteWriteAddress != "" }

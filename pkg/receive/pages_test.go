@@ -47,10 +47,10 @@ func TestRingPage_ShowsMembers(t *testing.T) {
 		require.InDelta(t, 1, sum, 1e-6)
 		return s.Members[2].State == "down" && s.Members[2].LastError != "" && s.Members[2].HintBytes > 0
 	}, 5*time.Second, 10*time.Millisecond)
-	page := get(t, nodes[0], "GET", "/ring")
-	require.Contains(t, page.body, "Hash ring")
-	require.Contains(t, page.body, "cannot be reached")
-	require.Contains(t, page.body, "this node is <b><code>"+nodes[0].lis.Addr().String())
+	for _, path := range []string{"/", "/ring", "/tenants"} {
+		require.Contains(t, get(t, nodes[0], "GET", path).body, "<title>Hindsight</title>")
+		require.Contains(t, get(t, nodes[0], "GET", path, "Accept", "text/html,application/json").body, "<title>Hindsight</title>")
+	}
 	require.Contains(t, get(t, nodes[0], "GET", "/ring", "Accept", "application/json").body, `"members":`)
 }
 
@@ -58,9 +58,14 @@ func TestTenantPages_ShowHeadUntilFlush(t *testing.T) {
 	m := start(t, DefaultConfig(), listen(t), bucket.NewMemory())
 	now := time.Now().UnixMilli()
 	require.Equal(t, 200, post(t, m.url("/api/v1/receive"), v1(t, now, names(0, 7)...), "THANOS-TENANT", "<b>").code)
-	page := get(t, m, "GET", "/tenants")
-	require.Contains(t, page.body, "<code>&lt;b&gt;</code>")
-	require.Contains(t, get(t, m, "GET", "/").body, "has no ring and stores everything itself")
+	page := get(t, m, "GET", "/tenants", "Accept", "application/json").body
+	require.Contains(t, page, `"tenant":"\u003cb\u003e"`)
+	require.Contains(t, page, `{"key":"label_names_limit","value":200}`)
+	top := get(t, m, "GET", "/api/v1/receive/cardinality?limit=3&tenant=%3Cb%3E").body
+	require.Contains(t, top, `"numSeries":7`)
+	require.Contains(t, top, `"seriesCountByMetricName":[{"name":`)
+	require.Equal(t, 400, get(t, m, "GET", "/api/v1/receive/cardinality").code)
+	require.Equal(t, 400, get(t, m, "GET", "/api/v1/receive/cardinality?tenant=x&limit=3x").code)
 	status := httptest.NewRecorder()
 	m.tsdbStatus(status, httptest.NewRequest(http.MethodGet, "/api/v1/status/tsdb?all_tenants=true&limit=3", nil))
 	require.Contains(t, status.Body.String(), `"numSeries":7`)

@@ -264,9 +264,6 @@ func (r *Receive) TSDBStatus() storeapi.TSDBStatusStore { return r.db }
 // program's own metrics. It fails while the node is not ready.
 func (r *Receive) Appendable(id string) storage.Appendable { return r.db.Appendable(id) }
 
-// RegisterHTTP adds the pages of the role.
-func (r *Receive) RegisterHTTP(mux *http.ServeMux) { r.registerPages(mux) }
-
 // RegisterGRPC adds the StoreAPI and the services for peers.
 func (r *Receive) RegisterGRPC(g grpc.ServiceRegistrar) {
 	storerpc.RegisterStore(g, r.cfg.Reads.Store(r.reads), storerpc.ServerConfig{})

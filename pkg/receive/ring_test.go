@@ -149,9 +149,7 @@ func TestMemberThatIsThisNode_IsDetectedAtFirstWrite(t *testing.T) {
 	require.Equal(t, map[string]int{"default-tenant/a": 1}, series(t, m.Store()))
 	require.Contains(t, log.String(), "routing loop")
 	require.Contains(t, log.String(), balancer.Addr().String())
-	state := m.ring()
-	require.True(t, state.Members[0].RoutingLoop)
-	require.Contains(t, get(t, m, "GET", "/ring").body, "leads back to this node")
+	require.Contains(t, get(t, m, "GET", "/api/v1/receive/ring").body, `"leads_back":true`)
 }
 
 // forward passes connections on until the end of the test.

@@ -22,22 +22,26 @@ type Config struct {
 	// Pages are the paths of the pages for which the process has data, in the order of
 	// the navigation; each is one path segment.
 	Pages []string `json:"pages"`
-	// Links are pages of the process that are not part of this interface.
+	// Links are pages of other processes.
 	Links []Link `json:"links,omitempty"`
 	// TenantHeader names the header of requests that has the tenant, "" where no
 	// header counts.
 	TenantHeader string `json:"tenantHeader,omitempty"`
 	// DefaultTenant is the tenant of requests without that header.
 	DefaultTenant string `json:"defaultTenant,omitempty"`
+	// TenantLabel is the label of series, and of the label sets of stores, that names
+	// the tenant.
+	TenantLabel string `json:"tenantLabel,omitempty"`
 	// Base returns the path of the first page as the browser sees it, without a slash at
 	// its end; nil is "." for processes that do not know.
 	Base func(*http.Request) string `json:"-"`
 }
 
-// Link is a page with a title; its path is relative to the first page.
+// Link is a page of another process, with a title. URL is absolute, or a path of the same
+// host.
 type Link struct {
 	Title string `json:"title"`
-	Path  string `json:"path"`
+	URL   string `json:"url"`
 }
 
 //go:embed all:dist

@@ -4,6 +4,7 @@ import { message } from "./api/client";
 import { Link } from "./components/link";
 import { ErrorNotice } from "./components/notices";
 import { env, root } from "./env";
+import { visible } from "./lib/text";
 import { localTime, theme, type Theme } from "./lib/settings";
 import { pageOf, pages, type Page } from "./pages";
 import { usePlace } from "./router";
@@ -29,12 +30,16 @@ export function App() {
               {p.title}
             </Link>
           ))}
-          {env.links?.map((l) => (
-            <a key={l.path} href={new URL(l.path, root).href}>
-              {l.title}
-            </a>
-          ))}
         </nav>
+        {env.links && (
+          <nav class="links" aria-label="Other processes">
+            {env.links.map((l) => (
+              <a key={l.title} href={new URL(l.url, root).href}>
+                {visible(l.title)} <span aria-hidden="true">↗</span>
+              </a>
+            ))}
+          </nav>
+        )}
         <Settings />
       </header>
       <main id="main" tabIndex={-1}>

@@ -3,9 +3,11 @@ export interface Env {
   role: string;
   version: string;
   pages: string[];
-  links?: { title: string; path: string }[];
+  /** Pages of other processes. */
+  links?: { title: string; url: string }[];
   tenantHeader?: string;
   defaultTenant?: string;
+  tenantLabel?: string;
 }
 
 function meta(name: string): string {

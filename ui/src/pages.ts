@@ -34,6 +34,8 @@ const all: Page[] = [
     title: "Compaction",
     load: () => import("./compaction/compaction-page"),
   },
+  { path: "ring", title: "Ring", load: () => import("./ring/ring-page") },
+  { path: "tenants", title: "Tenants", load: () => import("./tenants/tenants-page") },
 ];
 
 export const pages = all.filter((page) => env.pages.includes(page.path));

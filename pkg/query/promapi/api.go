@@ -288,6 +288,7 @@ func (a *API) routes() http.Handler {
 	}
 	mux.Handle("GET /api/v1/metadata", a.reading(completed(http.HandlerFunc(a.metadata))))
 	mux.Handle("GET /api/v1/stores", a.forTenant(compressed(a.storesJSON)))
+	mux.Handle("GET /api/v1/stores/findings", a.forTenant(compressed(a.storeFindings)))
 	for _, path := range []string{"query_explain", "query_range_explain"} {
 		mux.Handle("/api/v1/"+path, a.reading(compressed(a.explain)))
 	}

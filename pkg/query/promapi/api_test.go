@@ -386,6 +386,11 @@ func TestStores_ListsStores(t *testing.T) {
 	require.Equal(t, map[any]any{"a:1": "up", "b:1": "missing", "never:1": "missing"}, health)
 	resp, _ := f.do(http.MethodGet, "/api/v1/stores", values("all", "perhaps"))
 	require.Equal(t, 400, resp.StatusCode)
+	_, r = f.json(http.MethodGet, "/api/v1/stores/findings", nil)
+	require.JSONEq(t, `{"findings":[{
+		"severity":"error","kind":"store_unreachable","subject":"b:1","details":"refused \u003cb\u003e",
+		"advice":"start the store, or correct its address"
+	}]}`, string(r.Data))
 }
 
 func TestNotReady_Answers503(t *testing.T) {

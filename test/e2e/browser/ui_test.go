@@ -1,11 +1,11 @@
 package browser
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -31,8 +31,8 @@ func TestInterface(t *testing.T) {
 	b.host = site.query
 	for name, test := range map[string]func(*ui){
 		"Query": testQuery, "Keyboard": testKeyboard, "Missing": testMissing, "Kill": testKill,
-		"Forms": testForms, "Large": testLarge, "Stores": testStores, "Look": testLook,
-		"Running": testRunning, "Lists": testLists, "Slow": testSlow, "Pictures": testPictures,
+		"Forms": testForms, "Large": testLarge, "Stores": testStores, "Look": testLook, "Walk": testWalk, "Errors": testErrors,
+		"Running": testRunning, "Lists": testLists, "Slow": testSlow,
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.t = t
@@ -47,7 +47,7 @@ func TestInterface(t *testing.T) {
 // open opens a path below the prefix.
 func (u *ui) open(path string) {
 	u.t.Helper()
-	require.NoError(u.t, chromedp.Do(u.ctx, chromedp.Navigate("http://"+u.site.query+prefix+path)))
+	require.NoError(u.t, chromedp.Do(u.ctx, chromedp.Navigate(cmp.Or(u.site.origin, "http://"+u.site.query+prefix)+path)))
 }
 
 // graph opens the page of queries with panels; params are those of the first one.
@@ -108,9 +108,11 @@ func (u *ui) click(text string) {
 	evaluate[any](u.browser, find+".click()")
 }
 
-// clean requires that the page had no fault but those that the test allows.
+// clean requires that the page had no fault but those that the test allows, and that names
+// with markup made no elements.
 func (u *ui) clean(allowed ...string) {
 	u.t.Helper()
+	require.Empty(u.t, evaluate[[]string](u.browser, injected), "elements that no page has")
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for _, f := range u.faults {
@@ -233,10 +235,7 @@ func testKeyboard(u *ui) {
 	u.keys("+")
 	u.until(fmt.Sprintf("location.search !== %q", before))
 	u.done()
-	unnamed := evaluate[[]string](u.browser, `[...document.querySelectorAll('button, input, select, [tabindex="0"]')]
-		.filter(e => !(e.ariaLabel || e.textContent.trim() || e.closest('label')?.textContent.trim() || e.getAttribute('aria-labelledby')))
-		.map(e => e.outerHTML)`)
-	require.Empty(u.t, unnamed, "every control has a name")
+	require.Empty(u.t, evaluate[[]string](u.browser, unsound))
 }
 
 // testMissing sees the store that is down named in the answer and in the list.
@@ -382,7 +381,7 @@ func testStores(u *ui) {
 	require.Contains(u.t, first, u.site.down, "what is missing is first")
 	u.click("▸" + u.site.down)
 	u.until(`document.querySelector('.vdetail')?.innerText.includes('refused')`)
-	require.Contains(u.t, u.text(), "1 finding about labels and times")
+	require.Contains(u.t, u.text(), "3 findings about labels and times, 1 error")
 	u.picture("stores")
 	evaluate[any](u.browser, `document.querySelectorAll('.vitem .expand')[1].click()`)
 	u.until(`document.querySelectorAll('.vdetail')[1]?.innerText.includes('{cluster=' + JSON.stringify('` + markup + `'))`)
@@ -391,65 +390,6 @@ func testStores(u *ui) {
 	u.until(`document.querySelectorAll('.vitem').length < 5`)
 	u.click("Query")
 	u.until(`location.pathname.endsWith('/graph')`)
-}
-
-// testPictures makes the pictures of docs/web.md, with the target screenshots.
-func testPictures(u *ui) {
-	if os.Getenv("HINDSIGHT_PICTURES") == "" {
-		u.t.Skip("HINDSIGHT_PICTURES is not set")
-	}
-	require.NoError(u.t, chromedp.Do(u.ctx, chromedp.EmulateViewport(1000, 640)))
-	u.graph("sum by (code) (rate(shop_requests_total[5m]))", "stacked")
-	u.done()
-	u.until("document.querySelector('.u-over')")
-	u.picture("web-query")
-	u.graph("sum by (code) (rate(shop_requests_total[5m]))", "explain")
-	u.until("document.body.innerText.includes('Evaluator')")
-	u.click("Run and measure each node")
-	u.until("document.querySelectorAll('.measure').length >= 4 && document.body.innerText.includes('Samples read')")
-	u.picture("explain-clean")
-	u.open("/stores")
-	u.until("document.querySelector('.vitem')")
-	u.picture("web-stores")
-}
-
-// testLook opens the pages at a phone and a desktop, light and dark.
-func testLook(u *ui) {
-	pages := map[string]func(){
-		"stores":  func() { u.open("/stores"); u.until("document.querySelector('.vitem')") },
-		"targets": func() { u.rows("/targets") },
-		"rules":   func() { u.rows("/rules") },
-		"alerts":  func() { u.rows("/alerts") },
-		"top":     func() { u.rows("/top-queries") },
-		"card":    func() { u.rows("/cardinality") },
-		"running": func() { u.open("/queries"); u.until("document.querySelector('.vtable')") },
-		"status": func() {
-			u.open("/status")
-			u.until("document.querySelector('.vitem') && document.querySelectorAll('.cards dl').length === 4")
-		},
-		"graph": func() {
-			u.graph("demo_requests_total", "graph", "g1.expr", `topk(5, demo_many)`, "g1.tab", "table", "g1.end_input", u.site.at())
-			u.until(`document.querySelectorAll('[data-status=done]').length === 2 && document.querySelector('.u-over')`)
-		},
-	}
-	for _, width := range []int64{1280, 360} {
-		for _, scheme := range []string{"light", "dark"} {
-			for name, open := range pages {
-				if name != "graph" && (width == 360) != (scheme == "dark") {
-					continue // lists have the same parts: two of the four say enough
-				}
-				u.emulate(width, scheme)
-				open()
-				u.fits(name, width)
-				background := evaluate[string](u.browser, "getComputedStyle(document.body).backgroundColor")
-				require.Equal(u.t, scheme == "dark", background == "rgb(18, 21, 28)", background)
-				u.picture(fmt.Sprintf("%s-%d-%s", name, width, scheme))
-			}
-		}
-	}
-	// The switch overrides the system.
-	evaluate[any](u.browser, `(() => { const s = [...document.querySelectorAll('.settings select')].at(-1); s.value = 'light'; s.dispatchEvent(new Event('change')) })()`)
-	u.until(`getComputedStyle(document.body).backgroundColor !== 'rgb(18, 21, 28)'`)
 }
 
 // emulate sets the size and the colours of the window.

@@ -34,8 +34,11 @@ const markup = `<img src=x onerror=alert(1)>`
 // many that have none and block in requests for the metric "stuck".
 type uiSite struct {
 	query, down string
-	silent      *silentStore
-	end         time.Time
+	// origin is what stands before the paths of pages; empty is that of query below the
+	// prefix.
+	origin string
+	silent *silentStore
+	end    time.Time
 }
 
 // silentStore is many stores without series; it counts the calls that block.

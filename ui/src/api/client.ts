@@ -10,6 +10,8 @@ export interface Call {
   tenant?: string;
   /** The parameters of a POST are its body, as a form. */
   method?: "GET" | "POST" | "DELETE";
+  /** The answer is the data, without the envelope of the Prometheus API. */
+  bare?: boolean;
 }
 
 /** What an answer of the Prometheus API has beside its data. */
@@ -99,7 +101,7 @@ export async function call<T>(path: string, options: Call = {}): Promise<Answer<
     }
     throw new ApiError(`cannot reach the server: ${message(e)}`, "network", 0);
   }
-  const body = parse<T>(text);
+  const body = parse<T>(text, response.ok && options.bare);
   if (!response.ok || (body && body.status !== "success")) {
     throw new ApiError(
       body?.error ?? (text.trim().slice(0, 500) || response.statusText),
@@ -124,9 +126,10 @@ export async function call<T>(path: string, options: Call = {}): Promise<Answer<
   return answer;
 }
 
-function parse<T>(text: string): Envelope<T> | undefined {
+function parse<T>(text: string, bare?: boolean): Envelope<T> | undefined {
   try {
-    return JSON.parse(text) as Envelope<T>;
+    const value: unknown = JSON.parse(text);
+    return bare ? { status: "success", data: value as T } : (value as Envelope<T>);
   } catch {
     return undefined;
   }

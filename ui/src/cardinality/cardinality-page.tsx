@@ -1,6 +1,7 @@
-import { useState } from "preact/hooks";
 import { Link } from "../components/link";
-import { ListHead, partial, TenantField, useList, useMatching } from "../components/list-page";
+import { ListHead, partial, useList, useMatching } from "../components/list-page";
+import { TenantField } from "../components/tenant-field";
+import { Share } from "../components/share";
 import { VirtualTable, type Column } from "../components/virtual-table";
 import { localTime } from "../lib/settings";
 import { bytes, count, plural, quote, seriesName, visible } from "../lib/text";
@@ -71,8 +72,9 @@ const none: Count[] = [];
 
 /** The series in the heads of the TSDBs behind the querier: which metrics and labels have most. */
 export default function CardinalityPage() {
-  const list = useList<TSDBStatus>("status/tsdb", { limit: "1000", ...partial }, 0);
-  const [kind, setKind] = useState<Kind>("seriesCountByMetricName");
+  const list = useList<TSDBStatus>("status/tsdb", { params: { limit: "1000", ...partial } }, 0);
+  const chosen = list.get("list");
+  const kind: Kind = chosen in kinds ? (chosen as Kind) : "seriesCountByMetricName";
   const local = localTime.use();
   const status = list.answer?.data;
   const all = status?.[kind] ?? none;
@@ -101,7 +103,13 @@ export default function CardinalityPage() {
       key: "share",
       title: total > 0 ? "Of all" : "Of these",
       width: "minmax(7rem, 14rem)",
-      cell: (c) => <Share value={c.value} all={total || (all[0]?.value ?? 0)} exact={total > 0} />,
+      cell: (c) => (
+        <Share
+          value={c.value}
+          all={total || (all[0]?.value ?? 0)}
+          {...(total === 0 && { of: "of the largest" })}
+        />
+      ),
     },
   ];
   return (
@@ -127,7 +135,7 @@ export default function CardinalityPage() {
         <select
           aria-label="List"
           value={kind}
-          onChange={(e) => setKind(e.currentTarget.value as Kind)}
+          onChange={(e) => list.set({ list: e.currentTarget.value })}
         >
           {Object.entries(kinds).map(([key, k]) => (
             <option key={key} value={key}>
@@ -159,16 +167,5 @@ export default function CardinalityPage() {
       <p class="quiet">Each replica of a series is counted. A list has at most 1000 names.</p>
       <TenantField list={list} />
     </>
-  );
-}
-
-/** A bar with the share of a value; without exact it is relative to the largest value. */
-function Share({ value, all, exact }: { value: number; all: number; exact: boolean }) {
-  const percent = all > 0 ? Math.min((100 * value) / all, 100) : 0;
-  const text = `${percent.toFixed(1)}%${exact ? "" : " of the largest"}`;
-  return (
-    <span class="timebar" role="img" aria-label={text} title={text}>
-      <i class="share-bar" style={{ left: "0", width: `${percent}%` }} />
-    </span>
   );
 }

@@ -1,32 +1,49 @@
 import type { ComponentChildren } from "preact";
-import { useMemo, useState } from "preact/hooks";
-import type { Answer, Params } from "../api/client";
+import { useMemo } from "preact/hooks";
+import type { Answer, Call, Params } from "../api/client";
 import { usePolled } from "../api/use";
-import { env, root } from "../env";
-import { visible } from "../lib/text";
+import { root } from "../env";
+import { useParams } from "../lib/params";
+import { Choose } from "./choose";
 import { CallState, MissingNotice, Notes } from "./notices";
 import { Search } from "./search";
 
-/** A list of the API, with the filter and the tenant of its page. */
+/** A list of the API, with the filters of its page, which are in the URL. */
 export interface List<T> {
   answer?: Answer<T>;
   error?: string;
   reload(): void;
+  /** The words that rows have to have. */
   text: string;
-  setText(text: string): void;
   tenant: string;
-  setTenant(tenant: string): void;
+  /** A filter by the name of its parameter; "" is none. */
+  get(name: string): string;
+  set(changes: Record<string, string>): void;
 }
 
 /** Shows what there is when stores are missing, and names those. */
 export const partial: Params = { partial_response: "true" };
 
 /** Calls a path of the API after each period in milliseconds; 0 is only once. */
-export function useList<T>(path: string, params: Params, period: number): List<T> {
-  const [tenant, setTenant] = useState("");
-  const [text, setText] = useState("");
-  const polled = usePolled<T>(path, { params, tenant }, period);
-  return { ...polled, text, setText, tenant, setTenant };
+export function useList<T>(path: string, options: Call, period: number): List<T> {
+  const [url, set] = useParams();
+  const get = (name: string) => url.get(name) ?? "";
+  const tenant = get("tenant");
+  const polled = usePolled<T>(path, { ...options, tenant }, period);
+  return { ...polled, text: get("q"), tenant, get, set };
+}
+
+/** A filter of a list by one of some values; its parameter is the label in lower case. */
+export function ListChoice<T>(p: { list: List<T>; label: string; values: string[] }) {
+  const name = p.label.toLowerCase();
+  return (
+    <Choose
+      label={p.label}
+      value={p.list.get(name)}
+      values={p.values}
+      set={(value) => p.list.set({ [name]: value })}
+    />
+  );
 }
 
 /** The rows whose text has all words of the filter. */
@@ -42,6 +59,8 @@ export function useMatching<T>(rows: T[], words: string, textOf: (row: T) => str
 
 interface HeadProps<T> {
   title: string;
+  /** The list is a part of a page with a heading of its own. */
+  part?: boolean;
   list: List<T>;
   /** What the filter looks at. */
   filter: string;
@@ -53,11 +72,11 @@ interface HeadProps<T> {
 }
 
 /** The title, the notices and the controls of a list. */
-export function ListHead<T>({ title, list, filter, json, summary, children }: HeadProps<T>) {
+export function ListHead<T>({ title, part, list, filter, json, summary, children }: HeadProps<T>) {
   const { answer, error } = list;
   return (
     <>
-      <h1>{title}</h1>
+      {part ? <h2>{title}</h2> : <h1>{title}</h1>}
       <CallState answer={answer} error={error} />
       {answer?.completeness && <MissingNotice completeness={answer.completeness} />}
       {answer && <Notes kind="warn" notes={otherWarnings(answer)} />}
@@ -67,7 +86,7 @@ export function ListHead<T>({ title, list, filter, json, summary, children }: He
           label={`Filter by ${filter}`}
           placeholder={`Filter by ${filter}`}
           value={list.text}
-          set={list.setText}
+          set={(q) => list.set({ q })}
         />
         {children}
         <button onClick={list.reload}>Refresh</button>
@@ -81,22 +100,6 @@ export function ListHead<T>({ title, list, filter, json, summary, children }: He
 function otherWarnings(answer: Answer<unknown>): string[] {
   const known = new Set(answer.completeness?.missing?.map((m) => m.error));
   return answer.warnings.filter((w) => !known.has(w));
-}
-
-/** The tenant for which the page asks, where requests have one. */
-export function TenantField<T>({ list }: { list: List<T> }) {
-  if (!env.tenantHeader) {
-    return null;
-  }
-  return (
-    <details class="options">
-      <summary>Tenant{list.tenant && `: ${visible(list.tenant)}`}</summary>
-      <label class="field">
-        The page as this tenant sees it, where the querier enforces tenancy
-        <input value={list.tenant} onChange={(e) => list.setTenant(e.currentTarget.value.trim())} />
-      </label>
-    </details>
-  );
 }
 
 /** How many of some rows need a look: "3 down", in the colour of the class. */

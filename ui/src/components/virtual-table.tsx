@@ -1,4 +1,4 @@
-import type { ComponentChildren } from "preact";
+import type { ComponentChildren, RefObject } from "preact";
 import { useLayoutEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
 
 export interface Column<T> {
@@ -36,14 +36,16 @@ const overscan = 6;
 
 /**
  * A table that renders only the rows in view. Rows may have different heights: each is
- * measured once rendered, the other ones count with the estimate.
+ * measured once rendered, the other ones count with the estimate. The buttons that open
+ * rows are one stop of the Tab key, as there may be thousands; arrows move between them.
  */
 export function VirtualTable<T>(props: Props<T>) {
   const { columns, rowKey, estimate = 34 } = props;
   const [sort, setSort] = useState<Sort>();
   const [open, setOpen] = useState<ReadonlySet<string | number>>(new Set());
   const rows = useMemo(() => sorted(props.rows, columns, sort), [props.rows, sort]);
-  const { viewport, window, measure } = useWindow(rows, rowKey, estimate);
+  const { viewport, window, measure, show } = useWindow(rows, rowKey, estimate);
+  const onKeyDown = useRowKeys(viewport, rows.length, window, show);
   const template = columns.map((c) => c.width).join(" ");
   const toggle = (key: string | number) => {
     const next = new Set(open);
@@ -64,6 +66,7 @@ export function VirtualTable<T>(props: Props<T>) {
         role="rowgroup"
         ref={viewport}
         tabIndex={0}
+        onKeyDown={onKeyDown}
         aria-label={`Rows of ${props.label}`}
       >
         {rows.length === 0 && <p class="quiet pad">{props.empty ?? "There are none."}</p>}
@@ -157,7 +160,7 @@ function Row<T>(p: RowProps<T>) {
   }, [p.id, p.measure]);
   const { detail } = p;
   return (
-    <div class="vitem" ref={element} data-open={p.open}>
+    <div class="vitem" ref={element} data-open={p.open} data-index={p.index}>
       <div
         class="vrow"
         role="row"
@@ -182,9 +185,74 @@ function Row<T>(p: RowProps<T>) {
           </div>
         ))}
       </div>
-      {p.open && detail && <div class="vdetail">{detail(p.row)}</div>}
+      {p.open && detail && (
+        <div class="vdetail" role="row">
+          <div role="cell" aria-colspan={p.columns.length}>
+            {detail(p.row)}
+          </div>
+        </div>
+      )}
     </div>
   );
+}
+
+/** Moves the focus between the buttons of rows, and keeps one of them reachable by Tab. */
+function useRowKeys(
+  viewport: RefObject<HTMLDivElement | null>,
+  count: number,
+  window: Window,
+  show: (index: number) => void,
+) {
+  const active = useRef(0);
+  const wanted = useRef(false);
+  useLayoutEffect(() => {
+    const buttons = [...(viewport.current?.querySelectorAll<HTMLElement>(".vrow .expand") ?? [])];
+    const of = (index: number) => buttons.find((b) => indexOf(b) === index);
+    const focused = buttons.find((b) => b === document.activeElement);
+    if (focused && !wanted.current) {
+      active.current = indexOf(focused);
+    }
+    const stop = of(active.current) ?? buttons.find((b) => isIn(b, viewport.current)) ?? buttons[0];
+    buttons.forEach((b) => (b.tabIndex = b === stop ? 0 : -1));
+    const next = wanted.current && of(active.current);
+    if (next) {
+      wanted.current = false;
+      next.focus();
+    }
+  });
+  return (e: KeyboardEvent) => {
+    const button = e.target as HTMLElement;
+    if (!button.matches(".vrow .expand") || e.ctrlKey || e.altKey || e.metaKey) {
+      return;
+    }
+    const at = indexOf(button);
+    const page = Math.max(1, window.visible - 1);
+    const to = {
+      ArrowDown: at + 1,
+      ArrowUp: at - 1,
+      PageDown: at + page,
+      PageUp: at - page,
+      Home: 0,
+      End: count - 1,
+    }[e.key];
+    if (to !== undefined) {
+      e.preventDefault();
+      active.current = Math.min(Math.max(to, 0), count - 1);
+      wanted.current = true;
+      show(active.current);
+    }
+  };
+}
+
+/** The index of the row in which an element is. */
+function indexOf(e: HTMLElement): number {
+  return Number(e.closest<HTMLElement>(".vitem")?.dataset.index ?? -1);
+}
+
+/** Whether an element is in the view of a list. */
+function isIn(e: HTMLElement, list: HTMLElement | null): boolean {
+  const [a, b] = [e.getBoundingClientRect(), list?.getBoundingClientRect()];
+  return b !== undefined && a.bottom > b.top && a.top < b.bottom;
 }
 
 interface Window {
@@ -193,6 +261,8 @@ interface Window {
   /** The heights of what is above and below, in pixels. */
   before: number;
   after: number;
+  /** How many rows are in view. */
+  visible: number;
 }
 
 /** Which rows are in view, by the heights that are known. */
@@ -231,7 +301,17 @@ function useWindow<T>(rows: T[], rowKey: (row: T) => string | number, estimate: 
   const height = (row: T) => heights.current.get(rowKey(row)) ?? estimate;
   const top = viewport.current?.scrollTop ?? 0;
   const window = cut(rows, height, top, top + (viewport.current?.clientHeight || 600));
-  return { viewport, window, measure: measure.current };
+  /** Scrolls to a row, and renders it. */
+  const show = (index: number) => {
+    const e = viewport.current;
+    if (e) {
+      const y = rows.slice(0, index).reduce((sum, row) => sum + height(row), 0);
+      const end = y + height(rows[index]!);
+      e.scrollTop = Math.max(Math.min(e.scrollTop, y), end - e.clientHeight);
+      render(undefined);
+    }
+  };
+  return { viewport, window, measure: measure.current, show };
 }
 
 function cut<T>(rows: T[], height: (row: T) => number, top: number, bottom: number): Window {
@@ -249,8 +329,9 @@ function cut<T>(rows: T[], height: (row: T) => number, top: number, bottom: numb
       from = i;
     }
   });
+  const visible = to - Math.max(from, 0);
   from = Math.max(0, (from < 0 ? rows.length : from) - overscan);
   to = Math.min(rows.length, to + overscan);
   const before = tops[from] ?? 0;
-  return { from, to, before, after: y - (to < rows.length ? (tops[to] ?? y) : y) };
+  return { from, to, before, visible, after: y - (to < rows.length ? (tops[to] ?? y) : y) };
 }

@@ -1,9 +1,9 @@
 import { useState } from "preact/hooks";
-import { Choose } from "../components/choose";
 import { call, message } from "../api/client";
 import { Expression } from "../components/expression";
-import { distinct, ListHead, TenantField, useList, useMatching } from "../components/list-page";
+import { distinct, ListChoice, ListHead, useList, useMatching } from "../components/list-page";
 import { ErrorNotice } from "../components/notices";
+import { TenantField } from "../components/tenant-field";
 import { VirtualTable, type Column } from "../components/virtual-table";
 import { localTime } from "../lib/settings";
 import { bytes, plural, shortNumber, visible } from "../lib/text";
@@ -62,7 +62,7 @@ const columns: Column<RunningQuery>[] = [
 /** The requests that run, and a way to end them. */
 export default function RunningPage() {
   const list = useList<{ queries: RunningQuery[] }>("queries", {}, 2e3);
-  const [stage, setStage] = useState("");
+  const stage = list.get("stage");
   const all = list.answer?.data.queries ?? none;
   const rows = useMatching(all, list.text, (q) =>
     [q.query, q.tenant, q.kind, q.stage, q.remote, q.userAgent].join(" "),
@@ -76,7 +76,7 @@ export default function RunningPage() {
         json="queries"
         summary={`${plural(all.length, "request runs", "requests run")}, the oldest first.`}
       >
-        <Choose label="Stage" value={stage} values={distinct(all, (q) => q.stage)} set={setStage} />
+        <ListChoice list={list} label="Stage" values={distinct(all, (q) => q.stage)} />
       </ListHead>
       {list.answer && (
         <VirtualTable

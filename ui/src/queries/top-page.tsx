@@ -1,7 +1,6 @@
-import { useState } from "preact/hooks";
-import { Choose } from "../components/choose";
 import { Expression } from "../components/expression";
-import { distinct, ListHead, TenantField, useList, useMatching } from "../components/list-page";
+import { distinct, ListChoice, ListHead, useList, useMatching } from "../components/list-page";
+import { TenantField } from "../components/tenant-field";
 import { VirtualTable, type Column } from "../components/virtual-table";
 import { localTime } from "../lib/settings";
 import { bytes, count, plural, shortNumber, visible } from "../lib/text";
@@ -59,8 +58,8 @@ const columns: Column<TopQuery>[] = [
 /** The requests that cost most since the querier started. */
 export default function TopPage() {
   const local = localTime.use();
-  const list = useList<TopQueries>("top_queries", { limit: "1000" }, 10e3);
-  const [kind, setKind] = useState("");
+  const list = useList<TopQueries>("top_queries", { params: { limit: "1000" } }, 10e3);
+  const kind = list.get("kind");
   const top = list.answer?.data;
   const all = top?.queries ?? none;
   const rows = useMatching(all, list.text, (q) => `${q.query} ${q.tenant} ${q.kind}`).filter(
@@ -83,7 +82,7 @@ export default function TopPage() {
           )
         }
       >
-        <Choose label="Kind" value={kind} values={distinct(all, (q) => q.kind)} set={setKind} />
+        <ListChoice list={list} label="Kind" values={distinct(all, (q) => q.kind)} />
       </ListHead>
       {top && (
         <VirtualTable

@@ -1,6 +1,7 @@
 import { useState } from "preact/hooks";
 import type { Store } from "../api/types";
 import { usePolled } from "../api/use";
+import { TenantInput } from "../components/tenant-field";
 import { env } from "../env";
 import { visible } from "../lib/text";
 import { addressMatch, type Choice, type PanelState, type Resolution } from "./state";
@@ -48,12 +49,16 @@ export function Options({ panel, change }: Props) {
           set={(text) => change({ replicaLabels: replicaLabels(text) })}
         />
         {env.tenantHeader && (
-          <Text
-            label={`Tenant (${env.tenantHeader})`}
-            hint={env.defaultTenant ?? ""}
-            value={panel.tenant}
-            set={(tenant) => change({ tenant: tenant.trim() })}
-          />
+          <label class="field">
+            Tenant ({env.tenantHeader})
+            {open && (
+              <TenantInput
+                id={`tenants-of-${panel.key}`}
+                value={panel.tenant}
+                set={(tenant) => change({ tenant })}
+              />
+            )}
+          </label>
         )}
       </div>
       {open && <StoreFilter panel={panel} change={change} />}

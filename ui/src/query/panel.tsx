@@ -46,12 +46,21 @@ export function Panel({ panel, number, round, change, remove }: Props) {
     draft.current = text;
     setDoc({ text });
   };
-  useEffect(() => write(panel.expr), [panel.expr]);
+  // Another expression than the one that was run here is from the URL. What is typed in
+  // the meantime stays.
+  const known = useRef(panel.expr);
+  useEffect(() => {
+    if (known.current !== panel.expr) {
+      known.current = panel.expr;
+      write(panel.expr);
+    }
+  }, [panel.expr]);
   const run = useRun(panel, again, round);
   const current = useRef(panel);
   current.current = panel;
   const execute = (expr = draft.current) => {
     setProblem(undefined);
+    known.current = expr;
     if (expr.trim() !== "") {
       remember(expr);
     }

@@ -1,14 +1,14 @@
-import { useMemo, useState } from "preact/hooks";
-import { Choose } from "../components/choose";
+import { useMemo } from "preact/hooks";
 import { LabelSet } from "../components/labels";
 import {
+  ListChoice,
   ListHead,
   partial,
   Tally,
-  TenantField,
   useList,
   useMatching,
 } from "../components/list-page";
+import { TenantField } from "../components/tenant-field";
 import { VirtualTable, type Column } from "../components/virtual-table";
 import { plural, seriesName, visible } from "../lib/text";
 import { Annotations, Since } from "./alert-list";
@@ -64,8 +64,8 @@ const columns: Column<Alert>[] = [
 
 /** The active alerts of all servers, those that fire first. */
 export default function AlertsPage() {
-  const list = useList<{ alerts: Alert[] }>("alerts", partial, 30e3);
-  const [state, setState] = useState("");
+  const list = useList<{ alerts: Alert[] }>("alerts", { params: partial }, 30e3);
+  const state = list.get("state");
   const all = useMemo(
     () => list.answer?.data.alerts.toSorted((a, b) => rank(a) - rank(b)) ?? none,
     [list.answer],
@@ -94,7 +94,7 @@ export default function AlertsPage() {
           </>
         }
       >
-        <Choose label="State" value={state} values={["firing", "pending"]} set={setState} />
+        <ListChoice list={list} label="State" values={["firing", "pending"]} />
       </ListHead>
       {list.answer && (
         <VirtualTable

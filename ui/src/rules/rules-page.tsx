@@ -1,15 +1,15 @@
-import { useMemo, useState } from "preact/hooks";
-import { Choose } from "../components/choose";
+import { useMemo } from "preact/hooks";
 import { Expression } from "../components/expression";
 import { LabelSet } from "../components/labels";
 import {
+  ListChoice,
   ListHead,
   partial,
   Tally,
-  TenantField,
   useList,
   useMatching,
 } from "../components/list-page";
+import { TenantField } from "../components/tenant-field";
 import { VirtualTable, type Column } from "../components/virtual-table";
 import { localTime } from "../lib/settings";
 import { plural, seriesName, visible } from "../lib/text";
@@ -99,8 +99,8 @@ function flatten(groups: Group[]): Row[] {
 
 /** The rules of all servers, with replicas merged: failed and firing ones first. */
 export default function RulesPage() {
-  const list = useList<{ groups: Group[] }>("rules", partial, 30e3);
-  const [state, setState] = useState("");
+  const list = useList<{ groups: Group[] }>("rules", { params: partial }, 30e3);
+  const state = list.get("state");
   const all = useMemo(() => (list.answer ? flatten(list.answer.data.groups) : none), [list.answer]);
   const matching = useMatching(all, list.text, ({ rule, group }) =>
     [
@@ -133,7 +133,7 @@ export default function RulesPage() {
           </>
         }
       >
-        <Choose label="State" value={state} values={states} set={setState} />
+        <ListChoice list={list} label="State" values={states} />
       </ListHead>
       {list.answer && (
         <VirtualTable

@@ -72,6 +72,7 @@ export default function StatusPage() {
       <section class="flags" aria-label="Flags">
         <ListHead
           title="Flags"
+          part
           list={list}
           filter="name, value"
           json="status/flags"

@@ -1,17 +1,17 @@
 import { useMemo, useState } from "preact/hooks";
 import { call, message } from "../api/client";
 import type { Store } from "../api/types";
-import { Choose } from "../components/choose";
 import { LabelSet } from "../components/labels";
 import { Link } from "../components/link";
-import { distinct, ListHead, TenantField, useList, useMatching } from "../components/list-page";
+import { distinct, ListChoice, ListHead, useList, useMatching } from "../components/list-page";
 import { ErrorNotice } from "../components/notices";
+import { TenantField } from "../components/tenant-field";
 import { VirtualTable, type Column } from "../components/virtual-table";
 import { localTime } from "../lib/settings";
-import { plural, seriesName, visible } from "../lib/text";
+import { seriesName, visible } from "../lib/text";
 import { formatSecond, isOpenEnd, isOpenStart, roughDuration } from "../lib/time";
 import { addressMatch, newPanel, print } from "../query/state";
-import { examine } from "./doctor";
+import { Doctor } from "./doctor";
 
 const period = 15e3;
 
@@ -24,10 +24,10 @@ function rank(s: Store): number {
 
 /** The stores of the querier: health, labels, time ranges. */
 export default function StoresPage() {
-  const list = useList<Record<string, Store[]>>("stores", { all: "true" }, period);
+  const list = useList<Record<string, Store[]>>("stores", { params: { all: "true" } }, period);
   const { answer, reload } = list;
-  const [health, setHealth] = useState("");
-  const [kind, setKind] = useState("");
+  const health = list.get("health");
+  const kind = list.get("kind");
   const stores = useMemo(
     () =>
       Object.values(answer?.data ?? {})
@@ -50,20 +50,10 @@ export default function StoresPage() {
         json="stores?all=true"
         summary={<Summary stores={stores} />}
       >
-        <Choose
-          label="Health"
-          value={health}
-          values={["up", "missing", "unknown"]}
-          set={setHealth}
-        />
-        <Choose
-          label="Kind"
-          value={kind}
-          values={distinct(stores, (s) => s.component)}
-          set={setKind}
-        />
+        <ListChoice list={list} label="Health" values={["up", "missing", "unknown"]} />
+        <ListChoice list={list} label="Kind" values={distinct(stores, (s) => s.component)} />
       </ListHead>
-      <Doctor stores={stores} />
+      <Doctor period={period} tenant={list.tenant} />
       {answer && <Table {...{ shown, stores, reload }} />}
       <TenantField list={list} />
     </>
@@ -95,33 +85,6 @@ function Summary({ stores }: { stores: Store[] }) {
       {n("missing") > 0 && <span class="missing"> · {n("missing")} missing</span>}
       {n("unknown") > 0 && <span class="unknown"> · {n("unknown")} not tried yet</span>}
     </>
-  );
-}
-
-function Doctor({ stores }: { stores: Store[] }) {
-  const findings = useMemo(() => examine(stores, Date.now()), [stores]);
-  if (findings.length === 0) {
-    return null;
-  }
-  return (
-    <section class="notice warn" aria-label="Findings about external labels">
-      <details>
-        <summary>{plural(findings.length, "finding")} about labels and times</summary>
-        <ul>
-          {findings.map((f) => (
-            <li key={f.text} class="wrap">
-              {visible(f.text)}
-              <div>
-                {f.stores.slice(0, 20).map((name) => (
-                  <code key={name}>{visible(name)} </code>
-                ))}
-                {f.stores.length > 20 && `and ${f.stores.length - 20} more`}
-              </div>
-            </li>
-          ))}
-        </ul>
-      </details>
-    </section>
   );
 }
 

@@ -1,15 +1,15 @@
-import { useMemo, useState } from "preact/hooks";
-import { Choose } from "../components/choose";
+import { useMemo } from "preact/hooks";
 import { LabelSet } from "../components/labels";
 import {
   distinct,
+  ListChoice,
   ListHead,
   partial,
   Tally,
-  TenantField,
   useList,
   useMatching,
 } from "../components/list-page";
+import { TenantField } from "../components/tenant-field";
 import { VirtualTable, type Column } from "../components/virtual-table";
 import { localTime } from "../lib/settings";
 import { plural, seriesName, visible, type Labels } from "../lib/text";
@@ -93,11 +93,11 @@ const columns: Column<Target>[] = [
 export default function TargetsPage() {
   const list = useList<{ activeTargets: Target[] }>(
     "targets",
-    { state: "active", ...partial },
+    { params: { state: "active", ...partial } },
     30e3,
   );
-  const [health, setHealth] = useState("");
-  const [pool, setPool] = useState("");
+  const health = list.get("health");
+  const pool = list.get("pool");
   const all = useMemo(
     () => list.answer?.data.activeTargets.toSorted((a, b) => rank(a) - rank(b)) ?? none,
     [list.answer],
@@ -127,8 +127,8 @@ export default function TargetsPage() {
           </>
         }
       >
-        <Choose label="Health" value={health} values={["down", "unknown", "up"]} set={setHealth} />
-        <Choose label="Pool" value={pool} values={pools} set={setPool} />
+        <ListChoice list={list} label="Health" values={["down", "unknown", "up"]} />
+        <ListChoice list={list} label="Pool" values={pools} />
       </ListHead>
       {list.answer && (
         <VirtualTable
