@@ -6,11 +6,14 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hindsight-io/hindsight/pkg/limit"
+	"github.com/hindsight-io/hindsight/pkg/query/eval"
+	"github.com/hindsight-io/hindsight/pkg/query/promapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -67,6 +70,9 @@ type account struct {
 	// when it evaluates none.
 	slot  *slot
 	stage stage
+	// since is when the stage began, and spent the time in each before it.
+	since time.Time
+	spent [stages]time.Duration
 
 	// work is what the evaluation costs by now: the samples that it reads and the
 	// points that it computes.
@@ -76,6 +82,9 @@ type account struct {
 	// resultSteps are the steps of the result where that has the series that the
 	// only selector has; else 0.
 	resultSteps atomic.Int64
+	// timed says that timings are taken.
+	timed   atomic.Bool
+	timings eval.Timings
 }
 
 // heavyWork is the work above which a query is heavy: about a tenth of a second of
@@ -110,11 +119,39 @@ func (a *account) enter(s stage) (back func()) {
 	a.mtx.Lock()
 	defer a.mtx.Unlock()
 	before := a.stage
-	a.stage = s
+	a.change(s)
 	return func() {
 		a.mtx.Lock()
 		defer a.mtx.Unlock()
-		a.stage = before
+		a.change(before)
+	}
+}
+
+// startClock forgets the times of the stages before the evaluation.
+func (a *account) startClock() {
+	a.mtx.Lock()
+	defer a.mtx.Unlock()
+	a.since, a.spent = time.Now(), [stages]time.Duration{}
+}
+
+// change needs the lock.
+func (a *account) change(s stage) {
+	now := time.Now()
+	a.spent[a.stage] += now.Sub(a.since)
+	a.stage, a.since = s, now
+}
+
+// workNow says where the time and the memory of the request went so far.
+func (a *account) workNow() promapi.Work {
+	held, waited := a.share.most()
+	a.mtx.Lock()
+	defer a.mtx.Unlock()
+	a.change(a.stage)
+	return promapi.Work{
+		Queued: a.spent[stageQueued], Reading: a.spent[stageReading], Evaluating: a.spent[stageEvaluating],
+		Decoding: time.Duration(a.timings.Decoding.Load()), Functions: time.Duration(a.timings.Functions.Load()),
+		Sorting: time.Duration(a.timings.Sorting.Load()), WaitedForMemory: waited, PeakMemory: held,
+		Series: a.series, Chunks: a.chunks, Samples: a.samples, Bytes: a.bytes,
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
 	"github.com/hindsight-io/hindsight/pkg/limit"
+	"github.com/hindsight-io/hindsight/pkg/query/promapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
 )
 
@@ -36,6 +38,9 @@ func (q *boundedQuery) Exec(ctx context.Context) *promql.Result {
 		ctx, q.end = q.engine.requests.begin(ctx, requestInfo{kind: "query", expression: q.String()}.bounded())
 	}
 	a := accountOf(ctx)
+	a.timed.Store(storeapi.TraceFromContext(ctx) != nil)
+	a.startClock()
+	defer func() { promapi.NoteWork(ctx, a.workNow()) }()
 	for attempt := 1; ; attempt++ {
 		var one context.Context
 		one, q.stop = context.WithCancelCause(ctx)
@@ -78,7 +83,9 @@ func (q *boundedQuery) attempt(ctx context.Context) *promql.Result {
 	a.enter(stageEvaluating)
 	before := a.work.Load()
 	res := q.evaluate(ctx)
-	q.engine.costs.note(key, a.work.Load()-before, res.Err != nil)
+	if t := storeapi.TraceFromContext(ctx); t == nil || !t.Dry {
+		q.engine.costs.note(key, a.work.Load()-before, res.Err != nil)
+	}
 	a.enter(stageEncoding)
 	if res.Err != nil {
 		res.Err = q.named(ctx, res.Err)

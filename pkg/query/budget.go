@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -122,7 +123,9 @@ type share struct {
 	seq  uint64
 
 	held, peak int64
-	large      bool
+	// waited is how long the request waited for memory, summed over its goroutines.
+	waited time.Duration
+	large  bool
 	// blocked counts what the request waits for: memory, or a concurrency slot.
 	blocked int
 	// failed says that the request was ended to make room for others.
@@ -184,13 +187,19 @@ func (s *share) take(ctx context.Context, n int64) error {
 	s.blocked++
 	b.settle()
 	b.mtx.Unlock()
+	begin := time.Now()
 	select {
 	case <-w.granted:
-		return w.err
 	case <-ctx.Done():
 	}
 	b.mtx.Lock()
 	defer b.mtx.Unlock()
+	s.waited += time.Since(begin)
+	select {
+	case <-w.granted:
+		return w.err
+	default:
+	}
 	if b.queue.remove(w) {
 		s.blocked--
 	}
@@ -388,6 +397,13 @@ func (s *share) holding() (bytes int64, blocked bool) {
 	s.budget.mtx.Lock()
 	defer s.budget.mtx.Unlock()
 	return s.held, s.blocked > 0
+}
+
+// most returns the most that the share has held, and how long it waited for memory.
+func (s *share) most() (bytes int64, waited time.Duration) {
+	s.budget.mtx.Lock()
+	defer s.budget.mtx.Unlock()
+	return s.peak, s.waited
 }
 
 // onFail sets what ends the request.

@@ -62,12 +62,16 @@ func newEvaluator(cfg *Config, slots *slotTracker, reg prometheus.Registerer) *e
 // options are those of one evaluation, whose memory the account bounds.
 func (v *evaluator) options(a *account, perStep bool) eval.Options {
 	most := int64(v.maxSamples)
+	var timings *eval.Timings
 	if a != nil {
 		most = a.limits.Samples
+		if a.timed.Load() {
+			timings = &a.timings
+		}
 	}
 	return eval.Options{
 		SubqueryInterval: func(int64) int64 { return v.subqueryStep }, PerStepStats: perStep,
-		MaxSamples: most, Take: a.take, Give: a.give, Pace: a.pace,
+		MaxSamples: most, Take: a.take, Give: a.give, Pace: a.pace, Timings: timings,
 	}
 }
 

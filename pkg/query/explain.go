@@ -12,6 +12,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/aggr"
 	"github.com/hindsight-io/hindsight/pkg/query/distribute"
 	"github.com/hindsight-io/hindsight/pkg/query/promapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
 // explanation says how a query would be evaluated, without reading series.
@@ -23,6 +24,15 @@ type explanation struct {
 	Decisions []distribute.Decision `json:"decisions"`
 	Selectors []explainedSelector   `json:"selectors"`
 	Stores    []explainedStore      `json:"stores"`
+	// Analyzed says that the query was evaluated. Otherwise Execution has only the stores
+	// that would be asked, as if nothing were pushed down.
+	Analyzed  bool               `json:"analyzed"`
+	Execution *promapi.Execution `json:"execution"`
+	// ResultSeries and ResultBytes are the size of the result, and of its form in JSON.
+	ResultSeries int64 `json:"resultSeries"`
+	ResultBytes  int64 `json:"resultBytes"`
+	// Error is that of the evaluation.
+	Error string `json:"error,omitempty"`
 }
 
 type explainedPart struct {
@@ -77,7 +87,52 @@ func (q *Query) explain(ctx context.Context, r promapi.ExplainRequest) (any, err
 	out.Evaluator = q.engine.evaluator.path(stmt)
 	o := q.queryable.cfg.options(ctx)
 	out.Selectors = explainSelectors(expr, o.MaxSourceResolution)
+	if err := q.execute(ctx, r, &out); err != nil {
+		return nil, err
+	}
 	return out, nil
+}
+
+// execute evaluates the query of an explanation and drops the result. Without Analyze
+// it evaluates it over stores that are chosen and not asked. Its error is that of a
+// query that is not evaluated.
+func (q *Query) execute(ctx context.Context, r promapi.ExplainRequest, out *explanation) error {
+	trace := &storeapi.Trace{Dry: !r.Analyze}
+	ctx = storeapi.WithTrace(ctx, trace)
+	opts := promql.NewPrometheusQueryOpts(false, r.Lookback, nil)
+	a := askedQuery{text: r.Query, start: r.Start, end: r.End, interval: r.Step, lookback: r.Lookback}
+	open := func() (promql.Query, error) { return q.engine.openLocal(ctx, q.queryable, opts, r.Query, a) }
+	if r.Analyze {
+		open = func() (promql.Query, error) {
+			return q.engine.NewRangeQuery(ctx, q.queryable, opts, r.Query, r.Start, r.End, r.Step)
+		}
+	}
+	qry, err := open()
+	if err != nil {
+		return err
+	}
+	defer qry.Close()
+	res := qry.Exec(ctx)
+	out.Analyzed = r.Analyze
+	if res.Err != nil {
+		out.Error = res.Err.Error()
+	}
+	var work *promapi.Work
+	if acct := accountOf(ctx); acct != nil && r.Analyze {
+		now := acct.workNow()
+		work = &now
+	}
+	out.Execution = promapi.ExecutionOf(ctx, trace, work)
+	if res.Err != nil || !r.Analyze {
+		return nil
+	}
+	begin := time.Now()
+	out.ResultSeries = resultSeries(res)
+	if out.ResultBytes, err = r.Encode(res); err != nil {
+		return err
+	}
+	out.Execution.Seconds.Encoding = time.Since(begin).Seconds()
+	return nil
 }
 
 // explainSelectors plans the selectors of an expression, which it changes.

@@ -134,8 +134,8 @@ func (r *requests) begin(ctx context.Context, info requestInfo) (context.Context
 	}
 	id := tenant.FromContext(ctx)
 	ctx, stop := context.WithCancelCause(ctx)
-	a := &account{limits: r.limits.fetch(id), share: r.budget.share(id, stop), about: info, stop: stop}
-	key, started := ulid.Make().String(), time.Now()
+	a := &account{limits: r.limits.fetch(id), share: r.budget.share(id, stop), about: info, stop: stop, since: time.Now()}
+	key, started := ulid.Make().String(), a.since
 	r.mtx.Lock()
 	r.open[key] = &running{account: a, tenants: tenant.Split(id), started: started}
 	r.mtx.Unlock()

@@ -31,3 +31,16 @@ const (
 	// request asks. Nothing is missing.
 	StoreAskedElsewhere Reason = "store_asked_elsewhere"
 )
+
+// Reasons why a store is not asked, beside StoreIsSelf, StoreInLoop and
+// StoreAskedElsewhere. Nothing is missing.
+const (
+	// StoreOtherTimes: the store announces no data of the times of the request.
+	StoreOtherTimes Reason = "store_other_times"
+	// StoreOtherLabels: no label set that the store announces can match.
+	StoreOtherLabels Reason = "store_other_labels"
+	// StoreFiltered: the configuration or the request (storeMatch[]) leaves the store out.
+	StoreFiltered Reason = "store_filtered"
+	// StoreWithoutSeries: the server announces that it has no Store API.
+	StoreWithoutSeries Reason = "store_without_series"
+)

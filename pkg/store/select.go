@@ -68,7 +68,7 @@ func (g *Gateway) Select(ctx context.Context, r *storeapi.Request) storeapi.Seri
 	blocks, warnings, err := g.blocksFor(r, true)
 	if err != nil || len(blocks) == 0 {
 		<-g.gate
-		return emptyOr(warnings, err)
+		return prunedSet{SeriesSet: emptyOr(warnings, err), stats: g.pruned(r, nil)}
 	}
 	g.m.blocksPerRequest.Observe(float64(len(blocks)))
 	account := g.account()
@@ -102,6 +102,7 @@ func (g *Gateway) Select(ctx context.Context, r *storeapi.Request) storeapi.Seri
 		SeriesSet: storeapi.Merge(sets, r.Order()),
 		recycler:  recycler,
 		place:     place,
+		pruned:    g.pruned(r, blocks),
 		g:         g, r: r, blocks: blocks, account: account, begin: begin, counter: limit.Counter{Max: g.limits()},
 	}
 }

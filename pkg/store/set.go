@@ -58,6 +58,7 @@ type gatewaySet struct {
 	blocks  []blockRequest
 	account *pagecache.Account
 	place   *place
+	pruned  storeapi.Stats
 	begin   time.Time
 	counter limit.Counter
 	calls   uint // of Next
@@ -109,6 +110,7 @@ func (s *gatewaySet) Err() error {
 
 func (s *gatewaySet) Stats() storeapi.Stats {
 	st := s.SeriesSet.Stats()
+	st.Add(s.pruned)
 	st.MergedSeries, st.MergedChunks = s.counter.Series(), s.counter.Chunks()
 	st.Duration = time.Since(s.begin)
 	return st

@@ -118,7 +118,14 @@ type Stats struct {
 	ChunksFetches   int64
 	ChunksBytes     int64
 	BytesFetched    int64
-	Duration        time.Duration
+	// These count the blocks that were not queried: those without data of the times, those
+	// whose external labels do not match, and those of which other resolutions, or other
+	// blocks of the same data, were read.
+	BlocksOtherTimes, BlocksOtherLabels, BlocksOtherResolutions int64
+	// PagesTouched counts the pages of objects that were used, PagesFetched those of them
+	// that were not in the cache.
+	PagesTouched, PagesFetched int64
+	Duration                   time.Duration
 }
 
 // Add adds the counts of o.
@@ -140,5 +147,10 @@ func (s *Stats) Add(o Stats) {
 	s.ChunksFetches += o.ChunksFetches
 	s.ChunksBytes += o.ChunksBytes
 	s.BytesFetched += o.BytesFetched
+	s.BlocksOtherLabels += o.BlocksOtherLabels
+	s.BlocksOtherTimes += o.BlocksOtherTimes
+	s.BlocksOtherResolutions += o.BlocksOtherResolutions
+	s.PagesTouched += o.PagesTouched
+	s.PagesFetched += o.PagesFetched
 	s.Duration = max(s.Duration, o.Duration)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -37,10 +38,24 @@ type Options struct {
 	Workers int
 	// PerStepStats says that Result.Samples has the numbers of each step.
 	PerStepStats bool
+	// Timings, if not nil, gets the times of the evaluation. To take them costs about a
+	// tenth of a microsecond for each series.
+	Timings *Timings
 
 	// inline is inlineWork; tests change it.
 	inline int64
 }
+
+// Timings says where the time of evaluations went, in nanoseconds, summed over all
+// goroutines.
+type Timings struct {
+	// Decoding is the decoding of chunks with the merging of replicas, Functions the
+	// functions of selectors, Sorting the order of the result.
+	Decoding, Functions, Sorting atomic.Int64
+}
+
+// since adds the time since begin to the counter.
+func since(begin time.Time, to *atomic.Int64) { to.Add(int64(time.Since(begin))) }
 
 // Program is a compiled expression. It is immutable and may be used concurrently.
 type Program struct {
@@ -196,6 +211,9 @@ func (p *Program) execVector(ctx context.Context, sc *scope) (val parser.Value, 
 	}
 	if p.instant {
 		return vec, held, nil
+	}
+	if t := p.opts.Timings; t != nil {
+		defer since(time.Now(), &t.Sorting)
 	}
 	if err := sortPaced(ctx, mat, func(a, b promql.Series) int { return labels.Compare(a.Metric, b.Metric) }); err != nil {
 		return nil, 0, err

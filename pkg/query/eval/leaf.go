@@ -3,6 +3,7 @@ package eval
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -159,11 +160,14 @@ func (l *leaf) eval(ctx context.Context, w leafWorker, s Series) (*row, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Decode(&w.samples); err != nil {
+	if err := l.decode(w, s); err != nil {
 		return nil, err
 	}
 	metric := s.Labels()
 	s.Release()
+	if t := l.sc.opts.Timings; t != nil {
+		defer since(time.Now(), &t.Functions)
+	}
 	if err := w.kernel.eval(w.worker, metric, &w.samples, r); err != nil {
 		return nil, err
 	}
@@ -180,6 +184,13 @@ func (l *leaf) eval(ctx context.Context, w leafWorker, s Series) (*row, error) {
 		return nil, nil
 	}
 	return r, nil
+}
+
+func (l *leaf) decode(w leafWorker, s Series) error {
+	if t := l.sc.opts.Timings; t != nil {
+		defer since(time.Now(), &t.Decoding)
+	}
+	return s.Decode(&w.samples)
 }
 
 func (l *leaf) close() error {

@@ -7,6 +7,9 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/prometheus/prometheus/promql"
+	v1 "github.com/prometheus/prometheus/web/api/v1"
 )
 
 // ExplainRequest is a query to explain; Step is 0 for an instant query at Start.
@@ -14,6 +17,12 @@ type ExplainRequest struct {
 	Query      string
 	Start, End time.Time
 	Step       time.Duration
+	// Lookback is that of the request; 0 means the one of the configuration.
+	Lookback time.Duration
+	// Analyze says that the query is to be evaluated, for what it costs.
+	Analyze bool
+	// Encode prints a result as an answer would be, and returns its size in bytes.
+	Encode func(*promql.Result) (int64, error)
 }
 
 // explain answers query_explain and query_range_explain: how the query would be
@@ -51,6 +60,16 @@ func (a *API) explainRequest(r *http.Request) (out ExplainRequest, err error) {
 		}
 		return time.UnixMilli(int64(seconds * 1000)), nil
 	}
+	err = parseBool(r.Form.Get("analyze"), &out.Analyze)
+	if s := r.Form.Get("lookback_delta"); s != "" && err == nil {
+		var lookback float64
+		lookback, err = parseDuration(s)
+		out.Lookback = inSeconds(lookback)
+	}
+	if err != nil {
+		return out, fmt.Errorf("invalid parameter \"lookback_delta\" or \"analyze\": %w", err)
+	}
+	out.Encode = func(res *promql.Result) (int64, error) { return encodedSize(r.Context(), res) }
 	if !strings.HasSuffix(r.URL.Path, "/query_range_explain") {
 		out.Start, err = at("time")
 		out.End = out.Start
@@ -70,3 +89,22 @@ func (a *API) explainRequest(r *http.Request) (out ExplainRequest, err error) {
 // Explainer says how a query would be evaluated; its result is written as JSON. Errors
 // are those of the expression.
 type Explainer func(context.Context, ExplainRequest) (any, error)
+
+// encodedSize prints a result and returns its size in bytes.
+func encodedSize(ctx context.Context, res *promql.Result) (int64, error) {
+	to := &countingWriter{}
+	out := newPages(ctx, &printing{ResponseWriter: to, ctx: ctx})
+	out.response(&v1.Response{Status: "success", Data: &v1.QueryData{ResultType: res.Value.Type(), Result: res.Value}})
+	out.end()
+	return to.n, out.err
+}
+
+// countingWriter counts what is written to it.
+type countingWriter struct{ n int64 }
+
+func (w *countingWriter) Header() http.Header { return http.Header{} }
+func (w *countingWriter) WriteHeader(int)     {}
+func (w *countingWriter) Write(b []byte) (int, error) {
+	w.n += int64(len(b))
+	return len(b), nil
+}

@@ -81,7 +81,7 @@ func (a *API) reading(next http.Handler) http.Handler {
 			ctx, end = a.cfg.Begin(r.WithContext(ctx))
 			defer end()
 		}
-		ctx = withConnection(withEvaluator(ctx), w)
+		ctx = withConnection(withExecution(ctx, r), w)
 		next.ServeHTTP(w, r.WithContext(queryopts.NewContext(ctx, p)))
 	})
 }
@@ -140,7 +140,8 @@ func parseForm(r *http.Request) error {
 // checkSteps refuses a range query of too many steps. A value that is no number is
 // refused by the handler.
 func (a *API) checkSteps(r *http.Request) error {
-	if a.cfg.RangeSteps == 0 || !strings.HasSuffix(r.URL.Path, "/query_range") {
+	isRange := strings.HasSuffix(r.URL.Path, "/query_range") || strings.HasSuffix(r.URL.Path, "/query_range_explain")
+	if a.cfg.RangeSteps == 0 || !isRange {
 		return nil
 	}
 	start, err1 := parseTime(r.Form.Get("start"))

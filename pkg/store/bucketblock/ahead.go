@@ -113,9 +113,10 @@ func (r *reader) peek(ctx context.Context, sb *seriesBatch, refs []uint32, n int
 	stats, last, damage := r.stats, slices.Clone(r.last), r.damage
 	r.damage.ignore = true // the batch itself reports it
 	defer func() {
-		fetches, bytes, total := r.stats.SeriesFetches, r.stats.SeriesBytes, r.stats.BytesFetched
+		read := r.stats
 		r.stats, r.last, r.damage = stats, last, damage
-		r.stats.SeriesFetches, r.stats.SeriesBytes, r.stats.BytesFetched = fetches, bytes, total
+		r.stats.SeriesFetches, r.stats.SeriesBytes = read.SeriesFetches, read.SeriesBytes
+		r.stats.BytesFetched, r.stats.PagesFetched = read.BytesFetched, read.PagesFetched
 	}()
 	each := max(1, r.perSeries)
 	var next seriesBatch

@@ -127,7 +127,7 @@ func (r *reader) readSegments(ctx context.Context, segments []*segmentRead, chks
 func (r *reader) countChunks(c pagecache.Counts) {
 	r.stats.ChunksFetches += c.Requests
 	r.stats.ChunksBytes += c.Bytes
-	r.stats.BytesFetched += c.Bytes
+	r.countRead(c)
 }
 
 // removeBad removes the chunks without data, and series that have no chunk left.

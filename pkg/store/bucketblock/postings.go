@@ -37,7 +37,7 @@ func (r *reader) expand(ctx context.Context, sel selection) ([]uint32, error) {
 	r.stats.PostingsFetches += counts.Requests
 	r.stats.PostingsBytes += counts.Bytes
 	r.stats.PostingsFetched += int64(len(ranges))
-	r.stats.BytesFetched += counts.Bytes
+	r.countRead(counts)
 
 	refs, err := r.union(pages, sel.with[0])
 	if err != nil {

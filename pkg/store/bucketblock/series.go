@@ -113,7 +113,14 @@ func (r *reader) loadSeries(ctx context.Context, pages *pagecache.Pages, ranges 
 func (r *reader) countSeries(c pagecache.Counts) {
 	r.stats.SeriesFetches += c.Requests
 	r.stats.SeriesBytes += c.Bytes
+	r.countRead(c)
+}
+
+// countRead counts what readings of all kinds have in common.
+func (r *reader) countRead(c pagecache.Counts) {
 	r.stats.BytesFetched += c.Bytes
+	r.stats.PagesTouched += c.Hits + c.Misses
+	r.stats.PagesFetched += c.Misses + c.Ahead
 }
 
 // seriesRanges guesses the bytes of each entry; it ends before the next one. The result

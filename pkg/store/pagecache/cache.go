@@ -267,8 +267,9 @@ func (c *Cache) Prime(o Object, off int64, b []byte) {
 type Counts struct {
 	// Requests and Bytes are those of the bucket.
 	Requests, Bytes int64
-	// Hits is the number of pages that were in the cache.
-	Hits int64
+	// Hits is the number of loaded pages that were in the cache, Misses that of those
+	// that were not. Ahead is the number of pages that a Prefetch read.
+	Hits, Misses, Ahead int64
 }
 
 // Add adds the counts of o.
@@ -276,6 +277,8 @@ func (c *Counts) Add(o Counts) {
 	c.Requests += o.Requests
 	c.Bytes += o.Bytes
 	c.Hits += o.Hits
+	c.Misses += o.Misses
+	c.Ahead += o.Ahead
 }
 
 // fetch reads pages, which ascend, puts them into the cache, and calls got with each of

@@ -154,7 +154,9 @@ func (c *Cache) Prefetch(ctx context.Context, o Object, ranges []Range) (Counts,
 	if len(mine) == 0 {
 		return Counts{}, nil
 	}
-	return c.fetchMine(ctx, o, mine, nil)
+	counts, err := c.fetchMine(ctx, o, mine, nil)
+	counts.Ahead = int64(len(mine))
+	return counts, err
 }
 
 // forgo takes back the interest in flights of others.

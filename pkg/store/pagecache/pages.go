@@ -61,7 +61,7 @@ func (p *Pages) Load(ctx context.Context, ranges []Range) (Counts, error) {
 		fresh[i] = loadedRun{run: r, b: p.c.buffers.get(int(size))}
 		missing = p.c.get(p.o, &fresh[i], missing)
 	}
-	counts := Counts{Hits: int64(n - len(missing))}
+	counts := Counts{Hits: int64(n - len(missing)), Misses: int64(len(missing))}
 	p.c.m.hits.Add(float64(counts.Hits))
 	p.c.m.misses.Add(float64(len(missing)))
 	if len(missing) > 0 {

@@ -27,6 +27,8 @@ type asking struct {
 	// others need not go on.
 	outer, inner context.Context
 	cancel       context.CancelCauseFunc
+	// trace is nil when nobody wants to know what the answers cost.
+	trace *storeapi.TracedSelect
 }
 
 func newAsking(ctx context.Context, s *Store, r *storeapi.Request, targets []target) *asking {
@@ -62,6 +64,7 @@ func (a *asking) open(t target, origin int) storeapi.SeriesSet {
 	r.Matchers = t.widened(a.r)
 	r.BlockMatchers, r.StoreMatchers = nil, nil
 	r.Partial = partialFor(t.store, a.r.Partial)
+	r.WantStats = r.WantStats || a.trace != nil
 	// A store that keeps the replica labels would count and divide other label
 	// sets than those of the answer.
 	dropHere := len(r.WithoutReplicaLabels) > 0 && !t.info.SupportsWithoutReplicaLabels
@@ -83,7 +86,11 @@ func (a *asking) open(t target, origin int) storeapi.SeriesSet {
 		shardHere, r.Shard, r.Limit = true, nil, 0
 	}
 	ask := func(r *storeapi.Request) storeapi.SeriesSet { return t.store.Select(a.inner, r) }
+	begin := time.Now()
 	set, failed := a.arrange(t, &r, ask)
+	if a.trace != nil {
+		set = newTracedSet(set, a.trace, t.traced, begin)
+	}
 	c := &childSet{
 		SeriesSet: set, asking: a, target: t, announced: newAnnounced(&t, a.r.WithoutReplicaLabels), partial: r.Partial,
 		name: t.name, origin: uint16(min(origin, math.MaxUint16)),

@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -21,30 +22,53 @@ type target struct {
 	ms    []*labels.Matcher
 	// narrowed says that ms select less than those of the request.
 	narrowed bool
+	// traced is the index of the store in the trace of the selection.
+	traced int
 }
 
-// choose returns the stores that can have an answer.
-func (s *Store) choose(ctx context.Context, stores []storeapi.Store, r *storeapi.Request, ms []*labels.Matcher) []target {
+// choose returns the stores that can have an answer; nothing is missing without the
+// others. It notes both in the trace of the selection, which may be nil.
+func (s *Store) choose(ctx context.Context, stores []storeapi.Store, r *storeapi.Request, ms []*labels.Matcher, trace *storeapi.TracedSelect) []target {
 	var out []target
 	for _, st := range stores {
 		t := target{store: st, info: st.Info(), ms: ms}
 		t.name, t.named = nameOf(st, t.info)
-		if s.skips(ctx, st, t.name) || t.info.NoStore {
-			continue // not asked, and nothing is missing without it
-		}
-		t.info = s.trusted(t.info, t.name)
-		if s.cfg.Filter != nil {
-			extra, ok := s.cfg.Filter(t.info)
-			if !ok {
-				continue
-			}
-			t.ms, t.narrowed = append(ms[:len(ms):len(ms)], extra...), len(extra) > 0
-		}
-		if inTime(t.info, r) && matchesStore(r.StoreMatchers, t.name, t.named) && mayHave(t.info, ms) {
+		why := s.prunes(ctx, &t, r)
+		t.traced = trace.Add(storeapi.TracedStore{Name: t.name, Component: t.info.Component, Pruned: why})
+		if why == "" {
 			out = append(out, t)
 		}
 	}
 	return out
+}
+
+// prunes returns why the store of t is not asked, or "". It adds the matchers for the
+// store.
+func (s *Store) prunes(ctx context.Context, t *target, r *storeapi.Request) reason.Reason {
+	if why, ok := s.skips(ctx, t.store, t.name); ok {
+		return why
+	}
+	if t.info.NoStore {
+		return reason.StoreWithoutSeries
+	}
+	t.info = s.trusted(t.info, t.name)
+	ms := t.ms
+	if s.cfg.Filter != nil {
+		extra, ok := s.cfg.Filter(t.info)
+		if !ok {
+			return reason.StoreFiltered
+		}
+		t.ms, t.narrowed = append(ms[:len(ms):len(ms)], extra...), len(extra) > 0
+	}
+	switch {
+	case !inTime(t.info, r):
+		return reason.StoreOtherTimes
+	case !matchesStore(r.StoreMatchers, t.name, t.named):
+		return reason.StoreFiltered
+	case !mayHave(t.info, ms):
+		return reason.StoreOtherLabels
+	}
+	return ""
 }
 
 // storesOf returns the stores that are asked for all that the request selects.

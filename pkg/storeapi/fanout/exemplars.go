@@ -119,7 +119,10 @@ func (s *Store) chooseExemplars(ctx context.Context, r *storeapi.ExemplarRequest
 		info := st.Info()
 		t := exemplarTarget{store: source, wanted: selectors, partial: partialFor(st, r.Partial)}
 		var named bool
-		if t.name, named = nameOf(st, info); !matchesStore(r.StoreMatchers, t.name, named) || s.skips(ctx, st, t.name) {
+		if t.name, named = nameOf(st, info); !matchesStore(r.StoreMatchers, t.name, named) {
+			continue
+		}
+		if _, skip := s.skips(ctx, st, t.name); skip {
 			continue
 		}
 		if s.cfg.Filter != nil {

@@ -53,7 +53,10 @@ func gather[S, T any](ctx context.Context, s *Store, q inquiry[S, T]) ([]T, stor
 		}
 		info := st.Info()
 		name, named := nameOf(st, info)
-		if !matchesStore(q.storeMatchers, name, named) || s.skips(ctx, st, name) || q.concerns != nil && !q.concerns(info) {
+		if !matchesStore(q.storeMatchers, name, named) {
+			continue
+		}
+		if _, skip := s.skips(ctx, st, name); skip || q.concerns != nil && !q.concerns(info) {
 			continue
 		}
 		a := &answer{name: name, partial: partialFor(st, q.partial)}

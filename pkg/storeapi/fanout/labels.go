@@ -49,7 +49,7 @@ func (s *Store) collect(ctx context.Context, r *storeapi.Request, doing string, 
 	if !ok {
 		return nil, nil, nil
 	}
-	targets := s.choose(ctx, stores, r, ms)
+	targets := s.choose(ctx, stores, r, ms, nil)
 	answers := make([]answer, len(targets))
 	asking := withAsked(ctx, storesOf(targets))
 	var wg sync.WaitGroup

@@ -58,20 +58,19 @@ func (t *target) warn(ctx context.Context, r *storeapi.Request, ws storeapi.Warn
 	}
 }
 
-// skips reports whether the store is not to be asked, although nothing is missing
-// without it, and notes it in the report of ctx.
-func (s *Store) skips(ctx context.Context, st any, name string) bool {
+// skips reports whether the store is not to be asked, and why, although nothing is
+// missing without it, and notes it in the report of ctx.
+func (s *Store) skips(ctx context.Context, st any, name string) (why reason.Reason, skip bool) {
 	sk, ok := st.(interface {
 		Skips(context.Context) (reason.Reason, bool)
 	})
 	if !ok {
-		return false
+		return "", false
 	}
-	why, skip := sk.Skips(ctx)
-	if skip {
+	if why, skip = sk.Skips(ctx); skip {
 		storeapi.ReportFromContext(ctx).Skip(storeapi.Skipped{Store: name, Reason: why})
 	}
-	return skip
+	return why, skip
 }
 
 // noneError is the error of a fan-out without any store.

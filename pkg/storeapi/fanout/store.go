@@ -74,9 +74,15 @@ func (s *Store) Select(ctx context.Context, r *storeapi.Request) storeapi.Series
 	if len(r.Matchers) == 0 {
 		return storeapi.ErrSet(fmt.Errorf("%w: no matchers specified (excluding selector labels)", storeapi.ErrInvalid))
 	}
-	targets := s.choose(ctx, stores, r, ms)
+	tracing := storeapi.TraceFromContext(ctx)
+	trace := tracing.Select(r)
+	targets := s.choose(ctx, stores, r, ms, trace)
+	if tracing != nil && tracing.Dry {
+		return storeapi.EmptySet()
+	}
 	sets := make([]storeapi.SeriesSet, len(targets))
 	a := newAsking(ctx, s, r, targets)
+	a.trace = trace
 	var wg sync.WaitGroup
 	for i, t := range targets {
 		wg.Go(func() { sets[i] = a.open(t, i+1) })

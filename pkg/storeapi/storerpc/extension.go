@@ -20,6 +20,12 @@ const (
 	supportsSortWithoutField = 7001
 	// warningsField of InfoResponse: repeated string.
 	warningsField = 7001
+	// These of QueryStats are int64.
+	pagesTouchedField           = 7001
+	pagesFetchedField           = 7002
+	blocksOtherTimesField       = 7003
+	blocksOtherLabelsField      = 7004
+	blocksOtherResolutionsField = 7005
 )
 
 // Bounds of the warnings of an InfoResponse: of their number, and of the bytes of each.
@@ -95,4 +101,38 @@ func readBool(m proto.Message, field protowire.Number) (is bool) {
 		}
 	}
 	return is && fields.Err() == nil
+}
+
+// statsFields are the statistics that only this project has, with their fields of
+// QueryStats.
+func statsFields(st *storeapi.Stats) map[protowire.Number]*int64 {
+	return map[protowire.Number]*int64{
+		pagesTouchedField: &st.PagesTouched, pagesFetchedField: &st.PagesFetched,
+		blocksOtherTimesField: &st.BlocksOtherTimes, blocksOtherLabelsField: &st.BlocksOtherLabels,
+		blocksOtherResolutionsField: &st.BlocksOtherResolutions,
+	}
+}
+
+// addStats adds the statistics that only this project has to the unknown fields of m.
+func addStats(m proto.Message, st storeapi.Stats) {
+	b := m.ProtoReflect().GetUnknown()
+	b = b[:len(b):len(b)]
+	for field, v := range statsFields(&st) {
+		if *v > 0 {
+			b = protowire.AppendTag(b, field, protowire.VarintType)
+			b = protowire.AppendVarint(b, uint64(*v))
+		}
+	}
+	m.ProtoReflect().SetUnknown(b)
+}
+
+// readStats reads them into st. Malformed fields end the reading.
+func readStats(m proto.Message, st *storeapi.Stats) {
+	known := statsFields(st)
+	fields, f := protoscan.Fields{B: m.ProtoReflect().GetUnknown()}, protoscan.Field{}
+	for fields.Next(&f) {
+		if v := known[protowire.Number(f.Tag>>3)]; v != nil && f.Tag&7 == uint64(protowire.VarintType) {
+			*v = max(0, int64(f.Num))
+		}
+	}
 }

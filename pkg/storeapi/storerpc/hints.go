@@ -76,6 +76,8 @@ func valuesHintsToWire(ms []*labels.Matcher) (*anypb.Any, error) {
 	return toAny(&hintspb.LabelValuesRequestHints{BlockMatchers: matchersToWire(ms)})
 }
 
+// statsToWire returns the statistics of an answer, those that only this project has among
+// the unknown fields.
 func statsToWire(st storeapi.Stats) *hintspb.SeriesResponseHints {
 	out := &hintspb.SeriesResponseHints{QueryStats: &hintspb.QueryStats{
 		BlocksQueried:          st.BlocksQueried,
@@ -96,6 +98,7 @@ func statsToWire(st storeapi.Stats) *hintspb.SeriesResponseHints {
 		DataDownloadedSizeSum:  st.BytesFetched,
 		GetAllDuration:         durationpb.New(st.Duration),
 	}}
+	addStats(out.QueryStats, st)
 	for _, id := range st.QueriedBlocks {
 		out.QueriedBlocks = append(out.QueriedBlocks, &hintspb.Block{Id: id})
 	}
@@ -124,6 +127,9 @@ func statsFromWire(h *hintspb.SeriesResponseHints) storeapi.Stats {
 		ChunksBytes:     q.GetChunksFetchedSizeSum(),
 		BytesFetched:    q.GetDataDownloadedSizeSum(),
 		Duration:        max(q.GetGetAllDuration().AsDuration(), q.GetMergeDuration().AsDuration(), time.Duration(0)),
+	}
+	if q != nil {
+		readStats(q, &st)
 	}
 	for _, b := range h.GetQueriedBlocks() {
 		st.QueriedBlocks = append(st.QueriedBlocks, b.GetId())

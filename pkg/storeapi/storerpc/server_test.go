@@ -243,7 +243,8 @@ func TestStats_TravelWhole(t *testing.T) {
 	fake := storetest.NewFake(t, data(3))
 	fake.Stats = storeapi.Stats{BlocksQueried: 1, QueriedBlocks: []string{"b1"}, MergedSeries: 2, MergedChunks: 3, PostingsTouched: 4,
 		PostingsFetched: 5, PostingsFetches: 6, PostingsBytes: 7, SeriesTouched: 8, SeriesFetched: 9, SeriesFetches: 10, SeriesBytes: 11,
-		ChunksTouched: 12, ChunksFetched: 13, ChunksFetches: 14, ChunksBytes: 15, BytesFetched: 16, Duration: time.Second}
+		ChunksTouched: 12, ChunksFetched: 13, ChunksFetches: 14, ChunksBytes: 15, BytesFetched: 16, Duration: time.Second,
+		BlocksOtherTimes: 17, BlocksOtherLabels: 18, BlocksOtherResolutions: 19, PagesTouched: 20, PagesFetched: 21}
 	client := storetest.ThroughGRPC(t, fake)
 	for _, wanted := range []bool{true, false} {
 		r := everything()
