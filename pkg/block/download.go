@@ -92,6 +92,49 @@ func remoteFiles(ctx context.Context, r bucket.Reader, m *Meta) ([]File, error) 
 	return files, complete(m, files)
 }
 
+// Files returns the index and the segments, in their order, of a block in a bucket,
+// with their sizes as they are now. A file that is missing, or has another size than
+// meta.json says, is a *CorruptError, unless the whole block was deleted.
+func Files(ctx context.Context, r bucket.Reader, m *Meta) (index File, segments []File, err error) {
+	files, err := remoteFiles(ctx, r, m)
+	if err != nil {
+		return File{}, nil, err
+	}
+	for _, f := range files {
+		o, err := r.Stat(ctx, Path(m.ULID, f.RelPath))
+		switch {
+		case errors.Is(err, bucket.ErrNotFound):
+			return File{}, nil, missing(ctx, r, m.ULID, f, err)
+		case err != nil:
+			return File{}, nil, fmt.Errorf("read the size of %s: %w", Path(m.ULID, f.RelPath), err)
+		case f.SizeBytes >= 0 && o.Size != f.SizeBytes:
+			return File{}, nil, &CorruptError{ID: m.ULID, Reason: reason.BlockSizeMismatch, Err: fmt.Errorf("%s has %d bytes instead of %d", f.RelPath, o.Size, f.SizeBytes)}
+		}
+		f.SizeBytes = o.Size
+		if f.RelPath == IndexFile {
+			index = f
+		} else {
+			segments = append(segments, f)
+		}
+	}
+	slices.SortFunc(segments, func(a, b File) int { return strings.Compare(a.RelPath, b.RelPath) })
+	for i, f := range segments {
+		if want := SegmentName(i + 1); f.RelPath != want {
+			return File{}, nil, &CorruptError{ID: m.ULID, Reason: reason.BlockSegmentCorrupt, Err: fmt.Errorf("%s is missing", want)}
+		}
+	}
+	return index, segments, nil
+}
+
+// missing is the error of a file that does not exist: its block was deleted meanwhile,
+// or is damaged.
+func missing(ctx context.Context, r bucket.Reader, id ulid.ULID, f File, err error) error {
+	if _, merr := r.Stat(ctx, Path(id, MetaFile)); errors.Is(merr, bucket.ErrNotFound) {
+		return fmt.Errorf("block %s was deleted while it was read: %w", id, merr)
+	}
+	return &CorruptError{ID: id, Reason: reason.BlockSizeMismatch, Err: fmt.Errorf("read %s: %w", f.RelPath, err)}
+}
+
 // complete returns an error when a listing of the block's files lacks the index or all
 // segments.
 func complete(m *Meta, files []File) error {
@@ -118,10 +161,7 @@ func downloadFile(ctx context.Context, r bucket.Reader, id ulid.ULID, dir string
 	n, err := copyObject(ctx, r, name, path, file.SizeBytes)
 	switch {
 	case errors.Is(err, bucket.ErrNotFound):
-		if _, merr := r.Stat(ctx, Path(id, MetaFile)); errors.Is(merr, bucket.ErrNotFound) {
-			return fmt.Errorf("block %s was deleted during its download: %w", id, merr)
-		}
-		return &CorruptError{ID: id, Reason: reason.BlockSizeMismatch, Err: fmt.Errorf("download %s: %w", file.RelPath, err)}
+		return missing(ctx, r, id, file, err)
 	case err != nil:
 		return fmt.Errorf("download %s: %w", name, err)
 	case file.SizeBytes >= 0 && n != file.SizeBytes:

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
@@ -56,14 +57,19 @@ func Upload(ctx context.Context, b bucket.Bucket, dir string, cfg UploadConfig) 
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(orDefault(cfg.Concurrency, defaultConcurrency))
 	for _, f := range m.Thanos.Files[:len(segments)] {
-		g.Go(func() error { return uploadFile(gctx, b, m, dir, f) })
+		g.Go(func() error { return uploadFile(gctx, b, m.ULID, dir, f) })
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	if err := uploadFile(ctx, b, m, dir, m.Thanos.Files[len(segments)]); err != nil {
+	if err := uploadFile(ctx, b, m.ULID, dir, m.Thanos.Files[len(segments)]); err != nil {
 		return nil, err
 	}
+	return m, uploadMeta(ctx, b, m, cfg)
+}
+
+// uploadMeta sets the time of upload and publishes meta.json.
+func uploadMeta(ctx context.Context, b bucket.Bucket, m *Meta, cfg UploadConfig) error {
 	now := time.Now
 	if cfg.Now != nil {
 		now = cfg.Now
@@ -71,9 +77,9 @@ func Upload(ctx context.Context, b bucket.Bucket, dir string, cfg UploadConfig) 
 	m.Thanos.UploadTime = now().UTC()
 	data, err := m.Encode()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return m, uploadVerified(ctx, b, Path(m.ULID, MetaFile), bytes.NewReader(data), int64(len(data)))
+	return uploadVerified(ctx, b, Path(m.ULID, MetaFile), bytes.NewReader(data), int64(len(data)))
 }
 
 const defaultConcurrency = 4
@@ -126,13 +132,13 @@ func hashFile(path string) (_ string, err error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-func uploadFile(ctx context.Context, b bucket.Bucket, m *Meta, dir string, file File) (err error) {
+func uploadFile(ctx context.Context, b bucket.Bucket, id ulid.ULID, dir string, file File) (err error) {
 	f, err := os.Open(filepath.Join(dir, filepath.FromSlash(file.RelPath)))
 	if err != nil {
-		return fmt.Errorf("open %s of block %s for upload: %w", file.RelPath, m.ULID, err)
+		return fmt.Errorf("open %s of block %s for upload: %w", file.RelPath, id, err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	return uploadVerified(ctx, b, Path(m.ULID, file.RelPath), f, file.SizeBytes)
+	return uploadVerified(ctx, b, Path(id, file.RelPath), f, file.SizeBytes)
 }
 
 // uploadVerified uploads an object and compares its size in the bucket.

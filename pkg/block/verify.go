@@ -67,12 +67,31 @@ func Verify(ctx context.Context, dir string) (*Report, error) {
 	return &v.report, nil
 }
 
+// verifyIndex is Verify for a block whose segments are elsewhere: it checks all of
+// the index in the local directory dir, and that each chunk begins within its segment.
+// sizes are the sizes of the segments. The report lacks ChunkMaxSize.
+func verifyIndex(ctx context.Context, dir string, m *Meta, sizes []int64) (*Report, error) {
+	v := &verifier{ctx: ctx, report: Report{Meta: m}, sizes: sizes, indexOnly: true}
+	defer v.close()
+	err := v.openIndex(dir)
+	if err == nil {
+		err = v.readIndex()
+	}
+	if err != nil {
+		return nil, withID(m.ULID, err)
+	}
+	return &v.report, nil
+}
+
 type verifier struct {
-	ctx      context.Context
-	report   Report
-	index    byteSlice
-	segments []byteSlice
-	files    []*fileutil.MmapFile
+	ctx    context.Context
+	report Report
+	// sizes are those of the segments, of which indexOnly reads none.
+	sizes     []int64
+	indexOnly bool
+	index     byteSlice
+	segments  []byteSlice
+	files     []*fileutil.MmapFile
 }
 
 func (v *verifier) close() {
@@ -96,10 +115,17 @@ func (v *verifier) open(path string) (byteSlice, error) {
 	return f.Bytes(), nil
 }
 
-func (v *verifier) run(dir string) (err error) {
+func (v *verifier) openIndex(dir string) (err error) {
 	path := filepath.Join(dir, IndexFile)
 	if v.index, err = v.open(path); err != nil {
 		return v.openErr(reason.BlockIndexCorrupt, path, err)
+	}
+	return nil
+}
+
+func (v *verifier) run(dir string) error {
+	if err := v.openIndex(dir); err != nil {
+		return err
 	}
 	segments, err := segmentFiles(dir)
 	if err != nil {
@@ -234,7 +260,7 @@ func (v *verifier) checkSeries(ref storage.SeriesRef, lset labels.Labels, chks [
 	r.Series++
 	r.SeriesMaxSize = max(r.SeriesMaxSize, size)
 	for i, c := range chks {
-		size, err := checkChunk(v.segments, c.Ref)
+		size, err := v.checkChunk(c.Ref)
 		if err != nil {
 			return corrupt(reason.BlockChunkCorrupt, "series %s, chunk %d of %d: %w", lset, i+1, len(chks), err)
 		}

@@ -104,6 +104,19 @@ func checkSegmentHeader(b byteSlice) error {
 	return nil
 }
 
+// checkChunk verifies a chunk and returns the size of its record, or 0 without the
+// segments.
+func (v *verifier) checkChunk(ref chunks.ChunkRef) (int64, error) {
+	if !v.indexOnly {
+		return checkChunk(v.segments, ref)
+	}
+	seg, off := chunks.BlockChunkRef(ref).Unpack()
+	if seg >= len(v.sizes) || off < chunks.SegmentHeaderSize || int64(off) >= v.sizes[seg] {
+		return 0, fmt.Errorf("offset %d lies outside segment %d of %d", off, seg+1, len(v.sizes))
+	}
+	return 0, nil
+}
+
 // checkChunk verifies the checksum of a chunk and returns the size of its whole
 // record.
 func checkChunk(segments []byteSlice, ref chunks.ChunkRef) (int64, error) {

@@ -51,8 +51,8 @@ func TestConfirm_DamagedDownloadIsNotBlamed(t *testing.T) {
 	require.Contains(t, strings.Join(live(t, b), "\n"), "0..8h res=0 level=2")
 }
 
-// removing removes the local files of blocks when the last one is downloaded,
-// as a second process in the same directory would.
+// removing removes the local index of the result when the last block is read, as a
+// second process in the same directory would.
 type removing struct {
 	bucket.Bucket
 	dir, last string

@@ -27,7 +27,7 @@ type input struct {
 	dir  string
 }
 
-// fetch downloads the blocks of a job.
+// fetch downloads the blocks of a job that downsamples.
 func (c *Compactor) fetch(ctx context.Context, dir string, ids []ulid.ULID) ([]input, error) {
 	out := make([]input, len(ids))
 	g, ctx := errgroup.WithContext(ctx)
@@ -49,6 +49,27 @@ func (c *Compactor) fetch(ctx context.Context, dir string, ids []ulid.ULID) ([]i
 	return out, g.Wait()
 }
 
+// readMetas reads the meta.json of the blocks of a job.
+func (c *Compactor) readMetas(ctx context.Context, ids []ulid.ULID) ([]input, error) {
+	out := make([]input, len(ids))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(c.cfg.FetchConcurrency)
+	for i, id := range ids {
+		g.Go(func() error {
+			m, err := block.ReadMeta(ctx, c.bkt, id)
+			if err != nil {
+				return err
+			}
+			if len(m.Compaction.Sources) == 0 {
+				m.Compaction.Sources = []ulid.ULID{id}
+			}
+			out[i] = input{meta: m}
+			return nil
+		})
+	}
+	return out, g.Wait()
+}
+
 // merge carries out a merge: it publishes the result and then marks the inputs.
 func (c *Compactor) merge(ctx context.Context, j plan.Job, now time.Time) error {
 	dir, done, err := c.workDir(j)
@@ -56,49 +77,78 @@ func (c *Compactor) merge(ctx context.Context, j plan.Job, now time.Time) error 
 		return err
 	}
 	defer done()
-	inputs, err := c.fetch(ctx, dir, j.Blocks)
+	inputs, err := c.readMetas(ctx, j.Blocks)
 	if err != nil {
 		return err
 	}
-	out := filepath.Join(dir, "out")
-	stats, err := c.mergeInto(ctx, out, inputs)
+	id, err := ulid.New(ulid.Timestamp(now), rand.Reader)
+	if err != nil {
+		return err
+	}
+	m, err := c.mergeInto(ctx, target{dir: filepath.Join(dir, "out"), id: id, now: now}, inputs, j)
 	if err != nil {
 		return fmt.Errorf("merge %d blocks of %s: %w", len(inputs), j.Group, err)
 	}
-	if stats.block.NumSamples == 0 {
+	if m == nil {
 		return c.markAll(ctx, j.Blocks, "block without samples", now)
-	}
-	if err := describe(out, inputs, j, stats.block, now); err != nil {
-		return err
-	}
-	m, err := c.publish(ctx, out, now)
-	if err != nil {
-		return err
 	}
 	c.log.Info("merged blocks", "group", j.Group, "blocks", len(j.Blocks), "block", m.ULID, "series", m.Stats.NumSeries,
 		"samples", m.Stats.NumSamples, "mint", m.MinTime, "maxt", m.MaxTime)
 	return c.markAll(ctx, j.Blocks, detailsMerged, now)
 }
 
-func (c *Compactor) mergeInto(ctx context.Context, out string, inputs []input) (_ mergeStats, err error) {
+// target is a block to be made: its local directory, its id, and the time of its job.
+type target struct {
+	dir string
+	id  ulid.ULID
+	now time.Time
+}
+
+// mergeInto merges the inputs and publishes the result. Segments
+// are uploaded while it merges; it deletes the objects of a failed merge. Without
+// samples it publishes nothing and returns nil.
+func (c *Compactor) mergeInto(ctx context.Context, to target, inputs []input, j plan.Job) (m *block.Meta, err error) {
+	start := time.Now()
+	p := block.Publish(ctx, c.bkt, to.dir, to.id, block.UploadConfig{
+		Concurrency: c.cfg.FilesConcurrency, Hash: c.cfg.HashFunc == block.HashSHA256,
+		Now: func() time.Time { return to.now.Add(time.Since(start)) },
+	})
+	defer func() {
+		if err != nil || m == nil {
+			c.abandon(ctx, p, to.id)
+		}
+	}()
 	defer recoverAs(&err, "merge blocks")
-	stats, err := mergeBlocks(ctx, out, inputs, c.cfg.ringLabels(), dedup.NewMerger(c.cfg.dedupFunc()))
-	if errors.Is(err, dedup.ErrNotCopies) {
-		err = fmt.Errorf("%w: set --deduplication.func=penalty, or take the replica label away", err)
+	res, err := c.mergeBlocks(ctx, to.dir, inputs, p)
+	switch {
+	case errors.Is(err, dedup.ErrNotCopies):
+		return nil, fmt.Errorf("%w: set --deduplication.func=penalty, or take the replica label away", err)
+	case err != nil || res.Stats.NumSamples == 0:
+		return nil, err
 	}
-	return stats, err
+	m = describe(to.id, inputs, j, res.Stats)
+	if err := p.Upload(ctx, m, res.ChunkMaxSize); err != nil {
+		return nil, err
+	}
+	return m, p.Finish(ctx, m)
+}
+
+// abandon deletes the objects of a failed publication: each try makes another block,
+// so the objects of many tries would fill the bucket.
+func (c *Compactor) abandon(ctx context.Context, p *block.Publication, id ulid.ULID) {
+	dctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawTimeout)
+	defer cancel()
+	if err := p.Abandon(dctx); err != nil {
+		c.log.Warn("cannot delete objects of a failed upload", "block", id, "err", err)
+	}
 }
 
 // maxLevel bounds the level of an input, so that the level of the result cannot
 // overflow.
 const maxLevel = 1 << 20
 
-// describe writes the meta.json of a merged block, with its lineage.
-func describe(dir string, inputs []input, j plan.Job, stats tsdb.BlockStats, now time.Time) error {
-	id, err := ulid.New(ulid.Timestamp(now), rand.Reader)
-	if err != nil {
-		return err
-	}
+// describe returns the meta.json of a merged block, with its lineage.
+func describe(id ulid.ULID, inputs []input, j plan.Job, stats tsdb.BlockStats) *block.Meta {
 	metas := make([]*tsdb.BlockMeta, len(inputs))
 	for i, in := range inputs {
 		m := in.meta.BlockMeta
@@ -112,7 +162,7 @@ func describe(dir string, inputs []input, j plan.Job, stats tsdb.BlockStats, now
 		Version: 1, Labels: j.Group.Labels.Map(), Downsample: block.Downsample{Resolution: j.Resolution},
 		Source: block.SourceCompactor, Extensions: commonExtensions(inputs),
 	}
-	return block.WriteMetaDir(dir, m)
+	return m
 }
 
 // commonExtensions keeps the keys that all inputs with extensions have, with

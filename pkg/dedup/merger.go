@@ -38,13 +38,9 @@ const (
 // that are not copies of each other.
 type Merger struct {
 	f Func
-	// in counts the samples of chunks that overlapped, kept those of the result.
-	in, kept uint64
-	// mixed counts the samples of several sources that FuncChain has merged.
-	mixed struct {
-		in, kept uint64
-		differ   differ
-	}
+	Counts
+	// later leaves the check that sources are copies to the caller.
+	later bool
 
 	// Memory that is kept for the next series.
 	out      []chunks.Meta
@@ -56,6 +52,26 @@ type Merger struct {
 	arena    []byte
 }
 
+// Counts are the samples that a Merger has merged. Those of several Mergers, each of
+// which merged some of the series, can be added.
+type Counts struct {
+	// in counts the samples of chunks that overlapped, kept those of the result.
+	in, kept uint64
+	// mixed counts the samples of several sources that FuncChain has merged.
+	mixed struct {
+		in, kept uint64
+		differ   differ
+	}
+}
+
+// Add adds the counts of another Merger.
+func (c *Counts) Add(o Counts) {
+	c.in, c.kept = c.in+o.in, c.kept+o.kept
+	c.mixed.in, c.mixed.kept = c.mixed.in+o.mixed.in, c.mixed.kept+o.mixed.kept
+	c.mixed.differ.equal += o.mixed.differ.equal
+	c.mixed.differ.different += o.mixed.differ.different
+}
+
 // sourced is a chunk with the number of its source.
 type sourced struct {
 	chunks.Meta
@@ -64,6 +80,18 @@ type sourced struct {
 
 // NewMerger returns a merger that chooses between sources by f.
 func NewMerger(f Func) *Merger { return &Merger{f: f} }
+
+// NewPartMerger returns a merger of some of the series of a merge. It does not check
+// that sources are copies: the caller adds the counts of all parts, in an order that
+// does not depend on the number of mergers, and checks these.
+func NewPartMerger(f Func) *Merger { return &Merger{f: f, later: true} }
+
+// Take returns the counts since the last call of Take.
+func (m *Merger) Take() Counts {
+	c := m.Counts
+	m.Counts = Counts{}
+	return c
+}
 
 // Chunks merges chunks that overlap and returns the other ones unchanged, in ascending
 // order of time. FuncCoverage merges the chunks of several sources together: what a
@@ -111,19 +139,22 @@ func (m *Merger) Chunks(metas []chunks.Meta, sources []int) ([]chunks.Meta, erro
 }
 
 // Dropped is the number of samples of all calls that are not in the results.
-func (m *Merger) Dropped() uint64 { return m.in - m.kept }
+func (c *Counts) Dropped() uint64 { return c.in - c.kept }
 
 // Check returns ErrNotCopies if FuncChain has merged sources that are not copies.
-// Chunks checks as well, but only once it has merged enough samples.
-func (m *Merger) Check() error { return m.check(1) }
+// Chunks of a Merger of NewMerger checks as well, once it has merged enough samples.
+func (c *Counts) Check() error { return c.check(1) }
+
+// Probe is Check once enough samples are merged, and nil before.
+func (c *Counts) Probe() error { return c.check(probedSamples) }
 
 // check is Check for at least so many merged samples.
-func (m *Merger) check(least uint64) error {
-	if m.mixed.in < least {
+func (c *Counts) check(least uint64) error {
+	if c.mixed.in < least {
 		return nil
 	}
-	d := m.mixed.differ
-	if float64(m.mixed.kept) > mixedShare*float64(m.mixed.in) ||
+	d := c.mixed.differ
+	if float64(c.mixed.kept) > mixedShare*float64(c.mixed.in) ||
 		float64(d.different) > differentShare*float64(d.equal+d.different) {
 		return ErrNotCopies
 	}
@@ -178,7 +209,10 @@ func (m *Merger) overlapping(run []sourced) error {
 	if m.f == FuncChain && len(sources) > 1 {
 		m.mixed.in, m.mixed.kept = m.mixed.in+in, m.mixed.kept+kept
 	}
-	return m.check(probedSamples)
+	if m.later {
+		return nil
+	}
+	return m.Probe()
 }
 
 // bySource divides a run into the chunks of each source, in the order of the

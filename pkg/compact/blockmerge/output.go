@@ -1,0 +1,147 @@
+package blockmerge
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+
+	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+)
+
+// Segments gets the segments of a result as they are completed, in order.
+// *block.Publication is one.
+type Segments interface {
+	// Segment takes over the next segment in the directory of the result. sum is the
+	// CRC-32C of its bytes. It may wait for the end of other uploads.
+	Segment(size int64, sum uint32) error
+}
+
+// Output is where the result of a merge goes.
+type Output struct {
+	// Dir is created. It gets the index, and each segment until Segments has it.
+	Dir      string
+	Segments Segments
+}
+
+// output writes one block.
+type output struct {
+	Output
+	index       *indexWriter
+	segmentSize int64
+	stats       tsdb.BlockStats
+
+	f        *os.File // the current segment, nil before the first
+	w        *bufio.Writer
+	segments int
+	pos      int64
+	sum      uint32
+}
+
+// newOutput creates the directory of the result with an empty index.
+func newOutput(o Output, cfg Config) (*output, error) {
+	if err := os.MkdirAll(filepath.Join(o.Dir, block.ChunksDir), 0o777); err != nil {
+		return nil, err
+	}
+	ix, err := newIndexWriter(filepath.Join(o.Dir, block.IndexFile), cfg.Limits, int(cfg.Memory/4))
+	if err != nil {
+		return nil, err
+	}
+	return &output{Output: o, index: ix, segmentSize: cfg.SegmentSize}, nil
+}
+
+// Close closes all files. Before finish it leaves an incomplete block.
+func (o *output) Close() error {
+	err := o.index.Close()
+	if o.f != nil {
+		err = errors.Join(err, o.f.Close())
+	}
+	return err
+}
+
+// add writes a series whose chunks begin at the beginning of records, and returns the
+// records after them.
+func (o *output) add(s *unitSeries, records []byte) (rest []byte, err error) {
+	if len(s.chunks) == 0 {
+		return records, nil
+	}
+	pending := 0
+	for i := range s.chunks {
+		c := &s.chunks[i]
+		if o.f == nil || o.pos+int64(pending+c.size) > o.segmentSize {
+			if err := o.write(records[:pending]); err != nil {
+				return nil, err
+			}
+			records, pending = records[pending:], 0
+			if err := o.cut(); err != nil {
+				return nil, err
+			}
+		}
+		c.ref = uint64(chunks.NewBlockChunkRef(uint64(o.segments-1), uint64(o.pos)+uint64(pending)))
+		pending += c.size
+	}
+	if err := o.write(records[:pending]); err != nil {
+		return nil, err
+	}
+	o.stats.NumSeries++
+	o.stats.NumChunks += uint64(len(s.chunks))
+	return records[pending:], o.index.addSeries(s.labels, s.chunks)
+}
+
+// write appends to the current segment.
+func (o *output) write(b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	o.pos += int64(len(b))
+	o.sum = crc32.Update(o.sum, castagnoli(), b)
+	_, err := o.w.Write(b)
+	return err
+}
+
+// cut ends the current segment and begins the next one.
+func (o *output) cut() error {
+	if err := o.endSegment(); err != nil {
+		return err
+	}
+	f, err := os.Create(filepath.Join(o.Dir, filepath.FromSlash(block.SegmentName(o.segments+1))))
+	if err != nil {
+		return err
+	}
+	if o.f, o.pos, o.sum = f, 0, 0; o.w == nil {
+		o.w = bufio.NewWriterSize(f, writeBuffer)
+	} else {
+		o.w.Reset(f)
+	}
+	o.segments++
+	head := binary.BigEndian.AppendUint32(nil, chunks.MagicChunks)
+	return o.write(append(head, 1, 0, 0, 0))
+}
+
+// endSegment gives the current segment away. It is not synced: a work directory is
+// empty after a crash.
+func (o *output) endSegment() error {
+	if o.f == nil {
+		return nil
+	}
+	err := errors.Join(o.w.Flush(), o.f.Close())
+	o.f = nil
+	if err != nil {
+		return fmt.Errorf("write a segment in the work directory: %w", err)
+	}
+	return o.Segments.Segment(o.pos, o.sum)
+}
+
+// finish completes the block, unless it has no series.
+func (o *output) finish() error {
+	if o.stats.NumSeries == 0 {
+		return nil
+	}
+	return errors.Join(o.endSegment(), o.index.finish())
+}

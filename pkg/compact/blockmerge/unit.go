@@ -1,0 +1,205 @@
+package blockmerge
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"runtime/debug"
+
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+
+	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/dedup"
+)
+
+// maxUnitSeries bounds the series of a unit.
+const maxUnitSeries = 1024
+
+// part is what one source has of a series.
+type part struct {
+	*series
+	number int // of the source, see Source
+}
+
+// unitSeries is a series of the result: its parts while it is merged, and its chunks.
+type unitSeries struct {
+	labels []uint32
+	parts  []part
+	chunks []outChunk
+}
+
+// outChunk is a chunk of the result. Its record is the next one of the output of its
+// unit.
+type outChunk struct {
+	mint, maxt int64
+	ref        uint64
+	size       int
+}
+
+// unit is some series of the result, one after the other. The aligner fills it, one
+// worker merges it, and the writer writes it and releases its batches.
+type unit struct {
+	number  uint64
+	series  []unitSeries
+	parts   []part
+	batches []*batch
+	bytes   int // of the chunks of the sources
+
+	chunks []outChunk
+	out    []byte
+	counts unitCounts
+	merged dedup.Counts
+	err    error
+	panics any
+	done   chan struct{}
+}
+
+// unitCounts are statistics of a unit.
+type unitCounts struct {
+	read, written, floats, histograms uint64
+	chunkMaxSize                      int
+}
+
+func (u *unit) reset(number uint64) {
+	u.number, u.series, u.parts, u.batches, u.bytes = number, u.series[:0], u.parts[:0], u.batches[:0], 0
+	u.chunks, u.out, u.counts = u.chunks[:0], u.out[:0], unitCounts{}
+	u.err, u.panics = nil, nil
+}
+
+// release gives the batches of the unit back to their sources.
+func (u *unit) release() {
+	for _, b := range u.batches {
+		b.release()
+	}
+	u.batches = u.batches[:0]
+}
+
+// worker merges the chunks of units.
+type worker struct {
+	merger   *dedup.Merger
+	pool     *aggr.Pool
+	describe func([]uint32) string
+	metas    []chunks.Meta
+	origins  []int
+}
+
+// run merges units until there are no more.
+func (w *worker) run(ctx context.Context, todo <-chan *unit) {
+	for u := range todo {
+		if ctx.Err() == nil {
+			w.merge(u)
+		} else {
+			u.err = ctx.Err()
+		}
+		u.done <- struct{}{} // never blocks: it has room for one
+	}
+}
+
+// merge merges the series of a unit. A panic of a decoder is kept for the caller of
+// Merge.
+func (w *worker) merge(u *unit) {
+	defer func() {
+		u.panics = recover()
+		if _, fault := u.panics.(interface{ Addr() uintptr }); u.panics != nil && !fault {
+			u.panics = fmt.Sprintf("%v at %.2000s", u.panics, debug.Stack())
+		}
+	}()
+	for i := range u.series {
+		s := &u.series[i]
+		first := len(u.chunks)
+		if passes(s.parts) {
+			for _, p := range s.parts {
+				for k := range p.chunks {
+					u.pass(&p.chunks[k])
+				}
+			}
+		} else if err := w.mergeSeries(u, s); err != nil {
+			u.err = fmt.Errorf("merge series %s: %w", w.describe(s.labels), err)
+			return
+		}
+		s.chunks = u.chunks[first:len(u.chunks):len(u.chunks)]
+	}
+	u.merged = w.merger.Take()
+}
+
+// passes says whether the chunks need no merging: they are of one source, and each
+// begins after the end of the one before it.
+func passes(parts []part) bool {
+	last, first := int64(0), true
+	for _, p := range parts {
+		if p.number != parts[0].number {
+			return false
+		}
+		for i := range p.chunks {
+			if !first && p.chunks[i].mint <= last {
+				return false
+			}
+			last, first = p.chunks[i].maxt, false
+		}
+	}
+	return true
+}
+
+// pass adds a chunk of a source as it is.
+func (u *unit) pass(c *chunk) {
+	u.out = append(u.out, c.record...)
+	u.chunks = append(u.chunks, outChunk{mint: c.mint, maxt: c.maxt, size: len(c.record)})
+	u.counts.read += uint64(c.samples)
+	u.counts.add(c.encoding(), c.samples, len(c.record))
+}
+
+func (n *unitCounts) add(enc chunkenc.Encoding, samples, size int) {
+	n.written += uint64(samples)
+	n.chunkMaxSize = max(n.chunkMaxSize, size)
+	switch enc {
+	case chunkenc.EncXOR, chunkenc.EncXOR2:
+		n.floats += uint64(samples)
+	case aggr.Encoding:
+	default:
+		n.histograms += uint64(samples)
+	}
+}
+
+// mergeSeries merges the chunks of a series that overlap or are of several sources.
+func (w *worker) mergeSeries(u *unit, s *unitSeries) (err error) {
+	w.metas, w.origins = w.metas[:0], w.origins[:0]
+	for _, p := range s.parts {
+		for i := range p.chunks {
+			c := &p.chunks[i]
+			chk, err := w.pool.Get(c.encoding(), c.data())
+			if err != nil {
+				return err
+			}
+			w.metas = append(w.metas, chunks.Meta{MinTime: c.mint, MaxTime: c.maxt, Chunk: chk})
+			w.origins = append(w.origins, p.number)
+			u.counts.read += uint64(c.samples)
+		}
+	}
+	out, err := w.merger.Chunks(w.metas, w.origins)
+	if err != nil {
+		return err
+	}
+	for _, m := range out {
+		u.encode(m)
+	}
+	for _, m := range w.metas {
+		if err := w.pool.Put(m.Chunk); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// encode adds a chunk that was made, or chosen, by the merger.
+func (u *unit) encode(m chunks.Meta) {
+	data, start := m.Chunk.Bytes(), len(u.out)
+	u.out = binary.AppendUvarint(u.out, uint64(len(data)))
+	body := len(u.out)
+	u.out = append(append(u.out, byte(m.Chunk.Encoding())), data...)
+	u.out = binary.BigEndian.AppendUint32(u.out, crc32.Checksum(u.out[body:], castagnoli()))
+	size := len(u.out) - start
+	u.chunks = append(u.chunks, outChunk{mint: m.MinTime, maxt: m.MaxTime, size: size})
+	u.counts.add(m.Chunk.Encoding(), m.Chunk.NumSamples(), size)
+}
