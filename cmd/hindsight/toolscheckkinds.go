@@ -82,6 +82,10 @@ func configKinds() []configKind {
 			check: contentOnly(func(b []byte) error { _, err := flags.ParseRelabelRules(b); return err }),
 		},
 		{
+			name: "deletions", flags: "--rewrite.to-delete-config-file", expand: true, list: true, keys: []string{"matchers", "intervals"},
+			check: contentOnly(func(b []byte) error { _, err := parseDeletions(b); return err }),
+		},
+		{
 			name: "selector", flags: "--selector.relabel-config-file", expand: true,
 			check: contentOnly(func(b []byte) error { _, err := flags.ParseSelectorRules(b, "blocks or stores"); return err }),
 		},

@@ -34,8 +34,8 @@ type Report struct {
 // New returns a report of no blocks.
 func New(cfg Config) *Report {
 	r := &Report{
-		cfg: cfg, total: Row{By: ByTotal}, tenants: newTable(ByTenant), metrics: newTable(ByMetric),
-		labels: newTable(ByLabel), pairs: newTable(ByPair), wanted: map[string]bool{},
+		cfg: cfg, total: Row{By: byTotal}, tenants: newTable(ByTenant), metrics: newTable(ByMetric),
+		labels: newTable(ByLabel), pairs: newTable(byPair), wanted: map[string]bool{},
 	}
 	for _, name := range cfg.Values {
 		r.wanted[name] = true
@@ -51,11 +51,12 @@ func (r *Report) Add(ctx context.Context, b bucket.Reader, m *block.Meta, sizes 
 		r.addMeta(m, sizes)
 		return nil
 	}
-	h, err := fetchHeader(ctx, b, m.ULID, sizes)
+	in := &input{bkt: b, id: m.ULID, sizes: sizes}
+	h, err := in.header(ctx)
 	if err != nil {
 		return err
 	}
-	err = walk(ctx, b, m.ULID, sizes, h, r.seriesOf(m))
+	err = in.walk(ctx, h, r.seriesOf(m))
 	if err == nil {
 		r.addMeta(m, sizes)
 		if r.cfg.Labels {

@@ -87,7 +87,7 @@ func TestReport_AgreesWithIndexAndSegments(t *testing.T) {
 	}
 	for by, key := range map[string]func(labels.Labels) string{
 		blockstat.ByMetric: func(l labels.Labels) string { return l.Get("__name__") },
-		blockstat.ByPair:   func(l labels.Labels) string { return "job=" + l.Get("job") },
+		"label_value":      func(l labels.Labels) string { return "job=" + l.Get("job") },
 	} {
 		want := oracle(t, b, key)
 		for name, w := range want {
@@ -96,7 +96,7 @@ func TestReport_AgreesWithIndexAndSegments(t *testing.T) {
 		}
 	}
 	require.Len(t, byKind[blockstat.ByMetric], 7)
-	total := byKind[blockstat.ByTotal][""]
+	total := byKind["total"][""]
 	require.EqualValues(t, 300, total.Series)
 	require.Equal(t, m.Stats.NumSamples, total.Samples)
 	tenant := byKind[blockstat.ByTenant]["t1"]

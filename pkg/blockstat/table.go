@@ -34,11 +34,11 @@ type Row struct {
 
 // The values of Row.By.
 const (
-	ByTotal  = "total"
+	byTotal  = "total"
 	ByTenant = "tenant"
 	ByMetric = "metric"
 	ByLabel  = "label"
-	ByPair   = "label_value"
+	byPair   = "label_value"
 )
 
 // add adds the costs of another row.
@@ -117,7 +117,7 @@ func (t *table) top(n int) []Row {
 	for _, r := range sorted {
 		out = append(out, r.rounded())
 	}
-	if rested && t.by != ByLabel && t.by != ByPair { // these count a series more than once
+	if rested && t.by != ByLabel && t.by != byPair { // these count a series more than once
 		rest.By, rest.Name = t.by, restName
 		out = append(out, rest.rounded())
 	}

@@ -44,10 +44,8 @@ type series struct {
 
 // walker reads the series of one index.
 type walker struct {
-	id     ulid.ULID
-	sizes  map[string]int64
-	header *indexheader.Header
-	r      *bufio.Reader
+	sizes map[string]int64
+	r     *bufio.Reader
 	// off is the position of r in the index.
 	off, end int64
 	entry    []byte
@@ -61,34 +59,42 @@ type walker struct {
 	known, knownBytes int64
 }
 
-// fetchHeader reads the index header of a block. sizes are those of its files as listed.
-func fetchHeader(ctx context.Context, r bucket.Reader, id ulid.ULID, sizes map[string]int64) (*indexheader.Header, error) {
-	name := block.Path(id, block.IndexFile)
-	size := sizes[block.IndexFile]
+// input is a block to read. sizes are those of its files as listed.
+type input struct {
+	bkt   bucket.Reader
+	id    ulid.ULID
+	sizes map[string]int64
+}
+
+// header reads the index header of the block.
+func (in *input) header(ctx context.Context) (*indexheader.Header, error) {
+	name := block.Path(in.id, block.IndexFile)
+	size := in.sizes[block.IndexFile]
 	if size <= 0 {
-		o, err := r.Stat(ctx, name)
+		o, err := in.bkt.Stat(ctx, name)
 		if err != nil {
 			return nil, fmt.Errorf("look at %s: %w", name, err)
 		}
 		size = o.Size
 	}
-	return indexheader.Fetch(ctx, r, name, size, nil)
+	return indexheader.Fetch(ctx, in.bkt, name, size, nil)
 }
 
 // walk calls f with each series of the index, in its order. The decoder trusts all bytes
 // that match a checksum, so that its panics are errors here.
-func walk(ctx context.Context, b bucket.Reader, id ulid.ULID, sizes map[string]int64, h *indexheader.Header, f func(*series)) (err error) {
+func (in *input) walk(ctx context.Context, h *indexheader.Header, f func(*series)) (err error) {
+	id := in.id
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("read the index of block %s: %v at %.300s", id, p, debug.Stack())
 		}
 	}()
-	w := &walker{id: id, sizes: sizes, header: h}
+	w := &walker{sizes: in.sizes}
 	w.off, w.end = h.Series()
 	if w.off >= w.end {
 		return nil
 	}
-	body, err := b.GetRange(ctx, block.Path(id, block.IndexFile), w.off, w.end-w.off)
+	body, err := in.bkt.GetRange(ctx, block.Path(id, block.IndexFile), w.off, w.end-w.off)
 	if err != nil {
 		return fmt.Errorf("read the index of block %s: %w", id, err)
 	}

@@ -34,6 +34,8 @@ type Deps struct {
 	Bucket bucket.Bucket
 	// Out receives the plan of a dry run; nil discards it.
 	Out io.Writer
+	// Only chooses the jobs of plans that are carried out; nil takes all.
+	Only func(*plan.Job) bool
 	// Terminal gets a progress bar during a run without Config.Wait; nil has none.
 	Terminal io.Writer
 }
@@ -49,6 +51,7 @@ type Compactor struct {
 	bkt      bucket.Bucket
 	out      io.Writer
 	terminal io.Writer
+	only     func(*plan.Job) bool
 	log      *slog.Logger
 	metrics  *metrics
 	poller   *blocklist.Poller
@@ -82,7 +85,7 @@ func New(cfg Config, deps Deps) (*Compactor, error) {
 	}
 	m := newMetrics(deps.Registerer)
 	c := &Compactor{
-		cfg: cfg, policy: cfg.policy(), selector: selector, bkt: deps.Bucket, out: deps.Out, terminal: deps.Terminal, log: deps.Logger, metrics: m,
+		cfg: cfg, policy: cfg.policy(), selector: selector, bkt: deps.Bucket, out: deps.Out, terminal: deps.Terminal, only: deps.Only, log: deps.Logger, metrics: m,
 		poller: blocklist.NewPoller(deps.Bucket, blocklist.Config{
 			Concurrency: cfg.MetaConcurrency, Logger: deps.Logger, Registerer: deps.Registerer,
 		}),

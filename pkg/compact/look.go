@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,6 +54,9 @@ func (c *Compactor) look(ctx context.Context, now time.Time, skipped map[ulid.UL
 	local := time.Now()
 	pv, policy := c.planInput(v, skipped, local)
 	p := plan.Make(pv, policy, now)
+	if c.only != nil {
+		p.Jobs = slices.DeleteFunc(p.Jobs, func(j plan.Job) bool { return !c.only(&j) })
+	}
 	c.metrics.progress(&p, v)
 	c.progress.set(p, local)
 	c.report(p.Skipped)

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
+	"github.com/hindsight-io/hindsight/pkg/block/blocktest"
+)
+
+func TestToolsBucketUploadBlocks(t *testing.T) {
+	local := blocktest.Dir(t, `
+block a range=0h..2h level=1
+  up{job="j"}  0h..2h/1m:1+1
+block b range=2h..4h level=2
+  up{job="j"}  2h..4h/1m:1+1
+`)
+	s := newToolSite(t, "")
+	code, _, errs := s.run("upload-blocks", "--path="+local)
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, errs, "no --label")
+	upload := func(args ...string) []string {
+		var out []string
+		for _, r := range list[uploadRow](s, exitOK, append([]string{"upload-blocks", "--path=" + local, `--label=cluster="eu"`}, args...)...) {
+			out = append(out, r.Result)
+		}
+		return out
+	}
+	results := upload("--read-back")
+	require.Len(t, results, 2)
+	require.Contains(t, results, "uploaded, and read back")
+	require.Contains(t, strings.Join(results, "\n"), "--shipper.upload-compacted")
+	results = upload("--shipper.upload-compacted")
+	slices.Sort(results)
+	require.Equal(t, []string{"present", "uploaded"}, results)
+	require.Equal(t, []string{"present", "present"}, upload("--shipper.upload-compacted"))
+	for _, name := range []string{"a", "b"} {
+		m, err := block.ReadMeta(t.Context(), s.bkt, blocktest.ID(name))
+		require.NoError(t, err)
+		require.Equal(t, map[string]string{"cluster": "eu"}, m.Thanos.Labels)
+		require.Equal(t, block.SourceBucketUpload, m.Thanos.Source)
+	}
+	_, err := os.Stat(filepath.Join(local, uploadState))
+	require.ErrorIs(t, err, os.ErrNotExist)
+	require.Empty(t, s.ok("verify", "--output=yaml")[len("[]\n"):])
+}
+
+const rewriteBlocks = `
+block a range=0h..2h labels={cluster="eu"} level=1
+  up{job="j"}  0h..2h/1m:1+1
+  up{job="k"}  0h..2h/1m:1+1
+`
+
+func TestToolsBucketRewrite_DeletesAndMarks(t *testing.T) {
+	s := newToolSite(t, rewriteBlocks)
+	tmp := t.TempDir()
+	args := []string{
+		"rewrite", "--id=" + id("a"), "--tmp.dir=" + tmp, `--rewrite.to-delete-config=[{matchers: '{job="k"}', intervals: [{mint: 0, maxt: 3599999}]}]`,
+	}
+	before := s.tree()
+	row := list[rewriteRow](s, exitOK, args...)[0]
+	require.Equal(t, []any{uint64(1), uint64(60), "not rewritten: dry run"}, []any{row.ChangedSeries, row.RemovedSamples, row.Result})
+	require.Equal(t, before, s.tree())
+	change, err := os.ReadFile(row.ChangeLog)
+	require.NoError(t, err)
+	require.Equal(t, "Deleted {__name__=\"up\", job=\"k\"} [{0 3599999}]\n", string(change))
+
+	row = list[rewriteRow](s, exitOK, append(args, "--no-dry-run")...)[0]
+	require.Equal(t, "rewritten", row.Result)
+	again := list[rewriteRow](s, exitOK, append(args, "--no-dry-run", "--delete-blocks")...)[0]
+	require.Equal(t, []string{row.Rewritten, "rewritten before, source marked for deletion"}, []string{again.Rewritten, again.Result})
+	again = list[rewriteRow](s, exitOK, append(args, "--no-dry-run", "--delete-blocks")...)[0]
+	require.Equal(t, "rewritten before, source is marked for deletion", again.Result)
+	require.Contains(t, s.ok("ls", "--exclude-delete"), row.Rewritten)
+	entries, err := os.ReadDir(tmp)
+	require.NoError(t, err)
+	require.Len(t, entries, 1, "only the change log stays")
+	code, _, errs := s.run("verify", "--issues=index_known_issues")
+	require.Equal(t, exitOK, code, errs)
+}
+
+func TestToolsBucketRewrite_RelabelsAndRefuses(t *testing.T) {
+	s := newToolSite(t, rewriteBlocks)
+	args := []string{"rewrite", "--id=" + id("a"), "--tmp.dir=" + t.TempDir(), "--no-dry-run"}
+	row := list[rewriteRow](s, exitOK, append(args, "--rewrite.to-relabel-config=[{target_label: team, replacement: x}]")...)[0]
+	require.Equal(t, "rewritten", row.Result)
+	require.EqualValues(t, 2, row.ChangedSeries)
+	row = list[rewriteRow](s, exitOK, append(args, `--rewrite.to-delete-config=[{matchers: '{__name__="up"}'}]`)...)[0]
+	require.Contains(t, row.Result, "no series would be left")
+	row = list[rewriteRow](s, exitOK, append(args, `--rewrite.to-delete-config=[{matchers: '{none!="up"}'}]`)...)[0]
+	require.Equal(t, "nothing to change", row.Result, "a matcher needs its label")
+	for _, bad := range []string{"", `--rewrite.to-delete-config=[{matchers: '{}'}]`, `--rewrite.to-delete-config=[{matchers: 'a{'}]`, "--rewrite.to-relabel-config=[null]"} {
+		code, _, errs := s.run(append(args, slices.DeleteFunc([]string{bad}, func(s string) bool { return s == "" })...)...)
+		require.Equal(t, exitUsage, code, bad+errs)
+	}
+}
+
+func TestToolsBucketDownsample_MakesOnlyCoarserData(t *testing.T) {
+	s := newToolSite(t, `
+block a range=0h..48h labels={cluster="eu"} level=3
+  up{job="j"}  0h..48h/1m:1+1
+block b range=48h..50h labels={cluster="eu"} level=1
+  up{job="j"}  48h..50h/1m:1+1
+block c range=50h..52h labels={cluster="eu"} level=1
+  up{job="j"}  50h..52h/1m:1+1
+mark c deletion at=3h details=why
+`)
+	args := []string{"downsample", "--data-dir=" + t.TempDir()}
+	s.ok(args...)
+	require.Equal(t, 1, strings.Count(s.ok("inspect", "--output=csv"), ",5m,"))
+	require.Contains(t, s.ok("ls"), id("c"), "a mark that is due is left to others")
+	before := s.tree()
+	s.ok(args...)
+	require.Equal(t, before, s.tree())
+	require.Empty(t, s.ok("verify", "--output=yaml")[len("[]\n"):])
+}
+
+func TestBlocksWeb_ServesThePageBelowAPrefix(t *testing.T) {
+	s := newToolSite(t, twoBlocks)
+	w := &blocksWeb{
+		cfg: &webConfig{prefix: "/thanos/", label: "cluster", timeout: time.Minute}, shard: blocklist.Shard(nil),
+		poller: blocklist.NewPoller(s.bkt, blocklist.Config{Registerer: prometheus.NewRegistry()}),
+	}
+	require.NoError(t, w.cfg.times.minTime.Set("0000-01-01T00:00:00Z"))
+	require.NoError(t, w.cfg.times.maxTime.Set("9999-12-31T23:59:59Z"))
+	mux := http.NewServeMux()
+	w.RegisterHTTP(mux)
+	get := func(method, path string) (int, string) {
+		rec := httptest.NewRecorder()
+		mux.ServeHTTP(rec, httptest.NewRequest(method, path, nil))
+		body, err := io.ReadAll(rec.Body)
+		require.NoError(t, err)
+		return rec.Code, string(body)
+	}
+	require.Error(t, w.Ready())
+	require.NoError(t, w.look(t.Context()))
+	require.NoError(t, w.Ready())
+	code, body := get(http.MethodGet, "/thanos/api/v1/blocks")
+	require.Equal(t, http.StatusOK, code)
+	var answer struct {
+		Data struct {
+			Label    string       `json:"label"`
+			Blocks   []block.Meta `json:"blocks"`
+			Markable bool         `json:"markable"`
+		} `json:"data"`
+	}
+	require.NoError(t, json.Unmarshal([]byte(body), &answer))
+	require.Len(t, answer.Data.Blocks, 2)
+	require.Equal(t, "cluster", answer.Data.Label)
+	require.False(t, answer.Data.Markable)
+	for _, page := range []string{"/thanos/", "/thanos/blocks"} {
+		code, body = get(http.MethodGet, page)
+		require.Equal(t, http.StatusOK, code)
+		require.Contains(t, body, "<html")
+	}
+	code, _ = get(http.MethodPost, "/thanos/api/v1/blocks/mark?id="+id("a")+"&action=DELETION")
+	require.NotEqual(t, http.StatusOK, code)
+}
