@@ -32,6 +32,7 @@ type allConfig struct {
 	retention      [3]flags.Duration // raw, 5m, 1h
 	limits         flags.PathOrContent
 	maxExemplars   int64
+	minFreeDisk    flags.Bytes
 	selfScrape     bool
 	// query holds the limits of queries; the rest of it is not used.
 	query query.Config
@@ -47,6 +48,7 @@ func (c *allConfig) register(r flags.Registrar) {
 	r.Flag("tsdb.retention", "How long data that is in the bucket is kept in local storage as well.").
 		Default("24h").SetValue(&c.localRetention)
 	r.Flag("tsdb.max-exemplars", "Exemplars kept for each tenant; 0 is off.").Default("0").Int64Var(&c.maxExemplars)
+	r.Flag("tsdb.min-free-disk", "Refuse writes as unavailable while the disk has less free space; 0 is off.").Default("256MB").SetValue(&c.minFreeDisk)
 	for i, res := range []string{"raw", "5m", "1h"} {
 		r.Flag("retention.resolution-"+res, "How long "+res+" data is kept in the bucket; 0d is for ever.").
 			Default("0d").SetValue(&c.retention[i])
@@ -138,6 +140,7 @@ func (a *all) build(p *process, c *allConfig, bkt bucket.Bucket, shown map[strin
 	rc.TSDB.Path = filepath.Join(c.dataDir, "receive")
 	rc.TSDB.Retention = c.localRetention
 	rc.TSDB.MaxExemplars = c.maxExemplars
+	rc.TSDB.MinFreeDisk = c.minFreeDisk
 	var err error
 	a.receive, err = receive.New(rc, receive.Deps{Logger: p.logger, Registerer: p.registererOf("receive"), Bucket: bkt})
 	if err != nil {

@@ -74,6 +74,7 @@ type TSDBConfig struct {
 	Path              string
 	Retention         flags.Duration
 	MaxBytes          flags.Bytes
+	MinFreeDisk       flags.Bytes
 	FutureWindow      flags.Duration
 	PastWindow        flags.Duration
 	OutOfOrderWindow  flags.Duration
@@ -119,6 +120,7 @@ func DefaultConfig() Config {
 		TSDB: TSDBConfig{
 			Path: "./data", Retention: flags.Duration(15 * 24 * time.Hour),
 			FutureWindow: flags.Duration(10 * time.Minute), PastWindow: flags.Duration(365 * 24 * time.Hour), OutOfOrderWindow: flags.Duration(2 * time.Hour),
+			MinFreeDisk:    256 << 20,
 			WALCompression: true, MinBlock: flags.Duration(2 * time.Hour), MaxBlock: flags.Duration(2 * time.Hour),
 			MaxExemplars: 0,
 		},
@@ -227,6 +229,8 @@ func (t *TSDBConfig) registerFlags(r flags.Registrar) {
 	r.Flag("tsdb.retention", "How long blocks are kept on this node; 0d is for ever. With a bucket, no block is deleted before it is uploaded.").
 		Default("15d").SetValue(&t.Retention)
 	r.Flag("tsdb.max-retention-bytes", "Largest size of the blocks of each tenant; 0 is no limit.").Default("0").SetValue(&t.MaxBytes)
+	r.Flag("tsdb.min-free-disk", "Refuse writes as unavailable while the disk has less free space; 0 is off. Without space blocks cannot be made, and a TSDB can end the process.").
+		Default("256MB").SetValue(&t.MinFreeDisk)
 	r.Flag("tsdb.too-far-in-future.time-window", "Reject samples further ahead of the clock than this; 0 is off.").
 		Default("10m").SetValue(&t.FutureWindow)
 	r.Flag("tsdb.too-far-in-past.time-window", "Reject samples further behind the clock than this, also as the first of a tenant; 0 is off, for samples since the year 0.").

@@ -196,7 +196,7 @@ const recheckInterval = 24 * time.Hour
 func (r *Receive) storage(deps Deps) multitsdb.Config {
 	t := r.cfg.TSDB
 	c := multitsdb.Config{
-		Dir: t.Path, Retention: t.Retention.Duration(), MaxBytes: t.MaxBytes.Int64(),
+		Dir: t.Path, Retention: t.Retention.Duration(), MaxBytes: t.MaxBytes.Int64(), MinFreeDisk: t.MinFreeDisk.Int64(),
 		MinBlockDuration: t.MinBlock.Duration(), MaxBlockDuration: t.MaxBlock.Duration(),
 		OutOfOrderWindow: t.OutOfOrderWindow.Duration(), OutOfOrderCap: t.OutOfOrderCap,
 		FutureWindow: t.FutureWindow.Duration(), PastWindow: t.PastWindow.Duration(), MaxExemplars: t.MaxExemplars, StartTimestamps: t.StartTimestamps,

@@ -42,6 +42,8 @@ type Config struct {
 	// TenantRetention returns the current retention of a tenant that has its own;
 	// nil means that none has.
 	TenantRetention func(tenant string) (time.Duration, bool)
+	// MinFreeDisk is how many bytes of the disk stay free: writes are refused below; 0 is none.
+	MinFreeDisk int64
 	// MaxBytes bounds the blocks of one tenant; 0 means no bound.
 	MaxBytes                           int64
 	MinBlockDuration, MaxBlockDuration time.Duration

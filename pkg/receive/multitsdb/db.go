@@ -40,6 +40,7 @@ type DB struct {
 	slots   map[string]*slot
 	present int // slots that are not absent
 	epoch   int // the largest of any tenant so far
+	space   space
 }
 
 // TenantStats describes one tenant. Times are Unix milliseconds, 0 without
@@ -64,9 +65,13 @@ func New(cfg Config, logger *slog.Logger, reg prometheus.Registerer) *DB {
 	cfg.setDefaults()
 	d := &DB{
 		cfg: cfg, logger: logger, reg: reg, metrics: newMetrics(reg), slots: map[string]*slot{},
+		space: space{dir: cfg.Dir, min: cfg.MinFreeDisk},
 	}
 	if reg != nil {
 		reg.MustRegister(newLimitCollector(d), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "hindsight_receive_disk_free_bytes",
+			Help: "Free bytes of the disk with the TSDBs; writes are refused below --tsdb.min-free-disk.",
+		}, d.space.freeBytes), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "hindsight_receive_replay_progress_ratio",
 			Help: "Share of the write-ahead logs that has been read since the start, from 0 to 1; 1 when the storage is open.",
 		}, d.Replayed), prometheus.NewGaugeFunc(prometheus.GaugeOpts{

@@ -12,6 +12,8 @@ import (
 
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
 
 // smallDisk returns a directory on a file system of a few megabytes.
@@ -91,4 +93,22 @@ func TestFullDisk_KeepsWhatIsAcknowledgedAfterwards(t *testing.T) {
 			})
 		}
 	}
+}
+
+// While the disk has too little space writes are refused, and queries are answered.
+func TestMinFreeDisk_RefusesWrites(t *testing.T) {
+	disk := smallDisk(t)
+	d := openDB(t, filepath.Join(disk, "tsdb"), func(c *Config) { c.MinFreeDisk = 100 << 20 })
+	now := time.Now().UnixMilli()
+	require.NoError(t, write(t, d, "a", float("x", now, 1)))
+	require.NoError(t, os.WriteFile(filepath.Join(disk, "filler"), make([]byte, 220<<20), 0o600))
+	d.space.checked.Store(0)
+	err := write(t, d, "a", float("x", now+1, 1))
+	require.ErrorContains(t, err, "(--tsdb.min-free-disk)")
+	require.Equal(t, remotewrite.Unavailable, remotewrite.KindOf(err))
+	require.Less(t, d.space.freeBytes(), float64(100<<20))
+	require.Zero(t, lost(t, d, map[sampleID]bool{{"x", now}: true}))
+	require.NoError(t, os.Remove(filepath.Join(disk, "filler")))
+	d.space.checked.Store(0)
+	require.NoError(t, write(t, d, "a", float("x", now+1, 1)))
 }

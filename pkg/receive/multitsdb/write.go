@@ -103,6 +103,9 @@ func (d *DB) Write(ctx context.Context, id string, b *remotewrite.Batch, series 
 // enter returns the tenant, opened if need be. It is neither flushed nor closed
 // until leave is called.
 func (d *DB) enter(id string) (*tenantDB, error) {
+	if err := d.space.check(); err != nil {
+		return nil, err
+	}
 	for range maxReopens {
 		if d.leaving.Load() {
 			return nil, errLeaving
