@@ -2,6 +2,7 @@ package block
 
 import (
 	"encoding/json"
+	"fmt"
 
 	"github.com/oklog/ulid/v2"
 )
@@ -33,24 +34,20 @@ func (m *Meta) Shard() Shard {
 
 // SetShard writes the shard into the extensions, of which it keeps the other keys; the
 // zero value removes it.
-func (m *Meta) SetShard(s Shard) error {
+func (m *Meta) SetShard(s Shard) {
 	ext := map[string]json.RawMessage{}
 	if len(m.Thanos.Extensions) > 0 && json.Unmarshal(m.Thanos.Extensions, &ext) != nil || ext == nil {
 		ext = map[string]json.RawMessage{} // null, or not an object
 	}
 	delete(ext, shardKey)
-	if s != (Shard{}) {
-		b, err := json.Marshal(s)
-		if err != nil {
-			return err
-		}
-		ext[shardKey] = b
-	}
 	m.Thanos.Extensions = nil
-	if len(ext) == 0 {
-		return nil
+	if s != (Shard{}) {
+		ext[shardKey] = fmt.Appendf(nil, `{"set":%q,"index":%d,"count":%d}`, s.Set, s.Index, s.Count)
 	}
-	b, err := json.Marshal(ext)
-	m.Thanos.Extensions = b
-	return err
+	if len(ext) == 0 {
+		return
+	}
+	if b, err := json.Marshal(ext); err == nil { // the values were decoded or made above
+		m.Thanos.Extensions = b
+	}
 }

@@ -162,6 +162,7 @@ func describe(id ulid.ULID, inputs []input, j plan.Job, stats tsdb.BlockStats) *
 		Version: 1, Labels: j.Group.Labels.Map(), Downsample: block.Downsample{Resolution: j.Resolution},
 		Source: block.SourceCompactor, Extensions: commonExtensions(inputs),
 	}
+	m.SetShard(block.Shard{}) // the inputs may be shards
 	return m
 }
 

@@ -94,25 +94,5 @@ func TestRunOnce_QuarantinesDamagedBlocks(t *testing.T) {
 
 func quarantined(t testing.TB, reg *prometheus.Registry) map[string]string {
 	t.Helper()
-	families, err := reg.Gather()
-	require.NoError(t, err)
-	out := map[string]string{}
-	for _, f := range families {
-		if f.GetName() != "hindsight_compact_block_quarantined" {
-			continue
-		}
-		for _, m := range f.GetMetric() {
-			var id, reason string
-			for _, l := range m.GetLabel() {
-				switch l.GetName() {
-				case "block":
-					id = l.GetValue()
-				case "reason":
-					reason = l.GetValue()
-				}
-			}
-			out[id] = reason
-		}
-	}
-	return out
+	return reasonsOf(t, reg, "hindsight_compact_block_quarantined")
 }

@@ -110,16 +110,19 @@ type backlogStatus struct {
 	}
 }
 
+func readBacklog(t *testing.T, c *compact.Compactor) (s backlogStatus) {
+	t.Helper()
+	w := serve(t, c, http.MethodGet, "/api/v1/compact/status", nil)
+	require.Equal(t, http.StatusOK, w.Code)
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &s), w.Body.String())
+	return s
+}
+
 func TestStatus_HasBacklogAndProgress(t *testing.T) {
 	b := blocktest.Bucket(t, twoHours(6, "a", `{cluster="eu"}`)+twoHours(6, "b", `{cluster="us"}`))
 	change(t, b, blocktest.ID("b000"), block.MetaFile, func([]byte) []byte { return []byte(`{"version":99}`) })
 	change(t, b, blocktest.ID("b001"), block.IndexFile, func(data []byte) []byte { data[12] ^= 1; return data })
-	read := func(c *compact.Compactor) (s backlogStatus) {
-		w := serve(t, c, http.MethodGet, "/api/v1/compact/status", nil)
-		require.Equal(t, http.StatusOK, w.Code)
-		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &s), w.Body.String())
-		return s
-	}
+	read := func(c *compact.Compactor) backlogStatus { return readBacklog(t, c) }
 	var c *compact.Compactor
 	var uploading backlogStatus
 	faulty := buckettest.NewFaulty(b, func(op buckettest.Op) buckettest.Fault {

@@ -16,7 +16,12 @@ func (m *maker) merges(g grouped) {
 		switch {
 		case m.used[b.ULID] || !m.whole(b):
 		case tooLong(b):
-			m.skipInvalid(b, reason.TimeRangeTooLong, fmt.Sprintf("it spans %s, more than the %s of the longest block that is merged", span(blockSpan(b)), span(maxSpan)))
+			details := fmt.Sprintf("it spans %s, more than the %s of the longest block that is merged", span(blockSpan(b)), span(maxSpan))
+			if g.Resolution > 0 && !fresh(b) {
+				m.skip(b, "%s", details) // the raw block that it was made of is reported
+			} else {
+				m.skipInvalid(b, reason.TimeRangeTooLong, details)
+			}
 		default:
 			blocks = append(blocks, b)
 		}

@@ -122,9 +122,7 @@ func (b *bucket) attribute(t *testing.T, m *block.Meta, word string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := m.SetShard(block.Shard{Set: b.id(set), Index: i, Count: n}); err != nil {
-			t.Fatal(err)
-		}
+		m.SetShard(block.Shard{Set: b.id(set), Index: i, Count: n})
 	case "uploaded":
 		m.Thanos.UploadTime = time.UnixMilli(duration(t, val).Milliseconds())
 	case "index":

@@ -64,7 +64,7 @@ func (s *simulation) publish(out *block.Meta, content map[ulid.ULID]uint16) bool
 		}
 		m := out.Clone()
 		m.ULID = s.newID()
-		_ = m.SetShard(block.Shard{Set: set, Index: i, Count: n})
+		m.SetShard(block.Shard{Set: set, Index: i, Count: n})
 		part := map[ulid.ULID]uint16{}
 		for src, parts := range content {
 			for p := range 12 {
