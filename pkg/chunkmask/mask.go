@@ -22,7 +22,7 @@ func Widen(deleted tombstones.Intervals, resolution int64) tombstones.Intervals 
 	}
 	var out tombstones.Intervals
 	for _, d := range deleted {
-		out = out.Add(tombstones.Interval{Mint: windowStart(d.Mint, resolution), Maxt: windowEnd(d.Maxt, resolution)})
+		out = Add(out, tombstones.Interval{Mint: windowStart(d.Mint, resolution), Maxt: windowEnd(d.Maxt, resolution)})
 	}
 	return out
 }

@@ -316,3 +316,36 @@ func TestWiden(t *testing.T) {
 	require.Equal(t, tombstones.Intervals{{Mint: math.MinInt64, Maxt: all}}, Widen(tombstones.Intervals{{Mint: math.MinInt64, Maxt: all}}, 100))
 	require.Equal(t, tombstones.Intervals{{Mint: 5, Maxt: 6}}, Widen(tombstones.Intervals{{Mint: 5, Maxt: 6}}, 0))
 }
+
+// TestAdd_EqualsSetOfTimes adds random intervals, also extreme ones.
+func TestAdd_EqualsSetOfTimes(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 6))
+	for range 500 {
+		var got tombstones.Intervals
+		want := map[int64]bool{}
+		probes := []int64{math.MinInt64, math.MaxInt64}
+		for p := int64(-3); p < 40; p++ {
+			probes = append(probes, p)
+		}
+		for range rnd.IntN(6) {
+			i := tombstones.Interval{Mint: rnd.Int64N(30), Maxt: 0}
+			i.Maxt = i.Mint + rnd.Int64N(6)
+			switch rnd.IntN(8) {
+			case 0:
+				i.Mint = math.MinInt64
+			case 1:
+				i.Maxt = math.MaxInt64
+			}
+			got = Add(got, i)
+			for _, p := range probes {
+				want[p] = want[p] || i.InBounds(p)
+			}
+		}
+		for _, p := range probes {
+			require.Equal(t, want[p], inside(got, p), "%v at %d", got, p)
+		}
+		for i := 1; i < len(got); i++ {
+			require.Greater(t, got[i].Mint, got[i-1].Maxt+1)
+		}
+	}
+}

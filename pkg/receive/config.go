@@ -58,6 +58,8 @@ type Config struct {
 	LimitsReload     time.Duration
 	// Reads bounds the answers of the StoreAPI.
 	Reads storeapi.Bounds
+	// DeletionsInterval is the pause between two listings of the deletion requests.
+	DeletionsInterval flags.Duration
 
 	TSDB TSDBConfig
 	OTLP OTLPConfig
@@ -124,7 +126,7 @@ func DefaultConfig() Config {
 			WALCompression: true, MinBlock: flags.Duration(2 * time.Hour), MaxBlock: flags.Duration(2 * time.Hour),
 			MaxExemplars: 0,
 		},
-		OTLP:      OTLPConfig{TargetInfo: true},
+		OTLP: OTLPConfig{TargetInfo: true}, DeletionsInterval: flags.Duration(30 * time.Second),
 		ServerTLS: ServerTLS{MinVersion: "1.3"},
 		ClientTLS: ClientTLS{MinVersion: "1.3"},
 	}
@@ -275,6 +277,7 @@ func (c *Config) registerHidden(r flags.Registrar) {
 		Default("0").Uint64Var(&c.Reads.Series)
 	r.Flag("store.limits.request-samples", "Most samples that one Series call may return, counted as chunks of 120; 0 is no limit.").
 		Default("0").Uint64Var(&c.Reads.Samples)
+	r.Flag("deletions.poll-interval", "With a bucket, pause between two listings of the requests to delete series, whose samples are then hidden and deleted.").Default("30s").SetValue(&c.DeletionsInterval)
 }
 
 // Validate checks the flags against each other.

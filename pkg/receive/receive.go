@@ -26,6 +26,8 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/deletion"
+	"github.com/hindsight-io/hindsight/pkg/deletion/mask"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/grpcmetrics"
 	"github.com/hindsight-io/hindsight/pkg/grpcsnappy"
@@ -70,10 +72,14 @@ type Receive struct {
 	tls     *tlsconfig.Server // nil for plain text
 	peerTLS *tlsconfig.Client // nil for plain text
 
-	db     *multitsdb.DB
-	reads  *fanout.Store
-	writer *replicate.Writer // nil without a hashring
-	peers  *peer.Service
+	db    *multitsdb.DB
+	reads *fanout.Store
+	// deletions are the requests of the bucket whose samples are hidden; nil without
+	// a bucket.
+	deletions *deletion.Poller
+	bucket    bucket.Bucket     // nil without one
+	writer    *replicate.Writer // nil without a hashring
+	peers     *peer.Service
 
 	downscale     downscale
 	limits        *tenantlimits.Limits
@@ -165,6 +171,9 @@ func New(cfg Config, deps Deps) (*Receive, error) {
 	grpcsnappy.Register()
 	r.db = multitsdb.New(r.storage(deps), r.logger, deps.Registerer)
 	r.reads = fanout.New(r.db.Stores, fanout.Config{Component: "receive", Logger: r.logger})
+	if deps.Bucket != nil {
+		r.deletions, r.bucket = deletion.NewPoller(deps.Bucket, r.logger, deps.Registerer), deps.Bucket
+	}
 	// Relabelling may make requests larger, and peers may have a higher limit.
 	r.peers = peer.New(r.db, peer.ServiceConfig{Limit: 8 * cfg.MaxRequestBytes.Int64(), Arrived: r.loops.arrived})
 	if cfg.hasRing() {
@@ -251,8 +260,20 @@ func (r *Receive) Ready() error {
 	return nil
 }
 
-// Store returns the samples of all tenants on this node.
-func (r *Receive) Store() storeapi.Store { return r.reads }
+// Store returns the samples of all tenants on this node, without those of deletion
+// requests. It is a storeapi.ExemplarStore, too.
+func (r *Receive) Store() storeapi.Store {
+	if r.deletions == nil {
+		return r.reads
+	}
+	return withoutDeleted{mask.New(r.reads, r.deletions, false), r.reads}
+}
+
+// withoutDeleted is a Store that hides samples, with the exemplars of the whole one.
+type withoutDeleted struct {
+	*mask.Store
+	storeapi.ExemplarStore
+}
 
 // Metadata returns the metadata that senders sent to this node.
 func (r *Receive) Metadata() storeapi.MetadataStore { return r.db }
@@ -266,7 +287,7 @@ func (r *Receive) Appendable(id string) storage.Appendable { return r.db.Appenda
 
 // RegisterGRPC adds the StoreAPI and the services for peers.
 func (r *Receive) RegisterGRPC(g grpc.ServiceRegistrar) {
-	storerpc.RegisterStore(g, r.cfg.Reads.Store(r.reads), storerpc.ServerConfig{})
+	storerpc.RegisterStore(g, r.cfg.Reads.Store(r.Store()), storerpc.ServerConfig{})
 	storerpc.RegisterInfo(g, storerpc.InfoConfig{Info: r.info, Services: storerpc.Services{Store: true, Metadata: true, Exemplars: true, Status: true}, Ready: r.Ready})
 	storerpc.RegisterMetadata(g, r.db)
 	storerpc.RegisterExemplars(g, r.reads)
@@ -364,6 +385,7 @@ func (r *Receive) work(ctx context.Context) error {
 	g.Go(func() error { return r.watchRing(ctx) })
 	g.Go(func() error { return r.watchLimits(ctx) })
 	g.Go(func() error { return r.askRing(ctx) })
+	g.Go(func() error { return r.followDeletions(ctx) })
 	return g.Wait()
 }
 

@@ -50,6 +50,8 @@ type Config struct {
 	// means never.
 	RecoverHeadsAfter                    flags.Duration
 	RecoverHeadsMemory, RecoverHeadsDisk flags.Bytes
+	// DeletionsInterval is the pause between two listings of the deletion requests.
+	DeletionsInterval flags.Duration
 
 	// Accepted because deployments set them.
 	unused unusedFlags
@@ -85,6 +87,7 @@ func DefaultConfig() Config {
 		IgnoreDeletionMarksDelay: flags.Duration(24 * time.Hour),
 		LazyPostings:             true, LazyPostingsRatio: 100, IndexHeaderIdleTimeout: 5 * time.Minute,
 		RecoverHeadsAfter: flags.Duration(time.Hour), RecoverHeadsMemory: 256 << 20, RecoverHeadsDisk: 10 << 30,
+		DeletionsInterval: flags.Duration(30 * time.Second),
 	}
 }
 
@@ -123,6 +126,7 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	r.Flag("store.recover-heads-after", "Turn the log that a sidecar ships into a block when it has not grown for this long, because its Prometheus is gone; four times as long while the source ships a newer log. Needs write access to the bucket. 0 means never.").Default("1h").SetValue(&c.RecoverHeadsAfter)
 	r.Flag("store.recover-heads-memory", "Memory for labels and samples while a log is turned into a block. Less memory means more passes over the log; the labels of all its series must fit.").Default("256MB").SetValue(&c.RecoverHeadsMemory)
 	r.Flag("store.recover-heads-disk", "Largest log that is turned into a block; its parts and the block are written below --data-dir meanwhile.").Default("10GB").SetValue(&c.RecoverHeadsDisk)
+	r.Flag("deletions.poll-interval", "Pause between two listings of the requests to delete series, whose samples are then hidden.").Default("30s").SetValue(&c.DeletionsInterval)
 	c.registerUnused(r)
 }
 

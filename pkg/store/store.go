@@ -17,6 +17,8 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
 	"github.com/hindsight-io/hindsight/pkg/block/headerbundle"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/deletion"
+	"github.com/hindsight-io/hindsight/pkg/deletion/mask"
 	"github.com/hindsight-io/hindsight/pkg/store/bucketblock"
 	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -67,6 +69,8 @@ type Gateway struct {
 	info    atomic.Pointer[storeapi.Info]
 	damage  quarantine
 	resync  chan struct{} // asks Run for a sync
+	// deletions are the requests whose samples Store hides.
+	deletions *deletion.Poller
 }
 
 // New makes a gateway. It reads nothing from the bucket before Run.
@@ -91,6 +95,8 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		log:    deps.Logger,
 		gate:   make(chan struct{}, cfg.MaxConcurrency),
 		budget: pagecache.NewBudget("--chunk-pool-size", cfg.ChunkPoolSize.Int64()),
+
+		deletions: deletion.NewPoller(deps.Bucket, deps.Logger, deps.Registerer),
 	}
 	g.admission = newAdmission(cfg.largeRequests(), cfg.LargeRequestWait.Duration())
 	g.blocks.selector = selector
@@ -124,10 +130,11 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	return g, nil
 }
 
-// Store returns the gateway as a source of series.
-func (g *Gateway) Store() storeapi.Store { return g }
+// Store returns the gateway as a source of series, without the samples of deletion
+// requests.
+func (g *Gateway) Store() storeapi.Store { return mask.New(g, g.deletions, true) }
 
-// Ready is nil once the bucket has been listed.
+// Ready is nil once the bucket has been listed, and the deletion requests in it.
 func (g *Gateway) Ready() error {
 	if g.info.Load() == nil {
 		return errors.New("bucket not listed yet")
@@ -144,6 +151,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	defer heads.Wait()
 	listed := make(chan struct{}, 1)
 	heads.Go(func() { g.recoverHeads(ctx, listed) })
+	heads.Go(func() { g.deletions.Run(ctx, g.cfg.DeletionsInterval.Duration()) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var last time.Time // when the last sync ended

@@ -43,6 +43,13 @@ func (g *Gateway) sync(ctx context.Context) error {
 		g.m.syncFailures.Inc()
 		return fmt.Errorf("list the blocks of the bucket: %w", err)
 	}
+	if !g.deletions.Polled() {
+		// Before the first answer; later Run polls more often than it lists blocks.
+		if _, err := g.deletions.Poll(ctx); err != nil {
+			g.m.syncFailures.Inc()
+			return err
+		}
+	}
 	now := time.Now()
 	g.damage.keepOnly(view.Metas)
 	kept, dropped := view.Apply(g.cfg.filters(now, g.blocks.selector, g.damage.current(now))...)

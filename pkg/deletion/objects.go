@@ -1,0 +1,263 @@
+package deletion
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+)
+
+// dir holds the requests of a bucket, each in a directory called like its ULID.
+// Programs that list blocks ignore it, because the name is no ULID.
+const dir = "hindsight/deletions"
+
+// Objects of a request. None of them is ever changed.
+const (
+	requestFile   = "request.json"
+	cancelledFile = "cancelled.json"
+	doneFile      = "done.json"
+	nodesDir      = "nodes/"
+)
+
+// MaxRequests bounds the requests of a bucket that are read, oldest first.
+const MaxRequests = 10_000
+
+// maxNodes bounds the reports of receivers of one request.
+const maxNodes = 1000
+
+// State is where a request stands.
+type State string
+
+// The states of a request.
+const (
+	// Pending requests hide their samples and can be cancelled.
+	Pending State = "pending"
+	// Applying requests are made physical.
+	Applying State = "applying"
+	// Done requests have no copy left in the bucket; they still apply to new uploads.
+	Done State = "done"
+	// Cancelled requests have no effect.
+	Cancelled State = "cancelled"
+	// Expired requests have no effect any more.
+	Expired State = "expired"
+)
+
+// Note is the content of cancelled.json and done.json.
+type Note struct {
+	Version int       `json:"version"`
+	ID      ulid.ULID `json:"id"`
+	Time    time.Time `json:"time"`
+	// Blocks and Samples are how many the compactor rewrote and removed.
+	Details string `json:"details,omitempty"`
+}
+
+// NodeReport is what a receiver says of a request that it has applied.
+type NodeReport struct {
+	Version int       `json:"version"`
+	ID      ulid.ULID `json:"id"`
+	// Node is the name of the receiver.
+	Node string    `json:"node"`
+	Time time.Time `json:"time"`
+	// Tenants are those in whose storage anything matched.
+	Tenants []string `json:"tenants,omitempty"`
+	// Blocks are local blocks whose bytes still have hidden samples.
+	Blocks []ulid.ULID `json:"blocks,omitempty"`
+}
+
+// Entry is a request in a bucket.
+type Entry struct {
+	*Compiled
+	Cancelled, Done bool
+	// Nodes are the names of the receivers that have reported.
+	Nodes []string
+}
+
+// StateAt is the state of the request at a time.
+func (e *Entry) StateAt(now time.Time) State {
+	switch {
+	case e.Cancelled:
+		return Cancelled
+	case now.After(e.Expires):
+		return Expired
+	case e.Done:
+		return Done
+	case now.Before(e.ApplyAfter):
+		return Pending
+	}
+	return Applying
+}
+
+// Active says whether the samples of the request are hidden at a time.
+func (e *Entry) Active(now time.Time) bool {
+	s := e.StateAt(now)
+	return s != Cancelled && s != Expired
+}
+
+// Physical says whether blocks are rewritten for the request at a time.
+func (e *Entry) Physical(now time.Time) bool {
+	s := e.StateAt(now)
+	return s == Applying || s == Done
+}
+
+func nameOf(id ulid.ULID, file string) string { return dir + "/" + id.String() + "/" + file }
+
+// ErrDecided says that a request can no longer be cancelled.
+var ErrDecided = errors.New("deletion is already being carried out")
+
+// Put writes a new request.
+func Put(ctx context.Context, b bucket.Bucket, r *Compiled) error {
+	if err := write(ctx, b, nameOf(r.ID, requestFile), r.Request); err != nil {
+		return fmt.Errorf("write deletion request %s: %w", r.ID, err)
+	}
+	return nil
+}
+
+// Get returns a request. Without one it returns bucket.ErrNotFound.
+func Get(ctx context.Context, r bucket.Reader, id ulid.ULID) (*Entry, error) {
+	var e Entry
+	err := r.List(ctx, dir+"/"+id.String(), func(o bucket.Object) error {
+		_, rel, ok := parseName(o.Name)
+		if ok {
+			e.note(rel)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list deletion request %s: %w", id, err)
+	}
+	e.Compiled, err = readRequest(ctx, r, id)
+	if err != nil {
+		return nil, err
+	}
+	return &e, nil
+}
+
+// Cancel ends a pending request. It returns ErrDecided for one whose delay has passed.
+func Cancel(ctx context.Context, b bucket.Bucket, id ulid.ULID, details string, now time.Time) error {
+	e, err := Get(ctx, b, id)
+	if err != nil {
+		return err
+	}
+	switch s := e.StateAt(now); s {
+	case Cancelled:
+		return nil
+	case Pending:
+		return writeNote(ctx, b, id, cancelledFile, details, now)
+	default:
+		return fmt.Errorf("cancel deletion request %s: %w: it is %s since %s", id, ErrDecided, s, e.ApplyAfter.Format(time.RFC3339))
+	}
+}
+
+// MarkDone records that the bucket has no copy left.
+func MarkDone(ctx context.Context, b bucket.Bucket, id ulid.ULID, details string, now time.Time) error {
+	return writeNote(ctx, b, id, doneFile, details, now)
+}
+
+func writeNote(ctx context.Context, b bucket.Bucket, id ulid.ULID, file, details string, now time.Time) error {
+	n := Note{Version: version, ID: id, Time: now.UTC(), Details: details}
+	if err := write(ctx, b, nameOf(id, file), n); err != nil {
+		return fmt.Errorf("write %s of deletion request %s: %w", file, id, err)
+	}
+	return nil
+}
+
+// PutNode writes the report of a receiver. A later report of the node replaces it.
+func PutNode(ctx context.Context, b bucket.Bucket, n NodeReport) error {
+	n.Version = version
+	if err := write(ctx, b, nameOf(n.ID, nodesDir+nodeFile(n.Node)), n); err != nil {
+		return fmt.Errorf("write report of %s on deletion request %s: %w", n.Node, n.ID, err)
+	}
+	return nil
+}
+
+// nodeFile makes an object name of the name of a node.
+func nodeFile(node string) string {
+	name := regexp.MustCompile(`[^a-zA-Z0-9._-]`).ReplaceAllString(node, "_")
+	return strings.Trim(name[:min(len(name), 200)], ".") + ".json"
+}
+
+// Nodes reads the reports of receivers on a request.
+func Nodes(ctx context.Context, r bucket.Reader, e *Entry) ([]NodeReport, error) {
+	var out []NodeReport
+	for _, name := range e.Nodes {
+		data, err := bucket.ReadAll(ctx, r, nameOf(e.ID, nodesDir+name), maxSize)
+		if err != nil {
+			return nil, fmt.Errorf("read report %s of deletion request %s: %w", name, e.ID, err)
+		}
+		var n NodeReport
+		if err := json.Unmarshal(data, &n); err != nil || n.Version != version || n.ID != e.ID {
+			continue // not a report of this program
+		}
+		out = append(out, n)
+	}
+	return out, nil
+}
+
+func write(ctx context.Context, b bucket.Bucket, name string, v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	data = append(data, '\n')
+	if len(data) > maxSize {
+		return fmt.Errorf("%s would have %d bytes, more than %d", name, len(data), maxSize)
+	}
+	return b.Upload(ctx, name, bytes.NewReader(data), int64(len(data)))
+}
+
+func readRequest(ctx context.Context, r bucket.Reader, id ulid.ULID) (*Compiled, error) {
+	data, err := bucket.ReadAll(ctx, r, nameOf(id, requestFile), maxSize)
+	if err != nil && !errors.Is(err, bucket.ErrTooLarge) {
+		return nil, fmt.Errorf("read deletion request %s: %w", id, err)
+	}
+	if err == nil {
+		var c *Compiled
+		if c, err = Parse(data, id); err == nil {
+			return c, nil
+		}
+	}
+	return nil, &InvalidError{ID: id, Err: err}
+}
+
+// InvalidError is about an object that is no request: it is malformed, too large, or of a
+// later version.
+type InvalidError struct {
+	ID  ulid.ULID
+	Err error
+}
+
+func (e *InvalidError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *InvalidError) Unwrap() error { return e.Err }
+
+// parseName splits the name of an object below dir.
+func parseName(name string) (id ulid.ULID, rel string, ok bool) {
+	rest, found := strings.CutPrefix(name, dir+"/")
+	if !found {
+		return id, "", false
+	}
+	text, rel, found := strings.Cut(rest, "/")
+	id, err := ulid.ParseStrict(text)
+	return id, rel, found && err == nil && id.String() == text
+}
+
+// note enters an object of the request.
+func (e *Entry) note(rel string) {
+	switch node, ok := strings.CutPrefix(rel, nodesDir); {
+	case rel == cancelledFile:
+		e.Cancelled = true
+	case rel == doneFile:
+		e.Done = true
+	case ok && len(e.Nodes) < maxNodes:
+		e.Nodes = append(e.Nodes, node)
+	}
+}
