@@ -22,6 +22,9 @@ const (
 	MarkDeletion Kind = "mark-deletion"
 	// MarkNoCompact excludes a block from merging.
 	MarkNoCompact Kind = "mark-no-compact"
+	// Rewrite makes a block without some series or samples of one block, which it marks
+	// for deletion.
+	Rewrite Kind = "rewrite"
 	// Merge makes one block of several and marks them for deletion.
 	Merge Kind = "merge"
 	// Downsample makes one coarser block of one block.
@@ -97,4 +100,7 @@ type View struct {
 	// SkippedInPass are blocks that no job may take now, with the reason, for
 	// instance because a job on them has failed. Merges of their windows wait.
 	SkippedInPass map[ulid.ULID]string
+	// Rewrites are blocks that hold series or samples which have to be removed, with
+	// the reason.
+	Rewrites map[ulid.ULID]string
 }

@@ -14,7 +14,7 @@ func (m *maker) merges(g grouped) {
 	var blocks []*block.Meta
 	for _, b := range g.blocks {
 		switch {
-		case m.used[b.ULID] || !m.whole(b):
+		case m.used[b.ULID] && m.view.Rewrites[b.ULID] == "" || !m.whole(b):
 		case tooLong(b):
 			details := fmt.Sprintf("it spans %s, more than the %s of the longest block that is merged", span(blockSpan(b)), span(maxSpan))
 			if g.Resolution > 0 && !fresh(b) {

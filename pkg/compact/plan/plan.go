@@ -14,7 +14,7 @@ import (
 
 // Make makes a plan. now is the time of the bucket, by which ages are measured.
 func Make(v View, p Policy, now time.Time) Plan {
-	m := &maker{view: v, policy: p, now: now, used: map[ulid.ULID]bool{}, sets: map[ulid.ULID]map[ulid.ULID]bool{}}
+	m := newMaker(v, p, now)
 	m.deletions()
 	m.partials()
 
@@ -26,6 +26,7 @@ func Make(v View, p Policy, now time.Time) Plan {
 	m.retention(live)
 	live = remove(live, m.used)
 	ready := m.ready(live)
+	m.rewrites(ready)
 	for _, g := range groupBlocks(ready, p.ReplicaLabels) {
 		if g.Labels.IsEmpty() {
 			// Its results could not be published.
@@ -49,7 +50,7 @@ func Make(v View, p Policy, now time.Time) Plan {
 }
 
 func rank(k Kind) int {
-	return slices.Index([]Kind{Delete, CleanPartial, MarkDeletion, MarkNoCompact, Merge, Downsample}, k)
+	return slices.Index([]Kind{Delete, CleanPartial, MarkDeletion, MarkNoCompact, Rewrite, Merge, Downsample}, k)
 }
 
 // maker is one run of Make.
@@ -66,6 +67,10 @@ type maker struct {
 	coarse map[ulid.ULID][]*block.Meta
 	sets   map[ulid.ULID]map[ulid.ULID]bool // see sourceSet
 	shards map[setKey]*shardSet
+}
+
+func newMaker(v View, p Policy, now time.Time) *maker {
+	return &maker{view: v, policy: p, now: now, used: map[ulid.ULID]bool{}, sets: map[ulid.ULID]map[ulid.ULID]bool{}}
 }
 
 // add adds a job on blocks to the plan.

@@ -44,6 +44,8 @@ type Policy struct {
 	ReplicaLabels []string
 	// Retention by resolution; missing or 0 keeps for ever.
 	Retention map[int64]time.Duration
+	// Rules are the retention of some series; the first that matches decides.
+	Rules []RetentionRule
 	// DeleteDelay is the time between a deletion mark and the deletion.
 	DeleteDelay time.Duration
 	// ConsistencyDelay is the age that a fresh block must have, so that all
@@ -74,8 +76,8 @@ func (p *Policy) Validate() error {
 			return fmt.Errorf("compaction range %d ms is not a multiple of %d ms", p.Ranges[i], p.Ranges[i-1])
 		}
 	}
-	if !p.Downsampling {
-		return nil
+	if err := validateRules(p.Rules); err != nil || !p.Downsampling {
+		return err
 	}
 	if r := p.Retention[block.ResolutionRaw]; r != 0 && r < downsampleRange5m {
 		return fmt.Errorf("raw retention of %s is shorter than %s, the shortest block that is downsampled to 5m", span(r), span(downsampleRange5m))
@@ -86,9 +88,7 @@ func (p *Policy) Validate() error {
 	return nil
 }
 
-// expired says whether data of the resolution that ends at maxTime is out of
-// retention.
-func (p *Policy) expired(resolution, maxTime int64, now time.Time) bool {
-	r := p.Retention[resolution]
-	return r > 0 && now.UnixMilli()-r.Milliseconds() > maxTime
+// expired says whether all data of the block would be out of retention in a resolution.
+func (p *Policy) expired(b *block.Meta, resolution int64, now time.Time) bool {
+	return past(p.longest(b, resolution), b.MaxTime, now)
 }

@@ -83,7 +83,7 @@ func (m *maker) missing(b *block.Meta) (int64, bool) {
 	// A resolution that is out of retention itself may be needed to make a
 	// coarser one that is not.
 	for r := to; ok; r, ok = coarser(r) {
-		if !m.policy.expired(r, b.MaxTime, m.now) && !m.isCovered(b, r) {
+		if !m.policy.expired(b, r, m.now) && !m.isCovered(b, r) {
 			return to, true
 		}
 	}
@@ -97,7 +97,7 @@ func (m *maker) retention(live []*block.Meta) {
 	unmerged := m.unmerged(live)
 	for _, b := range live {
 		r := b.Resolution()
-		if !m.owns(b) || outOfRange(b) || !m.policy.expired(r, b.MaxTime, m.now) {
+		if !m.owns(b) || outOfRange(b) || !m.policy.expired(b, r, m.now) {
 			continue
 		}
 		if obstacle, ok := unmerged[b.ULID]; ok {
@@ -115,11 +115,12 @@ func (m *maker) retention(live []*block.Meta) {
 			m.downsample(b, to, fmt.Sprintf("out of retention, and there is no %s data of it yet", ResolutionName(to)))
 			continue
 		}
+		kept := m.policy.longest(b, r)
 		m.add(Job{
 			Kind: MarkDeletion, Group: groupOf(b, m.policy.ReplicaLabels), Resolution: r,
-			Overdue: m.now.Sub(time.UnixMilli(b.MaxTime)) - m.policy.Retention[r],
-			Reason:  fmt.Sprintf("out of the %s retention of %s", ResolutionName(r), span(m.policy.Retention[r])),
-			Details: fmt.Sprintf("block exceeding retention of %s", m.policy.Retention[r]),
+			Overdue: m.now.Sub(time.UnixMilli(b.MaxTime)) - kept,
+			Reason:  fmt.Sprintf("out of the %s retention of %s%s", ResolutionName(r), span(kept), m.policy.ruleOf(b)),
+			Details: fmt.Sprintf("block exceeding retention of %s", kept),
 		}, b)
 	}
 }

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/oklog/ulid/v2"
@@ -47,8 +48,10 @@ func (m *maker) collectShards(live []*block.Meta) {
 		if len(set.blocks) <= s.Index {
 			set.blocks = append(set.blocks, make([]*block.Meta, s.Index+1-len(set.blocks))...)
 		}
-		// Of two blocks with one index, the older one counts.
-		if old := set.blocks[s.Index]; old == nil || b.ULID.Compare(old.ULID) < 0 {
+		// Of two blocks with one index, the one that was rewritten of the other counts,
+		// or the older one.
+		old := set.blocks[s.Index]
+		if old == nil || cmp.Or(cmp.Compare(old.RewriteCount(), b.RewriteCount()), b.ULID.Compare(old.ULID)) < 0 {
 			set.blocks[s.Index] = b
 		}
 	}
