@@ -40,8 +40,10 @@ func TestDocuments(t *testing.T) {
 				t.Errorf("%s: the link to %s leads nowhere", p, m[1])
 			}
 		}
+		// docs/runbooks/README.md, which is generated with them, lists the runbooks.
+		listed := filepath.Base(filepath.Dir(p)) == "runbooks" && filepath.Base(p) != "README.md"
 		if page, err := filepath.Rel(filepath.Join(root, "docs"), p); err == nil && !strings.HasPrefix(page, "..") &&
-			page != "README.md" && !strings.Contains(string(index), "]("+page+")") {
+			page != "README.md" && !listed && !strings.Contains(string(index), "]("+page+")") {
 			t.Errorf("docs/README.md does not name docs/%s", page)
 		}
 		return nil

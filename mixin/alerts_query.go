@@ -1,0 +1,78 @@
+package main
+
+func queryAlerts() []alert {
+	return []alert{
+		{
+			name: "HindsightStoreMissing", wait: "5m", severity: warning,
+			expr:       `sum by (job, instance, component) (hindsight_query_endpoints{health="missing"}) > 0`,
+			summary:    "{{ $value }} stores ({{ $labels.component }}) that {{ $labels.instance }} expects do not answer.",
+			meaning:    "A querier expects stores that do not answer.",
+			impact:     "Answers lack the data of these stores, and name them in their warnings.",
+			diagnosis:  []string{"Open the page Stores of the querier, or `/api/v1/stores`: it has the last error of each store.", "Check that the process runs and that its gRPC port is reachable from the querier, with the right TLS configuration."},
+			mitigation: []string{"Start the store, or mend its network.", "Remove a store that is gone for good from the flags or the endpoint file."},
+		},
+		{
+			name: "HindsightStoreAnswersFail", wait: "5m", severity: warning,
+			expr:       `sum by (job, instance) (rate(hindsight_fanout_store_failures_total[5m])) > 0`,
+			summary:    "Stores fail to answer {{ $labels.instance }}.",
+			meaning:    "Answers of stores fail at their start or in their middle.",
+			impact:     "Queries are partial, and say so in their warnings; queries without partial response fail.",
+			diagnosis:  []string{"Read the warnings of a query: they name the store and its error.", "Look at the log of that store at the same time."},
+			mitigation: []string{"For a limit of the store, narrow the query or raise the limit.", "For a store that is down, see [HindsightStoreMissing](HindsightStoreMissing.md)."},
+		},
+		{
+			name: "HindsightStoreMislabeled", wait: "1m", severity: warning,
+			expr:       `sum by (job, instance) (increase(hindsight_fanout_mislabeled_stores_total[1h]) + increase(hindsight_fanout_unsorted_stores_total[1h])) > 0`,
+			summary:    "A store of {{ $labels.instance }} sends series without its labels, or out of order.",
+			meaning:    "A store sends series that lack the labels it announces, or series that are not sorted.",
+			impact:     "The querier repairs the order at the cost of memory; with wrong labels, selections by external labels miss data.",
+			diagnosis:  []string{"Search the log of the querier for `store`: it names the store once.", "Check the version of that store, and proxies between."},
+			mitigation: []string{"Update the store.", "Mend its external labels; `hindsight tools doctor` lists sources with wrong labels."},
+		},
+		{
+			name: "HindsightQueryLimitRejections", wait: "10m", severity: info,
+			expr:       `sum by (job, instance, limit) (rate(hindsight_query_limit_rejections_total[5m])) > 0`,
+			summary:    "{{ $labels.instance }} refuses requests because of the limit {{ $labels.limit }}.",
+			meaning:    "Requests fail because they exceed a limit of the querier.",
+			impact:     "These queries fail with an error that names the limit, its value and its flag. Others are protected by it.",
+			diagnosis:  []string{"Look at the page of the dearest queries, or `/api/v1/top_queries`.", "For `memory_busy` and `concurrency_busy`, look at the number of running requests: the querier as a whole has too many."},
+			mitigation: []string{"Narrow the query, or use recording rules.", "Add queriers, give them more memory, or raise the limit: [query.md](../query.md) lists them."},
+		},
+		{
+			name: "HindsightQuerySlow", wait: "10m", severity: warning,
+			expr:       `histogram_quantile(0.99, sum by (job, handler, le) (rate(http_request_duration_seconds_bucket{handler=~"query|query_range"}[5m]) and on (job, instance) hindsight_build_info)) > 40`,
+			summary:    "One of a hundred requests to {{ $labels.handler }} of {{ $labels.job }} takes {{ $value | humanizeDuration }}.",
+			meaning:    "The 99th percentile of the duration of queries is above 40 seconds.",
+			impact:     "Dashboards are slow or time out.",
+			diagnosis:  []string{"Look at the dashboard Reads: time that waits for a slot, for memory, or for stores.", "Look at the dearest queries in `/api/v1/top_queries`."},
+			mitigation: []string{"Add queriers or store gateways.", "Let the compactor downsample, and let long ranges use downsampled data."},
+		},
+		{
+			name: "HindsightQueryQueueing", wait: "10m", severity: warning,
+			expr:       `sum by (job, instance) (hindsight_query_slots_waiting + hindsight_query_memory_waiting) > 0`,
+			summary:    "{{ $value }} requests of {{ $labels.instance }} wait for a slot or for memory.",
+			meaning:    "Requests have waited for a slot or for memory for ten minutes without a break.",
+			impact:     "Queries are slow; some fail after their time.",
+			diagnosis:  []string{"Compare `hindsight_query_memory_used_bytes` with `hindsight_query_memory_limit_bytes`, and the running requests with `--query.max-concurrent`."},
+			mitigation: []string{"End single requests with `DELETE /api/v1/queries`.", "Add queriers, or raise `--query.max-concurrent` and the memory."},
+		},
+		{
+			name: "HindsightEndpointDNSFailures", wait: "10m", severity: warning,
+			expr:       `sum by (job, instance) (rate(hindsight_query_endpoint_dns_failures_total[5m])) > 0`,
+			summary:    "{{ $labels.instance }} cannot look up names of its stores.",
+			meaning:    "Lookups of the names of stores fail.",
+			impact:     "The addresses found before stay in use: new stores are not found.",
+			diagnosis:  []string{"Search the log for `lookup`: it has the name and the error of DNS.", "Ask the same name from the same pod."},
+			mitigation: []string{"Mend the name in `--endpoint`, or the DNS server."},
+		},
+		{
+			name: "HindsightEndpointFileRefused", wait: "5m", severity: warning,
+			expr:       `sum by (job, instance) (increase(hindsight_query_endpoint_reload_failures_total[15m])) > 0`,
+			summary:    "{{ $labels.instance }} cannot read its endpoint files.",
+			meaning:    "Endpoint files cannot be read, and the content read before stays in use.",
+			impact:     "New stores are not found.",
+			diagnosis:  []string{"Search the log for the name of the file."},
+			mitigation: []string{"Mend the file; it is read again by itself."},
+		},
+	}
+}

@@ -1,0 +1,314 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/prompb"
+	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/hindsight-io/hindsight/test/e2e/harness"
+)
+
+// notFired are the alerts whose cause this test does not make happen, and why.
+func notFired() map[string]string {
+	return map[string]string{
+		"HindsightPanics":                  "no request is known that causes a panic",
+		"HindsightHTTPErrors":              "needs queries that time out; failed writes fire HindsightReceiveWriteErrors",
+		"HindsightGRPCErrors":              "a role reads from something that fails in the middle of a call",
+		"HindsightBucketSlow":              "needs an object storage that takes seconds",
+		"HindsightEndpointDNSFailures":     "needs a DNS server that fails; a name without addresses is a missing store",
+		"HindsightStoreMislabeled":         "needs a store with a defect; pkg/storeapi/fanout tests the counter",
+		"HindsightQuerySlow":               "needs a query of 40 seconds",
+		"HindsightQueryQueueing":           "needs a load for minutes",
+		"HindsightReceiveHintsLost":        "needs a full disk or a full hint log",
+		"HindsightReceiveTenantsFailed":    "needs a broken disk",
+		"HindsightReceiveTenantsRefused":   "the bound of tenants is not a flag",
+		"HindsightReceiveUploadFailures":   "needs a block of two hours",
+		"HindsightStoreReadFailures":       "needs a bucket that lists blocks and fails to read them; damaged ones are quarantined at the first read",
+		"HindsightStoreSyncStale":          "needs an hour",
+		"HindsightStoreRequestsRefused":    "needs blocks larger than a limit",
+		"HindsightHeadRecoveryFailed":      "needs a damaged head log of a Prometheus that is gone for an hour",
+		"HindsightCompactPassesFail":       "needs an hour without a successful pass",
+		"HindsightCompactBacklogGrows":     "needs a day",
+		"HindsightSidecarUnsafeCompaction": "flags of Prometheus are looked at every five minutes",
+		"HindsightSidecarHeadBehind":       "needs 15 minutes",
+	}
+}
+
+// mixinSite is the site of the demo, scraped every second, with short intervals.
+type mixinSite struct {
+	*harness.Site
+	t      *testing.T
+	alerts harness.API // a Prometheus with the alerts, without their time to wait
+}
+
+func newMixinSite(t *testing.T) mixinSite {
+	s := mixinSite{Site: newSite(t), t: t}
+	replace := func(name string, pairs ...string) {
+		content, err := os.ReadFile(s.Path(name))
+		require.NoError(t, err)
+		s.write(name, strings.NewReplacer(pairs...).Replace(string(content)))
+	}
+	for _, p := range []string{"us-a", "eu-a", "eu-b", "edge"} {
+		replace("prometheus-"+p+".yml", "scrape_interval: 5s", "scrape_interval: 1s")
+	}
+	// Both servers of the pair say that they are the same one.
+	replace("prometheus-eu-b.yml", "replica: b", "replica: a")
+	s.write("limits.yml", "write:\n  tenants:\n    small:\n      head_series_limit: 10\n")
+	s.write("endpoints.yml", "endpoints: []\n")
+	s.write("bad.yml", "type: FILESYSTEM\nconfig:\n  directory: "+s.Path("bad")+"\n")
+	for _, name := range []string{"sidecar-eu-a", "sidecar-eu-b", "sidecar-us-a"} {
+		s.Extra[name] = []string{
+			"--prometheus.get_config_interval=1s", "--shipper.claim-interval=1s", "--shipper.head-interval=1s",
+		}
+	}
+	s.Extra["store"] = []string{"--sync-block-duration=1s"}
+	s.Extra["compact"] = []string{"--wait-interval=1s"}
+	s.Extra["query"] = []string{
+		"--endpoint=dns+missing.invalid:10901", "--store.sd-dns-interval=1s", "--query.max-samples=20000",
+		"--endpoint.sd-config-file=" + s.Path("endpoints.yml"), "--endpoint.sd-config-reload-interval=1s",
+	}
+	for _, name := range []string{"receive-1", "receive-2", "receive-3"} {
+		s.Extra[name] = []string{"--receive.limits-config-file=" + s.Path("limits.yml")}
+	}
+	return s
+}
+
+// write replaces a file as a whole.
+func (s mixinSite) write(name, content string) {
+	s.t.Helper()
+	path := s.Path(name)
+	require.NoError(s.t, os.MkdirAll(filepath.Dir(path), 0o755))
+	require.NoError(s.t, os.WriteFile(path+".new", []byte(content), 0o644))
+	require.NoError(s.t, os.Rename(path+".new", path))
+}
+
+// startPrometheus starts the Prometheus with the alerts. They wait for nothing.
+func (s *mixinSite) startPrometheus() {
+	t := s.t
+	rules, err := os.ReadFile(filepath.Join(root(t), "mixin/alerts.yaml"))
+	require.NoError(t, err)
+	s.write("alerts.yaml", regexp.MustCompile(`(?m)^( *)for: .*$`).ReplaceAllString(string(rules), "${1}for: 0s"))
+	var targets []string
+	for _, name := range harness.All() {
+		if role, _, _ := strings.Cut(name, "-"); role != "node" && role != "s3" && role != "prometheus" {
+			targets = append(targets, s.Addr(name))
+		}
+	}
+	list, err := json.Marshal(append(targets, s.Addr("receive-4"), s.Addr("receive-5")))
+	require.NoError(t, err)
+	s.write("alerting.yml", fmt.Sprintf(`
+global: {scrape_interval: 1s, evaluation_interval: 1s}
+rule_files: [%s]
+scrape_configs:
+  - job_name: hindsight
+    static_configs: [{targets: %s}]
+`, s.Path("alerts.yaml"), list))
+	addr, err := harness.Port(harness.Host())
+	require.NoError(t, err)
+	p, err := harness.Start(s.Dir, "alerting", bin.Prometheus, "--config.file="+s.Path("alerting.yml"),
+		"--storage.tsdb.path="+s.Path("alerting"), "--web.listen-address="+addr, "--log.level=warn")
+	require.NoError(t, err)
+	t.Cleanup(p.Kill)
+	require.NoError(t, harness.WaitHTTP(p, "http://"+addr+"/-/ready", time.Minute))
+	s.alerts = harness.API{Base: "http://" + addr}
+}
+
+func root(t *testing.T) string {
+	t.Helper()
+	r, err := harness.Root()
+	require.NoError(t, err)
+	return r
+}
+
+// Every panel of every dashboard has data on the processes of the demo, and alerts fire
+// when their cause happens to a real process.
+func TestMixin(t *testing.T) {
+	t.Parallel()
+	s := newMixinSite(t)
+	require.NoError(t, s.Start(harness.All()...))
+	s.startPrometheus()
+	s.requireData()
+	s.requireQuiet()
+	s.damage()
+	s.requireFired()
+	// Without peers and bucket the processes would not stop in order.
+	s.Kill()
+}
+
+// requireData asks the querier each query of each dashboard until it has data.
+func (s mixinSite) requireData() {
+	files, err := filepath.Glob(filepath.Join(root(s.t), "mixin/dashboards/*.json"))
+	require.NoError(s.t, err)
+	require.Len(s.t, files, 9)
+	open := map[string]string{}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		require.NoError(s.t, err)
+		var d struct {
+			Title  string
+			Panels []struct {
+				Title   string
+				Targets []struct{ RefID, Expr string }
+			}
+		}
+		require.NoError(s.t, json.Unmarshal(content, &d))
+		for _, p := range d.Panels {
+			for _, q := range p.Targets {
+				open[d.Title+" / "+p.Title+" / "+q.RefID] = strings.NewReplacer("$__rate_interval", "1m", "$job", ".+", "$tenant", ".+").Replace(q.Expr)
+			}
+		}
+	}
+	require.Greater(s.t, len(open), 100)
+	api := harness.API{Base: s.URL("query")}
+	eventually(s.t, 90*time.Second, func() error {
+		for _, place := range slices.Sorted(maps.Keys(open)) {
+			a, err := api.Instant(open[place], time.Time{})
+			if err != nil {
+				return fmt.Errorf("%s: %w", place, err)
+			}
+			if len(a.Series) > 0 {
+				delete(open, place)
+			}
+		}
+		if len(open) > 0 {
+			return fmt.Errorf("these queries find nothing: %v", open)
+		}
+		return nil
+	})
+}
+
+// requireQuiet waits until no alert fires but those whose cause the site has from its
+// start: an alert that fires on healthy processes is useless.
+func (s mixinSite) requireQuiet() {
+	causes := []string{
+		"HindsightSidecarLabelConflict", "HindsightStoreMissing", "HindsightStoreAnswersFail",
+	}
+	eventually(s.t, 30*time.Second, func() error {
+		a, err := s.alerts.Instant(`ALERTS{alertstate="firing", alertname!~"`+strings.Join(causes, "|")+`"}`, time.Time{})
+		if err == nil && len(a.Series) > 0 {
+			err = fmt.Errorf("these alerts fire: %v", a.Series)
+		}
+		return err
+	})
+}
+
+// badBlock writes a block whose files are damaged, with times in ms.
+func (s mixinSite) badBlock(dir, id string, minT, maxT int64) {
+	s.write(filepath.Join(dir, id, "meta.json"), fmt.Sprintf(`{"ulid": %q, "minTime": %d, "maxTime": %d, "version": 1,
+		"stats": {"numSamples": 10, "numSeries": 1, "numChunks": 1}, "compaction": {"level": 1, "sources": [%q]},
+		"thanos": {"labels": {"cluster": "bad"}, "downsample": {"resolution": 0}, "source": "sidecar",
+		"files": [{"rel_path": "chunks/000001", "size_bytes": 7}, {"rel_path": "index", "size_bytes": 7}, {"rel_path": "meta.json"}]}}`, id, minT, maxT, id))
+	s.write(filepath.Join(dir, id, "index"), "damaged")
+	s.write(filepath.Join(dir, id, "chunks/000001"), "damaged")
+}
+
+// damage makes the causes of the alerts happen.
+func (s mixinSite) damage() {
+	t := s.t
+	const hour = int64(3600_000)
+	day := time.Date(2020, 3, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
+	s.badBlock("bad", "01E29T5W000000000000000001", day, day+2*hour)
+	s.badBlock("bad", "01E29T5W000000000000000002", day, day+2*hour)
+	future := time.Date(2200, 3, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
+	s.badBlock("bad", "01E29T5W000000000000000003", future, future+2*hour)
+	s.badBlock("prometheus-us-a", "01E29T5W000000000000000004", day, day+2*hour)
+	for i, role := range []string{"compact", "store"} {
+		args := []string{
+			role, "--data-dir=" + s.Path(role+"-bad"), "--objstore.config-file=" + s.Path("bad.yml"),
+			"--http-address=" + s.Addr(fmt.Sprintf("receive-%d", 4+i)),
+		}
+		if role == "compact" {
+			args = append(args, "--wait", "--wait-interval=1s")
+		} else {
+			args = append(args, "--grpc-address="+s.Addr("receive-5/grpc"))
+		}
+		p, err := harness.Start(s.Dir, role+"-bad", bin.Hindsight, args...)
+		require.NoError(t, err)
+		t.Cleanup(p.Kill)
+	}
+	s.write("endpoints.yml", "endpoints: [{address: "+s.Addr("receive-5/grpc")+"}]\n")
+	s.Proc("receive-3").Kill()
+	s.Proc("prometheus-eu-a").Kill()
+	s.await("HindsightReceiveHintsPending", "HindsightReceiveTenantNearLimit", "HindsightStoreBlocksQuarantined")
+	s.Proc("receive-2").Kill()
+	s.Proc("s3").Kill()
+	for _, name := range []string{"hashring.json", "limits.yml", "endpoints.yml"} {
+		s.write(name, "{damaged")
+	}
+	resp, err := http.Post(s.URL("receive-1")+"/-/reload", "", nil)
+	require.NoError(t, err)
+	resp.Body.Close()
+	require.Equal(t, http.StatusInternalServerError, resp.StatusCode)
+}
+
+// load makes the requests that alerts are about. Their errors are expected.
+func (s mixinSite) load() {
+	w := harness.Writer{URL: "http://" + s.Addr("receive-1/write") + "/api/v1/receive", Header: http.Header{"Thanos-Tenant": {"small"}}}
+	for i := range 12 {
+		_, _ = w.Write([]prompb.TimeSeries{harness.TimeSeries([]prompb.Sample{{Timestamp: time.Now().UnixMilli(), Value: 1}}, "__name__", fmt.Sprintf("small_%d", i))})
+	}
+	api := harness.API{Base: s.URL("query")}
+	_, _ = api.Instant(`count_over_time({__name__=~"go_.+|hindsight_.+|http_.+"}[5m])`, time.Time{})
+	_, _ = api.Instant(`{cluster="bad"}`, time.Date(2020, 3, 1, 1, 0, 0, 0, time.UTC))
+}
+
+// firing returns the alerts that have fired so far.
+func (s mixinSite) firing() map[string]bool {
+	a, err := s.alerts.Instant(`count by (alertname) (last_over_time(ALERTS{alertstate="firing"}[10m]))`, time.Time{})
+	require.NoError(s.t, err)
+	out := map[string]bool{}
+	for _, series := range a.Series {
+		out[series.Labels["alertname"]] = true
+	}
+	return out
+}
+
+// await waits until alerts have fired.
+func (s mixinSite) await(names ...string) {
+	s.t.Helper()
+	eventually(s.t, time.Minute, func() error {
+		s.load()
+		fired := s.firing()
+		for _, name := range names {
+			if !fired[name] {
+				return fmt.Errorf("%s has not fired; fired: %v", name, slices.Sorted(maps.Keys(fired)))
+			}
+		}
+		return nil
+	})
+}
+
+// requireFired waits for all alerts but those of notFired, which must not be stale.
+func (s mixinSite) requireFired() {
+	content, err := os.ReadFile(filepath.Join(root(s.t), "mixin/alerts.yaml"))
+	require.NoError(s.t, err)
+	var file struct {
+		Groups []struct{ Rules []struct{ Alert string } }
+	}
+	require.NoError(s.t, yaml.Unmarshal(content, &file))
+	var names []string
+	skipped := notFired()
+	for _, g := range file.Groups {
+		for _, r := range g.Rules {
+			if _, skip := skipped[r.Alert]; skip {
+				delete(skipped, r.Alert)
+				continue
+			}
+			names = append(names, r.Alert)
+		}
+	}
+	require.Empty(s.t, skipped, "these alerts do not exist")
+	s.await(names...)
+}
