@@ -87,21 +87,13 @@ func (d *Downsampler) floatBatch(ts []int64, vs []float64) error {
 	for i := 0; i < len(ts); {
 		end = windowEnd(ts[i], d.resolution)
 		start := i
-		sum, lo, hi := 0.0, vs[i], vs[i]
-		for ; i < len(ts) && ts[i] <= end; i++ {
-			v := vs[i]
+		for i++; i < len(ts) && ts[i] <= end; i++ {
+		}
+		sum, lo, hi := 0.0, vs[start], vs[start]
+		for _, v := range vs[start:i] {
 			sum += v
-			if v < lo {
-				lo = v
-			}
-			if v > hi {
-				hi = v
-			}
-			if v < last {
-				counter += v
-			} else {
-				counter += v - last
-			}
+			lo, hi = min(lo, v), max(hi, v)
+			counter += increase(last, v)
 			last = v
 		}
 		end = min(end, lastT)
@@ -117,6 +109,14 @@ func (d *Downsampler) floatBatch(ts []int64, vs []float64) error {
 	e.counter.Append(end, last)
 	a := e.finish()
 	return d.emit(first, end, &a)
+}
+
+// increase is by how much a counter grew from last to v: by all of v where it fell.
+// It has no branch, because one of a gauge is hard to predict: the sign of the
+// difference decides whether last is subtracted.
+func increase(last, v float64) float64 {
+	fell := uint64(int64(math.Float64bits(v-last)) >> 63)
+	return v - math.Float64frombits(math.Float64bits(last)&^fell)
 }
 
 // emit keeps one chunk of the result. Its bytes live until the next series.

@@ -169,6 +169,9 @@ func (d *Downsampler) wantHistogram(h *histogram.FloatHistogram) error {
 // the first of those with equal times.
 func (d *Downsampler) tidyFloats() {
 	ts, vs := d.cols.T, d.cols.V
+	if ascending(ts, vs) {
+		return
+	}
 	if !slices.IsSorted(ts) {
 		sort.Stable(byTime(d.cols))
 	}
@@ -182,6 +185,20 @@ func (d *Downsampler) tidyFloats() {
 		k++
 	}
 	d.cols.T, d.cols.V = ts[:k], vs[:k]
+}
+
+// ascending says whether each time is later than the one before and each value is a
+// number, as in nearly all series.
+func ascending(ts []int64, vs []float64) bool {
+	last := int64(math.MinInt64)
+	vs = vs[:len(ts)]
+	for i, t := range ts {
+		if t <= last || vs[i] != vs[i] {
+			return false
+		}
+		last = t
+	}
+	return true
 }
 
 // byTime sorts columns.
