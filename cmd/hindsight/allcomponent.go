@@ -54,7 +54,7 @@ func (a *all) Ready() error {
 
 // Reload reads the configuration of all roles again.
 func (a *all) Reload(ctx context.Context) error {
-	return errors.Join(a.receive.Reload(ctx), a.query.Reload(ctx))
+	return errors.Join(a.receive.Reload(ctx), a.query.Reload(ctx), a.compact.Reload(ctx))
 }
 
 // Drain ends calls that do not end by themselves.

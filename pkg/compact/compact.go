@@ -22,6 +22,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block/headerbundle"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
+	"github.com/hindsight-io/hindsight/pkg/deletion"
 )
 
 // Deps are what the process provides to a compactor.
@@ -58,7 +59,10 @@ type Compactor struct {
 	work     string
 	headers  *headerbundle.Writer
 
-	quarantined          quarantine
+	quarantined quarantine
+	survey      survey
+	// rules are those of --retention.config.
+	rules                atomic.Pointer[[]plan.RetentionRule]
 	cleanWork, readIndex sync.Once
 	progress             progress
 	// seen is the last view of the bucket.
@@ -92,6 +96,10 @@ func New(cfg Config, deps Deps) (*Compactor, error) {
 		work:        filepath.Join(cfg.DataDir, "compact"),
 		headers:     headerbundle.NewWriter(deps.Bucket),
 		quarantined: quarantine{blocks: map[ulid.ULID]badBlock{}, gauge: m.quarantined},
+	}
+	c.survey = survey{c: c, deletions: deletion.NewPoller(deps.Bucket, deps.Logger, deps.Registerer), blocks: map[ulid.ULID]*surveyed{}}
+	if err := c.Reload(context.Background()); err != nil {
+		return nil, err
 	}
 	if deps.Registerer != nil {
 		deps.Registerer.MustRegister(newBacklogCollector(c))
@@ -159,6 +167,7 @@ func (c *Compactor) pass(ctx context.Context) error {
 			if r.readOnly != nil {
 				return r.err()
 			}
+			c.survey.finish(ctx, r.now())
 			if err := c.poller.WriteIndex(ctx, c.bkt); err != nil {
 				c.log.Warn("cannot write block index", "err", err)
 			}

@@ -28,7 +28,7 @@ func blamed(j plan.Job, err error) *block.CorruptError {
 // damage a file that is sound in the bucket. The result is a *block.CorruptError only
 // if the second download is damaged too.
 func (c *Compactor) confirm(ctx context.Context, j plan.Job, err error) error {
-	if j.Kind != plan.Merge && j.Kind != plan.Downsample {
+	if j.Kind != plan.Merge && j.Kind != plan.Downsample && j.Kind != plan.Rewrite {
 		return err
 	}
 	bad := blamed(j, err)

@@ -95,7 +95,7 @@ func (r *round) repeated(j plan.Job) bool {
 // heavyJobs merges and downsamples at the same time.
 func (r *round) heavyJobs(ctx context.Context, jobs []plan.Job) {
 	var wg sync.WaitGroup
-	wg.Go(func() { r.run(ctx, jobs, r.c.cfg.Concurrency, plan.Merge) })
+	wg.Go(func() { r.run(ctx, jobs, r.c.cfg.Concurrency, plan.Rewrite, plan.Merge) })
 	wg.Go(func() { r.run(ctx, jobs, r.c.cfg.DownsampleConcurrency, plan.Downsample) })
 	wg.Wait()
 }
@@ -169,6 +169,8 @@ func (r *round) do(ctx context.Context, j plan.Job) (err error) {
 		return err
 	case plan.MarkNoCompact:
 		return c.markNoCompact(ctx, b, block.Cause{Reason: j.MarkReason, Details: j.Details}, r.now())
+	case plan.Rewrite:
+		return c.rewrite(ctx, j, r.now())
 	case plan.Merge:
 		return c.merge(ctx, j, r.now())
 	case plan.Downsample:

@@ -53,6 +53,7 @@ func (c *Compactor) look(ctx context.Context, now time.Time, skipped map[ulid.UL
 	c.seen.Store(v)
 	local := time.Now()
 	pv, policy := c.planInput(v, skipped, local)
+	pv.Rewrites = c.survey.run(ctx, v, pv, policy, now).rewrites
 	p := plan.Make(pv, policy, now)
 	if c.only != nil {
 		p.Jobs = slices.DeleteFunc(p.Jobs, func(j plan.Job) bool { return !c.only(&j) })
@@ -69,6 +70,7 @@ func (c *Compactor) planInput(v *blocklist.View, skipped map[ulid.ULID]string, l
 	pv.Quarantined, pv.SkippedInPass = c.quarantined.details(), skipped
 
 	policy := c.policy
+	policy.Rules = *c.rules.Load()
 	_, foreign := v.Apply(
 		blocklist.TimePartition(c.cfg.MinTime.Millis(local), c.cfg.MaxTime.Millis(local)),
 		blocklist.Shard(c.selector, policy.ReplicaLabels...),

@@ -21,6 +21,7 @@ type metrics struct {
 	todoJobs, todoBlocks       *prometheus.GaugeVec
 	todoSamples                *prometheus.GaugeVec
 	lastPass                   prometheus.Gauge
+	deletionsOpen              prometheus.Gauge
 }
 
 // newMetrics registers the metrics of a compactor; reg may be nil.
@@ -50,7 +51,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		todoJobs:     gauges("todo_jobs", "Jobs of the last plan. More may follow from their results.", "kind"),
 		todoBlocks:   gauges("todo_blocks", "Inputs of the jobs of the last plan.", "kind"),
 		todoSamples:  gauges("todo_samples", "Samples in the inputs of the jobs of the last plan.", "kind"),
-		lastPass:     f.NewGauge(prometheus.GaugeOpts{Name: "hindsight_compact_last_successful_pass_timestamp_seconds", Help: "Unix time of the end of the last pass without an error or a failed job."}),
+		deletionsOpen: f.NewGauge(prometheus.GaugeOpts{
+			Name: "hindsight_compact_deletions_open", Help: "Requests to delete series, past their delay, of which the bucket still has copies; as of the last pass.",
+		}),
+		lastPass: f.NewGauge(prometheus.GaugeOpts{Name: "hindsight_compact_last_successful_pass_timestamp_seconds", Help: "Unix time of the end of the last pass without an error or a failed job."}),
 	}
 	return m
 }
@@ -59,7 +63,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 func (m *metrics) progress(p *plan.Plan, v *blocklist.View) {
 	type todo struct{ jobs, blocks, samples float64 }
 	sums := map[plan.Kind]*todo{
-		plan.Delete: {}, plan.CleanPartial: {}, plan.MarkDeletion: {}, plan.MarkNoCompact: {}, plan.Merge: {}, plan.Downsample: {},
+		plan.Delete: {}, plan.CleanPartial: {}, plan.MarkDeletion: {}, plan.MarkNoCompact: {}, plan.Rewrite: {}, plan.Merge: {}, plan.Downsample: {},
 	}
 	for i := range p.Jobs {
 		t := sums[p.Jobs[i].Kind]
