@@ -15,6 +15,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block/headerbundle"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
+	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
 
 // Env has the dependencies and settings that all blocks of a gateway share.
@@ -123,7 +124,7 @@ const indexPath = "index"
 // object describes an object of the block. It asks the bucket for the size, once, when
 // neither the listing nor meta.json has it.
 func (b *Block) object(ctx context.Context, rel string, file uint32) (pagecache.Object, error) {
-	o := pagecache.Object{Block: b.meta.ULID, File: file, Name: path.Join(b.meta.ULID.String(), rel)}
+	o := pagecache.Object{Block: b.meta.ULID, File: file, Name: path.Join(b.meta.ULID.String(), rel), Tenant: tenant.FromContext(ctx)}
 	if size, ok := b.knownSize(rel); ok {
 		o.Size = size
 		return o, nil

@@ -30,6 +30,8 @@ type Object struct {
 	// Name is the full name in the bucket, Size its length in bytes.
 	Name string
 	Size int64
+	// Tenant is the one that reads, for its share of the disk tier; empty for none.
+	Tenant string
 }
 
 type key struct {

@@ -89,7 +89,7 @@ func TestDisk_SlotsThatAreWrittenAreNotTaken(t *testing.T) {
 	require.Empty(t, entries)
 	require.Empty(t, none)
 	require.Equal(t, 2, skipped)
-	d.write(first, slots[0], page)
+	d.write(first, slots[0], page, "")
 	_, again, _ := d.reserve(o, 2, page)
 	require.Equal(t, slots, again)
 }

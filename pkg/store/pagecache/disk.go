@@ -42,7 +42,9 @@ type disk struct {
 	mu     sync.Mutex
 	tables map[tableKey]*table
 	slot   []slot
-	used   []bool // since the hand last passed
+	used   []uint8 // how often the hand still passes
+	owner  []uint16
+	shares shares
 	state  []slotState
 	busy   []bool // a put writes pages into it
 	kept   int
@@ -115,7 +117,7 @@ func openDisk(fsys vfs.FS, dir string, bytes int64) (_ *disk, err error) {
 	}
 	d := &disk{
 		f: f, lock: lock, slots: uint32(slots),
-		tables: map[tableKey]*table{}, slot: make([]slot, slots), used: make([]bool, slots),
+		tables: map[tableKey]*table{}, slot: make([]slot, slots), used: make([]uint8, slots), owner: make([]uint16, slots),
 		state: make([]slotState, slots), busy: make([]bool, slots),
 	}
 	if err := d.load(); err != nil {
@@ -207,6 +209,7 @@ func (d *disk) free(n uint32) {
 	}
 	d.kept--
 	*s = slot{}
+	d.own(n, 0)
 }
 
 func (d *disk) entryOffset(slot uint32) int64 { return diskHeaderSize + int64(slot)*diskEntrySize }
@@ -285,7 +288,7 @@ func (d *disk) get(o Object, into *loadedRun, want run, missing []uint32) []uint
 			missing = append(missing, page)
 			continue
 		}
-		d.used[n] = true
+		d.use(n, o.Tenant)
 		reads = append(reads, slotRead{page: page, slot: n, length: s.length, crc: s.crc, table: t, state: d.state[n]})
 	}
 	d.mu.Unlock()
@@ -347,7 +350,7 @@ func (d *disk) put(o Object, first uint32, b []byte) {
 		entries, slots, skipped := d.reserve(o, first, b)
 		n := len(entries)
 		if n > 0 {
-			d.write(entries, slots[0], b[skipped*pageSize:min(len(b), (skipped+n)*pageSize)])
+			d.write(entries, slots[0], b[skipped*pageSize:min(len(b), (skipped+n)*pageSize)], o.Tenant)
 		}
 		first += uint32(skipped + n)
 		b = b[min(len(b), (skipped+n)*pageSize):]
@@ -360,6 +363,10 @@ func (d *disk) put(o Object, first uint32, b []byte) {
 func (d *disk) reserve(o Object, first uint32, b []byte) (entries []diskEntry, slots []uint32, skipped int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	chances := uint8(1)
+	if o.Tenant != "" {
+		chances = d.shares.chances(d.shares.known(o.Tenant), d.slots, true)
+	}
 	for i := 0; i*pageSize < len(b) && len(slots) < maxTogether; i++ {
 		k := key{o.Block, o.File, first + uint32(i)}
 		if _, ok := d.find(k); ok || d.closed {
@@ -369,7 +376,7 @@ func (d *disk) reserve(o Object, first uint32, b []byte) (entries []diskEntry, s
 			skipped++
 			continue
 		}
-		if n := len(slots); n > 0 && (d.hand != slots[n-1]+1 || d.used[d.hand] || d.busy[d.hand]) {
+		if n := len(slots); n > 0 && (d.hand != slots[n-1]+1 || d.used[d.hand] > 0 || d.busy[d.hand]) {
 			break // the next page goes elsewhere
 		}
 		n, ok := d.victim()
@@ -379,7 +386,7 @@ func (d *disk) reserve(o Object, first uint32, b []byte) (entries []diskEntry, s
 		}
 		d.free(n)        // no reader finds the slot while it is written,
 		d.busy[n] = true // and no other put takes it
-		d.used[n] = true
+		d.used[n] = chances
 		page := b[i*pageSize : min(len(b), (i+1)*pageSize)]
 		slots = append(slots, n)
 		entries = append(entries, diskEntry{key: k, length: uint32(len(page)), crc: crc32.Checksum(page, castagnoli())})
@@ -387,8 +394,8 @@ func (d *disk) reserve(o Object, first uint32, b []byte) (entries []diskEntry, s
 	return entries, slots, skipped
 }
 
-// write writes pages into neighbouring slots and records them.
-func (d *disk) write(entries []diskEntry, first uint32, b []byte) {
+// write writes pages into neighbouring slots and records them, for the tenant.
+func (d *disk) write(entries []diskEntry, first uint32, b []byte, tenant string) {
 	// The pages before their entries: after a crash in between, the checksum in the
 	// old entry does not match the page.
 	_, err := d.f.WriteAt(b, d.dataOffset(first))
@@ -411,20 +418,21 @@ func (d *disk) write(entries []diskEntry, first uint32, b []byte) {
 			continue // another put was faster
 		}
 		d.set(n, e)
+		d.own(n, d.shares.id(tenant))
 	}
 }
 
 // victim chooses a slot by the clock algorithm: the first one from the hand on
-// that was not used since the hand last passed it. There is none when all are being
+// that has no chances left (shares). There is none when all are being
 // written: two puts in one slot would leave the page of one with the data of the other.
 func (d *disk) victim() (slot uint32, ok bool) {
-	for range 2 * d.slots {
+	for range (protectedChances + 1) * uint64(d.slots) {
 		slot = d.hand
 		d.hand = (d.hand + 1) % d.slots
-		if !d.used[slot] && !d.busy[slot] {
+		if d.used[slot] == 0 && !d.busy[slot] {
 			return slot, true
 		}
-		d.used[slot] = false
+		d.used[slot] -= min(d.used[slot], 1)
 	}
 	return 0, false
 }
@@ -440,7 +448,7 @@ func (d *disk) forget(block ulid.ULID) {
 		for _, n := range t.slot {
 			if n > 0 {
 				d.free(n - 1)
-				d.used[n-1] = false
+				d.used[n-1] = 0
 				slots = append(slots, n-1)
 			}
 		}
