@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
 )
 
@@ -88,7 +89,7 @@ func (d *Downsampler) histogramBatch(batch []hist, exact bool) error {
 			end = windowEnd(batch[i].t, d.resolution)
 		}
 	}
-	if !exact || cuts > windows/maxCutShare+1 {
+	if !exact || cuts > windows*d.maxCuts()+1 {
 		return d.histogramChunk(batch, chunkenc.UnknownCounterReset)
 	}
 	for len(batch) > 0 {
@@ -108,8 +109,16 @@ func (d *Downsampler) histogramBatch(batch []hist, exact bool) error {
 	return nil
 }
 
-// maxCutShare bounds the restarts that end a chunk: one for this number of windows.
-const maxCutShare = 4
+// maxCuts bounds the restarts that end a chunk, for each window on average: one in
+// windows of raw samples, and one for each window of the input in coarser ones, so that
+// the increase over 1h data is exact wherever that over 5m data is. The raw block has a
+// chunk for each restart, too, so the result does not have more.
+func (d *Downsampler) maxCuts() int {
+	if d.from == block.ResolutionRaw {
+		return 1
+	}
+	return int(d.resolution / d.from)
+}
 
 // histogramChunk writes one chunk, of at least one sample.
 func (d *Downsampler) histogramChunk(batch []hist, header chunkenc.CounterResetHeader) error {
