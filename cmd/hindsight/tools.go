@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,7 +20,7 @@ const toolsGroup = "tools"
 func toolCommands(app *kingpin.Application) []command {
 	group := app.Command(toolsGroup, "Commands that do one task and end.")
 	out := []command{recoverCommand(group), doctorCommand(group), checkCommand(group), rulesCheckCommand(group)}
-	return append(append(out, blockCommands(group)...), bucketCommands(group)...)
+	return slices.Concat(out, blockCommands(group), tsdbCommands(group), bucketCommands(group))
 }
 
 // toolConfig holds the flags that every tool has.

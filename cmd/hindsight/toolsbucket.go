@@ -93,6 +93,9 @@ func labelMatchers(flag, s string) ([]*labels.Matcher, error) {
 // labelText returns external labels without braces.
 func labelText(m map[string]string) string { return strings.Trim(labels.FromMap(m).String(), "{}") }
 
+// timeText returns a time in Unix milliseconds in RFC 3339.
+func timeText(ms int64) string { return time.UnixMilli(ms).UTC().Format(time.RFC3339) }
+
 // sortedMetas returns the complete blocks in order of ULID.
 func sortedMetas(v *blocklist.View) []*block.Meta {
 	return slices.SortedFunc(maps.Values(v.Metas), func(a, b *block.Meta) int { return a.ULID.Compare(b.ULID) })

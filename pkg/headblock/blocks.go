@@ -106,7 +106,7 @@ func (w *blockWriter) finish(cfg *Config) (*block.Meta, string, error) {
 	m.Compaction.Level = 1
 	m.Compaction.Sources = []ulid.ULID{m.ULID}
 	m.Thanos.Labels = cfg.ExternalLabels.Map()
-	m.Thanos.Source = block.SourceSidecarRecover
+	m.Thanos.Source = cfg.Origin
 	if err := block.WriteMetaDir(w.dir, m); err != nil {
 		return nil, "", fmt.Errorf("write meta.json of block %s: %w", m.ULID, err)
 	}

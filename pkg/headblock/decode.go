@@ -52,7 +52,7 @@ func (d *decoder) read(ctx context.Context, src Source, h handler) (Loss, error)
 	late := h
 	late.samples, late.series, late.stones = h.late, nil, nil
 	loss, err := src.Records(ctx, func(l Log, rec []byte) error {
-		if l == wblLog {
+		if l == WBLLog {
 			return d.record(rec, late)
 		}
 		return d.record(rec, h)

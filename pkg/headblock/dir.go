@@ -40,7 +40,7 @@ func OpenDir(dir string) (*Dir, error) {
 	if _, err := os.Stat(dir); err != nil {
 		return nil, fmt.Errorf("open data directory of Prometheus: %w", err)
 	}
-	for _, l := range []Log{walLog, wblLog} {
+	for _, l := range []Log{WALLog, WBLLog} {
 		if err := d.open(l, filepath.Join(dir, l.String())); err != nil {
 			return nil, errors.Join(fmt.Errorf("open %s of %s: %w", l, dir, err), d.Close())
 		}
@@ -157,7 +157,7 @@ func (d *Dir) findMinTime(dir string) error {
 			d.minTime = max(d.minTime, m.MaxTime)
 		}
 	}
-	stored, ok, err := wlog.ReadMinValidTime(filepath.Join(dir, walLog.String()))
+	stored, ok, err := wlog.ReadMinValidTime(filepath.Join(dir, WALLog.String()))
 	if err == nil && ok {
 		d.minTime = max(d.minTime, stored)
 	}
@@ -174,7 +174,7 @@ func (d *Dir) Size() int64 { return d.size }
 // Records implements Source. The out-of-order samples come last.
 func (d *Dir) Records(ctx context.Context, f func(l Log, rec []byte) error) (Loss, error) {
 	loss := d.loss
-	for _, l := range []Log{walLog, wblLog} {
+	for _, l := range []Log{WALLog, WBLLog} {
 		for _, s := range d.logs[l] {
 			lost, err := s.records(ctx, func(rec []byte) error { return f(l, rec) })
 			loss.add(lost)

@@ -159,9 +159,9 @@ func (p *Pieces) read(piece headlog.Piece, f func(l Log, rec []byte) error) (bad
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	l := walLog
+	l := WALLog
 	if piece.Kind == headlog.KindWBL {
-		l = wblLog
+		l = WBLLog
 	}
 	r, err := headlog.NewReader(bufio.NewReaderSize(file, 64<<10), piece.Name)
 	if errors.Is(err, headlog.ErrCorrupt) {

@@ -8,16 +8,16 @@ import (
 // Log is one of the logs of a head.
 type Log int
 
-// The logs of a head. walLog has series, samples and tombstones, with the checkpoint at
-// its start; wblLog has samples that came out of order.
+// The logs of a head. WALLog has series, samples and tombstones, with the checkpoint at
+// its start; WBLLog has samples that came out of order.
 const (
-	walLog Log = iota
-	wblLog
+	WALLog Log = iota
+	WBLLog
 )
 
 // String returns the name of the log's directory.
 func (l Log) String() string {
-	if l == wblLog {
+	if l == WBLLog {
 		return "wbl"
 	}
 	return "wal"

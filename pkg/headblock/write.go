@@ -38,6 +38,8 @@ type Config struct {
 	Covered []tombstones.Interval
 	// ExternalLabels are written to meta.json.
 	ExternalLabels labels.Labels
+	// Origin is the component that meta.json names; empty means SourceSidecarRecover.
+	Origin block.Source
 	// BlockRange is the length of the windows at whose boundaries samples are cut
 	// into blocks; 0 means two hours.
 	BlockRange time.Duration
@@ -104,6 +106,9 @@ func Write(ctx context.Context, cfg Config) (*Report, error) {
 func (c *Config) setDefaults() {
 	if c.BlockRange == 0 {
 		c.BlockRange = defaultBlockRange
+	}
+	if c.Origin == "" {
+		c.Origin = block.SourceSidecarRecover
 	}
 	if c.Memory == 0 {
 		c.Memory = defaultMemory

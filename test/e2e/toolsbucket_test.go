@@ -192,10 +192,22 @@ func TestToolsOnS3_CommandsAndTheirOutput(t *testing.T) {
 	rules := s.Path("tools-rules.yml")
 	require.NoError(t, os.WriteFile(rules, []byte("groups: []"), 0o600))
 	require.Regexp(t, `rules +ok`, tool(t, 0, "rules-check", "--rules="+rules))
+	text := s.Path("tools-openmetrics.txt")
+	require.NoError(t, os.WriteFile(text, []byte(openMetrics()), 0o600))
+	require.Regexp(t, `1970-01-01T08:00:00Z +1970-01-01T09:59:00Z +1 +120 +verified`, tool(t, 0, "tsdb", "import", text, "--path="+t.TempDir()))
 	toolWeb(t, b)
 	n, blocks := b.samples()
 	require.Equal(t, 2, blocks)
 	require.Greater(t, n, uint64(350))
+}
+
+// openMetrics is three hours of a series from 08:00 on, which is two blocks.
+func openMetrics() string {
+	var text strings.Builder
+	for n := range 180 {
+		fmt.Fprintf(&text, "m{a=\"b\"} %d %d\n", n, 8*3600+n*60)
+	}
+	return text.String() + "# EOF\n"
 }
 
 // toolWeb looks at the page of blocks.
@@ -225,6 +237,8 @@ func TestToolsOnS3_KilledAtEachWriteAndRunAgain(t *testing.T) {
 	require.NoError(t, s.Start("s3"))
 	a := blocktest.ID("a")
 	local := blocktest.Dir(t, toolBlocks)
+	text := s.Path("tools-openmetrics.txt")
+	require.NoError(t, os.WriteFile(text, []byte(openMetrics()), 0o600))
 	const marked = toolBlocks + "mark a deletion at=3h details=why\n"
 	for _, c := range []struct {
 		name  string
@@ -260,6 +274,12 @@ func TestToolsOnS3_KilledAtEachWriteAndRunAgain(t *testing.T) {
 		}, func(t *testing.T, b, _ *toolBucket) {
 			n, blocks := b.samples()
 			require.Equal(t, []any{2, true}, []any{blocks, n > 350})
+		}},
+		{"import", "", func(*toolBucket, *toolBucket) []string {
+			return []string{"tsdb", "import", text, "--path=" + t.TempDir(), "--upload", `--label=cluster="eu"`}
+		}, func(t *testing.T, b, _ *toolBucket) {
+			n, blocks := b.samples()
+			require.Equal(t, []any{2, uint64(180)}, []any{blocks, n})
 		}},
 		{"replicate", toolBlocks, func(_, to *toolBucket) []string {
 			return []string{"bucket", "replicate", "--single-run", "--objstore-to.config=" + to.config(to.addr)}
