@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -154,4 +155,17 @@ func TestReport_DamagedIndexesAreErrors(t *testing.T) {
 	delete(sizes, "chunks/000001")
 	require.NoError(t, b.Upload(t.Context(), name, bytes.NewReader(good), int64(len(good))))
 	require.ErrorContains(t, blockstat.New(blockstat.Config{Metrics: true}).Add(t.Context(), b, m, sizes), "segment 1 of its chunks is not in the bucket")
+}
+
+// An index whose symbols are long must not make the tables long.
+func TestReport_ClipsLongNames(t *testing.T) {
+	b := bucket.NewMemory()
+	blocktest.Fill(t, b, "block a range=0h..2h labels={a=\"b\"}\n  m{l=\""+strings.Repeat("x", 5000)+"\"} 0h..2h/1m:1+1\n")
+	m, sizes, err := blockstat.FindBlock(t.Context(), b, blocktest.ID("a"))
+	require.NoError(t, err)
+	r := blockstat.New(blockstat.Config{Pairs: true})
+	require.NoError(t, r.Add(t.Context(), b, m, sizes))
+	for _, row := range r.Rows(0) {
+		require.Less(t, len(row.Name), 1100)
+	}
 }

@@ -70,8 +70,14 @@ const restName = "(others)"
 
 func newTable(by string) *table { return &table{by: by, rows: map[string]*Row{}} }
 
+// maxName is the number of bytes up to which names are told apart, and printed.
+const maxName = 1024
+
 // row returns the row of a name, which the caller does not keep. The name is cloned.
 func (t *table) row(name string) *Row {
+	if len(name) > maxName {
+		name = strings.ToValidUTF8(name[:maxName], "") + "..."
+	}
 	r := t.rows[name]
 	if r == nil {
 		if len(t.rows) >= maxRows {

@@ -24,9 +24,12 @@ import (
 const (
 	// seriesAlign is the alignment of the entries of series in an index.
 	seriesAlign = 16
-	// maxEntry bounds the entry of one series: labels of 1 MiB and 100 000 chunks need
-	// less.
-	maxEntry = 16 << 20
+	// maxEntry bounds the entry of one series, and so the memory for its chunks: 100 000
+	// chunks need less.
+	maxEntry = 4 << 20
+	// maxLabels bounds the labels of one series. An entry of few bytes can refer to a long
+	// symbol many times.
+	maxLabels = 16 << 20
 	// readAhead is the size of the buffer for the entries of series.
 	readAhead = 1 << 20
 )
@@ -100,7 +103,14 @@ func (in *input) walk(ctx context.Context, h *indexheader.Header, f func(*series
 	}
 	defer func() { err = errors.Join(err, body.Close()) }()
 	w.r = bufio.NewReaderSize(body, readAhead)
-	dec := &index.Decoder{LookupSymbol: func(_ context.Context, n uint32) (string, error) { return h.Symbol(n) }}
+	labelBytes := 0 // of the current series
+	dec := &index.Decoder{LookupSymbol: func(_ context.Context, n uint32) (string, error) {
+		symbol, err := h.Symbol(n)
+		if labelBytes += len(symbol); labelBytes > maxLabels {
+			return "", fmt.Errorf("the labels have more than %d bytes", maxLabels)
+		}
+		return symbol, err
+	}}
 	for n := 0; ; n++ {
 		if n%1024 == 0 && ctx.Err() != nil {
 			return ctx.Err()
@@ -112,6 +122,7 @@ func (in *input) walk(ctx context.Context, h *indexheader.Header, f func(*series
 		if !ok {
 			break
 		}
+		labelBytes = 0
 		if err := dec.Series(w.entry, &w.builder, &w.chks); err != nil {
 			return fmt.Errorf("read series before byte %d of the index of block %s: %w", w.off, id, err)
 		}

@@ -10,16 +10,22 @@ import (
 	"github.com/prometheus/prometheus/tsdb"
 )
 
-// verifyBatch is the number of samples that are compared at once.
-const verifyBatch = 1 << 20
+const (
+	// verifyBatch is the number of samples that are compared at once, each of which takes
+	// about 150 bytes.
+	verifyBatch = 1 << 18
+	// maxOpen bounds the blocks that are open at one time. Their files are mapped.
+	maxOpen = 512
+)
 
 // Verify reads the input again and looks for each of its samples in the blocks. It returns
 // an error if one is missing, if the blocks have more samples than the input, or if more
 // values differ than samples of equal times explain.
-func Verify(ctx context.Context, in Input, r *Report) error {
-	v := &verifier{report: r}
+func Verify(ctx context.Context, in Input, r *Report) (err error) {
+	v := &verifier{report: r, open: map[string]*tsdb.Block{}}
+	defer func() { err = errors.Join(err, v.close()) }()
 	v.reset()
-	err := in.Each(ctx, func(lset labels.Labels, s Sample) error {
+	err = in.Each(ctx, func(lset labels.Labels, s Sample) error {
 		h := lset.Hash()
 		of := v.series[h]
 		if of == nil {
@@ -72,6 +78,7 @@ type expected struct {
 // verifier compares batches of samples with the blocks.
 type verifier struct {
 	report     *Report
+	open       map[string]*tsdb.Block // by directory
 	series     map[uint64]*expected
 	mint, maxt int64
 	held       int
@@ -83,6 +90,16 @@ type verifier struct {
 func (v *verifier) reset() {
 	v.series, v.held = map[uint64]*expected{}, 0
 	v.mint, v.maxt = 1<<63-1, -1<<63
+}
+
+// close closes the open blocks.
+func (v *verifier) close() error {
+	var errs []error
+	for _, b := range v.open {
+		errs = append(errs, b.Close())
+	}
+	clear(v.open)
+	return errors.Join(errs...)
 }
 
 // flush compares the batch with each block that has times of it.
@@ -102,11 +119,18 @@ func (v *verifier) flush(ctx context.Context) error {
 // block compares the batch with one block. Few series are looked up; of many, all of the
 // block are read.
 func (v *verifier) block(ctx context.Context, dir string) (err error) {
-	b, err := tsdb.OpenBlock(slog.New(slog.DiscardHandler), dir, nil, nil)
-	if err != nil {
-		return err
+	b := v.open[dir]
+	if b == nil {
+		if len(v.open) == maxOpen {
+			if err := v.close(); err != nil {
+				return err
+			}
+		}
+		if b, err = tsdb.OpenBlock(slog.New(slog.DiscardHandler), dir, nil, nil); err != nil {
+			return err
+		}
+		v.open[dir] = b
 	}
-	defer func() { err = errors.Join(err, b.Close()) }()
 	q, err := tsdb.NewBlockQuerier(b, v.mint, v.maxt)
 	if err != nil {
 		return err
