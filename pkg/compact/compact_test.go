@@ -30,7 +30,10 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/flags"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The SDK of a provider starts it when it is linked.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/baidubce/bce-sdk-go/util/log.NewLogger.func1"))
+}
 
 // config parses flags like a command line.
 func config(t testing.TB, args ...string) compact.Config {
