@@ -23,7 +23,7 @@ import (
 // storeCommand adds the command of the store gateway.
 func storeCommand(app *kingpin.Application) command {
 	cmd := app.Command("store", "Serves the blocks of a bucket over StoreAPI.")
-	role := roleConfig{heapFloor: readerHeapFloor}
+	role := roleConfig{heapFloor: gatewayHeapFloor}
 	var c store.Config
 	role.register(cmd, true)
 	role.registerBucket(cmd)

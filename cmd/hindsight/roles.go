@@ -11,8 +11,12 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/sidecar"
 )
 
-// readerHeapFloor is that of querier and gateway, which stream the data of requests.
-const readerHeapFloor = 32 << 20
+// readerHeapFloor is that of the querier, which streams the data of requests, and
+// gatewayHeapFloor that of the gateway, whose caches and buffers are a heap already.
+const (
+	readerHeapFloor  = 32 << 20
+	gatewayHeapFloor = 16 << 20
+)
 
 // build makes the component of a role.
 type build func(ctx context.Context, p *process) (server.Component, error)
