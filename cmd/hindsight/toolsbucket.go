@@ -34,7 +34,7 @@ func bucketCommands(tools *kingpin.CmdClause) []command {
 	var out []command
 	for _, add := range []func(*kingpin.CmdClause) command{
 		lsCommand, inspectCommand, verifyCommand, markCommand, cleanupCommand, retentionCommand, replicateCommand, costCommand,
-		uploadCommand, downsampleCommand, rewriteCommand, webCommand,
+		uploadCommand, downsampleCommand, rewriteCommand, webCommand, deleteSeriesCommand,
 	} {
 		c := add(group)
 		c.name = toolsGroup + " " + bucketGroup + " " + c.name

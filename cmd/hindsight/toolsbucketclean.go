@@ -216,6 +216,7 @@ func keptPartials(v *blocklist.View, p *plan.Plan, _ time.Time) []changeRow {
 type retentionConfig struct {
 	changeConfig
 	raw, fiveMinutes, oneHour flags.Duration
+	rules                     flags.PathOrContent
 	deleteDelay               flags.Duration
 	replicaLabels             flags.List
 	noDownsampling            bool
@@ -229,6 +230,7 @@ func retentionCommand(group *kingpin.CmdClause) command {
 	cmd.Flag("retention.resolution-raw", "Keep raw data for this long; 0d is for ever.").Default("0d").SetValue(&c.raw)
 	cmd.Flag("retention.resolution-5m", "Keep 5m data for this long; 0d is for ever.").Default("0d").SetValue(&c.fiveMinutes)
 	cmd.Flag("retention.resolution-1h", "Keep 1h data for this long; 0d is for ever.").Default("0d").SetValue(&c.oneHour)
+	c.rules.Register(cmd, "retention.config", "rules of the retention of tenants and series, as for the compactor; series within a block are removed by the compactor only", true)
 	cmd.Flag("delete-delay", flags.Ignored("this command only marks; tools bucket cleanup and the compactor delete")).Default("48h").SetValue(&c.deleteDelay)
 	cmd.Flag("deduplication.replica-label", "As for the compactor: replica label that it removed from the blocks it made. May be repeated, or hold several separated by commas.").SetValue(&c.replicaLabels)
 	cmd.Flag("downsampling.disable", "Mark blocks also if no coarser data of them exists, for a bucket that is not downsampled.").Default("false").BoolVar(&c.noDownsampling)
@@ -238,6 +240,13 @@ func retentionCommand(group *kingpin.CmdClause) command {
 			Retention: map[int64]time.Duration{
 				block.ResolutionRaw: c.raw.Duration(), block.Resolution5m: c.fiveMinutes.Duration(), block.Resolution1h: c.oneHour.Duration(),
 			},
+		}
+		content, err := c.rules.Content()
+		if err != nil {
+			return err
+		}
+		if policy.Rules, err = compact.ParseRetentionRules(content); err != nil {
+			return flags.Invalid(fmt.Errorf("retention rules %s: %w", c.rules.Source(), err))
 		}
 		if err := policy.Validate(); err != nil {
 			return flags.Invalid(err)

@@ -166,7 +166,7 @@ rules:
 	dry, err := compact.New(config(t, "--dry-run", "--retention.config="+rules), compact.Deps{Bucket: b, Out: &out})
 	require.NoError(t, err)
 	require.NoError(t, dry.Run(t.Context()))
-	require.Contains(t, out.String(), "series out of retention by users in 67 % of its chunks")
+	require.Contains(t, out.String(), "2 of 3 series out of retention by users, about ")
 	require.NoError(t, newCompactor(t, b, "--delete-delay=0s", "--retention.config="+rules).RunOnce(t.Context()))
 	require.False(t, contains(t, b, "bob", "eu", true))
 	require.False(t, contains(t, b, "eve", "eu", true))

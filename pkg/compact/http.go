@@ -10,6 +10,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/block/markhttp"
+	"github.com/hindsight-io/hindsight/pkg/deletion/deletehttp"
 	"github.com/hindsight-io/hindsight/pkg/ui"
 )
 
@@ -38,6 +39,7 @@ func (c *Compactor) RegisterHTTP(mux *http.ServeMux) {
 func (c *Compactor) RegisterAPI(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/v1/compact/status", c.serveStatus)
 	mux.HandleFunc("GET /api/v1/blocks", c.serveBlocks)
+	deletehttp.Handler{Bucket: c.bkt, Disabled: c.adminDisabled()}.Register(mux)
 	mux.Handle("POST /api/v1/blocks/mark", markhttp.Handler{Bucket: c.bkt, Disabled: c.cfg.DisableAdmin})
 }
 
@@ -66,4 +68,12 @@ func (c *Compactor) respond(w http.ResponseWriter, code int, body any) {
 	if err := json.NewEncoder(w).Encode(body); err != nil {
 		c.log.Debug("cannot send answer", "err", err)
 	}
+}
+
+// adminDisabled is the flag that forbids changes over HTTP, empty if none does.
+func (c *Compactor) adminDisabled() string {
+	if c.cfg.DisableAdmin {
+		return "--disable-admin-operations"
+	}
+	return ""
 }

@@ -41,8 +41,10 @@ type surveyed struct {
 	requests map[ulid.ULID]bool
 	// rules are the expired rules for which share was counted.
 	rules string
-	// share is that of the expired series in the chunks of the block.
-	share float64
+	// share is that of the expired series in the chunks of the block, series their
+	// number.
+	share  float64
+	series uint64
 }
 
 // findings are the result of a survey.
@@ -108,7 +110,7 @@ func (s *survey) run(ctx context.Context, v *blocklist.View, pv plan.View, polic
 					s.c.log.Warn("index of block cannot be searched for deleted series", "block", id, "err", err)
 				}
 			}
-			f.add(m, b, v.Deletion[id] != nil)
+			f.add(m, b, v)
 			return nil
 		})
 	}
@@ -137,7 +139,7 @@ func (s *survey) look(ctx context.Context, m *block.Meta, size int64, b *surveye
 		if err != nil {
 			return err
 		}
-		b.rules, b.share = rules, float64(res.Chunks)/float64(max(m.Stats.NumChunks, 1))
+		b.rules, b.series, b.share = rules, res.Series, float64(res.Chunks)/float64(max(m.Stats.NumChunks, 1))
 	}
 	return nil
 }
@@ -170,7 +172,7 @@ func (s *survey) search(ctx context.Context, m *block.Meta, size int64, b *surve
 }
 
 // add enters one block into the findings.
-func (f *findings) add(m *block.Meta, b *surveyed, marked bool) {
+func (f *findings) add(m *block.Meta, b *surveyed, v *blocklist.View) {
 	var why []string
 	for _, e := range f.entries {
 		if b.requests[e.ID] {
@@ -181,9 +183,14 @@ func (f *findings) add(m *block.Meta, b *surveyed, marked bool) {
 		}
 	}
 	if e := f.expired[m.ULID]; e != nil && (b.share >= minExpiredShare || len(why) > 0 && b.share > 0) {
-		why = append(why, fmt.Sprintf("series out of retention by %s in %.0f %% of its chunks", e.Rules(), 100*b.share))
+		var bytes int64
+		for _, size := range v.Sizes[m.ULID] {
+			bytes += max(size, 0)
+		}
+		why = append(why, fmt.Sprintf("%d of %d series out of retention by %s, about %d of %d bytes",
+			b.series, m.Stats.NumSeries, e.Rules(), int64(b.share*float64(bytes)), bytes))
 	}
-	if len(why) > 0 && !marked {
+	if len(why) > 0 && v.Deletion[m.ULID] == nil {
 		f.rewrites[m.ULID] = "it has " + strings.Join(why, ", and ")
 	}
 }

@@ -60,6 +60,8 @@ type Config struct {
 	Reads storeapi.Bounds
 	// DeletionsInterval is the pause between two listings of the deletion requests.
 	DeletionsInterval flags.Duration
+	// EnableAdmin serves the API that deletes series.
+	EnableAdmin bool
 
 	TSDB TSDBConfig
 	OTLP OTLPConfig
@@ -277,6 +279,7 @@ func (c *Config) registerHidden(r flags.Registrar) {
 		Default("0").Uint64Var(&c.Reads.Series)
 	r.Flag("store.limits.request-samples", "Most samples that one Series call may return, counted as chunks of 120; 0 is no limit.").
 		Default("0").Uint64Var(&c.Reads.Samples)
+	r.Flag("web.enable-admin-api", "Serve the API that deletes series on --http-address, as Prometheus does.").Default("false").BoolVar(&c.EnableAdmin)
 	r.Flag("deletions.poll-interval", "With a bucket, pause between two listings of the requests to delete series, whose samples are then hidden and deleted.").Default("30s").SetValue(&c.DeletionsInterval)
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/common/version"
 
+	"github.com/hindsight-io/hindsight/pkg/deletion/deletehttp"
 	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb"
 	"github.com/hindsight-io/hindsight/pkg/receive/replicate"
 	"github.com/hindsight-io/hindsight/pkg/receive/tenantlimits"
@@ -19,6 +20,11 @@ import (
 // RegisterHTTP adds the API and the pages, the first of which is that of the ring.
 func (r *Receive) RegisterHTTP(mux *http.ServeMux) {
 	r.RegisterAPI(mux)
+	deletions := deletehttp.Handler{Bucket: r.bucket}
+	if !r.cfg.EnableAdmin {
+		deletions.Disabled = "default; --web.enable-admin-api enables it"
+	}
+	deletions.Register(mux)
 	u := ui.New(ui.Config{Role: "receive", Version: version.Version, Pages: []string{"ring", "tenants"}})
 	u.Register(mux, "")
 	mux.Handle("GET /{$}", u)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/block/markhttp"
+	"github.com/hindsight-io/hindsight/pkg/deletion/deletehttp"
 	"github.com/hindsight-io/hindsight/pkg/ui"
 )
 
@@ -21,6 +22,11 @@ func (g *Gateway) RegisterHTTP(mux *http.ServeMux) {
 		return
 	}
 	mux.HandleFunc("GET /api/v1/blocks", g.listBlocks)
+	deletions := deletehttp.Handler{Bucket: g.deps.Marks}
+	if g.cfg.DisableAdmin {
+		deletions.Disabled = "--disable-admin-operations"
+	}
+	deletions.Register(mux)
 	mux.Handle("POST /api/v1/blocks/mark", markhttp.Handler{Bucket: g.deps.Marks, Disabled: !g.markable()})
 	ui.New(ui.Config{Role: "store", Version: version.Version, Pages: []string{"blocks"}}).RegisterPages(mux)
 }
