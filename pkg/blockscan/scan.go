@@ -58,22 +58,6 @@ func Scan(ctx context.Context, bkt bucket.Reader, m *block.Meta, size int64, q Q
 	return s.res, err
 }
 
-// Count returns the number of series of a block that satisfy the matchers, by postings
-// lists only: no entry of a series is read.
-func Count(ctx context.Context, bkt bucket.Reader, m *block.Meta, size int64, matchers []*labels.Matcher) (n uint64, err error) {
-	err = open(ctx, bkt, m, size, func(r *index.Reader) error {
-		p, err := postings(ctx, r, matchers)
-		if err != nil {
-			return err
-		}
-		for p.Next() {
-			n++
-		}
-		return p.Err()
-	})
-	return n, err
-}
-
 // open calls f with the index of a block.
 func open(ctx context.Context, bkt bucket.Reader, m *block.Meta, size int64, f func(*index.Reader) error) (err error) {
 	defer func() {

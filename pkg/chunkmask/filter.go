@@ -10,8 +10,8 @@ import (
 type filter struct {
 	chunkenc.Iterator
 	m *masker
-	// gap says that samples before the current one are deleted. What its histogram
-	// says of a counter reset is then about a deleted sample.
+	// gap says that samples before the current one are deleted. The hint of its
+	// histogram on a counter reset is then about a deleted sample.
 	gap bool
 }
 

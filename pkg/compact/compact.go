@@ -98,7 +98,7 @@ func New(cfg Config, deps Deps) (*Compactor, error) {
 		quarantined: quarantine{blocks: map[ulid.ULID]badBlock{}, gauge: m.quarantined},
 	}
 	c.survey = survey{c: c, deletions: deletion.NewPoller(deps.Bucket, deps.Logger, deps.Registerer), blocks: map[ulid.ULID]*surveyed{}}
-	if err := c.Reload(context.Background()); err != nil {
+	if err := c.loadRules(); err != nil {
 		return nil, err
 	}
 	if deps.Registerer != nil {

@@ -62,6 +62,7 @@ func ParseRetentionRules(content []byte) ([]plan.RetentionRule, error) {
 	return out, nil
 }
 
+// parse checks a rule and makes the planner's of it.
 func (r *retentionRule) parse(tenantLabel string) (plan.RetentionRule, error) {
 	out := plan.RetentionRule{Name: r.Name, Retention: map[int64]time.Duration{}}
 	if r.Tenant == "" && r.Match == "" {
@@ -124,7 +125,9 @@ func (c *Config) readRetention() ([]plan.RetentionRule, error) {
 
 // Reload reads --retention.config again. An invalid version is an error, and the last
 // valid one stays in use.
-func (c *Compactor) Reload(context.Context) error {
+func (c *Compactor) Reload(context.Context) error { return c.loadRules() }
+
+func (c *Compactor) loadRules() error {
 	rules, err := c.cfg.readRetention()
 	if err != nil {
 		return err

@@ -127,18 +127,18 @@ func TestPoller_FollowsTheStates(t *testing.T) {
 		return entries
 	}
 	require.Len(t, poll(), 2)
-	require.Len(t, p.Active(now).Requests(), 2)
+	require.Len(t, p.Active(now).list(), 2)
 	e := p.Entries()[0]
 	require.Equal(t, Pending, e.StateAt(now))
 	require.Equal(t, Applying, e.StateAt(now.Add(time.Hour)))
 	require.Equal(t, Expired, e.StateAt(now.Add(3*time.Hour)))
-	require.Empty(t, p.Active(now.Add(3*time.Hour)).Requests(), "expired without a poll")
+	require.Empty(t, p.Active(now.Add(3*time.Hour)).list(), "expired without a poll")
 	require.ErrorIs(t, Cancel(t.Context(), b, c.ID, "", now.Add(time.Hour)), ErrDecided)
 	require.NoError(t, Cancel(t.Context(), b, c.ID, "a mistake", now))
 	require.NoError(t, MarkDone(t.Context(), b, other.ID, "", now))
 	require.NoError(t, PutNode(t.Context(), b, NodeReport{ID: other.ID, Node: "receive-0:10901/x", Time: now}))
 	poll()
-	require.Len(t, p.Active(now).Requests(), 1)
+	require.Len(t, p.Active(now).list(), 1)
 	got, err := Get(t.Context(), b, other.ID)
 	require.NoError(t, err)
 	require.Equal(t, Done, got.StateAt(now.Add(time.Hour)))
@@ -162,11 +162,11 @@ func TestPoller_BoundsHostileObjects(t *testing.T) {
 	put(nameOf(later(3), cancelledFile), "{}")
 	put(dir+"/garbage", "x")
 	put(dir+"/"+later(4).String(), "x")
-	for i := range MaxRequests + 10 {
+	for i := range maxRequests + 10 {
 		r := first.Request
 		r.ID = later(10 + i)
 		r.Selectors = []string{fmt.Sprintf(`{__name__="m%d"}`, i)}
-		c, err := Compile(r)
+		c, err := compile(r)
 		require.NoError(t, err)
 		require.NoError(t, Put(t.Context(), mem, c))
 	}
@@ -174,11 +174,11 @@ func TestPoller_BoundsHostileObjects(t *testing.T) {
 	p := NewPoller(f, nil, nil)
 	entries, err := p.Poll(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, MaxRequests-4, len(entries))
-	require.Equal(t, MaxRequests, f.Count("get"))
+	require.Equal(t, maxRequests-4, len(entries))
+	require.Equal(t, maxRequests, f.Count("get"))
 	_, err = p.Poll(t.Context())
 	require.NoError(t, err)
-	require.LessOrEqual(t, f.Count("get"), MaxRequests+1, "only the one without a request object is read again")
+	require.LessOrEqual(t, f.Count("get"), maxRequests+1, "only the one without a request object is read again")
 	require.Equal(t, 2, f.Count("list"))
 
 	// A series is compared with the requests of its own name only.
@@ -205,5 +205,5 @@ func TestPoller_FailureKeepsTheLastRequests(t *testing.T) {
 	broken = true
 	_, err = p.Poll(t.Context())
 	require.ErrorIs(t, err, buckettest.ErrInjected)
-	require.Len(t, p.Active(now).Requests(), 1)
+	require.Len(t, p.Active(now).list(), 1)
 }

@@ -3,7 +3,6 @@ package deletion
 import (
 	"slices"
 
-	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/tombstones"
 
@@ -16,8 +15,8 @@ type Set struct{ requests []*Compiled }
 // NewSet makes a set.
 func NewSet(requests ...*Compiled) *Set { return &Set{requests: requests} }
 
-// Requests are those of the set. They must not be changed.
-func (s *Set) Requests() []*Compiled {
+// list are the requests of the set.
+func (s *Set) list() []*Compiled {
 	if s == nil {
 		return nil
 	}
@@ -55,10 +54,10 @@ func (s *Set) For(t Target) *Scope {
 			sc.add(rule{matchers: rest, interval: tombstones.Interval{Mint: r.MinTime, Maxt: r.MaxTime}})
 		}
 		if applies {
-			sc.ids = append(sc.ids, r.ID)
+			sc.applies = true
 		}
 	}
-	if len(sc.ids) == 0 {
+	if !sc.applies {
 		return nil
 	}
 	return sc
@@ -111,7 +110,8 @@ func (r *rule) matches(lset labels.Labels) bool {
 
 // Scope is the requests that may apply to some data. It may be used concurrently.
 type Scope struct {
-	ids []ulid.ULID
+	// applies says whether any request may apply.
+	applies bool
 	// all apply to every series.
 	all tombstones.Intervals
 	// index has the rules that demand one value of a label, by name and value; a series
@@ -145,9 +145,6 @@ func (s *Scope) add(r rule) {
 }
 
 func demands(m *labels.Matcher) bool { return m.Type == labels.MatchEqual && m.Value != "" }
-
-// IDs are the requests of the scope, ascending as in the set.
-func (s *Scope) IDs() []ulid.ULID { return s.ids }
 
 // Matchers are those of each selector that may match, without those on external
 // labels. An empty list matches every series. They must not be changed.

@@ -27,8 +27,8 @@ const (
 	nodesDir      = "nodes/"
 )
 
-// MaxRequests bounds the requests of a bucket that are read, oldest first.
-const MaxRequests = 10_000
+// maxRequests bounds the requests of a bucket that are read, oldest first.
+const maxRequests = 10_000
 
 // maxNodes bounds the reports of receivers of one request.
 const maxNodes = 1000
@@ -50,13 +50,12 @@ const (
 	Expired State = "expired"
 )
 
-// Note is the content of cancelled.json and done.json.
-type Note struct {
+// note is the content of cancelled.json and done.json.
+type note struct {
 	Version int       `json:"version"`
 	ID      ulid.ULID `json:"id"`
 	Time    time.Time `json:"time"`
-	// Blocks and Samples are how many the compactor rewrote and removed.
-	Details string `json:"details,omitempty"`
+	Details string    `json:"details,omitempty"`
 }
 
 // NodeReport is what a receiver says of a request that it has applied.
@@ -95,8 +94,8 @@ func (e *Entry) StateAt(now time.Time) State {
 	return Applying
 }
 
-// Active says whether the samples of the request are hidden at a time.
-func (e *Entry) Active(now time.Time) bool {
+// active says whether the samples of the request are hidden at a time.
+func (e *Entry) active(now time.Time) bool {
 	s := e.StateAt(now)
 	return s != Cancelled && s != Expired
 }
@@ -150,7 +149,7 @@ func Cancel(ctx context.Context, b bucket.Bucket, id ulid.ULID, details string, 
 	case Cancelled:
 		return nil
 	case Pending:
-		return writeNote(ctx, b, id, cancelledFile, details, now)
+		return writeNote(ctx, b, cancelledFile, note{ID: id, Time: now, Details: details})
 	default:
 		return fmt.Errorf("cancel deletion request %s: %w: it is %s since %s", id, ErrDecided, s, e.ApplyAfter.Format(time.RFC3339))
 	}
@@ -158,13 +157,13 @@ func Cancel(ctx context.Context, b bucket.Bucket, id ulid.ULID, details string, 
 
 // MarkDone records that the bucket has no copy left.
 func MarkDone(ctx context.Context, b bucket.Bucket, id ulid.ULID, details string, now time.Time) error {
-	return writeNote(ctx, b, id, doneFile, details, now)
+	return writeNote(ctx, b, doneFile, note{ID: id, Time: now, Details: details})
 }
 
-func writeNote(ctx context.Context, b bucket.Bucket, id ulid.ULID, file, details string, now time.Time) error {
-	n := Note{Version: version, ID: id, Time: now.UTC(), Details: details}
-	if err := write(ctx, b, nameOf(id, file), n); err != nil {
-		return fmt.Errorf("write %s of deletion request %s: %w", file, id, err)
+func writeNote(ctx context.Context, b bucket.Bucket, file string, n note) error {
+	n.Version, n.Time = version, n.Time.UTC()
+	if err := write(ctx, b, nameOf(n.ID, file), n); err != nil {
+		return fmt.Errorf("write %s of deletion request %s: %w", file, n.ID, err)
 	}
 	return nil
 }
@@ -220,24 +219,24 @@ func readRequest(ctx context.Context, r bucket.Reader, id ulid.ULID) (*Compiled,
 	}
 	if err == nil {
 		var c *Compiled
-		if c, err = Parse(data, id); err == nil {
+		if c, err = parse(data, id); err == nil {
 			return c, nil
 		}
 	}
-	return nil, &InvalidError{ID: id, Err: err}
+	return nil, &invalidError{ID: id, Err: err}
 }
 
-// InvalidError is about an object that is no request: it is malformed, too large, or of a
+// invalidError is about an object that is no request: it is malformed, too large, or of a
 // later version.
-type InvalidError struct {
+type invalidError struct {
 	ID  ulid.ULID
 	Err error
 }
 
-func (e *InvalidError) Error() string { return e.Err.Error() }
+func (e *invalidError) Error() string { return e.Err.Error() }
 
 // Unwrap returns the reason.
-func (e *InvalidError) Unwrap() error { return e.Err }
+func (e *invalidError) Unwrap() error { return e.Err }
 
 // parseName splits the name of an object below dir.
 func parseName(name string) (id ulid.ULID, rel string, ok bool) {

@@ -87,10 +87,11 @@ func (p *Poller) Poll(ctx context.Context) ([]*Entry, error) {
 	}
 	p.entries.Store(&entries)
 	p.m.lastSuccess.SetToCurrentTime()
-	p.m.active.Set(float64(len(p.Active(time.Now()).Requests())))
+	p.m.active.Set(float64(len(p.Active(time.Now()).list())))
 	return entries, nil
 }
 
+// poll lists the requests, and reads those that are not known.
 func (p *Poller) poll(ctx context.Context) ([]*Entry, error) {
 	listed := map[ulid.ULID]*Entry{}
 	dropped := 0
@@ -101,7 +102,7 @@ func (p *Poller) poll(ctx context.Context) ([]*Entry, error) {
 		}
 		e := listed[id]
 		if e == nil {
-			if len(listed) == MaxRequests {
+			if len(listed) == maxRequests {
 				dropped++
 				return nil
 			}
@@ -115,7 +116,7 @@ func (p *Poller) poll(ctx context.Context) ([]*Entry, error) {
 		return nil, fmt.Errorf("list deletion requests: %w", err)
 	}
 	if dropped > 0 {
-		p.log.Error("too many deletion requests; the newest ones are not used", "max", MaxRequests)
+		p.log.Error("too many deletion requests; the newest ones are not used", "max", maxRequests)
 	}
 	known, err := p.read(ctx, listed)
 	if err != nil {
@@ -152,7 +153,7 @@ func (p *Poller) read(ctx context.Context, listed map[ulid.ULID]*Entry) (map[uli
 		}
 		g.Go(func() error {
 			c, err := readRequest(ctx, p.bkt, id)
-			var bad *InvalidError
+			var bad *invalidError
 			switch {
 			case errors.As(err, &bad):
 				p.log.Warn("deletion request unusable", "request", id, "err", err)
@@ -190,7 +191,7 @@ func (p *Poller) Active(now time.Time) *Set {
 	}
 	a := &activeSet{entries: entries, set: &Set{}, from: now, until: now.Add(time.Hour)}
 	for _, e := range p.Entries() {
-		if e.Active(now) {
+		if e.active(now) {
 			a.set.requests = append(a.set.requests, e.Compiled)
 			if e.Expires.Before(a.until) {
 				a.until = e.Expires

@@ -98,7 +98,7 @@ func New(o Options, now time.Time) (*Compiled, error) {
 	if r.Tenant != "" && r.TenantLabel == "" {
 		r.TenantLabel = DefaultTenantLabel
 	}
-	return Compile(r)
+	return compile(r)
 }
 
 // Compiled is a request with its parsed selectors. It may be used concurrently.
@@ -111,8 +111,8 @@ type Compiled struct {
 // changed.
 func (c *Compiled) Matchers() [][]*labels.Matcher { return c.selectors }
 
-// Compile checks a request and parses its selectors.
-func Compile(r Request) (*Compiled, error) {
+// compile checks a request and parses its selectors.
+func compile(r Request) (*Compiled, error) {
 	switch {
 	case r.Version != version:
 		return nil, fmt.Errorf("deletion request has version %d, known is %d", r.Version, version)
@@ -174,8 +174,8 @@ func parseSelector(text string) ([]*labels.Matcher, error) {
 	return ms, nil
 }
 
-// Parse decodes the object of request id.
-func Parse(data []byte, id ulid.ULID) (*Compiled, error) {
+// parse decodes the object of request id.
+func parse(data []byte, id ulid.ULID) (*Compiled, error) {
 	var r Request
 	if err := json.Unmarshal(data, &r); err != nil {
 		return nil, fmt.Errorf("decode deletion request %s: %w", id, err)
@@ -183,7 +183,7 @@ func Parse(data []byte, id ulid.ULID) (*Compiled, error) {
 	if r.ID != id {
 		return nil, fmt.Errorf("decode deletion request %s: it is request %s", id, r.ID)
 	}
-	c, err := Compile(r)
+	c, err := compile(r)
 	if err != nil {
 		return nil, fmt.Errorf("decode deletion request %s: %w", id, err)
 	}
