@@ -45,6 +45,9 @@ func Publish(ctx context.Context, b bucket.Bucket, dir string, id ulid.ULID, cfg
 	}
 }
 
+// ID is the id of the block.
+func (p *Publication) ID() ulid.ULID { return p.id }
+
 // Segment uploads the next segment in the background and removes the local file. sum is
 // the CRC-32C of the bytes that were written: a local file with other bytes is an error.
 // Segment waits while the bound of uploads is reached, and returns the first error of

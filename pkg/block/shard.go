@@ -8,8 +8,8 @@ import (
 )
 
 // Shard says that a block has a part of the series of one compaction, whose result
-// would be too large for one block. The shards of a set have equal times, sources and
-// external labels, and no series in common. All of them together replace their sources.
+// would be too large for one block. The shards of a set have equal times, sources (but
+// for the id of each, which is one of its sources) and external labels, and no series in common. All of them together replace their sources.
 type Shard struct {
 	// Set is equal in all shards of one compaction, and in their downsampled blocks.
 	Set ulid.ULID `json:"set"`

@@ -2,11 +2,16 @@ package compact_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -178,9 +183,11 @@ func measure(b *testing.B, l load, inputs int, want string, args ...string) {
 	b.ReportMetric(used.Seconds()/n/million/decode, "ratio-to-decoding")
 	b.ReportMetric(used.Seconds()/n/million/both, "ratio-to-reencoding")
 	b.ReportMetric(kernel.Seconds()/n/million, "kernel-s/Msample")
+	b.ReportMetric(kernel.Seconds()/used.Seconds(), "kernel-share")
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(float64(read)/n/float64(size), "read-bytes/input-byte")
 	b.ReportMetric(float64(written)/n/float64(size), "written-bytes/input-byte")
+	b.ReportMetric(float64(read+written)/n/(float64(size)*float64(inputs)/float64(l.blocks)), "bytes/input-byte")
 }
 
 // BenchmarkVertical merges two replicas of 2 h, 14,000 series.
@@ -194,6 +201,104 @@ func BenchmarkVertical(b *testing.B) {
 func BenchmarkHorizontal(b *testing.B) {
 	l := load{series: 14_000, length: 2 * time.Hour, interval: 15_000, replicas: 1, blocks: 5}
 	measure(b, l, 4, "0..8h res=0 level=2")
+}
+
+// BenchmarkMergeLarge merges two blocks of 140,000 series, ten times those of the other
+// benchmarks, from a directory. The peak is that of the whole heap with its garbage.
+func BenchmarkMergeLarge(b *testing.B) {
+	ctx := context.Background()
+	list := load{series: 1, length: 2 * time.Hour, interval: 15_000}.block(0, 2*time.Hour.Milliseconds(), 0)
+	src := &fileBucket{Bucket: bucket.NewMemory(), dir: b.TempDir()}
+	for n, from := range []int64{0, 2, 8, 10} { // the last two show that the window is over
+		from *= time.Hour.Milliseconds()
+		count := 140_000
+		if n > 1 {
+			count = 1
+		}
+		series := make([]blocktest.Series, count)
+		for i := range series {
+			series[i].Labels = labels.FromStrings("__name__", fmt.Sprintf("metric_%03d_total", i/700), "instance", fmt.Sprintf("host-%04d:9100", i%700))
+			for _, c := range list[0].Chunks {
+				c.MinTime, c.MaxTime = c.MinTime+from, c.MaxTime+from
+				series[i].Chunks = append(series[i].Chunks, c)
+			}
+		}
+		m := &block.Meta{}
+		m.ULID, m.MinTime, m.MaxTime = blocktest.ID(fmt.Sprintf("b%04d", n)), from, from+2*time.Hour.Milliseconds()
+		m.Thanos.Labels = map[string]string{"cluster": "eu"}
+		dir := filepath.Join(b.TempDir(), m.ULID.String())
+		require.NoError(b, blocktest.Write(ctx, dir, m, series))
+		_, err := block.Upload(ctx, src, dir, block.UploadConfig{})
+		require.NoError(b, err)
+	}
+	for b.Loop() {
+		b.StopTimer()
+		c, err := compact.New(config(b), compact.Deps{Bucket: src, Logger: slog.New(slog.DiscardHandler)})
+		require.NoError(b, err)
+		runtime.GC()
+		b.StartTimer()
+		require.NoError(b, c.RunOnce(ctx))
+		require.Contains(b, fmt.Sprint(live(b, src)), "res=0 level=2")
+	}
+	b.ReportMetric(float64(src.peak)/(1<<20), "peak-heap-MiB")
+	b.ReportMetric(0, "ns/op")
+}
+
+// fileBucket has index and chunks in files, and measures the heap at each read.
+type fileBucket struct {
+	bucket.Bucket
+	dir  string
+	mu   sync.Mutex
+	peak uint64
+}
+
+func (f *fileBucket) path(name string) (string, bool) {
+	return filepath.Join(f.dir, strings.ReplaceAll(name, "/", "_")), strings.HasSuffix(name, "/index") || strings.Contains(name, "/chunks/")
+}
+
+func (f *fileBucket) GetRange(ctx context.Context, name string, off, length int64) (io.ReadCloser, error) {
+	path, mine := f.path(name)
+	if !mine {
+		return f.Bucket.GetRange(ctx, name, off, length)
+	}
+	f.mu.Lock()
+	var s runtime.MemStats
+	runtime.ReadMemStats(&s)
+	f.peak = max(f.peak, s.HeapInuse)
+	f.mu.Unlock()
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.NewSectionReader(file, off, length), file}, nil
+}
+
+func (f *fileBucket) Stat(ctx context.Context, name string) (bucket.Object, error) {
+	path, mine := f.path(name)
+	if !mine {
+		return f.Bucket.Stat(ctx, name)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return bucket.Object{}, err
+	}
+	return bucket.Object{Name: name, Size: info.Size()}, nil
+}
+
+func (f *fileBucket) Upload(ctx context.Context, name string, r io.Reader, size int64) error {
+	path, mine := f.path(name)
+	if !mine {
+		return f.Bucket.Upload(ctx, name, r, size)
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(file, r)
+	return errors.Join(err, file.Close())
 }
 
 // BenchmarkDownsample makes 5 m data of a block of two days.

@@ -47,9 +47,12 @@ type Config struct {
 	IndexHeaders bool
 	MaxLevel     int
 	MaxIndexSize flags.Bytes
-	MinTime      flags.TimeOrDuration
-	MaxTime      flags.TimeOrDuration
-	Selector     flags.PathOrContent
+	// DiskBudget bounds the work directory of one merge, MergeMemory its buffers.
+	DiskBudget  flags.Bytes
+	MergeMemory flags.Bytes
+	MinTime     flags.TimeOrDuration
+	MaxTime     flags.TimeOrDuration
+	Selector    flags.PathOrContent
 
 	BlockLabel   string
 	DisableAdmin bool
@@ -85,7 +88,7 @@ func DefaultConfig() Config {
 		DataDir: "./data", ConsistencyDelay: 30 * time.Minute, DeleteDelay: flags.Duration(48 * time.Hour),
 		WaitInterval: 5 * time.Minute, CleanupInterval: 5 * time.Minute, DedupFunc: dedupOneToOne,
 		Concurrency: 1, FetchConcurrency: 1, FilesConcurrency: 1, MetaConcurrency: 32, DownsampleConcurrency: 1,
-		MaxLevel: 4, MaxIndexSize: 64 << 30, IndexHeaders: true,
+		MaxLevel: 4, MaxIndexSize: 64 << 30, MergeMemory: 128 << 20, IndexHeaders: true,
 		MinTime: flags.TimeAt(time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)),
 		MaxTime: flags.TimeAt(time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)),
 	}
@@ -121,7 +124,9 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	r.Flag("hash-func", "Hash of each file that is recorded in meta.json: empty (none) or SHA256.").Default("").EnumVar(&c.HashFunc, "", block.HashSHA256)
 	r.Flag("compact.index-header-bundles", "After each pass, write the index headers of all blocks into few objects under hindsight/ of the bucket, so that a store gateway with an empty disk starts with few requests.").Default("true").BoolVar(&c.IndexHeaders)
 	r.Flag("debug.max-compaction-level", "Largest range of blocks: 1 is 2h, 2 is 8h, 3 is 2d, 4 is 14d.").Hidden().Default("4").IntVar(&c.MaxLevel)
-	r.Flag("compact.block-max-index-size", "Do not merge blocks whose indexes together could make a larger index than this.").Hidden().Default("64GB").SetValue(&c.MaxIndexSize)
+	r.Flag("compact.disk-budget", "Bytes that one merge may have in the work directory: half for segments before their upload, which become smaller, half for the index. A merge that needs more fails and is tried again in the next pass. 0 is no bound beside the default: two segments of 512MB for each of --block-files-concurrency, and the index.").Default("0").SetValue(&c.DiskBudget)
+	r.Flag("compact.merge-memory", "Bytes of the buffers of one merge, whatever the size of its blocks.").Default("128MB").SetValue(&c.MergeMemory)
+	r.Flag("compact.block-max-index-size", "Divide the series of a merge among several blocks if the index of one block would be larger than this, or than the format allows.").Hidden().Default("64GB").SetValue(&c.MaxIndexSize)
 	r.Flag("min-time", "Work on blocks that end at this time or later: a time (RFC 3339), or a duration relative to now such as -30d.").Default("0000-01-01T00:00:00Z").SetValue(&c.MinTime)
 	r.Flag("max-time", "Work on blocks that begin at this time or earlier.").Default("9999-12-31T23:59:59Z").SetValue(&c.MaxTime)
 	c.Selector.Register(r, "selector.relabel-config", "relabelling that chooses blocks by their external labels, without replica labels, and __block_id (actions keep, drop, hashmod)", true)
@@ -160,6 +165,9 @@ func (c *Config) Validate() error {
 	if levels := len(plan.Ranges()); c.MaxLevel < 1 || c.MaxLevel > levels {
 		errs = append(errs, fmt.Errorf("--debug.max-compaction-level must be from 1 to %d, not %d", levels, c.MaxLevel))
 		return flags.Invalid(errors.Join(errs...))
+	}
+	if c.MergeMemory <= 0 || c.DiskBudget < 0 {
+		errs = append(errs, errors.New("--compact.merge-memory must be positive, --compact.disk-budget not negative"))
 	}
 	if c.Wait && c.WaitInterval <= 0 {
 		errs = append(errs, errors.New("--wait-interval must be positive"))
@@ -206,7 +214,6 @@ func (c *Config) policy() plan.Policy {
 		DeleteDelay:      c.DeleteDelay.Duration(),
 		ConsistencyDelay: c.ConsistencyDelay,
 		Downsampling:     !c.DisableDownsampling,
-		MaxIndexSize:     c.MaxIndexSize.Int64(),
 	}
 }
 

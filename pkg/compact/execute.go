@@ -71,7 +71,7 @@ func (r *round) run(ctx context.Context, jobs []plan.Job, limit int, kinds ...pl
 // full bucket needs space for the marks.
 func (r *round) lightJobs(ctx context.Context, jobs []plan.Job) {
 	r.run(ctx, jobs, lightConcurrency, plan.Delete, plan.CleanPartial)
-	r.run(ctx, jobs, lightConcurrency, plan.MarkDeletion, plan.MarkNoCompact)
+	r.run(ctx, jobs, lightConcurrency, plan.MarkDeletion)
 }
 
 // jobKey identifies a job within a pass.
@@ -167,8 +167,6 @@ func (r *round) do(ctx context.Context, j plan.Job) (err error) {
 			return block.Delete(ctx, c.bkt, b)
 		}
 		return err
-	case plan.MarkNoCompact:
-		return c.markNoCompact(ctx, b, block.Cause{Reason: j.MarkReason, Details: j.Details}, r.now())
 	case plan.Rewrite:
 		return c.rewrite(ctx, j, r.now())
 	case plan.Merge:

@@ -138,13 +138,8 @@ func withSources(metas map[ulid.ULID]*block.Meta) map[ulid.ULID]*block.Meta {
 // cannot be used is among its partial ones.
 func PlanView(v *blocklist.View) plan.View {
 	out := plan.View{
-		Metas: withSources(v.Metas), IndexSize: make(map[ulid.ULID]int64, len(v.Sizes)), Partial: make(map[ulid.ULID]plan.Partial, len(v.Partial)),
+		Metas: withSources(v.Metas), Partial: make(map[ulid.ULID]plan.Partial, len(v.Partial)),
 		Deletion: v.Deletion, NoCompact: v.NoCompact, NoDownsample: v.NoDownsample,
-	}
-	for id, sizes := range v.Sizes {
-		if size := sizes[block.IndexFile]; size > 0 {
-			out.IndexSize[id] = size
-		}
 	}
 	for _, bad := range []map[ulid.ULID]blocklist.Partial{v.Partial, v.Unusable} {
 		for id, p := range bad {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/compact/blockmerge"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
 	"github.com/hindsight-io/hindsight/pkg/dedup"
 )
@@ -81,65 +83,82 @@ func (c *Compactor) merge(ctx context.Context, j plan.Job, now time.Time) error 
 	if err != nil {
 		return err
 	}
-	id, err := ulid.New(ulid.Timestamp(now), rand.Reader)
-	if err != nil {
-		return err
-	}
-	m, err := c.mergeInto(ctx, target{dir: filepath.Join(dir, "out"), id: id, now: now}, inputs, j)
+	blocks, err := c.mergeInto(ctx, dir, inputs, j, now)
 	if err != nil {
 		return fmt.Errorf("merge %d blocks of %s: %w", len(inputs), j.Group, err)
 	}
-	if m == nil {
+	if len(blocks) == 0 {
 		return c.markAll(ctx, j.Blocks, "block without samples", now)
 	}
-	c.log.Info("merged blocks", "group", j.Group, "blocks", len(j.Blocks), "block", m.ULID, "series", m.Stats.NumSeries,
-		"samples", m.Stats.NumSamples, "mint", m.MinTime, "maxt", m.MaxTime)
+	for _, m := range blocks {
+		c.log.Info("merged blocks", "group", j.Group, "blocks", len(j.Blocks), "block", m.ULID, "shards", len(blocks), "series", m.Stats.NumSeries,
+			"samples", m.Stats.NumSamples, "mint", m.MinTime, "maxt", m.MaxTime)
+	}
 	return c.markAll(ctx, j.Blocks, detailsMerged, now)
 }
 
-// target is a block to be made: its local directory, its id, and the time of its job.
-type target struct {
-	dir string
-	id  ulid.ULID
-	now time.Time
-}
-
-// mergeInto merges the inputs and publishes the result. Segments
-// are uploaded while it merges; it deletes the objects of a failed merge. Without
-// samples it publishes nothing and returns nil.
-func (c *Compactor) mergeInto(ctx context.Context, to target, inputs []input, j plan.Job) (m *block.Meta, err error) {
+// mergeInto merges the inputs and publishes the result: one block, or the shards of one,
+// none of samples. Segments are uploaded while it merges; all meta.json are written in
+// the end. It deletes the objects of a failed merge.
+func (c *Compactor) mergeInto(ctx context.Context, dir string, inputs []input, j plan.Job, now time.Time) (blocks []*block.Meta, err error) {
 	start := time.Now()
-	p := block.Publish(ctx, c.bkt, to.dir, to.id, block.UploadConfig{
+	cfg := block.UploadConfig{
 		Concurrency: c.cfg.FilesConcurrency, Hash: c.cfg.HashFunc == block.HashSHA256,
-		Now: func() time.Time { return to.now.Add(time.Since(start)) },
-	})
+		Now: func() time.Time { return now.Add(time.Since(start)) },
+	}
+	var out []*block.Publication
 	defer func() {
-		if err != nil || m == nil {
-			c.abandon(ctx, p, to.id)
+		if err != nil || len(blocks) == 0 {
+			blocks = nil
+			c.abandon(ctx, out)
 		}
 	}()
 	defer recoverAs(&err, "merge blocks")
-	res, err := c.mergeBlocks(ctx, to.dir, inputs, p)
+	results, err := c.mergeBlocks(ctx, inputs, func(number, _ int) blockmerge.Output {
+		id := ulid.MustNew(ulid.Timestamp(now), rand.Reader) // crypto/rand never fails
+		to := filepath.Join(dir, fmt.Sprintf("out-%d", number))
+		out = append(out, block.Publish(ctx, c.bkt, to, id, cfg))
+		return blockmerge.Output{Dir: to, Segments: out[number]}
+	})
 	switch {
 	case errors.Is(err, dedup.ErrNotCopies):
 		return nil, fmt.Errorf("%w: set --deduplication.func=penalty, or take the replica label away", err)
-	case err != nil || res.Stats.NumSamples == 0:
+	case err != nil || results[0].Stats.NumSamples == 0:
 		return nil, err
 	}
-	m = describe(to.id, inputs, j, res.Stats)
-	if err := p.Upload(ctx, m, res.ChunkMaxSize); err != nil {
-		return nil, err
+	for i, res := range results {
+		m := describe(out[i].ID(), inputs, j, res.Stats)
+		shard := block.Shard{}
+		if len(out) > 1 {
+			shard = block.Shard{Set: out[0].ID(), Index: i, Count: len(out)}
+			// A program that knows no shards, such as Thanos, takes a block whose sources
+			// another one has for a copy of it, and deletes it.
+			m.Compaction.Sources = append(m.Compaction.Sources, m.ULID)
+			slices.SortFunc(m.Compaction.Sources, ulid.ULID.Compare)
+		}
+		m.SetShard(shard)
+		if err := out[i].Upload(ctx, m, res.ChunkMaxSize); err != nil {
+			return nil, err
+		}
+		blocks = append(blocks, m)
 	}
-	return m, p.Finish(ctx, m)
+	for i, m := range blocks {
+		if err := out[i].Finish(ctx, m); err != nil {
+			return nil, err
+		}
+	}
+	return blocks, nil
 }
 
-// abandon deletes the objects of a failed publication: each try makes another block,
-// so the objects of many tries would fill the bucket.
-func (c *Compactor) abandon(ctx context.Context, p *block.Publication, id ulid.ULID) {
+// abandon deletes the objects of failed publications: each try makes other blocks, so
+// the objects of many tries would fill the bucket.
+func (c *Compactor) abandon(ctx context.Context, out []*block.Publication) {
 	dctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawTimeout)
 	defer cancel()
-	if err := p.Abandon(dctx); err != nil {
-		c.log.Warn("cannot delete objects of a failed upload", "block", id, "err", err)
+	for _, p := range out {
+		if err := p.Abandon(dctx); err != nil {
+			c.log.Warn("cannot delete objects of a failed upload", "block", p.ID(), "err", err)
+		}
 	}
 }
 

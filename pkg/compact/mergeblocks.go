@@ -2,13 +2,15 @@ package compact
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunks"
 
-	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/compact/blockmerge"
+	"github.com/hindsight-io/hindsight/pkg/limit"
 )
 
 // mergeStats are the statistics of a downsampling.
@@ -18,20 +20,33 @@ type mergeStats struct {
 	read uint64
 }
 
-// mergeBlocks writes the series of all inputs into the new directory dest, each once,
-// in order, and gives each segment to out. It copies chunks that do not overlap others
-// of their series.
-func (c *Compactor) mergeBlocks(ctx context.Context, dest string, inputs []input, out *block.Publication) (blockmerge.Result, error) {
+// mergeBlocks merges the inputs into outputs that create makes: one, or several if the
+// index of one would be too large.
+func (c *Compactor) mergeBlocks(ctx context.Context, inputs []input, create func(number, count int) blockmerge.Output) ([]blockmerge.Result, error) {
 	sources := make([]blockmerge.Source, len(inputs))
 	for i, n := range sourcesOf(inputs, c.cfg.ringLabels()) {
 		sources[i] = blockmerge.Source{Meta: inputs[i].meta, Number: n}
 	}
 	read := readSamples(ctx)
-	return blockmerge.Merge(ctx, c.bkt, sources, blockmerge.Output{Dir: dest, Segments: out}, blockmerge.Config{
-		Func:     c.cfg.dedupFunc(),
+	limits := blockmerge.FormatLimits()
+	if n := c.cfg.MaxIndexSize.Int64(); n > 0 {
+		limits.Index = min(limits.Index, n)
+	}
+	cfg := blockmerge.Config{
+		Func: c.cfg.dedupFunc(), Limits: limits, Memory: c.cfg.MergeMemory.Int64(),
 		Progress: func(samples uint64) { read.Add(samples) },
-	})
+	}
+	if n := c.cfg.DiskBudget.Int64(); n > 0 {
+		// One segment is written while each of the others is uploaded, or waits for that.
+		cfg.SegmentSize = min(max(n/2/int64(c.cfg.FilesConcurrency+1), minSegment), chunks.DefaultChunkSegmentSize)
+		cfg.Disk = n / 2
+		cfg.Exceeded = fmt.Errorf("%w: it needs more than %d bytes of the work directory, half of --compact.disk-budget; raise that", limit.ErrExceeded, n/2)
+	}
+	return blockmerge.Merge(ctx, c.bkt, sources, create, cfg)
 }
+
+// minSegment is the smallest size of a segment that a disk budget gives.
+const minSegment = 1 << 20
 
 // sourcesOf numbers the sources of the blocks, in the order of their external
 // labels, so that the same replica is preferred in every merge. Labels of ring

@@ -63,7 +63,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 func (m *metrics) progress(p *plan.Plan, v *blocklist.View) {
 	type todo struct{ jobs, blocks, samples float64 }
 	sums := map[plan.Kind]*todo{
-		plan.Delete: {}, plan.CleanPartial: {}, plan.MarkDeletion: {}, plan.MarkNoCompact: {}, plan.Rewrite: {}, plan.Merge: {}, plan.Downsample: {},
+		plan.Delete: {}, plan.CleanPartial: {}, plan.MarkDeletion: {}, plan.Rewrite: {}, plan.Merge: {}, plan.Downsample: {},
 	}
 	for i := range p.Jobs {
 		t := sums[p.Jobs[i].Kind]

@@ -48,6 +48,7 @@ type series struct {
 	// labels are names and values in turn, as numbers of symbols of the result.
 	labels []uint32
 	chunks []chunk
+	size   int // of the entry in the index
 }
 
 // batch is some series of a source, in order. It is used again when the last of its

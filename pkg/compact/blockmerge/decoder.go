@@ -280,6 +280,9 @@ func (d *decoder) decode(body []byte, off uint64) error {
 		if in.failed {
 			break
 		}
+		if d.labelsOnly {
+			continue
+		}
 		if err := d.load(&c, chunks.ChunkRef(ref)); err != nil {
 			return d.blame(err, lset, i+1)
 		}
@@ -288,7 +291,7 @@ func (d *decoder) decode(body []byte, off uint64) error {
 	if in.failed {
 		return d.corrupt(reason.BlockIndexCorrupt, "series at %d is cut", off)
 	}
-	b.series = append(b.series, series{labels: lset, chunks: b.chunks[firstChunk:len(b.chunks):len(b.chunks)]})
+	b.series = append(b.series, series{labels: lset, size: len(body), chunks: b.chunks[firstChunk:len(b.chunks):len(b.chunks)]})
 	d.count++
 	return nil
 }

@@ -33,8 +33,8 @@ type Limits struct {
 	Section int64
 }
 
-// formatLimits are the limits of the second version of the format.
-func formatLimits() Limits {
+// FormatLimits are the limits of the second version of the format.
+func FormatLimits() Limits {
 	return Limits{Index: seriesAlign * math.MaxUint32, Section: math.MaxUint32}
 }
 

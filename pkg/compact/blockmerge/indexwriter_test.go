@@ -113,7 +113,7 @@ func TestIndexWriter_EqualsPrometheus(t *testing.T) {
 		want, err := os.ReadFile(filepath.Join(dir, "prometheus"))
 		require.NoError(t, err)
 		for _, memory := range []int{1 << 20, 2000, 200} {
-			require.NoError(t, ix.write(filepath.Join(dir, "index"), formatLimits(), memory))
+			require.NoError(t, ix.write(filepath.Join(dir, "index"), FormatLimits(), memory))
 			got, err := os.ReadFile(filepath.Join(dir, "index"))
 			require.NoError(t, err)
 			require.True(t, string(want) == string(got), "seed %d, memory %d", seed, memory)

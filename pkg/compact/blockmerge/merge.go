@@ -29,7 +29,11 @@ type Config struct {
 	Memory int64
 	// SegmentSize is the size of a segment of the result; 0 means 512 MiB.
 	SegmentSize int64
-	// Limits are those of the index; 0 means formatLimits.
+	// Disk bounds the bytes of the indexes of the result while they are made; 0 is no
+	// bound. Exceeded is the error beyond it.
+	Disk     int64
+	Exceeded error
+	// Limits are those of the index; 0 means FormatLimits.
 	Limits Limits
 	// Progress, unless it is nil, is called with the number of samples of the sources
 	// that were merged since the last call.
@@ -52,56 +56,102 @@ func (c Config) withDefaults() Config {
 		c.SegmentSize = chunks.DefaultChunkSegmentSize
 	}
 	if c.Limits == (Limits{}) {
-		c.Limits = formatLimits()
+		c.Limits = FormatLimits()
 	}
 	return c
 }
 
-// Result describes a merge.
+// Result describes a block that a merge made.
 type Result struct {
-	// Stats are those of the result for its meta.json.
+	// Stats are those of the block for its meta.json.
 	Stats tsdb.BlockStats
-	// Read counts the samples of the sources.
-	Read uint64
 	// ChunkMaxSize is the size of the largest chunk in bytes.
 	ChunkMaxSize int64
 }
 
-// Merge writes the series of all sources to out, each once, in order. It copies chunks
-// that overlap no others of their series. The caller has the meta.json written, and
-// removes the directory of out after an error.
+// Merge writes the series of all sources to one output, each once, in order. It copies
+// chunks that overlap no others of their series. If the index could exceed the limits of
+// its format, it divides the series among several outputs by a hash of their labels.
+//
+// create is called for each output before the first series is written, with its number
+// and the number of all. Merge returns a result for each. The caller writes meta.json,
+// and removes the directories after an error.
 //
 // A damaged source is a *block.CorruptError, sources that are no copies
 // dedup.ErrNotCopies. Merge panics when a decoder of samples does.
-func Merge(ctx context.Context, bkt bucket.Reader, sources []Source, out Output, cfg Config) (_ Result, err error) {
+func Merge(ctx context.Context, bkt bucket.Reader, sources []Source, create func(number, count int) Output, cfg Config) (_ []Result, err error) {
 	cfg = cfg.withDefaults()
 	m := &merge{cfg: cfg, buffers: buffersFor(cfg.Memory, len(sources))}
-	o, err := newOutput(out, cfg)
-	if err != nil {
-		return Result{}, fmt.Errorf("create a new block in the work directory: %w", err)
-	}
-	defer func() { err = errors.Join(err, o.Close()) }()
 	for _, src := range sources {
 		s, err := open(ctx, bkt, src, m.buffers)
 		if err != nil {
-			return Result{}, err
+			return nil, err
 		}
-		s.describe = describer(o.index)
 		m.sources = append(m.sources, s)
 	}
-	if err := mergeSymbols(ctx, m.sources, o.index.addSymbol); err != nil {
-		return Result{}, err
+	if err := m.split(ctx); err != nil {
+		return nil, err
 	}
-	if err := o.index.endSymbols(); err != nil {
-		return Result{}, fmt.Errorf("write the symbols of a new block in the work directory: %w", err)
+	defer func() {
+		for _, o := range m.outputs {
+			err = errors.Join(err, o.Close())
+		}
+	}()
+	count := max(len(m.shards), 1)
+	for n := range count {
+		o, err := newOutput(create(n, count), cfg)
+		if err != nil {
+			return nil, fmt.Errorf("create a new block in the work directory: %w", err)
+		}
+		m.outputs = append(m.outputs, o)
 	}
-	return m.run(ctx, o)
+	if err := m.writeSymbols(ctx); err != nil {
+		return nil, err
+	}
+	if err := m.run(ctx, m.writeUnit); err != nil {
+		return nil, err
+	}
+	return m.end()
 }
 
-// describer returns labels as text. It may be used concurrently once the symbols are
-// complete.
-func describer(w *indexWriter) func([]uint32) string {
+// writeSymbols writes the symbols of the outputs: all of them, or those that the series
+// of a shard have.
+func (m *merge) writeSymbols(ctx context.Context) error {
+	n := uint32(0)
+	err := mergeSymbols(ctx, m.sources, func(symbol []byte) error {
+		for i, o := range m.outputs {
+			if m.shards != nil && !m.shards[i].symbols.has(n) {
+				continue
+			}
+			if err := o.index.addSymbol(symbol); err != nil {
+				return fmt.Errorf("write a symbol of a new block in the work directory: %w", err)
+			}
+		}
+		n++
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, o := range m.outputs {
+		if err := o.index.endSymbols(); err != nil {
+			return fmt.Errorf("write the symbols of a new block in the work directory: %w", err)
+		}
+	}
+	for _, s := range m.sources {
+		s.describe = m.describer()
+	}
+	return nil
+}
+
+// describer returns labels as text, or as numbers if there are several outputs. It may
+// be used concurrently once the symbols are complete.
+func (m *merge) describer() func([]uint32) string {
 	return func(labels []uint32) string {
+		if len(m.outputs) != 1 {
+			return fmt.Sprint("with the symbols ", labels)
+		}
+		w := m.outputs[0].index
 		var b strings.Builder
 		sep := "{"
 		for i, l := range labels {
@@ -125,14 +175,20 @@ type merge struct {
 	cfg     Config
 	buffers buffers
 	sources []*source
-	result  Result
+	// shards are nil for one output.
+	shards []*shard
+	// place has the shard for each value of the hash.
+	place   []int
+	outputs []*output
+	read    uint64
 	counts  dedup.Counts
 }
 
-// run starts a goroutine for each source, the aligner and the workers, and writes the
-// units in the goroutine of the caller, whose settings turn faults of mapped files into
-// panics. Units and batches are bounded, so a slow stage makes those before it wait.
-func (m *merge) run(ctx context.Context, o *output) (Result, error) {
+// run starts a goroutine for each source, the aligner and the workers, and calls sink for
+// the units, in order, in the goroutine of the caller, whose settings turn faults of
+// mapped files into panics. Units and batches are bounded, so a slow stage makes those
+// before it wait.
+func (m *merge) run(ctx context.Context, sink func(*unit) error) error {
 	g, gctx := errgroup.WithContext(ctx)
 	inFlight := 2*m.cfg.Workers + 2
 	todo, ordered, idle := make(chan *unit, inFlight), make(chan *unit, inFlight), make(chan *unit, inFlight)
@@ -147,7 +203,7 @@ func (m *merge) run(ctx context.Context, o *output) (Result, error) {
 	g.Go(func() error { return a.run(gctx, m.sources) })
 	var workers sync.WaitGroup
 	for range m.cfg.Workers {
-		w := &worker{merger: dedup.NewPartMerger(m.cfg.Func), pool: aggr.NewPool(), describe: describer(o.index)}
+		w := &worker{merger: dedup.NewPartMerger(m.cfg.Func), pool: aggr.NewPool(), describe: m.describer()}
 		workers.Go(func() {
 			debug.SetPanicOnFault(true)
 			w.run(gctx, todo)
@@ -162,7 +218,7 @@ func (m *merge) run(ctx context.Context, o *output) (Result, error) {
 			return nil
 		}
 	})
-	panicked, err := m.write(gctx, ordered, idle, o)
+	panicked, err := drain(gctx, ordered, idle, sink)
 	stop <- err
 	gerr := g.Wait()
 	workers.Wait()
@@ -170,16 +226,13 @@ func (m *merge) run(ctx context.Context, o *output) (Result, error) {
 		panic(panicked)
 	}
 	if gerr != nil {
-		return Result{}, gerr // the first error, also when it is that of the writer
+		return gerr // the first error, also when it is that of sink
 	}
-	if err != nil {
-		return Result{}, err
-	}
-	return m.end(o)
+	return err
 }
 
-// write writes the units in order. It returns the panic of a worker.
-func (m *merge) write(ctx context.Context, ordered <-chan *unit, idle chan<- *unit, o *output) (panicked any, err error) {
+// drain calls sink for the units. It returns the panic of a worker.
+func drain(ctx context.Context, ordered <-chan *unit, idle chan<- *unit, sink func(*unit) error) (panicked any, err error) {
 	for {
 		var u *unit
 		var ok bool
@@ -199,7 +252,7 @@ func (m *merge) write(ctx context.Context, ordered <-chan *unit, idle chan<- *un
 		if u.panics != nil || u.err != nil {
 			return u.panics, u.err
 		}
-		if err := m.writeUnit(u, o); err != nil {
+		if err := sink(u); err != nil {
 			return nil, err
 		}
 		u.release()
@@ -208,39 +261,67 @@ func (m *merge) write(ctx context.Context, ordered <-chan *unit, idle chan<- *un
 }
 
 // writeUnit writes the series of a unit and adds its counts.
-func (m *merge) writeUnit(u *unit, o *output) (err error) {
+func (m *merge) writeUnit(u *unit) (err error) {
 	m.counts.Add(u.merged)
 	if err := m.counts.Probe(); err != nil {
 		return err
 	}
 	records := u.out
 	for i := range u.series {
-		if records, err = o.add(&u.series[i], records); err != nil {
+		s := &u.series[i]
+		o, symbols := m.outputs[0], (*symbolSet)(nil)
+		if m.shards != nil {
+			n := m.shardOf(s.labels)
+			o, symbols = m.outputs[n], &m.shards[n].symbols
+		}
+		if records, err = o.add(s, records, symbols); err != nil {
 			return fmt.Errorf("write a new block in the work directory: %w", err)
 		}
 	}
-	m.result.Read += u.counts.read
-	if m.cfg.Progress != nil {
-		m.cfg.Progress(u.counts.read)
+	if err := m.checkDisk(); err != nil {
+		return err
 	}
-	m.result.ChunkMaxSize = max(m.result.ChunkMaxSize, int64(u.counts.chunkMaxSize))
-	o.stats.NumSamples += u.counts.written
-	o.stats.NumFloatSamples += u.counts.floats
-	o.stats.NumHistogramSamples += u.counts.histograms
+	m.read += u.read
+	if m.cfg.Progress != nil {
+		m.cfg.Progress(u.read)
+	}
 	return nil
 }
 
-// end completes the output and compares the numbers of samples.
-func (m *merge) end(o *output) (Result, error) {
-	if want := m.result.Read - m.counts.Dropped(); o.stats.NumSamples != want {
-		return Result{}, fmt.Errorf("the result has %d samples instead of %d", o.stats.NumSamples, want)
+// checkDisk compares the indexes and what is spooled for them with the bound.
+func (m *merge) checkDisk() error {
+	if m.cfg.Disk <= 0 {
+		return nil
+	}
+	used := int64(0)
+	for _, o := range m.outputs {
+		// The postings that are spooled are written to the index in the end.
+		used += o.index.pos + 2*4*int64(o.index.postings.references)
+	}
+	if used > m.cfg.Disk {
+		return fmt.Errorf("write the index of a new block of %d sources: %w", len(m.sources), m.cfg.Exceeded)
+	}
+	return nil
+}
+
+// end completes the outputs and compares the numbers of samples.
+func (m *merge) end() ([]Result, error) {
+	written := uint64(0)
+	for _, o := range m.outputs {
+		written += o.result.Stats.NumSamples
+	}
+	if want := m.read - m.counts.Dropped(); written != want {
+		return nil, fmt.Errorf("the result has %d samples instead of %d", written, want)
 	}
 	if err := m.counts.Check(); err != nil {
-		return Result{}, err
+		return nil, err
 	}
-	if err := o.finish(); err != nil {
-		return Result{}, fmt.Errorf("write a new block in the work directory: %w", err)
+	out := make([]Result, len(m.outputs))
+	for i, o := range m.outputs {
+		if err := o.finish(); err != nil {
+			return nil, fmt.Errorf("write a new block in the work directory: %w", err)
+		}
+		out[i] = o.result
 	}
-	m.result.Stats = o.stats
-	return m.result, nil
+	return out, nil
 }

@@ -129,12 +129,37 @@ type kept struct{ sizes []int64 }
 
 func (k *kept) Segment(size int64, _ uint32) error { k.sizes = append(k.sizes, size); return nil }
 
+// to makes one output.
+func to(dir string) func(int, int) blockmerge.Output {
+	return func(int, int) blockmerge.Output { return blockmerge.Output{Dir: dir, Segments: &kept{}} }
+}
+
 // into merges into a directory and verifies the result.
 func into(t testing.TB, b bucket.Reader, sources []blockmerge.Source, cfg blockmerge.Config) (string, blockmerge.Result) {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "out")
-	res, err := blockmerge.Merge(context.Background(), b, sources, blockmerge.Output{Dir: dir, Segments: &kept{}}, cfg)
+	dirs, results := split(t, b, sources, cfg)
+	require.Len(t, dirs, 1)
+	return dirs[0], results[0]
+}
+
+// split merges into as many directories as are needed and verifies the results.
+func split(t testing.TB, b bucket.Reader, sources []blockmerge.Source, cfg blockmerge.Config) (dirs []string, results []blockmerge.Result) {
+	t.Helper()
+	results, err := blockmerge.Merge(context.Background(), b, sources, func(n, count int) blockmerge.Output {
+		require.Len(t, dirs, n)
+		dirs = append(dirs, filepath.Join(t.TempDir(), fmt.Sprintf("%d of %d", n, count)))
+		return blockmerge.Output{Dir: dirs[n], Segments: &kept{}}
+	}, cfg)
 	require.NoError(t, err)
+	require.Len(t, results, len(dirs))
+	for i, res := range results {
+		verify(t, dirs[i], sources, res)
+	}
+	return dirs, results
+}
+
+func verify(t testing.TB, dir string, sources []blockmerge.Source, res blockmerge.Result) {
+	t.Helper()
 	m := &block.Meta{}
 	m.ULID, m.Version, m.Stats = blocktest.ID("out"), 1, res.Stats
 	m.MinTime, m.MaxTime = sources[0].Meta.MinTime, sources[0].Meta.MaxTime
@@ -151,7 +176,6 @@ func into(t testing.TB, b bucket.Reader, sources []blockmerge.Source, cfg blockm
 	left, err := filepath.Glob(filepath.Join(dir, "index.*"))
 	require.NoError(t, err)
 	require.Empty(t, left, "temporary files")
-	return dir, res
 }
 
 // read returns all samples of a block as Prometheus reads them: by series, time and
@@ -219,6 +243,56 @@ func TestMerge_KeepsEverySample(t *testing.T) {
 	}
 }
 
+// TestMerge_SplitsLargeIndex makes limits small: the result is as many blocks as are
+// needed, each within the limits and with the symbols of its series only, and together
+// they have each sample once.
+func TestMerge_SplitsLargeIndex(t *testing.T) {
+	b := bucket.NewMemory()
+	var sources []blockmerge.Source
+	want := map[string]map[string]bool{}
+	for i := range int64(3) {
+		var list []blocktest.Series
+		for n := range 400 {
+			c := chunkenc.NewXORChunk()
+			app, err := c.Appender()
+			require.NoError(t, err)
+			app.Append(0, i*7200_000+int64(n), float64(n))
+			list = append(list, blocktest.Series{
+				Labels: labels.FromStrings("__name__", fmt.Sprintf("m%03d", n), "once", fmt.Sprintf("%03d %d", n, i)),
+				Chunks: []chunks.Meta{{MinTime: i*7200_000 + int64(n), MaxTime: i*7200_000 + int64(n), Chunk: c}},
+			})
+		}
+		m, dir := put(t, b, fmt.Sprintf("s%d", i), i*7200_000, i*7200_000+7200_000, list, false)
+		sources = append(sources, blockmerge.Source{Meta: m})
+		read(t, dir, want)
+	}
+	for _, c := range []struct {
+		limits   blockmerge.Limits
+		min, max int
+	}{
+		{blockmerge.Limits{Index: 100_000, Section: 1 << 20}, 2, 4},
+		{blockmerge.Limits{Index: 40_000, Section: 1 << 20}, 5, 16},
+		{blockmerge.Limits{Index: 1 << 20, Section: 14_000}, 4, 16},
+		{blockmerge.Limits{Index: 1 << 20, Section: 1 << 20}, 1, 1},
+	} {
+		dirs, _ := split(t, b, sources, blockmerge.Config{Limits: c.limits})
+		require.GreaterOrEqual(t, len(dirs), c.min, "%+v", c.limits)
+		require.LessOrEqual(t, len(dirs), c.max, "%+v", c.limits)
+		got := map[string]map[string]bool{}
+		n := uint64(0)
+		for _, dir := range dirs {
+			info, err := os.Stat(filepath.Join(dir, "index"))
+			require.NoError(t, err)
+			require.LessOrEqual(t, info.Size(), c.limits.Index)
+			n += read(t, dir, got)
+		}
+		require.Equal(t, want, got)
+		require.Equal(t, uint64(3*400), n)
+	}
+	_, err := blockmerge.Merge(context.Background(), b, sources, to(t.TempDir()), blockmerge.Config{Limits: blockmerge.Limits{Index: 100, Section: 100}})
+	require.ErrorContains(t, err, "also with 1024 blocks")
+}
+
 func requireSameFiles(t *testing.T, a, b string) {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(a, "chunks", "*"))
@@ -253,7 +327,7 @@ func TestMerge_ContinuesCutReads(t *testing.T) {
 			}
 			return buckettest.Fault{}
 		})
-		_, err := blockmerge.Merge(context.Background(), faulty, sources, blockmerge.Output{Dir: filepath.Join(t.TempDir(), "out"), Segments: &kept{}}, blockmerge.Config{})
+		_, err := blockmerge.Merge(context.Background(), faulty, sources, to(filepath.Join(t.TempDir(), "out")), blockmerge.Config{})
 		require.Error(t, err)
 		require.Empty(t, block.ReasonOf(err))
 		cfg := bucket.DefaultRetry()
@@ -283,7 +357,7 @@ func TestMerge_FindsEachDamagedByte(t *testing.T) {
 				return buckettest.Fault{}
 			})
 			dir := filepath.Join(t.TempDir(), "out")
-			_, err := blockmerge.Merge(context.Background(), faulty, sources, blockmerge.Output{Dir: dir, Segments: &kept{}}, blockmerge.Config{Workers: 1})
+			_, err := blockmerge.Merge(context.Background(), faulty, sources, to(dir), blockmerge.Config{Workers: 1})
 			if err == nil {
 				harmless++ // postings that are made again, padding
 				requireSameFiles(t, want, dir)
@@ -304,7 +378,7 @@ func TestMerge_ComparesHashes(t *testing.T) {
 	b := bucket.NewMemory()
 	m, _ := put(t, b, "a", 0, 100_000, randomBlock(t, rand.New(rand.NewPCG(3, 3)), 0, 100_000), true)
 	m.Thanos.Files[0].Hash.Value = "00" + m.Thanos.Files[0].Hash.Value[2:]
-	_, err := blockmerge.Merge(context.Background(), b, []blockmerge.Source{{Meta: m}}, blockmerge.Output{Dir: t.TempDir(), Segments: &kept{}}, blockmerge.Config{})
+	_, err := blockmerge.Merge(context.Background(), b, []blockmerge.Source{{Meta: m}}, to(t.TempDir()), blockmerge.Config{})
 	require.Equal(t, reason.BlockHashMismatch, block.ReasonOf(err))
 }
 
@@ -317,10 +391,10 @@ func TestMerge_RefusesReplicasThatAreNoCopies(t *testing.T) {
 		m, _ := put(t, b, fmt.Sprint("r", i), 0, 7200_000, list, false)
 		sources = append(sources, blockmerge.Source{Meta: m, Number: i})
 	}
-	_, err := blockmerge.Merge(context.Background(), b, sources, blockmerge.Output{Dir: t.TempDir(), Segments: &kept{}}, blockmerge.Config{Func: dedup.FuncChain, Workers: 3})
+	_, err := blockmerge.Merge(context.Background(), b, sources, to(t.TempDir()), blockmerge.Config{Func: dedup.FuncChain, Workers: 3})
 	require.ErrorIs(t, err, dedup.ErrNotCopies)
 	_, res := into(t, b, sources, blockmerge.Config{Func: dedup.FuncCoverage})
-	require.Less(t, res.Stats.NumSamples, res.Read)
+	require.Less(t, res.Stats.NumSamples, sources[0].Meta.Stats.NumSamples+sources[1].Meta.Stats.NumSamples)
 }
 
 // failing fails at the n-th segment.
@@ -345,7 +419,9 @@ func TestMerge_EndsWhenAnyStageFails(t *testing.T) {
 	}
 	before := runtime.NumGoroutine()
 	for n := range 3 {
-		_, err := blockmerge.Merge(context.Background(), b, sources, blockmerge.Output{Dir: t.TempDir(), Segments: &failing{left: n}}, blockmerge.Config{SegmentSize: 20_000})
+		_, err := blockmerge.Merge(context.Background(), b, sources, func(int, int) blockmerge.Output {
+			return blockmerge.Output{Dir: t.TempDir(), Segments: &failing{left: n}}
+		}, blockmerge.Config{SegmentSize: 20_000})
 		require.ErrorIs(t, err, errFull)
 	}
 	calls := 0
@@ -356,7 +432,7 @@ func TestMerge_EndsWhenAnyStageFails(t *testing.T) {
 			}
 			return buckettest.Fault{}
 		})
-		_, err := blockmerge.Merge(context.Background(), faulty, sources, blockmerge.Output{Dir: t.TempDir(), Segments: &kept{}}, blockmerge.Config{Memory: 1})
+		_, err := blockmerge.Merge(context.Background(), faulty, sources, to(t.TempDir()), blockmerge.Config{Memory: 1})
 		if err == nil {
 			break
 		}
@@ -367,7 +443,7 @@ func TestMerge_EndsWhenAnyStageFails(t *testing.T) {
 	require.LessOrEqual(t, runtime.NumGoroutine(), before+1)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_, err := blockmerge.Merge(ctx, b, sources, blockmerge.Output{Dir: t.TempDir(), Segments: &kept{}}, blockmerge.Config{})
+	_, err := blockmerge.Merge(ctx, b, sources, to(t.TempDir()), blockmerge.Config{})
 	require.ErrorIs(t, err, context.Canceled)
 }
 
@@ -445,7 +521,7 @@ func TestMerge_MemoryDoesNotDependOnSize(t *testing.T) {
 		var s runtime.MemStats
 		runtime.ReadMemStats(&s)
 		dir := t.TempDir()
-		_, err := blockmerge.Merge(context.Background(), d, sources, blockmerge.Output{Dir: dir, Segments: &kept{}}, blockmerge.Config{Memory: 4 << 20, Workers: 2})
+		_, err := blockmerge.Merge(context.Background(), d, sources, to(dir), blockmerge.Config{Memory: 4 << 20, Workers: 2})
 		require.NoError(t, err)
 		require.NoError(t, os.RemoveAll(dir))
 		return d.peak - s.HeapAlloc

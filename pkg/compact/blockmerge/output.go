@@ -9,9 +9,10 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
+	"github.com/hindsight-io/hindsight/pkg/aggr"
 	"github.com/hindsight-io/hindsight/pkg/block"
 )
 
@@ -35,7 +36,8 @@ type output struct {
 	Output
 	index       *indexWriter
 	segmentSize int64
-	stats       tsdb.BlockStats
+	result      Result
+	labels      []uint32 // as symbols of a shard
 
 	f        *os.File // the current segment, nil before the first
 	w        *bufio.Writer
@@ -66,8 +68,9 @@ func (o *output) Close() error {
 }
 
 // add writes a series whose chunks begin at the beginning of records, and returns the
-// records after them.
-func (o *output) add(s *unitSeries, records []byte) (rest []byte, err error) {
+// records after them. symbols has the numbers of the symbols of the output, nil if they
+// are those of the series.
+func (o *output) add(s *unitSeries, records []byte, symbols *symbolSet) (rest []byte, err error) {
 	if len(s.chunks) == 0 {
 		return records, nil
 	}
@@ -89,9 +92,36 @@ func (o *output) add(s *unitSeries, records []byte) (rest []byte, err error) {
 	if err := o.write(records[:pending]); err != nil {
 		return nil, err
 	}
-	o.stats.NumSeries++
-	o.stats.NumChunks += uint64(len(s.chunks))
-	return records[pending:], o.index.addSeries(s.labels, s.chunks)
+	o.count(s.chunks)
+	labels := s.labels
+	if symbols != nil {
+		o.labels = o.labels[:0]
+		for _, l := range labels {
+			o.labels = append(o.labels, symbols.rank(l))
+		}
+		labels = o.labels
+	}
+	return records[pending:], o.index.addSeries(labels, s.chunks)
+}
+
+// count adds a series to the statistics.
+func (o *output) count(chks []outChunk) {
+	st := &o.result.Stats
+	st.NumSeries++
+	st.NumChunks += uint64(len(chks))
+	for i := range chks {
+		c := &chks[i]
+		n := uint64(c.samples)
+		st.NumSamples += n
+		o.result.ChunkMaxSize = max(o.result.ChunkMaxSize, int64(c.size))
+		switch c.encoding {
+		case chunkenc.EncXOR, chunkenc.EncXOR2:
+			st.NumFloatSamples += n
+		case aggr.Encoding:
+		default:
+			st.NumHistogramSamples += n
+		}
+	}
 }
 
 // write appends to the current segment.
@@ -140,7 +170,7 @@ func (o *output) endSegment() error {
 
 // finish completes the block, unless it has no series.
 func (o *output) finish() error {
-	if o.stats.NumSeries == 0 {
+	if o.result.Stats.NumSeries == 0 {
 		return nil
 	}
 	return errors.Join(o.endSegment(), o.index.finish())

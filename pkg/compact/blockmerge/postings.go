@@ -22,7 +22,8 @@ type postings struct {
 	all    []uint32
 	held   int
 	runs   []*os.File
-	total  uint64 // series
+	// references counts those of all labels.
+	references uint64
 }
 
 // newPostings keeps up to so many bytes in memory.
@@ -40,7 +41,7 @@ func (p *postings) add(labels []uint32, ref uint32) error {
 		p.byName[labels[i]] = append(p.byName[labels[i]], uint64(labels[i+1])<<32|uint64(ref))
 	}
 	p.all = append(p.all, ref)
-	p.total++
+	p.references += uint64(len(labels)/2 + 1)
 	if p.held += len(labels)/2 + 1; p.held >= p.most {
 		return p.spool()
 	}

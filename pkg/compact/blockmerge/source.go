@@ -44,6 +44,8 @@ type source struct {
 	cfg      buffers
 	symbols  symbolMap
 	describe func([]uint32) string // labels as text, for errors
+	// labelsOnly leaves the chunks out.
+	labelsOnly bool
 
 	free chan *batch
 	out  chan *batch

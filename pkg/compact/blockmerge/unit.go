@@ -36,6 +36,8 @@ type outChunk struct {
 	mint, maxt int64
 	ref        uint64
 	size       int
+	samples    int
+	encoding   chunkenc.Encoding
 }
 
 // unit is some series of the result, one after the other. The aligner fills it, one
@@ -49,22 +51,16 @@ type unit struct {
 
 	chunks []outChunk
 	out    []byte
-	counts unitCounts
+	read   uint64 // samples of the sources
 	merged dedup.Counts
 	err    error
 	panics any
 	done   chan struct{}
 }
 
-// unitCounts are statistics of a unit.
-type unitCounts struct {
-	read, written, floats, histograms uint64
-	chunkMaxSize                      int
-}
-
 func (u *unit) reset(number uint64) {
 	u.number, u.series, u.parts, u.batches, u.bytes = number, u.series[:0], u.parts[:0], u.batches[:0], 0
-	u.chunks, u.out, u.counts = u.chunks[:0], u.out[:0], unitCounts{}
+	u.chunks, u.out, u.read = u.chunks[:0], u.out[:0], 0
 	u.err, u.panics = nil, nil
 }
 
@@ -145,21 +141,8 @@ func passes(parts []part) bool {
 // pass adds a chunk of a source as it is.
 func (u *unit) pass(c *chunk) {
 	u.out = append(u.out, c.record...)
-	u.chunks = append(u.chunks, outChunk{mint: c.mint, maxt: c.maxt, size: len(c.record)})
-	u.counts.read += uint64(c.samples)
-	u.counts.add(c.encoding(), c.samples, len(c.record))
-}
-
-func (n *unitCounts) add(enc chunkenc.Encoding, samples, size int) {
-	n.written += uint64(samples)
-	n.chunkMaxSize = max(n.chunkMaxSize, size)
-	switch enc {
-	case chunkenc.EncXOR, chunkenc.EncXOR2:
-		n.floats += uint64(samples)
-	case aggr.Encoding:
-	default:
-		n.histograms += uint64(samples)
-	}
+	u.chunks = append(u.chunks, outChunk{mint: c.mint, maxt: c.maxt, size: len(c.record), samples: c.samples, encoding: c.encoding()})
+	u.read += uint64(c.samples)
 }
 
 // mergeSeries merges the chunks of a series that overlap or are of several sources.
@@ -174,7 +157,7 @@ func (w *worker) mergeSeries(u *unit, s *unitSeries) (err error) {
 			}
 			w.metas = append(w.metas, chunks.Meta{MinTime: c.mint, MaxTime: c.maxt, Chunk: chk})
 			w.origins = append(w.origins, p.number)
-			u.counts.read += uint64(c.samples)
+			u.read += uint64(c.samples)
 		}
 	}
 	out, err := w.merger.Chunks(w.metas, w.origins)
@@ -199,7 +182,7 @@ func (u *unit) encode(m chunks.Meta) {
 	body := len(u.out)
 	u.out = append(append(u.out, byte(m.Chunk.Encoding())), data...)
 	u.out = binary.BigEndian.AppendUint32(u.out, crc32.Checksum(u.out[body:], castagnoli()))
-	size := len(u.out) - start
-	u.chunks = append(u.chunks, outChunk{mint: m.MinTime, maxt: m.MaxTime, size: size})
-	u.counts.add(m.Chunk.Encoding(), m.Chunk.NumSamples(), size)
+	u.chunks = append(u.chunks, outChunk{
+		mint: m.MinTime, maxt: m.MaxTime, size: len(u.out) - start, samples: m.Chunk.NumSamples(), encoding: m.Chunk.Encoding(),
+	})
 }

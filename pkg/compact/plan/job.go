@@ -20,8 +20,6 @@ const (
 	CleanPartial Kind = "clean-partial"
 	// MarkDeletion marks a block for deletion: superseded or out of retention.
 	MarkDeletion Kind = "mark-deletion"
-	// MarkNoCompact excludes a block from merging.
-	MarkNoCompact Kind = "mark-no-compact"
 	// Rewrite makes a block without some series or samples of one block, which it marks
 	// for deletion.
 	Rewrite Kind = "rewrite"
@@ -50,10 +48,8 @@ type Job struct {
 	Overdue time.Duration
 	// Reason is a short sentence for the log and the dry run.
 	Reason string
-	// Details is the text for a mark, MarkReason the reason of a no-compact
-	// mark, as other readers of the bucket expect them.
-	Details    string
-	MarkReason string
+	// Details is the text for a mark, as other readers of the bucket expect it.
+	Details string
 }
 
 // Skip is a block that no job takes although it is not complete.
@@ -87,8 +83,6 @@ type View struct {
 	// Metas are the complete blocks of the whole bucket, also those that other
 	// compactors work on.
 	Metas map[ulid.ULID]*block.Meta
-	// IndexSize is the size of each block's index in bytes, where known.
-	IndexSize map[ulid.ULID]int64
 	// Partial are the blocks without a usable meta.json.
 	Partial      map[ulid.ULID]Partial
 	Deletion     map[ulid.ULID]*block.DeletionMark

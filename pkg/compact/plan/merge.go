@@ -157,41 +157,12 @@ func floor(t, r int64) int64 {
 	return f
 }
 
-// merge plans one merge, or a no-compact mark for the block with the largest index
-// when the index of the result could be too large.
+// merge plans one merge.
 func (m *maker) merge(g Group, run []*block.Meta, vertical bool, why string) {
 	if !m.wholeSets(run) {
-		return
-	}
-	if b, size := m.tooLarge(run); b != nil {
-		m.add(Job{
-			Kind: MarkNoCompact, Group: g, Resolution: g.Resolution, MarkReason: "index-size-exceeding",
-			Reason:  fmt.Sprintf("its index of %d bytes would make that of a merged block too large", size),
-			Details: fmt.Sprintf("index of %d bytes; merged blocks are bounded to %d", size, m.policy.MaxIndexSize),
-		}, b)
 		return
 	}
 	m.add(Job{
 		Kind: Merge, Group: g, Resolution: g.Resolution, Vertical: vertical, Reason: why,
 	}, run...)
-}
-
-// tooLarge returns the block with the largest index among the first blocks whose sum
-// exceeds the bound, nil if the sum of all does not.
-func (m *maker) tooLarge(run []*block.Meta) (*block.Meta, int64) {
-	if m.policy.MaxIndexSize <= 0 {
-		return nil, 0
-	}
-	var sum int64
-	largest := run[0]
-	for _, b := range run {
-		size := m.view.IndexSize[b.ULID]
-		if size > m.view.IndexSize[largest.ULID] {
-			largest = b
-		}
-		if sum += size; sum >= int64(indexFill*float64(m.policy.MaxIndexSize)) {
-			return largest, m.view.IndexSize[largest.ULID]
-		}
-	}
-	return nil, 0
 }

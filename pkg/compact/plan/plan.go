@@ -50,7 +50,7 @@ func Make(v View, p Policy, now time.Time) Plan {
 }
 
 func rank(k Kind) int {
-	return slices.Index([]Kind{Delete, CleanPartial, MarkDeletion, MarkNoCompact, Rewrite, Merge, Downsample}, k)
+	return slices.Index([]Kind{Delete, CleanPartial, MarkDeletion, Rewrite, Merge, Downsample}, k)
 }
 
 // maker is one run of Make.

@@ -55,7 +55,7 @@ type bucket struct {
 func newBucket() *bucket {
 	return &bucket{
 		view: plan.View{
-			Metas: map[ulid.ULID]*block.Meta{}, IndexSize: map[ulid.ULID]int64{}, Partial: map[ulid.ULID]plan.Partial{},
+			Metas: map[ulid.ULID]*block.Meta{}, Partial: map[ulid.ULID]plan.Partial{},
 			Deletion: map[ulid.ULID]*block.DeletionMark{}, NoCompact: map[ulid.ULID]*block.NoCompactMark{},
 			NoDownsample: map[ulid.ULID]*block.NoDownsampleMark{}, Quarantined: map[ulid.ULID]string{}, SkippedInPass: map[ulid.ULID]string{},
 		},
@@ -125,12 +125,6 @@ func (b *bucket) attribute(t *testing.T, m *block.Meta, word string) {
 		m.SetShard(block.Shard{Set: b.id(set), Index: i, Count: n})
 	case "uploaded":
 		m.Thanos.UploadTime = time.UnixMilli(duration(t, val).Milliseconds())
-	case "index":
-		n, err := strconv.ParseInt(val, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.view.IndexSize[id] = n
 	case "deleted-at":
 		b.view.Deletion[id] = &block.DeletionMark{DeletionTime: int64(duration(t, val).Seconds()), Details: "by hand"}
 	case "no-compact":
@@ -162,9 +156,6 @@ func policy(t *testing.T, d *datadriven.TestData) plan.Policy {
 	}
 	if d.HasArg("replica-label") {
 		d.ScanArgs(t, "replica-label", &p.ReplicaLabels)
-	}
-	if d.HasArg("max-index") {
-		d.ScanArgs(t, "max-index", &p.MaxIndexSize)
 	}
 	if d.HasArg("only") {
 		var only string

@@ -31,9 +31,6 @@ func DownsampleRange(resolution int64) time.Duration {
 // abandoned.
 const partialDelay = 48 * time.Hour
 
-// indexFill is the largest sum of the indexes of inputs as a share of MaxIndexSize.
-const indexFill = 0.85
-
 // Policy is the configuration of the planner.
 type Policy struct {
 	// Ranges are the spans of merged blocks in milliseconds, ascending; the
@@ -53,8 +50,6 @@ type Policy struct {
 	ConsistencyDelay time.Duration
 	// Downsampling makes 5 m and 1 h blocks.
 	Downsampling bool
-	// MaxIndexSize bounds the index of a merged block in bytes; 0 is no bound.
-	MaxIndexSize int64
 	// Owns says whether this compactor works on the block; nil owns all. Blocks of
 	// others count as existing data.
 	Owns func(*block.Meta) bool

@@ -3,6 +3,7 @@ package plan
 import (
 	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/oklog/ulid/v2"
 
@@ -69,17 +70,20 @@ func (m *maker) collectShards(live []*block.Meta) {
 	}
 }
 
-// alikeShards says whether two blocks can be shards of one compaction.
+// alikeShards says whether two blocks can be shards of one compaction. Each has one
+// source of its own, the id of the shard, so that a program that knows no shards does not
+// take one for a copy of another and delete it.
 func alikeShards(a, b *block.Meta) bool {
 	if a == nil || a.MinTime != b.MinTime || a.MaxTime != b.MaxTime || len(a.Compaction.Sources) != len(b.Compaction.Sources) {
 		return false
 	}
-	for i, s := range a.Compaction.Sources {
-		if b.Compaction.Sources[i] != s {
-			return false
+	own := 0
+	for _, s := range a.Compaction.Sources {
+		if !slices.Contains(b.Compaction.Sources, s) {
+			own++
 		}
 	}
-	return true
+	return own <= 1
 }
 
 // setOf returns the set that the block is a shard of, nil if it is none.
@@ -179,7 +183,7 @@ func (m *maker) abandonedShards(g grouped, holders map[ulid.ULID][]*block.Meta, 
 		}
 		elsewhere := true
 		for _, s := range b.Compaction.Sources {
-			elsewhere = elsewhere && len(holders[s]) > 0
+			elsewhere = elsewhere && (s == b.ULID || len(holders[s]) > 0)
 		}
 		if !elsewhere {
 			continue
