@@ -2,7 +2,12 @@ import { render } from "preact";
 import { App } from "./app";
 import "./style.css";
 
-const target = document.getElementById("app");
-if (target) {
-  render(<App />, target);
+// Browsers refuse requests for URLs with a password, which a link may have. They know it by
+// now, so the page does not need it.
+const here = new URL(document.URL);
+if (here.username || here.password) {
+  here.username = here.password = "";
+  location.replace(here);
+} else {
+  render(<App />, document.getElementById("app")!);
 }

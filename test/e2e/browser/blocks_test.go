@@ -15,6 +15,7 @@ import (
 
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
+	"github.com/prometheus/prometheus/prompb"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hindsight-io/hindsight/test/e2e/harness"
@@ -44,21 +45,6 @@ func drive(t *testing.T, address string) *ui {
 	u := &ui{newBrowser(t), &uiSite{query: below(t, address)}}
 	u.host = u.site.query
 	return u
-}
-
-// looks opens a page at a phone and a desktop, light and dark, and requires that it fits.
-func (u *ui) looks(path, ready string) {
-	u.t.Helper()
-	for _, width := range []int64{1280, 360} {
-		for _, scheme := range []string{"light", "dark"} {
-			u.emulate(width, scheme)
-			u.open(path)
-			u.until(ready)
-			u.fits(path, width)
-			u.picture(fmt.Sprintf("%s-%d-%s", path[1:], width, scheme))
-		}
-	}
-	u.emulate(1280, "light")
 }
 
 // fill writes the meta.json of n blocks of two hours in 50 groups, one of them with markup
@@ -109,7 +95,9 @@ func TestBlocks(t *testing.T) {
 	ready(t, "store", ports[0], "store", "--http-address="+ports[0], "--grpc-address="+ports[1], "--data-dir="+t.TempDir(),
 		fmt.Sprintf("--objstore.config={type: FILESYSTEM, config: {directory: %q}}", dir))
 	u := drive(t, ports[0])
-	u.looks("/blocks", `document.body.innerText.includes('10\u202f000 blocks') && document.querySelectorAll('.lane .level').length > 20`)
+	u.visit(view{"/blocks", `document.body.innerText.includes('10\u202f000 blocks') && document.querySelectorAll('.lane .level').length > 20`})
+	u.open("/blocks")
+	u.until("document.querySelectorAll('.lane .level').length > 20")
 	require.Contains(t, u.text(), markup, "labels of the group")
 	require.Equal(t, []int{}, evaluate[[]int](u.browser, scrollOf(".vtable[aria-label=blocks] .vbody"), chromedp.EvalAwaitPromise), "steps whose rows were late")
 	require.Less(t, evaluate[int](u.browser, "document.querySelectorAll('.vitem').length"), 120)
@@ -155,22 +143,73 @@ func (u *ui) mark(button string) {
 	u.until(`document.querySelector('.vdetail [role=status]')?.innerText.includes('is written')`)
 }
 
-// TestCompaction sees the blocks whose data is missing in quarantine, with their errors.
+// TestCompaction sees the blocks whose data is missing in quarantine, with their errors, the
+// backlog, and how far a job is; and which metrics a block has.
 func TestCompaction(t *testing.T) {
 	needBrowser(t)
 	dir := t.TempDir()
 	fill(t, dir, 400)
+	storage := fmt.Sprintf("{type: FILESYSTEM, config: {directory: %q}}", dir)
+	stored := ship(t, dir, storage)
 	ports, err := harness.Ports(host, 2)
 	require.NoError(t, err)
 	ready(t, "compact", ports[0], "compact", "--wait", "--http-address="+ports[0], "--data-dir="+t.TempDir(), "--consistency-delay=0s",
-		fmt.Sprintf("--objstore.config={type: FILESYSTEM, config: {directory: %q}}", dir))
+		"--objstore.config="+storage)
 	u := drive(t, ports[0])
-	u.looks("/compaction", `document.querySelector('.vitem .missing')`)
+	u.visit(view{"/compaction", `document.querySelector('.vitem .missing') && document.querySelector('[aria-label=Backlog]')?.innerText.includes('To merge')`})
 	u.click("JSON")
 	u.until(`document.body.innerText.includes('"quarantined"')`)
 	u.open("/compaction?state=quarantined")
+	u.until(`document.querySelector('.vitem .missing')`)
+	// A job that runs; those of the test have ended.
+	u.open("/compaction")
 	u.until(`document.querySelector('.vitem .expand')`)
-	evaluate[any](u.browser, `document.querySelector('.vitem .expand').click()`)
-	u.until(`document.querySelector('.vdetail')`)
+	evaluate[any](u.browser, running)
+	u.click("Refresh")
+	u.until(`document.querySelector('.vitem')?.innerText.includes('42.0%, 1m 30s left')`)
+	u.until(`document.querySelector('[aria-label=Backlog]').innerText.includes('It falls behind') && document.body.innerText.includes('never at this speed')`)
+	u.picture("compaction-running")
+	u.clean("favicon.ico") // of the JSON
+	u.open("/blocks?q=" + stored)
+	u.until(`document.querySelector('p[role=status]')?.innerText.startsWith('1 block')`)
+	u.click("▸" + stored)
+	u.click("Cardinality")
+	u.until(`document.querySelector('.vdetail [aria-label="Largest labels with their values"]')?.innerText.includes('` + markup + `')`)
+	require.Contains(t, u.text(), "2 series, ")
+	u.click("Cardinality of the bucket: the newest raw block of each source")
+	u.until(`document.body.innerText.includes('50 sources could not be read') && document.querySelectorAll('[aria-label="Largest metrics"]').length === 2`)
+	require.Empty(t, evaluate[[]string](u.browser, unsound))
+	u.picture("block-cardinality")
 	u.clean()
 }
+
+// ship ships a block of two series with markup in labels, and returns its name.
+func ship(t *testing.T, dir, storage string) (id string) {
+	t.Helper()
+	ports, err := harness.Ports(host, 3)
+	require.NoError(t, err)
+	ready(t, "receive", ports[0], "receive", "--http-address="+ports[0], "--grpc-address="+ports[1], "--remote-write.address="+ports[2],
+		"--tsdb.path="+t.TempDir(), "--objstore.config="+storage, `--label=cluster="whole"`)
+	w := harness.Writer{URL: "http://" + ports[2] + "/api/v1/receive", Header: http.Header{}}
+	at := []prompb.Sample{{Timestamp: time.Now().UnixMilli(), Value: 1}}
+	_, err = w.Write([]prompb.TimeSeries{
+		harness.TimeSeries(at, "__name__", "demo_marked", "job", markup), harness.TimeSeries(at, "__name__", "demo_plain", "job", "a"),
+	})
+	require.NoError(t, err)
+	resp, err := http.Post("http://"+ports[0]+"/-/flush", "", nil)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	require.NoError(t, resp.Body.Close())
+	blocks, err := filepath.Glob(filepath.Join(dir, "*", "index")) // those of fill have none
+	require.NoError(t, err)
+	require.Len(t, blocks, 1)
+	return filepath.Base(filepath.Dir(blocks[0]))
+}
+
+// running puts a job with markup that runs into the answers of the compactor.
+const running = `(() => { const real = window.fetch; window.fetch = async (...a) => {
+	const r = await real(...a), body = await r.json();
+	body.data.running = [{ kind: 'merge', group: '` + markup + `', blocks: ['` + markup + `'], minTime: 1, maxTime: 2, samples: 1000, reason: '` + markup + `', started: new Date().toISOString(), samplesRead: 420, percent: 42, etaSeconds: 90 }];
+	Object.assign(body.data.backlog, { keepsUp: 'no', etaSeconds: null, load: 1.5, groups: [{ group: '` + markup + `', blocks: 1, samples: 2, merge: { jobs: 1, blocks: 1, samples: 2 }, downsample: { jobs: 0, blocks: 0, samples: 0 } }], groupsTotal: 1 });
+	return new Response(JSON.stringify(body));
+} })()`

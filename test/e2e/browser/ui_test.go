@@ -31,7 +31,7 @@ func TestInterface(t *testing.T) {
 	b.host = site.query
 	for name, test := range map[string]func(*ui){
 		"Query": testQuery, "Keyboard": testKeyboard, "Missing": testMissing, "Kill": testKill,
-		"Forms": testForms, "Large": testLarge, "Stores": testStores, "Look": testLook, "Walk": testWalk, "Errors": testErrors,
+		"Forms": testForms, "Large": testLarge, "Stores": testStores, "Look": testLook, "Walk": testWalk, "Errors": testErrors, "Frames": testFrames,
 		"Running": testRunning, "Lists": testLists, "Slow": testSlow,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -67,7 +67,10 @@ func (u *ui) until(expression string) {
 	for !u.holds(expression) {
 		if time.Now().After(deadline) {
 			u.picture("timeout-" + u.t.Name())
-			require.FailNow(u.t, "waited in vain", "for %s; the page says\n%s", expression, u.text())
+			u.mu.Lock()
+			faults := strings.Join(u.faults, "\n")
+			u.mu.Unlock()
+			require.FailNow(u.t, "waited in vain", "for %s; the page says\n%s\n%s", expression, u.text(), faults)
 		}
 		time.Sleep(15 * time.Millisecond)
 	}
@@ -316,9 +319,18 @@ func testForms(u *ui) {
 	require.Contains(u.t, u.text(), "as a heatmap")
 	u.graph(`sum(rate(demo_requests_total{path!="`+markup+`"}[5m])) / 2`, "explain")
 	u.until(`document.body.innerText.includes('Evaluator')`)
+	u.until(fmt.Sprintf(`document.body.innerText.includes('%d stores to ask, 1 left out')`, manyStores+2))
 	u.click("Run and measure each node")
 	u.until(`document.querySelectorAll('.measure').length >= 4 && document.body.innerText.includes('Samples read')`)
 	require.Regexp(u.t, `3 series`, u.text())
+	u.until(fmt.Sprintf(`document.body.innerText.includes('%d stores asked')`, manyStores+2))
+	require.Contains(u.t, u.text(), u.site.down, "the stores that failed are first")
+	stages := evaluate[map[string]float64](u.browser, `Object.fromEntries([...document.querySelectorAll('.explain tr')].map(e => [e.cells[0].innerText, parseFloat(e.cells[1].innerText)]).filter(([_, n]) => n > 0))`)
+	for _, stage := range []string{"Waiting for stores", "Evaluating", "Printing the result", "Chunks", "Samples read"} {
+		require.Positive(u.t, stages[stage], "%s of %v", stage, stages)
+	}
+	u.graph(`demo_requests_total{cluster="eu-007"}`, "explain")
+	u.until(`document.body.innerText.includes('no: has no label set that matches')`)
 	u.picture("explain")
 	u.graph("1+1", "table")
 	u.done()

@@ -65,6 +65,50 @@ export interface Explanation {
   }[];
   stores:
     { name: string; evaluatesNothingBecause?: string; minTime: number; maxTime: number }[] | null;
+  /** The query was evaluated; otherwise no store was asked. */
+  analyzed?: boolean;
+  execution?: Execution;
+  resultSeries?: number;
+  resultBytes?: number;
+  error?: string;
+}
+
+/** How a query was evaluated; see docs/query.md. Times are in seconds. */
+export interface Execution {
+  evaluator: string;
+  seconds: Record<string, number>;
+  memory: { peakBytes: number };
+  read: { series: number; chunks: number; samples: number; bytes: number };
+  selections: Selection[];
+}
+
+/** One read of the stores. Times are in milliseconds. */
+export interface Selection {
+  selector: string;
+  mint: number;
+  maxt: number;
+  stores: TracedStore[];
+  more?: number;
+}
+
+export interface TracedStore {
+  store: string;
+  component: string;
+  asked: boolean;
+  /** Why it is not asked. */
+  reason?: string;
+  answer?: {
+    complete: boolean;
+    error?: string;
+    series: number;
+    chunks: number;
+    bytes: number;
+    waitedSeconds: number;
+    seconds: number;
+    /** Of a store gateway. */
+    blocks?: Record<"queried" | "otherTimes" | "otherLabels" | "otherResolutions", number>;
+    bucket?: Record<"requests" | "bytes" | "pagesTouched" | "pagesCached", number>;
+  };
 }
 
 export interface Decision {

@@ -4,10 +4,12 @@ import { Choose } from "../components/choose";
 import { CallState, ErrorNotice } from "../components/notices";
 import { Search } from "../components/search";
 import { VirtualTable, type Column } from "../components/virtual-table";
+import { root } from "../env";
 import { useParams } from "../lib/params";
 import { localTime } from "../lib/settings";
 import { bytes, count, plural } from "../lib/text";
 import { formatDuration, formatSecond } from "../lib/time";
+import { BlockCardinality } from "./cardinality";
 import { Detail } from "./detail";
 import { blocksOf, compare, groupsOf, spanOf, type Block, type BlockList } from "./model";
 import { Timeline } from "./timeline";
@@ -78,8 +80,9 @@ function Content({ list, blocks, reload }: ContentProps) {
         />
         <Choose label="State" value={get("state")} values={kinds} set={(state) => set({ state })} />
         <button onClick={reload}>Refresh</button>
-        <a href="api/v1/blocks">JSON</a>
+        <a href={new URL("api/v1/blocks", root).href}>JSON</a>
       </div>
+      <BlockCardinality />
       <Timeline
         groups={groups}
         span={span}

@@ -5,6 +5,7 @@ import { ErrorNotice } from "../components/notices";
 import { localTime } from "../lib/settings";
 import { bytes, count, visible } from "../lib/text";
 import { formatDuration, formatSecond } from "../lib/time";
+import { BlockCardinality } from "./cardinality";
 import type { Block } from "./model";
 
 interface Props {
@@ -52,8 +53,9 @@ export function Detail({ block: b, markable, reload }: Props) {
         <dd>{b.size === undefined ? "unknown" : bytes(b.size)}</dd>
       </dl>
       {markable && <Marking id={b.id} reload={reload} />}
+      {meta && <BlockCardinality id={b.id} />}
       {meta && (
-        <details>
+        <details class="options">
           <summary>meta.json</summary>
           <pre class="scroll">{visibleLines(JSON.stringify(meta, null, 2))}</pre>
         </details>

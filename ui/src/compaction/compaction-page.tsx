@@ -1,17 +1,22 @@
 import { useMemo } from "preact/hooks";
 import { usePolled } from "../api/use";
 import { Choose } from "../components/choose";
+import { Link } from "../components/link";
 import { CallState } from "../components/notices";
 import { Search } from "../components/search";
+import { Share } from "../components/share";
 import { VirtualTable, type Column } from "../components/virtual-table";
+import { root } from "../env";
 import { useParams } from "../lib/params";
 import { localTime } from "../lib/settings";
 import { count, plural, visible } from "../lib/text";
 import { formatSecond, roughDuration } from "../lib/time";
+import { BacklogCards, type Backlog } from "./backlog";
 
 interface Job {
   kind: string;
   group: string;
+  resolution?: string;
   blocks: string[];
   /** Milliseconds. */
   minTime: number;
@@ -19,6 +24,10 @@ interface Job {
   samples: number;
   reason: string;
   started?: string;
+  /** Of a running job that reads samples. */
+  samplesRead?: number;
+  percent?: number;
+  etaSeconds?: number | null;
 }
 
 /** The data of /api/v1/compact/status. */
@@ -29,16 +38,28 @@ interface Status {
   jobs: Job[];
   skipped: { block: string; details: string }[];
   quarantined: Record<string, string>;
+  badBlocks: {
+    block: string;
+    group: string;
+    reason: string;
+    details: string;
+    since: string;
+    quarantined: boolean;
+  }[];
+  backlog: Backlog;
 }
 
 /** A row of the list: a job, or a block that no job takes. */
 interface Row {
   key: string;
-  state: "running" | "planned" | "skipped" | "quarantined";
+  state: "running" | "planned" | "skipped" | "invalid" | "quarantined";
   kind: string;
   blocks: string[];
   text: string;
+  group: string;
   job?: Job;
+  /** Since when a block is bad. */
+  since?: string;
 }
 
 /** What the compactor does, plans, and leaves out. */
@@ -64,26 +85,42 @@ function rowsOf(s: Status): Row[] {
     kind: j.kind,
     blocks: j.blocks,
     text: j.reason,
+    group: j.group,
     job: j,
   });
-  const rest = (state: Row["state"], block: string, text: string): Row => ({
-    key: `${state} ${block}`,
-    state,
-    kind: "",
-    blocks: [block],
-    text,
-  });
+  const bad = new Set(s.badBlocks.map((b) => b.block));
   return [
     ...s.running.map(job("running")),
-    ...Object.entries(s.quarantined).map(([id, why]) => rest("quarantined", id, why)),
+    ...s.badBlocks.map((b) => ({
+      key: `bad ${b.block}`,
+      state: b.quarantined ? ("quarantined" as const) : ("invalid" as const),
+      kind: "",
+      blocks: [b.block],
+      text: `${b.reason}: ${b.details}`,
+      group: b.group,
+      since: b.since,
+    })),
     ...s.jobs.filter((j) => !running.has(key(j))).map(job("planned")),
     ...s.skipped
-      .filter((k) => s.quarantined[k.block] === undefined)
-      .map((k) => rest("skipped", k.block, k.details)),
+      .filter((k) => !bad.has(k.block))
+      .map((k) => ({
+        key: `skipped ${k.block}`,
+        state: "skipped" as const,
+        kind: "",
+        blocks: [k.block],
+        text: k.details,
+        group: "",
+      })),
   ];
 }
 
-const classes = { running: "up", planned: "", skipped: "unknown", quarantined: "missing" };
+const classes = {
+  running: "up",
+  planned: "",
+  skipped: "unknown",
+  invalid: "missing",
+  quarantined: "missing",
+};
 
 function Content({ status, rows, reload }: { status: Status; rows: Row[]; reload(): void }) {
   const local = localTime.use();
@@ -96,7 +133,7 @@ function Content({ status, rows, reload }: { status: Status; rows: Row[]; reload
           (!state || r.state === state) &&
           (!kind || r.kind === kind) &&
           (!q ||
-            `${r.kind} ${r.job?.group} ${r.text} ${r.blocks.join(" ")}`
+            `${r.kind} ${r.group} ${r.text} ${r.blocks.join(" ")}`
               .toLowerCase()
               .includes(q.toLowerCase())),
       ),
@@ -104,7 +141,7 @@ function Content({ status, rows, reload }: { status: Status; rows: Row[]; reload
   );
   const planned = Date.parse(status.plannedAt);
   const todo = Object.entries(status.todo).map(([name, n]) => `${count(n)} ${name}`);
-  const bad = Object.keys(status.quarantined).length;
+  const bad = status.badBlocks.length;
   return (
     <>
       <p>
@@ -114,8 +151,9 @@ function Content({ status, rows, reload }: { status: Status; rows: Row[]; reload
         {status.running.length > 0 && (
           <span class="up"> · {plural(status.running.length, "job")} running</span>
         )}
-        {bad > 0 && <span class="missing"> · {plural(bad, "block")} quarantined</span>}
+        {bad > 0 && <span class="missing"> · {plural(bad, "bad block")}</span>}
       </p>
+      <BacklogCards backlog={status.backlog} />
       <div class="row">
         <Search
           label="Filter jobs"
@@ -136,7 +174,7 @@ function Content({ status, rows, reload }: { status: Status; rows: Row[]; reload
           set={(v) => set({ kind: v })}
         />
         <button onClick={reload}>Refresh</button>
-        <a href="api/v1/compact/status">JSON</a>
+        <a href={new URL("api/v1/compact/status", root).href}>JSON</a>
       </div>
       <VirtualTable
         label="jobs"
@@ -162,13 +200,20 @@ const columns: Column<Row>[] = [
     key: "group",
     title: "Group or block",
     width: "minmax(12rem, 1.5fr)",
-    cell: (r) => <code class="cut">{visible(r.job?.group || r.blocks[0] || "")}</code>,
+    cell: (r) => <code class="cut">{visible(r.group || r.blocks[0] || "")}</code>,
   },
   {
     key: "reason",
     title: "Why",
     width: "minmax(10rem, 2fr)",
     cell: (r) => <span class="cut">{visible(r.text)}</span>,
+  },
+  {
+    key: "progress",
+    title: "Progress",
+    width: "minmax(7rem, 1fr)",
+    cell: (r) => r.job?.percent !== undefined && <Progress job={r.job} />,
+    compare: (a, b) => (a.job?.percent ?? -1) - (b.job?.percent ?? -1),
   },
   {
     key: "samples",
@@ -183,15 +228,53 @@ const columns: Column<Row>[] = [
     title: "Since",
     width: "5.5rem",
     numeric: true,
-    cell: (r) => (r.job?.started ? roughDuration(Date.now() - Date.parse(r.job.started)) : ""),
+    cell: (r) => age(r.job?.started ?? r.since),
+    compare: (a, b) => sinceOf(a) - sinceOf(b),
   },
 ];
+
+function sinceOf(r: Row): number {
+  return Date.parse(r.job?.started ?? r.since ?? "") || Infinity;
+}
+
+function age(time: string | undefined): string {
+  const at = Date.parse(time ?? "");
+  return at > 0 ? roughDuration(Date.now() - at) : "";
+}
+
+/** How much of its inputs a job has read, and when it will have read all. */
+function Progress({ job }: { job: Job }) {
+  const eta = job.etaSeconds;
+  return (
+    <Share
+      value={job.percent ?? 0}
+      all={100}
+      {...(typeof eta === "number" && { of: `, ${roughDuration(eta * 1000)} left` })}
+    />
+  );
+}
 
 function Detail({ row: r, local }: { row: Row; local: boolean }) {
   return (
     <>
       <p class="wrap">{visible(r.text)}</p>
       <dl>
+        {r.group && (
+          <>
+            <dt>Group</dt>
+            <dd>
+              <code>{visible(r.group)}</code> {r.job?.resolution}
+            </dd>
+          </>
+        )}
+        {r.job?.samplesRead !== undefined && (
+          <>
+            <dt>Read</dt>
+            <dd>
+              {count(r.job.samplesRead)} of {plural(r.job.samples, "sample")}
+            </dd>
+          </>
+        )}
         {r.job && r.job.maxTime > r.job.minTime && (
           <>
             <dt>Times</dt>
@@ -204,7 +287,9 @@ function Detail({ row: r, local }: { row: Row; local: boolean }) {
         <dd>
           {r.blocks.slice(0, 200).map((id) => (
             <div key={id}>
-              <code>{id}</code>
+              <Link path="blocks" search={`?q=${id}`}>
+                <code>{id}</code>
+              </Link>
             </div>
           ))}
           {r.blocks.length > 200 && `and ${count(r.blocks.length - 200)} more`}

@@ -5,7 +5,7 @@ import { plural, visible } from "../lib/text";
 import { LabelSet } from "./labels";
 
 /** What the reasons of missing stores mean; see pkg/reason/store.go. */
-const reasons: Record<string, string> = {
+export const storeReasons: Record<string, string> = {
   store_never_reached: "has not answered since this querier started",
   store_not_found: "is configured, but no address was found",
   store_down: "is down",
@@ -17,6 +17,10 @@ const reasons: Record<string, string> = {
   store_in_loop: "is a querier that asks this one",
   store_asked_elsewhere: "is asked by another querier",
   store_is_self: "is this querier",
+  store_other_times: "has no data of these times",
+  store_other_labels: "has no label set that matches",
+  store_filtered: "is left out by the configuration or the store filter",
+  store_without_series: "serves no series",
 };
 
 /** The stores that an answer lacks, with the data that they had. */
@@ -53,7 +57,7 @@ function MissingStore({ missing: m }: { missing: Missing }) {
   const local = localTime.use();
   return (
     <li>
-      <code>{visible(m.store || "a store")}</code> {reasons[m.reason] ?? visible(m.reason)}
+      <code>{visible(m.store || "a store")}</code> {storeReasons[m.reason] ?? visible(m.reason)}
       {m.mint !== undefined && m.maxt !== undefined && (
         <>
           , with data from {formatSecond(m.mint, local)} to {formatSecond(m.maxt, local)}

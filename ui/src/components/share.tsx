@@ -10,7 +10,7 @@ interface Props {
 /** A bar with the share of a value, and its percentage. */
 export function Share({ value, all, of, limit }: Props) {
   const percent = all > 0 ? (100 * value) / all : 0;
-  const text = `${percent.toFixed(1)}%${of ? ` ${of}` : ""}`;
+  const text = `${percent.toFixed(1)}%${of ? (of.startsWith(",") ? of : ` ${of}`) : ""}`;
   const near = limit && percent >= 90;
   return (
     <span class="share-cell">

@@ -1,12 +1,13 @@
-import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { ApiError, call, message } from "../api/client";
-import type { Explanation, QueryResult, QueryStats } from "../api/types";
+import type { Execution, Explanation, QueryResult } from "../api/types";
 import { ErrorNotice } from "../components/notices";
 import { VirtualTable, type Column } from "../components/virtual-table";
 import { localTime } from "../lib/settings";
-import { count, plural, visible } from "../lib/text";
+import { plural, visible } from "../lib/text";
 import { formatSecond, isOpenEnd, isOpenStart } from "../lib/time";
+import { Costs, Selections } from "./execution";
+import { code, List, Section } from "./parts";
 import { queryParams, spanOf } from "./run";
 import type { PanelState } from "./state";
 import { parseTree, countOf, type TreeNode } from "./tree";
@@ -44,7 +45,7 @@ export function Explain({ panel }: { panel: PanelState }) {
   return (
     <div class="explain">
       {plan.error && <ErrorNotice text={plan.error} />}
-      <Measured key={identity} panel={panel} />
+      <Measured key={identity} panel={panel} planned={plan.data?.execution} />
       {plan.data && <Plan plan={plan.data} />}
     </div>
   );
@@ -97,10 +98,10 @@ function Plan({ plan }: { plan: Explanation }) {
           />
         </Section>
       )}
-      {plan.stores && plan.stores.length > 0 && (
-        <Section title="Stores">
+      {pushed && plan.stores && (
+        <Section title="Who can evaluate parts">
           <VirtualTable
-            label="stores of the querier"
+            label="stores that can evaluate parts"
             rows={plan.stores}
             columns={storeColumns(local)}
             rowKey={(s) => s.name}
@@ -127,9 +128,9 @@ function storeColumns(local: boolean): Column<PlanStore>[] {
 }
 
 /** The tree of the expression; on request it runs the query and each of its nodes. */
-function Measured({ panel }: { panel: PanelState }) {
+function Measured({ panel, planned }: { panel: PanelState; planned: Execution | undefined }) {
   const tree = useMemo(() => parseTree(panel.expr), [panel.expr]);
-  const [stats, setStats] = useState<QueryStats>();
+  const [analysis, setAnalysis] = useState<Explanation>();
   const [measures, setMeasures] = useState<ReadonlyMap<number, Measure>>(new Map());
   const [abort, setAbort] = useState<AbortController>();
   useEffect(() => () => abort?.abort(), [abort]);
@@ -137,20 +138,25 @@ function Measured({ panel }: { panel: PanelState }) {
     const controller = new AbortController();
     setAbort(controller);
     setMeasures(new Map());
-    measure(panel, tree, controller.signal, setStats, (id, m) =>
+    measure(panel, tree, controller.signal, setAnalysis, (id, m) =>
       setMeasures((old) => new Map(old).set(id, m)),
     ).finally(() => setAbort((now) => (now === controller ? undefined : now)));
   };
+  const execution = analysis?.execution ?? planned;
   return (
-    <Section title="Expression">
-      {tree ? <Tree node={tree} measures={measures} /> : <p class="bad">It has a mistake.</p>}
-      {abort ? (
-        <button onClick={() => setAbort(undefined)}>Cancel</button>
-      ) : (
-        <button onClick={start}>Run and measure each node</button>
-      )}
-      {stats && <Stats stats={stats} />}
-    </Section>
+    <>
+      <Section title="Expression">
+        {tree ? <Tree node={tree} measures={measures} /> : <p class="bad">It has a mistake.</p>}
+        {abort ? (
+          <button onClick={() => setAbort(undefined)}>Cancel</button>
+        ) : (
+          <button onClick={start}>Run and measure each node</button>
+        )}
+        {analysis?.error && <ErrorNotice text={analysis.error} />}
+      </Section>
+      {analysis?.execution && <Costs analysis={analysis} execution={analysis.execution} />}
+      {execution && <Selections selections={execution.selections} analyzed={!!analysis} />}
+    </>
   );
 }
 
@@ -161,18 +167,24 @@ async function measure(
   panel: PanelState,
   tree: TreeNode | undefined,
   signal: AbortSignal,
-  setStats: (s: QueryStats | undefined) => void,
+  setAnalysis: (e: Explanation) => void,
   set: (id: number, m: Measure) => void,
 ): Promise<void> {
   const span = spanOf(panel);
-  const run = (path: string, expr: string) =>
-    call<QueryResult>(path, {
-      params: { ...queryParams({ ...panel, expr }, span, path === "query_range"), stats: "all" },
+  const run = (expr: string) =>
+    call<QueryResult>("query", {
+      params: { ...queryParams({ ...panel, expr }, span, false), stats: "1" },
       tenant: panel.tenant,
       signal,
     });
-  const whole = await run("query_range", panel.expr).catch(() => undefined);
-  setStats(whole?.data.stats);
+  await call<Explanation>("query_range_explain", {
+    params: { ...queryParams(panel, span, true), analyze: "true" },
+    tenant: panel.tenant,
+    signal,
+  }).then(
+    ({ data }) => setAnalysis(data),
+    () => {}, // the nodes below have the error
+  );
   const nodes = tree ? flatten(tree).slice(0, maxNodes) : [];
   for (const node of nodes) {
     const expr = countOf(node);
@@ -180,7 +192,7 @@ async function measure(
       continue;
     }
     try {
-      const { data } = await run("query", expr);
+      const { data } = await run(expr);
       const first = data.resultType === "vector" ? data.result[0]?.value?.[1] : undefined;
       set(node.id, {
         series: Number(first ?? 0),
@@ -218,74 +230,5 @@ function Tree({ node, measures }: { node: TreeNode; measures: ReadonlyMap<number
         ))}
       </li>
     </ul>
-  );
-}
-
-const timings: Record<string, string> = {
-  execQueueTime: "Waiting for a slot",
-  queryPreparationTime: "Preparing",
-  innerEvalTime: "Evaluating",
-  resultSortTime: "Sorting",
-  evalTotalTime: "Evaluation in all",
-  execTotalTime: "All",
-};
-
-function Stats({ stats }: { stats: QueryStats }) {
-  const rows = Object.entries(timings).flatMap(([key, title]) => {
-    const seconds = stats.timings?.[key];
-    // The evaluator of series measures the whole only.
-    return !seconds ? [] : [[title, `${(seconds * 1000).toFixed(1)} ms`]];
-  });
-  return (
-    <>
-      <h4>The last run over the range</h4>
-      <List
-        head={["Stage", "Time"]}
-        rows={[
-          ...rows,
-          ["Samples read", count(stats.samples?.totalQueryableSamples ?? 0)],
-          ["Most samples held at once", count(stats.samples?.peakSamples ?? 0)],
-          ...(stats.evaluator ? [["Evaluator", stats.evaluator]] : []),
-        ]}
-      />
-    </>
-  );
-}
-
-function Section({ title, children }: { title: string; children: ComponentChildren }) {
-  return (
-    <section>
-      <h3>{title}</h3>
-      {children}
-    </section>
-  );
-}
-
-function code(text: string) {
-  return <code>{visible(text)}</code>;
-}
-
-function List({ head, rows }: { head: string[]; rows: ComponentChildren[][] }) {
-  return (
-    <div class="scroll">
-      <table>
-        <thead>
-          <tr>
-            {head.map((h) => (
-              <th key={h}>{h}</th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>
-          {rows.map((row, i) => (
-            <tr key={i}>
-              {row.map((cell, k) => (
-                <td key={k}>{cell}</td>
-              ))}
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
   );
 }

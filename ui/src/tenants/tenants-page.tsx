@@ -64,13 +64,13 @@ function columnsOf(most: number, local: boolean): Column<Tenant>[] {
     },
     {
       key: "share",
-      title: "Of the limit, or of the largest",
+      title: "Of the limit",
       width: "minmax(9rem, 1fr)",
       cell: (t) =>
         t.series_limit > 0 ? (
           <Share value={t.series} all={t.series_limit} of={`of ${count(t.series_limit)}`} limit />
         ) : (
-          <Share value={t.series} all={most} of="no limit" />
+          <Share value={t.series} all={most} of="of the largest" />
         ),
       compare: (a, b) =>
         a.series / (a.series_limit || Infinity) - b.series / (b.series_limit || Infinity),
