@@ -18,6 +18,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
 	"github.com/hindsight-io/hindsight/pkg/block/blocktest"
+	"github.com/hindsight-io/hindsight/pkg/bucketadmin"
 )
 
 func TestToolsBucketUploadBlocks(t *testing.T) {
@@ -167,4 +168,34 @@ func TestBlocksWeb_ServesThePageBelowAPrefix(t *testing.T) {
 	}
 	code, _ = get(http.MethodPost, "/thanos/api/v1/blocks/mark?id="+id("a")+"&action=DELETION")
 	require.NotEqual(t, http.StatusOK, code)
+}
+
+// A damaged 5m block is made again of its raw block; one whose raw block is gone is kept.
+func TestToolsBucketVerify_ReDerives(t *testing.T) {
+	s := newToolSite(t, `
+block a range=0h..48h labels={cluster="eu"} level=3
+  up{job="j"}  0h..48h/1m:1+1
+`)
+	work := "--data-dir=" + t.TempDir()
+	s.ok("downsample", work)
+	coarse := ""
+	for _, r := range list[bucketadmin.Row](s, exitOK, "inspect") {
+		if r.Resolution == "5m" {
+			coarse = r.ULID
+		}
+	}
+	require.NoError(t, os.Truncate(filepath.Join(s.dir, coarse, "index"), 100))
+	list[bucketadmin.Finding](s, exitFailed, "verify", "--issues=index_known_issues", "--re-derive", "--quarantine")
+	require.NotContains(t, s.ok("ls", "--exclude-delete"), coarse)
+	require.NoFileExists(t, filepath.Join(s.dir, coarse, block.NoCompactMarkFile))
+	s.ok("downsample", work)
+	require.Equal(t, 2, strings.Count(s.ok("inspect", "--output=csv"), ",5m,"), "the damaged one and the new one")
+
+	m, err := block.ReadMeta(t.Context(), s.bkt, blocktest.ID("a"))
+	require.NoError(t, err)
+	require.NoError(t, block.Delete(t.Context(), s.bkt, m.ULID))
+	require.NoError(t, os.Remove(filepath.Join(s.dir, coarse, block.DeletionMarkFile)))
+	list[bucketadmin.Finding](s, exitFailed, "verify", "--issues=index_known_issues", "--re-derive", "--quarantine")
+	require.NoFileExists(t, filepath.Join(s.dir, coarse, block.DeletionMarkFile))
+	require.FileExists(t, filepath.Join(s.dir, coarse, block.NoCompactMarkFile))
 }

@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/hindsight-io/hindsight/pkg/bucket/provider"
+	"github.com/hindsight-io/hindsight/pkg/compact"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/httpclient"
 	"github.com/hindsight-io/hindsight/pkg/query"
@@ -80,6 +81,10 @@ func configKinds() []configKind {
 			name: "relabel", flags: "--receive.relabel-config-file", expand: true, list: true,
 			keys:  []string{"action", "source_labels", "target_label", "regex", "replacement", "modulus", "separator"},
 			check: contentOnly(func(b []byte) error { _, err := flags.ParseRelabelRules(b); return err }),
+		},
+		{
+			name: "retention", flags: "--retention.config-file", expand: true, keys: []string{"rules", "tenant_label"},
+			check: contentOnly(func(b []byte) error { _, err := compact.ParseRetentionRules(b); return err }),
 		},
 		{
 			name: "deletions", flags: "--rewrite.to-delete-config-file", expand: true, list: true, keys: []string{"matchers", "intervals"},
