@@ -25,6 +25,9 @@ type Config struct {
 	OutageDir string
 	// OutageMemory bounds the memory of that conversion, in bytes.
 	OutageMemory flags.Bytes
+	// DeletionsInterval is the pause between two listings of the deletion requests of
+	// the bucket; 0 reads none.
+	DeletionsInterval flags.Duration
 	// MinTime is the oldest time that is served and announced.
 	MinTime flags.TimeOrDuration
 	// SeriesLimit and SampleLimit bound the answer to one Series call; 0 is no
@@ -116,6 +119,8 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 		StringVar(&c.OutageDir)
 	r.Flag("tsdb.outage-memory", "Most memory of that conversion; the labels of all series in the head must fit.").
 		Default("256MiB").SetValue(&c.OutageMemory)
+	r.Flag("deletions.poll-interval", "With a bucket, pause between two listings of the requests to delete series, whose samples are then hidden; 0 hides none.").
+		Default("30s").SetValue(&c.DeletionsInterval)
 	r.Flag("min-time", "Oldest time that is served: RFC 3339, or a duration from now such as -2w.").
 		Default("0000-01-01T00:00:00Z").SetValue(&c.MinTime)
 	r.Flag("store.limits.request-series", "Most series that one Series call may return; 0 is no limit.").

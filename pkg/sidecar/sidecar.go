@@ -18,6 +18,8 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/claim"
+	"github.com/hindsight-io/hindsight/pkg/deletion"
+	"github.com/hindsight-io/hindsight/pkg/deletion/mask"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/shipper"
@@ -49,6 +51,8 @@ type Sidecar struct {
 	disk *disk
 	// claims is nil when no claim is made on the external labels.
 	claims *claim.Keeper
+	// deletions are the requests whose samples are hidden; nil without a bucket.
+	deletions *deletion.Poller
 }
 
 const (
@@ -102,6 +106,9 @@ func New(c Config, d Deps) (*Sidecar, error) {
 		})
 		s.store.problems = s.claims.Warnings
 	}
+	if d.Bucket != nil && c.DeletionsInterval > 0 {
+		s.deletions = deletion.NewPoller(d.Bucket, d.Logger.With("component", "deletions"), d.Registerer)
+	}
 	return s, nil
 }
 
@@ -112,7 +119,7 @@ func (s *Sidecar) RegisterHTTP(*http.ServeMux) {}
 // data directory can be read, so that queriers report this source as missing instead
 // of empty.
 func (s *Sidecar) RegisterGRPC(r grpc.ServiceRegistrar) {
-	storerpc.RegisterStore(r, s.store, storerpc.ServerConfig{})
+	storerpc.RegisterStore(r, s.visible(), storerpc.ServerConfig{})
 	storerpc.RegisterMetadata(r, s.store)
 	storerpc.RegisterExemplars(r, s.store)
 	storerpc.RegisterRules(r, s.store)
@@ -125,6 +132,14 @@ func (s *Sidecar) RegisterGRPC(r grpc.ServiceRegistrar) {
 		},
 		Ready: s.store.ready,
 	})
+}
+
+// visible is the store without the samples of the deletion requests of the bucket.
+func (s *Sidecar) visible() storeapi.Store {
+	if s.deletions == nil {
+		return s.store
+	}
+	return mask.New(s.store, s.deletions, false)
 }
 
 // Ready is nil while Prometheus answers or its data directory can be read.
@@ -154,6 +169,9 @@ func (s *Sidecar) Run(ctx context.Context) error {
 			return nil
 		})
 		g.Go(func() error { s.store.outage.Run(ctx); return nil })
+	}
+	if s.deletions != nil {
+		g.Go(func() error { s.deletions.Run(ctx, s.config.DeletionsInterval.Duration()); return nil })
 	}
 	g.Go(func() error { return s.serve(ctx, g) })
 	err := g.Wait()
