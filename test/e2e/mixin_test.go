@@ -140,9 +140,13 @@ func TestMixin(t *testing.T) {
 	require.NoError(t, s.Start(harness.All()...))
 	s.startPrometheus()
 	s.requireData()
+	seen := metricPages{}
+	s.seeMetrics(seen)
 	s.requireQuiet()
 	s.damage()
 	s.requireFired()
+	s.seeMetrics(seen)
+	s.requireDocumented(seen)
 	// Without peers and bucket the processes would not stop in order.
 	s.Kill()
 }
