@@ -8,6 +8,8 @@ LDFLAGS := -s -w \
 
 # The browser tests have a module of their own, for the driver of the browser.
 BROWSER := test/e2e/browser
+# The tests of the manifests have one too, for the libraries of Helm and kustomize.
+DEPLOY := deploy/test
 # Tools of lint, from the pinned module test/lint.
 TOOL = $(GO) tool -modfile=$(CURDIR)/test/lint/go.mod
 
@@ -41,7 +43,7 @@ SHARED := ./pkg/receive ./pkg/receive/multitsdb ./pkg/receive/peer ./pkg/receive
 	./pkg/query/endpoint ./pkg/sidecar/prom ./pkg/sidecar/outage
 
 test: ## all tests, end-to-end tests with real processes included; then test-race
-	$(GO) run ./test/runner -also $(BROWSER) ./...
+	$(GO) run ./test/runner -also $(BROWSER) -also $(DEPLOY) ./...
 	$(MAKE) test-race
 
 test-race: ## packages that share memory, with the race detector and overwritten free buffers
@@ -51,9 +53,10 @@ test-short: ## all tests but the end-to-end tests
 	$(GO) run ./test/runner -short ./...
 
 lint: deadcode ## formatting, module files, vet, golangci-lint, deadcode
-	@test -z "$$(gofmt -l cmd examples pkg test)" || { echo "not formatted:"; gofmt -l cmd examples pkg test; exit 1; }
+	@test -z "$$(gofmt -l cmd deploy examples mixin pkg test)" || { echo "not formatted:"; gofmt -l cmd deploy examples mixin pkg test; exit 1; }
 	$(GO) mod tidy -diff
 	cd $(BROWSER) && $(GO) mod tidy -diff
+	cd $(DEPLOY) && $(GO) mod tidy -diff
 	$(GO) vet -stdmethods=false ./...
 	cd $(BROWSER) && $(GO) vet -stdmethods=false ./...
 	$(TOOL) golangci-lint run ./...
@@ -69,8 +72,10 @@ soak: ## long random tests, each for MINUTES (30), from SEED on
 	HINDSIGHT_SOAK_MINUTES=$${MINUTES:-30} HINDSIGHT_SOAK_SEED=$${SEED:-0} $(GO) test -timeout 0 -run Soak -v ./...
 	HINDSIGHT_FUZZ_MINUTES=$${FUZZ_MINUTES:-10} $(GO) test -timeout 0 -run PrometheusEngine_Agrees -v ./pkg/query/eval
 
-generate: ## generate the code of proto/
+generate: ## generate the code of proto/, the mixin and the base of the kustomizations
 	$(GO) generate ./proto
+	$(GO) run ./mixin
+	cd $(DEPLOY) && $(GO) test . -run Base -update
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

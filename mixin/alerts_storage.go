@@ -99,12 +99,12 @@ func compactAlerts() []alert {
 		},
 		{
 			name: "HindsightCompactBacklogGrows", wait: "6h", severity: warning,
-			expr:       `sum by (job) (hindsight_compact_todo_samples{kind=~"merge|downsample"}) > sum by (job) (hindsight_compact_todo_samples{kind=~"merge|downsample"} offset 1d) * 1.5 and sum by (job) (hindsight_compact_todo_jobs{kind=~"merge|downsample"}) > 100`,
-			summary:    "The backlog of {{ $labels.job }} grows.",
+			expr:       `hindsight_compact_keeps_up == 0`,
+			summary:    "The backlog of {{ $labels.instance }} grows.",
 			meaning:    "More blocks arrive than the compactor merges and downsamples.",
 			impact:     "Queries of recent weeks open many small blocks and get slower.",
-			diagnosis:  []string{"Compare the backlog in samples with the samples processed on the dashboard Compactor."},
-			mitigation: []string{"Raise `--compact.concurrency` and the CPUs, or add compactors."},
+			diagnosis:  []string{"Look at `hindsight_compact_load_ratio`, the share of the time that new data needs, and at the backlog on the dashboard Compactor."},
+			mitigation: []string{"Raise `--compact.concurrency` and the CPUs of the compactor."},
 		},
 	}
 }

@@ -15,6 +15,7 @@ func compactor() dashboard {
 			{"Jobs", []panel{
 				{"Backlog", "Jobs of the last plan.", count, one(`sum by (kind) (hindsight_compact_todo_jobs{sel})`, "{{kind}}")},
 				{"Backlog in samples", "", count, one(`sum by (kind) (hindsight_compact_todo_samples{sel})`, "{{kind}}")},
+				{"Time to work off the backlog", "Infinite while the backlog grows, nothing while that is unknown.", age, one(`max by (instance) (hindsight_compact_backlog_eta_seconds{sel})`, "{{instance}}")},
 				{"Samples processed", "", perSec, one(orZero(`sum by (kind) (rate(hindsight_compact_samples_total{sel}[rate]))`), "{{kind}}")},
 				{"Jobs completed", "", perSec, one(orZero(`sum by (kind) (rate(hindsight_compact_jobs_completed_total{sel}[rate]))`), "{{kind}}")},
 				{"Jobs failed", "", perSec, one(orZero(`sum by (kind) (rate(hindsight_compact_jobs_failed_total{sel}[rate]))`), "{{kind}}")},

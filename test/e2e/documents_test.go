@@ -157,7 +157,7 @@ func (r *documentRunner) shell(c instruction, dir, command string) string {
 var (
 	anyFlag = regexp.MustCompile("(?:^|[ `(])--([a-z][a-zA-Z0-9._-]*[a-zA-Z0-9])")
 	// othersFlags belong to other programs.
-	othersFlags = regexp.MustCompile(`^(storage\.|web\.enable|enable-feature|config\.file|syntax-only|data-urlencode|fail|help)`)
+	othersFlags = regexp.MustCompile(`^(storage\.|web\.enable|enable-feature|config\.file|syntax-only|data-urlencode|fail|help|replicas$)`)
 )
 
 // Every flag that a document names is a flag of the program.
