@@ -47,7 +47,7 @@ func (g *GroupBacklog) Total() Work {
 // carries out plans on metas alone, with estimates for the samples of the results.
 func Backlog(v View, p Policy, now time.Time) []GroupBacklog {
 	s := &rehearsal{view: v, now: now, groups: map[string]*GroupBacklog{}}
-	s.view.Metas = maps.Clone(v.Metas)
+	s.view.Metas, s.view.Rewrites = maps.Clone(v.Metas), maps.Clone(v.Rewrites)
 	for range maxBacklogRounds {
 		pl := Make(s.view, p, now)
 		worked := false
@@ -76,12 +76,16 @@ type rehearsal struct {
 	groups map[string]*GroupBacklog
 }
 
-// do carries out a job and says whether it merged or downsampled.
+// do carries out a job and says whether it changed what is left to merge or downsample.
 func (s *rehearsal) do(j *Job) bool {
 	switch j.Kind {
 	case Delete, MarkDeletion:
 		delete(s.view.Metas, j.Blocks[0])
 		return false
+	case Rewrite:
+		// The block is as large afterwards, or smaller. Then it can be merged.
+		delete(s.view.Rewrites, j.Blocks[0])
+		return true
 	case Merge, Downsample:
 	default:
 		return false

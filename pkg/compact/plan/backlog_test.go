@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
@@ -39,6 +40,19 @@ func TestBacklog_CountsInputsOfAllPlans(t *testing.T) {
 		Downsample: plan.Work{Jobs: 1, Blocks: 1, Samples: 2400},
 	}}, got)
 	require.Equal(t, plan.Work{Jobs: 8, Blocks: 31, Samples: 7200}, got[0].Total())
+}
+
+// Blocks that are to be rewritten are merged afterwards.
+func TestBacklog_ContinuesAfterRewrites(t *testing.T) {
+	b := newBucket()
+	for i := range int64(10) {
+		hours(b, string(rune('a'+i)), 2*i, 2*i+2).Stats.NumSamples = 100
+	}
+	b.view.Rewrites = map[ulid.ULID]string{b.id("a"): "it has deleted series"}
+	got := plan.Backlog(b.view, plan.Policy{Ranges: plan.Ranges()}, at(22))
+	require.Len(t, got, 1)
+	require.Equal(t, plan.Work{Jobs: 2, Blocks: 8, Samples: 800}, got[0].Merge)
+	require.Len(t, b.view.Rewrites, 1)
 }
 
 // Replicas are merged first, and their result is as dense as one of them.
