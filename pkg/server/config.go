@@ -17,6 +17,8 @@ type Config struct {
 	// is no limit.
 	HTTPMaxConnections int
 	HTTPStallTimeout   flags.Duration
+	// HTTPDisableProfiling leaves out the pages of pprof.
+	HTTPDisableProfiling bool
 
 	// GRPC is false for components without gRPC services.
 	GRPC               bool
@@ -46,6 +48,8 @@ func (c *Config) RegisterFlags(r flags.Registrar, grpc bool) {
 		Default("1024").IntVar(&c.HTTPMaxConnections)
 	r.Flag("http.stall-timeout", "How long an HTTP client may read nothing of its answer before it is disconnected; 0s is no limit.").
 		Default("10s").SetValue(&c.HTTPStallTimeout)
+	r.Flag("http.disable-profiling", "Serve no profiling pages below /debug/pprof/, which cost CPU and show internals.").
+		BoolVar(&c.HTTPDisableProfiling)
 	c.GRPC = grpc
 	if grpc {
 		c.registerGRPC(r)

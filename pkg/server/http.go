@@ -96,6 +96,8 @@ type site struct {
 	reloads *reloads
 	web     *webFile
 	limits  httpserver.Limits
+	// noProfiling leaves out the pages of pprof.
+	noProfiling bool
 }
 
 // handler joins the component's handlers with those of every process, behind the
@@ -117,7 +119,12 @@ func (s site) handler() http.Handler {
 		Registry:            s.reg,
 		MaxRequestsInFlight: maxScrapes,
 	}))))
-	registerDebug(mux)
+	if s.noProfiling {
+		// Not the component's: its page answers paths that nothing else does.
+		mux.Handle("/debug/pprof/", http.NotFoundHandler())
+	} else {
+		registerDebug(mux)
+	}
 	h := s.limits.Forms(httpserver.SameOrigin(mux, readsOnly))
 	return instrument(s.reg, s.web.guard(h), servedHandlers(s.api, ""))
 }

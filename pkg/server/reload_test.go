@@ -101,6 +101,24 @@ func TestRun_AddressInUseIsTheUsersMistake(t *testing.T) {
 	}
 }
 
+// Without profiling, no page below /debug/pprof is served, the component's fallback
+// neither.
+func TestProfiling_CanBeDisabled(t *testing.T) {
+	cfg := testConfig()
+	cfg.HTTPDisableProfiling = true
+	comp := newRecorder()
+	close(comp.ready)
+	a, stop, ended := startWith(t, cfg, comp)
+	for _, path := range []string{"", "heap", "profile?seconds=1", "trace", "cmdline", "symbol", "goroutine?debug=2"} {
+		code, _ := get(t, "http://"+a.HTTP+"/debug/pprof/"+path)
+		require.Equal(t, http.StatusNotFound, code, path)
+	}
+	code, _ := get(t, "http://"+a.HTTP+"/metrics")
+	require.Equal(t, http.StatusOK, code)
+	stop()
+	require.NoError(t, <-ended)
+}
+
 func TestPages_ProbesAndMethodsAndProfiles(t *testing.T) {
 	comp := newRecorder()
 	close(comp.ready)

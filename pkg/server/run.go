@@ -64,6 +64,7 @@ func Run(ctx context.Context, c Config, comp Component, d Deps) error {
 	rel := newReloads(d.Registry, d.Logger)
 	hs, err := listenHTTP(c, site{
 		state: st, api: mux, reg: d.Registry, reloads: rel, web: webConfig, limits: c.limits(),
+		noProfiling: c.HTTPDisableProfiling,
 	}, d.Logger)
 	if err != nil {
 		return err
