@@ -294,6 +294,7 @@ func TestToolsOnS3_KilledAtEachWriteAndRunAgain(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel() // processes mostly wait
 			n := int64(1)
 			for ; ; n++ {
 				require.Less(t, n, int64(40), "the command does not end")
