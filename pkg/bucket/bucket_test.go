@@ -183,7 +183,7 @@ func TestWithMetrics_CountsOperations(t *testing.T) {
 	broken = true
 	require.Error(t, b.Delete(t.Context(), "x"))
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
-# HELP hindsight_objstore_operation_failures_total Operations on the bucket that failed after all tries. A missing object and a cancellation by the caller are no failures.
+# HELP hindsight_objstore_operation_failures_total Operations on the bucket that failed after all tries. A missing object, a condition that does not hold and a cancellation by the caller are no failures.
 # TYPE hindsight_objstore_operation_failures_total counter
 hindsight_objstore_operation_failures_total{operation="delete"} 1
 hindsight_objstore_operation_failures_total{operation="get"} 0

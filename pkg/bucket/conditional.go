@@ -82,7 +82,8 @@ func ProbeConditions(ctx context.Context, b Bucket, dir string) (err error) {
 			err = errors.Join(err, fmt.Errorf("delete the object of the probe of conditional writes: %w", derr))
 		}
 	}()
-	if err := mustChange(ctx, c, name, content("again"), NoVersion, "ignores that an object exists"); err != nil {
+	_, err = c.PutIf(ctx, name, content("again"), NoVersion)
+	if err := refused(err, "ignores that an object exists"); err != nil {
 		return err
 	}
 	want := content("second")
@@ -90,7 +91,8 @@ func ProbeConditions(ctx context.Context, b Bucket, dir string) (err error) {
 	if err != nil {
 		return fmt.Errorf("probe conditional writes: replace an unchanged object: %w", err)
 	}
-	if err := mustChange(ctx, c, name, content("stale"), first, "ignores the version of an object"); err != nil {
+	_, err = c.PutIf(ctx, name, content("stale"), first)
+	if err := refused(err, "ignores the version of an object"); err != nil {
 		return err
 	}
 	data, v, err := c.GetVersion(ctx, name, probeLimit)
@@ -103,9 +105,9 @@ func ProbeConditions(ctx context.Context, b Bucket, dir string) (err error) {
 	return nil
 }
 
-// mustChange makes a write that must be refused with ErrChanged.
-func mustChange(ctx context.Context, c Conditional, name string, data []byte, old Version, otherwise string) error {
-	switch _, err := c.PutIf(ctx, name, data, old); {
+// refused checks the error of a write that must be refused with ErrChanged.
+func refused(err error, otherwise string) error {
+	switch {
 	case err == nil:
 		return fmt.Errorf("%w: it %s", ErrNoConditions, otherwise)
 	case !errors.Is(err, ErrChanged):

@@ -21,6 +21,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
 	"github.com/hindsight-io/hindsight/pkg/block/headerbundle"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/compact/lease"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
 	"github.com/hindsight-io/hindsight/pkg/deletion"
 )
@@ -58,6 +59,7 @@ type Compactor struct {
 	poller   *blocklist.Poller
 	work     string
 	headers  *headerbundle.Writer
+	leases   *lease.Manager
 
 	quarantined quarantine
 	survey      survey
@@ -93,8 +95,12 @@ func New(cfg Config, deps Deps) (*Compactor, error) {
 		poller: blocklist.NewPoller(deps.Bucket, blocklist.Config{
 			Concurrency: cfg.MetaConcurrency, Logger: deps.Logger, Registerer: deps.Registerer,
 		}),
-		work:        filepath.Join(cfg.DataDir, "compact"),
-		headers:     headerbundle.NewWriter(deps.Bucket),
+		work:    filepath.Join(cfg.DataDir, "compact"),
+		headers: headerbundle.NewWriter(deps.Bucket),
+		leases: lease.New(lease.Config{
+			Bucket: deps.Bucket, Duration: cfg.LeaseDuration, IDFile: filepath.Join(cfg.DataDir, identityFile),
+			Disabled: cfg.Leases == leasesNone, Logger: deps.Logger, Registerer: deps.Registerer,
+		}),
 		quarantined: quarantine{blocks: map[ulid.ULID]badBlock{}, gauge: m.quarantined},
 	}
 	c.survey = survey{c: c, deletions: deletion.NewPoller(deps.Bucket, deps.Logger, deps.Registerer), blocks: map[ulid.ULID]*surveyed{}}
@@ -126,8 +132,15 @@ func (e *FailedError) Unwrap() error { return e.First }
 
 // RunOnce makes one pass: it plans and carries out jobs until the plan is empty.
 // Failed jobs are logged and skipped until the next pass; RunOnce then returns a
-// *FailedError at the end. Calls must not overlap.
+// *FailedError at the end. It returns lease.ErrConflict when another compactor runs on a
+// bucket that only one may run on. Calls must not overlap.
 func (c *Compactor) RunOnce(ctx context.Context) error {
+	defer c.leases.Close(ctx)
+	return c.runOnce(ctx)
+}
+
+// runOnce is RunOnce; the compactor keeps its heartbeat.
+func (c *Compactor) runOnce(ctx context.Context) error {
 	c.metrics.passes.Inc()
 	err := c.pass(ctx)
 	switch {
@@ -156,28 +169,54 @@ func (c *Compactor) pass(ctx context.Context) error {
 			foreseen = true
 			c.foresee(r.began)
 		}
-		r.lightJobs(ctx, p.Jobs)
-		if r.readOnly == nil {
-			r.heavyJobs(ctx, p.Jobs)
-		}
+		r.carryOut(ctx, &p, r.readOnly == nil)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if r.done == 0 {
-			if r.readOnly != nil {
-				return r.err()
-			}
-			c.survey.finish(ctx, r.now())
-			if err := c.poller.WriteIndex(ctx, c.bkt); err != nil {
-				c.log.Warn("cannot write block index", "err", err)
-			}
-			if c.cfg.IndexHeaders {
-				if err := c.headers.Update(ctx, indexed(c.seen.Load())); err != nil && ctx.Err() == nil {
-					c.log.Warn("cannot update bundles of index headers", "err", err)
-				}
-			}
+		if r.done > 0 || r.again {
+			continue
+		}
+		if r.readOnly != nil {
 			return r.err()
 		}
+		if taken, err := r.awaitOthers(ctx); err != nil || taken {
+			if err != nil {
+				return errors.Join(append(r.failed, err)...)
+			}
+			continue
+		}
+		r.asOwner(ctx, func(ctx context.Context) {
+			c.survey.finish(ctx, r.now())
+			c.writeViews(ctx)
+		})
+		return r.err()
+	}
+}
+
+// carryOut carries out the jobs of a plan, and without heavy only those that delete and
+// mark.
+func (r *round) carryOut(ctx context.Context, p *plan.Plan, heavy bool) {
+	r.leases = r.newLeases(p)
+	defer r.leases.close(ctx)
+	r.lightJobs(ctx, p.Jobs)
+	if heavy {
+		r.heavyJobs(ctx, p.Jobs)
+	}
+}
+
+// writeViews writes the objects that describe the whole bucket: the block index, and the
+// bundles of index headers.
+func (c *Compactor) writeViews(ctx context.Context) {
+	if err := c.poller.WriteIndex(ctx, c.bkt); err != nil {
+		c.log.Warn("cannot write block index", "err", err)
+	}
+	if c.cfg.IndexHeaders {
+		if err := c.headers.Update(ctx, indexed(c.seen.Load())); err != nil && ctx.Err() == nil {
+			c.log.Warn("cannot update bundles of index headers", "err", err)
+		}
+	}
+	if err := c.leases.Sweep(ctx); err != nil && ctx.Err() == nil {
+		c.log.Warn("cannot delete old heartbeats", "err", err)
 	}
 }
 
@@ -203,7 +242,8 @@ func (c *Compactor) startWithIndex(ctx context.Context) {
 // begin lists the bucket and plans. When the bucket refuses writes it plans by the
 // local clock, because deletions need no writes and free space.
 func (r *round) begin(ctx context.Context) (plan.Plan, error) {
-	r.done, r.readOnly = 0, nil
+	r.done, r.readOnly, r.again = 0, nil, false
+	clear(r.elsewhere)
 	r.local = time.Now()
 	var err error
 	r.began, err = r.c.bucketTime(ctx)
@@ -211,6 +251,8 @@ func (r *round) begin(ctx context.Context) (plan.Plan, error) {
 		r.readOnly = err
 		r.c.log.Warn("bucket refuses writes", "err", err)
 	} else if err != nil {
+		return plan.Plan{}, err
+	} else if err := r.c.leases.Join(ctx); err != nil {
 		return plan.Plan{}, err
 	}
 	return r.c.look(ctx, r.began, r.skipped)
@@ -235,7 +277,7 @@ func (c *Compactor) clean(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.lightJobs(ctx, p.Jobs)
+	r.carryOut(ctx, &p, false)
 	return r.err()
 }
 
@@ -253,31 +295,31 @@ func (c *Compactor) Run(ctx context.Context) error {
 		}
 		return nil
 	}
-	var g errgroup.Group
-	g.Go(func() error {
-		c.every(ctx, c.cfg.WaitInterval, "pass failed", c.RunOnce)
-		return nil
-	})
+	defer c.leases.Close(ctx)
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.every(gctx, c.cfg.WaitInterval, "pass failed", c.runOnce) })
 	if c.cfg.CleanupInterval > 0 {
-		g.Go(func() error {
-			c.every(ctx, c.cfg.CleanupInterval, "cleanup failed", c.clean)
-			return nil
-		})
+		g.Go(func() error { return c.every(gctx, c.cfg.CleanupInterval, "cleanup failed", c.clean) })
 	}
 	return g.Wait()
 }
 
-// every calls f, then waits, until ctx is cancelled.
-func (c *Compactor) every(ctx context.Context, interval time.Duration, failed string, f func(context.Context) error) {
+// every calls f, then waits, until ctx is cancelled. It returns an error if this compactor
+// must not run beside another one.
+func (c *Compactor) every(ctx context.Context, interval time.Duration, failed string, f func(context.Context) error) error {
 	for {
-		if err := f(ctx); err != nil && ctx.Err() == nil {
+		err := f(ctx)
+		if errors.Is(err, lease.ErrConflict) {
+			return err
+		}
+		if err != nil && ctx.Err() == nil {
 			c.log.Error(failed, "err", err)
 		}
 		t := time.NewTimer(interval)
 		select {
 		case <-ctx.Done():
 			t.Stop()
-			return
+			return nil
 		case <-t.C:
 		}
 	}

@@ -49,7 +49,15 @@ func config(t testing.TB, args ...string) compact.Config {
 
 func newCompactor(t testing.TB, b bucket.Bucket, args ...string) *compact.Compactor {
 	t.Helper()
-	c, err := compact.New(config(t, args...), compact.Deps{Bucket: b, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+	return compactorIn(t, t.TempDir(), b, args...)
+}
+
+// compactorIn makes a compactor with a data directory.
+func compactorIn(t testing.TB, dir string, b bucket.Bucket, args ...string) *compact.Compactor {
+	t.Helper()
+	cfg := config(t, args...)
+	cfg.DataDir = dir
+	c, err := compact.New(cfg, compact.Deps{Bucket: b, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
 	require.NoError(t, err)
 	return c
 }

@@ -42,6 +42,11 @@ type Config struct {
 	MetaConcurrency       int
 	DownsampleConcurrency int
 
+	// Leases is how compactors share the bucket, LeaseDuration the silence after which the
+	// groups of one are taken over.
+	Leases        string
+	LeaseDuration time.Duration
+
 	HashFunc string
 	// IndexHeaders writes bundles of index headers.
 	IndexHeaders bool
@@ -81,6 +86,15 @@ const (
 	dedupPenalty  = "penalty"
 )
 
+// Values of --compact.leases.
+const (
+	leasesAuto = "auto"
+	leasesNone = "none"
+)
+
+// minLease is the shortest lease time.
+const minLease = time.Second
+
 // DefaultConfig returns the defaults of the flags, for a program that has no
 // flags for this role.
 func DefaultConfig() Config {
@@ -88,6 +102,7 @@ func DefaultConfig() Config {
 		DataDir: "./data", ConsistencyDelay: 30 * time.Minute, DeleteDelay: flags.Duration(48 * time.Hour),
 		WaitInterval: 5 * time.Minute, CleanupInterval: 5 * time.Minute, DedupFunc: dedupOneToOne,
 		Concurrency: 1, FetchConcurrency: 1, FilesConcurrency: 1, MetaConcurrency: 32, DownsampleConcurrency: 1,
+		Leases: leasesAuto, LeaseDuration: time.Minute,
 		MaxLevel: 4, MaxIndexSize: 64 << 30, MergeMemory: 128 << 20, IndexHeaders: true,
 		MinTime: flags.TimeAt(time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)),
 		MaxTime: flags.TimeAt(time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)),
@@ -120,6 +135,9 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	r.Flag("block-files-concurrency", "Number of files of a block that are transferred at one time.").Default("1").IntVar(&c.FilesConcurrency)
 	r.Flag("block-meta-fetch-concurrency", "Number of meta.json files that are read at one time.").Default("32").IntVar(&c.MetaConcurrency)
 	r.Flag("downsample.concurrency", "Number of blocks that are downsampled at one time.").Default("1").IntVar(&c.DownsampleConcurrency)
+
+	r.Flag("compact.leases", "How several compactors share the bucket: auto takes a lease for each group that the compactor works on, and refuses to run beside another compactor if the bucket has no conditional writes; none takes no leases, for a single compactor or for ones with disjoint --selector.relabel-config.").Default(leasesAuto).EnumVar(&c.Leases, leasesAuto, leasesNone)
+	r.Flag("compact.lease-duration", "Silence of a compactor after which others take over the groups that it works on.").Default("1m").DurationVar(&c.LeaseDuration)
 
 	r.Flag("hash-func", "Hash of each file that is recorded in meta.json: empty (none) or SHA256.").Default("").EnumVar(&c.HashFunc, "", block.HashSHA256)
 	r.Flag("compact.index-header-bundles", "After each pass, write the index headers of all blocks into few objects under hindsight/ of the bucket, so that a store gateway with an empty disk starts with few requests.").Default("true").BoolVar(&c.IndexHeaders)
@@ -171,6 +189,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Wait && c.WaitInterval <= 0 {
 		errs = append(errs, errors.New("--wait-interval must be positive"))
+	}
+	if c.LeaseDuration < minLease {
+		errs = append(errs, fmt.Errorf("--compact.lease-duration must be at least %s, not %s", minLease, c.LeaseDuration))
 	}
 	for flag, n := range map[string]int{
 		"compact.concurrency": c.Concurrency, "compact.blocks-fetch-concurrency": c.FetchConcurrency,

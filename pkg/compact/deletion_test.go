@@ -135,8 +135,9 @@ func TestRunOnce_KilledRewriteIsRepeated(t *testing.T) {
 			return buckettest.Fault{}
 		})
 		args := []string{"--delete-delay=0s", "--downsampling.disable", "--no-compact.index-header-bundles"}
-		_ = newCompactor(t, f, args...).RunOnce(t.Context())
-		c := newCompactor(t, mem, args...)
+		dir := t.TempDir() // with it the leases of the last run need no waiting
+		_ = compactorIn(t, dir, f, args...).RunOnce(t.Context())
+		c := compactorIn(t, dir, mem, args...)
 		require.NoError(t, c.RunOnce(t.Context()))
 		require.NoError(t, c.RunOnce(t.Context()))
 		require.False(t, contains(t, mem, "bob", "eu", true), "after %d writes", n)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/compact/lease"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
 	"github.com/hindsight-io/hindsight/pkg/dedup"
 	"github.com/hindsight-io/hindsight/pkg/reason"
@@ -40,10 +41,22 @@ type round struct {
 	completed map[string]bool
 	// readOnly is the error with which the bucket refuses writes, nil if it does not.
 	readOnly error
+	// elsewhere are the groups of the last plan that other compactors work on, with the
+	// owners.
+	elsewhere map[string]string
+	// stale counts the listings that were too old for a group, by group; again says that
+	// the last one was for any.
+	stale map[string]int
+	again bool
+
+	leases *leaseSet // of the current plan
 }
 
 func newRound(c *Compactor) *round {
-	return &round{c: c, skipped: map[ulid.ULID]string{}, completed: map[string]bool{}}
+	return &round{
+		c: c, skipped: map[ulid.ULID]string{}, completed: map[string]bool{},
+		elsewhere: map[string]string{}, stale: map[string]int{},
+	}
 }
 
 // now is the time by the clock of the bucket.
@@ -56,12 +69,20 @@ func (r *round) run(ctx context.Context, jobs []plan.Job, limit int, kinds ...pl
 	g.SetLimit(limit)
 	for _, k := range kinds {
 		for i := range jobs {
-			if j := jobs[i]; j.Kind == k && !r.skips(j) && !r.repeated(j) && ctx.Err() == nil {
-				g.Go(func() error {
-					r.job(ctx, j)
-					return nil
-				})
+			j := jobs[i]
+			if j.Kind != k {
+				continue
 			}
+			g.Go(func() error {
+				defer r.leases.ended(ctx, j)
+				if r.skips(j) || r.repeated(j) || ctx.Err() != nil {
+					return nil
+				}
+				if jctx, ok := r.leases.get(ctx, j); ok {
+					r.job(jctx, j)
+				}
+				return nil
+			})
 		}
 	}
 	_ = g.Wait() // r.failed has the errors
@@ -127,6 +148,10 @@ func (r *round) job(ctx context.Context, j plan.Job) {
 	if ctx.Err() != nil {
 		return // interrupted; the next pass continues
 	}
+	if errors.Is(err, lease.ErrLost) {
+		r.surrender(j, err)
+		return
+	}
 	c.metrics.duration.WithLabelValues(string(j.Kind)).Observe(time.Since(start).Seconds())
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -157,8 +182,14 @@ func (r *round) do(ctx context.Context, j plan.Job) (err error) {
 	c, b := r.c, j.Blocks[0]
 	switch j.Kind {
 	case plan.Delete:
+		if err := checkLease(ctx); err != nil {
+			return err
+		}
 		return c.deleteMarked(ctx, b)
 	case plan.CleanPartial:
+		if err := checkLease(ctx); err != nil {
+			return err
+		}
 		return c.deletePartial(ctx, b)
 	case plan.MarkDeletion:
 		err := c.markAll(ctx, j.Blocks, j.Details, r.now())

@@ -128,6 +128,9 @@ func (c *Compactor) mergeInto(ctx context.Context, dir string, inputs []input, j
 	}
 	for i, res := range results {
 		m := describe(out[i].ID(), inputs, j, res.Stats)
+		if err := stampLease(ctx, m); err != nil {
+			return nil, err
+		}
 		shard := block.Shard{}
 		if len(out) > 1 {
 			shard = block.Shard{Set: out[0].ID(), Index: i, Count: len(out)}
@@ -142,6 +145,9 @@ func (c *Compactor) mergeInto(ctx context.Context, dir string, inputs []input, j
 		}
 		blocks = append(blocks, m)
 	}
+	if err := checkLease(ctx); err != nil {
+		return nil, err
+	}
 	for i, m := range blocks {
 		if err := out[i].Finish(ctx, m); err != nil {
 			return nil, err
@@ -153,8 +159,15 @@ func (c *Compactor) mergeInto(ctx context.Context, dir string, inputs []input, j
 // abandon deletes the objects of failed publications: each try makes other blocks, so
 // the objects of many tries would fill the bucket.
 func (c *Compactor) abandon(ctx context.Context, out []*block.Publication) {
+	if len(out) == 0 {
+		return
+	}
 	dctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawTimeout)
 	defer cancel()
+	if err := mayWithdraw(dctx); err != nil {
+		c.log.Warn("objects of a failed upload left", "block", out[0].ID(), "err", err)
+		return
+	}
 	for _, p := range out {
 		if err := p.Abandon(dctx); err != nil {
 			c.log.Warn("cannot delete objects of a failed upload", "block", p.ID(), "err", err)
@@ -221,10 +234,21 @@ func commonExtensions(inputs []input) json.RawMessage {
 // withdrawTimeout bounds the deletion of an upload that failed.
 const withdrawTimeout = time.Minute
 
+// mayWithdraw returns an error if another compactor has taken over the group. It may have
+// seen the block, because the answer to the write of meta.json was lost, and marked its
+// sources. The objects that stay are a partial upload, or an outdated block.
+func mayWithdraw(ctx context.Context) error { return checkLease(ctx) }
+
 // publish uploads a block and verifies it before and after. It deletes the objects of
 // a failed upload: each try makes another block, so the objects of many tries would
 // fill the bucket.
 func (c *Compactor) publish(ctx context.Context, dir string, now time.Time) (*block.Meta, error) {
+	if err := stampDir(ctx, dir); err != nil {
+		return nil, err
+	}
+	if err := checkLease(ctx); err != nil {
+		return nil, err
+	}
 	start := time.Now()
 	m, err := block.Upload(ctx, c.bkt, dir, block.UploadConfig{
 		Concurrency: c.cfg.FilesConcurrency, Hash: c.cfg.HashFunc == block.HashSHA256,
@@ -239,6 +263,9 @@ func (c *Compactor) publish(ctx context.Context, dir string, now time.Time) (*bl
 	}
 	dctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawTimeout)
 	defer cancel()
+	if lerr := mayWithdraw(dctx); lerr != nil {
+		return nil, errors.Join(err, lerr)
+	}
 	if derr := block.Delete(dctx, c.bkt, local.ULID); derr != nil {
 		c.log.Warn("cannot delete objects of a failed upload", "block", local.ULID, "err", derr)
 	}
@@ -247,6 +274,9 @@ func (c *Compactor) publish(ctx context.Context, dir string, now time.Time) (*bl
 
 // markAll marks blocks for deletion.
 func (c *Compactor) markAll(ctx context.Context, ids []ulid.ULID, details string, now time.Time) error {
+	if err := checkLease(ctx); err != nil {
+		return err
+	}
 	for _, id := range ids {
 		marked, err := block.MarkDeletion(ctx, c.bkt, id, details, now)
 		if err != nil {

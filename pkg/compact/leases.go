@@ -1,0 +1,257 @@
+package compact
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/compact/lease"
+	"github.com/hindsight-io/hindsight/pkg/compact/plan"
+)
+
+// wholeBucket is the name of the lease for work on the bucket as a whole: partial uploads,
+// the block index and the bundles of index headers.
+const wholeBucket = "bucket"
+
+// maxStale is how often a pass lists again because another compactor has worked on a
+// group. The listings only avoid work that is done already.
+const maxStale = 3
+
+// identityFile, in the data directory, has the identity of the compactor.
+const identityFile = "compactor-id"
+
+// leaseName is the name of the lease that a job needs. The resolutions of a group share
+// one, because blocks of one are made of those of another.
+func leaseName(j plan.Job) string {
+	if j.Kind == plan.CleanPartial {
+		return wholeBucket
+	}
+	return j.Group.Labels.String()
+}
+
+type leaseKey struct{}
+
+// withLease returns a context of a job that has a lease.
+func withLease(ctx context.Context, l *lease.Lease) context.Context {
+	return context.WithValue(ctx, leaseKey{}, l)
+}
+
+// leaseOf returns the lease of a job, nil without one: when the bucket refuses writes, a
+// round only deletes, which needs none.
+func leaseOf(ctx context.Context) *lease.Lease {
+	l, _ := ctx.Value(leaseKey{}).(*lease.Lease)
+	return l
+}
+
+// checkLease returns lease.ErrLost if another compactor has taken over the group of the
+// job. It is called before each change of the bucket that other blocks depend on.
+func checkLease(ctx context.Context) error {
+	if l := leaseOf(ctx); l != nil {
+		return l.Check(ctx)
+	}
+	return nil
+}
+
+// extensionKey is the key of the lease in the extensions of meta.json.
+const extensionKey = "hindsight_lease"
+
+// stampLease writes the epoch of the lease into the meta.json of a result, in place of
+// that of an input. Extensions that are not an object stay as they are.
+func stampLease(ctx context.Context, m *block.Meta) error {
+	ext := map[string]json.RawMessage{}
+	if raw := m.Thanos.Extensions; len(raw) > 0 && json.Unmarshal(raw, &ext) != nil {
+		return nil
+	}
+	_, had := ext[extensionKey]
+	delete(ext, extensionKey)
+	l := leaseOf(ctx)
+	stamp := l != nil && l.Epoch() > 0
+	if !stamp && !had {
+		return nil
+	}
+	if ext == nil { // decoded from null
+		ext = map[string]json.RawMessage{}
+	}
+	var err error
+	if stamp {
+		if ext[extensionKey], err = json.Marshal(map[string]any{"epoch": l.Epoch(), "owner": l.Owner()}); err != nil {
+			return err
+		}
+	}
+	m.Thanos.Extensions = nil
+	if len(ext) > 0 {
+		m.Thanos.Extensions, err = json.Marshal(ext)
+	}
+	return err
+}
+
+// stampDir is stampLease for the meta.json in a directory.
+func stampDir(ctx context.Context, dir string) error {
+	m, err := block.ReadMetaDir(dir)
+	if err != nil {
+		return err
+	}
+	if err := stampLease(ctx, m); err != nil {
+		return err
+	}
+	return block.WriteMetaDir(dir, m)
+}
+
+// leaseSet has the leases of one plan. A lease is taken when its first job starts and
+// released when its last one has ended, so that other compactors find the groups that this
+// one has not come to.
+type leaseSet struct {
+	r *round
+	// free says that jobs need no leases.
+	free bool
+
+	mu sync.Mutex
+	by map[string]*groupLease
+}
+
+// groupLease is the lease of one group.
+type groupLease struct {
+	mu    sync.Mutex
+	tried bool
+	lease *lease.Lease // nil if it was not got
+	jobs  int          // that have not ended
+}
+
+func (r *round) newLeases(p *plan.Plan) *leaseSet {
+	s := &leaseSet{r: r, free: r.readOnly != nil, by: map[string]*groupLease{}}
+	for _, j := range p.Jobs {
+		name := leaseName(j)
+		if s.by[name] == nil {
+			s.by[name] = &groupLease{}
+		}
+		s.by[name].jobs++
+	}
+	return s
+}
+
+// get returns a context with the lease of the job, or false if this compactor has not got
+// it. The first job of a group tries.
+func (s *leaseSet) get(ctx context.Context, j plan.Job) (context.Context, bool) {
+	if s.free {
+		return ctx, true
+	}
+	name := leaseName(j)
+	g := s.by[name]
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.tried {
+		g.tried = true
+		g.lease = s.r.acquire(ctx, name, j.Blocks)
+	}
+	return withLease(ctx, g.lease), g.lease != nil
+}
+
+// ended counts a job that was carried out or left out.
+func (s *leaseSet) ended(ctx context.Context, j plan.Job) {
+	g := s.by[leaseName(j)]
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.jobs--; g.jobs == 0 {
+		g.release(ctx, s.r.now())
+	}
+}
+
+func (g *groupLease) release(ctx context.Context, now time.Time) {
+	if g.lease != nil {
+		g.lease.Release(ctx, now)
+		g.lease = nil
+	}
+}
+
+// close releases the leases of jobs that were not reached.
+func (s *leaseSet) close(ctx context.Context) {
+	for _, g := range s.by {
+		g.mu.Lock()
+		g.release(ctx, s.r.now())
+		g.mu.Unlock()
+	}
+}
+
+// acquire takes a lease for jobs on the blocks, or returns nil.
+func (r *round) acquire(ctx context.Context, name string, blocks []ulid.ULID) *lease.Lease {
+	r.mu.Lock()
+	listed := r.began
+	if r.stale[name] >= maxStale {
+		listed = r.now().Add(24 * time.Hour)
+	}
+	r.mu.Unlock()
+	l, err := r.c.leases.Acquire(ctx, name, listed, r.now())
+	held := (*lease.HeldError)(nil)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.elsewhere, name)
+	switch {
+	case err == nil:
+		return l
+	case errors.As(err, &held):
+		r.elsewhere[name] = held.Owner
+	case errors.Is(err, lease.ErrStale):
+		r.stale[name]++
+		r.again = true
+	case ctx.Err() == nil:
+		r.c.log.Error("cannot take the lease of a group", "group", name, "err", err)
+		r.failed = append(r.failed, err)
+		for _, id := range blocks {
+			r.skipped[id] = err.Error()
+		}
+	}
+	return nil
+}
+
+// surrender leaves the group of a job to the compactor that has taken it over.
+func (r *round) surrender(j plan.Job, err error) {
+	r.c.log.Warn("job abandoned", "job", j.Kind, "group", j.Group, "err", err)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.elsewhere[leaseName(j)] = ""
+	for _, id := range j.Blocks {
+		r.skipped[id] = err.Error()
+	}
+}
+
+// awaitOthers says whether a compactor that has groups of this pass has ended, so that
+// they can be taken over. A compactor that runs once waits to find out; one that keeps
+// running finds out in its next pass.
+func (r *round) awaitOthers(ctx context.Context) (bool, error) {
+	var owners []string
+	seen := map[string]bool{}
+	for _, owner := range r.elsewhere {
+		if owner != "" && !seen[owner] {
+			seen[owner] = true
+			owners = append(owners, owner)
+		}
+	}
+	if len(r.elsewhere) > 0 {
+		r.c.log.Info("groups left to other compactors", "groups", len(r.elsewhere))
+	}
+	if len(owners) == 0 || r.c.cfg.Wait {
+		return false, nil
+	}
+	silent, err := r.c.leases.AnySilent(ctx, owners)
+	if err != nil {
+		return false, fmt.Errorf("look for the compactors that have groups of the bucket: %w", err)
+	}
+	return silent, nil
+}
+
+// asOwner calls f with the lease of the whole bucket, unless another compactor has it or
+// has had it since the listing.
+func (r *round) asOwner(ctx context.Context, f func(context.Context)) {
+	l := r.acquire(ctx, wholeBucket, nil)
+	if l == nil {
+		return
+	}
+	defer func() { l.Release(ctx, r.now()) }()
+	f(withLease(ctx, l))
+}
