@@ -86,8 +86,8 @@ mark gone deletion at=7h
 	}
 }
 
-// What is too much for one answer is refused before the bucket is asked, or left out and
-// counted.
+// The handler refuses blocks that are too large before it asks the bucket, and leaves out and
+// counts the rows that are too many.
 func TestHandler_BoundsWhatItReads(t *testing.T) {
 	v := &blocklist.View{Metas: map[ulid.ULID]*block.Meta{}, Sizes: map[ulid.ULID]map[string]int64{}}
 	add := func(i int, size int64) ulid.ULID {

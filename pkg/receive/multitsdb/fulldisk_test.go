@@ -42,9 +42,9 @@ func fill(t *testing.T, name string) {
 	}
 }
 
-// A log that could not be written lacks series that the head has. What is acknowledged when there
-// is space again is there after a kill all the same, late samples included, and the tenant
-// answers queries while the disk is full.
+// A log that could not be written lacks series that the head has. Writes that
+// are acknowledged when there is space again survive a kill all the same, late samples
+// included, and the tenant answers queries while the disk is full.
 func TestFullDisk_KeepsWhatIsAcknowledgedAfterwards(t *testing.T) {
 	for _, n := range []int{1, 40, 300} { // series, of short and long names
 		for _, pad := range []int{10, 2000} {

@@ -100,8 +100,8 @@ func (t Tenant) expired(e Event) (Tenant, []Effect) {
 	return t, nil
 }
 
-// logFailed closes an open tenant, to open it from its log. What was acknowledged is in the
-// log; the head has more, such as series of writes that failed.
+// logFailed closes an open tenant, to open it from its log. The log has all
+// that was acknowledged; the head has more, such as series of writes that failed.
 func (t Tenant) logFailed(e Event) (Tenant, []Effect) {
 	if t.State != Open || t.Epoch != e.Epoch || e.NotReady {
 		return t, nil
