@@ -65,8 +65,13 @@ func run(args []string, out io.Writer) (int, error) {
 	return code, nil
 }
 
-// module runs go test in one directory; ok is false when it failed.
+// module runs go test in one directory; ok is false when it failed. Tests of other
+// modules read files of this one, whose changes go test does not see there, so that their
+// results must not come from its cache.
 func (s *summary) module(dir string, args []string) (ok bool, err error) {
+	if dir != "." {
+		args = append([]string{"-count=1"}, args...)
+	}
 	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
 	cmd.Dir = dir
 	cmd.Stderr = os.Stderr
