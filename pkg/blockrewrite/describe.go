@@ -25,7 +25,7 @@ type Entry struct {
 
 // DeletionEntry is one deletion that a rewrite has applied.
 type DeletionEntry struct {
-	Matchers []*labels.Matcher `json:"matchers"`
+	Matchers []*labels.Matcher `json:"matchers,omitempty"`
 	// Intervals are inclusive; none is all time.
 	Intervals tombstones.Intervals `json:"intervals,omitempty"`
 	// RequestID identifies the deletion request, or the rule of retention.

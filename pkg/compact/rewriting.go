@@ -81,11 +81,10 @@ func (c *Compactor) removals(m *block.Meta) (func(labels.Labels) tombstones.Inte
 		if deletion.NewSet(e.Compiled).For(targetOf(m)) == nil {
 			continue
 		}
-		for _, ms := range e.Matchers() {
-			entry.Deletions = append(entry.Deletions, blockrewrite.DeletionEntry{
-				Matchers: ms, Intervals: tombstones.Intervals{{Mint: e.MinTime, Maxt: e.MaxTime}}, RequestID: e.ID.String(),
-			})
-		}
+		// Without the matchers: they may name what must not be kept.
+		entry.Deletions = append(entry.Deletions, blockrewrite.DeletionEntry{
+			Intervals: tombstones.Intervals{{Mint: e.MinTime, Maxt: e.MaxTime}}, RequestID: e.ID.String(),
+		})
 	}
 	if expired != nil {
 		for _, ms := range expired.Matchers() {
