@@ -526,7 +526,7 @@ func TestMerge_MemoryDoesNotDependOnSize(t *testing.T) {
 		require.NoError(t, os.RemoveAll(dir))
 		return d.peak - s.HeapAlloc
 	}
-	small, large := peak(10_000), peak(100_000)
+	small, large := peak(8_000), peak(80_000)
 	t.Logf("%.1f MiB and %.1f MiB of live heap", float64(small)/(1<<20), float64(large)/(1<<20))
 	require.Less(t, float64(large), 1.3*float64(small))
 	require.Less(t, large, uint64(16<<20))
