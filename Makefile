@@ -31,9 +31,9 @@ ui: ui/node_modules/.package-lock.json ## check the sources of the web interface
 ui/node_modules/.package-lock.json: ui/package-lock.json
 	cd ui && npm ci --no-audit --no-fund
 
-screenshots: ## make the pictures of docs/web.md again, from real processes (needs chromium)
+screenshots: ## make the pictures of docs/web.md again, from the processes of the demo (needs chromium)
 	mkdir -p data/screenshots docs/images
-	cd $(BROWSER) && HINDSIGHT_PICTURES=$(CURDIR)/data/screenshots $(GO) test -count=1 -run 'TestInterface/Pictures' .
+	cd $(BROWSER) && HINDSIGHT_SCREENSHOTS=1 HINDSIGHT_PICTURES=$(CURDIR)/data/screenshots $(GO) test -count=1 -run TestPictures -v .
 	cp data/screenshots/web-*.png docs/images/
 
 # Packages whose memory is pooled or shared between goroutines.

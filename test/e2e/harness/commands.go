@@ -113,6 +113,8 @@ func (s *Site) query() command {
 	args := []string{
 		"query", "--http-address=" + s.Addr("query"), "--grpc-address=" + s.Addr("query/grpc"),
 		"--query.replica-label=replica", "--query.replica-label=receive_replica",
+		"--web.link=Blocks=" + s.URL("store") + "/blocks", "--web.link=Compaction=" + s.URL("compact") + "/compaction",
+		"--web.link=Ring=" + s.URL("receive-1") + "/ring", "--web.link=Tenants=" + s.URL("receive-1") + "/tenants",
 	}
 	for _, name := range s.Endpoints {
 		args = append(args, "--endpoint="+s.Addr(name+"/grpc"))

@@ -3,7 +3,7 @@ import { usePolled } from "../api/use";
 import { ErrorNotice } from "../components/notices";
 import { Share } from "../components/share";
 import { root } from "../env";
-import { bytes, count, plural, shortNumber, visible } from "../lib/text";
+import { bytes, plural, shortNumber, visible } from "../lib/text";
 
 /** What one metric, label or pair takes; see pkg/blockstat.Row. */
 interface Row {
@@ -106,9 +106,9 @@ function Rows({ title, total, rows }: RowsProps) {
               value={r.series}
               all={total?.series ?? 0}
               of={[
-                r.values && `${count(r.values)} values`,
-                `${count(r.series)} series`,
-                `${shortNumber(r.samples)} samples`,
+                r.values && plural(r.values, "value"),
+                plural(r.series, "series", "series"),
+                r.samples === 1 ? "1 sample" : `${shortNumber(r.samples)} samples`,
                 bytes(r.chunk_bytes + r.index_bytes),
               ]
                 .filter(Boolean)
