@@ -157,11 +157,16 @@ func (p *Publication) Finish(ctx context.Context, m *Meta) error {
 	return uploadMeta(ctx, p.b, m, p.cfg)
 }
 
+// Stop ends the uploads and waits for them.
+func (p *Publication) Stop() {
+	p.stop()
+	_ = p.g.Wait() // the caller has the error
+}
+
 // Abandon ends the uploads and deletes their objects. It does nothing before the
 // first upload.
 func (p *Publication) Abandon(ctx context.Context) error {
-	p.stop()
-	_ = p.g.Wait() // the caller has the error
+	p.Stop()
 	if len(p.files) == 0 {
 		return nil
 	}

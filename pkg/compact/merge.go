@@ -164,6 +164,9 @@ func (c *Compactor) abandon(ctx context.Context, out []*block.Publication) {
 	}
 	dctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawTimeout)
 	defer cancel()
+	for _, p := range out {
+		p.Stop() // also when their objects stay
+	}
 	if err := mayWithdraw(dctx); err != nil {
 		c.log.Warn("objects of a failed upload left", "block", out[0].ID(), "err", err)
 		return
