@@ -122,14 +122,14 @@ func TestRunOnce_PausedOwnerDoesNoHarm(t *testing.T) {
 	require.NoError(t, newCompactor(t, faulty, crashFlags...).RunOnce(context.Background()))
 	wantLive, want := live(t, undisturbed), content(t, undisturbed)
 	total := len(faulty.Calls(false))
-	start := blocktest.Bucket(t, text)
-	lost, step := 0, 23
+	lost, step := 0, 11
 	if os.Getenv("HINDSIGHT_TEST_EXHAUSTIVE") != "" {
 		step = 1
 	}
 	for n := 10; n < total; n += step {
-		b := copyBucket(t, start)
+		var b *bucket.Memory
 		synctest.Test(t, func(t *testing.T) {
+			b = blocktest.Bucket(t, text) // its blocks are uploaded at the virtual time
 			resume := make(chan struct{})
 			paused := &pausing{Memory: b, n: int64(n), resume: resume}
 			first, second := newCompactor(t, paused, crashFlags...), newCompactor(t, b, crashFlags...)

@@ -145,10 +145,10 @@ func (c *Compactor) mergeInto(ctx context.Context, dir string, inputs []input, j
 		}
 		blocks = append(blocks, m)
 	}
-	if err := checkLease(ctx); err != nil {
-		return nil, err
-	}
 	for i, m := range blocks {
+		if err := checkLease(ctx); err != nil {
+			return nil, err
+		}
 		if err := out[i].Finish(ctx, m); err != nil {
 			return nil, err
 		}
@@ -277,10 +277,10 @@ func (c *Compactor) publish(ctx context.Context, dir string, now time.Time) (*bl
 
 // markAll marks blocks for deletion.
 func (c *Compactor) markAll(ctx context.Context, ids []ulid.ULID, details string, now time.Time) error {
-	if err := checkLease(ctx); err != nil {
-		return err
-	}
 	for _, id := range ids {
+		if err := checkLease(ctx); err != nil {
+			return err
+		}
 		marked, err := block.MarkDeletion(ctx, c.bkt, id, details, now)
 		if err != nil {
 			return err
