@@ -1,6 +1,9 @@
 package dedup
 
-import "math"
+import (
+	"cmp"
+	"math"
+)
 
 // Edges of a frame that has no sample there.
 const (
@@ -22,6 +25,8 @@ type coverage struct {
 	tracks []track
 	bounds Bounds
 	mode   Mode
+	// lead is Options.Lead, and behind how far iterators stay behind.
+	lead, behind int64
 	// frames is a stack: the last one is the innermost hole.
 	frames []frame
 	last   last
@@ -110,7 +115,7 @@ func (c *coverage) next() (run, bool) {
 		if c.last.any && (c.last.rep != f.rep || k == 0 || tr.t[k-1] != c.last.t) {
 			c.join(tr, k)
 			tr.unknownHint(k)
-			if c.mode == Counters && tr.st != nil {
+			if (c.mode == Counters || c.mode == Totals) && tr.st != nil {
 				// It would be compared with a sample of another server.
 				tr.st[k] = 0
 			}
@@ -262,7 +267,8 @@ func (c *coverage) err() error {
 // reset starts over with other replicas. Of those that are iterators it reads
 // histograms as those of floats if decimals is set.
 func (c *coverage) reset(replicas []Replica, o Options, decimals bool) {
-	c.mode, c.bounds = o.Mode, o.Bounds
+	c.mode, c.bounds, c.lead = o.Mode, o.Bounds, cmp.Or(o.Lead, Lead)
+	c.behind = lookBehind / Lead * c.lead
 	c.frames = append(c.frames[:0], frame{lo: openStart, hi: openEnd, prev: openStart, filled: openStart})
 	c.last, c.adjuster = last{}, adjuster{}
 	if n := len(replicas); n <= cap(c.tracks) {
@@ -277,7 +283,7 @@ func (c *coverage) reset(replicas []Replica, o Options, decimals bool) {
 			tr.chunks = chunkFeed{chunks: r.Chunks, bounds: c.bounds}
 			tr.feed = &tr.chunks
 		} else {
-			tr.feed = &iteratorFeed{it: r.Samples, decimals: decimals}
+			tr.feed = &iteratorFeed{it: r.Samples, decimals: decimals, behind: c.behind}
 		}
 	}
 }

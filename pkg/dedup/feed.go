@@ -173,6 +173,8 @@ type iteratorFeed struct {
 	number int
 	// decimals makes all histograms those of floats.
 	decimals bool
+	// behind is how far skip stays behind, in milliseconds.
+	behind int64
 }
 
 func (f *iteratorFeed) next(tr *track) (int, shape, bool) {
@@ -223,11 +225,12 @@ func (f *iteratorFeed) read(tr *track, typ chunkenc.ValueType) {
 }
 
 // lookBehind is how far, in milliseconds, an iterator stays behind the time that it
-// skips to: for the sample before that time, and for the steps around it.
+// skips to: for the sample before that time, and for the steps around it. It is longer
+// where the lead is longer than Lead.
 const lookBehind = 15 * 60_000
 
 func (f *iteratorFeed) skip(t int64, _ bool) bool {
-	t = max(t, math.MinInt64+lookBehind) - lookBehind
+	t = max(t, math.MinInt64+f.behind) - f.behind
 	if f.ahead == chunkenc.ValNone {
 		if f.ahead = f.it.Next(); f.ahead == chunkenc.ValNone {
 			return false

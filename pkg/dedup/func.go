@@ -68,6 +68,9 @@ const (
 	// Counters are adjusted at a change of replica, so that only a reset of a replica
 	// is one of the merged series, and that it grows as the replica grew.
 	Counters
+	// Totals are counters of which the resets have been added up, from wherever each
+	// replica begins: the level of a replica means nothing, and none ever falls.
+	Totals
 	// Changes hides the different values of two replicas that both stay as they are.
 	Changes
 )
@@ -88,6 +91,9 @@ type Options struct {
 	Mode Mode
 	// Bounds are those of the samples that are read.
 	Bounds Bounds
+	// Lead is how much earlier than the first sample of the result Bounds begin, in
+	// milliseconds; 0 means the constant Lead.
+	Lead int64
 }
 
 // everything are the bounds of all samples.
@@ -114,7 +120,7 @@ func (f Func) Merge(replicas []Replica, o Options) chunkenc.Iterator {
 	if f == FuncChain {
 		return chain(its)
 	}
-	return penalty(its, o.Mode == Counters)
+	return penalty(its, o.Mode == Counters || o.Mode == Totals)
 }
 
 // Samples are samples as columns, in strictly ascending order of time.

@@ -40,7 +40,11 @@ func (c *coverage) join(tr *track, k int) {
 		c.joinHistogram(tr, k)
 	case !math.IsNaN(tr.v[k]) && !math.IsNaN(c.last.v):
 		b := c.bracket(tr, k, false)
-		c.by = exact(joined(b, c.last.v, tr.v[k], c.by), tr.v[k], c.last.v+c.by)
+		by := joined(b, c.last.v, tr.v[k], c.by)
+		if c.mode == Totals {
+			by = c.last.v + c.by + grown(b, tr.v[k]) - tr.v[k]
+		}
+		c.by = exact(by, tr.v[k], c.last.v+c.by)
 	}
 }
 
@@ -96,10 +100,10 @@ func (c *coverage) bracket(tr *track, k int, hists bool) bracket {
 	if own.ok = own.k0 >= 0 && usable(tr, own.k0); own.ok {
 		t0, t1 := tr.t[own.k0], tr.t[own.k1]
 		own.share = float64(t1-p) / float64(t1-t0)
-		if p-t0 <= min(near, lookBehind) {
+		if p-t0 <= min(near, c.behind) {
 			return own
 		}
-		own.ok = p-t0 <= Lead
+		own.ok = p-t0 <= c.lead
 	}
 	if o := &c.tracks[c.last.rep]; o != tr {
 		n := o.after(q)
@@ -158,6 +162,20 @@ func joined(b bracket, x, v, by float64) float64 {
 	return x + by - v
 }
 
+// grown is how much a counter that has the value v now has grown since the last sample
+// returned, 0 where no replica shows it. The counter never falls.
+func grown(b bracket, v float64) float64 {
+	if !b.ok {
+		return 0
+	}
+	v0, v1 := b.tr.v[b.k0], b.tr.v[b.k1]
+	growth := max(0, v1-v0) * b.share
+	if b.own {
+		growth += max(0, v-v1)
+	}
+	return growth
+}
+
 // level makes the first sample of a replica equal to the last one returned, when the
 // replicas show that nothing changed between them.
 func (c *coverage) level(tr *track, k int) {
@@ -196,9 +214,13 @@ func (c *coverage) joinHistogram(tr *track, k int) {
 	}
 	b := c.bracket(tr, k, true)
 	if !b.ok {
-		if resetBetween(x, h) {
+		if c.mode == Totals || resetBetween(x, h) {
 			c.offset(merged, nil, h)
 		}
+		return
+	}
+	if c.mode == Totals {
+		c.grow(merged, b, plain(&b.tr.h[b.k0]), plain(&b.tr.h[b.k1]), h)
 		return
 	}
 	fall := func() {

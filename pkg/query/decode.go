@@ -20,7 +20,7 @@ func (s *series) decode(dst *eval.Samples) error {
 		if d == nil {
 			d = &decoder{}
 		}
-		o := s.view.merging()
+		o := s.merging()
 		err := d.merge.Decode(s.view.dedup, s.replicas(o.Bounds, &d.memory), o, s.view.mint, out)
 		d.memory.release()
 		s.view.decoders.Put(d)

@@ -132,8 +132,8 @@ func (c *QueryableConfig) selection(ctx context.Context, mint, maxt int64, hints
 	}
 	if p.Dedup && len(p.ReplicaLabels) > 0 {
 		view.dedup = c.Dedup
-		if view.dedup == dedup.FuncCoverage && r.MinTime > math.MinInt64+dedup.Lead {
-			r.MinTime -= dedup.Lead
+		if view.dedup == dedup.FuncCoverage && r.MinTime > math.MinInt64+view.lead() {
+			r.MinTime -= view.lead()
 		}
 		s.group.drop, s.group.ring = p.ReplicaLabels, c.RingLabels
 	}

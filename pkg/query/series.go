@@ -41,10 +41,19 @@ func (v *view) bounds() dedup.Bounds { return dedup.Bounds{MinTime: v.mint, MaxT
 // time decide whether there is a hole.
 func (v *view) merging() dedup.Options {
 	b := v.bounds()
-	if v.dedup == dedup.FuncCoverage && b.MinTime > math.MinInt64+dedup.Lead {
-		b.MinTime -= dedup.Lead
+	if v.dedup == dedup.FuncCoverage && b.MinTime > math.MinInt64+v.lead() {
+		b.MinTime -= v.lead()
 	}
-	return dedup.Options{Mode: v.mode, Bounds: b}
+	return dedup.Options{Mode: v.mode, Bounds: b, Lead: v.lead()}
+}
+
+// lead is how much earlier than the first time the samples of replicas are read, for
+// dedup.Lead: the windows of downsampled data are up to an hour long.
+func (v *view) lead() int64 {
+	if v.plan == nil {
+		return dedup.Lead
+	}
+	return 3 * aggr.Resolution1h
 }
 
 // series implements storage.Series.
@@ -64,12 +73,21 @@ func (s *series) Iterator(chunkenc.Iterator) chunkenc.Iterator {
 	if len(s.sources) == 1 {
 		return s.stream(s.sources[0].chunks, s.view.bounds())
 	}
-	o := s.view.merging()
+	o := s.merging()
 	it := s.view.dedup.Merge(s.replicas(o.Bounds, &replicaMemory{}), o)
 	if o.Bounds.MinTime == s.view.mint {
 		return it
 	}
 	return &bounded{Iterator: it, mint: s.view.mint, maxt: s.view.maxt}
+}
+
+// merging says how the sources are merged.
+func (s *series) merging() dedup.Options {
+	o := s.view.merging()
+	if o.Mode == dedup.Counters && s.planned() {
+		o.Mode = dedup.Totals // aggr adds up the resets of each
+	}
+	return o
 }
 
 // replicas are the sources, to be merged, in the memory given.
@@ -143,7 +161,7 @@ func (s *series) stream(chunks []storeapi.Chunk, b dedup.Bounds) chunkenc.Iterat
 	}
 	if !raw && s.view.mode == dedup.Counters {
 		// Each layer has counted its resets by itself, on a level of its own.
-		return dedup.FuncCoverage.Merge(parts, dedup.Options{Mode: dedup.Counters, Bounds: b})
+		return dedup.FuncCoverage.Merge(parts, dedup.Options{Mode: dedup.Totals, Bounds: b, Lead: s.view.lead()})
 	}
 	return &bounded{Iterator: dedup.Union(parts, wide), mint: b.MinTime, maxt: b.MaxTime}
 }

@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"testing"
@@ -40,4 +41,34 @@ func TestReload_ReadsTheFileNowAndKeepsItWhenItIsWrong(t *testing.T) {
 	broken = errors.New("wrong")
 	require.ErrorIs(t, s.Reload(), broken)
 	require.Equal(t, []string{"b:1"}, names())
+}
+
+// seeing is a client that looks at the set while it is refreshed.
+type seeing struct {
+	Client
+	see func()
+}
+
+func (c seeing) Refresh(ctx context.Context) error {
+	c.see()
+	return c.Client.Refresh(ctx)
+}
+
+// Queries read the endpoints while they are refreshed: what holds the slice that they
+// were given is not written again.
+func TestSet_HandsOutSlicesThatDoNotChange(t *testing.T) {
+	w := newWorld()
+	w.servers["a:1"] = &server{up: true}
+	var s *Set
+	var during *[]*Endpoint
+	dial := func(spec Spec, address string, c ClientConfig) (Client, error) {
+		client, err := w.dial(spec, address, c)
+		return seeing{client, func() { during = s.current.Load() }}, err
+	}
+	s, err := New(Config{Specs: []Spec{{Address: "a:1"}}, Interval: time.Second, Logger: slog.New(slog.DiscardHandler), Dial: dial, Resolver: w})
+	require.NoError(t, err)
+	s.Refresh(t.Context())
+	require.Len(t, *during, 1)
+	require.NotSame(t, during, s.current.Load())
+	require.NoError(t, s.close())
 }

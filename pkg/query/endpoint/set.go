@@ -182,11 +182,9 @@ func (s *Set) Refresh(ctx context.Context) {
 	s.drop(now)
 	s.connect(s.discover(ctx, now), now)
 	s.drop(now)
-	all := s.sorted()
 	// A new endpoint is expected from now on, not only once it has answered.
-	s.current.Store(&all)
 	var wg sync.WaitGroup
-	for _, e := range all {
+	for _, e := range s.publish() {
 		wg.Go(func() {
 			if e.refresh(ctx, s.cfg.Interval, time.Now) && ctx.Err() == nil {
 				s.logChange(e.Status())
@@ -195,12 +193,19 @@ func (s *Set) Refresh(ctx context.Context) {
 	}
 	wg.Wait()
 	s.drop(now) // those that were replaced
-	all = s.sorted()
-	s.current.Store(&all)
+	all := s.publish()
 	if ctx.Err() == nil {
 		s.tried.Store(true)
 	}
 	s.metrics.observe(all)
+}
+
+// publish makes Endpoints return the present endpoints, in a slice of its own: the one
+// before may still be read.
+func (s *Set) publish() []*Endpoint {
+	all := s.sorted()
+	s.current.Store(&all)
+	return all
 }
 
 func (s *Set) logChange(st Status) {
