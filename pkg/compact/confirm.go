@@ -10,7 +10,9 @@ import (
 	"slices"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/compact/downsample"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // blamed returns the error about a damaged input of the job, or nil. A damaged result
@@ -60,14 +62,13 @@ func (c *Compactor) check(ctx context.Context, j plan.Job, bad *block.CorruptErr
 	}
 	in := input{meta: m, dir: filepath.Join(dir, "in")}
 	if j.Kind == plan.Downsample {
-		_, err = c.downsampleInto(ctx, filepath.Join(dir, "out"), in, j.Resolution)
-		return err
+		return readAll(ctx, in, downsample.New(m.Resolution(), j.Resolution))
 	}
-	return readAll(ctx, in)
+	return readAll(ctx, in, nil)
 }
 
-// readAll reads every series and chunk of a block.
-func readAll(ctx context.Context, in input) (err error) {
+// readAll reads every series and chunk of a block, and downsamples it unless d is nil.
+func readAll(ctx context.Context, in input, d *downsample.Downsampler) (err error) {
 	r, err := openBlock(ctx, in.dir, in.meta)
 	if err != nil {
 		return err
@@ -80,5 +81,21 @@ func readAll(ctx context.Context, in input) (err error) {
 		if ok, err := r.next(); !ok || err != nil {
 			return err
 		}
+		if d == nil {
+			continue
+		}
+		if err := r.downsample(d); err != nil {
+			return err
+		}
 	}
+}
+
+// downsample downsamples the current series of r. It returns an error or panic as damage
+// of its chunks.
+func (r *blockReader) downsample(d *downsample.Downsampler) (err error) {
+	defer r.recover(&err)
+	if _, err := d.Series(r.chks); err != nil {
+		return r.corrupt(reason.BlockChunkCorrupt, "series %s: %w", r.lset, err)
+	}
+	return nil
 }

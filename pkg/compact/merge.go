@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/compact/blockmerge"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
 	"github.com/hindsight-io/hindsight/pkg/dedup"
@@ -29,7 +30,7 @@ type input struct {
 	dir  string
 }
 
-// fetch downloads the blocks of a job that downsamples.
+// fetch downloads the blocks of a job that rewrites.
 func (c *Compactor) fetch(ctx context.Context, dir string, ids []ulid.ULID) ([]input, error) {
 	out := make([]input, len(ids))
 	g, ctx := errgroup.WithContext(ctx)
@@ -101,25 +102,16 @@ func (c *Compactor) merge(ctx context.Context, j plan.Job, now time.Time) error 
 // none of samples. Segments are uploaded while it merges; all meta.json are written in
 // the end. It deletes the objects of a failed merge.
 func (c *Compactor) mergeInto(ctx context.Context, dir string, inputs []input, j plan.Job, now time.Time) (blocks []*block.Meta, err error) {
-	start := time.Now()
-	cfg := block.UploadConfig{
-		Concurrency: c.cfg.FilesConcurrency, Hash: c.cfg.HashFunc == block.HashSHA256,
-		Now: func() time.Time { return now.Add(time.Since(start)) },
-	}
-	var out []*block.Publication
+	pubs := c.newPublications(ctx, dir, now)
 	defer func() {
 		if err != nil || len(blocks) == 0 {
 			blocks = nil
-			c.abandon(ctx, out)
+			c.abandon(ctx, pubs.all)
 		}
 	}()
 	defer recoverAs(&err, "merge blocks")
-	results, err := c.mergeBlocks(ctx, inputs, func(number, _ int) blockmerge.Output {
-		id := ulid.MustNew(ulid.Timestamp(now), rand.Reader) // crypto/rand never fails
-		to := filepath.Join(dir, fmt.Sprintf("out-%d", number))
-		out = append(out, block.Publish(ctx, c.bkt, to, id, cfg))
-		return blockmerge.Output{Dir: to, Segments: out[number]}
-	})
+	results, err := c.mergeBlocks(ctx, inputs, pubs.create)
+	out := pubs.all
 	switch {
 	case errors.Is(err, dedup.ErrNotCopies):
 		return nil, fmt.Errorf("%w: set --deduplication.func=penalty, or take the replica label away", err)
@@ -154,6 +146,37 @@ func (c *Compactor) mergeInto(ctx context.Context, dir string, inputs []input, j
 		}
 	}
 	return blocks, nil
+}
+
+// publications are the results of a job while they are made.
+type publications struct {
+	ctx context.Context
+	bkt bucket.Bucket
+	dir string
+	now time.Time
+	cfg block.UploadConfig
+	all []*block.Publication
+}
+
+func (c *Compactor) newPublications(ctx context.Context, dir string, now time.Time) *publications {
+	return &publications{ctx: ctx, bkt: c.bkt, dir: dir, now: now, cfg: c.uploadConfig(now)}
+}
+
+// create begins the next one.
+func (p *publications) create(number, _ int) blockmerge.Output {
+	id := ulid.MustNew(ulid.Timestamp(p.now), rand.Reader) // crypto/rand never fails
+	to := filepath.Join(p.dir, fmt.Sprintf("out-%d", number))
+	p.all = append(p.all, block.Publish(p.ctx, p.bkt, to, id, p.cfg))
+	return blockmerge.Output{Dir: to, Segments: p.all[number]}
+}
+
+// uploadConfig is that of a block that is made from now on.
+func (c *Compactor) uploadConfig(now time.Time) block.UploadConfig {
+	start := time.Now()
+	return block.UploadConfig{
+		Concurrency: c.cfg.FilesConcurrency, Hash: c.cfg.HashFunc == block.HashSHA256,
+		Now: func() time.Time { return now.Add(time.Since(start)) },
+	}
 }
 
 // abandon deletes the objects of failed publications: each try makes other blocks, so
@@ -252,11 +275,7 @@ func (c *Compactor) publish(ctx context.Context, dir string, now time.Time) (*bl
 	if err := checkLease(ctx); err != nil {
 		return nil, err
 	}
-	start := time.Now()
-	m, err := block.Upload(ctx, c.bkt, dir, block.UploadConfig{
-		Concurrency: c.cfg.FilesConcurrency, Hash: c.cfg.HashFunc == block.HashSHA256,
-		Now: func() time.Time { return now.Add(time.Since(start)) },
-	})
+	m, err := block.Upload(ctx, c.bkt, dir, c.uploadConfig(now))
 	if err == nil {
 		return m, nil
 	}

@@ -6,19 +6,11 @@ import (
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
 	"github.com/hindsight-io/hindsight/pkg/compact/blockmerge"
 	"github.com/hindsight-io/hindsight/pkg/limit"
 )
-
-// mergeStats are the statistics of a downsampling.
-type mergeStats struct {
-	block tsdb.BlockStats
-	// read counts the samples of the inputs.
-	read uint64
-}
 
 // mergeBlocks merges the inputs into outputs that create makes: one, or several if the
 // index of one would be too large.
@@ -27,13 +19,19 @@ func (c *Compactor) mergeBlocks(ctx context.Context, inputs []input, create func
 	for i, n := range sourcesOf(inputs, c.cfg.ringLabels()) {
 		sources[i] = blockmerge.Source{Meta: inputs[i].meta, Number: n}
 	}
-	read := readSamples(ctx)
-	limits := blockmerge.FormatLimits()
+	cfg := c.mergeConfig(ctx)
+	cfg.Func = c.cfg.dedupFunc()
 	if n := c.cfg.MaxIndexSize.Int64(); n > 0 {
-		limits.Index = min(limits.Index, n)
+		cfg.Limits.Index = min(cfg.Limits.Index, n)
 	}
+	return blockmerge.Merge(ctx, c.bkt, sources, create, cfg)
+}
+
+// mergeConfig has the bounds of a merge or downsampling.
+func (c *Compactor) mergeConfig(ctx context.Context) blockmerge.Config {
+	read := readSamples(ctx)
 	cfg := blockmerge.Config{
-		Func: c.cfg.dedupFunc(), Limits: limits, Memory: c.cfg.MergeMemory.Int64(),
+		Limits: blockmerge.FormatLimits(), Memory: c.cfg.MergeMemory.Int64(),
 		Progress: func(samples uint64) { read.Add(samples) },
 	}
 	if n := c.cfg.DiskBudget.Int64(); n > 0 {
@@ -42,7 +40,7 @@ func (c *Compactor) mergeBlocks(ctx context.Context, inputs []input, create func
 		cfg.Disk = n / 2
 		cfg.Exceeded = fmt.Errorf("%w: it needs more than %d bytes of the work directory, half of --compact.disk-budget; raise that", limit.ErrExceeded, n/2)
 	}
-	return blockmerge.Merge(ctx, c.bkt, sources, create, cfg)
+	return cfg
 }
 
 // minSegment is the smallest size of a segment that a disk budget gives.

@@ -8,6 +8,9 @@
 // they are; one goroutine writes the result in the order of the series. So the result
 // has the same bytes with any number of workers.
 //
+// Downsampling reads and writes a block in the same way: its workers make other chunks of
+// those of each series.
+//
 // A segment of the result is uploaded as soon as it is complete and then removed from
 // the disk. Memory depends on the number of sources and of symbols, not on the size of
 // the blocks.

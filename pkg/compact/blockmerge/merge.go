@@ -35,6 +35,13 @@ type Config struct {
 	Exceeded error
 	// Limits are those of the index; 0 means FormatLimits.
 	Limits Limits
+	// Convert, unless it is nil, makes the chunks of the result, such as those of a
+	// coarser resolution, from all chunks of a series of the only source. Each worker
+	// calls it once, and the function that it returns for one series after the other:
+	// its result is valid until its next call, and its error, or panic, is damage of the
+	// source. The result is one block whatever the limits. It has all symbols of the
+	// source, and no series without chunks.
+	Convert func() func(series []chunks.Meta) ([]chunks.Meta, error)
 	// Progress, unless it is nil, is called with the number of samples of the sources
 	// that were merged since the last call.
 	Progress func(samples uint64)
@@ -81,6 +88,9 @@ type Result struct {
 // dedup.ErrNotCopies. Merge panics when a decoder of samples does.
 func Merge(ctx context.Context, bkt bucket.Reader, sources []Source, create func(number, count int) Output, cfg Config) (_ []Result, err error) {
 	cfg = cfg.withDefaults()
+	if cfg.Convert != nil && len(sources) != 1 {
+		return nil, fmt.Errorf("convert %d blocks: it must be one", len(sources))
+	}
 	m := &merge{cfg: cfg, buffers: buffersFor(cfg.Memory, len(sources))}
 	for _, src := range sources {
 		s, err := open(ctx, bkt, src, m.buffers)
@@ -89,8 +99,10 @@ func Merge(ctx context.Context, bkt bucket.Reader, sources []Source, create func
 		}
 		m.sources = append(m.sources, s)
 	}
-	if err := m.split(ctx); err != nil {
-		return nil, err
+	if cfg.Convert == nil {
+		if err := m.split(ctx); err != nil {
+			return nil, err
+		}
 	}
 	defer func() {
 		for _, o := range m.outputs {
@@ -203,7 +215,10 @@ func (m *merge) run(ctx context.Context, sink func(*unit) error) error {
 	g.Go(func() error { return a.run(gctx, m.sources) })
 	var workers sync.WaitGroup
 	for range m.cfg.Workers {
-		w := &worker{merger: dedup.NewPartMerger(m.cfg.Func), pool: aggr.NewPool(), describe: m.describer()}
+		w := &worker{merger: dedup.NewPartMerger(m.cfg.Func), pool: aggr.NewPool(), describe: m.describer(), source: m.sources[0]}
+		if m.cfg.Convert != nil {
+			w.convert = m.cfg.Convert()
+		}
 		workers.Go(func() {
 			debug.SetPanicOnFault(true)
 			w.run(gctx, todo)
@@ -304,13 +319,13 @@ func (m *merge) checkDisk() error {
 	return nil
 }
 
-// end completes the outputs and compares the numbers of samples.
+// end completes the outputs. After a merge it compares the numbers of samples.
 func (m *merge) end() ([]Result, error) {
 	written := uint64(0)
 	for _, o := range m.outputs {
 		written += o.result.Stats.NumSamples
 	}
-	if want := m.read - m.counts.Dropped(); written != want {
+	if want := m.read - m.counts.Dropped(); m.cfg.Convert == nil && written != want {
 		return nil, fmt.Errorf("the result has %d samples instead of %d", written, want)
 	}
 	if err := m.counts.Check(); err != nil {

@@ -77,8 +77,11 @@ type worker struct {
 	merger   *dedup.Merger
 	pool     *aggr.Pool
 	describe func([]uint32) string
-	metas    []chunks.Meta
-	origins  []int
+	// convert is nil for a merge; source is the one that it converts.
+	convert func([]chunks.Meta) ([]chunks.Meta, error)
+	source  *source
+	metas   []chunks.Meta
+	origins []int
 }
 
 // run merges units until there are no more.
@@ -105,15 +108,22 @@ func (w *worker) merge(u *unit) {
 	for i := range u.series {
 		s := &u.series[i]
 		first := len(u.chunks)
-		if passes(s.parts) {
+		switch {
+		case w.convert != nil:
+			if u.err = w.convertSeries(u, s); u.err != nil {
+				return
+			}
+		case passes(s.parts):
 			for _, p := range s.parts {
 				for k := range p.chunks {
 					u.pass(&p.chunks[k])
 				}
 			}
-		} else if err := w.mergeSeries(u, s); err != nil {
-			u.err = fmt.Errorf("merge series %s: %w", w.describe(s.labels), err)
-			return
+		default:
+			if err := w.mergeSeries(u, s); err != nil {
+				u.err = fmt.Errorf("merge series %s: %w", w.describe(s.labels), err)
+				return
+			}
 		}
 		s.chunks = u.chunks[first:len(u.chunks):len(u.chunks)]
 	}
@@ -146,7 +156,22 @@ func (u *unit) pass(c *chunk) {
 }
 
 // mergeSeries merges the chunks of a series that overlap or are of several sources.
-func (w *worker) mergeSeries(u *unit, s *unitSeries) (err error) {
+func (w *worker) mergeSeries(u *unit, s *unitSeries) error {
+	if err := w.load(u, s); err != nil {
+		return err
+	}
+	out, err := w.merger.Chunks(w.metas, w.origins)
+	if err != nil {
+		return err
+	}
+	for _, m := range out {
+		u.encode(m)
+	}
+	return w.unload()
+}
+
+// load makes metas and origins of the chunks of a series.
+func (w *worker) load(u *unit, s *unitSeries) error {
 	w.metas, w.origins = w.metas[:0], w.origins[:0]
 	for _, p := range s.parts {
 		for i := range p.chunks {
@@ -160,13 +185,11 @@ func (w *worker) mergeSeries(u *unit, s *unitSeries) (err error) {
 			u.read += uint64(c.samples)
 		}
 	}
-	out, err := w.merger.Chunks(w.metas, w.origins)
-	if err != nil {
-		return err
-	}
-	for _, m := range out {
-		u.encode(m)
-	}
+	return nil
+}
+
+// unload gives the chunks of metas back.
+func (w *worker) unload() error {
 	for _, m := range w.metas {
 		if err := w.pool.Put(m.Chunk); err != nil {
 			return err
