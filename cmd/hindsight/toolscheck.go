@@ -183,11 +183,8 @@ func checkFile(ctx context.Context, kinds []configKind, kind, path string) check
 		row.Result, row.Details = checkInvalid, strings.TrimPrefix(oneLine(err), path+": ")
 		return row
 	}
-	switch {
-	case len(unset) > 0:
+	if len(unset) > 0 {
 		row.Details = "environment variables that are not set here: " + strings.Join(slices.Compact(slices.Sorted(slices.Values(unset))), ", ")
-	case k.name == "request-logging":
-		row.Details = "accepted for manifests; changes nothing"
 	}
 	return row
 }

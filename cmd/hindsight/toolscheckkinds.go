@@ -21,6 +21,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/query/endpoint"
 	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
 	"github.com/hindsight-io/hindsight/pkg/receive/tenantlimits"
+	"github.com/hindsight-io/hindsight/pkg/requestlog"
 	"github.com/hindsight-io/hindsight/pkg/server"
 	"github.com/hindsight-io/hindsight/pkg/store"
 	"github.com/hindsight-io/hindsight/pkg/telemetry"
@@ -105,8 +106,8 @@ func configKinds() []configKind {
 		},
 		{name: "rules", flags: "rule files of Prometheus", keys: []string{"groups"}, check: contentOnly(checkRules)},
 		{
-			name: "request-logging", flags: "--request.logging-config-file", keys: []string{"options", "http", "grpc"},
-			check: contentOnly(func(b []byte) error { return flags.DecodeYAML(b, &map[string]any{}) }),
+			name: "request-logging", flags: "--request.logging-config-file", expand: true, keys: []string{"options", "http", "grpc"},
+			check: contentOnly(func(b []byte) error { _, err := requestlog.Parse(b); return err }),
 		},
 	}...)
 }

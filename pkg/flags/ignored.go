@@ -19,11 +19,3 @@ func IsIgnored(help string) (reason string, ignored bool) {
 	rest, ignored := strings.CutPrefix(help, ignoredHelp)
 	return strings.Trim(rest, ":. "), ignored
 }
-
-// RegisterIgnored adds the flags --NAME-file and --NAME, which have no
-// effect. Their content is not read.
-func (p *PathOrContent) RegisterIgnored(r Registrar, name, reason string) {
-	p.name = name
-	r.Flag(name+"-file", Ignored(reason)).PlaceHolder("<path>").StringVar(&p.path)
-	r.Flag(name, Ignored(reason)).PlaceHolder("<content>").StringVar(&p.content)
-}

@@ -52,7 +52,6 @@ type Config struct {
 	LimitSeries          uint64
 	LimitSamples         uint64
 	SelectorRelabel      flags.PathOrContent
-	RequestLogging       flags.PathOrContent
 	// FederatePartial answers requests to /federate without the data of a missing
 	// store, RemoteReadPartial those of remote read, and AlertPartial those of
 	// Grafana's rules.
@@ -219,7 +218,6 @@ func (c *Config) registerAnswerFlags(r flags.Registrar) {
 	r.Flag("store.limits.request-samples", "Samples that one request for data of this querier over gRPC may return, counted as 120 for each chunk; 0 means no limit.").
 		Default("0").Uint64Var(&c.LimitSamples)
 	c.SelectorRelabel.Register(r, "selector.relabel-config", "relabelling that chooses stores by their external labels (actions keep, drop, hashmod)", true)
-	c.RequestLogging.RegisterIgnored(r, "request.logging-config", "see --log.level=debug")
 }
 
 func (c *WebConfig) registerFlags(r flags.Registrar) {

@@ -417,7 +417,7 @@ func TestFlags_AcceptThanosFlagsAndRejectInvalidValues(t *testing.T) {
 		"--store.response-timeout=5s", "--query.lookback-delta=10m", "--no-query.partial-response",
 		"--endpoint=dnssrv+_grpc._tcp.stores", "--endpoint-group=stores:10901", "--web.route-prefix=/x",
 		"--store.sd-dns-resolver=miekgdns", "--query.partition-label=x", "--selector-label=a=\"b\"",
-		"--request.logging-config=http: {}", "--alert.query-url=http://x", "--rule.partial-response")
+		"--alert.query-url=http://x", "--rule.partial-response")
 	bad := func(want string, args ...string) {
 		t.Helper()
 		_, err := parseConfig(args...)

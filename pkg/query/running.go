@@ -18,7 +18,7 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"github.com/hindsight-io/hindsight/pkg/query/promapi"
-	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
+	"github.com/hindsight-io/hindsight/pkg/requestid"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
 
@@ -44,6 +44,10 @@ func (s stage) String() string {
 // requestInfo says which request it is, for the list of running queries.
 type requestInfo struct {
 	kind, expression, remote, userAgent string
+	// http says that the request came over HTTP, from a client that is no querier.
+	http bool
+	// requestID is the id by which the client finds the request.
+	requestID string
 }
 
 // maxShownExpression bounds the expression of a running query in bytes, and
@@ -63,7 +67,7 @@ func requestInfoOf(r *http.Request) requestInfo {
 	if kind == "values" {
 		kind = "label_values"
 	}
-	return requestInfo{kind: kind, expression: text, remote: r.RemoteAddr, userAgent: r.UserAgent()}.bounded()
+	return requestInfo{kind: kind, expression: text, remote: r.RemoteAddr, userAgent: r.UserAgent(), http: true}.bounded()
 }
 
 // callInfo describes a query over gRPC.
@@ -139,8 +143,14 @@ func (r *requests) begin(ctx context.Context, info requestInfo) (context.Context
 	r.mtx.Lock()
 	r.open[key] = &running{account: a, tenants: tenant.Split(id), started: started}
 	r.mtx.Unlock()
-	if storerpc.RequestID(ctx) == "" {
-		ctx = storerpc.WithRequestID(ctx, key) // stores admit the calls of one query together
+	// Stores admit the calls of one id together: each query of a client has its own, also
+	// when the client sends the same id with all. Those of a querier have the id of its query.
+	switch id := requestid.FromContext(ctx); {
+	case id == "":
+		ctx = requestid.NewContext(ctx, key)
+	case info.http:
+		a.about.requestID = id
+		ctx = requestid.NewContext(ctx, requestid.Part(id, key))
 	}
 	return context.WithValue(ctx, accountKey{}, a), func() {
 		r.mtx.Lock()

@@ -67,7 +67,6 @@ type Config struct {
 	OTLP OTLPConfig
 
 	features         flags.List
-	requestLogging   flags.PathOrContent
 	lazyBuffered     int
 	matcherCacheSize int
 	artificialDelay  flags.Duration
@@ -223,7 +222,6 @@ func (c *Config) registerTenant(r flags.Registrar) {
 	r.Flag("receive.default-tenant-id", "Tenant of requests that name none.").Default(tenant.Default).StringVar(&c.DefaultTenant)
 	r.Flag("receive.split-tenant-label-name", "Label whose value is the tenant of a series; it is removed.").StringVar(&c.SplitTenantLabel)
 	r.Flag("receive.tenant-label-name", "External label that names the tenant.").Default("tenant_id").StringVar(&c.TenantLabel)
-	c.requestLogging.RegisterIgnored(r, "request.logging-config", "see --log.level=debug")
 	c.Relabel.Register(r, "receive.relabel-config", "relabelling rules for incoming series", true)
 }
 

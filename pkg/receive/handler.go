@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+	"github.com/hindsight-io/hindsight/pkg/requestid"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
 
@@ -43,6 +44,7 @@ func (r *Receive) tenant(req *http.Request) (string, error) {
 	if err != nil {
 		return "", &remotewrite.WriteError{Kind: remotewrite.Invalid, Err: err}
 	}
+	tenant.Note(req.Context(), id)
 	return id, nil
 }
 
@@ -256,11 +258,12 @@ func (r *Receive) respond(w http.ResponseWriter, req *http.Request, err error) i
 	if wait := retryAfter(err); wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(wait))
 	}
-	http.Error(w, err.Error(), code)
+	id := requestid.FromContext(req.Context())
+	http.Error(w, requestid.Text(w.Header(), code, err.Error()), code)
 	if code >= http.StatusInternalServerError && kind != remotewrite.NotReady && r.mayWarn(time.Now()) {
-		r.logger.Warn("write failed", "reason", kind.String(), "address", req.RemoteAddr, "err", err)
+		r.logger.Warn("write failed", "reason", kind.String(), "address", req.RemoteAddr, "request_id", id, "err", err)
 	} else {
-		r.logger.Debug("write failed", "reason", kind.String(), "address", req.RemoteAddr, "err", err)
+		r.logger.Debug("write failed", "reason", kind.String(), "address", req.RemoteAddr, "request_id", id, "err", err)
 	}
 	return code
 }

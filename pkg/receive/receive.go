@@ -182,9 +182,6 @@ func New(cfg Config, deps Deps) (*Receive, error) {
 		}
 		r.writer = replicate.NewWriter(r.replication(deps), r.logger, deps.Registerer)
 	}
-	if cfg.requestLogging.IsSet() {
-		r.logger.Warn("flag has no effect", "flag", "--request.logging-config", "reason", "failed requests are logged at debug level")
-	}
 	r.waitFor(storageToOpen)
 	return r, nil
 }

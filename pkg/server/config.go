@@ -2,10 +2,12 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/httpserver"
+	"github.com/hindsight-io/hindsight/pkg/requestlog"
 )
 
 // Config holds the flags of the listeners.
@@ -19,6 +21,8 @@ type Config struct {
 	HTTPStallTimeout   flags.Duration
 	// HTTPDisableProfiling leaves out the pages of pprof.
 	HTTPDisableProfiling bool
+	// RequestLogging chooses the requests that are logged, over HTTP and gRPC.
+	RequestLogging flags.PathOrContent
 
 	// GRPC is false for components without gRPC services.
 	GRPC               bool
@@ -50,6 +54,7 @@ func (c *Config) RegisterFlags(r flags.Registrar, grpc bool) {
 		Default("10s").SetValue(&c.HTTPStallTimeout)
 	r.Flag("http.disable-profiling", "Serve no profiling pages below /debug/pprof/, which cost CPU and show internals.").
 		BoolVar(&c.HTTPDisableProfiling)
+	c.RequestLogging.Register(r, "request.logging-config", "request logging: which HTTP and gRPC requests are logged", true)
 	c.GRPC = grpc
 	if grpc {
 		c.registerGRPC(r)
@@ -88,6 +93,19 @@ func (c *Config) limits() httpserver.Limits {
 	return l
 }
 
+// requestLogging reads the configuration of request logging.
+func (c *Config) requestLogging() (requestlog.Config, error) {
+	content, err := c.RequestLogging.Content()
+	if err != nil {
+		return requestlog.Config{}, err
+	}
+	l, err := requestlog.Parse(content)
+	if err != nil {
+		return l, flags.Invalid(fmt.Errorf("request logging configuration %s: %w", c.RequestLogging.Source(), err))
+	}
+	return l, nil
+}
+
 // Validate checks the flags, without listening.
 func (c *Config) Validate() error {
 	if c.HTTPAddress == "" {
@@ -97,6 +115,9 @@ func (c *Config) Validate() error {
 		return flags.Invalid(errors.New("--http.max-connections must not be negative"))
 	}
 	if _, err := openWebFile(c.HTTPConfigFile, nil); err != nil {
+		return err
+	}
+	if _, err := c.requestLogging(); err != nil {
 		return err
 	}
 	if !c.GRPC {

@@ -23,6 +23,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 
 	"github.com/hindsight-io/hindsight/pkg/flags"
@@ -69,8 +70,8 @@ func newGRPCMetrics(reg prometheus.Registerer) *grpcMetrics {
 }
 
 // listenGRPC opens the listener and makes the server with the services of the
-// component. serve starts it.
-func listenGRPC(c Config, comp Component, d Deps) (*grpcServer, error) {
+// component. serve starts it. log is the access log, nil without one.
+func listenGRPC(c Config, comp Component, d Deps, log stats.Handler) (*grpcServer, error) {
 	files, err := tlsconfig.NewServer("gRPC server", tlsconfig.ServerFiles{
 		Cert: c.GRPCTLSCert, Key: c.GRPCTLSKey, ClientCA: c.GRPCTLSClientCA, MinVersion: c.GRPCTLSMinVersion,
 		Ciphers: c.GRPCTLSCiphers, Curves: c.GRPCTLSCurves, Protocols: []string{"h2"},
@@ -99,6 +100,9 @@ func listenGRPC(c Config, comp Component, d Deps) (*grpcServer, error) {
 	)
 	if d.Tracer != nil {
 		opts = append(opts, grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithTracerProvider(d.Tracer))))
+	}
+	if log != nil {
+		opts = append(opts, grpc.StatsHandler(log))
 	}
 	if files != nil {
 		opts = append(opts, grpc.Creds(credentials.NewTLS(files.Config())))

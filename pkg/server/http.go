@@ -14,6 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/hindsight-io/hindsight/pkg/httpserver"
+	"github.com/hindsight-io/hindsight/pkg/requestid"
+	"github.com/hindsight-io/hindsight/pkg/requestlog"
 )
 
 // state holds the readiness and the number of requests in flight.
@@ -98,6 +100,7 @@ type site struct {
 	limits  httpserver.Limits
 	// noProfiling leaves out the pages of pprof.
 	noProfiling bool
+	log         *requestlog.Log
 }
 
 // handler joins the component's handlers with those of every process, behind the
@@ -126,7 +129,7 @@ func (s site) handler() http.Handler {
 		registerDebug(mux)
 	}
 	h := s.limits.Forms(httpserver.SameOrigin(mux, readsOnly))
-	return instrument(s.reg, s.web.guard(h), servedHandlers(s.api, ""))
+	return instrument(s.reg, requestid.Handler(s.log.HTTP(s.web.guard(h))), servedHandlers(s.api, ""))
 }
 
 // maxScrapes bounds the scrapes that run at the same time.

@@ -14,6 +14,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/hindsight-io/hindsight/pkg/requestlog"
 )
 
 var errStopping = errors.New("shutting down")
@@ -61,17 +63,22 @@ func Run(ctx context.Context, c Config, comp Component, d Deps) error {
 	if err != nil {
 		return err
 	}
+	logged, err := c.requestLogging()
+	if err != nil {
+		return err
+	}
+	requestLog := requestlog.New(logged, d.Logger)
 	rel := newReloads(d.Registry, d.Logger)
 	hs, err := listenHTTP(c, site{
 		state: st, api: mux, reg: d.Registry, reloads: rel, web: webConfig, limits: c.limits(),
-		noProfiling: c.HTTPDisableProfiling,
+		noProfiling: c.HTTPDisableProfiling, log: requestLog,
 	}, d.Logger)
 	if err != nil {
 		return err
 	}
 	var gs *grpcServer
 	if c.GRPC {
-		if gs, err = listenGRPC(c, comp, d); err != nil {
+		if gs, err = listenGRPC(c, comp, d, requestLog.GRPC()); err != nil {
 			hs.srv.Close()
 			return err
 		}

@@ -33,8 +33,6 @@ type Config struct {
 	// SeriesLimit and SampleLimit bound the answer to one Series call; 0 is no
 	// limit.
 	SeriesLimit, SampleLimit uint64
-	// RequestLogging is accepted, not used.
-	RequestLogging flags.PathOrContent
 }
 
 // PrometheusConfig is the connection to Prometheus.
@@ -127,7 +125,6 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 		Default("0").Uint64Var(&c.SeriesLimit)
 	r.Flag("store.limits.request-samples", "Most samples that one Series call may return, counted as chunks of 120; 0 is no limit.").
 		Default("0").Uint64Var(&c.SampleLimit)
-	c.RequestLogging.RegisterIgnored(r, "request.logging-config", "see --log.level=debug")
 	c.Reloader.registerFlags(r)
 	c.Shipper.registerFlags(r)
 }

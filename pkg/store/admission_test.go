@@ -15,9 +15,9 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/abort"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/requestid"
 	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
-	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
 )
 
 const large = largeBytes + 1
@@ -173,7 +173,7 @@ func TestSelect_LargeRequestsWaitWithoutData(t *testing.T) {
 
 	var sets []storeapi.SeriesSet
 	for i := range 20 {
-		sets = append(sets, g.Select(storerpc.WithRequestID(t.Context(), fmt.Sprint(i)), all))
+		sets = append(sets, g.Select(requestid.NewContext(t.Context(), fmt.Sprint(i)), all))
 	}
 	require.Eventually(t, func() bool {
 		taken, waiting := g.admission.counts()

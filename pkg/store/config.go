@@ -72,7 +72,6 @@ type unusedFlags struct {
 	offsetSampling   int
 	parquet          flags.PathOrContent
 	cachingBucket    flags.PathOrContent
-	requestLogging   flags.PathOrContent
 }
 
 // DefaultConfig returns the defaults of the flags, for a program that has no
@@ -144,7 +143,6 @@ func (c *Config) registerUnused(r flags.Registrar) {
 	r.Flag("store.index-header-posting-offsets-in-mem-sampling", flags.Ignored("all offsets are in the index header")).Hidden().Default("32").IntVar(&u.offsetSampling)
 	u.parquet.Register(r, "objstore-parquet.config", "the bucket of parquet conversions, which this program refuses", true)
 	u.cachingBucket.Register(hidden{r}, "store.caching-bucket.config", "the caching bucket (its type is accepted, pages of blocks are cached anyway)", true)
-	u.requestLogging.RegisterIgnored(r, "request.logging-config", "see --log.level=debug")
 }
 
 // Validate checks the values together.

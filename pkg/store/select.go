@@ -11,10 +11,10 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/abort"
 	"github.com/hindsight-io/hindsight/pkg/limit"
+	"github.com/hindsight-io/hindsight/pkg/requestid"
 	"github.com/hindsight-io/hindsight/pkg/store/bucketblock"
 	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
-	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
 
@@ -74,7 +74,7 @@ func (g *Gateway) Select(ctx context.Context, r *storeapi.Request) storeapi.Seri
 	account := g.account()
 	account.Abort = abort.From(ctx)
 	account.Read(begin)
-	place := g.admission.join(tenant.FromContext(ctx), storerpc.RequestID(ctx))
+	place := g.admission.join(tenant.FromContext(ctx), requestid.FromContext(ctx))
 	query := bucketblock.Query{
 		SkipChunks: r.SkipChunks, Aggregates: r.Aggregates, Limit: r.Limit,
 		Drop: r.WithoutReplicaLabels, SortWithout: r.SortWithout,

@@ -35,6 +35,7 @@ type key struct{}
 
 // NewContext returns ctx with the tenant id.
 func NewContext(ctx context.Context, id string) context.Context {
+	Note(ctx, id)
 	return context.WithValue(ctx, key{}, id)
 }
 

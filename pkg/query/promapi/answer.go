@@ -9,6 +9,7 @@ import (
 
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
+	"github.com/hindsight-io/hindsight/pkg/requestid"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -44,7 +45,7 @@ func writeData(w http.ResponseWriter, data any, warnings []string) {
 }
 
 func writeError(w http.ResponseWriter, code int, typ string, err error) {
-	write(w, code, v1.Response{Status: "error", ErrorType: typ, Error: err.Error()})
+	write(w, code, v1.Response{Status: "error", ErrorType: typ, Error: requestid.Text(w.Header(), code, err.Error())})
 }
 
 func write(w http.ResponseWriter, code int, resp v1.Response) {
@@ -67,7 +68,7 @@ func (a *API) answering(next http.Handler) http.Handler {
 			h.Set("Access-Control-Allow-Origin", "*")
 			h.Set("Access-Control-Allow-Methods", "GET, POST, OPTIONS")
 			h.Set("Access-Control-Allow-Headers", "Accept, Accept-Encoding, Authorization, Content-Type, Origin")
-			h.Set("Access-Control-Expose-Headers", "Date, "+missingHeader+", "+completeHeader)
+			h.Set("Access-Control-Expose-Headers", "Date, "+requestid.Header+", "+missingHeader+", "+completeHeader)
 		}
 		ctx, report := storeapi.NewReportContext(r.Context())
 		out := &answer{ResponseWriter: w, report: report}

@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hindsight-io/hindsight/pkg/reason"
+	"github.com/hindsight-io/hindsight/pkg/requestid"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -144,7 +145,7 @@ func (u untilDone) Write(b []byte) (int, error) {
 
 func (a *API) federateError(w http.ResponseWriter, code int, why reason.Reason, err error) {
 	a.metrics.federateErrors.WithLabelValues(why.String()).Inc()
-	http.Error(w, err.Error(), code)
+	http.Error(w, requestid.Text(w.Header(), code, err.Error()), code)
 }
 
 // newest returns the newest sample of each matching series that is not older

@@ -4,17 +4,16 @@ import (
 	"context"
 	"slices"
 
-	"github.com/oklog/ulid/v2"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/hindsight-io/hindsight/pkg/requestid"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
 
 // Metadata keys of the protocol.
 const (
-	tenantKey    = "thanos-tenant"
-	requestIDKey = "request-id"
+	tenantKey = "thanos-tenant"
 	// Ours; others ignore them. instanceKey is in the answer to Info, hopsKey in
 	// requests, once for each querier that they have passed, askedKey once for each
 	// querier that these ask themselves.
@@ -26,9 +25,6 @@ const (
 	onlyTenantKey = "hindsight-only-tenant"
 )
 
-// maxRequestID bounds the bytes of a client's request ID in logs.
-const maxRequestID = 128
-
 // maxHops, maxAsked and maxInstance bound the names of queriers in the metadata of a
 // request. A querier forwards fewer hops. One that is not in the list of those that are
 // asked may be asked twice, which changes no answer.
@@ -37,20 +33,6 @@ const (
 	maxAsked    = 256
 	maxInstance = 64
 )
-
-type requestIDContextKey struct{}
-
-// WithRequestID returns ctx with the id by which one request is found in the
-// logs of all servers that it passes.
-func WithRequestID(ctx context.Context, id string) context.Context {
-	return context.WithValue(ctx, requestIDContextKey{}, id)
-}
-
-// RequestID returns the request id of ctx, or "".
-func RequestID(ctx context.Context) string {
-	id, _ := ctx.Value(requestIDContextKey{}).(string)
-	return id
-}
 
 // outgoing puts tenant, request id and hops of ctx into the metadata of a call.
 func outgoing(ctx context.Context) context.Context {
@@ -61,8 +43,8 @@ func outgoing(ctx context.Context) context.Context {
 			kv = append(kv, onlyTenantKey, "true")
 		}
 	}
-	if id := RequestID(ctx); id != "" {
-		kv = append(kv, requestIDKey, id)
+	if id := requestid.FromContext(ctx); id != "" {
+		kv = append(kv, requestid.MetadataKey, id)
 	}
 	for _, hop := range storeapi.Hops(ctx) {
 		kv = append(kv, hopsKey, hop)
@@ -93,7 +75,8 @@ func instances(names []string) []string {
 
 // incoming puts tenant, request id and hops of a call's metadata into its context.
 // A tenant that is not valid counts as none: it informs limits and metrics, and can
-// only ever take something away from an answer. A request without an id gets one.
+// only ever take something away from an answer. A request without a valid id keeps that
+// of the access log, or gets one.
 func incoming(ctx context.Context) context.Context {
 	md, _ := metadata.FromIncomingContext(ctx)
 	id, only := tenant.Default, len(md.Get(onlyTenantKey)) > 0
@@ -107,9 +90,13 @@ func incoming(ctx context.Context) context.Context {
 	if only {
 		ctx = tenant.NewOnlyContext(ctx)
 	}
-	request := ulid.Make().String()
-	if v := md.Get(requestIDKey); len(v) > 0 && v[0] != "" {
-		request = v[0][:min(len(v[0]), maxRequestID)]
+	sent := ""
+	if v := md.Get(requestid.MetadataKey); len(v) > 0 {
+		sent = v[0]
+	}
+	request := requestid.FromContext(ctx)
+	if request == "" {
+		request = requestid.Accept(sent)
 	}
 	if hops := md.Get(hopsKey); len(hops) > 0 {
 		ctx = storeapi.WithHops(ctx, instances(hops[max(0, len(hops)-maxHops):]))
@@ -117,5 +104,5 @@ func incoming(ctx context.Context) context.Context {
 	if asked := md.Get(askedKey); len(asked) > 0 {
 		ctx = storeapi.WithAsked(ctx, instances(asked[:min(len(asked), maxAsked)]))
 	}
-	return WithRequestID(ctx, request)
+	return requestid.NewContext(ctx, request)
 }

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/hindsight-io/hindsight/pkg/limit"
+	"github.com/hindsight-io/hindsight/pkg/requestid"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/hintspb"
@@ -197,7 +198,7 @@ func TestRequest_TravelsWhole(t *testing.T) {
 	var got *storeapi.Request
 	var ids [2]string
 	fake.Wrap = func(ctx context.Context, r *storeapi.Request, _ storeapi.SeriesSet) storeapi.SeriesSet {
-		got, ids = r, [2]string{tenant.FromContext(ctx), storerpc.RequestID(ctx)}
+		got, ids = r, [2]string{tenant.FromContext(ctx), requestid.FromContext(ctx)}
 		return storeapi.EmptySet()
 	}
 	client := storetest.ThroughGRPC(t, fake)
@@ -217,7 +218,7 @@ func TestRequest_TravelsWhole(t *testing.T) {
 		BlockMatchers: []*labels.Matcher{m(0, "__block_id", "X")},
 		WantStats:     true,
 	}
-	ctx := storerpc.WithRequestID(tenant.NewContext(t.Context(), "team-a"), "01ID")
+	ctx := requestid.NewContext(tenant.NewContext(t.Context(), "team-a"), "01ID")
 	set := client.Select(ctx, want)
 	require.False(t, set.Next())
 	require.NoError(t, set.Err())
