@@ -130,3 +130,25 @@ func TestSlots_HeavyQueryKeepsItsSlotOverShortWaits(t *testing.T) {
 		require.Zero(t, held())
 	})
 }
+
+// A query is not crowded by itself, but by another one, also while that waits for stores.
+func TestSlots_AreCrowdedByAnotherQuery(t *testing.T) {
+	s, err := newSlotTracker("", 4, nil, nil)
+	require.NoError(t, err)
+	require.False(t, s.crowded())
+	r := testRequests(1 << 30)
+	ctx, end := r.begin(t.Context(), requestInfo{})
+	defer end()
+	first, err := s.Insert(ctx, "m")
+	require.NoError(t, err)
+	require.False(t, s.crowded())
+	ctx, endSecond := r.begin(t.Context(), requestInfo{})
+	defer endSecond()
+	second, err := s.Insert(ctx, "m")
+	require.NoError(t, err)
+	require.True(t, s.crowded())
+	require.NoError(t, accountOf(ctx).idle(ctx, func() { require.True(t, s.crowded()) }))
+	s.Delete(second)
+	require.False(t, s.crowded())
+	s.Delete(first)
+}

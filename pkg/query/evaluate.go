@@ -71,7 +71,7 @@ func (v *evaluator) options(a *account, perStep bool) eval.Options {
 	}
 	return eval.Options{
 		SubqueryInterval: func(int64) int64 { return v.subqueryStep }, PerStepStats: perStep,
-		MaxSamples: most, Take: a.take, Give: a.give, Pace: a.pace, Timings: timings,
+		MaxSamples: most, Take: a.take, Give: a.give, Pace: a.pace, Timings: timings, Crowded: v.slots.crowded,
 	}
 }
 

@@ -117,6 +117,13 @@ func (s *slotTracker) Close() error {
 	return s.file.Close()
 }
 
+// crowded reports whether more queries than one run or wait.
+func (s *slotTracker) crowded() bool {
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	return len(s.taken)+s.queue.n > 1
+}
+
 // get waits for a slot of the tenant. block is called before it waits, and unblock
 // after.
 func (s *slotTracker) get(ctx context.Context, tenant string, heavy bool, a *account) error {

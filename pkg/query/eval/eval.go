@@ -36,6 +36,10 @@ type Options struct {
 	// Workers is the number of goroutines that decode and evaluate series; 0 means
 	// GOMAXPROCS.
 	Workers int
+	// Crowded reports whether other queries run or wait. While they do, the evaluation
+	// uses one worker less, so that short ones find a free core. It is called often, by
+	// several goroutines at once, and may be nil.
+	Crowded func() bool
 	// PerStepStats says that Result.Samples has the numbers of each step.
 	PerStepStats bool
 	// Timings, if not nil, gets the times of the evaluation. To take them costs about a

@@ -21,6 +21,8 @@ type countedStorage struct {
 	decoded atomic.Int64
 	// at is called before each series.
 	at func(ctx context.Context, i int) error
+	// decode, if not nil, is called when a series is decoded.
+	decode func()
 }
 
 func (s *countedStorage) Select(ctx context.Context, _ Selector) SeriesStream {
@@ -63,6 +65,9 @@ func (s *countedSeries) Release() { s.s.open.Add(-1) }
 
 func (s *countedSeries) Decode(dst *Samples) error {
 	s.s.decoded.Add(1)
+	if s.s.decode != nil {
+		s.s.decode()
+	}
 	dst.T, dst.V, dst.H = dst.T[:0], dst.V[:0], nil
 	for t := range int64(100) {
 		dst.T, dst.V = append(dst.T, t*15_000), append(dst.V, float64(s.i)+0.1*float64(t))

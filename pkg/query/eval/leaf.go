@@ -127,9 +127,11 @@ func (l *leaf) produce(ctx context.Context) (*row, error) {
 		if err := l.sc.pace(ctx); err != nil {
 			return nil, err
 		}
-		if l.work > l.sc.opts.inline && l.sc.opts.Workers > 1 {
-			l.par = l.parallel()
-			break
+		if l.work > l.sc.opts.inline {
+			if n := l.sc.workers(); n > 1 {
+				l.par = l.parallel(n)
+				break
+			}
 		}
 		if !l.stream.Next() {
 			return nil, l.ended()

@@ -36,8 +36,16 @@ const (
 	batchSeries = 64
 )
 
-func (l *leaf) parallel() *parallel {
-	n := l.sc.opts.Workers
+// workers is the number of goroutines that may evaluate series now.
+func (r *run) workers() int {
+	if n := r.opts.Workers; n < 2 || r.opts.Crowded == nil || !r.opts.Crowded() {
+		return n
+	}
+	return r.opts.Workers - 1
+}
+
+// parallel starts n workers, two at least.
+func (l *leaf) parallel(n int) *parallel {
 	p := &parallel{leaf: l, pending: make(chan *batch, n+1), jobs: make(chan *batch, n+1)}
 	size := int(batchWork / max(l.work/l.series, 1))
 	size = max(1, min(size, batchSeries, batchPoints/l.sc.grid.steps))
@@ -46,10 +54,10 @@ func (l *leaf) parallel() *parallel {
 		defer p.wg.Done()
 		p.read(size)
 	}()
-	for range n {
+	for i := range n {
 		go func() {
 			defer p.wg.Done()
-			p.work()
+			p.work(i)
 		}()
 	}
 	return p
@@ -96,8 +104,9 @@ func (p *parallel) fill(b *batch, size int) (err error) {
 	return nil
 }
 
-// work evaluates batches until there are no more.
-func (p *parallel) work() {
+// work evaluates batches until there are no more. The worker with the highest number
+// ends as soon as other queries need its core; the first one always stays.
+func (p *parallel) work(number int) {
 	w := p.leaf.newWorker()
 	defer w.flush()
 	for b := range p.jobs {
@@ -105,6 +114,9 @@ func (p *parallel) work() {
 			b.err = p.eval(w, b)
 		}
 		close(b.done)
+		if number > 0 && number >= p.leaf.sc.workers() {
+			return
+		}
 	}
 }
 
