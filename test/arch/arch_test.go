@@ -150,13 +150,13 @@ func atMost(t *testing.T, bound int, findings []string) {
 
 // pure are the packages that decide: values in, values out.
 var pure = []string{
-	"aggr", "chunkcheck", "chunkmask", "compact/downsample", "compact/plan", "dedup", "doctor", "headlog", "protoscan", "query/distribute", "receive/hashring", "receive/multitsdb/lifecycle", "xorcolumn", "zerocopy",
+	"aggr", "chunkcheck", "chunkmask", "compact/downsample", "compact/plan", "dedup", "doctor", "headlog", "probe", "protoscan", "query/distribute", "receive/hashring", "receive/multitsdb/lifecycle", "xorcolumn", "zerocopy",
 }
 
 // wire are the packages that know protobuf or Cap'n Proto.
 var wire = []string{
 	"storeapi/storepb", "storeapi/storepb/*", "storeapi/storerpc", "receive/peer", "receive/remotewrite",
-	"receive/capnpserver", "receive/capnpserver/capnpb", "sidecar/prom", "sidecar/prom/promtest",
+	"receive/capnpserver", "receive/capnpserver/capnpb", "probe/wire", "sidecar/prom", "sidecar/prom/promtest",
 	// The types of a remote read request and of its answer.
 	"query", "query/promapi",
 }
