@@ -63,6 +63,15 @@ func (h *hedge) take() bool {
 	return true
 }
 
+// refund returns the token of a second try that won. The first member may hang for long,
+// and then each request that it gets needs one. Where all members are slow, the first try
+// mostly wins, for it began earlier; second tries stay below twice hedgeShare.
+func (h *hedge) refund() {
+	h.mtx.Lock()
+	defer h.mtx.Unlock()
+	h.tokens = min(hedgeBurst, h.tokens+1)
+}
+
 func (h *hedge) waited(d time.Duration) {
 	h.mtx.Lock()
 	defer h.mtx.Unlock()
@@ -199,6 +208,9 @@ func (s *hedgedSet) settle(failed *attempt, outcome string) {
 	}
 	if s.won.ok || s.won.set.Err() == nil {
 		if s.won.second {
+			if outcome == hedgeFirst {
+				s.hedge.refund()
+			}
 			outcome = hedgeSecond
 		}
 	} else {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storetest"
 )
@@ -148,6 +149,22 @@ func TestHedge_AsksAtMostFivePercentTwice(t *testing.T) {
 	})
 }
 
+// A member that hangs for long costs each of its requests the wait for the hedge only.
+func TestHedge_MemberThatHangsForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := knownHedge()
+		for range 500 {
+			g := &group{after: [2]time.Duration{time.Hour, 5 * time.Millisecond}}
+			start := time.Now()
+			s := newHedgedSet(t.Context(), h, g.open)
+			require.True(t, s.Next())
+			require.Equal(t, 55*time.Millisecond, time.Since(start))
+			require.NoError(t, s.Close())
+		}
+		require.Zero(t, testutil.ToFloat64(h.metrics.hedged.WithLabelValues(hedgeNoBudget)))
+	})
+}
+
 // loopbacks resolves each name to two addresses of the loopback interface.
 type loopbacks struct{ Resolver }
 
@@ -155,9 +172,9 @@ func (loopbacks) LookupIPAddr(context.Context, string) ([]net.IPAddr, error) {
 	return []net.IPAddr{{IP: net.IPv4(127, 0, 0, 1)}, {IP: net.IPv4(127, 0, 0, 2)}}, nil
 }
 
-// Of two members over gRPC one hangs in every request for series. Each request is
-// answered by the other, also where several run and the turns of the members mix.
-func TestHedge_GroupWithAMemberThatHangs(t *testing.T) {
+// groupOfTwo serves an endpoint group of two members over gRPC that have equal data. The
+// first members of them, hanging in number, hang in every request for series.
+func groupOfTwo(t *testing.T, hanging int, frameTimeout time.Duration) (*Set, *Endpoint) {
 	first := listen(t)
 	_, port, err := net.SplitHostPort(first.Addr().String())
 	require.NoError(t, err)
@@ -169,7 +186,7 @@ func TestHedge_GroupWithAMemberThatHangs(t *testing.T) {
 		leaf := storetest.NewFake(t, storetest.Data{
 			Series: []storetest.Series{{Labels: labels.FromStrings("__name__", "m"), Samples: storetest.Floats(1000, 10, 5)}},
 		})
-		if i == 0 {
+		if i < hanging {
 			leaf.Wrap = func(ctx context.Context, _ *storeapi.Request, set storeapi.SeriesSet) storeapi.SeriesSet {
 				<-ctx.Done()
 				return storeapi.ErrSet(ctx.Err())
@@ -181,7 +198,7 @@ func TestHedge_GroupWithAMemberThatHangs(t *testing.T) {
 		})
 	}
 	set, err := New(Config{
-		Specs: []Spec{{Address: "members:" + port, Group: true}}, Interval: 10 * time.Second, DNSInterval: time.Hour, Hedge: true,
+		Specs: []Spec{{Address: "members:" + port, Group: true}}, Interval: 10 * time.Second, DNSInterval: time.Hour, Hedge: true, FrameTimeout: frameTimeout,
 		Logger: slog.New(slog.DiscardHandler), ExpectedTimeout: time.Hour, Resolver: loopbacks{},
 	})
 	require.NoError(t, err)
@@ -190,18 +207,45 @@ func TestHedge_GroupWithAMemberThatHangs(t *testing.T) {
 	for range paceEnough {
 		e.hedge.waited(time.Millisecond)
 	}
+	return set, e
+}
+
+func selectAll(t *testing.T, s storeapi.Store) storeapi.SeriesSet {
+	return s.Select(t.Context(), &storeapi.Request{
+		MaxTime: 10_000, Partial: storeapi.PartialWarn, Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "m")},
+	})
+}
+
+// Of two members over gRPC one hangs in every request for series. Each request is
+// answered by the other, also where several run and the turns of the members mix.
+func TestHedge_GroupWithAMemberThatHangs(t *testing.T) {
+	set, e := groupOfTwo(t, 1, 0)
+	all := fanout.New(func() []storeapi.Store { return []storeapi.Store{e} }, fanout.Config{})
 	for range 4 {
 		var open []storeapi.SeriesSet
 		for range 2 {
-			open = append(open, e.Select(t.Context(), &storeapi.Request{
-				MaxTime: 10_000, Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "m")},
-			}))
+			open = append(open, selectAll(t, all))
 		}
 		for _, s := range open {
 			require.True(t, s.Next(), "%v", s.Err())
+			require.False(t, s.Next())
+			require.NoError(t, s.Err())
+			require.Empty(t, s.Warnings(), "the answer is complete")
 			require.NoError(t, s.Close())
 		}
 	}
 	require.Positive(t, testutil.ToFloat64(set.metrics.hedged.WithLabelValues(hedgeSecond)))
+	require.NoError(t, set.close())
+}
+
+// Where all members of a group hang, the answer names the group, once.
+func TestHedge_GroupThatHangsIsNamed(t *testing.T) {
+	set, e := groupOfTwo(t, 2, 100*time.Millisecond)
+	s := selectAll(t, fanout.New(func() []storeapi.Store { return []storeapi.Store{e} }, fanout.Config{}))
+	require.False(t, s.Next())
+	require.NoError(t, s.Err())
+	require.Len(t, s.Warnings(), 1)
+	require.Contains(t, s.Warnings()[0].Source+s.Warnings()[0].Text, e.Name())
+	require.NoError(t, s.Close())
 	require.NoError(t, set.close())
 }
