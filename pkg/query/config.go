@@ -49,9 +49,11 @@ type Config struct {
 	ResponseTimeout      flags.Duration
 	AlertURL             string
 	FederateMaxSeries    int
-	LimitSeries          uint64
-	LimitSamples         uint64
-	SelectorRelabel      flags.PathOrContent
+	// SlowQuery is how long a request may take without a log line; 0 logs none.
+	SlowQuery       flags.Duration
+	LimitSeries     uint64
+	LimitSamples    uint64
+	SelectorRelabel flags.PathOrContent
 	// FederatePartial answers requests to /federate without the data of a missing
 	// store, RemoteReadPartial those of remote read, and AlertPartial those of
 	// Grafana's rules.
@@ -111,7 +113,7 @@ func DefaultConfig() Config {
 		Timeout: flags.Duration(2 * time.Minute), Engine: "prometheus", Mode: "local",
 		MaxConcurrent: 20, MaxSamples: 50_000_000, DynamicLookback: true, MaxConcurrentSelects: 4,
 		DedupFunc: string(dedup.FuncCoverage), DetectReplicaLabels: true, SubqueryStep: flags.Duration(time.Minute), Step: flags.Duration(time.Second),
-		FederateMaxSeries: 100_000, PartialResponse: true,
+		FederateMaxSeries: 100_000, SlowQuery: flags.Duration(10 * time.Second), PartialResponse: true,
 		ExemplarPartial: true, TargetPartial: true, MetadataPartial: true, StatusPartial: true,
 	}
 }
@@ -138,13 +140,15 @@ func (c *Config) RegisterLimitFlags(r flags.Registrar) {
 		Default("50000000").IntVar(&c.MaxSamples)
 	r.Flag("query.federate.max-series", "Largest number of series in an answer of /federate; 0 means no limit.").
 		Default("100000").IntVar(&c.FederateMaxSeries)
+	r.Flag("query.log-queries-longer-than", "Log requests that take longer, with expression, times, tenant, duration, samples and stores; 0s logs none.").
+		Default("10s").SetValue(&c.SlowQuery)
 	c.Limits.registerFlags(r)
 }
 
 // TakeLimits copies the values of the flags of RegisterLimitFlags.
 func (c *Config) TakeLimits(from *Config) {
 	c.Timeout, c.MaxConcurrent, c.MaxSamples = from.Timeout, from.MaxConcurrent, from.MaxSamples
-	c.FederateMaxSeries, c.Limits = from.FederateMaxSeries, from.Limits
+	c.FederateMaxSeries, c.Limits, c.SlowQuery = from.FederateMaxSeries, from.Limits, from.SlowQuery
 }
 
 func (c *Config) registerQueryFlags(r flags.Registrar) {

@@ -110,6 +110,7 @@ func New(cfg Config, deps Deps) (*Query, error) {
 		ExemplarsAbort: !cfg.ExemplarPartial,
 	})
 	q.queryable, q.defaults = queryable, defaults
+	engine.requests.slow = slowLog{threshold: cfg.SlowQuery.Duration(), logger: deps.Logger, stores: func() int { return len(q.stores()) }}
 	engine.push = newPushdown(q, p)
 	q.api = promapi.New(q.apiConfig(engine, p, known))
 	return q, nil

@@ -48,6 +48,8 @@ type requestInfo struct {
 	http bool
 	// requestID is the id by which the client finds the request.
 	requestID string
+	// times are the time range and the step.
+	times string
 }
 
 // maxShownExpression bounds the expression of a running query in bytes, and
@@ -67,7 +69,7 @@ func requestInfoOf(r *http.Request) requestInfo {
 	if kind == "values" {
 		kind = "label_values"
 	}
-	return requestInfo{kind: kind, expression: text, remote: r.RemoteAddr, userAgent: r.UserAgent(), http: true}.bounded()
+	return requestInfo{kind: kind, expression: text, remote: r.RemoteAddr, userAgent: r.UserAgent(), http: true, times: timeRange(r)}.bounded()
 }
 
 // callInfo describes a query over gRPC.
@@ -104,6 +106,7 @@ type requests struct {
 	mtx   sync.Mutex
 	open  map[string]*running
 	ended prometheus.Counter
+	slow  slowLog
 }
 
 // running is one request that runs.
@@ -147,16 +150,21 @@ func (r *requests) begin(ctx context.Context, info requestInfo) (context.Context
 	// when the client sends the same id with all. Those of a querier have the id of its query.
 	switch id := requestid.FromContext(ctx); {
 	case id == "":
+		a.about.requestID = key
 		ctx = requestid.NewContext(ctx, key)
 	case info.http:
 		a.about.requestID = id
 		ctx = requestid.NewContext(ctx, requestid.Part(id, key))
+	default:
+		a.about.requestID = id
 	}
 	return context.WithValue(ctx, accountKey{}, a), func() {
 		r.mtx.Lock()
 		delete(r.open, key)
 		r.mtx.Unlock()
-		r.top.note(a, time.Since(started), ctx.Err() != nil)
+		took := time.Since(started)
+		r.top.note(a, took, ctx.Err() != nil)
+		r.slow.note(ctx, a, took)
 		a.share.close()
 		stop(nil)
 	}

@@ -129,7 +129,7 @@ func (s site) handler() http.Handler {
 		registerDebug(mux)
 	}
 	h := s.limits.Forms(httpserver.SameOrigin(mux, readsOnly))
-	return instrument(s.reg, requestid.Handler(s.log.HTTP(s.web.guard(h))), servedHandlers(s.api, ""))
+	return instrument(s.reg, requestid.Handler(s.log.HTTP(s.log.Audit(s.web.guard(h)))), servedHandlers(s.api, ""))
 }
 
 // maxScrapes bounds the scrapes that run at the same time.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -71,6 +72,9 @@ func TestRequestLogging_OfBothServers(t *testing.T) {
 	require.NoError(t, resp.Body.Close())
 	require.Equal(t, "mine", resp.Header.Get("X-Request-Id"))
 	get(t, "http://"+a.HTTP+"/-/healthy")
+	resp, err = http.PostForm("http://"+a.HTTP+"/api/v1/blocks/mark", url.Values{"id": {"01X"}, "action": {"DELETION"}})
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
 
 	conn, err := grpc.NewClient(a.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
@@ -88,8 +92,9 @@ func TestRequestLogging_OfBothServers(t *testing.T) {
 	require.Len(t, out.lines("request finished", "protocol=grpc", "method=/grpc.health.v1.Health/Check", "status=NotFound", "request_id=called"), 1)
 	require.Len(t, out.lines("request finished", "method=/grpc.health.v1.Health/List", "status=OK", "level=INFO", "messages=1", "remote=127.0.0.1:", "err="), 0)
 	require.Len(t, out.lines("request finished", "method=/grpc.health.v1.Health/List", "status=OK", "level=INFO", "messages=1", "remote=127.0.0.1:"), 1)
-	require.Len(t, out.lines("request finished"), 3, "successful probes are not logged")
+	require.Len(t, out.lines("request finished"), 4, "successful probes are not logged")
 	require.Empty(t, out.lines("hidden"))
+	require.Len(t, out.lines("msg=audit", "action=mark_block", `params="id=01X action=DELETION"`, "status=404", "result=failed"), 1)
 }
 
 func TestRequestLogging_InvalidConfigurationIsTheUsersMistake(t *testing.T) {

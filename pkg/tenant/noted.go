@@ -11,8 +11,12 @@ type Noted struct{ id atomic.Pointer[string] }
 
 type notedKey struct{}
 
-// WithNoted returns ctx with a place for the tenant, which NewContext and Note fill.
+// WithNoted returns ctx with a place for the tenant, which NewContext and Note fill; all
+// code around one handler has the same.
 func WithNoted(ctx context.Context) (context.Context, *Noted) {
+	if n, ok := ctx.Value(notedKey{}).(*Noted); ok {
+		return ctx, n
+	}
 	n := &Noted{}
 	return context.WithValue(ctx, notedKey{}, n), n
 }
