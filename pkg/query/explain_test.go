@@ -95,3 +95,23 @@ func TestExplain_NamesStoresAndCosts(t *testing.T) {
 	require.Nil(t, answer.Stats.Execution)
 	require.NotContains(t, string(ask("query_range").Data), "stats")
 }
+
+// A plan without analysis names the stores that cannot answer: they are missing, although
+// the query would ask them.
+func TestExplain_NamesMissingStoresWithoutAsking(t *testing.T) {
+	eu, down := newBackend(t, "cluster", "eu"), newBackend(t, "cluster", "us")
+	eu.write("x_total", 0, 240, func(n int) float64 { return float64(n) })
+	down.kill()
+	q := startQuerier(t, "--endpoint="+eu.addr, "--endpoint="+down.addr)
+	got := q.get("/api/v1/query_range_explain", "query", "x_total", "start", "900", "end", "3000", "step", "60")
+	require.Equal(t, 200, got.code, got.Error)
+	var e explanation
+	require.NoError(t, json.Unmarshal(got.Data, &e))
+	missing := map[string]reason.Reason{}
+	for _, s := range e.Execution.Selections[0].Stores {
+		require.Empty(t, s.Reason)
+		require.False(t, s.Asked)
+		missing[s.Store] = s.Missing
+	}
+	require.Equal(t, map[string]reason.Reason{eu.addr: "", down.addr: reason.StoreNeverReached}, missing)
+}

@@ -43,6 +43,9 @@ type TracedStore struct {
 	Name, Component string
 	// Pruned is why the store was not asked; empty when it was.
 	Pruned reason.Reason
+	// Missing is why a chosen store cannot answer, as known before it is asked; empty
+	// when it can.
+	Missing reason.Reason
 	// Ended says that the answer was read to its proper end. Otherwise Stats may be 0.
 	Ended bool
 	// Series, Chunks and Bytes count what the store sent; Bytes are those of chunks.
@@ -106,7 +109,7 @@ func (s *TracedSelect) End(i int, cost TracedStore) {
 	s.trace.mtx.Lock()
 	defer s.trace.mtx.Unlock()
 	to := &s.Stores[i]
-	cost.Name, cost.Component, cost.Pruned = to.Name, to.Component, to.Pruned
+	cost.Name, cost.Component, cost.Pruned, cost.Missing = to.Name, to.Component, to.Pruned, to.Missing
 	*to = cost
 }
 

@@ -137,7 +137,7 @@ func (e *Endpoint) usable(ctx context.Context) (next context.Context, skip bool,
 	if next, skip, err = e.route(ctx); err != nil || skip {
 		return ctx, skip, err
 	}
-	return next, false, e.reachable()
+	return next, false, e.Reachable()
 }
 
 // emptyOr returns a set that fails with err, or an empty one.
@@ -148,8 +148,8 @@ func emptyOr(err error) storeapi.SeriesSet {
 	return storeapi.ErrSet(err)
 }
 
-// reachable returns nil when the store is up.
-func (e *Endpoint) reachable() error {
+// Reachable returns nil when the store is up, and otherwise why requests fail at once.
+func (e *Endpoint) Reachable() error {
 	state := e.client.State()
 	e.mtx.Lock()
 	defer e.mtx.Unlock()

@@ -68,7 +68,7 @@ func (e *Endpoint) Skips(ctx context.Context) (reason.Reason, bool) {
 // Querier is the instance of the querier that a request to the endpoint would reach now;
 // empty when there is none.
 func (e *Endpoint) Querier() string {
-	if e.reachable() != nil {
+	if e.Reachable() != nil {
 		return ""
 	}
 	return e.instance()

@@ -74,7 +74,7 @@ type queryClient interface {
 func (e *Endpoint) Evaluates() (cannot string) {
 	a, ok := e.client.(announcing)
 	switch info := e.Info(); {
-	case e.reachable() != nil:
+	case e.Reachable() != nil:
 		return "it does not answer"
 	case info.Component != "query" || !ok || !a.Services().Query:
 		return "it is no querier"

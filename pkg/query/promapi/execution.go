@@ -173,6 +173,8 @@ type tracedStoreJSON struct {
 	Asked     bool   `json:"asked"`
 	// Reason is why the store was not asked.
 	Reason reason.Reason `json:"reason,omitempty"`
+	// Missing is why the store cannot answer, as known before it was asked.
+	Missing reason.Reason `json:"missing,omitempty"`
 	// Answer is what the answer cost; absent where the store was not asked.
 	Answer *tracedAnswer `json:"answer,omitempty"`
 }
@@ -238,7 +240,7 @@ func ExecutionOf(ctx context.Context, t *storeapi.Trace, w *Work) *Execution {
 
 // tracedStore is the form of one store. A dry trace has no costs.
 func tracedStore(s *storeapi.TracedStore, dry bool) tracedStoreJSON {
-	out := tracedStoreJSON{Store: s.Name, Component: cmp.Or(s.Component, "unknown"), Asked: s.Pruned == "" && !dry, Reason: s.Pruned}
+	out := tracedStoreJSON{Store: s.Name, Component: cmp.Or(s.Component, "unknown"), Asked: s.Pruned == "" && !dry, Reason: s.Pruned, Missing: s.Missing}
 	if !out.Asked {
 		return out
 	}

@@ -34,12 +34,26 @@ func (s *Store) choose(ctx context.Context, stores []storeapi.Store, r *storeapi
 		t := target{store: st, info: st.Info(), ms: ms}
 		t.name, t.named = nameOf(st, t.info)
 		why := s.prunes(ctx, &t, r)
-		t.traced = trace.Add(storeapi.TracedStore{Name: t.name, Component: t.info.Component, Pruned: why})
+		traced := storeapi.TracedStore{Name: t.name, Component: t.info.Component, Pruned: why}
+		if trace != nil && why == "" {
+			traced.Missing = missingReason(st)
+		}
+		t.traced = trace.Add(traced)
 		if why == "" {
 			out = append(out, t)
 		}
 	}
 	return out
+}
+
+// missingReason returns why a store that knows its state cannot answer, or "".
+func missingReason(st storeapi.Store) reason.Reason {
+	if m, ok := st.(interface{ Reachable() error }); ok {
+		if err := m.Reachable(); err != nil {
+			return storeapi.ReasonOf(err)
+		}
+	}
+	return ""
 }
 
 // prunes returns why the store of t is not asked, or "". It adds the matchers for the
