@@ -1,10 +1,14 @@
 package browser
 
 import (
+	"context"
+	"fmt"
 	"io"
 	"net/http"
+	neturl "net/url"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -47,47 +51,89 @@ func TestPictures(t *testing.T) {
 	}
 	const rows = `document.querySelector('.vitem')`
 	at("query")
-	u.emulate(1180, "light")
-	// Rates need some scrapes of all servers.
-	says(t, site.URL("query")+"/api/v1/query?query=min(count_over_time(node_load1[1h]))%20%3E%204", `"value"`)
-	shot := func(path, ready, name string) {
-		u.open(path)
-		u.until(ready)
-		u.picture("web-" + name)
-	}
-	const expr = "sum%20by%20(cluster,%20mode)%20(rate(node_cpu_seconds_total%7Bmode!%3D%22idle%22%7D%5B1m%5D))"
-	shot("/graph?g0.expr="+expr+"&g0.tab=stacked&g0.range_input=5m", `document.querySelector('.u-over') && document.querySelector('[data-status=done]')`, "query")
-	u.open("/graph?g0.expr=" + expr + "&g0.tab=explain&g0.range_input=5m")
-	u.click("Run and measure each node")
-	shotWhen := func(ready, name string) { u.until(ready); u.picture("web-" + name) }
-	shotWhen(`document.querySelectorAll('.measure').length >= 4 && document.body.innerText.includes('Samples read')`, "explain")
-	for _, p := range [][2]string{
-		{"/stores", rows}, {"/targets", rows}, {"/rules", `document.querySelector('.vtable')`}, {"/alerts", `document.querySelector('.vtable')`}, {"/cardinality", rows},
-		{"/top-queries", rows}, {"/queries", `document.querySelector('.vtable')`},
-		{"/status", rows + " && document.querySelectorAll('.cards dl').length === 4"},
-	} {
-		shot(p[0], p[1], p[0][1:])
-	}
-	at("receive-1")
-	shot("/ring", rows, "ring")
-	u.open("/tenants")
-	u.until(`document.querySelector('.vitem .expand')`)
-	evaluate[any](u.browser, `document.querySelector('.vitem .expand').click()`)
-	shotWhen(`document.querySelector('.top-list li')`, "tenants")
+	u.emulate(1280, "light")
+	// Graphs need some minutes of data, and explain needs a gateway with blocks.
+	says(t, site.URL("query")+"/api/v1/query?query=min(count_over_time(node_load1[1h]))%20%3E%2024", `"value"`)
 	for _, name := range []string{"receive-1", "receive-2", "receive-3"} {
 		resp, err := http.Post(site.URL(name)+"/-/flush", "", nil)
 		require.NoError(t, err)
 		require.NoError(t, resp.Body.Close())
 	}
-	at("store")
 	says(t, site.URL("store")+"/api/v1/blocks", `"ulid"`)
 	says(t, site.URL("compact")+"/api/v1/blocks", `"ulid"`)
-	shot("/blocks", `document.querySelectorAll('.vtable[aria-label=blocks] .vitem').length > 0`, "blocks")
+	says(t, site.URL("query")+"/api/v1/query_range_explain?query=node_load1&start="+fmt.Sprint(time.Now().Add(-time.Minute).Unix())+"&end="+fmt.Sprint(time.Now().Unix())+"&step=5&analyze=true", `"queried":`)
+	shoot := func(ready, name string) {
+		u.until(ready)
+		evaluate[any](u.browser, `document.activeElement.blur()`)
+		u.picture("web-" + name)
+	}
+	shot := func(path, ready, name string) {
+		u.open(path)
+		shoot(ready, name)
+	}
+	const graph = `document.querySelector('.u-over') && document.querySelector('[data-status=done]')`
+	const expr = "/graph?g0.expr=sum%20by%20(cluster,%20mode)%20(rate(node_cpu_seconds_total%7Bmode!~%22idle%7Cirq%7Cnice%7Csteal%22%7D%5B30s%5D))&g0.range_input=2m&g0.tab="
+	shot(expr+"stacked", graph, "query")
+	u.open(expr + "explain")
+	u.click("Run and measure each node")
+	shoot(`document.querySelectorAll('.measure').length >= 4 && document.body.innerText.includes('Samples read')`, "explain")
+	shot("/stores", rows, "stores")
+	shot("/targets", rows, "targets")
+	shot("/rules", rows, "rules")
+	shot("/alerts", `document.querySelectorAll('.vitem').length >= 5`, "alerts")
+	shot("/cardinality", rows, "cardinality")
+	ended := busy(t, site.URL("query"))
+	u.open("/queries")
+	evaluate[any](u.browser, `window.often = setInterval(() => [...document.querySelectorAll('button')].find(e => e.textContent === 'Refresh')?.click(), 300)`)
+	shoot(`document.querySelectorAll('.vitem').length >= 3`, "queries")
+	evaluate[any](u.browser, `clearInterval(window.often)`)
+	ended()
+	shot("/top-queries", rows, "top-queries")
+	shot("/status", rows+" && document.querySelectorAll('.cards dl').length === 4", "status")
+	at("receive-1")
+	shot("/ring", rows, "ring")
+	u.open("/tenants")
+	u.until(`document.querySelector('.vitem .expand')`)
+	evaluate[any](u.browser, `document.querySelector('.vitem .expand').click()`)
+	shoot(`document.querySelector('.top-list li')`, "tenants")
+	at("store")
+	const blocks = `document.querySelectorAll('.vtable[aria-label=blocks] .vitem').length > 0`
+	shot("/blocks", blocks, "blocks")
+	u.click("Cardinality of the bucket: the newest raw block of each source")
+	shoot(`document.querySelector('[aria-label="Largest metrics"]')`, "block-cardinality")
 	at("compact")
 	shot("/compaction", `document.querySelector('[aria-label=Backlog]')`, "compaction")
 	at("query")
-	require.NoError(t, chromedp.Do(u.ctx, chromedp.EmulateViewport(360, 740)))
+	u.emulate(1280, "dark")
+	shot(expr+"graph", graph, "dark")
 	u.emulate(360, "dark")
-	shot("/graph?g0.expr="+expr+"&g0.tab=graph&g0.range_input=5m", `document.querySelector('.u-over') && document.querySelector('[data-status=done]')`, "phone")
+	shot(expr+"graph", graph, "phone")
 	u.clean()
+}
+
+// busy runs expensive queries again and again, so that some run at each moment, until the caller calls the result.
+func busy(t *testing.T, url string) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for tenant, expr := range map[string]string{
+		"team-a": `sum by (job) (max_over_time(rate({__name__=~".+_total"}[1m])[2m:500ms]))`,
+		"team-b": `topk(5, quantile_over_time(0.99, rate(prometheus_http_request_duration_seconds_bucket[1m])[5m:250ms]))`,
+		"team-c": `count by (__name__) (max_over_time({__name__=~"go_.+"}[2m:250ms]))`,
+	} {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/api/v1/query_range?step=1&start="+fmt.Sprint(time.Now().Unix()-120)+"&end="+fmt.Sprint(time.Now().Unix())+"&query="+neturl.QueryEscape(expr), nil)
+				if err != nil {
+					return
+				}
+				r.Header.Set("THANOS-TENANT", tenant)
+				if resp, err := http.DefaultClient.Do(r); err == nil {
+					_, _ = io.Copy(io.Discard, resp.Body)
+					_ = resp.Body.Close()
+				}
+			}
+		})
+	}
+	return func() { cancel(); wg.Wait() }
 }
