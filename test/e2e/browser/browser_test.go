@@ -158,3 +158,44 @@ func ready(t *testing.T, name, address string, args ...string) {
 	t.Cleanup(p.Kill)
 	require.NoError(t, harness.WaitHTTP(p, "http://"+address+"/-/ready", time.Minute))
 }
+
+// The recorder of faults, on which all tests rely, sees what a page must not do.
+func TestRecorder_SeesEachKindOfFault(t *testing.T) {
+	needBrowser(t)
+	ports, err := harness.Ports(host, 2)
+	require.NoError(t, err)
+	ready(t, "query", ports[0], "query", "--http-address="+ports[0], "--grpc-address="+ports[1])
+	u := &ui{newBrowser(t), &uiSite{query: ports[0], origin: "http://" + ports[0]}}
+	u.host = ports[0]
+	for _, c := range []struct{ name, page, script, fault string }{
+		{"inline script", "/status", "document.head.append(Object.assign(document.createElement('script'), { textContent: '1' }))", "Content Security Policy"},
+		{"script of another server", "/status", "document.head.append(Object.assign(document.createElement('script'), { src: 'http://elsewhere.invalid/x.js' }))", "Content Security Policy"},
+		{"foreign request", "", "new Image().src = 'http://elsewhere.invalid/x.png'", "the page asks for http://elsewhere.invalid/x.png"},
+		{"console", "/status", "console.error('broken')", "the page wrote to the console: error"},
+		{"exception", "/status", "setTimeout(() => { throw new Error('broken') })", "the page threw"},
+		{"missing file", "/status", "fetch('assets/missing.js')", "answers 404"},
+	} {
+		if c.page == "" {
+			// A page without a policy, which would stop the request before it is sent.
+			require.NoError(t, chromedp.Do(u.ctx, chromedp.Navigate("about:blank")))
+		} else {
+			u.open(c.page)
+			u.until(`document.querySelectorAll('.cards dl').length === 4`)
+		}
+		u.clean()
+		evaluate[any](u.browser, "void ("+c.script+")")
+		require.Eventually(t, func() bool {
+			u.mu.Lock()
+			defer u.mu.Unlock()
+			return strings.Contains(strings.Join(u.faults, "\n"), c.fault)
+		}, 10*time.Second, 10*time.Millisecond, c.name)
+		u.mu.Lock()
+		t.Log(c.name, u.faults)
+		u.mu.Unlock()
+		require.NoError(t, chromedp.Do(u.ctx, chromedp.Navigate("about:blank")))
+		time.Sleep(100 * time.Millisecond) // the console reports a failed request after the request
+		u.mu.Lock()
+		u.faults = nil
+		u.mu.Unlock()
+	}
+}
