@@ -12,17 +12,24 @@ import (
 )
 
 // watchFrames counts the frames from the answer of the API, the last one before the first
-// rows or the graph, to the frame that shows them, and notes the time of both.
+// rows or the graph, to the frame after the one that shows them, and notes the time of
+// both. It also notes when all series are drawn, and the tasks that kept the page from
+// input for more than 50 ms.
 const watchFrames = `(() => {
-	const seen = window.seen = { frames: 0, answered: 0, shown: 0, start: 0 };
+	const seen = window.seen = { frames: 0, answered: 0, shown: 0, drawn: 0, long: [] };
 	const real = Response.prototype.text;
 	Response.prototype.text = async function () { const text = await real.call(this); if (!seen.shown && this.url.includes(seen.path ?? '/api/')) { seen.answered = performance.now(); seen.frames = 0; count() } return text };
-	let counting = false;
-	const count = () => { if (counting) return; counting = true; const frame = () => { seen.frames++; if (document.querySelector('.vitem, .u-over')) seen.shown = performance.now(); else requestAnimationFrame(frame) }; requestAnimationFrame(frame) };
+	let counting = false, found = false;
+	const count = () => { if (counting) return; counting = true; const frame = () => { seen.frames++; if (found) { seen.shown = performance.now(); drawn() } else { found = !!document.querySelector('.vitem, .u-over'); requestAnimationFrame(frame) } }; requestAnimationFrame(frame) };
+	const drawn = () => { if (document.querySelector('.plot[aria-busy=true]')) requestAnimationFrame(drawn); else seen.drawn = performance.now() };
+	new PerformanceObserver(list => list.getEntries().forEach(e => seen.long.push([e.startTime, e.duration]))).observe({ type: 'longtask', buffered: true });
 })()`
 
 // seen is what watchFrames has noted, in frames and milliseconds.
-type seen struct{ Frames, Answered, Shown, Nodes float64 }
+type seen struct {
+	Frames, Answered, Shown, Drawn, Nodes, Slices float64
+	Long                                          [][2]float64 // start and duration
+}
 
 // maxFrames are 200 ms of 60 frames per second.
 const maxFrames = 12
@@ -52,15 +59,23 @@ func testFrames(u *ui) {
 	require.Positive(u.t, loaded[1])
 	require.Equal(u.t, 1.0, loaded[2], "one query")
 	u.graph("demo_many", "graph")
-	u.frames("a graph of 1,000 series")
+	s = u.frames("a graph of 1,000 series")
+	require.GreaterOrEqual(u.t, s.Slices, 4.0, "the graph is drawn in slices")
 }
 
 // frames waits for the rows, and bounds the frames and elements that they took.
 func (u *ui) frames(what string) seen {
 	u.t.Helper()
-	u.until("window.seen?.shown")
-	s := evaluate[seen](u.browser, "({ ...seen, nodes: document.querySelectorAll('*').length })")
-	u.t.Logf("%s: %.0f frames and %.0f ms from the answer to the rows; %.0f elements", strings.TrimPrefix(what, "/"), s.Frames, s.Shown-s.Answered, s.Nodes)
+	u.until("window.seen?.drawn")
+	s := evaluate[seen](u.browser, "({ ...seen, nodes: document.querySelectorAll('*').length, slices: Number(document.querySelector('.plot')?.dataset.slices ?? 1) })")
+	longest, tasks := 0.0, 0
+	for _, task := range s.Long {
+		if task[0]+task[1] > s.Answered {
+			longest, tasks = max(longest, task[1]), tasks+1
+		}
+	}
+	u.t.Logf("%s: %.0f frames and %.0f ms from the answer to the rows; all in %.0f slices after %.0f ms; %d tasks over 50 ms, the longest %.0f ms; %.0f elements",
+		strings.TrimPrefix(what, "/"), s.Frames, s.Shown-s.Answered, s.Slices, s.Drawn-s.Answered, tasks, longest, s.Nodes)
 	require.LessOrEqual(u.t, s.Frames, float64(maxFrames), what)
 	require.Less(u.t, s.Nodes, 2500.0, fmt.Sprintf("elements of %s", what))
 	return s

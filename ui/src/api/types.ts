@@ -97,6 +97,8 @@ export interface TracedStore {
   asked: boolean;
   /** Why it is not asked. */
   reason?: string;
+  /** Why it cannot answer, as known before it is asked. */
+  missing?: string;
   answer?: {
     complete: boolean;
     error?: string;

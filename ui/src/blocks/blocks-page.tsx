@@ -121,10 +121,12 @@ function Summary({ list, blocks }: { list: BlockList; blocks: Block[] }) {
     return <p role="status">The bucket has not been listed yet.</p>;
   }
   const size = blocks.reduce((sum, b) => sum + (b.size ?? 0), 0);
+  const known = blocks.length === 0 || blocks.some((b) => b.size !== undefined);
   const bad = blocks.filter((b) => b.remarks.some((r) => r.bad)).length;
   return (
     <p>
-      {plural(blocks.length, "block")}, {bytes(size)}, as listed at {formatSecond(at, local)}
+      {plural(blocks.length, "block")}, {known ? bytes(size) : "sizes unknown"}, as listed at{" "}
+      {formatSecond(at, local)}
       {bad > 0 && <span class="missing"> · {count(bad)} to look at</span>}
     </p>
   );

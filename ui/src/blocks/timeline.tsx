@@ -27,6 +27,7 @@ export function Timeline({ groups, span, selected, select }: Props) {
           class="expand"
           aria-pressed={g.key === selected}
           onClick={() => select(g.key === selected ? "" : g.key)}
+          onKeyDown={(e) => e.key === "ArrowRight" && toPiece(e, piecesOf(e.currentTarget)[0])}
         >
           <span aria-hidden="true">{g.key === selected ? "●" : "○"}</span>
           <LabelSet labels={g.labels} />
@@ -54,7 +55,7 @@ export function Timeline({ groups, span, selected, select }: Props) {
       title: "Size",
       width: "5.5rem",
       numeric: true,
-      cell: (g) => bytes(g.size),
+      cell: (g) => (g.blocks.some((b) => b.size !== undefined) ? bytes(g.size) : "unknown"),
       compare: (a, b) => a.size - b.size,
     },
     {
@@ -93,15 +94,17 @@ interface LanesProps {
 function Lanes({ group, span, local, select }: LanesProps) {
   const lanes = useMemo(() => lanesOf(group.blocks, span), [group, span.from, span.to]);
   return (
-    <div class="lanes">
+    <div class="lanes" onKeyDown={movePiece}>
       {lanes.map(({ level, pieces }) => (
         <div key={level} class="lane" title={`Level ${level}`}>
           {pieces.map((p) => (
-            <i
+            <button
               key={p.blocks[0]?.id}
+              tabIndex={-1}
               class={`level l${Math.min(level, 5)}${p.blocks.some(isBad) ? " bad" : ""}`}
               style={{ left: `${p.left}%`, width: `${p.width}%` }}
               title={describe(p, level, local)}
+              aria-label={describe(p, level, local)}
               onClick={() => select(group.key, timesOf(p))}
             />
           ))}
@@ -112,6 +115,55 @@ function Lanes({ group, span, local, select }: LanesProps) {
       </span>
     </div>
   );
+}
+
+/** The parts of the lanes in the row of an element, by level and time. */
+function piecesOf(e: Element): HTMLElement[] {
+  return [...(e.closest(".vrow")?.querySelectorAll<HTMLElement>(".level") ?? [])];
+}
+
+function toPiece(e: KeyboardEvent, to: HTMLElement | null | undefined): void {
+  if (to) {
+    e.preventDefault();
+    e.stopPropagation();
+    to.focus();
+  }
+}
+
+/**
+ * Moves between the parts of the lanes of a row, which the right arrow enters from the
+ * name of the group: they are no stops of the Tab key, as a bucket has thousands. The
+ * left arrow on the first one, and Escape, return to the name.
+ */
+function movePiece(e: KeyboardEvent): void {
+  const from = e.target as HTMLElement;
+  const pieces = piecesOf(from);
+  const at = pieces.indexOf(from);
+  if (at < 0 || e.ctrlKey || e.altKey || e.metaKey) {
+    return;
+  }
+  const name = from.closest(".vrow")?.querySelector<HTMLElement>(".expand");
+  const lane = (side: "previousElementSibling" | "nextElementSibling") => {
+    const other = from.closest(".lane")?.[side];
+    const x = (p: Element) => Math.abs(parseFloat((p as HTMLElement).style.left) - left);
+    const left = parseFloat(from.style.left);
+    return [...(other?.querySelectorAll<HTMLElement>(".level") ?? [])].sort(
+      (a, b) => x(a) - x(b),
+    )[0];
+  };
+  const to = {
+    ArrowRight: () => pieces[at + 1],
+    ArrowLeft: () => pieces[at - 1] ?? name,
+    ArrowUp: () => lane("previousElementSibling"),
+    ArrowDown: () => lane("nextElementSibling"),
+    Home: () => pieces[0],
+    End: () => pieces.at(-1),
+    Escape: () => name,
+  }[e.key];
+  if (to) {
+    e.preventDefault();
+    toPiece(e, to());
+  }
 }
 
 function isBad(b: Group["blocks"][number]): boolean {

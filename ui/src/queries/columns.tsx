@@ -2,12 +2,12 @@ import type { Column } from "../components/virtual-table";
 import { visible } from "../lib/text";
 
 /** The columns that name a request: its query and its tenant. */
-export const ofRequest: Column<{ query: string; tenant: string }>[] = [
+export const ofRequest: Column<{ query: string; tenant: string; kind: string }>[] = [
   {
     key: "query",
     title: "Query",
     width: "minmax(10rem, 3fr)",
-    cell: (q) => <code class="cut">{visible(q.query) || "(none)"}</code>,
+    cell: (q) => <code class="cut">{visible(q.query || `(${q.kind})`)}</code>,
   },
   {
     key: "tenant",

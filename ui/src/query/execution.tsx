@@ -86,7 +86,7 @@ export function Selections(p: { selections: Selection[]; analyzed: boolean }) {
 
 /** Stores that failed first, then the slowest ones. */
 function byTrouble(a: TracedStore, b: TracedStore): number {
-  const failed = (t: TracedStore) => Number(!!t.answer?.error);
+  const failed = (t: TracedStore) => Number(!!(t.answer?.error || t.missing));
   return failed(b) - failed(a) || (b.answer?.seconds ?? 0) - (a.answer?.seconds ?? 0);
 }
 
@@ -109,6 +109,8 @@ const names: Column<TracedStore>[] = [
         <>
           {t.answer?.error ? (
             <span class="missing wrap">{visible(t.answer.error)}</span>
+          ) : t.missing ? (
+            <span class="missing">missing: {storeReasons[t.missing] ?? visible(t.missing)}</span>
           ) : t.answer && !t.answer.complete ? (
             <span class="unknown">yes, not read to the end</span>
           ) : (

@@ -24,7 +24,8 @@ function indexOf(seconds: number, span: Span): number {
 }
 
 export function parseValue(text: string): number {
-  return text === "+Inf" ? Infinity : text === "-Inf" ? -Infinity : Number(text);
+  const v = Number(text); // NaN for the infinities as Prometheus writes them
+  return v === v ? v : text === "+Inf" ? Infinity : text === "-Inf" ? -Infinity : v;
 }
 
 /** Puts the floats of a series on the grid. Values that no axis has are gaps. */
@@ -33,19 +34,28 @@ export function line(series: MatrixSeries, span: Span, length: number): Line {
   let min = Infinity;
   let max = -Infinity;
   let last: number | undefined;
-  for (const [t, text] of series.values ?? []) {
-    const v = parseValue(text);
+  // A graph has up to a million values: the loops allocate nothing for each.
+  const points = series.values ?? [];
+  for (let k = 0; k < points.length; k++) {
+    const point = points[k]!;
+    const v = parseValue(point[1]);
     last = v;
     if (Number.isFinite(v)) {
-      values[indexOf(t, span)] = v;
-      min = Math.min(min, v);
-      max = Math.max(max, v);
+      values[indexOf(point[0], span)] = v;
+      min = v < min ? v : min;
+      max = v > max ? v : max;
     }
   }
-  const at = (i: number) => values[i] ?? null;
-  const lone = values.flatMap((v, i) =>
-    v !== null && at(i - 1) === null && at(i + 1) === null ? [i] : [],
-  );
+  const lone: number[] = [];
+  for (let i = 0; i < values.length; i++) {
+    if (
+      values[i] !== null &&
+      (values[i - 1] ?? null) === null &&
+      (values[i + 1] ?? null) === null
+    ) {
+      lone.push(i);
+    }
+  }
   return { labels: series.metric, values, min, max, last, lone };
 }
 

@@ -20,6 +20,9 @@ interface Props {
   zoom: Zoom;
 }
 
+/** Above so many lines, each has the width that the browser draws fastest. */
+const manyLines = 100;
+
 /** More lines are not drawn: no screen has so many pixels. */
 const maxLines = 2000;
 
@@ -84,7 +87,7 @@ function Lines({ times, shown, span, stacked, missing, zoom }: LinesProps) {
     const values = stacked ? stack(shown, times.length).toReversed() : shown.map((l) => l.values);
     return [
       [times, ...values] as uPlot.AlignedData,
-      order.map((l) => options(l, stacked, dark)),
+      order.map((l) => options(l, stacked, dark, order.length > manyLines ? 1 : 1.25)),
     ] as const;
   }, [shown, stacked, dark, times]);
   const hover = (u: uPlot, index: number | undefined, y: number) => {
@@ -118,11 +121,11 @@ function Lines({ times, shown, span, stacked, missing, zoom }: LinesProps) {
   );
 }
 
-function options(l: Numbered, stacked: boolean, dark: boolean): uPlot.Series {
+function options(l: Numbered, stacked: boolean, dark: boolean, width: number): uPlot.Series {
   const color = seriesColor(l.index, dark);
   return {
     stroke: color,
-    width: 1.25,
+    width,
     ...(stacked ? { fill: fillColor(l.index, dark) } : {}),
     points:
       l.lone.length > 0

@@ -4,6 +4,7 @@ import "uplot/dist/uPlot.min.css";
 import type { Missing } from "../api/types";
 import { shortNumber } from "../lib/text";
 import { palette } from "./colors";
+import { inSlices, sliceHooks } from "./slices";
 
 export interface Zoom {
   /** Shows a time range, in Unix milliseconds. */
@@ -96,6 +97,7 @@ function key(u: uPlot, e: KeyboardEvent, zoom: Zoom): void {
 
 function options(p: PlotProps, width: number, zoom: { current: Zoom }): uPlot.Options {
   const colors = palette(p.dark);
+  const slices = sliceHooks();
   const axis = {
     stroke: colors.fg,
     grid: { stroke: colors.grid, width: 1 },
@@ -109,17 +111,18 @@ function options(p: PlotProps, width: number, zoom: { current: Zoom }): uPlot.Op
     cursor: { points: { show: false }, drag: { x: true, y: false, setScale: false }, y: false },
     scales: { x: { time: true }, y: p.scaleY ?? {} },
     axes: [
-      { ...axis, values: clock },
+      { ...axis, space: 72, values: clock },
       {
         ...axis,
         size: 64,
         values: (_, ticks) => ticks.map((v) => (v === null ? "" : shortNumber(v))),
       },
     ],
-    series: [{}, ...p.series],
+    series: [{}, ...inSlices(p.series)],
     hooks: {
       drawClear: [(u) => shade(u, p.missing, colors.warn)],
-      draw: p.draw ? [p.draw] : [],
+      draw: p.draw ? [p.draw] : slices.draw,
+      destroy: slices.destroy,
       setCursor: [
         (u) => {
           const { idx, left = -1, top = -1 } = u.cursor;

@@ -10,7 +10,8 @@ import {
 } from "../components/list-page";
 import { TenantField } from "../components/tenant-field";
 import { VirtualTable, type Column } from "../components/virtual-table";
-import { plural, seriesName, visible } from "../lib/text";
+import { parseValue } from "../query/frame";
+import { plural, seriesName, shortNumber, visible } from "../lib/text";
 import { Annotations, Since } from "./alert-list";
 import { stateClass, stateOrder, type Alert } from "./types";
 
@@ -49,7 +50,7 @@ const columns: Column<Alert>[] = [
   {
     key: "since",
     title: "Active since",
-    width: "10.5rem",
+    width: "11.5rem",
     cell: (a) => <Since alert={a} />,
     compare: (a, b) => Date.parse(a.activeAt ?? "") - Date.parse(b.activeAt ?? ""),
   },
@@ -58,7 +59,7 @@ const columns: Column<Alert>[] = [
     title: "Value",
     width: "minmax(4rem, 7rem)",
     numeric: true,
-    cell: (a) => <span class="cut">{visible(a.value)}</span>,
+    cell: (a) => <span title={visible(a.value)}>{shortNumber(parseValue(a.value))}</span>,
   },
 ];
 
