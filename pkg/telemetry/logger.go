@@ -48,6 +48,9 @@ func fieldStyle(format string) func([]string, slog.Attr) slog.Attr {
 		}
 		switch a.Key {
 		case slog.TimeKey:
+			if a.Value.Kind() != slog.KindTime {
+				return a // an attribute of the caller that has the same key
+			}
 			if format == "journald" {
 				return slog.Attr{}
 			}
