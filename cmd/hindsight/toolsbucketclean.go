@@ -161,8 +161,8 @@ func applyJob(ctx context.Context, bkt bucket.Bucket, j *plan.Job, now time.Time
 		deleted, err := block.DeleteMarked(ctx, bkt, id)
 		return either(deleted, "deleted", "kept: its mark was removed"), err
 	case plan.CleanPartial:
-		deleted, err := block.DeletePartial(ctx, bkt, id)
-		return either(deleted, "deleted", "kept: its upload has ended"), err
+		deleted, err := block.DeletePartial(ctx, bkt, id, now)
+		return either(deleted, "deleted", "kept: its upload has ended or goes on"), err
 	case plan.MarkDeletion:
 		marked, err := block.MarkDeletion(ctx, bkt, id, j.Details, now)
 		return either(marked, "marked", "already marked"), err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 	"golang.org/x/sync/errgroup"
@@ -69,10 +70,22 @@ func DeleteMarked(ctx context.Context, b bucket.Bucket, id ulid.ULID) (bool, err
 	return true, Delete(ctx, b, id)
 }
 
-// DeletePartial deletes the objects of a block without meta.json. It returns false if
-// the block has one, because its upload has ended since the bucket was listed.
-func DeletePartial(ctx context.Context, b bucket.Bucket, id ulid.ULID) (bool, error) {
-	_, err := b.Stat(ctx, Path(id, MetaFile))
+// DeletePartial deletes the objects of a block without meta.json. It returns false if the
+// block has one, or an object that was written after listed, the time of the bucket when
+// it was listed: its upload has ended or goes on.
+func DeletePartial(ctx context.Context, b bucket.Bucket, id ulid.ULID, listed time.Time) (bool, error) {
+	alive := false
+	err := b.List(ctx, id.String(), func(o bucket.Object) error {
+		alive = alive || o.LastModified.After(listed)
+		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("list partial block %s: %w", id, err)
+	}
+	if alive {
+		return false, nil
+	}
+	_, err = b.Stat(ctx, Path(id, MetaFile))
 	if err == nil {
 		return false, nil
 	}

@@ -68,7 +68,13 @@ func Upload(ctx context.Context, b bucket.Bucket, dir string, cfg UploadConfig) 
 	return m, uploadMeta(ctx, b, m, cfg)
 }
 
-// uploadMeta sets the time of upload and publishes meta.json.
+// ErrMayBePublished says that the write of meta.json has failed in such a way that the
+// bucket may have it, or may get it yet: other processes may use the block, so that its
+// objects must not be deleted.
+var ErrMayBePublished = errors.New("block may be published")
+
+// uploadMeta sets the time of upload and publishes meta.json. Unless the bucket refused
+// the write, an error is ErrMayBePublished.
 func uploadMeta(ctx context.Context, b bucket.Bucket, m *Meta, cfg UploadConfig) error {
 	now := time.Now
 	if cfg.Now != nil {
@@ -79,7 +85,22 @@ func uploadMeta(ctx context.Context, b bucket.Bucket, m *Meta, cfg UploadConfig)
 	if err != nil {
 		return err
 	}
-	return uploadVerified(ctx, b, Path(m.ULID, MetaFile), bytes.NewReader(data), int64(len(data)))
+	name := Path(m.ULID, MetaFile)
+	err = uploadVerified(ctx, b, name, bytes.NewReader(data), int64(len(data)))
+	if err == nil || refused(ctx, b, name, err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrMayBePublished, err)
+}
+
+// refused says whether an error says that a new object was not written, and it does not
+// exist: an earlier try of the same write may have been carried out.
+func refused(ctx context.Context, b bucket.Bucket, name string, err error) bool {
+	if !errors.Is(err, bucket.ErrFull) && !errors.Is(err, bucket.ErrAccessDenied) {
+		return false
+	}
+	_, err = b.Stat(ctx, name)
+	return errors.Is(err, bucket.ErrNotFound)
 }
 
 const defaultConcurrency = 4

@@ -91,7 +91,7 @@ func New(cfg Config, deps Deps) (*Compactor, error) {
 	}
 	m := newMetrics(deps.Registerer)
 	c := &Compactor{
-		cfg: cfg, policy: cfg.policy(), selector: selector, bkt: deps.Bucket, out: deps.Out, terminal: deps.Terminal, only: deps.Only, log: deps.Logger, metrics: m,
+		cfg: cfg, policy: cfg.policy(), selector: selector, bkt: fenced{deps.Bucket}, out: deps.Out, terminal: deps.Terminal, only: deps.Only, log: deps.Logger, metrics: m,
 		poller: blocklist.NewPoller(deps.Bucket, blocklist.Config{
 			Concurrency: cfg.MetaConcurrency, Logger: deps.Logger, Registerer: deps.Registerer,
 		}),

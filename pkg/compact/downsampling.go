@@ -50,7 +50,7 @@ func (c *Compactor) downsampleInto(ctx context.Context, dir string, in input, re
 	defer func() {
 		if err != nil || m == nil {
 			m = nil
-			c.abandon(ctx, out.all)
+			c.abandon(ctx, out.all, err)
 		}
 	}()
 	defer recoverAs(&err, "downsample block")
@@ -67,9 +67,6 @@ func (c *Compactor) downsampleInto(ctx context.Context, dir string, in input, re
 		return nil, err
 	}
 	if err := out.all[0].Upload(ctx, coarser, results[0].ChunkMaxSize); err != nil {
-		return nil, err
-	}
-	if err := checkLease(ctx); err != nil {
 		return nil, err
 	}
 	return coarser, out.all[0].Finish(ctx, coarser)

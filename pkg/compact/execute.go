@@ -182,15 +182,9 @@ func (r *round) do(ctx context.Context, j plan.Job) (err error) {
 	c, b := r.c, j.Blocks[0]
 	switch j.Kind {
 	case plan.Delete:
-		if err := checkLease(ctx); err != nil {
-			return err
-		}
 		return c.deleteMarked(ctx, b)
 	case plan.CleanPartial:
-		if err := checkLease(ctx); err != nil {
-			return err
-		}
-		return c.deletePartial(ctx, b)
+		return c.deletePartial(ctx, b, r.began)
 	case plan.MarkDeletion:
 		err := c.markAll(ctx, j.Blocks, j.Details, r.now())
 		if err != nil && c.mayDeleteUnmarked(j, err) {
@@ -225,11 +219,12 @@ func (c *Compactor) deleteMarked(ctx context.Context, id ulid.ULID) error {
 	return err
 }
 
-// deletePartial deletes a directory that still has no meta.json.
-func (c *Compactor) deletePartial(ctx context.Context, id ulid.ULID) error {
-	deleted, err := block.DeletePartial(ctx, c.bkt, id)
+// deletePartial deletes a directory that still has no meta.json, and into which nothing was
+// written since the listing that began at listed.
+func (c *Compactor) deletePartial(ctx context.Context, id ulid.ULID, listed time.Time) error {
+	deleted, err := block.DeletePartial(ctx, c.bkt, id, listed)
 	if err == nil && !deleted {
-		c.log.Info("upload of block was completed", "block", id)
+		c.log.Info("upload of block goes on", "block", id)
 	}
 	return err
 }

@@ -50,7 +50,7 @@ func leaseOf(ctx context.Context) *lease.Lease {
 }
 
 // checkLease returns lease.ErrLost if another compactor has taken over the group of the
-// job. It is called before each change of the bucket that other blocks depend on.
+// job. See fenced, which calls it.
 func checkLease(ctx context.Context) error {
 	if l := leaseOf(ctx); l != nil {
 		return l.Check(ctx)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -56,100 +54,6 @@ func TestRunOnce_CompactorsShareGroups(t *testing.T) {
 	require.Positive(t, min(one, two))
 	require.Len(t, live(t, b), 3*groups)
 	require.Equal(t, want, content(t, b))
-}
-
-// pausing is a bucket whose calls block from the n-th on until resume is closed, as those of
-// a process that was stopped.
-type pausing struct {
-	*bucket.Memory
-	n      int64
-	calls  atomic.Int64
-	resume chan struct{}
-}
-
-func (p *pausing) pause() {
-	if p.calls.Add(1) >= p.n {
-		<-p.resume
-	}
-}
-
-func (p *pausing) List(ctx context.Context, dir string, f func(bucket.Object) error) error {
-	p.pause()
-	return p.Memory.List(ctx, dir, f)
-}
-
-func (p *pausing) Get(ctx context.Context, name string) (io.ReadCloser, error) {
-	p.pause()
-	return p.Memory.Get(ctx, name)
-}
-
-func (p *pausing) GetRange(ctx context.Context, name string, off, length int64) (io.ReadCloser, error) {
-	p.pause()
-	return p.Memory.GetRange(ctx, name, off, length)
-}
-
-func (p *pausing) Stat(ctx context.Context, name string) (bucket.Object, error) {
-	p.pause()
-	return p.Memory.Stat(ctx, name)
-}
-
-func (p *pausing) Upload(ctx context.Context, name string, r io.Reader, size int64) error {
-	p.pause()
-	return p.Memory.Upload(ctx, name, r, size)
-}
-
-func (p *pausing) Delete(ctx context.Context, name string) error {
-	p.pause()
-	return p.Memory.Delete(ctx, name)
-}
-
-func (p *pausing) GetVersion(ctx context.Context, name string, limit int64) ([]byte, bucket.Version, error) {
-	p.pause()
-	return p.Memory.GetVersion(ctx, name, limit)
-}
-
-func (p *pausing) PutIf(ctx context.Context, name string, data []byte, old bucket.Version) (bucket.Version, error) {
-	p.pause()
-	return p.Memory.PutIf(ctx, name, data, old)
-}
-
-// TestRunOnce_PausedOwnerDoesNoHarm stops a compactor at an access to the bucket, lets
-// another one take over and do all the work, and continues the first one.
-func TestRunOnce_PausedOwnerDoesNoHarm(t *testing.T) {
-	text := crashBucket()
-	undisturbed := blocktest.Bucket(t, text)
-	faulty := buckettest.NewFaulty(undisturbed, nil)
-	require.NoError(t, newCompactor(t, faulty, crashFlags...).RunOnce(context.Background()))
-	wantLive, want := live(t, undisturbed), content(t, undisturbed)
-	total := len(faulty.Calls(false))
-	lost, step := 0, 11
-	if os.Getenv("HINDSIGHT_TEST_EXHAUSTIVE") != "" {
-		step = 1
-	}
-	for n := 10; n < total; n += step {
-		var b *bucket.Memory
-		synctest.Test(t, func(t *testing.T) {
-			b = blocktest.Bucket(t, text) // its blocks are uploaded at the virtual time
-			resume := make(chan struct{})
-			paused := &pausing{Memory: b, n: int64(n), resume: resume}
-			first, second := newCompactor(t, paused, crashFlags...), newCompactor(t, b, crashFlags...)
-			done := make(chan error)
-			go func() { done <- first.RunOnce(t.Context()) }()
-			synctest.Wait()
-			require.NoError(t, second.RunOnce(t.Context()), "pause at access %d", n)
-			close(resume)
-			if err := <-done; err != nil {
-				// It may have planned a job on blocks that are deleted since.
-				require.NotContains(t, err.Error(), "panic")
-				lost++
-			}
-		})
-		what := fmt.Sprintf("pause at access %d", n)
-		require.NoError(t, newCompactor(t, b, crashFlags...).RunOnce(context.Background()), what)
-		require.Equal(t, wantLive, live(t, b), what)
-		require.Equal(t, want, content(t, b), what)
-	}
-	t.Logf("%d accesses; %d times the paused compactor reported an error", total, lost)
 }
 
 // TestRunOnce_WritesEpochIntoResults also checks that the epoch of an input is not taken

@@ -134,12 +134,32 @@ func withSources(metas map[ulid.ULID]*block.Meta) map[ulid.ULID]*block.Meta {
 	return out
 }
 
+// missingFile returns a file that meta.json names and that was not listed, or has another
+// size; empty if there is none. The process that wrote the meta.json may have
+// been stopped before that for so long that a cleaner has deleted the other objects.
+func missingFile(m *block.Meta, sizes map[string]int64) string {
+	for _, f := range m.Thanos.Files {
+		if f.RelPath == block.MetaFile {
+			continue
+		}
+		if size, ok := sizes[f.RelPath]; !ok || size >= 0 && f.SizeBytes > 0 && size != f.SizeBytes {
+			return fmt.Sprintf("%s of %d bytes", f.RelPath, f.SizeBytes)
+		}
+	}
+	return ""
+}
+
 // PlanView is a view of the bucket as the planner takes it. A block whose meta.json
 // cannot be used is among its partial ones.
 func PlanView(v *blocklist.View) plan.View {
 	out := plan.View{
 		Metas: withSources(v.Metas), Partial: make(map[ulid.ULID]plan.Partial, len(v.Partial)),
-		Deletion: v.Deletion, NoCompact: v.NoCompact, NoDownsample: v.NoDownsample,
+		Deletion: v.Deletion, NoCompact: v.NoCompact, NoDownsample: v.NoDownsample, Incomplete: map[ulid.ULID]string{},
+	}
+	for id, m := range v.Metas {
+		if lacks := missingFile(m, v.Sizes[id]); lacks != "" {
+			out.Incomplete[id] = "the bucket has no " + lacks
+		}
 	}
 	for _, bad := range []map[ulid.ULID]blocklist.Partial{v.Partial, v.Unusable} {
 		for id, p := range bad {

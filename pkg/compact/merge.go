@@ -106,7 +106,7 @@ func (c *Compactor) mergeInto(ctx context.Context, dir string, inputs []input, j
 	defer func() {
 		if err != nil || len(blocks) == 0 {
 			blocks = nil
-			c.abandon(ctx, pubs.all)
+			c.abandon(ctx, pubs.all, err)
 		}
 	}()
 	defer recoverAs(&err, "merge blocks")
@@ -138,9 +138,6 @@ func (c *Compactor) mergeInto(ctx context.Context, dir string, inputs []input, j
 		blocks = append(blocks, m)
 	}
 	for i, m := range blocks {
-		if err := checkLease(ctx); err != nil {
-			return nil, err
-		}
 		if err := out[i].Finish(ctx, m); err != nil {
 			return nil, err
 		}
@@ -180,8 +177,8 @@ func (c *Compactor) uploadConfig(now time.Time) block.UploadConfig {
 }
 
 // abandon deletes the objects of failed publications: each try makes other blocks, so
-// the objects of many tries would fill the bucket.
-func (c *Compactor) abandon(ctx context.Context, out []*block.Publication) {
+// the objects of many tries would fill the bucket. failure is the error of the try.
+func (c *Compactor) abandon(ctx context.Context, out []*block.Publication, failure error) {
 	if len(out) == 0 {
 		return
 	}
@@ -190,7 +187,7 @@ func (c *Compactor) abandon(ctx context.Context, out []*block.Publication) {
 	for _, p := range out {
 		p.Stop() // also when their objects stay
 	}
-	if err := mayWithdraw(dctx); err != nil {
+	if err := mayWithdraw(dctx, failure); err != nil {
 		c.log.Warn("objects of a failed upload left", "block", out[0].ID(), "err", err)
 		return
 	}
@@ -260,10 +257,17 @@ func commonExtensions(inputs []input) json.RawMessage {
 // withdrawTimeout bounds the deletion of an upload that failed.
 const withdrawTimeout = time.Minute
 
-// mayWithdraw returns an error if another compactor has taken over the group. It may have
-// seen the block, because the answer to the write of meta.json was lost, and marked its
-// sources. The objects that stay are a partial upload, or an outdated block.
-func mayWithdraw(ctx context.Context) error { return checkLease(ctx) }
+// mayWithdraw returns an error if the objects of a failed upload have to stay: if
+// meta.json may be written, for instance because the answer was lost. Another compactor
+// that takes over the group then sees the block, and may mark and delete its sources at
+// any time, also after a check of the lease. The objects that stay are a partial upload, or
+// a block that the next plan takes for the result.
+func mayWithdraw(ctx context.Context, failure error) error {
+	if errors.Is(failure, block.ErrMayBePublished) {
+		return failure
+	}
+	return checkLease(ctx)
+}
 
 // publish uploads a block and verifies it before and after. It deletes the objects of
 // a failed upload: each try makes another block, so the objects of many tries would
@@ -285,8 +289,9 @@ func (c *Compactor) publish(ctx context.Context, dir string, now time.Time) (*bl
 	}
 	dctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawTimeout)
 	defer cancel()
-	if lerr := mayWithdraw(dctx); lerr != nil {
-		return nil, errors.Join(err, lerr)
+	if werr := mayWithdraw(dctx, err); werr != nil {
+		c.log.Warn("objects of a failed upload left", "block", local.ULID, "err", werr)
+		return nil, err
 	}
 	if derr := block.Delete(dctx, c.bkt, local.ULID); derr != nil {
 		c.log.Warn("cannot delete objects of a failed upload", "block", local.ULID, "err", derr)
@@ -297,9 +302,6 @@ func (c *Compactor) publish(ctx context.Context, dir string, now time.Time) (*bl
 // markAll marks blocks for deletion.
 func (c *Compactor) markAll(ctx context.Context, ids []ulid.ULID, details string, now time.Time) error {
 	for _, id := range ids {
-		if err := checkLease(ctx); err != nil {
-			return err
-		}
 		marked, err := block.MarkDeletion(ctx, c.bkt, id, details, now)
 		if err != nil {
 			return err

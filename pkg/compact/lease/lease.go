@@ -26,6 +26,8 @@ type Lease struct {
 	unreleased  bool
 	workedUntil time.Time
 	lost        bool
+	// others is the last record of another owner, or the end of its ownership.
+	others *record
 }
 
 // objectName is the name of the object of a lease.
@@ -54,10 +56,14 @@ func (m *Manager) Acquire(ctx context.Context, name string, listed, now time.Tim
 	l := m.lease(name)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.refs == 0 && !m.cfg.Disabled && !m.isSingle() {
+	switch {
+	case m.cfg.Disabled || m.isSingle():
+	case l.refs == 0:
 		if err := l.acquire(ctx, listed, now); err != nil {
 			return nil, err
 		}
+	case !fresh(l.others, listed):
+		return nil, fmt.Errorf("lease of %s: %w", name, ErrStale)
 	}
 	if l.refs == 0 {
 		l.lost = false
@@ -85,10 +91,15 @@ func (l *Lease) acquire(ctx context.Context, listed, now time.Time) error {
 		return oerr
 	case d == busy:
 		return &HeldError{Name: l.name, Owner: r.Owner, Host: r.Host}
-	case d == take && at != l.at && !fresh(r, listed):
-		return fmt.Errorf("lease of %s: %w", l.name, ErrStale)
 	case d == adopt || d == takeOver:
 		return l.expropriate(ctx, r, at, d, now)
+	case d == take && at != l.at:
+		l.others = r
+	}
+	// Passes and cleanups of one process have listings of their own: the other one may have
+	// had the lease since the owner that this listing lacks.
+	if !fresh(l.others, listed) {
+		return fmt.Errorf("lease of %s: %w", l.name, ErrStale)
 	}
 	n := next(r, l.name, m.id, m.host, nonce())
 	return l.write(ctx, n, at)
@@ -103,7 +114,7 @@ func (l *Lease) expropriate(ctx context.Context, r *record, at bucket.Version, d
 	if err := l.write(ctx, n, at); err != nil {
 		return err
 	}
-	l.unreleased = false
+	l.unreleased, l.others = false, n
 	if d == takeOver {
 		l.m.taken.Inc()
 		l.m.cfg.Logger.Warn("lease taken over from a compactor without a heartbeat", "group", l.name, "owner", r.Owner, "host", r.Host, "epoch", n.Epoch)

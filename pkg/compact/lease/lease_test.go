@@ -78,6 +78,32 @@ func TestAcquire_OneOwnerAtATime(t *testing.T) {
 	})
 }
 
+// TestAcquire_RefusesOldListingOfSameProcess has a pass with an old listing beside a cleanup
+// with a new one: what the other compactor did in between counts for the pass too, while
+// the cleanup has the lease and after it.
+func TestAcquire_RefusesOldListingOfSameProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewMemory()
+		one, two := joined(t, b), joined(t, b)
+		listed := time.Now()
+		time.Sleep(time.Second)
+		other, err := acquire(t, two)
+		require.NoError(t, err)
+		other.Release(t.Context(), time.Now())
+		time.Sleep(time.Second)
+		cleanup, err := acquire(t, one)
+		require.NoError(t, err)
+		_, err = one.Acquire(t.Context(), group, listed, time.Now())
+		require.ErrorIs(t, err, ErrStale)
+		cleanup.Release(t.Context(), time.Now())
+		_, err = one.Acquire(t.Context(), group, listed, time.Now())
+		require.ErrorIs(t, err, ErrStale)
+		again, err := acquire(t, one)
+		require.NoError(t, err)
+		again.Release(t.Context(), time.Now())
+	})
+}
+
 // TestAcquire_TakesOverFromDeadOwner stops the heartbeat of an owner, and starts it again
 // after another one has taken over: a process that was paused.
 func TestAcquire_TakesOverFromDeadOwner(t *testing.T) {

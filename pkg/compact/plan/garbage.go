@@ -18,12 +18,13 @@ const detailsOutdated = "outdated block"
 func (m *maker) garbage(live []*block.Meta) map[ulid.ULID]bool {
 	superseded := map[ulid.ULID]bool{}
 	for _, g := range groupBlocks(live, m.policy.ReplicaLabels) {
-		// The block with the most sources stays; of equal ones, the one that was
-		// rewritten of the other, or the older one of two that two compactors made.
+		// The block with the most sources stays; of equal ones, a sound one, the one that
+		// was rewritten of the other, or the older one of two that two compactors made.
 		bySources := slices.Clone(g.blocks)
 		slices.SortFunc(bySources, func(a, b *block.Meta) int {
 			return cmp.Or(
 				cmp.Compare(len(b.Compaction.Sources), len(a.Compaction.Sources)),
+				order(m.sound(a), m.sound(b)),
 				cmp.Compare(b.RewriteCount(), a.RewriteCount()), a.ULID.Compare(b.ULID))
 		})
 		holders := map[ulid.ULID][]*block.Meta{} // by source
@@ -51,6 +52,17 @@ func (m *maker) garbage(live []*block.Meta) map[ulid.ULID]bool {
 		m.abandonedShards(g, holders, superseded)
 	}
 	return superseded
+}
+
+// order sorts what is true first.
+func order(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return -1
+	}
+	return 1
 }
 
 // supersedes returns a block that holds all of b, or nil.

@@ -65,11 +65,12 @@ func (m *maker) skipInvalid(b *block.Meta, why reason.Reason, details string) {
 }
 
 // sound says whether a block can supersede others: its meta.json is valid and its
-// data is not known to be damaged.
+// data is not known to be damaged or to lack a file.
 func (m *maker) sound(b *block.Meta) bool {
 	_, bad := m.view.Quarantined[b.ULID]
+	_, incomplete := m.view.Incomplete[b.ULID]
 	why, _ := m.invalid(b)
-	return !bad && why == ""
+	return !bad && !incomplete && why == ""
 }
 
 // blockSpan is the length of a block whose times are in range, at most the longest

@@ -91,6 +91,9 @@ type View struct {
 	// Quarantined are blocks that failed, with the reason. They are neither
 	// merged nor downsampled, and not deleted while they lack coarser data.
 	Quarantined map[ulid.ULID]string
+	// Incomplete are blocks of which the bucket lacks a file that meta.json names, with
+	// what it lacks. They supersede no other block and stand for no data.
+	Incomplete map[ulid.ULID]string
 	// SkippedInPass are blocks that no job may take now, with the reason, for
 	// instance because a job on them has failed. Merges of their windows wait.
 	SkippedInPass map[ulid.ULID]string

@@ -57,7 +57,7 @@ func newBucket() *bucket {
 		view: plan.View{
 			Metas: map[ulid.ULID]*block.Meta{}, Partial: map[ulid.ULID]plan.Partial{},
 			Deletion: map[ulid.ULID]*block.DeletionMark{}, NoCompact: map[ulid.ULID]*block.NoCompactMark{},
-			NoDownsample: map[ulid.ULID]*block.NoDownsampleMark{}, Quarantined: map[ulid.ULID]string{}, SkippedInPass: map[ulid.ULID]string{},
+			NoDownsample: map[ulid.ULID]*block.NoDownsampleMark{}, Quarantined: map[ulid.ULID]string{}, Incomplete: map[ulid.ULID]string{}, SkippedInPass: map[ulid.ULID]string{},
 		},
 		ids: map[string]ulid.ULID{}, names: map[ulid.ULID]string{},
 	}
@@ -133,6 +133,8 @@ func (b *bucket) attribute(t *testing.T, m *block.Meta, word string) {
 		b.view.NoDownsample[id] = &block.NoDownsampleMark{Reason: "manual"}
 	case "quarantined":
 		b.view.Quarantined[id] = val
+	case "incomplete":
+		b.view.Incomplete[id] = val
 	case "skipped":
 		b.view.SkippedInPass[id] = val
 	case "partial":

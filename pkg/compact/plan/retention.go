@@ -22,6 +22,9 @@ func (m *maker) coverage(live []*block.Meta) {
 	m.covered = map[holder]map[ulid.ULID]bool{}
 	m.coarse = map[ulid.ULID][]*block.Meta{}
 	for _, b := range live {
+		if !m.sound(b) {
+			continue // the data is made again
+		}
 		if b.Resolution() > 0 && m.whole(b) {
 			for _, s := range b.Compaction.Sources {
 				m.coarse[s] = append(m.coarse[s], b)
