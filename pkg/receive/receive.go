@@ -81,6 +81,9 @@ type Receive struct {
 	writer    *replicate.Writer // nil without a hashring
 	peers     *peer.Service
 
+	// middleware is that of the write listener; nil without one.
+	middleware func(mux *http.ServeMux, next http.Handler) http.Handler
+
 	downscale     downscale
 	limits        *tenantlimits.Limits
 	ringSeries    *metamonitor.Monitor // nil without a hashring
@@ -429,7 +432,16 @@ func (r *Receive) listen() (*httpserver.Server, error) {
 	if r.tls != nil {
 		files = r.tls.Config()
 	}
-	return httpserver.New(lis, httpserver.SameOrigin(mux, nil), limits, files, r.logger), nil
+	h := httpserver.SameOrigin(mux, nil)
+	if r.middleware != nil {
+		h = r.middleware(mux, h)
+	}
+	return httpserver.New(lis, h, limits, files, r.logger), nil
+}
+
+// UseMiddleware sets the middleware of the write listener. It must be called before Run.
+func (r *Receive) UseMiddleware(middleware func(mux *http.ServeMux, next http.Handler) http.Handler) {
+	r.middleware = middleware
 }
 
 // registerProbes adds the probes, so that a load balancer can probe the port that it

@@ -29,3 +29,10 @@ type Component interface {
 type Drainer interface {
 	Drain()
 }
+
+// Listener is a Component with an HTTP listener of its own. UseMiddleware is called once,
+// before Run, with the middleware that counts, identifies and logs the requests of next,
+// which serves the patterns of mux.
+type Listener interface {
+	UseMiddleware(middleware func(mux *http.ServeMux, next http.Handler) http.Handler)
+}

@@ -101,6 +101,8 @@ type site struct {
 	// noProfiling leaves out the pages of pprof.
 	noProfiling bool
 	log         *requestlog.Log
+	// measure is the middleware of instrument.
+	measure func(next http.Handler, served []string) http.Handler
 }
 
 // handler joins the component's handlers with those of every process, behind the
@@ -129,7 +131,12 @@ func (s site) handler() http.Handler {
 		registerDebug(mux)
 	}
 	h := s.limits.Forms(httpserver.SameOrigin(mux, readsOnly))
-	return instrument(s.reg, requestid.Handler(s.log.HTTP(s.log.Audit(s.web.guard(h)))), servedHandlers(s.api, ""))
+	return s.measure(requestid.Handler(s.log.HTTP(s.log.Audit(s.web.guard(h)))), servedHandlers(s.api, ""))
+}
+
+// middleware measures and logs the requests of a listener of the component.
+func (s site) middleware(mux *http.ServeMux, next http.Handler) http.Handler {
+	return s.measure(requestid.Handler(s.log.HTTP(next)), servedHandlers(mux, ""))
 }
 
 // maxScrapes bounds the scrapes that run at the same time.

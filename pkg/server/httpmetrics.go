@@ -15,9 +15,10 @@ type httpMetrics struct {
 	handlers map[string]http.Handler
 }
 
-// instrument measures next under the name of each request's handler. The series of
-// all served handlers exist from the start.
-func instrument(reg prometheus.Registerer, next http.Handler, served []string) http.Handler {
+// instrument registers the metrics of the HTTP requests of all listeners. It returns the
+// middleware that measures a handler under the name of each request's handler; the series
+// of its served handlers exist from the start.
+func instrument(reg prometheus.Registerer) func(next http.Handler, served []string) http.Handler {
 	f := promauto.With(reg)
 	requests := f.NewCounterVec(prometheus.CounterOpts{
 		Name: "http_requests_total", Help: "HTTP requests.",
@@ -39,20 +40,22 @@ func instrument(reg prometheus.Registerer, next http.Handler, served []string) h
 		Name: "http_inflight_requests", Help: "HTTP requests in flight.",
 	}, []string{"handler", "method"})
 
-	m := httpMetrics{handlers: map[string]http.Handler{}}
-	for _, name := range served {
-		requests.WithLabelValues(name, "get", "200")
-		inFlight.WithLabelValues(name, "get")
+	return func(next http.Handler, served []string) http.Handler {
+		m := httpMetrics{handlers: map[string]http.Handler{}}
+		for _, name := range served {
+			requests.WithLabelValues(name, "get", "200")
+			inFlight.WithLabelValues(name, "get")
+		}
+		for _, name := range handlerNames() {
+			labels := prometheus.Labels{"handler": name}
+			h := promhttp.InstrumentHandlerCounter(requests.MustCurryWith(labels), next)
+			h = promhttp.InstrumentHandlerRequestSize(requestSize.MustCurryWith(labels), h)
+			h = promhttp.InstrumentHandlerResponseSize(responseSize.MustCurryWith(labels), h).(http.HandlerFunc)
+			h = promhttp.InstrumentHandlerDuration(duration.MustCurryWith(labels), h)
+			m.handlers[name] = countInFlight(inFlight.MustCurryWith(labels), h)
+		}
+		return m
 	}
-	for _, name := range handlerNames() {
-		labels := prometheus.Labels{"handler": name}
-		h := promhttp.InstrumentHandlerCounter(requests.MustCurryWith(labels), next)
-		h = promhttp.InstrumentHandlerRequestSize(requestSize.MustCurryWith(labels), h)
-		h = promhttp.InstrumentHandlerResponseSize(responseSize.MustCurryWith(labels), h).(http.HandlerFunc)
-		h = promhttp.InstrumentHandlerDuration(duration.MustCurryWith(labels), h)
-		m.handlers[name] = countInFlight(inFlight.MustCurryWith(labels), h)
-	}
-	return m
 }
 
 func countInFlight(g *prometheus.GaugeVec, next http.Handler) http.Handler {

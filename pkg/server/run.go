@@ -69,10 +69,11 @@ func Run(ctx context.Context, c Config, comp Component, d Deps) error {
 	}
 	requestLog := requestlog.New(logged, d.Logger)
 	rel := newReloads(d.Registry, d.Logger)
-	hs, err := listenHTTP(c, site{
+	pages := site{
 		state: st, api: mux, reg: d.Registry, reloads: rel, web: webConfig, limits: c.limits(),
-		noProfiling: c.HTTPDisableProfiling, log: requestLog,
-	}, d.Logger)
+		noProfiling: c.HTTPDisableProfiling, log: requestLog, measure: instrument(d.Registry),
+	}
+	hs, err := listenHTTP(c, pages, d.Logger)
 	if err != nil {
 		return err
 	}
@@ -88,6 +89,9 @@ func Run(ctx context.Context, c Config, comp Component, d Deps) error {
 	rel.add(func(context.Context) error { return webConfig.reload() })
 	if r, ok := comp.(Reloader); ok {
 		rel.add(r.Reload)
+	}
+	if l, ok := comp.(Listener); ok {
+		l.UseMiddleware(pages.middleware)
 	}
 	go hs.serve()
 	if d.Started != nil {
