@@ -306,3 +306,11 @@ func BenchmarkDownsample(b *testing.B) {
 	l := load{series: 1000, length: 48 * time.Hour, interval: 15_000, replicas: 1, blocks: 1}
 	measure(b, l, 1, "0..48h res=5 level=1")
 }
+
+// BenchmarkMergeAndDownsample merges two blocks of a day, alone and with 5 m data of the
+// result in the same pass.
+func BenchmarkMergeAndDownsample(b *testing.B) {
+	l := load{series: 1000, length: 24 * time.Hour, interval: 15_000, replicas: 1, blocks: 3}
+	b.Run("merge", func(b *testing.B) { measure(b, l, 2, "0..48h res=0 level=2", "--downsampling.disable") })
+	b.Run("both", func(b *testing.B) { measure(b, l, 2, "0..48h res=5 level=2") })
+}

@@ -63,13 +63,7 @@ func (c *Compactor) downsampleInto(ctx context.Context, dir string, in input, re
 		return nil, err
 	}
 	coarser := describeCoarser(out.all[0].ID(), in.meta, resolution, results[0].Stats)
-	if err := stampLease(ctx, coarser); err != nil {
-		return nil, err
-	}
-	if err := out.all[0].Upload(ctx, coarser, results[0].ChunkMaxSize); err != nil {
-		return nil, err
-	}
-	return coarser, out.all[0].Finish(ctx, coarser)
+	return coarser, complete(ctx, out.all[0], coarser, results[0].ChunkMaxSize)
 }
 
 // describeCoarser returns the meta.json of a downsampled block, a changed copy of that

@@ -19,6 +19,7 @@ func (c *Compactor) dryRun(ctx context.Context) error {
 	return printPlan(c.out, &p)
 }
 
+// printPlan prints the jobs with their blocks, and the blocks that are skipped.
 func printPlan(w io.Writer, p *plan.Plan) error {
 	pr := &printer{w: w}
 	for i := range p.Jobs {
@@ -29,6 +30,9 @@ func printPlan(w io.Writer, p *plan.Plan) error {
 		}
 		if j.Kind != plan.CleanPartial {
 			pr.printf(" %s %s..%s", j.Group, stamp(j.MinTime), stamp(j.MaxTime))
+		}
+		if j.Downsample > 0 {
+			pr.printf(" and downsample to %s", plan.ResolutionName(j.Downsample))
 		}
 		pr.printf(": %s\n", j.Reason)
 		for _, id := range j.Blocks {

@@ -73,7 +73,8 @@ func (c *Compactor) readMetas(ctx context.Context, ids []ulid.ULID) ([]input, er
 	return out, g.Wait()
 }
 
-// merge carries out a merge: it publishes the result and then marks the inputs.
+// merge carries out a merge: it publishes the result, marks the inputs, and publishes the
+// coarser block that it made beside the result.
 func (c *Compactor) merge(ctx context.Context, j plan.Job, now time.Time) error {
 	dir, done, err := c.workDir(j)
 	if err != nil {
@@ -84,7 +85,9 @@ func (c *Compactor) merge(ctx context.Context, j plan.Job, now time.Time) error 
 	if err != nil {
 		return err
 	}
-	blocks, err := c.mergeInto(ctx, dir, inputs, j, now)
+	sec := c.newSecond(ctx, dir, j, now)
+	defer c.abandonSecond(ctx, sec)
+	blocks, err := c.mergeInto(ctx, inputs, j, c.newPublications(ctx, dir, now), sec.beside)
 	if err != nil {
 		return fmt.Errorf("merge %d blocks of %s: %w", len(inputs), j.Group, err)
 	}
@@ -95,14 +98,16 @@ func (c *Compactor) merge(ctx context.Context, j plan.Job, now time.Time) error 
 		c.log.Info("merged blocks", "group", j.Group, "blocks", len(j.Blocks), "block", m.ULID, "shards", len(blocks), "series", m.Stats.NumSeries,
 			"samples", m.Stats.NumSamples, "mint", m.MinTime, "maxt", m.MaxTime)
 	}
-	return c.markAll(ctx, j.Blocks, detailsMerged, now)
+	if err := c.markAll(ctx, j.Blocks, detailsMerged, now); err != nil {
+		return err
+	}
+	return c.publishSecond(ctx, sec, blocks[0])
 }
 
 // mergeInto merges the inputs and publishes the result: one block, or the shards of one,
 // none of samples. Segments are uploaded while it merges; all meta.json are written in
 // the end. It deletes the objects of a failed merge.
-func (c *Compactor) mergeInto(ctx context.Context, dir string, inputs []input, j plan.Job, now time.Time) (blocks []*block.Meta, err error) {
-	pubs := c.newPublications(ctx, dir, now)
+func (c *Compactor) mergeInto(ctx context.Context, inputs []input, j plan.Job, pubs *publications, beside *blockmerge.Beside) (blocks []*block.Meta, err error) {
 	defer func() {
 		if err != nil || len(blocks) == 0 {
 			blocks = nil
@@ -110,7 +115,7 @@ func (c *Compactor) mergeInto(ctx context.Context, dir string, inputs []input, j
 		}
 	}()
 	defer recoverAs(&err, "merge blocks")
-	results, err := c.mergeBlocks(ctx, inputs, pubs.create)
+	results, err := c.mergeBlocks(ctx, inputs, pubs.create, beside)
 	out := pubs.all
 	switch {
 	case errors.Is(err, dedup.ErrNotCopies):

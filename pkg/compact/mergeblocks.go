@@ -14,13 +14,13 @@ import (
 
 // mergeBlocks merges the inputs into outputs that create makes: one, or several if the
 // index of one would be too large.
-func (c *Compactor) mergeBlocks(ctx context.Context, inputs []input, create func(number, count int) blockmerge.Output) ([]blockmerge.Result, error) {
+func (c *Compactor) mergeBlocks(ctx context.Context, inputs []input, create func(number, count int) blockmerge.Output, beside *blockmerge.Beside) ([]blockmerge.Result, error) {
 	sources := make([]blockmerge.Source, len(inputs))
 	for i, n := range sourcesOf(inputs, c.cfg.ringLabels()) {
 		sources[i] = blockmerge.Source{Meta: inputs[i].meta, Number: n}
 	}
 	cfg := c.mergeConfig(ctx)
-	cfg.Func = c.cfg.dedupFunc()
+	cfg.Func, cfg.Beside = c.cfg.dedupFunc(), beside
 	if n := c.cfg.MaxIndexSize.Int64(); n > 0 {
 		cfg.Limits.Index = min(cfg.Limits.Index, n)
 	}

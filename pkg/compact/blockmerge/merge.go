@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunks"
@@ -42,6 +43,9 @@ type Config struct {
 	// source. The result is one block whatever the limits. It has all symbols of the
 	// source, and no series without chunks.
 	Convert func() func(series []chunks.Meta) ([]chunks.Meta, error)
+	// Beside, unless it is nil, is a second block that is made in the same pass. It is not
+	// used with Convert.
+	Beside *Beside
 	// Progress, unless it is nil, is called with the number of samples of the sources
 	// that were merged since the last call.
 	Progress func(samples uint64)
@@ -117,12 +121,19 @@ func Merge(ctx context.Context, bkt bucket.Reader, sources []Source, create func
 		}
 		m.outputs = append(m.outputs, o)
 	}
+	m.createBeside()
+	defer func() {
+		if m.beside != nil {
+			err = errors.Join(err, m.beside.Close())
+		}
+	}()
 	if err := m.writeSymbols(ctx); err != nil {
 		return nil, err
 	}
 	if err := m.run(ctx, m.writeUnit); err != nil {
 		return nil, err
 	}
+	m.endBeside(ctx)
 	return m.end()
 }
 
@@ -131,6 +142,11 @@ func Merge(ctx context.Context, bkt bucket.Reader, sources []Source, create func
 func (m *merge) writeSymbols(ctx context.Context) error {
 	n := uint32(0)
 	err := mergeSymbols(ctx, m.sources, func(symbol []byte) error {
+		if m.beside != nil {
+			if err := m.beside.index.addSymbol(symbol); err != nil {
+				m.dropBeside(err)
+			}
+		}
 		for i, o := range m.outputs {
 			if m.shards != nil && !m.shards[i].symbols.has(n) {
 				continue
@@ -148,6 +164,11 @@ func (m *merge) writeSymbols(ctx context.Context) error {
 	for _, o := range m.outputs {
 		if err := o.index.endSymbols(); err != nil {
 			return fmt.Errorf("write the symbols of a new block in the work directory: %w", err)
+		}
+	}
+	if m.beside != nil {
+		if err := m.beside.index.endSymbols(); err != nil {
+			m.dropBeside(err)
 		}
 	}
 	for _, s := range m.sources {
@@ -192,8 +213,11 @@ type merge struct {
 	// place has the shard for each value of the hash.
 	place   []int
 	outputs []*output
-	read    uint64
-	counts  dedup.Counts
+	// beside is the second block, nil if there is none; besideOff says so to the workers.
+	beside    *output
+	besideOff atomic.Bool
+	read      uint64
+	counts    dedup.Counts
 }
 
 // run starts a goroutine for each source, the aligner and the workers, and calls sink for
@@ -218,6 +242,8 @@ func (m *merge) run(ctx context.Context, sink func(*unit) error) error {
 		w := &worker{merger: dedup.NewPartMerger(m.cfg.Func), pool: aggr.NewPool(), describe: m.describer(), source: m.sources[0]}
 		if m.cfg.Convert != nil {
 			w.convert = m.cfg.Convert()
+		} else if m.beside != nil {
+			w.beside, w.besideOff = m.cfg.Beside.Convert(), &m.besideOff
 		}
 		workers.Go(func() {
 			debug.SetPanicOnFault(true)
@@ -293,6 +319,7 @@ func (m *merge) writeUnit(u *unit) (err error) {
 			return fmt.Errorf("write a new block in the work directory: %w", err)
 		}
 	}
+	m.addBeside(u)
 	if err := m.checkDisk(); err != nil {
 		return err
 	}

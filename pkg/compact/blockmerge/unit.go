@@ -3,9 +3,11 @@ package blockmerge
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"runtime/debug"
+	"sync/atomic"
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
@@ -28,6 +30,7 @@ type unitSeries struct {
 	labels []uint32
 	parts  []part
 	chunks []outChunk
+	beside []outChunk
 }
 
 // outChunk is a chunk of the result. Its record is the next one of the output of its
@@ -49,8 +52,11 @@ type unit struct {
 	batches []*batch
 	bytes   int // of the chunks of the sources
 
-	chunks []outChunk
-	out    []byte
+	made
+	// beside has the chunks for Config.Beside, or besideErr says why it has none.
+	beside    made
+	besideErr error
+
 	read   uint64 // samples of the sources
 	merged dedup.Counts
 	err    error
@@ -58,9 +64,16 @@ type unit struct {
 	done   chan struct{}
 }
 
+// made are chunks of the result, with their records.
+type made struct {
+	chunks []outChunk
+	out    []byte
+}
+
 func (u *unit) reset(number uint64) {
 	u.number, u.series, u.parts, u.batches, u.bytes = number, u.series[:0], u.parts[:0], u.batches[:0], 0
 	u.chunks, u.out, u.read = u.chunks[:0], u.out[:0], 0
+	u.beside.chunks, u.beside.out, u.besideErr = u.beside.chunks[:0], u.beside.out[:0], nil
 	u.err, u.panics = nil, nil
 }
 
@@ -80,8 +93,11 @@ type worker struct {
 	// convert is nil for a merge; source is the one that it converts.
 	convert func([]chunks.Meta) ([]chunks.Meta, error)
 	source  *source
-	metas   []chunks.Meta
-	origins []int
+	// beside is nil unless the merge makes a second block.
+	beside    func([]chunks.Meta) ([]chunks.Meta, error)
+	besideOff *atomic.Bool
+	metas     []chunks.Meta
+	origins   []int
 }
 
 // run merges units until there are no more.
@@ -114,11 +130,7 @@ func (w *worker) merge(u *unit) {
 				return
 			}
 		case passes(s.parts):
-			for _, p := range s.parts {
-				for k := range p.chunks {
-					u.pass(&p.chunks[k])
-				}
-			}
+			w.passSeries(u, s)
 		default:
 			if err := w.mergeSeries(u, s); err != nil {
 				u.err = fmt.Errorf("merge series %s: %w", w.describe(s.labels), err)
@@ -128,6 +140,23 @@ func (w *worker) merge(u *unit) {
 		s.chunks = u.chunks[first:len(u.chunks):len(u.chunks)]
 	}
 	u.merged = w.merger.Take()
+}
+
+// passSeries copies the chunks of a series.
+func (w *worker) passSeries(u *unit, s *unitSeries) {
+	for _, p := range s.parts {
+		for k := range p.chunks {
+			u.pass(&p.chunks[k])
+		}
+	}
+	if w.beside == nil || u.besideErr != nil || w.besideOff.Load() {
+		return
+	}
+	if u.besideErr = w.load(s); u.besideErr != nil {
+		return
+	}
+	w.besideSeries(u, s, w.metas)
+	u.besideErr = errors.Join(u.besideErr, w.unload())
 }
 
 // passes says whether the chunks need no merging: they are of one source, and each
@@ -157,9 +186,10 @@ func (u *unit) pass(c *chunk) {
 
 // mergeSeries merges the chunks of a series that overlap or are of several sources.
 func (w *worker) mergeSeries(u *unit, s *unitSeries) error {
-	if err := w.load(u, s); err != nil {
+	if err := w.load(s); err != nil {
 		return err
 	}
+	u.count(s)
 	out, err := w.merger.Chunks(w.metas, w.origins)
 	if err != nil {
 		return err
@@ -167,11 +197,23 @@ func (w *worker) mergeSeries(u *unit, s *unitSeries) error {
 	for _, m := range out {
 		u.encode(m)
 	}
+	if w.beside != nil && u.besideErr == nil && !w.besideOff.Load() {
+		w.besideSeries(u, s, out)
+	}
 	return w.unload()
 }
 
+// count adds the samples of the parts of a series to those that were read.
+func (u *unit) count(s *unitSeries) {
+	for _, p := range s.parts {
+		for i := range p.chunks {
+			u.read += uint64(p.chunks[i].samples)
+		}
+	}
+}
+
 // load makes metas and origins of the chunks of a series.
-func (w *worker) load(u *unit, s *unitSeries) error {
+func (w *worker) load(s *unitSeries) error {
 	w.metas, w.origins = w.metas[:0], w.origins[:0]
 	for _, p := range s.parts {
 		for i := range p.chunks {
@@ -182,7 +224,6 @@ func (w *worker) load(u *unit, s *unitSeries) error {
 			}
 			w.metas = append(w.metas, chunks.Meta{MinTime: c.mint, MaxTime: c.maxt, Chunk: chk})
 			w.origins = append(w.origins, p.number)
-			u.read += uint64(c.samples)
 		}
 	}
 	return nil
@@ -198,8 +239,8 @@ func (w *worker) unload() error {
 	return nil
 }
 
-// encode adds a chunk that was made, or chosen, by the merger.
-func (u *unit) encode(m chunks.Meta) {
+// encode adds a chunk that was made, or chosen, by the merger or a conversion.
+func (u *made) encode(m chunks.Meta) {
 	data, start := m.Chunk.Bytes(), len(u.out)
 	u.out = binary.AppendUvarint(u.out, uint64(len(data)))
 	body := len(u.out)

@@ -49,7 +49,7 @@ func Backlog(v View, p Policy, now time.Time) []GroupBacklog {
 	s := &rehearsal{view: v, now: now, groups: map[string]*GroupBacklog{}}
 	s.view.Metas, s.view.Rewrites = maps.Clone(v.Metas), maps.Clone(v.Rewrites)
 	for range maxBacklogRounds {
-		pl := Make(s.view, p, now)
+		pl := jobsFor(s.view, p, now)
 		worked := false
 		for i := range pl.Jobs {
 			worked = s.do(&pl.Jobs[i]) || worked
@@ -73,6 +73,7 @@ type rehearsal struct {
 	view   View
 	now    time.Time
 	next   uint64
+	last   ulid.ULID // the last result
 	groups map[string]*GroupBacklog
 }
 
@@ -111,7 +112,7 @@ func (s *rehearsal) do(j *Job) bool {
 		}
 	}
 	out := s.result(j, inputs)
-	s.view.Metas[out.ULID] = out
+	s.view.Metas[out.ULID], s.last = out, out.ULID
 	return true
 }
 

@@ -41,6 +41,9 @@ type Job struct {
 	MinTime, MaxTime int64
 	// Resolution of the result, in milliseconds.
 	Resolution int64
+	// Downsample is the coarser resolution that a merge also makes of its result, because
+	// the next plan would do so; 0 for none.
+	Downsample int64
 	// Vertical says that inputs of a merge overlap in time.
 	Vertical bool
 	// Overdue is how long the block has been out of retention; 0 when retention is

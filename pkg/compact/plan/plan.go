@@ -14,6 +14,13 @@ import (
 
 // Make makes a plan. now is the time of the bucket, by which ages are measured.
 func Make(v View, p Policy, now time.Time) Plan {
+	pl := jobsFor(v, p, now)
+	combine(v, p, now, &pl)
+	return pl
+}
+
+// jobsFor makes a plan in which each job has one result.
+func jobsFor(v View, p Policy, now time.Time) Plan {
 	m := newMaker(v, p, now)
 	m.deletions()
 	m.partials()

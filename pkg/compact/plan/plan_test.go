@@ -199,6 +199,9 @@ func (b *bucket) print(p plan.Plan) string {
 		if j.Kind == plan.Merge {
 			fmt.Fprintf(&out, " (%s, %s)", j.Group, span(j.MinTime, j.MaxTime))
 		}
+		if j.Downsample > 0 {
+			fmt.Fprintf(&out, " and to %s", plan.ResolutionName(j.Downsample))
+		}
 		fmt.Fprintf(&out, ": %s\n", b.named(j.Reason))
 	}
 	for _, s := range p.Skipped {

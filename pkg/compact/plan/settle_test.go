@@ -114,6 +114,13 @@ func (s *simulation) do(t *testing.T, j plan.Job) {
 		if !s.publish(out, content) {
 			return
 		}
+		// A crash, or a division into shards, leaves the coarser block to a job of its own.
+		if j.Downsample > 0 && v.Metas[out.ULID] == out && s.r.IntN(4) > 0 {
+			s.requireAlone(t, out)
+			c := out.Clone()
+			c.ULID, c.Thanos.Downsample.Resolution = s.newID(), j.Downsample
+			v.Metas[c.ULID], s.content[c.ULID] = c, content
+		}
 		for _, id := range j.Blocks {
 			// A crash between upload and mark leaves inputs behind.
 			if s.r.IntN(4) > 0 {
