@@ -3,6 +3,7 @@ package browser
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -10,11 +11,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/stretchr/testify/require"
 
@@ -108,6 +112,10 @@ func TestBlocks(t *testing.T) {
 	u.focusOn("e.getAttribute('aria-pressed') === 'false'")
 	u.keys("\r")
 	u.until(`document.querySelector('p[role=status]').innerText.startsWith('200 blocks')`)
+	u.lanesByKeyboard()
+	u.markFromElsewhere(first)
+	_, err = os.Stat(filepath.Join(dir, first, "deletion-mark.json"))
+	require.ErrorIs(t, err, os.ErrNotExist, "a page of another origin marked a block")
 	u.open("/blocks?state=not+compacted&q=" + first)
 	u.until(`document.querySelector('p[role=status]')?.innerText.startsWith('1 block')`)
 	u.click("▸" + first)
@@ -119,6 +127,59 @@ func TestBlocks(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(mark), "too old")
 	u.clean("opened a dialog: Mark block " + first + " for deletion?")
+}
+
+// lanesByKeyboard goes from the name of a group to the parts of its lanes, from one to the
+// next and to another lane, and opens one.
+func (u *ui) lanesByKeyboard() {
+	u.t.Helper()
+	u.open("/blocks")
+	u.until("document.querySelectorAll('.lane .level').length > 20")
+	const part = "document.activeElement.matches('.level')"
+	u.focusOn("e.matches('.timeline .expand')")
+	u.keys(kb.ArrowRight)
+	u.until(part)
+	first := evaluate[string](u.browser, "document.activeElement.ariaLabel")
+	require.Contains(u.t, first, "level 3", "the highest level is the first lane")
+	u.keys(kb.ArrowRight)
+	u.until(part + fmt.Sprintf(" && document.activeElement.ariaLabel !== %q", first))
+	require.NotEqual(u.t, "none", evaluate[string](u.browser, "getComputedStyle(document.activeElement).outlineStyle"), "the focus is seen")
+	u.keys(kb.ArrowDown)
+	u.until(part + " && document.activeElement.ariaLabel.includes('level 2')")
+	u.keys(kb.ArrowUp + kb.Home)
+	u.until(fmt.Sprintf("document.activeElement.ariaLabel === %q", first))
+	u.keys(kb.ArrowLeft)
+	u.until("document.activeElement.matches('.timeline .expand')")
+	u.keys(kb.ArrowRight + kb.Enter)
+	u.until("location.search.includes('from=') || location.search.includes('group=')")
+	u.until(`/^\d+ blocks?\b/.test(document.querySelector('p[role=status]').innerText) && !document.querySelector('p[role=status]').innerText.startsWith('10')`)
+	require.Empty(u.t, evaluate[[]string](u.browser, unsound))
+	u.clean()
+}
+
+// markFromElsewhere sends the request that marks a block from a page of another origin, as
+// a form that a browser sends without asking the server first. It is refused.
+func (u *ui) markFromElsewhere(id string) {
+	u.t.Helper()
+	elsewhere := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(w, `<!doctype html><link rel=icon href="data:,"><title>elsewhere</title>`)
+	}))
+	require.NoError(u.t, elsewhere.Listener.Close())
+	var err error
+	elsewhere.Listener, err = net.Listen("tcp", host+":0")
+	require.NoError(u.t, err)
+	elsewhere.Start()
+	defer elsewhere.Close()
+	require.NoError(u.t, chromedp.Do(u.ctx, chromedp.Navigate(elsewhere.URL)))
+	target := "http://" + u.site.query + prefix + "/api/v1/blocks/mark"
+	evaluate[any](u.browser, fmt.Sprintf(`fetch(%q, { method: 'POST', mode: 'no-cors', body: new URLSearchParams({ id: %q, action: 'DELETION', detail: 'from elsewhere' }) }).then(r => r.type)`, target, id), chromedp.EvalAwaitPromise)
+	require.Eventually(u.t, func() bool {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		return slices.ContainsFunc(u.faults, func(f string) bool { return strings.HasPrefix(f, target+" answers 403") })
+	}, 10*time.Second, 10*time.Millisecond, "the server refuses the request")
+	u.clean("asks for "+elsewhere.URL, target+" answers 403", "status of 403")
 }
 
 // mark marks the open block, and accepts the question before it.
@@ -180,6 +241,27 @@ func TestCompaction(t *testing.T) {
 	u.until(`document.body.innerText.includes('50 sources could not be read') && document.querySelectorAll('[aria-label="Largest metrics"]').length === 2`)
 	require.Empty(t, evaluate[[]string](u.browser, unsound))
 	u.picture("block-cardinality")
+	u.clean()
+	explainsGateway(t, u, storage)
+}
+
+// explainsGateway sees in the explanation of a query which blocks a store gateway read,
+// and what it got from the bucket.
+func explainsGateway(t *testing.T, u *ui, storage string) {
+	t.Helper()
+	ports, err := harness.Ports(host, 4)
+	require.NoError(t, err)
+	ready(t, "store", ports[0], "store", "--http-address="+ports[0], "--grpc-address="+ports[1], "--data-dir="+t.TempDir(), "--objstore.config="+storage)
+	ready(t, "query", ports[2], "query", "--http-address="+ports[2], "--grpc-address="+ports[3], "--endpoint="+ports[1])
+	require.NoError(t, chromedp.Do(u.ctx, chromedp.Navigate("about:blank")))
+	u.host, u.site = ports[2], &uiSite{query: ports[2], origin: "http://" + ports[2], end: time.Now().Add(time.Minute)}
+	u.graph("demo_marked", "explain")
+	u.click("Run and measure each node")
+	cell := func(title string) string {
+		return fmt.Sprintf("document.querySelector('.explain .vitem [data-title=%s]')", title)
+	}
+	u.until(cell("Blocks") + "?.innerText.startsWith('1 read')")
+	require.Regexp(t, `^\d+ GETs?, [\d.]+ \w+\s+cache: \d+ of [1-9]\d* pages?$`, evaluate[string](u.browser, cell("Bucket")+".innerText"))
 	u.clean()
 }
 
