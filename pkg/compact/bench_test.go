@@ -1,6 +1,7 @@
 package compact_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -162,7 +163,7 @@ func measure(b *testing.B, l load, inputs int, want string, args ...string) {
 	for b.Loop() {
 		b.StopTimer()
 		dst := copyBucket(b, src)
-		counted := &countingBucket{Bucket: dst}
+		counted := &countingBucket{Bucket: dst, room: bytes.Repeat([]byte{1}, int(size))}
 		c, err := compact.New(config(b, args...), compact.Deps{Bucket: counted, Logger: slog.New(slog.DiscardHandler)})
 		require.NoError(b, err)
 		runtime.GC()

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/model/relabel"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/compact/blockcheck"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
 	"github.com/hindsight-io/hindsight/pkg/dedup"
 	"github.com/hindsight-io/hindsight/pkg/flags"
@@ -32,9 +33,11 @@ type Config struct {
 
 	DisableDownsampling bool
 	DedupFunc           string
-	ReplicaLabels       flags.List
-	RingLabels          flags.List
-	Vertical            bool
+	// Verify is how much of a result is compared with its sources before it is published.
+	Verify        string
+	ReplicaLabels flags.List
+	RingLabels    flags.List
+	Vertical      bool
 
 	Concurrency           int
 	FetchConcurrency      int
@@ -100,7 +103,7 @@ const minLease = time.Second
 func DefaultConfig() Config {
 	return Config{
 		DataDir: "./data", ConsistencyDelay: 30 * time.Minute, DeleteDelay: flags.Duration(48 * time.Hour),
-		WaitInterval: 5 * time.Minute, CleanupInterval: 5 * time.Minute, DedupFunc: dedupOneToOne,
+		WaitInterval: 5 * time.Minute, CleanupInterval: 5 * time.Minute, DedupFunc: dedupOneToOne, Verify: string(blockcheck.Sample),
 		Concurrency: 1, FetchConcurrency: 1, FilesConcurrency: 1, MetaConcurrency: 32, DownsampleConcurrency: 1,
 		Leases: leasesAuto, LeaseDuration: time.Minute,
 		MaxLevel: 4, MaxIndexSize: 64 << 30, MergeMemory: 128 << 20, IndexHeaders: true,
@@ -139,6 +142,7 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	r.Flag("compact.leases", "How several compactors share the bucket: auto takes a lease for each group that the compactor works on, and refuses to run beside another compactor if the bucket has no conditional writes; none takes no leases, for a single compactor or for ones with disjoint --selector.relabel-config.").Default(leasesAuto).EnumVar(&c.Leases, leasesAuto, leasesNone)
 	r.Flag("compact.lease-duration", "Silence of a compactor after which others take over the groups that it works on.").Default("1m").DurationVar(&c.LeaseDuration)
 
+	r.Flag("compact.verify", "How the result of a merge is verified before it becomes visible and its sources are marked for deletion. sample compares digests of all chunks and all samples of merged series with the sources, and reads the index and the chunks of about 256 series back from the bucket; full decodes with other decoders than the merge and reads all of the result back; none verifies nothing.").Default(string(blockcheck.Sample)).EnumVar(&c.Verify, string(blockcheck.Full), string(blockcheck.Sample), string(blockcheck.None))
 	r.Flag("hash-func", "Hash of each file that is recorded in meta.json: empty (none) or SHA256.").Default("").EnumVar(&c.HashFunc, "", block.HashSHA256)
 	r.Flag("compact.index-header-bundles", "After each pass, write the index headers of all blocks into few objects under hindsight/ of the bucket, so that a store gateway with an empty disk starts with few requests.").Default("true").BoolVar(&c.IndexHeaders)
 	r.Flag("debug.max-compaction-level", "Largest range of blocks: 1 is 2h, 2 is 8h, 3 is 2d, 4 is 14d.").Hidden().Default("4").IntVar(&c.MaxLevel)

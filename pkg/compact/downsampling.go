@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/compact/blockcheck"
 	"github.com/hindsight-io/hindsight/pkg/compact/blockmerge"
 	"github.com/hindsight-io/hindsight/pkg/compact/downsample"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
@@ -58,12 +59,16 @@ func (c *Compactor) downsampleInto(ctx context.Context, dir string, in input, re
 	cfg.Convert = func() func([]chunks.Meta) ([]chunks.Meta, error) {
 		return downsample.New(in.meta.Resolution(), resolution).Series
 	}
+	cfg.Check = c.checker([]input{in}, blockcheck.Config{Resolution: resolution, Coarser: in.meta.Resolution() != block.ResolutionRaw})
 	results, err := blockmerge.Merge(ctx, c.bkt, []blockmerge.Source{{Meta: in.meta}}, out.create, cfg)
 	if err != nil || results[0].Stats.NumSamples == 0 {
 		return nil, err
 	}
 	coarser := describeCoarser(out.all[0].ID(), in.meta, resolution, results[0].Stats)
-	return coarser, complete(ctx, out.all[0], coarser, results[0].ChunkMaxSize)
+	made := blockcheck.Result{Meta: coarser, Dir: out.path(0), ChunkMaxSize: results[0].ChunkMaxSize}
+	return coarser, complete(ctx, out.all[0], coarser, made.ChunkMaxSize, func() error {
+		return cfg.Check.Verify(ctx, c.bkt, []blockcheck.Result{made})
+	})
 }
 
 // describeCoarser returns the meta.json of a downsampled block, a changed copy of that

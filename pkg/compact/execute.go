@@ -15,6 +15,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/compact/blockcheck"
 	"github.com/hindsight-io/hindsight/pkg/compact/lease"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
 	"github.com/hindsight-io/hindsight/pkg/dedup"
@@ -235,6 +236,14 @@ func (r *round) blame(ctx context.Context, j plan.Job, err error) bool {
 	if errors.Is(err, dedup.ErrNotCopies) {
 		for _, id := range j.Blocks {
 			c.quarantined.add(id, reason.NotCopies, err.Error())
+		}
+		return true
+	}
+	if errors.Is(err, blockcheck.ErrMismatch) {
+		// The next try would most likely fail as well; the sources stay as they are.
+		c.metrics.mismatches.WithLabelValues(string(j.Kind)).Inc()
+		for _, id := range j.Blocks {
+			c.quarantined.add(id, reason.ResultMismatch, err.Error())
 		}
 		return true
 	}

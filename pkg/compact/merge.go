@@ -16,6 +16,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/compact/blockcheck"
 	"github.com/hindsight-io/hindsight/pkg/compact/blockmerge"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
 	"github.com/hindsight-io/hindsight/pkg/dedup"
@@ -106,7 +107,7 @@ func (c *Compactor) merge(ctx context.Context, j plan.Job, now time.Time) error 
 
 // mergeInto merges the inputs and publishes the result: one block, or the shards of one,
 // none of samples. Segments are uploaded while it merges; all meta.json are written in
-// the end. It deletes the objects of a failed merge.
+// the end, after the results were verified. It deletes the objects of a failed merge.
 func (c *Compactor) mergeInto(ctx context.Context, inputs []input, j plan.Job, pubs *publications, beside *blockmerge.Beside) (blocks []*block.Meta, err error) {
 	defer func() {
 		if err != nil || len(blocks) == 0 {
@@ -115,14 +116,18 @@ func (c *Compactor) mergeInto(ctx context.Context, inputs []input, j plan.Job, p
 		}
 	}()
 	defer recoverAs(&err, "merge blocks")
-	results, err := c.mergeBlocks(ctx, inputs, pubs.create, beside)
+	check := c.checker(inputs, blockcheck.Config{})
+	results, err := c.mergeBlocks(ctx, inputs, check, pubs.create, beside)
 	out := pubs.all
 	switch {
 	case errors.Is(err, dedup.ErrNotCopies):
 		return nil, fmt.Errorf("%w: set --deduplication.func=penalty, or take the replica label away", err)
-	case err != nil || results[0].Stats.NumSamples == 0:
+	case err != nil:
 		return nil, err
+	case results[0].Stats.NumSamples == 0:
+		return nil, check.Verify(ctx, c.bkt, nil)
 	}
+	made := make([]blockcheck.Result, 0, len(results))
 	for i, res := range results {
 		m := describe(out[i].ID(), inputs, j, res.Stats)
 		if err := stampLease(ctx, m); err != nil {
@@ -141,6 +146,10 @@ func (c *Compactor) mergeInto(ctx context.Context, inputs []input, j plan.Job, p
 			return nil, err
 		}
 		blocks = append(blocks, m)
+		made = append(made, blockcheck.Result{Meta: m, Dir: pubs.path(i), ChunkMaxSize: res.ChunkMaxSize})
+	}
+	if err := check.Verify(ctx, c.bkt, made); err != nil {
+		return nil, err
 	}
 	for i, m := range blocks {
 		if err := out[i].Finish(ctx, m); err != nil {
@@ -164,10 +173,15 @@ func (c *Compactor) newPublications(ctx context.Context, dir string, now time.Ti
 	return &publications{ctx: ctx, bkt: c.bkt, dir: dir, now: now, cfg: c.uploadConfig(now)}
 }
 
+// path is the directory of one of them.
+func (p *publications) path(number int) string {
+	return filepath.Join(p.dir, fmt.Sprintf("out-%d", number))
+}
+
 // create begins the next one.
 func (p *publications) create(number, _ int) blockmerge.Output {
 	id := ulid.MustNew(ulid.Timestamp(p.now), rand.Reader) // crypto/rand never fails
-	to := filepath.Join(p.dir, fmt.Sprintf("out-%d", number))
+	to := p.path(number)
 	p.all = append(p.all, block.Publish(p.ctx, p.bkt, to, id, p.cfg))
 	return blockmerge.Output{Dir: to, Segments: p.all[number]}
 }

@@ -8,19 +8,20 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
+	"github.com/hindsight-io/hindsight/pkg/compact/blockcheck"
 	"github.com/hindsight-io/hindsight/pkg/compact/blockmerge"
 	"github.com/hindsight-io/hindsight/pkg/limit"
 )
 
 // mergeBlocks merges the inputs into outputs that create makes: one, or several if the
-// index of one would be too large.
-func (c *Compactor) mergeBlocks(ctx context.Context, inputs []input, create func(number, count int) blockmerge.Output, beside *blockmerge.Beside) ([]blockmerge.Result, error) {
+// index of one would be too large. check, unless it is nil, verifies them.
+func (c *Compactor) mergeBlocks(ctx context.Context, inputs []input, check *blockcheck.Checker, create func(number, count int) blockmerge.Output, beside *blockmerge.Beside) ([]blockmerge.Result, error) {
 	sources := make([]blockmerge.Source, len(inputs))
 	for i, n := range sourcesOf(inputs, c.cfg.ringLabels()) {
 		sources[i] = blockmerge.Source{Meta: inputs[i].meta, Number: n}
 	}
 	cfg := c.mergeConfig(ctx)
-	cfg.Func, cfg.Beside = c.cfg.dedupFunc(), beside
+	cfg.Func, cfg.Beside, cfg.Check = c.cfg.dedupFunc(), beside, check
 	if n := c.cfg.MaxIndexSize.Int64(); n > 0 {
 		cfg.Limits.Index = min(cfg.Limits.Index, n)
 	}

@@ -16,6 +16,7 @@ type metrics struct {
 	duration                   *prometheus.HistogramVec
 	samples                    *prometheus.CounterVec
 	marked, panics             *prometheus.CounterVec
+	mismatches                 *prometheus.CounterVec
 	quarantined, skipped       *prometheus.GaugeVec
 	skippedBlock               *prometheus.GaugeVec
 	todoJobs, todoBlocks       *prometheus.GaugeVec
@@ -42,6 +43,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		samples:      counters("samples_total", "Samples in the inputs of completed jobs. todo_samples divided by its rate estimates the time to completion.", "kind"),
 		marked:       counters("blocks_marked_total", "Marks written.", "marker", "reason"),
 		panics:       counters("job_panics_total", "Jobs that ended in a panic; their inputs are quarantined until the process restarts.", "kind"),
+		mismatches:   counters("verification_failures_total", "Jobs whose result differed from its sources; it was not published, and the sources are quarantined until the process restarts.", "kind"),
 		duration: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "hindsight_compact_job_duration_seconds", Help: "Duration of jobs.", Buckets: prometheus.ExponentialBuckets(0.1, 4, 10),
 		}, []string{"kind"}),

@@ -51,7 +51,7 @@ func (c *Compactor) publishSecond(ctx context.Context, s *second, merged *block.
 			return nil // the next plan finds out that there is nothing to downsample
 		}
 		m := describeCoarser(s.pubs.all[0].ID(), merged, s.resolution, s.beside.Result.Stats)
-		if err = complete(ctx, s.pubs.all[0], m, s.beside.Result.ChunkMaxSize); err == nil {
+		if err = complete(ctx, s.pubs.all[0], m, s.beside.Result.ChunkMaxSize, func() error { return nil }); err == nil {
 			s.published = true
 			c.log.Info("downsampled merged block", "block", m.ULID, "source", merged.ULID,
 				"resolution", plan.ResolutionName(s.resolution), "series", m.Stats.NumSeries, "windows", m.Stats.NumSamples)
@@ -73,12 +73,15 @@ func (c *Compactor) abandonSecond(ctx context.Context, s *second) {
 	}
 }
 
-// complete uploads what is left of a downsampled block, and publishes it.
-func complete(ctx context.Context, p *block.Publication, m *block.Meta, chunkMaxSize int64) error {
+// complete uploads what is left of a downsampled block, verifies it, and publishes it.
+func complete(ctx context.Context, p *block.Publication, m *block.Meta, chunkMaxSize int64, verify func() error) error {
 	if err := stampLease(ctx, m); err != nil {
 		return err
 	}
 	if err := p.Upload(ctx, m, chunkMaxSize); err != nil {
+		return err
+	}
+	if err := verify(); err != nil {
 		return err
 	}
 	return p.Finish(ctx, m)

@@ -21,6 +21,8 @@ const (
 	NotCopies Reason = "replicas_not_copies"
 	// JobPanicked: a job on the blocks ended in a panic.
 	JobPanicked Reason = "job_panicked"
+	// ResultMismatch: the result of a job on the blocks differed from them.
+	ResultMismatch Reason = "result_mismatch"
 	// NothingToDownsample: all samples of the block are stale markers or NaN.
 	NothingToDownsample Reason = "nothing_to_downsample"
 )

@@ -91,7 +91,7 @@ func (a *aligner) add(equal []*head) {
 			u.batches = append(u.batches, h.batch)
 		}
 	}
-	u.series = append(u.series, unitSeries{labels: equal[0].series().labels, parts: u.parts[first:len(u.parts):len(u.parts)]})
+	u.series = append(u.series, unitSeries{labels: equal[0].series().labels, hash: equal[0].series().hash, parts: u.parts[first:len(u.parts):len(u.parts)]})
 }
 
 // send sends the unit, unless it is empty.

@@ -47,6 +47,7 @@ func (c *chunk) data() []byte                { return c.record[c.head+1 : len(c.
 type series struct {
 	// labels are names and values in turn, as numbers of symbols of the result.
 	labels []uint32
+	hash   uint64 // of the labels as strings, for the checker
 	chunks []chunk
 	size   int // of the entry in the index
 }

@@ -32,6 +32,9 @@ func (w *worker) convertSeries(u *unit, s *unitSeries) (err error) {
 	if err != nil {
 		return w.source.corrupt(reason.BlockChunkCorrupt, "series %s: %w", w.describe(s.labels), err)
 	}
+	if w.faults.merged != nil {
+		out = w.faults.merged(out)
+	}
 	for _, m := range out {
 		u.encode(m)
 	}
@@ -67,7 +70,7 @@ func (m *merge) createBeside() {
 		return
 	}
 	var err error
-	if m.beside, err = newOutput(m.cfg.Beside.Create(), m.cfg); err != nil {
+	if m.beside, err = newOutput(m.cfg.Beside.Create(), m.unchecked()); err != nil {
 		m.dropBeside(fmt.Errorf("create a second block in the work directory: %w", err))
 	}
 }

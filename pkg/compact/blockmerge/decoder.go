@@ -18,6 +18,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/aggr"
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/chunkcheck"
+	"github.com/hindsight-io/hindsight/pkg/compact/blockcheck"
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
@@ -39,8 +40,14 @@ func (s *source) run(ctx context.Context) (err error) {
 		d.reference = 1
 	}
 	defer d.close()
+	if !s.labelsOnly {
+		d.digest = s.check.Source()
+	}
 	if err := d.run(); err != nil {
 		return s.vanished(ctx, err)
+	}
+	if d.digest != nil {
+		d.digest.Close()
 	}
 	close(s.out)
 	return nil
@@ -59,6 +66,7 @@ type decoder struct {
 	last      []uint32
 	count     uint64
 	scratch   aggr.Chunk
+	digest    *blockcheck.Source // nil when nothing is verified
 }
 
 func (d *decoder) close() {
@@ -250,6 +258,7 @@ func (d *decoder) send() error {
 func (d *decoder) decode(body []byte, off uint64) error {
 	b, in := d.b, varints{b: body}
 	firstLabel, firstChunk := len(b.labels), len(b.chunks)
+	hash := uint64(0)
 	for range in.count(2) {
 		for range 2 {
 			ref := in.unsigned()
@@ -258,6 +267,9 @@ func (d *decoder) decode(body []byte, off uint64) error {
 				return d.corrupt(reason.BlockIndexCorrupt, "series at %d has the symbol %d, which does not exist", off, ref)
 			}
 			b.labels = append(b.labels, n)
+			if d.digest != nil {
+				hash = blockcheck.HashLabels(hash, d.symbols.hash(ref))
+			}
 		}
 	}
 	lset := b.labels[firstLabel:len(b.labels):len(b.labels)]
@@ -287,11 +299,15 @@ func (d *decoder) decode(body []byte, off uint64) error {
 			return d.blame(err, lset, i+1)
 		}
 		b.chunks = append(b.chunks, c)
+		if d.digest != nil {
+			chk := checked(c.mint, c.maxt, c.record)
+			d.digest.Read(hash, &chk)
+		}
 	}
 	if in.failed {
 		return d.corrupt(reason.BlockIndexCorrupt, "series at %d is cut", off)
 	}
-	b.series = append(b.series, series{labels: lset, size: len(body), chunks: b.chunks[firstChunk:len(b.chunks):len(b.chunks)]})
+	b.series = append(b.series, series{labels: lset, hash: hash, size: len(body), chunks: b.chunks[firstChunk:len(b.chunks):len(b.chunks)]})
 	d.count++
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/compact/blockcheck"
 	"github.com/hindsight-io/hindsight/pkg/dedup"
 )
 
@@ -46,9 +47,14 @@ type Config struct {
 	// Beside, unless it is nil, is a second block that is made in the same pass. It is not
 	// used with Convert.
 	Beside *Beside
+	// Check, unless it is nil, gets all chunks that the merge reads and writes, except
+	// those of Beside. The caller verifies the result by it.
+	Check *blockcheck.Checker
 	// Progress, unless it is nil, is called with the number of samples of the sources
 	// that were merged since the last call.
 	Progress func(samples uint64)
+
+	faults faults
 }
 
 const (
@@ -101,6 +107,7 @@ func Merge(ctx context.Context, bkt bucket.Reader, sources []Source, create func
 		if err != nil {
 			return nil, err
 		}
+		s.check = cfg.Check
 		m.sources = append(m.sources, s)
 	}
 	if cfg.Convert == nil {
@@ -239,7 +246,7 @@ func (m *merge) run(ctx context.Context, sink func(*unit) error) error {
 	g.Go(func() error { return a.run(gctx, m.sources) })
 	var workers sync.WaitGroup
 	for range m.cfg.Workers {
-		w := &worker{merger: dedup.NewPartMerger(m.cfg.Func), pool: aggr.NewPool(), describe: m.describer(), source: m.sources[0]}
+		w := &worker{merger: dedup.NewPartMerger(m.cfg.Func), pool: aggr.NewPool(), describe: m.describer(), source: m.sources[0], check: m.cfg.Check.Worker(), faults: m.cfg.faults}
 		if m.cfg.Convert != nil {
 			w.convert = m.cfg.Convert()
 		} else if m.beside != nil {
@@ -306,6 +313,9 @@ func (m *merge) writeUnit(u *unit) (err error) {
 	m.counts.Add(u.merged)
 	if err := m.counts.Probe(); err != nil {
 		return err
+	}
+	if m.cfg.faults.written != nil {
+		m.cfg.faults.written(u)
 	}
 	records := u.out
 	for i := range u.series {

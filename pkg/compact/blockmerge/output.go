@@ -14,6 +14,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
 	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/compact/blockcheck"
 )
 
 // Segments gets the segments of a result as they are completed, in order.
@@ -37,7 +38,8 @@ type output struct {
 	index       *indexWriter
 	segmentSize int64
 	result      Result
-	labels      []uint32 // as symbols of a shard
+	labels      []uint32           // as symbols of a shard
+	check       *blockcheck.Output // nil when nothing is verified
 
 	f        *os.File // the current segment, nil before the first
 	w        *bufio.Writer
@@ -55,7 +57,7 @@ func newOutput(o Output, cfg Config) (*output, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &output{Output: o, index: ix, segmentSize: cfg.SegmentSize}, nil
+	return &output{Output: o, index: ix, segmentSize: cfg.SegmentSize, check: cfg.Check.Output()}, nil
 }
 
 // Close closes all files. Before finish it leaves an incomplete block.
@@ -87,6 +89,10 @@ func (o *output) add(s *unitSeries, records []byte, symbols *symbolSet) (rest []
 			}
 		}
 		c.ref = uint64(chunks.NewBlockChunkRef(uint64(o.segments-1), uint64(o.pos)+uint64(pending)))
+		if o.check != nil {
+			chk := checked(c.mint, c.maxt, records[pending:pending+c.size])
+			o.check.Wrote(s.hash, &chk, c.ref)
+		}
 		pending += c.size
 	}
 	if err := o.write(records[:pending]); err != nil {

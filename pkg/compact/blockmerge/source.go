@@ -13,6 +13,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/compact/blockcheck"
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
@@ -46,6 +47,7 @@ type source struct {
 	describe func([]uint32) string // labels as text, for errors
 	// labelsOnly leaves the chunks out.
 	labelsOnly bool
+	check      *blockcheck.Checker // nil verifies nothing
 
 	free chan *batch
 	out  chan *batch

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/prometheus/tsdb/index"
 
+	"github.com/hindsight-io/hindsight/pkg/compact/blockcheck"
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
@@ -20,6 +21,18 @@ type symbolMap struct {
 	// byOffset has the symbols of the first version of the index, whose references are
 	// offsets.
 	byOffset map[uint32]uint32
+	// hashes are those of the strings, for the checker: by number, or by offset. They are
+	// nil without one.
+	hashes       []uint64
+	offsetHashes map[uint32]uint64
+}
+
+// hash is that of a symbol of the source that exists.
+func (m *symbolMap) hash(ref uint64) uint64 {
+	if m.byOffset != nil {
+		return m.offsetHashes[uint32(ref)]
+	}
+	return m.hashes[ref]
 }
 
 // lookup returns the number in the result of a symbol of the source.
@@ -84,9 +97,12 @@ func (s *source) openSymbols(ctx context.Context) (*symbolReader, error) {
 		return nil, s.corrupt(reason.BlockIndexCorrupt, "there cannot be %d symbols in %d bytes", r.count, n)
 	}
 	if s.version == index.FormatV1 {
-		s.symbols.byOffset = make(map[uint32]uint32)
+		s.symbols.byOffset, s.symbols.offsetHashes = make(map[uint32]uint32), make(map[uint32]uint64)
 	} else {
 		s.symbols.byNumber = make([]uint32, 0, r.count)
+		if s.symbols.hashes = nil; s.check != nil {
+			s.symbols.hashes = make([]uint64, 0, r.count)
+		}
 	}
 	return r, nil
 }
@@ -145,10 +161,19 @@ func (r *symbolReader) end() error {
 
 // found says that the current symbol is number n of the result.
 func (r *symbolReader) found(n uint32) {
-	if m := &r.src.symbols; m.byOffset != nil {
+	m := &r.src.symbols
+	if m.byOffset != nil {
 		m.byOffset[r.at] = n
 	} else {
 		m.byNumber = append(m.byNumber, n)
+	}
+	if r.src.check == nil {
+		return
+	}
+	if h := blockcheck.HashSymbol(r.cur); m.byOffset != nil {
+		m.offsetHashes[r.at] = h
+	} else {
+		m.hashes = append(m.hashes, h)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/compact/blockcheck"
 	"github.com/hindsight-io/hindsight/pkg/dedup"
 )
 
@@ -28,6 +29,7 @@ type part struct {
 // unitSeries is a series of the result: its parts while it is merged, and its chunks.
 type unitSeries struct {
 	labels []uint32
+	hash   uint64 // of the labels as strings, for the checker
 	parts  []part
 	chunks []outChunk
 	beside []outChunk
@@ -98,6 +100,11 @@ type worker struct {
 	besideOff *atomic.Bool
 	metas     []chunks.Meta
 	origins   []int
+
+	check  *blockcheck.Worker // nil when nothing is verified
+	inputs []blockcheck.Input
+	made   []blockcheck.Chunk
+	faults faults
 }
 
 // run merges units until there are no more.
@@ -109,6 +116,9 @@ func (w *worker) run(ctx context.Context, todo <-chan *unit) {
 			u.err = ctx.Err()
 		}
 		u.done <- struct{}{} // never blocks: it has room for one
+	}
+	if w.check != nil {
+		w.check.Close()
 	}
 }
 
@@ -123,11 +133,11 @@ func (w *worker) merge(u *unit) {
 	}()
 	for i := range u.series {
 		s := &u.series[i]
-		first := len(u.chunks)
+		first, start := len(u.chunks), len(u.out)
 		switch {
 		case w.convert != nil:
-			if u.err = w.convertSeries(u, s); u.err != nil {
-				return
+			if u.err = w.convertSeries(u, s); u.err == nil {
+				u.err = w.compare(u, s, first, start)
 			}
 		case passes(s.parts):
 			w.passSeries(u, s)
@@ -136,6 +146,10 @@ func (w *worker) merge(u *unit) {
 				u.err = fmt.Errorf("merge series %s: %w", w.describe(s.labels), err)
 				return
 			}
+			u.err = w.compare(u, s, first, start)
+		}
+		if u.err != nil {
+			return
 		}
 		s.chunks = u.chunks[first:len(u.chunks):len(u.chunks)]
 	}
@@ -193,6 +207,9 @@ func (w *worker) mergeSeries(u *unit, s *unitSeries) error {
 	out, err := w.merger.Chunks(w.metas, w.origins)
 	if err != nil {
 		return err
+	}
+	if w.faults.merged != nil {
+		out = w.faults.merged(out)
 	}
 	for _, m := range out {
 		u.encode(m)

@@ -1,0 +1,71 @@
+package blockmerge
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/prometheus/prometheus/tsdb/chunks"
+
+	"github.com/hindsight-io/hindsight/pkg/compact/blockcheck"
+)
+
+// checked is a chunk for the checker, from its record.
+func checked(mint, maxt int64, record []byte) blockcheck.Chunk {
+	_, head := binary.Uvarint(record)
+	c := chunk{record: record, head: head}
+	return blockcheck.Chunk{
+		MinTime: mint, MaxTime: maxt, Encoding: c.encoding(), Data: c.data(),
+		Sum: binary.BigEndian.Uint32(record[len(record)-crc32.Size:]),
+	}
+}
+
+// compare compares the chunks of a series that were made from first and the byte start of
+// the output of the unit on with those that they were made of.
+func (w *worker) compare(u *unit, s *unitSeries, first, start int) error {
+	if w.check == nil {
+		return nil
+	}
+	if err := w.check.Changed(s.hash, w.inputsOf(s), w.madeOf(u, first, start)); err != nil {
+		return fmt.Errorf("verify the new chunks of series %s: %w", w.describe(s.labels), err)
+	}
+	return nil
+}
+
+// inputsOf are the chunks of a series in the sources.
+func (w *worker) inputsOf(s *unitSeries) []blockcheck.Input {
+	w.inputs = w.inputs[:0]
+	for _, p := range s.parts {
+		for i := range p.chunks {
+			c := &p.chunks[i]
+			w.inputs = append(w.inputs, blockcheck.Input{Chunk: checked(c.mint, c.maxt, c.record), Source: p.number})
+		}
+	}
+	return w.inputs
+}
+
+// madeOf are the chunks of a series in the result.
+func (w *worker) madeOf(u *unit, first, start int) []blockcheck.Chunk {
+	w.made = w.made[:0]
+	records := u.out[start:]
+	for _, c := range u.chunks[first:] {
+		w.made = append(w.made, checked(c.mint, c.maxt, records[:c.size]))
+		records = records[c.size:]
+	}
+	return w.made
+}
+
+// faults break a merge for tests. They are called by workers and by the writer.
+type faults struct {
+	// merged changes the chunks of a series after they were merged, written those of a
+	// unit before it is written.
+	merged  func([]chunks.Meta) []chunks.Meta
+	written func(*unit)
+}
+
+// unchecked is the configuration of an output that is not verified.
+func (m *merge) unchecked() Config {
+	cfg := m.cfg
+	cfg.Check = nil
+	return cfg
+}
