@@ -10,6 +10,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/compact/blockcheck"
+	"github.com/hindsight-io/hindsight/pkg/compact/lease"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
 	"github.com/hindsight-io/hindsight/pkg/dedup"
 	"github.com/hindsight-io/hindsight/pkg/flags"
@@ -196,6 +197,9 @@ func (c *Config) Validate() error {
 	}
 	if c.LeaseDuration < minLease {
 		errs = append(errs, fmt.Errorf("--compact.lease-duration must be at least %s, not %s", minLease, c.LeaseDuration))
+	}
+	if c.LeaseDuration > lease.MaxDuration {
+		errs = append(errs, fmt.Errorf("--compact.lease-duration must be at most %s, not %s", lease.MaxDuration, c.LeaseDuration))
 	}
 	for flag, n := range map[string]int{
 		"compact.concurrency": c.Concurrency, "compact.blocks-fetch-concurrency": c.FetchConcurrency,

@@ -65,13 +65,17 @@ func (w watch) see(now time.Duration, owner string, b *beat) time.Duration {
 	return 0
 }
 
+// MaxDuration is the longest lease time. A heartbeat that names a longer one counts as this.
+const MaxDuration = time.Hour
+
 // silent says whether an owner that has had one heartbeat for so long has lost its leases.
 // own is the lease time of this process. The longer of both counts, since the owner counts
 // on its own.
 func silent(same time.Duration, b *beat, own time.Duration) bool {
 	need := own
 	if b != nil {
-		need = max(need, time.Duration(b.LeaseMillis)*time.Millisecond)
+		theirs := min(max(b.LeaseMillis, 0), MaxDuration.Milliseconds()) // any program may have written it
+		need = max(need, time.Duration(theirs)*time.Millisecond)
 	}
 	return same >= need
 }
