@@ -94,6 +94,8 @@ type Explainer func(context.Context, ExplainRequest) (any, error)
 func encodedSize(ctx context.Context, res *promql.Result) (int64, error) {
 	to := &countingWriter{}
 	out := newPages(ctx, &printing{ResponseWriter: to, ctx: ctx})
+	// The end of the request must not break the connection while the answer is sent.
+	defer out.close()
 	out.response(&v1.Response{Status: "success", Data: &v1.QueryData{ResultType: res.Value.Type(), Result: res.Value}})
 	out.end()
 	return to.n, out.err
