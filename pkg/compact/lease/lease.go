@@ -76,7 +76,7 @@ func (m *Manager) Acquire(ctx context.Context, name string, listed, now time.Tim
 // acquire makes this process the owner.
 func (l *Lease) acquire(ctx context.Context, listed, now time.Time) error {
 	m := l.m
-	r, at, err := m.readRecord(ctx, l.object)
+	r, at, err := m.readSettled(ctx, l.object)
 	if err != nil {
 		return err
 	}

@@ -314,6 +314,34 @@ func (m *Manager) readRecord(ctx context.Context, object string) (*record, bucke
 	return &r, v, nil
 }
 
+// readSettled is readRecord until two reads in a row agree. A server that keeps the version apart
+// from the content can answer with the old content and the version of a write under way: a
+// process that believed it would overwrite a lease that has just been given to another one.
+func (m *Manager) readSettled(ctx context.Context, object string) (*record, bucket.Version, error) {
+	r, at, err := m.readRecord(ctx, object)
+	for range settleReads {
+		if err != nil {
+			break
+		}
+		again, atAgain, errAgain := m.readRecord(ctx, object)
+		if errAgain == nil && at == atAgain && sameRecord(r, again) {
+			return r, at, nil
+		}
+		r, at, err = again, atAgain, errAgain
+	}
+	if err == nil {
+		err = fmt.Errorf("read lease %s: it changes with each read", object)
+	}
+	return nil, bucket.NoVersion, err
+}
+
+// settleReads is how often a lease that changes while it is read is read again.
+const settleReads = 5
+
+func sameRecord(a, b *record) bool {
+	return a == nil && b == nil || a != nil && b != nil && a.Nonce == b.Nonce
+}
+
 func beatName(id string) string { return beatDir + "/" + id + ".json" }
 
 // readBeat returns the heartbeat of an owner, nil if it has none.
