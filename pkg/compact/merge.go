@@ -86,7 +86,7 @@ func (c *Compactor) merge(ctx context.Context, j plan.Job, now time.Time) error 
 	if err != nil {
 		return err
 	}
-	sec := c.newSecond(ctx, dir, j, now)
+	sec := c.newSecond(ctx, dir, j, inputs, now)
 	defer c.abandonSecond(ctx, sec)
 	blocks, err := c.mergeInto(ctx, inputs, j, c.newPublications(ctx, dir, now), sec.beside)
 	if err != nil {

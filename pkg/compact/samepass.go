@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/compact/blockcheck"
 	"github.com/hindsight-io/hindsight/pkg/compact/blockmerge"
 	"github.com/hindsight-io/hindsight/pkg/compact/downsample"
 	"github.com/hindsight-io/hindsight/pkg/compact/lease"
@@ -27,7 +28,7 @@ type second struct {
 
 // newSecond prepares the second block of a job. There is none with a budget for the
 // disk, which is for one block.
-func (c *Compactor) newSecond(ctx context.Context, dir string, j plan.Job, now time.Time) *second {
+func (c *Compactor) newSecond(ctx context.Context, dir string, j plan.Job, inputs []input, now time.Time) *second {
 	s := &second{resolution: j.Downsample, pubs: c.newPublications(ctx, filepath.Join(dir, "second"), now)}
 	if j.Downsample > 0 && c.cfg.DiskBudget == 0 {
 		s.beside = &blockmerge.Beside{
@@ -35,6 +36,7 @@ func (c *Compactor) newSecond(ctx context.Context, dir string, j plan.Job, now t
 				return downsample.New(j.Resolution, j.Downsample).Series
 			},
 			Create: func() blockmerge.Output { return s.pubs.create(0, 1) },
+			Check:  c.checker(inputs, blockcheck.Config{Resolution: j.Downsample}),
 		}
 	}
 	return s
@@ -51,7 +53,9 @@ func (c *Compactor) publishSecond(ctx context.Context, s *second, merged *block.
 			return nil // the next plan finds out that there is nothing to downsample
 		}
 		m := describeCoarser(s.pubs.all[0].ID(), merged, s.resolution, s.beside.Result.Stats)
-		if err = complete(ctx, s.pubs.all[0], m, s.beside.Result.ChunkMaxSize, func() error { return nil }); err == nil {
+		made := blockcheck.Result{Meta: m, Dir: s.pubs.path(0), ChunkMaxSize: s.beside.Result.ChunkMaxSize}
+		verify := func() error { return s.beside.Check.Verify(ctx, c.bkt, []blockcheck.Result{made}) }
+		if err = complete(ctx, s.pubs.all[0], m, made.ChunkMaxSize, verify); err == nil {
 			s.published = true
 			c.log.Info("downsampled merged block", "block", m.ULID, "source", merged.ULID,
 				"resolution", plan.ResolutionName(s.resolution), "series", m.Stats.NumSeries, "windows", m.Stats.NumSamples)

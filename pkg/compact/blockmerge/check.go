@@ -26,7 +26,7 @@ func (w *worker) compare(u *unit, s *unitSeries, first, start int) error {
 	if w.check == nil {
 		return nil
 	}
-	if err := w.check.Changed(s.hash, w.inputsOf(s), w.madeOf(u, first, start)); err != nil {
+	if err := w.check.Changed(s.hash, w.inputsOf(s), w.madeOf(&u.made, first, start)); err != nil {
 		return fmt.Errorf("verify the new chunks of series %s: %w", w.describe(s.labels), err)
 	}
 	return nil
@@ -44,8 +44,20 @@ func (w *worker) inputsOf(s *unitSeries) []blockcheck.Input {
 	return w.inputs
 }
 
-// madeOf are the chunks of a series in the result.
-func (w *worker) madeOf(u *unit, first, start int) []blockcheck.Chunk {
+// compareBeside compares the chunks of a series in the second block, from first and the byte
+// start of its output on, with those in the result.
+func (w *worker) compareBeside(u *unit, s *unitSeries, first, start int) error {
+	for i := range w.inputs {
+		w.besideSource.Read(s.hash, &w.inputs[i].Chunk)
+	}
+	if err := w.besideCheck.Changed(s.hash, w.inputs, w.madeOf(&u.beside, first, start)); err != nil {
+		return fmt.Errorf("verify the chunks of the second block of series %s: %w", w.describe(s.labels), err)
+	}
+	return nil
+}
+
+// madeOf are the chunks of a series in an output, valid until the next call.
+func (w *worker) madeOf(u *made, first, start int) []blockcheck.Chunk {
 	w.made = w.made[:0]
 	records := u.out[start:]
 	for _, c := range u.chunks[first:] {
@@ -63,9 +75,9 @@ type faults struct {
 	written func(*unit)
 }
 
-// unchecked is the configuration of an output that is not verified.
-func (m *merge) unchecked() Config {
+// besideConfig is the configuration of the second block.
+func (m *merge) besideConfig() Config {
 	cfg := m.cfg
-	cfg.Check = nil
+	cfg.Check = m.cfg.Beside.Check
 	return cfg
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
+	"github.com/hindsight-io/hindsight/pkg/compact/blockcheck"
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
@@ -50,6 +51,8 @@ type Beside struct {
 	Convert func() func(series []chunks.Meta) ([]chunks.Meta, error)
 	// Create is called once, unless the merge has several outputs.
 	Create func() Output
+	// Check, unless it is nil, gets the chunks of the result as those of its source.
+	Check *blockcheck.Checker
 
 	// Result is set by Merge. It has no samples when there is no second block.
 	Result Result
@@ -70,7 +73,7 @@ func (m *merge) createBeside() {
 		return
 	}
 	var err error
-	if m.beside, err = newOutput(m.cfg.Beside.Create(), m.unchecked()); err != nil {
+	if m.beside, err = newOutput(m.cfg.Beside.Create(), m.besideConfig()); err != nil {
 		m.dropBeside(fmt.Errorf("create a second block in the work directory: %w", err))
 	}
 }
@@ -94,7 +97,7 @@ func (m *merge) addBeside(u *unit) {
 	records := u.beside.out
 	for i := 0; i < len(u.series) && err == nil; i++ {
 		s := &u.series[i]
-		records, err = m.beside.add(&unitSeries{labels: s.labels, chunks: s.beside}, records, nil)
+		records, err = m.beside.add(&unitSeries{labels: s.labels, hash: s.hash, chunks: s.beside}, records, nil)
 	}
 	if err != nil {
 		m.dropBeside(fmt.Errorf("write a second block in the work directory: %w", err))
@@ -117,15 +120,19 @@ func (m *merge) endBeside(ctx context.Context) {
 	m.cfg.Beside.Result = m.beside.result
 }
 
-// besideSeries makes the chunks of a series for the second block from those of the result.
-// An error or panic ends the second block only.
-func (w *worker) besideSeries(u *unit, s *unitSeries, result []chunks.Meta) {
+// besideSeries makes the chunks of a series for the second block from those of the result,
+// which records are for the checker. An error or panic ends the second block only.
+func (w *worker) besideSeries(u *unit, s *unitSeries, result []chunks.Meta, records []blockcheck.Chunk) {
 	defer func() {
 		if p := recover(); p != nil {
 			u.besideErr = fmt.Errorf("decoder failed: %v at %.2000s", p, debug.Stack())
 		}
 	}()
-	first := len(u.beside.chunks)
+	w.inputs = w.inputs[:0]
+	for _, c := range records {
+		w.inputs = append(w.inputs, blockcheck.Input{Chunk: c})
+	}
+	first, start := len(u.beside.chunks), len(u.beside.out)
 	out, err := w.beside(result)
 	if err != nil {
 		u.besideErr = err
@@ -133,6 +140,11 @@ func (w *worker) besideSeries(u *unit, s *unitSeries, result []chunks.Meta) {
 	}
 	for _, m := range out {
 		u.beside.encode(m)
+	}
+	if w.besideCheck != nil {
+		if u.besideErr = w.compareBeside(u, s, first, start); u.besideErr != nil {
+			return
+		}
 	}
 	s.beside = u.beside.chunks[first:len(u.beside.chunks):len(u.beside.chunks)]
 }

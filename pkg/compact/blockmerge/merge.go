@@ -251,6 +251,7 @@ func (m *merge) run(ctx context.Context, sink func(*unit) error) error {
 			w.convert = m.cfg.Convert()
 		} else if m.beside != nil {
 			w.beside, w.besideOff = m.cfg.Beside.Convert(), &m.besideOff
+			w.besideCheck, w.besideSource = m.cfg.Beside.Check.Worker(), m.cfg.Beside.Check.Source()
 		}
 		workers.Go(func() {
 			debug.SetPanicOnFault(true)

@@ -101,10 +101,14 @@ type worker struct {
 	metas     []chunks.Meta
 	origins   []int
 
-	check  *blockcheck.Worker // nil when nothing is verified
-	inputs []blockcheck.Input
-	made   []blockcheck.Chunk
-	faults faults
+	check *blockcheck.Worker // nil when nothing is verified
+	// besideCheck compares the chunks of the second block with those of the result, which
+	// are its source.
+	besideCheck  *blockcheck.Worker
+	besideSource *blockcheck.Source
+	inputs       []blockcheck.Input
+	made         []blockcheck.Chunk
+	faults       faults
 }
 
 // run merges units until there are no more.
@@ -119,6 +123,10 @@ func (w *worker) run(ctx context.Context, todo <-chan *unit) {
 	}
 	if w.check != nil {
 		w.check.Close()
+	}
+	if w.besideCheck != nil {
+		w.besideSource.Close()
+		w.besideCheck.Close()
 	}
 }
 
@@ -158,6 +166,7 @@ func (w *worker) merge(u *unit) {
 
 // passSeries copies the chunks of a series.
 func (w *worker) passSeries(u *unit, s *unitSeries) {
+	first, start := len(u.chunks), len(u.out)
 	for _, p := range s.parts {
 		for k := range p.chunks {
 			u.pass(&p.chunks[k])
@@ -169,7 +178,7 @@ func (w *worker) passSeries(u *unit, s *unitSeries) {
 	if u.besideErr = w.load(s); u.besideErr != nil {
 		return
 	}
-	w.besideSeries(u, s, w.metas)
+	w.besideSeries(u, s, w.metas, w.madeOf(&u.made, first, start))
 	u.besideErr = errors.Join(u.besideErr, w.unload())
 }
 
@@ -204,6 +213,7 @@ func (w *worker) mergeSeries(u *unit, s *unitSeries) error {
 		return err
 	}
 	u.count(s)
+	first, start := len(u.chunks), len(u.out)
 	out, err := w.merger.Chunks(w.metas, w.origins)
 	if err != nil {
 		return err
@@ -215,7 +225,7 @@ func (w *worker) mergeSeries(u *unit, s *unitSeries) error {
 		u.encode(m)
 	}
 	if w.beside != nil && u.besideErr == nil && !w.besideOff.Load() {
-		w.besideSeries(u, s, out)
+		w.besideSeries(u, s, out, w.madeOf(&u.made, first, start))
 	}
 	return w.unload()
 }
