@@ -12,8 +12,8 @@ import (
 // Details are the fields of a list of blocks that Thanos does not have. All maps have
 // the ULIDs of blocks as keys, also of blocks without a usable meta.json.
 type Details struct {
-	// Sizes are in bytes, of all objects of a block; a block has none when the sizes
-	// of its objects are unknown.
+	// Sizes are in bytes, of all objects of a block, or of the files in its meta.json when
+	// the listing has no sizes; a block has none when both are unknown.
 	Sizes map[string]int64 `json:"sizes"`
 	Marks map[string]marks `json:"marks"`
 	// Partial has the reason why a block has no usable meta.json.
@@ -41,6 +41,19 @@ func Describe(v *blocklist.View, markable bool) Details {
 			sum, known = sum+size, known && size >= 0
 		}
 		if known {
+			d.Sizes[id.String()] = sum
+		}
+	}
+	for id, m := range v.Metas {
+		if _, ok := d.Sizes[id.String()]; ok {
+			continue
+		}
+		// Not every listing has sizes.
+		var sum int64
+		for _, f := range m.Thanos.Files {
+			sum += max(f.SizeBytes, 0)
+		}
+		if sum > 0 {
 			d.Sizes[id.String()] = sum
 		}
 	}
