@@ -120,7 +120,7 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	r.Flag("retention.resolution-raw", "Keep raw data for this long; 0d is for ever. With downsampling, data is deleted only when its 5m data exists.").Default("0d").SetValue(&c.RetentionRaw)
 	r.Flag("retention.resolution-5m", "Keep 5m data for this long; 0d is for ever. It is deleted only when its 1h data exists.").Default("0d").SetValue(&c.Retention5m)
 	r.Flag("retention.resolution-1h", "Keep 1h data for this long; 0d is for ever.").Default("0d").SetValue(&c.Retention1h)
-	c.Retention.Register(r, "retention.config", "rules of the retention of tenants and series, which override --retention.resolution-*; read again at a reload", true)
+	c.Retention.Register(r, "retention.config", "rules of the retention of tenants and series, which override the retention of resolutions; read again at a reload", true)
 	r.Flag("delete-delay", "Time between the deletion mark of a block and its deletion; 0 deletes at once.").Default("48h").SetValue(&c.DeleteDelay)
 
 	r.Flag("wait", "Keep running instead of ending after one pass.").Short('w').Default("false").BoolVar(&c.Wait)

@@ -282,7 +282,7 @@ func (s mixinSite) firing() map[string]bool {
 // await waits until alerts have fired.
 func (s mixinSite) await(names ...string) {
 	s.t.Helper()
-	eventually(s.t, time.Minute, func() error {
+	eventually(s.t, 2*time.Minute, func() error {
 		s.load()
 		fired := s.firing()
 		for _, name := range names {

@@ -45,7 +45,9 @@ func addRules(t *testing.T, s *harness.Site, name string) {
 	require.NoError(t, err)
 	text := strings.Replace(string(config), "\nglobal:\n", "\nglobal:\n  evaluation_interval: 1s\n", 1)
 	require.NotEqual(t, string(config), text)
-	text += fmt.Sprintf("\nrule_files: [%q]\n", rules)
+	own := strings.Replace(text, "\nrule_files: [rules.yml]\n", fmt.Sprintf("\nrule_files: [%q]\n", rules), 1)
+	require.NotEqual(t, text, own)
+	text = own
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 }
 
