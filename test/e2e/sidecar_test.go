@@ -65,7 +65,7 @@ func TestSidecar_KeepsWhatPrometheusHad(t *testing.T) {
 
 func keepHistory(t *testing.T, every bool) {
 	s := headSite(t)
-	start := pastStart(12)
+	start := pastStart(14)
 	h := newHistory(s.URL(prometheusA), start, every)
 	require.NoError(t, s.Start("s3", prometheusA))
 	require.NoError(t, h.write(start+hour/2))
@@ -89,8 +89,9 @@ func keepHistory(t *testing.T, every bool) {
 	writeWhileKilled(t, s, h, start+9*hour)
 	require.NoError(t, h.write(start+9*hour+historyStep))
 	eventually(t, time.Minute, func() error { return uploaded(t, s, start, start+6*hour) })
-	// Prometheus reads once a minute which blocks are shipped, and compacts these.
-	require.NoError(t, h.write(start+11*hour+historyStep))
+	// Prometheus reads once a minute which blocks are shipped, and compacts these: wherever the
+	// history begins, six hours of them are followed by another block.
+	require.NoError(t, h.write(start+12*hour))
 	eventually(t, 2*time.Minute, func() error { return compacted(t, s) })
 	seeAll(t, s, h, "after Prometheus was killed under writes, and has compacted blocks")
 
@@ -98,7 +99,7 @@ func keepHistory(t *testing.T, every bool) {
 	require.NoError(t, s.Proc(prometheusA).Stop(time.Minute))
 	seeAll(t, s, h, "while Prometheus is stopped")
 	require.NoError(t, s.Start(prometheusA))
-	require.NoError(t, h.write(start+12*hour))
+	require.NoError(t, h.write(start+13*hour))
 	seeAll(t, s, h, "after Prometheus deleted blocks")
 
 	seen := stop()
