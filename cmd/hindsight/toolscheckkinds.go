@@ -132,15 +132,6 @@ func bucketKinds() []configKind {
 	}
 }
 
-// kindNames returns the names of all kinds.
-func kindNames(kinds []configKind) []string {
-	var out []string
-	for i := range kinds {
-		out = append(out, kinds[i].name)
-	}
-	return out
-}
-
 // kindNamed returns the kind of the name, or nil.
 func kindNamed(kinds []configKind, name string) *configKind {
 	i := slices.IndexFunc(kinds, func(k configKind) bool { return k.name == name })
