@@ -23,7 +23,7 @@ import (
 // notFired are the alerts whose cause this test does not make happen, and why.
 func notFired() map[string]string {
 	return map[string]string{
-		"HindsightBucketErrors": "the retries of operations and the many successes before it keep the share below its bound for minutes",
+		"HindsightBucketErrors":            "the retries of operations and the many successes before it keep the share below its bound for minutes",
 		"HindsightPanics":                  "no request is known that causes a panic",
 		"HindsightHTTPErrors":              "needs queries that time out; failed writes fire HindsightReceiveWriteErrors",
 		"HindsightGRPCErrors":              "a role reads from something that fails in the middle of a call",
