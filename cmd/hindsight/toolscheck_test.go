@@ -52,7 +52,7 @@ func TestToolsCheck_RecognisesAndChecksEachKind(t *testing.T) {
 		"hashring":        `[{"hashring": "h", "endpoints": []}]`,
 		"limits":          "write: {default: {head_serie_limit: 5}}",
 		"query-limits":    "query: {default: {max_samples: -5}}",
-		"endpoints":       "endpoints: [{addres: 'a:1'}]",
+		"endpoints":       "endpoints: [{adress_: 'a:1'}]",
 		"targets":         "[{targets: [5], lables: {}}]",
 		"relabel":         "[{action: replace, target_label: a}, null]",
 		"retention":       "rules: [{tenant: a}]",

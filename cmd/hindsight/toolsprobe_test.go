@@ -74,8 +74,8 @@ func (p proxy) start(t *testing.T, addr string) string {
 		resp.Header.Set("Content-Length", strconv.Itoa(len(body)))
 		return nil
 	}
-	director := rp.Director
-	rp.Director = func(r *http.Request) {
+	director := rp.Director               //nolint:staticcheck // Rewrite has other headers
+	rp.Director = func(r *http.Request) { //nolint:staticcheck // Rewrite has other headers
 		director(r)
 		// The proxy has to read the answer, so it must not be compressed.
 		r.Header.Set("Accept-Encoding", "identity")

@@ -42,7 +42,7 @@ func everywhere(m *labels.Matcher, d ...tombstones.Interval) func(labels.Labels)
 	}
 }
 
-func source(t *testing.T, text, name string) (dir string, m *block.Meta) {
+func source(t *testing.T, text, name string) (dir string, m *block.Meta) { //nolint:unparam // the text is part of each test
 	t.Helper()
 	dir = filepath.Join(blocktest.Dir(t, text), blocktest.ID(name).String())
 	m, err := block.ReadMetaDir(dir)
@@ -56,7 +56,7 @@ func dump(t *testing.T, b tsdb.BlockReader) (out []string) {
 	q, err := tsdb.NewBlockQuerier(b, math.MinInt64, math.MaxInt64)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, q.Close()) }()
-	set := q.Select(t.Context(), true, nil, labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, ".+"))
+	set := q.Select(t.Context(), true, nil, labels.MustNewMatcher(labels.MatchRegexp, "__name__", ".+"))
 	for set.Next() {
 		s := set.At()
 		it := s.Iterator(nil)
@@ -107,7 +107,7 @@ func TestRewrite_EqualsDeleteOfPrometheus(t *testing.T) {
 			labels.MustNewMatcher(labels.MatchEqual, "job", "x"),
 			labels.MustNewMatcher(labels.MatchRegexp, "job", "x|z"),
 			labels.MustNewMatcher(labels.MatchEqual, "instance", ""),
-			labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "lat"),
+			labels.MustNewMatcher(labels.MatchEqual, "__name__", "lat"),
 		}[rnd.IntN(4)]
 		mint := rnd.Int64N(2 * 3600 * 1000)
 		maxt := mint + rnd.Int64N(3600*1000)
@@ -130,7 +130,7 @@ func TestRewrite_EqualsDeleteOfPrometheus(t *testing.T) {
 
 func TestRewrite_LeavesNoSymbolOfRemovedSeries(t *testing.T) {
 	dir, m := source(t, everything, "a")
-	dest, _, res := rewritten(t, dir, m, Edits{Deleted: everywhere(labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "up"), tombstones.Interval{Mint: 0, Maxt: 2 * 3600 * 1000})})
+	dest, _, res := rewritten(t, dir, m, Edits{Deleted: everywhere(labels.MustNewMatcher(labels.MatchEqual, "__name__", "up"), tombstones.Interval{Mint: 0, Maxt: 2 * 3600 * 1000})})
 	require.Equal(t, uint64(3), res.RemovedSeries)
 	for _, file := range []string{block.IndexFile, block.SegmentName(1)} {
 		text, err := os.ReadFile(filepath.Join(dest, file))

@@ -101,7 +101,7 @@ func (r *Report) seriesOf(m *block.Meta) func(*series) {
 		}
 		r.total.Churn += row.Churn
 		if r.cfg.Metrics {
-			r.metrics.row(s.labels.Get(labels.MetricName)).add(&row)
+			r.metrics.row(s.labels.Get("__name__")).add(&row)
 		}
 		s.labels.Range(func(l labels.Label) {
 			if r.cfg.Labels {

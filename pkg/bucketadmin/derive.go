@@ -14,7 +14,7 @@ import (
 // make m again if m were gone: it has the labels, sources and times of m, and no mark keeps
 // the compactor from it. It is nil for raw blocks and without such a block.
 func Derivable(v *blocklist.View, m *block.Meta) *block.Meta {
-	finer := int64(block.ResolutionRaw)
+	finer := block.ResolutionRaw
 	switch m.Resolution() {
 	case block.Resolution1h:
 		finer = block.Resolution5m

@@ -176,7 +176,7 @@ func TestMetas_HistogramAfterGapHasNoHint(t *testing.T) {
 }
 
 // windows reads the aggregates of downsampled chunks by the end of their window.
-func windows(t *testing.T, metas []chunks.Meta, res int64) map[int64]string {
+func windows(t *testing.T, metas []chunks.Meta, res int64) map[int64]string { //nolint:unparam // the resolution is part of the question
 	t.Helper()
 	out := map[int64]string{}
 	for _, m := range metas {

@@ -25,7 +25,6 @@ var errMemoryFault = errors.New("memory fault")
 // times of chunks. Damage is a *block.CorruptError.
 type blockReader struct {
 	meta   *block.Meta
-	source int // see dedup.Merger
 	index  *index.Reader
 	chunks *chunks.Reader
 	pool   *aggr.Pool

@@ -66,7 +66,7 @@ const extensionKey = "hindsight_lease"
 func stampLease(ctx context.Context, m *block.Meta) error {
 	ext := map[string]json.RawMessage{}
 	if raw := m.Thanos.Extensions; len(raw) > 0 && json.Unmarshal(raw, &ext) != nil {
-		return nil
+		return nil //nolint:nilerr // the error is logged, or not of this call
 	}
 	_, had := ext[extensionKey]
 	delete(ext, extensionKey)
@@ -111,7 +111,6 @@ type leaseSet struct {
 	// free says that jobs need no leases.
 	free bool
 
-	mu sync.Mutex
 	by map[string]*groupLease
 }
 

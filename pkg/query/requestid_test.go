@@ -1,6 +1,7 @@
 package query
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -14,7 +15,7 @@ import (
 // queries must not be admitted once.
 func TestRequests_OfOneClientIDHaveIDsOfTheirOwn(t *testing.T) {
 	r := newRequests(newMemoryBudget(1<<20, nil), newTenantLimits(fetchLimits{}), nil)
-	httpReq := httptest.NewRequest("GET", "/api/v1/query?query=up", nil)
+	httpReq := httptest.NewRequest(http.MethodGet, "/api/v1/query?query=up", nil)
 	require.NoError(t, httpReq.ParseForm())
 	seen := map[string]bool{}
 	for range 3 {

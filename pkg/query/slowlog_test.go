@@ -3,6 +3,7 @@ package query
 import (
 	"bytes"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
@@ -24,7 +25,7 @@ func TestSlowLog_DescribesRequestsBeyondTheThreshold(t *testing.T) {
 		r.slow = slowLog{threshold: 10 * time.Second, logger: slog.New(slog.NewTextHandler(&out, nil)), stores: func() int { return 7 }}
 		ask := func(took time.Duration, expression string) string {
 			out.Reset()
-			req := httptest.NewRequest("GET", "/api/v1/query_range?start=1&end=2&step=15s&token=hidden&query="+url.QueryEscape(expression), nil)
+			req := httptest.NewRequest(http.MethodGet, "/api/v1/query_range?start=1&end=2&step=15s&token=hidden&query="+url.QueryEscape(expression), nil)
 			require.NoError(t, req.ParseForm())
 			ctx, report := storeapi.NewReportContext(requestid.NewContext(tenant.NewContext(t.Context(), "team-a"), "mine"))
 			report.Miss(storeapi.Missing{Store: "s1"})

@@ -34,9 +34,9 @@ func TestHandler_AnswersWithTheID(t *testing.T) {
 	inner := ""
 	h := Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		inner = FromContext(r.Context())
-		http.Error(w, Text(w.Header(), 500, "no"), 500)
+		http.Error(w, Text(w.Header(), http.StatusInternalServerError, "no"), http.StatusInternalServerError)
 	}))
-	r := httptest.NewRequest("GET", "/", nil)
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.Header.Set("X-Request-ID", "mine")
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)

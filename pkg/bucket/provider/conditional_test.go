@@ -38,7 +38,7 @@ type cloudObject struct {
 	gen  int64
 }
 
-func newCloud(t *testing.T) (*cloud, *httptest.Server) {
+func newCloud(t *testing.T) (*cloud, *httptest.Server) { //nolint:unparam // for tests that look into it
 	c := &cloud{objects: map[string]cloudObject{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/azure/", c.azure)

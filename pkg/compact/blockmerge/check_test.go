@@ -23,7 +23,7 @@ import (
 
 // checkedMerge merges, uploads the files of the result as they are, lets change alter
 // them, and verifies.
-func checkedMerge(t testing.TB, b bucket.Bucket, sources []blockmerge.Source, mode blockcheck.Mode, cfg blockmerge.Config, change func(*block.Meta)) error {
+func checkedMerge(t testing.TB, b bucket.Bucket, sources []blockmerge.Source, mode blockcheck.Mode, cfg blockmerge.Config, change func(*block.Meta)) error { //nolint:unparam // for tests that alter the result
 	t.Helper()
 	cfg.Check = blockcheck.New(blockcheck.Config{Mode: mode, Func: cfg.Func})
 	cfg.SegmentSize, cfg.Memory = 100_000, 1<<20

@@ -258,7 +258,6 @@ func (w *indexWriter) writePostings(r *refs) error {
 type table struct {
 	f     *os.File
 	w     *bufio.Writer
-	sum   uint32
 	size  int64
 	count uint32
 	buf   []byte

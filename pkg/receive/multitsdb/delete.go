@@ -48,7 +48,7 @@ func (t *tenantDB) delete(ctx context.Context, del Deletion, ext labels.Labels) 
 		}
 		if len(ms) == 0 {
 			// The external labels are all that it asks for.
-			m, err := labels.NewMatcher(labels.MatchNotEqual, labels.MetricName, "")
+			m, err := labels.NewMatcher(labels.MatchNotEqual, "__name__", "")
 			if err != nil {
 				return err
 			}
