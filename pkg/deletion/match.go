@@ -129,7 +129,7 @@ func (s *Scope) add(r rule) {
 		s.all = chunkmask.Add(s.all, r.interval)
 		return
 	}
-	i := slices.IndexFunc(r.matchers, func(m *labels.Matcher) bool { return demands(m) && m.Name == labels.MetricName })
+	i := slices.IndexFunc(r.matchers, func(m *labels.Matcher) bool { return demands(m) && m.Name == "__name__" })
 	if i < 0 {
 		i = slices.IndexFunc(r.matchers, demands)
 	}

@@ -51,7 +51,7 @@ func freeSpace(dir string) int64 {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return math.MaxInt64
 	}
-	return int64(min(st.Bavail, math.MaxInt64/uint64(max(st.Bsize, 1)))) * int64(st.Bsize)
+	return int64(min(st.Bavail, math.MaxInt64/uint64(max(st.Bsize, 1)))) * st.Bsize //nolint:unconvert // not int64 on each system
 }
 
 // freeBytes is the free space as a metric.
