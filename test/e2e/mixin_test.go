@@ -23,7 +23,6 @@ import (
 // notFired are the alerts whose cause this test does not make happen, and why.
 func notFired() map[string]string {
 	return map[string]string{
-		"HindsightBucketErrors":            "the retries of operations and the many successes before it keep the share below its bound for minutes",
 		"HindsightPanics":                  "no request is known that causes a panic",
 		"HindsightHTTPErrors":              "needs queries that time out; failed writes fire HindsightReceiveWriteErrors",
 		"HindsightGRPCErrors":              "a role reads from something that fails in the middle of a call",
@@ -246,7 +245,11 @@ func (s mixinSite) damage() {
 	s.write("endpoints.yml", "endpoints: [{address: "+s.Addr("receive-5/grpc")+"}]\n")
 	s.Proc("receive-3").Kill()
 	s.Proc("prometheus-eu-a").Kill()
-	s.await("HindsightReceiveHintsPending", "HindsightReceiveTenantNearLimit", "HindsightStoreBlocksQuarantined")
+	s.await("HindsightReceiveHintsPending", "HindsightReceiveTenantNearLimit", "HindsightStoreBlocksQuarantined",
+		"HindsightCompactBlocksQuarantined", "HindsightCompactBlocksSkipped")
+	// A bucket that is gone at once: operations on the S3 server are repeated for a while.
+	require.NoError(t, os.Rename(s.Path("bad"), s.Path("bad.gone")))
+	s.write("bad", "no directory")
 	s.Proc("receive-2").Kill()
 	s.Proc("s3").Kill()
 	for _, name := range []string{"hashring.json", "limits.yml", "endpoints.yml"} {

@@ -41,7 +41,7 @@ func testFrames(u *ui) {
 	script, err := chromedp.Call(u.ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: watchFrames})
 	require.NoError(u.t, err)
 	defer func() {
-		_, err := chromedp.Call(u.ctx, page.RemoveScriptToEvaluateOnNewDocument, page.RemoveScriptToEvaluateOnNewDocumentParams{Identifier: script.Identifier})
+		_, err := chromedp.Call(u.ctx, page.RemoveScriptToEvaluateOnNewDocument, page.RemoveScriptToEvaluateOnNewDocumentParams(script))
 		require.NoError(u.t, err)
 	}()
 	for _, path := range []string{"/stores", "/targets", "/rules", "/cardinality"} {
