@@ -122,5 +122,6 @@ var (
 	errSeriesLimit = errors.New("the tenant is at its limit")
 	errLeaving     = fmt.Errorf("the node is leaving and takes no more writes: %w", remotewrite.ErrNotReady)
 	errLogFailed   = errors.New("a record could not be written")
+	errReopening   = errors.New("it is being opened again after its write-ahead log could not be written")
 	errClosed      = fmt.Errorf("the storage is closed or not open yet: %w", remotewrite.ErrNotReady)
 )

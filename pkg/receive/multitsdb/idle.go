@@ -70,9 +70,9 @@ func (d *DB) closeIdle(t *tenantDB, now time.Time) error {
 
 // closeFor closes the TSDB for a purpose and returns the event that this ends in.
 // Whether the tenant is still unused is looked at again, at a moment without a
-// write. A tenant that is being read from, or compacted, is not closed but for a
-// shutdown: a query may need it once more before it lets go of it, and a compaction
-// may wait for that query.
+// write. A tenant that is being read from, or compacted, is closed only for a shutdown or
+// for reopening, during which no query waits: a query may need it once more before it lets
+// go of it, and a compaction may wait for that query.
 func (t *tenantDB) closeFor(p lifecycle.Purpose, now time.Time) *event {
 	var (
 		idle   *idleTenant

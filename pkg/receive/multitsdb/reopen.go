@@ -55,8 +55,9 @@ func writeProbe(fsys vfs.FS, name string) (err error) {
 	return errors.Join(err, f.Close())
 }
 
-// reopen opens a tenant again whose log failed, if the disk takes writes. Queries and writes of
-// the tenant wait meanwhile. Until then the tenant answers queries and refuses writes.
+// reopen opens a tenant again whose log failed, if the disk takes writes. Other writes of the
+// tenant wait meanwhile; queries are refused until those under way have ended, and then wait,
+// too. Before, the tenant answers queries and refuses writes.
 func (d *DB) reopen(t *tenantDB) error {
 	err := t.probe.try(t.cfg.FS, t.dir)
 	if err == nil {

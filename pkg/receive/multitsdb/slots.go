@@ -2,6 +2,7 @@ package multitsdb
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -140,6 +141,8 @@ func (d *DB) refusal(id string, f lifecycle.Effect, limit int) error {
 		return remotewrite.Errorf(remotewrite.LimitExceeded, "tenant %s would be new, and this node is at its limit of %d tenants (max_tenants)", id, limit)
 	case lifecycle.CannotBeOpened:
 		return remotewrite.Errorf(remotewrite.Unavailable, "%w (tried again in %s)", f.Err, f.RetryAfter.Round(time.Second))
+	case lifecycle.BeingReopened:
+		return fmt.Errorf("tenant %s: %w", id, errReopening)
 	}
 	return errClosed
 }

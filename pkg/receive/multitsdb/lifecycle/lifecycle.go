@@ -215,6 +215,9 @@ const (
 	// CannotBeOpened: the last opening failed with Effect.Err; the next attempt is
 	// made in Effect.RetryAfter at the earliest.
 	CannotBeOpened
+	// BeingReopened: the TSDB is being closed, after the queries under way, to open it
+	// again from its log.
+	BeingReopened
 )
 
 // Level is the level of a log line.

@@ -20,7 +20,7 @@ var (
 		"serve it from the TSDB", "answer with nothing", "keep the metadata", "wait, then ask again", "refuse it",
 		"open the TSDB", "close the TSDB", "delete the directory", "log", "UNEXPECTED",
 	}
-	reasonNames = []string{"the node is not ready", "too many tenants", "it cannot be opened"}
+	reasonNames = []string{"the node is not ready", "too many tenants", "it cannot be opened", "it is being opened again"}
 	levelNames  = []string{"debug", "info", "error"}
 )
 

@@ -37,6 +37,10 @@ func (t Tenant) query(e Event) (Tenant, []Effect) {
 	switch {
 	case e.NotReady:
 		return t, []Effect{{Do: Refuse, Reason: NotReady}}
+	case t.State == Closing && t.Purpose == ForReopening:
+		// The closing waits for the queries under way. One of them may need the TSDB once
+		// more before it ends, so that none may wait for the closing.
+		return t, []Effect{{Do: Refuse, Reason: BeingReopened}}
 	case t.Busy():
 		return t, just(Wait)
 	case t.State == Failed:
