@@ -10,23 +10,23 @@ import (
 	"github.com/prometheus/prometheus/storage"
 )
 
-// gatedAppender leaves the tenant at the end of its transaction, so that no flush
-// or closing comes in between.
+// gatedAppender commits as writes do. It leaves the tenant at the end of its transaction, so
+// that no flush or closing comes in between.
 type gatedAppender struct {
 	storage.Appender
-	once  sync.Once
-	leave func()
+	once sync.Once
+	t    *tenantDB
 }
 
 // Commit implements storage.AppenderTransaction.
 func (g *gatedAppender) Commit() error {
-	defer g.once.Do(g.leave)
-	return g.Appender.Commit()
+	defer g.once.Do(g.t.leave)
+	return g.t.commit(g.Appender)
 }
 
 // Rollback implements storage.AppenderTransaction.
 func (g *gatedAppender) Rollback() error {
-	defer g.once.Do(g.leave)
+	defer g.once.Do(g.t.leave)
 	return g.Appender.Rollback()
 }
 

@@ -271,7 +271,7 @@ func (a appendable) Appender(ctx context.Context) storage.Appender {
 	if err != nil {
 		return failingAppender{err: err}
 	}
-	return &gatedAppender{Appender: t.db.Appender(ctx), leave: t.leave}
+	return &gatedAppender{Appender: t.db.Appender(ctx), t: t}
 }
 
 // closeAll closes all tenants, those too whose first write is opening them.

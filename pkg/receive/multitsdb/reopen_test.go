@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb/lifecycle"
@@ -44,4 +46,32 @@ func TestReopening_RefusesSecondQuerierOfQuery(t *testing.T) {
 	require.NoError(t, closeFirst())
 	require.NoError(t, <-written)
 	require.Zero(t, lost(t, d, map[sampleID]bool{{"x", now}: true, {"x", now + 1}: true}))
+}
+
+// The program's own metrics commit as writes do: none after a record could not be written,
+// and theirs count as one, too.
+func TestAppendable_SharesFailureOfLog(t *testing.T) {
+	d := openDB(t, t.TempDir(), nil)
+	now := time.Now().UnixMilli()
+	begin := func(ts int64) storage.Appender {
+		app := d.Appendable("a").Appender(t.Context())
+		_, err := app.Append(0, labels.FromStrings("__name__", "own", "job", "j"), ts, 1)
+		require.NoError(t, err)
+		return app
+	}
+	app := begin(now)
+	d.opened("a").logFailed.Store(true)
+	require.ErrorIs(t, app.Commit(), errLogFailed)
+	require.NoError(t, begin(now+1).Commit(), "the tenant is opened again")
+	require.Equal(t, 1, lost(t, d, map[sampleID]bool{{"own", now}: true, {"own", now + 1}: true}))
+
+	app = begin(now + 2)
+	before := d.opened("a")
+	require.NoError(t, app.Rollback())
+	app = begin(now + 3)
+	require.NoError(t, app.(*gatedAppender).Appender.Rollback()) // its commit then fails
+	require.Error(t, app.Commit())
+	require.True(t, before.logFailed.Load())
+	require.NoError(t, write(t, d, "a", float("x", now, 1)))
+	require.NotSame(t, before, d.opened("a"))
 }

@@ -1,6 +1,7 @@
 package multitsdb
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -218,6 +219,23 @@ func (t *tenantDB) enter() bool {
 }
 
 func (t *tenantDB) leave() { t.head.EndWrite() }
+
+// commit commits what was appended, after other commits, or rolls it back if the log has failed.
+func (t *tenantDB) commit(tx storage.AppenderTransaction) error {
+	t.committing.Lock()
+	defer t.committing.Unlock()
+	if t.logFailed.Load() {
+		return errors.Join(errLogFailed, tx.Rollback())
+	}
+	err := tx.Commit()
+	if err == nil && t.logFailed.Load() {
+		err = errLogFailed // that of out-of-order samples
+	}
+	if err != nil {
+		t.logFailed.Store(true)
+	}
+	return err
+}
 
 // acquire lets a reader in, unless the TSDB is closed.
 func (t *tenantDB) acquire() bool {

@@ -189,35 +189,25 @@ func (w *writer) at(i int) int {
 
 // commit writes the batch to the log and the head, unless the log has failed.
 func (w *writer) commit() error {
-	w.t.committing.Lock()
-	defer w.t.committing.Unlock()
-	if w.t.logFailed.Load() {
-		err := w.app.Rollback()
-		if w.timed != nil {
-			err = errors.Join(err, w.timed.Rollback())
-		}
-		return errors.Join(errLogFailed, err)
+	if w.timed == nil {
+		return w.t.commit(w.app)
 	}
-	err := w.commitInOrder()
-	if err == nil && w.t.logFailed.Load() {
-		err = errLogFailed // that of out-of-order samples
-	}
-	if err != nil {
-		w.t.logFailed.Store(true)
-	}
-	return err
+	return w.t.commit(inOrder{samples: w.timed, exemplars: w.app})
 }
 
-// commitInOrder writes samples before the exemplars that belong to them.
-func (w *writer) commitInOrder() error {
-	if w.timed == nil {
-		return w.app.Commit()
+// inOrder writes samples before the exemplars that belong to them.
+type inOrder struct{ samples, exemplars storage.AppenderTransaction }
+
+// Commit implements storage.AppenderTransaction.
+func (o inOrder) Commit() error {
+	if err := o.samples.Commit(); err != nil {
+		return errors.Join(err, o.exemplars.Rollback())
 	}
-	if err := w.timed.Commit(); err != nil {
-		return errors.Join(err, w.app.Rollback())
-	}
-	return w.app.Commit()
+	return o.exemplars.Commit()
 }
+
+// Rollback implements storage.AppenderTransaction.
+func (o inOrder) Rollback() error { return errors.Join(o.samples.Rollback(), o.exemplars.Rollback()) }
 
 // series appends the items of one series.
 func (w *writer) series(s remotewrite.Series, known seriescache.Entry, hash uint32) {
