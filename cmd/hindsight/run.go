@@ -95,14 +95,20 @@ func run(ctx context.Context, args []string, s streams) (code int) {
 	}
 	s.ignored = ignoredFlags(app, args)
 	err = known[name].run(ctx, s)
+	interrupted := errors.Is(err, context.Canceled) && ctx.Err() != nil
 	switch {
-	case err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil:
+	case err == nil || interrupted && !strings.HasPrefix(name, toolsGroup+" "):
 		return exitOK
 	case flags.IsInvalid(err):
 		fmt.Fprintf(s.err, "hindsight %s: error: %s\n", name, oneLine(err))
 		return exitUsage
 	}
-	fmt.Fprintf(s.err, "hindsight %s: error: %s\n", name, oneLine(err))
+	text := oneLine(err)
+	if interrupted {
+		// The task of a tool is not done, unlike that of a role that was stopped.
+		text = "interrupted"
+	}
+	fmt.Fprintf(s.err, "hindsight %s: error: %s\n", name, text)
 	if exit := (exitError{}); errors.As(err, &exit) {
 		return exit.code
 	}

@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -30,6 +33,33 @@ func TestRunUsage(t *testing.T) {
 	f("--log.level", "query", "--log.level=loud")
 	f("--objstore.config-file", "store", "--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0")
 	f("given together", "query", "--grpc-server-tls-cert=x.pem")
+}
+
+// A script must not take a tool that was interrupted for one that has done its task.
+func TestRun_InterruptedToolFails(t *testing.T) {
+	s := newToolSite(t, twoBlocks)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	file := filepath.Join(t.TempDir(), "in")
+	require.NoError(t, os.WriteFile(file, []byte(strings.Repeat("a 1 1\n", 5000)+"# EOF\n"), 0o600))
+	for command, want := range map[string]int{
+		"tools bucket verify --objstore.config=" + s.yml:                   exitUsage,
+		"tools bucket cost --objstore.config=" + s.yml:                     exitFailed,
+		"tools bucket delete-series --match=up --objstore.config=" + s.yml: exitFailed,
+		"tools bucket cleanup --yes --objstore.config=" + s.yml:            exitFailed,
+		"tools tsdb import " + file + " --path=" + t.TempDir():             exitFailed,
+		"query --http-address=127.0.0.1:0 --grpc-address=127.0.0.1:0":      exitOK,
+	} {
+		var out, errs bytes.Buffer
+		args := strings.Fields(command)
+		if before, yml, ok := strings.Cut(command, "--objstore.config="); ok {
+			args = append(strings.Fields(before), "--objstore.config="+yml)
+		}
+		require.Equal(t, want, run(ctx, args, streams{out: &out, err: &errs}), "%s\n%s", command, errs.String())
+		if want != exitOK {
+			require.Regexp(t, "^hindsight tools .*: error: interrupted\n$", errs.String())
+		}
+	}
 }
 
 func TestRunHelpAndVersion(t *testing.T) {

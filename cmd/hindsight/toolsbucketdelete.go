@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -90,7 +91,7 @@ func (c *deleteSeriesConfig) run(ctx context.Context, s streams) error {
 			return c.report(ctx, s, p, bkt, id)
 		case c.cancel != "":
 			if err := deletion.Cancel(ctx, bkt, id, c.details, now); err != nil {
-				return err
+				return noRequest("--cancel", id, err)
 			}
 			return c.requests(ctx, s, bkt, now, id)
 		case c.list:
@@ -172,11 +173,8 @@ type leftRow struct {
 // report lists the blocks and receivers that still have samples of a request.
 func (c *deleteSeriesConfig) report(ctx context.Context, s streams, p *process, bkt bucket.Bucket, id ulid.ULID) error {
 	e, err := deletion.Get(ctx, bkt, id)
-	if errors.Is(err, bucket.ErrNotFound) {
-		return flags.Invalid(fmt.Errorf("--status=%s: the bucket has no such deletion request", id))
-	}
 	if err != nil {
-		return err
+		return noRequest("--status", id, err)
 	}
 	rows, err := c.blocks(ctx, p, bkt, e.Compiled)
 	if err != nil {
@@ -204,6 +202,15 @@ func (c *deleteSeriesConfig) report(ctx context.Context, s streams, p *process, 
 	return err
 }
 
+// noRequest returns the error of a flag that names a request which the bucket does not have,
+// or another error as it is.
+func noRequest(flag string, id ulid.ULID, err error) error {
+	if errors.Is(err, bucket.ErrNotFound) {
+		return flags.Invalid(fmt.Errorf("%s=%s: the bucket has no such deletion request", flag, id))
+	}
+	return err
+}
+
 func printLeft(s streams, output string, rows []leftRow) error {
 	r := report{header: []string{"PLACE", "NAME", "RESOLUTION", "SERIES", "SAMPLES", "LEFT"}, list: rows}
 	for _, row := range rows {
@@ -215,24 +222,23 @@ func printLeft(s streams, output string, rows []leftRow) error {
 // blocks returns the blocks of the bucket that have samples of a request, the oldest
 // first. The error joins those of single blocks.
 func (c *deleteSeriesConfig) blocks(ctx context.Context, p *process, bkt bucket.Bucket, r *deletion.Compiled) ([]leftRow, error) {
+	rows := []leftRow{}
 	v, err := poll(ctx, p, bkt, 0)
 	if err != nil {
-		return nil, err
+		return rows, err
 	}
 	ids := make([]ulid.ULID, 0, len(v.Metas))
 	for id := range v.Metas {
 		ids = append(ids, id)
 	}
 	slices.SortFunc(ids, func(a, b ulid.ULID) int {
-		x, y := v.Metas[a], v.Metas[b]
-		if x.MinTime != y.MinTime {
-			return int(min(max(x.MinTime-y.MinTime, -1), 1))
-		}
-		return a.Compare(b)
+		return cmp.Or(cmp.Compare(v.Metas[a].MinTime, v.Metas[b].MinTime), a.Compare(b))
 	})
-	rows := []leftRow{}
 	var errs []error
 	for _, id := range ids {
+		if ctx.Err() != nil {
+			return rows, errors.Join(append(errs, ctx.Err())...)
+		}
 		row, found, err := c.block(ctx, bkt, v, v.Metas[id], r)
 		if err != nil {
 			errs = append(errs, err)

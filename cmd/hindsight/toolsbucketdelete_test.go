@@ -25,7 +25,7 @@ block b range=0s..2h labels={cluster="us"}
 	require.Equal(t, uint64(1), rows[0].Series)
 	require.NotZero(t, rows[0].Samples)
 	require.Empty(t, list[requestRow](s, exitOK, "delete-series", "--list"))
-	require.Subset(t, s.tree(), before)
+	require.Equal(t, before, s.tree())
 
 	made := list[requestRow](s, exitOK, "delete-series", "--match=secret", "--tenant=a", "--tenant-label=cluster", "--details=asked by bob", "--yes")
 	require.Len(t, made, 1)
@@ -37,7 +37,7 @@ block b range=0s..2h labels={cluster="us"}
 	require.Len(t, list[requestRow](s, exitOK, "delete-series", "--list"), 2)
 
 	for _, wrong := range [][]string{
-		{}, {"--match=up", "--list"}, {"--match={a=~'.*'}"}, {"--status=x"}, {"--status=01ARZ3NDEKTSV4RRFFQ69G5FAV"}, {"--match=up", "--delay=-1s"},
+		{}, {"--match=up", "--list"}, {"--match={a=~'.*'}"}, {"--status=x"}, {"--status=01ARZ3NDEKTSV4RRFFQ69G5FAV"}, {"--cancel=01ARZ3NDEKTSV4RRFFQ69G5FAV"}, {"--match=up", "--delay=-1s"},
 	} {
 		code, _, errs := s.run(append([]string{"delete-series"}, wrong...)...)
 		require.Equal(t, exitUsage, code, "%v", wrong)

@@ -108,10 +108,10 @@ func (c *replicateConfig) run(ctx context.Context, s streams) error {
 		}
 		for {
 			err := r.pass(ctx)
-			if c.singleRun || ctx.Err() != nil {
+			if c.singleRun {
 				return err
 			}
-			if err != nil {
+			if err != nil && ctx.Err() == nil {
 				p.logger.Error("pass failed", "err", err)
 			}
 			select {

@@ -107,7 +107,7 @@ func (c *rewriteConfig) run(ctx context.Context, s streams) error {
 		if err := os.MkdirAll(dir, 0o777); err != nil {
 			return fmt.Errorf("make --tmp.dir: %w", err)
 		}
-		return errors.Join(r.all(ctx, s, ids))
+		return r.all(ctx, s, ids)
 	})
 }
 
