@@ -65,7 +65,8 @@ func (c *uploadConfig) run(ctx context.Context, s streams) error {
 	if c.labels.Labels().IsEmpty() {
 		return flags.Invalid(errors.New(`no --label: give the external labels of the blocks, such as --label=cluster="eu"`))
 	}
-	metas, err := localBlocks(c.path)
+	// The shipper reports the blocks that cannot be read.
+	metas, _, err := localBlocks(c.path)
 	if err != nil {
 		return err
 	}
@@ -108,23 +109,26 @@ func (c *uploadConfig) run(ctx context.Context, s streams) error {
 	})
 }
 
-// localBlocks returns the blocks of a directory that can be read, in order of ULID.
-func localBlocks(dir string) ([]*block.Meta, error) {
+// localBlocks returns the blocks of a directory in order of ULID. unreadable joins an error
+// for each block whose meta.json cannot be read.
+func localBlocks(dir string) (out []*block.Meta, unreadable, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, flags.Invalid(fmt.Errorf("read the directory of blocks: %w", err))
+		return nil, nil, flags.Invalid(fmt.Errorf("read the directory of blocks: %w", err))
 	}
-	var out []*block.Meta
+	var errs []error
 	for _, e := range entries {
 		if _, ok := block.ParseID(e.Name()); !ok {
 			continue
 		}
-		// The shipper reports the blocks that cannot be read.
-		if m, err := block.ReadMetaDir(filepath.Join(dir, e.Name())); err == nil {
-			out = append(out, m)
+		m, err := block.ReadMetaDir(filepath.Join(dir, e.Name()))
+		if err != nil {
+			errs = append(errs, err)
+			continue
 		}
+		out = append(out, m)
 	}
-	return out, nil
+	return out, errors.Join(errs...), nil
 }
 
 // present returns the blocks that the bucket has.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -143,8 +144,14 @@ func (c *importConfig) do(ctx context.Context, s streams, bkt bucket.Bucket) (er
 // open returns the input. done removes what it needs on the disk.
 func (c *importConfig) open(ctx context.Context) (in tsdbimport.Input, done func() error, err error) {
 	none := func() error { return nil }
-	if _, err := os.Stat(c.input); err != nil {
+	info, err := os.Stat(c.input)
+	switch {
+	case err != nil:
 		return nil, none, flags.Invalid(err)
+	case info.IsDir() && c.format != formatPrometheus:
+		return nil, none, flags.Invalid(fmt.Errorf("%s is a directory; for that of a Prometheus give --format=%s", c.input, formatPrometheus))
+	case info.Mode().IsRegular() && info.Size() == 0:
+		return nil, none, flags.Invalid(fmt.Errorf("%s is empty", c.input))
 	}
 	switch c.format {
 	case formatOpenMetrics:
@@ -152,11 +159,14 @@ func (c *importConfig) open(ctx context.Context) (in tsdbimport.Input, done func
 	case formatVictoria:
 		return tsdbimport.Victoria{Path: c.input}, none, nil
 	}
-	metas, err := localBlocks(c.input)
+	metas, unreadable, err := localBlocks(c.input)
 	if err != nil {
 		return nil, none, err
 	}
-	slices.SortFunc(metas, func(a, b *block.Meta) int { return int(min(1, max(-1, a.MinTime-b.MinTime))) })
+	if unreadable != nil {
+		return nil, none, fmt.Errorf("blocks of %s cannot be read; without their directories the others are imported: %w", c.input, unreadable)
+	}
+	slices.SortFunc(metas, func(a, b *block.Meta) int { return cmp.Compare(a.MinTime, b.MinTime) })
 	var blocks tsdbimport.Blocks
 	for _, m := range metas {
 		blocks.Dirs = append(blocks.Dirs, filepath.Join(c.input, m.ULID.String()))

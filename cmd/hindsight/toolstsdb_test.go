@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/block/blocktest"
 )
 
 // importTool runs tools tsdb import and returns its blocks.
@@ -81,4 +82,21 @@ func TestToolsTSDBImport_Mistakes(t *testing.T) {
 	importTool(t, exitUsage, filepath.Join(t.TempDir(), "none"))
 	_, stderr = importTool(t, exitUsage, "--format=prometheus", t.TempDir())
 	require.Contains(t, stderr, "neither blocks nor a log")
+	_, stderr = importTool(t, exitUsage, t.TempDir())
+	require.Contains(t, stderr, "--format=prometheus")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	_, stderr = importTool(t, exitUsage, file)
+	require.Contains(t, stderr, "is empty")
+}
+
+// The samples of a block that cannot be read would be missing without a word.
+func TestToolsTSDBImport_RefusesUnreadableBlock(t *testing.T) {
+	data := blocktest.Dir(t, twoBlocks)
+	require.NoError(t, os.WriteFile(filepath.Join(data, id("a"), block.MetaFile), []byte("{"), 0o600))
+	path := t.TempDir()
+	_, stderr := importTool(t, exitFailed, "--format=prometheus", data, "--path="+path)
+	require.Contains(t, stderr, id("a"))
+	made, err := os.ReadDir(path)
+	require.NoError(t, err)
+	require.Empty(t, made)
 }

@@ -146,7 +146,9 @@ func TestImport_RefusesWhatItCannotHold(t *testing.T) {
 		"is not valid":  {{labels.FromStrings("__name__", "m", "a", "\xff"), tsdbimport.Sample{}}},
 		"has no labels": {{labels.EmptyLabels(), tsdbimport.Sample{}}},
 		"not plausible": farApart(),
-		"histogram":     {{labels.FromStrings("__name__", "m"), tsdbimport.Sample{H: &histogram.Histogram{PositiveSpans: []histogram.Span{{Length: 3}}}}}},
+		"timestamp 9223372036854775807 is not plausible":  {{labels.FromStrings("__name__", "m"), tsdbimport.Sample{T: math.MaxInt64}}},
+		"timestamp -9223372036854775808 is not plausible": {{labels.FromStrings("__name__", "m"), tsdbimport.Sample{T: math.MinInt64}}},
+		"histogram": {{labels.FromStrings("__name__", "m"), tsdbimport.Sample{H: &histogram.Histogram{PositiveSpans: []histogram.Span{{Length: 3}}}}}},
 	} {
 		_, err := tsdbimport.Import(t.Context(), config(t, in))
 		require.ErrorContains(t, err, want)

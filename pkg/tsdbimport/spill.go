@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -152,8 +153,12 @@ func (s *spill) histogram(ref chunks.HeadSeriesRef, sample Sample) []byte {
 	return rec
 }
 
-// window returns the window of a time.
+// window returns the window of a time. The bounds of a window, and the exclusive end of a
+// block, must be numbers that an int64 can hold.
 func (s *spill) window(t int64) (*window, error) {
+	if t < math.MinInt64+windowLength || t > math.MaxInt64-windowLength {
+		return nil, fmt.Errorf("timestamp %d is not plausible as milliseconds", t)
+	}
 	start := t - t%windowLength
 	if t%windowLength < 0 {
 		start -= windowLength
