@@ -116,6 +116,19 @@ func runProbe(t *testing.T, write, query string, more ...string) (code int, s pr
 	return code, s, errs.String()
 }
 
+// A URL may hold a password, which must not get into the log.
+func TestProbe_LogsNoPassword(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(srv.Close)
+	to := strings.Replace(srv.URL, "http://", "http://user:hidden@", 1)
+	code, _, log := runProbe(t, to, to, "--duration=100ms")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, log, "write failed")
+	require.Contains(t, log, "query failed")
+	require.NotContains(t, log, "hidden")
+}
+
 // The probe finds nothing at a correct server, and names what a proxy loses, changes and
 // duplicates.
 func TestProbe(t *testing.T) {

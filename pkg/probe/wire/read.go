@@ -273,7 +273,7 @@ func (r *Reader) body(ctx context.Context, path string, p url.Values) (_ []byte,
 	case len(body) > maxAnswer:
 		return nil, fmt.Errorf("the answer of %s has more than %d bytes: make --recent shorter or --series smaller", path, maxAnswer)
 	case resp.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("%s%s: %s: %.*s", r.Base, path, resp.Status, maxErrorText, body)
+		return nil, fmt.Errorf("%s: %s: %.*s", path, resp.Status, maxErrorText, body)
 	}
 	return body, nil
 }

@@ -73,10 +73,10 @@ func (w *Writer) Write(ctx context.Context, set *probe.Set, samples []probe.Samp
 	}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorText))
 	if err := errors.Join(err, resp.Body.Close()); err != nil {
-		return fmt.Errorf("remote write %s to %s: %w", protocol, w.URL, err)
+		return fmt.Errorf("remote write %s to %s: %w", protocol, req.URL.Redacted(), err)
 	}
 	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("remote write %s to %s: %s: %s", protocol, w.URL, resp.Status, text)
+		return fmt.Errorf("remote write %s to %s: %s: %s", protocol, req.URL.Redacted(), resp.Status, text)
 	}
 	if protocol == V2 {
 		return errors.Join(stated(resp.Header, "Samples", floats), stated(resp.Header, "Histograms", histograms))
