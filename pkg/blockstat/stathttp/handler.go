@@ -146,7 +146,7 @@ func later(a, b *block.Meta) int {
 
 // rows reads the indexes of the blocks of an answer, unless it is known.
 func (h *Handler) rows(ctx context.Context, v *blocklist.View, a answer, limit int) (*answer, error) {
-	key := fmt.Sprint(a.Blocks, a.Omitted, limit)
+	key := fmt.Sprint(a.Blocks, a.Sources, a.Omitted, limit)
 	if known := h.known(key); known != nil {
 		return known, nil
 	}

@@ -86,6 +86,21 @@ mark gone deletion at=7h
 	}
 }
 
+// The newest block of the only source is also asked for by its id.
+func TestHandler_TellsABlockFromTheNewestOfOneSource(t *testing.T) {
+	b := bucket.NewMemory()
+	blocktest.Fill(t, b, `
+block a range=0h..2h labels={cluster="eu"}
+  up{job="a"} 1h..1h/1m:1+0
+`)
+	v, err := blocklist.NewPoller(b, blocklist.Config{Logger: slog.New(slog.DiscardHandler)}).Poll(t.Context())
+	require.NoError(t, err)
+	h := New(b, func() *blocklist.View { return v })
+	_, one, _ := ask(t, h, "id="+blocktest.ID("a").String())
+	_, newest, _ := ask(t, h, "")
+	require.Equal(t, []int{0, 1}, []int{one.Sources, newest.Sources})
+}
+
 // The handler refuses blocks that are too large before it asks the bucket, and leaves out and
 // counts the rows that are too many.
 func TestHandler_BoundsWhatItReads(t *testing.T) {
