@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -145,6 +146,41 @@ func TestPoller_FollowsTheStates(t *testing.T) {
 	nodes, err := Nodes(t.Context(), b, got)
 	require.NoError(t, err)
 	require.Equal(t, "receive-0:10901/x", nodes[0].Node)
+}
+
+// A request that was cancelled after the last complete listing deletes nothing, also when
+// its delay has passed since.
+func TestPhysical_NeedsListingAfterDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewMemory()
+		var ids []ulid.ULID
+		for _, selector := range []string{"up", "down"} {
+			c, err := New(Options{Selectors: []string{selector}, MaxTime: Latest, Delay: time.Hour, Keep: time.Hour}, time.Now())
+			require.NoError(t, err)
+			require.NoError(t, Put(t.Context(), b, c))
+			ids = append(ids, c.ID)
+		}
+		p := NewPoller(b, nil, nil)
+		poll := func() {
+			_, err := p.Poll(t.Context())
+			require.NoError(t, err)
+		}
+		physical := func() (out []ulid.ULID) {
+			for _, e := range p.Entries() {
+				if e.Physical(time.Now()) {
+					out = append(out, e.ID)
+				}
+			}
+			return out
+		}
+		poll()
+		time.Sleep(30 * time.Minute)
+		require.NoError(t, Cancel(t.Context(), b, ids[0], "", time.Now()))
+		time.Sleep(31 * time.Minute)
+		require.Empty(t, physical(), "as of a listing from before the end of the delay")
+		poll()
+		require.Equal(t, ids[1:], physical())
+	})
 }
 
 // TestPoller_BoundsHostileObjects fills the bucket with 10,000 requests and garbage.

@@ -65,7 +65,7 @@ type NodeReport struct {
 	// Node is the name of the receiver.
 	Node string    `json:"node"`
 	Time time.Time `json:"time"`
-	// Tenants are those in whose storage anything matched.
+	// Tenants are those from whose open TSDBs the samples were deleted, if there were any.
 	Tenants []string `json:"tenants,omitempty"`
 	// Blocks are local blocks whose bytes still have hidden samples.
 	Blocks []ulid.ULID `json:"blocks,omitempty"`
@@ -77,6 +77,8 @@ type Entry struct {
 	Cancelled, Done bool
 	// Nodes are the names of the receivers that have reported.
 	Nodes []string
+	// listed is when the listing began that the entry is from.
+	listed time.Time
 }
 
 // StateAt is the state of the request at a time.
@@ -100,10 +102,11 @@ func (e *Entry) active(now time.Time) bool {
 	return s != Cancelled && s != Expired
 }
 
-// Physical says whether blocks are rewritten for the request at a time.
+// Physical says whether samples are deleted for the request at a time: only after a
+// listing that began when it could no longer be cancelled.
 func (e *Entry) Physical(now time.Time) bool {
 	s := e.StateAt(now)
-	return s == Applying || s == Done
+	return (s == Applying || s == Done) && !e.listed.Before(e.ApplyAfter)
 }
 
 func nameOf(id ulid.ULID, file string) string { return dir + "/" + id.String() + "/" + file }
@@ -121,7 +124,7 @@ func Put(ctx context.Context, b bucket.Bucket, r *Compiled) error {
 
 // Get returns a request. Without one it returns bucket.ErrNotFound.
 func Get(ctx context.Context, r bucket.Reader, id ulid.ULID) (*Entry, error) {
-	var e Entry
+	e := Entry{listed: time.Now()}
 	err := r.List(ctx, dir+"/"+id.String(), func(o bucket.Object) error {
 		_, rel, ok := parseName(o.Name)
 		if ok {

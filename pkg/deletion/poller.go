@@ -94,7 +94,7 @@ func (p *Poller) Poll(ctx context.Context) ([]*Entry, error) {
 // poll lists the requests, and reads those that are not known.
 func (p *Poller) poll(ctx context.Context) ([]*Entry, error) {
 	listed := map[ulid.ULID]*Entry{}
-	dropped := 0
+	dropped, began := 0, time.Now()
 	err := p.bkt.List(ctx, dir, func(o bucket.Object) error {
 		id, rel, ok := parseName(o.Name)
 		if !ok {
@@ -106,7 +106,7 @@ func (p *Poller) poll(ctx context.Context) ([]*Entry, error) {
 				dropped++
 				return nil
 			}
-			e = &Entry{}
+			e = &Entry{listed: began}
 			listed[id] = e
 		}
 		e.note(rel)
