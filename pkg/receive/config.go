@@ -290,6 +290,9 @@ func (c *Config) Validate() error {
 	if err == nil && c.MaxInflightBytes < c.MaxRequestBytes {
 		err = errors.New("--remote-write.max-inflight-size must not be below --remote-write.max-request-size")
 	}
+	if err == nil && c.DeletionsInterval <= 0 {
+		err = errors.New("--deletions.poll-interval must be above 0")
+	}
 	if err == nil && c.TenantCertField != "" && c.ServerTLS.ClientCA == "" {
 		err = errors.New("--receive.tenant-certificate-field needs --remote-write.server-tls-client-ca: without it no client shows a certificate")
 	}

@@ -20,6 +20,7 @@ func TestFlags_RejectInvalidConfiguration(t *testing.T) {
 		"--receive-forward-timeout=0s":                      "must be above 0",
 		"--receive.local-endpoint=here":                     "host:port",
 		"--remote-write.max-request-size=0":                 "must be above 0",
+		"--deletions.poll-interval=0s":                      "--deletions.poll-interval must be above 0",
 		"--remote-write.max-inflight-size=1MiB":             "must not be below",
 		"--remote-write.server-tls-cert=x":                  "must be given together",
 		"--receive.tenant-certificate-field=organization":   "no client shows a certificate",

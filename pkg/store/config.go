@@ -165,6 +165,9 @@ func (c *Config) Validate() error {
 	if c.SyncInterval <= 0 {
 		errs = append(errs, fmt.Errorf("--sync-block-duration must be above 0, not %s", c.SyncInterval))
 	}
+	if c.DeletionsInterval <= 0 {
+		errs = append(errs, fmt.Errorf("--deletions.poll-interval must be above 0s, not %s", c.DeletionsInterval.Duration()))
+	}
 	now := time.Now()
 	if c.MinTime.Millis(now) > c.MaxTime.Millis(now) {
 		errs = append(errs, fmt.Errorf("--min-time %s is after --max-time %s", &c.MinTime, &c.MaxTime))

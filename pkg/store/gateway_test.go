@@ -192,6 +192,7 @@ func TestListBlocks_ShowsStates(t *testing.T) {
 func TestValidate_RefusesWrongValues(t *testing.T) {
 	for _, c := range []struct{ flag, want string }{
 		{"--sync-block-duration=0s", "--sync-block-duration"},
+		{"--deletions.poll-interval=0s", "--deletions.poll-interval"},
 		{"--block-sync-concurrency=0", "--block-sync-concurrency must be at least 1"},
 		{"--min-time=2030-01-01T00:00:00Z --max-time=2020-01-01T00:00:00Z", "is after"},
 		{"--selector.relabel-config=[{action:\u00a0replace}]", "--selector.relabel-config"},
