@@ -18,14 +18,10 @@ const detailsOutdated = "outdated block"
 func (m *maker) garbage(live []*block.Meta) map[ulid.ULID]bool {
 	superseded := map[ulid.ULID]bool{}
 	for _, g := range groupBlocks(live, m.policy.ReplicaLabels) {
-		// The block with the most sources stays; of equal ones, a sound one, the one that
-		// was rewritten of the other, or the older one of two that two compactors made.
+		// The block with the most sources stays; of equal ones see prefer.
 		bySources := slices.Clone(g.blocks)
 		slices.SortFunc(bySources, func(a, b *block.Meta) int {
-			return cmp.Or(
-				cmp.Compare(len(b.Compaction.Sources), len(a.Compaction.Sources)),
-				order(m.sound(a), m.sound(b)),
-				cmp.Compare(b.RewriteCount(), a.RewriteCount()), a.ULID.Compare(b.ULID))
+			return cmp.Or(cmp.Compare(len(b.Compaction.Sources), len(a.Compaction.Sources)), m.prefer(a, b))
 		})
 		holders := map[ulid.ULID][]*block.Meta{} // by source
 		for _, b := range bySources {
@@ -54,6 +50,12 @@ func (m *maker) garbage(live []*block.Meta) map[ulid.ULID]bool {
 	return superseded
 }
 
+// prefer sorts blocks with equal data: a sound one first, then the one that was rewritten
+// of the other, then the older one of two that two compactors made.
+func (m *maker) prefer(a, b *block.Meta) int {
+	return cmp.Or(order(m.sound(a), m.sound(b)), cmp.Compare(b.RewriteCount(), a.RewriteCount()), a.ULID.Compare(b.ULID))
+}
+
 // order sorts what is true first.
 func order(a, b bool) int {
 	switch {
@@ -71,7 +73,7 @@ func (m *maker) supersedes(holders map[ulid.ULID][]*block.Meta, b *block.Meta) *
 		return nil
 	}
 	for _, h := range holders[b.Compaction.Sources[0]] {
-		if !m.sameSet(h, b) && m.holds(h, b) {
+		if !m.otherShard(h, b) && m.holds(h, b) {
 			return h
 		}
 	}

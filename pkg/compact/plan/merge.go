@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/oklog/ulid/v2"
 
@@ -12,9 +13,14 @@ import (
 // merges plans the merges of one group.
 func (m *maker) merges(g grouped) {
 	var blocks []*block.Meta
+	replaceable := m.replaceable(g)
 	for _, b := range g.blocks {
 		switch {
 		case m.used[b.ULID] && m.view.Rewrites[b.ULID] == "" || !m.whole(b):
+		case replaceable[b.ULID]:
+			if lacks, ok := m.view.Incomplete[b.ULID]; ok {
+				m.skip(b, "%s, and its sources are there", lacks)
+			}
 		case tooLong(b):
 			details := fmt.Sprintf("it spans %s, more than the %s of the longest block that is merged", span(blockSpan(b)), span(maxSpan))
 			if g.Resolution > 0 && !fresh(b) {
@@ -29,6 +35,35 @@ func (m *maker) merges(g grouped) {
 	if rest, found := m.overlaps(g.Group, blocks); !found {
 		m.windows(g.Group, rest)
 	}
+}
+
+// replaceable are the blocks that are not sound and whose sources are all in sound blocks
+// of the group, such as a result whose merge was interrupted. They neither take part in a
+// merge, which would fail, nor divide a window: the merge of the others replaces them.
+func (m *maker) replaceable(g grouped) map[ulid.ULID]bool {
+	var bad []*block.Meta
+	held := map[ulid.ULID]bool{}
+	for _, b := range g.blocks {
+		if !m.sound(b) {
+			bad = append(bad, b)
+		}
+	}
+	if len(bad) == 0 {
+		return nil
+	}
+	for _, b := range g.blocks {
+		if m.sound(b) && m.whole(b) {
+			for _, s := range b.Compaction.Sources {
+				held[s] = true
+			}
+		}
+	}
+	out := map[ulid.ULID]bool{}
+	for _, b := range bad {
+		out[b.ULID] = len(b.Compaction.Sources) > 0 &&
+			!slices.ContainsFunc(b.Compaction.Sources, func(s ulid.ULID) bool { return !held[s] })
+	}
+	return out
 }
 
 // overlaps plans a merge of each run of overlapping blocks, and says whether

@@ -123,6 +123,8 @@ func (b *bucket) attribute(t *testing.T, m *block.Meta, word string) {
 			t.Fatal(err)
 		}
 		m.SetShard(block.Shard{Set: b.id(set), Index: i, Count: n})
+	case "rewritten":
+		m.Thanos.Rewrites = []byte("[{}]")
 	case "uploaded":
 		m.Thanos.UploadTime = time.UnixMilli(duration(t, val).Milliseconds())
 	case "deleted-at":

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 
@@ -49,10 +48,8 @@ func (m *maker) collectShards(live []*block.Meta) {
 		if len(set.blocks) <= s.Index {
 			set.blocks = append(set.blocks, make([]*block.Meta, s.Index+1-len(set.blocks))...)
 		}
-		// Of two blocks with one index, the one that was rewritten of the other counts,
-		// or the older one.
-		old := set.blocks[s.Index]
-		if old == nil || cmp.Or(cmp.Compare(old.RewriteCount(), b.RewriteCount()), b.ULID.Compare(old.ULID)) < 0 {
+		// Of two blocks with one index, the one that garbage would keep counts.
+		if old := set.blocks[s.Index]; old == nil || m.prefer(b, old) < 0 {
 			set.blocks[s.Index] = b
 		}
 	}
@@ -105,11 +102,11 @@ func (m *maker) whole(b *block.Meta) bool {
 	return set != nil && set.complete && set.blocks[b.Shard().Index] == b
 }
 
-// sameSet says whether two blocks are shards of one complete set, so that they hold
-// different series and one never replaces the other.
-func (m *maker) sameSet(a, b *block.Meta) bool {
+// otherShard says whether two blocks are shards of one set with different indexes, so
+// that they hold different series and one never replaces the other.
+func (m *maker) otherShard(a, b *block.Meta) bool {
 	s := m.setOf(a)
-	return s != nil && s == m.setOf(b) && m.whole(a) && m.whole(b)
+	return s != nil && s == m.setOf(b) && a.Shard().Index != b.Shard().Index
 }
 
 // units counts the blocks of a run, the shards of a set as one.
