@@ -3,7 +3,9 @@ package blockcheck
 import (
 	"fmt"
 	"math"
+	"slices"
 
+	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
@@ -37,7 +39,7 @@ func (w *Worker) downsampled(series uint64, in []Input, out []Chunk) error {
 		}
 	}
 	raw.sort()
-	raw.numbers()
+	raw.dropNaN()
 	rest := column{Columns: raw.Columns}
 	for i := range out {
 		n, err := w.recompute(&rest, &out[i])
@@ -52,11 +54,16 @@ func (w *Worker) downsampled(series uint64, in []Input, out []Chunk) error {
 	return nil
 }
 
-// numbers removes values that are none, and all but the first of samples with equal times.
-func (c *column) numbers() {
-	k := 0
+// dropNaN removes stale markers, then all but the first of samples with equal times, and
+// then NaN, as the downsampler does.
+func (c *column) dropNaN() {
+	k, last := 0, int64(math.MinInt64)
 	for i, t := range c.T {
-		if math.IsNaN(c.V[i]) || k > 0 && c.T[k-1] == t {
+		if t == last || value.IsStaleNaN(c.V[i]) {
+			continue
+		}
+		last = t
+		if math.IsNaN(c.V[i]) {
 			continue
 		}
 		c.T[k], c.V[k] = t, c.V[i]
@@ -82,13 +89,28 @@ func (w *Worker) recompute(raw *column, c *Chunk) (n int, err error) {
 		}
 	}
 	windows := len(cols[0].T)
-	if k := len(cols[4].T); k != windows+2 || len(cols[1].T) != windows || len(cols[2].T) != windows || len(cols[3].T) != windows || len(raw.T) == 0 {
-		return 0, mismatch("a chunk of the result has %d windows, and %d values of the counter", windows, k)
+	if windows == 0 || len(cols[4].T) != windows+2 || len(raw.T) == 0 {
+		return 0, mismatch("a chunk of the result has %d windows, and %d values of the counter", windows, len(cols[4].T))
+	}
+	for i := 1; i < len(cols); i++ {
+		ts := cols[i].T
+		if i == 4 {
+			ts = ts[1 : windows+1]
+		}
+		if !slices.Equal(ts, cols[0].T) {
+			return 0, mismatch("aggregate %d of the chunk to %d has other times than the first", i+1, c.MaxTime)
+		}
 	}
 	want := aggregates{counter: raw.V[0]}
 	last := raw.V[0]
 	for i, t := range cols[0].T {
-		end := t - t%w.c.cfg.Resolution + w.c.cfg.Resolution
+		if n == len(raw.T) {
+			return 0, mismatch("no source has samples for the window to %d", t)
+		}
+		// As the downsampler does: before 1970 a window is shorter, or longer, than the
+		// resolution, so that only its first sample tells its end.
+		first := raw.T[n]
+		end := first - first%w.c.cfg.Resolution + w.c.cfg.Resolution
 		want.count, want.sum, want.min, want.max = 0, 0, math.Inf(1), math.Inf(-1)
 		for ; n < len(raw.T) && raw.T[n] < end; n++ {
 			v := raw.V[n]
@@ -102,12 +124,16 @@ func (w *Worker) recompute(raw *column, c *Chunk) (n int, err error) {
 			}
 			last = v
 		}
+		// The last window of a chunk may end with its last sample.
+		if t != end-1 && (i+1 < windows || t != raw.T[n-1]) {
+			return 0, mismatch("the window of samples from %d on ends at %d instead of %d", first, t, end-1)
+		}
 		got := aggregates{count: cols[0].V[i], sum: cols[1].V[i], min: cols[2].V[i], max: cols[3].V[i], counter: cols[4].V[i+1]}
 		if !got.equal(&want) {
 			return 0, mismatch("the window to %d has the aggregates %+v instead of %+v", t, got, want)
 		}
 	}
-	if n == 0 || cols[4].V[0] != raw.V[0] || cols[4].V[windows+1] != last {
+	if k := &cols[4]; k.T[0] != raw.T[0] || k.V[0] != raw.V[0] || k.T[windows+1] != k.T[windows] || k.V[windows+1] != last {
 		return 0, mismatch("the counter of the chunk to %d does not begin and end with raw values", c.MaxTime)
 	}
 	return n, nil

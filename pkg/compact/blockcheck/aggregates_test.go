@@ -19,8 +19,8 @@ import (
 
 // rawSeries has counters with resets, gauges, stale markers and other values that are no
 // number, gaps, and at times chunks that overlap.
-func rawSeries(t testing.TB, r *rand.Rand) (metas []chunks.Meta) {
-	v, ts := 0.0, r.Int64N(3600_000)
+func rawSeries(t testing.TB, r *rand.Rand, ts int64) (metas []chunks.Meta) {
+	v := 0.0
 	for range 2 + r.IntN(20) {
 		var e xorcolumn.Encoder
 		e.Reset(nil)
@@ -59,13 +59,17 @@ func chunkOf(m chunks.Meta) Chunk {
 }
 
 // TestChanged_RecomputesAggregates accepts what the downsampler makes, and refuses each
-// aggregate with a changed value, and a missing chunk.
+// aggregate with a changed value or time, and a missing chunk.
 func TestChanged_RecomputesAggregates(t *testing.T) {
 	const resolution = 300_000
 	for seed := range uint64(50) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		var in []Input
-		metas := rawSeries(t, r)
+		from := r.Int64N(3600_000)
+		if seed%2 == 1 {
+			from = -1800_000 // before 1970, on the bounds of windows
+		}
+		metas := rawSeries(t, r, from)
 		for _, m := range metas {
 			in = append(in, Input{Chunk: chunkOf(m)})
 		}
@@ -81,25 +85,56 @@ func TestChanged_RecomputesAggregates(t *testing.T) {
 		require.NoError(t, check(out), "seed %d", seed)
 		require.ErrorIs(t, check(out[:len(out)-1]), ErrMismatch)
 		for part := range 5 {
-			last := out[len(out)-1]
-			a, err := aggr.Decode(last.Data)
-			require.NoError(t, err)
-			data := []*aggr.Data{&a.Count, &a.Sum, &a.Min, &a.Max, &a.Counter}[part]
-			var cols xorcolumn.Columns
-			require.NoError(t, cols.AppendXOR(data.Bytes))
-			var e xorcolumn.Encoder
-			e.Reset(nil)
-			at := r.IntN(cols.Len())
-			for i, ts := range cols.T {
-				if i == at {
-					cols.V[i]++
-				}
-				e.Append(ts, cols.V[i])
+			for _, change := range []func(*xorcolumn.Columns, int){
+				func(c *xorcolumn.Columns, at int) { c.V[at]++ },
+				func(c *xorcolumn.Columns, at int) { c.T[at]-- },
+			} {
+				changed := append([]Chunk{}, out...)
+				last := &changed[len(out)-1]
+				last.Data = changeAggregate(t, last.Data, part, func(c *xorcolumn.Columns) { change(c, r.IntN(c.Len())) })
+				require.ErrorIs(t, check(changed), ErrMismatch, "seed %d, aggregate %d", seed, part)
 			}
-			data.Bytes = e.Finish()
-			last.Data, err = aggr.Append(nil, &a)
-			require.NoError(t, err)
-			require.ErrorIs(t, check(append(append([]Chunk{}, out[:len(out)-1]...), last)), ErrMismatch, "seed %d, aggregate %d", seed, part)
 		}
 	}
+}
+
+// TestChanged_AcceptsNaNBesideAValue has a NaN and a value at one time in two chunks.
+func TestChanged_AcceptsNaNBesideAValue(t *testing.T) {
+	const resolution = 300_000
+	var in []Input
+	var metas []chunks.Meta
+	for _, samples := range [][]float64{{math.NaN(), 1, 2}, {7, 1, 2}, {math.Float64frombits(value.StaleNaN), 1, 2}} {
+		var e xorcolumn.Encoder
+		e.Reset(nil)
+		for i, v := range samples {
+			e.Append(int64(i)*15_000, v)
+		}
+		c, err := chunkenc.FromData(chunkenc.EncXOR, e.Finish())
+		require.NoError(t, err)
+		metas = append(metas, chunks.Meta{MaxTime: 30_000, Chunk: c})
+		in = append(in, Input{Chunk: chunkOf(metas[len(metas)-1])})
+	}
+	made, err := downsample.New(block.ResolutionRaw, resolution).Series(metas)
+	require.NoError(t, err)
+	require.Len(t, made, 1)
+	require.NoError(t, New(Config{Mode: Full, Resolution: resolution}).Worker().Changed(1, in, []Chunk{chunkOf(made[0])}))
+}
+
+// changeAggregate changes one of the five chunks of an aggregate chunk.
+func changeAggregate(t testing.TB, b []byte, part int, change func(*xorcolumn.Columns)) []byte {
+	a, err := aggr.Decode(b)
+	require.NoError(t, err)
+	data := []*aggr.Data{&a.Count, &a.Sum, &a.Min, &a.Max, &a.Counter}[part]
+	var cols xorcolumn.Columns
+	require.NoError(t, cols.AppendXOR(data.Bytes))
+	change(&cols)
+	var e xorcolumn.Encoder
+	e.Reset(nil)
+	for i, ts := range cols.T {
+		e.Append(ts, cols.V[i])
+	}
+	data.Bytes = e.Finish()
+	b, err = aggr.Append(nil, &a)
+	require.NoError(t, err)
+	return b
 }
