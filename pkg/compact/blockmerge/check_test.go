@@ -133,8 +133,8 @@ func reencode(t testing.TB, c chunks.Meta, keep func(i int) bool, change func(i 
 	return out
 }
 
-// TestCheck_FindsFaultsOfTheMerger drops, changes and invents samples of merged series of
-// each encoding.
+// TestCheck_FindsFaultsOfTheMerger drops and changes samples of merged series of each
+// encoding, of blocks of one producer and of replicas.
 func TestCheck_FindsFaultsOfTheMerger(t *testing.T) {
 	all, same := func(int) bool { return true }, func(_ int, v float64) float64 { return v }
 	faults := map[string]func(chunks.Meta) chunks.Meta{
@@ -151,23 +151,25 @@ func TestCheck_FindsFaultsOfTheMerger(t *testing.T) {
 	for name, fault := range faults {
 		for _, enc := range []chunkenc.Encoding{chunkenc.EncXOR, chunkenc.EncHistogram, chunkenc.EncFloatHistogram} {
 			for _, mode := range []blockcheck.Mode{blockcheck.Full, blockcheck.Sample} {
-				b := bucket.NewMemory()
-				var made atomic.Bool
-				cfg := blockmerge.Config{Func: dedup.FuncCoverage, Workers: 1}
-				cfg.BreakMerged(func(out []chunks.Meta) []chunks.Meta {
-					for i, c := range out {
-						if c.Chunk.Encoding() == enc && c.Chunk.NumSamples() > 10 && !made.Swap(true) {
-							out = append([]chunks.Meta{}, out...)
-							out[i] = fault(c)
-							break
+				for _, replicas := range []int{1, 3} {
+					b := bucket.NewMemory()
+					var made atomic.Bool
+					cfg := blockmerge.Config{Func: dedup.FuncCoverage, Workers: 1}
+					cfg.BreakMerged(func(out []chunks.Meta) []chunks.Meta {
+						for i, c := range out {
+							if c.Chunk.Encoding() == enc && c.Chunk.NumSamples() > 10 && !made.Swap(true) {
+								out = append([]chunks.Meta{}, out...)
+								out[i] = fault(c)
+								break
+							}
 						}
-					}
-					return out
-				})
-				err := checkedMerge(t, b, randomSources(t, b, 2, 1), mode, cfg, nil)
-				require.True(t, made.Load())
-				require.ErrorIs(t, err, blockcheck.ErrMismatch, "%s %s", name, enc)
-				require.ErrorContains(t, err, "sample at", "%s %s", name, enc)
+						return out
+					})
+					err := checkedMerge(t, b, randomSources(t, b, 2, replicas), mode, cfg, nil)
+					require.True(t, made.Load())
+					require.ErrorIs(t, err, blockcheck.ErrMismatch, "%s, %s, %d replicas", name, enc, replicas)
+					require.ErrorContains(t, err, "sample at", "%s, %s, %d replicas", name, enc, replicas)
+				}
 			}
 		}
 	}
