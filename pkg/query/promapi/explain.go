@@ -60,14 +60,15 @@ func (a *API) explainRequest(r *http.Request) (out ExplainRequest, err error) {
 		}
 		return time.UnixMilli(int64(seconds * 1000)), nil
 	}
-	err = parseBool(r.Form.Get("analyze"), &out.Analyze)
-	if s := r.Form.Get("lookback_delta"); s != "" && err == nil {
-		var lookback float64
-		lookback, err = parseDuration(s)
+	// Defaults.parse has refused wrong values of these two.
+	_ = parseBool(r.Form.Get("analyze"), &out.Analyze)
+	if lookback, err := parseDuration(r.Form.Get("lookback_delta")); err == nil {
 		out.Lookback = inSeconds(lookback)
 	}
-	if err != nil {
-		return out, fmt.Errorf("invalid parameter \"lookback_delta\" or \"analyze\": %w", err)
+	if s := r.Form.Get("timeout"); s != "" {
+		if _, err := parseDuration(s); err != nil {
+			return out, fmt.Errorf("invalid parameter \"timeout\": %w", err)
+		}
 	}
 	out.Encode = func(res *promql.Result) (int64, error) { return encodedSize(r.Context(), res) }
 	if !strings.HasSuffix(r.URL.Path, "/query_range_explain") {

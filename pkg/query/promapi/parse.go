@@ -50,7 +50,7 @@ func (a *API) reading(next http.Handler) http.Handler {
 		d := a.cfg.Defaults
 		d.PartialResponse = d.partialOf(r)
 		d.fill(r.URL.Path, r.Form, a.cfg.Now())
-		if isLabelPath(r.URL.Path) {
+		if isLabelPath(r.URL.Path) || isRangePath(r.URL.Path) {
 			if err := checkRange(r.Form); err != nil {
 				writeError(w, http.StatusBadRequest, "bad_data", err)
 				return
@@ -90,7 +90,7 @@ func (a *API) reading(next http.Handler) http.Handler {
 // nothing does. The handler refuses a parameter that is no duration.
 func (a *API) timeout(r *http.Request) time.Duration {
 	d := a.cfg.Timeout
-	if !strings.HasSuffix(r.URL.Path, "/query") && !strings.HasSuffix(r.URL.Path, "/query_range") {
+	if !isInstantPath(r.URL.Path) && !isRangePath(r.URL.Path) {
 		return d
 	}
 	seconds, err := parseDuration(r.Form.Get("timeout"))
@@ -137,18 +137,20 @@ func parseForm(r *http.Request) error {
 	return nil
 }
 
-// checkSteps refuses a range query of too many steps. A value that is no number is
-// refused by the handler.
+// checkSteps refuses a range query of too many steps, and a step below the millisecond
+// in which engines count. A value that is no number is refused by the handler.
 func (a *API) checkSteps(r *http.Request) error {
-	isRange := strings.HasSuffix(r.URL.Path, "/query_range") || strings.HasSuffix(r.URL.Path, "/query_range_explain")
-	if a.cfg.RangeSteps == 0 || !isRange {
+	if !isRangePath(r.URL.Path) {
 		return nil
 	}
 	start, err1 := parseTime(r.Form.Get("start"))
 	end, err2 := parseTime(r.Form.Get("end"))
 	step, err3 := parseDuration(r.Form.Get("step"))
 	valid := errors.Join(err1, err2, err3) == nil && step > 0
-	if n := (end - start) / step; valid && n > float64(a.cfg.RangeSteps) {
+	if valid && inSeconds(step) < time.Millisecond {
+		return errors.New(`invalid parameter "step": it is less than a millisecond`)
+	}
+	if n := (end - start) / step; valid && a.cfg.RangeSteps > 0 && n > float64(a.cfg.RangeSteps) {
 		return fmt.Errorf("invalid parameter \"step\": %.0f steps exceed the limit of %d (--query.max-range-steps); use a larger step or a shorter range", n, a.cfg.RangeSteps)
 	}
 	return nil
@@ -169,7 +171,7 @@ func checkRange(form url.Values) error {
 // none there.
 func (d Defaults) fill(path string, form url.Values, now time.Time) {
 	switch {
-	case strings.HasSuffix(path, "/query_range"):
+	case isRangePath(path):
 		if form.Get("step") != "" {
 			return
 		}
@@ -188,6 +190,17 @@ func (d Defaults) fill(path string, form url.Values, now time.Time) {
 			form.Set("start", strconv.FormatFloat(float64(now.Add(-d.LabelRange).UnixMilli())/1000, 'f', 3, 64))
 		}
 	}
+}
+
+// isInstantPath reports whether a path is that of instant queries or of their
+// explanations: the same parameters mean the same for both.
+func isInstantPath(path string) bool {
+	return strings.HasSuffix(path, "/query") || strings.HasSuffix(path, "/query_explain")
+}
+
+// isRangePath is isInstantPath for range queries.
+func isRangePath(path string) bool {
+	return strings.HasSuffix(path, "/query_range") || strings.HasSuffix(path, "/query_range_explain")
 }
 
 func isLabelPath(path string) bool {
@@ -240,7 +253,7 @@ func (d Defaults) setResolution(p *queryopts.Options, path string, form url.Valu
 		}
 		resolution = inSeconds(seconds)
 	case val == "" && !d.AutoDownsampling:
-	case !strings.HasSuffix(path, "/query_range"):
+	case !isRangePath(path):
 		resolution = d.AutoResolution(0)
 	default:
 		if step, err := parseDuration(form.Get("step")); err == nil && step != 0 {
