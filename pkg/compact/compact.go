@@ -24,6 +24,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/compact/lease"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
 	"github.com/hindsight-io/hindsight/pkg/deletion"
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
 // Deps are what the process provides to a compactor.
@@ -38,6 +39,9 @@ type Deps struct {
 	Out io.Writer
 	// Only chooses the jobs of plans that are carried out; nil takes all.
 	Only func(*plan.Job) bool
+	// FS has the work directory; nil is that of the operating system. Downloads of jobs
+	// that rewrite a block, and the indexes that are read again, do not go through it.
+	FS vfs.FS
 	// Terminal gets a progress bar during a run without Config.Wait; nil has none.
 	Terminal io.Writer
 }
@@ -57,6 +61,7 @@ type Compactor struct {
 	log      *slog.Logger
 	metrics  *metrics
 	poller   *blocklist.Poller
+	fs       vfs.FS
 	work     string
 	headers  *headerbundle.Writer
 	leases   *lease.Manager
@@ -89,12 +94,16 @@ func New(cfg Config, deps Deps) (*Compactor, error) {
 	if deps.Out == nil {
 		deps.Out = io.Discard
 	}
+	if deps.FS == nil {
+		deps.FS = vfs.OS()
+	}
 	m := newMetrics(deps.Registerer)
 	c := &Compactor{
 		cfg: cfg, policy: cfg.policy(), selector: selector, bkt: fenced{deps.Bucket}, out: deps.Out, terminal: deps.Terminal, only: deps.Only, log: deps.Logger, metrics: m,
 		poller: blocklist.NewPoller(deps.Bucket, blocklist.Config{
 			Concurrency: cfg.MetaConcurrency, Logger: deps.Logger, Registerer: deps.Registerer,
 		}),
+		fs:      deps.FS,
 		work:    filepath.Join(cfg.DataDir, "compact"),
 		headers: headerbundle.NewWriter(deps.Bucket),
 		leases: lease.New(lease.Config{

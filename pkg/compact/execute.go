@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"runtime/debug"
 	"sync"
@@ -298,22 +297,22 @@ func (c *Compactor) markNoCompact(ctx context.Context, id ulid.ULID, why block.C
 
 // workDir makes an empty directory for a job; done removes it.
 func (c *Compactor) workDir(j plan.Job) (dir string, done func(), err error) {
-	c.cleanWork.Do(func() { err = os.RemoveAll(c.work) })
+	c.cleanWork.Do(func() { err = c.fs.RemoveAll(c.work) })
 	if err != nil {
 		return "", nil, fmt.Errorf("remove the work directory of an earlier run: %w", err)
 	}
-	if err := os.MkdirAll(c.work, 0o777); err != nil {
+	if err := c.fs.MkdirAll(c.work, 0o777); err != nil {
 		return "", nil, err
 	}
 	dir = filepath.Join(c.work, string(j.Kind)+"-"+j.Blocks[0].String())
-	if err := os.RemoveAll(dir); err != nil {
+	if err := c.fs.RemoveAll(dir); err != nil {
 		return "", nil, err
 	}
 	return dir, func() {
-		if err := os.RemoveAll(dir); err != nil {
+		if err := c.fs.RemoveAll(dir); err != nil {
 			c.log.Warn("cannot remove work directory", "dir", dir, "err", err)
 		}
-	}, os.Mkdir(dir, 0o777)
+	}, c.fs.MkdirAll(dir, 0o777)
 }
 
 // errPanic is a panic that was recovered.

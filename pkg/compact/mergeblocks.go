@@ -32,7 +32,7 @@ func (c *Compactor) mergeBlocks(ctx context.Context, inputs []input, check *bloc
 func (c *Compactor) mergeConfig(ctx context.Context) blockmerge.Config {
 	read := readSamples(ctx)
 	cfg := blockmerge.Config{
-		Limits: blockmerge.FormatLimits(), Memory: c.cfg.MergeMemory.Int64(),
+		FS: c.fs, Limits: blockmerge.FormatLimits(), Memory: c.cfg.MergeMemory.Int64(),
 		Progress: func(samples uint64) { read.Add(samples) },
 	}
 	if n := c.cfg.DiskBudget.Int64(); n > 0 {

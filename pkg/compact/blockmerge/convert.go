@@ -113,11 +113,15 @@ func (m *merge) endBeside(ctx context.Context) {
 	if err == nil {
 		err = m.beside.finish()
 	}
+	made := m.beside
+	if err == nil {
+		err, m.beside = made.Close(), nil
+	}
 	if err != nil {
 		m.dropBeside(fmt.Errorf("complete a second block in the work directory: %w", err))
 		return
 	}
-	m.cfg.Beside.Result = m.beside.result
+	m.cfg.Beside.Result = made.result
 }
 
 // besideSeries makes the chunks of a series for the second block from those of the result,

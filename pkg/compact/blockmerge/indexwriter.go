@@ -8,10 +8,11 @@ import (
 	"hash/crc32"
 	"io"
 	"math"
-	"os"
 
 	"github.com/prometheus/prometheus/tsdb/fileutil"
 	"github.com/prometheus/prometheus/tsdb/index"
+
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
 // errTooLarge says that an index would exceed the limits of its format.
@@ -42,7 +43,8 @@ func FormatLimits() Limits {
 // symbols, series, postings, table of postings, table of contents. The memory that it
 // needs does not depend on the number of series.
 type indexWriter struct {
-	f      *os.File
+	fs     vfs.FS
+	f      vfs.File
 	w      *bufio.Writer
 	pos    int64
 	limits Limits
@@ -58,14 +60,14 @@ type indexWriter struct {
 }
 
 // newIndexWriter creates the file. Spooled postings lie beside it.
-func newIndexWriter(path string, limits Limits, postingsMemory int) (*indexWriter, error) {
-	f, err := os.Create(path)
+func newIndexWriter(fsys vfs.FS, path string, limits Limits, postingsMemory int) (*indexWriter, error) {
+	f, err := fsys.Create(path)
 	if err != nil {
 		return nil, err
 	}
 	w := &indexWriter{
-		f: f, w: bufio.NewWriterSize(f, writeBuffer), limits: limits,
-		postings: newPostings(path+".postings", postingsMemory),
+		fs: fsys, f: f, w: bufio.NewWriterSize(f, writeBuffer), limits: limits,
+		postings: newPostings(fsys, path+".postings", postingsMemory),
 	}
 	w.head = binary.BigEndian.AppendUint32(w.head, index.MagicIndex)
 	w.head = append(w.head, index.FormatV2)
@@ -191,7 +193,7 @@ func (w *indexWriter) finish() (err error) {
 		return err
 	}
 	w.toc.Postings = w.toc.LabelIndices
-	table, err := newTable(w.f.Name() + ".table")
+	table, err := newTable(w.fs, w.f.Name()+".table")
 	if err != nil {
 		return err
 	}
@@ -256,7 +258,8 @@ func (w *indexWriter) writePostings(r *refs) error {
 
 // table is the table of postings while it is made.
 type table struct {
-	f     *os.File
+	fs    vfs.FS
+	f     vfs.File
 	w     *bufio.Writer
 	size  int64
 	count uint32
@@ -264,16 +267,16 @@ type table struct {
 	names map[uint32]string
 }
 
-func newTable(path string) (*table, error) {
-	f, err := os.Create(path)
+func newTable(fsys vfs.FS, path string) (*table, error) {
+	f, err := fsys.Create(path)
 	if err != nil {
 		return nil, err
 	}
-	return &table{f: f, w: bufio.NewWriterSize(f, writeBuffer), names: map[uint32]string{}}, nil
+	return &table{fs: fsys, f: f, w: bufio.NewWriterSize(f, writeBuffer), names: map[uint32]string{}}, nil
 }
 
 // Close removes the temporary file.
-func (t *table) Close() error { return errors.Join(t.f.Close(), os.Remove(t.f.Name())) }
+func (t *table) Close() error { return errors.Join(t.f.Close(), t.fs.Remove(t.f.Name())) }
 
 // add adds the list at the current position of the index.
 func (t *table) add(w *indexWriter, name, value uint32, all bool) error {

@@ -15,6 +15,8 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
 // indexed is an index to be written.
@@ -58,7 +60,7 @@ func randomIndex(r *rand.Rand, n int) indexed {
 
 // write writes the index with an indexWriter.
 func (ix indexed) write(path string, limits Limits, memory int) (err error) {
-	w, err := newIndexWriter(path, limits, memory)
+	w, err := newIndexWriter(vfs.OS(), path, limits, memory)
 	if err != nil {
 		return err
 	}

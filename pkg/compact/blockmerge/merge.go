@@ -18,6 +18,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/compact/blockcheck"
 	"github.com/hindsight-io/hindsight/pkg/dedup"
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
 // Config configures a merge; the zero value has the defaults.
@@ -29,6 +30,9 @@ type Config struct {
 	// Memory is about the number of bytes of all buffers together; 0 means 128 MiB.
 	// Beside them a merge holds four bytes for each symbol of each source.
 	Memory int64
+	// FS has the directories of the results; nil is that of the operating system. The
+	// symbols are mapped into memory by the name of their file, not read through it.
+	FS vfs.FS
 	// SegmentSize is the size of a segment of the result; 0 means 512 MiB.
 	SegmentSize int64
 	// Disk bounds the bytes of the indexes of the result while they are made; 0 is no
@@ -68,6 +72,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Memory <= 0 {
 		c.Memory = defaultMemory
+	}
+	if c.FS == nil {
+		c.FS = vfs.OS()
 	}
 	if c.SegmentSize <= 0 {
 		c.SegmentSize = chunks.DefaultChunkSegmentSize

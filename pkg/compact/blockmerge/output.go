@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"os"
 	"path/filepath"
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -15,6 +14,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/aggr"
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/compact/blockcheck"
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
 // Segments gets the segments of a result as they are completed, in order.
@@ -35,13 +35,14 @@ type Output struct {
 // output writes one block.
 type output struct {
 	Output
+	fs          vfs.FS
 	index       *indexWriter
 	segmentSize int64
 	result      Result
 	labels      []uint32           // as symbols of a shard
 	check       *blockcheck.Output // nil when nothing is verified
 
-	f        *os.File // the current segment, nil before the first
+	f        vfs.File // the current segment, nil before the first
 	w        *bufio.Writer
 	segments int
 	pos      int64
@@ -50,14 +51,14 @@ type output struct {
 
 // newOutput creates the directory of the result with an empty index.
 func newOutput(o Output, cfg Config) (*output, error) {
-	if err := os.MkdirAll(filepath.Join(o.Dir, block.ChunksDir), 0o777); err != nil {
+	if err := cfg.FS.MkdirAll(filepath.Join(o.Dir, block.ChunksDir), 0o777); err != nil {
 		return nil, err
 	}
-	ix, err := newIndexWriter(filepath.Join(o.Dir, block.IndexFile), cfg.Limits, int(cfg.Memory/4))
+	ix, err := newIndexWriter(cfg.FS, filepath.Join(o.Dir, block.IndexFile), cfg.Limits, int(cfg.Memory/4))
 	if err != nil {
 		return nil, err
 	}
-	return &output{Output: o, index: ix, segmentSize: cfg.SegmentSize, check: cfg.Check.Output()}, nil
+	return &output{Output: o, fs: cfg.FS, index: ix, segmentSize: cfg.SegmentSize, check: cfg.Check.Output()}, nil
 }
 
 // Close closes all files. Before finish it leaves an incomplete block.
@@ -146,7 +147,7 @@ func (o *output) cut() error {
 	if err := o.endSegment(); err != nil {
 		return err
 	}
-	f, err := os.Create(filepath.Join(o.Dir, filepath.FromSlash(block.SegmentName(o.segments+1))))
+	f, err := o.fs.Create(filepath.Join(o.Dir, filepath.FromSlash(block.SegmentName(o.segments+1))))
 	if err != nil {
 		return err
 	}

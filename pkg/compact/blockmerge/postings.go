@@ -8,27 +8,29 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"slices"
+
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
 // postings collects which series have a label. It is an external merge sort: when its
 // memory is used up it writes a sorted run to a file, and in the end it merges the runs.
 // The references of a later run are larger than those of an earlier one.
 type postings struct {
+	fs     vfs.FS
 	path   string
 	most   int                 // references in memory
 	byName map[uint32][]uint64 // value and reference in one number
 	all    []uint32
 	held   int
-	runs   []*os.File
+	runs   []vfs.File
 	// references counts those of all labels.
 	references uint64
 }
 
 // newPostings keeps up to so many bytes in memory.
-func newPostings(path string, memory int) *postings {
-	return &postings{path: path, most: max(memory/8, 1), byName: map[uint32][]uint64{}}
+func newPostings(fsys vfs.FS, path string, memory int) *postings {
+	return &postings{fs: fsys, path: path, most: max(memory/8, 1), byName: map[uint32][]uint64{}}
 }
 
 // allSeries stands for the label of the list of all series. Numbers of symbols do not
@@ -63,7 +65,7 @@ func (p *postings) names() []uint32 {
 
 // spool writes a run: groups of name, value, number of references, and these.
 func (p *postings) spool() error {
-	f, err := os.Create(fmt.Sprintf("%s.%d", p.path, len(p.runs)))
+	f, err := p.fs.Create(fmt.Sprintf("%s.%d", p.path, len(p.runs)))
 	if err != nil {
 		return err
 	}
@@ -231,7 +233,7 @@ func (p *postings) each(f func(name, value uint32, all bool, refs *refs) error) 
 func (p *postings) Close() error {
 	var err error
 	for _, f := range p.runs {
-		err = errors.Join(err, f.Close(), os.Remove(f.Name()))
+		err = errors.Join(err, f.Close(), p.fs.Remove(f.Name()))
 	}
 	return err
 }

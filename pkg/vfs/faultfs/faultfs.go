@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/hindsight-io/hindsight/pkg/vfs"
@@ -41,15 +42,39 @@ type FS struct {
 	inner vfs.FS
 	at    int
 	mode  Mode
+	errno error // nil has an error that no operating system has
+	reads bool
 
 	mu     sync.Mutex
 	n      int
+	open   int
 	failed string // the operation that failed first
 }
 
 // New returns a file system whose change number at, from 1 on, fails. With 0,
 // none does.
 func New(inner vfs.FS, at int, mode Mode) *FS { return &FS{inner: inner, at: at, mode: mode} }
+
+// FailWith makes the failures those of the operating system, such as syscall.ENOSPC: a
+// *fs.PathError that is ErrInjected too. It is called before the first operation.
+func (f *FS) FailWith(errno syscall.Errno) *FS {
+	f.errno = errno
+	return f
+}
+
+// CountReads also makes reads of open files fail, and counts them as changes. It is called
+// before the first operation.
+func (f *FS) CountReads() *FS {
+	f.reads = true
+	return f
+}
+
+// OpenFiles is the number of files that are open.
+func (f *FS) OpenFiles() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.open
+}
 
 // Changes is the number of changes so far.
 func (f *FS) Changes() int {
@@ -75,6 +100,9 @@ func (f *FS) change(op, name string) error {
 	}
 	if f.failed == "" {
 		f.failed = fmt.Sprintf("%s (change %d)", op, f.n)
+	}
+	if f.errno != nil {
+		return fmt.Errorf("%w: %w", ErrInjected, &fs.PathError{Op: op, Path: name, Err: f.errno})
 	}
 	return fmt.Errorf("%s %s: %w", op, name, ErrInjected)
 }
@@ -126,11 +154,14 @@ func (f *FS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error)
 	if err != nil {
 		return nil, err
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.open++
 	return &file{File: inner, fs: f}, nil
 }
 
 // Open implements vfs.FS.
-func (f *FS) Open(name string) (vfs.File, error) { return f.inner.Open(name) }
+func (f *FS) Open(name string) (vfs.File, error) { return f.OpenFile(name, os.O_RDONLY, 0) }
 
 // ReadFile implements vfs.FS.
 func (f *FS) ReadFile(name string) ([]byte, error) { return f.inner.ReadFile(name) }
@@ -184,6 +215,37 @@ func (f *FS) SyncDir(name string) error {
 type file struct {
 	vfs.File
 	fs *FS
+}
+
+func (f *file) Close() error {
+	err := f.File.Close()
+	if !errors.Is(err, fs.ErrClosed) {
+		f.fs.mu.Lock()
+		defer f.fs.mu.Unlock()
+		f.fs.open--
+	}
+	return err
+}
+
+func (f *file) Read(b []byte) (int, error) {
+	if err := f.read(); err != nil {
+		return 0, err
+	}
+	return f.File.Read(b)
+}
+
+func (f *file) ReadAt(b []byte, off int64) (int, error) {
+	if err := f.read(); err != nil {
+		return 0, err
+	}
+	return f.File.ReadAt(b, off)
+}
+
+func (f *file) read() error {
+	if !f.fs.reads {
+		return nil
+	}
+	return f.fs.change("read from", f.Name())
 }
 
 func (f *file) Write(b []byte) (int, error) {
