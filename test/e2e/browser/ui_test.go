@@ -329,6 +329,13 @@ func testForms(u *ui) {
 	for _, stage := range []string{"Waiting for stores", "Evaluating", "Printing the result", "Chunks", "Samples read"} {
 		require.Positive(u.t, stages[stage], "%s of %v", stage, stages)
 	}
+	// A run that fails says why, and shows no costs of the run before.
+	evaluate[any](u.browser, `void (window.working = fetch, window.fetch = (url, o) => `+
+		`String(url).includes('query_range_explain') ? Promise.reject(new Error('no route')) : working(url, o))`)
+	u.click("Run and measure each node")
+	u.until(`document.querySelector('.explain [role=alert]')?.innerText.includes('no route')`)
+	require.NotContains(u.t, u.text(), "Samples read")
+	require.Contains(u.t, u.text(), "stores to ask")
 	u.graph(`demo_requests_total{cluster="eu-007"}`, "explain")
 	u.until(`document.body.innerText.includes('no: has no label set that matches')`)
 	u.picture("explain")

@@ -1,6 +1,6 @@
 import { useMemo } from "preact/hooks";
 import { LabelSet } from "../components/labels";
-import { VirtualTable, type Column } from "../components/virtual-table";
+import { numberColumn, VirtualTable, type Column } from "../components/virtual-table";
 import { localTime } from "../lib/settings";
 import { bytes, count, plural } from "../lib/text";
 import { formatSecond } from "../lib/time";
@@ -42,14 +42,7 @@ export function Timeline({ groups, span, selected, select }: Props) {
       cell: (g) => g.resolution,
       compare: (a, b) => compare(a.resolution, b.resolution),
     },
-    {
-      key: "count",
-      title: "Blocks",
-      width: "4rem",
-      numeric: true,
-      cell: (g) => count(g.blocks.length),
-      compare: (a, b) => a.blocks.length - b.blocks.length,
-    },
+    numberColumn("count", "Blocks", "4rem", (g) => g.blocks.length, count),
     {
       key: "size",
       title: "Size",

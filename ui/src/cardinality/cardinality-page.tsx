@@ -2,7 +2,7 @@ import { Link } from "../components/link";
 import { ListHead, partial, useList, useMatching } from "../components/list-page";
 import { TenantField } from "../components/tenant-field";
 import { Share } from "../components/share";
-import { VirtualTable, type Column } from "../components/virtual-table";
+import { numberColumn, VirtualTable, type Column } from "../components/virtual-table";
 import { localTime } from "../lib/settings";
 import { bytes, count, plural, quote, seriesName, visible } from "../lib/text";
 import { formatSecond } from "../lib/time";
@@ -91,14 +91,7 @@ export default function CardinalityPage() {
       cell: (c) => <code class="wrap">{visible(c.name)}</code>,
       compare: (a, b) => a.name.localeCompare(b.name),
     },
-    {
-      key: "value",
-      title: unit,
-      width: "7rem",
-      numeric: true,
-      cell: (c) => print1(c.value),
-      compare: (a, b) => a.value - b.value,
-    },
+    numberColumn("value", unit, "7rem", (c) => c.value, print1),
     {
       key: "share",
       title: total > 0 ? "Of all" : "Of these",

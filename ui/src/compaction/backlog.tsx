@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import { VirtualTable, type Column } from "../components/virtual-table";
+import { numberColumn, VirtualTable, type Column } from "../components/virtual-table";
 import { count, plural, shortNumber, visible } from "../lib/text";
 import { roughDuration } from "../lib/time";
 
@@ -54,14 +54,7 @@ const columns: Column<GroupWork>[] = [
     cell: (g) => <code class="wrap">{visible(g.group)}</code>,
     compare: (a, b) => a.group.localeCompare(b.group),
   },
-  {
-    key: "blocks",
-    title: "Blocks",
-    width: "5rem",
-    numeric: true,
-    cell: (g) => count(g.blocks),
-    compare: (a, b) => a.blocks - b.blocks,
-  },
+  numberColumn("blocks", "Blocks", "5rem", (g) => g.blocks, count),
   {
     key: "merge",
     title: "To merge",

@@ -14,6 +14,31 @@ export interface Column<T> {
   compare?(a: T, b: T): number;
 }
 
+/** A column of numbers, by which rows can be sorted; a cell without a number is empty, and NaN sorts below all. */
+export function numberColumn<T>(
+  key: string,
+  title: string,
+  width: string,
+  value: (row: T) => number | undefined,
+  print: (n: number) => string,
+): Column<T> {
+  const order = (row: T) => {
+    const n = value(row) ?? NaN;
+    return Number.isNaN(n) ? -Infinity : n;
+  };
+  return {
+    key,
+    title,
+    width,
+    numeric: true,
+    cell: (row) => {
+      const n = value(row);
+      return n === undefined ? "" : print(n);
+    },
+    compare: (a, b) => order(a) - order(b) || 0, // infinities of one sign differ by NaN
+  };
+}
+
 interface Props<T> {
   label: string;
   rows: T[];

@@ -4,7 +4,7 @@ import { Expression } from "../components/expression";
 import { distinct, ListChoice, ListHead, useList, useMatching } from "../components/list-page";
 import { ErrorNotice } from "../components/notices";
 import { TenantField } from "../components/tenant-field";
-import { VirtualTable, type Column } from "../components/virtual-table";
+import { numberColumn, VirtualTable, type Column } from "../components/virtual-table";
 import { localTime } from "../lib/settings";
 import { bytes, plural, shortNumber, visible } from "../lib/text";
 import { formatSecond } from "../lib/time";
@@ -33,30 +33,9 @@ const none: RunningQuery[] = [];
 const columns: Column<RunningQuery>[] = [
   ...ofRequest,
   { key: "stage", title: "Stage", width: "6rem", cell: (q) => q.stage },
-  {
-    key: "age",
-    title: "Age",
-    width: "5rem",
-    numeric: true,
-    cell: (q) => seconds(q.ageSeconds),
-    compare: (a, b) => a.ageSeconds - b.ageSeconds,
-  },
-  {
-    key: "samples",
-    title: "Samples",
-    width: "5rem",
-    numeric: true,
-    cell: (q) => shortNumber(q.samples),
-    compare: (a, b) => a.samples - b.samples,
-  },
-  {
-    key: "memory",
-    title: "Memory",
-    width: "6rem",
-    numeric: true,
-    cell: (q) => bytes(q.memoryBytes),
-    compare: (a, b) => a.memoryBytes - b.memoryBytes,
-  },
+  numberColumn("age", "Age", "5rem", (q) => q.ageSeconds, seconds),
+  numberColumn("samples", "Samples", "5rem", (q) => q.samples, shortNumber),
+  numberColumn("memory", "Memory", "6rem", (q) => q.memoryBytes, bytes),
 ];
 
 /** The requests that run, and a way to end them. */

@@ -1,7 +1,7 @@
 import { Expression } from "../components/expression";
 import { distinct, ListChoice, ListHead, useList, useMatching } from "../components/list-page";
 import { TenantField } from "../components/tenant-field";
-import { VirtualTable, type Column } from "../components/virtual-table";
+import { numberColumn, VirtualTable, type Column } from "../components/virtual-table";
 import { localTime } from "../lib/settings";
 import { bytes, count, plural, shortNumber, visible } from "../lib/text";
 import { formatSecond } from "../lib/time";
@@ -31,28 +31,13 @@ interface TopQueries {
 
 const none: TopQuery[] = [];
 
-function numeric(
-  key: "count" | "totalSeconds" | "maxSeconds" | "cost" | "bytes",
-  title: string,
-  print: (n: number) => string,
-): Column<TopQuery> {
-  return {
-    key,
-    title,
-    width: "5.5rem",
-    numeric: true,
-    cell: (q) => print(q[key]),
-    compare: (a, b) => a[key] - b[key],
-  };
-}
-
 const columns: Column<TopQuery>[] = [
   ...ofRequest,
-  numeric("totalSeconds", "Total time", seconds),
-  numeric("maxSeconds", "Longest", seconds),
-  numeric("count", "Requests", count),
-  numeric("cost", "Cost", shortNumber),
-  numeric("bytes", "Read", bytes),
+  numberColumn("totalSeconds", "Total time", "5.5rem", (q) => q.totalSeconds, seconds),
+  numberColumn("maxSeconds", "Longest", "5.5rem", (q) => q.maxSeconds, seconds),
+  numberColumn("count", "Requests", "5.5rem", (q) => q.count, count),
+  numberColumn("cost", "Cost", "5.5rem", (q) => q.cost, shortNumber),
+  numberColumn("bytes", "Read", "5.5rem", (q) => q.bytes, bytes),
 ];
 
 /** The requests that cost most since the querier started. */

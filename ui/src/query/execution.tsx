@@ -1,9 +1,10 @@
-import type { Execution, Explanation, Selection, TracedStore } from "../api/types";
+import type { Execution, Selection, TracedStore } from "../api/types";
 import { storeReasons } from "../components/notices";
-import { VirtualTable, type Column } from "../components/virtual-table";
+import { numberColumn, VirtualTable, type Column } from "../components/virtual-table";
 import { localTime } from "../lib/settings";
 import { bytes, count, plural, visible } from "../lib/text";
 import { formatSecond, isOpenEnd, isOpenStart } from "../lib/time";
+import type { Analysis } from "./explain";
 import { code, List, Section } from "./parts";
 
 /** The stages of a query, with the parts that are sums over all cores below them. */
@@ -22,7 +23,7 @@ function milliseconds(seconds: number): string {
 }
 
 /** Where the time of a query went, and what it read. */
-export function Costs({ analysis, execution: e }: { analysis: Explanation; execution: Execution }) {
+export function Costs({ analysis, execution: e }: { analysis: Analysis; execution: Execution }) {
   return (
     <Section title="Costs">
       <div class="cards">
@@ -122,30 +123,10 @@ const names: Column<TracedStore>[] = [
   },
 ];
 
-function number(
-  key: string,
-  title: string,
-  width: string,
-  value: (t: TracedStore) => number | undefined,
-  print: (n: number) => string,
-): Column<TracedStore> {
-  return {
-    key,
-    title,
-    width,
-    numeric: true,
-    cell: (t) => {
-      const n = value(t);
-      return n === undefined ? "" : print(n);
-    },
-    compare: (a, b) => (value(a) ?? -1) - (value(b) ?? -1),
-  };
-}
-
 const costs: Column<TracedStore>[] = [
-  number("series", "Series", "4.5rem", (t) => t.answer?.series, count),
-  number("chunks", "Chunks", "4.5rem", (t) => t.answer?.chunks, count),
-  number("bytes", "Bytes", "5rem", (t) => t.answer?.bytes, bytes),
+  numberColumn("series", "Series", "4.5rem", (t) => t.answer?.series, count),
+  numberColumn("chunks", "Chunks", "4.5rem", (t) => t.answer?.chunks, count),
+  numberColumn("bytes", "Bytes", "5rem", (t) => t.answer?.bytes, bytes),
   {
     key: "blocks",
     title: "Blocks",
@@ -189,6 +170,6 @@ const costs: Column<TracedStore>[] = [
     },
     compare: (a, b) => (a.answer?.bucket?.requests ?? -1) - (b.answer?.bucket?.requests ?? -1),
   },
-  number("wait", "First data", "5.5rem", (t) => t.answer?.waitedSeconds, milliseconds),
-  number("time", "Time", "5.5rem", (t) => t.answer?.seconds, milliseconds),
+  numberColumn("wait", "First data", "5.5rem", (t) => t.answer?.waitedSeconds, milliseconds),
+  numberColumn("time", "Time", "5.5rem", (t) => t.answer?.seconds, milliseconds),
 ];

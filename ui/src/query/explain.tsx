@@ -19,6 +19,9 @@ interface Measure {
   error?: string;
 }
 
+/** What a run has measured of the whole expression, or why it failed. */
+export type Analysis = Pick<Explanation, "execution" | "error" | "resultSeries" | "resultBytes">;
+
 /** How the querier evaluates the expression over the range of the panel. */
 export function Explain({ panel }: { panel: PanelState }) {
   const [plan, setPlan] = useState<{ data?: Explanation; error?: string }>({});
@@ -130,19 +133,21 @@ function storeColumns(local: boolean): Column<PlanStore>[] {
 /** The tree of the expression; on request it runs the query and each of its nodes. */
 function Measured({ panel, planned }: { panel: PanelState; planned: Execution | undefined }) {
   const tree = useMemo(() => parseTree(panel.expr), [panel.expr]);
-  const [analysis, setAnalysis] = useState<Explanation>();
+  const [analysis, setAnalysis] = useState<Analysis>();
   const [measures, setMeasures] = useState<ReadonlyMap<number, Measure>>(new Map());
   const [abort, setAbort] = useState<AbortController>();
   useEffect(() => () => abort?.abort(), [abort]);
   const start = () => {
     const controller = new AbortController();
     setAbort(controller);
+    setAnalysis(undefined);
     setMeasures(new Map());
     measure(panel, tree, controller.signal, setAnalysis, (id, m) =>
       setMeasures((old) => new Map(old).set(id, m)),
     ).finally(() => setAbort((now) => (now === controller ? undefined : now)));
   };
-  const execution = analysis?.execution ?? planned;
+  const measured = analysis?.execution;
+  const execution = measured ?? planned;
   return (
     <>
       <Section title="Expression">
@@ -154,8 +159,8 @@ function Measured({ panel, planned }: { panel: PanelState; planned: Execution | 
         )}
         {analysis?.error && <ErrorNotice text={analysis.error} />}
       </Section>
-      {analysis?.execution && <Costs analysis={analysis} execution={analysis.execution} />}
-      {execution && <Selections selections={execution.selections} analyzed={!!analysis} />}
+      {measured && <Costs analysis={analysis} execution={measured} />}
+      {execution && <Selections selections={execution.selections} analyzed={!!measured} />}
     </>
   );
 }
@@ -167,7 +172,7 @@ async function measure(
   panel: PanelState,
   tree: TreeNode | undefined,
   signal: AbortSignal,
-  setAnalysis: (e: Explanation) => void,
+  setAnalysis: (a: Analysis) => void,
   set: (id: number, m: Measure) => void,
 ): Promise<void> {
   const span = spanOf(panel);
@@ -183,7 +188,7 @@ async function measure(
     signal,
   }).then(
     ({ data }) => setAnalysis(data),
-    () => {}, // the nodes below have the error
+    (e) => signal.aborted || setAnalysis({ error: message(e) }),
   );
   const nodes = tree ? flatten(tree).slice(0, maxNodes) : [];
   for (const node of nodes) {

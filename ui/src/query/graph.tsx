@@ -2,7 +2,7 @@ import { useMemo, useRef, useState } from "preact/hooks";
 import type uPlot from "uplot";
 import type { MatrixSeries, Missing } from "../api/types";
 import { LabelSet } from "../components/labels";
-import { VirtualTable, type Column } from "../components/virtual-table";
+import { numberColumn, VirtualTable, type Column } from "../components/virtual-table";
 import { localTime } from "../lib/settings";
 import { count, plural, seriesName, shortNumber } from "../lib/text";
 import { formatTime } from "../lib/time";
@@ -194,9 +194,9 @@ function Legend({ lines, hidden, setHidden }: LegendProps) {
         );
       },
     },
-    value("min", "Min", (l) => l.min),
-    value("max", "Max", (l) => l.max),
-    value("last", "Last", (l) => l.last ?? NaN),
+    numberColumn("min", "Min", "5.5rem", (l) => l.min, shortNumber),
+    numberColumn("max", "Max", "5.5rem", (l) => l.max, shortNumber),
+    numberColumn("last", "Last", "5.5rem", (l) => l.last ?? NaN, shortNumber),
   ];
   return (
     <VirtualTable
@@ -207,15 +207,4 @@ function Legend({ lines, hidden, setHidden }: LegendProps) {
       estimate={28}
     />
   );
-}
-
-function value(key: string, title: string, of: (l: Numbered) => number): Column<Numbered> {
-  return {
-    key,
-    title,
-    width: "5.5rem",
-    numeric: true,
-    cell: (l) => shortNumber(of(l)),
-    compare: (a, b) => of(a) - of(b),
-  };
 }

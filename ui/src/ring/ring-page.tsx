@@ -2,7 +2,7 @@ import { useMemo } from "preact/hooks";
 import { LabelSet } from "../components/labels";
 import { distinct, ListChoice, ListHead, useList, useMatching } from "../components/list-page";
 import { Share } from "../components/share";
-import { VirtualTable, type Column } from "../components/virtual-table";
+import { numberColumn, VirtualTable, type Column } from "../components/virtual-table";
 import { bytes, plural, visible, type Labels } from "../lib/text";
 
 /** A member of a hashring, as the node that answers sees it; see /api/v1/receive/ring. */
@@ -85,14 +85,7 @@ const columns: Column<Member>[] = [
     cell: (m) => <Share value={m.share} all={1} />,
     compare: (a, b) => a.share - b.share,
   },
-  {
-    key: "waiting",
-    title: "Waiting",
-    width: "5.5rem",
-    numeric: true,
-    cell: (m) => bytes(m.waiting_bytes),
-    compare: (a, b) => a.waiting_bytes - b.waiting_bytes,
-  },
+  numberColumn("waiting", "Waiting", "5.5rem", (m) => m.waiting_bytes, bytes),
   {
     key: "hints",
     title: "Hints",

@@ -10,7 +10,7 @@ import {
   useMatching,
 } from "../components/list-page";
 import { TenantField } from "../components/tenant-field";
-import { VirtualTable, type Column } from "../components/virtual-table";
+import { numberColumn, VirtualTable, type Column } from "../components/virtual-table";
 import { localTime } from "../lib/settings";
 import { plural, seriesName, visible } from "../lib/text";
 import { formatSecond } from "../lib/time";
@@ -74,14 +74,7 @@ const columns: Column<Row>[] = [
     width: "minmax(10rem, 3fr)",
     cell: (r) => <code class="cut">{visible(r.rule.query)}</code>,
   },
-  {
-    key: "took",
-    title: "Took",
-    width: "4.5rem",
-    numeric: true,
-    cell: (r) => seconds(r.rule.evaluationTime),
-    compare: (a, b) => a.rule.evaluationTime - b.rule.evaluationTime,
-  },
+  numberColumn("took", "Took", "4.5rem", (r) => r.rule.evaluationTime, seconds),
 ];
 
 /** Each rule with its group; the order of equal states is that of the server. */

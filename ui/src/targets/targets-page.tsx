@@ -10,7 +10,7 @@ import {
   useMatching,
 } from "../components/list-page";
 import { TenantField } from "../components/tenant-field";
-import { VirtualTable, type Column } from "../components/virtual-table";
+import { numberColumn, VirtualTable, type Column } from "../components/virtual-table";
 import { localTime } from "../lib/settings";
 import { plural, seriesName, visible, type Labels } from "../lib/text";
 import { formatSecond, roughDuration } from "../lib/time";
@@ -79,14 +79,7 @@ const columns: Column<Target>[] = [
     cell: (t) => ago(t.lastScrape),
     compare: (a, b) => Date.parse(a.lastScrape) - Date.parse(b.lastScrape),
   },
-  {
-    key: "duration",
-    title: "Took",
-    width: "4.5rem",
-    numeric: true,
-    cell: (t) => seconds(t.lastScrapeDuration),
-    compare: (a, b) => a.lastScrapeDuration - b.lastScrapeDuration,
-  },
+  numberColumn("duration", "Took", "4.5rem", (t) => t.lastScrapeDuration, seconds),
 ];
 
 /** The scrape targets of all servers, with replicas merged: those that are down first. */

@@ -4,7 +4,7 @@ import { ListChoice, ListHead, Tally, useList, useMatching } from "../components
 import { ErrorNotice } from "../components/notices";
 import { QueryLink } from "../components/query-link";
 import { Share } from "../components/share";
-import { VirtualTable, type Column } from "../components/virtual-table";
+import { numberColumn, VirtualTable, type Column } from "../components/virtual-table";
 import { localTime } from "../lib/settings";
 import { bytes, count, plural, seriesName, shortNumber, visible } from "../lib/text";
 import { formatSecond } from "../lib/time";
@@ -54,14 +54,7 @@ function columnsOf(most: number, local: boolean): Column<Tenant>[] {
       cell: (t) => <span class={classes[stateOf(t)]}>{stateOf(t)}</span>,
       compare: (a, b) => stateOf(a).localeCompare(stateOf(b)),
     },
-    {
-      key: "series",
-      title: "Series",
-      width: "6rem",
-      numeric: true,
-      cell: (t) => count(t.series),
-      compare: (a, b) => a.series - b.series,
-    },
+    numberColumn("series", "Series", "6rem", (t) => t.series, count),
     {
       key: "share",
       title: "Of the limit",
@@ -83,14 +76,7 @@ function columnsOf(most: number, local: boolean): Column<Tenant>[] {
       cell: (t) => shortNumber(Math.round(Math.max(t.samples_per_second, 0))),
       compare: (a, b) => a.samples_per_second - b.samples_per_second,
     },
-    {
-      key: "blocks",
-      title: "Blocks",
-      width: "4rem",
-      numeric: true,
-      cell: (t) => count(t.blocks),
-      compare: (a, b) => a.blocks - b.blocks,
-    },
+    numberColumn("blocks", "Blocks", "4rem", (t) => t.blocks, count),
     {
       key: "newest",
       title: "Newest sample",
