@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/require"
 )
@@ -64,36 +65,41 @@ func (u *ui) visit(v view) {
 	u.clean()
 }
 
-// watchFocus notes each element that gets the focus, and what is wrong with it. The
-// control of the calendar has parts that are stops of their own.
-const watchFocus = `window.stops = new Set(), window.lost = [];
-addEventListener('focusin', ({ target: e }) => {
-	stops.add(e);
-	requestAnimationFrame(() => {
-		if (document.activeElement !== e) return;
-		const r = e.getBoundingClientRect(), style = getComputedStyle(e), around = e.closest('.editor');
-		if (r.bottom <= 0 || r.top >= innerHeight || r.right <= 0 || r.left >= innerWidth) lost.push('out of view: ' + e.outerHTML.slice(0, 150));
-		if (style.outlineStyle === 'none' && (!around || getComputedStyle(around).boxShadow === 'none') && e.id !== 'main') lost.push('focus is not seen: ' + e.outerHTML.slice(0, 150));
-	});
-}); 0`
+// watchFocus notes each element that gets the focus.
+const watchFocus = `window.stops = new Set(), addEventListener('focusin', e => stops.add(e.target)), 0`
+
+// stop returns what is wrong with the stop that has the focus: it is out of view, or no
+// ring is drawn around it. A list may need some frames to draw its row. A control can have
+// parts that are stops of their own, with a look of their own, and no event reports them.
+const stop = `(async () => {
+	const fault = e => {
+		if (e === document.body) return '';
+		const r = e.getBoundingClientRect(), around = e.closest('.editor');
+		if (r.bottom <= 0 || r.top >= innerHeight || r.right <= 0 || r.left >= innerWidth) return 'out of view: ' + e.outerHTML.slice(0, 150);
+		const ring = getComputedStyle(e).outlineStyle !== 'none' || around && getComputedStyle(around).boxShadow !== 'none' || e.id === 'main';
+		return ring ? '' : 'focus is not seen: ' + e.outerHTML.slice(0, 150);
+	};
+	for (let frames = 0; frames < 60 && fault(document.activeElement); frames++) await new Promise(requestAnimationFrame);
+	return fault(document.activeElement);
+})()`
 
 // missed are the controls that the Tab key should have reached.
 const missed = `[...document.querySelectorAll('a[href], button, input, select, summary, [tabindex="0"]')]
 	.filter(e => e.tabIndex >= 0 && !e.disabled && e.checkVisibility({ visibilityProperty: true }) && !stops.has(e)).map(e => e.outerHTML.slice(0, 150))`
 
-// tabs presses Tab until all controls had the focus. A list with thousands of rows is a few
-// stops.
+// tabs presses Tab until all controls had the focus, and looks at each stop. A list with
+// thousands of rows is a few stops.
 func (u *ui) tabs(path string) {
 	u.t.Helper()
 	evaluate[any](u.browser, watchFocus)
-	for range 12 {
-		u.keys(strings.Repeat(kb.Tab, 12))
+	for range 144 {
+		u.keys(kb.Tab)
+		require.Empty(u.t, evaluate[string](u.browser, stop, chromedp.EvalAwaitPromise), path)
 		if evaluate[int](u.browser, missed+".length") == 0 {
-			break
+			return
 		}
 	}
 	require.Empty(u.t, evaluate[[]string](u.browser, missed), "%s: controls that Tab does not reach", path)
-	require.Empty(u.t, evaluate[[]string](u.browser, "lost"), path)
 }
 
 // rowsByKeyboard goes to the last row and back, and opens the first one.
