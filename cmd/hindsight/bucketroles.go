@@ -113,6 +113,7 @@ func receiveCommand(app *kingpin.Application) command {
 			}
 			return receive.New(c, receive.Deps{
 				Logger: p.logger, Registerer: p.registry, Bucket: bkt, GRPCAddress: role.server.GRPCAddress,
+				GRPCEncrypted: role.server.GRPCTLSCert != "",
 			})
 		})
 	}}

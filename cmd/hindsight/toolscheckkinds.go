@@ -22,9 +22,9 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
 	"github.com/hindsight-io/hindsight/pkg/receive/tenantlimits"
 	"github.com/hindsight-io/hindsight/pkg/requestlog"
-	"github.com/hindsight-io/hindsight/pkg/server"
 	"github.com/hindsight-io/hindsight/pkg/store"
 	"github.com/hindsight-io/hindsight/pkg/telemetry"
+	"github.com/hindsight-io/hindsight/pkg/webconfig"
 )
 
 // configKind is one kind of configuration file.
@@ -97,7 +97,7 @@ func configKinds() []configKind {
 		},
 		{
 			name: "web", flags: "--http.config", keys: []string{"tls_server_config", "http_server_config", "basic_auth_users", "rate_limit"},
-			check: func(_ context.Context, path string, _ []byte) error { return server.CheckWebFile(path) },
+			check: func(_ context.Context, path string, _ []byte) error { return webconfig.Check(path) },
 		},
 		{
 			name: "http-client", flags: "--prometheus.http-client-file",

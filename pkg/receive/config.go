@@ -14,6 +14,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
+	"github.com/hindsight-io/hindsight/pkg/webconfig"
 )
 
 // Config configures the role. Defaults are set by RegisterFlags and DefaultConfig.
@@ -21,6 +22,8 @@ type Config struct {
 	// RemoteWriteAddress is the address of the write endpoints; empty means
 	// that the caller serves them with RegisterWrite.
 	RemoteWriteAddress string
+	// RemoteWriteConfigFile is the path of its web configuration file; may be empty.
+	RemoteWriteConfigFile string
 	// MaxConnections bounds the open connections there; 0 is no limit.
 	MaxConnections   int
 	ServerTLS        ServerTLS
@@ -159,6 +162,8 @@ func (c *Config) registerListener(r flags.Registrar) {
 		Default("128MiB").SetValue(&c.MaxRequestBytes)
 	r.Flag("remote-write.max-inflight-size", "Largest sum of the write requests that are worked on at a time, decompressed; others wait.").
 		Default("1GiB").SetValue(&c.MaxInflightBytes)
+	r.Flag("remote-write.http-config", "Path of a web configuration file for the remote write server, as --http.config: users and passwords, and TLS unless the flags below set it.").
+		StringVar(&c.RemoteWriteConfigFile)
 	t := &c.ServerTLS
 	r.Flag("remote-write.server-tls-cert", "Certificate of the remote write server; without it and the key, plain text.").StringVar(&t.Cert)
 	r.Flag("remote-write.server-tls-key", "Private key of the remote write server.").StringVar(&t.Key)
@@ -205,7 +210,7 @@ func (c *Config) registerRing(r flags.Registrar) {
 		Default(grpcsnappy.Name).EnumVar(&c.Compression, grpcsnappy.Name, "none")
 	r.Flag("receive.replication-protocol", "Protocol to peers. With capnproto too, writes to peers use protobuf, which every peer accepts; --receive.capnproto-address accepts writes of peers over Cap'n Proto.").
 		Default("protobuf").EnumVar(&c.Protocol, "protobuf", "capnproto")
-	r.Flag("receive.capnproto-address", "Address for writes of peers over Cap'n Proto, in plain text; empty disables it. If the default address is in use already, the node starts without it.").
+	r.Flag("receive.capnproto-address", "Address for writes of peers over Cap'n Proto, in plain text and without authentication; empty disables it. The default address is not used if it is in use already, or if the gRPC or the remote write server has TLS or passwords.").
 		Default(defaultCapnProtoAddress).StringVar(&c.CapnProtoAddress)
 	r.Flag("receive.grpc-service-config", "gRPC service config (JSON) of the connections to peers.").
 		PlaceHolder("<content>").StringVar(&c.ServiceConfig)
@@ -293,8 +298,8 @@ func (c *Config) Validate() error {
 	if err == nil && c.DeletionsInterval <= 0 {
 		err = errors.New("--deletions.poll-interval must be above 0")
 	}
-	if err == nil && c.TenantCertField != "" && c.ServerTLS.ClientCA == "" {
-		err = errors.New("--receive.tenant-certificate-field needs --remote-write.server-tls-client-ca: without it no client shows a certificate")
+	if err == nil {
+		err = c.validateListener()
 	}
 	if err == nil && !model.UTF8Validation.IsValidLabelName(c.TenantLabel) {
 		err = fmt.Errorf("--receive.tenant-label-name %q is not a label name", c.TenantLabel)
@@ -305,6 +310,21 @@ func (c *Config) Validate() error {
 		}
 	}
 	return flags.Invalid(err)
+}
+
+// validateListener checks the web configuration file of the remote write server against
+// the flags.
+func (c *Config) validateListener() error {
+	web, err := webconfig.Open("--remote-write.http-config", c.RemoteWriteConfigFile, nil)
+	switch {
+	case err != nil:
+		return err
+	case web.TLS() != nil && c.ServerTLS.Cert != "":
+		return errors.New("--remote-write.http-config has a tls_server_config, and --remote-write.server-tls-cert is given: use one of them")
+	case c.TenantCertField != "" && c.ServerTLS.ClientCA == "" && !web.VerifiesClients():
+		return errors.New("--receive.tenant-certificate-field needs --remote-write.server-tls-client-ca, or client_ca_file in --remote-write.http-config: without it no client shows a certificate")
+	}
+	return nil
 }
 
 // maxForwardWorkers bounds the messages under way to one peer.

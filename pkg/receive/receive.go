@@ -2,7 +2,6 @@ package receive
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,7 +11,6 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -46,6 +44,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/tenant"
 	"github.com/hindsight-io/hindsight/pkg/tlsconfig"
 	"github.com/hindsight-io/hindsight/pkg/vfs"
+	"github.com/hindsight-io/hindsight/pkg/webconfig"
 )
 
 // Deps are the dependencies of a Receive.
@@ -57,6 +56,8 @@ type Deps struct {
 	// GRPCAddress is the address of the gRPC server; its port identifies
 	// this node in the hashring without --receive.local-endpoint.
 	GRPCAddress string
+	// GRPCEncrypted is whether the gRPC server has TLS.
+	GRPCEncrypted bool
 }
 
 // Receive is the role. It implements server.Component.
@@ -69,8 +70,11 @@ type Receive struct {
 	own     labels.Labels
 	tenants tenant.Source
 	relabel atomic.Pointer[[]*relabel.Config]
-	tls     *tlsconfig.Server // nil for plain text
-	peerTLS *tlsconfig.Client // nil for plain text
+	tls     *tlsconfig.Server // nil without flags for TLS
+	web     *webconfig.File   // nil without a web configuration file
+	// protected is whether the gRPC or the remote write server has TLS or passwords.
+	protected bool
+	peerTLS   *tlsconfig.Client // nil for plain text
 
 	db    *multitsdb.DB
 	reads *fanout.Store
@@ -157,9 +161,13 @@ func New(cfg Config, deps Deps) (*Receive, error) {
 		return nil, err
 	}
 	r.relabel.Store(&rules)
+	if r.web, err = webconfig.Open("--remote-write.http-config", cfg.RemoteWriteConfigFile, r.logger); err != nil {
+		return nil, err
+	}
 	if r.tls, err = cfg.ServerTLS.server(r.logger); err != nil {
 		return nil, flags.Invalid(fmt.Errorf("TLS of the remote write server: %w", err))
 	}
+	r.protected = deps.GRPCEncrypted || r.tls != nil || r.web != nil
 	if r.peerTLS, err = cfg.ClientTLS.client(r.logger); err != nil {
 		return nil, flags.Invalid(fmt.Errorf("TLS to peers: %w", err))
 	}
@@ -404,88 +412,4 @@ func (r *Receive) stop(ctx context.Context, srv *httpserver.Server) error {
 	}
 	errs = append(errs, r.db.Close(ctx))
 	return errors.Join(errs...)
-}
-
-// listen opens the listener of the write endpoints; nil when the caller serves
-// them.
-func (r *Receive) listen() (*httpserver.Server, error) {
-	if r.cfg.RemoteWriteAddress == "" {
-		return nil, nil
-	}
-	lis, err := httpserver.Listen("remote write", "--remote-write.address", r.cfg.RemoteWriteAddress)
-	if err != nil {
-		return nil, err
-	}
-	if addr, ok := lis.Addr().(*net.TCPAddr); ok {
-		r.listening.Store(addr)
-	}
-	r.logger.Info("listening for remote write", "address", lis.Addr().String(), "tls", r.tls != nil)
-	mux := http.NewServeMux()
-	r.RegisterWrite(mux)
-	mux.HandleFunc("GET /api/v1/status/tsdb", r.tsdbStatus)
-	r.registerProbes(mux)
-	limits := httpserver.Defaults()
-	// Senders keep several connections each.
-	limits.MaxConnections, limits.IdleTimeout = r.cfg.MaxConnections, 5*time.Minute
-	limits.MaxBody = max(limits.MaxBody, 2*r.cfg.MaxRequestBytes.Int64())
-	var files *tls.Config
-	if r.tls != nil {
-		files = r.tls.Config()
-	}
-	h := httpserver.SameOrigin(mux, nil)
-	if r.middleware != nil {
-		h = r.middleware(mux, h)
-	}
-	return httpserver.New(lis, h, limits, files, r.logger), nil
-}
-
-// UseMiddleware sets the middleware of the write listener. It must be called before Run.
-func (r *Receive) UseMiddleware(middleware func(mux *http.ServeMux, next http.Handler) http.Handler) {
-	r.middleware = middleware
-}
-
-// registerProbes adds the probes, so that a load balancer can probe the port that it
-// sends writes to.
-func (r *Receive) registerProbes(mux *http.ServeMux) {
-	for _, path := range []string{"/-/healthy", "/healthy"} {
-		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "OK") })
-	}
-	for _, path := range []string{"/-/ready", "/ready"} {
-		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
-			if err := r.Ready(); err != nil {
-				http.Error(w, "NOT OK: "+err.Error(), http.StatusServiceUnavailable)
-				return
-			}
-			fmt.Fprintln(w, "OK")
-		})
-	}
-}
-
-// listenCapnp opens the listener for peers that write over Cap'n Proto, nil when it
-// is off. Several nodes on one machine share the default address: only the first
-// gets it, and the others run without.
-func (r *Receive) listenCapnp() (net.Listener, error) {
-	address := r.cfg.CapnProtoAddress
-	if address == "" {
-		return nil, nil
-	}
-	lis, err := net.Listen("tcp", address)
-	switch {
-	case err == nil:
-		r.logger.Info("listening for Cap'n Proto", "address", lis.Addr().String())
-		return lis, nil
-	case address == defaultCapnProtoAddress && errors.Is(err, syscall.EADDRINUSE):
-		r.logger.Warn("not listening for Cap'n Proto", "address", address, "err", err)
-		return nil, nil
-	}
-	return nil, flags.Invalid(fmt.Errorf("listen for Cap'n Proto on --receive.capnproto-address %s: %w", address, err))
-}
-
-// RemoteWriteAddr is the bound address of the write endpoints, nil before Run
-// has opened it.
-func (r *Receive) RemoteWriteAddr() net.Addr {
-	if a := r.listening.Load(); a != nil {
-		return a
-	}
-	return nil
 }

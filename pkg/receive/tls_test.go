@@ -232,3 +232,23 @@ func TestPeers_VerifyCertificates(t *testing.T) {
 	require.Equal(t, 503, got.code)
 	require.Contains(t, got.body, "unknown authority")
 }
+
+func TestConfig_WebConfigurationAndFlagsGiveTLSOnce(t *testing.T) {
+	dir := t.TempDir()
+	web := filepath.Join(dir, "web.yml")
+	cfg := DefaultConfig()
+	cfg.RemoteWriteConfigFile = web
+	require.ErrorContains(t, cfg.Validate(), "--remote-write.http-config "+web)
+	require.NoError(t, os.WriteFile(web, []byte("basic_auth_users: {}\n"), 0o600))
+	require.NoError(t, cfg.Validate())
+	cfg.TenantCertField = "commonName"
+	require.ErrorContains(t, cfg.Validate(), "--receive.tenant-certificate-field needs")
+
+	a := newAuthority(t)
+	a.issue("server", pkix.Name{})
+	require.NoError(t, os.WriteFile(web, fmt.Appendf(nil, "tls_server_config: {cert_file: %q, key_file: %q, client_ca_file: %q, client_auth_type: RequireAndVerifyClientCert}\n",
+		a.path("server.pem"), a.path("server.key"), a.path("ca.pem")), 0o600))
+	require.NoError(t, cfg.Validate())
+	cfg.ServerTLS.Cert, cfg.ServerTLS.Key = a.path("server.pem"), a.path("server.key")
+	require.ErrorContains(t, cfg.Validate(), "use one of them")
+}

@@ -8,6 +8,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/httpserver"
 	"github.com/hindsight-io/hindsight/pkg/requestlog"
+	"github.com/hindsight-io/hindsight/pkg/webconfig"
 )
 
 // Config holds the flags of the listeners.
@@ -21,6 +22,8 @@ type Config struct {
 	HTTPStallTimeout   flags.Duration
 	// HTTPDisableProfiling leaves out the pages of pprof.
 	HTTPDisableProfiling bool
+	// HTTPProfilingAddress serves them there instead of on HTTPAddress, unless empty.
+	HTTPProfilingAddress string
 	// RequestLogging chooses the requests that are logged, over HTTP and gRPC.
 	RequestLogging flags.PathOrContent
 
@@ -54,6 +57,8 @@ func (c *Config) RegisterFlags(r flags.Registrar, grpc bool) {
 		Default("10s").SetValue(&c.HTTPStallTimeout)
 	r.Flag("http.disable-profiling", "Serve no profiling pages below /debug/pprof/, which cost CPU and show internals.").
 		BoolVar(&c.HTTPDisableProfiling)
+	r.Flag("http.profiling-address", "Serve the profiling pages on this address only, such as 127.0.0.1:6060, and not on --http-address. TLS and users of --http.config apply.").
+		StringVar(&c.HTTPProfilingAddress)
 	c.RequestLogging.Register(r, "request.logging-config", "request logging: which HTTP and gRPC requests are logged", true)
 	c.GRPC = grpc
 	if grpc {
@@ -114,7 +119,10 @@ func (c *Config) Validate() error {
 	if c.HTTPMaxConnections < 0 {
 		return flags.Invalid(errors.New("--http.max-connections must not be negative"))
 	}
-	if _, err := openWebFile(c.HTTPConfigFile, nil); err != nil {
+	if c.HTTPDisableProfiling && c.HTTPProfilingAddress != "" {
+		return flags.Invalid(errors.New("--http.disable-profiling and --http.profiling-address contradict each other"))
+	}
+	if _, err := webconfig.Open("--http.config", c.HTTPConfigFile, nil); err != nil {
 		return err
 	}
 	if _, err := c.requestLogging(); err != nil {

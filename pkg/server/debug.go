@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/httpserver"
 )
 
 // Bounds of the profiling pages.
@@ -51,6 +52,14 @@ func registerDebug(mux *http.ServeMux) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxSymbolBody)
 		pprof.Symbol(w, r)
 	}))
+}
+
+// profilingHandler serves the pages of pprof on a listener of their own, behind the
+// checks of every request.
+func (s site) profilingHandler() http.Handler {
+	mux := http.NewServeMux()
+	registerDebug(mux)
+	return s.middleware(mux, s.web.Guard(s.limits.Forms(httpserver.SameOrigin(mux, nil))))
 }
 
 // reading refuses methods other than GET and HEAD.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/httpserver"
 	"github.com/hindsight-io/hindsight/pkg/requestid"
 	"github.com/hindsight-io/hindsight/pkg/requestlog"
+	"github.com/hindsight-io/hindsight/pkg/webconfig"
 )
 
 // state holds the readiness and the number of requests in flight.
@@ -96,11 +98,11 @@ type site struct {
 	api     *http.ServeMux // of the component
 	reg     *prometheus.Registry
 	reloads *reloads
-	web     *webFile
+	web     *webconfig.File
 	limits  httpserver.Limits
-	// noProfiling leaves out the pages of pprof.
-	noProfiling bool
-	log         *requestlog.Log
+	// profiling is whether the pages of pprof are among the others.
+	profiling bool
+	log       *requestlog.Log
 	// measure is the middleware of instrument.
 	measure func(next http.Handler, served []string) http.Handler
 }
@@ -124,14 +126,14 @@ func (s site) handler() http.Handler {
 		Registry:            s.reg,
 		MaxRequestsInFlight: maxScrapes,
 	}))))
-	if s.noProfiling {
+	if s.profiling {
+		registerDebug(mux)
+	} else {
 		// Not the component's: its page answers paths that nothing else does.
 		mux.Handle("/debug/pprof/", http.NotFoundHandler())
-	} else {
-		registerDebug(mux)
 	}
 	h := s.limits.Forms(httpserver.SameOrigin(mux, readsOnly))
-	return s.measure(requestid.Handler(s.log.HTTP(s.log.Audit(s.web.guard(h)))), servedHandlers(s.api, ""))
+	return s.measure(requestid.Handler(s.log.HTTP(s.log.Audit(s.web.Guard(h)))), servedHandlers(s.api, ""))
 }
 
 // middleware measures and logs the requests of a listener of the component.
@@ -168,16 +170,29 @@ type httpServer struct {
 	failed chan error
 }
 
-func listenHTTP(c Config, s site, logger *slog.Logger) (*httpServer, error) {
+// listenHTTP opens the listener of the API and the pages, and that of the profiling
+// pages; the second one is nil without an address of its own.
+func listenHTTP(c Config, s site, logger *slog.Logger) (pages, profiling *httpServer, err error) {
 	lis, err := httpserver.Listen("HTTP", "--http-address", c.HTTPAddress)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	logger.Info("listening for HTTP", "address", lis.Addr().String(), "tls", s.web.tlsConfig() != nil)
-	return &httpServer{
-		srv:    httpserver.New(lis, s.handler(), s.limits, s.web.tlsConfig(), logger),
-		failed: make(chan error, 1),
-	}, nil
+	logger.Info("listening for HTTP", "address", lis.Addr().String(), "tls", s.web.TLS() != nil)
+	pages = s.server(lis, s.handler(), logger)
+	if c.HTTPProfilingAddress == "" {
+		return pages, nil, nil
+	}
+	if lis, err = httpserver.Listen("profiling", "--http.profiling-address", c.HTTPProfilingAddress); err != nil {
+		pages.srv.Close()
+		return nil, nil, err
+	}
+	logger.Info("listening for profiling", "address", lis.Addr().String(), "tls", s.web.TLS() != nil)
+	return pages, s.server(lis, s.profilingHandler(), logger), nil
+}
+
+// server makes the server of a handler, with the limits and the TLS of the site.
+func (s site) server(lis net.Listener, h http.Handler, logger *slog.Logger) *httpServer {
+	return &httpServer{srv: httpserver.New(lis, h, s.limits, s.web.TLS(), logger), failed: make(chan error, 1)}
 }
 
 // serve runs until stop; a failure is sent to failed.
@@ -188,7 +203,12 @@ func (s *httpServer) serve() {
 	close(s.failed)
 }
 
+// stop closes the server when its requests have ended or ctx is done. A nil server is
+// not there.
 func (s *httpServer) stop(ctx context.Context) {
+	if s == nil {
+		return
+	}
 	if err := s.srv.HTTP().Shutdown(ctx); err != nil {
 		_ = s.srv.HTTP().Close()
 	}

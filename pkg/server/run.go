@@ -16,6 +16,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/hindsight-io/hindsight/pkg/requestlog"
+	"github.com/hindsight-io/hindsight/pkg/webconfig"
 )
 
 var errStopping = errors.New("shutting down")
@@ -59,7 +60,7 @@ func Run(ctx context.Context, c Config, comp Component, d Deps) error {
 	st := newState(comp.Ready)
 	mux := http.NewServeMux()
 	comp.RegisterHTTP(mux)
-	webConfig, err := openWebFile(c.HTTPConfigFile, d.Logger)
+	webConfig, err := webconfig.Open("--http.config", c.HTTPConfigFile, d.Logger)
 	if err != nil {
 		return err
 	}
@@ -71,9 +72,9 @@ func Run(ctx context.Context, c Config, comp Component, d Deps) error {
 	rel := newReloads(d.Registry, d.Logger)
 	pages := site{
 		state: st, api: mux, reg: d.Registry, reloads: rel, web: webConfig, limits: c.limits(),
-		noProfiling: c.HTTPDisableProfiling, log: requestLog, measure: instrument(d.Registry),
+		profiling: !c.HTTPDisableProfiling && c.HTTPProfilingAddress == "", log: requestLog, measure: instrument(d.Registry),
 	}
-	hs, err := listenHTTP(c, pages, d.Logger)
+	hs, profiling, err := listenHTTP(c, pages, d.Logger)
 	if err != nil {
 		return err
 	}
@@ -81,12 +82,15 @@ func Run(ctx context.Context, c Config, comp Component, d Deps) error {
 	if c.GRPC {
 		if gs, err = listenGRPC(c, comp, d, requestLog.GRPC()); err != nil {
 			hs.srv.Close()
+			if profiling != nil {
+				profiling.srv.Close()
+			}
 			return err
 		}
 		go gs.serve()
 		rel.add(func(context.Context) error { return gs.files.Reload() })
 	}
-	rel.add(func(context.Context) error { return webConfig.reload() })
+	rel.add(func(context.Context) error { return webConfig.Reload() })
 	if r, ok := comp.(Reloader); ok {
 		rel.add(r.Reload)
 	}
@@ -94,10 +98,13 @@ func Run(ctx context.Context, c Config, comp Component, d Deps) error {
 		l.UseMiddleware(pages.middleware)
 	}
 	go hs.serve()
+	if profiling != nil {
+		go profiling.serve()
+	}
 	if d.Started != nil {
 		d.Started(addresses(hs, gs))
 	}
-	return running{config: c, comp: comp, deps: d, state: st, http: hs, grpc: gs, reloads: rel}.run(ctx)
+	return running{config: c, comp: comp, deps: d, state: st, http: hs, profiling: profiling, grpc: gs, reloads: rel}.run(ctx)
 }
 
 func addresses(hs *httpServer, gs *grpcServer) Addresses {
@@ -115,7 +122,9 @@ type running struct {
 	deps   Deps
 	state  *state
 	http   *httpServer
-	grpc   *grpcServer
+	// profiling serves the profiling pages; nil when http does, or none.
+	profiling *httpServer
+	grpc      *grpcServer
 
 	reloads *reloads
 }
@@ -150,6 +159,7 @@ func (l running) run(ctx context.Context) error {
 	}
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
+	l.profiling.stop(stopCtx)
 	l.http.stop(stopCtx)
 	l.deps.Logger.Info("stopped")
 	return cause
@@ -158,7 +168,10 @@ func (l running) run(ctx context.Context) error {
 // wait blocks until the process must stop. It returns the failure that made it stop,
 // if any, and whether the component has ended already.
 func (l running) wait(ctx context.Context, done <-chan error) (cause error, ended bool) {
-	var grpcFailed chan error
+	var grpcFailed, profilingFailed chan error
+	if l.profiling != nil {
+		profilingFailed = l.profiling.failed
+	}
 	if l.grpc != nil {
 		grpcFailed = l.grpc.failed
 	}
@@ -168,6 +181,8 @@ func (l running) wait(ctx context.Context, done <-chan error) (cause error, ende
 	case err := <-done:
 		return err, true
 	case err := <-l.http.failed:
+		return err, false
+	case err := <-profilingFailed:
 		return err, false
 	case err := <-grpcFailed:
 		return err, false
