@@ -59,7 +59,7 @@ func (c *Compactor) downsampleInto(ctx context.Context, dir string, in input, re
 	cfg.Convert = func() func([]chunks.Meta) ([]chunks.Meta, error) {
 		return downsample.New(in.meta.Resolution(), resolution).Series
 	}
-	cfg.Check = c.checker([]input{in}, blockcheck.Config{Resolution: resolution, Coarser: in.meta.Resolution() != block.ResolutionRaw})
+	cfg.Check = c.checker([]input{in}, blockcheck.Config{Resolution: resolution, From: in.meta.Resolution()})
 	results, err := blockmerge.Merge(ctx, c.bkt, []blockmerge.Source{{Meta: in.meta}}, out.create, cfg)
 	if err != nil || results[0].Stats.NumSamples == 0 {
 		return nil, err

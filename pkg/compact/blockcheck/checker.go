@@ -37,10 +37,9 @@ type Config struct {
 	Mode Mode
 	// Func is the function by which the merge chooses between sources.
 	Func dedup.Func
-	// Resolution is that of the result in milliseconds if it is downsampled from raw
-	// samples, Coarser if from aggregates.
-	Resolution int64
-	Coarser    bool
+	// Resolution is that of the result in milliseconds if it is downsampled, From that of
+	// its source, 0 for raw samples.
+	Resolution, From int64
 	// Series is about the number of series of the sources. Sample reads the chunks of
 	// about 256 of them back.
 	Series uint64
@@ -152,8 +151,8 @@ type Worker struct {
 	columns []column
 	result  column
 	decoder decoder
-	// recomputed says that the aggregates of a series were.
-	recomputed bool
+	// recomputed says that the aggregates of a series of floats, and of histograms, were.
+	recomputed [2]bool
 }
 
 // Worker returns one for another goroutine.
