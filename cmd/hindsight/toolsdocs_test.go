@@ -64,7 +64,7 @@ func TestToolsDocuments_CommandsWork(t *testing.T) {
 	docs, err := filepath.Abs("../../docs")
 	require.NoError(t, err)
 	var commands []string
-	for _, doc := range []string{"bucket-tools.md", "check.md", "import.md"} {
+	for _, doc := range []string{"bucket-tools.md", "check.md", "import.md", "sizing.md"} {
 		commands = append(commands, docCommands(t, filepath.Join(docs, doc))...)
 	}
 	require.Greater(t, len(commands), 7)

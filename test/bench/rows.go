@@ -18,6 +18,7 @@ func rows() []row {
 	const (
 		receive    = "./pkg/receive/bench"
 		dashboards = "./test/dashboards"
+		sizing     = "./test/sizing"
 		sidecar    = "./pkg/sidecar"
 		headship   = "./pkg/sidecar/headship"
 		all        = "^BenchmarkDashboards$"
@@ -65,6 +66,18 @@ func rows() []row {
 		{"compact-horizontal-kernel", "the same, time in the kernel", "./pkg/compact", "^BenchmarkHorizontal$", "", "kernel-share", 0.34, "share of the CPU seconds"},
 		{"compact-horizontal-bytes", "the same, bytes read and written", "./pkg/compact", "^BenchmarkHorizontal$", "", "bytes/input-byte", 2.2, "bytes for a byte of input"},
 		{"compact-memory", "merging blocks of 140,000 series", "./pkg/compact", "^BenchmarkMergeLarge$", "1x", "peak-heap-MiB", 300, "MiB of heap with garbage"},
+		{"sizing-receive-memory", "memory of a series of a receiver with a head of almost 3 h, 45,000 series against 15,000", sizing, "^BenchmarkReceive$", "1x", "RSS-bytes/series", 4500, "bytes of RSS"},
+		{"sizing-receive-cpu", "the same, CPU for a million samples", sizing, "^BenchmarkReceive$", "1x", "cpu-s/Msample", 2, "CPU seconds for a million samples"},
+		{"sizing-log", "the same, write-ahead log", sizing, "^BenchmarkReceive$", "1x", "log-bytes/sample", 10, "bytes of a sample"},
+		{"sizing-block-chunks", "the same, chunks of the blocks in the bucket", sizing, "^BenchmarkReceive$", "1x", "block-chunk-bytes/sample", 2.5, "bytes of a sample"},
+		{"sizing-block-index", "the same, index of blocks of two hours", sizing, "^BenchmarkReceive$", "1x", "block-index-bytes/series", 120, "bytes of a series"},
+		{"sizing-header", "index headers of these blocks on the disk of a gateway", sizing, "^BenchmarkReceive$", "1x", "index-header-bytes/series", 1, "bytes of a series"},
+		{"sizing-bucket-raw", "a raw block of 14 d", sizing, "^BenchmarkBucket$", "1x", "raw-chunk-bytes/sample", 2.5, "bytes of a sample in chunks"},
+		{"sizing-bucket-5m", "its 5m data", sizing, "^BenchmarkBucket$", "1x", "5m0s-chunk-bytes/window", 11, "bytes of a window in chunks"},
+		{"sizing-bucket-1h", "its 1h data", sizing, "^BenchmarkBucket$", "1x", "1h0m0s-chunk-bytes/window", 14, "bytes of a window in chunks"},
+		{"sizing-compact-memory", "the compactor that makes it, peak", sizing, "^BenchmarkBucket$", "1x", "peak-MiB", 200, "MiB of RSS"},
+		{"sizing-store-block", "memory of a gateway for each of 2,000 blocks", sizing, "^BenchmarkGatewayBlocks$", "1x", "RSS-bytes/block", 16_000, "bytes of RSS"},
+		{"sizing-sidecar", "memory of a sidecar that ships the log of 30,000 series", sizing, "^BenchmarkSidecar$", "1x", "peak-RSS-bytes/series", 600, "bytes of RSS"},
 		{"downsample", "raw to 5m", "./pkg/compact", "^BenchmarkDownsample$", "", "cpu-s/Msample", 0.025, "CPU seconds for a million samples (40M a second is 0.025)"},
 	}
 }
