@@ -160,7 +160,7 @@ func named(err error, args []string) error {
 	return err
 }
 
-// oneLine joins the lines of an error.
+// oneLine joins the lines of an error, and hides the secrets of its URLs.
 func oneLine(err error) string {
 	var parts []string
 	for line := range strings.SplitSeq(err.Error(), "\n") {
@@ -168,7 +168,7 @@ func oneLine(err error) string {
 			parts = append(parts, line)
 		}
 	}
-	return strings.Join(parts, " ")
+	return flags.RedactText(strings.Join(parts, " "))
 }
 
 // ignoredFlags returns the flags among args that have no effect.

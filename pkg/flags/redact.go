@@ -14,6 +14,8 @@ var (
 	secretKey = regexp.MustCompile(`(?i)(pass|passwd|password|passphrase|secret|token|access[_-]?key|private[_-]?key|api[_-]?key|account[_-]?key|credentials?|authorization|bearer|connection[_-]?string)[a-z_-]*["']?\s*[:=]`)
 	// userInfo matches the user information of a URL.
 	userInfo = regexp.MustCompile(`://[^/?#\s"'<>]*@`)
+	// schemeless matches the user information of a URL that lacks its scheme by mistake.
+	schemeless = regexp.MustCompile(`^[^/\s:@"'=]+:[^/\s@"']+@`)
 	// secretParam matches a parameter of a URL that holds a secret.
 	secretParam = regexp.MustCompile(`(?i)([?&][a-z_-]*(?:pass|secret|token|key|credential|signature|sig)[a-z_-]*=)[^&\s"']*`)
 )
@@ -30,16 +32,16 @@ func Redact(name, value string) string {
 	if inlineConfig(name) {
 		return redacted
 	}
-	value = redactURLs(value)
+	value = schemeless.ReplaceAllString(RedactText(value), redacted+"@")
 	if strings.Contains(value, "\n") || secretKey.MatchString(strings.ReplaceAll(value, redacted, "")) && !strings.Contains(value, "://") {
 		return redacted
 	}
 	return value
 }
 
-// redactURLs hides the user information and the secret parameters of every URL
-// in a text.
-func redactURLs(text string) string {
+// RedactText hides the user information and the secret parameters of every URL in a
+// text, such as that of an error.
+func RedactText(text string) string {
 	text = userInfo.ReplaceAllString(text, "://"+redacted+"@")
 	return secretParam.ReplaceAllString(text, "${1}"+redacted)
 }

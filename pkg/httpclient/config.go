@@ -100,6 +100,14 @@ func Parse(b []byte) (Config, error) {
 	return cfg, cfg.Validate()
 }
 
+// Shown returns a URL as errors and logs may show it: without password and parameters,
+// which may be secrets.
+func Shown(u *url.URL) string {
+	shown := *u
+	shown.RawQuery, shown.Fragment = "", ""
+	return shown.Redacted()
+}
+
 // Validate checks the configuration without reading its files.
 func (c *Config) Validate() error {
 	basic := c.BasicAuth != (BasicAuth{})

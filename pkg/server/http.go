@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/httpserver"
 	"github.com/hindsight-io/hindsight/pkg/requestid"
 	"github.com/hindsight-io/hindsight/pkg/requestlog"
@@ -146,7 +147,7 @@ const maxScrapes = 40
 
 func (s site) ready(w http.ResponseWriter, _ *http.Request) {
 	if err := s.state.readiness(); err != nil {
-		http.Error(w, "NOT OK: "+err.Error(), http.StatusServiceUnavailable)
+		http.Error(w, "NOT OK: "+flags.RedactText(err.Error()), http.StatusServiceUnavailable)
 		return
 	}
 	fmt.Fprintln(w, "OK")

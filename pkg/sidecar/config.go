@@ -175,7 +175,7 @@ func (c *ShipperConfig) registerFlags(r flags.Registrar) {
 func (c *Config) Validate() error {
 	u := c.Prometheus.URL
 	if u == nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return flags.Invalid(fmt.Errorf("--prometheus.url=%v is not of the form http://host:port/prefix", u))
+		return flags.Invalid(fmt.Errorf("--prometheus.url=%s is not of the form http://host:port/prefix", flags.Redact("prometheus.url", fmt.Sprint(u))))
 	}
 	for name, d := range map[string]time.Duration{
 		"prometheus.ready_timeout":       c.Prometheus.ReadyTimeout,

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+
+	"github.com/hindsight-io/hindsight/pkg/flags"
 )
 
 // NewLogger returns the process's logger, writing to w (usually stderr).
@@ -43,6 +45,7 @@ func level(name string) slog.Level {
 // journald has its own time stamp.
 func fieldStyle(format string) func([]string, slog.Attr) slog.Attr {
 	return func(groups []string, a slog.Attr) slog.Attr {
+		a.Value = redacted(a.Value)
 		if len(groups) > 0 {
 			return a
 		}
@@ -60,6 +63,22 @@ func fieldStyle(format string) func([]string, slog.Attr) slog.Attr {
 		}
 		return a
 	}
+}
+
+// redacted hides the passwords and secret parameters of the URLs in a text or an error:
+// errors of HTTP clients have the URLs of their requests.
+func redacted(v slog.Value) slog.Value {
+	text := ""
+	switch x := v.Any().(type) {
+	case string:
+		text = x
+	case error:
+		text = x.Error()
+	}
+	if !strings.Contains(text, "://") {
+		return v
+	}
+	return slog.StringValue(flags.RedactText(text))
 }
 
 // journald writes logfmt lines that begin with the syslog priority, which

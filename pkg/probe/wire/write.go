@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"strconv"
 
 	"github.com/golang/snappy"
@@ -15,6 +16,7 @@ import (
 	"github.com/prometheus/prometheus/prompb"
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
+	"github.com/hindsight-io/hindsight/pkg/httpclient"
 	"github.com/hindsight-io/hindsight/pkg/probe"
 )
 
@@ -69,14 +71,18 @@ func (w *Writer) Write(ctx context.Context, set *probe.Set, samples []probe.Samp
 	}
 	resp, err := w.Client.Do(req)
 	if err != nil {
-		return fmt.Errorf("remote write %s: %w", protocol, err)
+		// The text of url.Error has the parameters of the URL.
+		if u := (*url.Error)(nil); errors.As(err, &u) {
+			err = u.Err
+		}
+		return fmt.Errorf("remote write %s to %s: %w", protocol, httpclient.Shown(req.URL), err)
 	}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorText))
 	if err := errors.Join(err, resp.Body.Close()); err != nil {
-		return fmt.Errorf("remote write %s to %s: %w", protocol, req.URL.Redacted(), err)
+		return fmt.Errorf("remote write %s to %s: %w", protocol, httpclient.Shown(req.URL), err)
 	}
 	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("remote write %s to %s: %s: %s", protocol, req.URL.Redacted(), resp.Status, text)
+		return fmt.Errorf("remote write %s to %s: %s: %s", protocol, httpclient.Shown(req.URL), resp.Status, text)
 	}
 	if protocol == V2 {
 		return errors.Join(stated(resp.Header, "Samples", floats), stated(resp.Header, "Histograms", histograms))

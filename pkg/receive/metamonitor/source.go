@@ -59,7 +59,7 @@ func newSource(m *tenantlimits.Meta, userAgent string) (*source, error) {
 func (s *source) ask(ctx context.Context) (map[string]int64, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)
 	if err != nil {
-		return nil, fmt.Errorf("query %s: %w", s.meta.URL.Redacted(), err)
+		return nil, fmt.Errorf("query %s: %w", httpclient.Shown(s.meta.URL), err)
 	}
 	resp, err := s.client.Do(req)
 	if err != nil {
@@ -67,7 +67,7 @@ func (s *source) ask(ctx context.Context) (map[string]int64, error) {
 		if errors.As(err, &u) {
 			err = u.Err // without the query
 		}
-		return nil, fmt.Errorf("query %s: %w", s.meta.URL.Redacted(), err)
+		return nil, fmt.Errorf("query %s: %w", httpclient.Shown(s.meta.URL), err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
@@ -79,7 +79,7 @@ func (s *source) ask(ctx context.Context) (map[string]int64, error) {
 		series, err = decode(resp.Status, body)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("query %s: %w", s.meta.URL.Redacted(), err)
+		return nil, fmt.Errorf("query %s: %w", httpclient.Shown(s.meta.URL), err)
 	}
 	return series, nil
 }

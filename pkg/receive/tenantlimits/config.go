@@ -166,10 +166,10 @@ func (f *file) meta() (*Meta, error) {
 	}
 	u, err := url.Parse(g.URL)
 	if err != nil {
-		return nil, fmt.Errorf("meta_monitoring_url: %w", err)
+		return nil, fmt.Errorf("meta_monitoring_url: %s", flags.RedactText(err.Error()))
 	}
 	if u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fmt.Errorf("meta_monitoring_url: %q is not a URL such as http://query.example:10902", g.URL)
+		return nil, fmt.Errorf("meta_monitoring_url: %q is not a URL such as http://query.example:10902", flags.RedactText(g.URL))
 	}
 	return &Meta{URL: u, Client: g.Client, Query: g.Query}, nil
 }

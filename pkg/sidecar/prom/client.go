@@ -50,8 +50,8 @@ func (c *Client) Measure(reg prometheus.Registerer) {
 	c.http.Transport = httpclient.Measured(c.http.Transport, reg, "prometheus")
 }
 
-// URL is the server's base URL, without credentials.
-func (c *Client) URL() string { return c.base.Redacted() }
+// URL is the server's base URL, without credentials and parameters.
+func (c *Client) URL() string { return httpclient.Shown(c.base) }
 
 // Close frees the connections, after the last call has returned.
 func (c *Client) Close() {
