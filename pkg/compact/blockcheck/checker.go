@@ -148,6 +148,7 @@ type Worker struct {
 	c *Checker
 	sums
 	in, out []uint64
+	sorted  []Input
 	columns []column
 	result  column
 	decoder decoder

@@ -17,6 +17,7 @@ func (w *Worker) samples(series uint64, in []Input, out []Chunk) error {
 			return mismatch("chunks of aggregates are not those of the sources, %d of %d", len(w.out), len(w.in))
 		}
 	}
+	in = w.inOrder(in)
 	if err := w.decode(in, out, w.c.cfg.Mode == Full || series%decodeShare == 0); err != nil {
 		return err
 	}
@@ -26,7 +27,7 @@ func (w *Worker) samples(series uint64, in []Input, out []Chunk) error {
 		}
 	}
 	if w.c.cfg.Func == dedup.FuncCoverage && len(w.columns) > 1 {
-		return w.coverage()
+		return w.coverage(in)
 	}
 	return w.union()
 }
@@ -152,10 +153,10 @@ func (w *Worker) union() error {
 	return nil
 }
 
-// coverage demands that each sample of the result is one of a source, and that every
+// coarseCoverage demands that each sample of the result is one of a source, and that every
 // sample of the first source, except stale markers, is in the result. For the others see
 // holes.
-func (w *Worker) coverage() error {
+func (w *Worker) coarseCoverage() error {
 	res := &w.result
 	walks := make([]groups, len(w.columns))
 	live := make([]bool, len(w.columns))
