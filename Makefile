@@ -13,7 +13,7 @@ DEPLOY := deploy/test
 # Tools of lint, from the pinned module test/lint.
 TOOL = $(GO) tool -modfile=$(CURDIR)/test/lint/go.mod
 
-.PHONY: build run demo ui screenshots test test-race test-short lint deadcode bench soak generate help
+.PHONY: build run demo ui screenshots test test-race test-short lint deadcode vulncheck sbom bench soak generate help
 
 build: ## build bin/hindsight, a static binary (the default)
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/hindsight ./cmd/hindsight
@@ -64,6 +64,13 @@ lint: deadcode ## formatting, module files, vet, golangci-lint, deadcode
 
 deadcode: ## functions that neither a program nor a test can reach
 	@out="$$($(TOOL) deadcode -test ./...)" && test -z "$$out" || { echo "$$out"; exit 1; }
+
+vulncheck: ## known vulnerabilities of called code, by the database at vuln.go.dev
+	@mkdir -p bin; $(TOOL) govulncheck ./cmd/hindsight >bin/vulncheck.txt 2>&1; code=$$?; cat bin/vulncheck.txt; \
+	if grep -q 'fetching vulnerabilities' bin/vulncheck.txt; then echo 'NOT CHECKED: the vulnerability database cannot be reached'; exit 0; fi; exit $$code
+
+sbom: build ## write the modules of the binary as CycloneDX to bin/hindsight.cdx.json
+	$(GO) run ./test/sbom bin/hindsight > bin/hindsight.cdx.json
 
 bench: ## benchmarks of the hot paths, as ratios to their limits; ROW=<name> runs one
 	$(GO) run ./test/bench $(ROW)
