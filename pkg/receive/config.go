@@ -38,6 +38,11 @@ type Config struct {
 	HashringAlgorithm string
 	HashringRefresh   flags.Duration
 	LocalEndpoint     string
+	// Members are the addresses by which the members of the hashring are discovered.
+	Members               []string
+	MembersInterval       flags.Duration
+	MembersTimeout        flags.Duration
+	KubernetesCredentials string
 
 	TenantHeader      string
 	TenantCertField   string
@@ -118,7 +123,9 @@ func DefaultConfig() Config {
 	return Config{
 		MaxRequestBytes: defaultMaxRequest, MaxInflightBytes: 1 << 30, MaxConnections: 16384,
 		HashringAlgorithm: string(hashring.Ketama),
-		HashringRefresh:   flags.Duration(5 * time.Minute), TenantHeader: tenant.Header,
+		HashringRefresh:   flags.Duration(5 * time.Minute),
+		MembersInterval:   flags.Duration(5 * time.Second), MembersTimeout: flags.Duration(10 * time.Minute), KubernetesCredentials: serviceAccountDir,
+		TenantHeader:  tenant.Header,
 		DefaultTenant: tenant.Default, TenantLabel: "tenant_id", ReplicaHeader: "THANOS-REPLICA",
 		ReplicationFactor: 1, ForwardWorkers: 5, ForwardTimeout: flags.Duration(5 * time.Second),
 		ForwardMaxBackoff: flags.Duration(5 * time.Second), ForwardQueue: 64 << 20, HintsBytes: 1 << 30,
@@ -197,6 +204,14 @@ func (c *Config) registerRing(r flags.Registrar) {
 		Default("ketama").EnumVar(&c.HashringAlgorithm, "ketama", "hashmod")
 	r.Flag("receive.hashrings-file-refresh-interval", "How often the hashring file is read, also without a notification of a change.").
 		Default("5m").SetValue(&c.HashringRefresh)
+	r.Flag("receive.members", "Discover the members of the hashring, instead of a file: k8s+<service>.<namespace>.svc:<port>, dnssrv+<name>, dns+<host:port> or host:port; may be repeated.").
+		PlaceHolder("<address>").StringsVar(&c.Members)
+	r.Flag("receive.members-interval", "How often members are looked up and asked for their state.").
+		Default("5s").SetValue(&c.MembersInterval)
+	r.Flag("receive.members-timeout", "How long a discovered member that is neither found nor answers stays in the hashring. One that its StatefulSet still has stays for ever.").
+		Default("10m").SetValue(&c.MembersTimeout)
+	r.Flag("receive.kubernetes-credentials", "Directory with the token and the ca.crt by which members k8s+... are read from the API.").
+		Default(serviceAccountDir).StringVar(&c.KubernetesCredentials)
 	r.Flag("receive.local-endpoint", "This node's own address in the hashring. Without it, the endpoint with this host's name or address and the port of --grpc-address.").
 		StringVar(&c.LocalEndpoint)
 	r.Flag("receive.replication-factor", "Copies of each series.").Default("1").IntVar(&c.ReplicationFactor)
@@ -215,6 +230,12 @@ func (c *Config) registerRing(r flags.Registrar) {
 	r.Flag("receive.grpc-service-config", "gRPC service config (JSON) of the connections to peers.").
 		PlaceHolder("<content>").StringVar(&c.ServiceConfig)
 }
+
+// serviceAccountDir is where Kubernetes mounts the service account of a pod.
+const serviceAccountDir = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+// discovers reports whether the members of the hashring are discovered.
+func (c *Config) discovers() bool { return len(c.Members) > 0 }
 
 // defaultCapnProtoAddress is the one that Thanos takes for a member that gives none.
 const defaultCapnProtoAddress = "0.0.0.0:19391"
@@ -334,8 +355,12 @@ func (c *Config) validateRing() error {
 	switch {
 	case c.ReplicationFactor < 1:
 		return fmt.Errorf("--receive.replication-factor is %d; it must be at least 1", c.ReplicationFactor)
-	case c.HashringsFile == "" && c.Hashrings == "" && c.ReplicationFactor > 1:
-		return fmt.Errorf("--receive.replication-factor is %d, but there is no hashring: give --receive.hashrings-file", c.ReplicationFactor)
+	case !c.hasRing() && c.ReplicationFactor > 1:
+		return fmt.Errorf("--receive.replication-factor is %d, but there is no hashring: give --receive.hashrings-file or --receive.members", c.ReplicationFactor)
+	case c.discovers() && (c.HashringsFile != "" || c.Hashrings != ""):
+		return errors.New("--receive.members and --receive.hashrings-file or --receive.hashrings exclude each other")
+	case c.discovers() && (c.MembersInterval <= 0 || c.MembersTimeout < c.MembersInterval):
+		return errors.New("--receive.members-interval must be above 0 and at most --receive.members-timeout")
 	case c.LocalEndpoint != "" && !strings.Contains(c.LocalEndpoint, ":"):
 		return fmt.Errorf("--receive.local-endpoint %q is not of the form host:port", c.LocalEndpoint)
 	case c.HashringsFile != "" && c.HashringRefresh <= 0:

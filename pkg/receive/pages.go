@@ -103,6 +103,8 @@ type ringState struct {
 	ExternalLabels    map[string]string `json:"external_labels"`
 	RemoteWrite       string            `json:"remote_write_address,omitempty"`
 	Members           []ringMemberState `json:"members"`
+	// Discovery is absent when the configuration lists the members.
+	Discovery *discoveryState `json:"discovery,omitempty"`
 }
 
 // ring returns the content of the page /ring: this node, its readiness, and each
@@ -111,7 +113,7 @@ type ringState struct {
 func (r *Receive) ring() ringState {
 	s := ringState{
 		ReplicationFactor: r.cfg.ReplicationFactor, Ready: "yes", Members: []ringMemberState{},
-		ExternalLabels: r.own.Map(), RemoteWrite: r.cfg.RemoteWriteAddress,
+		ExternalLabels: r.own.Map(), RemoteWrite: r.cfg.RemoteWriteAddress, Discovery: r.discovery(),
 	}
 	if err := r.Ready(); err != nil {
 		s.Ready = err.Error()

@@ -20,8 +20,8 @@ type node struct {
 	client *peer.Client
 }
 
-// dial makes the connection to a peer; gRPC connects when it is used.
-func (c *Config) dial(address string, more ...grpc.DialOption) (replicate.Node, error) {
+// connect makes the connection to a peer; gRPC connects when it is used.
+func (c *Config) connect(address string, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	opts := []grpc.DialOption{
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{
@@ -48,6 +48,15 @@ func (c *Config) dial(address string, more ...grpc.DialOption) (replicate.Node, 
 	conn, err := grpc.NewClient("passthrough:///"+address, append(opts, grpc.WithDisableServiceConfig())...)
 	if err != nil {
 		return nil, fmt.Errorf("gRPC client for %s: %w", address, err)
+	}
+	return conn, nil
+}
+
+// dial makes the connection to a peer and its client.
+func (c *Config) dial(address string, more ...grpc.DialOption) (replicate.Node, error) {
+	conn, err := c.connect(address, more...)
+	if err != nil {
+		return nil, err
 	}
 	compression := ""
 	if c.Compression == grpcsnappy.Name {

@@ -88,6 +88,8 @@ type Receive struct {
 	// middleware is that of the write listener; nil without one.
 	middleware func(mux *http.ServeMux, next http.Handler) http.Handler
 
+	// membership finds the members of the hashring; nil when the configuration lists them.
+	membership    *membership
 	downscale     downscale
 	limits        *tenantlimits.Limits
 	ringSeries    *metamonitor.Monitor // nil without a hashring
@@ -186,9 +188,15 @@ func New(cfg Config, deps Deps) (*Receive, error) {
 		r.deletions, r.bucket = deletion.NewPoller(deps.Bucket, r.logger, deps.Registerer), deps.Bucket
 	}
 	// Relabelling may make requests larger, and peers may have a higher limit.
-	r.peers = peer.New(r.db, peer.ServiceConfig{Limit: 8 * cfg.MaxRequestBytes.Int64(), Arrived: r.loops.arrived})
+	r.peers = peer.New(r.db, peer.ServiceConfig{
+		Limit: 8 * cfg.MaxRequestBytes.Int64(), Arrived: r.loops.arrived, State: r.memberState,
+	})
 	if cfg.hasRing() {
-		if _, _, err := cfg.readRings(); err != nil {
+		if cfg.discovers() {
+			if r.membership, err = newMembership(r, deps); err != nil {
+				return nil, err
+			}
+		} else if _, _, err := cfg.readRings(); err != nil {
 			return nil, flags.Invalid(err)
 		}
 		r.writer = replicate.NewWriter(r.replication(deps), r.logger, deps.Registerer)
@@ -359,7 +367,7 @@ func (r *Receive) Run(ctx context.Context) error {
 
 // work opens the storage, loads the hashring and runs the background work.
 func (r *Receive) work(ctx context.Context) error {
-	if r.writer != nil {
+	if r.writer != nil && r.membership == nil {
 		// An invalid ring fails before a long replay, not after it.
 		if _, _, _, err := r.findSelf(ctx); err != nil {
 			return flags.Invalid(err)
@@ -373,8 +381,7 @@ func (r *Receive) work(ctx context.Context) error {
 		return err
 	}
 	if r.writer != nil {
-		r.waitFor("the hashring")
-		if err := r.loadRing(ctx); err != nil {
+		if err := r.openRing(ctx); err != nil {
 			return flags.Invalid(err)
 		}
 	}

@@ -19,7 +19,7 @@ import (
 )
 
 // hasRing reports whether this node distributes writes over a hashring.
-func (c *Config) hasRing() bool { return c.HashringsFile != "" || c.Hashrings != "" }
+func (c *Config) hasRing() bool { return c.HashringsFile != "" || c.Hashrings != "" || c.discovers() }
 
 // readRings reads and checks the hashring configuration.
 func (c *Config) readRings() (content []byte, rings *hashring.Rings, err error) {
@@ -31,17 +31,23 @@ func (c *Config) readRings() (content []byte, rings *hashring.Rings, err error) 
 			return nil, nil, fmt.Errorf("read the hashring file: %w", err)
 		}
 	}
+	rings, err = c.parseRings(source, content)
+	return content, rings, err
+}
+
+// parseRings makes the rings of a configuration, which source names in errors.
+func (c *Config) parseRings(source string, content []byte) (*hashring.Rings, error) {
 	specs, err := hashring.Parse(content)
 	if err != nil {
-		return nil, nil, fmt.Errorf("hashring configuration %s: %w", source, err)
+		return nil, fmt.Errorf("hashring configuration %s: %w", source, err)
 	}
-	rings, err = hashring.New(specs, hashring.Options{
+	rings, err := hashring.New(specs, hashring.Options{
 		Algorithm: hashring.Algorithm(c.HashringAlgorithm), Replicas: c.ReplicationFactor,
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("hashring configuration %s: %w", source, err)
+		return nil, fmt.Errorf("hashring configuration %s: %w", source, err)
 	}
-	return content, rings, nil
+	return rings, nil
 }
 
 // newHost reads the name and the addresses of this machine.
@@ -99,14 +105,27 @@ func resolve(ctx context.Context, rings *hashring.Rings) map[string][]netip.Addr
 	return out
 }
 
+// openRing loads the first hashring.
+func (r *Receive) openRing(ctx context.Context) error {
+	if r.membership != nil {
+		return r.membership.open(ctx)
+	}
+	r.waitFor("the hashring")
+	return r.loadRing(ctx)
+}
+
 // findSelf reads the hashring and finds this node in it; rings is nil when the
-// configuration is the one in use.
+// configuration is the one in use, and while no members are known.
 func (r *Receive) findSelf(ctx context.Context) (content []byte, rings *hashring.Rings, self hashring.Self, err error) {
-	content, rings, err = r.cfg.readRings()
+	if r.membership != nil {
+		content, rings, err = r.membership.rings()
+	} else {
+		content, rings, err = r.cfg.readRings()
+	}
 	if err != nil {
 		return nil, nil, self, err
 	}
-	if r.ringContent != nil && bytes.Equal(content, r.ringContent) {
+	if rings == nil || r.ringContent != nil && bytes.Equal(content, r.ringContent) {
 		return content, nil, self, nil
 	}
 	if self, err = hashring.FindSelf(rings.Specs(), r.host, resolve(ctx, rings)); err != nil {
@@ -128,6 +147,9 @@ func (r *Receive) loadRing(ctx context.Context) error {
 		return err
 	}
 	r.ringContent = content
+	if r.membership != nil && self.Address != "" {
+		r.membership.self.Store(&self.Address)
+	}
 	specs := rings.Specs()
 	r.ringLabels.Store(&specs)
 	r.loops.reset()
@@ -148,6 +170,9 @@ func (r *Receive) loadRing(ctx context.Context) error {
 // watchRing loads the hashring when its file changes, and regularly. An invalid
 // version is reported once, and the last valid one stays in use.
 func (r *Receive) watchRing(ctx context.Context) error {
+	if r.membership != nil {
+		return r.membership.watch(ctx)
+	}
 	if r.cfg.HashringsFile == "" {
 		<-ctx.Done()
 		return nil

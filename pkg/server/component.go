@@ -30,6 +30,13 @@ type Drainer interface {
 	Drain()
 }
 
+// Preparer is a Component with work to do before the process stops, while it still
+// serves. PrepareStop is called once, after the signal to stop; the process stops when it
+// returns, so it bounds its time itself.
+type Preparer interface {
+	PrepareStop(ctx context.Context)
+}
+
 // Listener is a Component with an HTTP listener of its own. UseMiddleware is called once,
 // before Run, with the middleware that counts, identifies and logs the requests of next,
 // which serves the patterns of mux.

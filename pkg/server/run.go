@@ -144,6 +144,9 @@ func (l running) run(ctx context.Context) error {
 		l.deps.Logger.Error("stopping", "err", cause)
 	}
 
+	if p, ok := l.comp.(Preparer); ok && cause == nil && !ended {
+		p.PrepareStop(context.WithoutCancel(ctx))
+	}
 	l.state.drain(l.config.HTTPGracePeriod.Duration())
 	if d, ok := l.comp.(Drainer); ok {
 		d.Drain()

@@ -18,7 +18,7 @@ import (
 // support are packages for tests: the tests of other packages are their users.
 var support = []string{
 	"pkg/block/blocktest", "pkg/bucket/buckettest", "pkg/storeapi/storetest", "pkg/sidecar/prom/promtest", "pkg/vfs/faultfs",
-	"pkg/xorcolumn/sampletext",
+	"pkg/xorcolumn/sampletext", "pkg/receive/discovery/kubetest",
 }
 
 // ofErrors are the methods that package errors looks for by interfaces without

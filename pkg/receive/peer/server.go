@@ -37,12 +37,17 @@ type ServiceConfig struct {
 	// Arrived is called with the context of each call and each stream when it
 	// begins; may be nil.
 	Arrived func(ctx context.Context)
+	// State returns the state of this node for its peers; nil is MemberReady.
+	State func() MemberState
 }
 
 // New makes the services. They store series and never route them again.
 func New(store Store, cfg ServiceConfig) *Service {
 	if cfg.Arrived == nil {
 		cfg.Arrived = func(context.Context) {}
+	}
+	if cfg.State == nil {
+		cfg.State = func() MemberState { return MemberReady }
 	}
 	return &Service{store: store, cfg: cfg, draining: make(chan struct{})}
 }
@@ -61,6 +66,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	r.RegisterService(&grpc.ServiceDesc{
 		ServiceName: ownService,
 		HandlerType: (*any)(nil),
+		Methods:     []grpc.MethodDesc{{MethodName: memberMethod, Handler: s.handleMember}},
 		Streams: []grpc.StreamDesc{{
 			StreamName: ownMethod, ServerStreams: true, ClientStreams: true,
 			Handler: func(_ any, ss grpc.ServerStream) error { return s.stream(ss) },
