@@ -46,9 +46,9 @@ func newStoppable(b *bucket.Memory, at func(op string) bool) *stoppable {
 	return &stoppable{Memory: b, at: at, resume: make(chan struct{}), leases: map[string]string{}}
 }
 
-// begin waits while the compactor is stopped. A call that waited is one that follows its
-// check of the lease; any other write needs a lease.
-func (s *stoppable) begin(kind, name string) {
+// begin waits while the compactor is stopped. A write needs a lease, or a context that has
+// ended: so has that of a write which follows its check of the lease and waited.
+func (s *stoppable) begin(ctx context.Context, kind, name string) {
 	op := kind + " " + name
 	s.mu.Lock()
 	if s.stopped == "" && s.at(op) {
@@ -57,14 +57,9 @@ func (s *stoppable) begin(kind, name string) {
 	stopped := s.stopped != ""
 	s.mu.Unlock()
 	if stopped {
-		select {
-		case <-s.resume:
-		default:
-			<-s.resume
-			return
-		}
+		<-s.resume
 	}
-	if fencedWrite(op) {
+	if fencedWrite(op) && ctx.Err() == nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		epoch := s.epoch(kind, name)
@@ -106,27 +101,27 @@ func fencedWrite(op string) bool {
 }
 
 func (s *stoppable) List(ctx context.Context, dir string, f func(bucket.Object) error) error {
-	s.begin("list", dir)
+	s.begin(ctx, "list", dir)
 	return s.Memory.List(ctx, dir, f)
 }
 
 func (s *stoppable) Get(ctx context.Context, name string) (io.ReadCloser, error) {
-	s.begin("get", name)
+	s.begin(ctx, "get", name)
 	return s.Memory.Get(ctx, name)
 }
 
 func (s *stoppable) GetRange(ctx context.Context, name string, off, length int64) (io.ReadCloser, error) {
-	s.begin("get_range", name)
+	s.begin(ctx, "get_range", name)
 	return s.Memory.GetRange(ctx, name, off, length)
 }
 
 func (s *stoppable) Stat(ctx context.Context, name string) (bucket.Object, error) {
-	s.begin("stat", name)
+	s.begin(ctx, "stat", name)
 	return s.Memory.Stat(ctx, name)
 }
 
 func (s *stoppable) Upload(ctx context.Context, name string, r io.Reader, size int64) error {
-	s.begin("upload", name)
+	s.begin(ctx, "upload", name)
 	if err := s.Memory.Upload(ctx, name, r, size); err != nil || s.fail == nil {
 		return err
 	}
@@ -134,17 +129,17 @@ func (s *stoppable) Upload(ctx context.Context, name string, r io.Reader, size i
 }
 
 func (s *stoppable) Delete(ctx context.Context, name string) error {
-	s.begin("delete", name)
+	s.begin(ctx, "delete", name)
 	return s.Memory.Delete(ctx, name)
 }
 
 func (s *stoppable) GetVersion(ctx context.Context, name string, limit int64) ([]byte, bucket.Version, error) {
-	s.begin("get", name)
+	s.begin(ctx, "get", name)
 	return s.Memory.GetVersion(ctx, name, limit)
 }
 
 func (s *stoppable) PutIf(ctx context.Context, name string, data []byte, old bucket.Version) (bucket.Version, error) {
-	s.begin("put", name)
+	s.begin(ctx, "put", name)
 	v, err := s.Memory.PutIf(ctx, name, data, old)
 	if err == nil {
 		s.mu.Lock()

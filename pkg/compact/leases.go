@@ -50,10 +50,11 @@ func leaseOf(ctx context.Context) *lease.Lease {
 }
 
 // checkLease returns lease.ErrLost if another compactor has taken over the group of the
-// job. See fenced, which calls it.
+// job. See fenced.
 func checkLease(ctx context.Context) error {
 	if l := leaseOf(ctx); l != nil {
-		return l.Check(ctx)
+		_, err := l.Check(ctx)
+		return err
 	}
 	return nil
 }

@@ -226,6 +226,9 @@ func (b *filesystem) Upload(ctx context.Context, name string, r io.Reader, size 
 	defer tmp.unlock()
 	err = fill(tmp, contextReader{ctx: ctx, r: r}, size)
 	if err == nil {
+		err = ended(ctx)
+	}
+	if err == nil {
 		err = b.publish(tmp.Name(), path)
 	}
 	if err != nil {
@@ -308,6 +311,9 @@ func (b *filesystem) Delete(ctx context.Context, name string) error {
 	path := filepath.Join(b.root, filepath.FromSlash(name))
 	if info, serr := os.Lstat(path); serr == nil && info.IsDir() {
 		return nil // a directory is no object
+	}
+	if err := ended(ctx); err != nil {
+		return err
 	}
 	rerr := os.Remove(path)
 	if rerr != nil && !errors.Is(rerr, fs.ErrNotExist) && !errors.Is(rerr, syscall.ENOTDIR) {

@@ -319,3 +319,31 @@ func TestGet_AbortsStalledAnswer(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "0123456789", got)
 }
+
+// pastDeadline is a context of a process that was stopped: its deadline has passed, its
+// timer has not run.
+type pastDeadline struct{ context.Context }
+
+func (pastDeadline) Deadline() (time.Time, bool) { return time.Now(), true }
+
+// TestWrites_NotBegunAfterTheirDeadline sends no request and changes no file.
+func TestWrites_NotBegunAfterTheirDeadline(t *testing.T) {
+	ctx := pastDeadline{t.Context()}
+	tr := &transport{next: http.NewFileTransport(http.Dir(t.TempDir()))}
+	req, err := http.NewRequestWithContext(ctx, http.MethodDelete, "http://127.0.0.1/x", nil)
+	require.NoError(t, err)
+	resp, err := tr.RoundTrip(req)
+	if err == nil {
+		require.NoError(t, resp.Body.Close())
+	}
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+
+	b, err := Open(t.Context(), []byte("type: FILESYSTEM\nconfig: {directory: "+t.TempDir()+"}"), slog.New(slog.DiscardHandler), nil)
+	require.NoError(t, err)
+	require.NoError(t, b.Upload(t.Context(), "a", strings.NewReader("1"), 1))
+	require.ErrorIs(t, b.Delete(ctx, "a"), context.DeadlineExceeded)
+	require.ErrorIs(t, b.Upload(ctx, "a", strings.NewReader("2"), 1), context.DeadlineExceeded)
+	got, err := bucket.ReadAll(t.Context(), b, "a", 10)
+	require.NoError(t, err)
+	require.Equal(t, "1", string(got))
+}

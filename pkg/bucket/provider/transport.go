@@ -48,7 +48,20 @@ type transport struct {
 	stall     time.Duration
 }
 
+// ended returns the error of a context that has ended. In a process that was stopped for
+// some time the timer of a deadline may not have run yet.
+func ended(ctx context.Context) error {
+	if deadline, ok := ctx.Deadline(); ok && ctx.Err() == nil && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
+}
+
+// RoundTrip sends no request whose context has ended: see the leases of the compactor.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if err := ended(req.Context()); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancelCause(req.Context())
 	req = req.Clone(ctx)
 	req.Header.Set("User-Agent", t.userAgent)

@@ -16,10 +16,14 @@ func (m *Manager) beat(ctx context.Context) error {
 	m.count++
 	b := m.own()
 	m.mu.Unlock()
+	start := time.Now()
 	if err := m.upload(ctx, beatName(b.Owner), b); err != nil {
 		m.failedHeartbeat.Inc()
 		return fmt.Errorf("write heartbeat: %w", err)
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.beaten = start
 	return nil
 }
 

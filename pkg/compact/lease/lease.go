@@ -154,33 +154,49 @@ func (l *Lease) Owner() string {
 }
 
 // Check returns ErrLost if another compactor has taken the lease over, for instance while
-// this process was stopped. It reads the object.
-func (l *Lease) Check(ctx context.Context) error {
+// this process was stopped. It reads the object. Otherwise it returns the time, of the
+// monotonic clock, until which a write that follows may begin: no other compactor takes
+// over before a lease time after the last heartbeat. When heartbeats fail, that is
+// minCertain from now, so that the bucket has time to answer. Zero is no bound.
+func (l *Lease) Check(ctx context.Context) (until time.Time, err error) {
 	if l.m.cfg.Disabled {
-		return nil
+		return time.Time{}, nil
 	}
+	start := time.Now()
 	if l.m.isSingle() {
 		l.m.mu.Lock()
 		defer l.m.mu.Unlock()
-		return l.m.conflict
+		return l.m.certain(start), l.m.conflict
 	}
 	r, at, err := l.m.readRecord(ctx, l.object)
 	if err != nil {
-		return fmt.Errorf("check lease of %s: %w", l.name, err)
+		return time.Time{}, fmt.Errorf("check lease of %s: %w", l.name, err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if r != nil && r.Nonce == l.rec.Nonce && at == l.at && !l.lost {
-		return nil
+		l.m.mu.Lock()
+		defer l.m.mu.Unlock()
+		return l.m.certain(start), nil
 	}
 	if !l.lost {
 		l.lost = true
 		l.m.lost.Inc()
 	}
 	if r == nil {
-		return fmt.Errorf("%w: the object of %s was deleted", ErrLost, l.name)
+		return time.Time{}, fmt.Errorf("%w: the object of %s was deleted", ErrLost, l.name)
 	}
-	return fmt.Errorf("%w: %s has epoch %d instead of %d, owner %s on %s", ErrLost, l.name, r.Epoch, l.rec.Epoch, r.Owner, r.Host)
+	return time.Time{}, fmt.Errorf("%w: %s has epoch %d instead of %d, owner %s on %s", ErrLost, l.name, r.Epoch, l.rec.Epoch, r.Owner, r.Host)
+}
+
+// certain is until when a lease that was found at start cannot have been taken over, or
+// minCertain. The caller holds mu.
+func (m *Manager) certain(start time.Time) time.Time {
+	until, least := m.beaten.Add(m.cfg.Duration), start.Add(minCertain)
+	if until.Before(least) {
+		return least
+	}
+	return until
 }
 
 // Release gives the lease back for one job; now is the time of the bucket. The last job

@@ -44,6 +44,17 @@ func acquire(t *testing.T, m *Manager) (*Lease, error) {
 	return m.Acquire(t.Context(), group, time.Now(), time.Now())
 }
 
+// check checks a lease. A write that follows has at least minCertain.
+func check(t *testing.T, l *Lease) error {
+	t.Helper()
+	start := time.Now()
+	until, err := l.Check(t.Context())
+	if err == nil {
+		require.False(t, until.Before(start.Add(minCertain)))
+	}
+	return err
+}
+
 func TestAcquire_OneOwnerAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := bucket.NewMemory()
@@ -60,7 +71,7 @@ func TestAcquire_OneOwnerAtATime(t *testing.T) {
 			time.Sleep(50 * time.Second)
 			_, err = acquire(t, two)
 			require.ErrorIs(t, err, errHeld)
-			require.NoError(t, l.Check(t.Context()))
+			require.NoError(t, check(t, l))
 		}
 		listed := time.Now()
 		time.Sleep(time.Second)
@@ -113,6 +124,9 @@ func TestAcquire_TakesOverFromDeadOwner(t *testing.T) {
 		one, two := joined(t, paused), joined(t, b)
 		l, err := acquire(t, one)
 		require.NoError(t, err)
+		time.Sleep(10 * time.Second) // some time after a heartbeat
+		until, err := l.Check(t.Context())
+		require.NoError(t, err)
 		paused.SetRule(func(buckettest.Op) buckettest.Fault { return buckettest.Fault{Err: buckettest.ErrInjected} })
 		start := time.Now()
 		for {
@@ -128,11 +142,12 @@ func TestAcquire_TakesOverFromDeadOwner(t *testing.T) {
 		require.NoError(t, err)
 		require.GreaterOrEqual(t, time.Since(start), time.Minute)
 		require.Less(t, time.Since(start), 2*time.Minute)
+		require.False(t, time.Now().Before(until), "a write that the last check allowed has ended")
 
 		paused.SetRule(nil)
-		require.ErrorIs(t, l.Check(t.Context()), ErrLost)
+		require.ErrorIs(t, check(t, l), ErrLost)
 		l.Release(t.Context(), time.Now())
-		require.NoError(t, two.lease(group).Check(t.Context()), "the late release changes nothing")
+		require.NoError(t, check(t, two.lease(group)), "the late release changes nothing")
 		_, err = acquire(t, one)
 		require.ErrorIs(t, err, errHeld)
 		two.lease(group).Release(t.Context(), time.Now())
@@ -164,7 +179,7 @@ func TestAcquire_ContinuesAfterRestart(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, uint64(3), now.Epoch())
 		dead.SetRule(nil)
-		require.ErrorIs(t, l.Check(t.Context()), ErrLost)
+		require.ErrorIs(t, check(t, l), ErrLost)
 		now.Release(t.Context(), time.Now())
 	})
 }
@@ -249,7 +264,7 @@ func TestJoin_RefusesSecondWithoutConditions(t *testing.T) {
 		l, err := acquire(t, one)
 		require.NoError(t, err)
 		require.Zero(t, l.Epoch())
-		require.NoError(t, l.Check(t.Context()))
+		require.NoError(t, check(t, l))
 		l.Release(t.Context(), time.Now())
 
 		one.Close(t.Context())

@@ -63,6 +63,8 @@ const (
 	// beatsPerLease is how often an owner writes its heartbeat in a lease time, so that
 	// some may fail.
 	beatsPerLease = 4
+	// minCertain is the least time for a write that follows a check of a lease.
+	minCertain = 10 * time.Second
 	// forgetAfter is the silence, in lease times, after which a heartbeat is deleted.
 	forgetAfter = 10
 )
@@ -106,6 +108,7 @@ type Manager struct {
 	single   bool // the bucket has no conditional writes
 	working  bool // see beat
 	count    uint64
+	beaten   time.Time // when the last heartbeat that was written was begun
 	conflict error
 	leases   map[string]*Lease
 	watch    watch
