@@ -23,25 +23,32 @@ type ledger struct {
 	retry bool
 
 	mu      sync.Mutex
+	sent    map[int64]bool               // times of batches
 	acked   map[string]map[int64]float64 // by series, by time in ms
 	failed  []string                     // errors that a client saw from a live server
 	retried []string                     // errors after which it sent again
 }
 
 func newLedger(metric string, series int) *ledger {
-	return &ledger{metric: metric, series: series, acked: map[string]map[int64]float64{}}
+	return &ledger{metric: metric, series: series, sent: map[int64]bool{}, acked: map[string]map[int64]float64{}}
 }
 
 // batch is one sample of each series at time t.
 func (l *ledger) batch(t int64) []prompb.TimeSeries {
+	l.mu.Lock()
+	l.sent[t] = true
+	l.mu.Unlock()
 	out := make([]prompb.TimeSeries, 0, l.series)
 	for i := range l.series {
-		v := float64(t%100000) + float64(i)/10
+		v := valueOf(t, i)
 		out = append(out, harness.TimeSeries([]prompb.Sample{{Timestamp: t, Value: v}},
 			"__name__", l.metric, "cluster", "ledger", "series", strconv.Itoa(i)))
 	}
 	return out
 }
+
+// valueOf is the value of a series at a time.
+func valueOf(t int64, series int) float64 { return float64(t%100000) + float64(series)/10 }
 
 // ack records that the server acknowledged the batch.
 func (l *ledger) ack(batch []prompb.TimeSeries) {
@@ -154,6 +161,14 @@ func (l *ledger) check(a harness.API) error {
 			if w, ok := got[name][t]; !ok || w != v {
 				lost++
 				example = fmt.Sprintf("series %s at %d: wrote %v, read %v (present: %v)", name, t, v, w, ok)
+			}
+		}
+	}
+	for name, samples := range got {
+		i, err := strconv.Atoi(name)
+		for t, v := range samples {
+			if err != nil || i >= l.series || !l.sent[t] || v != valueOf(t, i) {
+				return fmt.Errorf("series %s has %v at %d, which was never written", name, v, t)
 			}
 		}
 	}

@@ -17,6 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// NodeIP is the address of the machine in the network of the pods.
+const NodeIP = "10.77.0.1"
+
 // ErrNoPods means that this machine or user cannot make network namespaces.
 var ErrNoPods = errors.New("network namespaces need root, ip, unshare and nsenter")
 
@@ -68,7 +71,12 @@ func (p *Pods) build() (err error) {
 	if err := p.writeHosts(); err != nil {
 		return err
 	}
-	p.node, err = p.sandbox("node", "ip link add br0 type bridge && ip addr add 10.77.0.1/24 dev br0 && ip link set br0 up && ip link set lo up")
+	// A DNS server of the test may listen there; ListenPacket makes its socket.
+	resolver := []byte("nameserver " + NodeIP + "\noptions ndots:1 timeout:1 attempts:1\n")
+	if err := os.WriteFile(filepath.Join(p.dir, "resolv.conf"), resolver, 0o644); err != nil {
+		return fmt.Errorf("write the resolver of the pods: %w", err)
+	}
+	p.node, err = p.sandbox("node", "ip link add br0 type bridge && ip addr add "+NodeIP+"/24 dev br0 && ip link set br0 up && ip link set lo up")
 	if err != nil {
 		return err
 	}
@@ -115,7 +123,7 @@ func (p *Pods) sandbox(name, setup string) (*Process, error) {
 }
 
 func (p *Pods) add(name string, i int) error {
-	pause, err := p.sandbox(name, "hostname "+name+" && mount --bind "+filepath.Join(p.dir, "hosts")+" /etc/hosts && ip link set lo up")
+	pause, err := p.sandbox(name, "hostname "+name+" && mount --bind "+filepath.Join(p.dir, "hosts")+" /etc/hosts && mount --bind "+filepath.Join(p.dir, "resolv.conf")+" /etc/resolv.conf && ip link set lo up")
 	if err != nil {
 		return err
 	}
@@ -169,7 +177,12 @@ func (p *Pods) IP(name string) string { return p.addr[name] }
 
 // Start runs a program in a pod.
 func (p *Pods) Start(name, bin string, args ...string) (*Process, error) {
-	return Start(p.dir, name, "nsenter", enter(p.pods[name].pause, append([]string{bin}, args...)...)...)
+	return p.StartEnv(name, nil, bin, args...)
+}
+
+// StartEnv is Start with additional environment variables.
+func (p *Pods) StartEnv(name string, env []string, bin string, args ...string) (*Process, error) {
+	return StartEnv(p.dir, env, name, "nsenter", enter(p.pods[name].pause, append([]string{bin}, args...)...)...)
 }
 
 // Forward opens a port on loopback of the machine that leads to host:port in the
@@ -216,32 +229,53 @@ func (p *Pods) pipe(in net.Conn, address string) {
 	<-done
 }
 
-// dial connects from the network of the pods: a socket belongs to the namespace
-// in which its thread was when it was made.
-func (p *Pods) dial(address string) (net.Conn, error) {
-	type result struct {
-		conn net.Conn
-		err  error
-	}
-	got := make(chan result)
+// dial connects from the network of the pods.
+func (p *Pods) dial(address string) (conn net.Conn, err error) {
+	inside := p.inside(func() error {
+		conn, err = net.DialTimeout("tcp", address, 2*time.Second)
+		return err
+	})
+	return conn, inside
+}
+
+// Listen opens a port on NodeIP that the pods reach.
+func (p *Pods) Listen(port string) (lis net.Listener, err error) {
+	inside := p.inside(func() error {
+		lis, err = net.Listen("tcp", net.JoinHostPort(NodeIP, port))
+		return err
+	})
+	return lis, inside
+}
+
+// ListenPacket opens a UDP port on NodeIP.
+func (p *Pods) ListenPacket(port string) (conn net.PacketConn, err error) {
+	inside := p.inside(func() error {
+		conn, err = net.ListenPacket("udp", net.JoinHostPort(NodeIP, port))
+		return err
+	})
+	return conn, inside
+}
+
+// inside runs f in the network of the pods: a socket belongs to the namespace in which
+// its thread was when it was made.
+func (p *Pods) inside(f func() error) error {
+	got := make(chan error)
 	go func() {
 		// The thread stays locked: it ends with the goroutine.
 		runtime.LockOSThread()
 		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", p.node.Pid()))
 		if err != nil {
-			got <- result{err: err}
+			got <- err
 			return
 		}
 		defer ns.Close()
 		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			got <- result{err: err}
+			got <- err
 			return
 		}
-		conn, err := net.DialTimeout("tcp", address, 2*time.Second)
-		got <- result{conn, err}
+		got <- f()
 	}()
-	r := <-got
-	return r.conn, r.err
+	return <-got
 }
 
 // Close ends the sandboxes and everything that runs in them.
