@@ -70,8 +70,9 @@ type rewriteRun struct {
 	view *blocklist.View
 	edit edits
 	dir  string
-	// now is the time by the clock of the bucket, for marks.
-	now time.Time
+	// began is the time by the clock of the bucket when the run began, local that of this
+	// process.
+	began, local time.Time
 }
 
 // run rewrites the blocks of --id in their order, up to the first failure.
@@ -89,7 +90,7 @@ func (c *rewriteConfig) run(ctx context.Context, s streams) error {
 		dir = filepath.Join(os.TempDir(), "hindsight-rewrite")
 	}
 	return c.tool.withBucket(ctx, s, func(ctx context.Context, p *process, bkt bucket.Bucket) error {
-		r := &rewriteRun{rewriteConfig: c, bkt: bkt, edit: edit, dir: dir, now: time.Now()}
+		r := &rewriteRun{rewriteConfig: c, bkt: bkt, edit: edit, dir: dir, began: time.Now(), local: time.Now()}
 		if r.view, err = poll(ctx, p, bkt, 0); err != nil {
 			return err
 		}
@@ -100,7 +101,8 @@ func (c *rewriteConfig) run(ctx context.Context, s streams) error {
 			}
 		}
 		if !c.dryRun {
-			if r.now, err = headrecovery.Now(ctx, bkt); err != nil {
+			r.local = time.Now()
+			if r.began, err = headrecovery.Now(ctx, bkt); err != nil {
 				return err
 			}
 		}
@@ -110,6 +112,10 @@ func (c *rewriteConfig) run(ctx context.Context, s streams) error {
 		return r.all(ctx, s, ids)
 	})
 }
+
+// now is the time by the clock of the bucket. A mark has the time at which it is written, not
+// that of the beginning of a run of hours, or its delay would have begun before it.
+func (r *rewriteRun) now() time.Time { return r.began.Add(time.Since(r.local)) }
 
 // all rewrites the blocks and prints the list of those that it came to.
 func (r *rewriteRun) all(ctx context.Context, s streams, ids []ulid.ULID) error {

@@ -220,7 +220,7 @@ func logChange(w *bufio.Writer, c blockrewrite.Change) {
 // publish describes, checks and uploads the result, and marks the source.
 func (r *rewriteRun) publish(ctx context.Context, m *block.Meta, dest string, res blockrewrite.Result, row *rewriteRow) error {
 	made, err := blockrewrite.Describe(dest, m, res.Stats, blockrewrite.Lineage{
-		Source: block.SourceBucketRewrite, Entry: r.edit.entry(), Now: r.now,
+		Source: block.SourceBucketRewrite, Entry: r.edit.entry(), Now: r.now(),
 	})
 	if err != nil {
 		return err
@@ -256,7 +256,7 @@ func (r *rewriteRun) markSource(ctx context.Context, m *block.Meta, row *rewrite
 	if row.Rewritten != "" {
 		details = "tools bucket rewrite: rewritten as block " + row.Rewritten
 	}
-	marked, err := block.MarkDeletion(ctx, r.bkt, m.ULID, details, r.now)
+	marked, err := block.MarkDeletion(ctx, r.bkt, m.ULID, details, r.now())
 	if err != nil {
 		return err
 	}

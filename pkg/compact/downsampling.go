@@ -18,7 +18,7 @@ import (
 )
 
 // downsample carries out a downsampling job.
-func (c *Compactor) downsample(ctx context.Context, j plan.Job, now time.Time) error {
+func (c *Compactor) downsample(ctx context.Context, j plan.Job, now func() time.Time) error {
 	dir, done, err := c.workDir(j)
 	if err != nil {
 		return err
@@ -35,7 +35,7 @@ func (c *Compactor) downsample(ctx context.Context, j plan.Job, now time.Time) e
 	if m == nil {
 		// Without the mark each pass would downsample the block again.
 		why := block.Cause{Reason: reason.NothingToDownsample.String(), Details: "all samples are stale markers or NaN"}
-		_, err := block.MarkNoDownsample(ctx, c.bkt, j.Blocks[0], why, now)
+		_, err := block.MarkNoDownsample(ctx, c.bkt, j.Blocks[0], why, now())
 		return err
 	}
 	c.log.Info("downsampled block", "group", j.Group, "block", m.ULID, "source", j.Blocks[0],
@@ -46,7 +46,7 @@ func (c *Compactor) downsample(ctx context.Context, j plan.Job, now time.Time) e
 // downsampleInto publishes the coarser block of an input, or returns nil if it has no
 // samples. Segments are uploaded while it downsamples. It deletes the objects of a failed
 // upload.
-func (c *Compactor) downsampleInto(ctx context.Context, dir string, in input, resolution int64, now time.Time) (m *block.Meta, err error) {
+func (c *Compactor) downsampleInto(ctx context.Context, dir string, in input, resolution int64, now func() time.Time) (m *block.Meta, err error) {
 	out := c.newPublications(ctx, dir, now)
 	defer func() {
 		if err != nil || m == nil {

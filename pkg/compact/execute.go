@@ -186,18 +186,18 @@ func (r *round) do(ctx context.Context, j plan.Job) (err error) {
 	case plan.CleanPartial:
 		return c.deletePartial(ctx, b, r.began)
 	case plan.MarkDeletion:
-		err := c.markAll(ctx, j.Blocks, j.Details, r.now())
+		err := c.markAll(ctx, j.Blocks, j.Details, r.now)
 		if err != nil && c.mayDeleteUnmarked(j, err) {
 			c.log.Warn("deleting block without a mark", "block", b, "err", err)
 			return block.Delete(ctx, c.bkt, b)
 		}
 		return err
 	case plan.Rewrite:
-		return c.rewrite(ctx, j, r.now())
+		return c.rewrite(ctx, j, r.now)
 	case plan.Merge:
-		return c.merge(ctx, j, r.now())
+		return c.merge(ctx, j, r.now)
 	case plan.Downsample:
-		return c.downsample(ctx, j, r.now())
+		return c.downsample(ctx, j, r.now)
 	}
 	return fmt.Errorf("unknown kind of job %q", j.Kind)
 }

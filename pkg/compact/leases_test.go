@@ -83,6 +83,29 @@ func TestRunOnce_WritesEpochIntoResults(t *testing.T) {
 	require.Positive(t, results)
 }
 
+// A merge takes ten hours. Its sources are marked with the time of the mark, so that they stay
+// for the whole delay after it.
+func TestRunOnce_MarksSourcesWithTheTimeOfTheMark(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := blocktest.Bucket(t, twoHours(6, "a", `{cluster="eu"}`))
+		slow := buckettest.NewFaulty(b, nil)
+		var end time.Time
+		slow.SetRule(func(op buckettest.Op) buckettest.Fault {
+			if op.Kind == "upload" && strings.HasSuffix(op.Name, "/index") && end.IsZero() {
+				time.Sleep(10 * time.Hour)
+				end = time.Now()
+			}
+			return buckettest.Fault{}
+		})
+		require.NoError(t, newCompactor(t, slow).RunOnce(t.Context()))
+		marks := poll(t, b).Deletion
+		require.Len(t, marks, 4)
+		for _, m := range marks {
+			require.GreaterOrEqual(t, m.DeletionTime, end.Unix())
+		}
+	})
+}
+
 // plainBucket hides conditional writes.
 type plainBucket struct{ bucket.Bucket }
 

@@ -76,7 +76,7 @@ func (c *Compactor) readMetas(ctx context.Context, ids []ulid.ULID) ([]input, er
 
 // merge carries out a merge: it publishes the result, marks the inputs, and publishes the
 // coarser block that it made beside the result.
-func (c *Compactor) merge(ctx context.Context, j plan.Job, now time.Time) error {
+func (c *Compactor) merge(ctx context.Context, j plan.Job, now func() time.Time) error {
 	dir, done, err := c.workDir(j)
 	if err != nil {
 		return err
@@ -164,12 +164,12 @@ type publications struct {
 	ctx context.Context
 	bkt bucket.Bucket
 	dir string
-	now time.Time
+	now func() time.Time
 	cfg block.UploadConfig
 	all []*block.Publication
 }
 
-func (c *Compactor) newPublications(ctx context.Context, dir string, now time.Time) *publications {
+func (c *Compactor) newPublications(ctx context.Context, dir string, now func() time.Time) *publications {
 	return &publications{ctx: ctx, bkt: c.bkt, dir: dir, now: now, cfg: c.uploadConfig(now)}
 }
 
@@ -180,18 +180,17 @@ func (p *publications) path(number int) string {
 
 // create begins the next one.
 func (p *publications) create(number, _ int) blockmerge.Output {
-	id := ulid.MustNew(ulid.Timestamp(p.now), rand.Reader) // crypto/rand never fails
+	id := ulid.MustNew(ulid.Timestamp(p.now()), rand.Reader) // crypto/rand never fails
 	to := p.path(number)
 	p.all = append(p.all, block.Publish(p.ctx, p.bkt, to, id, p.cfg))
 	return blockmerge.Output{Dir: to, Segments: p.all[number]}
 }
 
-// uploadConfig is that of a block that is made from now on.
-func (c *Compactor) uploadConfig(now time.Time) block.UploadConfig {
-	start := time.Now()
+// uploadConfig is that of a new block.
+func (c *Compactor) uploadConfig(now func() time.Time) block.UploadConfig {
 	return block.UploadConfig{
 		Concurrency: c.cfg.FilesConcurrency, Hash: c.cfg.HashFunc == block.HashSHA256,
-		Now: func() time.Time { return now.Add(time.Since(start)) },
+		Now: now,
 	}
 }
 
@@ -291,7 +290,7 @@ func mayWithdraw(ctx context.Context, failure error) error {
 // publish uploads a block and verifies it before and after. It deletes the objects of
 // a failed upload: each try makes another block, so the objects of many tries would
 // fill the bucket.
-func (c *Compactor) publish(ctx context.Context, dir string, now time.Time) (*block.Meta, error) {
+func (c *Compactor) publish(ctx context.Context, dir string, now func() time.Time) (*block.Meta, error) {
 	if err := stampDir(ctx, dir); err != nil {
 		return nil, err
 	}
@@ -318,10 +317,11 @@ func (c *Compactor) publish(ctx context.Context, dir string, now time.Time) (*bl
 	return nil, err
 }
 
-// markAll marks blocks for deletion.
-func (c *Compactor) markAll(ctx context.Context, ids []ulid.ULID, details string, now time.Time) error {
+// markAll marks blocks for deletion, each with the time of its mark: with that of the beginning
+// of the job, the delay before the deletion would have begun before a long merge.
+func (c *Compactor) markAll(ctx context.Context, ids []ulid.ULID, details string, now func() time.Time) error {
 	for _, id := range ids {
-		marked, err := block.MarkDeletion(ctx, c.bkt, id, details, now)
+		marked, err := block.MarkDeletion(ctx, c.bkt, id, details, now())
 		if err != nil {
 			return err
 		}

@@ -22,7 +22,7 @@ const detailsRewritten = "block rewritten"
 // rewrite carries out a rewrite: it publishes the block without the series and samples
 // that have to go, and then marks the block. The result is read once more before its
 // upload: it has none of them, and as many samples as the others were.
-func (c *Compactor) rewrite(ctx context.Context, j plan.Job, now time.Time) error {
+func (c *Compactor) rewrite(ctx context.Context, j plan.Job, now func() time.Time) error {
 	dir, done, err := c.workDir(j)
 	if err != nil {
 		return err
@@ -46,7 +46,7 @@ func (c *Compactor) rewrite(ctx context.Context, j plan.Job, now time.Time) erro
 		c.log.Info("no series of block left", "group", j.Group, "block", in.meta.ULID, "series", res.RemovedSeries, "samples", res.RemovedSamples)
 		return c.markAll(ctx, j.Blocks, detailsRewritten, now)
 	}
-	m, err := blockrewrite.Describe(out, in.meta, res.Stats, blockrewrite.Lineage{Source: block.SourceCompactor, Entry: entry, Now: now})
+	m, err := blockrewrite.Describe(out, in.meta, res.Stats, blockrewrite.Lineage{Source: block.SourceCompactor, Entry: entry, Now: now()})
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ type second struct {
 
 // newSecond prepares the second block of a job. There is none with a budget for the
 // disk, which is for one block.
-func (c *Compactor) newSecond(ctx context.Context, dir string, j plan.Job, inputs []input, now time.Time) *second {
+func (c *Compactor) newSecond(ctx context.Context, dir string, j plan.Job, inputs []input, now func() time.Time) *second {
 	s := &second{resolution: j.Downsample, pubs: c.newPublications(ctx, filepath.Join(dir, "second"), now)}
 	if j.Downsample > 0 && c.cfg.DiskBudget == 0 {
 		s.beside = &blockmerge.Beside{

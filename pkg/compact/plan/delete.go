@@ -17,8 +17,8 @@ func (m *maker) deletions() {
 		if b == nil || !m.owns(b) {
 			continue
 		}
-		if age := m.marked(id); age < m.policy.DeleteDelay {
-			m.skip(b, "marked for deletion %s ago, deleted after %s", span(age), span(m.policy.DeleteDelay))
+		if !m.due(id) {
+			m.skip(b, "marked for deletion %s ago, deleted after %s", span(m.marked(id)), span(m.policy.DeleteDelay))
 			continue
 		}
 		j := Job{Kind: Delete, Group: groupOf(b, m.policy.ReplicaLabels), Resolution: b.Resolution(), Reason: "marked for deletion"}
@@ -27,6 +27,19 @@ func (m *maker) deletions() {
 		}
 		m.add(j, b)
 	}
+}
+
+// markPrecision is how much older than it is a mark may look: its time is cut to whole
+// seconds, and so is the time of an object, which is the clock, in many buckets.
+const markPrecision = 2 * time.Second
+
+// due says whether a mark is certainly older than the delay.
+func (m *maker) due(id ulid.ULID) bool {
+	d := m.policy.DeleteDelay
+	if d > 0 {
+		d += markPrecision
+	}
+	return m.marked(id) >= d
 }
 
 func (m *maker) marked(id ulid.ULID) time.Duration {
@@ -40,7 +53,7 @@ func (m *maker) marked(id ulid.ULID) time.Duration {
 func (m *maker) partials() {
 	for _, id := range sortedIDs(m.view.Partial) {
 		if m.view.Deletion[id] != nil {
-			if m.marked(id) >= m.policy.DeleteDelay {
+			if m.due(id) {
 				m.partial(id, "deletion was interrupted")
 			}
 			continue
