@@ -153,7 +153,7 @@ func missingFile(m *block.Meta, sizes map[string]int64) string {
 // cannot be used is among its partial ones.
 func PlanView(v *blocklist.View) plan.View {
 	out := plan.View{
-		Metas: withSources(v.Metas), Partial: make(map[ulid.ULID]plan.Partial, len(v.Partial)),
+		Metas: withSources(v.Metas), Published: v.Published, Partial: make(map[ulid.ULID]plan.Partial, len(v.Partial)),
 		Deletion: v.Deletion, NoCompact: v.NoCompact, NoDownsample: v.NoDownsample, Incomplete: map[ulid.ULID]string{},
 	}
 	for id, m := range v.Metas {

@@ -108,6 +108,15 @@ func (e *entry) newest(id ulid.ULID) time.Time {
 	return time.Unix(0, t)
 }
 
+// published is the time of meta.json, if the listing has it.
+func (e *entry) published() (at time.Time, ok bool) {
+	i := slices.IndexFunc(e.objects, func(o object) bool { return o.rel == block.MetaFile })
+	if i < 0 || !e.objects[i].timed {
+		return time.Time{}, false
+	}
+	return time.Unix(0, e.objects[i].modified), true
+}
+
 // load reads meta.json and the marks that are listed and not known.
 func (e *entry) load(ctx context.Context, p *Poller, id ulid.ULID) error {
 	if e.meta == nil && e.partial == nil {

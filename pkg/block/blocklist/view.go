@@ -20,6 +20,9 @@ type View struct {
 	// within the block ("index", "chunks/000001"): as listed; or as recorded in
 	// meta.json when the provider's listing has no sizes; or -1.
 	Sizes map[ulid.ULID]map[string]int64
+	// Published gives, for each complete block, the time of its meta.json by the clock of
+	// the bucket; blocks of a provider whose listing has no times are not in it.
+	Published map[ulid.ULID]time.Time
 	// Partial are directories with the name of a block but without meta.json: an upload
 	// or a deletion that has not ended. It also has blocks that are marked for deletion
 	// and whose meta.json cannot be used.
@@ -44,6 +47,7 @@ func newView(entries map[ulid.ULID]*entry, taken time.Time) *View {
 	v := &View{
 		Metas:        make(map[ulid.ULID]*block.Meta, len(entries)),
 		Sizes:        make(map[ulid.ULID]map[string]int64, len(entries)),
+		Published:    make(map[ulid.ULID]time.Time, len(entries)),
 		Partial:      map[ulid.ULID]Partial{},
 		Unusable:     map[ulid.ULID]Partial{},
 		Deletion:     map[ulid.ULID]*block.DeletionMark{},
@@ -55,6 +59,9 @@ func newView(entries map[ulid.ULID]*entry, taken time.Time) *View {
 		switch {
 		case e.meta != nil:
 			v.Metas[id], v.Sizes[id] = e.meta, e.sizes
+			if at, ok := e.published(); ok {
+				v.Published[id] = at
+			}
 		case e.partial.Reason == reason.BlockMetaMissing || e.deletion != nil:
 			v.Partial[id] = Partial{Reason: e.partial.Reason, LastModified: e.newest(id)}
 		default:

@@ -86,6 +86,9 @@ type View struct {
 	// Metas are the complete blocks of the whole bucket, also those that other
 	// compactors work on.
 	Metas map[ulid.ULID]*block.Meta
+	// Published are the times at which blocks became visible, by the clock of the bucket.
+	// Those of other blocks are taken from their meta.json, where the producer wrote them.
+	Published map[ulid.ULID]time.Time
 	// Partial are the blocks without a usable meta.json.
 	Partial      map[ulid.ULID]Partial
 	Deletion     map[ulid.ULID]*block.DeletionMark

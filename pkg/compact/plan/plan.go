@@ -129,7 +129,7 @@ func (m *maker) ready(live []*block.Meta) []*block.Meta {
 		if reason, ok := m.view.SkippedInPass[b.ULID]; ok {
 			m.skip(b, "skipped in this pass: %s", reason)
 		}
-		if m.now.Sub(uploaded(b)) < m.policy.ConsistencyDelay && fresh(b) {
+		if m.now.Sub(m.uploaded(b)) < m.policy.ConsistencyDelay && fresh(b) {
 			m.skip(b, "younger than the consistency delay of %s", span(m.policy.ConsistencyDelay))
 			continue
 		}
@@ -151,7 +151,12 @@ func fresh(b *block.Meta) bool {
 	return true
 }
 
-func uploaded(b *block.Meta) time.Time {
+// uploaded is the time at which the block became visible. The clock of the producer, if it is
+// ahead, would hold the block back until that time, for years if need be.
+func (m *maker) uploaded(b *block.Meta) time.Time {
+	if at, ok := m.view.Published[b.ULID]; ok {
+		return at
+	}
 	if !b.Thanos.UploadTime.IsZero() {
 		return b.Thanos.UploadTime
 	}

@@ -55,7 +55,7 @@ type bucket struct {
 func newBucket() *bucket {
 	return &bucket{
 		view: plan.View{
-			Metas: map[ulid.ULID]*block.Meta{}, Partial: map[ulid.ULID]plan.Partial{},
+			Metas: map[ulid.ULID]*block.Meta{}, Published: map[ulid.ULID]time.Time{}, Partial: map[ulid.ULID]plan.Partial{},
 			Deletion: map[ulid.ULID]*block.DeletionMark{}, NoCompact: map[ulid.ULID]*block.NoCompactMark{},
 			NoDownsample: map[ulid.ULID]*block.NoDownsampleMark{}, Quarantined: map[ulid.ULID]string{}, Incomplete: map[ulid.ULID]string{}, SkippedInPass: map[ulid.ULID]string{},
 		},
@@ -102,6 +102,8 @@ func (b *bucket) attribute(t *testing.T, m *block.Meta, word string) {
 		m.Thanos.Downsample.Resolution = block.Resolution1h
 	case "compacted":
 		m.Thanos.Source = block.SourceCompactor
+	case "published":
+		b.view.Published[id] = time.UnixMilli(duration(t, val).Milliseconds())
 	case "failed":
 		m.Compaction.Failed = true
 	case "of":

@@ -175,7 +175,7 @@ func (m *maker) coveredShard(b *block.Meta, resolution int64) bool {
 // partialDelay, if live blocks hold all of their sources.
 func (m *maker) abandonedShards(g grouped, holders map[ulid.ULID][]*block.Meta, superseded map[ulid.ULID]bool) {
 	for _, b := range g.blocks {
-		if m.whole(b) || superseded[b.ULID] || !m.owns(b) || m.now.Sub(uploaded(b)) <= partialDelay || len(b.Compaction.Sources) == 0 {
+		if m.whole(b) || superseded[b.ULID] || !m.owns(b) || m.now.Sub(m.uploaded(b)) <= partialDelay || len(b.Compaction.Sources) == 0 {
 			continue
 		}
 		elsewhere := true
