@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -135,7 +137,7 @@ func (p *Pods) add(name string, i int) error {
 		{p.node, "ip link set " + veth + " master br0 up"},
 		{pause, "ip addr add " + p.addr[name] + "/24 dev eth0"},
 		{pause, "ip link set eth0 up"},
-		{pause, "ip route add default via 10.77.0.1"},
+		{pause, "ip route add default via " + NodeIP},
 	})
 }
 
@@ -146,7 +148,7 @@ func (p *Pods) Move(name, ip string) error {
 	err := runSteps(name, []step{
 		{pause, "ip addr flush dev eth0"},
 		{pause, "ip addr add " + ip + "/24 dev eth0"},
-		{pause, "ip route add default via 10.77.0.1"},
+		{pause, "ip route add default via " + NodeIP},
 	})
 	return errors.Join(err, p.writeHosts())
 }
@@ -207,7 +209,7 @@ func (p *Pods) Forward(address string) (string, error) {
 
 func (p *Pods) pipe(in net.Conn, address string) {
 	defer in.Close()
-	out, err := p.dial(address)
+	out, err := p.Dial(context.Background(), "tcp", address)
 	if err != nil {
 		return
 	}
@@ -229,10 +231,11 @@ func (p *Pods) pipe(in net.Conn, address string) {
 	<-done
 }
 
-// dial connects from the network of the pods.
-func (p *Pods) dial(address string) (conn net.Conn, err error) {
+// Dial connects from the network of the pods.
+func (p *Pods) Dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
 	inside := p.inside(func() error {
-		conn, err = net.DialTimeout("tcp", address, 2*time.Second)
+		d := net.Dialer{Timeout: 2 * time.Second}
+		conn, err = d.DialContext(ctx, network, address)
 		return err
 	})
 	return conn, inside
@@ -277,6 +280,29 @@ func (p *Pods) inside(f func() error) error {
 	}()
 	return <-got
 }
+
+// Cut loses all packets to and from a pod, until Join.
+func (p *Pods) Cut(name string) error {
+	return runSteps(name, []step{{p.node, "ip link set " + p.veth(name) + " down"}})
+}
+
+// Join ends Cut.
+func (p *Pods) Join(name string) error {
+	return runSteps(name, []step{{p.node, "ip link set " + p.veth(name) + " up"}})
+}
+
+// Lose loses the packets from one pod to another one, until Find. They go to a hardware
+// address that no pod has.
+func (p *Pods) Lose(from, to string) error {
+	return runSteps(from, []step{{p.pods[from].pause, "ip neigh replace " + p.addr[to] + " lladdr 02:00:00:00:00:01 dev eth0 nud permanent"}})
+}
+
+// Find ends Lose.
+func (p *Pods) Find(from, to string) error {
+	return runSteps(from, []step{{p.pods[from].pause, "ip neigh del " + p.addr[to] + " dev eth0"}})
+}
+
+func (p *Pods) veth(name string) string { return fmt.Sprintf("veth%d", slices.Index(p.names, name)) }
 
 // Close ends the sandboxes and everything that runs in them.
 func (p *Pods) Close() error {

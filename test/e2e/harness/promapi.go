@@ -17,6 +17,10 @@ type API struct {
 	Base string
 	// Params are added to every query, such as dedup=false.
 	Params url.Values
+	// Header is sent with every query, such as the tenant.
+	Header http.Header
+	// Client sends the queries; nil is one with a timeout of a minute.
+	Client *http.Client
 }
 
 // Sample is one sample of a series; the value is kept as the text of the
@@ -164,8 +168,18 @@ func (a API) get(path string, p url.Values) (envelope, error) {
 	for k, v := range p {
 		q[k] = v
 	}
-	client := &http.Client{Timeout: 60 * time.Second}
-	resp, err := client.Get(a.Base + path + "?" + q.Encode())
+	req, err := http.NewRequest(http.MethodGet, a.Base+path+"?"+q.Encode(), nil)
+	if err != nil {
+		return envelope{}, fmt.Errorf("make a request to %s%s: %w", a.Base, path, err)
+	}
+	for k, v := range a.Header {
+		req.Header[k] = v
+	}
+	client := a.Client
+	if client == nil {
+		client = &http.Client{Timeout: 60 * time.Second}
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return envelope{}, fmt.Errorf("ask %s%s: %w", a.Base, path, err)
 	}

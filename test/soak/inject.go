@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// inject carries out a fault and ends it. It returns when the fault has ended; the
+// processes may still have to become ready.
+func (r *run) inject(ctx context.Context, f fault) error {
+	if !pause(ctx, f.delay) {
+		return nil
+	}
+	r.note("begin %s", f)
+	defer r.note("end   %s", f)
+	s := r.site
+	switch f.kind {
+	case faultKill:
+		s.ending(f.target).Kill()
+		pause(ctx, f.lasts)
+		return s.start(f.target)
+	case faultTwice:
+		s.ending(f.target).Kill()
+		if err := s.start(f.target); err != nil {
+			return err
+		}
+		pause(ctx, f.lasts)
+		s.ending(f.target).Kill()
+		return s.start(f.target)
+	case faultTerm:
+		if err := s.ending(f.target).Stop(time.Minute); err != nil {
+			return fmt.Errorf("I9: a stop in order: %w", err)
+		}
+		pause(ctx, f.lasts)
+		return s.start(f.target)
+	case faultStop:
+		p := s.proc(f.target)
+		p.Signal(syscall.SIGSTOP)
+		pause(ctx, f.lasts)
+		p.Signal(syscall.SIGCONT)
+		return nil
+	case faultPartition, faultOneWay:
+		return r.partition(ctx, f)
+	case faultFullDisk, faultFreeze, faultSlowDisk:
+		return r.disk(ctx, f)
+	case faultBucket:
+		p := s.proxy[f.target]
+		p.set(&bucketFault{mode: f.other, share: f.share, ended: make(chan struct{})})
+		pause(ctx, f.lasts)
+		p.set(nil)
+		return nil
+	case faultClock:
+		skew, err := time.ParseDuration(f.other)
+		if err != nil {
+			return fmt.Errorf("a fault of the clock: %w", err)
+		}
+		s.proxy[f.target].setSkew(skew)
+		pause(ctx, f.lasts)
+		s.proxy[f.target].setSkew(0)
+		return nil
+	case faultRing:
+		if err := s.setRing(strings.Split(f.other, ",")); err != nil {
+			return err
+		}
+		pause(ctx, f.lasts)
+		return nil
+	case faultAll:
+		return r.restartAll(ctx, f)
+	}
+	return fmt.Errorf("there is no fault of the kind %q", f.kind)
+}
+
+func (r *run) partition(ctx context.Context, f fault) error {
+	d, ok := r.site.net.(divisible)
+	if !ok {
+		return fmt.Errorf("%s needs network namespaces", f.kind)
+	}
+	if err := d.lose(f.target, f.other); err != nil {
+		return err
+	}
+	both := f.kind == faultPartition && f.other != ""
+	if both {
+		if err := d.lose(f.other, f.target); err != nil {
+			return err
+		}
+	}
+	pause(ctx, f.lasts)
+	if both {
+		if err := d.find(f.other, f.target); err != nil {
+			return err
+		}
+	}
+	return d.find(f.target, f.other)
+}
+
+func (r *run) disk(ctx context.Context, f fault) error {
+	d := r.site.disks[f.target]
+	switch f.kind {
+	case faultFreeze:
+		return d.freeze(f.lasts, 0, 1)
+	case faultSlowDisk:
+		const on, off = 300 * time.Millisecond, 200 * time.Millisecond
+		return d.freeze(on, off, int(f.lasts/(on+off)))
+	}
+	if err := d.fill(); err != nil {
+		return err
+	}
+	pause(ctx, f.lasts)
+	return d.drain()
+}
+
+// restartAll kills every process at once, as when the power fails, and starts all.
+func (r *run) restartAll(ctx context.Context, f fault) error {
+	for _, name := range processes() {
+		r.site.ending(name).Signal(syscall.SIGKILL)
+	}
+	for _, name := range processes() {
+		r.site.proc(name).Kill()
+	}
+	pause(ctx, f.lasts)
+	for _, name := range processes() {
+		if err := r.site.start(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pause waits, and reports whether ctx still lasts.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
