@@ -97,7 +97,7 @@ func (s *schedule) kinds() []string {
 // process at the same time.
 func (s *schedule) next() []fault {
 	out := []fault{s.fault()}
-	if s.rnd.IntN(3) == 0 {
+	if out[0].kind != faultAll && s.rnd.IntN(3) == 0 {
 		second := s.fault()
 		for conflict(out[0], second) {
 			second = s.fault()
