@@ -13,8 +13,9 @@ import (
 // disk is a small file system of its own, which can be full or hang.
 type disk struct{ image, dir string }
 
-// diskSize is enough for the logs and blocks of one receiver.
-const diskSize = 600 << 20
+// diskSize is enough for the logs and blocks of one receiver: it reserves 512 MB for
+// each block that it writes.
+const diskSize = 3 << 30
 
 // mountDisk makes a file system in a sparse file and mounts it at dir.
 func mountDisk(image, dir string) (*disk, error) {
@@ -48,19 +49,22 @@ func (d *disk) unmount() error {
 // filler is the file that fills the disk.
 func (d *disk) filler() string { return filepath.Join(d.dir, "filler") }
 
-// fill writes until the disk is full.
+// fill reserves all space of the disk.
 func (d *disk) fill() error {
 	f, err := os.Create(d.filler())
 	if err != nil {
 		return fmt.Errorf("fill a disk: %w", err)
 	}
 	defer f.Close()
-	for chunk := make([]byte, 1<<20); len(chunk) > 0; {
-		if _, err := f.Write(chunk); err != nil {
-			if !errors.Is(err, syscall.ENOSPC) {
-				return fmt.Errorf("fill a disk: %w", err)
-			}
-			chunk = chunk[:len(chunk)/2]
+	end := int64(0)
+	for chunk := int64(256 << 20); chunk >= 4096; {
+		switch err := syscall.Fallocate(int(f.Fd()), 0, end, chunk); {
+		case err == nil:
+			end += chunk
+		case errors.Is(err, syscall.ENOSPC):
+			chunk /= 2
+		case !errors.Is(err, syscall.EINTR):
+			return fmt.Errorf("fill a disk: %w", err)
 		}
 	}
 	return nil

@@ -67,7 +67,7 @@ func (g *guard) see(e event, meta *block.Meta) {
 	case e.put && rest == block.DeletionMarkFile:
 		// Later marks do not make an earlier one younger.
 		if b.marked.IsZero() {
-			b.marked = time.Now()
+			b.marked = e.at
 		}
 	case e.put:
 	case rest == block.DeletionMarkFile:
@@ -98,7 +98,7 @@ func (g *guard) deletion(e event, id ulid.ULID, b *tracked) {
 		return
 	}
 	// The bucket has times of whole seconds.
-	if age := e.at.Sub(b.marked); age < g.delay-1500*time.Millisecond {
+	if age := e.at.Sub(b.marked); age < g.delay-time.Second {
 		g.fail("%s deleted %s %s after its deletion mark, before the delay of %s", e.client, e.key, age, g.delay)
 		return
 	}

@@ -33,7 +33,7 @@ func watched(wait time.Duration) *guard {
 }
 
 func mark(g *guard, n byte) {
-	g.see(event{client: "compact-1", put: true, key: id(n).String() + "/deletion-mark.json"}, nil)
+	g.see(event{client: "compact-1", put: true, key: id(n).String() + "/deletion-mark.json", at: time.Now()}, nil)
 }
 
 func remove(g *guard, n byte, after time.Duration) {

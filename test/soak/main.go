@@ -54,7 +54,7 @@ func soak(args []string) (err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	fmt.Printf("seed %d, %v minutes, %s\n", *seed, *minutes, dir)
-	err = do(ctx, config{seed: *seed, lasts: time.Duration(*minutes * float64(time.Minute)), dir: dir, bin: bin, out: os.Stdout, history: true})
+	err = do(ctx, config{seed: *seed, lasts: time.Duration(*minutes * float64(time.Minute)), warm: 10 * time.Second, dir: dir, bin: bin, out: os.Stdout, history: true})
 	if err == nil && !*keep || ctx.Err() != nil {
 		err = errors.Join(err, os.RemoveAll(dir))
 	}

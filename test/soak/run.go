@@ -22,6 +22,7 @@ type config struct {
 	seed    uint64
 	lasts   time.Duration // of the rounds
 	rounds  int           // at most; 0 is no limit
+	warm    time.Duration // before the first fault
 	dir     string
 	bin     harness.Binaries
 	out     io.Writer
@@ -185,7 +186,7 @@ func (r *run) load(ctx context.Context) error {
 func (r *run) roundsOf(ctx context.Context) error {
 	_, divided := r.site.net.(divisible)
 	plan := newSchedule(r.seed, processes(), machine{partitions: divided, disks: len(r.site.disks) > 0})
-	pause(ctx, 10*time.Second)
+	pause(ctx, r.warm)
 	if err := r.settle(ctx, 0); err != nil {
 		return fmt.Errorf("before the first fault: %w", err)
 	}
