@@ -75,7 +75,8 @@ sbom: build ## write the modules of the binary as CycloneDX to bin/hindsight.cdx
 bench: ## benchmarks of the hot paths, as ratios to their limits; ROW=<name> runs one
 	$(GO) run ./test/bench $(ROW)
 
-soak: ## long random tests, each for MINUTES (30), from SEED on
+soak: ## a whole site under faults, and long random tests, each for MINUTES (30), from SEED on
+	$(GO) run ./test/soak -minutes $${MINUTES:-30} -seed $${SEED:-0}
 	HINDSIGHT_SOAK_MINUTES=$${MINUTES:-30} HINDSIGHT_SOAK_SEED=$${SEED:-0} $(GO) test -timeout 0 -run Soak -v ./...
 	HINDSIGHT_FUZZ_MINUTES=$${FUZZ_MINUTES:-10} $(GO) test -timeout 0 -run PrometheusEngine_Agrees -v ./pkg/query/eval
 

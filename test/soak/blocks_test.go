@@ -58,7 +58,7 @@ func merged(parents ...ulid.ULID) func(m *block.Meta) {
 }
 
 func TestBlocks_ChecksOriginOfMergedBlocks(t *testing.T) {
-	l := newLedger(newStream("red", "red", "", 0, 60_000, 3))
+	l := newLedger(newStream("red", "", 0, 60_000, 3))
 	b := checker(t, l)
 	one, two := put(t, b, 0, 100, nil), put(t, b, 100, 200, nil)
 	require.NoError(t, b.see(t, one))
@@ -70,7 +70,7 @@ func TestBlocks_ChecksOriginOfMergedBlocks(t *testing.T) {
 }
 
 func TestBlocks_FindsUnsoundBlocks(t *testing.T) {
-	l := newLedger(newStream("red", "red", "", 0, 60_000, 3))
+	l := newLedger(newStream("red", "", 0, 60_000, 3))
 	b := checker(t, l)
 	for name, c := range map[string]struct {
 		hurt func(dir string) error
@@ -87,7 +87,7 @@ func TestBlocks_FindsUnsoundBlocks(t *testing.T) {
 			require.ErrorContains(t, b.see(t, id), c.err)
 		})
 	}
-	other := newLedger(newStream("red", "red", "", 0, 30_000, 3))
+	other := newLedger(newStream("red", "", 0, 30_000, 3))
 	other.tenant = "red"
 	strange := checker(t, other)
 	id := put(t, strange, 0, 100, nil)

@@ -13,7 +13,7 @@ import (
 // filled is a ledger whose first n steps are acknowledged, and an answer with all of them.
 func filled(t *testing.T, n int) (*ledger, []harness.Series) {
 	t.Helper()
-	l := newLedger(newStream("red", "red", "", 0, 60_000, 3))
+	l := newLedger(newStream("red", "", 0, 60_000, 3))
 	series := map[string]*harness.Series{}
 	var order []string
 	for step := range n {

@@ -51,9 +51,13 @@ type stream struct {
 	series                []series
 }
 
-// newStream returns the series of a client, n of each kind but few histograms.
-func newStream(name, tenant, replica string, base, step int64, n int) *stream {
-	s := &stream{name: name, tenant: tenant, replica: replica, base: base, step: step}
+// newStream returns the series of a tenant, or of a replica of it: n gauges and counters,
+// and a third of that of each other kind.
+func newStream(tenant, replica string, base, step int64, n int) *stream {
+	s := &stream{name: tenant, tenant: tenant, replica: replica, base: base, step: step}
+	if replica != "" {
+		s.name += "-" + replica
+	}
 	seed := mix(0, []byte(tenant)...) // replicas have the same series
 	for k := range metrics() {
 		of := max(1, n/3)

@@ -82,8 +82,8 @@ func (r *run) streams() {
 	const step = 60_000
 	base := time.Now().UnixMilli()/period*period - 3*period
 	for _, s := range []*stream{
-		newStream("red", "red", "", base, step, 12), newStream("blue", "blue", "", base, step, 6),
-		newStream("ha-a", "ha", "a", base, step, 6), newStream("ha-b", "ha", "b", base+7000, step, 6),
+		newStream("red", "", base, step, 12), newStream("blue", "", base, step, 6),
+		newStream("ha", "a", base, step, 6), newStream("ha", "b", base+7000, step, 6),
 	} {
 		if s.replica != "" {
 			// Prometheus does not promise to keep out-of-order samples when it is killed.

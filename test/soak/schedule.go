@@ -119,6 +119,7 @@ func (s *schedule) seconds(least, most float64) time.Duration {
 	return time.Duration(d*10) * 100 * time.Millisecond
 }
 
+// fault draws a kind, and then what belongs to it.
 func (s *schedule) fault() fault {
 	kinds := s.kinds()
 	f := fault{kind: kinds[s.rnd.IntN(len(kinds))], share: 1}

@@ -13,7 +13,7 @@ import (
 
 // One round of a real run, so that everyday tests find a change that breaks the soak
 // test itself.
-func TestSoak_OneRound(t *testing.T) {
+func TestSite_SurvivesOneRound(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts fourteen processes")
 	}
