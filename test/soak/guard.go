@@ -97,8 +97,8 @@ func (g *guard) deletion(e event, id ulid.ULID, b *tracked) {
 		g.fail("%s deleted %s of a visible block without a deletion mark", e.client, e.key)
 		return
 	}
-	// The bucket has times of whole seconds.
-	if age := e.at.Sub(b.marked); age < g.delay-time.Second {
+	// Both times are of whole seconds of the bucket.
+	if age := e.at.Sub(b.marked); age < g.delay-2*time.Second {
 		g.fail("%s deleted %s %s after its deletion mark, before the delay of %s", e.client, e.key, age, g.delay)
 		return
 	}
