@@ -20,6 +20,7 @@ import (
 
 // guides are the pages whose commands TestGuides runs as they are, section by section.
 var guides = []string{
+	"docs/disaster-recovery.md",
 	"docs/getting-started.md",
 	"docs/migrate-from-federation.md",
 	"docs/migrate-from-mimir.md",
@@ -28,7 +29,14 @@ var guides = []string{
 
 // oldData are the directories that a reader has, by the title of their section: two shards
 // of one time, as a compactor of Mimir makes them, with other files beside.
-var oldData = map[string]string{"Bring the old blocks over": "team-a", "Keep its history": "global"}
+// Sections about a bucket have the blocks in it.
+var oldData = map[string]string{
+	"Bring the old blocks over": "team-a", "Keep its history": "global",
+	"The bucket is lost": oldBucket, "A part of the bucket is lost": oldBucket,
+	"A retention was wrong, or blocks were marked by mistake": oldBucket,
+}
+
+const oldBucket = "bucket"
 
 // guideBlock is a fenced block: its language, and the name of the file that it holds.
 var guideBlock = regexp.MustCompile("(?ms)^```([a-z]+)(?: ([^\n]+))?\n(.*?)^```$")
@@ -110,11 +118,9 @@ func (g *guide) command(line string) {
 	word, rest, _ := strings.Cut(line, " ")
 	switch {
 	case word == "hindsight" && !strings.HasPrefix(rest, "tools "):
-		g.start(bin.Hindsight, rest, regexp.MustCompile(`--http-address=(\S+)`))
+		g.start("hindsight", rest, regexp.MustCompile(`--http-address=(\S+)`))
 	case word == "prometheus":
-		g.start(bin.Prometheus, rest, regexp.MustCompile(`--web\.listen-address=(\S+)`))
-	case word == "hindsight":
-		g.shell(bin.Hindsight + " " + rest)
+		g.start("prometheus", rest, regexp.MustCompile(`--web\.listen-address=(\S+)`))
 	case word == "curl":
 		eventually(g.t, time.Minute, func() error {
 			out, err := g.try(line)
@@ -123,7 +129,7 @@ func (g *guide) command(line string) {
 			}
 			return err
 		})
-	case word == "rm" || word == "cp" || word == "mv":
+	case slices.Contains([]string{"hindsight", "rm", "comm", "sed"}, word):
 		g.shell(line)
 	default:
 		require.Fail(g.t, "this test does not know how to run "+line)
@@ -135,10 +141,20 @@ func (g *guide) start(program, args string, address *regexp.Regexp) {
 	m := address.FindStringSubmatch(args)
 	require.NotNil(g.t, m, "%s names no address", args)
 	name := fmt.Sprintf("process-%d", len(g.run))
-	p, err := harness.Start(g.dir, name, "bash", "-c", "exec "+program+" "+args)
+	p, err := harness.StartEnv(g.dir, g.env(), name, "bash", "-c", "exec "+program+" "+args)
 	require.NoError(g.t, err)
 	g.run = append(g.run, p)
 	require.NoError(g.t, harness.WaitHTTP(p, "http://"+m[1]+"/-/ready", time.Minute))
+}
+
+// env is the path in which the commands find the programs.
+func (g *guide) env() []string {
+	dir := filepath.Join(g.dir, ".bin")
+	if err := os.Mkdir(dir, 0o755); err == nil {
+		require.NoError(g.t, os.Symlink(bin.Hindsight, filepath.Join(dir, "hindsight")))
+		require.NoError(g.t, os.Symlink(bin.Prometheus, filepath.Join(dir, "prometheus")))
+	}
+	return []string{"PATH=" + dir + ":" + os.Getenv("PATH")}
 }
 
 // stop ends the processes, the last one first; all must end in order.
@@ -163,7 +179,7 @@ func (g *guide) try(line string) (string, error) {
 	ctx, cancel := context.WithTimeout(g.t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", line)
-	cmd.Dir = g.dir
+	cmd.Dir, cmd.Env = g.dir, append(os.Environ(), g.env()...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
@@ -172,6 +188,10 @@ func (g *guide) try(line string) (string, error) {
 
 // old makes two blocks of two hours of 2026-01-01.
 func (g *guide) old(dir string) {
+	to := dir
+	if dir == oldBucket {
+		dir = "blocks"
+	}
 	for _, shard := range []string{"1", "2"} {
 		var text strings.Builder
 		for n := range 240 {
@@ -183,6 +203,13 @@ func (g *guide) old(dir string) {
 	blocks, err := filepath.Glob(filepath.Join(g.dir, dir, "*", "meta.json"))
 	require.NoError(g.t, err)
 	require.Len(g.t, blocks, 2)
+	if to == oldBucket {
+		for _, meta := range blocks {
+			require.NoError(g.t, os.MkdirAll(filepath.Join(g.dir, to), 0o755))
+			require.NoError(g.t, os.Rename(filepath.Dir(meta), filepath.Join(g.dir, to, filepath.Base(filepath.Dir(meta)))))
+		}
+		return
+	}
 	for _, meta := range blocks {
 		require.NoError(g.t, os.WriteFile(filepath.Join(filepath.Dir(meta), "sparse-index-header"), []byte("x"), 0o600))
 	}
