@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
@@ -98,10 +99,20 @@ func TestToolsBucketRewrite_RelabelsAndRefuses(t *testing.T) {
 	row := list[rewriteRow](s, exitOK, append(args, "--rewrite.to-relabel-config=[{target_label: team, replacement: x}]")...)[0]
 	require.Equal(t, "rewritten", row.Result)
 	require.EqualValues(t, 2, row.ChangedSeries)
+	relabelled := row.Rewritten
 	row = list[rewriteRow](s, exitOK, append(args, `--rewrite.to-delete-config=[{matchers: '{__name__="up"}'}]`)...)[0]
 	require.Contains(t, row.Result, "no series would be left")
 	row = list[rewriteRow](s, exitOK, append(args, `--rewrite.to-delete-config=[{matchers: '{none!="up"}'}]`)...)[0]
 	require.Equal(t, "nothing to change", row.Result, "a matcher needs its label")
+	code, _, errs := s.run(append(args, `--rewrite.to-delete-config=[{matchers: '{job="k"}'}]`)...)
+	require.Equal(t, exitFailed, code, errs)
+	require.Contains(t, errs, "give the --id of that one", "the compactor would keep one of two")
+	// Without --delete-blocks readers take the rewritten block, not its source.
+	v, err := blocklist.NewPoller(s.bkt, blocklist.Config{}).Poll(t.Context())
+	require.NoError(t, err)
+	read, _ := v.Apply(blocklist.Duplicates())
+	require.Len(t, read.Metas, 1)
+	require.Contains(t, read.Metas, ulid.MustParse(relabelled))
 	for _, bad := range []string{"", `--rewrite.to-delete-config=[{matchers: '{}'}]`, `--rewrite.to-delete-config=[{matchers: 'a{'}]`, "--rewrite.to-relabel-config=[null]"} {
 		code, _, errs := s.run(append(args, slices.DeleteFunc([]string{bad}, func(s string) bool { return s == "" })...)...)
 		require.Equal(t, exitUsage, code, bad+errs)

@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/relabel"
+	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/tombstones"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
@@ -143,6 +145,20 @@ func (r *rewriteRun) earlier(m *block.Meta) *block.Meta {
 	return nil
 }
 
+// successor returns a block that was made by rewriting m, or nil. Of two that are made of
+// one, the compactor keeps only the older: the changes of the other would be lost.
+func (r *rewriteRun) successor(m *block.Meta) *block.Meta {
+	for _, other := range r.view.Metas {
+		if r.view.Deletion[other.ULID] != nil || other.RewriteCount() <= m.RewriteCount() {
+			continue
+		}
+		if slices.ContainsFunc(other.Compaction.Parents, func(p tsdb.BlockDesc) bool { return p.ULID == m.ULID }) {
+			return other
+		}
+	}
+	return nil
+}
+
 // one rewrites one block. The steps are: a checked download, the rewriting, a check of the
 // result, the upload, a check of its sizes, and the mark of the source. After a crash
 // before the upload has ended, nothing refers to what it left; after it, the next run finds
@@ -183,6 +199,9 @@ func (r *rewriteRun) one(ctx context.Context, m *block.Meta) (row rewriteRow, er
 			return row, r.markSource(ctx, m, &row)
 		}
 		return row, nil
+	}
+	if next := r.successor(m); next != nil {
+		return row, fmt.Errorf("block %s was rewritten before, with other changes, as block %s: give the --id of that one, or mark it for deletion", m.ULID, next.ULID)
 	}
 	return row, r.publish(ctx, m, dest, res, &row)
 }

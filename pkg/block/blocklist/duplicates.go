@@ -11,8 +11,9 @@ import (
 )
 
 // Duplicates drops blocks whose data is in another block: of the same external
-// labels and resolution, and made of at least the same sources. Of equal blocks
-// the one with the smallest ULID stays.
+// labels and resolution, and made of at least the same sources. Of equal blocks the one
+// that was rewritten of the other stays, as in the plans of the compactor, so that samples
+// which were removed do not come back; otherwise the one with the smallest ULID.
 func Duplicates() Filter {
 	return Filter{Name: "duplicate", Drop: func(v *View) []ulid.ULID {
 		groups := map[string][]*block.Meta{}
@@ -51,7 +52,8 @@ func appendGroup(key []byte, names []string, m *block.Meta) ([]byte, []string) {
 // which keeps it near linear.
 func duplicatesIn(ms []*block.Meta) []ulid.ULID {
 	slices.SortFunc(ms, func(a, b *block.Meta) int {
-		return cmp.Or(-cmp.Compare(len(a.Compaction.Sources), len(b.Compaction.Sources)), a.ULID.Compare(b.ULID))
+		return cmp.Or(-cmp.Compare(len(a.Compaction.Sources), len(b.Compaction.Sources)),
+			-cmp.Compare(a.RewriteCount(), b.RewriteCount()), a.ULID.Compare(b.ULID))
 	})
 	kept := make(map[ulid.ULID][]*block.Meta, len(ms)) // by those sources that are first in some block
 	for _, m := range ms {

@@ -81,6 +81,22 @@ func TestDuplicates_KeepsAllData(t *testing.T) {
 	}
 }
 
+// TestDuplicates_KeepsTheRewrittenBlock has a block, what was rewritten of it, and what was
+// rewritten of that: only the last one is read.
+func TestDuplicates_KeepsTheRewrittenBlock(t *testing.T) {
+	metas := map[ulid.ULID]*block.Meta{}
+	for i, rewrites := range []string{"", "[{}]", "[{},{}]"} {
+		m := &block.Meta{}
+		m.ULID = ulid.MustNew(uint64(i+1), nil)
+		m.Compaction.Sources = []ulid.ULID{ulid.MustNew(1, nil)}
+		m.Thanos.Rewrites = []byte(rewrites)
+		metas[m.ULID] = m
+	}
+	out, _ := (&blocklist.View{Metas: metas}).Apply(blocklist.Duplicates())
+	require.Len(t, out.Metas, 1)
+	require.Contains(t, out.Metas, ulid.MustNew(3, nil))
+}
+
 // TestSuperseded_KeepsASuccessor checks that the data of a dropped block is in an unmarked
 // block, and that no unmarked block is dropped.
 func TestSuperseded_KeepsASuccessor(t *testing.T) {
