@@ -42,6 +42,7 @@ func (c *coverage) direct(dst *Samples, from int64) {
 			break
 		}
 		c.commit(tr, &p, &cols, q.start)
+		dst.Rising = dst.Rising && p.rising && c.by == 0 && (p.start == 0 || cols.V[p.start] >= cols.V[p.start-1])
 		if p = q; !ok {
 			break
 		}

@@ -3,6 +3,7 @@ package dedup
 import (
 	"math"
 	"math/rand"
+	"slices"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/value"
@@ -65,6 +66,7 @@ func cutEvenly(r *rand.Rand, n int, samples []sample) *xorList {
 func TestDecoder_EqualsMerge(t *testing.T) {
 	var d Decoder
 	var got Samples
+	rising := 0
 	for seed := range int64(1500) {
 		r := rand.New(rand.NewSource(seed))
 		replicas := longReplicas(r)
@@ -94,5 +96,39 @@ func TestDecoder_EqualsMerge(t *testing.T) {
 			columns[i] = sample{t: got.T[i], v: got.V[i]}
 		}
 		requireSameSamples(t, want, columns, seed)
+		if got.Rising {
+			require.True(t, rises(got.V), "seed %d", seed)
+			rising++
+		}
 	}
+	require.Greater(t, rising, 50, "series that rise")
+}
+
+// A batch that rises has no NaN and no value below the one before, whatever the values
+// are.
+func TestMeasure_Rising(t *testing.T) {
+	r := rand.New(rand.NewSource(3))
+	values := []float64{
+		0, math.Copysign(0, -1), 1, -1, math.Nextafter(1, 2), 1e300, math.MaxFloat64, -math.MaxFloat64, math.SmallestNonzeroFloat64,
+		math.Inf(1), math.Inf(-1), math.NaN(), math.Float64frombits(value.StaleNaN), math.Float64frombits(0xfff8<<48 | 1), -math.NaN(),
+	}
+	found := 0
+	for range 50_000 {
+		n := 1 + r.Intn(5)
+		ts, vs := make([]int64, n), make([]float64, n)
+		for i := range vs {
+			ts[i], vs[i] = int64(i), values[r.Intn(len(values))]
+		}
+		if r.Intn(3) == 0 {
+			slices.Sort(vs)
+		}
+		start := r.Intn(n + 1)
+		got := measure(ts, vs, start)
+		if got.rising {
+			require.True(t, rises(vs[max(start-1, 0):]), "%v from %d", vs, start)
+			found++
+		}
+		require.Equal(t, slices.ContainsFunc(vs[start:], value.IsStaleNaN), got.stale, "%v from %d", vs, start)
+	}
+	require.Greater(t, found, 2000, "batches that rise")
 }

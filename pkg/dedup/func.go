@@ -130,6 +130,9 @@ type Samples struct {
 	// H is nil when all samples are floats. Otherwise sample i is a histogram where
 	// H[i] is not nil.
 	H []*histogram.FloatHistogram
+	// Rising says that all samples are floats, none of them is NaN or less than the one
+	// before it. That is so for some samples without it, too.
+	Rising bool
 }
 
 // Decoder merges replicas into columns. It keeps its memory between series and belongs
@@ -143,6 +146,7 @@ func (d *Decoder) Decode(f Func, replicas []Replica, o Options, from int64, dst 
 	}
 	d.c.reset(replicas, o, true)
 	d.c.columns = true
+	dst.Rising = len(dst.T) == 0
 	for r, ok := d.c.next(); ok; r, ok = d.c.next() {
 		dst.add(&r, from)
 		d.c.direct(dst, from)
@@ -158,6 +162,7 @@ func (s *Samples) add(r *run, from int64) {
 	}
 	n := len(s.T)
 	s.T, s.V = append(s.T, r.t[k:]...), append(s.V, r.v[k:]...)
+	s.Rising = s.Rising && r.h == nil && rises(s.V[max(n-1, 0):])
 	if r.h != nil && s.H == nil {
 		s.H = make([]*histogram.FloatHistogram, n, len(s.T))
 	}
@@ -172,6 +177,18 @@ func (s *Samples) add(r *run, from int64) {
 		s.H = append(s.H, h)
 		k++
 	}
+}
+
+// rises says that no value is NaN or less than the one before it.
+func rises(vs []float64) bool {
+	last := math.Inf(-1)
+	for _, v := range vs {
+		if !(v >= last) {
+			return false
+		}
+		last = v
+	}
+	return true
 }
 
 // Append appends the samples of an iterator from the time from on.

@@ -2,7 +2,6 @@ package dedup
 
 import (
 	"math"
-	"slices"
 
 	"github.com/prometheus/prometheus/model/value"
 )
@@ -17,7 +16,14 @@ type shape struct {
 	shortest, longest int64
 	// stale says that there is a stale marker among the floats.
 	stale bool
+	// rising says that no float is less than the one before it, none is negative, and none
+	// is NaN; the sample before the batch counts if there is one. Other batches may rise
+	// too.
+	rising bool
 }
+
+// infinite is the least number that is no finite float without a sign, as bits.
+const infinite = 0x7ff << 52
 
 // measure returns the shape of the samples from start on. The sample before start, if
 // there is one, is the one before the batch.
@@ -26,24 +32,29 @@ func measure(ts []int64, vs []float64, start int) shape {
 	if start == len(ts) {
 		return s
 	}
-	before := ts[max(start-1, 0)]
+	// Floats without a sign are in the order of their bits, and NaN is behind the others.
+	// So values rise if neither a value nor a difference has the highest bit, and the
+	// last one is finite.
+	before, last := ts[max(start-1, 0)], int64(math.Float64bits(vs[max(start-1, 0)]))
+	signs := last
 	if start == 0 {
 		start = 1 // there is no step to the first one
-		s.stale = value.IsStaleNaN(vs[0])
+		s.stale = last == int64(value.StaleNaN)
 	}
-	shortest, longest, nan := s.shortest, s.longest, false
+	shortest, longest, stale := s.shortest, s.longest, s.stale
 	ts = ts[start:]
 	vs = vs[start:][:len(ts)]
 	for i, t := range ts {
 		d := t - before
 		before = t
 		shortest, longest = min(shortest, d), max(longest, d)
-		if v := vs[i]; v != v {
-			nan = true
+		v := int64(math.Float64bits(vs[i]))
+		signs |= v | (v - last)
+		if last = v; v == int64(value.StaleNaN) {
+			stale = true
 		}
 	}
-	s.shortest, s.longest = shortest, longest
-	// Most series have no NaN at all.
-	s.stale = s.stale || nan && slices.ContainsFunc(vs, value.IsStaleNaN)
+	s.shortest, s.longest, s.stale = shortest, longest, stale
+	s.rising = signs >= 0 && last < infinite
 	return s
 }

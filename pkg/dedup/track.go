@@ -264,6 +264,15 @@ func (tr *track) run(k int, until int64, gaps bool) int {
 		return j
 	}
 	safe, most := tr.safe(k)
+	if tr.h == nil && !b.stale {
+		// Only steps matter.
+		t := tr.t[:end]
+		if t[end-1] >= until {
+			n, _ := slices.BinarySearch(t[k:], until)
+			t = t[:max(k+n, k+1)]
+		}
+		return tr.steps(t, k+1, safe, most)
+	}
 	t, v := tr.t[:end], tr.v[:end]
 	j := k + 1
 	for ; j < len(t) && t[j] < until; j++ {
@@ -283,6 +292,29 @@ func (tr *track) run(k int, until int64, gaps bool) int {
 		}
 	}
 	return j
+}
+
+// steps returns the position, from j on, of the first of the times at the beginning of
+// the window before which there is a gap, or their number. most is a step that is no gap
+// before the position safe.
+func (tr *track) steps(t []int64, j, safe int, most int64) int {
+	n := len(t)
+	for {
+		for end := min(safe, n); j < end && t[j]-t[j-1] <= most; {
+			j++
+		}
+		switch {
+		case j >= n:
+			return n
+		case j >= safe:
+			safe, most = tr.safe(j)
+		case t[j]-t[j-1] > longest(tr.interval(j)):
+			return j
+		default:
+			j++
+		}
+		t = tr.t[:n] // the window may have moved to other memory
+	}
 }
 
 // safe returns a step that is no gap before any sample from k up to the position

@@ -192,6 +192,7 @@ func (l *leaf) decode(w leafWorker, s Series) error {
 	if t := l.sc.opts.Timings; t != nil {
 		defer since(time.Now(), &t.Decoding)
 	}
+	w.samples.Rising = false
 	return s.Decode(&w.samples)
 }
 

@@ -165,7 +165,7 @@ type window struct{ lo, hi int32 }
 func (k *rangeKernel) eval(w *worker, metric labels.Labels, s *Samples, out *row) error {
 	out.labels = metric
 	k.grid, k.w = w.sc.grid, w
-	if s.H != nil || !k.counts() || !k.scanCounter(s.V) {
+	if k.resets = k.resets[:0]; !s.Rising && (s.H != nil || !k.counts() || !k.scanCounter(s.V)) {
 		dropStale(s)
 		if k.counts() {
 			k.scanCounter(s.V)

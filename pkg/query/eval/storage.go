@@ -69,4 +69,7 @@ type Samples struct {
 	// sample i is a histogram where H[i] is not nil; V[i] has no meaning then. The
 	// histograms are immutable and stay valid for ever.
 	H []*histogram.FloatHistogram
+	// Rising says that all samples are floats, none of them is NaN or less than the one
+	// before it. A series may leave it false then.
+	Rising bool
 }

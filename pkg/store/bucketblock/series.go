@@ -289,17 +289,27 @@ type decoder struct {
 }
 
 func (d *decoder) uvarint() uint64 {
-	if len(d.b) > 0 && d.b[0] < 0x80 {
-		v := d.b[0]
-		d.b = d.b[1:]
-		return uint64(v)
+	b := d.b
+	if len(b) >= 4 {
+		// Nearly all numbers have at most three bytes: symbols, times and distances.
+		switch w := binary.LittleEndian.Uint32(b); {
+		case w&0x80 == 0:
+			d.b = b[1:]
+			return uint64(w & 0x7f)
+		case w&0x8000 == 0:
+			d.b = b[2:]
+			return uint64(w&0x7f | w>>1&0x3f80)
+		case w&0x800000 == 0:
+			d.b = b[3:]
+			return uint64(w&0x7f | w>>1&0x3f80 | w>>2&0x1fc000)
+		}
 	}
-	v, n := binary.Uvarint(d.b)
+	v, n := binary.Uvarint(b)
 	if n <= 0 {
 		d.bad, d.b = true, nil
 		return 0
 	}
-	d.b = d.b[n:]
+	d.b = b[n:]
 	return v
 }
 
