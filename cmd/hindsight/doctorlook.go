@@ -5,19 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"time"
 
-	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/common/version"
-	"github.com/prometheus/prometheus/model/labels"
 	"google.golang.org/grpc"
 
 	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
-	"github.com/hindsight-io/hindsight/pkg/claim"
 	"github.com/hindsight-io/hindsight/pkg/doctor"
+	"github.com/hindsight-io/hindsight/pkg/doctor/doctorhttp"
 	"github.com/hindsight-io/hindsight/pkg/flags"
-	"github.com/hindsight-io/hindsight/pkg/headlog"
 	"github.com/hindsight-io/hindsight/pkg/httpclient"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
@@ -54,67 +50,27 @@ func (f *prometheusFlags) register(r flags.Registrar) {
 }
 
 // look reads the bucket, and asks the stores and Prometheus.
-func (c *doctorConfig) look(ctx context.Context, p *process, bkt bucket.Bucket) (in doctor.Input, err error) {
+func (c *doctorConfig) look(ctx context.Context, p *process, bkt bucket.Bucket) (doctor.Input, error) {
 	poller := blocklist.NewPoller(bkt, blocklist.Config{Logger: p.logger})
 	if _, err := poller.ReadIndex(ctx, maxIndexAge); err != nil && !errors.Is(err, blocklist.ErrNoIndex) {
-		return in, err
+		return doctor.Input{}, err
 	}
 	view, err := poller.Poll(ctx)
 	if err != nil {
-		return in, fmt.Errorf("list the blocks: %w", err)
+		return doctor.Input{}, fmt.Errorf("list the blocks: %w", err)
 	}
-	in.Now, in.Unusable = time.Now(), map[ulid.ULID]string{}
-	for id, m := range view.Metas {
-		if view.Deletion[id] == nil {
-			in.Blocks = append(in.Blocks, m)
-		}
-	}
-	for id, u := range view.Unusable {
-		in.Unusable[id] = u.Reason.String()
-	}
-	var bad []error
-	if in.Claims, bad, err = claim.List(ctx, bkt); err != nil {
+	in, bad, err := doctorhttp.Look(ctx, bkt, view)
+	if err != nil {
 		return in, err
 	}
 	for _, err := range bad {
 		p.logger.Warn("claim ignored", "err", err)
-	}
-	if in.Heads, err = lookAtHeads(ctx, bkt); err != nil {
-		return in, err
 	}
 	if in.Stores, err = c.askStores(ctx, p); err != nil {
 		return in, err
 	}
 	in.Prometheus, err = c.askPrometheus(ctx)
 	return in, err
-}
-
-// lookAtHeads lists the logs of Prometheus servers in the bucket.
-func lookAtHeads(ctx context.Context, bkt bucket.Bucket) ([]doctor.Head, error) {
-	var listing headlog.Listing
-	err := bkt.List(ctx, headlog.Dir, func(o bucket.Object) error {
-		listing.Add(o.Name, o.Size, o.LastModified)
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list the logs of Prometheus servers: %w", err)
-	}
-	var out []doctor.Head
-	for _, g := range listing.Generations() {
-		h := doctor.Head{Dir: g.Dir(), Modified: g.Modified}
-		if g.HasInfo {
-			data, err := bucket.ReadAll(ctx, bkt, g.Dir()+"/"+headlog.InfoName, headlog.MaxInfo)
-			if err != nil && !errors.Is(err, bucket.ErrNotFound) && !errors.Is(err, bucket.ErrTooLarge) {
-				return nil, err
-			}
-			// The labels of a malformed object are not known.
-			if info, derr := headlog.DecodeInfo(g.Source, data); err == nil && derr == nil {
-				h.Labels = labels.FromMap(info.Labels)
-			}
-		}
-		out = append(out, h)
-	}
-	return out, nil
 }
 
 // askStores asks each store for its announcement.

@@ -18,6 +18,9 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
 	"github.com/hindsight-io/hindsight/pkg/block/markhttp"
+	"github.com/hindsight-io/hindsight/pkg/blockstat/stathttp"
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/doctor/doctorhttp"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/server"
 	"github.com/hindsight-io/hindsight/pkg/ui"
@@ -68,7 +71,7 @@ func webCommand(group *kingpin.CmdClause) command {
 				return nil, err
 			}
 			return &blocksWeb{
-				cfg: &c, shard: shard, log: p.logger,
+				cfg: &c, shard: shard, log: p.logger, bkt: bkt,
 				poller: blocklist.NewPoller(bkt, blocklist.Config{Logger: p.logger, Registerer: p.registry}),
 			}, nil
 		})
@@ -80,10 +83,12 @@ type blocksWeb struct {
 	cfg    *webConfig
 	shard  blocklist.Filter
 	log    *slog.Logger
+	bkt    bucket.Reader
 	poller *blocklist.Poller
-	// seen is the last listing, failed the error of a newer one.
-	seen   atomic.Pointer[blocklist.View]
-	failed atomic.Pointer[string]
+	// seen is the last listing without what the flags leave out, whole that with it, and
+	// failed the error of a newer one.
+	seen, whole atomic.Pointer[blocklist.View]
+	failed      atomic.Pointer[string]
 }
 
 // RegisterHTTP adds the page and the API of blocks.
@@ -94,6 +99,8 @@ func (b *blocksWeb) RegisterHTTP(mux *http.ServeMux) {
 		mux.Handle("/"+prefix+"/", http.StripPrefix("/"+prefix, inner))
 	}
 	inner.HandleFunc("GET /api/v1/blocks", b.serveBlocks)
+	inner.Handle("GET /api/v1/blocks/cardinality", stathttp.New(b.bkt, b.seen.Load))
+	inner.Handle("GET /api/v1/blocks/findings", doctorhttp.New(b.bkt, b.whole.Load, nil))
 	ui.New(ui.Config{Role: "bucket", Version: version.Version, Pages: []string{"blocks"}}).RegisterPages(inner)
 }
 
@@ -132,6 +139,7 @@ func (b *blocksWeb) look(ctx context.Context) error {
 		b.failed.Store(&text)
 		return err
 	}
+	b.whole.Store(v)
 	v, _ = v.Apply(blocklist.TimePartition(b.cfg.times.millis(time.Now())), b.shard)
 	b.failed.Store(nil)
 	b.seen.Store(v)

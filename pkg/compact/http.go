@@ -12,6 +12,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block/markhttp"
 	"github.com/hindsight-io/hindsight/pkg/blockstat/stathttp"
 	"github.com/hindsight-io/hindsight/pkg/deletion/deletehttp"
+	"github.com/hindsight-io/hindsight/pkg/doctor/doctorhttp"
 	"github.com/hindsight-io/hindsight/pkg/ui"
 )
 
@@ -35,13 +36,14 @@ func (c *Compactor) RegisterHTTP(mux *http.ServeMux) {
 	ui.New(ui.Config{Role: "compact", Version: version.Version, Pages: []string{"compaction", "blocks"}}).RegisterPages(mux)
 }
 
-// RegisterAPI adds /api/v1/compact/status, /api/v1/blocks, their cardinality and their marks, for a process whose pages are
-// those of another role.
+// RegisterAPI adds /api/v1/compact/status, /api/v1/blocks, their cardinality,
+// the findings of the doctor and the marks, for a process whose pages are those of another role.
 func (c *Compactor) RegisterAPI(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/v1/compact/status", c.serveStatus)
 	mux.HandleFunc("GET /api/v1/blocks", c.serveBlocks)
 	deletehttp.Handler{Bucket: c.bkt, Disabled: c.adminDisabled()}.Register(mux)
 	mux.Handle("GET /api/v1/blocks/cardinality", stathttp.New(c.bkt, c.seen.Load))
+	mux.Handle("GET /api/v1/blocks/findings", doctorhttp.New(c.bkt, c.seen.Load, c.cfg.ReplicaLabels.Values()))
 	mux.Handle("POST /api/v1/blocks/mark", markhttp.Handler{Bucket: c.bkt, Disabled: c.cfg.DisableAdmin})
 }
 

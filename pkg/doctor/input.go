@@ -65,6 +65,14 @@ type Options struct {
 	Skew time.Duration
 }
 
+// DefaultOptions are the defaults of the flags of "tools doctor".
+func DefaultOptions() Options {
+	return Options{
+		ReplicaLabels: []string{"replica", "prometheus_replica"},
+		Lag:           6 * time.Hour, Forget: 30 * 24 * time.Hour, Skew: 30 * time.Second,
+	}
+}
+
 // Severity of a finding.
 type Severity string
 

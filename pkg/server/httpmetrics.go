@@ -116,6 +116,8 @@ var handlerPaths = [...][2]string{
 	{"/otlp/v1/metrics", "otlp"},
 	{"/api/v1/blocks", "blocks"},
 	{"/api/v1/blocks/mark", "blocks_mark"},
+	{"/api/v1/blocks/cardinality", "blocks_cardinality"},
+	{"/api/v1/blocks/findings", "blocks_findings"},
 	{"/metrics", "metrics"},
 	{"/-/ready", "probe"},
 	{"/-/healthy", "probe"},

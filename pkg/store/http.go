@@ -15,6 +15,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block/markhttp"
 	"github.com/hindsight-io/hindsight/pkg/blockstat/stathttp"
 	"github.com/hindsight-io/hindsight/pkg/deletion/deletehttp"
+	"github.com/hindsight-io/hindsight/pkg/doctor/doctorhttp"
 	"github.com/hindsight-io/hindsight/pkg/ui"
 )
 
@@ -29,11 +30,13 @@ func (g *Gateway) RegisterHTTP(mux *http.ServeMux) {
 		deletions.Disabled = "--disable-admin-operations"
 	}
 	deletions.Register(mux)
-	mux.Handle("GET /api/v1/blocks/cardinality", stathttp.New(g.deps.Bucket, func() *blocklist.View {
+	view := func() *blocklist.View {
 		g.mu.RLock()
 		defer g.mu.RUnlock()
 		return g.blocks.view
-	}))
+	}
+	mux.Handle("GET /api/v1/blocks/cardinality", stathttp.New(g.deps.Bucket, view))
+	mux.Handle("GET /api/v1/blocks/findings", doctorhttp.New(g.deps.Bucket, view, nil))
 	mux.Handle("POST /api/v1/blocks/mark", markhttp.Handler{Bucket: g.deps.Marks, Disabled: !g.markable()})
 	ui.New(ui.Config{Role: "store", Version: version.Version, Pages: []string{"blocks"}}).RegisterPages(mux)
 }
