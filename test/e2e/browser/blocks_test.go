@@ -217,6 +217,14 @@ func TestCompaction(t *testing.T) {
 	ready(t, "compact", ports[0], "compact", "--wait", "--http-address="+ports[0], "--data-dir="+t.TempDir(), "--consistency-delay=0s",
 		"--objstore.config="+storage)
 	u := drive(t, ports[0])
+	u.open("/blocks")
+	u.until(`document.querySelector('[aria-label="Findings about the sources of the bucket"]')?.innerText.includes('findings')`)
+	evaluate[any](u.browser, `document.querySelector('[aria-label="Findings about the sources of the bucket"] details').open = true`)
+	for _, want := range []string{"Sources that ship no more", `{cluster="` + markup + `"}: its newest block ends at`} {
+		require.Contains(t, u.text(), want)
+	}
+	u.picture("blocks-findings")
+	u.clean()
 	u.visit(view{"/compaction", `document.querySelector('.vitem .missing') && document.querySelector('[aria-label=Backlog]')?.innerText.includes('To merge')`})
 	u.click("JSON")
 	u.until(`document.body.innerText.includes('"quarantined"')`)

@@ -117,14 +117,18 @@ func TestAllPages(t *testing.T) {
 	require.NoError(t, err)
 	ready(t, "all", ports[0], "all", "--http-address="+ports[0], "--grpc-address="+ports[1], "--data-dir="+t.TempDir())
 	write(t, ports[0], "<u>under</u>"[:8], 3)
+	says(t, "http://"+ports[0]+"/api/v1/status/tsdb", "numSeries") // the querier knows its stores some time after the start
 	u := drive(t, ports[0])
 	u.open("/")
 	for title, want := range map[string]string{
 		"Stores": "2 up", "Blocks": "0 blocks", "Compaction": "Planned at", "Ring": "has no ring and stores everything itself",
-		"Tenants": "<u>under", "Cardinality": "page_total", "Status": "Memory budget",
+		"Tenants": "<u>under", "Cardinality": "label pairs", "Status": "Memory budget",
 	} {
 		u.click(title)
 		u.until(fmt.Sprintf(`document.querySelector('h1')?.innerText === %q && document.body.innerText.includes(%q)`, title, want))
 	}
+	// The process scrapes itself, so other metrics can have more series.
+	u.open("/cardinality?q=page_total")
+	u.until(`document.querySelector('.vitem')?.innerText.includes('page_total')`)
 	u.clean()
 }

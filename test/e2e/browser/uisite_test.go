@@ -2,6 +2,7 @@ package browser
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math"
 	"net"
@@ -129,7 +130,31 @@ func startUISite(t *testing.T) *uiSite {
 		args = append(args, "--endpoint="+address)
 	}
 	ready(t, "query", ports[2], args...)
+	require.Eventually(t, func() bool { return s.up() == manyStores+2 }, time.Minute, 50*time.Millisecond, "the querier knows all stores")
 	return s
+}
+
+// up returns how many stores the querier can ask.
+func (s *uiSite) up() (n int) {
+	resp, err := http.Get("http://" + s.query + prefix + "/api/v1/stores")
+	if err != nil {
+		return 0
+	}
+	defer resp.Body.Close()
+	var stores struct {
+		Data map[string][]struct{ LastError *string }
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&stores); err != nil {
+		return 0
+	}
+	for _, kind := range stores.Data {
+		for _, store := range kind {
+			if store.LastError == nil {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // write stores an hour of metrics: counters with hostile labels, a thousand gauges, and

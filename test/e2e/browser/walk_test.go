@@ -150,7 +150,7 @@ func (u *ui) filterByKeyboard(v view) {
 func testWalk(u *ui) {
 	const rows = `document.querySelector('.vitem')`
 	for _, v := range []view{
-		{"/stores", rows + ` && document.querySelector('[aria-label="Findings about external labels"]')`},
+		{"/stores", rows + ` && document.querySelector('[aria-label="Findings about labels and times"]')`},
 		{"/targets", rows}, {"/rules", rows}, {"/alerts", rows}, {"/cardinality", rows},
 		{"/queries", "document.querySelector('.vtable')"},
 		{"/top-queries", "document.querySelector('.vtable')"},

@@ -14,6 +14,12 @@ export interface Call {
   bare?: boolean;
 }
 
+/** A call whose answer has a reader of its own. */
+export interface ReadCall<T> extends Call {
+  /** Reads the body of a good answer; the default is JSON.parse. It throws when the body is no JSON. */
+  read?(body: ArrayBuffer): Promise<Envelope<T>>;
+}
+
 /** What an answer of the Prometheus API has beside its data. */
 export interface Answer<T> {
   data: T;
@@ -24,7 +30,8 @@ export interface Answer<T> {
   millis: number;
 }
 
-interface Envelope<T> {
+/** The JSON of the Prometheus API. */
+export interface Envelope<T> {
   status: string;
   data?: T;
   errorType?: string;
@@ -87,21 +94,28 @@ function request(path: string, call: Call): [URL, RequestInit] {
  * Calls the API of the server. Errors are ApiError; an aborted call rejects with the
  * AbortError of the signal.
  */
-export async function call<T>(path: string, options: Call = {}): Promise<Answer<T>> {
+export async function call<T>(path: string, options: ReadCall<T> = {}): Promise<Answer<T>> {
   const begin = performance.now();
   const [url, init] = request(path, options);
   let response: Response;
-  let text: string;
+  let text = "";
+  let bytes: ArrayBuffer | undefined;
   try {
     response = await fetch(url, init);
-    text = await response.text();
+    if (response.ok && options.read) {
+      bytes = await response.arrayBuffer();
+    } else {
+      text = await response.text();
+    }
   } catch (e) {
     if (options.signal?.aborted) {
       throw e;
     }
     throw new ApiError(`cannot reach the server: ${message(e)}`, "network", 0);
   }
-  const body = parse<T>(text, response.ok && options.bare);
+  const body = bytes
+    ? await options.read!(bytes).catch(() => undefined)
+    : parse<T>(text, response.ok && options.bare);
   if (!response.ok || (body && body.status !== "success")) {
     throw new ApiError(
       body?.error ?? (text.trim().slice(0, 500) || response.statusText),

@@ -1,6 +1,7 @@
 import { useMemo } from "preact/hooks";
 import { usePolled } from "../api/use";
 import { Choose } from "../components/choose";
+import { Doctor } from "../components/doctor";
 import { CallState, ErrorNotice } from "../components/notices";
 import { Search } from "../components/search";
 import { VirtualTable, type Column } from "../components/virtual-table";
@@ -59,6 +60,7 @@ function Content({ list, blocks, reload }: ContentProps) {
   return (
     <>
       <Summary list={list} blocks={blocks} />
+      <Doctor path="blocks/findings" about="the sources of the bucket" period={period} tenant="" />
       <div class="row">
         <Search
           label="Filter blocks"

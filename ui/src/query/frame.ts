@@ -1,13 +1,18 @@
 import type { HistogramPoint, MatrixSeries } from "../api/types";
 import type { Labels } from "../lib/text";
+import type { RangeSeries } from "./range";
 import type { Span } from "./run";
 
-/** Values of one series on the grid of a range query; null where it has none. */
+/** Values on the grid of a range query; null, or NaN in a Float64Array, where there is none. */
+export type Values = Float64Array | (number | null)[];
+
+/** The floats of one series. */
 export interface Line {
   labels: Labels;
-  values: (number | null)[];
+  values: Values;
   min: number;
   max: number;
+  /** The last value, also one that no axis has; undefined without floats. */
   last: number | undefined;
   /** The indexes of values without neighbours, which a line does not show. */
   lone: number[];
@@ -15,8 +20,12 @@ export interface Line {
 
 /** The grid of a range query, in Unix seconds. */
 export function grid(span: Span): number[] {
-  const n = Math.floor((span.end - span.start) / span.step) + 1;
-  return Array.from({ length: Math.max(n, 1) }, (_, i) => (span.start + i * span.step) / 1000);
+  return Array.from({ length: lengthOf(span) }, (_, i) => (span.start + i * span.step) / 1000);
+}
+
+/** How many times the grid has. */
+export function lengthOf(span: Span): number {
+  return Math.max(Math.floor((span.end - span.start) / span.step) + 1, 1);
 }
 
 function indexOf(seconds: number, span: Span): number {
@@ -28,9 +37,9 @@ export function parseValue(text: string): number {
   return v === v ? v : text === "+Inf" ? Infinity : text === "-Inf" ? -Infinity : v;
 }
 
-/** Puts the floats of a series on the grid. Values that no axis has are gaps. */
-export function line(series: MatrixSeries, span: Span, length: number): Line {
-  const values = new Array<number | null>(length).fill(null);
+/** Puts the floats of a series on the grid, into values. Values that no axis has are gaps. */
+export function line(series: MatrixSeries, span: Span, values: Float64Array): Line {
+  values.fill(NaN);
   let min = Infinity;
   let max = -Infinity;
   let last: number | undefined;
@@ -47,16 +56,20 @@ export function line(series: MatrixSeries, span: Span, length: number): Line {
     }
   }
   const lone: number[] = [];
+  const gap = (i: number) => !(i in values) || Number.isNaN(values[i]);
   for (let i = 0; i < values.length; i++) {
-    if (
-      values[i] !== null &&
-      (values[i - 1] ?? null) === null &&
-      (values[i + 1] ?? null) === null
-    ) {
+    if (!Number.isNaN(values[i]) && gap(i - 1) && gap(i + 1)) {
       lone.push(i);
     }
   }
   return { labels: series.metric, values, min, max, last, lone };
+}
+
+/** The values as uPlot takes them: gaps are null, which only an array can have. */
+export function gapped(values: Values): Values {
+  return values instanceof Float64Array && values.some(Number.isNaN)
+    ? Array.from(values, (v) => (Number.isNaN(v) ? null : v))
+    : values;
 }
 
 /** For each line the sum of it and all before it, with gaps as zero. */
@@ -90,11 +103,11 @@ export interface HeatmapSeries {
 }
 
 /** The histograms of an answer: native ones, and classic ones by their buckets. */
-export function heatmaps(result: MatrixSeries[], span: Span, length: number): HeatmapSeries[] {
+export function heatmaps(result: RangeSeries[], span: Span, length: number): HeatmapSeries[] {
   const native = result
     .filter((s) => s.histograms?.length)
-    .map((s) => nativeHeatmap(s.metric, s.histograms!, span, length));
-  return [...native, ...classicHeatmaps(result, span, length)];
+    .map((s) => nativeHeatmap(s.labels, s.histograms!, span, length));
+  return [...native, ...classicHeatmaps(result, length)];
 }
 
 function nativeHeatmap(
@@ -116,16 +129,16 @@ function nativeHeatmap(
 }
 
 /** Series that differ in le only are one histogram, whose counts are cumulative. */
-function classicHeatmaps(result: MatrixSeries[], span: Span, length: number): HeatmapSeries[] {
+function classicHeatmaps(result: RangeSeries[], length: number): HeatmapSeries[] {
   const groups = new Map<string, { labels: Labels; bounds: [number, Line][] }>();
   for (const series of result) {
-    const { le, ...labels } = series.metric;
-    if (le === undefined || !series.values) {
+    const { le, ...labels } = series.labels;
+    if (le === undefined || series.last === undefined) {
       continue;
     }
     const key = JSON.stringify(labels);
     const group = groups.get(key) ?? { labels, bounds: [] };
-    group.bounds.push([parseValue(le), line(series, span, length)]);
+    group.bounds.push([parseValue(le), series]);
     groups.set(key, group);
   }
   return [...groups.values()].map(({ labels, bounds }) => {

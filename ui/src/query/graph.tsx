@@ -1,19 +1,20 @@
 import { useMemo, useRef, useState } from "preact/hooks";
 import type uPlot from "uplot";
-import type { MatrixSeries, Missing } from "../api/types";
+import type { Missing } from "../api/types";
 import { LabelSet } from "../components/labels";
 import { numberColumn, VirtualTable, type Column } from "../components/virtual-table";
 import { localTime } from "../lib/settings";
 import { count, plural, seriesName, shortNumber } from "../lib/text";
 import { formatTime } from "../lib/time";
 import { fillColor, seriesColor, useDark } from "./colors";
-import { grid, line, stack, type Line } from "./frame";
+import { grid, stack, type Line } from "./frame";
 import { Plot, type Zoom } from "./plot";
+import type { RangeSeries } from "./range";
 import type { Span } from "./run";
 import { Tip, type Hover } from "./tip";
 
 interface Props {
-  result: MatrixSeries[];
+  result: RangeSeries[];
   span: Span;
   stacked: boolean;
   missing: Missing[];
@@ -33,10 +34,7 @@ interface Numbered extends Line {
 /** Lines or areas over time, and the list of the series. */
 export function Graph({ result, span, stacked, missing, zoom }: Props) {
   const times = useMemo(() => grid(span), [span]);
-  const lines = useMemo(
-    () => result.map((s, index): Numbered => ({ ...line(s, span, times.length), index })),
-    [result, span],
-  );
+  const lines = useMemo(() => result.map((s, index): Numbered => ({ ...s, index })), [result]);
   const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set());
   const floats = lines.filter((l) => l.last !== undefined);
   const shown = useMemo(

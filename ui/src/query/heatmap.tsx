@@ -1,17 +1,18 @@
 import { useMemo, useRef, useState } from "preact/hooks";
 import type uPlot from "uplot";
-import type { MatrixSeries, Missing } from "../api/types";
+import type { Missing } from "../api/types";
 import { localTime } from "../lib/settings";
 import { count, seriesName, shortNumber, visible } from "../lib/text";
 import { formatTime } from "../lib/time";
 import { heatColor, useDark } from "./colors";
 import { grid, heatmaps, type Cell, type HeatmapSeries } from "./frame";
 import { Plot, type Zoom } from "./plot";
+import type { RangeSeries } from "./range";
 import type { Span } from "./run";
 import { Tip, type Hover } from "./tip";
 
 interface Props {
-  result: MatrixSeries[];
+  result: RangeSeries[];
   span: Span;
   missing: Missing[];
   zoom: Zoom;

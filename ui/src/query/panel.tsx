@@ -192,8 +192,8 @@ function Result({ panel, run, change }: ResultProps) {
       {completeness && <MissingNotice completeness={completeness} />}
       <Notes kind="warn" notes={warnings} />
       <Notes kind="info" notes={answer?.infos ?? []} />
-      {fits && answer && !isRanged(panel) && <ResultTable result={answer.data} />}
-      {fits && answer && span && isRanged(panel) && answer.data.resultType === "matrix" && (
+      {fits && answer && answer.data.resultType !== "range" && <ResultTable result={answer.data} />}
+      {fits && answer && span && answer.data.resultType === "range" && (
         <>
           {panel.tab === "heatmap" ? (
             <Heatmap result={answer.data.result} {...{ span, missing, zoom }} />
@@ -239,7 +239,7 @@ function Status({ run }: { run: Run }) {
   } else if (status === "done" && answer) {
     const { result, resultType } = answer.data;
     const what =
-      resultType === "vector" || resultType === "matrix"
+      resultType === "vector" || resultType === "matrix" || resultType === "range"
         ? plural(result.length, "series", "series")
         : resultType;
     const whole = answer.completeness?.complete ? "complete" : "";

@@ -1,6 +1,8 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, call, message, type Answer, type Params } from "../api/client";
 import type { QueryResult } from "../api/types";
+import type { RangeResult } from "./range";
+import { readRangeBody } from "./read-range";
 import type { PanelState } from "./state";
 
 /** The times of a query in Unix milliseconds; an instant query has no step. */
@@ -14,7 +16,7 @@ export interface Span {
 export interface Run {
   status: "idle" | "running" | "done" | "failed" | "cancelled";
   /** The last answer, also while the next one is on its way. */
-  answer?: Answer<QueryResult>;
+  answer?: Answer<QueryResult | RangeResult>;
   span?: Span;
   /** The kind of the answer, instant or range. */
   ranged?: boolean;
@@ -92,11 +94,15 @@ export function useRun(p: PanelState, again: number, round: number): Run {
     abort.current = controller;
     const span = spanOf(p);
     set((old) => ({ ...(old.ranged === ranged ? old : {}), status: "running" }));
-    call<QueryResult>(ranged ? "query_range" : "query", {
+    const options = {
       params: queryParams(p, span, ranged),
       tenant: p.tenant,
       signal: controller.signal,
-    }).then(
+    };
+    (ranged
+      ? call<RangeResult>("query_range", { ...options, read: (body) => readRangeBody(body, span) })
+      : call<QueryResult>("query", options)
+    ).then(
       (answer) => controller.signal.aborted || set({ status: "done", answer, span, ranged }),
       (e) => {
         if (controller.signal.reason === "cancelled") {

@@ -2,6 +2,7 @@ import { useMemo, useState } from "preact/hooks";
 import { call, message } from "../api/client";
 import type { Store } from "../api/types";
 import { LabelSet } from "../components/labels";
+import { Doctor } from "../components/doctor";
 import { Link } from "../components/link";
 import { distinct, ListChoice, ListHead, useList, useMatching } from "../components/list-page";
 import { ErrorNotice } from "../components/notices";
@@ -11,7 +12,6 @@ import { localTime } from "../lib/settings";
 import { seriesName, visible } from "../lib/text";
 import { formatSecond, isOpenEnd, isOpenStart, roughDuration } from "../lib/time";
 import { addressMatch, newPanel, print } from "../query/state";
-import { Doctor } from "./doctor";
 
 const period = 15e3;
 
@@ -53,7 +53,12 @@ export default function StoresPage() {
         <ListChoice list={list} label="Health" values={["up", "missing", "unknown"]} />
         <ListChoice list={list} label="Kind" values={distinct(stores, (s) => s.component)} />
       </ListHead>
-      <Doctor period={period} tenant={list.tenant} />
+      <Doctor
+        path="stores/findings"
+        about="labels and times"
+        period={period}
+        tenant={list.tenant}
+      />
       {answer && <Table {...{ shown, stores, reload }} />}
       <TenantField list={list} />
     </>
