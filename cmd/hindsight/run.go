@@ -34,6 +34,8 @@ type streams struct {
 	reload <-chan struct{}
 	// ignored lists the given flags that have no effect.
 	ignored []ignoredFlag
+	// command is the name of the command that runs.
+	command string
 }
 
 type ignoredFlag struct{ name, reason string }
@@ -93,7 +95,7 @@ func run(ctx context.Context, args []string, s streams) (code int) {
 		fmt.Fprintf(s.err, "hindsight: error: %s (see hindsight %s--help)\n", oneLine(named(err, args)), subcommand(args, known))
 		return exitUsage
 	}
-	s.ignored = ignoredFlags(app, args)
+	s.ignored, s.command = ignoredFlags(app, args), name
 	err = known[name].run(ctx, s)
 	interrupted := errors.Is(err, context.Canceled) && ctx.Err() != nil
 	switch {

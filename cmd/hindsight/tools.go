@@ -58,5 +58,5 @@ func (c *toolConfig) withBucket(ctx context.Context, s streams, f func(ctx conte
 	if err != nil {
 		return err
 	}
-	return f(ctx, p, bkt)
+	return f(ctx, p, newAudited(bkt, p.logger, s.command))
 }

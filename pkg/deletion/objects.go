@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
 	"regexp"
 	"strings"
 	"time"
@@ -262,4 +263,19 @@ func (e *Entry) note(rel string) {
 	case ok && len(e.Nodes) < maxNodes:
 		e.Nodes = append(e.Nodes, node)
 	}
+}
+
+// Action is what the upload of an object asks for, delete_series or cancel_deletion as in
+// audit lines; empty for other objects.
+func Action(name string) string {
+	if !strings.HasPrefix(name, dir+"/") {
+		return ""
+	}
+	switch path.Base(name) {
+	case requestFile:
+		return "delete_series"
+	case cancelledFile:
+		return "cancel_deletion"
+	}
+	return ""
 }
