@@ -198,7 +198,8 @@ func valueSets(t *testing.T) []string {
 
 func TestChart_RendersValidObjects(t *testing.T) {
 	kinds := map[string]bool{}
-	for _, values := range valueSets(t) {
+	examples := []string{"../../examples/edge/values.yaml", "../../examples/kubernetes/kind/hindsight-values.yaml"}
+	for _, values := range append(examples, valueSets(t)...) {
 		t.Run("values="+filepath.Base(values), func(t *testing.T) {
 			seen, n := map[string]bool{}, 0
 			for name, text := range render(t, values) {

@@ -232,3 +232,25 @@ spec:
 	require.ElementsMatch(t, []string{"prometheus", "hindsight-sidecar"}, names)
 	require.Equal(t, "objstore", set.Spec.Template.Spec.Volumes[0].Name)
 }
+
+// The manifests of the examples are objects of the API in one namespace. Those of
+// operators are left to the test of the examples.
+func TestExamples_AreValidObjects(t *testing.T) {
+	n := 0
+	for _, pattern := range []string{"../../examples/kubernetes/*.yaml", "../../examples/kubernetes/kind/seaweedfs.yaml"} {
+		files, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			require.NoError(t, err)
+			for _, o := range objects(t, string(text)) {
+				require.Equal(t, "monitoring", o.Metadata.Namespace, "%s: %s", file, o.id())
+				if o.Kind != "Prometheus" {
+					decode(t, o)
+					n++
+				}
+			}
+		}
+	}
+	require.Greater(t, n, 8)
+}
