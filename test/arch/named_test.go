@@ -26,7 +26,7 @@ func TestDocuments_NameOnlyTestsThatExist(t *testing.T) {
 	pages, err := filepath.Glob(filepath.Join("..", "..", "docs", "*.md"))
 	require.NoError(t, err)
 	named := 0
-	for _, page := range pages {
+	for _, page := range append(pages, filepath.Join("..", "..", "README.md")) {
 		text, err := os.ReadFile(page)
 		require.NoError(t, err)
 		for _, m := range regexp.MustCompile("`(Test[A-Z]\\w*)(?:/[^`]*)?`").FindAllStringSubmatch(string(text), -1) {
