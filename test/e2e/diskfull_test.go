@@ -11,11 +11,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// smallDisk mounts a file system of a few megabytes, which needs root.
-func smallDisk(t *testing.T, dir string) {
+// smallDisk mounts a file system of a size such as 8m, which needs root.
+func smallDisk(t *testing.T, dir, size string) {
 	t.Helper()
 	require.NoError(t, os.MkdirAll(dir, 0o755))
-	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=800m")
+	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size)
 	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) {
 		t.Skip("mounting a small disk needs root")
 	}
@@ -43,7 +43,7 @@ func fillDisk(t *testing.T, file string) {
 func TestReceiveDiskFull(t *testing.T) {
 	t.Parallel()
 	disk := filepath.Join(t.TempDir(), "disk")
-	smallDisk(t, disk)
+	smallDisk(t, disk, "800m")
 	r := newRing(t, "disk_full_total", "receive-1", "receive-2", "receive-3")
 	r.Extra["receive-2"] = append(r.Extra["receive-2"], "--tsdb.path="+filepath.Join(disk, "tsdb"))
 	r.load()

@@ -1,0 +1,78 @@
+package harness
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// SetClock makes the wall clock of the process differ from that of the machine from now on;
+// its monotonic clock stays. It works for static Go programs, which read the clock by the
+// function of the kernel that is mapped into each process (the vDSO): SetClock overwrites
+// that function in the memory of the process with one that makes the system call and adds
+// skew.
+func (p *Process) SetClock(skew time.Duration) (err error) {
+	mem, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", p.Pid()), os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("set the clock of %s: %w", p.Name, err)
+	}
+	defer func() { err = errors.Join(err, mem.Close()) }()
+	at, err := clockFunction(p.Pid(), mem)
+	if err != nil {
+		return fmt.Errorf("set the clock of %s: %w", p.Name, err)
+	}
+	code := []byte{
+		0xb8, 228, 0, 0, 0, // mov eax, SYS_clock_gettime
+		0x0f, 0x05, // syscall
+		0x85, 0xff, // test edi, edi: the clock, 0 is CLOCK_REALTIME
+		0x75, 13, // jne to ret
+		0x48, 0xb9, // mov rcx, seconds
+	}
+	code = binary.LittleEndian.AppendUint64(code, uint64(int64(skew/time.Second)))
+	code = append(code, 0x48, 0x01, 0x0e, // add [rsi], rcx
+		0xc3) // ret
+	if _, err := mem.WriteAt(code, at); err != nil {
+		return fmt.Errorf("set the clock of %s: %w", p.Name, err)
+	}
+	return nil
+}
+
+// clockFunction returns the address of the function in the memory of a process.
+func clockFunction(pid int, mem *os.File) (int64, error) {
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(maps)) {
+		if !strings.HasSuffix(strings.TrimSpace(line), "[vdso]") {
+			continue
+		}
+		var from, to int64
+		if _, err := fmt.Sscanf(line, "%x-%x", &from, &to); err != nil {
+			return 0, fmt.Errorf("read the memory map: %w", err)
+		}
+		image := make([]byte, to-from)
+		if _, err := mem.ReadAt(image, from); err != nil {
+			return 0, fmt.Errorf("read the vDSO: %w", err)
+		}
+		f, err := elf.NewFile(bytes.NewReader(image))
+		if err != nil {
+			return 0, fmt.Errorf("read the vDSO: %w", err)
+		}
+		symbols, err := f.DynamicSymbols()
+		if err != nil {
+			return 0, fmt.Errorf("read the symbols of the vDSO: %w", err)
+		}
+		for _, s := range symbols {
+			if s.Name == "__vdso_clock_gettime" {
+				return from + int64(s.Value), nil
+			}
+		}
+	}
+	return 0, errors.New("it has no vDSO with a clock")
+}
