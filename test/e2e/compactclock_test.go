@@ -51,7 +51,7 @@ func partialBlock(t *testing.T, dir, name string, age time.Duration) ulid.ULID {
 // Three compactors share a bucket that is a directory. The clock of one is right, that of
 // another one is an hour ahead, and that of the third an hour behind; while they work, the two
 // change places. Nothing is deleted early by the clock of the bucket: neither marked blocks,
-// nor blocks within retention, nor an upload that may go on. What is due is deleted.
+// nor blocks within retention, nor an upload that may go on. Marked and expired blocks go.
 func TestCompactFaults_ClockSkew(t *testing.T) {
 	t.Parallel()
 	const retention = 100 * 24 * time.Hour
