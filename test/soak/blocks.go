@@ -37,15 +37,7 @@ type indices struct {
 
 func (x *indices) add(i int) {
 	w := i / 64
-	if len(x.words) == 0 {
-		x.first = w
-	}
-	for ; w < x.first; x.first-- {
-		x.words = slices.Insert(x.words, 0, 0)
-	}
-	for w-x.first >= len(x.words) {
-		x.words = append(x.words, 0)
-	}
+	x.reach(w)
 	x.words[w-x.first] |= 1 << (i % 64)
 }
 
@@ -55,7 +47,28 @@ func (x *indices) has(i int) bool {
 }
 
 func (x *indices) merge(y indices) {
-	y.each(func(i int) { x.add(i) })
+	if len(y.words) == 0 {
+		return
+	}
+	x.reach(y.first)
+	x.reach(y.first + len(y.words) - 1)
+	for w, word := range y.words {
+		x.words[y.first+w-x.first] |= word
+	}
+}
+
+// reach makes room for a word.
+func (x *indices) reach(w int) {
+	if len(x.words) == 0 {
+		x.first = w
+	}
+	if w < x.first {
+		x.words = append(make([]uint64, x.first-w), x.words...)
+		x.first = w
+	}
+	if n := w - x.first + 1 - len(x.words); n > 0 {
+		x.words = append(x.words, make([]uint64, n)...)
+	}
 }
 
 func (x *indices) each(f func(i int)) {
@@ -383,6 +396,34 @@ func (b *blocks) rawOf(m *block.Meta) (*content, error) {
 		}
 	}
 	return nil, fmt.Errorf("I4: no raw block has its sources %v and times", want)
+}
+
+// holds says whether blocks have all samples of the ring that were acknowledged up to a time.
+func (b *blocks) holds(ledgers []*ledger, until int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, l := range ledgers {
+		if l.replica != "" || l.present {
+			continue
+		}
+		union := make([]indices, len(l.series))
+		for _, c := range b.contents {
+			if c.stream == l && c.meta.Resolution() == 0 {
+				for which := range union {
+					union[which].merge(c.sets[which])
+				}
+			}
+		}
+		w := l.snapshot(l.base-1, until)
+		for which, states := range w.state {
+			for at, st := range states {
+				if st == acked && !union[which].has(w.first+at) {
+					return false
+				}
+			}
+		}
+	}
+	return true
 }
 
 // sameFloat compares floats, NaN with NaN.

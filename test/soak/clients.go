@@ -13,25 +13,20 @@ import (
 	"github.com/hindsight-io/hindsight/test/e2e/harness"
 )
 
-const (
-	// stepsPerBatch and batchPause set the speed of a stream.
-	stepsPerBatch = 2
-	batchPause    = 250 * time.Millisecond
-	// patience is how long a client sends a batch again until that is a violation.
-	patience = 3 * time.Minute
-)
+// patience is how long a client sends a batch again until that is a violation.
+const patience = 3 * time.Minute
 
 // write sends a stream to the targets until ctx ends: each batch again and again until it
 // is acknowledged, as Prometheus does.
 func (r *run) write(ctx context.Context, l *ledger, targets []string) error {
 	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: r.site.net.dial, IdleConnTimeout: 10 * time.Second}}
 	defer client.CloseIdleConnections()
-	w := harness.Writer{Header: http.Header{"Thanos-Tenant": {l.tenant}}, Client: client}
-	tick := time.NewTicker(batchPause)
+	w := harness.Writer{Header: http.Header{"Thanos-Tenant": {l.tenant}}, Client: client, V2: l.tenant == "blue"}
+	tick := time.NewTicker(l.pause)
 	defer tick.Stop()
 	for turn := 0; ctx.Err() == nil; {
 		n := l.head()
-		batch, at := l.batch(n, n+stepsPerBatch)
+		batch, at := l.batch(n, n+l.steps)
 		l.mark(at, sent)
 		for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
 			target := targets[turn%len(targets)]
@@ -53,9 +48,12 @@ func (r *run) write(ctx context.Context, l *ledger, targets []string) error {
 			}
 		}
 		l.mark(at, acked)
-		l.advance(n + stepsPerBatch)
+		l.advance(n + l.steps)
 		if turn++; l.replica != "" {
 			turn = 0
+		}
+		if l.present && l.time(n+l.steps) < time.Now().UnixMilli()-1000 {
+			continue // it catches up
 		}
 		select {
 		case <-ctx.Done():
@@ -71,7 +69,7 @@ func (r *run) of(tenant string) []*ledger {
 }
 
 // tenants are all tenants.
-func tenants() []string { return []string{"red", "blue", "ha"} }
+func tenants() []string { return []string{"red", "blue", "ha", "live"} }
 
 // outcome of a read.
 type outcome int
@@ -131,9 +129,13 @@ func (r *run) window(tenant string, from, to int64) (outcome, int, error) {
 	return out, samples, nil
 }
 
-// span is the time of a tenant's samples so far.
+// span is the time of a tenant's samples so far. Those of the present are in no block,
+// so each lost disk takes a copy away for good.
 func (r *run) span(tenant string) (from, to int64) {
 	l := r.of(tenant)[0]
+	if l.present {
+		return max(l.base-1, r.present.Load()), l.time(l.head())
+	}
 	return l.base - 1, l.time(l.head())
 }
 
@@ -143,7 +145,7 @@ func (r *run) read(ctx context.Context, rnd *rand.Rand) error {
 		tenant := tenants()[rnd.IntN(len(tenants()))]
 		var out outcome
 		var err error
-		kind := []string{"window", "window", "range", "series", "labels", "federate"}[rnd.IntN(6)]
+		kind := []string{"window", "window", "range", "series", "labels", "federate", "replicas"}[rnd.IntN(7)]
 		switch kind {
 		case "window":
 			from, to := r.part(tenant, rnd)
@@ -158,6 +160,8 @@ func (r *run) read(ctx context.Context, rnd *rand.Rand) error {
 			out, err = r.readLabels(tenant, rnd)
 		case "federate":
 			out, err = r.federate(tenant)
+		case "replicas":
+			out, err = r.replicas(r.part("ha", rnd))
 		}
 		if err != nil {
 			return err
@@ -185,8 +189,8 @@ func (r *run) part(tenant string, rnd *rand.Rand) (from, to int64) {
 
 // readRange asks for a series at each step, where it must have exactly its samples.
 func (r *run) readRange(tenant string, rnd *rand.Rand) (outcome, error) {
-	if tenant == "ha" {
-		return complete, nil
+	if tenant == "ha" || tenant == "live" {
+		tenant = "red"
 	}
 	l := r.of(tenant)[0]
 	from, to := r.part(tenant, rnd)
@@ -262,27 +266,6 @@ func (r *run) readLabels(tenant string, rnd *rand.Rand) (outcome, error) {
 				return complete, fmt.Errorf("I3: the values of %s for tenant %s are %q", name, tenant, values)
 			}
 		}
-	}
-	return complete, nil
-}
-
-// federate asks for the present samples, of which there are none: those of the streams
-// are of the past.
-func (r *run) federate(tenant string) (outcome, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.site.url("query")+"/federate?match[]="+url.QueryEscape(`{__name__=~"soak_.*"}`), nil)
-	if err != nil {
-		return failed, fmt.Errorf("make a request: %w", err)
-	}
-	req.Header.Set("Thanos-Tenant", tenant)
-	resp, err := r.site.client.Do(req)
-	if err != nil {
-		return failed, nil //nolint:nilerr // counted
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return failed, nil
 	}
 	return complete, nil
 }

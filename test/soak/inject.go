@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -22,6 +23,8 @@ func (r *run) inject(ctx context.Context, f fault) error {
 		s.ending(f.target).Kill()
 		pause(ctx, f.lasts)
 		return s.start(f.target)
+	case faultWipe, faultLostDisk:
+		return r.lose(ctx, f)
 	case faultTwice:
 		s.ending(f.target).Kill()
 		if err := s.start(f.target); err != nil {
@@ -110,6 +113,71 @@ func (r *run) disk(ctx context.Context, f fault) error {
 	}
 	pause(ctx, f.lasts)
 	return d.drain()
+}
+
+// lose kills a process and removes its data. The disk of a receiver is lost only while
+// all that was acknowledged has copies beyond it.
+func (r *run) lose(ctx context.Context, f fault) error {
+	if f.kind == faultLostDisk {
+		if !r.tolerated(ctx) {
+			r.note("skip  %s: samples have too few copies", f)
+			r.count("lost disks skipped", 1)
+			return nil
+		}
+		r.lostAt = r.ringHead()
+		r.present.Store(time.Now().UnixMilli())
+	}
+	r.site.ending(f.target).Kill()
+	entries, err := os.ReadDir(r.site.path(f.target))
+	if err != nil {
+		return fmt.Errorf("lose the data of %s: %w", f.target, err)
+	}
+	for _, e := range entries {
+		if e.Name() == "lost+found" {
+			continue
+		}
+		if err := os.RemoveAll(r.site.path(f.target, e.Name())); err != nil {
+			return fmt.Errorf("lose the data of %s: %w", f.target, err)
+		}
+	}
+	pause(ctx, f.lasts)
+	return r.site.start(f.target)
+}
+
+// ringHead is the time of the newest samples that were written to the ring.
+func (r *run) ringHead() int64 {
+	newest := int64(0)
+	for _, l := range r.ledgers {
+		if l.replica == "" && !l.present {
+			newest = max(newest, l.time(l.head()))
+		}
+	}
+	return newest
+}
+
+// tolerated waits until the loss of a disk is within the tolerance of the ring: no hint
+// waits for another node, and the samples that were written before the last lost disk are
+// in the bucket. It gives up after a while, because a node that left the ring keeps its
+// head for itself.
+func (r *run) tolerated(ctx context.Context) bool {
+	for range 60 {
+		hints := 0.0
+		for _, name := range names("receive") {
+			page, err := r.metrics(ctx, name)
+			if err != nil {
+				hints++
+				continue
+			}
+			hints += sum(page, "hindsight_receive_hints_bytes")
+		}
+		if hints == 0 && r.blocks.holds(r.ledgers, r.lostAt) {
+			return true
+		}
+		if !pause(ctx, time.Second) {
+			break
+		}
+	}
+	return false
 }
 
 // restartAll kills every process at once, as when the power fails, and starts all.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/prometheus/prometheus/model/histogram"
 
@@ -28,6 +29,10 @@ type place struct{ series, index int }
 // ledger remembers which samples of a stream were sent and acknowledged.
 type ledger struct {
 	*stream
+	// steps are sent every pause. A stream of the present has one each second.
+	steps   int
+	pause   time.Duration
+	present bool
 
 	mu    sync.Mutex
 	state [][]state // by series, by index
@@ -36,7 +41,9 @@ type ledger struct {
 	next int
 }
 
-func newLedger(s *stream) *ledger { return &ledger{stream: s, state: make([][]state, len(s.series))} }
+func newLedger(s *stream) *ledger {
+	return &ledger{stream: s, steps: 2, pause: 250 * time.Millisecond, state: make([][]state, len(s.series))}
+}
 
 // mark records that samples were sent or acknowledged.
 func (l *ledger) mark(at []place, to state) {
@@ -110,8 +117,9 @@ func (l *ledger) was(p place) state {
 
 // verdict is the comparison of an answer with the ledger.
 type verdict struct {
-	samples int // in the answer, all right
-	missing int // acknowledged, but not in the answer
+	samples int      // in the answer, all right
+	got     [][]bool // those of the window
+	missing int      // acknowledged, but not in the answer
 	// example is one that is missing.
 	example string
 }
@@ -148,6 +156,7 @@ func (l *ledger) compare(w window, answer []harness.Series) (verdict, error) {
 			got[which][at] = true
 		}
 	}
+	v.got = got
 	for which, states := range w.state {
 		for at, st := range states {
 			if st == acked && !got[which][at] {

@@ -35,6 +35,9 @@ func (r *run) preload(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, bkt.Close()) }()
 	const days = 2 * 24 * 60
 	for _, l := range r.ledgers {
+		if l.present {
+			continue
+		}
 		for n := 0; n+days <= l.head(); n += days {
 			dir := r.site.path("history")
 			if err := l.writeBlock(ctx, dir, n, n+days); err != nil {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
@@ -38,10 +39,14 @@ type run struct {
 	blocks  *blocks
 	began   time.Time
 
+	// present is the time of samples from which on all copies of the live tenant count.
+	present atomic.Int64
+
 	mu       sync.Mutex
 	counts   map[string]int
 	faults   map[string]int
 	timeline []string
+	lostAt   int64  // newest sample of the ring when a disk was lost last
 	last     string // the last read that was not complete
 	resource []usage
 }
@@ -93,6 +98,10 @@ func (r *run) streams() {
 		l.advance(12 * 24 * 60)
 		r.ledgers = append(r.ledgers, l)
 	}
+	live := newLedger(newStream("live", "", time.Now().Truncate(time.Second).UnixMilli(), 1000, 3))
+	live.series = slices.DeleteFunc(live.series, func(x series) bool { return x.kind == late })
+	live.steps, live.pause, live.present = 1, time.Second, true
+	r.ledgers = append(r.ledgers, live)
 }
 
 // changed is called with each change of the bucket.

@@ -33,6 +33,8 @@ const (
 	faultBucket    = "bucket"    // target's requests to the bucket fail, as other says
 	faultClock     = "clock"     // target sees the clock of the bucket wrong
 	faultRing      = "ring"      // the hash ring has other members
+	faultWipe      = "wipe"      // SIGKILL, its caches are lost, and a start
+	faultLostDisk  = "lostdisk"  // SIGKILL of a receiver, all its data is lost, and a start
 	faultAll       = "restartall"
 )
 
@@ -72,17 +74,23 @@ type schedule struct {
 	rnd  *rand.Rand
 	site []string // processes
 	can  machine
+	// calm are the rounds until a disk may be lost: as long as a sample has one copy less
+	// than the quorum, no other copy may be lost.
+	calm int
 }
 
 func newSchedule(seed uint64, site []string, can machine) *schedule {
-	return &schedule{rnd: rand.New(rand.NewPCG(seed, 14)), site: site, can: can}
+	return &schedule{rnd: rand.New(rand.NewPCG(seed, 14)), site: site, can: can, calm: calmRounds / 2}
 }
 
 // kinds are the possible kinds; those that are there twice are twice as frequent.
 func (s *schedule) kinds() []string {
 	out := []string{
 		faultKill, faultKill, faultKill, faultTwice, faultTerm, faultStop, faultStop,
-		faultBucket, faultBucket, faultBucket, faultClock, faultRing, faultAll,
+		faultBucket, faultBucket, faultBucket, faultClock, faultRing, faultAll, faultWipe,
+	}
+	if s.calm <= 0 {
+		out = append(out, faultLostDisk)
 	}
 	if s.can.partitions {
 		out = append(out, faultPartition, faultPartition, faultOneWay)
@@ -93,13 +101,21 @@ func (s *schedule) kinds() []string {
 	return out
 }
 
+// calmRounds are the rounds between two lost disks.
+const calmRounds = 12
+
 // next returns the faults of the next round: one, and sometimes a second one of another
 // process at the same time.
 func (s *schedule) next() []fault {
+	s.calm--
 	out := []fault{s.fault()}
+	if out[0].kind == faultLostDisk {
+		s.calm = calmRounds
+		return out
+	}
 	if out[0].kind != faultAll && s.rnd.IntN(3) == 0 {
 		second := s.fault()
-		for conflict(out[0], second) {
+		for conflict(out[0], second) || second.kind == faultLostDisk {
 			second = s.fault()
 		}
 		second.delay = s.seconds(0, 4)
@@ -132,6 +148,10 @@ func (s *schedule) fault() fault {
 		members = members[:max(3, len(members)-s.rnd.IntN(2))]
 		slices.Sort(members)
 		f.target, f.other, f.lasts = "ring", strings.Join(members, ","), s.seconds(1, 6)
+	case faultWipe:
+		f.target, f.lasts = s.pick(append(s.of("store"), s.of("compact")...)), s.seconds(0, 3)
+	case faultLostDisk:
+		f.target, f.lasts = s.pick(s.of("receive")), s.seconds(0, 3)
 	case faultKill, faultTerm:
 		f.target, f.lasts = s.pick(s.site), s.seconds(0, 5)
 	case faultTwice:

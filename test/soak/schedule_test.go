@@ -35,11 +35,15 @@ func TestSchedule_HasEveryKindThatTheMachineAllows(t *testing.T) {
 					require.True(t, usesBucket(f.target), f)
 				}
 			}
+			if faults[0].kind == faultLostDisk {
+				require.Len(t, faults, 1)
+			}
 			if len(faults) == 2 {
+				require.NotEqual(t, faultLostDisk, faults[1].kind)
 				require.NotEqual(t, faults[0].target, faults[1].target)
 			}
 		}
-		for _, k := range []string{faultKill, faultTwice, faultTerm, faultStop, faultBucket, faultClock, faultRing, faultAll} {
+		for _, k := range []string{faultKill, faultTwice, faultTerm, faultStop, faultBucket, faultClock, faultRing, faultAll, faultWipe, faultLostDisk} {
 			require.True(t, seen[k], k)
 		}
 		require.Equal(t, can.partitions, seen[faultPartition] && seen[faultOneWay])

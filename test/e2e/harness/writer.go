@@ -9,19 +9,49 @@ import (
 
 	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/prompb"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 )
 
-// Writer sends remote write 1.0 requests like a Prometheus.
+// Writer sends remote write 1.0 requests like a Prometheus, or 2.0 if V2 is set.
 type Writer struct {
 	URL    string
 	Header http.Header
 	Client *http.Client
+	V2     bool
 }
 
 // Write sends one request. The error is nil only when the server acknowledged
 // all of it; code is the HTTP status, 0 when there was no answer.
 func (w Writer) Write(series []prompb.TimeSeries) (code int, err error) {
+	if w.V2 {
+		return w.send(version2(series))
+	}
 	return w.send(&prompb.WriteRequest{Timeseries: series})
+}
+
+// version2 is the request in remote write 2.0.
+func version2(series []prompb.TimeSeries) *writev2.Request {
+	symbols := writev2.NewSymbolTable()
+	var req writev2.Request
+	for _, one := range series {
+		var ts writev2.TimeSeries
+		for _, l := range one.Labels {
+			ts.LabelsRefs = append(ts.LabelsRefs, symbols.Symbolize(l.Name), symbols.Symbolize(l.Value))
+		}
+		for _, s := range one.Samples {
+			ts.Samples = append(ts.Samples, writev2.Sample{Timestamp: s.Timestamp, Value: s.Value})
+		}
+		for _, h := range one.Histograms {
+			if h.IsFloatHistogram() {
+				ts.Histograms = append(ts.Histograms, writev2.FromFloatHistogram(0, h.Timestamp, h.ToFloatHistogram()))
+			} else {
+				ts.Histograms = append(ts.Histograms, writev2.FromIntHistogram(0, h.Timestamp, h.ToIntHistogram()))
+			}
+		}
+		req.Timeseries = append(req.Timeseries, ts)
+	}
+	req.Symbols = symbols.Symbols()
+	return &req
 }
 
 // WriteMetadata sends the metadata of a metric.
@@ -31,7 +61,7 @@ func (w Writer) WriteMetadata(m prompb.MetricMetadata) error {
 }
 
 // send compresses and sends one request.
-func (w Writer) send(body *prompb.WriteRequest) (code int, err error) {
+func (w Writer) send(body interface{ Marshal() ([]byte, error) }) (code int, err error) {
 	raw, err := body.Marshal()
 	if err != nil {
 		return 0, fmt.Errorf("encode a remote write request: %w", err)
@@ -44,8 +74,12 @@ func (w Writer) send(body *prompb.WriteRequest) (code int, err error) {
 		req.Header[k] = v
 	}
 	req.Header.Set("Content-Encoding", "snappy")
-	req.Header.Set("Content-Type", "application/x-protobuf")
-	req.Header.Set("X-Prometheus-Remote-Write-Version", "0.1.0")
+	kind, version := "application/x-protobuf", "0.1.0"
+	if _, ok := body.(*writev2.Request); ok {
+		kind, version = "application/x-protobuf;proto=io.prometheus.write.v2.Request", "2.0.0"
+	}
+	req.Header.Set("Content-Type", kind)
+	req.Header.Set("X-Prometheus-Remote-Write-Version", version)
 	client := w.Client
 	if client == nil {
 		client = &http.Client{Timeout: 20 * time.Second}
