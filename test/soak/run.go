@@ -247,9 +247,9 @@ func (r *run) settle(ctx context.Context, n int) error {
 		const hour = 3_600_000
 		size := int64(4 * hour)
 		switch {
-		case n%10 == 5:
+		case n%20 == 10:
 			size = last - first
-		case n%3 == 0:
+		case n%5 == 0:
 			size = 40 * hour
 		}
 		if err := r.until(limited, tenant, max(first, last-size), last+hour); err != nil {
