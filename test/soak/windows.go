@@ -14,25 +14,31 @@ type windows struct {
 	c     *content
 	which int
 	want  map[int64]*window1 // by the beginning of the window
+	got   map[int64]*window1
 }
 
-// window1 is what the raw samples of one window give.
-type window1 struct {
-	count, sum, least, most float64
-	seen                    bool
+// window1 is what the raw samples of one window give, or its aggregates. The border of a
+// chunk may cut a window of floats, which then has aggregates in both chunks.
+type window1 struct{ count, sum, least, most float64 }
+
+func newWindow1() *window1 { return &window1{least: math.Inf(1), most: math.Inf(-1)} }
+
+// at is the window of a time.
+func at(windows map[int64]*window1, t, resolution int64) *window1 {
+	begin := t - t%resolution
+	x := windows[begin]
+	if x == nil {
+		x = newWindow1()
+		windows[begin] = x
+	}
+	return x
 }
 
 func newWindows(c *content, which int) *windows {
-	w := &windows{c: c, which: which, want: map[int64]*window1{}}
+	w := &windows{c: c, which: which, want: map[int64]*window1{}, got: map[int64]*window1{}}
 	s := c.stream.series[which]
 	c.sets[which].each(func(i int) {
-		at := c.stream.time(i)
-		begin := at - at%c.meta.Resolution()
-		x := w.want[begin]
-		if x == nil {
-			x = &window1{least: math.Inf(1), most: math.Inf(-1)}
-			w.want[begin] = x
-		}
+		x := at(w.want, c.stream.time(i), c.meta.Resolution())
 		x.count++
 		if !s.isHistogram() {
 			v := s.value(i)
@@ -42,7 +48,7 @@ func newWindows(c *content, which int) *windows {
 	return w
 }
 
-// read compares a chunk of aggregates. Those of histograms are only counted.
+// read adds a chunk of aggregates. Those of histograms are only decoded.
 func (w *windows) read(chunk chunkenc.Chunk) error {
 	a, err := aggr.Decode(chunk.Bytes())
 	if err != nil {
@@ -51,31 +57,24 @@ func (w *windows) read(chunk chunkenc.Chunk) error {
 	if w.c.stream.series[w.which].isHistogram() {
 		return nil
 	}
-	parts := []struct {
+	for _, p := range []struct {
 		name string
 		it   chunkenc.Iterator
-		of   func(*window1) float64
+		add  func(x *window1, v float64)
 	}{
-		{"count", aggr.DataIterator(a.Count), func(x *window1) float64 { return x.count }},
-		{"sum", aggr.DataIterator(a.Sum), func(x *window1) float64 { return x.sum }},
-		{"min", aggr.DataIterator(a.Min), func(x *window1) float64 { return x.least }},
-		{"max", aggr.DataIterator(a.Max), func(x *window1) float64 { return x.most }},
-	}
-	for k, p := range parts {
+		{"count", aggr.DataIterator(a.Count), func(x *window1, v float64) { x.count += v }},
+		{"sum", aggr.DataIterator(a.Sum), func(x *window1, v float64) { x.sum += v }},
+		{"min", aggr.DataIterator(a.Min), func(x *window1, v float64) { x.least = min(x.least, v) }},
+		{"max", aggr.DataIterator(a.Max), func(x *window1, v float64) { x.most = max(x.most, v) }},
+	} {
+		last := int64(math.MinInt64)
 		for p.it.Next() != chunkenc.ValNone {
-			at, v := p.it.At()
-			x := w.want[at-at%w.c.meta.Resolution()]
-			switch {
-			case x == nil:
-				return fmt.Errorf("I5: %s at %s of a window without raw samples", p.name, ms(at))
-			case k == 0 && x.seen:
-				return fmt.Errorf("I5: two aggregates of the window at %s", ms(at))
-			case !sameFloat(v, p.of(x)):
-				return fmt.Errorf("I5: the %s at %s is %v, from raw samples %v", p.name, ms(at), v, p.of(x))
+			t, v := p.it.At()
+			if t/w.c.meta.Resolution() == last {
+				return fmt.Errorf("I5: two of %s of the window at %s in one chunk", p.name, ms(t))
 			}
-			if k == 0 {
-				x.seen = true
-			}
+			last = t / w.c.meta.Resolution()
+			p.add(at(w.got, t, w.c.meta.Resolution()), v)
 		}
 		if err := p.it.Err(); err != nil {
 			return fmt.Errorf("I4: decode %s: %w", p.name, err)
@@ -84,7 +83,27 @@ func (w *windows) read(chunk chunkenc.Chunk) error {
 	return nil
 }
 
-// complete says that no window is missing.
+// compare says whether each window has the aggregates of its raw samples, and no other
+// window any.
+func (w *windows) compare() error {
+	for begin, got := range w.got {
+		want := w.want[begin]
+		if want == nil {
+			return fmt.Errorf("I5: aggregates of the window at %s, which has no raw samples", ms(begin))
+		}
+		if got.count != want.count || !sameFloat(got.sum, want.sum) || got.least != want.least || got.most != want.most {
+			return fmt.Errorf("I5: the window at %s has %+v, from raw samples %+v", ms(begin), *got, *want)
+		}
+	}
+	for begin := range w.want {
+		if w.got[begin] == nil {
+			return fmt.Errorf("I5: the window at %s is missing", ms(begin))
+		}
+	}
+	return nil
+}
+
+// complete compares all series.
 func (c *content) complete(seen map[int]*windows) error {
 	for which, s := range c.stream.series {
 		if len(c.sets[which].words) == 0 {
@@ -94,10 +113,11 @@ func (c *content) complete(seen map[int]*windows) error {
 		if w == nil {
 			return fmt.Errorf("I5: there is nothing of %v", c.stream.labels(s, c.sets[which].first*64))
 		}
-		for begin, x := range w.want {
-			if !s.isHistogram() && !x.seen {
-				return fmt.Errorf("I5: %v lacks the window at %s", c.stream.labels(s, 0), ms(begin))
-			}
+		if s.isHistogram() {
+			continue
+		}
+		if err := w.compare(); err != nil {
+			return fmt.Errorf("%v: %w", c.stream.labels(s, 0), err)
 		}
 	}
 	return nil
