@@ -138,6 +138,20 @@ func (p *process) lock(take dirLocker, dir, role string) error {
 	return nil
 }
 
+// another opens a second bucket of a tool. The process closes it. Metrics of two buckets
+// would have equal names; this one has none.
+func (p *process) another(ctx context.Context, config *flags.PathOrContent) (bucket.Bucket, error) {
+	bkt, err := provider.OpenFrom(ctx, config.Content, p.logger, nil)
+	if err != nil {
+		return nil, fmt.Errorf("object storage configuration %s: %w", config.Source(), err)
+	}
+	p.closers = append(p.closers, bkt.Close)
+	if err := provider.Check(ctx, bkt); err != nil {
+		return nil, fmt.Errorf("object storage configuration %s: %w", config.Source(), err)
+	}
+	return bkt, nil
+}
+
 // requiredBucket is bucket for roles that need one.
 func (p *process) requiredBucket(ctx context.Context) (bucket.Bucket, error) {
 	bkt, err := p.bucket(ctx)

@@ -217,6 +217,49 @@ block gone range=6h..8h labels={cluster="eu"}
 	require.Equal(t, exitUsage, code)
 }
 
+// TestToolsBucketVerify_RepairKeepsACopy repairs a damaged raw block, a damaged 5m block that
+// can be made again, and a second result of one compaction.
+func TestToolsBucketVerify_RepairKeepsACopy(t *testing.T) {
+	s := newToolSite(t, `
+block raw range=0h..48h labels={cluster="eu"} level=3
+  up{job="j"}  0h..48h/10m:1+1
+block coarse range=0h..48h labels={cluster="eu"} level=3 resolution=5m sources=raw
+  up{job="j"}  0h..48h/10m:1+1
+block bad range=48h..50h labels={cluster="eu"}
+  up{job="j"}  48h..50h/1m:1+1
+block x range=50h..58h labels={cluster="eu"} level=2 sources=p,q
+  up{job="j"}  50h..58h/1m:1+1
+block y range=50h..58h labels={cluster="eu"} level=2 sources=p,q
+  up{job="j"}  50h..58h/1m:1+1
+`)
+	code, _, errs := s.run("verify", "--repair")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, errs, "--objstore-backup.config-file")
+	for _, name := range []string{"bad", "coarse"} {
+		s.damageByte(name, "chunks/000001")
+	}
+	damaged, err := os.ReadFile(filepath.Join(s.dir, id("bad"), "chunks/000001"))
+	require.NoError(t, err)
+	code, _, errs = s.run("verify", "--repair", "--objstore-backup.config="+s.yml)
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, errs, "is the bucket that is verified")
+
+	backup := t.TempDir()
+	args := []string{"verify", "-r", "-i", "index_known_issues", "-i", "duplicated_compaction", "--objstore-backup.config={type: FILESYSTEM, config: {directory: " + backup + "}}"}
+	require.Len(t, list[bucketadmin.Finding](s, exitFailed, args...), 3)
+	for name, mark := range map[string]string{"bad": block.NoCompactMarkFile, "coarse": block.DeletionMarkFile, "y": block.DeletionMarkFile} {
+		require.FileExists(t, filepath.Join(s.dir, id(name), mark))
+		require.FileExists(t, filepath.Join(backup, id(name), block.MetaFile))
+	}
+	copied, err := os.ReadFile(filepath.Join(backup, id("bad"), "chunks/000001"))
+	require.NoError(t, err)
+	require.Equal(t, damaged, copied)
+	for _, name := range []string{"raw", "x"} {
+		require.NoFileExists(t, filepath.Join(s.dir, id(name), block.DeletionMarkFile))
+		require.NoDirExists(t, filepath.Join(backup, id(name)))
+	}
+}
+
 // age sets the times of all files of a block.
 func (s *toolSite) age(name string, d time.Duration) {
 	at := time.Now().Add(-d)

@@ -11,7 +11,6 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
-	"github.com/hindsight-io/hindsight/pkg/bucket/provider"
 	"github.com/hindsight-io/hindsight/pkg/bucketadmin"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 )
@@ -26,6 +25,7 @@ type replicateConfig struct {
 	levels       []int
 	matcher      string
 	singleRun    bool
+	http         ignoredHTTP
 	interval     time.Duration
 	times        timeFlags
 	ids          []string
@@ -44,6 +44,7 @@ func replicateCommand(group *kingpin.CmdClause) command {
 	cmd.Flag("compaction-max", "Copy blocks of this compaction level or lower.").Default("4").IntVar(&c.maxLevel)
 	cmd.Flag("compaction", "Copy blocks of this compaction level (repeatable); --compaction-min and --compaction-max are not used then.").IntsVar(&c.levels)
 	cmd.Flag("matcher", `Copy blocks whose external labels match, such as {cluster="eu",replica!~"b|c"}.`).StringVar(&c.matcher)
+	c.http.register(cmd)
 	cmd.Flag("single-run", "Copy once and end.").Default("false").BoolVar(&c.singleRun)
 	cmd.Flag("interval", "Pause between two passes without --single-run.").Default("1m").DurationVar(&c.interval)
 	c.times.register(cmd)
@@ -128,16 +129,7 @@ func (c *replicateConfig) target(ctx context.Context, p *process) (bucket.Bucket
 	if !c.to.IsSet() {
 		return nil, flags.Invalid(errors.New("no target is configured; give --objstore-to.config-file=<path> with type and config of the object storage"))
 	}
-	// Metrics of two buckets would have equal names; this command serves none.
-	bkt, err := provider.OpenFrom(ctx, c.to.Content, p.logger, nil)
-	if err != nil {
-		return nil, fmt.Errorf("object storage configuration %s: %w", c.to.Source(), err)
-	}
-	p.closers = append(p.closers, bkt.Close)
-	if err := provider.Check(ctx, bkt); err != nil {
-		return nil, fmt.Errorf("object storage configuration %s: %w", c.to.Source(), err)
-	}
-	return bkt, nil
+	return p.another(ctx, &c.to)
 }
 
 // replication is a run of tools bucket replicate.

@@ -11,12 +11,10 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/oklog/ulid/v2"
 
-	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/bucketadmin"
 	"github.com/hindsight-io/hindsight/pkg/flags"
-	"github.com/hindsight-io/hindsight/pkg/headrecovery"
 )
 
 // verifyConfig holds the flags of tools bucket verify.
@@ -26,13 +24,17 @@ type verifyConfig struct {
 	ids        []string
 	quarantine bool
 	reDerive   bool
-	workDir    string
-	output     string
+	// repair is both, and repairs duplicates, after a copy into the backup bucket.
+	repair      bool
+	backup      flags.PathOrContent
+	deleteDelay flags.Duration
+	workDir     string
+	output      string
 }
 
 // verifyCommand adds the command that checks blocks.
 func verifyCommand(group *kingpin.CmdClause) command {
-	cmd := group.Command("verify", "Reads the blocks of a bucket and reports what is wrong with them. Exit code 0: no findings; 1: findings; 2: it could not look. It only reads, unless --quarantine or --re-derive is given.")
+	cmd := group.Command("verify", "Reads the blocks of a bucket and reports what is wrong with them. Exit code 0: no findings; 1: findings; 2: it could not look. It only reads, unless --repair, --quarantine or --re-derive is given.")
 	var c verifyConfig
 	c.tool.register(cmd)
 	cmd.Flag("issues", "What to check (repeatable): index_known_issues downloads each block and checks sizes, checksums, the order of series and chunks, and statistics; overlapped_blocks and duplicated_compaction compare the meta.json of blocks.").
@@ -43,6 +45,10 @@ func verifyCommand(group *kingpin.CmdClause) command {
 		Default("false").BoolVar(&c.quarantine)
 	cmd.Flag("re-derive", "Mark damaged 5m and 1h blocks for deletion if the finer block that they were made of is there and sound: the compactor, or tools bucket downsample, makes them again.").
 		Default("false").BoolVar(&c.reDerive)
+	cmd.Flag("repair", "Copy each damaged block into the bucket of --objstore-backup.config, and then do as --re-derive and --quarantine do. With --issues=duplicated_compaction, do so with second results of one compaction, and mark them for deletion.").
+		Short('r').Default("false").BoolVar(&c.repair)
+	c.backup.Register(cmd, "objstore-backup.config", "the object storage for copies of the blocks that --repair changes; must be another bucket", true)
+	cmd.Flag("delete-delay", flags.Ignored("this command only marks; tools bucket cleanup and the compactor delete")).Default("0s").SetValue(&c.deleteDelay)
 	cmd.Flag("work-dir", "Directory for one block at a time; empty means the directory for temporary files.").StringVar(&c.workDir)
 	cmd.Flag("output", "Form of the report: table, json or yaml.").Default(outputTable).EnumVar(&c.output, outputTable, outputJSON, outputYAML)
 	return command{name: "verify", run: func(ctx context.Context, s streams) error {
@@ -63,6 +69,9 @@ func (c *verifyConfig) run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
+	if c.repair && !c.backup.IsSet() {
+		return flags.Invalid(errors.New("--repair needs a bucket for copies of the blocks; give --objstore-backup.config-file=<path>, or --quarantine or --re-derive, which need none"))
+	}
 	return c.tool.withBucket(ctx, s, func(ctx context.Context, p *process, bkt bucket.Bucket) error {
 		v, err := poll(ctx, p, bkt, 0)
 		if err != nil {
@@ -81,8 +90,8 @@ func (c *verifyConfig) run(ctx context.Context, s streams) error {
 			found = slices.DeleteFunc(found, func(f bucketadmin.Finding) bool { return !slices.Contains(c.ids, f.Block) })
 		}
 		slices.SortStableFunc(found, func(a, b bucketadmin.Finding) int { return cmp.Compare(a.Block, b.Block) })
-		if c.quarantine || c.reDerive {
-			lookErr = errors.Join(lookErr, c.repair(ctx, bkt, v, found))
+		if c.quarantine || c.reDerive || c.repair {
+			lookErr = errors.Join(lookErr, c.mend(ctx, p, bkt, v, found))
 		}
 		r := report{list: append([]bucketadmin.Finding{}, found...), header: []string{"BLOCK", "ISSUE", "KIND", "DETAILS"}}
 		for _, f := range found {
@@ -152,63 +161,4 @@ func (c *verifyConfig) read(ctx context.Context, s streams, bkt bucket.Bucket, v
 		found = append(found, bad...)
 	}
 	return found, errors.Join(errs...)
-}
-
-// repair marks the damaged blocks, each with its first finding: for deletion if they can be
-// made again, and otherwise as excluded from compaction and downsampling. A block with an
-// unusable meta.json needs no mark, because no compactor uses it.
-func (c *verifyConfig) repair(ctx context.Context, bkt bucket.Bucket, v *blocklist.View, found []bucketadmin.Finding) error {
-	now, err := headrecovery.Now(ctx, bkt)
-	if err != nil {
-		return err
-	}
-	done := map[string]bool{}
-	for _, f := range found {
-		id, _ := block.ParseID(f.Block)
-		if !f.Damage || v.Metas[id] == nil || done[f.Block] {
-			continue
-		}
-		done[f.Block] = true
-		text := "tools bucket verify: " + f.Kind + ": " + f.Details
-		if c.reDerive {
-			source, err := c.sound(ctx, bkt, v, bucketadmin.Derivable(v, v.Metas[id]))
-			if err != nil {
-				return err
-			}
-			if source != nil {
-				if _, err := block.MarkDeletion(ctx, bkt, id, text+", to be made again of block "+source.ULID.String(), now); err != nil {
-					return err
-				}
-				continue
-			}
-		}
-		if !c.quarantine {
-			continue
-		}
-		cause := block.Cause{Reason: block.MarkManual, Details: text}
-		if _, err := block.MarkNoCompact(ctx, bkt, id, cause, now); err != nil {
-			return err
-		}
-		if _, err := block.MarkNoDownsample(ctx, bkt, id, cause, now); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// sound returns m if it has no damage, and nil otherwise.
-func (c *verifyConfig) sound(ctx context.Context, bkt bucket.Reader, v *blocklist.View, m *block.Meta) (_ *block.Meta, err error) {
-	if m == nil || len(bucketadmin.CheckSizes(m, v.Sizes[m.ULID])) > 0 {
-		return nil, nil
-	}
-	dir, err := os.MkdirTemp(c.workDir, "hindsight-verify-")
-	if err != nil {
-		return nil, fmt.Errorf("make work directory: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	found, err := bucketadmin.CheckBlock(ctx, bkt, m, dir)
-	if errors.Is(err, bucket.ErrNotFound) || slices.ContainsFunc(found, func(f bucketadmin.Finding) bool { return f.Damage }) {
-		return nil, nil
-	}
-	return m, err
 }

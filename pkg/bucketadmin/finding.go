@@ -34,6 +34,8 @@ type Finding struct {
 	// Damage says that bytes of the block are missing or wrong, so that a compaction
 	// of the block would fail or lose samples.
 	Damage bool `json:"damage" yaml:"damage"`
+	// Of is the other block of a finding that the block is its second copy.
+	Of string `json:"of,omitempty" yaml:"of,omitempty"`
 }
 
 // Kinds of findings. A finding of damage can also have the reason of a
@@ -164,7 +166,7 @@ func CheckDuplicates(v *blocklist.View) []Finding {
 			key := fmt.Sprint(m.MinTime, m.MaxTime, m.Compaction.Level, m.Stats, sources)
 			if f := first[key]; f != nil {
 				out = append(out, Finding{
-					Block: m.ULID.String(), Issue: IssueDuplicate, Kind: kindDuplicate,
+					Block: m.ULID.String(), Issue: IssueDuplicate, Kind: kindDuplicate, Of: f.ULID.String(),
 					Details: fmt.Sprintf("has the times, level, sources and statistics of block %s", f.ULID),
 				})
 				continue

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
@@ -133,6 +134,27 @@ func CopyBlock(ctx context.Context, from bucket.Reader, to bucket.Bucket, id uli
 		}
 	}
 	return copied + int64(len(meta)), upload(ctx, to, block.Path(id, block.MetaFile), bytes.NewReader(meta), int64(len(meta)))
+}
+
+// Backup copies all objects of a block as they are, meta.json last, also of a damaged one.
+// It keeps objects of the target that have the right size.
+func Backup(ctx context.Context, from bucket.Reader, to bucket.Bucket, id ulid.ULID) error {
+	var names []string
+	err := from.List(ctx, id.String(), func(o bucket.Object) error {
+		if _, rel, ok := block.ParsePath(o.Name); ok && rel != "" && !strings.HasSuffix(rel, "/") && rel != block.MetaFile {
+			names = append(names, o.Name)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("list block %s to copy it: %w", id, err)
+	}
+	for _, name := range append(names, block.Path(id, block.MetaFile)) {
+		if _, err := copyObject(ctx, from, to, name, -1); err != nil {
+			return fmt.Errorf("copy block %s into the backup bucket: %w", id, err)
+		}
+	}
+	return nil
 }
 
 // copyObject copies an object unless the target has one of its size.

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/bucketadmin"
+	"github.com/hindsight-io/hindsight/pkg/headrecovery"
+)
+
+// mend marks the blocks with findings, each by its first one. With --repair it copies a
+// block into the backup bucket before. A block with an unusable meta.json needs no mark,
+// because no compactor uses it.
+func (c *verifyConfig) mend(ctx context.Context, p *process, bkt bucket.Bucket, v *blocklist.View, found []bucketadmin.Finding) error {
+	now, err := headrecovery.Now(ctx, bkt)
+	if err != nil {
+		return err
+	}
+	var backup bucket.Bucket
+	if c.repair {
+		if backup, err = p.another(ctx, &c.backup); err != nil {
+			return err
+		}
+		if backup.Name() == bkt.Name() {
+			return fmt.Errorf("--objstore-backup.config: %s is the bucket that is verified", bkt.Name())
+		}
+	}
+	damaged := map[string]bool{}
+	for _, f := range found {
+		damaged[f.Block] = damaged[f.Block] || f.Damage
+	}
+	done := map[string]bool{}
+	for _, f := range found {
+		id, _ := block.ParseID(f.Block)
+		of, _ := block.ParseID(f.Of)
+		duplicate := c.repair && f.Of != "" && v.Deletion[of] == nil && !damaged[f.Of] && !damaged[f.Block]
+		if !f.Damage && !duplicate || v.Metas[id] == nil || done[f.Block] {
+			continue
+		}
+		done[f.Block] = true
+		if backup != nil {
+			if err := bucketadmin.Backup(ctx, bkt, backup, id); err != nil {
+				return err
+			}
+		}
+		if err := c.mark(ctx, bkt, v, f, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mark marks one block with a finding: for deletion if its samples are in another block or
+// can be made again, and otherwise as excluded from compaction and downsampling.
+func (c *verifyConfig) mark(ctx context.Context, bkt bucket.Bucket, v *blocklist.View, f bucketadmin.Finding, now time.Time) error {
+	id, _ := block.ParseID(f.Block)
+	text := "tools bucket verify: " + f.Kind + ": " + f.Details
+	if !f.Damage {
+		_, err := block.MarkDeletion(ctx, bkt, id, text, now)
+		return err
+	}
+	if c.reDerive || c.repair {
+		source, err := c.sound(ctx, bkt, v, bucketadmin.Derivable(v, v.Metas[id]))
+		if err != nil {
+			return err
+		}
+		if source != nil {
+			_, err := block.MarkDeletion(ctx, bkt, id, text+", to be made again of block "+source.ULID.String(), now)
+			return err
+		}
+	}
+	if !c.quarantine && !c.repair {
+		return nil
+	}
+	cause := block.Cause{Reason: block.MarkManual, Details: text}
+	if _, err := block.MarkNoCompact(ctx, bkt, id, cause, now); err != nil {
+		return err
+	}
+	_, err := block.MarkNoDownsample(ctx, bkt, id, cause, now)
+	return err
+}
+
+// sound returns m if it has no damage, and nil otherwise.
+func (c *verifyConfig) sound(ctx context.Context, bkt bucket.Reader, v *blocklist.View, m *block.Meta) (_ *block.Meta, err error) {
+	if m == nil || len(bucketadmin.CheckSizes(m, v.Sizes[m.ULID])) > 0 {
+		return nil, nil
+	}
+	dir, err := os.MkdirTemp(c.workDir, "hindsight-verify-")
+	if err != nil {
+		return nil, fmt.Errorf("make work directory: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	found, err := bucketadmin.CheckBlock(ctx, bkt, m, dir)
+	if errors.Is(err, bucket.ErrNotFound) || slices.ContainsFunc(found, func(f bucketadmin.Finding) bool { return f.Damage }) {
+		return nil, nil
+	}
+	return m, err
+}
