@@ -106,18 +106,18 @@ func TestBlocks(t *testing.T) {
 	require.Equal(t, []int{}, evaluate[[]int](u.browser, scrollOf(".vtable[aria-label=blocks] .vbody"), chromedp.EvalAwaitPromise), "steps whose rows were late")
 	require.Less(t, evaluate[int](u.browser, "document.querySelectorAll('.vitem').length"), 120)
 	evaluate[any](u.browser, `document.querySelector('.timeline .level').click()`)
-	u.until(`/^1 block\b/.test(document.querySelector('p[role=status]').innerText)`)
+	u.until(`/^1 block\b/.test(document.querySelector('p.found').innerText)`)
 	u.until(`location.search.includes('group=')`)
 	u.click("Show all groups")
 	u.focusOn("e.getAttribute('aria-pressed') === 'false'")
 	u.keys("\r")
-	u.until(`document.querySelector('p[role=status]').innerText.startsWith('200 blocks')`)
+	u.until(`document.querySelector('p.found').innerText.startsWith('200 blocks')`)
 	u.lanesByKeyboard()
 	u.markFromElsewhere(first)
 	_, err = os.Stat(filepath.Join(dir, first, "deletion-mark.json"))
 	require.ErrorIs(t, err, os.ErrNotExist, "a page of another origin marked a block")
 	u.open("/blocks?state=not+compacted&q=" + first)
-	u.until(`document.querySelector('p[role=status]')?.innerText.startsWith('1 block')`)
+	u.until(`document.querySelector('p.found')?.innerText.startsWith('1 block')`)
 	u.click("▸" + first)
 	u.until(`document.querySelector('.vdetail')?.innerText.includes('not compacted: manual: ' + '` + markup + `\\u202e')`)
 	u.click("meta.json")
@@ -127,6 +127,7 @@ func TestBlocks(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(mark), "too old")
 	u.clean("opened a dialog: Mark block " + first + " for deletion?")
+	u.errors("/blocks", 1)
 }
 
 // lanesByKeyboard goes from the name of a group to the parts of its lanes, from one to the
@@ -152,7 +153,7 @@ func (u *ui) lanesByKeyboard() {
 	u.until("document.activeElement.matches('.timeline .expand')")
 	u.keys(kb.ArrowRight + kb.Enter)
 	u.until("location.search.includes('from=') || location.search.includes('group=')")
-	u.until(`/^\d+ blocks?\b/.test(document.querySelector('p[role=status]').innerText) && !document.querySelector('p[role=status]').innerText.startsWith('10')`)
+	u.until(`/^\d+ blocks?\b/.test(document.querySelector('p.found').innerText) && !document.querySelector('p.found').innerText.startsWith('10')`)
 	require.Empty(u.t, evaluate[[]string](u.browser, unsound))
 	u.clean()
 }
@@ -240,7 +241,7 @@ func TestCompaction(t *testing.T) {
 	u.picture("compaction-running")
 	u.clean("favicon.ico") // of the JSON
 	u.open("/blocks?q=" + stored)
-	u.until(`document.querySelector('p[role=status]')?.innerText.startsWith('1 block')`)
+	u.until(`document.querySelector('p.found')?.innerText.startsWith('1 block')`)
 	u.click("▸" + stored)
 	u.click("Cardinality")
 	u.until(`document.querySelector('.vdetail [aria-label="Largest labels with their values"]')?.innerText.includes('` + markup + `')`)
@@ -250,6 +251,7 @@ func TestCompaction(t *testing.T) {
 	require.Empty(t, evaluate[[]string](u.browser, unsound))
 	u.picture("block-cardinality")
 	u.clean()
+	u.errors("/compaction", 2)
 	explainsGateway(t, u, storage)
 }
 

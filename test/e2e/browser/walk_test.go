@@ -180,21 +180,29 @@ func testLook(u *ui) {
 	evaluate[any](u.browser, `localStorage.clear()`)
 }
 
-// testErrors goes to each page while the server answers with an error that has markup.
-func testErrors(u *ui) {
-	u.open("/status")
-	u.until(`document.querySelectorAll('.cards dl').length === 4`)
+// testErrors goes to each page of a querier while the server answers with an error that
+// has markup.
+func testErrors(u *ui) { u.errors("/status", 9) }
+
+// errors opens a page, goes to the other ones of its process and back, and gets errors with
+// markup from then on; it expects n pages.
+func (u *ui) errors(first string, n int) {
+	u.t.Helper()
+	u.open(first)
+	u.until(`document.querySelector('h1') && document.querySelector('.vtable, .vitem, dl')`)
 	evaluate[any](u.browser, `window.fetch = () => Promise.resolve(new Response('{"status":"error","errorType":"bad_data","error":' + JSON.stringify('refused `+markup+`') + '}', { status: 500 })), 0`)
 	links := evaluate[[]string](u.browser, `[...document.querySelectorAll('nav[aria-label=Pages] a')].map(e => e.innerText)`)
-	require.Len(u.t, links, 9)
+	require.Len(u.t, links, n)
 	for _, title := range append(links[1:], links[0]) {
 		u.click(title)
-		if title == links[0] {
+		if title == "Query" {
 			u.until(`document.querySelector('.cm-content')`)
 			evaluate[any](u.browser, `document.querySelector('.cm-content').focus()`)
 			u.keys("up" + kb.Escape + kb.Enter)
+		} else {
+			u.click("Refresh") // the page may have been open
 		}
-		u.until(`document.querySelector('[role=alert]')?.innerText.includes('refused ` + markup + `')`)
+		u.until(fmt.Sprintf(`document.querySelector('[aria-current=page]')?.innerText === %q && document.querySelector('[role=alert]')?.innerText.includes('refused `+markup+`')`, title))
 		u.clean()
 	}
 }

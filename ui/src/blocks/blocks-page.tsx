@@ -1,12 +1,8 @@
 import { useMemo } from "preact/hooks";
-import { usePolled } from "../api/use";
-import { Choose } from "../components/choose";
 import { Doctor } from "../components/doctor";
-import { CallState, ErrorNotice } from "../components/notices";
-import { Search } from "../components/search";
+import { ListChoice, ListHead, useList, type List } from "../components/list-page";
+import { ErrorNotice } from "../components/notices";
 import { VirtualTable, type Column } from "../components/virtual-table";
-import { root } from "../env";
-import { useParams } from "../lib/params";
 import { localTime } from "../lib/settings";
 import { bytes, count, plural } from "../lib/text";
 import { formatDuration, formatSecond } from "../lib/time";
@@ -18,30 +14,68 @@ import "./blocks.css";
 
 const period = 60e3;
 
+const none: Block[] = [];
+
 /** The blocks of a bucket: a timeline of their groups, and a list. */
 export default function BlocksPage() {
-  const { answer, error, reload } = usePolled<BlockList>("blocks", {}, period);
-  const blocks = useMemo(() => (answer ? blocksOf(answer.data) : []), [answer]);
+  const list = useList<BlockList>("blocks", {}, period);
+  const data = list.answer?.data;
+  const blocks = useMemo(() => (data ? blocksOf(data) : none), [data]);
+  const kinds = [...new Set(blocks.flatMap((b) => b.remarks.map((r) => r.kind)))].sort(compare);
+  const levels = [...new Set(blocks.map((b) => b.level))].sort((a, b) => a - b).map(String);
   return (
     <>
-      <h1>Blocks</h1>
-      <CallState answer={answer} error={error} />
-      {answer?.data.err && <ErrorNotice text={answer.data.err} />}
-      {answer && <Content list={answer.data} blocks={blocks} reload={reload} />}
+      <ListHead
+        title="Blocks"
+        list={list}
+        filter="name, label, reason"
+        json="blocks"
+        summary={data && <Summary list={data} blocks={blocks} />}
+        above={
+          <>
+            {data?.err && <ErrorNotice text={data.err} />}
+            <Doctor
+              path="blocks/findings"
+              about="the sources of the bucket"
+              period={period}
+              tenant=""
+            />
+          </>
+        }
+      >
+        <ListChoice
+          list={list}
+          label="Resolution"
+          values={[...new Set(blocks.map((b) => b.resolution))].sort(compare)}
+        />
+        <ListChoice list={list} label="Level" values={levels} />
+        <ListChoice list={list} label="State" values={kinds} />
+      </ListHead>
+      {data && <Content list={list} blocks={blocks} markable={data.markable} />}
     </>
   );
 }
 
 interface ContentProps {
-  list: BlockList;
+  list: List<BlockList>;
   blocks: Block[];
-  reload(): void;
+  markable: boolean;
 }
 
-function Content({ list, blocks, reload }: ContentProps) {
-  const [params, set] = useParams();
-  const get = (name: string) => params.get(name) ?? "";
-  const found = useMemo(() => filtered(blocks, params), [blocks, params.toString()]);
+function Content({ list, blocks, markable }: ContentProps) {
+  const { text, get, set, reload } = list;
+  const [resolution, level, state] = ["resolution", "level", "state"].map(get) as string[];
+  const found = useMemo(
+    () =>
+      blocks.filter(
+        (b) =>
+          b.text.includes(text.toLowerCase()) &&
+          (!resolution || b.resolution === resolution) &&
+          (!level || String(b.level) === level) &&
+          (!state || b.remarks.some((r) => r.kind === state)),
+      ),
+    [blocks, text, resolution, level, state],
+  );
   const groups = useMemo(() => groupsOf(found), [found]);
   const span = useMemo(() => spanOf(found), [found]);
   const group = get("group");
@@ -55,35 +89,8 @@ function Content({ list, blocks, reload }: ContentProps) {
       ),
     [found, group, from, to],
   );
-  const kinds = [...new Set(blocks.flatMap((b) => b.remarks.map((r) => r.kind)))].sort(compare);
-  const levels = [...new Set(blocks.map((b) => b.level))].sort((a, b) => a - b).map(String);
   return (
     <>
-      <Summary list={list} blocks={blocks} />
-      <Doctor path="blocks/findings" about="the sources of the bucket" period={period} tenant="" />
-      <div class="row">
-        <Search
-          label="Filter blocks"
-          placeholder="Filter by name, label, reason"
-          value={get("q")}
-          set={(q) => set({ q })}
-        />
-        <Choose
-          label="Resolution"
-          value={get("resolution")}
-          values={[...new Set(blocks.map((b) => b.resolution))].sort(compare)}
-          set={(resolution) => set({ resolution })}
-        />
-        <Choose
-          label="Level"
-          value={get("level")}
-          values={levels}
-          set={(level) => set({ level })}
-        />
-        <Choose label="State" value={get("state")} values={kinds} set={(state) => set({ state })} />
-        <button onClick={reload}>Refresh</button>
-        <a href={new URL("api/v1/blocks", root).href}>JSON</a>
-      </div>
       <BlockCardinality />
       <Timeline
         groups={groups}
@@ -93,26 +100,14 @@ function Content({ list, blocks, reload }: ContentProps) {
           set({ group: key, from: times ? `${times.from}` : "", to: times ? `${times.to}` : "" })
         }
       />
-      <p role="status" class="row">
+      <p role="status" class="row found">
         {plural(shown.length, "block")}
         {(group || to > 0) && (
           <button onClick={() => set({ group: "", from: "", to: "" })}>Show all groups</button>
         )}
       </p>
-      <Table blocks={shown} markable={list.markable} reload={reload} />
+      <Table blocks={shown} markable={markable} reload={reload} />
     </>
-  );
-}
-
-function filtered(blocks: Block[], params: URLSearchParams): Block[] {
-  const text = (params.get("q") ?? "").toLowerCase();
-  const [resolution, level, state] = ["resolution", "level", "state"].map((n) => params.get(n));
-  return blocks.filter(
-    (b) =>
-      (!text || b.text.includes(text)) &&
-      (!resolution || b.resolution === resolution) &&
-      (!level || String(b.level) === level) &&
-      (!state || b.remarks.some((r) => r.kind === state)),
   );
 }
 
@@ -120,21 +115,27 @@ function Summary({ list, blocks }: { list: BlockList; blocks: Block[] }) {
   const local = localTime.use();
   const at = Date.parse(list.refreshedAt);
   if (!(at > 0)) {
-    return <p role="status">The bucket has not been listed yet.</p>;
+    return <>The bucket has not been listed yet.</>;
   }
   const size = blocks.reduce((sum, b) => sum + (b.size ?? 0), 0);
   const known = blocks.length === 0 || blocks.some((b) => b.size !== undefined);
   const bad = blocks.filter((b) => b.remarks.some((r) => r.bad)).length;
   return (
-    <p>
+    <>
       {plural(blocks.length, "block")}, {known ? bytes(size) : "sizes unknown"}, as listed at{" "}
       {formatSecond(at, local)}
       {bad > 0 && <span class="missing"> · {count(bad)} to look at</span>}
-    </p>
+    </>
   );
 }
 
-function Table({ blocks, markable, reload }: Omit<ContentProps, "list"> & { markable: boolean }) {
+interface TableProps {
+  blocks: Block[];
+  markable: boolean;
+  reload(): void;
+}
+
+function Table({ blocks, markable, reload }: TableProps) {
   const local = localTime.use();
   const columns: Column<Block>[] = [
     {

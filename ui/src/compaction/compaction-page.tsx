@@ -1,13 +1,8 @@
 import { useMemo } from "preact/hooks";
-import { usePolled } from "../api/use";
-import { Choose } from "../components/choose";
 import { Link } from "../components/link";
-import { CallState } from "../components/notices";
-import { Search } from "../components/search";
+import { ListChoice, ListHead, useList, useMatching } from "../components/list-page";
 import { Share } from "../components/share";
 import { VirtualTable, type Column } from "../components/virtual-table";
-import { root } from "../env";
-import { useParams } from "../lib/params";
 import { localTime } from "../lib/settings";
 import { count, plural, visible } from "../lib/text";
 import { formatSecond, roughDuration } from "../lib/time";
@@ -62,15 +57,60 @@ interface Row {
   since?: string;
 }
 
+const none: Row[] = [];
+
 /** What the compactor does, plans, and leaves out. */
 export default function CompactionPage() {
-  const { answer, error, reload } = usePolled<Status>("compact/status", {}, 5e3);
-  const rows = useMemo(() => (answer ? rowsOf(answer.data) : []), [answer]);
+  const list = useList<Status>("compact/status", {}, 5e3);
+  const local = localTime.use();
+  const status = list.answer?.data;
+  const all = useMemo(() => (status ? rowsOf(status) : none), [status]);
+  const [state, kind] = [list.get("state"), list.get("kind")];
+  const rows = useMatching(all, list.text, (r) =>
+    [r.kind, r.group, r.text, ...r.blocks].join(" "),
+  ).filter((r) => (!state || r.state === state) && (!kind || r.kind === kind));
   return (
     <>
-      <h1>Compaction</h1>
-      <CallState answer={answer} error={error} />
-      {answer && <Content status={answer.data} rows={rows} reload={reload} />}
+      <ListHead
+        title="Compaction"
+        list={list}
+        filter="group, block, reason"
+        json="compact/status"
+        summary={status && <Summary status={status} local={local} />}
+        above={status && <BacklogCards backlog={status.backlog} />}
+      >
+        <ListChoice list={list} label="State" values={Object.keys(classes)} />
+        <ListChoice list={list} label="Kind" values={Object.keys(status?.todo ?? {}).sort()} />
+      </ListHead>
+      {status && (
+        <VirtualTable
+          label="jobs"
+          rows={rows}
+          columns={columns}
+          rowKey={(r) => r.key}
+          detail={(r) => <Detail row={r} local={local} />}
+          empty={
+            all.length > 0 ? "No job or block matches." : "Nothing runs, and nothing is planned."
+          }
+        />
+      )}
+    </>
+  );
+}
+
+function Summary({ status, local }: { status: Status; local: boolean }) {
+  const planned = Date.parse(status.plannedAt);
+  const todo = Object.entries(status.todo).map(([name, n]) => `${count(n)} ${name}`);
+  const bad = status.badBlocks.length;
+  return (
+    <>
+      {planned > 0
+        ? `Planned at ${formatSecond(planned, local)}: ${todo.join(", ") || "nothing to do"}`
+        : "There is no plan yet."}
+      {status.running.length > 0 && (
+        <span class="up"> · {plural(status.running.length, "job")} running</span>
+      )}
+      {bad > 0 && <span class="missing"> · {plural(bad, "bad block")}</span>}
     </>
   );
 }
@@ -121,72 +161,6 @@ const classes = {
   invalid: "missing",
   quarantined: "missing",
 };
-
-function Content({ status, rows, reload }: { status: Status; rows: Row[]; reload(): void }) {
-  const local = localTime.use();
-  const [params, set] = useParams();
-  const [q, state, kind] = ["q", "state", "kind"].map((n) => params.get(n) ?? "");
-  const shown = useMemo(
-    () =>
-      rows.filter(
-        (r) =>
-          (!state || r.state === state) &&
-          (!kind || r.kind === kind) &&
-          (!q ||
-            `${r.kind} ${r.group} ${r.text} ${r.blocks.join(" ")}`
-              .toLowerCase()
-              .includes(q.toLowerCase())),
-      ),
-    [rows, q, state, kind],
-  );
-  const planned = Date.parse(status.plannedAt);
-  const todo = Object.entries(status.todo).map(([name, n]) => `${count(n)} ${name}`);
-  const bad = status.badBlocks.length;
-  return (
-    <>
-      <p>
-        {planned > 0
-          ? `Planned at ${formatSecond(planned, local)}: ${todo.join(", ") || "nothing to do"}`
-          : "There is no plan yet."}
-        {status.running.length > 0 && (
-          <span class="up"> · {plural(status.running.length, "job")} running</span>
-        )}
-        {bad > 0 && <span class="missing"> · {plural(bad, "bad block")}</span>}
-      </p>
-      <BacklogCards backlog={status.backlog} />
-      <div class="row">
-        <Search
-          label="Filter jobs"
-          placeholder="Filter by group, block, reason"
-          value={q ?? ""}
-          set={(v) => set({ q: v })}
-        />
-        <Choose
-          label="State"
-          value={state ?? ""}
-          values={Object.keys(classes)}
-          set={(v) => set({ state: v })}
-        />
-        <Choose
-          label="Kind"
-          value={kind ?? ""}
-          values={Object.keys(status.todo).sort()}
-          set={(v) => set({ kind: v })}
-        />
-        <button onClick={reload}>Refresh</button>
-        <a href={new URL("api/v1/compact/status", root).href}>JSON</a>
-      </div>
-      <VirtualTable
-        label="jobs"
-        rows={shown}
-        columns={columns}
-        rowKey={(r) => r.key}
-        detail={(r) => <Detail row={r} local={local} />}
-        empty="Nothing runs, and nothing is planned."
-      />
-    </>
-  );
-}
 
 const columns: Column<Row>[] = [
   {

@@ -67,12 +67,15 @@ interface HeadProps<T> {
   /** The path of the JSON, below api/v1/. */
   json: string;
   summary?: ComponentChildren;
+  /** What stands between the summary and the controls. */
+  above?: ComponentChildren;
   /** More controls. */
   children?: ComponentChildren;
 }
 
 /** The title, the notices and the controls of a list. */
-export function ListHead<T>({ title, part, list, filter, json, summary, children }: HeadProps<T>) {
+export function ListHead<T>(props: HeadProps<T>) {
+  const { title, part, list, filter, json, summary, above, children } = props;
   const { answer, error } = list;
   return (
     <>
@@ -81,6 +84,7 @@ export function ListHead<T>({ title, part, list, filter, json, summary, children
       {answer?.completeness && <MissingNotice completeness={answer.completeness} />}
       {answer && <Notes kind="warn" notes={otherWarnings(answer)} />}
       {answer && summary && <p role="status">{summary}</p>}
+      {above}
       <div class="row">
         <Search
           label={`Filter by ${filter}`}

@@ -30,9 +30,23 @@ interface RunningQuery {
 
 const none: RunningQuery[] = [];
 
+/** What a request does in each stage. */
+const stages: Record<string, string> = {
+  queued:
+    "waits for a slot of --query.max-concurrent, which it gives away while it waits for stores",
+  reading: "waits for the stores and reads their series",
+  evaluating: "is evaluated",
+  encoding: "sends the result",
+};
+
 const columns: Column<RunningQuery>[] = [
   ...ofRequest,
-  { key: "stage", title: "Stage", width: "6rem", cell: (q) => q.stage },
+  {
+    key: "stage",
+    title: "Stage",
+    width: "6rem",
+    cell: (q) => <span title={stages[q.stage]}>{visible(q.stage)}</span>,
+  },
   numberColumn("age", "Age", "5rem", (q) => q.ageSeconds, seconds),
   numberColumn("samples", "Samples", "5rem", (q) => q.samples, shortNumber),
   numberColumn("memory", "Memory", "6rem", (q) => q.memoryBytes, bytes),
@@ -85,6 +99,11 @@ function Detail(p: { query: RunningQuery; tenant: string; reload(): void }) {
     <>
       <Expression expr={q.query} tenant={q.tenant} />
       <dl>
+        <dt>Stage</dt>
+        <dd>
+          {visible(q.stage)}
+          {q.stage in stages && `: ${stages[q.stage]}`}
+        </dd>
         <dt>Kind</dt>
         <dd>{visible(q.kind)}</dd>
         <dt>Client</dt>
