@@ -3,6 +3,7 @@ package e2e
 import (
 	"net/http"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -42,12 +43,54 @@ func TestReceiveDiskLost(t *testing.T) {
 	eventually(t, time.Minute, func() error { return l.check(api) })
 
 	for _, name := range []string{"receive-1", "receive-3"} {
-		resp, err := http.Post(s.URL(name)+"/-/flush", "", nil)
-		require.NoError(t, err)
-		resp.Body.Close()
-		require.Equal(t, http.StatusOK, resp.StatusCode)
+		flush(t, s.URL(name))
 	}
 	lose("receive-1")
 	lose("receive-3")
 	eventually(t, time.Minute, func() error { return l.check(api) })
+}
+
+// flush makes a receiver write its heads to blocks and upload them.
+func flush(t *testing.T, base string) {
+	t.Helper()
+	resp, err := http.Post(base+"/-/flush", "", nil)
+	require.NoError(t, err)
+	resp.Body.Close()
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+}
+
+// The bucket is lost. A receiver that starts without its list of shipped blocks ships all that
+// it still has again.
+func TestBucketLost_ReceiverShipsAgain(t *testing.T) {
+	t.Parallel()
+	dir, host := t.TempDir(), harness.Host()
+	ports, err := harness.Ports(host, 2)
+	require.NoError(t, err)
+	start := func() *harness.Process {
+		p, err := harness.Start(dir, "receive", bin.Hindsight, "receive", "--tsdb.path="+dir+"/data", "--http-address="+ports[0],
+			"--grpc-address="+host+":0", "--remote-write.address="+ports[1], "--objstore.config=type: FILESYSTEM\nconfig: {directory: "+dir+"/bucket}")
+		require.NoError(t, err)
+		require.NoError(t, harness.WaitHTTP(p, "http://"+ports[0]+"/-/ready", 30*time.Second))
+		return p
+	}
+	blocks := func() []string {
+		found, err := filepath.Glob(filepath.Join(dir, "bucket", "*", "meta.json"))
+		require.NoError(t, err)
+		return found
+	}
+	p := start()
+	l := newLedger("bucket_lost_total", 10)
+	l.send(http.DefaultClient, l.batch(time.Now().UnixMilli()), func() string { return "http://" + ports[1] + "/api/v1/receive" })
+	require.Empty(t, l.failed)
+	flush(t, "http://"+ports[0])
+	before := blocks()
+	require.Len(t, before, 1)
+
+	require.NoError(t, p.Stop(30*time.Second))
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, "bucket")))
+	require.NoError(t, os.Remove(filepath.Join(dir, "data", "default-tenant", "thanos.shipper.json")))
+	p = start()
+	flush(t, "http://"+ports[0]) // does not wait for the next pass
+	require.Equal(t, before, blocks())
+	require.NoError(t, p.Stop(30*time.Second))
 }

@@ -43,15 +43,15 @@ func newSite(b *testing.B) *site {
 }
 
 // bucket is the flag of a bucket in a directory.
-func (s *site) bucket(name string) string { return "--objstore.config=" + s.config(name) }
+func (s *site) bucket() string { return "--objstore.config=" + s.config() }
 
-func (s *site) config(name string) string {
-	return "type: FILESYSTEM\nconfig: {directory: " + filepath.Join(s.dir, name) + "}\n"
+func (s *site) config() string {
+	return "type: FILESYSTEM\nconfig: {directory: " + filepath.Join(s.dir, "bucket") + "}\n"
 }
 
 // open opens a bucket in a directory.
-func (s *site) open(name string) bucket.Bucket {
-	bkt, err := provider.Open(s.b.Context(), []byte(s.config(name)), nil, nil)
+func (s *site) open() bucket.Bucket {
+	bkt, err := provider.Open(s.b.Context(), []byte(s.config()), nil, nil)
 	require.NoError(s.b, err)
 	s.b.Cleanup(func() { require.NoError(s.b, bkt.Close()) })
 	return bkt
@@ -137,9 +137,7 @@ func send(b *testing.B, target string, series, rounds int) (samples float64) {
 	mix := kinds()
 	for i := range gens {
 		gens[i] = newGenerator(i, mix[i/300%10])
-		for _, l := range prompb.FromLabels(labelSet(i), nil) {
-			sets[i].Labels = append(sets[i].Labels, l)
-		}
+		sets[i].Labels = prompb.FromLabels(labelSet(i), nil)
 		sets[i].Samples = make([]prompb.Sample, 1)
 	}
 	first := time.Now().UnixMilli() - int64(rounds+1)*interval
@@ -201,7 +199,7 @@ func BenchmarkReceive(b *testing.B) {
 func (s *site) receive(series int) (peak float64) {
 	const rounds = 680
 	b, write := s.b, s.port()
-	p, base := s.start("receive", "--grpc-address="+s.port(), "--remote-write.address="+write, "--tsdb.path="+filepath.Join(s.dir, "data"), s.bucket("bucket"))
+	p, base := s.start("receive", "--grpc-address="+s.port(), "--remote-write.address="+write, "--tsdb.path="+filepath.Join(s.dir, "data"), s.bucket())
 	cpu := s.cpu(p)
 	samples := send(b, "http://"+write+"/api/v1/receive", series, rounds)
 	bytes, err := p.Peak()
@@ -214,7 +212,7 @@ func (s *site) receive(series int) (peak float64) {
 	resp.Body.Close()
 	require.Equal(b, http.StatusOK, resp.StatusCode)
 	var total, entries float64
-	for _, m := range s.metas(s.open("bucket")) {
+	for _, m := range s.metas(s.open()) {
 		total += float64(m.Stats.NumSamples)
 		entries += float64(m.Stats.NumSeries)
 	}
@@ -227,10 +225,10 @@ func (s *site) receive(series int) (peak float64) {
 // gateway measures the index headers of the blocks of a receiver.
 func (s *site) gateway() {
 	grpc := s.port()
-	s.start("store", "--grpc-address="+grpc, "--data-dir="+filepath.Join(s.dir, "store"), s.bucket("bucket"))
+	s.start("store", "--grpc-address="+grpc, "--data-dir="+filepath.Join(s.dir, "store"), s.bucket())
 	_, base := s.start("query", "--grpc-address="+s.port(), "--endpoint="+grpc)
 	entries := 0.0
-	for _, m := range s.metas(s.open("bucket")) {
+	for _, m := range s.metas(s.open()) {
 		entries += float64(m.Stats.NumSeries)
 	}
 	api := harness.API{Base: base}
@@ -248,7 +246,7 @@ func BenchmarkBucket(b *testing.B) {
 	const series, days = 500, 14
 	for b.Loop() {
 		s := newSite(b)
-		bkt := s.open("bucket")
+		bkt := s.open()
 		m := &block.Meta{}
 		m.ULID, m.MinTime = blocktest.ID("raw"), 0
 		m.MaxTime = days * 24 * time.Hour.Milliseconds()
@@ -265,7 +263,7 @@ func BenchmarkBucket(b *testing.B) {
 		_, err := block.Upload(b.Context(), bkt, dir, block.UploadConfig{})
 		require.NoError(b, err)
 		p, err := harness.Start(s.dir, "compact", s.bin.Hindsight, "compact", "--data-dir="+filepath.Join(s.dir, "compact"), "--http-address="+s.port(),
-			"--consistency-delay=0s", s.bucket("bucket"))
+			"--consistency-delay=0s", s.bucket())
 		require.NoError(b, err)
 		var peak int64
 		var cpu float64
@@ -302,11 +300,11 @@ func BenchmarkGatewayBlocks(b *testing.B) {
 	const blocks = 2000
 	for b.Loop() {
 		s := newSite(b)
-		p, _ := s.start("store", "--grpc-address="+s.port(), "--data-dir="+filepath.Join(s.dir, "store"), s.bucket("bucket"))
+		p, _ := s.start("store", "--grpc-address="+s.port(), "--data-dir="+filepath.Join(s.dir, "store"), s.bucket())
 		empty := s.resident(p)
 		require.NoError(b, p.Stop(30*time.Second))
-		fill(b, s.open("bucket"), blocks)
-		p, base := s.start("store", "--grpc-address="+s.port(), "--data-dir="+filepath.Join(s.dir, "store"), s.bucket("bucket"))
+		fill(b, s.open(), blocks)
+		p, base := s.start("store", "--grpc-address="+s.port(), "--data-dir="+filepath.Join(s.dir, "store"), s.bucket())
 		require.Contains(b, metric(b, base, "hindsight_blocklist_blocks"), strconv.Itoa(blocks))
 		b.ReportMetric(empty/(1<<20), "empty-MiB")
 		b.ReportMetric((s.resident(p)-empty)/blocks, "RSS-bytes/block")
@@ -370,7 +368,7 @@ func BenchmarkSidecar(b *testing.B) {
 		require.NoError(b, err)
 		b.Cleanup(prom.Kill)
 		require.NoError(b, harness.WaitHTTP(prom, "http://"+addr+"/-/ready", time.Minute))
-		p, base := s.start("sidecar", "--grpc-address="+s.port(), "--prometheus.url=http://"+addr, "--tsdb.path="+data, "--shipper.head-interval=1s", s.bucket("bucket"))
+		p, base := s.start("sidecar", "--grpc-address="+s.port(), "--prometheus.url=http://"+addr, "--tsdb.path="+data, "--shipper.head-interval=1s", s.bucket())
 		empty := s.resident(p)
 		send(b, (&url.URL{Scheme: "http", Host: addr, Path: "/api/v1/write"}).String(), series, rounds)
 		require.Eventually(b, func() bool {
