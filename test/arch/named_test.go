@@ -14,7 +14,7 @@ import (
 // Each test that a page names exists.
 func TestDocuments_NameOnlyTestsThatExist(t *testing.T) {
 	known := map[string]bool{}
-	for _, dir := range []string{"pkg", "cmd", "test", "examples"} {
+	for _, dir := range []string{"pkg", "cmd", "test", "examples", "deploy"} {
 		for _, s := range sources(t, dir) {
 			for _, d := range s.ast.Decls {
 				if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil {

@@ -170,7 +170,8 @@ var (
 	// anyFlag finds flags, and "--name-*", which stands for all with that prefix.
 	anyFlag = regexp.MustCompile("(?:^|[ `(])--([a-z][a-zA-Z0-9._-]*[a-zA-Z0-9])(-\\*)?")
 	// othersFlags belong to other programs.
-	othersFlags = regexp.MustCompile(`^(storage\.|web\.enable|web\.listen-address|enable-feature|config\.file|syntax-only|data-urlencode|fail|help|replicas$)`)
+	othersCommands = regexp.MustCompile("(?m)^(?:kubectl|helm|docker|kind) .*$|`(?:kubectl|helm|docker|kind|prometheus) [^`]*`")
+	othersFlags    = regexp.MustCompile(`^(storage\.|web\.enable|web\.listen-address|enable-feature|config\.file|syntax-only|data-urlencode|fail|help|replicas$)`)
 )
 
 // Every flag that a document names is a flag of the program.
@@ -192,7 +193,7 @@ func TestDocuments_NameOnlyFlagsThatExist(t *testing.T) {
 	for _, doc := range documents(t, root) {
 		b, err := os.ReadFile(doc)
 		require.NoError(t, err)
-		for _, m := range anyFlag.FindAllStringSubmatch(string(b), -1) {
+		for _, m := range anyFlag.FindAllStringSubmatch(othersCommands.ReplaceAllString(string(b), ""), -1) {
 			name := strings.TrimPrefix(m[1], "no-")
 			if m[2] != "" && slices.ContainsFunc(slices.Collect(maps.Keys(known)), func(k string) bool { return strings.HasPrefix(k, name+"-") }) {
 				continue
