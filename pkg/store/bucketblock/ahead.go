@@ -33,9 +33,11 @@ func (r *reader) aheadRanges(refs []uint32, n int) []pagecache.Range {
 }
 
 // readAhead brings the entries of the first n series and of those behind them into the
-// cache, unless the first ones are there.
+// cache, unless the first ones are there. While every batch was there, it does not look
+// for the next one, which costs one request of its own if it is not.
 func (r *reader) readAhead(ctx context.Context, refs []uint32, n int) error {
-	if r.q.AheadBytes <= 0 || n == len(refs) || r.ahead.series > 0 && len(refs)-n >= r.ahead.series {
+	switch ahead := r.ahead.series; {
+	case r.q.AheadBytes <= 0, n == len(refs), ahead == 0 && r.seriesCached, ahead > 0 && len(refs)-n >= ahead:
 		return nil
 	}
 	ranges := r.aheadRanges(refs, n)
@@ -59,9 +61,12 @@ func (r *reader) readAhead(ctx context.Context, refs []uint32, n int) error {
 }
 
 // readChunksAhead brings the chunks of the batch, which are the first n series, and of
-// those behind them into the cache, unless the chunks of the batch are there.
+// those behind them into the cache, unless the chunks of the batch are there. As
+// readAhead, it does not look while every batch was there.
 func (r *reader) readChunksAhead(ctx context.Context, sb *seriesBatch, refs []uint32, n int) error {
-	if r.q.SkipChunks || r.q.AheadBytes <= 0 || n == len(refs) || len(sb.chunks) == 0 || r.ahead.chunks > 0 && len(refs)-n >= r.ahead.chunks {
+	switch ahead := r.ahead.chunks; {
+	case r.q.SkipChunks, r.q.AheadBytes <= 0, n == len(refs), len(sb.chunks) == 0,
+		ahead == 0 && r.chunksCached, ahead > 0 && len(refs)-n >= ahead:
 		return nil
 	}
 	segments, err := r.segments(ctx, sb.chunks)
