@@ -201,12 +201,10 @@ func (d *xorDecoder) most(ts []int64, vs []float64, i int) int {
 			break // several equal samples
 		}
 		if int64(a) >= 0 {
-			a <<= 1
-			q++
+			a, q = a<<1, q+1
 		} else if int64(a<<1) >= 0 {
 			delta += deltaOfDelta(a<<2, 14)
-			a <<= 16
-			q += 16
+			a, q = a<<16, q+16
 		} else {
 			break
 		}
@@ -217,20 +215,17 @@ func (d *xorDecoder) most(ts []int64, vs []float64, i int) int {
 			if int64(a<<1) >= 0 {
 				q += 2
 			} else {
-				ns = uint(a>>51) & 63
+				ns, q = uint(a>>51)&63, q+13
 				nt = 64 - uint(a>>57)&31 - ns
-				q += 13
 			}
 			at = q >> 3
 			if ns-1 > 56 || nt > 63 || at+8 > uint(len(b)) {
 				break
 			}
 			v ^= binary.BigEndian.Uint64(b[at:at+8]) << (q & 7) >> ((64 - ns) & 63) << (nt & 63)
-			q += ns
-			size, trailing = ns, nt
+			q, size, trailing = q+ns, ns, nt
 		}
-		p = q
-		t += delta
+		p, t = q, t+delta
 		ts[i], vs[i] = t, math.Float64frombits(v)
 		i++
 	}
