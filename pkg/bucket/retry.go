@@ -41,10 +41,14 @@ func DefaultRetry() RetryConfig {
 // byte read; a whole-object read is tried again only while the caller has got none of
 // it, and an upload only if its reader can seek back to where it began.
 func Retry(b Bucket, cfg RetryConfig, reg prometheus.Registerer) Bucket {
-	return &retrying{next: b, cfg: cfg, retries: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
+	r := &retrying{next: b, cfg: cfg, retries: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
 		Name: "hindsight_objstore_retries_total",
 		Help: "Retries of operations on the bucket after temporary errors.",
 	}, []string{"operation"})}
+	for _, op := range []string{opList, opGet, opGetRange, opStat, opUpload, opDelete} {
+		r.retries.WithLabelValues(op)
+	}
+	return r
 }
 
 type retrying struct {

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
 )
@@ -58,7 +59,28 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		lastPass: f.NewGauge(prometheus.GaugeOpts{Name: "hindsight_compact_last_successful_pass_timestamp_seconds", Help: "Unix time of the end of the last pass without an error or a failed job."}),
 	}
+	// rate() misses the first failure of a series that appears with it.
+	for _, k := range []plan.Kind{plan.Delete, plan.CleanPartial, plan.MarkDeletion, plan.Rewrite, plan.Merge, plan.Downsample} {
+		for _, v := range []*prometheus.CounterVec{m.samples, m.panics, m.mismatches} {
+			v.WithLabelValues(string(k))
+		}
+		for _, res := range resolutionsOf(k) {
+			for _, v := range []*prometheus.CounterVec{m.started, m.completed, m.failed} {
+				v.WithLabelValues(string(k), strconv.FormatInt(res, 10))
+			}
+		}
+	}
+	m.marked.WithLabelValues(block.DeletionMarkFile, "")
 	return m
+}
+
+// resolutionsOf returns the resolutions that results of a kind of job can have.
+func resolutionsOf(k plan.Kind) []int64 {
+	all := []int64{block.ResolutionRaw, block.Resolution5m, block.Resolution1h}
+	if k == plan.Downsample {
+		return all[1:]
+	}
+	return all
 }
 
 // progress sets the todo metrics from a plan.

@@ -3,6 +3,8 @@ package promapi
 import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 type metrics struct {
@@ -12,7 +14,7 @@ type metrics struct {
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
-	return &metrics{
+	m := &metrics{
 		federateErrors: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "hindsight_query_federate_failures_total",
 			Help: "Requests to /federate that failed, by reason.",
@@ -23,4 +25,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Buckets: prometheus.ExponentialBuckets(1, 10, 7),
 		}),
 	}
+	for _, why := range [...]reason.Reason{reason.FederateInvalid, reason.FederateLimit, reason.FederateEncode, reason.FederateSend, reason.Storage} {
+		m.federateErrors.WithLabelValues(why.String())
+	}
+	return m
 }

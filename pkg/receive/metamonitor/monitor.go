@@ -38,7 +38,7 @@ type metrics struct {
 // New returns a monitor without a source.
 func New(userAgent string, logger *slog.Logger, reg prometheus.Registerer) *Monitor {
 	f := promauto.With(reg)
-	return &Monitor{
+	m := &Monitor{
 		logger: logger, agent: userAgent, changed: make(chan struct{}, 1),
 		metrics: &metrics{
 			queries: f.NewCounterVec(prometheus.CounterOpts{
@@ -51,6 +51,10 @@ func New(userAgent string, logger *slog.Logger, reg prometheus.Registerer) *Moni
 			}),
 		},
 	}
+	for _, result := range []string{"success", "failure"} {
+		m.metrics.queries.WithLabelValues(result)
+	}
+	return m
 }
 
 // Set switches to another version of the limits. The numbers stay when the query is

@@ -26,7 +26,7 @@ type metrics struct {
 // newMetrics registers the metrics of all tenants' storage.
 func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
-	return &metrics{
+	m := &metrics{
 		stored: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "hindsight_receive_stored_total",
 			Help: "Samples, histograms and exemplars stored on this node, by tenant.",
@@ -57,7 +57,17 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Damaged records of write-ahead logs, and damaged blocks, that were moved to the directory damaged when a tenant was opened.",
 		}, []string{"what"}),
 	}
+	for _, what := range []string{damagedRecord, damagedBlock} {
+		m.damaged.WithLabelValues(what)
+	}
+	return m
 }
+
+// Values of the label "what" of damaged.
+const (
+	damagedRecord = "wal_record"
+	damagedBlock  = "block"
+)
 
 func (m *metrics) forget(tenant string) {
 	m.stored.DeletePartialMatch(prometheus.Labels{"tenant": tenant})

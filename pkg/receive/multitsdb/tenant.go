@@ -140,12 +140,12 @@ func (t *tenantDB) openTSDB() error {
 	}
 	report, err := walrepair.Repair(t.cfg.FS, t.dir)
 	if report.Records > 0 {
-		t.metrics.damaged.WithLabelValues("wal_record").Add(float64(report.Records))
+		t.metrics.damaged.WithLabelValues(damagedRecord).Add(float64(report.Records))
 		t.logger.Error("damaged records removed from the write-ahead log",
 			"records", report.Records, "dir", filepath.Join(t.dir, walrepair.DamagedDir))
 	}
 	for _, b := range report.Blocks {
-		t.metrics.damaged.WithLabelValues("block").Inc()
+		t.metrics.damaged.WithLabelValues(damagedBlock).Inc()
 		t.logger.Error("damaged block moved", "block", b.ID, "dir", filepath.Join(t.dir, walrepair.DamagedDir), "err", b.Err)
 	}
 	if err != nil {

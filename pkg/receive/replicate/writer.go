@@ -92,7 +92,7 @@ type metrics struct {
 // newMetrics registers the metrics of writes to peers and of hints.
 func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
-	return &metrics{
+	m := &metrics{
 		forwarded: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "hindsight_receive_forwards_total",
 			Help: "Deliveries to peers, by result.",
@@ -123,6 +123,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Hints sent to their peer, by result.",
 		}, []string{"result"}),
 	}
+	for _, v := range []*prometheus.CounterVec{m.forwarded, m.replayed} {
+		v.WithLabelValues("ok")
+		for kind := remotewrite.Other; kind <= remotewrite.Unavailable; kind++ {
+			v.WithLabelValues(kind.String())
+		}
+	}
+	return m
 }
 
 // NewWriter makes a Writer without rings.
