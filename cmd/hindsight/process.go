@@ -46,7 +46,7 @@ type process struct {
 	config   roleConfig
 	logger   *slog.Logger
 	registry *prometheus.Registry
-	tracer   trace.TracerProvider
+	tracer   trace.TracerProvider // nil without a configuration
 	closers  []func() error
 	reload   <-chan struct{}
 }
@@ -67,8 +67,9 @@ func newProcess(ctx context.Context, c roleConfig, s streams) (*process, error) 
 	if err != nil {
 		return nil, err
 	}
-	p.tracer = tracer
-	otel.SetTracerProvider(tracer)
+	if p.tracer = tracer; tracer != nil {
+		otel.SetTracerProvider(tracer)
+	}
 	otel.SetTextMapPropagator(propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}))
 	p.closers = append(p.closers, func() error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)

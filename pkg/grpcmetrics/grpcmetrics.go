@@ -3,8 +3,14 @@
 package grpcmetrics
 
 import (
+	"context"
+
 	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	"go.opentelemetry.io/otel"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 )
 
@@ -32,17 +38,30 @@ func NewServer(reg prometheus.Registerer) *Server {
 }
 
 // Unary measures calls with one answer.
-func (s *Server) Unary() grpc.UnaryServerInterceptor { return s.metrics.UnaryServerInterceptor() }
+func (s *Server) Unary() grpc.UnaryServerInterceptor {
+	return s.metrics.UnaryServerInterceptor(grpcprom.WithExemplarFromContext(Exemplar))
+}
 
 // Stream measures calls with a stream of answers.
-func (s *Server) Stream() grpc.StreamServerInterceptor { return s.metrics.StreamServerInterceptor() }
+func (s *Server) Stream() grpc.StreamServerInterceptor {
+	return s.metrics.StreamServerInterceptor(grpcprom.WithExemplarFromContext(Exemplar))
+}
+
+// Exemplar returns the labels of the exemplar of an observation: the trace of ctx, nil when
+// it is not sampled.
+func Exemplar(ctx context.Context) prometheus.Labels {
+	if c := trace.SpanContextFromContext(ctx); c.IsSampled() {
+		return prometheus.Labels{"trace_id": c.TraceID().String()}
+	}
+	return nil
+}
 
 // Served makes the series of all methods of srv exist from the start. It is
 // called when all services are registered.
 func (s *Server) Served(srv *grpc.Server) { s.metrics.InitializeMetrics(srv) }
 
 // ClientOptions registers the metrics of the clients of one role and returns what
-// measures a connection. It is called once for each registerer, which may be nil.
+// measures a connection, and traces its calls where the process records spans. It is called once for each registerer, which may be nil.
 func ClientOptions(reg prometheus.Registerer) []grpc.DialOption {
 	m := grpcprom.NewClientMetrics(grpcprom.WithClientHandlingTimeHistogram(
 		grpcprom.WithHistogramBuckets(append(bounds(), 240, 360, 720)),
@@ -50,8 +69,12 @@ func ClientOptions(reg prometheus.Registerer) []grpc.DialOption {
 	if reg != nil {
 		reg.MustRegister(m)
 	}
-	return []grpc.DialOption{
-		grpc.WithChainUnaryInterceptor(m.UnaryClientInterceptor()),
-		grpc.WithChainStreamInterceptor(m.StreamClientInterceptor()),
+	out := []grpc.DialOption{
+		grpc.WithChainUnaryInterceptor(m.UnaryClientInterceptor(grpcprom.WithExemplarFromContext(Exemplar))),
+		grpc.WithChainStreamInterceptor(m.StreamClientInterceptor(grpcprom.WithExemplarFromContext(Exemplar))),
 	}
+	if tp, records := otel.GetTracerProvider().(*sdktrace.TracerProvider); records {
+		out = append(out, grpc.WithStatsHandler(otelgrpc.NewClientHandler(otelgrpc.WithTracerProvider(tp))))
+	}
+	return out
 }

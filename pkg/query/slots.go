@@ -49,6 +49,16 @@ func newSlotTracker(path string, n int, logger *slog.Logger, reg prometheus.Regi
 		most: n, mostHeavy: min(n, max(1, runtime.GOMAXPROCS(0)-1)), mostWaiting: n * queriesPerSlot,
 		ofTenant: func(string) int { return 0 }, byTenant: map[string]int64{}, taken: map[int]*slot{},
 	}
+	promauto.With(reg).NewGauge(prometheus.GaugeOpts{
+		Name: "hindsight_query_slots", Help: "Concurrency slots of queries (--query.max-concurrent).",
+	}).Set(float64(n))
+	promauto.With(reg).NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "hindsight_query_slots_taken", Help: "Concurrency slots that queries hold.",
+	}, func() float64 {
+		s.mtx.Lock()
+		defer s.mtx.Unlock()
+		return float64(len(s.taken))
+	})
 	promauto.With(reg).NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "hindsight_query_slots_waiting",
 		Help: "Queries that wait for a concurrency slot.",

@@ -9,6 +9,9 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hindsight-io/hindsight/pkg/grpcmetrics"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 	"github.com/hindsight-io/hindsight/pkg/requestid"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
@@ -59,7 +62,9 @@ func (r *Receive) answering(serve func(http.ResponseWriter, *http.Request) (remo
 			code = r.respond(w, req, err)
 		}
 		r.metrics.requests.WithLabelValues(strconv.Itoa(code)).Inc()
-		r.metrics.duration.Observe(time.Since(began).Seconds())
+		if o, ok := r.metrics.duration.(prometheus.ExemplarObserver); ok {
+			o.ObserveWithExemplar(time.Since(began).Seconds(), grpcmetrics.Exemplar(req.Context()))
+		}
 		r.metrics.samples.Add(float64(n.Samples + n.Histograms))
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/receive/metamonitor"
 	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb"
 	"github.com/hindsight-io/hindsight/pkg/receive/peer"
+	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 	"github.com/hindsight-io/hindsight/pkg/receive/replicate"
 	"github.com/hindsight-io/hindsight/pkg/receive/tenantlimits"
 	"github.com/hindsight-io/hindsight/pkg/shipper"
@@ -112,12 +114,15 @@ type metrics struct {
 	ringFailures prometheus.Counter
 
 	limitsFailures prometheus.Counter
+	ringReads      prometheus.Counter
+	ringMembers    *prometheus.GaugeVec
+	replicas       prometheus.Gauge
 }
 
 // newMetrics registers the metrics of write requests and of the configuration files.
 func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
-	return &metrics{
+	m := &metrics{
 		requests: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "hindsight_receive_requests_total",
 			Help: "Write requests, by HTTP status.",
@@ -139,12 +144,27 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "hindsight_receive_limits_refused_total",
 			Help: "New versions of the limits file that were rejected.",
 		}),
+		ringReads: f.NewCounter(prometheus.CounterOpts{
+			Name: "hindsight_receive_hashring_reads_total", Help: "Readings of the hashring configuration.",
+		}),
+		ringMembers: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "hindsight_receive_hashring_members", Help: "Members of the hashrings in use, by hashring.",
+		}, []string{"hashring"}),
+		replicas: f.NewGauge(prometheus.GaugeOpts{
+			Name: "hindsight_receive_replication_factor", Help: "Copies of each series (--receive.replication-factor).",
+		}),
 	}
+	m.requests.WithLabelValues(strconv.Itoa(http.StatusOK))
+	for kind := remotewrite.Other; kind <= remotewrite.Unavailable; kind++ {
+		m.requests.WithLabelValues(strconv.Itoa(kind.Status()))
+	}
+	return m
 }
 
 // New makes the role. Errors of the configuration are marked with flags.Invalid.
 func New(cfg Config, deps Deps) (*Receive, error) {
 	r := &Receive{cfg: cfg, logger: deps.Logger, metrics: newMetrics(deps.Registerer)}
+	r.metrics.replicas.Set(float64(cfg.ReplicationFactor))
 	if r.logger == nil {
 		r.logger = slog.New(slog.DiscardHandler)
 	}

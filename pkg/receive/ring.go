@@ -139,6 +139,7 @@ func (r *Receive) findSelf(ctx context.Context) (content []byte, rings *hashring
 func (r *Receive) loadRing(ctx context.Context) error {
 	r.ringMu.Lock()
 	defer r.ringMu.Unlock()
+	r.metrics.ringReads.Inc()
 	content, rings, self, err := r.findSelf(ctx)
 	if err != nil || rings == nil {
 		return err
@@ -152,6 +153,10 @@ func (r *Receive) loadRing(ctx context.Context) error {
 	}
 	specs := rings.Specs()
 	r.ringLabels.Store(&specs)
+	r.metrics.ringMembers.Reset()
+	for i := range specs {
+		r.metrics.ringMembers.WithLabelValues(specs[i].Name).Set(float64(len(specs[i].Endpoints)))
+	}
 	r.loops.reset()
 	mode := "router and ingestor"
 	if self.Address == "" {

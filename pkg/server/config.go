@@ -24,6 +24,8 @@ type Config struct {
 	HTTPDisableProfiling bool
 	// HTTPProfilingAddress serves them there instead of on HTTPAddress, unless empty.
 	HTTPProfilingAddress string
+	// ThanosAliases exports metrics under the names of Thanos as well.
+	ThanosAliases bool
 	// RequestLogging chooses the requests that are logged, over HTTP and gRPC.
 	RequestLogging flags.PathOrContent
 
@@ -59,6 +61,8 @@ func (c *Config) RegisterFlags(r flags.Registrar, grpc bool) {
 		BoolVar(&c.HTTPDisableProfiling)
 	r.Flag("http.profiling-address", "Serve the profiling pages on this address only, such as 127.0.0.1:6060, and not on --http-address. TLS and users of --http.config apply.").
 		StringVar(&c.HTTPProfilingAddress)
+	r.Flag("metrics.thanos-aliases", "Export metrics under the names of Thanos as well, for its dashboards and alerts.").
+		BoolVar(&c.ThanosAliases)
 	c.RequestLogging.Register(r, "request.logging-config", "request logging: which HTTP and gRPC requests are logged", true)
 	c.GRPC = grpc
 	if grpc {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/httpserver"
@@ -95,15 +96,18 @@ func (s *state) gate(next http.Handler) http.Handler {
 
 // site holds the parts of the HTTP side of a process.
 type site struct {
-	state   *state
-	api     *http.ServeMux // of the component
-	reg     *prometheus.Registry
-	reloads *reloads
-	web     *webconfig.File
-	limits  httpserver.Limits
+	state *state
+	api   *http.ServeMux // of the component
+	reg   *prometheus.Registry
+	// gatherer is what the metrics page shows.
+	gatherer prometheus.Gatherer
+	reloads  *reloads
+	web      *webconfig.File
+	limits   httpserver.Limits
 	// profiling is whether the pages of pprof are among the others.
 	profiling bool
 	log       *requestlog.Log
+	tracer    trace.TracerProvider // nil records no spans
 	// measure is the middleware of instrument.
 	measure func(next http.Handler, served []string) http.Handler
 }
@@ -122,7 +126,7 @@ func (s site) handler() http.Handler {
 		mux.Handle(path, reading(http.HandlerFunc(s.ready)))
 	}
 	mux.Handle("/-/reload", s.reloads)
-	mux.Handle("/metrics", reading(promhttp.InstrumentMetricHandler(s.reg, promhttp.HandlerFor(s.reg, promhttp.HandlerOpts{
+	mux.Handle("/metrics", reading(promhttp.InstrumentMetricHandler(s.reg, promhttp.HandlerFor(s.gatherer, promhttp.HandlerOpts{
 		EnableOpenMetrics:   true,
 		Registry:            s.reg,
 		MaxRequestsInFlight: maxScrapes,
@@ -134,12 +138,12 @@ func (s site) handler() http.Handler {
 		mux.Handle("/debug/pprof/", http.NotFoundHandler())
 	}
 	h := s.limits.Forms(httpserver.SameOrigin(mux, readsOnly))
-	return s.measure(requestid.Handler(s.log.HTTP(s.log.Audit(s.web.Guard(h)))), servedHandlers(s.api, ""))
+	return s.traced(s.measure(requestid.Handler(s.noteStatus(s.log.HTTP(s.log.Audit(s.web.Guard(h))))), servedHandlers(s.api, "")))
 }
 
 // middleware measures and logs the requests of a listener of the component.
 func (s site) middleware(mux *http.ServeMux, next http.Handler) http.Handler {
-	return s.measure(requestid.Handler(s.log.HTTP(next)), servedHandlers(mux, ""))
+	return s.traced(s.measure(requestid.Handler(s.noteStatus(s.log.HTTP(next))), servedHandlers(mux, "")))
 }
 
 // maxScrapes bounds the scrapes that run at the same time.

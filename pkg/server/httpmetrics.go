@@ -8,6 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/hindsight-io/hindsight/pkg/grpcmetrics"
 )
 
 // httpMetrics counts and times the requests of a listener by handler.
@@ -51,7 +53,7 @@ func instrument(reg prometheus.Registerer) func(next http.Handler, served []stri
 			h := promhttp.InstrumentHandlerCounter(requests.MustCurryWith(labels), next)
 			h = promhttp.InstrumentHandlerRequestSize(requestSize.MustCurryWith(labels), h)
 			h = promhttp.InstrumentHandlerResponseSize(responseSize.MustCurryWith(labels), h).(http.HandlerFunc)
-			h = promhttp.InstrumentHandlerDuration(duration.MustCurryWith(labels), h)
+			h = promhttp.InstrumentHandlerDuration(duration.MustCurryWith(labels), h, promhttp.WithExemplarFromContext(grpcmetrics.Exemplar))
 			m.handlers[name] = countInFlight(inFlight.MustCurryWith(labels), h)
 		}
 		return m

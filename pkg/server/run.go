@@ -16,6 +16,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/hindsight-io/hindsight/pkg/requestlog"
+	"github.com/hindsight-io/hindsight/pkg/thanosmetrics"
 	"github.com/hindsight-io/hindsight/pkg/webconfig"
 )
 
@@ -25,7 +26,8 @@ var errStopping = errors.New("shutting down")
 type Deps struct {
 	Logger   *slog.Logger
 	Registry *prometheus.Registry
-	Tracer   trace.TracerProvider
+	// Tracer records the spans of requests; nil records none.
+	Tracer trace.TracerProvider
 	// GRPCOptions are the options of the component's services. The options of the
 	// server come after them.
 	GRPCOptions []grpc.ServerOption
@@ -72,7 +74,10 @@ func Run(ctx context.Context, c Config, comp Component, d Deps) error {
 	rel := newReloads(d.Registry, d.Logger)
 	pages := site{
 		state: st, api: mux, reg: d.Registry, reloads: rel, web: webConfig, limits: c.limits(),
-		profiling: !c.HTTPDisableProfiling && c.HTTPProfilingAddress == "", log: requestLog, measure: instrument(d.Registry),
+		profiling: !c.HTTPDisableProfiling && c.HTTPProfilingAddress == "", log: requestLog, measure: instrument(d.Registry), gatherer: d.Registry, tracer: d.Tracer,
+	}
+	if c.ThanosAliases {
+		pages.gatherer = thanosmetrics.Gatherer(d.Registry)
 	}
 	hs, profiling, err := listenHTTP(c, pages, d.Logger)
 	if err != nil {

@@ -16,7 +16,6 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/hindsight-io/hindsight/pkg/flags"
@@ -41,8 +40,7 @@ type tracingConfig struct {
 	SamplerParam       string            `yaml:"sampler_param"`
 }
 
-// Tracer makes the trace provider that the configuration describes; without
-// one, a provider that records nothing. stop sends the buffered spans.
+// Tracer makes the trace provider that the configuration describes; nil without one. stop sends the buffered spans.
 // Errors of the configuration are marked flags.Invalid.
 func Tracer(ctx context.Context, c Config) (tp trace.TracerProvider, stop func(context.Context) error, err error) {
 	none := func(context.Context) error { return nil }
@@ -51,7 +49,7 @@ func Tracer(ctx context.Context, c Config) (tp trace.TracerProvider, stop func(c
 		return nil, nil, err
 	}
 	if len(bytes.TrimSpace(content)) == 0 {
-		return noop.NewTracerProvider(), none, nil
+		return nil, none, nil
 	}
 	cfg, err := parseTracing(content)
 	if err != nil {
@@ -67,7 +65,7 @@ func Tracer(ctx context.Context, c Config) (tp trace.TracerProvider, stop func(c
 	}
 	p := sdktrace.NewTracerProvider(
 		sdktrace.WithBatcher(exp),
-		sdktrace.WithSampler(sampler),
+		sdktrace.WithSampler(forced{sampler}),
 		sdktrace.WithResource(resource.NewSchemaless(cfg.attributes()...)),
 	)
 	return p, p.Shutdown, nil

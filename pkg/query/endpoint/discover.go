@@ -78,6 +78,7 @@ func (s *Set) lookupAll(ctx context.Context, now time.Time, specs []Spec) map[st
 			continue
 		}
 		wg.Go(func() {
+			s.metrics.dnsLookups.Inc()
 			addrs, err := resolve(ctx, s.cfg.Resolver, kind, name)
 			result := dnsResult{addrs: addrs, at: now}
 			if err != nil {

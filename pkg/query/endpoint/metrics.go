@@ -7,6 +7,7 @@ import (
 
 type metrics struct {
 	endpoints      *prometheus.GaugeVec
+	dnsLookups     prometheus.Counter
 	dnsFailures    prometheus.Counter
 	reloadFailures prometheus.Counter
 	hedged         *prometheus.CounterVec
@@ -24,6 +25,7 @@ const (
 	hedgeNoBudget = "no_budget"
 )
 
+// newMetrics registers the metrics of endpoints and their discovery; reg may be nil.
 func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
 	m := &metrics{
@@ -31,6 +33,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "hindsight_query_endpoints",
 			Help: "Stores that the querier expects, by component and health (up or missing).",
 		}, []string{"component", "health"}),
+		dnsLookups: f.NewCounter(prometheus.CounterOpts{
+			Name: "hindsight_query_endpoint_dns_lookups_total",
+			Help: "Lookups of endpoint names, whether or not they failed.",
+		}),
 		dnsFailures: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_query_endpoint_dns_failures_total",
 			Help: "Lookups of endpoint names that failed; the addresses found before stay in use.",
