@@ -48,7 +48,7 @@ func Measured() Figures {
 		LogSample: 11, ChunkSample: 2.4, IndexSample: 0.06, IndexSeries: 107,
 		Window5m: 10.4, Window1h: 13.4, HeaderSeries: 0.9,
 		StoreBlock: 11.4 * kib, StoreFixed: 69 * mib,
-		SidecarSeries: 360, SidecarFixed: 81 * mib,
+		SidecarSeries: 420, SidecarFixed: 81 * mib,
 		QueryFixed: 196 * mib, CompactFixed: 121 * mib,
 		MergeCPU: 0.013, ReplicaCPU: 0.026, DownsampleCPU: 0.037,
 	}
