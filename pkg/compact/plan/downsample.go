@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
@@ -26,6 +27,12 @@ func (m *maker) downsampling(blocks []*block.Meta) {
 		}
 		if mark := m.view.NoDownsample[b.ULID]; mark != nil {
 			m.skip(b, "marked no-downsample: %s", mark.Reason)
+			continue
+		}
+		// Also where this pass does not merge them: once each has 5m data of its own, that of
+		// the merged block would count as existing, and the raw data would be deleted.
+		if obstacle, ok := m.waiting[b.ULID]; ok {
+			m.skip(b, "not downsampled because it has to be merged first with the blocks that it overlaps: %s", cmp.Or(obstacle, "the merge is not planned yet"))
 			continue
 		}
 		m.downsample(b, to, fmt.Sprintf("spans %s, and there is no %s data of it yet", span(length), ResolutionName(to)))

@@ -73,7 +73,9 @@ type maker struct {
 	// coarse are the downsampled blocks by source.
 	coarse map[ulid.ULID][]*block.Meta
 	sets   map[ulid.ULID]map[ulid.ULID]bool // see sourceSet
-	shards map[setKey]*shardSet
+	// waiting is the result of unmerged.
+	waiting map[ulid.ULID]string
+	shards  map[setKey]*shardSet
 }
 
 func newMaker(v View, p Policy, now time.Time) *maker {

@@ -97,13 +97,13 @@ func (m *maker) missing(b *block.Meta) (int64, bool) {
 // missing is downsampled first, whatever its length, unless it has a no-downsample
 // mark. Blocks that must be merged before that are not marked.
 func (m *maker) retention(live []*block.Meta) {
-	unmerged := m.unmerged(live)
+	m.waiting = m.unmerged(live)
 	for _, b := range live {
 		r := b.Resolution()
 		if !m.owns(b) || outOfRange(b) || !m.policy.expired(b, r, m.now) {
 			continue
 		}
-		if obstacle, ok := unmerged[b.ULID]; ok {
+		if obstacle, ok := m.waiting[b.ULID]; ok {
 			if obstacle != "" {
 				m.skip(b, "out of retention, kept because it has to be merged with the blocks that it overlaps before it is downsampled: %s", obstacle)
 			}
