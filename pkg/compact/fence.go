@@ -19,7 +19,7 @@ import (
 // of a conditional write or deletion is on the object itself, which a take-over does not
 // change. So the write gets a deadline instead, the time until which nobody can have taken
 // over. A try after an error does not begin later, and a process that was stopped after
-// the check does not send the request when it continues. What is left is a request that
+// the check does not send the request when it continues. A request may still be one that
 // was sent in time and is carried out later. That does no harm: a late meta.json is of a
 // block that supersedes, or is superseded by, what the new owner made; a late mark is of a
 // block whose result is published, and so is a late deletion. A result that may be
