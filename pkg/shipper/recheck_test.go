@@ -12,6 +12,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
@@ -271,6 +272,33 @@ func TestSync_CopiesBlocksWithoutHardLinks(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 1, tries)
 		require.Equal(t, 3, visibleBlocks(t, e.mem))
+	}
+}
+
+// Prometheus deletes a block that it has merged at the moment of its upload: before its
+// files are listed, before the first one is linked, or between two of them. The block is
+// gone, not corrupt.
+func TestSync_DeletedBlockIsNotCorrupt(t *testing.T) {
+	for at := range 3 {
+		e := newEnv(t, three)
+		steps := 0
+		step := func() {
+			if steps == at {
+				require.NoError(t, os.RemoveAll(filepath.Join(e.dir, id("a").String())))
+			}
+			steps++
+		}
+		s := shipper.New(shipper.Config{Dir: e.dir}, shipper.Deps{
+			Bucket: e.bkt, Metrics: shipper.NewMetrics(e.reg),
+			Labels: func() labels.Labels { step(); return extLabels() },
+			Link:   func(from, to string) error { step(); return os.Link(from, to) },
+		})
+		_, err := s.Sync(t.Context())
+		require.ErrorContains(t, err, "was deleted before it was shipped")
+		require.Zero(t, gauge(t, e, "hindsight_shipper_corrupted_blocks"))
+		_, err = s.Sync(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, []string{"b", "c"}, order(t, e))
 	}
 }
 

@@ -119,7 +119,7 @@ func (s *Shipper) upload(ctx context.Context, m *block.Meta) (err error) {
 		}
 	}()
 	if err := s.linkBlock(m.ULID, dir); err != nil {
-		if _, serr := s.deps.FS.Stat(s.blockDir(m.ULID)); errors.Is(serr, fs.ErrNotExist) {
+		if s.deleted(m.ULID) {
 			return fmt.Errorf("block %s was deleted before it was shipped: %w", m.ULID, err)
 		}
 		return fmt.Errorf("link block %s for its upload: %w", m.ULID, err)
@@ -171,14 +171,15 @@ func (s *Shipper) withLabels(m *block.Meta) (*block.Meta, error) {
 }
 
 // linkBlock makes hard links of index and segments of a block in the directory to. It
-// copies them where links are not possible.
+// copies them where links are not possible. Files that are missing are left to the
+// verification, unless the whole block has been deleted meanwhile.
 func (s *Shipper) linkBlock(id ulid.ULID, to string) error {
 	from := s.blockDir(id)
 	if err := s.deps.FS.MkdirAll(filepath.Join(to, block.ChunksDir), 0o777); err != nil {
 		return err
 	}
 	segments, err := s.deps.FS.ReadDir(filepath.Join(from, block.ChunksDir))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && (!errors.Is(err, fs.ErrNotExist) || s.deleted(id)) {
 		return err
 	}
 	names := []string{block.IndexFile}
@@ -187,11 +188,17 @@ func (s *Shipper) linkBlock(id ulid.ULID, to string) error {
 	}
 	for _, name := range names {
 		err := s.link(filepath.Join(from, name), filepath.Join(to, name))
-		if err != nil && !(name == block.IndexFile && errors.Is(err, fs.ErrNotExist)) {
-			return err // without an index, the verification fails
+		if err != nil && (name != block.IndexFile || !errors.Is(err, fs.ErrNotExist) || s.deleted(id)) {
+			return err
 		}
 	}
 	return nil
+}
+
+// deleted reports whether the owner of the directory has deleted a block.
+func (s *Shipper) deleted(id ulid.ULID) bool {
+	_, err := s.deps.FS.Stat(s.blockDir(id))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // link makes a hard link. Some file systems have none, the upload directory may be on
