@@ -343,6 +343,10 @@ func (b *blocks) origin(c *content) error {
 	defer b.mu.Unlock()
 	for _, parent := range m.Compaction.Parents {
 		from := b.contents[parent.ULID]
+		if from == nil && m.Thanos.Source == block.SourceSidecar {
+			// Prometheus has merged overlapping blocks before they were shipped.
+			return nil
+		}
 		if from == nil {
 			return fmt.Errorf("I4: its parent %s was never seen", parent.ULID)
 		}

@@ -47,6 +47,10 @@ func (r *run) finish(ctx context.Context) error {
 	return r.stop()
 }
 
+// stopTime is how long a process may take to stop in order: a receiver writes and ships the
+// blocks of all tenants meanwhile, with a limit of two minutes.
+const stopTime = 3 * time.Minute
+
 // backlog is what still has to be shipped, handed over or compacted, as text.
 func (r *run) backlog(ctx context.Context) (string, error) {
 	var left string
@@ -89,7 +93,7 @@ func (r *run) stop() error {
 		}
 		p := r.site.ending(name)
 		done.Go(func() {
-			if err := p.Stop(time.Minute); err != nil {
+			if err := p.Stop(stopTime); err != nil {
 				errs[i] = fmt.Errorf("I9: %s: %w", name, err)
 			}
 		})

@@ -30,6 +30,9 @@ type tracked struct {
 	uploader string
 	meta     *block.Meta // nil while it is not visible
 	marked   time.Time
+	// asked is when each client last looked for a mark; it takes the time of the mark that
+	// it writes then.
+	asked map[string]time.Time
 	// gone says that an object of the block was deleted while it was visible.
 	gone bool
 }
@@ -58,16 +61,21 @@ func (g *guard) see(e event, meta *block.Meta) {
 	defer g.mu.Unlock()
 	b := g.blocks[id]
 	if b == nil {
-		b = &tracked{uploader: e.client}
+		b = &tracked{uploader: e.client, asked: map[string]time.Time{}}
 		g.blocks[id] = b
 	}
 	switch {
+	case e.get:
+		b.asked[e.client] = e.at
 	case e.put && rest == block.MetaFile:
 		b.meta, b.gone = meta, false
 	case e.put && rest == block.DeletionMarkFile:
 		// Later marks do not make an earlier one younger.
 		if b.marked.IsZero() {
 			b.marked = e.at
+			if at, ok := b.asked[e.client]; ok {
+				b.marked = at
+			}
 		}
 	case e.put:
 	case rest == block.DeletionMarkFile:

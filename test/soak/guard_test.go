@@ -36,6 +36,14 @@ func mark(g *guard, n byte) {
 	g.see(event{client: "compact-1", put: true, key: id(n).String() + "/deletion-mark.json", at: time.Now()}, nil)
 }
 
+func TestGuard_CountsFromTheLookForTheMark(t *testing.T) {
+	g := watched(time.Minute)
+	g.see(event{client: "compact-1", get: true, key: id(1).String() + "/deletion-mark.json", at: time.Now().Add(-20 * time.Second)}, nil)
+	mark(g, 1)
+	remove(g, 1, 45*time.Second)
+	require.NoError(t, g.violation())
+}
+
 func remove(g *guard, n byte, after time.Duration) {
 	g.see(event{client: "compact-1", key: id(n).String() + "/meta.json", at: time.Now().Add(after)}, nil)
 }

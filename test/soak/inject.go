@@ -34,7 +34,7 @@ func (r *run) inject(ctx context.Context, f fault) error {
 		s.ending(f.target).Kill()
 		return s.start(f.target)
 	case faultTerm:
-		if err := s.ending(f.target).Stop(time.Minute); err != nil {
+		if err := s.ending(f.target).Stop(stopTime); err != nil {
 			return fmt.Errorf("I9: a stop in order: %w", err)
 		}
 		pause(ctx, f.lasts)

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
 )
 
 // bucketFault is what goes wrong with a share of the requests of one client.
@@ -39,9 +41,11 @@ type proxy struct {
 	hurt  int // requests that the fault concerned
 }
 
-// event is a change of an object that the bucket has carried out.
+// event is a change of an object that the bucket has carried out, or the attempt to read a
+// deletion mark.
 type event struct {
 	client string
+	get    bool // read, not changed; of deletion marks only
 	put    bool // else deleted
 	key    string
 	at     time.Time // when the request came
@@ -102,6 +106,9 @@ func (p *proxy) current() (f *bucketFault, skew time.Duration) {
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	at := time.Now()
 	f, _ := p.current()
+	if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/"+block.DeletionMarkFile) {
+		p.watch(event{client: p.client, get: true, key: objectKey(r.URL.Path), at: at})
+	}
 	keys, r := deleted(r)
 	send := func(w http.ResponseWriter) {
 		rec := &recorder{ResponseWriter: w}

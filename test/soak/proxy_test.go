@@ -54,7 +54,7 @@ func ask(t *testing.T, method, url, body string) (status int, text string, err e
 func TestProxy_ReportsChangesThatTheBucketCarriedOut(t *testing.T) {
 	_, url, events := s3(t)
 	for _, r := range [][3]string{
-		{"PUT", "/hindsight/a/meta.json", ""}, {"GET", "/hindsight/a/index", ""}, {"PUT", "/hindsight/refused", ""},
+		{"PUT", "/hindsight/a/meta.json", ""}, {"GET", "/hindsight/a/index", ""}, {"PUT", "/hindsight/refused", ""}, {"GET", "/hindsight/a/deletion-mark.json", ""},
 		{"PUT", "/hindsight/a/chunks/1?partNumber=1&uploadId=x", ""}, {"POST", "/hindsight/a/chunks/1?uploadId=x", ""},
 		{"DELETE", "/hindsight/a/index", ""}, {"DELETE", "/hindsight/a/chunks/1?uploadId=x", ""},
 		{"POST", "/hindsight?delete", "<Delete><Object><Key>a/b</Key></Object><Object><Key>c</Key></Object></Delete>"},
@@ -63,7 +63,7 @@ func TestProxy_ReportsChangesThatTheBucketCarriedOut(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.Equal(t, []string{
-		"compact-1 true a/meta.json", "compact-1 true a/chunks/1", "compact-1 false a/index",
+		"compact-1 true a/meta.json", "compact-1 false a/deletion-mark.json", "compact-1 true a/chunks/1", "compact-1 false a/index",
 		"compact-1 false a/b", "compact-1 false c",
 	}, *events)
 	_, text, err := ask(t, "GET", url+"/hindsight/a", "")
