@@ -60,6 +60,9 @@ func (g *guard) see(e event, meta *block.Meta) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	b := g.blocks[id]
+	if b == nil && e.get {
+		return
+	}
 	if b == nil {
 		b = &tracked{uploader: e.client, asked: map[string]time.Time{}}
 		g.blocks[id] = b
