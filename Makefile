@@ -40,7 +40,7 @@ screenshots: ## make the pictures of docs/web.md again, from the processes of th
 SHARED := ./pkg/receive ./pkg/receive/multitsdb ./pkg/receive/peer ./pkg/receive/remotewrite \
 	./pkg/receive/replicate ./pkg/receive/faults ./pkg/receive/capnpserver ./pkg/storeapi/... ./pkg/dedup/... \
 	./pkg/abort ./pkg/httpserver ./pkg/tlsconfig ./pkg/store/pagecache ./pkg/block/headerbundle \
-	./pkg/query/endpoint ./pkg/sidecar/prom ./pkg/sidecar/outage
+	./pkg/query/endpoint ./pkg/sidecar/prom ./pkg/sidecar/outage ./pkg/receive/discovery ./pkg/compact/lease
 
 test: ## all tests, end-to-end tests with real processes included; then test-race
 	$(GO) run ./test/runner -also $(BROWSER) -also $(DEPLOY) ./...
