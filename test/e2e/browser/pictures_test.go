@@ -64,6 +64,7 @@ func TestPictures(t *testing.T) {
 	says(t, site.URL("query")+"/api/v1/query_range_explain?query=node_load1&start="+fmt.Sprint(time.Now().Add(-time.Minute).Unix())+"&end="+fmt.Sprint(time.Now().Unix())+"&step=5&analyze=true", `"queried":`)
 	shoot := func(ready, name string) {
 		u.until(ready)
+		u.until(filled)
 		evaluate[any](u.browser, `document.activeElement.blur()`)
 		u.picture("web-" + name)
 	}
@@ -110,6 +111,10 @@ func TestPictures(t *testing.T) {
 	shot(expr+"graph", graph, "phone")
 	u.clean()
 }
+
+// filled is true when the rows of each list fill its view; rows are drawn in the frame after
+// a change of its size.
+const filled = `[...document.querySelectorAll('.vbody')].every(e => [...e.querySelectorAll('.vitem')].every((row, i, all) => i < all.length - 1 || row.getBoundingClientRect().bottom >= e.getBoundingClientRect().bottom - 3))`
 
 // busy runs expensive queries again and again, so that some run at each moment, until the caller calls the result.
 func busy(t *testing.T, url string) (stop func()) {

@@ -5,7 +5,7 @@ import { ErrorNotice } from "../components/notices";
 import { VirtualTable, type Column } from "../components/virtual-table";
 import { localTime } from "../lib/settings";
 import { bytes, count, plural } from "../lib/text";
-import { formatDuration, formatSecond } from "../lib/time";
+import { formatSecond, roughDuration } from "../lib/time";
 import { BlockCardinality } from "./cardinality";
 import { Detail } from "./detail";
 import { blocksOf, compare, groupsOf, spanOf, type Block, type BlockList } from "./model";
@@ -155,9 +155,9 @@ function Table({ blocks, markable, reload }: TableProps) {
     {
       key: "length",
       title: "Length",
-      width: "5rem",
+      width: "5.5rem",
       numeric: true,
-      cell: (b) => b.meta && formatDuration(b.meta.maxTime - b.meta.minTime).slice(0, 12),
+      cell: (b) => b.meta && roughDuration(b.meta.maxTime - b.meta.minTime),
       compare: (a, b) => length(a) - length(b),
     },
     {

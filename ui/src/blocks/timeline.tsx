@@ -21,7 +21,7 @@ export function Timeline({ groups, span, selected, select }: Props) {
     {
       key: "group",
       title: "Group",
-      width: "minmax(10rem, 1.5fr)",
+      width: "minmax(10rem, 2fr)",
       cell: (g) => (
         <button
           class="expand"

@@ -179,7 +179,7 @@ const columns: Column<Row>[] = [
   {
     key: "reason",
     title: "Why",
-    width: "minmax(10rem, 2fr)",
+    width: "minmax(10rem, 3fr)",
     cell: (r) => <span class="cut">{visible(r.text)}</span>,
   },
   {

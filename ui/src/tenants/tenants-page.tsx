@@ -80,7 +80,7 @@ function columnsOf(most: number, local: boolean): Column<Tenant>[] {
     {
       key: "newest",
       title: "Newest sample",
-      width: "10.5rem",
+      width: "12rem",
       cell: (t) => time(t.newest_sample_ms),
       compare: (a, b) => a.newest_sample_ms - b.newest_sample_ms,
     },
