@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -93,6 +94,34 @@ func TestFullDisk_KeepsWhatIsAcknowledgedAfterwards(t *testing.T) {
 			})
 		}
 	}
+}
+
+// panics is a transaction of a TSDB that cannot write a chunk.
+type panics struct{}
+
+func (panics) Commit() error   { panic("preallocate: no space left on device") }
+func (panics) Rollback() error { return nil }
+
+// A commit that panics leaves locks, with which the tenant would hang for ever: the
+// process ends, although handlers of requests recover panics.
+func TestCommit_PanicEndsTheProcess(t *testing.T) {
+	const child = "HINDSIGHT_TEST_PANIC"
+	if os.Getenv(child) != "" {
+		defer func() {
+			t.Log("recovered:", recover())
+			os.Exit(0)
+		}()
+		t.Log((&tenantDB{}).commit(panics{}))
+		return
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestCommit_PanicEndsTheProcess$", "-test.v")
+	cmd.Env = append(os.Environ(), child+"=1")
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	require.ErrorAs(t, err, &exit, "%s", out)
+	require.Equal(t, 2, exit.ExitCode(), "%s", out)
+	require.Contains(t, string(out), "panic: commit to a TSDB: preallocate: no space left on device")
+	require.Contains(t, string(out), "panics.Commit", "the stack of the commit")
 }
 
 // While the disk has too little space writes are refused, and queries are answered.

@@ -10,8 +10,9 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
 
-// spaceInterval is how long the free space of a disk is taken for unchanged.
-const spaceInterval = time.Second
+// spaceInterval is how long the free space of a disk is taken for unchanged. It is short,
+// because another process can fill a disk at once.
+const spaceInterval = 50 * time.Millisecond
 
 // space refuses writes while the disk has little free space. On a full disk the TSDB does not
 // only fail to write its log: it ends the process when it cannot write a chunk of the

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -224,6 +225,7 @@ func (t *tenantDB) leave() { t.head.EndWrite() }
 func (t *tenantDB) commit(tx storage.AppenderTransaction) error {
 	t.committing.Lock()
 	defer t.committing.Unlock()
+	defer crash()
 	if t.logFailed.Load() {
 		return errors.Join(errLogFailed, tx.Rollback())
 	}
@@ -235,6 +237,21 @@ func (t *tenantDB) commit(tx storage.AppenderTransaction) error {
 		t.logFailed.Store(true)
 	}
 	return err
+}
+
+// crash, deferred, ends the process after a panic of the TSDB. A commit panics when the disk
+// has no space for a chunk of the head, and leaves its series locked: if the handler of the
+// request recovered the panic, all later writes and queries of the tenant would hang. The
+// next start replays the log.
+func crash() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	stack := debug.Stack()
+	// No handler recovers a panic of another goroutine.
+	go panic(fmt.Sprintf("commit to a TSDB: %v\n\n%s", p, stack))
+	select {}
 }
 
 // acquire lets a reader in, unless the TSDB is closed.
