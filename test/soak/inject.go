@@ -111,8 +111,18 @@ func (r *run) disk(ctx context.Context, f fault) error {
 	if err := d.fill(); err != nil {
 		return err
 	}
+	p := r.site.ending(f.target)
 	pause(ctx, f.lasts)
-	return d.drain()
+	if err := d.drain(); err != nil {
+		return err
+	}
+	if p.Running() {
+		r.site.spare(f.target)
+		return nil
+	}
+	// The TSDB may end the process for want of space; its supervisor starts it again.
+	r.count("ended by a full disk", 1)
+	return r.site.start(f.target)
 }
 
 // lose kills a process and removes its data. The disk of a receiver is lost only while

@@ -29,3 +29,11 @@ func TestSum_AddsTheSeriesOfAMetric(t *testing.T) {
 	require.Equal(t, 12.0, sum(page, "go_goroutines"))
 	require.Zero(t, sum(page, "c"))
 }
+
+func TestCrashed_AllowsOnlyTheEndForWantOfSpace(t *testing.T) {
+	require.Empty(t, crashed("level=info msg=ready\n"))
+	require.Empty(t, crashed("x\npanic: commit to a TSDB: preallocate: no space left on device\n\ngoroutine 7 [running]:\n"))
+	require.Contains(t, crashed("panic: no space left on device\nlater\npanic: nil map\n"), "nil map")
+	require.NotEmpty(t, crashed(`level=error msg="panic in gRPC handler" panic="preallocate: no space left on device"`))
+	require.NotEmpty(t, crashed("fatal error: concurrent map writes"))
+}

@@ -267,6 +267,13 @@ func (s *site) ending(name string) *harness.Process {
 	return s.procs[name]
 }
 
+// spare ends ending for a process that is still there.
+func (s *site) spare(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.down[name] = false
+}
+
 // ended returns a process that has ended though no fault did it.
 func (s *site) ended() error {
 	s.mu.Lock()
