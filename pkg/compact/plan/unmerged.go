@@ -12,10 +12,14 @@ import (
 // them lacks coarser data. They are merged before any of them is downsampled or
 // deleted: overlapping downsampled blocks are never merged, so downsampling them one
 // by one would lose samples once the raw data is deleted. The value is the obstacle
-// of a merge, empty if there is none.
+// of a merge, empty if there is none. Blocks that cannot be planned with do not count: one
+// impossible time range would keep the whole history of its producer.
 func (m *maker) unmerged(live []*block.Meta) map[ulid.ULID]string {
 	producers := map[string][]*block.Meta{}
 	for _, b := range live { // in ascending order of MinTime
+		if why, _ := m.invalid(b); why != "" || tooLong(b) {
+			continue
+		}
 		if b.Resolution() == block.ResolutionRaw && m.owns(b) {
 			name := b.ExternalLabels().String()
 			producers[name] = append(producers[name], b)
