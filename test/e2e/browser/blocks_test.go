@@ -256,12 +256,13 @@ func TestCompaction(t *testing.T) {
 }
 
 // explainsGateway sees in the explanation of a query which blocks a store gateway read,
-// and what it got from the bucket.
+// and what it got from the bucket; then it kills the gateway, and sees its labels and times
+// named as missing.
 func explainsGateway(t *testing.T, u *ui, storage string) {
 	t.Helper()
 	ports, err := harness.Ports(host, 4)
 	require.NoError(t, err)
-	ready(t, "store", ports[0], "store", "--http-address="+ports[0], "--grpc-address="+ports[1], "--data-dir="+t.TempDir(), "--objstore.config="+storage)
+	gateway := ready(t, "store", ports[0], "store", "--http-address="+ports[0], "--grpc-address="+ports[1], "--data-dir="+t.TempDir(), "--objstore.config="+storage)
 	ready(t, "query", ports[2], "query", "--http-address="+ports[2], "--grpc-address="+ports[3], "--endpoint="+ports[1])
 	require.NoError(t, chromedp.Do(u.ctx, chromedp.Navigate("about:blank")))
 	u.host, u.site = ports[2], &uiSite{query: ports[2], origin: "http://" + ports[2], end: time.Now().Add(time.Minute)}
@@ -272,6 +273,14 @@ func explainsGateway(t *testing.T, u *ui, storage string) {
 	}
 	u.until(cell("Blocks") + "?.innerText.startsWith('1 read')")
 	require.Regexp(t, `^\d+ GETs?, [\d.]+ \w+\s+cache: \d+ of [1-9]\d* pages?$`, evaluate[string](u.browser, cell("Bucket")+".innerText"))
+	gateway.Kill()
+	u.graph(`demo_marked{cluster="whole"}`, "graph")
+	u.until(`document.querySelector('[aria-label="Missing from this answer"]')`)
+	notice := evaluate[string](u.browser, `document.querySelector('[aria-label="Missing from this answer"]').innerText`)
+	for _, want := range []string{ports[1], "with data from", `cluster="whole"`, "refused"} {
+		require.Contains(t, notice, want)
+	}
+	u.picture("killed")
 	u.clean()
 }
 

@@ -150,13 +150,14 @@ func (b *browser) picture(name string) {
 	require.NoError(b.t, os.WriteFile(filepath.Join(dir, strings.ReplaceAll(name, "/", "-")+".png"), png, 0o644))
 }
 
-// ready starts a process and waits for it.
-func ready(t *testing.T, name, address string, args ...string) {
+// ready starts a process, and returns it when it is ready.
+func ready(t *testing.T, name, address string, args ...string) *harness.Process {
 	t.Helper()
 	p, err := harness.Start(t.TempDir(), name, bin.Hindsight, args...)
 	require.NoError(t, err)
 	t.Cleanup(p.Kill)
 	require.NoError(t, harness.WaitHTTP(p, "http://"+address+"/-/ready", time.Minute))
+	return p
 }
 
 // The recorder of faults, on which all tests rely, sees what a page must not do.

@@ -32,7 +32,7 @@ func TestInterface(t *testing.T) {
 	for name, test := range map[string]func(*ui){
 		"Query": testQuery, "Keyboard": testKeyboard, "Missing": testMissing, "Kill": testKill,
 		"Forms": testForms, "Large": testLarge, "Stores": testStores, "Look": testLook, "Walk": testWalk, "Errors": testErrors, "Frames": testFrames,
-		"Running": testRunning, "Lists": testLists, "Slow": testSlow,
+		"Running": testRunning, "Lists": testLists, "Slow": testSlow, "Options": testOptions, "Lint": testLint,
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.t = t
@@ -178,6 +178,9 @@ func testQuery(u *ui) {
 	u.until(`document.querySelector('[role=tab][aria-selected=true]')?.textContent === 'Graph'`)
 	u.click("History")
 	u.until(`document.querySelector('.history button')?.textContent.includes('demo_requests_total')`)
+	evaluate[any](u.browser, `document.querySelector('.history button').click()`)
+	u.until(`!document.querySelector('.history')`)
+	u.done()
 }
 
 // accept takes the selected completion. The editor does not accept one that has just

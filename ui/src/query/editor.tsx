@@ -69,6 +69,8 @@ const look = EditorView.theme({
     color: "var(--on-accent)",
   },
   ".cm-completionDetail": { color: "inherit", opacity: "0.75", fontStyle: "normal" },
+  // The key that the editor draws is a picture that few fonts have.
+  ".cm-completionIcon-keyword::after": { content: "'k'" },
   ".cm-completionInfo": { padding: "6px 9px", whiteSpace: "pre-wrap" },
   ".cm-completionMatchedText": { textDecoration: "none", fontWeight: "bold" },
   ".cm-diagnostic": { fontFamily: "var(--sans)", padding: "5px 9px" },

@@ -13,6 +13,7 @@ export default function QueryPage() {
   const [panels, setPanels] = useState<PanelState[]>(() => parse(search));
   const [refresh, setRefresh] = useState(() => refreshOf(search));
   const [round, setRound] = useState(0);
+  const period = formatDuration(refresh);
   // Back and forward, and links to this page, change the panels.
   useEffect(() => {
     if (search !== written.current) {
@@ -56,10 +57,10 @@ export default function QueryPage() {
         <label>
           Refresh{" "}
           <select
-            value={formatDuration(refresh)}
+            value={period}
             onChange={(e) => update(panels, parseDuration(e.currentTarget.value) ?? 0)}
           >
-            {periods.map((p) => (
+            {(periods.includes(period) ? periods : [...periods, period]).map((p) => (
               <option key={p} value={p}>
                 {p === "0s" ? "Off" : p}
               </option>

@@ -167,7 +167,9 @@ export function print(panels: PanelState[], refresh: number): string {
   return `?${out}`;
 }
 
-/** The period of the automatic refresh in a link, 0 without. */
+/** The period of the automatic refresh in a link, 0 without; else a second or more. */
 export function refreshOf(search: string): number {
-  return parseDuration(new URLSearchParams(search).get("refresh") ?? "") ?? 0;
+  const period = parseDuration(new URLSearchParams(search).get("refresh") ?? "") ?? 0;
+  // A timer takes no more than 31 bits, and fires at once instead.
+  return period === 0 ? 0 : Math.min(Math.max(period, 1e3), 86400e3);
 }
