@@ -74,7 +74,10 @@ func do(ctx context.Context, cfg config) (err error) {
 	}
 	err = r.load(ctx)
 	r.summary()
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("interrupted: %w", context.Cause(ctx))
+	case err != nil:
 		r.explain(err)
 	}
 	return err
