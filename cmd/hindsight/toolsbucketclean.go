@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -41,8 +43,13 @@ func (c *changeConfig) register(r flags.Registrar) {
 
 // changeRow is one block and what happens to it.
 type changeRow struct {
-	Block  string `json:"block" yaml:"block"`
-	Job    string `json:"job" yaml:"job"`
+	Block string `json:"block" yaml:"block"`
+	Job   string `json:"job" yaml:"job"`
+	// Rule is the retention rule whose series go, of series within a block; Series is
+	// their number, Bytes about their size.
+	Rule   string `json:"rule,omitempty" yaml:"rule,omitempty"`
+	Series uint64 `json:"series,omitempty" yaml:"series,omitempty"`
+	Bytes  int64  `json:"bytes,omitempty" yaml:"bytes,omitempty"`
 	Reason string `json:"reason" yaml:"reason"`
 	Result string `json:"result" yaml:"result"`
 
@@ -59,6 +66,9 @@ type choice struct {
 	takes func(j *plan.Job) bool
 	// keeps returns rows of blocks that stay, to say why; nil for none.
 	keeps func(v *blocklist.View, p *plan.Plan, now time.Time) []changeRow
+	// bySeries says whether the list, without --yes, also has the series that the
+	// retention rules remove from blocks. The command itself does not remove them.
+	bySeries bool
 }
 
 // run plans, lists the jobs of the command, and with --yes carries them out.
@@ -85,12 +95,18 @@ func (c *changeConfig) run(ctx context.Context, s streams, ch choice) error {
 		}
 		_, foreign := v.Apply(shard, blocklist.ConsistencyDelay(c.consistencyDelay))
 		ch.policy.Owns = func(m *block.Meta) bool { return foreign[m.ULID] == "" }
-		made := plan.Make(compact.PlanView(v), ch.policy, now)
-		rows := ch.rows(v, &made, now)
+		pv := compact.PlanView(v)
+		var series *expiredList
+		if ch.bySeries && !c.yes {
+			series, err = ch.lookForExpired(ctx, s, bkt, v, now)
+			pv.Rewrites = series.rewrites()
+		}
+		made := plan.Make(pv, ch.policy, now)
+		rows := append(ch.rows(v, &made, now), series.rows(&made)...)
 		if c.yes {
 			err = applyJobs(ctx, s, bkt, rows, now)
 		}
-		if perr := printChanges(s, c.output, rows); perr != nil || err != nil {
+		if perr := printChanges(s, c.output, rows, ch.bySeries); perr != nil || err != nil {
 			return errors.Join(perr, err)
 		}
 		return c.undone(rows)
@@ -177,10 +193,21 @@ func either(is bool, yes, no string) string {
 	return no
 }
 
-func printChanges(s streams, form string, rows []changeRow) error {
+// printChanges prints the rows. The table has the columns of series where rules are given.
+func printChanges(s streams, form string, rows []changeRow, bySeries bool) error {
 	r := report{list: rows, header: []string{"BLOCK", "JOB", "REASON", "RESULT"}}
+	if bySeries {
+		r.header = slices.Insert(r.header, 2, "RULE", "SERIES", "BYTES")
+	}
 	for _, row := range rows {
-		r.cells = append(r.cells, []string{row.Block, row.Job, row.Reason, row.Result})
+		cells := []string{row.Block, row.Job, row.Reason, row.Result}
+		switch {
+		case bySeries && row.Series > 0:
+			cells = slices.Insert(cells, 2, row.Rule, strconv.FormatUint(row.Series, 10), strconv.FormatInt(row.Bytes, 10))
+		case bySeries:
+			cells = slices.Insert(cells, 2, "", "", "")
+		}
+		r.cells = append(r.cells, cells)
 	}
 	return r.print(s.out, form)
 }
@@ -230,7 +257,7 @@ func retentionCommand(group *kingpin.CmdClause) command {
 	cmd.Flag("retention.resolution-raw", "Keep raw data for this long; 0d is for ever.").Default("0d").SetValue(&c.raw)
 	cmd.Flag("retention.resolution-5m", "Keep 5m data for this long; 0d is for ever.").Default("0d").SetValue(&c.fiveMinutes)
 	cmd.Flag("retention.resolution-1h", "Keep 1h data for this long; 0d is for ever.").Default("0d").SetValue(&c.oneHour)
-	c.rules.Register(cmd, "retention.config", "rules of the retention of tenants and series, as for the compactor; series within a block are removed by the compactor only", true)
+	c.rules.Register(cmd, "retention.config", "rules of the retention of tenants and series, as for the compactor; of series within a block it lists what the compactor removes", true)
 	cmd.Flag("delete-delay", flags.Ignored("this command only marks; tools bucket cleanup and the compactor delete")).Default("48h").SetValue(&c.deleteDelay)
 	cmd.Flag("deduplication.replica-label", "As for the compactor: replica label that it removed from the blocks it made. May be repeated, or hold several separated by commas.").SetValue(&c.replicaLabels)
 	cmd.Flag("downsampling.disable", "Mark blocks also if no coarser data of them exists, for a bucket that is not downsampled.").Default("false").BoolVar(&c.noDownsampling)
@@ -252,7 +279,7 @@ func retentionCommand(group *kingpin.CmdClause) command {
 			return flags.Invalid(err)
 		}
 		// A mark of any age stays: this command deletes nothing.
-		policy.DeleteDelay = 1<<63 - 1
+		policy.DeleteDelay = 1 << 62
 		return c.run(ctx, s, choice{
 			policy: policy,
 			// A block that another one supersedes is marked by the compactor.
@@ -260,6 +287,7 @@ func retentionCommand(group *kingpin.CmdClause) command {
 			keeps: func(v *blocklist.View, p *plan.Plan, now time.Time) []changeRow {
 				return keptExpired(v, p, &policy, now)
 			},
+			bySeries: len(policy.Rules) > 0,
 		})
 	}}
 }
@@ -280,8 +308,7 @@ func keptExpired(v *blocklist.View, p *plan.Plan, policy *plan.Policy, now time.
 	}
 	rows := []changeRow{}
 	for _, row := range sortedMetas(v) {
-		r := policy.Retention[row.Resolution()]
-		if r <= 0 || v.Deletion[row.ULID] != nil || marked[row.ULID] || now.Sub(time.UnixMilli(row.MaxTime)) <= r {
+		if v.Deletion[row.ULID] != nil || marked[row.ULID] || !policy.OutOfRetention(row, now) {
 			continue
 		}
 		reason := why[row.ULID]

@@ -30,8 +30,9 @@ type Query struct {
 	Deleted func(labels.Labels) tombstones.Intervals
 	// Any ends the scan at the first series that counts.
 	Any bool
-	// OnSeries is called for each series that counts; nil for none.
-	OnSeries func(lset labels.Labels)
+	// OnSeries is called for each series that counts, with the number of its chunks that
+	// count; nil for none.
+	OnSeries func(lset labels.Labels, chunks uint64)
 }
 
 // Result counts what was found.
@@ -146,13 +147,12 @@ func (s *scanner) series(ref storage.SeriesRef) error {
 	}
 	lset := s.builder.Labels()
 	deleted := s.q.Deleted(lset)
-	found := false
+	before := s.res.Chunks
 	for _, c := range s.chks {
 		for _, d := range deleted {
 			if !c.OverlapsClosedInterval(d.Mint, d.Maxt) {
 				continue
 			}
-			found = true
 			s.res.Chunks++
 			if (tombstones.Interval{Mint: c.MinTime, Maxt: c.MaxTime}).IsSubrange(deleted) {
 				s.res.Whole++
@@ -160,10 +160,10 @@ func (s *scanner) series(ref storage.SeriesRef) error {
 			break
 		}
 	}
-	if found {
+	if n := s.res.Chunks - before; n > 0 {
 		s.res.Series++
 		if s.q.OnSeries != nil {
-			s.q.OnSeries(lset)
+			s.q.OnSeries(lset, n)
 		}
 	}
 	return nil

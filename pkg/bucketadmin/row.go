@@ -65,15 +65,12 @@ func rowOf(v *blocklist.View, id ulid.ULID, m *block.Meta) Row {
 	span := time.Duration(m.MaxTime-m.MinTime) * time.Millisecond
 	r := Row{
 		ULID: id.String(), From: stamp(m.MinTime), Until: stamp(m.MaxTime), Range: span.String(), UntilDownsampling: "-",
-		Series: m.Stats.NumSeries, Samples: m.Stats.NumSamples, Chunks: m.Stats.NumChunks,
+		Series: m.Stats.NumSeries, Samples: m.Stats.NumSamples, Chunks: m.Stats.NumChunks, Bytes: v.Bytes(id),
 		Level: m.Compaction.Level, Failed: m.Compaction.Failed, Labels: m.Thanos.Labels,
 		Resolution: plan.ResolutionName(m.Resolution()), Source: string(m.Thanos.Source), meta: m,
 	}
 	if r.left = max(0, plan.DownsampleRange(m.Resolution())-span); r.left > 0 {
 		r.UntilDownsampling = r.left.String()
-	}
-	for _, size := range v.Sizes[id] {
-		r.Bytes += max(size, 0)
 	}
 	if v.Deletion[id] != nil {
 		r.Marks = append(r.Marks, "deletion-mark")

@@ -39,12 +39,9 @@ type survey struct {
 type surveyed struct {
 	// requests says whether the block has samples of a request.
 	requests map[ulid.ULID]bool
-	// rules are the expired rules for which share was counted.
-	rules string
-	// share is that of the expired series in the chunks of the block, series their
-	// number.
-	share  float64
-	series uint64
+	// rules are the expired rules for which removal was counted.
+	rules   string
+	removal RuleRemoval
 }
 
 // findings are the result of a survey.
@@ -63,10 +60,6 @@ type findings struct {
 
 // surveyConcurrency bounds the indexes that are read at one time.
 const surveyConcurrency = 4
-
-// minExpiredShare is the share of a block's chunks from which on expired series are
-// removed from it: a rewrite reads and writes all of the block.
-const minExpiredShare = 0.05
 
 // run looks at the blocks of a view. When another run is under way it returns the
 // findings of the last one. Blocks that cannot be read are logged, and looked at again
@@ -135,11 +128,11 @@ func (s *survey) look(ctx context.Context, m *block.Meta, size int64, b *surveye
 		return nil
 	}
 	if rules := e.Rules(); b.rules != rules {
-		res, err := blockscan.Scan(ctx, s.c.bkt, m, size, blockscan.Query{Matchers: e.Matchers(), Deleted: allOf(e)})
+		removal, err := RemovedByRules(ctx, s.c.bkt, m, size, e)
 		if err != nil {
 			return err
 		}
-		b.rules, b.series, b.share = rules, res.Series, float64(res.Chunks)/float64(max(m.Stats.NumChunks, 1))
+		b.rules, b.removal = rules, removal
 	}
 	return nil
 }
@@ -182,13 +175,10 @@ func (f *findings) add(m *block.Meta, b *surveyed, v *blocklist.View) {
 			}
 		}
 	}
-	if e := f.expired[m.ULID]; e != nil && (b.share >= minExpiredShare || len(why) > 0 && b.share > 0) {
-		var bytes int64
-		for _, size := range v.Sizes[m.ULID] {
-			bytes += max(size, 0)
-		}
+	if e := f.expired[m.ULID]; e != nil && (b.removal.Share >= MinExpiredShare || len(why) > 0 && b.removal.Share > 0) {
+		bytes := v.Bytes(m.ULID)
 		why = append(why, fmt.Sprintf("%d of %d series out of retention by %s, about %d of %d bytes",
-			b.series, m.Stats.NumSeries, e.Rules(), int64(b.share*float64(bytes)), bytes))
+			b.removal.Series, m.Stats.NumSeries, e.Rules(), int64(b.removal.Share*float64(bytes)), bytes))
 	}
 	if len(why) > 0 && v.Deletion[m.ULID] == nil {
 		f.rewrites[m.ULID] = "it has " + strings.Join(why, ", and ")
@@ -207,7 +197,7 @@ func (s *survey) clean(id ulid.ULID) {
 	for r := range b.requests {
 		b.requests[r] = false
 	}
-	b.share = 0
+	b.removal = RuleRemoval{}
 }
 
 // targetOf is a block as deletions see it. A window of downsampled data goes with any
@@ -219,16 +209,6 @@ func targetOf(m *block.Meta) deletion.Target {
 
 func deletedIn(scope *deletion.Scope, m *block.Meta) func(labels.Labels) tombstones.Intervals {
 	return func(l labels.Labels) tombstones.Intervals { return chunkmask.Widen(scope.Deleted(l), m.Resolution()) }
-}
-
-// allOf deletes all samples of expired series.
-func allOf(e *plan.ExpiredSeries) func(labels.Labels) tombstones.Intervals {
-	return func(l labels.Labels) tombstones.Intervals {
-		if e.Expired(l) {
-			return tombstones.Intervals{{Mint: deletion.Earliest, Maxt: deletion.Latest}}
-		}
-		return nil
-	}
 }
 
 // finish records which requests have no copy left in the bucket.

@@ -183,6 +183,8 @@ func TestToolsOnS3_CommandsAndTheirOutput(t *testing.T) {
 	require.Equal(t, "removed", toolRows(b, "bucket", "mark", "--id="+a, "--marker=no-compact-mark.json", "--remove")[0]["result"])
 	b.tool(2, "bucket", "mark", "--id="+ulid.Make().String(), "--marker=no-compact-mark.json", "--details=x")
 	b.tool(2, "bucket", "retention", "--retention.resolution-raw=1d", "--downsampling.disable", "--consistency-delay=0s")
+	rule := "--retention.config={rules: [{name: k, tenant: t1, match: '{job=\"k\"}', raw: 7d, 5m: 7d, 1h: 7d}]}"
+	require.Regexp(t, a+` +rewrite +k +1 +\d+ +1 of 2 series`, b.tool(0, "bucket", "retention", rule, "--consistency-delay=0s"))
 	require.Contains(t, b.tool(0, "bucket", "cleanup", "--dry-run"), "BLOCK")
 	require.Regexp(t, `tenant +t1 +- +3 `, b.tool(0, "bucket", "cost"))
 	require.Regexp(t, `label_value +job=k +- +1 `, b.tool(0, "block", "analyze", a))

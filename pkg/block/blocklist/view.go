@@ -41,6 +41,16 @@ type View struct {
 	Taken time.Time
 }
 
+// Bytes is the size of the listed objects of a complete block; those of unknown size count
+// as empty.
+func (v *View) Bytes(id ulid.ULID) int64 {
+	var sum int64
+	for _, size := range v.Sizes[id] {
+		sum += max(size, 0)
+	}
+	return sum
+}
+
 // newView divides the entries into complete, partial and unusable blocks, and collects
 // their marks.
 func newView(entries map[ulid.ULID]*entry, taken time.Time) *View {

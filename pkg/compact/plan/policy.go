@@ -83,6 +83,12 @@ func (p *Policy) Validate() error {
 	return nil
 }
 
+// OutOfRetention says whether all series of a block are out of the retention of its
+// resolution, by the rules and the retention that they override.
+func (p *Policy) OutOfRetention(b *block.Meta, now time.Time) bool {
+	return p.expired(b, b.Resolution(), now)
+}
+
 // expired says whether all data of the block would be out of retention in a resolution.
 func (p *Policy) expired(b *block.Meta, resolution int64, now time.Time) bool {
 	return past(p.longest(b, resolution), b.MaxTime, now)

@@ -31,6 +31,14 @@ type class struct {
 	rest []*labels.Matcher
 }
 
+// name is that of the rule, for messages.
+func (c *class) name() string {
+	if c.rule == nil {
+		return "default"
+	}
+	return c.rule.Name
+}
+
 // classes returns the rules that may apply to series with the external labels, in their
 // order. The last one applies to all series that are left.
 func (p *Policy) classes(ext labels.Labels) []class {
@@ -125,12 +133,8 @@ func (e *ExpiredSeries) Matchers() (out [][]*labels.Matcher) {
 func (e *ExpiredSeries) Rules() string {
 	var names []string
 	for i, c := range e.classes {
-		switch {
-		case !e.expired[i]:
-		case c.rule == nil:
-			names = append(names, "default")
-		default:
-			names = append(names, c.rule.Name)
+		if e.expired[i] {
+			names = append(names, c.name())
 		}
 	}
 	return strings.Join(names, ", ")
@@ -138,6 +142,13 @@ func (e *ExpiredSeries) Rules() string {
 
 // Expired says whether a series with these own labels is out of retention.
 func (e *ExpiredSeries) Expired(lset labels.Labels) bool {
+	_, expired := e.Decides(lset)
+	return expired
+}
+
+// Decides returns the name of the rule that decides about a series with these own
+// labels, as in Rules, and whether the series is out of its retention.
+func (e *ExpiredSeries) Decides(lset labels.Labels) (rule string, expired bool) {
 	for i, c := range e.classes {
 		matches := true
 		for _, m := range c.rest {
@@ -147,10 +158,10 @@ func (e *ExpiredSeries) Expired(lset labels.Labels) bool {
 			}
 		}
 		if matches {
-			return e.expired[i]
+			return c.name(), e.expired[i]
 		}
 	}
-	return false
+	return "", false
 }
 
 // SeriesOutOfRetention returns the blocks that are kept, but hold series that a rule
