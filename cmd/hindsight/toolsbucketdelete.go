@@ -50,7 +50,7 @@ func deleteSeriesCommand(group *kingpin.CmdClause) command {
 	cmd.Flag("details", "Text that the request holds: who asked for the deletion, and why.").StringVar(&c.details)
 	cmd.Flag("delay", "Time until the samples are removed; the request can be cancelled until then. They are hidden at once.").Default("1h").SetValue(&c.delay)
 	cmd.Flag("keep", "Time after that for which the request applies to blocks that are uploaded later.").Default("35d").SetValue(&c.keep)
-	cmd.Flag("status", "ULID of a request: list the blocks and receivers that still have its samples.").StringVar(&c.status)
+	cmd.Flag("status", "ULID of a request: list the blocks, the head logs, and the receivers and caches of store gateways that have reported, which may still have its samples.").StringVar(&c.status)
 	cmd.Flag("cancel", "ULID of a pending request: cancel it.").StringVar(&c.cancel)
 	cmd.Flag("list", "List the requests of the bucket.").Default("false").BoolVar(&c.list)
 	cmd.Flag("delete-delay", "As for the compactor: with --status, when a block that is marked for deletion goes.").Default("48h").SetValue(&c.deletesAfter)
@@ -159,47 +159,15 @@ func stampOf(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // leftRow is a place that has samples of a request.
 type leftRow struct {
-	// Place is block or receiver.
+	// Place is block, head log, receiver or store gateway.
 	Place string `json:"place" yaml:"place"`
-	// Name is that of a block or a receiver.
+	// Name is that of a block or a node, or the directory of a head log.
 	Name       string `json:"name" yaml:"name"`
 	Resolution string `json:"resolution,omitempty" yaml:"resolution,omitempty"`
 	Series     uint64 `json:"series,omitempty" yaml:"series,omitempty"`
 	// Samples are about as many, by the share of the chunks.
 	Samples uint64 `json:"samples,omitempty" yaml:"samples,omitempty"`
 	Left    string `json:"left" yaml:"left"`
-}
-
-// report lists the blocks and receivers that still have samples of a request.
-func (c *deleteSeriesConfig) report(ctx context.Context, s streams, p *process, bkt bucket.Bucket, id ulid.ULID) error {
-	e, err := deletion.Get(ctx, bkt, id)
-	if err != nil {
-		return noRequest("--status", id, err)
-	}
-	rows, err := c.blocks(ctx, p, bkt, e.Compiled)
-	if err != nil {
-		return errors.Join(printLeft(s, c.output, rows), err)
-	}
-	nodes, err := deletion.Nodes(ctx, bkt, e)
-	if err != nil {
-		return err
-	}
-	open := len(rows)
-	for _, n := range nodes {
-		row := leftRow{Place: "receiver", Name: n.Node, Left: "nothing"}
-		if len(n.Blocks) > 0 {
-			open++
-			row.Left = fmt.Sprintf("%d local blocks with hidden samples, until they are out of its retention; as of %s", len(n.Blocks), stampOf(n.Time))
-		}
-		rows = append(rows, row)
-	}
-	if err := printLeft(s, c.output, rows); err != nil {
-		return err
-	}
-	if c.output == outputTable && open == 0 {
-		_, err = fmt.Fprintf(s.out, "no copy is left in the bucket and on %d receivers that have reported; request is %s\n", len(nodes), e.StateAt(time.Now()))
-	}
-	return err
 }
 
 // noRequest returns the error of a flag that names a request which the bucket does not have,

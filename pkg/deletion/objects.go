@@ -31,7 +31,7 @@ const (
 // maxRequests bounds the requests of a bucket that are read, oldest first.
 const maxRequests = 10_000
 
-// maxNodes bounds the reports of receivers of one request.
+// maxNodes bounds the reports of one request.
 const maxNodes = 1000
 
 // State is where a request stands.
@@ -59,16 +59,25 @@ type note struct {
 	Details string    `json:"details,omitempty"`
 }
 
-// NodeReport is what a receiver says of a request that it has applied.
+// RoleStore is the Role of store gateways.
+const RoleStore = "store"
+
+// NodeReport is what a receiver says of a request that it has applied, or a store gateway
+// of its caches.
 type NodeReport struct {
 	Version int       `json:"version"`
 	ID      ulid.ULID `json:"id"`
-	// Node is the name of the receiver.
-	Node string    `json:"node"`
+	// Node is the name of the receiver or gateway.
+	Node string `json:"node"`
+	// Role is empty for receivers.
+	Role string    `json:"role,omitempty"`
 	Time time.Time `json:"time"`
+	// Waiting says that the bucket had blocks with the samples, which a gateway may cache.
+	Waiting bool `json:"waiting,omitempty"`
 	// Tenants are those from whose open TSDBs the samples were deleted, if there were any.
 	Tenants []string `json:"tenants,omitempty"`
-	// Blocks are local blocks whose bytes still have hidden samples.
+	// Blocks are local blocks whose bytes still have hidden samples; those of a gateway
+	// are in its caches, and it does not serve them.
 	Blocks []ulid.ULID `json:"blocks,omitempty"`
 }
 
@@ -76,7 +85,7 @@ type NodeReport struct {
 type Entry struct {
 	*Compiled
 	Cancelled, Done bool
-	// Nodes are the names of the receivers that have reported.
+	// Nodes are the objects of the receivers and store gateways that have reported.
 	Nodes []string
 	// listed is when the listing began that the entry is from.
 	listed time.Time
@@ -172,7 +181,7 @@ func writeNote(ctx context.Context, b bucket.Bucket, file string, n note) error 
 	return nil
 }
 
-// PutNode writes the report of a receiver. A later report of the node replaces it.
+// PutNode writes the report of a node. A later report of the node replaces it.
 func PutNode(ctx context.Context, b bucket.Bucket, n NodeReport) error {
 	n.Version = version
 	if err := write(ctx, b, nameOf(n.ID, nodesDir+nodeFile(n.Node)), n); err != nil {
@@ -187,7 +196,7 @@ func nodeFile(node string) string {
 	return strings.Trim(name[:min(len(name), 200)], ".") + ".json"
 }
 
-// Nodes reads the reports of receivers on a request.
+// Nodes reads the reports on a request.
 func Nodes(ctx context.Context, r bucket.Reader, e *Entry) ([]NodeReport, error) {
 	var out []NodeReport
 	for _, name := range e.Nodes {

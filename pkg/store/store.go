@@ -71,6 +71,7 @@ type Gateway struct {
 	resync  chan struct{} // asks Run for a sync
 	// deletions are the requests whose samples Store hides.
 	deletions *deletion.Poller
+	reports   deletionReports // guarded by syncing
 }
 
 // New makes a gateway. It reads nothing from the bucket before Run.
@@ -97,6 +98,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		budget: pagecache.NewBudget("--chunk-pool-size", cfg.ChunkPoolSize.Int64()),
 
 		deletions: deletion.NewPoller(deps.Bucket, deps.Logger, deps.Registerer),
+		reports:   newDeletionReports(cfg.DataDir),
 	}
 	g.admission = newAdmission(cfg.largeRequests(), cfg.LargeRequestWait.Duration())
 	g.blocks.selector = selector

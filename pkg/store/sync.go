@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -37,6 +38,7 @@ type blockGroup struct {
 func (g *Gateway) sync(ctx context.Context) error {
 	g.syncing.Lock()
 	defer g.syncing.Unlock()
+	entries := g.deletions.Entries()
 	start := time.Now()
 	view, err := g.deps.Poller.Poll(ctx)
 	if err != nil {
@@ -65,11 +67,11 @@ func (g *Gateway) sync(ctx context.Context) error {
 			g.log.Warn("closing of a removed block failed", "block", b.Meta().ULID, "err", err)
 		}
 	}
+	left := g.dropUnserved(gone)
 	first := g.info.Load() == nil
 	g.info.Store(makeInfo(g.cfg, serve, now))
-	if first {
-		g.removeUnservedHeaders()
-	}
+	g.removeUnservedHeaders(first)
+	g.reportDeletions(ctx, entries, start, left)
 	g.m.lastSync.SetToCurrentTime()
 	g.m.syncDuration.Observe(time.Since(start).Seconds())
 	if first || added > 0 || len(gone) > 0 {
@@ -121,9 +123,9 @@ func (g *Gateway) serves(id ulid.ULID) bool {
 	return g.blocks.byID[id] != nil
 }
 
-// removeUnservedHeaders removes header files of blocks that are no longer served, and
-// temporary files that a process left when it died.
-func (g *Gateway) removeUnservedHeaders() {
+// removeUnservedHeaders removes header files of blocks that are no longer served, and at
+// the first sync all other files, which a process left when it died.
+func (g *Gateway) removeUnservedHeaders(first bool) {
 	if g.env.HeaderDir == "" {
 		return
 	}
@@ -133,10 +135,10 @@ func (g *Gateway) removeUnservedHeaders() {
 		return
 	}
 	for _, f := range files {
-		if id, ok := bucketblock.HeaderID(f.Name()); ok && g.blocks.byID[id] != nil {
+		if id, ok := bucketblock.HeaderID(f.Name()); ok && g.blocks.byID[id] != nil || !ok && !first {
 			continue
 		}
-		if err := os.Remove(filepath.Join(g.env.HeaderDir, f.Name())); err != nil {
+		if err := os.Remove(filepath.Join(g.env.HeaderDir, f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			g.log.Warn("removing an unused index header failed", "file", f.Name(), "err", err)
 		}
 	}

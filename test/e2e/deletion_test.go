@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -56,7 +57,7 @@ func TestDeleteSeries(t *testing.T) {
 		require.NoError(t, harness.WaitHTTP(p, "http://"+ports[http]+"/-/ready", 20*time.Second))
 		return p
 	}
-	start("store", 0, 1, "--objstore.config="+config, "--data-dir="+dir+"/store", "--sync-block-duration=1s", "--deletions.poll-interval=1s")
+	start("store", 0, 1, "--objstore.config="+config, "--data-dir="+dir+"/store", "--sync-block-duration=1s", "--deletions.poll-interval=1s", "--store.disk-cache-size=4MB")
 	start("query", 2, 3, "--endpoint="+ports[1], "--store.sd-dns-interval=1s")
 	querier := "http://" + ports[2]
 	find := func(path string, form url.Values) string {
@@ -72,6 +73,7 @@ func TestDeleteSeries(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return strings.Contains(query(), "bob") }, 20*time.Second, 200*time.Millisecond)
 
+	require.True(t, hasText(t, dir+"/store", "bob"), "the gateway caches the pages")
 	compactor := []string{"--wait", "--wait-interval=1s", "--objstore.config=" + config, "--data-dir=" + dir + "/compact", "--consistency-delay=0s", "--delete-delay=0s"}
 	c := start("compact", 4, -1, compactor...)
 	r, err := http.PostForm("http://"+ports[4]+"/api/v1/admin/tsdb/delete_series", url.Values{"match[]": {`{user="bob"}`}, "delay": {"3s"}})
@@ -99,6 +101,15 @@ func TestDeleteSeries(t *testing.T) {
 	}, 20*time.Second, 200*time.Millisecond)
 	require.Eventually(t, func() bool { return strings.Contains(query(), `"up"`) }, 20*time.Second, 200*time.Millisecond)
 	require.NotContains(t, query(), "bob")
+
+	// The gateway has no byte of it on disk either, and says so.
+	status := func() string {
+		out, err := exec.Command(bin.Hindsight, "tools", "bucket", "delete-series", "--objstore.config="+config, "--status="+made.Data.ID).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		return string(out)
+	}
+	require.Eventually(t, func() bool { return strings.Contains(status(), "in the caches of 1 store gateways") }, 20*time.Second, 200*time.Millisecond, "%s", status())
+	require.False(t, hasText(t, dir+"/store", "bob"))
 }
 
 // hasText says whether any file has the text, except for the requests, which name it.

@@ -134,7 +134,7 @@ func (h Handler) create(w http.ResponseWriter, r *http.Request) {
 type row struct {
 	deletion.Request
 	State deletion.State `json:"state"`
-	// Nodes are the receivers that have reported.
+	// Nodes are the receivers and store gateways that have reported.
 	Nodes []string `json:"nodes,omitempty"`
 }
 

@@ -93,6 +93,13 @@ func (b *Block) Release() error {
 	return b.dropHeader()
 }
 
+// InUse says whether the last reference was not released yet.
+func (b *Block) InUse() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.refs > 0
+}
+
 // Keep is Release, except that it keeps the file of the header for the next start of
 // the process.
 func (b *Block) Keep() error {

@@ -128,14 +128,6 @@ func (c *Cache) forgetMemory(block ulid.ULID) {
 	}
 }
 
-// Forget drops the pages of a block.
-func (c *Cache) Forget(block ulid.ULID) {
-	c.forgetMemory(block)
-	if c.disk != nil {
-		c.disk.forget(block)
-	}
-}
-
 // inMemory says whether pages like k are kept in memory.
 func (c *Cache) inMemory(k key) bool {
 	return c.memory != nil && (k.file == 0 || c.disk == nil)

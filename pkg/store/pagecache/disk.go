@@ -437,34 +437,6 @@ func (d *disk) victim() (slot uint32, ok bool) {
 	return 0, false
 }
 
-// forget drops the pages of a block.
-func (d *disk) forget(block ulid.ULID) {
-	var slots []uint32
-	d.mu.Lock()
-	for k, t := range d.tables {
-		if k.block != block {
-			continue
-		}
-		for _, n := range t.slot {
-			if n > 0 {
-				d.free(n - 1)
-				d.used[n-1] = 0
-				slots = append(slots, n-1)
-			}
-		}
-	}
-	closed := d.closed
-	d.mu.Unlock()
-	if closed {
-		return
-	}
-	for _, n := range slots {
-		if _, err := d.f.WriteAt(make([]byte, diskEntrySize), d.entryOffset(n)); err != nil {
-			d.failed.Add(1)
-		}
-	}
-}
-
 // pages is the number of pages that are kept.
 func (d *disk) pages() int {
 	d.mu.Lock()
