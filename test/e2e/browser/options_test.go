@@ -70,8 +70,8 @@ func testOptions(u *ui) {
 	link := evaluate[string](u.browser, "location.search")
 	u.open("/graph" + link + "&refresh=1s")
 	u.done()
-	u.until(`document.querySelector('.options summary').innerText === 'Options: deduplication off · partial response allowed · resolution 5m · replica labels a, receive_replica · 1 store filters · tenant default-tenant'`)
-	u.click("Options: deduplication off · partial response allowed · resolution 5m · replica labels a, receive_replica · 1 store filters · tenant default-tenant")
+	u.until(`document.querySelector('.options summary').innerText === 'Options: deduplication off · partial response allowed · resolution 5m · replica labels a, receive_replica · 1 store filter · tenant default-tenant'`)
+	u.click("Options: deduplication off · partial response allowed · resolution 5m · replica labels a, receive_replica · 1 store filter · tenant default-tenant")
 	u.until(field("Tenant"))
 	for label, value := range map[string]string{
 		"Deduplication": "false", "Partial response": "true", "Resolution": "5m", "Replica labels": "a,receive_replica", "Tenant": tenant,

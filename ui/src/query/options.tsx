@@ -3,7 +3,7 @@ import type { Store } from "../api/types";
 import { usePolled } from "../api/use";
 import { TenantInput } from "../components/tenant-field";
 import { env } from "../env";
-import { visible } from "../lib/text";
+import { plural, visible } from "../lib/text";
 import { addressMatch, type Choice, type PanelState, type Resolution } from "./state";
 
 interface Props {
@@ -86,7 +86,7 @@ function summary(p: PanelState): string {
     p.partial && `partial response ${p.partial === "true" ? "allowed" : "refused"}`,
     p.resolution && `resolution ${p.resolution}`,
     p.replicaLabels && `replica labels ${p.replicaLabels.join(", ") || "none"}`,
-    p.storeMatch.length > 0 && `${p.storeMatch.length} store filters`,
+    p.storeMatch.length > 0 && plural(p.storeMatch.length, "store filter"),
     p.tenant && `tenant ${p.tenant}`,
   ].filter(Boolean);
   return parts.length > 0 ? `: ${visible(parts.join(" · "))}` : "";
