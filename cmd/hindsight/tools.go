@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/bucket/provider"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/telemetry"
 )
@@ -47,8 +49,23 @@ func (c *toolConfig) process(s streams) (*process, error) {
 	return p, nil
 }
 
-// withBucket runs a tool that needs the bucket.
+// withBucket runs a tool that needs a bucket with content: a directory that does not exist
+// is an error, because it is one that was mistyped.
 func (c *toolConfig) withBucket(ctx context.Context, s streams, f func(ctx context.Context, p *process, bkt bucket.Bucket) error) error {
+	content, err := c.objstore.Content()
+	if err != nil {
+		return err
+	}
+	if len(content) > 0 {
+		if err := provider.CheckDirectory(content); err != nil {
+			return fmt.Errorf("object storage configuration %s: %w", c.objstore.Source(), err)
+		}
+	}
+	return c.withNewBucket(ctx, s, f)
+}
+
+// withNewBucket runs a tool that uploads: it may create the directory of the bucket.
+func (c *toolConfig) withNewBucket(ctx context.Context, s streams, f func(ctx context.Context, p *process, bkt bucket.Bucket) error) error {
 	p, err := c.process(s)
 	if err != nil {
 		return err

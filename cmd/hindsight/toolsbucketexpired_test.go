@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/block/blocktest"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
 )
 
@@ -103,4 +104,20 @@ func TestToolsBucketRetention_SaysWhySeriesStay(t *testing.T) {
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, errs, "scan index of block "+id("many"))
 	require.Contains(t, out, id("legal"))
+}
+
+// A mistyped directory is an error of a command that reads, not an empty bucket.
+func TestToolsBucket_DirectoryDoesNotExist(t *testing.T) {
+	s := newToolSite(t, "")
+	missing := filepath.Join(s.dir, "typo")
+	s.yml = "type: FILESYSTEM\nconfig:\n  directory: " + missing
+	for _, args := range [][]string{{"ls"}, {"inspect"}, {"cleanup", "--yes"}, {"retention"}, {"cost"}, {"delete-series", "--list"}} {
+		code, _, errs := s.run(args...)
+		require.Equal(t, exitFailed, code, "%v %s", args, errs)
+		require.Contains(t, errs, missing)
+		require.NoDirExists(t, missing)
+	}
+	local := blocktest.Dir(t, "block a range=0h..2h level=1\n  up{job=\"j\"}  0h..2h/1m:1+1\n")
+	s.ok("upload-blocks", "--path="+local, `--label=cluster="eu"`)
+	require.Contains(t, s.ok("ls"), id("a"))
 }

@@ -70,7 +70,7 @@ func (c *uploadConfig) run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	return c.tool.withBucket(ctx, s, func(ctx context.Context, p *process, bkt bucket.Bucket) error {
+	return c.tool.withNewBucket(ctx, s, func(ctx context.Context, p *process, bkt bucket.Bucket) error {
 		present, err := c.present(ctx, bkt, metas)
 		if err != nil {
 			return err

@@ -84,7 +84,7 @@ func (c *importConfig) run(ctx context.Context, s streams) error {
 		return flags.Invalid(errors.New(`no --label: an upload needs the external labels of the blocks, such as --label=cluster="eu"`))
 	}
 	if c.upload {
-		return c.tool.withBucket(ctx, s, func(ctx context.Context, _ *process, bkt bucket.Bucket) error {
+		return c.tool.withNewBucket(ctx, s, func(ctx context.Context, _ *process, bkt bucket.Bucket) error {
 			return c.do(ctx, s, bkt)
 		})
 	}

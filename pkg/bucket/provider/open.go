@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"time"
 
@@ -104,6 +105,20 @@ func CheckConfig(ctx context.Context, content []byte) error {
 		return err
 	}
 	return b.Close()
+}
+
+// CheckDirectory returns an error if the content of an objstore.yml, which Open accepts,
+// names a directory that does not exist. Open takes that for an empty bucket, which the
+// first upload creates.
+func CheckDirectory(content []byte) error {
+	c, err := parse(content)
+	if err != nil || c.kind.name != filesystemKind {
+		return err
+	}
+	if _, err := os.Stat(c.bucket); err != nil {
+		return fmt.Errorf("open bucket directory: %w; give the directory of a bucket that exists", err)
+	}
+	return nil
 }
 
 // checkTimeout bounds Check.
