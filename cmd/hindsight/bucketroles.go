@@ -33,6 +33,7 @@ func storeCommand(app *kingpin.Application) command {
 			return err
 		}
 		return runRole(ctx, &role, s, func(ctx context.Context, p *process) (server.Component, error) {
+			p.showStatus(cmd)
 			bkt, err := p.requiredBucket(ctx)
 			if err != nil {
 				return nil, err
@@ -104,6 +105,7 @@ func receiveCommand(app *kingpin.Application) command {
 			return err
 		}
 		return runRole(ctx, &role, s, func(ctx context.Context, p *process) (server.Component, error) {
+			p.showStatus(cmd)
 			bkt, err := p.bucket(ctx)
 			if err != nil {
 				return nil, err
@@ -132,6 +134,7 @@ func compactCommand(app *kingpin.Application) command {
 			return err
 		}
 		return runRole(ctx, &role, s, func(ctx context.Context, p *process) (server.Component, error) {
+			p.showStatus(cmd)
 			bkt, err := p.requiredBucket(ctx)
 			if err != nil {
 				return nil, err

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/version"
 	"go.opentelemetry.io/otel"
@@ -19,6 +20,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/grpcsnappy"
 	"github.com/hindsight-io/hindsight/pkg/server"
+	"github.com/hindsight-io/hindsight/pkg/statushttp"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
 	"github.com/hindsight-io/hindsight/pkg/telemetry"
 )
@@ -49,6 +51,7 @@ type process struct {
 	tracer   trace.TracerProvider // nil without a configuration
 	closers  []func() error
 	reload   <-chan struct{}
+	status   *statushttp.Handler // nil for a component that has its own
 }
 
 // newProcess checks the common flags and makes logger, registry and tracer. The
@@ -163,10 +166,19 @@ func (p *process) requiredBucket(ctx context.Context) (bucket.Bucket, error) {
 }
 
 func (p *process) serverDeps() server.Deps {
-	return server.Deps{
+	d := server.Deps{
 		Logger: p.logger, Registry: p.registry, Tracer: p.tracer, Reload: p.reload,
 		GRPCOptions: storerpc.ServerOptions(), HeapFloor: p.config.heapFloor,
 	}
+	if p.status != nil {
+		d.Pages = p.status.Register
+	}
+	return d
+}
+
+// showStatus serves the flags of the command, the build and the runtime beside the component.
+func (p *process) showStatus(cmd *kingpin.CmdClause) {
+	p.status = &statushttp.Handler{Flags: flagValues(cmd), Started: time.Now()}
 }
 
 // serve runs the component until ctx is cancelled or it fails.

@@ -48,6 +48,7 @@ func sidecarCommand(app *kingpin.Application) command {
 			return err
 		}
 		return runRole(ctx, &role, s, func(ctx context.Context, p *process) (server.Component, error) {
+			p.showStatus(cmd)
 			bkt, err := p.bucket(ctx)
 			if err != nil {
 				return nil, err

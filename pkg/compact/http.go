@@ -33,7 +33,7 @@ func (c *Compactor) RegisterHTTP(mux *http.ServeMux) {
 		return
 	}
 	c.RegisterAPI(mux)
-	ui.New(ui.Config{Role: "compact", Version: version.Version, Pages: []string{"compaction", "blocks"}}).RegisterPages(mux)
+	ui.New(ui.Config{Role: "compact", Version: version.Version, Pages: []string{"compaction", "blocks", "status"}}).RegisterPages(mux)
 }
 
 // RegisterAPI adds /api/v1/compact/status, /api/v1/blocks, their cardinality,

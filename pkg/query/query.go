@@ -14,11 +14,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/version"
 	"github.com/prometheus/prometheus/model/relabel"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/util/features"
-	v1 "github.com/prometheus/prometheus/web/api/v1"
 	"google.golang.org/grpc"
 
 	"github.com/hindsight-io/hindsight/pkg/dedup"
@@ -26,6 +24,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/query/endpoint"
 	"github.com/hindsight-io/hindsight/pkg/query/promapi"
 	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
+	"github.com/hindsight-io/hindsight/pkg/statushttp"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
 	"github.com/hindsight-io/hindsight/pkg/ui"
@@ -146,7 +145,7 @@ func (q *Query) apiConfig(e *engine, p parser.Parser, known features.Collector) 
 		ErrorCode:      errorCode,
 		Ready:          q.Ready,
 		Flags:          q.deps.Flags,
-		BuildInfo:      buildInfo(),
+		BuildInfo:      statushttp.Build(),
 		ExternalPrefix: q.cfg.Web.externalPrefix(),
 		PrefixHeader:   q.cfg.Web.PrefixHeader,
 		RoutePrefix:    q.cfg.Web.routePrefix(),
@@ -169,13 +168,6 @@ func (q *Query) uiConfig() ui.Config {
 		c.TenantHeader = q.cfg.Tenancy.Header
 	}
 	return c
-}
-
-func buildInfo() v1.PrometheusVersion {
-	return v1.PrometheusVersion{
-		Version: version.Version, Revision: version.GetRevision(), Branch: version.Branch,
-		BuildUser: version.BuildUser, BuildDate: version.BuildDate, GoVersion: version.GoVersion,
-	}
 }
 
 // RegisterHTTP implements server.Component.

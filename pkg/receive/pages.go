@@ -25,9 +25,10 @@ func (r *Receive) RegisterHTTP(mux *http.ServeMux) {
 		deletions.Disabled = "default; --web.enable-admin-api enables it"
 	}
 	deletions.Register(mux)
-	u := ui.New(ui.Config{Role: "receive", Version: version.Version, Pages: []string{"ring", "tenants"}})
+	u := ui.New(ui.Config{Role: "receive", Version: version.Version, Pages: []string{"ring", "tenants", "status"}})
 	u.Register(mux, "")
 	mux.Handle("GET /{$}", u)
+	mux.Handle("GET /status", u)
 	r.RegisterPages(mux, u)
 }
 

@@ -37,6 +37,8 @@ type Deps struct {
 	// little of it is in use: a component whose requests leave much garbage and
 	// little else would spend its time on collections. No memory is used for it.
 	HeapFloor int
+	// Pages adds what the process shows beside the component; may be nil.
+	Pages func(mux *http.ServeMux)
 	// Started is called once the listeners are open, with their addresses; may
 	// be nil.
 	Started func(a Addresses)
@@ -62,6 +64,9 @@ func Run(ctx context.Context, c Config, comp Component, d Deps) error {
 	st := newState(comp.Ready)
 	mux := http.NewServeMux()
 	comp.RegisterHTTP(mux)
+	if d.Pages != nil {
+		d.Pages(mux)
+	}
 	webConfig, err := webconfig.Open("--http.config", c.HTTPConfigFile, d.Logger)
 	if err != nil {
 		return err

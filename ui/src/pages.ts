@@ -27,7 +27,6 @@ const all: Page[] = [
     title: "Cardinality",
     load: () => import("./cardinality/cardinality-page"),
   },
-  { path: "status", title: "Status", load: () => import("./status/status-page") },
   { path: "blocks", title: "Blocks", load: () => import("./blocks/blocks-page") },
   {
     path: "compaction",
@@ -36,6 +35,7 @@ const all: Page[] = [
   },
   { path: "ring", title: "Ring", load: () => import("./ring/ring-page") },
   { path: "tenants", title: "Tenants", load: () => import("./tenants/tenants-page") },
+  { path: "status", title: "Status", load: () => import("./status/status-page") },
 ];
 
 export const pages = all.filter((page) => env.pages.includes(page.path));

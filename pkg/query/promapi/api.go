@@ -5,9 +5,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"os"
-	"runtime"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -25,6 +22,7 @@ import (
 	"github.com/prometheus/prometheus/util/httputil"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
+	"github.com/hindsight-io/hindsight/pkg/statushttp"
 	"github.com/hindsight-io/hindsight/pkg/ui"
 )
 
@@ -170,22 +168,7 @@ func errorCode[Kind ~int](canceled Kind, own func(error) int) func(Kind, error) 
 	}
 }
 
-func (a *API) runtimeInfo() (v1.RuntimeInfo, error) {
-	cwd, err := os.Getwd()
-	if err != nil {
-		cwd = "unknown"
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	return v1.RuntimeInfo{
-		StartTime: a.started, CWD: cwd, Hostname: host, ServerTime: a.cfg.Now(),
-		GoroutineCount: runtime.NumGoroutine(), GOMAXPROCS: runtime.GOMAXPROCS(0),
-		GOMEMLIMIT: debug.SetMemoryLimit(-1), GOGC: os.Getenv("GOGC"), GODEBUG: os.Getenv("GODEBUG"),
-		ReloadConfigSuccess: true,
-	}, nil
-}
+func (a *API) runtimeInfo() (v1.RuntimeInfo, error) { return statushttp.Runtime(a.started), nil }
 
 // Register adds all pages to the mux: below the root, and the API also where
 // users of Cortex and Mimir look for it.

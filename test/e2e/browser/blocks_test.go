@@ -127,7 +127,8 @@ func TestBlocks(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(mark), "too old")
 	u.clean("opened a dialog: Mark block " + first + " for deletion?")
-	u.errors("/blocks", 1)
+	u.visit(status())
+	u.errors("/blocks", 2)
 }
 
 // lanesByKeyboard goes from the name of a group to the parts of its lanes, from one to the
@@ -251,7 +252,8 @@ func TestCompaction(t *testing.T) {
 	require.Empty(t, evaluate[[]string](u.browser, unsound))
 	u.picture("block-cardinality")
 	u.clean()
-	u.errors("/compaction", 2)
+	u.visit(status())
+	u.errors("/compaction", 3)
 	explainsGateway(t, u, storage)
 }
 

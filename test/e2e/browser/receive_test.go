@@ -84,7 +84,8 @@ func TestReceivePages(t *testing.T) {
 	evaluate[any](u.browser, `document.querySelector('.vitem .expand').click()`)
 	u.until(`document.querySelector('.vdetail .top-list')?.innerText.includes('page_total')`)
 	u.clean()
-	u.errors("/ring", 2)
+	u.visit(status())
+	u.errors("/ring", 3)
 }
 
 // quoted is a string literal of JavaScript.

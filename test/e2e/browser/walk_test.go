@@ -146,6 +146,11 @@ func (u *ui) filterByKeyboard(v view) {
 	}
 }
 
+// status is the page of a role that does not query: its flags, runtime and build.
+func status() view {
+	return view{"/status", "document.querySelectorAll('.cards dl').length === 2 && document.querySelectorAll('.vitem').length > 10 && document.body.innerText.includes('Goroutines')"}
+}
+
 // testWalk visits the pages of a querier, below its prefix.
 func testWalk(u *ui) {
 	const rows = `document.querySelector('.vitem')`

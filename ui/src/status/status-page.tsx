@@ -6,7 +6,7 @@ import { Link } from "../components/link";
 import { ListHead, partial, useList, useMatching } from "../components/list-page";
 import { ErrorNotice, Notes } from "../components/notices";
 import { VirtualTable, type Column } from "../components/virtual-table";
-import { root } from "../env";
+import { env, root } from "../env";
 import { localTime } from "../lib/settings";
 import { bytes, count, plural, visible } from "../lib/text";
 import { formatSecond, roughDuration } from "../lib/time";
@@ -47,7 +47,10 @@ const columns: Column<Flag>[] = [
 
 const none: Flag[] = [];
 
-/** The configuration and the state of the querier. */
+/** Only a querier knows the memory of requests and the heads of all sources. */
+const querier = env.role === "query";
+
+/** The configuration and the state of the process. */
 export default function StatusPage() {
   const list = useList<Record<string, string>>("status/flags", {}, 0);
   const flags = useMemo(
@@ -64,10 +67,10 @@ export default function StatusPage() {
     <>
       <h1>Status</h1>
       <div class="cards">
-        <MemoryCard />
+        {querier && <MemoryCard />}
         <RuntimeCard />
         <BuildCard />
-        <HeadCard />
+        {querier && <HeadCard />}
       </div>
       <section class="flags" aria-label="Flags">
         <ListHead
