@@ -81,8 +81,10 @@ func TestGuides(t *testing.T) {
 	}
 }
 
-// follow writes the files of a section and runs its commands.
+// follow writes the files of a section and runs its commands. The bucket of a section exists:
+// tools refuse one that does not.
 func (g *guide) follow(blocks [][]string) {
+	require.NoError(g.t, os.MkdirAll(filepath.Join(g.dir, "bucket"), 0o700))
 	for _, b := range blocks {
 		if b[2] != "" {
 			text := strings.ReplaceAll(g.addresses(b[3]), "scrape_interval: 15s", "scrape_interval: 1s")

@@ -67,12 +67,13 @@ func run(args []string, out io.Writer) (int, error) {
 
 // module runs go test in one directory; ok is false when it failed. Tests of other
 // modules read files of this one, whose changes go test does not see there, so that their
-// results must not come from its cache.
+// results must not come from its cache. The end-to-end tests take about the ten minutes that
+// go test allows by itself.
 func (s *summary) module(dir string, args []string) (ok bool, err error) {
 	if dir != "." {
 		args = append([]string{"-count=1"}, args...)
 	}
-	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
+	cmd := exec.Command("go", append([]string{"test", "-json", "-timeout=30m"}, args...)...)
 	cmd.Dir = dir
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
