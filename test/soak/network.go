@@ -15,8 +15,6 @@ import (
 // network is where the processes of a site run: each has an address of its own.
 type network interface {
 	ip(name string) string
-	// host is the address of this process for the others.
-	host() string
 	start(name, bin string, args ...string) (*harness.Process, error)
 	dial(ctx context.Context, network, address string) (net.Conn, error)
 	listen(port int) (net.Listener, error)
@@ -48,7 +46,6 @@ func openNetwork(dir string, names []string, out io.Writer) (network, error) {
 type pods struct{ *harness.Pods }
 
 func (p pods) ip(name string) string { return p.IP(name) }
-func (p pods) host() string          { return harness.NodeIP }
 
 func (p pods) start(name, bin string, args ...string) (*harness.Process, error) {
 	return p.Start(name, bin, args...)
