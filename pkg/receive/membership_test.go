@@ -105,7 +105,7 @@ func TestMembers_StartScaleAndRestart(t *testing.T) {
 	require.NotEmpty(t, series(t, nodes[4].Store()))
 
 	// A restart while the API does not answer.
-	lis, address := nodes[1].lis, nodes[1].lis.Addr().String()
+	address := nodes[1].lis.Addr().String()
 	nodes[1].end()
 	s.api.SetDown(true)
 	lis, err := net.Listen("tcp", address)

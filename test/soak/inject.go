@@ -172,7 +172,7 @@ func (r *run) ringHead() int64 {
 func (r *run) tolerated(ctx context.Context) bool {
 	for range 60 {
 		hints := 0.0
-		for _, name := range names("receive") {
+		for _, name := range receiverNames() {
 			page, err := r.metrics(ctx, name)
 			if err != nil {
 				hints++

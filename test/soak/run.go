@@ -168,7 +168,7 @@ func (r *run) load(ctx context.Context) error {
 	defer stopWriting()
 	var writers sync.WaitGroup
 	for _, l := range r.ledgers {
-		targets := names("receive")
+		targets := receiverNames()
 		if l.replica != "" {
 			targets = []string{"prometheus-" + l.replica}
 		}

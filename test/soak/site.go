@@ -65,9 +65,7 @@ func newSite(dir string, bin harness.Binaries, out io.Writer, watch func(event))
 		}
 	}
 	// Before the network, whose namespaces have the mounts of their beginning.
-	if err := s.mountDisks(out); err != nil {
-		return nil, err
-	}
+	s.mountDisks(out)
 	var err error
 	if s.net, err = openNetwork(dir, processes(), out); err != nil {
 		return nil, errors.Join(err, s.close())
@@ -88,7 +86,7 @@ func newSite(dir string, bin harness.Binaries, out io.Writer, watch func(event))
 			return nil, errors.Join(err, s.close())
 		}
 	}
-	return s, errors.Join(s.writePrometheus("a"), s.writePrometheus("b"), s.setRing(names("receive")))
+	return s, errors.Join(s.writePrometheus("a"), s.writePrometheus("b"), s.setRing(receiverNames()))
 }
 
 // objstore is the configuration of the bucket at an address.
@@ -98,27 +96,26 @@ func objstore(at net.Addr) []byte {
 }
 
 // mountDisks gives each receiver a disk of its own, where this user may mount.
-func (s *site) mountDisks(out io.Writer) error {
+func (s *site) mountDisks(out io.Writer) {
 	if os.Getuid() != 0 {
 		fmt.Fprintln(out, "no faults of disks: mounting needs root")
-		return nil
+		return
 	}
-	for _, name := range names("receive") {
+	for _, name := range receiverNames() {
 		d, err := mountDisk(s.path(name+".img"), s.path(name))
 		if err != nil {
 			fmt.Fprintf(out, "no faults of disks: %v\n", err)
-			return nil
+			return
 		}
 		s.disks[name] = d
 	}
-	return nil
 }
 
-// names are the processes of a role.
-func names(role string) []string {
+// receiverNames are the names of the receivers.
+func receiverNames() []string {
 	var out []string
 	for _, n := range processes() {
-		if roleOf(n) == role {
+		if roleOf(n) == "receive" {
 			out = append(out, n)
 		}
 	}

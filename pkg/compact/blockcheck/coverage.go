@@ -70,7 +70,7 @@ func (r *replicas) fill(h hole) error {
 	for *at < len(c.T) && c.T[*at] < until {
 		k := *at
 		t, stale := c.T[k], c.stale(k)
-		if stale && (r.stale || r.continues(h, prev, t)) {
+		if stale && (r.stale || r.continues(h, t)) {
 			*at++
 			stopped = true
 			continue
@@ -113,7 +113,7 @@ func oneAndAHalf(interval int64) int64 { return interval + interval/2 }
 
 // continues says whether another replica than that of h has a sample soon after the stale
 // marker at t.
-func (r *replicas) continues(h hole, prev, t int64) bool {
+func (r *replicas) continues(h hole, t int64) bool {
 	if h.hi != openEnd && !h.gone && h.hi-t <= oneAndAHalf(h.interval) {
 		return true
 	}

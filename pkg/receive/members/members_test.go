@@ -33,17 +33,18 @@ func addresses(ns ...int) (out []string) {
 	return out
 }
 
-func answers(a Answer, ns ...int) map[string]Answer {
+// ready are the answers of members that take writes.
+func ready(ns ...int) map[string]Answer {
 	out := map[string]Answer{}
 	for _, n := range ns {
-		out[name(n)] = a
+		out[name(n)] = Ready
 	}
 	return out
 }
 
 func formed(t *testing.T, ns ...int) *Set {
 	s := New(conf, Saved{}, start)
-	c := s.Observe(&Observation{Now: start, Found: list(ns...), Complete: true, Answers: answers(Ready, ns...)})
+	c := s.Observe(&Observation{Now: start, Found: list(ns...), Complete: true, Answers: ready(ns...)})
 	require.Equal(t, addresses(ns...), c.Joined)
 	return s
 }
@@ -55,22 +56,22 @@ func TestFirstRing_WaitsForAllAndThenForAQuorumOnly(t *testing.T) {
 		return s.Ring()
 	}
 	require.Empty(t, at(0, nil, nil))
-	require.Empty(t, at(time.Minute, list(0), answers(Ready, 0)), "fewer than copies, for as long as it takes")
-	require.Empty(t, at(2*time.Minute, list(0, 1), answers(Ready, 0, 1)))
+	require.Empty(t, at(time.Minute, list(0), ready(0)), "fewer than copies, for as long as it takes")
+	require.Empty(t, at(2*time.Minute, list(0, 1), ready(0, 1)))
 	// The time to settle is over: the first three that take writes form the ring.
-	a := answers(Ready, 2, 0, 1)
+	a := ready(2, 0, 1)
 	a[name(3)] = Starting
 	require.Equal(t, addresses(0, 1, 2), at(3*time.Minute, list(3, 2, 4, 1, 0), a))
 	a[name(3)] = Ready
 	require.Equal(t, addresses(0, 1, 2, 3), at(3*time.Minute, list(3, 2, 4, 1, 0), a))
 
 	s = New(conf, Saved{}, start)
-	require.Empty(t, at(0, list(0, 1, 2, 3), answers(Ready, 0, 1, 2)), "the fourth may come within the time")
-	require.Equal(t, addresses(0, 1, 2, 3), at(time.Second, list(0, 1, 2, 3), answers(Ready, 0, 1, 2, 3)))
+	require.Empty(t, at(0, list(0, 1, 2, 3), ready(0, 1, 2)), "the fourth may come within the time")
+	require.Equal(t, addresses(0, 1, 2, 3), at(time.Second, list(0, 1, 2, 3), ready(0, 1, 2, 3)))
 
 	// The API says how many pods there will be, before they exist.
 	s = New(conf, Saved{}, start)
-	o := &Observation{Now: start, Found: list(0, 1, 2), Complete: true, Answers: answers(Ready, 0, 1, 2), Pods: map[string]int{"receive": 5}}
+	o := &Observation{Now: start, Found: list(0, 1, 2), Complete: true, Answers: ready(0, 1, 2), Pods: map[string]int{"receive": 5}}
 	require.True(t, s.Observe(o).Empty())
 	o.Now = start.Add(conf.Settle)
 	require.Equal(t, addresses(0, 1, 2), s.Observe(o).Joined)
@@ -83,7 +84,7 @@ func TestOrderOfDiscovery_DoesNotMatter(t *testing.T) {
 		found := list(0, 1, 2, 3, 4)
 		rnd.Shuffle(len(found), func(i, j int) { found[i], found[j] = found[j], found[i] })
 		s := New(conf, Saved{}, start)
-		s.Observe(&Observation{Now: start, Found: found, Complete: true, Answers: answers(Ready, 0, 1, 2, 3, 4)})
+		s.Observe(&Observation{Now: start, Found: found, Complete: true, Answers: ready(0, 1, 2, 3, 4)})
 		require.Equal(t, want, s.Ring())
 	}
 }
@@ -96,20 +97,20 @@ func TestMemberThatDiscoveryForgets_StaysWhileItAnswersAndForTheTimeout(t *testi
 		o.Now = now
 		return s.Observe(&o)
 	}
-	require.Empty(t, see(time.Hour, Observation{Complete: true, Answers: answers(Ready, 0, 1, 2, 3)}), "an empty answer of DNS")
+	require.Empty(t, see(time.Hour, Observation{Complete: true, Answers: ready(0, 1, 2, 3)}), "an empty answer of DNS")
 	require.Empty(t, see(time.Hour, Observation{}), "DNS does not answer, and nobody else")
 	require.Empty(t, see(conf.Timeout, Observation{Found: list(0, 1, 2), Complete: true}))
 	c := see(time.Second, Observation{Found: list(0, 1, 2), Complete: true})
 	require.Equal(t, []Departure{{name(3), reason.MemberLost}}, c.Left)
 	require.Empty(t, see(time.Hour, Observation{Found: list(0, 1), Complete: true}), "a ring has at least as many members as copies")
-	c = see(time.Second, Observation{Found: list(0, 1, 7), Complete: true, Answers: answers(Ready, 7)})
+	c = see(time.Second, Observation{Found: list(0, 1, 7), Complete: true, Answers: ready(7)})
 	require.Equal(t, Change{Joined: addresses(7), Left: []Departure{{name(2), reason.MemberLost}}}, c, "a replacement comes first")
 	require.Empty(t, see(time.Hour, Observation{Found: list(0, 1, 7), Complete: true}), "one that is found stays, though it does not answer")
 }
 
 func TestScaleDown_LeavesAtOnce(t *testing.T) {
 	s := formed(t, 0, 1, 2, 3, 4)
-	all := answers(Ready, 0, 1, 2, 3, 4)
+	all := ready(0, 1, 2, 3, 4)
 	pods := map[string]int{"receive": 5}
 	require.Empty(t, s.Observe(&Observation{Now: start, Found: list(0, 1, 2, 3, 4), Complete: true, Answers: all, Pods: pods}))
 	// A pod that the StatefulSet is to have stays for ever, though it is gone.
@@ -139,7 +140,7 @@ func TestScaleDown_ByNameOfPod(t *testing.T) {
 
 func TestMemberThatAnnouncesItsDeparture(t *testing.T) {
 	s := formed(t, 0, 1, 2, 3)
-	a := answers(Ready, 0, 1, 2)
+	a := ready(0, 1, 2)
 	a[name(3)] = Leaving
 	o := &Observation{Now: start, Found: list(0, 1, 2, 3), Complete: true, Answers: a}
 	require.Equal(t, []Departure{{name(3), reason.MemberLeaving}}, s.Observe(o).Left)
