@@ -234,7 +234,7 @@ func (s mixinSite) damage() {
 			"--http-address=" + s.Addr(fmt.Sprintf("receive-%d", 4+i)),
 		}
 		if role == "compact" {
-			args = append(args, "--wait", "--wait-interval=1s")
+			args = append(args, "--wait", "--wait-interval=1s", "--consistency-delay=0s")
 		} else {
 			args = append(args, "--grpc-address="+s.Addr("receive-5/grpc"))
 		}
