@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 
@@ -20,8 +21,8 @@ type disturbance struct {
 	mu   sync.Mutex
 	r    *rand.Rand
 	left map[bucketFault]int
-	// met are objects whose content or existence was disturbed: a fault of the bytes is met
-	// once, because a second download that has it too is damage of the block.
+	// met are the blocks of which the content or existence of an object was disturbed: such a
+	// fault is met once, because a second download that has one too is damage of the block.
 	met  map[string]bool
 	made map[bucketFault]int
 }
@@ -50,10 +51,11 @@ func (d *disturbance) choose(r *s3Request) bucketFault {
 			continue
 		}
 		if k.ofContent() {
-			if d.met[r.key] {
+			name, _, _ := strings.Cut(r.key, "/")
+			if d.met[name] {
 				continue
 			}
-			d.met[r.key] = true
+			d.met[name] = true
 		}
 		d.left[k]--
 		d.made[k]++
