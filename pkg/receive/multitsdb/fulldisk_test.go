@@ -141,3 +141,16 @@ func TestMinFreeDisk_RefusesWrites(t *testing.T) {
 	d.space.checked.Store(0)
 	require.NoError(t, write(t, d, "a", float("x", now+1, 1)))
 }
+
+// Blocks give space back, so a disk on which writes are still accepted has to take one: the
+// TSDB reserves a whole segment before it writes the first chunk.
+func TestSmallDisk_TakesBlocksWhileWritesAreAccepted(t *testing.T) {
+	disk := smallDisk(t)
+	d := openDB(t, filepath.Join(disk, "tsdb"), func(c *Config) { c.NoLockfile, c.MinFreeDisk = true, 256<<20 })
+	now := time.Now().UnixMilli()
+	require.NoError(t, write(t, d, "a", float("x", now, 1), float("y", now, 2)))
+	require.NoError(t, d.Flush(t.Context(), "a"))
+	blocks, err := filepath.Glob(filepath.Join(disk, "tsdb", "a", "01*"))
+	require.NoError(t, err)
+	require.Len(t, blocks, 1)
+}

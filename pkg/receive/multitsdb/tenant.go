@@ -161,6 +161,11 @@ func (t *tenantDB) openTSDB() error {
 	return nil
 }
 
+// blockSegmentSize bounds the files of chunks in a block. The TSDB reserves a whole one on the
+// disk when it begins a block: with its own 512 MiB a node that still accepts writes, down to
+// --tsdb.min-free-disk, could not make the block that gives space back.
+const blockSegmentSize = 64 << 20
+
 // options returns the options of the tenant's TSDB. They keep an idle head small,
 // because a node has many tenants, and leave the compaction of the head to package
 // headcompact.
@@ -176,6 +181,7 @@ func (t *tenantDB) options() *tsdb.Options {
 	if c.OutOfOrderCap > 0 {
 		o.OutOfOrderCapMax = c.OutOfOrderCap
 	}
+	o.MaxBlockChunkSegmentSize = blockSegmentSize
 	o.EnableOverlappingCompaction = false
 	o.EnableExemplarStorage = c.MaxExemplars > 0
 	o.MaxExemplars = c.MaxExemplars
