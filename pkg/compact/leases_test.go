@@ -92,8 +92,8 @@ func TestRunOnce_MarksSourcesWithTheTimeOfTheMark(t *testing.T) {
 		var end time.Time
 		slow.SetRule(func(op buckettest.Op) buckettest.Fault {
 			if op.Kind == "upload" && strings.HasSuffix(op.Name, "/index") && end.IsZero() {
-				time.Sleep(10 * time.Hour)
-				end = time.Now()
+				end = time.Now().Add(10 * time.Hour)
+				return buckettest.Fault{Delay: 10 * time.Hour}
 			}
 			return buckettest.Fault{}
 		})

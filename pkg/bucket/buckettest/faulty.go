@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 )
@@ -38,6 +39,9 @@ type Fault struct {
 	Lost bool
 	// Short acknowledges an upload of which only the first half is stored.
 	Short bool
+	// Delay is how long the call waits before it begins. A rule must not wait itself: all
+	// calls wait for it.
+	Delay time.Duration
 }
 
 // Faulty is a bucket whose calls can be made to fail, and which counts them.
@@ -85,6 +89,12 @@ func (f *Faulty) Count(kind string) int {
 }
 
 func (f *Faulty) fault(kind, name string) Fault {
+	ft := f.decide(kind, name)
+	time.Sleep(ft.Delay)
+	return ft
+}
+
+func (f *Faulty) decide(kind, name string) Fault {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.count[kind]++
