@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// mappedWithin is how long the kernel may take to map the clock into a new process.
+const mappedWithin = 10 * time.Second
+
 // SetClock makes the wall clock of the process differ from that of the machine from now on;
 // its monotonic clock stays. It works for static Go programs, which read the clock by the
 // function of the kernel that is mapped into each process (the vDSO): SetClock overwrites
@@ -22,7 +25,13 @@ func (p *Process) SetClock(skew time.Duration) (err error) {
 		return fmt.Errorf("set the clock of %s: %w", p.Name, err)
 	}
 	defer func() { err = errors.Join(err, mem.Close()) }()
+	// Start returns when the kernel has closed the files of the parent, which is before it maps
+	// the function.
 	at, err := clockFunction(p.Pid(), mem)
+	for end := time.Now().Add(mappedWithin); err != nil && p.Running() && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+		at, err = clockFunction(p.Pid(), mem)
+	}
 	if err != nil {
 		return fmt.Errorf("set the clock of %s: %w", p.Name, err)
 	}
