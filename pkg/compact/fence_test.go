@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -149,10 +150,10 @@ func (s *stoppable) PutIf(ctx context.Context, name string, data []byte, old buc
 	return v, err
 }
 
-// fencedBucket is crashBucket with a partial block of three days.
-func fencedBucket(t *testing.T) *bucket.Memory {
+// fencedBucket is a bucket of crashBucket with a partial block of three days.
+func fencedBucket(t *testing.T, start *bucket.Memory) *bucket.Memory {
 	t.Helper()
-	b := blocktest.Bucket(t, crashBucket())
+	b := copyBucket(t, start)
 	for _, rel := range []string{"chunks/000001", block.IndexFile} {
 		name := block.Path(blocktest.ID("partial"), rel)
 		require.NoError(t, b.Upload(t.Context(), name, strings.NewReader("x"), 1))
@@ -189,132 +190,158 @@ func endOf(t *testing.T, b bucket.Bucket) endState {
 	return endState{live(t, b), content(t, b), blocksIn(t, b)}
 }
 
-// undisturbed is the end state of one compactor, and its calls.
-func undisturbed(t *testing.T) (end endState, ops []string) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		b := fencedBucket(t)
-		s := newStoppable(b, func(op string) bool {
-			ops = append(ops, op)
-			return false
-		})
-		require.NoError(t, newCompactor(t, s, crashFlags...).RunOnce(t.Context()))
-		require.NoError(t, newCompactor(t, b, crashFlags...).RunOnce(t.Context()))
-		require.Empty(t, s.late)
-		end = endOf(t, b)
-	})
-	return end, ops
+// pausedSite is the bucket of all cases with a paused compactor.
+type pausedSite struct {
+	start *bucket.Memory
+	// want is the end state of one compactor that is not paused, ops are its calls.
+	want endState
+	ops  []string
 }
 
-// stopAndTakeOver stops a compactor, lets another one take over and do all the work, and
+func newPausedSite(t *testing.T) *pausedSite {
+	t.Helper()
+	s := &pausedSite{}
+	synctest.Test(t, func(t *testing.T) {
+		s.start = blocktest.Bucket(t, crashBucket())
+		b := fencedBucket(t, s.start)
+		compactor := newStoppable(b, func(op string) bool {
+			s.ops = append(s.ops, op)
+			return false
+		})
+		require.NoError(t, newCompactor(t, compactor, crashFlags...).RunOnce(t.Context()))
+		require.NoError(t, newCompactor(t, b, crashFlags...).RunOnce(t.Context()))
+		require.Empty(t, compactor.late)
+		s.want = endOf(t, b)
+	})
+	return s
+}
+
+// takeOver stops a compactor, lets another one take over and do all the work, and
 // continues the first one. The bucket is then as one compactor leaves it. It returns
 // whether the compactor stopped, and its error.
-func stopAndTakeOver(t *testing.T, want endState, what string, s func(*bucket.Memory) *stoppable) (stopped bool, failed error) {
+func (s *pausedSite) takeOver(t *testing.T, stop func(*bucket.Memory) *stoppable) (stopped bool, failed error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := fencedBucket(t)
-		paused := s(b)
+		b := fencedBucket(t, s.start)
+		paused := stop(b)
 		done := make(chan error)
 		flags := append([]string{"--compact.lease-duration=10s"}, crashFlags...) // less than the time for a withdrawal
 		go func() { done <- newCompactor(t, paused, flags...).RunOnce(t.Context()) }()
 		synctest.Wait()
-		require.NoError(t, newCompactor(t, b, flags...).RunOnce(t.Context()), what)
+		require.NoError(t, newCompactor(t, b, flags...).RunOnce(t.Context()))
 		if strings.HasPrefix(paused.stopped, "upload ") && strings.HasSuffix(paused.stopped, block.MetaFile) {
 			// The objects for which the meta.json is go as those of a failed upload.
 			time.Sleep(72 * time.Hour)
-			require.NoError(t, newCompactor(t, b, crashFlags...).RunOnce(t.Context()), what)
+			require.NoError(t, newCompactor(t, b, crashFlags...).RunOnce(t.Context()))
 		}
 		close(paused.resume)
 		if failed = <-done; failed != nil {
 			// It may have planned a job on blocks that are deleted since.
-			require.NotContains(t, failed.Error(), "panic", what)
+			require.NotContains(t, failed.Error(), "panic")
 		}
 		stopped = paused.stopped != ""
-		require.Empty(t, paused.late, "%s: writes without a lease", what)
+		require.Empty(t, paused.late, "writes without a lease")
 		require.NotEmpty(t, paused.leases)
 		time.Sleep(72 * time.Hour)
-		require.NoError(t, newCompactor(t, b, crashFlags...).RunOnce(t.Context()), what)
+		require.NoError(t, newCompactor(t, b, crashFlags...).RunOnce(t.Context()))
 		got := endOf(t, b)
-		require.Equal(t, want.live, got.live, what)
-		require.Equal(t, want.content, got.content, what)
-		require.Equal(t, want.objects, got.objects, "%s: no object is left", what)
+		require.Equal(t, s.want.live, got.live)
+		require.Equal(t, s.want.content, got.content)
+		require.Equal(t, s.want.objects, got.objects, "no object is left")
 	})
 	return stopped, failed
 }
 
-// TestRunOnce_PausedOwnerDoesNoHarm stops a compactor between the check of its lease and
-// each kind of write that the lease is for, and at accesses in between.
-func TestRunOnce_PausedOwnerDoesNoHarm(t *testing.T) {
-	want, ops := undisturbed(t)
-	type point struct {
-		op string // without the id of the block
-		n  int    // of those
+// pausePoint is the n-th call of a kind.
+type pausePoint struct {
+	op string // without the id of the block
+	n  int
+}
+
+// callKind is a call without the id of its block.
+func callKind(op string) string {
+	kind, name, _ := strings.Cut(op, " ")
+	id, rel, _ := strings.Cut(name, "/")
+	if id == blocktest.ID("partial").String() {
+		kind = "partial " + kind
 	}
-	class := func(op string) string {
-		kind, name, _ := strings.Cut(op, " ")
-		id, rel, _ := strings.Cut(name, "/")
-		if id == blocktest.ID("partial").String() {
-			kind = "partial " + kind
-		}
-		return kind + " " + rel
-	}
-	counts := map[string]int{}
-	for _, op := range ops {
+	return kind + " " + rel
+}
+
+// fencedPoints are writes that need a lease: all, or of each kind one or two.
+func (s *pausedSite) fencedPoints(all bool) (points []pausePoint, counts map[string]int) {
+	counts = map[string]int{}
+	for _, op := range s.ops {
 		if fencedWrite(op) {
-			counts[class(op)]++
+			counts[callKind(op)]++
 		}
 	}
-	all := os.Getenv("HINDSIGHT_TEST_EXHAUSTIVE") != ""
-	var points []point
 	for op, n := range counts {
 		for i := range n {
 			if all || i == 0 || i == n/2 && strings.HasPrefix(op, "upload meta") {
-				points = append(points, point{op, i})
+				points = append(points, pausePoint{op, i})
 			}
 		}
 	}
+	return points, counts
+}
+
+// TestRunOnce_PausedOwnerDoesNoHarm stops a compactor between the check of its lease and
+// each kind of write that the lease is for, and at accesses in between; with
+// HINDSIGHT_TEST_EXHAUSTIVE=1 before every single one.
+func TestRunOnce_PausedOwnerDoesNoHarm(t *testing.T) {
+	s := newPausedSite(t)
+	all := os.Getenv("HINDSIGHT_TEST_EXHAUSTIVE") != ""
+	points, counts := s.fencedPoints(all)
 	require.GreaterOrEqual(t, len(counts), 7, "%v", counts)
-	lost := 0
-	for _, p := range points {
-		what := fmt.Sprintf("stop before %s %d", p.op, p.n)
-		stopped, failed := stopAndTakeOver(t, want, what, func(b *bucket.Memory) *stoppable {
-			n := -1
-			return newStoppable(b, func(op string) bool {
-				if class(op) == p.op {
-					n++
+	var pauses, lost atomic.Int64
+	t.Run("pause", func(t *testing.T) {
+		at := func(what string, must bool, stop func(*bucket.Memory) *stoppable) {
+			t.Run(what, func(t *testing.T) {
+				t.Parallel()
+				stopped, failed := s.takeOver(t, stop)
+				require.True(t, stopped || !must)
+				if stopped {
+					pauses.Add(1)
 				}
-				return n == p.n
+				if failed != nil {
+					lost.Add(1)
+				}
 			})
-		})
-		require.True(t, stopped, what)
-		if failed != nil {
-			lost++
 		}
-	}
-	step := 61
-	if all {
-		step = 1
-	}
-	for n := 10; n < len(ops); n += step {
-		calls := 0
-		_, failed := stopAndTakeOver(t, want, fmt.Sprintf("stop at access %d", n), func(b *bucket.Memory) *stoppable {
-			return newStoppable(b, func(string) bool { calls++; return calls == n })
-		})
-		if failed != nil {
-			lost++
+		for _, p := range points {
+			at(fmt.Sprintf("before %s %d", p.op, p.n), true, func(b *bucket.Memory) *stoppable {
+				n := -1
+				return newStoppable(b, func(op string) bool {
+					if callKind(op) == p.op {
+						n++
+					}
+					return n == p.n
+				})
+			})
 		}
-	}
-	t.Logf("%d accesses, %d fenced writes %v; %d times the stopped compactor reported an error", len(ops), len(points), counts, lost)
+		step := 61
+		if all {
+			step = 1
+		}
+		for n := 10; n < len(s.ops); n += step {
+			at(fmt.Sprintf("at access %d", n), false, func(b *bucket.Memory) *stoppable {
+				calls := 0
+				return newStoppable(b, func(string) bool { calls++; return calls == n })
+			})
+		}
+	})
+	t.Logf("%d accesses, %d fenced writes %v; stopped at %d places; %d times the stopped compactor reported an error", len(s.ops), len(points), counts, pauses.Load(), lost.Load())
 }
 
 // TestRunOnce_LostAnswerIsNotWithdrawn loses the answer to the write of a meta.json, and
 // stops the compactor before the next deletion. Another one sees the block and marks and
 // deletes its sources; so the block must stay.
 func TestRunOnce_LostAnswerIsNotWithdrawn(t *testing.T) {
-	want, _ := undisturbed(t)
+	site := newPausedSite(t)
 	for _, n := range []int{2, 3} { // the last merge, and what is downsampled of its result
 		var result string
-		_, failed := stopAndTakeOver(t, want, fmt.Sprintf("lost answer of meta.json %d", n), func(b *bucket.Memory) *stoppable {
+		_, failed := site.takeOver(t, func(b *bucket.Memory) *stoppable {
 			s := newStoppable(b, func(op string) bool {
 				return result != "" && strings.HasPrefix(op, "delete "+result)
 			})

@@ -115,12 +115,15 @@ type leaseSet struct {
 	by map[string]*groupLease
 }
 
-// groupLease is the lease of one group.
+// groupLease is the lease of one group. No lock is held while the bucket is asked for it, so
+// that jobs which wait for the answer see that the pass ends.
 type groupLease struct {
 	mu    sync.Mutex
 	tried bool
-	lease *lease.Lease // nil if it was not got
-	jobs  int          // that have not ended
+	jobs  int // that have not ended
+
+	got   chan struct{} // closed when the lease was asked for
+	lease *lease.Lease  // of the bucket's answer; nil if another compactor has it
 }
 
 func (r *round) newLeases(p *plan.Plan) *leaseSet {
@@ -128,7 +131,7 @@ func (r *round) newLeases(p *plan.Plan) *leaseSet {
 	for _, j := range p.Jobs {
 		name := leaseName(j)
 		if s.by[name] == nil {
-			s.by[name] = &groupLease{}
+			s.by[name] = &groupLease{got: make(chan struct{})}
 		}
 		s.by[name].jobs++
 	}
@@ -144,24 +147,34 @@ func (s *leaseSet) get(ctx context.Context, j plan.Job) (context.Context, bool) 
 	name := leaseName(j)
 	g := s.by[name]
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.tried {
-		g.tried = true
+	first := !g.tried
+	g.tried = true
+	g.mu.Unlock()
+	if first {
 		g.lease = s.r.acquire(ctx, name, j.Blocks)
+		close(g.got)
 	}
-	return withLease(ctx, g.lease), g.lease != nil
+	select {
+	case <-g.got:
+		return withLease(ctx, g.lease), g.lease != nil
+	case <-ctx.Done():
+		return ctx, false
+	}
 }
 
-// ended counts a job that was carried out or left out.
+// ended counts a job that was carried out or left out. The last one releases the lease.
 func (s *leaseSet) ended(ctx context.Context, j plan.Job) {
 	g := s.by[leaseName(j)]
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.jobs--; g.jobs == 0 {
+	g.jobs--
+	last := g.jobs == 0
+	g.mu.Unlock()
+	if last {
 		g.release(ctx, s.r.now())
 	}
 }
 
+// release releases the lease, once. No job waits for it any more.
 func (g *groupLease) release(ctx context.Context, now time.Time) {
 	if g.lease != nil {
 		g.lease.Release(ctx, now)
@@ -169,12 +182,10 @@ func (g *groupLease) release(ctx context.Context, now time.Time) {
 	}
 }
 
-// close releases the leases of jobs that were not reached.
+// close releases the leases of jobs that were not reached. All others have ended.
 func (s *leaseSet) close(ctx context.Context) {
 	for _, g := range s.by {
-		g.mu.Lock()
 		g.release(ctx, s.r.now())
-		g.mu.Unlock()
 	}
 }
 

@@ -62,8 +62,12 @@ func complete(m *block.Meta) {
 	}
 }
 
+// segmentSize bounds a segment, which the writer allocates as a whole before it writes: a
+// file system in memory fills all of it with zeroes.
+const segmentSize = 64 << 20
+
 func writeChunks(dir string, m *block.Meta, series []Series) error {
-	w, err := chunks.NewWriter(filepath.Join(dir, block.ChunksDir))
+	w, err := chunks.NewWriter(filepath.Join(dir, block.ChunksDir), chunks.WithSegmentSize(segmentSize))
 	if err != nil {
 		return err
 	}
