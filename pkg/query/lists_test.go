@@ -127,7 +127,7 @@ func TestRules_JSON(t *testing.T) {
 	require.Equal(t, 200, ans.code, ans.Error)
 	require.Empty(t, ans.Warnings)
 	down := `{"state":"firing","name":"Down","query":"up == 0","duration":60,"keepFiringFor":0,"labels":{"cluster":"eu","severity":"page"},
-		"annotations":{"summary":"it is down"},"alerts":[{"labels":{"alertname":"Down","cluster":"eu","instance":"x"},"annotations":{},
+		"annotations":{"summary":"it is down"},"alerts":[{"labels":{"alertname":"Down","cluster":"eu","instance":"x","severity":"page"},"annotations":{},
 		"state":"firing","activeAt":"2023-11-14T22:13:20Z","value":"1e+00","partialResponseStrategy":"ABORT"}],
 		"health":"ok","evaluationTime":0,"lastEvaluation":"2023-11-14T22:13:20Z","type":"alerting"}`
 	sum := `{"name":"up:sum","query":"sum(up)","labels":{"cluster":"eu"},"health":"ok","evaluationTime":0,
@@ -158,7 +158,7 @@ func TestRules_JSON(t *testing.T) {
 		require.JSONEq(t, `{"groups":[`+want+`]}`, string(q.get("/api/v1/rules", kv...).Data), params)
 	}
 	require.Contains(t, string(q.get("/api/v1/rules", "exclude_alerts", "true").Data), `"alerts":[]`)
-	require.JSONEq(t, `{"alerts":[{"labels":{"alertname":"Down","cluster":"eu","instance":"x"},"annotations":{},"state":"firing",
+	require.JSONEq(t, `{"alerts":[{"labels":{"alertname":"Down","cluster":"eu","instance":"x","severity":"page"},"annotations":{},"state":"firing",
 		"activeAt":"2023-11-14T22:13:20Z","value":"1e+00","partialResponseStrategy":"ABORT"}]}`, string(q.get("/api/v1/alerts").Data))
 	require.Contains(t, string(q.get("/api/v1/alerts", "dedup", "false").Data), `"replica":"b"`)
 	require.Contains(t, string(q.get("/api/v1/rules", "replicaLabels[]", "cluster").Data), `"replica":"a"`)

@@ -71,7 +71,7 @@ func TestRules_AddsExternalLabels(t *testing.T) {
 				Labels:      labels.FromStrings("cluster", "eu", "replica", "1", "severity", "page"),
 				Annotations: labels.FromStrings("summary", "down"), Health: "ok", EvaluationTime: 0.25, LastEvaluation: at,
 				Alerts: []storeapi.Alert{{
-					Labels:      labels.FromStrings("alertname", "Down", "cluster", "eu", "replica", "1"),
+					Labels:      labels.FromStrings("alertname", "Down", "cluster", "own"),
 					Annotations: labels.FromStrings("summary", "x"), State: storeapi.AlertFiring,
 					ActiveAt: at.Add(500 * time.Millisecond), Value: "1e+00", Partial: storeapi.PartialAbort,
 				}},

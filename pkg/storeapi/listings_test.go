@@ -2,6 +2,7 @@ package storeapi_test
 
 import (
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -112,13 +113,31 @@ func TestFilterRules_AppliesAllFields(t *testing.T) {
 	}
 }
 
+// The sidecar of Thanos adds external labels to rules only; its alerts are those of the sidecar
+// of this program of the other replica.
+func TestCompleteAlerts_AlertHasTheLabelsOfItsRule(t *testing.T) {
+	r := alerting("A", storeapi.AlertFiring, 0, "cluster", "eu", "team", "{{ $labels.team }}", "severity", "page")
+	r.Alerts = []storeapi.Alert{
+		{Labels: labels.FromStrings("alertname", "A", "severity", "page", "job", "a")},
+		{Labels: labels.FromStrings("alertname", "A", "cluster", "own", "team", "x")},
+	}
+	r.CompleteAlerts()
+	require.Equal(t, labels.FromStrings("alertname", "A", "cluster", "eu", "severity", "page", "job", "a"), r.Alerts[0].Labels)
+	require.Equal(t, labels.FromStrings("alertname", "A", "cluster", "own", "severity", "page", "team", "x"), r.Alerts[1].Labels)
+
+	large := alerting("A", storeapi.AlertFiring, 0, "a", strings.Repeat("x", 1<<20))
+	large.Alerts = make([]storeapi.Alert, 1000)
+	large.CompleteAlerts()
+	require.True(t, large.Alerts[0].Labels.IsEmpty(), "the labels would take a GiB")
+}
+
 func TestExternalRules_OverrideOwnLabels(t *testing.T) {
 	r := alerting("A", storeapi.AlertFiring, 0, "cluster", "own", "x", "y")
 	r.Alerts = []storeapi.Alert{{Labels: labels.FromStrings("cluster", "own")}}
 	groups := []storeapi.RuleGroup{group("f", "g", r)}
 	storeapi.ExternalRules(labels.FromStrings("cluster", "eu"), groups)
 	require.Equal(t, `{cluster="eu", x="y"}`, groups[0].Rules[0].Labels.String())
-	require.Equal(t, `{cluster="eu"}`, groups[0].Rules[0].Alerts[0].Labels.String())
+	require.Equal(t, `{cluster="own"}`, groups[0].Rules[0].Alerts[0].Labels.String(), "an alert is sent as it is, as by Thanos")
 }
 
 func TestMergeTargets_JoinsReplicas(t *testing.T) {

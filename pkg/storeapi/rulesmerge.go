@@ -161,16 +161,41 @@ func (d *labelDropper) drop(ls labels.Labels) labels.Labels {
 	return d.b.Del(d.names...).Labels()
 }
 
-// ExternalRules adds the external labels to all rules and alerts, over labels of
-// the same name. It changes groups.
+// maxAddedLabels bounds the bytes of labels that CompleteAlerts adds to the alerts of a rule, next
+// to four times the bytes of their own labels, so that no answer grows without bound.
+const maxAddedLabels = 1 << 20
+
+// CompleteAlerts adds to each alert the labels of its rule that it lacks: the external labels,
+// which are on rules only (see ExternalRules). Labels whose value is a template stay out: the alert lacks such a label if its value was empty. A rule
+// with more labels than its alerts can have in bounded memory stays as it is. It changes r.
+func (r *Rule) CompleteAlerts() {
+	own, one := 0, 0
+	for _, a := range r.Alerts {
+		a.Labels.Range(func(l labels.Label) { own += len(l.Name) + len(l.Value) })
+	}
+	r.Labels.Range(func(l labels.Label) { one += len(l.Name) + len(l.Value) })
+	if one*len(r.Alerts) > 4*own+maxAddedLabels {
+		return
+	}
+	b := labels.NewBuilder(labels.EmptyLabels())
+	for i := range r.Alerts {
+		b.Reset(r.Alerts[i].Labels)
+		r.Labels.Range(func(l labels.Label) {
+			if !isTemplate(l.Value) && !r.Alerts[i].Labels.Has(l.Name) {
+				b.Set(l.Name, l.Value)
+			}
+		})
+		r.Alerts[i].Labels = b.Labels()
+	}
+}
+
+// ExternalRules adds the external labels to all rules, over labels of the same name. Alerts stay
+// as they are, as in Thanos, whose querier removes replica labels from rules only. It changes
+// groups.
 func ExternalRules(ext labels.Labels, groups []RuleGroup) {
 	for _, g := range groups {
 		for i := range g.Rules {
-			r := &g.Rules[i]
-			r.Labels = overlay(r.Labels, ext)
-			for j := range r.Alerts {
-				r.Alerts[j].Labels = overlay(r.Alerts[j].Labels, ext)
-			}
+			g.Rules[i].Labels = overlay(g.Rules[i].Labels, ext)
 		}
 	}
 }

@@ -141,6 +141,11 @@ func (a *API) fetchRules(w http.ResponseWriter, r *http.Request, l listRequest, 
 		writeListError(w, r, "collect rules", err)
 		return nil, nil, false
 	}
+	for _, g := range groups {
+		for i := range g.Rules {
+			g.Rules[i].CompleteAlerts()
+		}
+	}
 	return storeapi.MergeRules(groups, l.without), reported(r.Context(), ws), true
 }
 
