@@ -13,7 +13,7 @@ DEPLOY := deploy/test
 # Tools of lint, from the pinned module test/lint.
 TOOL = $(GO) tool -modfile=$(CURDIR)/test/lint/go.mod
 
-.PHONY: build run demo ui screenshots test test-race test-short lint deadcode vulncheck sbom bench soak generate help
+.PHONY: build run demo ui screenshots test test-race test-short lint deadcode interop vulncheck sbom bench soak generate help
 
 build: ## build bin/hindsight, a static binary (the default)
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/hindsight ./cmd/hindsight
@@ -51,6 +51,9 @@ test-race: ## packages that share memory, with the race detector and overwritten
 
 test-short: ## all tests but the end-to-end tests
 	$(GO) run ./test/runner -short ./...
+
+interop: ## tests beside real Thanos, which is built once (takes minutes)
+	HINDSIGHT_INTEROP=1 $(GO) test -count=1 -timeout 30m ./test/interop
 
 lint: deadcode ## formatting, module files, vet, golangci-lint, deadcode
 	@test -z "$$(gofmt -l cmd deploy examples mixin pkg test)" || { echo "not formatted:"; gofmt -l cmd deploy examples mixin pkg test; exit 1; }

@@ -25,7 +25,7 @@ func Compliance(progress io.Writer) (string, error) {
 	key := "remote-write-receiver-" + complianceModule[len(complianceModule)-12:] + "-" + runtime.Version()
 	dir, err := once(key, func(dir string) error {
 		fmt.Fprintf(progress, "building the suite for receivers of remote write into %s (once; takes minutes)\n", dir)
-		source, err := downloadCompliance(dir)
+		source, err := downloadModule(dir, complianceModule, complianceSum)
 		if err != nil {
 			return err
 		}
@@ -34,28 +34,28 @@ func Compliance(progress io.Writer) (string, error) {
 	return filepath.Join(dir, "suite"), err
 }
 
-// downloadCompliance fetches the pinned module and copies it, because the module
-// cache is read-only, and the path does not allow a build there.
-func downloadCompliance(dir string) (source string, err error) {
-	cmd := exec.Command("go", "mod", "download", "-json", complianceModule)
+// downloadModule fetches a pinned module and copies it, because the module cache is
+// read-only, and the go.mod of such a module does not allow a build there or elsewhere.
+func downloadModule(dir, module, sum string) (source string, err error) {
+	cmd := exec.Command("go", "mod", "download", "-json", module)
 	cmd.Dir = dir
 	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("download %s: %w: %s", complianceModule, err, out)
+		return "", fmt.Errorf("download %s: %w: %s", module, err, out)
 	}
-	var module struct{ Dir, Sum string }
-	if err := json.Unmarshal(out, &module); err != nil {
-		return "", fmt.Errorf("download %s: %w", complianceModule, err)
+	var got struct{ Dir, Sum string }
+	if err := json.Unmarshal(out, &got); err != nil {
+		return "", fmt.Errorf("download %s: %w", module, err)
 	}
-	if module.Sum != complianceSum {
-		return "", fmt.Errorf("download %s: its sum is %s, not %s", complianceModule, module.Sum, complianceSum)
+	if got.Sum != sum {
+		return "", fmt.Errorf("download %s: its sum is %s, not %s", module, got.Sum, sum)
 	}
 	source = filepath.Join(dir, "source")
 	if err := os.RemoveAll(source); err != nil {
 		return "", err
 	}
-	if err := os.CopyFS(source, os.DirFS(module.Dir)); err != nil {
-		return "", fmt.Errorf("copy %s: %w", complianceModule, err)
+	if err := os.CopyFS(source, os.DirFS(got.Dir)); err != nil {
+		return "", fmt.Errorf("copy %s: %w", module, err)
 	}
 	return source, nil
 }
