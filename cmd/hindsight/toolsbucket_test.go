@@ -277,7 +277,9 @@ meta other range=0h..2h labels={cluster="us"}
 meta uploading range=2h..4h labels={cluster="eu"}
 meta givenup range=2h..4h labels={cluster="eu"}
 meta broken range=2h..4h labels={cluster="eu"}
+meta late range=0h..2h labels={cluster="eu"}
 mark old deletion at=3h details=why
+mark late deletion at=3h
 mark other deletion at=3h
 `)
 	_, err := block.MarkDeletion(t.Context(), s.bkt, blocktest.ID("kept"), "", time.Now().Add(-47*time.Hour))
@@ -286,6 +288,11 @@ mark other deletion at=3h
 		require.NoError(t, os.Remove(filepath.Join(s.dir, id(name), block.MetaFile)))
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(s.dir, id("broken"), block.MetaFile), []byte("{"), 0o644))
+	// Its mark says 1970, and was written a moment ago.
+	late := filepath.Join(s.dir, id("late"), block.DeletionMarkFile)
+	require.FileExists(t, late)
+	s.age("old", 49*time.Hour)
+	s.age("other", 49*time.Hour)
 	s.age("uploading", 47*time.Hour)
 	s.age("givenup", 49*time.Hour)
 	s.age("broken", 49*time.Hour)
@@ -316,6 +323,7 @@ mark other deletion at=3h
 	require.NoError(t, block.ReadMark(t.Context(), s.bkt, blocktest.ID("kept"), &block.DeletionMark{}))
 	require.FileExists(t, filepath.Join(s.dir, id("other"), block.MetaFile))
 	require.DirExists(t, filepath.Join(s.dir, id("uploading")))
+	require.FileExists(t, late)
 	code, _, errs := s.run("cleanup", "--yes", "--dry-run")
 	require.Equal(t, exitUsage, code)
 	require.Contains(t, errs, "exclude each other")
@@ -428,7 +436,8 @@ mark marked deletion at=3h
 			{job: &plan.Job{Kind: plan.MarkDeletion, Blocks: []ulid.ULID{blocktest.ID("expired")}}},
 		}
 	}
-	now := time.Now().Add(time.Hour) // no upload of the partial block goes on
+	// No upload of the partial block goes on.
+	clock := bucketClock{now: time.Now().Add(time.Hour), local: time.Now(), policy: &plan.Policy{}}
 	for at := 0; ; at++ {
 		bkt := blocktest.Bucket(t, text)
 		require.NoError(t, bkt.Delete(t.Context(), block.Path(blocktest.ID("partial"), block.MetaFile)))
@@ -439,12 +448,12 @@ mark marked deletion at=3h
 			}
 			return buckettest.Fault{}
 		})
-		err := applyJobs(t.Context(), streams{err: io.Discard}, faulty, jobs(), now)
+		err := applyJobs(t.Context(), streams{err: io.Discard}, faulty, jobs(), clock)
 		_, merr := bkt.Stat(t.Context(), block.Path(blocktest.ID("marked"), block.DeletionMarkFile))
 		left := 0
 		require.NoError(t, bkt.List(t.Context(), id("marked"), func(bucket.Object) error { left++; return nil }))
 		require.True(t, left == 0 || merr == nil, "the mark goes last")
-		require.NoError(t, applyJobs(t.Context(), streams{err: io.Discard}, bkt, jobs(), now))
+		require.NoError(t, applyJobs(t.Context(), streams{err: io.Discard}, bkt, jobs(), clock))
 		var names []string
 		require.NoError(t, bkt.List(t.Context(), "", func(o bucket.Object) error {
 			names = append(names, strings.TrimPrefix(o.Name, id("expired")+"/"))

@@ -17,7 +17,6 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/compact"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
 	"github.com/hindsight-io/hindsight/pkg/flags"
-	"github.com/hindsight-io/hindsight/pkg/headrecovery"
 )
 
 // changeConfig holds the flags of the commands that choose blocks by the rules of the
@@ -81,14 +80,13 @@ func (c *changeConfig) run(ctx context.Context, s streams, ch choice) error {
 		return flags.Invalid(errors.New("--dry-run and --yes exclude each other"))
 	}
 	return c.tool.withBucket(ctx, s, func(ctx context.Context, p *process, bkt bucket.Bucket) error {
-		now := time.Now()
+		clock := bucketClock{now: time.Now(), local: time.Now(), policy: &ch.policy}
 		if c.yes {
-			// Ages are measured by the clock of the bucket: blocks must not go too early
-			// because that of this machine is ahead.
-			if now, err = headrecovery.Now(ctx, bkt); err != nil {
+			if err := clock.read(ctx, s, bkt); err != nil {
 				return err
 			}
 		}
+		now := clock.now
 		v, err := poll(ctx, p, bkt, c.concurrency)
 		if err != nil {
 			return err
@@ -96,6 +94,9 @@ func (c *changeConfig) run(ctx context.Context, s streams, ch choice) error {
 		_, foreign := v.Apply(shard, blocklist.ConsistencyDelay(c.consistencyDelay))
 		ch.policy.Owns = func(m *block.Meta) bool { return foreign[m.ULID] == "" }
 		pv := compact.PlanView(v)
+		if clock.full {
+			pv.Marked = nil
+		}
 		var series *expiredList
 		if ch.bySeries && !c.yes {
 			series, err = ch.lookForExpired(ctx, s, bkt, v, now)
@@ -104,7 +105,7 @@ func (c *changeConfig) run(ctx context.Context, s streams, ch choice) error {
 		made := plan.Make(pv, ch.policy, now)
 		rows := append(ch.rows(v, &made, now), series.rows(&made)...)
 		if c.yes {
-			err = applyJobs(ctx, s, bkt, rows, now)
+			err = applyJobs(ctx, s, bkt, rows, clock)
 		}
 		if perr := printChanges(s, c.output, rows, ch.bySeries); perr != nil || err != nil {
 			return errors.Join(perr, err)
@@ -144,7 +145,7 @@ func (c *changeConfig) undone(rows []changeRow) error {
 
 // applyJobs carries out the jobs one by one. A failure does not stop the others. Each job
 // can be interrupted at any request: the next run continues it.
-func applyJobs(ctx context.Context, s streams, bkt bucket.Bucket, rows []changeRow, now time.Time) error {
+func applyJobs(ctx context.Context, s streams, bkt bucket.Bucket, rows []changeRow, clock bucketClock) error {
 	pr := newProgress(s)
 	defer pr.end()
 	var errs []error
@@ -158,7 +159,7 @@ func applyJobs(ctx context.Context, s streams, bkt bucket.Bucket, rows []changeR
 			break
 		}
 		pr.show(i, len(rows), "jobs done")
-		result, err := applyJob(ctx, bkt, r.job, now)
+		result, err := applyJob(ctx, bkt, r.job, clock)
 		if err != nil {
 			result = "failed"
 			errs = append(errs, err)
@@ -170,17 +171,17 @@ func applyJobs(ctx context.Context, s streams, bkt bucket.Bucket, rows []changeR
 
 // applyJob carries out one job. It looks again at the condition of a deletion, because
 // the bucket may have changed since it was listed.
-func applyJob(ctx context.Context, bkt bucket.Bucket, j *plan.Job, now time.Time) (string, error) {
+func applyJob(ctx context.Context, bkt bucket.Bucket, j *plan.Job, clock bucketClock) (string, error) {
 	id := j.Blocks[0]
 	switch j.Kind {
 	case plan.Delete:
-		deleted, err := block.DeleteMarked(ctx, bkt, id)
-		return either(deleted, "deleted", "kept: its mark was removed"), err
+		deleted, err := block.DeleteMarked(ctx, bkt, id, clock.due)
+		return either(deleted, "deleted", "kept: its mark was removed or is a new one"), err
 	case plan.CleanPartial:
-		deleted, err := block.DeletePartial(ctx, bkt, id, now)
+		deleted, err := block.DeletePartial(ctx, bkt, id, clock.now)
 		return either(deleted, "deleted", "kept: its upload has ended or goes on"), err
 	case plan.MarkDeletion:
-		marked, err := block.MarkDeletion(ctx, bkt, id, j.Details, now)
+		marked, err := block.MarkDeletion(ctx, bkt, id, j.Details, clock.time())
 		return either(marked, "marked", "already marked"), err
 	}
 	return "", fmt.Errorf("job %s of block %s is not one of this command", j.Kind, id)

@@ -237,7 +237,7 @@ func (c *deleteSeriesConfig) block(ctx context.Context, bkt bucket.Bucket, v *bl
 		Left:    "to be rewritten by the compactor",
 	}
 	if mark := v.Deletion[m.ULID]; mark != nil {
-		row.Left = "marked for deletion, goes after " + stampOf(time.Unix(mark.DeletionTime, 0).Add(c.deletesAfter.Duration()))
+		row.Left = "marked for deletion, goes after " + stampOf(mark.Since(v.Marked[m.ULID]).Add(c.deletesAfter.Duration()))
 	}
 	return row, true, nil
 }

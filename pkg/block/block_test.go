@@ -166,6 +166,34 @@ func TestDelete_RemovesMetaFirstAndMarkLast(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// TestDeleteMarked_LooksAtTheMarkAgain deletes only a block with a mark that is due now.
+func TestDeleteMarked_LooksAtTheMarkAgain(t *testing.T) {
+	b := blocktest.Bucket(t, "block a labels={x=\"1\"}\n  m 0m:1\n")
+	id := blocktest.ID("a")
+	dueAt := func(at int64) func(*block.DeletionMark, time.Time) bool {
+		return func(m *block.DeletionMark, written time.Time) bool { return !m.Since(written).After(time.Unix(at, 0)) }
+	}
+	kept := func(at int64) {
+		t.Helper()
+		deleted, err := block.DeleteMarked(t.Context(), b, id, dueAt(at))
+		require.NoError(t, err)
+		require.False(t, deleted)
+		_, err = block.ReadMeta(t.Context(), b, id)
+		require.NoError(t, err)
+	}
+	kept(1000) // no mark
+	_, err := block.MarkDeletion(t.Context(), b, id, "", time.Unix(100, 0))
+	require.NoError(t, err)
+	mark := block.Path(id, block.DeletionMarkFile)
+	b.SetModified(mark, time.Unix(300, 0))
+	kept(200) // written later than it says
+	b.SetModified(mark, time.Time{})
+	kept(99)
+	deleted, err := block.DeleteMarked(t.Context(), b, id, dueAt(100)) // of a bucket without times
+	require.NoError(t, err)
+	require.True(t, deleted)
+}
+
 func TestMark_KeepsFirstMark(t *testing.T) {
 	b := bucket.NewMemory()
 	id := blocktest.ID("a")

@@ -57,15 +57,24 @@ func Delete(ctx context.Context, b bucket.Bucket, id ulid.ULID) error {
 	return nil
 }
 
-// DeleteMarked deletes a block that has a deletion mark. It returns false without one,
-// for example because an operator removed the mark since the bucket was listed.
-func DeleteMarked(ctx context.Context, b bucket.Bucket, id ulid.ULID) (bool, error) {
-	err := ReadMark(ctx, b, id, &DeletionMark{})
-	if errors.Is(err, bucket.ErrNotFound) {
-		return false, nil
+// DeleteMarked deletes a block that has a deletion mark which is due; due gets the mark and
+// the time at which it was written, by the clock of the bucket, zero if unknown. It returns
+// false without one: an operator may have removed the mark since the bucket was listed, or
+// another one may have been written.
+func DeleteMarked(ctx context.Context, b bucket.Bucket, id ulid.ULID, due func(m *DeletionMark, written time.Time) bool) (bool, error) {
+	var m DeletionMark
+	err := ReadMark(ctx, b, id, &m)
+	var o bucket.Object
+	if err == nil {
+		o, err = b.Stat(ctx, Path(id, DeletionMarkFile))
 	}
-	if err != nil {
-		return false, err
+	switch {
+	case errors.Is(err, bucket.ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("look at the deletion mark of block %s: %w", id, err)
+	case !due(&m, o.LastModified):
+		return false, nil
 	}
 	return true, Delete(ctx, b, id)
 }

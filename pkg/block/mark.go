@@ -98,6 +98,17 @@ func ReadMark(ctx context.Context, r bucket.Reader, id ulid.ULID, m Mark) error 
 	return parseMark(data, id, m)
 }
 
+// Since is the time from which on the delay of a deletion mark counts: the later of its own
+// time and that at which its object was written, by the clock of the bucket, zero if unknown.
+// The writer takes its time before the upload, which may take long or be tried again, and by
+// a clock that may be behind.
+func (m *DeletionMark) Since(written time.Time) time.Time {
+	if t := time.Unix(m.DeletionTime, 0); t.After(written) {
+		return t
+	}
+	return written
+}
+
 // MarkDeletion marks a block for deletion at now and returns true. When the block is
 // marked already, it keeps the earlier mark and returns false.
 func MarkDeletion(ctx context.Context, b bucket.Bucket, id ulid.ULID, details string, now time.Time) (bool, error) {

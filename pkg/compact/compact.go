@@ -264,7 +264,7 @@ func (r *round) begin(ctx context.Context) (plan.Plan, error) {
 	} else if err := r.c.leases.Join(ctx); err != nil {
 		return plan.Plan{}, err
 	}
-	return r.c.look(ctx, r.began, r.skipped)
+	return r.c.look(ctx, r.began, r.readOnly == nil, r.skipped)
 }
 
 // err is the error of the pass. A bucket that refuses writes fails it.

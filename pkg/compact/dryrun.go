@@ -12,7 +12,7 @@ import (
 // dryRun prints the plan. It does not write to the bucket, so it measures ages by the
 // local clock.
 func (c *Compactor) dryRun(ctx context.Context) error {
-	p, err := c.look(ctx, time.Now(), nil)
+	p, err := c.look(ctx, time.Now(), true, nil)
 	if err != nil {
 		return err
 	}

@@ -182,7 +182,7 @@ func (r *round) do(ctx context.Context, j plan.Job) (err error) {
 	c, b := r.c, j.Blocks[0]
 	switch j.Kind {
 	case plan.Delete:
-		return c.deleteMarked(ctx, b)
+		return r.deleteMarked(ctx, b)
 	case plan.CleanPartial:
 		return c.deletePartial(ctx, b, r.began)
 	case plan.MarkDeletion:
@@ -210,11 +210,17 @@ func (c *Compactor) mayDeleteUnmarked(j plan.Job, err error) bool {
 	return full && j.Overdue > 0 && j.Overdue >= c.policy.DeleteDelay
 }
 
-// deleteMarked deletes a block that is still marked.
-func (c *Compactor) deleteMarked(ctx context.Context, id ulid.ULID) error {
-	deleted, err := block.DeleteMarked(ctx, c.bkt, id)
+// deleteMarked deletes a block whose mark is still there and due.
+func (r *round) deleteMarked(ctx context.Context, id ulid.ULID) error {
+	c := r.c
+	deleted, err := block.DeleteMarked(ctx, c.bkt, id, func(m *block.DeletionMark, written time.Time) bool {
+		if r.readOnly != nil {
+			written = time.Time{} // see look
+		}
+		return c.policy.DeletionDue(m, written, r.now())
+	})
 	if err == nil && !deleted {
-		c.log.Info("block has lost its deletion mark", "block", id)
+		c.log.Info("block has lost its deletion mark, or has a new one", "block", id)
 	}
 	return err
 }

@@ -44,8 +44,10 @@ func (c *Compactor) bucketTime(ctx context.Context) (time.Time, error) {
 	return o.LastModified, nil
 }
 
-// look polls the bucket and plans. No job takes the skipped blocks.
-func (c *Compactor) look(ctx context.Context, now time.Time, skipped map[ulid.ULID]string) (plan.Plan, error) {
+// look polls the bucket and plans. No job takes the skipped blocks. Without writes the clock
+// of the bucket is unknown, and a full bucket needs space: then deletion marks count from
+// the times in them.
+func (c *Compactor) look(ctx context.Context, now time.Time, writable bool, skipped map[ulid.ULID]string) (plan.Plan, error) {
 	v, err := c.poller.Poll(ctx)
 	if err != nil {
 		return plan.Plan{}, err
@@ -53,6 +55,9 @@ func (c *Compactor) look(ctx context.Context, now time.Time, skipped map[ulid.UL
 	c.seen.Store(v)
 	local := time.Now()
 	pv, policy := c.planInput(v, skipped, local)
+	if !writable {
+		pv.Marked = nil
+	}
 	pv.Rewrites = c.survey.run(ctx, v, pv, policy, now).rewrites
 	p := plan.Make(pv, policy, now)
 	if c.only != nil {
@@ -153,7 +158,7 @@ func missingFile(m *block.Meta, sizes map[string]int64) string {
 // cannot be used is among its partial ones.
 func PlanView(v *blocklist.View) plan.View {
 	out := plan.View{
-		Metas: withSources(v.Metas), Published: v.Published, Partial: make(map[ulid.ULID]plan.Partial, len(v.Partial)),
+		Metas: withSources(v.Metas), Published: v.Published, Marked: v.Marked, Partial: make(map[ulid.ULID]plan.Partial, len(v.Partial)),
 		Deletion: v.Deletion, NoCompact: v.NoCompact, NoDownsample: v.NoDownsample, Incomplete: map[ulid.ULID]string{},
 	}
 	for id, m := range v.Metas {

@@ -12,6 +12,6 @@ import (
 func DeletionMarkDelay(delay time.Duration) Filter {
 	return dropIf("deletion_mark", func(v *View, m *block.Meta) bool {
 		mark := v.Deletion[m.ULID]
-		return mark != nil && v.Taken.Sub(time.Unix(mark.DeletionTime, 0)) > delay
+		return mark != nil && v.Taken.Sub(mark.Since(v.Marked[m.ULID])) > delay
 	})
 }

@@ -108,13 +108,13 @@ func (e *entry) newest(id ulid.ULID) time.Time {
 	return time.Unix(0, t)
 }
 
-// published is the time of meta.json, if the listing has it.
-func (e *entry) published() (at time.Time, ok bool) {
-	i := slices.IndexFunc(e.objects, func(o object) bool { return o.rel == block.MetaFile })
-	if i < 0 || !e.objects[i].timed {
+// written is the time of an object, if the listing has it.
+func (e *entry) written(rel string) (at time.Time, ok bool) {
+	o, ok := e.find(rel)
+	if !ok || !o.timed {
 		return time.Time{}, false
 	}
-	return time.Unix(0, e.objects[i].modified), true
+	return time.Unix(0, o.modified), true
 }
 
 // load reads meta.json and the marks that are listed and not known.

@@ -298,3 +298,29 @@ func TestPoll_EndsWhenCancelled(t *testing.T) {
 	_, err := p.Poll(t.Context())
 	require.ErrorIs(t, err, stop)
 }
+
+// TestDeletionMarkDelay_CountsFromTheLaterTime drops a marked block when the delay has passed
+// since the mark was written, if the time in it is earlier, and also by a block index.
+func TestDeletionMarkDelay_CountsFromTheLaterTime(t *testing.T) {
+	mem := blocktest.Bucket(t, `
+meta a labels={x="1"}
+mark a deletion at=1h
+`)
+	a := blocktest.ID("a")
+	mem.SetModified(block.Path(a, block.DeletionMarkFile), time.Unix(3*3600, 0))
+	p := blocklist.NewPoller(mem, blocklist.Config{})
+	first, err := p.Poll(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, p.WriteIndex(t.Context(), mem))
+	fromIndex, err := blocklist.NewPoller(mem, blocklist.Config{}).ReadIndex(t.Context(), time.Hour)
+	require.NoError(t, err)
+	for _, v := range []*blocklist.View{first, fromIndex} {
+		require.Equal(t, time.Unix(3*3600, 0), v.Marked[a])
+		for at, kept := range map[int]int{3: 1, 4: 1, 6: 0} {
+			now := *v
+			now.Taken = time.Unix(int64(at)*3600, 0)
+			out, _ := now.Apply(blocklist.DeletionMarkDelay(time.Hour))
+			require.Len(t, out.Metas, kept, "at %dh", at)
+		}
+	}
+}

@@ -31,6 +31,10 @@ type View struct {
 	// of an unknown version, of another block, or refused by the provider. They may hold
 	// data, so that only an operator may delete them.
 	Unusable map[ulid.ULID]Partial
+	// Marked gives, for each block with a deletion mark, the time at which the mark was
+	// written, by the clock of the bucket; marks of a provider whose listing has no times
+	// are not in it.
+	Marked map[ulid.ULID]time.Time
 	// The marks, by block.
 	Deletion     map[ulid.ULID]*block.DeletionMark
 	NoCompact    map[ulid.ULID]*block.NoCompactMark
@@ -60,6 +64,7 @@ func newView(entries map[ulid.ULID]*entry, taken time.Time) *View {
 		Published:    make(map[ulid.ULID]time.Time, len(entries)),
 		Partial:      map[ulid.ULID]Partial{},
 		Unusable:     map[ulid.ULID]Partial{},
+		Marked:       map[ulid.ULID]time.Time{},
 		Deletion:     map[ulid.ULID]*block.DeletionMark{},
 		NoCompact:    map[ulid.ULID]*block.NoCompactMark{},
 		NoDownsample: map[ulid.ULID]*block.NoDownsampleMark{},
@@ -69,7 +74,7 @@ func newView(entries map[ulid.ULID]*entry, taken time.Time) *View {
 		switch {
 		case e.meta != nil:
 			v.Metas[id], v.Sizes[id] = e.meta, e.sizes
-			if at, ok := e.published(); ok {
+			if at, ok := e.written(block.MetaFile); ok {
 				v.Published[id] = at
 			}
 		case e.partial.Reason == reason.BlockMetaMissing || e.deletion != nil:
@@ -79,6 +84,9 @@ func newView(entries map[ulid.ULID]*entry, taken time.Time) *View {
 		}
 		if e.deletion != nil {
 			v.Deletion[id] = e.deletion
+			if at, ok := e.written(block.DeletionMarkFile); ok {
+				v.Marked[id] = at
+			}
 		}
 		if e.noCompact != nil {
 			v.NoCompact[id] = e.noCompact

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -87,6 +88,9 @@ func putMark(ctx context.Context, b bucket.Bucket, m Mark) (err error) {
 	switch m.Kind {
 	case "deletion":
 		_, err = block.MarkDeletion(ctx, b, id, m.Details, m.At)
+		if mem, ok := b.(interface{ SetModified(string, time.Time) }); ok {
+			mem.SetModified(block.Path(id, block.DeletionMarkFile), m.At)
+		}
 	case "no-compact":
 		_, err = block.MarkNoCompact(ctx, b, id, block.Cause{Reason: m.Reason, Details: m.Details}, m.At)
 	case "no-downsample":

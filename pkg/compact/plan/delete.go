@@ -6,6 +6,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
@@ -33,17 +34,22 @@ func (m *maker) deletions() {
 // seconds, and so is the time of an object, which is the clock, in many buckets.
 const markPrecision = 2 * time.Second
 
-// due says whether a mark is certainly older than the delay.
-func (m *maker) due(id ulid.ULID) bool {
-	d := m.policy.DeleteDelay
+// DeletionDue says whether a mark that was written at written, zero if unknown, is certainly
+// older than the delay. Both times are of the clock of the bucket.
+func (p *Policy) DeletionDue(m *block.DeletionMark, written, now time.Time) bool {
+	d := p.DeleteDelay
 	if d > 0 {
 		d += markPrecision
 	}
-	return m.marked(id) >= d
+	return now.Sub(m.Since(written)) >= d
+}
+
+func (m *maker) due(id ulid.ULID) bool {
+	return m.policy.DeletionDue(m.view.Deletion[id], m.view.Marked[id], m.now)
 }
 
 func (m *maker) marked(id ulid.ULID) time.Duration {
-	return m.now.Sub(time.Unix(m.view.Deletion[id].DeletionTime, 0))
+	return m.now.Sub(m.view.Deletion[id].Since(m.view.Marked[id]))
 }
 
 // partials plans the deletion of directories without meta.json whose last write is

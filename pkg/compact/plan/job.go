@@ -89,6 +89,9 @@ type View struct {
 	// Published are the times at which blocks became visible, by the clock of the bucket.
 	// Those of other blocks are taken from their meta.json, where the producer wrote them.
 	Published map[ulid.ULID]time.Time
+	// Marked are the times at which deletion marks were written, by the clock of the bucket.
+	// The delay of another mark counts from the time in it.
+	Marked map[ulid.ULID]time.Time
 	// Partial are the blocks without a usable meta.json.
 	Partial      map[ulid.ULID]Partial
 	Deletion     map[ulid.ULID]*block.DeletionMark

@@ -55,7 +55,7 @@ type bucket struct {
 func newBucket() *bucket {
 	return &bucket{
 		view: plan.View{
-			Metas: map[ulid.ULID]*block.Meta{}, Published: map[ulid.ULID]time.Time{}, Partial: map[ulid.ULID]plan.Partial{},
+			Metas: map[ulid.ULID]*block.Meta{}, Published: map[ulid.ULID]time.Time{}, Marked: map[ulid.ULID]time.Time{}, Partial: map[ulid.ULID]plan.Partial{},
 			Deletion: map[ulid.ULID]*block.DeletionMark{}, NoCompact: map[ulid.ULID]*block.NoCompactMark{},
 			NoDownsample: map[ulid.ULID]*block.NoDownsampleMark{}, Quarantined: map[ulid.ULID]string{}, Incomplete: map[ulid.ULID]string{}, SkippedInPass: map[ulid.ULID]string{},
 		},
@@ -131,6 +131,8 @@ func (b *bucket) attribute(t *testing.T, m *block.Meta, word string) {
 		m.Thanos.UploadTime = time.UnixMilli(duration(t, val).Milliseconds())
 	case "deleted-at":
 		b.view.Deletion[id] = &block.DeletionMark{DeletionTime: int64(duration(t, val).Seconds()), Details: "by hand"}
+	case "marked-at":
+		b.view.Marked[id] = time.UnixMilli(duration(t, val).Milliseconds())
 	case "no-compact":
 		b.view.NoCompact[id] = &block.NoCompactMark{Reason: "manual"}
 	case "no-downsample":
