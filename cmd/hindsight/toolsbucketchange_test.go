@@ -93,6 +93,27 @@ func TestToolsBucketRewrite_DeletesAndMarks(t *testing.T) {
 	require.Equal(t, exitOK, code, errs)
 }
 
+// TestToolsBucketRewrite_PublishesAnEmptyShard deletes all series of one shard: its set stays
+// complete.
+func TestToolsBucketRewrite_PublishesAnEmptyShard(t *testing.T) {
+	s := newToolSite(t, rewriteBlocks)
+	m, err := block.ReadMeta(t.Context(), s.bkt, blocktest.ID("a"))
+	require.NoError(t, err)
+	m.SetShard(block.Shard{Set: m.ULID, Index: 1, Count: 2})
+	require.NoError(t, blocktest.PutMeta(t.Context(), s.bkt, m))
+	row := list[rewriteRow](s, exitOK, "rewrite", "--id="+id("a"), "--tmp.dir="+t.TempDir(), "--no-dry-run", "--delete-blocks",
+		`--rewrite.to-delete-config=[{matchers: '{job=~".+"}'}]`)[0]
+	require.Equal(t, "rewritten, source marked for deletion", row.Result)
+	made, ok := block.ParseID(row.Rewritten)
+	require.True(t, ok)
+	empty, err := block.ReadMeta(t.Context(), s.bkt, made)
+	require.NoError(t, err)
+	require.Equal(t, m.Shard(), empty.Shard())
+	require.Zero(t, empty.Stats.NumSamples)
+	code, _, errs := s.run("verify", "--issues=index_known_issues", "--id="+row.Rewritten)
+	require.Equal(t, exitOK, code, errs)
+}
+
 func TestToolsBucketRewrite_RelabelsAndRefuses(t *testing.T) {
 	s := newToolSite(t, rewriteBlocks)
 	args := []string{"rewrite", "--id=" + id("a"), "--tmp.dir=" + t.TempDir(), "--no-dry-run"}

@@ -193,7 +193,7 @@ func (r *rewriteRun) one(ctx context.Context, m *block.Meta) (row rewriteRow, er
 	case r.dryRun:
 		row.Result = "not rewritten: dry run"
 		return row, nil
-	case res.Stats.NumSeries == 0:
+	case res.Stats.NumSeries == 0 && m.Shard().Count == 0: // without a shard its set would be incomplete
 		if row.Result = "not rewritten: no series would be left, --delete-blocks deletes the block"; r.deleteBlocks {
 			row.Result = "no series is left"
 			return row, r.markSource(ctx, m, &row)

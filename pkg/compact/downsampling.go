@@ -44,7 +44,7 @@ func (c *Compactor) downsample(ctx context.Context, j plan.Job, now func() time.
 }
 
 // downsampleInto publishes the coarser block of an input, or returns nil if it has no
-// samples. Segments are uploaded while it downsamples. It deletes the objects of a failed
+// samples and is no shard. Segments are uploaded while it downsamples. It deletes the objects of a failed
 // upload.
 func (c *Compactor) downsampleInto(ctx context.Context, dir string, in input, resolution int64, now func() time.Time) (m *block.Meta, err error) {
 	out := c.newPublications(ctx, dir, now)
@@ -61,13 +61,24 @@ func (c *Compactor) downsampleInto(ctx context.Context, dir string, in input, re
 	}
 	cfg.Check = c.checker([]input{in}, blockcheck.Config{Resolution: resolution, From: in.meta.Resolution()})
 	results, err := blockmerge.Merge(ctx, c.bkt, []blockmerge.Source{{Meta: in.meta}}, out.create, cfg)
-	if err != nil || results[0].Stats.NumSamples == 0 {
+	switch {
+	case err != nil:
 		return nil, err
+	case results[0].Stats.NumSamples > 0:
+	case !keptEmpty(in.meta):
+		return nil, nil
+	default:
+		if err := writeEmptyIndex(ctx, out.path(0)); err != nil {
+			return nil, err
+		}
 	}
 	coarser := describeCoarser(out.all[0].ID(), in.meta, resolution, results[0].Stats)
-	made := blockcheck.Result{Meta: coarser, Dir: out.path(0), ChunkMaxSize: results[0].ChunkMaxSize}
-	return coarser, complete(ctx, out.all[0], coarser, made.ChunkMaxSize, func() error {
-		return cfg.Check.Verify(ctx, c.bkt, []blockcheck.Result{made})
+	made := []blockcheck.Result{{Meta: coarser, Dir: out.path(0), ChunkMaxSize: results[0].ChunkMaxSize}}
+	if results[0].Stats.NumSamples == 0 {
+		made = nil
+	}
+	return coarser, complete(ctx, out.all[0], coarser, results[0].ChunkMaxSize, func() error {
+		return cfg.Check.Verify(ctx, c.bkt, made)
 	})
 }
 

@@ -124,7 +124,7 @@ func (c *Compactor) mergeInto(ctx context.Context, inputs []input, j plan.Job, p
 		return nil, fmt.Errorf("%w: set --deduplication.func=penalty, or take the replica label away", err)
 	case err != nil:
 		return nil, err
-	case results[0].Stats.NumSamples == 0:
+	case !slices.ContainsFunc(results, func(r blockmerge.Result) bool { return r.Stats.NumSamples > 0 }):
 		return nil, check.Verify(ctx, c.bkt, nil)
 	}
 	made := make([]blockcheck.Result, 0, len(results))
@@ -142,11 +142,18 @@ func (c *Compactor) mergeInto(ctx context.Context, inputs []input, j plan.Job, p
 			slices.SortFunc(m.Compaction.Sources, ulid.ULID.Compare)
 		}
 		m.SetShard(shard)
+		if res.Stats.NumSamples == 0 {
+			if err := writeEmptyIndex(ctx, pubs.path(i)); err != nil {
+				return nil, err
+			}
+		}
 		if err := out[i].Upload(ctx, m, res.ChunkMaxSize); err != nil {
 			return nil, err
 		}
 		blocks = append(blocks, m)
-		made = append(made, blockcheck.Result{Meta: m, Dir: pubs.path(i), ChunkMaxSize: res.ChunkMaxSize})
+		if res.Stats.NumSamples > 0 {
+			made = append(made, blockcheck.Result{Meta: m, Dir: pubs.path(i), ChunkMaxSize: res.ChunkMaxSize})
+		}
 	}
 	if err := check.Verify(ctx, c.bkt, made); err != nil {
 		return nil, err

@@ -42,7 +42,7 @@ func (c *Compactor) rewrite(ctx context.Context, j plan.Job, now func() time.Tim
 		// Its chunks overlap deleted intervals, but have no sample in them.
 		c.survey.clean(in.meta.ULID)
 		return nil
-	case res.Stats.NumSamples == 0:
+	case res.Stats.NumSamples == 0 && !keptEmpty(in.meta):
 		c.log.Info("no series of block left", "group", j.Group, "block", in.meta.ULID, "series", res.RemovedSeries, "samples", res.RemovedSamples)
 		return c.markAll(ctx, j.Blocks, detailsRewritten, now)
 	}

@@ -7,11 +7,16 @@ import (
 	"testing"
 
 	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/block/blocktest"
+	"github.com/hindsight-io/hindsight/pkg/blockscan"
+	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/bucket/buckettest"
+	"github.com/hindsight-io/hindsight/pkg/deletion"
 	"github.com/hindsight-io/hindsight/pkg/limit"
 )
 
@@ -124,4 +129,79 @@ func TestMerge_KeepsDiskBudget(t *testing.T) {
 	require.Equal(t, before, live(t, b))
 	require.NoError(t, newCompactor(t, b, "--compact.disk-budget=1MB", "--compact.merge-memory=1MB").RunOnce(context.Background()))
 	require.NotEqual(t, before, live(t, b))
+}
+
+// TestRewrite_EmptiedShardLeavesItsSetMergeable deletes all series of one shard, also of its
+// 5m block. The set is complete without them: a late block is merged with it, and what is
+// left is as if the series had never been there.
+func TestRewrite_EmptiedShardLeavesItsSetMergeable(t *testing.T) {
+	b := blocktest.Bucket(t, churned())
+	require.NoError(t, newCompactor(t, b, splitFlags...).RunOnce(t.Context()))
+	var pods []string
+	for id, m := range poll(t, b).Metas {
+		if m.Shard().Count > 0 && m.Shard().Index == 0 && m.Resolution() == 0 {
+			each(t, b, id, func(l labels.Labels, _ []chunks.Meta) { pods = append(pods, l.Get("pod")) })
+		}
+	}
+	require.NotEmpty(t, pods)
+	before := content(t, b)
+	request(t, b, deletion.Options{Selectors: []string{`{pod=~"` + strings.Join(pods, "|") + `"}`}})
+	require.NoError(t, newCompactor(t, b, splitFlags...).RunOnce(t.Context()))
+	require.Len(t, content(t, b), len(before)-len(pods))
+	empty := map[int64]int{}
+	for id, m := range poll(t, b).Metas {
+		if m.Shard().Count > 0 && m.Stats.NumSamples == 0 {
+			require.Zero(t, m.Shard().Index)
+			empty[m.Resolution()]++
+			readsEmpty(t, b, id)
+		}
+	}
+	require.Equal(t, map[int64]int{0: 1, block.Resolution5m: 1}, empty)
+	names := list(t, b)
+	require.NoError(t, newCompactor(t, b, splitFlags...).RunOnce(t.Context()))
+	require.Equal(t, names, list(t, b), "nothing is left to do")
+
+	blocktest.Fill(t, b, "block late range=10h..12h labels={cluster=\"eu\"}\n  up{pod=\"late\"} 10h..12h/1h:7\n")
+	want := content(t, b)
+	require.NoError(t, newCompactor(t, b, splitFlags...).RunOnce(t.Context()))
+	require.Equal(t, want, content(t, b))
+	for _, m := range poll(t, b).Metas {
+		require.NotEqual(t, blocktest.ID("late"), m.ULID, "it was merged with the shards")
+	}
+}
+
+// TestDownsample_ShardOfStaleMarkersLeavesItsSetComplete downsamples a set of which one shard
+// has only stale markers: its 5m shard is empty, so that the set can be made into 1h data.
+func TestDownsample_ShardOfStaleMarkersLeavesItsSetComplete(t *testing.T) {
+	b := blocktest.Bucket(t, `
+block s0 range=0d..14d labels={cluster="eu"} source=compactor
+  up{pod="a"} 0d..14d/1h:1+1
+block s1 range=0d..14d labels={cluster="eu"} source=compactor
+  up{pod="b"} 0d..1d/1h:stale
+`)
+	for i, name := range []string{"s0", "s1"} {
+		m, err := block.ReadMeta(t.Context(), b, blocktest.ID(name))
+		require.NoError(t, err)
+		m.SetShard(block.Shard{Set: blocktest.ID("s0"), Index: i, Count: 2})
+		m.Compaction.Sources = []ulid.ULID{blocktest.ID("a"), m.ULID}
+		require.NoError(t, blocktest.PutMeta(t.Context(), b, m))
+	}
+	require.NoError(t, newCompactor(t, b).RunOnce(t.Context()))
+	count := map[int64]int{}
+	for _, m := range poll(t, b).Metas {
+		count[m.Resolution()]++
+	}
+	require.Equal(t, map[int64]int{0: 2, block.Resolution5m: 2, block.Resolution1h: 2}, count)
+}
+
+// readsEmpty reads an empty block as the store gateway does.
+func readsEmpty(t *testing.T, b bucket.Bucket, id ulid.ULID) {
+	t.Helper()
+	m, err := block.ReadMeta(t.Context(), b, id)
+	require.NoError(t, err)
+	res, err := blockscan.Scan(t.Context(), b, m, 0, blockscan.Query{
+		Matchers: [][]*labels.Matcher{{labels.MustNewMatcher(labels.MatchRegexp, "pod", ".*")}},
+	})
+	require.NoError(t, err)
+	require.Zero(t, res.Series)
 }

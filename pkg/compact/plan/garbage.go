@@ -56,6 +56,16 @@ func (m *maker) prefer(a, b *block.Meta) int {
 	return cmp.Or(order(m.sound(a), m.sound(b)), cmp.Compare(b.RewriteCount(), a.RewriteCount()), a.ULID.Compare(b.ULID))
 }
 
+// emptied says whether h, which has no samples, can be what deletions have left of b, which
+// is a shard: only an empty shard is published, in its place, so that its set is complete.
+// Downsampled of it is one without samples as well.
+func emptied(h, b *block.Meta) bool {
+	if s := b.Shard(); s.Count < 1 || s != h.Shard() {
+		return false
+	}
+	return h.RewriteCount() > b.RewriteCount() || h.Resolution() > b.Resolution()
+}
+
 // order sorts what is true first.
 func order(a, b bool) int {
 	switch {
@@ -81,9 +91,12 @@ func (m *maker) supersedes(holders map[ulid.ULID][]*block.Meta, b *block.Meta) *
 }
 
 // holds says whether h has all sources and all the time of b. A block without
-// samples holds nothing of one that has some.
+// samples holds nothing of one that has some, unless it is the shard that is left of it.
 func (m *maker) holds(h, b *block.Meta) bool {
-	if h.MinTime > b.MinTime || b.MaxTime > h.MaxTime || h.Stats.NumSamples == 0 && b.Stats.NumSamples > 0 {
+	if h.MinTime > b.MinTime || b.MaxTime > h.MaxTime {
+		return false
+	}
+	if h.Stats.NumSamples == 0 && b.Stats.NumSamples > 0 && !emptied(h, b) {
 		return false
 	}
 	has := m.sourceSet(h)

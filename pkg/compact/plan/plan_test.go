@@ -125,6 +125,12 @@ func (b *bucket) attribute(t *testing.T, m *block.Meta, word string) {
 			t.Fatal(err)
 		}
 		m.SetShard(block.Shard{Set: b.id(set), Index: i, Count: n})
+	case "samples":
+		n, err := strconv.ParseUint(val, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Stats.NumSamples = n
 	case "rewritten":
 		m.Thanos.Rewrites = []byte("[{}]")
 	case "uploaded":

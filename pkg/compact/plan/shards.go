@@ -180,7 +180,9 @@ func (m *maker) abandonedShards(g grouped, holders map[ulid.ULID][]*block.Meta, 
 		}
 		elsewhere := true
 		for _, s := range b.Compaction.Sources {
-			elsewhere = elsewhere && (s == b.ULID || len(holders[s]) > 0)
+			elsewhere = elsewhere && (s == b.ULID || slices.ContainsFunc(holders[s], func(h *block.Meta) bool {
+				return h.Stats.NumSamples > 0 || b.Stats.NumSamples == 0
+			}))
 		}
 		if !elsewhere {
 			continue
