@@ -145,3 +145,24 @@ func TestCounterIterator_AddsUpResetsOfHistograms(t *testing.T) {
 	f(chunkenc.UnknownCounterReset, chunkenc.NotCounterReset, 4, 5, 9, 9, 11, 12)
 	f(chunkenc.UnknownCounterReset, chunkenc.UnknownCounterReset, 4, 5, 9, 9, 11, 11)
 }
+
+// Thanos writes the header NotCounterReset or CounterReset over values that have resets added
+// up: a fall to the next chunk is no growth then.
+func TestCounterIterator_DoesNotTrustTheHeaderOfThanos(t *testing.T) {
+	for _, header := range []chunkenc.CounterResetHeader{chunkenc.NotCounterReset, chunkenc.CounterReset} {
+		foreign := func(samples ...any) storeapi.Chunk {
+			c := histogramChunk(t, chunkenc.UnknownCounterReset, samples...)
+			c.Aggr.Counter.Bytes[2] |= byte(header)
+			require.Equal(t, chunkenc.UnknownCounterReset, aggr.CounterResetHeader(c.Aggr.Counter))
+			return c
+		}
+		it := aggr.SeriesIterator([]storeapi.Chunk{foreign(10, 5.0, 20, 9.0), foreign(30, 4.0, 40, 6.0)}, aggr.ForFunc("rate"))
+		var got []float64
+		for it.Next() != chunkenc.ValNone {
+			_, h := it.AtFloatHistogram(nil)
+			got = append(got, h.PositiveBuckets[0])
+		}
+		require.NoError(t, it.Err())
+		require.Equal(t, []float64{5, 9, 9, 11}, got)
+	}
+}
