@@ -15,6 +15,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/compact"
 	"github.com/hindsight-io/hindsight/pkg/dirlock"
+	"github.com/hindsight-io/hindsight/pkg/query"
 	"github.com/hindsight-io/hindsight/pkg/receive"
 	"github.com/hindsight-io/hindsight/pkg/server"
 	"github.com/hindsight-io/hindsight/pkg/store"
@@ -25,11 +26,13 @@ func storeCommand(app *kingpin.Application) command {
 	cmd := app.Command("store", "Serves the blocks of a bucket over StoreAPI.")
 	role := roleConfig{heapFloor: gatewayHeapFloor}
 	var c store.Config
+	var e query.EvaluationConfig
 	role.register(cmd, true)
 	role.registerBucket(cmd)
 	c.RegisterFlags(cmd)
+	e.RegisterFlags(cmd)
 	return command{name: "store", run: func(ctx context.Context, s streams) error {
-		if err := c.Validate(); err != nil {
+		if err := errors.Join(c.Validate(), e.Validate()); err != nil {
 			return err
 		}
 		return runRole(ctx, &role, s, func(ctx context.Context, p *process) (server.Component, error) {
@@ -43,10 +46,14 @@ func storeCommand(app *kingpin.Application) command {
 					return nil, err
 				}
 			}
-			return store.New(c, store.Deps{
+			g, err := store.New(c, store.Deps{
 				Logger: p.logger, Registerer: p.registry, Bucket: bkt, Poller: newHintedPoller(p, bkt, c.MetaFetchConcurrency),
-				Marks: bkt,
+				Marks: bkt, Evaluates: e.Settings(),
 			})
+			if err != nil || !e.Enabled {
+				return g, err
+			}
+			return newEvaluatingGateway(p, g, e.Query())
 		})
 	}}
 }

@@ -23,10 +23,12 @@ type Config struct {
 	Tenancy   TenancyConfig
 	Limits    LimitsConfig
 
-	Timeout              flags.Duration
-	Engine               string
-	EnableXFunctions     bool
-	Mode                 string
+	Timeout          flags.Duration
+	Engine           string
+	EnableXFunctions bool
+	Mode             string
+	// GatewayEvaluation lets store gateways evaluate parts of queries, in both modes.
+	GatewayEvaluation    bool
 	MaxConcurrent        int
 	MaxSamples           int
 	LookbackDelta        time.Duration
@@ -110,7 +112,7 @@ func DefaultConfig() Config {
 			RangeSteps: maxRangePoints, ResultPoints: 20_000_000, ListEntries: 2_000_000, ExpressionNodes: 20_000,
 			ExpressionBytes: 128 << 10, ExpressionDepth: 1000, Selectors: 1000, Matchers: 5000, RegexpSize: 250_000,
 		},
-		Timeout: flags.Duration(2 * time.Minute), Engine: "prometheus", Mode: "local",
+		Timeout: flags.Duration(2 * time.Minute), Engine: "prometheus", Mode: "local", GatewayEvaluation: true,
 		MaxConcurrent: 20, MaxSamples: 50_000_000, DynamicLookback: true, MaxConcurrentSelects: 4,
 		DedupFunc: string(dedup.FuncCoverage), DetectReplicaLabels: true, SubqueryStep: flags.Duration(time.Minute), Step: flags.Duration(time.Second),
 		FederateMaxSeries: 100_000, SlowQuery: flags.Duration(10 * time.Second), PartialResponse: true,
@@ -125,6 +127,7 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	c.Tenancy.registerFlags(r)
 	c.RegisterLimitFlags(r)
 	c.registerQueryFlags(r)
+	c.registerSettings(r)
 	c.registerAnswerFlags(r)
 	c.ignored.registerFlags(r)
 }
@@ -132,16 +135,21 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 // RegisterLimitFlags adds the flags that limit requests. They are a
 // part of RegisterFlags.
 func (c *Config) RegisterLimitFlags(r flags.Registrar) {
+	c.registerEvaluationLimits(r)
+	r.Flag("query.federate.max-series", "Largest number of series in an answer of /federate; 0 means no limit.").
+		Default("100000").IntVar(&c.FederateMaxSeries)
+	r.Flag("query.log-queries-longer-than", "Log requests that take longer, with expression, times, tenant, duration, samples and stores; 0s logs none.").
+		Default("10s").SetValue(&c.SlowQuery)
+}
+
+// registerEvaluationLimits adds the limits of evaluations.
+func (c *Config) registerEvaluationLimits(r flags.Registrar) {
 	r.Flag("query.timeout", "Longest time that a query may take, reading from the stores included.").
 		Default("2m").SetValue(&c.Timeout)
 	r.Flag("query.max-concurrent", "Queries that are evaluated at the same time; more wait for their turn. A query that waits for stores does not count.").
 		Default("20").IntVar(&c.MaxConcurrent)
 	r.Flag("query.max-samples", "Samples that one query may hold in memory at once: those that it has read from the stores and not evaluated yet, and its results; a native histogram counts by its size. 0 means no limit.").
 		Default("50000000").IntVar(&c.MaxSamples)
-	r.Flag("query.federate.max-series", "Largest number of series in an answer of /federate; 0 means no limit.").
-		Default("100000").IntVar(&c.FederateMaxSeries)
-	r.Flag("query.log-queries-longer-than", "Log requests that take longer, with expression, times, tenant, duration, samples and stores; 0s logs none.").
-		Default("10s").SetValue(&c.SlowQuery)
 	c.Limits.registerFlags(r)
 }
 
@@ -158,34 +166,43 @@ func (c *Config) registerQueryFlags(r flags.Registrar) {
 		BoolVar(&c.EnableXFunctions)
 	r.Flag("query.mode", "local evaluates queries here, over the data of all stores; distributed lets queriers among the endpoints evaluate those parts of queries whose results are provably the same.").
 		Default("local").EnumVar(&c.Mode, "local", "distributed")
-	r.Flag("query.lookback-delta", "How old the newest sample of a series may be to count as its present value; 0s means 5m.").
-		Default("0s").DurationVar(&c.LookbackDelta)
-	r.Flag("query.dynamic-lookback-delta", "Look back as far as one step of the downsampled data that a query may use.").
-		Hidden().Default("true").BoolVar(&c.DynamicLookback)
+	r.Flag("query.gateway-evaluation", "Let a store gateway evaluate those parts of queries of which it alone has the data and whose results are the same, so that results travel instead of chunks.").
+		Default("true").BoolVar(&c.GatewayEvaluation)
 	r.Flag("query.max-concurrent-select", "Selectors of one query that are read at the same time.").
 		Default("4").IntVar(&c.MaxConcurrentSelects)
 	r.Flag("query.active-query-path", "Directory for the file queries.active, which names the queries that ran when the process died; empty means none.").
 		StringVar(&c.ActiveQueryPath)
+	r.Flag("query.default-step", "Smallest step of range queries that name none.").
+		Default("1s").SetValue(&c.Step)
+}
+
+// registerSettings registers the flags that decide results beside those of a request; see
+// settings.
+func (c *Config) registerSettings(r flags.Registrar) {
+	r.Flag("query.lookback-delta", "How old the newest sample of a series may be to count as its present value; 0s means 5m.").
+		Default("0s").DurationVar(&c.LookbackDelta)
+	r.Flag("query.dynamic-lookback-delta", "Look back as far as one step of the downsampled data that a query may use.").
+		Hidden().Default("true").BoolVar(&c.DynamicLookback)
 	r.Flag("enable-feature", "PromQL features to switch on: promql-experimental-functions. Repeatable.").
 		SetValue(&c.Features)
 	r.Flag("query.default-evaluation-interval", "Step of sub-queries that name none.").
 		Default("1m").SetValue(&c.SubqueryStep)
-	r.Flag("query.default-step", "Smallest step of range queries that name none.").
-		Default("1s").SetValue(&c.Step)
+	r.Flag("deduplication.func", "How replicas are merged: coverage follows one replica and fills every hole of it from the others; penalty and chain merge as Thanos does with these names.").
+		Default(string(dedup.FuncCoverage)).EnumVar(&c.DedupFunc, string(dedup.FuncCoverage), string(dedup.FuncPenalty), string(dedup.FuncChain))
+	r.Flag("query.ring-replica-label", "Replica label in which the nodes of a hashring differ. They store copies of the same samples: all samples of all copies count. It need not be named by --query.replica-label too. Repeatable, and lists with commas are split. receive_replica is always one.").
+		SetValue(&c.RingLabels)
+	r.Flag("query.instant.default.max_source_resolution", "Coarsest resolution for instant queries with automatic downsampling.").
+		Hidden().Default("0s").SetValue(&c.InstantResolution)
 }
 
 // registerAnswerFlags registers the flags that decide the data of an answer: merging
 // of replicas, downsampled data, partial responses, and the limits of answers over
 // gRPC.
 func (c *Config) registerAnswerFlags(r flags.Registrar) {
-	r.Flag("deduplication.func", "How replicas are merged: coverage follows one replica and fills every hole of it from the others; penalty and chain merge as Thanos does with these names.").
-		Default(string(dedup.FuncCoverage)).EnumVar(&c.DedupFunc, string(dedup.FuncCoverage), string(dedup.FuncPenalty), string(dedup.FuncChain))
 	r.Flag("query.replica-label", "Label in which the replicas of a series differ; it is removed when they are merged. Repeatable, and lists with commas are split. receive_replica is always one.").
 		SetValue(&c.ReplicaLabels)
 	r.Flag("query.detect-replica-labels", "Without --query.replica-label, remove labels of well-known names, such as replica and prometheus_replica, once the stores announce label sets that are equal but for them.").
 		Default("true").BoolVar(&c.DetectReplicaLabels)
-	r.Flag("query.ring-replica-label", "Replica label in which the nodes of a hashring differ. They store copies of the same samples: all samples of all copies count. It need not be named by --query.replica-label too. Repeatable, and lists with commas are split. receive_replica is always one.").
-		SetValue(&c.RingLabels)
 	r.Flag("query.partition-label", flags.Ignored("it matters to distributed evaluation only")).
 		SetValue(&c.PartitionLabels)
 	r.Flag("query.metadata.default-time-range", "How far back labels and series are listed when a request has no start; 0s means all time.").
@@ -194,8 +211,6 @@ func (c *Config) registerAnswerFlags(r flags.Registrar) {
 		PlaceHolder("<name>=\"<value>\"").SetValue(&c.SelectorLabels)
 	r.Flag("query.auto-downsampling", "Use downsampled data of up to a fifth of the step when a range query has no max_source_resolution.").
 		BoolVar(&c.AutoDownsampling)
-	r.Flag("query.instant.default.max_source_resolution", "Coarsest resolution for instant queries with automatic downsampling.").
-		Hidden().Default("0s").SetValue(&c.InstantResolution)
 	r.Flag("query.partial-response", "Answer without the data of missing stores, with a warning that names them; partial_response of a request overrides it.").
 		Default("true").BoolVar(&c.PartialResponse)
 	r.Flag("query.federate.partial-response", "Answer requests to /federate without the data of missing stores; partial_response of a request overrides it. The scraping server stores the answer and sees no warning.").

@@ -16,7 +16,7 @@ func (q *Query) registerGRPC(r grpc.ServiceRegistrar) {
 	storerpc.RegisterRules(r, lists)
 	storerpc.RegisterTargets(r, lists)
 	storerpc.RegisterStatus(r, lists)
-	storerpc.RegisterQuery(r, &queryService{q: q, queryable: q.queryable, defaults: q.defaults})
+	q.RegisterEvaluation(r)
 	storerpc.RegisterInfo(r, storerpc.InfoConfig{
 		Info:     q.fanout.Info,
 		InfoTo:   q.fanout.InfoTo,

@@ -22,6 +22,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/query/distribute"
 	"github.com/hindsight-io/hindsight/pkg/query/endpoint"
 	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
 // modeDistributed is the value of --query.mode that pushes parts of queries down.
@@ -49,17 +50,19 @@ type pushdown struct {
 	parser    parser.Parser
 	cfg       *Config
 	filter    *atomic.Pointer[[]*relabel.Config]
-	local     func() []distribute.Leaf
-	queries   *prometheus.CounterVec
+	// trusted is the announcement of a store as far as it can be trusted.
+	trusted func(storeapi.Info, string) storeapi.Info
+	local   func() []distribute.Leaf
+	queries *prometheus.CounterVec
 }
 
 // newPushdown returns the push-down of a querier, which owns its set, queryable and
 // filter.
 func newPushdown(q *Query, p parser.Parser) *pushdown {
-	d := &pushdown{set: q.set, queryable: q.queryable, parser: p, cfg: &q.cfg, filter: &q.filter, local: q.localLeaves}
+	d := &pushdown{set: q.set, queryable: q.queryable, parser: p, cfg: &q.cfg, filter: &q.filter, trusted: q.fanout.Trusted, local: q.localLeaves}
 	d.queries = promauto.With(q.deps.Registerer).NewCounterVec(prometheus.CounterOpts{
 		Name: "hindsight_query_distributed_queries_total",
-		Help: "Queries in distributed mode: pushed, at least a part was evaluated by queriers below; local, none was; returned, a querier below refused and all was evaluated here.",
+		Help: "Queries while gateways or queriers below evaluate parts: pushed, at least a part was evaluated below; local, none was; returned, a store below refused or failed and all was evaluated here.",
 	}, []string{"outcome"})
 	for _, o := range []string{outcomePushed, outcomeLocal, outcomeReturned} {
 		d.queries.WithLabelValues(o)
@@ -83,7 +86,7 @@ func (q *Query) localLeaves() []distribute.Leaf {
 // settings are those that decide results beside the fields of a request. A querier
 // evaluates a part only with the same.
 func (c *Config) settings() string {
-	return fmt.Sprintf("1 lookback=%s dynamic=%t subquery=%s dedup=%s ring=%s features=%s instant=%s",
+	return fmt.Sprintf("2 lookback=%s dynamic=%t subquery=%s dedup=%s ring=%s features=%s instant=%s",
 		c.LookbackDelta, c.DynamicLookback, c.SubqueryStep.Duration(), c.DedupFunc,
 		strings.Join(queryopts.Names(c.RingLabels.Values()), ","), strings.Join(queryopts.Names(c.Features.Values()), ","), c.InstantResolution.Duration())
 }
@@ -117,7 +120,8 @@ func (d *pushdown) plan(ctx context.Context, a askedQuery, mark string) (distrib
 	}
 	in := distribute.Input{
 		Expr: expr, Start: a.start.UnixMilli(), End: a.end.UnixMilli(), Step: a.interval.Milliseconds(),
-		Lookback: max(a.lookback, d.cfg.LookbackDelta, defaultLookback).Milliseconds(), Leaves: d.leaves(), Whole: d.whole(&o, a),
+		Lookback: max(a.lookback, d.cfg.LookbackDelta, defaultLookback).Milliseconds(), Leaves: d.leaves(), Whole: d.whole(ctx, &o, a),
+		Unmerged: d.cfg.Mode != modeDistributed,
 	}
 	if o.Dedup {
 		in.ReplicaLabels = o.ReplicaLabels
@@ -126,16 +130,44 @@ func (d *pushdown) plan(ctx context.Context, a askedQuery, mark string) (distrib
 		m := labels.MustNewMatcher(labels.MatchEqual, partLabel, fmt.Sprintf("%s/%d", mark, part))
 		return &parser.VectorSelector{LabelMatchers: []*labels.Matcher{m}}
 	})
+	for i := range plan.Parts {
+		plan.Parts[i].Query = d.placed(a.text, &plan.Parts[i])
+	}
 	return plan, nil
 }
 
+// placed is the text of a part with the place that it has in the query, after spaces: the
+// annotations of a query name places. Where that text is not that of the part, as when
+// matchers of the tenant were added, the part's own is returned.
+func (d *pushdown) placed(query string, p *distribute.Part) string {
+	from, to := int(p.Position.Start), int(p.Position.End)
+	if from < 0 || to > len(query) || from >= to {
+		return p.Query
+	}
+	var b strings.Builder
+	for i := range from {
+		if query[i] == '\n' {
+			b.WriteByte('\n')
+		} else {
+			b.WriteByte(' ')
+		}
+	}
+	b.WriteString(query[from:to])
+	if e, err := d.parser.ParseExpr(b.String()); err != nil || e.String() != p.Query {
+		return p.Query
+	}
+	return b.String()
+}
+
 // whole is why a query is not distributed at all, or empty.
-func (d *pushdown) whole(o *queryopts.Options, a askedQuery) string {
+func (d *pushdown) whole(ctx context.Context, o *queryopts.Options, a askedQuery) string {
 	switch {
 	case len(a.text) > maxPushdownBytes:
 		return fmt.Sprintf("the expression is longer than %d bytes", maxPushdownBytes)
-	case d.cfg.Mode != modeDistributed:
-		return "the querier evaluates all queries itself (--query.mode)"
+	case d.cfg.Mode != modeDistributed && !d.cfg.GatewayEvaluation:
+		return "the querier evaluates all queries itself (--query.mode, --query.gateway-evaluation)"
+	case d.cfg.Mode != modeDistributed && storeapi.TraceFromContext(ctx) != nil:
+		return "the request asks what each store costs (stats=all, analyze)"
 	case len(o.StoreMatchers) > 0:
 		return "the request chooses stores (storeMatch[])"
 	case o.Shard != nil:
@@ -144,10 +176,27 @@ func (d *pushdown) whole(o *queryopts.Options, a askedQuery) string {
 		return "the querier has labels of its own (--selector-label)"
 	case len(*d.filter.Load()) > 0:
 		return "the querier filters its stores (--selector.relabel-config)"
-	case a.lookback%time.Second != 0:
-		return "lookback_delta is not in whole seconds, which is what the protocol can express"
-	case o.MaxSourceResolution%1000 != 0:
-		return "max_source_resolution is not in whole seconds, which is what the protocol can express"
+	}
+	return ""
+}
+
+// cannot is why an endpoint evaluates no parts, or empty. Gateways and queriers with other
+// settings would give other results.
+func (d *pushdown) cannot(e *endpoint.Endpoint) string {
+	info := e.Info()
+	switch own := d.cfg.settings(); {
+	case info.Evaluates == "" && d.cfg.Mode == modeDistributed:
+		return e.Evaluates()
+	case info.Evaluates == "" && info.Component == "query":
+		return "queriers evaluate no parts (--query.mode)"
+	case info.Evaluates == "":
+		return "it evaluates no queries"
+	case !d.cfg.GatewayEvaluation:
+		return "gateways evaluate no parts (--query.gateway-evaluation)"
+	case e.Reachable() != nil:
+		return "it does not answer"
+	case info.Evaluates != own:
+		return fmt.Sprintf("it evaluates with other settings: %s, not %s", info.Evaluates, own)
 	}
 	return ""
 }
@@ -156,14 +205,14 @@ func (d *pushdown) whole(o *queryopts.Options, a askedQuery) string {
 func (d *pushdown) leaves() []distribute.Leaf {
 	out := d.local()
 	for _, e := range d.set.Endpoints() {
-		info := e.Info()
+		info := d.trusted(e.Info(), e.Name())
 		if info.NoStore {
 			continue
 		}
 		l := distribute.Leaf{
-			Name: e.Name(), Cannot: e.Evaluates(), LabelSets: info.LabelSets, MinTime: info.MinTime, MaxTime: info.MaxTime,
+			Name: e.Name(), Cannot: d.cannot(e), LabelSets: info.LabelSets, MinTime: info.MinTime, MaxTime: info.MaxTime,
 		}
-		if l.Cannot == "" && len(info.TSDBs) > 0 {
+		if l.Cannot == "" && info.Evaluates == "" && len(info.TSDBs) > 0 {
 			// The label sets of a querier may have labels that no series has.
 			l.LabelSets = nil
 			for _, t := range info.TSDBs {
@@ -180,9 +229,16 @@ func (d *pushdown) leaves() []distribute.Leaf {
 // engineOpen opens a query of the engine that is evaluated here.
 type engineOpen func(q storage.Queryable, text string) (promql.Query, error)
 
+// on reports whether any store may evaluate parts.
+func (d *pushdown) on() bool {
+	return d.cfg.Mode == modeDistributed || d.cfg.GatewayEvaluation && slices.ContainsFunc(d.set.Endpoints(), func(e *endpoint.Endpoint) bool {
+		return e.Info().Evaluates != ""
+	})
+}
+
 // open opens a query of which parts are pushed down, or returns nil when none is.
 func (d *pushdown) open(ctx context.Context, q storage.Queryable, a askedQuery, open engineOpen) promql.Query {
-	if d.cfg.Mode != modeDistributed {
+	if !d.on() {
 		return nil
 	}
 	mark := rand.Text()
@@ -192,7 +248,7 @@ func (d *pushdown) open(ctx context.Context, q storage.Queryable, a askedQuery, 
 		return nil // the engine reports errors of the expression
 	}
 	out := &distributedQuery{pushdown: d, local: func() (promql.Query, error) { return open(q, a.text) }}
-	parts := &partQueryable{Queryable: q, pushdown: d, asked: a, mark: mark, parts: plan.Parts, refused: &out.refused}
+	parts := &partQueryable{Queryable: q, pushdown: d, asked: a, mark: mark, parts: plan.Parts, refused: &out.refused, below: &out.below}
 	first, err := open(parts, plan.Expr.String())
 	if err != nil {
 		d.queries.WithLabelValues(outcomeLocal).Inc()
@@ -209,6 +265,7 @@ type distributedQuery struct {
 	local    func() (promql.Query, error)
 	// refused says that a querier cannot evaluate its part as this one would.
 	refused atomic.Bool
+	below   belowWork
 
 	mtx sync.Mutex
 	promql.Query
@@ -230,6 +287,11 @@ func (q *distributedQuery) Exec(ctx context.Context) *promql.Result {
 	q.Query.Close()
 	q.Query = next
 	q.mtx.Unlock()
+	q.below.samples.Store(0)
+	q.below.points.Store(0)
+	if a := accountOf(ctx); a != nil {
+		a.restart() // what was read in vain does not count
+	}
 	return next.Exec(ctx)
 }
 
@@ -245,5 +307,15 @@ func (q *distributedQuery) Cancel() { q.current().Cancel() }
 // Close implements promql.Query.
 func (q *distributedQuery) Close() { q.current().Close() }
 
-// Stats implements promql.Query.
-func (q *distributedQuery) Stats() *stats.Statistics { return q.current().Stats() }
+// Stats implements promql.Query. The samples are those that were looked at here and below;
+// results of parts are not samples.
+func (q *distributedQuery) Stats() *stats.Statistics {
+	st := q.current().Stats()
+	if st == nil || st.Samples == nil || q.below.samples.Load() == 0 {
+		return st
+	}
+	out, samples := *st, *st.Samples
+	samples.TotalSamples = max(0, samples.TotalSamples-q.below.points.Load()) + q.below.samples.Load()
+	out.Samples = &samples
+	return &out
+}

@@ -56,6 +56,7 @@ func (s *queryService) Query(ctx context.Context, r *storerpc.QueryRequest) (*st
 		end()
 		expire()
 	}
+	accountOf(ctx).limits.lower(r.Limits)
 	ctx, report := storeapi.NewReportContext(ctx)
 	opts := promql.NewPrometheusQueryOpts(false, r.Lookback, nil)
 	var qry promql.Query
@@ -86,6 +87,7 @@ func (s *queryService) Query(ctx context.Context, r *storerpc.QueryRequest) (*st
 			cancel()
 		},
 	}
+	out.Read = accountOf(ctx).readNow()
 	if st := qry.Stats(); st != nil && st.Samples != nil {
 		out.Samples, out.PeakSamples = st.Samples.TotalSamples, int64(st.Samples.PeakSamples)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -41,6 +39,14 @@ type partQueryable struct {
 	mark     string
 	parts    []distribute.Part
 	refused  *atomic.Bool
+	below    *belowWork
+}
+
+// belowWork sums what the stores below did for the parts of a query.
+type belowWork struct {
+	// samples are those that the evaluations there looked at; points are those of the
+	// results, which the evaluation here looks at.
+	samples, points atomic.Int64
 }
 
 // Querier implements storage.Queryable.
@@ -66,14 +72,20 @@ func (q *partQuerier) Select(ctx context.Context, sorted bool, hints *storage.Se
 	if !ok {
 		return q.Querier.Select(ctx, sorted, hints, ms...)
 	}
-	inner, cancel := context.WithCancel(ctx)
-	r := &partResult{ctx: ctx, cancel: cancel, done: make(chan struct{}), i: -1}
+	r := q.queryable.result(ctx, part)
 	q.mtx.Lock()
 	q.open = append(q.open, r)
 	q.mtx.Unlock()
+	return r
+}
+
+// result fetches a part in the background. The caller stops it at the end.
+func (q *partQueryable) result(ctx context.Context, part distribute.Part) *partResult {
+	inner, cancel := context.WithCancel(ctx)
+	r := &partResult{ctx: ctx, queryable: q, cancel: cancel, done: make(chan struct{}), i: -1}
 	go func() {
 		defer close(r.done)
-		r.series, r.ws, r.err = q.queryable.fetch(inner, part)
+		r.series, r.ws, r.err = q.fetch(inner, part)
 	}()
 	return r
 }
@@ -97,25 +109,31 @@ func (q *partQuerier) Close() error {
 	q.mtx.Lock()
 	defer q.mtx.Unlock()
 	for _, r := range q.open {
-		r.cancel()
-		<-r.done
+		r.stop()
 	}
 	return q.Querier.Close()
 }
 
 // partResult is the result of a part as a set of series, sorted by labels.
 type partResult struct {
-	ctx    context.Context
-	cancel context.CancelFunc
-	done   chan struct{}
-	i      int
+	ctx       context.Context
+	queryable *partQueryable
+	cancel    context.CancelFunc
+	done      chan struct{}
+	i         int
 	// lost is the error of a query that did not get its concurrency slot back.
 	lost error
 
 	// Valid once done is closed.
-	series []storage.Series
+	series []promql.Series
 	ws     annotations.Annotations
 	err    error
+}
+
+// stop ends the part and waits until nothing of it runs.
+func (r *partResult) stop() {
+	r.cancel()
+	<-r.done
 }
 
 func (r *partResult) wait() bool {
@@ -135,7 +153,14 @@ func (r *partResult) Next() bool {
 }
 
 // At implements storage.SeriesSet.
-func (r *partResult) At() storage.Series { return r.series[r.i] }
+func (r *partResult) At() storage.Series {
+	s := &r.series[r.i]
+	var out []chunks.Sample
+	eachStep(s, r.queryable.asked.interval.Milliseconds(), func(t int64, f float64, h *histogram.FloatHistogram) {
+		out = append(out, stepSample{t: t, f: f, h: h})
+	})
+	return storage.NewListSeries(s.Metric, out)
+}
 
 // Err implements storage.SeriesSet.
 func (r *partResult) Err() error {
@@ -153,9 +178,24 @@ func (r *partResult) Warnings() annotations.Annotations {
 	return r.ws
 }
 
+// leastLeft is the time that a request must have left for a part of it to be reserved
+// for an evaluation here.
+const leastLeft = 10 * time.Second
+
+// withinShare leaves a quarter of the time of a request to an evaluation here, for a
+// store below that hangs.
+func withinShare(ctx context.Context) (context.Context, context.CancelFunc) {
+	if deadline, ok := ctx.Deadline(); ok {
+		if left := time.Until(deadline); left >= leastLeft {
+			return context.WithTimeout(ctx, left*3/4)
+		}
+	}
+	return context.WithCancel(ctx)
+}
+
 // fetch evaluates a part at all its queriers and returns their series, sorted.
-func (q *partQueryable) fetch(ctx context.Context, part distribute.Part) ([]storage.Series, annotations.Annotations, error) {
-	inner, cancel := context.WithCancel(ctx)
+func (q *partQueryable) fetch(ctx context.Context, part distribute.Part) ([]promql.Series, annotations.Annotations, error) {
+	inner, cancel := withinShare(ctx)
 	defer cancel()
 	leaves := q.endpoints(part.Leaves)
 	if len(leaves) != len(part.Leaves) {
@@ -186,14 +226,12 @@ func (q *partQueryable) fetch(ctx context.Context, part distribute.Part) ([]stor
 		all = append(all, r.series...)
 	}
 	slices.SortStableFunc(all, func(a, b promql.Series) int { return labels.Compare(a.Metric, b.Metric) })
-	out := make([]storage.Series, len(all))
-	for i := range all {
-		if i > 0 && labels.Equal(all[i-1].Metric, all[i].Metric) {
-			return nil, nil, q.refuse(fmt.Errorf("two queriers have the series %s", all[i].Metric))
+	for i := 1; i < len(all); i++ {
+		if labels.Equal(all[i-1].Metric, all[i].Metric) {
+			return nil, nil, q.refuse(fmt.Errorf("two stores have the series %s", all[i].Metric))
 		}
-		out[i] = q.atSteps(&all[i])
 	}
-	return out, ws, nil
+	return all, ws, nil
 }
 
 // leafResult is the result of one querier.
@@ -212,7 +250,8 @@ func (q *partQueryable) endpoints(names []string) []*endpoint.Endpoint {
 	return out
 }
 
-// evaluate asks one querier. The series count for the limits of the request.
+// evaluate asks one store. What it read and the result count for the limits of the
+// request.
 func (q *partQueryable) evaluate(ctx context.Context, e *endpoint.Endpoint, part distribute.Part, into *leafResult) (storeapi.Warnings, error) {
 	o := q.pushdown.queryable.cfg.options(ctx)
 	r := &storerpc.QueryRequest{
@@ -223,44 +262,54 @@ func (q *partQueryable) evaluate(ctx context.Context, e *endpoint.Endpoint, part
 	if o.PartialResponse {
 		r.Partial = storeapi.PartialWarn
 	}
-	return e.Query(ctx, r, func(s promql.Series) error {
+	a := accountOf(ctx)
+	if a != nil {
+		r.Limits = storerpc.QueryLimits{Samples: a.limits.Samples, Series: a.limits.Series, Chunks: a.limits.Chunks, Bytes: a.limits.Bytes}
+	}
+	sum, err := e.Query(ctx, r, func(s promql.Series) error {
 		if part.Merged {
 			s.Metric = labels.NewBuilder(s.Metric).Set(distribute.LeafLabel, e.Name()).Labels()
 		}
-		c, memory := weighResult(&s)
+		samples, memory := weighResult(&s)
+		q.below.points.Add(samples)
 		if n := len(into.series); n > 0 && labels.Equal(into.series[n-1].Metric, s.Metric) {
 			last := &into.series[n-1]
 			last.Floats, last.Histograms = append(last.Floats, s.Floats...), append(last.Histograms, s.Histograms...)
-			c.series = 0
 		} else {
 			into.series = append(into.series, s)
 		}
-		if a := accountOf(ctx); a != nil {
-			return a.add(ctx, c, memory, e.Name)
+		if a != nil {
+			return a.add(ctx, counts{samples: samples}, memory, e.Name)
 		}
 		return nil
 	})
+	q.below.samples.Add(sum.Samples)
+	if err == nil && a != nil {
+		err = a.readBelow(sum.Read, e.Name)
+	}
+	return sum.Warnings, err
 }
 
-// weighResult is what a series of a result counts for, and its memory.
-func weighResult(s *promql.Series) (counts, int64) {
+// weighResult is the samples that a series of a result counts for, and its memory.
+func weighResult(s *promql.Series) (samples, memory int64) {
 	size := int64(s.Metric.ByteSize()) + 16*int64(len(s.Floats))
-	samples := int64(len(s.Floats))
+	samples = int64(len(s.Floats))
 	for _, h := range s.Histograms {
 		n := int64(h.H.Size())
 		size, samples = size+n, samples+n/16
 	}
-	return counts{samples: samples, series: 1, bytes: size}, 4*size + seriesOverhead
+	return samples, 4*size + seriesOverhead
 }
 
-// failed returns the error of the part when a querier failed. A limit, and the end of the
-// request, are final. After any other failure all is evaluated here: that gives the error
-// of the expression, or the answer without the stores that are missing.
+// failed returns the error of the part when a store failed. The end of the request is
+// final. After any other failure all is evaluated here: that gives the error of the
+// expression or of the limit, or the answer without the stores that are missing. A limit
+// that a querier met is final, too: it read for long, and has the limits of this one.
 func (q *partQueryable) failed(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, limit.ErrExceeded), errors.Is(err, errBusy):
+	case errors.Is(err, errBusy), q.pushdown.cfg.Mode == modeDistributed && errors.Is(err, limit.ErrExceeded):
 		return err
 	case ctx.Err() != nil:
 		return ended(ctx, err)
@@ -289,30 +338,6 @@ func annotateLeaf(ws storeapi.Warnings, report *storeapi.Report) annotations.Ann
 	}
 	as.Merge(annotate(others, report))
 	return as
-}
-
-// atSteps is a series whose newest sample at each step of the query is that of the step,
-// or none: a stale marker stands where a sample is followed by none.
-func (q *partQueryable) atSteps(s *promql.Series) storage.Series {
-	out := make([]chunks.Sample, 0, len(s.Floats)+len(s.Histograms)+1)
-	fs, hs := s.Floats, s.Histograms
-	step := q.asked.interval.Milliseconds()
-	for len(fs)+len(hs) > 0 {
-		var p stepSample
-		if len(hs) == 0 || len(fs) > 0 && fs[0].T < hs[0].T {
-			p, fs = stepSample{t: fs[0].T, f: fs[0].F}, fs[1:]
-		} else {
-			p, hs = stepSample{t: hs[0].T, h: hs[0].H}, hs[1:]
-		}
-		if n := len(out); n > 0 && step > 0 && p.t > out[n-1].T()+step {
-			out = append(out, stepSample{t: out[n-1].T() + step, f: math.Float64frombits(value.StaleNaN)})
-		}
-		out = append(out, p)
-	}
-	if n := len(out); n > 0 && step > 0 {
-		out = append(out, stepSample{t: out[n-1].T() + step, f: math.Float64frombits(value.StaleNaN)})
-	}
-	return storage.NewListSeries(s.Metric, out)
 }
 
 // stepSample is a float, or a histogram where h is set.

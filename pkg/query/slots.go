@@ -82,6 +82,9 @@ func (s *slotTracker) GetMaxConcurrent() int { return s.most }
 // evaluated. Its errors are those of a query that timed out or was cancelled.
 func (s *slotTracker) Insert(ctx context.Context, query string) (int, error) {
 	a := accountOf(ctx)
+	if a != nil && a.about.expression != "" {
+		query = a.about.expression // without what stands for parts that others evaluate
+	}
 	t := &slot{tracker: s, account: a}
 	if s.file != nil {
 		var err error

@@ -39,6 +39,9 @@ type Deps struct {
 	// Marks is the bucket for marks that are requested over HTTP, and for blocks of
 	// recovered head logs; nil refuses the marks and recovers nothing.
 	Marks bucket.Bucket
+	// Evaluates are the settings with which the process evaluates queries over Store,
+	// for Info; empty if it does not.
+	Evaluates string
 }
 
 const (

@@ -55,6 +55,9 @@ type Info struct {
 	// Instance identifies the process of a querier, so that it recognises itself;
 	// empty for others.
 	Instance string
+	// Evaluates are the settings with which the server evaluates queries over its own
+	// data, as a store gateway does; empty when it does not.
+	Evaluates string
 	// SupportsSharding says that Request.Shard is applied by the store.
 	SupportsSharding bool
 	// SupportsWithoutReplicaLabels says that Request.WithoutReplicaLabels is

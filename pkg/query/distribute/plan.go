@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/promql/parser/posrange"
 )
 
 // LeafLabel distinguishes the results of queriers that are merged here. It is never in
@@ -39,6 +40,8 @@ type Input struct {
 	Leaves   []Leaf
 	// ReplicaLabels are removed from the answer; empty without deduplication.
 	ReplicaLabels []string
+	// Unmerged keeps parts here whose results would have to be merged.
+	Unmerged bool
 	// Whole is why the query is not distributed at all, whatever it is; empty for
 	// none.
 	Whole string
@@ -46,8 +49,9 @@ type Input struct {
 
 // Part is an expression that leaves evaluate.
 type Part struct {
-	// Query is its text.
-	Query string
+	// Query is its text, and Position the place of its text in the query.
+	Query    string
+	Position posrange.PositionRange
 	// Leaves are the names of the queriers that evaluate it.
 	Leaves []string
 	// Merged says that the results are told apart by LeafLabel, because series of
@@ -97,14 +101,11 @@ type planner struct {
 
 // refuses is why nothing of the query is pushed, or empty.
 func (p *planner) refuses() string {
-	const second = 1000
 	switch in := &p.in; {
 	case in.Whole != "":
 		return in.Whole
-	case in.Start%second != 0 || in.End%second != 0 || in.Step%second != 0:
-		return "the times of the query are not whole seconds, which is what the protocol can express"
 	case !slices.ContainsFunc(in.Leaves, func(l Leaf) bool { return l.Cannot == "" }):
-		return "no store is a querier that evaluates queries"
+		return "no store evaluates queries"
 	}
 	return ""
 }
@@ -182,7 +183,7 @@ func (p *planner) pushable(e parser.Expr, leaves []Leaf, ordered bool) (merged b
 	if why == "" {
 		return false, ""
 	}
-	if agg, ok := e.(*parser.AggregateExpr); ok && ordered && merges(agg.Op) {
+	if agg, ok := e.(*parser.AggregateExpr); ok && ordered && merges(agg.Op) && !p.in.Unmerged {
 		if names, inner := kept(agg.Expr, apart); inner == "" && apart(names) {
 			return true, ""
 		}
@@ -278,7 +279,7 @@ func (p *planner) apart(names labelNames, leaves []Leaf) bool {
 
 // push replaces e by the selector of a part.
 func (p *planner) push(e parser.Expr, leaves []Leaf, merged bool) parser.Expr {
-	part := Part{Query: e.String(), Merged: merged}
+	part := Part{Query: e.String(), Position: e.PositionRange(), Merged: merged}
 	for _, l := range leaves {
 		part.Leaves = append(part.Leaves, l.Name)
 	}

@@ -66,7 +66,7 @@ func (e *Endpoint) TSDBStatus(ctx context.Context, r *storeapi.TSDBStatusRequest
 
 // queryClient is a store that may evaluate queries.
 type queryClient interface {
-	Query(ctx context.Context, r *storerpc.QueryRequest, each func(promql.Series) error) (storeapi.Warnings, error)
+	Query(ctx context.Context, r *storerpc.QueryRequest, each func(promql.Series) error) (storerpc.QuerySummary, error)
 }
 
 // Evaluates returns why the endpoint cannot evaluate queries in place of this querier; it
@@ -85,15 +85,24 @@ func (e *Endpoint) Evaluates() (cannot string) {
 }
 
 // Query evaluates a query at the endpoint; see storerpc.Client. A querier that the request
-// has passed already has nothing to add.
-func (e *Endpoint) Query(ctx context.Context, r *storerpc.QueryRequest, each func(promql.Series) error) (storeapi.Warnings, error) {
+// has passed already has nothing to add. The call ends when the endpoint is silent and
+// does not answer the Info call either.
+func (e *Endpoint) Query(ctx context.Context, r *storerpc.QueryRequest, each func(promql.Series) error) (storerpc.QuerySummary, error) {
 	ctx, skip, err := e.usable(ctx)
 	if err != nil || skip {
-		return nil, err
+		return storerpc.QuerySummary{}, err
 	}
 	c, ok := e.client.(queryClient)
 	if !ok {
-		return nil, fmt.Errorf("query %s: %w: it offers no queries", e.name, storeapi.ErrUnavailable)
+		return storerpc.QuerySummary{}, fmt.Errorf("query %s: %w: it offers no queries", e.name, storeapi.ErrUnavailable)
 	}
-	return c.Query(ctx, r, each)
+	one := e.calls.begin(ctx)
+	defer one.end()
+	one.wait()
+	out, err := c.Query(one.ctx, r, func(s promql.Series) error {
+		one.resume()
+		defer one.wait()
+		return each(s)
+	})
+	return out, one.failure(err)
 }

@@ -106,6 +106,10 @@ func (s *Store) trusted(info storeapi.Info, name string) storeapi.Info {
 	return info
 }
 
+// Trusted is the announcement of a store with a name, without its label sets when the
+// store was seen to send series with others. Stores are chosen by it.
+func (s *Store) Trusted(info storeapi.Info, name string) storeapi.Info { return s.trusted(info, name) }
+
 func (s *Store) markMislabeled(name string, example labels.Labels) {
 	if s.note(s.mislabeled, name) {
 		s.metrics.mislabeled.Inc()

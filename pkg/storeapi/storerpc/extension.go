@@ -20,6 +20,10 @@ const (
 	supportsSortWithoutField = 7001
 	// warningsField of InfoResponse: repeated string.
 	warningsField = 7001
+	// evaluatesField of InfoResponse: string. The field for the Query API is not set with
+	// it, because a distributed querier of another program would take the server for
+	// one that has the data of all others too, and would not ask these.
+	evaluatesField = 7002
 	// These of QueryStats are int64.
 	pagesTouchedField           = 7001
 	pagesFetchedField           = 7002
@@ -80,6 +84,17 @@ func readWarnings(m proto.Message) (out []string) {
 		if f.Tag == protowire.EncodeTag(warningsField, protowire.BytesType) {
 			text := f.Data[:min(len(f.Data), maxInfoWarningSize)]
 			out = append(out, strings.ToValidUTF8(string(text), "\ufffd"))
+		}
+	}
+	return out
+}
+
+// readEvaluates reads the settings of an InfoResponse, no more than maxSettings bytes.
+func readEvaluates(m proto.Message) (out string) {
+	fields, f := protoscan.Fields{B: m.ProtoReflect().GetUnknown()}, protoscan.Field{}
+	for fields.Next(&f) {
+		if f.Tag == protowire.EncodeTag(evaluatesField, protowire.BytesType) {
+			out = strings.ToValidUTF8(string(f.Data[:min(len(f.Data), maxSettings)]), "\ufffd")
 		}
 	}
 	return out

@@ -89,6 +89,9 @@ func infoToWire(info storeapi.Info, has Services) *infopb.InfoResponse {
 		}
 	}
 	addNames(out, warningsField, info.Warnings)
+	if info.Evaluates != "" {
+		addNames(out, evaluatesField, []string{info.Evaluates})
+	}
 	if has.Rules {
 		out.Rules = &infopb.RulesInfo{}
 	}
@@ -116,7 +119,7 @@ func infoFromWire(in *infopb.InfoResponse) (storeapi.Info, Services) {
 	info.Component = in.GetComponentType()
 	info.LabelSets = labelSetsFromWire(in.GetLabelSets())
 	info.NoStore = in.GetStore() == nil
-	info.Warnings = readWarnings(in)
+	info.Warnings, info.Evaluates = readWarnings(in), readEvaluates(in)
 	if s := in.GetStore(); s != nil {
 		info.MinTime, info.MaxTime = s.GetMinTime(), s.GetMaxTime()
 		info.SupportsSharding = s.GetSupportsSharding()

@@ -49,6 +49,9 @@ type QueryRequest struct {
 	// other fields. The engine refuses others than its own with ErrSettings, and a
 	// client that sends them gets each warning in a message of its own.
 	Settings string
+	// Limits and times in milliseconds reach the server with Settings only; without
+	// them times are sent in seconds, durations rounded up.
+	Limits QueryLimits
 }
 
 // QueryAnswer is the result of a query. Its memory is the engine's until Close.
@@ -58,6 +61,7 @@ type QueryAnswer struct {
 	// Samples is the number of samples that were read, PeakSamples the largest
 	// number in memory at once.
 	Samples, PeakSamples int64
+	Read                 QueryRead
 	Close                func()
 }
 
@@ -140,7 +144,9 @@ func (s *queryServer) QueryRange(in *storepb.QueryRangeRequest, stream grpc.Serv
 
 // run evaluates and sends: warnings, series, statistics.
 func (s *queryServer) run(ctx context.Context, r *QueryRequest, out *resultSender) error {
-	r.Settings = settingsOf(ctx)
+	if err := readExtras(ctx, r); err != nil {
+		return toStatus(err)
+	}
 	answer, err := s.engine.Query(incoming(ctx), r)
 	if err != nil {
 		st := toStatus(err)
@@ -163,7 +169,7 @@ func (s *queryServer) run(ctx context.Context, r *QueryRequest, out *resultSende
 	if err := out.value(answer.Value); err != nil {
 		return fmt.Errorf("send series: %w", err)
 	}
-	if err := out.send("", nil, &storepb.QueryStats{SamplesTotal: answer.Samples, PeakSamples: answer.PeakSamples}); err != nil {
+	if err := out.send("", nil, queryStats(answer)); err != nil {
 		return fmt.Errorf("send statistics: %w", err)
 	}
 	return nil

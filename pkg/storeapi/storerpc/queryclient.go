@@ -11,20 +11,12 @@ import (
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/promql"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/labelpb"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/prompb"
 )
-
-// settingsKey is the metadata with QueryRequest.Settings. Servers of other programs
-// do not know it.
-const settingsKey = "hindsight-query-settings"
-
-// maxSettings bounds the value of settingsKey, in bytes.
-const maxSettings = 1024
 
 // ErrSettings is the refusal of a query whose result would depend on settings in which
 // the server differs from its client.
@@ -35,28 +27,28 @@ var ErrSettings = errors.New("querier has other settings")
 // other. The result of a scalar is a series without labels. The warnings are those of the
 // server as it joined them. A request with Settings fails with ErrSettings when those of
 // the server differ.
-func (c *Client) Query(ctx context.Context, r *QueryRequest, each func(promql.Series) error) (storeapi.Warnings, error) {
+func (c *Client) Query(ctx context.Context, r *QueryRequest, each func(promql.Series) error) (QuerySummary, error) {
 	ctx, cancel := context.WithCancel(outgoing(ctx))
 	defer cancel()
-	if r.Settings != "" {
-		ctx = metadata.AppendToOutgoingContext(ctx, settingsKey, r.Settings)
-	}
-	recv, err := c.openQuery(ctx, r)
+	var out QuerySummary
+	recv, err := c.openQuery(withExtras(ctx, r), r)
 	if err != nil {
-		return nil, fmt.Errorf("query %s: %w", c.name, fromStatus(err))
+		return out, fmt.Errorf("query %s: %w", c.name, fromStatus(err))
 	}
 	var ws texts
 	for {
 		m, err := recv()
 		if errors.Is(err, io.EOF) {
-			return c.warnings(ws), nil
+			out.Warnings = c.warnings(ws)
+			return out, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("query %s: %w", c.name, fromStatus(err))
+			return out, fmt.Errorf("query %s: %w", c.name, fromStatus(err))
 		}
 		if w := m.GetWarnings(); w != "" {
 			ws.add([]byte(w))
 		}
+		out.note(m.GetStats())
 		all := m.GetTimeseriesBatch().GetSeries()
 		if one := m.GetTimeseries(); one != nil {
 			all = append(all, one)
@@ -67,7 +59,7 @@ func (c *Client) Query(ctx context.Context, r *QueryRequest, each func(promql.Se
 				err = each(series)
 			}
 			if err != nil {
-				return nil, fmt.Errorf("read the result of %s: %w", c.name, err)
+				return out, fmt.Errorf("read the result of %s: %w", c.name, err)
 			}
 		}
 	}
@@ -78,6 +70,7 @@ type queryAnswer interface {
 	GetWarnings() string
 	GetTimeseries() *prompb.TimeSeries
 	GetTimeseriesBatch() *storepb.TimeSeriesBatch
+	GetStats() *storepb.QueryStats
 }
 
 func (c *Client) openQuery(ctx context.Context, r *QueryRequest) (func() (queryAnswer, error), error) {
@@ -159,13 +152,4 @@ func spansFromWire(in []*prompb.BucketSpan) []histogram.Span {
 		out = append(out, histogram.Span{Offset: s.GetOffset(), Length: s.GetLength()})
 	}
 	return slices.Clip(out)
-}
-
-// settingsOf returns the settings that the client of a call expects, or the empty string.
-func settingsOf(ctx context.Context) string {
-	md, _ := metadata.FromIncomingContext(ctx)
-	if v := md.Get(settingsKey); len(v) > 0 {
-		return v[0][:min(len(v[0]), maxSettings)]
-	}
-	return ""
 }
