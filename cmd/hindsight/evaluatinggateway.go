@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net/http"
 
 	"google.golang.org/grpc"
 
@@ -14,8 +15,8 @@ import (
 // alone has the data. The querier in it reads the blocks without gRPC, serves queries on
 // the gRPC port of the gateway, and has neither endpoints nor an HTTP API.
 type evaluatingGateway struct {
-	*store.Gateway
-	query *query.Query
+	gateway *store.Gateway
+	query   *query.Query
 }
 
 func newEvaluatingGateway(p *process, g *store.Gateway, c query.Config) (*evaluatingGateway, error) {
@@ -25,12 +26,18 @@ func newEvaluatingGateway(p *process, g *store.Gateway, c query.Config) (*evalua
 	if err != nil {
 		return nil, err
 	}
-	return &evaluatingGateway{Gateway: g, query: q}, nil
+	return &evaluatingGateway{gateway: g, query: q}, nil
 }
+
+// RegisterHTTP implements server.Component.
+func (g *evaluatingGateway) RegisterHTTP(mux *http.ServeMux) { g.gateway.RegisterHTTP(mux) }
+
+// Ready implements server.Component. The querier waits for no endpoints.
+func (g *evaluatingGateway) Ready() error { return g.gateway.Ready() }
 
 // RegisterGRPC implements server.Component.
 func (g *evaluatingGateway) RegisterGRPC(r grpc.ServiceRegistrar) {
-	g.Gateway.RegisterGRPC(r)
+	g.gateway.RegisterGRPC(r)
 	g.query.RegisterEvaluation(r)
 }
 
@@ -39,5 +46,5 @@ func (g *evaluatingGateway) Reload(ctx context.Context) error { return g.query.R
 
 // Run runs the gateway, and the querier within its time.
 func (g *evaluatingGateway) Run(ctx context.Context) error {
-	return runParts(ctx, []part{{"store", g.Gateway.Run}, {"query", g.query.Run}})
+	return runParts(ctx, []part{{"store", g.gateway.Run}, {"query", g.query.Run}})
 }

@@ -65,13 +65,13 @@ func (q *Query) explain(ctx context.Context, r promapi.ExplainRequest) (any, err
 	if len(a.text) > maxPushdownBytes {
 		return nil, fmt.Errorf("the expression is longer than the %d bytes that are explained", maxPushdownBytes)
 	}
-	plan, err := q.engine.push.plan(ctx, a, "explain")
+	plan, err := q.engine.push.plan(ctx, a)
 	if err != nil {
 		return nil, err
 	}
-	out := explanation{Here: plan.Expr.String(), Decisions: plan.Decisions, Parts: []explainedPart{}}
+	out := explanation{Here: strings.TrimSpace(plan.text), Decisions: plan.Decisions, Parts: []explainedPart{}}
 	for _, p := range plan.Parts {
-		out.Parts = append(out.Parts, explainedPart{p.Query, p.Leaves, p.Merged})
+		out.Parts = append(out.Parts, explainedPart{strings.TrimSpace(p.Query), p.Leaves, p.Merged})
 	}
 	for _, l := range q.engine.push.leaves() {
 		out.Stores = append(out.Stores, explainedStore{l.Name, l.Cannot, l.MinTime, l.MaxTime})

@@ -2,9 +2,9 @@ package query
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,9 +28,6 @@ import (
 // modeDistributed is the value of --query.mode that pushes parts of queries down.
 const modeDistributed = "distributed"
 
-// partLabel is the label of the selectors that stand for parts.
-const partLabel = "__pushed_down__"
-
 // maxPushdownBytes bounds the expressions that are planned: planning visits the tree below
 // each node, which takes time in proportion to size and depth and cannot be cancelled.
 const maxPushdownBytes = 8 << 10
@@ -52,14 +49,17 @@ type pushdown struct {
 	filter    *atomic.Pointer[[]*relabel.Config]
 	// trusted is the announcement of a store as far as it can be trusted.
 	trusted func(storeapi.Info, string) storeapi.Info
-	local   func() []distribute.Leaf
-	queries *prometheus.CounterVec
+	// leastLeft is the time that a request must have left for a quarter of it to be
+	// reserved for an evaluation here.
+	leastLeft time.Duration
+	local     func() []distribute.Leaf
+	queries   *prometheus.CounterVec
 }
 
 // newPushdown returns the push-down of a querier, which owns its set, queryable and
 // filter.
 func newPushdown(q *Query, p parser.Parser) *pushdown {
-	d := &pushdown{set: q.set, queryable: q.queryable, parser: p, cfg: &q.cfg, filter: &q.filter, trusted: q.fanout.Trusted, local: q.localLeaves}
+	d := &pushdown{set: q.set, queryable: q.queryable, parser: p, cfg: &q.cfg, filter: &q.filter, trusted: q.fanout.Trusted, leastLeft: 10 * time.Second, local: q.localLeaves}
 	d.queries = promauto.With(q.deps.Registerer).NewCounterVec(prometheus.CounterOpts{
 		Name: "hindsight_query_distributed_queries_total",
 		Help: "Queries while gateways or queriers below evaluate parts: pushed, at least a part was evaluated below; local, none was; returned, a store below refused or failed and all was evaluated here.",
@@ -101,12 +101,20 @@ type askedQuery struct {
 	lookback time.Duration
 }
 
-// plan decides which parts of a query are pushed down. mark is the value of the label of
-// the selectors of parts, before their number.
-func (d *pushdown) plan(ctx context.Context, a askedQuery, mark string) (distribute.Plan, error) {
+// plannedQuery is a query of which parts are pushed down.
+type plannedQuery struct {
+	distribute.Plan
+	// names are the metric names that stand for the parts in text, which is what is left
+	// to evaluate here.
+	names []string
+	text  string
+}
+
+// plan decides which parts of a query are pushed down.
+func (d *pushdown) plan(ctx context.Context, a askedQuery) (*plannedQuery, error) {
 	expr, err := d.parser.ParseExpr(a.text)
 	if err != nil {
-		return distribute.Plan{}, err
+		return nil, err
 	}
 	o := d.queryable.cfg.options(ctx)
 	if o.Enforced != nil {
@@ -126,37 +134,73 @@ func (d *pushdown) plan(ctx context.Context, a askedQuery, mark string) (distrib
 	if o.Dedup {
 		in.ReplicaLabels = o.ReplicaLabels
 	}
-	plan := distribute.Make(in, func(part int) parser.Expr {
-		m := labels.MustNewMatcher(labels.MatchEqual, partLabel, fmt.Sprintf("%s/%d", mark, part))
-		return &parser.VectorSelector{LabelMatchers: []*labels.Matcher{m}}
+	out, prefix := &plannedQuery{}, unusedName(expr)
+	out.Plan = distribute.Make(in, func(part int) parser.Expr {
+		name := prefix + strconv.Itoa(part)
+		out.names = append(out.names, name)
+		return &parser.VectorSelector{Name: name, LabelMatchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, name)}}
 	})
-	for i := range plan.Parts {
-		plan.Parts[i].Query = d.placed(a.text, &plan.Parts[i])
-	}
-	return plan, nil
+	d.place(a.text, out)
+	return out, nil
 }
 
-// placed is the text of a part with the place that it has in the query, after spaces: the
-// annotations of a query name places. Where that text is not that of the part, as when
-// matchers of the tenant were added, the part's own is returned.
-func (d *pushdown) placed(query string, p *distribute.Part) string {
-	from, to := int(p.Position.Start), int(p.Position.End)
-	if from < 0 || to > len(query) || from >= to {
-		return p.Query
+// unusedName returns the begin of a metric name that no selector of the expression has.
+func unusedName(expr parser.Expr) string {
+	prefix := "part"
+	for {
+		used := false
+		parser.Inspect(expr, func(n parser.Node, _ []parser.Node) error {
+			if s, ok := n.(*parser.VectorSelector); ok {
+				used = used || slices.ContainsFunc(s.LabelMatchers, func(m *labels.Matcher) bool { return strings.HasPrefix(m.Value, prefix) })
+			}
+			return nil
+		})
+		if !used {
+			return prefix
+		}
+		prefix += "_"
 	}
-	var b strings.Builder
-	for i := range from {
-		if query[i] == '\n' {
-			b.WriteByte('\n')
-		} else {
-			b.WriteByte(' ')
+}
+
+// place sets the texts of the parts and of what is left so that everything in them has the
+// place that it has in the query, with spaces around: annotations name places. Where such
+// a text does not mean the same, as when matchers of the tenant were added, that of the
+// expression is used.
+func (d *pushdown) place(query string, p *plannedQuery) {
+	left, placed := []byte(query), true
+	for i := range p.Parts {
+		part := &p.Parts[i]
+		from, to := int(part.Position.Start), int(part.Position.End)
+		if from < 0 || to > len(query) || to-from < len(p.names[i]) {
+			placed = false
+			continue
+		}
+		text := []byte(query)[:to]
+		blank(text[:from])
+		if d.means(string(text), part.Query) {
+			part.Query = string(text)
+		}
+		blank(left[from:to])
+		copy(left[from:], p.names[i])
+	}
+	if p.text = p.Expr.String(); placed && d.means(string(left), p.text) {
+		p.text = string(left)
+	}
+}
+
+// blank replaces all bytes but those that end lines.
+func blank(b []byte) {
+	for i, c := range b {
+		if c != '\n' {
+			b[i] = ' '
 		}
 	}
-	b.WriteString(query[from:to])
-	if e, err := d.parser.ParseExpr(b.String()); err != nil || e.String() != p.Query {
-		return p.Query
-	}
-	return b.String()
+}
+
+// means reports whether a text is that of the expression with a printed form.
+func (d *pushdown) means(text, printed string) bool {
+	e, err := d.parser.ParseExpr(text)
+	return err == nil && e.String() == printed
 }
 
 // whole is why a query is not distributed at all, or empty.
@@ -241,15 +285,15 @@ func (d *pushdown) open(ctx context.Context, q storage.Queryable, a askedQuery, 
 	if !d.on() {
 		return nil
 	}
-	mark := rand.Text()
-	plan, err := d.plan(ctx, a, mark)
+	plan, err := d.plan(ctx, a)
 	if err != nil || len(plan.Parts) == 0 {
 		d.queries.WithLabelValues(outcomeLocal).Inc()
 		return nil // the engine reports errors of the expression
 	}
 	out := &distributedQuery{pushdown: d, local: func() (promql.Query, error) { return open(q, a.text) }}
-	parts := &partQueryable{Queryable: q, pushdown: d, asked: a, mark: mark, parts: plan.Parts, refused: &out.refused, below: &out.below}
-	first, err := open(parts, plan.Expr.String())
+	parts := &partQueryable{Queryable: q, pushdown: d, asked: a, names: plan.names, parts: plan.Parts, refused: &out.refused, below: &out.below}
+	_, out.whole = plan.Expr.(*parser.VectorSelector)
+	first, err := open(parts, plan.text)
 	if err != nil {
 		d.queries.WithLabelValues(outcomeLocal).Inc()
 		return nil
@@ -266,6 +310,8 @@ type distributedQuery struct {
 	// refused says that a querier cannot evaluate its part as this one would.
 	refused atomic.Bool
 	below   belowWork
+	// whole says that nothing but one part is left of the query.
+	whole bool
 
 	mtx sync.Mutex
 	promql.Query
@@ -274,6 +320,11 @@ type distributedQuery struct {
 // Exec implements promql.Query.
 func (q *distributedQuery) Exec(ctx context.Context) *promql.Result {
 	res := q.current().Exec(ctx)
+	if !q.whole && res.Err == nil && ofResolutions(res.Warnings) {
+		// Downsampled data makes a query begin anew with all its selectors, but only where
+		// they are evaluated together.
+		q.refused.Store(true)
+	}
 	if !q.refused.Load() || ctx.Err() != nil {
 		q.pushdown.queries.WithLabelValues(outcomePushed).Inc()
 		return res

@@ -105,6 +105,20 @@ func (r *reading) note(chunks []storeapi.Chunk) {
 	}
 }
 
+// resolutionsRead begins the text of the annotation that names the resolutions.
+const resolutionsRead = "resolutions of the data read"
+
+// ofResolutions reports whether an answer, of this querier or of one below, has data that
+// is not raw.
+func ofResolutions(as annotations.Annotations) bool {
+	for _, err := range as {
+		if errors.Is(err, annotations.PromQLInfo) && strings.Contains(err.Error(), resolutionsRead) {
+			return true
+		}
+	}
+	return false
+}
+
 // resolutions returns the annotation that names the resolutions of the data in an
 // answer, each with its time; nil when all is raw.
 func (r *reading) resolutions() error {
@@ -124,7 +138,7 @@ func (r *reading) resolutions() error {
 	if len(parts) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: resolutions of the data read: %s", annotations.PromQLInfo, strings.Join(parts, ", "))
+	return fmt.Errorf("%w: %s: %s", annotations.PromQLInfo, resolutionsRead, strings.Join(parts, ", "))
 }
 
 func date(ms int64) string { return time.UnixMilli(ms).UTC().Format(time.RFC3339) }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,7 +35,7 @@ type partQueryable struct {
 	storage.Queryable
 	pushdown *pushdown
 	asked    askedQuery
-	mark     string
+	names    []string
 	parts    []distribute.Part
 	refused  *atomic.Bool
 	below    *belowWork
@@ -93,11 +92,10 @@ func (q *partQueryable) result(ctx context.Context, part distribute.Part) *partR
 // part returns the part that a selector stands for.
 func (q *partQueryable) part(ms []*labels.Matcher) (distribute.Part, bool) {
 	for _, m := range ms {
-		if m.Name != partLabel {
+		if m.Name != labels.MetricName || m.Type != labels.MatchEqual {
 			continue
 		}
-		number, ok := strings.CutPrefix(m.Value, q.mark+"/")
-		if i, err := strconv.Atoi(number); ok && err == nil && i < len(q.parts) {
+		if i := slices.Index(q.names, m.Value); i >= 0 {
 			return q.parts[i], true
 		}
 	}
@@ -178,15 +176,11 @@ func (r *partResult) Warnings() annotations.Annotations {
 	return r.ws
 }
 
-// leastLeft is the time that a request must have left for a part of it to be reserved
-// for an evaluation here.
-const leastLeft = 10 * time.Second
-
 // withinShare leaves a quarter of the time of a request to an evaluation here, for a
 // store below that hangs.
-func withinShare(ctx context.Context) (context.Context, context.CancelFunc) {
+func (d *pushdown) withinShare(ctx context.Context) (context.Context, context.CancelFunc) {
 	if deadline, ok := ctx.Deadline(); ok {
-		if left := time.Until(deadline); left >= leastLeft {
+		if left := time.Until(deadline); left >= d.leastLeft {
 			return context.WithTimeout(ctx, left*3/4)
 		}
 	}
@@ -195,7 +189,7 @@ func withinShare(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // fetch evaluates a part at all its queriers and returns their series, sorted.
 func (q *partQueryable) fetch(ctx context.Context, part distribute.Part) ([]promql.Series, annotations.Annotations, error) {
-	inner, cancel := withinShare(ctx)
+	inner, cancel := q.pushdown.withinShare(ctx)
 	defer cancel()
 	leaves := q.endpoints(part.Leaves)
 	if len(leaves) != len(part.Leaves) {
@@ -250,8 +244,8 @@ func (q *partQueryable) endpoints(names []string) []*endpoint.Endpoint {
 	return out
 }
 
-// evaluate asks one store. What it read and the result count for the limits of the
-// request.
+// evaluate asks one store. Its result, and the data that it read, count for the limits of
+// the request.
 func (q *partQueryable) evaluate(ctx context.Context, e *endpoint.Endpoint, part distribute.Part, into *leafResult) (storeapi.Warnings, error) {
 	o := q.pushdown.queryable.cfg.options(ctx)
 	r := &storerpc.QueryRequest{

@@ -284,9 +284,9 @@ func (p *planner) push(e parser.Expr, leaves []Leaf, merged bool) parser.Expr {
 		part.Leaves = append(part.Leaves, l.Name)
 	}
 	out := p.selector(len(p.plan.Parts))
-	reason := "each of its series is computed from the data of one querier"
+	reason := "each of its series is computed from the data of one store"
 	if len(leaves) == 1 {
-		reason = "one querier has all its data"
+		reason = "one store has all its data"
 	}
 	p.plan.Parts = append(p.plan.Parts, part)
 	if agg, ok := e.(*parser.AggregateExpr); ok && merged {

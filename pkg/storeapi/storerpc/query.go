@@ -287,7 +287,7 @@ func (s *resultSender) value(v parser.Value) error {
 			}
 		}
 	case promql.Scalar:
-		err := s.add(&prompb.TimeSeries{Samples: []*prompb.Sample{{Timestamp: v.T, Value: v.V}}})
+		err := s.add(&prompb.TimeSeries{Samples: []*prompb.Sample{sampleToWire(v.T, v.V)}})
 		if err != nil {
 			return err
 		}
@@ -317,7 +317,7 @@ func (s *resultSender) flush() error {
 func matrixSeries(in promql.Series) *prompb.TimeSeries {
 	out := &prompb.TimeSeries{Labels: labelsToWire(in.Metric).GetLabels()}
 	for _, p := range in.Floats {
-		out.Samples = append(out.Samples, &prompb.Sample{Timestamp: p.T, Value: p.F})
+		out.Samples = append(out.Samples, sampleToWire(p.T, p.F))
 	}
 	for _, p := range in.Histograms {
 		out.Histograms = append(out.Histograms, histogramToWire(p.T, p.H))
@@ -330,7 +330,7 @@ func vectorSeries(in promql.Sample) *prompb.TimeSeries {
 	if in.H != nil {
 		out.Histograms = []*prompb.Histogram{histogramToWire(in.T, in.H)}
 	} else {
-		out.Samples = []*prompb.Sample{{Timestamp: in.T, Value: in.F}}
+		out.Samples = []*prompb.Sample{sampleToWire(in.T, in.F)}
 	}
 	return out
 }

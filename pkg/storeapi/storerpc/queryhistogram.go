@@ -1,7 +1,11 @@
 package storerpc
 
 import (
+	"math"
+
 	"github.com/prometheus/prometheus/model/histogram"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/prompb"
 )
@@ -9,7 +13,7 @@ import (
 // histogramToWire encodes a native histogram, with exponential or custom buckets.
 // The numbers of the reset hints are those of the protocol.
 func histogramToWire(t int64, h *histogram.FloatHistogram) *prompb.Histogram {
-	return &prompb.Histogram{
+	out := &prompb.Histogram{
 		Timestamp:      t,
 		Count:          &prompb.Histogram_CountFloat{CountFloat: h.Count},
 		Sum:            h.Sum,
@@ -23,6 +27,25 @@ func histogramToWire(t int64, h *histogram.FloatHistogram) *prompb.Histogram {
 		ResetHint:      prompb.Histogram_ResetHint(h.CounterResetHint),
 		CustomValues:   h.CustomValues,
 	}
+	keepNegativeZero(out, 3, h.Sum)
+	return out
+}
+
+// sampleToWire encodes a float.
+func sampleToWire(t int64, v float64) *prompb.Sample {
+	out := &prompb.Sample{Timestamp: t, Value: v}
+	keepNegativeZero(out, 1, v)
+	return out
+}
+
+// keepNegativeZero adds a field of m that is the negative zero, which the generated code
+// takes for the absent value, in its encoded form. A decoder reads it as any other.
+func keepNegativeZero(m proto.Message, field protowire.Number, v float64) {
+	if v != 0 || !math.Signbit(v) {
+		return
+	}
+	b := protowire.AppendTag(nil, field, protowire.Fixed64Type)
+	m.ProtoReflect().SetUnknown(protowire.AppendFixed64(b, math.Float64bits(v)))
 }
 
 func spansToWire(in []histogram.Span) []*prompb.BucketSpan {
