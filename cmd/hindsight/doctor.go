@@ -14,6 +14,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/doctor"
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 )
 
@@ -72,6 +73,9 @@ func (c *doctorConfig) register(r flags.Registrar) {
 
 // findings is the error of a run with findings: their number.
 type findings int
+
+// ErrorID returns the id of a check that worked.
+func (f findings) ErrorID() errorid.ID { return errorid.ProblemsFound }
 
 func (f findings) Error() string { return fmt.Sprintf("findings: %d", int(f)) }
 

@@ -41,7 +41,7 @@ mark d deletion at=3h
 	require.Equal(t, 1, code)
 	require.Contains(t, out, `error    equal_labels       {cluster="eu"}`)
 	require.NotContains(t, out, `{cluster="us"}`, "the other block is marked for deletion")
-	require.Equal(t, "hindsight tools doctor: error: findings: 1\n", errs)
+	require.Equal(t, "hindsight tools doctor: error: findings: 1 (see: hindsight tools explain-error hs-problems-found)\n", errs)
 
 	var got struct{ Findings []doctor.Finding }
 	_, out, _ = diagnose("--output=json")

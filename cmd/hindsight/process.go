@@ -17,6 +17,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/bucket/provider"
 	"github.com/hindsight-io/hindsight/pkg/dirlock"
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/grpcsnappy"
 	"github.com/hindsight-io/hindsight/pkg/server"
@@ -160,7 +161,7 @@ func (p *process) another(ctx context.Context, config *flags.PathOrContent) (buc
 func (p *process) requiredBucket(ctx context.Context) (bucket.Bucket, error) {
 	bkt, err := p.bucket(ctx)
 	if err == nil && bkt == nil {
-		return nil, flags.Invalid(fmt.Errorf("no bucket is configured; give --objstore.config-file=<path> with type and config of the object storage"))
+		return nil, flags.Invalid(errorid.Sentinel(errorid.BucketUnconfigured, "no bucket is configured; give --objstore.config-file=<path> with type and config of the object storage"))
 	}
 	return bkt, err
 }

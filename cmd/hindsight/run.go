@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/version"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 )
 
@@ -92,7 +94,7 @@ func run(ctx context.Context, args []string, s streams) (code int) {
 	known := registerAll(app)
 	name, err := app.Parse(args)
 	if err != nil {
-		fmt.Fprintf(s.err, "hindsight: error: %s (see hindsight %s--help)\n", oneLine(named(err, args)), subcommand(args, known))
+		fmt.Fprintf(s.err, "hindsight: error: %s (see hindsight %s--help) %s\n", oneLine(named(err, args)), subcommand(args, known), errorid.Hint(errorid.FlagInvalid))
 		return exitUsage
 	}
 	s.ignored, s.command = ignoredFlags(app, args), name
@@ -102,15 +104,15 @@ func run(ctx context.Context, args []string, s streams) (code int) {
 	case err == nil || interrupted && !strings.HasPrefix(name, toolsGroup+" "):
 		return exitOK
 	case flags.IsInvalid(err):
-		fmt.Fprintf(s.err, "hindsight %s: error: %s\n", name, oneLine(err))
+		fmt.Fprintf(s.err, "hindsight %s: error: %s %s\n", name, oneLine(err), errorid.Hint(errorid.Of(err)))
 		return exitUsage
 	}
-	text := oneLine(err)
+	text, id := oneLine(err), cmp.Or(errorid.Of(err), errorid.CommandFailed)
 	if interrupted {
 		// The task of a tool is not done, unlike that of a role that was stopped.
-		text = "interrupted"
+		text, id = "interrupted", errorid.Interrupted
 	}
-	fmt.Fprintf(s.err, "hindsight %s: error: %s\n", name, text)
+	fmt.Fprintf(s.err, "hindsight %s: error: %s %s\n", name, text, errorid.Hint(id))
 	if exit := (exitError{}); errors.As(err, &exit) {
 		return exit.code
 	}

@@ -57,7 +57,7 @@ func TestRun_InterruptedToolFails(t *testing.T) {
 		}
 		require.Equal(t, want, run(ctx, args, streams{out: &out, err: &errs}), "%s\n%s", command, errs.String())
 		if want != exitOK {
-			require.Regexp(t, "^hindsight tools .*: error: interrupted\n$", errs.String())
+			require.Regexp(t, "^hindsight tools .*: error: interrupted [(]see: hindsight tools explain-error hs-interrupted[)]\n$", errs.String())
 		}
 	}
 }

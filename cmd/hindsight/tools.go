@@ -21,7 +21,7 @@ const toolsGroup = "tools"
 // named by its groups and itself: "tools recover", "tools bucket ls".
 func toolCommands(app *kingpin.Application) []command {
 	group := app.Command(toolsGroup, "Commands that do one task and end.")
-	out := []command{recoverCommand(group), doctorCommand(group), checkCommand(group), rulesCheckCommand(group), probeCommand(group), sizingCommand(group)}
+	out := []command{recoverCommand(group), doctorCommand(group), checkCommand(group), rulesCheckCommand(group), probeCommand(group), sizingCommand(group), explainErrorCommand(group)}
 	return slices.Concat(out, blockCommands(group), tsdbCommands(group), bucketCommands(group))
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hindsight-io/hindsight/pkg/chunkcheck"
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -16,7 +17,7 @@ const Encoding chunkenc.Encoding = 0xff
 
 // ErrCorrupt says that a chunk does not hold what its encoding requires. Test
 // with errors.Is.
-var ErrCorrupt = errors.New("corrupt chunk")
+var ErrCorrupt = errorid.Sentinel(errorid.BlockCorrupt, "corrupt chunk")
 
 // errNoCounter is the refusal to encode a chunk without a counter, which other
 // readers of the format refuse.

@@ -6,12 +6,13 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // ErrNoLabels refuses to publish a block without external labels, because
 // nothing would distinguish it from the blocks of other producers.
-var ErrNoLabels = errors.New("the block has no external labels")
+var ErrNoLabels = errorid.Sentinel(errorid.BlockNoLabels, "the block has no external labels")
 
 // CorruptError reports that the data of a block is broken. Errors of reading it
 // from a bucket or a disk are other errors. A retry does not help.
@@ -31,6 +32,9 @@ func (e *CorruptError) Error() string {
 
 // Unwrap returns the detail.
 func (e *CorruptError) Unwrap() error { return e.Err }
+
+// ErrorID returns the id of the reason.
+func (e *CorruptError) ErrorID() errorid.ID { return e.Reason.ErrorID() }
 
 func corrupt(why reason.Reason, format string, args ...any) *CorruptError {
 	return &CorruptError{Reason: why, Err: fmt.Errorf(format, args...)}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 // HashSHA256 is the one hash function that files can have in meta.json.
@@ -71,7 +72,7 @@ func Upload(ctx context.Context, b bucket.Bucket, dir string, cfg UploadConfig) 
 // ErrMayBePublished says that the write of meta.json has failed in such a way that the
 // bucket may have it, or may get it yet: other processes may use the block, so that its
 // objects must not be deleted.
-var ErrMayBePublished = errors.New("block may be published")
+var ErrMayBePublished = errorid.Sentinel(errorid.BlockUploadOpen, "block may be published")
 
 // uploadMeta sets the time of upload and publishes meta.json. Unless the bucket refused
 // the write, an error is ErrMayBePublished.

@@ -6,17 +6,18 @@ package bucket
 
 import (
 	"context"
-	"errors"
 	"io"
 	"time"
+
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 // Errors of every implementation; test with errors.Is.
 var (
 	// ErrNotFound says that the named object does not exist.
-	ErrNotFound = errors.New("object not found")
+	ErrNotFound = errorid.Sentinel(errorid.BucketObjectMissing, "object not found")
 	// ErrAccessDenied says that the credentials do not allow the operation.
-	ErrAccessDenied = errors.New("access to the bucket denied")
+	ErrAccessDenied = errorid.Sentinel(errorid.BucketDenied, "access to the bucket denied")
 )
 
 // Object is one entry of a listing.

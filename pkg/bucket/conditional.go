@@ -6,15 +6,17 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 // Errors of conditional writes; test with errors.Is.
 var (
 	// ErrChanged says that a conditional write found another version of the object than
 	// the expected one, and wrote nothing.
-	ErrChanged = errors.New("object has changed")
+	ErrChanged = errorid.Sentinel(errorid.BucketChanged, "object has changed")
 	// ErrNoConditions says that the bucket has no conditional writes.
-	ErrNoConditions = errors.New("bucket has no conditional writes")
+	ErrNoConditions = errorid.Sentinel(errorid.BucketNoConditions, "bucket has no conditional writes")
 )
 
 // Version identifies one content of an object. It is opaque, and only the bucket that

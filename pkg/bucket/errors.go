@@ -6,26 +6,28 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 // More errors of every implementation.
 var (
 	// ErrNoBucket says that the bucket itself does not exist.
-	ErrNoBucket = errors.New("bucket does not exist")
+	ErrNoBucket = errorid.Sentinel(errorid.BucketMissing, "bucket does not exist")
 	// ErrTooLarge says that an object is larger than its reader allows.
-	ErrTooLarge = errors.New("object is larger than allowed")
+	ErrTooLarge = errorid.Sentinel(errorid.BucketObject, "object is larger than allowed")
 	// ErrRange says that a range begins at or after the end of the object.
-	ErrRange = errors.New("range begins after the end of the object")
+	ErrRange = errorid.Sentinel(errorid.BucketObject, "range begins after the end of the object")
 	// ErrInvalidName says that a name cannot be the name of an object.
-	ErrInvalidName = errors.New("invalid object name")
+	ErrInvalidName = errorid.Sentinel(errorid.BucketObject, "invalid object name")
 	// ErrFull says that the bucket accepts no more data: its disk is full, or its quota
 	// is exhausted. Deletions still work.
-	ErrFull = errors.New("bucket is full")
+	ErrFull = errorid.Sentinel(errorid.BucketFull, "bucket is full")
 	// ErrPermanent marks any other error for which a retry does not help, for example a
 	// request that the provider calls malformed.
-	ErrPermanent = errors.New("permanent object storage error")
+	ErrPermanent = errorid.Sentinel(errorid.BucketPermanent, "permanent object storage error")
 	// ErrLength says that a body had fewer or more bytes than it should have.
-	ErrLength = errors.New("wrong length of object body")
+	ErrLength = errorid.Sentinel(errorid.BucketObject, "wrong length of object body")
 )
 
 // IsTemporary says whether a retry may help.

@@ -18,6 +18,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/compact/lease"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
 	"github.com/hindsight-io/hindsight/pkg/dedup"
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
@@ -322,7 +323,7 @@ func (c *Compactor) workDir(j plan.Job) (dir string, done func(), err error) {
 }
 
 // errPanic is a panic that was recovered.
-var errPanic = errors.New("panic")
+var errPanic = errorid.Sentinel(errorid.JobPanicked, "panic")
 
 // recoverAs turns a panic, for instance of a decoder of damaged data, into an error
 // of one job.

@@ -3,18 +3,19 @@ package dedup
 import (
 	"bytes"
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
+
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 // ErrNotCopies is the refusal of a Merger with FuncChain to merge sources that
 // are not copies of each other: taking every sample would mix two counters.
-var ErrNotCopies = errors.New("replicas are no copies of each other, their times or values differ")
+var ErrNotCopies = errorid.Sentinel(errorid.BlockNotCopies, "replicas are no copies of each other, their times or values differ")
 
 const (
 	// probedSamples is how many samples of overlapping sources are merged before

@@ -14,6 +14,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 // dir holds the requests of a bucket, each in a directory called like its ULID.
@@ -122,7 +123,7 @@ func (e *Entry) Physical(now time.Time) bool {
 func nameOf(id ulid.ULID, file string) string { return dir + "/" + id.String() + "/" + file }
 
 // ErrDecided says that a request can no longer be cancelled.
-var ErrDecided = errors.New("deletion is already being carried out")
+var ErrDecided = errorid.Sentinel(errorid.DeletionDecided, "deletion is already being carried out")
 
 // Put writes a new request.
 func Put(ctx context.Context, b bucket.Bucket, r *Compiled) error {

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 const (
@@ -36,6 +38,9 @@ type InUseError struct {
 func (e *InUseError) Error() string {
 	return fmt.Sprintf("directory %s is in use by %s; stop that process or give this one a directory of its own", e.Dir, e.Holder)
 }
+
+// ErrorID returns the id of the error.
+func (e *InUseError) ErrorID() errorid.ID { return errorid.DirectoryInUse }
 
 // Lock is a held lock. The kernel releases it when the process ends, also when it
 // is killed, so that a lock is never stale. Its files stay; they are no lock.

@@ -1,6 +1,10 @@
 package flags
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/hindsight-io/hindsight/pkg/errorid"
+)
 
 // invalidError marks an error that the input of the user causes: the program
 // prints it as one line and exits with code 2.
@@ -10,6 +14,9 @@ func (e *invalidError) Error() string { return e.err.Error() }
 
 // Unwrap returns the marked error.
 func (e *invalidError) Unwrap() error { return e.err }
+
+// ErrorID returns the id of wrong input.
+func (e *invalidError) ErrorID() errorid.ID { return errorid.InvalidInput }
 
 // Invalid marks err as caused by the user's input. Nil stays nil.
 func Invalid(err error) error {

@@ -2,7 +2,6 @@ package httpserver
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 // freeForm is the part of a form that does not count towards MaxForms, so that small
@@ -192,7 +193,5 @@ func refuse(w http.ResponseWriter, err error) {
 	}
 	// Close without waiting for the rest of the body.
 	w.Header().Set("Connection", "close")
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(map[string]string{"status": "error", "errorType": kind, "error": err.Error()})
+	errorid.AnswerJSON(w, code, kind, errorid.Of(err), err.Error())
 }

@@ -8,12 +8,13 @@ package protoscan
 
 import (
 	"encoding/binary"
-	"errors"
 	"math/bits"
+
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 // ErrMalformed is the error for bytes that are not a protobuf message.
-var ErrMalformed = errors.New("malformed protobuf")
+var ErrMalformed = errorid.Sentinel(errorid.WriteMalformed, "malformed protobuf")
 
 // The wire types: the lowest three bits of a tag. They are untyped, so that a
 // tag can be written as number<<3|protoscan.Bytes.

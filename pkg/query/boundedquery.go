@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/query/promapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -111,7 +112,7 @@ func (q *boundedQuery) named(ctx context.Context, err error) error {
 	if errors.As(err, &samples) {
 		a := accountOf(ctx)
 		a.reject(limitSamples)
-		return fmt.Errorf("%w: %w; --query.max-samples allows %d", limit.ErrExceeded, err, q.engine.maxSamples)
+		return errorid.With(errorid.LimitQuerySamples, fmt.Errorf("%w: %w; --query.max-samples allows %d", limit.ErrExceeded, err, q.engine.maxSamples))
 	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/query/promapi"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
@@ -17,7 +18,7 @@ import (
 
 // errBusy is the error of a request that needs what other requests hold: it can
 // succeed later.
-var errBusy = errors.New("the querier is busy with other requests")
+var errBusy = errorid.Sentinel(errorid.QueryBusy, "the querier is busy with other requests")
 
 // memoryBudget is the memory that all requests of a querier may hold together: what
 // they read from stores, what the engine allocates for it, and their results.

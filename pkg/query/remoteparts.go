@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/util/annotations"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/query/distribute"
 	"github.com/hindsight-io/hindsight/pkg/query/endpoint"
@@ -27,7 +28,7 @@ import (
 
 // errRefused ends the evaluation with a part that a querier does not evaluate as this one
 // would. All is evaluated here then.
-var errRefused = errors.New("querier did not evaluate its part of the query")
+var errRefused = errorid.Sentinel(errorid.QueryRefused, "querier did not evaluate its part of the query")
 
 // partQueryable answers the selectors of parts with the results of queriers, and all
 // others from the stores.

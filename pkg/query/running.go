@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/query/promapi"
 	"github.com/hindsight-io/hindsight/pkg/requestid"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
@@ -24,7 +25,7 @@ import (
 
 // errEnded is the error of a request that the API of running queries has ended. A
 // client must not try it again.
-var errEnded = errors.New("the query was ended by a request to /api/v1/queries")
+var errEnded = errorid.Sentinel(errorid.QueryEnded, "the query was ended by a request to /api/v1/queries")
 
 // stage is what a request does.
 type stage uint8

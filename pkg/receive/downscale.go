@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb"
 )
 
@@ -64,10 +65,11 @@ func (r *Receive) prepareDownscale(w http.ResponseWriter, req *http.Request) {
 	}
 	r.resume(req.Context())
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+		errorid.AnswerError(w, http.StatusInternalServerError, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set(errorid.Header, errorid.NotReady.String())
 	w.WriteHeader(http.StatusServiceUnavailable)
 	_ = json.NewEncoder(w).Encode(departure{Unshipped: left})
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/grpcmetrics"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 	"github.com/hindsight-io/hindsight/pkg/requestid"
@@ -264,13 +265,21 @@ func (r *Receive) respond(w http.ResponseWriter, req *http.Request, err error) i
 		w.Header().Set("Retry-After", strconv.Itoa(wait))
 	}
 	id := requestid.FromContext(req.Context())
-	http.Error(w, requestid.Text(w.Header(), code, err.Error()), code)
+	errorid.Answer(w, code, identify(err, code), requestid.Text(w.Header(), code, err.Error()))
 	if code >= http.StatusInternalServerError && kind != remotewrite.NotReady && r.mayWarn(time.Now()) {
 		r.logger.Warn("write failed", "reason", kind.String(), "address", req.RemoteAddr, "request_id", id, "err", err)
 	} else {
 		r.logger.Debug("write failed", "reason", kind.String(), "address", req.RemoteAddr, "request_id", id, "err", err)
 	}
 	return code
+}
+
+// identify returns the id of the error of a write with this status.
+func identify(err error, code int) errorid.ID {
+	if id := errorid.Of(err); id != "" || code != http.StatusInternalServerError {
+		return id
+	}
+	return errorid.WriteFailed
 }
 
 // mayWarn returns true once in ten seconds: in an outage every request fails, and

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/httpserver"
 )
@@ -59,7 +60,7 @@ func (r *Receive) registerProbes(mux *http.ServeMux) {
 	for _, path := range []string{"/-/ready", "/ready"} {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
 			if err := r.Ready(); err != nil {
-				http.Error(w, "NOT OK: "+err.Error(), http.StatusServiceUnavailable)
+				errorid.Answer(w, http.StatusServiceUnavailable, errorid.Of(err), "NOT OK: "+err.Error())
 				return
 			}
 			fmt.Fprintln(w, "OK")

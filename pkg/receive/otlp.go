@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/prometheus/storage/remote/otlptranslator/prometheusremotewrite"
 	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
@@ -174,7 +175,7 @@ func outcomeOTLP(id string, s *sifter, n remotewrite.Counts, err error) (pmetric
 		}
 	}
 	answer.PartialSuccess().SetRejectedDataPoints(int64(rejected))
-	answer.PartialSuccess().SetErrorMessage(err.Error())
+	answer.PartialSuccess().SetErrorMessage(errorid.Text(err.Error(), errorid.Of(err)))
 	return answer, nil
 }
 
@@ -197,7 +198,7 @@ func answerOTLP(w http.ResponseWriter, isJSON bool, answer pmetricotlp.ExportRes
 	}
 	w.Header().Set("Content-Type", contentType)
 	if err != nil {
-		http.Error(w, "encode the answer: "+err.Error(), http.StatusInternalServerError)
+		errorid.Answer(w, http.StatusInternalServerError, "", "encode the answer: "+err.Error())
 		return
 	}
 	_, _ = w.Write(body) // an error means that the client has gone

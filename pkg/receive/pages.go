@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/common/version"
 
 	"github.com/hindsight-io/hindsight/pkg/deletion/deletehttp"
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/receive/multitsdb"
 	"github.com/hindsight-io/hindsight/pkg/receive/replicate"
 	"github.com/hindsight-io/hindsight/pkg/receive/tenantlimits"
@@ -147,7 +148,7 @@ func (r *Receive) ring() ringState {
 // flush writes heads to blocks and uploads them, of one tenant or of all.
 func (r *Receive) flush(w http.ResponseWriter, req *http.Request) {
 	if err := r.db.Flush(req.Context(), req.URL.Query().Get("tenant")); err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+		errorid.AnswerError(w, http.StatusInternalServerError, err)
 		return
 	}
 	answer(w, r.db.Unshipped())
@@ -208,7 +209,5 @@ func limitOf(w http.ResponseWriter, req *http.Request) (limit int, ok bool) {
 }
 
 func badData(w http.ResponseWriter, text string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusBadRequest)
-	_ = json.NewEncoder(w).Encode(map[string]string{"status": "error", "errorType": "bad_data", "error": text})
+	errorid.AnswerJSON(w, http.StatusBadRequest, "bad_data", errorid.BadRequest, text)
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/httpserver"
 )
@@ -29,7 +30,7 @@ func registerDebug(mux *http.ServeMux) {
 			if s := r.FormValue("seconds"); s != "" {
 				n, err := strconv.ParseFloat(s, 64)
 				if err != nil || n < 0 || n > maxProfileTime.Seconds() {
-					http.Error(w, fmt.Sprintf("seconds must be a number from 0 to %.0f", maxProfileTime.Seconds()), http.StatusBadRequest)
+					errorid.Answer(w, http.StatusBadRequest, "", fmt.Sprintf("seconds must be a number from 0 to %.0f", maxProfileTime.Seconds()))
 					return
 				}
 			}
@@ -37,7 +38,7 @@ func registerDebug(mux *http.ServeMux) {
 			case slots <- struct{}{}:
 			default:
 				w.Header().Set("Retry-After", "10")
-				http.Error(w, fmt.Sprintf("%d profiles are running; try again later", maxProfiles), http.StatusServiceUnavailable)
+				errorid.Answer(w, http.StatusServiceUnavailable, errorid.TooManyRequests, fmt.Sprintf("%d profiles are running; try again later", maxProfiles))
 				return
 			}
 			defer func() { <-slots }()
@@ -67,7 +68,7 @@ func reading(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
-			http.Error(w, "method not allowed: use GET", http.StatusMethodNotAllowed)
+			errorid.Answer(w, http.StatusMethodNotAllowed, errorid.HTTPMethod, "method not allowed: use GET")
 			return
 		}
 		h.ServeHTTP(w, r)

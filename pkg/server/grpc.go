@@ -26,6 +26,7 @@ import (
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/grpcmetrics"
 	"github.com/hindsight-io/hindsight/pkg/httpserver"
@@ -163,6 +164,6 @@ func (i interceptors) recovered(method string, panicked any, err *error) {
 	if panicked != nil {
 		i.metrics.panics.Inc()
 		i.logger.Error("panic in gRPC handler", "method", method, "panic", panicked, "stack", string(debug.Stack()))
-		*err = status.Errorf(codes.Internal, "internal error in %s; the server's log has the details", method)
+		*err = status.Error(codes.Internal, errorid.Text(fmt.Sprintf("internal error in %s; the server's log has the details", method), errorid.Internal))
 	}
 }

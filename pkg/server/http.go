@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/httpserver"
 	"github.com/hindsight-io/hindsight/pkg/requestid"
@@ -86,7 +87,7 @@ func (s *state) gate(next http.Handler) http.Handler {
 		if !s.enter() {
 			w.Header().Set("Connection", "close")
 			w.Header().Set("Retry-After", "5")
-			http.Error(w, "shutting down", http.StatusServiceUnavailable)
+			errorid.Answer(w, http.StatusServiceUnavailable, errorid.ShuttingDown, "shutting down")
 			return
 		}
 		defer s.leave()
@@ -126,6 +127,7 @@ func (s site) handler() http.Handler {
 		mux.Handle(path, reading(http.HandlerFunc(s.ready)))
 	}
 	mux.Handle("/-/reload", s.reloads)
+	mux.Handle(errorid.Path+"{id}", reading(http.HandlerFunc(errorid.Serve)))
 	mux.Handle("/metrics", reading(promhttp.InstrumentMetricHandler(s.reg, promhttp.HandlerFor(s.gatherer, promhttp.HandlerOpts{
 		EnableOpenMetrics:   true,
 		Registry:            s.reg,
@@ -138,12 +140,12 @@ func (s site) handler() http.Handler {
 		mux.Handle("/debug/pprof/", http.NotFoundHandler())
 	}
 	h := s.limits.Forms(httpserver.SameOrigin(mux, readsOnly))
-	return s.traced(s.measure(requestid.Handler(s.noteStatus(s.log.HTTP(s.log.Audit(s.web.Guard(h))))), servedHandlers(s.api, "")))
+	return s.traced(s.measure(requestid.Handler(s.noteStatus(s.log.HTTP(s.log.Audit(errorid.Handler(s.web.Guard(h)))))), servedHandlers(s.api, "")))
 }
 
 // middleware measures and logs the requests of a listener of the component.
 func (s site) middleware(mux *http.ServeMux, next http.Handler) http.Handler {
-	return s.traced(s.measure(requestid.Handler(s.noteStatus(s.log.HTTP(next))), servedHandlers(mux, "")))
+	return s.traced(s.measure(requestid.Handler(s.noteStatus(s.log.HTTP(errorid.Handler(next)))), servedHandlers(mux, "")))
 }
 
 // maxScrapes bounds the scrapes that run at the same time.
@@ -151,7 +153,7 @@ const maxScrapes = 40
 
 func (s site) ready(w http.ResponseWriter, _ *http.Request) {
 	if err := s.state.readiness(); err != nil {
-		http.Error(w, "NOT OK: "+flags.RedactText(err.Error()), http.StatusServiceUnavailable)
+		errorid.Answer(w, http.StatusServiceUnavailable, errorid.Of(err), "NOT OK: "+flags.RedactText(err.Error()))
 		return
 	}
 	fmt.Fprintln(w, "OK")

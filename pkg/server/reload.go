@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
@@ -87,14 +88,14 @@ const reloadTimeout = time.Minute
 func (r *reloads) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if req.Method != http.MethodPost && req.Method != http.MethodPut {
 		w.Header().Set("Allow", "POST, PUT")
-		http.Error(w, "method not allowed: reload with POST", http.StatusMethodNotAllowed)
+		errorid.Answer(w, http.StatusMethodNotAllowed, errorid.HTTPMethod, "method not allowed: reload with POST")
 		return
 	}
 	// The reload continues when the client disconnects.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(req.Context()), reloadTimeout)
 	defer cancel()
 	if err := r.do(ctx, reason.ReloadRequest); err != nil {
-		http.Error(w, fmt.Sprintf("failed to reload the configuration: %v", err), http.StatusInternalServerError)
+		errorid.Answer(w, http.StatusInternalServerError, errorid.ReloadFailed, fmt.Sprintf("failed to reload the configuration: %v", err))
 		return
 	}
 	fmt.Fprintln(w, "OK")

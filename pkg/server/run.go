@@ -15,12 +15,13 @@ import (
 	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/requestlog"
 	"github.com/hindsight-io/hindsight/pkg/thanosmetrics"
 	"github.com/hindsight-io/hindsight/pkg/webconfig"
 )
 
-var errStopping = errors.New("shutting down")
+var errStopping = errorid.Sentinel(errorid.ShuttingDown, "shutting down")
 
 // Deps are the parts of the process that the server uses.
 type Deps struct {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/hindsight-io/hindsight/pkg/abort"
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 // timedStream ends a call whose client does not read: a message that cannot be sent
@@ -59,12 +61,12 @@ func (s *timedStream) SendMsg(m any) error {
 	case <-s.ctx.Done():
 		s.err = status.FromContextError(s.ctx.Err()).Err()
 		if s.ServerStream.Context().Err() == nil {
-			s.err = status.Error(codes.ResourceExhausted, context.Cause(s.ctx).Error())
+			s.err = status.Error(codes.ResourceExhausted, errorid.Text(context.Cause(s.ctx).Error(), errorid.SlowClient))
 		}
 		return s.err
 	case <-s.timer.C:
-		s.err = status.Errorf(codes.DeadlineExceeded,
-			"the client has not read the answer for %s, which is the limit of the server (--grpc-server-send-timeout)", s.timeout)
+		s.err = status.Error(codes.DeadlineExceeded, errorid.Text(fmt.Sprintf(
+			"the client has not read the answer for %s, which is the limit of the server (--grpc-server-send-timeout)", s.timeout), errorid.SlowClient))
 		return s.err
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/blocks"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -63,7 +64,7 @@ func (s *promStore) gapWarning(g blocks.Gap, part *persisted) storeapi.Warning {
 		s.source.client.URL(), at(max(g.MinTime, part.mint)), at(min(g.MaxTime, part.maxt)), g.Text)}
 }
 
-var errRestored = errors.New("Prometheus has not answered since the start of the sidecar")
+var errRestored = errorid.Sentinel(errorid.PrometheusDown, "Prometheus has not answered since the start of the sidecar")
 
 // selectRest returns the part of an answer that comes from Prometheus, or from its data
 // directory while Prometheus does not answer.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
 	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
@@ -36,7 +37,7 @@ const reloadTimeout = time.Minute
 
 // errNotUp marks errors of a server that does not answer, which therefore has not
 // refused the configuration.
-var errNotUp = errors.New("Prometheus does not answer")
+var errNotUp = errorid.Sentinel(errorid.PrometheusDown, "Prometheus does not answer")
 
 // run checks the files at once, after each change, and every watch interval, until
 // ctx is cancelled. The first check always reloads: Prometheus may have started

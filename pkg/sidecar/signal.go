@@ -2,7 +2,6 @@ package sidecar
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
 )
 
@@ -30,7 +30,7 @@ const (
 	signalPatience = 10 * time.Second
 )
 
-var errRefusedSilently = errors.New("Prometheus refused the configuration after SIGHUP; its log has the reason")
+var errRefusedSilently = errorid.Sentinel(errorid.PrometheusRefused, "Prometheus refused the configuration after SIGHUP; its log has the reason")
 
 // reload sends the signal and waits for the result, until ctx is done. Prometheus dates
 // its reloads in whole seconds, so a reload waits for the second after the last one.

@@ -14,11 +14,12 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
-var errNoExternalLabels = errors.New("Prometheus has no external labels")
+var errNoExternalLabels = errorid.Sentinel(errorid.PrometheusLabels, "Prometheus has no external labels")
 
 // identity describes the Prometheus server. It is immutable.
 type identity struct {

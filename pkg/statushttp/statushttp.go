@@ -10,6 +10,8 @@ import (
 
 	"github.com/prometheus/common/version"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
+
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 // Handler answers below /api/v1/status/. It may be used concurrently.
@@ -34,7 +36,7 @@ func (h Handler) Register(mux *http.ServeMux) {
 func answer(w http.ResponseWriter, data any) {
 	b, err := json.Marshal(map[string]any{"status": "success", "data": data})
 	if err != nil {
-		http.Error(w, "print the status: "+err.Error(), http.StatusInternalServerError)
+		errorid.Answer(w, http.StatusInternalServerError, "", "print the status: "+err.Error())
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")

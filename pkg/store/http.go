@@ -16,6 +16,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/blockstat/stathttp"
 	"github.com/hindsight-io/hindsight/pkg/deletion/deletehttp"
 	"github.com/hindsight-io/hindsight/pkg/doctor/doctorhttp"
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/ui"
 )
 
@@ -46,10 +47,8 @@ func (g *Gateway) markable() bool { return !g.cfg.DisableAdmin && g.deps.Marks !
 
 // apiResponse is the envelope of the answers under /api/v1.
 type apiResponse struct {
-	Status    string `json:"status"`
-	Data      any    `json:"data,omitempty"`
-	ErrorType string `json:"errorType,omitempty"`
-	Error     string `json:"error,omitempty"`
+	Status string `json:"status"`
+	Data   any    `json:"data,omitempty"`
 }
 
 // blockList is the data of /api/v1/blocks. Thanos has the fields up to err.
@@ -107,7 +106,7 @@ func (g *Gateway) listBlocks(w http.ResponseWriter, r *http.Request) {
 func respond(w http.ResponseWriter, code int, v apiResponse) {
 	b, err := json.Marshal(v)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+		errorid.AnswerError(w, http.StatusInternalServerError, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")

@@ -1,8 +1,9 @@
 package storeapi
 
 import (
-	"errors"
 	"fmt"
+
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 // Kinds of failure that travel over the wire as status codes, and so does
@@ -11,18 +12,18 @@ import (
 var (
 	// ErrInvalid says that the request itself is wrong; asking again will not
 	// help.
-	ErrInvalid = errors.New("invalid request")
+	ErrInvalid = errorid.Sentinel(errorid.StoreInvalid, "invalid request")
 	// ErrNotFound means that the object named by the request does not exist.
-	ErrNotFound = errors.New("not found")
+	ErrNotFound = errorid.Sentinel(errorid.StoreNotFound, "not found")
 	// ErrUnavailable says that the store cannot answer currently.
-	ErrUnavailable = errors.New("unavailable")
+	ErrUnavailable = errorid.Sentinel(errorid.StoreUnavailable, "unavailable")
 	// ErrPartial says that a part of the answer cannot be had and the request
 	// did not accept a partial one.
-	ErrPartial = errors.New("partial response refused")
+	ErrPartial = errorid.Sentinel(errorid.PartialRefused, "partial response refused")
 )
 
 // ErrSilent says that a store sent nothing for longer than its time-out.
-var ErrSilent = fmt.Errorf("store is silent: %w", ErrUnavailable)
+var ErrSilent = errorid.With(errorid.StoreTimeout, fmt.Errorf("store is silent: %w", ErrUnavailable))
 
 // ErrNoMatchers is the answer to a Select whose matchers are all on external
 // labels: it would return everything that the store has.
@@ -32,3 +33,6 @@ type noMatchers struct{}
 
 func (noMatchers) Error() string { return "no matchers specified (excluding external labels)" }
 func (noMatchers) Unwrap() error { return ErrInvalid }
+
+// ErrorID returns the id of the error.
+func (noMatchers) ErrorID() errorid.ID { return errorid.StoreNoMatchers }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 )
 
@@ -22,12 +23,49 @@ func NewLogger(c Config, w io.Writer) *slog.Logger {
 	default:
 		h = slog.NewTextHandler(w, opts)
 	}
-	logger := slog.New(h)
+	logger := slog.New(identified{h})
 	if c.DebugLogPrefix != "" {
 		logger = logger.With("name", c.DebugLogPrefix)
 	}
 	return logger
 }
+
+// identified adds the key id to warnings and errors: the id of the page that explains their
+// cause, which is an error or a reason among their attributes.
+type identified struct{ slog.Handler }
+
+// Handle implements slog.Handler.
+func (h identified) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelWarn {
+		id, cause := errorid.ID(""), false
+		r.Attrs(func(a slog.Attr) bool {
+			v := a.Value.Any()
+			if _, failed := v.(error); failed {
+				cause = true
+			}
+			if id == "" {
+				id = errorid.OfValue(v)
+			}
+			return a.Key != "id"
+		})
+		if id == "" && cause {
+			id = errorid.Internal
+		}
+		if id != "" {
+			r = r.Clone()
+			r.AddAttrs(slog.String("id", id.String()))
+		}
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// WithAttrs implements slog.Handler.
+func (h identified) WithAttrs(as []slog.Attr) slog.Handler {
+	return identified{h.Handler.WithAttrs(as)}
+}
+
+// WithGroup implements slog.Handler.
+func (h identified) WithGroup(name string) slog.Handler { return identified{h.Handler.WithGroup(name)} }
 
 func level(name string) slog.Level {
 	switch name {

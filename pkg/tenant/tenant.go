@@ -5,7 +5,6 @@ package tenant
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"path"
@@ -13,6 +12,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 // Names of the headers that carry a tenant.
@@ -29,7 +30,7 @@ const (
 const maxLength = 150
 
 // ErrInvalid is the error of names that cannot be tenants.
-var ErrInvalid = errors.New("invalid tenant")
+var ErrInvalid = errorid.Sentinel(errorid.TenantInvalid, "invalid tenant")
 
 type key struct{}
 

@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"path"
 	"strings"
+
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 // Config is what the pages know of the process that serves them.
@@ -100,7 +102,7 @@ func (u *UI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	nonce := rand.Text()
 	var page bytes.Buffer
 	if err := index.Execute(&page, struct{ Config, Nonce, API string }{u.config, nonce, u.base(r) + "/" + u.api}); err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+		errorid.AnswerError(w, http.StatusInternalServerError, err)
 		return
 	}
 	h := w.Header()
@@ -120,7 +122,7 @@ func asset(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
 	compressed, err := files.ReadFile("dist/assets/" + name + ".gz")
 	if err != nil {
-		http.NotFound(w, r)
+		errorid.Answer(w, http.StatusNotFound, "", "404 page not found")
 		return
 	}
 	h := w.Header()

@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 // Guard admits requests with a known user and password, where users are configured, and
@@ -18,7 +20,7 @@ func (f *File) Guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := f.current.Get()
 		if s.limiter != nil && !s.limiter.Allow() {
-			http.Error(w, http.StatusText(http.StatusTooManyRequests), http.StatusTooManyRequests)
+			errorid.Answer(w, http.StatusTooManyRequests, errorid.TooManyRequests, http.StatusText(http.StatusTooManyRequests))
 			return
 		}
 		for k, v := range s.config.HTTPConfig.Header {
@@ -27,7 +29,7 @@ func (f *File) Guard(next http.Handler) http.Handler {
 		if len(s.config.Users) > 0 {
 			if text := f.refusal(s, r); text != "" {
 				w.Header().Set("WWW-Authenticate", "Basic")
-				http.Error(w, text, http.StatusUnauthorized)
+				errorid.Answer(w, http.StatusUnauthorized, errorid.Unauthorized, text)
 				return
 			}
 		}

@@ -367,7 +367,7 @@ func constant(v *ast.ValueSpec, i int) bool {
 		switch f := x.Fun.(type) {
 		case *ast.SelectorExpr:
 			pkg, ok := f.X.(*ast.Ident)
-			return ok && slices.Contains([]string{"errors", "fmt", "regexp", "crc32", "labels", "status", "template"}, pkg.Name)
+			return ok && slices.Contains([]string{"errors", "fmt", "regexp", "crc32", "labels", "status", "template", "errorid"}, pkg.Name)
 		case *ast.ArrayType: // a conversion such as []byte("x")
 			return true
 		}

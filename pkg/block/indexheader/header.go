@@ -2,18 +2,18 @@ package indexheader
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"sort"
 	"strings"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/zerocopy"
 )
 
 // ErrCorrupt says that the bytes of an index, or of a header file, contradict
 // their format or their checksums; test with errors.Is.
-var ErrCorrupt = errors.New("corrupt index")
+var ErrCorrupt = errorid.Sentinel(errorid.BlockCorrupt, "corrupt index")
 
 const (
 	magic      = "HSIH"

@@ -5,7 +5,6 @@ package markhttp
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 // Handler marks a block for deletion or against compaction: a POST with the form
@@ -30,17 +30,17 @@ type Handler struct {
 // ServeHTTP implements http.Handler.
 func (h Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.Disabled {
-		refuse(w, http.StatusBadRequest, "bad_data", "administration is disabled by --disable-admin-operations")
+		errorid.AnswerJSON(w, http.StatusBadRequest, "bad_data", errorid.AdminDisabled, "administration is disabled by --disable-admin-operations")
 		return
 	}
 	id, err := ulid.ParseStrict(r.PostFormValue("id"))
 	if err != nil {
-		refuse(w, http.StatusBadRequest, "bad_data", "id is not the name of a block")
+		errorid.AnswerJSON(w, http.StatusBadRequest, "bad_data", "", "id is not the name of a block")
 		return
 	}
 	detail := cmp.Or(r.PostFormValue("detail"), r.PostFormValue("details"))
 	if len(detail) > maxDetail {
-		refuse(w, http.StatusBadRequest, "bad_data", fmt.Sprintf("detail is longer than %d bytes", maxDetail))
+		errorid.AnswerJSON(w, http.StatusBadRequest, "bad_data", "", fmt.Sprintf("detail is longer than %d bytes", maxDetail))
 		return
 	}
 	var mark func(context.Context) error
@@ -56,19 +56,19 @@ func (h Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return err
 		}
 	default:
-		refuse(w, http.StatusBadRequest, "bad_data", "action is neither DELETION nor NO_COMPACTION")
+		errorid.AnswerJSON(w, http.StatusBadRequest, "bad_data", "", "action is neither DELETION nor NO_COMPACTION")
 		return
 	}
 	switch known, err := h.exists(r.Context(), id); {
 	case err != nil:
-		refuse(w, http.StatusInternalServerError, "internal", err.Error())
+		errorid.AnswerJSON(w, http.StatusInternalServerError, "internal", errorid.Of(err), err.Error())
 		return
 	case !known:
-		refuse(w, http.StatusNotFound, "not_found", "the bucket has no block "+id.String())
+		errorid.AnswerJSON(w, http.StatusNotFound, "not_found", "", "the bucket has no block "+id.String())
 		return
 	}
 	if err := mark(r.Context()); err != nil {
-		refuse(w, http.StatusInternalServerError, "internal", err.Error())
+		errorid.AnswerJSON(w, http.StatusInternalServerError, "internal", errorid.Of(err), err.Error())
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -86,11 +86,4 @@ func (h Handler) exists(ctx context.Context, id ulid.ULID) (bool, error) {
 		return true, nil
 	}
 	return false, err
-}
-
-func refuse(w http.ResponseWriter, code int, kind, text string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
-	// An error means that the client has disconnected.
-	_ = json.NewEncoder(w).Encode(map[string]string{"status": "error", "errorType": kind, "error": text})
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
 	"github.com/hindsight-io/hindsight/pkg/blockstat"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 // Bounds of one answer.
@@ -70,19 +71,19 @@ type answer struct {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	limit, err := strconv.Atoi(cmp.Or(r.FormValue("limit"), "20"))
 	if err != nil || limit < 1 || limit > maxRows {
-		refuse(w, http.StatusBadRequest, "bad_data", fmt.Sprintf("limit %q is not a number from 1 to %d", r.FormValue("limit"), maxRows))
+		errorid.AnswerJSON(w, http.StatusBadRequest, "bad_data", "", fmt.Sprintf("limit %q is not a number from 1 to %d", r.FormValue("limit"), maxRows))
 		return
 	}
 	v := h.view()
 	if v == nil {
-		refuse(w, http.StatusServiceUnavailable, "unavailable", "the bucket has not been listed yet")
+		errorid.AnswerJSON(w, http.StatusServiceUnavailable, "unavailable", errorid.NotReady, "the bucket has not been listed yet")
 		return
 	}
 	var a answer
 	if text := r.FormValue("id"); text != "" {
 		id, err := ulid.ParseStrict(text)
 		if err != nil || v.Metas[id] == nil {
-			refuse(w, http.StatusNotFound, "not_found", "there is no complete block with this id in the last listing of the bucket")
+			errorid.AnswerJSON(w, http.StatusNotFound, "not_found", "", "there is no complete block with this id in the last listing of the bucket")
 			return
 		}
 		a.Blocks = []ulid.ULID{id}
@@ -93,7 +94,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.IndexBytes += max(v.Sizes[id][block.IndexFile], 0)
 	}
 	if a.IndexBytes > maxIndexBytes {
-		refuse(w, http.StatusUnprocessableEntity, "bad_data", fmt.Sprintf("the index has %d bytes, more than the %d that a page reads; run: hindsight tools block analyze %s", a.IndexBytes, maxIndexBytes, a.Blocks[0]))
+		errorid.AnswerJSON(w, http.StatusUnprocessableEntity, "bad_data", "", fmt.Sprintf("the index has %d bytes, more than the %d that a page reads; run: hindsight tools block analyze %s", a.IndexBytes, maxIndexBytes, a.Blocks[0]))
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), maxTime)
@@ -104,7 +105,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if errors.Is(err, context.DeadlineExceeded) {
 			code = http.StatusServiceUnavailable
 		}
-		refuse(w, code, "internal", err.Error())
+		errorid.AnswerJSON(w, code, "internal", errorid.Of(err), err.Error())
 		return
 	}
 	respond(w, http.StatusOK, map[string]any{"status": "success", "data": found})
@@ -189,10 +190,6 @@ func (h *Handler) known(key string) *answer {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.cached[key]
-}
-
-func refuse(w http.ResponseWriter, code int, kind, text string) {
-	respond(w, code, map[string]string{"status": "error", "errorType": kind, "error": text})
 }
 
 func respond(w http.ResponseWriter, code int, body any) {

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 // statusKey is the key of a *statusRecorder in the context of an operation.
@@ -38,7 +40,7 @@ func withStatus(ctx context.Context) (context.Context, *statusRecorder) {
 // would block its reader for ever.
 const stallTimeout = time.Minute
 
-var errStalled = errors.New("object storage stalled in the middle of an answer")
+var errStalled = errorid.Sentinel(errorid.BucketStalled, "object storage stalled in the middle of an answer")
 
 // transport records the status of responses, sets the user agent, and aborts answers
 // that stall.

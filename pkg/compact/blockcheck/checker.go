@@ -1,17 +1,17 @@
 package blockcheck
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
 
 	"github.com/hindsight-io/hindsight/pkg/dedup"
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 // ErrMismatch says that a result does not have the samples of its sources. Test with
 // errors.Is.
-var ErrMismatch = errors.New("result differs from its sources")
+var ErrMismatch = errorid.Sentinel(errorid.BlockMismatch, "result differs from its sources")
 
 // mismatch is an ErrMismatch with the first difference.
 func mismatch(format string, args ...any) error {

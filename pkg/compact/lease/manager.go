@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
@@ -30,11 +31,11 @@ var (
 	errHeld = errors.New("lease is held by another compactor")
 	// ErrStale says that a lease is free, but that another compactor may have worked since
 	// the listing: the caller lists again.
-	ErrStale = errors.New("another compactor has worked since the listing")
+	ErrStale = errorid.Sentinel(errorid.LeaseLost, "another compactor has worked since the listing")
 	// ErrLost says that another compactor has taken the lease over.
-	ErrLost = errors.New("lease was taken over by another compactor")
+	ErrLost = errorid.Sentinel(errorid.LeaseLost, "lease was taken over by another compactor")
 	// ErrConflict says that another compactor runs on a bucket without conditional writes.
-	ErrConflict = errors.New("another compactor runs on the bucket")
+	ErrConflict = errorid.Sentinel(errorid.LeaseConflict, "another compactor runs on the bucket")
 )
 
 // HeldError names the owner of a lease; it says that another compactor has a lease.
@@ -45,6 +46,9 @@ type HeldError struct {
 func (e *HeldError) Error() string {
 	return fmt.Sprintf("lease of %s is held by compactor %s on %s", e.Name, e.Owner, e.Host)
 }
+
+// ErrorID returns the id of the error.
+func (e *HeldError) ErrorID() errorid.ID { return errorid.LeaseConflict }
 
 // Is makes the error an errHeld.
 func (e *HeldError) Is(target error) bool { return target == errHeld }

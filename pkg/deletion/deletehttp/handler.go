@@ -16,6 +16,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/deletion"
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 // Handler writes deletion requests into a bucket.
@@ -51,9 +52,9 @@ func (h Handler) Register(mux *http.ServeMux) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			switch {
 			case h.Disabled != "":
-				refuse(w, http.StatusBadRequest, "bad_data", "administration is disabled by "+h.Disabled)
+				errorid.AnswerJSON(w, http.StatusBadRequest, "bad_data", errorid.AdminDisabled, "administration is disabled by "+h.Disabled)
 			case h.Bucket == nil:
-				refuse(w, http.StatusBadRequest, "bad_data", "there is no object storage to write the request to")
+				errorid.AnswerJSON(w, http.StatusBadRequest, "bad_data", errorid.BucketUnconfigured, "there is no object storage to write the request to")
 			default:
 				f(w, r)
 			}
@@ -110,21 +111,21 @@ func timeOf(r *http.Request, name string, missing int64) (int64, error) {
 func (h Handler) create(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	if err := r.ParseForm(); err != nil {
-		refuse(w, http.StatusBadRequest, "bad_data", err.Error())
+		errorid.AnswerJSON(w, http.StatusBadRequest, "bad_data", errorid.Of(err), err.Error())
 		return
 	}
 	o, err := options(r)
 	if err != nil {
-		refuse(w, http.StatusBadRequest, "bad_data", err.Error())
+		errorid.AnswerJSON(w, http.StatusBadRequest, "bad_data", errorid.Of(err), err.Error())
 		return
 	}
 	c, err := deletion.New(o, time.Now())
 	if err != nil {
-		refuse(w, http.StatusBadRequest, "bad_data", err.Error())
+		errorid.AnswerJSON(w, http.StatusBadRequest, "bad_data", errorid.Of(err), err.Error())
 		return
 	}
 	if err := deletion.Put(r.Context(), h.Bucket, c); err != nil {
-		refuse(w, http.StatusInternalServerError, "internal", err.Error())
+		errorid.AnswerJSON(w, http.StatusInternalServerError, "internal", errorid.Of(err), err.Error())
 		return
 	}
 	respond(w, http.StatusOK, answer{Status: "success", Data: row{Request: c.Request, State: deletion.Pending}})
@@ -141,7 +142,7 @@ type row struct {
 func (h Handler) list(w http.ResponseWriter, r *http.Request) {
 	entries, err := deletion.NewPoller(h.Bucket, nil, nil).Poll(r.Context())
 	if err != nil {
-		refuse(w, http.StatusInternalServerError, "internal", err.Error())
+		errorid.AnswerJSON(w, http.StatusInternalServerError, "internal", errorid.Of(err), err.Error())
 		return
 	}
 	rows := make([]row, len(entries))
@@ -155,17 +156,17 @@ func (h Handler) list(w http.ResponseWriter, r *http.Request) {
 func (h Handler) cancel(w http.ResponseWriter, r *http.Request) {
 	id, err := ulid.ParseStrict(r.PathValue("id"))
 	if err != nil {
-		refuse(w, http.StatusBadRequest, "bad_data", "id is not that of a deletion request")
+		errorid.AnswerJSON(w, http.StatusBadRequest, "bad_data", "", "id is not that of a deletion request")
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	switch err := deletion.Cancel(r.Context(), h.Bucket, id, r.FormValue("details"), time.Now()); {
 	case errors.Is(err, bucket.ErrNotFound):
-		refuse(w, http.StatusNotFound, "not_found", "the bucket has no deletion request "+id.String())
+		errorid.AnswerJSON(w, http.StatusNotFound, "not_found", "", "the bucket has no deletion request "+id.String())
 	case errors.Is(err, deletion.ErrDecided):
-		refuse(w, http.StatusConflict, "bad_data", err.Error())
+		errorid.AnswerJSON(w, http.StatusConflict, "bad_data", errorid.Of(err), err.Error())
 	case err != nil:
-		refuse(w, http.StatusInternalServerError, "internal", err.Error())
+		errorid.AnswerJSON(w, http.StatusInternalServerError, "internal", errorid.Of(err), err.Error())
 	default:
 		w.WriteHeader(http.StatusNoContent)
 	}
@@ -173,14 +174,8 @@ func (h Handler) cancel(w http.ResponseWriter, r *http.Request) {
 
 // answer is the envelope of Prometheus's API.
 type answer struct {
-	Status    string `json:"status"`
-	Data      any    `json:"data,omitempty"`
-	ErrorType string `json:"errorType,omitempty"`
-	Error     string `json:"error,omitempty"`
-}
-
-func refuse(w http.ResponseWriter, code int, kind, text string) {
-	respond(w, code, answer{Status: "error", ErrorType: kind, Error: text})
+	Status string `json:"status"`
+	Data   any    `json:"data,omitempty"`
 }
 
 func respond(w http.ResponseWriter, code int, a answer) {

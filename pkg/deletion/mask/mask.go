@@ -13,6 +13,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
 	"github.com/hindsight-io/hindsight/pkg/deletion"
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -35,7 +36,7 @@ func New(below storeapi.Store, p *deletion.Poller, strict bool) *Store {
 }
 
 // errUnknown ends answers before the requests are known.
-var errUnknown = errors.New("deletion requests of the bucket were not read yet")
+var errUnknown = errorid.Sentinel(errorid.DeletionsUnknown, "deletion requests of the bucket were not read yet")
 
 // Select implements storeapi.Store.
 func (s *Store) Select(ctx context.Context, r *storeapi.Request) storeapi.SeriesSet {

@@ -10,6 +10,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/doctor"
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 // Bounds of one answer.
@@ -55,14 +56,14 @@ func New(bkt bucket.Reader, view func() *blocklist.View, replicaLabels []string)
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v := h.view()
 	if v == nil {
-		respond(w, http.StatusServiceUnavailable, map[string]string{"status": "error", "errorType": "unavailable", "error": "the bucket has not been listed yet"})
+		errorid.AnswerJSON(w, http.StatusServiceUnavailable, "unavailable", errorid.NotReady, "the bucket has not been listed yet")
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), maxTime)
 	defer cancel()
 	a, err := h.findings(ctx, v)
 	if err != nil {
-		respond(w, http.StatusServiceUnavailable, map[string]string{"status": "error", "errorType": "unavailable", "error": err.Error()})
+		errorid.AnswerJSON(w, http.StatusServiceUnavailable, "unavailable", errorid.Of(err), err.Error())
 		return
 	}
 	respond(w, http.StatusOK, map[string]any{"status": "success", "data": a})

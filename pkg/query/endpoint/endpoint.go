@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc/connectivity"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
@@ -93,6 +94,9 @@ func (e *missingError) MissingReason() reason.Reason {
 	}
 	return reason.StoreDown
 }
+
+// ErrorID is the id of the reason.
+func (e *missingError) ErrorID() errorid.ID { return e.MissingReason().ErrorID() }
 
 func (e *missingError) Unwrap() []error { return []error{storeapi.ErrUnavailable, e.Cause} }
 

@@ -9,6 +9,7 @@ import (
 
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/requestid"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
@@ -45,13 +46,13 @@ func writeData(w http.ResponseWriter, data any, warnings []string) {
 }
 
 func writeError(w http.ResponseWriter, code int, typ string, err error) {
-	write(w, code, v1.Response{Status: "error", ErrorType: typ, Error: requestid.Text(w.Header(), code, err.Error())})
+	writeFailure(w, code, idOf(err, typ, code), v1.Response{ErrorType: typ, Error: requestid.Text(w.Header(), code, err.Error())})
 }
 
-func write(w http.ResponseWriter, code int, resp v1.Response) {
+func write(w http.ResponseWriter, code int, resp any) {
 	b, err := json.Marshal(resp)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+		errorid.AnswerError(w, http.StatusInternalServerError, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -68,7 +69,7 @@ func (a *API) answering(next http.Handler) http.Handler {
 			h.Set("Access-Control-Allow-Origin", "*")
 			h.Set("Access-Control-Allow-Methods", "GET, POST, OPTIONS")
 			h.Set("Access-Control-Allow-Headers", "Accept, Accept-Encoding, Authorization, Content-Type, Origin")
-			h.Set("Access-Control-Expose-Headers", "Date, "+requestid.Header+", "+missingHeader+", "+completeHeader)
+			h.Set("Access-Control-Expose-Headers", "Date, "+requestid.Header+", "+missingHeader+", "+completeHeader+", "+errorid.Header)
 		}
 		ctx, report := storeapi.NewReportContext(r.Context())
 		out := &answer{ResponseWriter: w, report: report}

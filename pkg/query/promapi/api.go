@@ -118,6 +118,7 @@ func New(cfg Config) *API {
 
 // prometheusAPI embeds the API package of Prometheus.
 func (a *API) prometheusAPI() http.Handler {
+	p := newPrinter(a.cfg.ErrorCode)
 	api := v1.NewAPI(
 		a.cfg.Engine, a.cfg.Queryable, nil, a.cfg.Exemplars,
 		func(context.Context) v1.ScrapePoolsRetriever { return noRules{} },
@@ -134,9 +135,8 @@ func (a *API) prometheusAPI() http.Handler {
 		a.runtimeInfo, &a.cfg.BuildInfo, nil, nil,
 		a.cfg.Gatherer, a.cfg.Registerer, renderStats,
 		false, nil, false, false, false, 0, false, false,
-		errorCode(v1.ErrorCanceled, a.cfg.ErrorCode), a.cfg.Features, noOpenAPI(), a.cfg.Parser, false, 0,
+		errorCode(v1.ErrorCanceled, p.codeOf), a.cfg.Features, noOpenAPI(), a.cfg.Parser, false, 0,
 	)
-	p := newPrinter(a.cfg.ErrorCode)
 	api.ClearCodecs()
 	api.InstallCodec(p)
 	r := route.New()
@@ -256,13 +256,13 @@ func (a *API) routes() http.Handler {
 	} {
 		mux.Handle("/api/v1/"+path, a.reading(completed(a.v1)))
 	}
-	mux.Handle("/api/v1/format_query", a.printable(a.v1))
+	mux.Handle("/api/v1/format_query", a.printable(compressed(a.v1.ServeHTTP)))
 	mux.Handle("/api/v1/read", a.reading(http.HandlerFunc(a.remoteRead)))
 	for _, path := range []string{
 		"parse_query", "alertmanagers", "features",
 		"status/buildinfo", "status/runtimeinfo", "status/flags",
 	} {
-		mux.Handle("/api/v1/"+path, a.v1)
+		mux.Handle("/api/v1/"+path, compressed(a.v1.ServeHTTP))
 	}
 	for path, list := range map[string]http.HandlerFunc{
 		"rules": a.rules, "alerts": a.alerts, "targets": a.targets, "scrape_pools": a.scrapePools, "status/tsdb": a.tsdbStatus,

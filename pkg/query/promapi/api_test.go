@@ -32,6 +32,8 @@ type spy struct {
 	storage.Storage
 	params  queryopts.Options
 	missing []string
+	// failure is the error of each Select; may be nil.
+	failure error
 }
 
 func (s *spy) Querier(mint, maxt int64) (storage.Querier, error) {
@@ -55,6 +57,9 @@ func (q spyQuerier) Select(ctx context.Context, sorted bool, h *storage.SelectHi
 	}
 	for _, m := range q.spy.missing {
 		storeapi.ReportFromContext(ctx).Warn(storeapi.Warning{Source: m, Text: m + " is missing"})
+	}
+	if q.spy.failure != nil {
+		return storage.ErrSeriesSet(q.spy.failure)
 	}
 	return q.Querier.Select(ctx, sorted, h, ms...)
 }

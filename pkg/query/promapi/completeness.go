@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -28,6 +29,8 @@ type missingJSON struct {
 	MaxTime *int64 `json:"maxt,omitempty"`
 	Reason  string `json:"reason"`
 	Error   string `json:"error,omitempty"`
+	// ErrorID is the id of the page that explains the reason.
+	ErrorID errorid.ID `json:"errorId,omitempty"`
 }
 
 type skippedJSON struct {
@@ -41,7 +44,7 @@ func completenessOf(report *storeapi.Report, failed bool) completenessJSON {
 	missing, more := report.Missing()
 	out := completenessJSON{Complete: !failed && len(missing) == 0, More: more}
 	for _, m := range missing {
-		j := missingJSON{Store: m.Store, Reason: m.Reason.String(), Error: m.Text}
+		j := missingJSON{Store: m.Store, Reason: m.Reason.String(), Error: m.Text, ErrorID: m.Reason.ErrorID()}
 		for _, ls := range m.LabelSets {
 			j.Labels = append(j.Labels, ls.Map())
 		}

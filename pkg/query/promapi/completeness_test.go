@@ -93,7 +93,7 @@ func TestCompleteness_NamesStoreLabelsTimesAndReason(t *testing.T) {
 		r.Skip(storeapi.Skipped{Store: "self:1", Reason: reason.StoreIsSelf})
 	}
 	_, body := f.do(http.MethodGet, "/api/v1/query", values("query", "up"))
-	require.Contains(t, body, `"completeness":{"complete":false,"missing":[{"store":"b:1","labels":[{"cluster":"eu"}],"mint":-9007199254740991,"maxt":9000,"reason":"store_down","error":"refused"}],"skipped":[{"store":"self:1","reason":"store_is_self"}]}`)
+	require.Contains(t, body, `"completeness":{"complete":false,"missing":[{"store":"b:1","labels":[{"cluster":"eu"}],"mint":-9007199254740991,"maxt":9000,"reason":"store_down","error":"refused","errorId":"hs-store-down"}],"skipped":[{"store":"self:1","reason":"store_is_self"}]}`)
 }
 
 // The clients of the field read the answer as one of Prometheus.

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/requestid"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -35,7 +36,7 @@ type FederateConfig struct {
 	MaxSeries int
 }
 
-var errTooManySeries = errors.New("too many series")
+var errTooManySeries = errorid.Sentinel(errorid.LimitFederate, "too many series")
 
 // federate returns the newest sample of each matching series, replicas merged.
 // The scraping server stores the answer, so it fails when a store is missing,
@@ -143,9 +144,20 @@ func (u untilDone) Write(b []byte) (int, error) {
 	return u.w.Write(b)
 }
 
+// federateID returns the id of the error of a request that failed for the reason.
+func federateID(why reason.Reason, err error) errorid.ID {
+	if id := idOfCause(err); id != "" {
+		return id
+	}
+	if id := why.ErrorID(); id != "" {
+		return id
+	}
+	return errorid.StoreFailed
+}
+
 func (a *API) federateError(w http.ResponseWriter, code int, why reason.Reason, err error) {
 	a.metrics.federateErrors.WithLabelValues(why.String()).Inc()
-	http.Error(w, requestid.Text(w.Header(), code, err.Error()), code)
+	errorid.Answer(w, code, federateID(why, err), requestid.Text(w.Header(), code, err.Error()))
 }
 
 // newest returns the newest sample of each matching series that is not older

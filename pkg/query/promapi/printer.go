@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
+
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 // printer prints the large answers of the Prometheus API in pieces, and ends with
@@ -22,6 +24,8 @@ import (
 type printer struct {
 	v1.JSONCodec
 	errorCode func(error) int
+	// failures has the ids of errors that the API reports.
+	failures failures
 
 	mtx     sync.Mutex
 	last    uint64
@@ -30,6 +34,16 @@ type printer struct {
 
 func newPrinter(errorCode func(error) int) *printer {
 	return &printer{errorCode: errorCode, waiting: map[string]*v1.Response{}}
+}
+
+// codeOf returns the status of an error that the API is about to answer with, 0 where it
+// has none of its own, and keeps its id.
+func (p *printer) codeOf(err error) int {
+	p.failures.note(err)
+	if p.errorCode == nil {
+		return 0
+	}
+	return p.errorCode(err)
 }
 
 // ticketHead begins a ticket; no JSON begins like this.
@@ -66,9 +80,16 @@ func (p *printer) take(b []byte) *v1.Response {
 func (p *printer) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		out := &printing{ResponseWriter: w, ctx: r.Context(), printer: p}
-		next.ServeHTTP(out, r)
-		if out.delayed {
+		// Errors have to arrive here as they are.
+		plain := *r
+		plain.Header = r.Header.Clone()
+		plain.Header.Del("Accept-Encoding")
+		next.ServeHTTP(out, &plain)
+		switch {
+		case out.delayed:
 			w.WriteHeader(http.StatusOK)
+		case out.failed != 0: // without a body
+			w.WriteHeader(out.failed)
 		}
 	})
 }
@@ -81,11 +102,17 @@ type printing struct {
 	ctx     context.Context
 	printer *printer
 	delayed bool
+	// failed is the status of an error whose text was not written yet.
+	failed int
 }
 
 // WriteHeader implements http.ResponseWriter.
 func (w *printing) WriteHeader(code int) {
-	if w.delayed = code == http.StatusOK; !w.delayed {
+	switch w.delayed = code == http.StatusOK; {
+	case w.delayed:
+	case code >= http.StatusBadRequest:
+		w.failed = code
+	default:
 		w.ResponseWriter.WriteHeader(code)
 	}
 }
@@ -93,6 +120,9 @@ func (w *printing) WriteHeader(code int) {
 // Write implements http.ResponseWriter. It returns when the whole answer has been
 // printed, so that the handler may then give back what the answer is made of.
 func (w *printing) Write(b []byte) (int, error) {
+	if w.failed != 0 {
+		return w.writeFailed(b)
+	}
 	resp := w.printer.take(b)
 	if resp == nil {
 		return w.send(b)
@@ -128,7 +158,7 @@ func (w *printing) fail(err error) {
 	switch {
 	case w.ctx.Err() == nil:
 		// A value that JSON cannot have.
-		http.Error(w.ResponseWriter, err.Error(), http.StatusInternalServerError)
+		errorid.AnswerError(w.ResponseWriter, http.StatusInternalServerError, err)
 	case errors.Is(err, context.DeadlineExceeded):
 		writeError(w.ResponseWriter, http.StatusServiceUnavailable, "timeout", promql.ErrQueryTimeout(doing))
 	case errors.Is(err, context.Canceled):

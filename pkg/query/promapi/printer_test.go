@@ -221,7 +221,7 @@ func TestPrinter_LateAnswersAreErrors(t *testing.T) {
 	}{
 		{canceled, http.StatusServiceUnavailable, `"errorType":"canceled","error":"query was canceled in printing`},
 		{late, http.StatusServiceUnavailable, `"errorType":"timeout","error":"query timed out in printing`},
-		{ended, http.StatusUnprocessableEntity, `"errorType":"execution","error":"ended by somebody"`},
+		{ended, http.StatusUnprocessableEntity, `"errorType":"execution","error":"ended by somebody [hs-query-failed]","errorId":"hs-query-failed"`},
 	} {
 		w := httptest.NewRecorder()
 		printed(t, c.ctx, w, &v1.Response{Status: "success", Data: []string{"a"}})

@@ -9,6 +9,8 @@ import (
 
 	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/storage/remote"
+
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 // Bounds of the body of a remote read request, compressed and not.
@@ -25,14 +27,14 @@ func (a *API) remoteRead(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
-			http.Error(w, fmt.Sprintf("remote read request is larger than %d bytes", tooLarge.Limit), http.StatusRequestEntityTooLarge)
+			errorid.Answer(w, http.StatusRequestEntityTooLarge, "", fmt.Sprintf("remote read request is larger than %d bytes", tooLarge.Limit))
 			return
 		}
-		http.Error(w, fmt.Sprintf("read the request: %s", err), http.StatusBadRequest)
+		errorid.Answer(w, http.StatusBadRequest, errorid.Of(err), fmt.Sprintf("read the request: %s", err))
 		return
 	}
 	if n, err := snappy.DecodedLen(body); err == nil && n > maxReadDecoded {
-		http.Error(w, fmt.Sprintf("remote read request has %d bytes, more than %d", n, maxReadDecoded), http.StatusRequestEntityTooLarge)
+		errorid.Answer(w, http.StatusRequestEntityTooLarge, "", fmt.Sprintf("remote read request has %d bytes, more than %d", n, maxReadDecoded))
 		return
 	}
 	if a.cfg.CheckRead != nil {
@@ -42,7 +44,7 @@ func (a *API) remoteRead(w http.ResponseWriter, r *http.Request) {
 			err = a.cfg.CheckRead(req)
 		}
 		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
+			errorid.Answer(w, http.StatusBadRequest, idOf(err, "bad_data", http.StatusBadRequest), err.Error())
 			return
 		}
 	}
@@ -50,7 +52,7 @@ func (a *API) remoteRead(w http.ResponseWriter, r *http.Request) {
 	case a.reads <- struct{}{}:
 		defer func() { <-a.reads }()
 	case <-r.Context().Done():
-		http.Error(w, fmt.Sprintf("waiting for one of %d places of remote read: %s", remoteReadConcurrency, r.Context().Err()), http.StatusServiceUnavailable)
+		errorid.Answer(w, http.StatusServiceUnavailable, errorid.QueryBusy, fmt.Sprintf("waiting for one of %d places of remote read: %s", remoteReadConcurrency, r.Context().Err()))
 		return
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))

@@ -14,6 +14,7 @@ import (
 	"capnproto.org/go/capnp/v3"
 	"capnproto.org/go/capnp/v3/rpc"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/receive/capnpserver/capnpb"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
@@ -134,7 +135,7 @@ func (w *writer) Write(ctx context.Context, call capnpb.Writer_write) error {
 		return allocErr
 	}
 	result.SetError(codeOf(err))
-	return result.SetExtraErrorContext(err.Error())
+	return result.SetExtraErrorContext(errorid.TextOf(err))
 }
 
 func (w *writer) write(ctx context.Context, call capnpb.Writer_write) error {

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/receive/capnpserver/capnpb"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
@@ -249,7 +250,9 @@ func TestErrorsOfTheStore(t *testing.T) {
 		})
 		require.NoError(t, err)
 		require.Equal(t, want, code, "%v", kind)
+		text, id := errorid.Split(text)
 		require.Equal(t, "failed", text)
+		require.Equal(t, kind.ErrorID(), id)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
 
@@ -190,5 +191,5 @@ func fromStatus(err error) error {
 	case codes.ResourceExhausted:
 		kind = remotewrite.LimitExceeded
 	}
-	return &remotewrite.WriteError{Kind: kind, Err: fmt.Errorf("write to peer: %w", err)}
+	return &remotewrite.WriteError{Kind: kind, Err: fmt.Errorf("write to peer: %w", errorid.Strip(err))}
 }

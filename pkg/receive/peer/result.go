@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/protoscan"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
@@ -35,7 +36,7 @@ func appendResult(out []byte, err error) []byte {
 	if err == nil {
 		return append(out, tagResult, 0)
 	}
-	text := err.Error()
+	text := errorid.TextOf(err)
 	msg := append(make([]byte, 0, 64+len(text)), tagKind, byte(remotewrite.KindOf(err))+1, tagText)
 	msg = binary.AppendUvarint(msg, uint64(len(text)))
 	msg = append(msg, text...)
@@ -102,7 +103,7 @@ func decodeResult(msg []byte) (failure, err error) {
 				w.Kind = remotewrite.Kind(f.Num - 1)
 			}
 		case tagText:
-			w.Err = errors.New(string(f.Data))
+			w.Err = errorid.Received(string(f.Data))
 		case tagStored, tagMissing:
 			index, c, ok := decodeCounts(f.Data)
 			if !ok {

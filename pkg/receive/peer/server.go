@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/protoscan"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
@@ -124,7 +125,7 @@ func (s *Service) stream(ss grpc.ServerStream) error {
 	for {
 		select {
 		case <-s.draining:
-			return status.Error(codes.Unavailable, "the node is stopping")
+			return status.Error(codes.Unavailable, errorid.Text("the node is stopping", errorid.ShuttingDown))
 		default:
 		}
 		switch err := ss.RecvMsg(in); {
@@ -226,5 +227,5 @@ func toStatus(err error) error {
 	case remotewrite.NotReady, remotewrite.Unavailable:
 		code = codes.Unavailable
 	}
-	return status.Error(code, err.Error())
+	return status.Error(code, errorid.TextOf(err))
 }

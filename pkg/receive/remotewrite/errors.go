@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/protoscan"
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
@@ -57,6 +58,26 @@ func (k Kind) Status() int {
 	}
 }
 
+// ErrorID returns the id of the kind.
+func (k Kind) ErrorID() errorid.ID {
+	switch k {
+	case Invalid:
+		return errorid.WriteInvalid
+	case Conflict:
+		return errorid.WriteConflict
+	case LimitExceeded:
+		return errorid.WriteLimit
+	case TooLarge:
+		return errorid.WriteTooLarge
+	case NotReady:
+		return errorid.WriteNotReady
+	case Unavailable:
+		return errorid.WriteUnavailable
+	default:
+		return errorid.WriteFailed
+	}
+}
+
 // WriteError is a failed write, or a failed part of one.
 type WriteError struct {
 	Kind Kind
@@ -81,13 +102,16 @@ func (e *WriteError) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *WriteError) Unwrap() error { return e.Err }
 
+// ErrorID returns the id of the kind, which the id of a cause replaces.
+func (e *WriteError) ErrorID() errorid.ID { return e.Kind.ErrorID() }
+
 // Errorf makes a WriteError.
 func Errorf(kind Kind, format string, args ...any) error {
 	return &WriteError{Kind: kind, Err: fmt.Errorf(format, args...)}
 }
 
 // ErrNotReady is an error of the kind NotReady.
-var ErrNotReady = errors.New("not ready")
+var ErrNotReady = errorid.Sentinel(errorid.WriteNotReady, "not ready")
 
 // KindOf returns the kind of err, Other when it has none.
 func KindOf(err error) Kind {
@@ -117,6 +141,9 @@ type InvalidSeriesError struct {
 }
 
 func (e *InvalidSeriesError) Error() string { return fmt.Sprintf("%s (series %s)", e.Text, e.Series) }
+
+// ErrorID returns the id of the reason.
+func (e *InvalidSeriesError) ErrorID() errorid.ID { return e.Reason.ErrorID() }
 
 func invalidSeries(rawLabels []byte, why reason.Reason, text string) error {
 	return &InvalidSeriesError{Reason: why, Text: text, Series: Text(rawLabels)}
@@ -197,12 +224,16 @@ func (r *Rejected) Err(tenant string, stored *Counts) error {
 	}
 	n := *stored
 	kind, parts := Other, make([]string, 0, len(r.reasons))
+	var id errorid.ID // of the first reason that decides the kind
 	for _, x := range r.reasons {
+		if id == "" || x.kind > kind {
+			id = x.reason.ErrorID()
+		}
 		kind = max(kind, x.kind)
 		parts = append(parts, fmt.Sprintf("%s: %d rejected, first: %s", x.reason, x.count, x.example))
 	}
 	return &WriteError{
 		Kind: kind, Stored: &n, Missing: r.missing,
-		Err: fmt.Errorf("tenant %s: everything valid was stored, but %s", tenant, strings.Join(parts, "; ")),
+		Err: errorid.With(id, fmt.Errorf("tenant %s: everything valid was stored, but %s", tenant, strings.Join(parts, "; "))),
 	}
 }

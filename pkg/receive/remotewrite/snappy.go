@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/klauspost/compress/s2"
+
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 // TooLargeError is the error of a request above a limit of bytes.
@@ -15,6 +17,9 @@ type TooLargeError struct {
 func (e *TooLargeError) Error() string {
 	return fmt.Sprintf("write request too large: %s is %d bytes, the limit is %d", e.What, e.Size, e.Limit)
 }
+
+// ErrorID returns the id of the error.
+func (e *TooLargeError) ErrorID() errorid.ID { return errorid.WriteTooLarge }
 
 // DecompressedSize returns the size that a block of snappy declares, 0 when it is no
 // such block.

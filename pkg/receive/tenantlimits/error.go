@@ -3,6 +3,8 @@ package tenantlimits
 import (
 	"fmt"
 	"time"
+
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 // Error is the error of a tenant above a limit.
@@ -25,6 +27,14 @@ func (e *Error) Error() string {
 		text += ": " + e.Has
 	}
 	return text
+}
+
+// ErrorID returns the id of the limit.
+func (e *Error) ErrorID() errorid.ID {
+	if e.Key == "head_series_limit" {
+		return errorid.WriteSeriesLimit
+	}
+	return errorid.WriteRequestLimits
 }
 
 // ofRequest is about the content of one request.

@@ -8,11 +8,13 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
 // ErrNotAnswering says that the server is reached but answers nothing, not even a
 // request that costs it nothing: its process is stopped, or the host is out of memory.
-var ErrNotAnswering = errors.New("Prometheus holds requests without an answer")
+var ErrNotAnswering = errorid.Sentinel(errorid.PrometheusDown, "Prometheus holds requests without an answer")
 
 const (
 	// slowAfter is how long a request runs before the server is probed.

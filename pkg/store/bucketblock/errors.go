@@ -9,11 +9,12 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
 	"github.com/hindsight-io/hindsight/pkg/block/indexheader"
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
 )
 
 // errDamaged marks damage that this package detects.
-var errDamaged = errors.New("corrupt block data")
+var errDamaged = errorid.Sentinel(errorid.BlockCorrupt, "corrupt block data")
 
 // Parts of a block, as in Error.Part; they are also values of a metric label.
 const (
@@ -42,6 +43,15 @@ func (e *Error) Error() string {
 
 // Unwrap returns the error of reading.
 func (e *Error) Unwrap() error { return e.Err }
+
+// ErrorID returns the id of the failure, which that of a cause replaces if the block may
+// be in order.
+func (e *Error) ErrorID() errorid.ID {
+	if e.Corrupt {
+		return errorid.BlockCorrupt
+	}
+	return errorid.BlockUnreadable
+}
 
 func (b *Block) fail(part string, err error) error {
 	if err == nil {

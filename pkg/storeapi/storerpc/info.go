@@ -1,6 +1,7 @@
 package storerpc
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/infopb"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/labelpb"
@@ -49,7 +51,7 @@ type infoServer struct{ cfg InfoConfig }
 func (s *infoServer) Info(ctx context.Context, _ *infopb.InfoRequest) (*infopb.InfoResponse, error) {
 	if s.cfg.Ready != nil {
 		if err := s.cfg.Ready(); err != nil {
-			return nil, status.Error(codes.Unknown, "Not ready: "+err.Error())
+			return nil, status.Error(codes.Unknown, errorid.Text("Not ready: "+err.Error(), cmp.Or(errorid.Of(err), errorid.NotReady)))
 		}
 	}
 	if s.cfg.Instance != "" {

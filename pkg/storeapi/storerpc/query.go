@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/prompb"
@@ -142,6 +143,14 @@ func (s *queryServer) QueryRange(in *storepb.QueryRangeRequest, stream grpc.Serv
 	return s.run(stream.Context(), r, &out)
 }
 
+// queryID returns the id of a query that failed.
+func queryID(err error) errorid.ID {
+	if id := errorid.Of(err); id != "" {
+		return id
+	}
+	return errorid.QueryFailed
+}
+
 // run evaluates and sends: warnings, series, statistics.
 func (s *queryServer) run(ctx context.Context, r *QueryRequest, out *resultSender) error {
 	if err := readExtras(ctx, r); err != nil {
@@ -151,7 +160,7 @@ func (s *queryServer) run(ctx context.Context, r *QueryRequest, out *resultSende
 	if err != nil {
 		st := toStatus(err)
 		if status.Code(st) == codes.Internal {
-			return status.Error(codes.Aborted, err.Error())
+			return status.Error(codes.Aborted, errorid.Text(err.Error(), queryID(err)))
 		}
 		return st
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"google.golang.org/grpc"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/labelpb"
@@ -20,7 +21,7 @@ import (
 
 // ErrSettings is the refusal of a query whose result would depend on settings in which
 // the server differs from its client.
-var ErrSettings = errors.New("querier has other settings")
+var ErrSettings = errorid.Sentinel(errorid.QuerySettings, "querier has other settings")
 
 // Query evaluates the query at the server, and passes each series of the result on as it
 // comes, in the order of the server. A series may come in several parts, one after the

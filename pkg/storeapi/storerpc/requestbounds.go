@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb/infopb"
@@ -140,7 +141,7 @@ func checkRequestSize(v any, size int) error {
 	case *storepb.SeriesRequest, *storepb.LabelNamesRequest, *storepb.LabelValuesRequest, *storepb.TSDBStatisticsRequest,
 		*storepb.RulesRequest, *storepb.ExemplarsRequest, *storepb.MetricMetadataRequest, *storepb.TargetsRequest, *infopb.InfoRequest:
 		if size > maxRequestBytes {
-			return status.Errorf(codes.InvalidArgument, "the request has %d bytes; the limit is %d", size, maxRequestBytes)
+			return status.Error(codes.InvalidArgument, errorid.Text(fmt.Sprintf("the request has %d bytes; the limit is %d", size, maxRequestBytes), errorid.BodyTooLarge))
 		}
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
@@ -39,13 +40,13 @@ func toStatus(err error) error {
 	}
 	for _, k := range kinds() {
 		if errors.Is(err, k.kind) {
-			return status.Error(k.code, err.Error())
+			return status.Error(k.code, errorid.TextOf(err))
 		}
 	}
 	if s, ok := status.FromError(err); ok {
-		return status.Error(s.Code(), err.Error())
+		return status.Error(s.Code(), errorid.TextOf(err))
 	}
-	return status.Error(codes.Internal, err.Error())
+	return status.Error(codes.Internal, errorid.TextOf(err))
 }
 
 // fromStatus makes the error of a call one that has our kind.
@@ -53,6 +54,7 @@ func fromStatus(err error) error {
 	if err == nil {
 		return nil
 	}
+	err = errorid.Strip(err)
 	code := status.Code(err)
 	for _, k := range kinds() {
 		if k.code == code {
