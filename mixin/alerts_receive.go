@@ -12,6 +12,15 @@ func receiveAlerts() []alert {
 			mitigation: []string{"Mend the file; it is read again by itself."},
 		},
 		{
+			name: "HindsightReceiveMembersNotFound", wait: "10m", severity: warning,
+			expr:       `sum by (job, instance) (increase(hindsight_receive_member_discovery_failures_total[5m])) > 0`,
+			summary:    "{{ $labels.instance }} cannot find the members of its hashring.",
+			meaning:    "Attempts to find the members of the hashring by DNS or by the API of Kubernetes fail (`--receive.members`).",
+			impact:     "The ring stays as it is: receivers that are new get no writes, and those that are gone keep their place.",
+			diagnosis:  []string{"Search the log for `members of the hashring not found`: the error has the name or the address that was asked.", "Ask the same name from the same pod; for EndpointSlices, check that the service account may list them."},
+			mitigation: []string{"Mend DNS, or the permissions of the service account, see [receive.md](../receive.md).", "If that lasts, give the ring as a file: `--receive.hashrings-file`."},
+		},
+		{
 			name: "HindsightReceiveLimitsRefused", wait: "1m", severity: warning,
 			expr:       `sum by (job, instance) (increase(hindsight_receive_limits_refused_total[15m])) > 0`,
 			summary:    "{{ $labels.instance }} refuses its limits file.",

@@ -111,6 +111,10 @@ func ring() dashboard {
 			{"Nodes", []panel{
 				{"Samples received by node", "", perSec, one(`sum by (instance) (rate(hindsight_receive_samples_total{sel}[rate]))`, "{{instance}}")},
 				{"Active series by node", "", count, one(`sum by (instance) (prometheus_tsdb_head_series{sel, tenant!=""})`, "{{instance}}")},
+				{"Members", "Receivers that discovery finds: in the ring, or waiting to join it; and attempts to find them that failed. Only with --receive.members.", count, []query{
+					{orZero(`sum by (instance, state) (hindsight_receive_members{sel})`), "{{instance}} {{state}}"},
+					{orZero(`sum by (instance) (increase(hindsight_receive_member_discovery_failures_total{sel}[rate]))`), "{{instance}} failed"},
+				}},
 				{"Refused configurations", "New hashrings and limits that were refused.", count, []query{
 					{`sum by (instance) (increase(hindsight_receive_hashring_refused_total{sel}[rate]))`, "{{instance}} hashring"},
 					{`sum by (instance) (increase(hindsight_receive_limits_refused_total{sel}[rate]))`, "{{instance}} limits"},

@@ -194,6 +194,7 @@ hindsight_objstore_operation_failures_total{operation="upload"} 0
 # HELP hindsight_objstore_transferred_bytes_total Bytes of object bodies read from or written to the bucket.
 # TYPE hindsight_objstore_transferred_bytes_total counter
 hindsight_objstore_transferred_bytes_total{operation="get"} 5
+hindsight_objstore_transferred_bytes_total{operation="get_range"} 0
 hindsight_objstore_transferred_bytes_total{operation="upload"} 5
 `), "hindsight_objstore_operation_failures_total", "hindsight_objstore_transferred_bytes_total"))
 }

@@ -61,6 +61,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.operations.WithLabelValues(op)
 		m.failures.WithLabelValues(op)
 	}
+	for _, op := range []string{opGet, opGetRange, opUpload} {
+		m.bytes.WithLabelValues(op)
+	}
 	return m
 }
 

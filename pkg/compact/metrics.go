@@ -9,6 +9,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 type metrics struct {
@@ -71,6 +72,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}
 	}
 	m.marked.WithLabelValues(block.DeletionMarkFile, "")
+	for _, why := range [...]string{
+		block.MarkOutOfOrderChunk, reason.BlockMetaMalformed.String(), reason.BlockIndexCorrupt.String(),
+		reason.BlockSeriesOutOfOrder.String(), reason.BlockChunkCorrupt.String(), reason.BlockSegmentCorrupt.String(),
+		reason.BlockSizeMismatch.String(), reason.BlockHashMismatch.String(),
+	} {
+		m.marked.WithLabelValues(block.NoCompactMarkFile, why)
+	}
 	return m
 }
 

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/hindsight-io/hindsight/pkg/flags"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/receive/discovery"
 	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
 	"github.com/hindsight-io/hindsight/pkg/receive/members"
@@ -63,7 +64,7 @@ type membershipMetrics struct {
 // newMembershipMetrics registers the metrics of the discovery of members.
 func newMembershipMetrics(reg prometheus.Registerer) *membershipMetrics {
 	f := promauto.With(reg)
-	return &membershipMetrics{
+	m := &membershipMetrics{
 		members: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "hindsight_receive_members",
 			Help: "Receivers that discovery finds, by state: in the hashring (ring), or not yet (waiting).",
@@ -77,7 +78,21 @@ func newMembershipMetrics(reg prometheus.Registerer) *membershipMetrics {
 			Help: "Attempts to find the members of the hashring that failed. The ring stays as it is.",
 		}),
 	}
+	for _, state := range [...]string{stateRing, stateWaiting} {
+		m.members.WithLabelValues(state)
+	}
+	for _, why := range [...]string{memberJoined, reason.MemberLeaving.String(), reason.MemberScaledDown.String(), reason.MemberLost.String()} {
+		m.changes.WithLabelValues(why)
+	}
+	return m
 }
+
+// Values of the label "state" of members, and the reason of a change that is no loss.
+const (
+	stateRing    = "ring"
+	stateWaiting = "waiting"
+	memberJoined = "joined"
+)
 
 // membersFile is in the directory of the tenants. Files there are no tenants.
 const membersFile = "hashring-members.json"
@@ -262,7 +277,7 @@ func (m *membership) report(err error) {
 // count sets the metrics, and logs the change of the ring.
 func (m *membership) count(o *members.Observation, c members.Change) {
 	for _, address := range c.Joined {
-		m.metrics.changes.WithLabelValues("joined").Inc()
+		m.metrics.changes.WithLabelValues(memberJoined).Inc()
 		m.logger.Info("member joined the hashring", "address", address)
 	}
 	for _, d := range c.Left {
@@ -275,8 +290,8 @@ func (m *membership) count(o *members.Observation, c members.Change) {
 			waiting++
 		}
 	}
-	m.metrics.members.WithLabelValues("ring").Set(float64(len(ring)))
-	m.metrics.members.WithLabelValues("waiting").Set(float64(waiting))
+	m.metrics.members.WithLabelValues(stateRing).Set(float64(len(ring)))
+	m.metrics.members.WithLabelValues(stateWaiting).Set(float64(waiting))
 }
 
 // save keeps the members for the next run: when they change, and now and then, because

@@ -47,6 +47,11 @@ func instrument(reg prometheus.Registerer) func(next http.Handler, served []stri
 		for _, name := range served {
 			requests.WithLabelValues(name, "get", "200")
 			inFlight.WithLabelValues(name, "get")
+			// The share of failed requests is 0 then, not absent, and its rate sees the first one.
+			for _, method := range failing()[name] {
+				requests.WithLabelValues(name, method, "500")
+				requests.WithLabelValues(name, method, "503")
+			}
 		}
 		for _, name := range handlerNames() {
 			labels := prometheus.Labels{"handler": name}
@@ -57,6 +62,15 @@ func instrument(reg prometheus.Registerer) func(next http.Handler, served []stri
 			m.handlers[name] = countInFlight(inFlight.MustCurryWith(labels), h)
 		}
 		return m
+	}
+}
+
+// failing returns the methods of the handlers whose share of failed requests alerts watch.
+func failing() map[string][]string {
+	both, post := []string{"get", "post"}, []string{"post"}
+	return map[string][]string{
+		"query": both, "query_range": both, "series": both, "label_names": both, "label_values": {"get"},
+		"receive": post, "otlp": post,
 	}
 }
 

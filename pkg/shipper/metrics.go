@@ -5,6 +5,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
 // Metrics are the metrics of shippers; many shippers may share one.
@@ -37,7 +39,7 @@ type counts struct {
 // NewMetrics registers the metrics; reg may be nil.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	f := promauto.With(reg)
-	return &Metrics{
+	m := &Metrics{
 		syncs: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_shipper_syncs_total",
 			Help: "Passes over a TSDB directory that ship its new blocks.",
@@ -100,6 +102,15 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}),
 		by: map[string]counts{},
 	}
+	// increase() misses the first block of a series that appears with it.
+	for _, why := range [...]reason.Reason{
+		reason.BlockMetaMalformed, reason.BlockMetaVersion, reason.BlockMetaForeign, reason.BlockIndexCorrupt,
+		reason.BlockSeriesOutOfOrder, reason.BlockChunkCorrupt, reason.BlockChunkTimes, reason.BlockSegmentCorrupt,
+		reason.BlockSizeMismatch, reason.BlockHashMismatch, reason.BlockUnreadable,
+	} {
+		m.corruptTotal.WithLabelValues(why.String())
+	}
+	return m
 }
 
 // set replaces the part of one directory in the gauges.

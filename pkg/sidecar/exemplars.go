@@ -27,7 +27,7 @@ func (s *promStore) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) 
 	}
 	// Requests whose times differ little are one request to the server.
 	q.MinTime, q.MaxTime = roundDown(mint, exemplarRange), roundUp(maxt, exemplarRange)
-	about := question{api: "exemplars", subject: q.Text(), span: fmt.Sprint(q.MinTime, q.MaxTime)}
+	about := question{api: apiExemplars, subject: q.Text(), span: fmt.Sprint(q.MinTime, q.MaxTime)}
 	found, err := ask(ctx, s.answers, about, func(ctx context.Context) (prom.Answer[[]exemplar.QueryResult], error) {
 		return s.source.client.Exemplars(ctx, q)
 	})

@@ -19,7 +19,7 @@ func (s *promStore) Rules(ctx context.Context, r *storeapi.RulesRequest) ([]stor
 		return nil, nil, err
 	}
 	// All requests are one request to the server, whatever they choose.
-	found, err := ask(ctx, s.answers, question{api: "rules"}, s.source.client.Rules)
+	found, err := ask(ctx, s.answers, question{api: apiRules}, s.source.client.Rules)
 	if err != nil {
 		return nil, nil, failed(s.source, err)
 	}
@@ -92,7 +92,7 @@ func (s *promStore) Targets(ctx context.Context, r *storeapi.TargetsRequest) (st
 
 // targets asks for the targets of a state, or all for "".
 func (s *promStore) targets(ctx context.Context, state string) (known[prom.Targets], error) {
-	return ask(ctx, s.answers, question{api: "targets", subject: state}, func(ctx context.Context) (prom.Answer[prom.Targets], error) {
+	return ask(ctx, s.answers, question{api: apiTargets, subject: state}, func(ctx context.Context) (prom.Answer[prom.Targets], error) {
 		return s.source.client.Targets(ctx, cmp.Or(state, "any"))
 	})
 }
@@ -108,7 +108,7 @@ func (s *promStore) TSDBStatus(ctx context.Context, r *storeapi.TSDBStatusReques
 		return nil, nil, nil
 	}
 	limit := statusLimit(r.Limit)
-	answer, err := ask(ctx, s.answers, question{api: "status", span: strconv.Itoa(limit)}, func(ctx context.Context) (prom.Answer[prom.TSDBStatus], error) {
+	answer, err := ask(ctx, s.answers, question{api: apiStatus, span: strconv.Itoa(limit)}, func(ctx context.Context) (prom.Answer[prom.TSDBStatus], error) {
 		return s.source.client.TSDBStatus(ctx, limit)
 	})
 	if err != nil {

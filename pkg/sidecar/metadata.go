@@ -18,7 +18,7 @@ func (s *promStore) Metadata(ctx context.Context, metric string, limit int) (map
 	if metric != "" {
 		askFor = -1 // it is one metric
 	}
-	about := question{api: "metadata", subject: metric, span: strconv.Itoa(max(askFor, -1))}
+	about := question{api: apiMetadata, subject: metric, span: strconv.Itoa(max(askFor, -1))}
 	found, err := ask(ctx, s.answers, about, func(ctx context.Context) (prom.Answer[map[string][]prom.Metadata], error) {
 		return s.source.client.Metadata(ctx, metric, askFor)
 	})

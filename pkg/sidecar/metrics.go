@@ -77,6 +77,15 @@ func (m *metrics) observeCheck(err error) {
 	m.lastCheck.SetToCurrentTime()
 }
 
+// Values of the label "api" of answerMetrics.
+const (
+	apiRules     = "rules"
+	apiTargets   = "targets"
+	apiStatus    = "status"
+	apiMetadata  = "metadata"
+	apiExemplars = "exemplars"
+)
+
 // Values of the label "from" of answerMetrics.
 const (
 	fromPrometheus = "prometheus"
@@ -94,7 +103,7 @@ type answerMetrics struct {
 
 func newAnswerMetrics(reg prometheus.Registerer) *answerMetrics {
 	f := promauto.With(reg)
-	return &answerMetrics{
+	m := &answerMetrics{
 		answers: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "hindsight_sidecar_api_answers_total",
 			Help: "Answers of rules, targets, status, metadata and exemplars, by where they are from: " +
@@ -106,6 +115,12 @@ func newAnswerMetrics(reg prometheus.Registerer) *answerMetrics {
 			Help: "Size of the answers of Prometheus that are kept, as JSON.",
 		}),
 	}
+	for _, api := range [...]string{apiRules, apiTargets, apiStatus, apiMetadata, apiExemplars} {
+		for _, from := range [...]string{fromPrometheus, fromShared, fromCache, fromLastKnown, fromNothing} {
+			m.answers.WithLabelValues(api, from)
+		}
+	}
+	return m
 }
 
 // reloaderMetrics are those of a reloader, which it has only when it is enabled: alerts

@@ -22,7 +22,7 @@ const labelBlocks = 32
 
 // LabelNames returns the label names of the blocks in the time range.
 func (g *Gateway) LabelNames(ctx context.Context, r *storeapi.Request) ([]string, storeapi.Warnings, error) {
-	return g.labels(ctx, r, "label_names", func(ctx context.Context, br blockRequest, account *pagecache.Account) ([]string, error) {
+	return g.labels(ctx, r, opLabelNames, func(ctx context.Context, br blockRequest, account *pagecache.Account) ([]string, error) {
 		names, err := g.namesOf(ctx, br, account)
 		if err != nil || len(names) == 0 {
 			return nil, err
@@ -40,7 +40,7 @@ func (g *Gateway) LabelValues(ctx context.Context, name string, r *storeapi.Requ
 	if slices.Contains(r.WithoutReplicaLabels, name) {
 		return nil, nil, nil
 	}
-	return g.labels(ctx, r, "label_values", func(ctx context.Context, br blockRequest, account *pagecache.Account) ([]string, error) {
+	return g.labels(ctx, r, opLabelValues, func(ctx context.Context, br blockRequest, account *pagecache.Account) ([]string, error) {
 		if v := br.ext.Get(name); v != "" {
 			ok, err := g.anySeries(ctx, br, account)
 			if err != nil || !ok {

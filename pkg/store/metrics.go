@@ -5,6 +5,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/hindsight-io/hindsight/pkg/reason"
+	"github.com/hindsight-io/hindsight/pkg/store/bucketblock"
 )
 
 type metrics struct {
@@ -53,7 +56,7 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 		return f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
 	powers := func(first float64, n int) []float64 { return prometheus.ExponentialBuckets(first, 2, n) }
-	return &metrics{
+	m := &metrics{
 		syncFailures: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_store_sync_failures_total",
 			Help: "Listings of the bucket that failed.",
@@ -87,5 +90,37 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 		}),
 		touched: counterVec("hindsight_store_data_touched_total", "Items of blocks that requests needed.", "data"),
 		fetched: counterVec("hindsight_store_data_fetches_total", "Range reads for items of blocks.", "data"),
+	}
+	m.initialize()
+	return m
+}
+
+// Values of the label "operation" of requests, and of the label "data".
+const (
+	opSelect      = "select"
+	opLabelNames  = "label_names"
+	opLabelValues = "label_values"
+
+	dataPostings = "postings"
+	dataSeries   = "series"
+	dataChunks   = "chunks"
+)
+
+// initialize makes the series of all label values: rate() misses the first event of a series
+// that appears with it.
+func (m *metrics) initialize() {
+	for _, part := range [...]string{
+		bucketblock.PartHeader, bucketblock.PartIndex, bucketblock.PartPostings, bucketblock.PartSeries, bucketblock.PartChunks,
+	} {
+		for _, why := range [...]reason.Reason{reason.BlockUnreadable, reason.BlockDamaged} {
+			m.blockFailures.WithLabelValues(part, why.String())
+		}
+	}
+	for _, op := range [...]string{opSelect, opLabelNames, opLabelValues} {
+		m.requests.WithLabelValues(op)
+	}
+	for _, data := range [...]string{dataPostings, dataSeries, dataChunks} {
+		m.touched.WithLabelValues(data)
+		m.fetched.WithLabelValues(data)
 	}
 }

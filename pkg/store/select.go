@@ -53,7 +53,7 @@ func (g *Gateway) Select(ctx context.Context, r *storeapi.Request) storeapi.Seri
 	if len(r.Matchers) == 0 {
 		return storeapi.ErrSet(storeapi.ErrNoMatchers)
 	}
-	g.m.requests.WithLabelValues("select").Inc()
+	g.m.requests.WithLabelValues(opSelect).Inc()
 	g.begun.Add(1)
 	begin := time.Now()
 	if ctx.Err() != nil {

@@ -126,9 +126,9 @@ func (s *gatewaySet) Close() error {
 	st := s.SeriesSet.Stats()
 	s.g.m.seriesPerRequest.Observe(float64(s.counter.Series()))
 	for data, n := range map[string][2]int64{
-		"postings": {st.PostingsTouched, st.PostingsFetches},
-		"series":   {st.SeriesTouched, st.SeriesFetches},
-		"chunks":   {st.ChunksTouched, st.ChunksFetches},
+		dataPostings: {st.PostingsTouched, st.PostingsFetches},
+		dataSeries:   {st.SeriesTouched, st.SeriesFetches},
+		dataChunks:   {st.ChunksTouched, st.ChunksFetches},
 	} {
 		s.g.m.touched.WithLabelValues(data).Add(float64(n[0]))
 		s.g.m.fetched.WithLabelValues(data).Add(float64(n[1]))
