@@ -90,6 +90,10 @@ func (b *filesystem) List(ctx context.Context, dir string, f func(bucket.Object)
 // comes before "a/b".
 func (b *filesystem) list(ctx context.Context, path, prefix string, f func(bucket.Object) error) error {
 	entries, err := os.ReadDir(path)
+	if errors.Is(err, syscall.ENOTDIR) && prefix == "" {
+		// Not an empty bucket: openDirectory refuses it, too.
+		return fmt.Errorf("list bucket directory %s: %w: %w", path, bucket.ErrPermanent, err)
+	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return ctx.Err() // deleted since, or never created
 	}

@@ -347,3 +347,15 @@ func TestWrites_NotBegunAfterTheirDeadline(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "1", string(got))
 }
+
+// A file in the place of the directory is no empty bucket: readers would forget its blocks.
+func TestFilesystem_ListOfFileFails(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "bucket")
+	b, err := Open(t.Context(), []byte("type: FILESYSTEM\nconfig: {directory: "+dir+"}"), slog.New(slog.DiscardHandler), nil)
+	require.NoError(t, err)
+	none := func(bucket.Object) error { return bucket.ErrNotFound }
+	require.NoError(t, b.List(t.Context(), "", none), "a directory that does not exist is an empty bucket")
+	require.NoError(t, os.WriteFile(dir, nil, 0o600))
+	require.ErrorIs(t, b.List(t.Context(), "", none), bucket.ErrPermanent)
+	require.NoError(t, b.Close())
+}
