@@ -27,11 +27,21 @@ type hostileStore struct {
 
 func startHostileStore(t *testing.T, host string) (address string) {
 	t.Helper()
+	return startStore(t, host, hostileStore{})
+}
+
+// startStore serves a store.
+func startStore(t *testing.T, host string, store interface {
+	storepb.StoreServer
+	infopb.InfoServer
+},
+) (address string) {
+	t.Helper()
 	lis, err := net.Listen("tcp", host+":0")
 	require.NoError(t, err)
 	srv := grpc.NewServer(grpc.MaxSendMsgSize(math.MaxInt32))
-	storepb.RegisterStoreServer(srv, hostileStore{})
-	infopb.RegisterInfoServer(srv, hostileStore{})
+	storepb.RegisterStoreServer(srv, store)
+	infopb.RegisterInfoServer(srv, store)
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(lis) }()
 	t.Cleanup(func() {

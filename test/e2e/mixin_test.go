@@ -20,41 +20,25 @@ import (
 	"github.com/hindsight-io/hindsight/test/e2e/harness"
 )
 
-// notAwaited are the alerts that this test does not wait for, and why. Some of them may
-// fire.
-func notAwaited() map[string]string {
-	return map[string]string{
-		"HindsightPanics":                  "no request is known that causes a panic",
-		"HindsightGRPCErrors":              "a role reads from something that fails in the middle of a call",
-		"HindsightBucketSlow":              "needs an object storage that takes seconds",
-		"HindsightEndpointDNSFailures":     "needs a DNS server that fails; a name without addresses is a missing store",
-		"HindsightStoreMislabeled":         "needs a store with a defect; pkg/storeapi/fanout tests the counter",
-		"HindsightQuerySlow":               "needs a query of 40 seconds",
-		"HindsightQueryQueueing":           "needs a load for minutes",
-		"HindsightReceiveHintsLost":        "needs a full disk or a full hint log",
-		"HindsightReceiveTenantsFailed":    "needs a broken disk",
-		"HindsightReceiveTenantsRefused":   "the bound of tenants is not a flag",
-		"HindsightReceiveUploadFailures":   "needs a block of two hours",
-		"HindsightStoreReadFailures":       "needs a bucket that lists blocks and fails to read them; damaged ones are quarantined at the first read",
-		"HindsightStoreSyncStale":          "needs an hour",
-		"HindsightStoreRequestsRefused":    "needs blocks larger than a limit",
-		"HindsightHeadRecoveryFailed":      "needs a damaged head log of a Prometheus that is gone for an hour",
-		"HindsightCompactPassesFail":       "needs an hour without a successful pass; fires only if no pass was successful before the bucket is gone",
-		"HindsightCompactBacklogGrows":     "needs a day",
-		"HindsightSidecarUnsafeCompaction": "flags of Prometheus are looked at every five minutes",
-		"HindsightSidecarHeadBehind":       "needs 15 minutes",
-	}
-}
-
 // mixinSite is the site of the demo, scraped every second, with short intervals.
 type mixinSite struct {
 	*harness.Site
 	t      *testing.T
 	alerts harness.API // a Prometheus with the alerts, without their time to wait
+	// more are the listeners of the processes that have causes which those of the demo cannot
+	// have.
+	more map[string]string
 }
 
 func newMixinSite(t *testing.T) mixinSite {
-	s := mixinSite{Site: newSite(t), t: t}
+	s := mixinSite{Site: newSite(t), t: t, more: map[string]string{}}
+	names := causeListeners()
+	ports, err := harness.Ports(harness.Host(), len(names))
+	require.NoError(t, err)
+	for i, name := range names {
+		s.more[name] = ports[i]
+	}
+	require.NoError(t, os.MkdirAll(s.Path("s3/slow"), 0o755))
 	replace := func(name string, pairs ...string) {
 		content, err := os.ReadFile(s.Path(name))
 		require.NoError(t, err)
@@ -65,9 +49,8 @@ func newMixinSite(t *testing.T) mixinSite {
 	}
 	// Both servers of the pair say that they are the same one.
 	replace("prometheus-eu-b.yml", "replica: b", "replica: a")
-	s.write("limits.yml", "write:\n  tenants:\n    small:\n      head_series_limit: 10\n")
+	s.write("limits.yml", "write:\n  global:\n    max_tenants: 2\n  tenants:\n    small:\n      head_series_limit: 10\n")
 	s.write("endpoints.yml", "endpoints: []\n")
-	s.write("bad.yml", "type: FILESYSTEM\nconfig:\n  directory: "+s.Path("bad")+"\n")
 	for _, name := range []string{"sidecar-eu-a", "sidecar-eu-b", "sidecar-us-a"} {
 		s.Extra[name] = []string{
 			"--prometheus.get_config_interval=1s", "--shipper.claim-interval=1s", "--shipper.head-interval=1s",
@@ -80,7 +63,7 @@ func newMixinSite(t *testing.T) mixinSite {
 		"--endpoint.sd-config-file=" + s.Path("endpoints.yml"), "--endpoint.sd-config-reload-interval=1s",
 	}
 	for _, name := range []string{"receive-1", "receive-2", "receive-3"} {
-		s.Extra[name] = []string{"--receive.limits-config-file=" + s.Path("limits.yml")}
+		s.Extra[name] = []string{"--receive.limits-config-file=" + s.Path("limits.yml"), "--receive.hints.max-size=64KB"}
 	}
 	return s
 }
@@ -100,21 +83,28 @@ func (s *mixinSite) startPrometheus() {
 	rules, err := os.ReadFile(filepath.Join(root(t), "mixin/alerts.yaml"))
 	require.NoError(t, err)
 	s.write("alerts.yaml", regexp.MustCompile(`(?m)^( *)for: .*$`).ReplaceAllString(string(rules), "${1}for: 0s"))
-	var targets []string
+	jobs := map[string][]string{}
 	for _, name := range harness.All() {
 		if role, _, _ := strings.Cut(name, "-"); role != "node" && role != "s3" && role != "prometheus" {
-			targets = append(targets, s.Addr(name))
+			jobs[role] = append(jobs[role], s.Addr(name))
 		}
 	}
-	list, err := json.Marshal(append(targets, s.Addr("receive-4"), s.Addr("receive-5")))
-	require.NoError(t, err)
+	for name, addr := range s.more {
+		if !strings.Contains(name, "/") {
+			jobs[name] = []string{addr}
+		}
+	}
+	var scrapes strings.Builder
+	for _, job := range slices.Sorted(maps.Keys(jobs)) {
+		list, err := json.Marshal(jobs[job])
+		require.NoError(t, err)
+		fmt.Fprintf(&scrapes, "  - job_name: %s\n    static_configs: [{targets: %s}]\n", job, list)
+	}
 	s.write("alerting.yml", fmt.Sprintf(`
 global: {scrape_interval: 1s, evaluation_interval: 1s}
 rule_files: [%s]
 scrape_configs:
-  - job_name: hindsight
-    static_configs: [{targets: %s}]
-`, s.Path("alerts.yaml"), list))
+%s`, s.Path("alerts.yaml"), &scrapes))
 	addr, err := harness.Port(harness.Host())
 	require.NoError(t, err)
 	p, err := harness.Start(s.Dir, "alerting", bin.Prometheus, "--config.file="+s.Path("alerting.yml"),
@@ -137,15 +127,18 @@ func root(t *testing.T) string {
 func TestMixin(t *testing.T) {
 	t.Parallel()
 	s := newMixinSite(t)
+	s.requireCauses()
 	require.NoError(t, s.Start(harness.All()...))
+	first := s.readCounters()
+	s.requireInitialForRules(first)
 	s.startPrometheus()
 	s.requireData()
 	seen := metricPages{}
 	s.seeMetrics(seen)
 	s.requireQuiet()
 	s.damage()
-	s.requireFired()
 	s.seeMetrics(seen)
+	s.requireInitial(first, s.readCounters())
 	s.requireDocumented(seen)
 	// Without peers and bucket the processes would not stop in order.
 	s.Kill()
@@ -218,38 +211,19 @@ func (s mixinSite) badBlock(dir, id string, minT, maxT int64) {
 	s.write(filepath.Join(dir, id, "chunks/000001"), "damaged")
 }
 
-// damage makes the causes of the alerts happen.
+// damage makes the causes of the alerts happen, and waits until all alerts have fired.
 func (s mixinSite) damage() {
 	t := s.t
-	const hour = int64(3600_000)
-	day := time.Date(2020, 3, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
-	s.badBlock("bad", "01E29T5W000000000000000001", day, day+2*hour)
-	s.badBlock("bad", "01E29T5W000000000000000002", day, day+2*hour)
-	future := time.Date(2200, 3, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
-	s.badBlock("bad", "01E29T5W000000000000000003", future, future+2*hour)
-	s.badBlock("prometheus-us-a", "01E29T5W000000000000000004", day, day+2*hour)
-	for i, role := range []string{"compact", "store"} {
-		args := []string{
-			role, "--data-dir=" + s.Path(role+"-bad"), "--objstore.config-file=" + s.Path("bad.yml"),
-			"--http-address=" + s.Addr(fmt.Sprintf("receive-%d", 4+i)),
-		}
-		if role == "compact" {
-			args = append(args, "--wait", "--wait-interval=1s", "--consistency-delay=0s")
-		} else {
-			args = append(args, "--grpc-address="+s.Addr("receive-5/grpc"))
-		}
-		p, err := harness.Start(s.Dir, role+"-bad", bin.Hindsight, args...)
-		require.NoError(t, err)
-		t.Cleanup(p.Kill)
-	}
-	s.write("endpoints.yml", "endpoints: [{address: "+s.Addr("receive-5/grpc")+"}]\n")
+	c := s.startCauses()
+	c.awaitPast()
+	c.damageBuckets()
+	s.write("endpoints.yml", "endpoints: [{address: "+s.more["store-bad/grpc"]+"}]\n")
 	s.Proc("receive-3").Kill()
 	s.Proc("prometheus-eu-a").Kill()
 	s.await("HindsightReceiveHintsPending", "HindsightReceiveTenantNearLimit", "HindsightStoreBlocksQuarantined",
-		"HindsightCompactBlocksQuarantined", "HindsightCompactBlocksSkipped")
-	// A bucket that is gone at once: operations on the S3 server are repeated for a while.
-	require.NoError(t, os.Rename(s.Path("bad"), s.Path("bad.gone")))
-	s.write("bad", "no directory")
+		"HindsightCompactBlocksQuarantined", "HindsightCompactBlocksSkipped", "HindsightStoreReadFailures",
+		"HindsightStoreRequestsRefused", "HindsightReceiveTenantsRefused", "HindsightHeadRecoveryFailed", "HindsightBucketSlow", "HindsightCompactBacklogGrows")
+	c.endBuckets()
 	s.Proc("receive-2").Kill()
 	s.Proc("s3").Kill()
 	for _, name := range []string{"hashring.json", "limits.yml", "endpoints.yml"} {
@@ -259,6 +233,7 @@ func (s mixinSite) damage() {
 	require.NoError(t, err)
 	resp.Body.Close()
 	require.Equal(t, http.StatusInternalServerError, resp.StatusCode)
+	s.await(c.expected()...)
 }
 
 // load makes the requests that alerts are about. Their errors are expected.
@@ -267,7 +242,12 @@ func (s mixinSite) load() {
 	for i := range 12 {
 		_, _ = w.Write([]prompb.TimeSeries{harness.TimeSeries([]prompb.Sample{{Timestamp: time.Now().UnixMilli(), Value: 1}}, "__name__", fmt.Sprintf("small_%d", i))})
 	}
+	w.Header = http.Header{"Thanos-Tenant": {"third"}}
+	_, _ = w.Write([]prompb.TimeSeries{harness.TimeSeries([]prompb.Sample{{Timestamp: time.Now().UnixMilli(), Value: 1}}, "__name__", "one")})
 	api := harness.API{Base: s.URL("query")}
+	_ = api.JSON("/api/v1/labels", nil, new([]string))
+	_, _ = api.Instant(`{cluster="fine"}`, time.UnixMilli(1583024400_000))
+	_, _ = harness.API{Base: "http://" + s.more["query-bad"], Client: &http.Client{Timeout: time.Second}}.Instant("forgetful", time.UnixMilli(hostileTime))
 	_, _ = api.Instant(`count_over_time({__name__=~"go_.+|hindsight_.+|http_.+"}[5m])`, time.Time{})
 	_, _ = api.Instant(`{cluster="bad"}`, time.Date(2020, 3, 1, 1, 0, 0, 0, time.UTC))
 }
@@ -298,25 +278,23 @@ func (s mixinSite) await(names ...string) {
 	})
 }
 
-// requireFired waits for all alerts but those of notAwaited, which must not be stale.
-func (s mixinSite) requireFired() {
+// requireCauses checks that alertCauses has each alert once.
+func (s mixinSite) requireCauses() {
 	content, err := os.ReadFile(filepath.Join(root(s.t), "mixin/alerts.yaml"))
 	require.NoError(s.t, err)
 	var file struct {
 		Groups []struct{ Rules []struct{ Alert string } }
 	}
 	require.NoError(s.t, yaml.Unmarshal(content, &file))
-	var names []string
-	skipped := notAwaited()
+	var names, listed []string
 	for _, g := range file.Groups {
 		for _, r := range g.Rules {
-			if _, skip := skipped[r.Alert]; skip {
-				delete(skipped, r.Alert)
-				continue
-			}
 			names = append(names, r.Alert)
 		}
 	}
-	require.Empty(s.t, skipped, "these alerts do not exist")
-	s.await(names...)
+	for _, c := range alertCauses() {
+		require.NotEmpty(s.t, c.cause, c.alert)
+		listed = append(listed, c.alert)
+	}
+	require.ElementsMatch(s.t, names, listed)
 }

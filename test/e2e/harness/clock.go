@@ -2,5 +2,5 @@ package harness
 
 import "errors"
 
-// ErrNoClock says that the clock of a process cannot be set on this system.
-var ErrNoClock = errors.New("the clock of another process can be set on linux/amd64 only")
+// ErrNoClock says that the clock or the code of a process cannot be changed on this system.
+var ErrNoClock = errors.New("the clock and the code of another process can be changed on linux/amd64 only")

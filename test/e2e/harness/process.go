@@ -20,6 +20,9 @@ type Process struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the process has ended
 	err  error         // of Wait; valid after done
+
+	// wall and monotonic are what the clocks of the process are ahead of those of the machine.
+	wall, monotonic time.Duration
 }
 
 // Start runs a program with its output in dir/NAME.log (appended). The process
