@@ -31,6 +31,7 @@ func (p *Process) Skip(d time.Duration) error {
 	return p.setClocks()
 }
 
+// setClocks writes the function that adds both differences over the one of the kernel.
 func (p *Process) setClocks() (err error) {
 	mem, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", p.Pid()), os.O_RDWR, 0)
 	if err != nil {
