@@ -104,13 +104,13 @@ func ifDown(err error) error {
 	return nil
 }
 
-// sendForeign uses WriteableStore: one message for each replica number. A
-// message that fails for its content is sent again part by part, so that
-// invalid data of one tenant is not reported for another.
+// sendForeign uses WriteableStore: one message for each tenant and replica number. A message
+// that fails for its content is sent again part by part, so that invalid data of one request is
+// not reported for another.
 func (c *Client) sendForeign(ctx context.Context, parts []Part) (errs []error, down error) {
 	errs = make([]error, len(parts))
 	failed := false
-	for _, group := range byReplica(parts) {
+	for _, group := range byCopy(parts) {
 		sub := make([]Part, len(group))
 		for i, j := range group {
 			sub[i] = parts[j]
@@ -140,22 +140,27 @@ func (c *Client) writeForeign(ctx context.Context, parts []Part) error {
 	if parts[0].Replica == 0 {
 		return remotewrite.Errorf(remotewrite.Unavailable, "the peer takes single copies only, since its restart")
 	}
-	err := c.invoke(ctx, "/"+foreignService+"/"+foreignMethod, encode(parts, parts[0].Replica), &incoming{})
+	err := c.invoke(ctx, "/"+foreignService+"/"+foreignMethod, encode(parts), &incoming{})
 	if status.Code(err) == codes.Unimplemented {
 		c.kind.Store(kindUnknown)
 	}
 	return fromStatus(err)
 }
 
-// byReplica groups the indexes of parts by replica number, in order of first
+// byCopy groups the indexes of parts by tenant and replica number, in order of first
 // occurrence.
-func byReplica(parts []Part) (groups [][]int) {
-	at := map[int]int{}
+func byCopy(parts []Part) (groups [][]int) {
+	type copyOf struct {
+		tenant  string
+		replica int
+	}
+	at := map[copyOf]int{}
 	for i := range parts {
-		g, ok := at[parts[i].Replica]
+		key := copyOf{parts[i].Tenant, parts[i].Replica}
+		g, ok := at[key]
 		if !ok {
 			g = len(groups)
-			at[parts[i].Replica] = g
+			at[key] = g
 			groups = append(groups, nil)
 		}
 		groups[g] = append(groups[g], i)

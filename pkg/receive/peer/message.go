@@ -42,29 +42,26 @@ func total(list [][]byte) (n int) {
 	return n
 }
 
-// encode makes the message out of the parts' own memory: only the bytes around the
-// series are new. The slice holds a share of each arena until gRPC frees it.
-func encode(parts []Part, replica int) mem.BufferSlice {
+// encode makes the message of parts of one tenant out of their own memory: only the bytes after
+// the series are new. It is the form for one tenant, which all versions of Thanos read: released
+// ones skip the form for many tenants, and acknowledge it. The slice holds a share of each arena
+// until gRPC frees it.
+func encode(parts []Part) mem.BufferSlice {
 	var out mem.BufferSlice
 	for i := range parts {
-		p := &parts[i]
-		tenantSize := 1 + protoscan.UvarintSize(uint64(len(p.Tenant))) + len(p.Tenant)
-		head := append(make([]byte, 0, 12), tagTuple)
-		head = binary.AppendUvarint(head, uint64(p.size()+tenantSize))
-		out = append(out, mem.SliceBuffer(head))
-		for _, r := range p.Regions {
-			out = append(out, share(r, p.Arena))
+		for _, r := range parts[i].Regions {
+			out = append(out, share(r, parts[i].Arena))
 		}
-		tail := append(make([]byte, 0, tenantSize+12), tagTenant)
-		tail = binary.AppendUvarint(tail, uint64(len(p.Tenant)))
-		tail = append(tail, p.Tenant...)
-		if i == len(parts)-1 && replica > 0 {
-			tail = append(tail, tagReplica)
-			tail = binary.AppendUvarint(tail, uint64(replica))
-		}
-		out = append(out, mem.SliceBuffer(tail))
 	}
-	return out
+	of := &parts[0]
+	tail := append(make([]byte, 0, len(of.Tenant)+24), tagTenant)
+	tail = binary.AppendUvarint(tail, uint64(len(of.Tenant)))
+	tail = append(tail, of.Tenant...)
+	if of.Replica > 0 {
+		tail = append(tail, tagReplica)
+		tail = binary.AppendUvarint(tail, uint64(of.Replica))
+	}
+	return append(out, mem.SliceBuffer(tail))
 }
 
 // share makes a gRPC buffer of a region; it owns a share of the arena until

@@ -112,26 +112,26 @@ func TestOwnPeers(t *testing.T) {
 	}
 }
 
-// foreign is a receiver that knows WriteableStore only.
+// foreign is a receiver that knows WriteableStore only, in the form for one tenant, as the
+// released versions of Thanos do: other series do not reach their store.
 type foreign struct {
 	storepb.UnimplementedWriteableStoreServer
 	mu       sync.Mutex
 	replicas []int64
-	series   int
+	series   map[string]int
 }
 
 func (f *foreign) RemoteWrite(_ context.Context, r *storepb.WriteRequest) (*storepb.WriteResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.replicas = append(f.replicas, r.Replica)
-	for _, tuple := range r.TimeseriesTenantData {
-		if tuple.Tenant == "bad" {
-			return nil, status.Error(codes.AlreadyExists, "conflict")
-		}
+	if r.Tenant == "bad" {
+		return nil, status.Error(codes.AlreadyExists, "conflict")
 	}
-	for _, tuple := range r.TimeseriesTenantData {
-		f.series += len(tuple.Timeseries)
+	if f.series == nil {
+		f.series = map[string]int{}
 	}
+	f.series[r.Tenant] += len(r.Timeseries)
 	return &storepb.WriteResponse{}, nil
 }
 
@@ -140,15 +140,18 @@ func TestToForeignPeer(t *testing.T) {
 	c := NewClient(dial(t, func(g *grpc.Server) { storepb.RegisterWriteableStoreServer(g, f) }), "")
 	require.Nil(t, results(c.Send(t.Context(), []Part{part(t, "a", 1, 0, 100), part(t, "a", 2, 100, 103), part(t, "b", 1, 0, 2)})))
 	require.False(t, c.Own())
-	require.Equal(t, 105, f.series)
-	require.Equal(t, []int64{1, 2}, f.replicas)
+	require.Equal(t, map[string]int{"a": 103, "b": 2}, f.series)
+	require.Equal(t, []int64{1, 2, 1}, f.replicas)
+	require.Nil(t, results(c.Send(t.Context(), []Part{part(t, "a", 1, 0, 10), part(t, "b", 1, 0, 3), part(t, "a", 1, 10, 15)})))
+	require.Equal(t, map[string]int{"a": 118, "b": 5}, f.series)
+	require.Equal(t, []int64{1, 2, 1, 1, 1}, f.replicas, "one message for each tenant and copy")
 	errs := results(c.Send(t.Context(), []Part{part(t, "a", 1, 0, 10), part(t, "bad", 1, 0, 10)}))
 	require.NoError(t, errs[0])
 	require.Equal(t, remotewrite.Conflict, remotewrite.KindOf(errs[1]))
-	require.Equal(t, 115, f.series)
+	require.Equal(t, 128, f.series["a"])
 	_, down := c.Send(t.Context(), []Part{part(t, "a", 0, 0, 10)})
 	require.NoError(t, down, "it was not asked: it takes single copies only")
-	require.Equal(t, 115, f.series)
+	require.Equal(t, 128, f.series["a"])
 }
 
 // A kind of failure of a later version is a failure.
