@@ -122,7 +122,7 @@ func receiveCommand(app *kingpin.Application) command {
 			}
 			return receive.New(c, receive.Deps{
 				Logger: p.logger, Registerer: p.registry, Bucket: bkt, GRPCAddress: role.server.GRPCAddress,
-				GRPCEncrypted: role.server.GRPCTLSCert != "",
+				GRPCTLS: role.server.GRPCTLS(),
 			})
 		})
 	}}

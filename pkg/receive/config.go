@@ -60,10 +60,12 @@ type Config struct {
 	Protocol          string
 	// CapnProtoAddress is the address for writes over Cap'n Proto; empty is off.
 	CapnProtoAddress string
-	ServiceConfig    string
-	Relabel          flags.PathOrContent
-	Limits           flags.PathOrContent
-	LimitsReload     time.Duration
+	// CapnProtoPlain serves Cap'n Proto in plain text although the gRPC server has TLS.
+	CapnProtoPlain bool
+	ServiceConfig  string
+	Relabel        flags.PathOrContent
+	Limits         flags.PathOrContent
+	LimitsReload   time.Duration
 	// Reads bounds the answers of the StoreAPI.
 	Reads storeapi.Bounds
 	// DeletionsInterval is the pause between two listings of the deletion requests.
@@ -225,8 +227,10 @@ func (c *Config) registerRing(r flags.Registrar) {
 		Default(grpcsnappy.Name).EnumVar(&c.Compression, grpcsnappy.Name, "none")
 	r.Flag("receive.replication-protocol", "Protocol to peers. With capnproto too, writes to peers use protobuf, which every peer accepts; --receive.capnproto-address accepts writes of peers over Cap'n Proto.").
 		Default("protobuf").EnumVar(&c.Protocol, "protobuf", "capnproto")
-	r.Flag("receive.capnproto-address", "Address for writes of peers over Cap'n Proto, in plain text and without authentication; empty disables it. The default address is not used if it is in use already, or if the gRPC or the remote write server has TLS or passwords.").
+	r.Flag("receive.capnproto-address", "Address for writes of peers over Cap'n Proto, with the TLS of the gRPC server (--grpc-server-tls-cert and the others), or in plain text where that has none; empty disables it. The default address is not used if it is in use already, or if it would be in plain text while the remote write server has TLS or passwords.").
 		Default(defaultCapnProtoAddress).StringVar(&c.CapnProtoAddress)
+	r.Flag("receive.capnproto-plaintext", "Serve Cap'n Proto in plain text and without authentication although the gRPC server has TLS: receivers of Thanos have no TLS for it. The address has to be given.").
+		Default("false").BoolVar(&c.CapnProtoPlain)
 	r.Flag("receive.grpc-service-config", "gRPC service config (JSON) of the connections to peers.").
 		PlaceHolder("<content>").StringVar(&c.ServiceConfig)
 }

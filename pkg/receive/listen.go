@@ -1,6 +1,7 @@
 package receive
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -69,22 +70,27 @@ func (r *Receive) registerProbes(mux *http.ServeMux) {
 }
 
 // listenCapnp opens the listener for peers that write over Cap'n Proto, nil when it
-// is off. Several nodes on one machine share the default address: only the first
-// gets it, and the others run without. A node whose other servers have TLS or passwords
-// opens it only on another address than the default: everyone may write to it.
+// is off. It has the TLS of the gRPC server. Several nodes on one machine share the
+// default address: only the first gets it, and the others run without. A node whose other
+// servers have TLS or passwords serves plain text only on another address than the default:
+// everyone may write to it.
 func (r *Receive) listenCapnp() (net.Listener, error) {
 	address := r.cfg.CapnProtoAddress
 	if address == "" {
 		return nil, nil
 	}
-	if address == defaultCapnProtoAddress && r.protected {
-		r.logger.Info("not listening for Cap'n Proto: it has no TLS, and other servers of this node have TLS or passwords", "flag", "--receive.capnproto-address")
+	encrypted := r.capnpTLS != nil && !r.cfg.CapnProtoPlain
+	if address == defaultCapnProtoAddress && r.protected && !encrypted {
+		r.logger.Info("not listening for Cap'n Proto: it would have no TLS, and other servers of this node have TLS or passwords", "flag", "--receive.capnproto-address")
 		return nil, nil
 	}
 	lis, err := net.Listen("tcp", address)
 	switch {
 	case err == nil:
-		r.logger.Info("listening for Cap'n Proto", "address", lis.Addr().String())
+		r.logger.Info("listening for Cap'n Proto", "address", lis.Addr().String(), "tls", encrypted)
+		if encrypted {
+			return tls.NewListener(lis, r.capnpTLS.Config()), nil
+		}
 		return lis, nil
 	case address == defaultCapnProtoAddress && errors.Is(err, syscall.EADDRINUSE):
 		r.logger.Warn("not listening for Cap'n Proto", "address", address, "err", err)

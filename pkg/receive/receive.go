@@ -58,8 +58,9 @@ type Deps struct {
 	// GRPCAddress is the address of the gRPC server; its port identifies
 	// this node in the hashring without --receive.local-endpoint.
 	GRPCAddress string
-	// GRPCEncrypted is whether the gRPC server has TLS.
-	GRPCEncrypted bool
+	// GRPCTLS names the files of the TLS of the gRPC server, which the server of Cap'n
+	// Proto has too; none for plain text.
+	GRPCTLS tlsconfig.ServerFiles
 }
 
 // Receive is the role. It implements server.Component.
@@ -76,6 +77,7 @@ type Receive struct {
 	web     *webconfig.File   // nil without a web configuration file
 	// protected is whether the gRPC or the remote write server has TLS or passwords.
 	protected bool
+	capnpTLS  *tlsconfig.Server // that of gRPC; nil for plain text
 	peerTLS   *tlsconfig.Client // nil for plain text
 
 	db    *multitsdb.DB
@@ -189,7 +191,10 @@ func New(cfg Config, deps Deps) (*Receive, error) {
 	if r.tls, err = cfg.ServerTLS.server(r.logger); err != nil {
 		return nil, flags.Invalid(fmt.Errorf("TLS of the remote write server: %w", err))
 	}
-	r.protected = deps.GRPCEncrypted || r.tls != nil || r.web != nil
+	if r.capnpTLS, err = tlsconfig.NewServer("Cap'n Proto server", deps.GRPCTLS, r.logger); err != nil {
+		return nil, flags.Invalid(fmt.Errorf("TLS of the Cap'n Proto server: %w", err))
+	}
+	r.protected = r.capnpTLS != nil || r.tls != nil || r.web != nil
 	if r.peerTLS, err = cfg.ClientTLS.client(r.logger); err != nil {
 		return nil, flags.Invalid(fmt.Errorf("TLS to peers: %w", err))
 	}

@@ -9,7 +9,7 @@ import (
 // Reload reads limits, relabelling rules, hashring and TLS files again. An invalid
 // one keeps its last valid version and is part of the error.
 func (r *Receive) Reload(ctx context.Context) error {
-	errs := []error{r.reloadLimits(), r.reloadRelabel(), r.tls.Reload(), r.web.Reload()}
+	errs := []error{r.reloadLimits(), r.reloadRelabel(), r.tls.Reload(), r.capnpTLS.Reload(), r.web.Reload()}
 	if r.peerTLS != nil {
 		errs = append(errs, r.peerTLS.Reload())
 	}

@@ -2,6 +2,7 @@ package receive
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -11,6 +12,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -19,11 +21,16 @@ import (
 	"testing"
 	"time"
 
+	"capnproto.org/go/capnp/v3/rpc"
+	"capnproto.org/go/capnp/v3/rpc/transport"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
+	"github.com/hindsight-io/hindsight/pkg/receive/capnpserver"
+	"github.com/hindsight-io/hindsight/pkg/receive/capnpserver/capnpb"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
+	"github.com/hindsight-io/hindsight/pkg/tlsconfig"
 )
 
 // authority signs certificates for a test.
@@ -251,4 +258,77 @@ func TestConfig_WebConfigurationAndFlagsGiveTLSOnce(t *testing.T) {
 	require.NoError(t, cfg.Validate())
 	cfg.ServerTLS.Cert, cfg.ServerTLS.Key = a.path("server.pem"), a.path("server.key")
 	require.ErrorContains(t, cfg.Validate(), "use one of them")
+}
+
+// Cap'n Proto has the TLS of the gRPC server, also on the default address, unless the
+// configuration asks for plain text; then only on a given address.
+func TestCapnProto_HasTheTLSOfGRPC(t *testing.T) {
+	a := newAuthority(t)
+	pair := a.issue("node", pkix.Name{CommonName: "node"})
+	files := tlsconfig.ServerFiles{Cert: a.path("node.pem"), Key: a.path("node.key"), ClientCA: a.path("ca.pem")}
+	server, err := tlsconfig.NewServer("Cap'n Proto server", files, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	for _, c := range []struct {
+		name             string
+		tls              *tlsconfig.Server
+		plain, byDefault bool
+		want             string
+	}{
+		{"TLS", server, false, false, "tls"},
+		{"TLS, mixed ring", server, true, false, "plain"},
+		{"TLS, mixed ring on the default address", server, true, true, "none"},
+		{"passwords only", nil, false, true, "none"},
+		{"passwords only, on a given address", nil, false, false, "plain"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := &Receive{cfg: Config{CapnProtoAddress: "127.0.0.1:0", CapnProtoPlain: c.plain}, capnpTLS: c.tls, protected: true, logger: slog.New(slog.DiscardHandler)}
+			if c.byDefault {
+				r.cfg.CapnProtoAddress = defaultCapnProtoAddress
+			}
+			lis, err := r.listenCapnp()
+			require.NoError(t, err)
+			if c.want == "none" {
+				require.Nil(t, lis)
+				return
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			served := make(chan error, 1)
+			go func() { served <- capnpserver.New(nil, 1<<20, r.logger).Serve(ctx, lis) }()
+			defer func() {
+				stop()
+				require.NoError(t, <-served)
+			}()
+			write := func(conn net.Conn) error {
+				c := rpc.NewConn(transport.NewPackedStream(conn), nil)
+				defer c.Close()
+				w := capnpb.Writer(c.Bootstrap(t.Context()))
+				defer w.Release()
+				future, release := w.Write(t.Context(), func(p capnpb.Writer_write_Params) error {
+					_, err := p.NewWr()
+					return err
+				})
+				defer release()
+				_, err := future.Struct()
+				return err
+			}
+			dial := func(cfg *tls.Config) error {
+				conn, err := net.Dial("tcp", lis.Addr().String())
+				require.NoError(t, err)
+				if cfg != nil {
+					return write(tls.Client(conn, cfg))
+				}
+				return write(conn)
+			}
+			known := &tls.Config{RootCAs: a.pool(), Certificates: []tls.Certificate{pair}, ServerName: "127.0.0.1"}
+			none := known.Clone()
+			none.Certificates = nil
+			if c.want == "plain" {
+				require.NoError(t, dial(nil))
+				return
+			}
+			require.NoError(t, dial(known))
+			require.Error(t, dial(none), "a client without a certificate")
+			require.Error(t, dial(nil), "plain text")
+		})
+	}
 }

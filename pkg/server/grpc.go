@@ -33,6 +33,15 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/tlsconfig"
 )
 
+// GRPCTLS returns the files and bounds of the TLS of the gRPC server, also for servers of
+// other protocols beside it; protocols are those of ALPN.
+func (c *Config) GRPCTLS(protocols ...string) tlsconfig.ServerFiles {
+	return tlsconfig.ServerFiles{
+		Cert: c.GRPCTLSCert, Key: c.GRPCTLSKey, ClientCA: c.GRPCTLSClientCA, MinVersion: c.GRPCTLSMinVersion,
+		Ciphers: c.GRPCTLSCiphers, Curves: c.GRPCTLSCurves, Protocols: protocols,
+	}
+}
+
 type grpcServer struct {
 	srv    *grpc.Server
 	health *health.Server
@@ -73,10 +82,7 @@ func newGRPCMetrics(reg prometheus.Registerer) *grpcMetrics {
 // listenGRPC opens the listener and makes the server with the services of the
 // component. serve starts it. log is the access log, nil without one.
 func listenGRPC(c Config, comp Component, d Deps, log stats.Handler) (*grpcServer, error) {
-	files, err := tlsconfig.NewServer("gRPC server", tlsconfig.ServerFiles{
-		Cert: c.GRPCTLSCert, Key: c.GRPCTLSKey, ClientCA: c.GRPCTLSClientCA, MinVersion: c.GRPCTLSMinVersion,
-		Ciphers: c.GRPCTLSCiphers, Curves: c.GRPCTLSCurves, Protocols: []string{"h2"},
-	}, d.Logger)
+	files, err := tlsconfig.NewServer("gRPC server", c.GRPCTLS("h2"), d.Logger)
 	if err != nil {
 		return nil, flags.Invalid(fmt.Errorf("TLS of the gRPC server: %w", err))
 	}

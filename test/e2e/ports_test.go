@@ -32,6 +32,8 @@ import (
 type port struct {
 	flag string
 	grpc bool
+	// raw is set for protocols other than HTTP and gRPC, with the TLS of gRPC.
+	raw bool
 	// paths are requests, as method and path, that only known users may make.
 	paths []string
 }
@@ -59,7 +61,7 @@ func protectedRoles(s *harness.Site) []protectedRole {
 		{"sidecar", []string{"--prometheus.url=http://" + harness.Host() + ":1", "--tsdb.path=" + s.Path("prometheus")}, []port{pages, profiling, stores}},
 		{"receive", []string{
 			"--tsdb.path=" + s.Path("receive"), "--remote-write.http-config=" + s.Path("tls", "web.yml"),
-		}, []port{pages, profiling, stores, writes}},
+		}, []port{pages, profiling, stores, writes, {flag: "--receive.capnproto-address", raw: true}}},
 		{"store", []string{"--data-dir=" + s.Path("store"), objects}, []port{pages, profiling, stores}},
 		{"query", nil, []port{pages, profiling, stores}},
 		{"compact", []string{"--data-dir=" + s.Path("compact"), objects, "--wait"}, []port{pages, profiling}},
@@ -110,9 +112,12 @@ basic_auth_users: {alice: %q}
 				return err
 			})
 			for i, p := range role.ports {
-				if p.grpc {
+				switch {
+				case p.grpc:
 					a.overGRPC(addr[i])
-				} else {
+				case p.raw:
+					a.overTLS(addr[i])
+				default:
 					a.overHTTP(addr[i], p)
 				}
 			}
@@ -164,7 +169,7 @@ func (a admission) overHTTP(addr string, p port) {
 			code, text, err := a.get("https", addr, request, a.known, c.user, c.password)
 			require.NoError(t, err, place)
 			require.Equal(t, http.StatusUnauthorized, code, "%s: %s", place, text)
-			require.Equal(t, "unauthorized: "+c.want+"\n", text, place)
+			require.Equal(t, "unauthorized: "+c.want+" [hs-unauthorized]\n", text, place)
 		}
 		code, text, err := a.get("https", addr, request, a.known, "alice", "right")
 		require.NoError(t, err, place)
@@ -188,6 +193,37 @@ func (a admission) overGRPC(addr string) {
 	for _, c := range []credentials.TransportCredentials{credentials.NewTLS(a.unknown), credentials.NewTLS(a.none), insecure.NewCredentials()} {
 		require.Equal(t, codes.Unavailable, status.Code(check(c)))
 	}
+}
+
+// overTLS checks that the server keeps the connection of a known client only: one that is
+// refused gets an alert, or the end of the connection.
+func (a admission) overTLS(addr string) {
+	t := a.t
+	answer := func(conn net.Conn) error {
+		defer conn.Close()
+		require.NoError(t, conn.SetDeadline(time.Now().Add(2*time.Second)))
+		if _, plain := conn.(*net.TCPConn); plain {
+			_, err := conn.Write([]byte("no handshake of TLS"))
+			require.NoError(t, err)
+		}
+		_, err := io.Copy(io.Discard, conn)
+		return err
+	}
+	dial := func(cfg *tls.Config) error {
+		conn, err := tls.Dial("tcp", addr, cfg)
+		require.NoError(t, err) // the server checks the certificate later
+		return answer(conn)
+	}
+	require.ErrorIs(t, dial(a.known), os.ErrDeadlineExceeded, "the server waits for a message")
+	for _, cfg := range []*tls.Config{a.unknown, a.none} {
+		var refused *net.OpError
+		err := dial(cfg)
+		require.ErrorAs(t, err, &refused)
+		require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
+	}
+	conn, err := net.Dial("tcp", addr)
+	require.NoError(t, err)
+	require.NotErrorIs(t, answer(conn), os.ErrDeadlineExceeded, "plain text")
 }
 
 // listening returns the TCP addresses on which a process listens, sorted. The kernel

@@ -1,15 +1,17 @@
 // Package capnpserver takes the writes of routers of the Thanos family that are set
 // to replicate over Cap'n Proto. The bootstrap capability of a connection is the
-// interface Writer (capnpb/write_request.capnp); streams are packed, over plain TCP.
+// interface Writer (capnpb/write_request.capnp); streams are packed, over TCP or TLS.
 package capnpserver
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"sync"
+	"time"
 
 	"capnproto.org/go/capnp/v3"
 	"capnproto.org/go/capnp/v3/rpc"
@@ -25,6 +27,9 @@ import (
 const (
 	maxConnections = 64
 	maxCalls       = 4 // of a connection, waiting or being stored
+
+	// handshakeTimeout bounds the TLS handshake of a connection.
+	handshakeTimeout = 20 * time.Second
 )
 
 // Store is the storage of this node, which does not route again.
@@ -98,6 +103,11 @@ func (s *Server) closeAll() {
 }
 
 func (s *Server) serve(ctx context.Context, conn net.Conn) {
+	defer s.remove(conn)
+	if err := handshake(ctx, conn); err != nil {
+		s.logger.Warn("Cap'n Proto connection refused", "address", conn.RemoteAddr().String(), "err", err)
+		return
+	}
 	codec := newCodec(conn, s.limit)
 	client := capnpb.Writer_ServerToClient(&writer{server: s, codec: codec})
 	c := rpc.NewConn(codec.transport(), &rpc.Options{
@@ -105,10 +115,31 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 		BaseContext: func() context.Context { return context.WithoutCancel(ctx) },
 	})
 	<-c.Done()
+}
+
+// remove closes a connection and forgets it.
+func (s *Server) remove(conn net.Conn) {
 	_ = conn.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, conn)
+}
+
+// handshake does the handshake of a connection with TLS, so that a client that sends
+// nothing does not hold one of the connections.
+func handshake(ctx context.Context, conn net.Conn) error {
+	c, ok := conn.(*tls.Conn)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	err := c.HandshakeContext(ctx)
+	var plain tls.RecordHeaderError
+	if errors.As(err, &plain) {
+		return fmt.Errorf("the peer does not use TLS, as routers of Thanos; --receive.capnproto-plaintext admits them: %w", err)
+	}
+	return err
 }
 
 // rpcLogger logs the messages of the library at debug level, as peers disconnect
