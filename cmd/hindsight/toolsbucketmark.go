@@ -18,6 +18,7 @@ import (
 // markConfig holds the flags of tools bucket mark.
 type markConfig struct {
 	tool    toolConfig
+	claim   claimConfig
 	ids     []string
 	marker  string
 	details string
@@ -37,6 +38,7 @@ func markCommand(group *kingpin.CmdClause) command {
 	cmd := group.Command("mark", "Writes a mark of the named blocks, or removes it. A block that is marked for deletion can be unmarked until the compactor or tools bucket cleanup deletes it. An existing mark is kept as it is.")
 	var c markConfig
 	c.tool.register(cmd)
+	c.claim.register(cmd)
 	cmd.Flag("id", "ULID of a block (repeatable).").Required().StringsVar(&c.ids)
 	cmd.Flag("marker", "The mark: deletion-mark.json, no-compact-mark.json or no-downsample-mark.json.").Required().
 		EnumVar(&c.marker, block.DeletionMarkFile, block.NoCompactMarkFile, block.NoDownsampleMarkFile)
@@ -55,25 +57,34 @@ func (c *markConfig) run(ctx context.Context, s streams) error {
 	if c.details == "" && !c.remove {
 		return flags.Invalid(errors.New("no --details: say why the blocks are marked"))
 	}
-	return c.tool.withBucket(ctx, s, func(ctx context.Context, _ *process, bkt bucket.Bucket) error {
+	return c.tool.withBucket(ctx, s, func(ctx context.Context, p *process, bkt bucket.Bucket) error {
 		// Every block is looked for first, so that a wrong --id changes nothing.
 		for _, id := range ids {
 			if err := requireBlock(ctx, bkt, id); err != nil {
 				return err
 			}
 		}
-		now := time.Now()
-		if !c.remove {
-			// The age of a mark is measured by the clock of the bucket.
-			if now, err = headrecovery.Now(ctx, bkt); err != nil {
-				return err
-			}
+		// The age of a mark is measured by the clock of the bucket.
+		began, err := headrecovery.Now(ctx, bkt)
+		local := time.Now()
+		switch {
+		case c.remove && errors.Is(err, bucket.ErrFull):
+			began, c.claim.leases = local, claimNone // a lease needs writes
+		case err != nil:
+			return err
 		}
+		now := func() time.Time { return began.Add(time.Since(local)) }
+		cl := c.claim.open(s, p, bkt, now)
+		defer cl.close(ctx)
 		r := report{header: []string{"BLOCK", "MARKER", "RESULT"}}
 		rows := []markRow{}
 		for _, id := range ids {
 			var row markRow
-			if row, err = c.one(ctx, bkt, id, now); err != nil {
+			err = cl.with(ctx, id, func(ctx context.Context) (err error) {
+				row, err = c.one(ctx, cl.bkt, id, now())
+				return err
+			})
+			if err != nil {
 				break
 			}
 			rows = append(rows, row)
@@ -113,6 +124,10 @@ func (c *markConfig) one(ctx context.Context, bkt bucket.Bucket, id ulid.ULID, n
 		}
 		if err := bkt.Delete(ctx, name); err != nil {
 			return row, fmt.Errorf("remove %s: %w", name, err)
+		}
+		// A tool that takes no lease may be deleting the block.
+		if err := requireBlock(ctx, bkt, id); err != nil {
+			return row, fmt.Errorf("the block was deleted while its mark was removed: %w", err)
 		}
 		row.Result = "removed"
 		return row, nil

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
@@ -18,11 +20,15 @@ import (
 // mend marks the blocks with findings, each by its first one. With --repair it copies a
 // block into the backup bucket before. A block with an unusable meta.json needs no mark,
 // because no compactor uses it.
-func (c *verifyConfig) mend(ctx context.Context, p *process, bkt bucket.Bucket, v *blocklist.View, found []bucketadmin.Finding) error {
-	now, err := headrecovery.Now(ctx, bkt)
+func (c *verifyConfig) mend(ctx context.Context, s streams, p *process, bkt bucket.Bucket, v *blocklist.View, found []bucketadmin.Finding) error {
+	began, err := headrecovery.Now(ctx, bkt)
 	if err != nil {
 		return err
 	}
+	local := time.Now()
+	now := func() time.Time { return began.Add(time.Since(local)) }
+	cl := c.claim.open(s, p, bkt, now)
+	defer cl.close(ctx)
 	var backup bucket.Bucket
 	if c.repair {
 		if backup, err = p.another(ctx, &c.backup); err != nil {
@@ -50,11 +56,23 @@ func (c *verifyConfig) mend(ctx context.Context, p *process, bkt bucket.Bucket, 
 				return err
 			}
 		}
-		if err := c.mark(ctx, bkt, v, f, now); err != nil {
+		err := cl.with(ctx, id, func(ctx context.Context) error {
+			if duplicate && !stands(ctx, bkt, of) {
+				return nil // a compactor has merged it since the listing
+			}
+			return c.mark(ctx, cl.bkt, v, f, now())
+		})
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// stands says whether a block is there and not marked for deletion.
+func stands(ctx context.Context, bkt bucket.Reader, id ulid.ULID) bool {
+	_, err := block.ReadMeta(ctx, bkt, id)
+	return err == nil && errors.Is(block.ReadMark(ctx, bkt, id, &block.DeletionMark{}), bucket.ErrNotFound)
 }
 
 // mark marks one block with a finding: for deletion if its samples are in another block or

@@ -21,6 +21,7 @@ import (
 // rewriteConfig holds the flags of tools bucket rewrite.
 type rewriteConfig struct {
 	tool         toolConfig
+	claim        claimConfig
 	ids          []string
 	tmpDir       string
 	dryRun       bool
@@ -38,6 +39,7 @@ func rewriteCommand(group *kingpin.CmdClause) command {
 	cmd := group.Command("rewrite", "Makes new blocks of blocks, without the samples of chosen series or with other labels. A dry run by default: it counts what would change, and writes only the change log. A run that was interrupted is continued by the same command.")
 	var c rewriteConfig
 	c.tool.register(cmd)
+	c.claim.register(cmd)
 	cmd.Flag("id", "ULID of a block (repeatable).").Required().StringsVar(&c.ids)
 	cmd.Flag("tmp.dir", "Directory for one block at a time, and for the change logs, which stay; empty means hindsight-rewrite in the directory for temporary files.").StringVar(&c.tmpDir)
 	cmd.Flag("dry-run", "Change nothing in the bucket; --no-dry-run uploads the new blocks.").Default("true").BoolVar(&c.dryRun)
@@ -66,6 +68,8 @@ type rewriteRow struct {
 // rewriteRun is a run of tools bucket rewrite.
 type rewriteRun struct {
 	*rewriteConfig
+	process *process
+	// bkt checks the leases of the block that is changed.
 	bkt  bucket.Bucket
 	view *blocklist.View
 	edit edits
@@ -90,7 +94,7 @@ func (c *rewriteConfig) run(ctx context.Context, s streams) error {
 		dir = filepath.Join(os.TempDir(), "hindsight-rewrite")
 	}
 	return c.tool.withBucket(ctx, s, func(ctx context.Context, p *process, bkt bucket.Bucket) error {
-		r := &rewriteRun{rewriteConfig: c, bkt: bkt, edit: edit, dir: dir, began: time.Now(), local: time.Now()}
+		r := &rewriteRun{rewriteConfig: c, process: p, bkt: bkt, edit: edit, dir: dir, began: time.Now(), local: time.Now()}
 		if r.view, err = poll(ctx, p, bkt, 0); err != nil {
 			return err
 		}
@@ -109,7 +113,13 @@ func (c *rewriteConfig) run(ctx context.Context, s streams) error {
 		if err := os.MkdirAll(dir, 0o777); err != nil {
 			return fmt.Errorf("make --tmp.dir: %w", err)
 		}
-		return r.all(ctx, s, ids)
+		cl := &claims{bkt: bkt}
+		if !c.dryRun {
+			cl = c.claim.open(s, p, bkt, r.now)
+		}
+		defer cl.close(ctx)
+		r.bkt = cl.bkt
+		return r.all(ctx, s, cl, ids)
 	})
 }
 
@@ -117,16 +127,43 @@ func (c *rewriteConfig) run(ctx context.Context, s streams) error {
 // that of the beginning of a run of hours, or its delay would have begun before it.
 func (r *rewriteRun) now() time.Time { return r.began.Add(time.Since(r.local)) }
 
+// again lists the bucket once more for a block that no compactor works on now, because one
+// may have merged it since.
+func (r *rewriteRun) again(ctx context.Context, id ulid.ULID) error {
+	if r.dryRun {
+		return nil
+	}
+	v, err := poll(ctx, r.process, r.bkt, 0)
+	if err != nil {
+		return err
+	}
+	r.view = v
+	m, mark := r.view.Metas[id], r.view.Deletion[id]
+	switch {
+	case m == nil:
+		return fmt.Errorf("block %s was deleted by a compactor or another command: choose the blocks anew from tools bucket ls", id)
+	case mark != nil && r.earlier(m) == nil:
+		return fmt.Errorf("block %s is marked for deletion (%s): rewrite the block that has its samples now, see tools bucket ls --exclude-delete", id, mark.Details)
+	}
+	return nil
+}
+
 // all rewrites the blocks and prints the list of those that it came to.
-func (r *rewriteRun) all(ctx context.Context, s streams, ids []ulid.ULID) error {
+func (r *rewriteRun) all(ctx context.Context, s streams, cl *claims, ids []ulid.ULID) error {
 	pr := newProgress(s)
 	rows := []rewriteRow{}
 	var err error
 	for i, id := range ids {
 		pr.show(i, len(ids), "blocks rewritten")
 		var row rewriteRow
-		if row, err = r.one(ctx, r.view.Metas[id]); err != nil {
-			row.Result = "failed"
+		err = cl.with(ctx, id, func(ctx context.Context) (err error) {
+			if err = r.again(ctx, id); err == nil {
+				row, err = r.one(ctx, r.view.Metas[id])
+			}
+			return err
+		})
+		if err != nil {
+			row.Block, row.Result = id.String(), "failed"
 		}
 		rows = append(rows, row)
 		if err != nil {

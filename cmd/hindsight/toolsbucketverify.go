@@ -20,6 +20,7 @@ import (
 // verifyConfig holds the flags of tools bucket verify.
 type verifyConfig struct {
 	tool       toolConfig
+	claim      claimConfig
 	issues     []string
 	ids        []string
 	quarantine bool
@@ -37,6 +38,7 @@ func verifyCommand(group *kingpin.CmdClause) command {
 	cmd := group.Command("verify", "Reads the blocks of a bucket and reports what is wrong with them. Exit code 0: no findings; 1: findings; 2: it could not look. It only reads, unless --repair, --quarantine or --re-derive is given.")
 	var c verifyConfig
 	c.tool.register(cmd)
+	c.claim.register(cmd)
 	cmd.Flag("issues", "What to check (repeatable): index_known_issues downloads each block and checks sizes, checksums, the order of series and chunks, and statistics; overlapped_blocks and duplicated_compaction compare the meta.json of blocks.").
 		Short('i').Default(bucketadmin.IssueIndex, bucketadmin.IssueOverlap).
 		EnumsVar(&c.issues, bucketadmin.IssueIndex, bucketadmin.IssueOverlap, bucketadmin.IssueDuplicate)
@@ -91,7 +93,7 @@ func (c *verifyConfig) run(ctx context.Context, s streams) error {
 		}
 		slices.SortStableFunc(found, func(a, b bucketadmin.Finding) int { return cmp.Compare(a.Block, b.Block) })
 		if c.quarantine || c.reDerive || c.repair {
-			lookErr = errors.Join(lookErr, c.mend(ctx, p, bkt, v, found))
+			lookErr = errors.Join(lookErr, c.mend(ctx, s, p, bkt, v, found))
 		}
 		r := report{list: append([]bucketadmin.Finding{}, found...), header: []string{"BLOCK", "ISSUE", "KIND", "DETAILS"}}
 		for _, f := range found {

@@ -43,11 +43,7 @@ func (f fenced) Delete(ctx context.Context, name string) error {
 // fence checks the lease of the job and carries out a write that must end while the lease
 // is certain.
 func fence(ctx context.Context, what string, write func(context.Context) error) error {
-	l := leaseOf(ctx)
-	if l == nil {
-		return write(ctx)
-	}
-	until, err := l.Check(ctx)
+	until, err := checkLeases(ctx)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
@@ -60,7 +56,7 @@ func fence(ctx context.Context, what string, write func(context.Context) error) 
 	if err == nil || bounded.Err() == nil || ctx.Err() != nil {
 		return err
 	}
-	if _, lost := l.Check(ctx); lost != nil {
+	if lost := checkLease(ctx); lost != nil {
 		return fmt.Errorf("%s: %w; %w", what, lost, err)
 	}
 	return fmt.Errorf("%s: not done in the time for which the lease was certain: %w", what, err)

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,26 +39,38 @@ func leaseName(j plan.Job) string {
 
 type leaseKey struct{}
 
-// withLease returns a context of a job that has a lease.
-func withLease(ctx context.Context, l *lease.Lease) context.Context {
-	return context.WithValue(ctx, leaseKey{}, l)
+// withLease returns a context of a job that has a lease, or of a tool that has some.
+func withLease(ctx context.Context, ls ...*lease.Lease) context.Context {
+	return context.WithValue(ctx, leaseKey{}, ls)
 }
 
-// leaseOf returns the lease of a job, nil without one: when the bucket refuses writes, a
+// leasesOf returns the leases of a job, none without one: when the bucket refuses writes, a
 // round only deletes, which needs none.
-func leaseOf(ctx context.Context) *lease.Lease {
-	l, _ := ctx.Value(leaseKey{}).(*lease.Lease)
-	return l
+func leasesOf(ctx context.Context) []*lease.Lease {
+	ls, _ := ctx.Value(leaseKey{}).([]*lease.Lease)
+	return ls
 }
 
 // checkLease returns lease.ErrLost if another compactor has taken over the group of the
 // job. See fenced.
 func checkLease(ctx context.Context) error {
-	if l := leaseOf(ctx); l != nil {
-		_, err := l.Check(ctx)
-		return err
+	_, err := checkLeases(ctx)
+	return err
+}
+
+// checkLeases is checkLease. It returns the time until which all leases are certain, zero
+// for no bound.
+func checkLeases(ctx context.Context) (until time.Time, err error) {
+	for _, l := range leasesOf(ctx) {
+		t, err := l.Check(ctx)
+		if err != nil {
+			return time.Time{}, err
+		}
+		if until.IsZero() || !t.IsZero() && t.Before(until) {
+			until = t
+		}
 	}
-	return nil
+	return until, nil
 }
 
 // extensionKey is the key of the lease in the extensions of meta.json.
@@ -71,7 +85,10 @@ func stampLease(ctx context.Context, m *block.Meta) error {
 	}
 	_, had := ext[extensionKey]
 	delete(ext, extensionKey)
-	l := leaseOf(ctx)
+	var l *lease.Lease
+	if ls := leasesOf(ctx); len(ls) > 0 {
+		l = ls[0]
+	}
 	stamp := l != nil && l.Epoch() > 0
 	if !stamp && !had {
 		return nil
@@ -122,8 +139,14 @@ type groupLease struct {
 	tried bool
 	jobs  int // that have not ended
 
-	got   chan struct{} // closed when the lease was asked for
-	lease *lease.Lease  // of the bucket's answer; nil if another compactor has it
+	// members are the external labels of the blocks, as names of leases, if the group is
+	// without some of their labels. Their leases are taken too: a tool, or a compactor with
+	// other replica labels, knows no other name of the group.
+	members map[string]bool
+
+	got   chan struct{}           // closed when the leases were asked for
+	lease *lease.Lease            // nil if another compactor has it or that of a member
+	of    map[string]*lease.Lease // of the members
 }
 
 func (r *round) newLeases(p *plan.Plan) *leaseSet {
@@ -131,11 +154,33 @@ func (r *round) newLeases(p *plan.Plan) *leaseSet {
 	for _, j := range p.Jobs {
 		name := leaseName(j)
 		if s.by[name] == nil {
-			s.by[name] = &groupLease{got: make(chan struct{})}
+			s.by[name] = &groupLease{got: make(chan struct{}), members: map[string]bool{}, of: map[string]*lease.Lease{}}
 		}
 		s.by[name].jobs++
+		for _, member := range s.members(j) {
+			s.by[name].members[member] = true
+		}
 	}
 	return s
+}
+
+// members are the names of the leases of the external labels of a job's blocks, without that
+// of its group.
+func (s *leaseSet) members(j plan.Job) (out []string) {
+	if j.Kind == plan.CleanPartial {
+		return nil
+	}
+	v := s.r.c.seen.Load()
+	for _, id := range j.Blocks {
+		m := v.Metas[id]
+		if m == nil {
+			continue
+		}
+		if name := m.ExternalLabels().String(); name != leaseName(j) && !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 // get returns a context with the lease of the job, or false if this compactor has not got
@@ -151,14 +196,38 @@ func (s *leaseSet) get(ctx context.Context, j plan.Job) (context.Context, bool) 
 	g.tried = true
 	g.mu.Unlock()
 	if first {
-		g.lease = s.r.acquire(ctx, name, j.Blocks)
+		s.acquire(ctx, g, name, j.Blocks)
 		close(g.got)
 	}
 	select {
 	case <-g.got:
-		return withLease(ctx, g.lease), g.lease != nil
+		if g.lease == nil {
+			return ctx, false
+		}
+		ls := []*lease.Lease{g.lease}
+		for _, member := range s.members(j) {
+			if l := g.of[member]; l != nil {
+				ls = append(ls, l)
+			}
+		}
+		return withLease(ctx, ls...), true
 	case <-ctx.Done():
 		return ctx, false
+	}
+}
+
+// acquire takes the lease of a group and those of its members: all or none.
+func (s *leaseSet) acquire(ctx context.Context, g *groupLease, name string, blocks []ulid.ULID) {
+	if g.lease = s.r.acquire(ctx, name, blocks); g.lease == nil {
+		return
+	}
+	for _, member := range slices.Sorted(maps.Keys(g.members)) {
+		l := s.r.acquire(ctx, member, blocks)
+		if l == nil {
+			g.release(ctx, s.r.now())
+			return
+		}
+		g.of[member] = l
 	}
 }
 
@@ -174,8 +243,12 @@ func (s *leaseSet) ended(ctx context.Context, j plan.Job) {
 	}
 }
 
-// release releases the lease, once. No job waits for it any more.
+// release releases the leases, once. No job waits for them any more.
 func (g *groupLease) release(ctx context.Context, now time.Time) {
+	for _, l := range g.of {
+		l.Release(ctx, now)
+	}
+	clear(g.of)
 	if g.lease != nil {
 		g.lease.Release(ctx, now)
 		g.lease = nil

@@ -267,7 +267,7 @@ func TestToolsOnS3_KilledAtEachWriteAndRunAgain(t *testing.T) {
 		}},
 		{"rewrite", toolBlocks, func(*toolBucket, *toolBucket) []string {
 			return []string{
-				"bucket", "rewrite", "--id=" + a.String(), "--no-dry-run", "--delete-blocks", "--tmp.dir=" + t.TempDir(),
+				"bucket", "rewrite", "--id=" + a.String(), "--no-dry-run", "--delete-blocks", "--tmp.dir=" + t.TempDir(), "--compact.lease-duration=1s",
 				`--rewrite.to-delete-config=[{matchers: '{job="k"}'}]`,
 			}
 		}, func(t *testing.T, b, _ *toolBucket) {

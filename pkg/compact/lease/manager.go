@@ -79,7 +79,8 @@ type Config struct {
 	// Duration is the lease time: the silence after which others take over.
 	Duration time.Duration
 	// IDFile keeps the identity of the compactor, so that it takes up its own leases after
-	// a restart. It lies in the data directory, which no other process uses.
+	// a restart. It lies in the data directory, which no other process uses. Empty is for a
+	// process that is not started again.
 	IDFile string
 	// Disabled gives every lease at once and writes nothing.
 	Disabled bool
@@ -198,7 +199,10 @@ func (m *Manager) prepare(ctx context.Context) error {
 	if known {
 		return nil
 	}
-	id, err := identity(m.cfg.IDFile)
+	id, err := ulid.Make().String(), error(nil)
+	if m.cfg.IDFile != "" {
+		id, err = identity(m.cfg.IDFile)
+	}
 	if err != nil {
 		return err
 	}
