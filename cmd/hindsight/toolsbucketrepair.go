@@ -17,10 +17,17 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/headrecovery"
 )
 
+// mending is the input of mend.
+type mending struct {
+	view  *blocklist.View
+	found []bucketadmin.Finding
+}
+
 // mend marks the blocks with findings, each by its first one. With --repair it copies a
 // block into the backup bucket before. A block with an unusable meta.json needs no mark,
 // because no compactor uses it.
-func (c *verifyConfig) mend(ctx context.Context, s streams, p *process, bkt bucket.Bucket, v *blocklist.View, found []bucketadmin.Finding) error {
+func (c *verifyConfig) mend(ctx context.Context, s streams, p *process, bkt bucket.Bucket, m mending) error {
+	v, found := m.view, m.found
 	began, err := headrecovery.Now(ctx, bkt)
 	if err != nil {
 		return err

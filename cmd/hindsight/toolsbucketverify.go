@@ -93,7 +93,7 @@ func (c *verifyConfig) run(ctx context.Context, s streams) error {
 		}
 		slices.SortStableFunc(found, func(a, b bucketadmin.Finding) int { return cmp.Compare(a.Block, b.Block) })
 		if c.quarantine || c.reDerive || c.repair {
-			lookErr = errors.Join(lookErr, c.mend(ctx, s, p, bkt, v, found))
+			lookErr = errors.Join(lookErr, c.mend(ctx, s, p, bkt, mending{v, found}))
 		}
 		r := report{list: append([]bucketadmin.Finding{}, found...), header: []string{"BLOCK", "ISSUE", "KIND", "DETAILS"}}
 		for _, f := range found {

@@ -17,8 +17,8 @@ import (
 )
 
 // Tools change and delete blocks beside a compactor that merges them, on a real S3 server.
-// What a command says it has removed stays removed, a command that comes too late says so,
-// and nothing else is lost, also when commands are killed in the middle.
+// Series that a command reports as removed stay removed, a command that comes too late says
+// so, and nothing else is lost, also when commands are killed in the middle.
 func TestToolsOnS3_BesideACompactor(t *testing.T) {
 	const tenants = 6
 	s := newSite(t)
