@@ -8,7 +8,6 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/query"
 	"github.com/hindsight-io/hindsight/pkg/store"
-	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
 // evaluatingGateway is a store gateway that evaluates the parts of queries of which it
@@ -21,7 +20,7 @@ type evaluatingGateway struct {
 
 func newEvaluatingGateway(p *process, g *store.Gateway, c query.Config) (*evaluatingGateway, error) {
 	q, err := query.New(c, query.Deps{
-		Logger: p.logger, Registerer: p.registererOf("query"), Gatherer: p.registry, LocalStores: []storeapi.Store{g.Store()},
+		Logger: p.logger, Registerer: p.registererOf("query"), Gatherer: p.registry, Only: g.Store(),
 	})
 	if err != nil {
 		return nil, err

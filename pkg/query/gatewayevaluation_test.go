@@ -63,7 +63,7 @@ func serveGateway(t testing.TB, sets []labels.Labels, of []storeapi.Store, args 
 	c, err := parseConfig(args...)
 	require.NoError(t, err)
 	e := EvaluationConfig{Enabled: true, query: c}
-	g.q, err = New(e.Query(), Deps{LocalStores: []storeapi.Store{g}})
+	g.q, err = New(e.Query(), Deps{Only: g})
 	require.NoError(t, err)
 	g.info.Evaluates = e.Settings()
 	ctx, cancel := context.WithCancel(context.Background())

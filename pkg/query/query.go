@@ -38,6 +38,10 @@ type Deps struct {
 	// LocalStores are asked beside the endpoints: the stores of the same
 	// process.
 	LocalStores []storeapi.Store
+	// Only, if not nil, is the store that queries read, and no other one. It obeys
+	// storeapi.Request.SortWithout and external labels by itself. Its failure is that of the
+	// query, also where partial answers are accepted.
+	Only storeapi.Store
 	// Flags are shown by the API.
 	Flags map[string]string
 	// Pages are the paths of pages of other roles of the same process, at which UI is
@@ -104,7 +108,11 @@ func New(cfg Config, deps Deps) (*Query, error) {
 	if cfg.detects() {
 		defaults.DetectedReplicaLabels = newReplicaDetector(q.announcements, deps).names
 	}
-	queryable := NewQueryable(q.fanout, QueryableConfig{
+	var source storeapi.Store = q.fanout
+	if deps.Only != nil {
+		source = deps.Only
+	}
+	queryable := NewQueryable(source, QueryableConfig{
 		Defaults: defaults.Options, RingLabels: ring, Dedup: f, MaxConcurrentSelects: cfg.MaxConcurrentSelects, Logger: deps.Logger,
 		ExemplarsAbort: !cfg.ExemplarPartial,
 	})
