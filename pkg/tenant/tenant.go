@@ -22,6 +22,9 @@ const (
 	Header = "THANOS-TENANT"
 	// OrgHeader is the header of the Cortex family.
 	OrgHeader = "X-Scope-OrgID"
+	// noOrg is the value of OrgHeader that names no tenant: the query frontend of Thanos sends it
+	// beside the tenant in Header.
+	noOrg = "anonymous"
 	// Default is the tenant of requests that name none.
 	Default = "default-tenant"
 )
@@ -128,8 +131,8 @@ const maxTenants = 100
 // AllFromHTTP returns the valid tenants of a request that may name several, separated
 // by |, in the order of their names. The certificate names one. Headers that name
 // different tenants are refused: a proxy that sets one of them cannot know that the
-// client has set another. Every error is the fault of the client and wraps
-// ErrInvalid.
+// client has set another. The value "anonymous" of OrgHeader counts only where no other header
+// names a tenant. Every error is the fault of the client and wraps ErrInvalid.
 func AllFromHTTP(r *http.Request, src Source) ([]string, error) {
 	if src.CertificateField != "" {
 		id, err := FromHTTP(r, src)
@@ -139,7 +142,7 @@ func AllFromHTTP(r *http.Request, src Source) ([]string, error) {
 	for _, h := range src.Headers {
 		for _, v := range r.Header.Values(h) {
 			switch {
-			case v == "" || v == id:
+			case v == "" || v == id || id != "" && h == OrgHeader && v == noOrg:
 			case id != "":
 				return nil, fmt.Errorf("%w: the headers %s and %s name different tenants, %q and %q", ErrInvalid, from, h, id, v)
 			default:

@@ -94,6 +94,7 @@ func order(path string, v any) any {
 			delete(x, "activeAt")
 			// Thanos adds external labels to rules only.
 			delete(ls, "cluster")
+			delete(ls, "ruler")
 		}
 		for k := range x {
 			x[k] = order(path, x[k])
