@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"mime"
 	"net/http"
 	"strconv"
@@ -272,6 +273,27 @@ func (r *Receive) respond(w http.ResponseWriter, req *http.Request, err error) i
 		r.logger.Debug("write failed", "reason", kind.String(), "address", req.RemoteAddr, "request_id", id, "err", err)
 	}
 	return code
+}
+
+// forwarded logs the result of a write that a peer has forwarded, with the id of the
+// request of the client, as respond does on the node that the client wrote to.
+func (r *Receive) forwarded(ctx context.Context, tenant string, requestID []byte, err error) {
+	kind, level := remotewrite.KindOf(err), slog.LevelDebug
+	if err != nil && kind.Status() >= http.StatusInternalServerError && kind != remotewrite.NotReady && r.mayWarn(time.Now()) {
+		level = slog.LevelWarn
+	}
+	if !r.logger.Enabled(ctx, level) {
+		return
+	}
+	id := ""
+	if len(requestID) > 0 {
+		id = requestid.Accept(string(requestID)) // a peer may send any bytes
+	}
+	if err == nil {
+		r.logger.Debug("forwarded write stored", "tenant", tenant, "request_id", id)
+		return
+	}
+	r.logger.Log(ctx, level, "forwarded write failed", "reason", kind.String(), "tenant", tenant, "request_id", id, "err", err)
 }
 
 // identify returns the id of the error of a write with this status.

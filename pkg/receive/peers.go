@@ -86,7 +86,7 @@ func (n *node) Send(ctx context.Context, ds []*replicate.Delivery) (out [][]erro
 	for _, d := range ds {
 		for _, x := range d.Parts {
 			parts = append(parts, peer.Part{
-				Tenant: x.Tenant, Replica: x.Replica, Regions: x.Regions, Blocks: x.Blocks, Sizes: x.Sizes, Arena: d.Arena(),
+				Tenant: x.Tenant, Replica: x.Replica, RequestID: x.RequestID, Regions: x.Regions, Blocks: x.Blocks, Sizes: x.Sizes, Arena: d.Arena(),
 			})
 		}
 	}

@@ -214,7 +214,7 @@ func New(cfg Config, deps Deps) (*Receive, error) {
 	}
 	// Relabelling may make requests larger, and peers may have a higher limit.
 	r.peers = peer.New(r.db, peer.ServiceConfig{
-		Limit: 8 * cfg.MaxRequestBytes.Int64(), Arrived: r.loops.arrived, State: r.memberState,
+		Limit: 8 * cfg.MaxRequestBytes.Int64(), Arrived: r.loops.arrived, State: r.memberState, Stored: r.forwarded,
 	})
 	if cfg.hasRing() {
 		if cfg.discovers() {

@@ -9,10 +9,12 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+	"github.com/hindsight-io/hindsight/pkg/requestid"
 )
 
 // Paths of the methods.
@@ -139,6 +141,9 @@ func (c *Client) sendForeign(ctx context.Context, parts []Part) (errs []error, d
 func (c *Client) writeForeign(ctx context.Context, parts []Part) error {
 	if parts[0].Replica == 0 {
 		return remotewrite.Errorf(remotewrite.Unavailable, "the peer takes single copies only, since its restart")
+	}
+	if id := parts[0].RequestID; id != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, requestid.MetadataKey, id)
 	}
 	err := c.invoke(ctx, "/"+foreignService+"/"+foreignMethod, encode(parts), &incoming{})
 	if status.Code(err) == codes.Unimplemented {

@@ -23,6 +23,8 @@ type Part struct {
 	// Replica is the number of the copy, from 1. 0 means that the part holds
 	// several copies, which only peers with our own service take.
 	Replica int
+	// RequestID is the id of the client's request; empty when there is none.
+	RequestID string
 	// Regions are series in wire form, back to back.
 	Regions [][]byte
 	// Blocks, when not nil, are the same series as compressed blocks.

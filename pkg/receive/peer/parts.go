@@ -11,13 +11,14 @@ import (
 )
 
 // A message of our own service: parts (field 1, repeated), each with a tenant
-// (1), blocks of series (2 and 3, as in remotewrite) and the bytes of series of
-// each replica set (4, packed varints). It is drawn in
+// (1), blocks of series (2 and 3, as in remotewrite), the bytes of series of
+// each replica set (4, packed varints) and the id of the request (5). It is drawn in
 // docs/format/remote-write-extensions.md.
 const (
 	tagPart       = 1<<3 | protoscan.Bytes
 	tagPartTenant = 1<<3 | protoscan.Bytes
 	tagPartSizes  = 4<<3 | protoscan.Bytes
+	tagPartID     = 5<<3 | protoscan.Bytes
 )
 
 // encodeParts makes a message out of the parts' own memory: only the bytes around
@@ -67,13 +68,20 @@ func partHead(p *Part, n int) []byte {
 		sizes += protoscan.UvarintSize(uint64(s))
 	}
 	n += 1 + protoscan.UvarintSize(uint64(len(p.Tenant))) + len(p.Tenant) + 1 + protoscan.UvarintSize(uint64(sizes)) + sizes
-	b := make([]byte, 0, 48+len(p.Tenant)+sizes)
+	if p.RequestID != "" {
+		n += 1 + protoscan.UvarintSize(uint64(len(p.RequestID))) + len(p.RequestID)
+	}
+	b := make([]byte, 0, 56+len(p.Tenant)+len(p.RequestID)+sizes)
 	b = binary.AppendUvarint(append(b, tagPart), uint64(n))
 	b = binary.AppendUvarint(append(b, tagPartTenant), uint64(len(p.Tenant)))
 	b = append(b, p.Tenant...)
 	b = binary.AppendUvarint(append(b, tagPartSizes), uint64(sizes))
 	for _, s := range p.Sizes {
 		b = binary.AppendUvarint(b, uint64(s))
+	}
+	if p.RequestID != "" {
+		b = binary.AppendUvarint(append(b, tagPartID), uint64(len(p.RequestID)))
+		b = append(b, p.RequestID...)
 	}
 	return b
 }
@@ -86,6 +94,8 @@ type request struct {
 	sizes []int
 	err   error  // the message cannot be read
 	last  string // the tenant of the part before
+	// ids are the ids of the requests of all parts, back to back.
+	ids []byte
 }
 
 // received is one part; err is the error when it cannot be stored.
@@ -95,6 +105,8 @@ type received struct {
 	err    error
 	// from and to are the part's sizes.
 	from, to int
+	// idFrom and idTo are the id of its request in ids.
+	idFrom, idTo int
 }
 
 // read decodes a message. It keeps errors for the answer, so that one invalid message
@@ -129,6 +141,10 @@ func (q *request) part(b []byte, limit int64) received {
 				q.last = string(f.Data)
 			}
 			p.tenant = q.last
+		case tagPartID:
+			p.idFrom = len(q.ids)
+			q.ids = append(q.ids, f.Data...)
+			p.idTo = len(q.ids)
 		case tagPartSizes:
 			for i := 0; i < len(f.Data); {
 				var v uint64
@@ -175,5 +191,5 @@ func (q *request) free() {
 		q.parts[i].batch.Close()
 		q.parts[i] = received{}
 	}
-	q.parts, q.sizes = q.parts[:0], q.sizes[:0]
+	q.parts, q.sizes, q.ids = q.parts[:0], q.sizes[:0], q.ids[:0]
 }

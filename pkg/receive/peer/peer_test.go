@@ -420,3 +420,24 @@ func FuzzRequest(f *testing.F) {
 		q.free()
 	})
 }
+
+// The id of the client's request reaches a peer of either kind.
+func TestSend_BringsTheRequestID(t *testing.T) {
+	s := &store{}
+	var got []string
+	cfg := ServiceConfig{Limit: 1 << 30, Stored: func(_ context.Context, tenant string, id []byte, err error) {
+		got = append(got, fmt.Sprintf("%s %s %v", tenant, id, err))
+	}}
+	c := NewClient(dial(t, func(g *grpc.Server) { New(s, cfg).Register(g) }), "")
+	with := func(id string, p Part) Part {
+		p.RequestID = id
+		return p
+	}
+	require.Nil(t, results(c.Send(t.Context(), []Part{with("one", part(t, "a", 1, 0, 100)), part(t, "b", 2, 0, 1), with("two", part(t, "c", 3, 0, 2))})))
+	require.Equal(t, []string{"a one <nil>", "b  <nil>", "c two <nil>"}, got)
+
+	got = nil
+	c.kind.Store(kindForeign)
+	require.Nil(t, results(c.Send(t.Context(), []Part{with("three", part(t, "a", 1, 0, 1))})))
+	require.Equal(t, []string{"a three <nil>"}, got)
+}

@@ -8,11 +8,13 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/protoscan"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+	"github.com/hindsight-io/hindsight/pkg/requestid"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
 
@@ -38,6 +40,10 @@ type ServiceConfig struct {
 	// Arrived is called with the context of each call and each stream when it
 	// begins; may be nil.
 	Arrived func(ctx context.Context)
+	// Stored is called with the result of each part, or of each call of another program;
+	// may be nil. requestID is the id of the client's request as the peer sent it, empty
+	// when there is none; it is valid until the call returns.
+	Stored func(ctx context.Context, tenant string, requestID []byte, err error)
 	// State returns the state of this node for its peers; nil is MemberReady.
 	State func() MemberState
 }
@@ -46,6 +52,9 @@ type ServiceConfig struct {
 func New(store Store, cfg ServiceConfig) *Service {
 	if cfg.Arrived == nil {
 		cfg.Arrived = func(context.Context) {}
+	}
+	if cfg.Stored == nil {
+		cfg.Stored = func(context.Context, string, []byte, error) {}
 	}
 	if cfg.State == nil {
 		cfg.State = func() MemberState { return MemberReady }
@@ -155,6 +164,7 @@ func (s *Service) storeParts(ctx context.Context, q *request, out []byte) []byte
 		if err == nil {
 			err = s.store.Write(ctx, p.tenant, p.batch, nil)
 		}
+		s.cfg.Stored(ctx, p.tenant, q.ids[p.idFrom:p.idTo], err)
 		var w *remotewrite.WriteError
 		if errors.As(err, &w) && w.Stored != nil {
 			err = &remotewrite.WriteError{Kind: w.Kind, Err: err, Stored: w.Stored, Missing: q.bySet(p, w.Missing)}
@@ -175,7 +185,17 @@ func (s *Service) writeTuple(ctx context.Context, buf *remotewrite.Buffer, tuple
 		return err
 	}
 	defer b.Close()
-	return s.store.Write(ctx, id, b, nil)
+	err = s.store.Write(ctx, id, b, nil)
+	s.cfg.Stored(ctx, id, sentID(ctx), err)
+	return err
+}
+
+// sentID returns the id of the request that a call brings, nil when there is none.
+func sentID(ctx context.Context) []byte {
+	if v := metadata.ValueFromIncomingContext(ctx, requestid.MetadataKey); len(v) > 0 {
+		return []byte(v[0])
+	}
+	return nil
 }
 
 // split returns the tenant tuples of a request. One in the single-tenant form

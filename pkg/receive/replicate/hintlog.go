@@ -18,6 +18,7 @@ import (
 
 	"github.com/klauspost/compress/s2"
 
+	"github.com/hindsight-io/hindsight/pkg/protoscan"
 	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
@@ -56,8 +57,14 @@ const (
 type hint struct {
 	tenant  string
 	replica int
-	series  []byte
+	// requestID is the id of the client's request; empty when there is none.
+	requestID string
+	series    []byte
 }
+
+// tagHintRequest is a field of remote write that no version has: earlier versions skip it
+// as they read the series behind it.
+const tagHintRequest = 100<<3 | protoscan.Bytes
 
 // openHintLog opens the log of a peer in dir, with the segments that are there.
 func openHintLog(fsys vfs.FS, dir, peer string, maxBytes int64) (*hintLog, error) {
@@ -203,6 +210,11 @@ func (l *hintLog) add(p Part) (dropped int64, err error) {
 	plain := binary.AppendUvarint(nil, uint64(len(p.Tenant)))
 	plain = append(plain, p.Tenant...)
 	plain = binary.AppendUvarint(plain, uint64(p.Replica))
+	if p.RequestID != "" {
+		plain = binary.AppendUvarint(plain, tagHintRequest)
+		plain = binary.AppendUvarint(plain, uint64(len(p.RequestID)))
+		plain = append(plain, p.RequestID...)
+	}
 	for _, r := range p.Regions {
 		plain = append(plain, r...)
 	}
@@ -414,6 +426,15 @@ func decodeHint(body []byte) (hint, error) {
 		return hint{}, errHintTorn
 	}
 	h.replica, h.series = int(replica), plain[w:]
+	tag, w := binary.Uvarint(h.series)
+	if w <= 0 || tag != tagHintRequest {
+		return h, nil
+	}
+	plain = h.series[w:]
+	if length, w = binary.Uvarint(plain); w <= 0 || length > uint64(len(plain)-w) {
+		return hint{}, errHintTorn
+	}
+	h.requestID, h.series = string(plain[w:w+int(length)]), plain[w+int(length):]
 	return h, nil
 }
 

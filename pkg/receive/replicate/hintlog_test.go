@@ -35,6 +35,23 @@ func readHints(t *testing.T, l *hintLog) (out []string) {
 	}
 }
 
+func TestHintLog_KeepsRequestIDs(t *testing.T) {
+	l, err := openHintLog(vfs.OS(), t.TempDir(), "p", 1<<20)
+	require.NoError(t, err)
+	for _, id := range []string{"client-1", ""} {
+		_, err = l.append(Part{Tenant: "a", Replica: 1, RequestID: id, Regions: [][]byte{[]byte("x")}})
+		require.NoError(t, err)
+	}
+	r, err := l.take(l.last())
+	require.NoError(t, err)
+	for _, id := range []string{"client-1", ""} {
+		h, err := r.next()
+		require.NoError(t, err)
+		require.Equal(t, hint{tenant: "a", replica: 1, requestID: id, series: []byte("x")}, h)
+	}
+	require.NoError(t, r.close())
+}
+
 func TestHintLog_KeepsHintsAfterRestart(t *testing.T) {
 	dir := t.TempDir()
 	l, err := openHintLog(vfs.OS(), dir, "host:1/../x", 1<<20)

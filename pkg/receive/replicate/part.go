@@ -12,6 +12,9 @@ type Part struct {
 	// Replica is the number of the copy, from 1; 0 when the part holds several
 	// copies, for a peer that accepts such parts.
 	Replica int
+	// RequestID is the id of the client's request, which the peer logs; empty when there
+	// is none.
+	RequestID string
 	// Regions are series in wire form, back to back.
 	Regions [][]byte
 	// Blocks, when not nil, are the same series as compressed blocks of
@@ -36,7 +39,7 @@ func (p Part) byReplica() (out []Part) {
 		k := slices.IndexFunc(out, func(o Part) bool { return o.Replica == p.replicas[i] })
 		if k < 0 {
 			k = len(out)
-			out = append(out, Part{Tenant: p.Tenant, Replica: p.replicas[i]})
+			out = append(out, Part{Tenant: p.Tenant, RequestID: p.RequestID, Replica: p.replicas[i]})
 		}
 		for size > 0 {
 			rest := p.Regions[region][at:]
@@ -59,7 +62,7 @@ func (p Part) cut(limit int) (out []Part) {
 		for len(rest) > 0 {
 			n := remotewrite.Cut(rest, limit)
 			if n > room {
-				out = append(out, Part{Tenant: p.Tenant, Replica: p.Replica})
+				out = append(out, Part{Tenant: p.Tenant, RequestID: p.RequestID, Replica: p.Replica})
 				room = limit
 			}
 			last := &out[len(out)-1]

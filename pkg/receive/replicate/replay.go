@@ -31,7 +31,7 @@ func (q *queue) replay(ctx context.Context, stop <-chan struct{}) {
 			q.logger.Debug("hints not delivered", "err", err)
 		}
 		if r.refused > 0 {
-			q.logger.Warn("hints rejected by peer", "hints", r.refused, "err", r.refusal)
+			q.logger.Warn("hints rejected by peer", "hints", r.refused, "request_id", r.refusedID, "err", r.refusal)
 		}
 		if r.requeued > 0 {
 			q.logger.Warn("hints requeued", "hints", r.requeued, "err", r.failure)
@@ -63,17 +63,19 @@ func (q *queue) reachable() bool {
 // replayed counts the hints that a replay did not store, with the first error of
 // each kind.
 type replayed struct {
-	refused  int // dropped
-	refusal  error
-	requeued int // at the end of the log
-	failure  error
+	refused int // dropped
+	refusal error
+	// refusedID is the id of the request of the last refused hint.
+	refusedID string
+	requeued  int // at the end of the log
+	failure   error
 }
 
 // requeue appends hints of tenants that the peer cannot store now to the end of the
 // log, so that other tenants do not wait for them.
 func (q *queue) requeue(hints []hint) {
 	for _, h := range hints {
-		q.addHint(Part{Tenant: h.tenant, Replica: h.replica, Regions: [][]byte{h.series}})
+		q.addHint(Part{Tenant: h.tenant, RequestID: h.requestID, Replica: h.replica, Regions: [][]byte{h.series}})
 	}
 }
 
@@ -134,7 +136,7 @@ func (q *queue) replaySegment(ctx context.Context, r *hintReader, result *replay
 			// A rejection because of the data or of a tenant limit is final, as it is
 			// for live writes.
 			result.refused++
-			result.refusal = err
+			result.refusal, result.refusedID = err, h.requestID
 		}
 	}
 }
@@ -145,7 +147,7 @@ func (q *queue) deliver(ctx context.Context, h hint) (failed error, down bool) {
 	defer arena.Release()
 	arena.B = append(arena.B, h.series...)
 	d := &Delivery{
-		Parts: []Part{{Tenant: h.tenant, Replica: h.replica, Regions: [][]byte{arena.B}}},
+		Parts: []Part{{Tenant: h.tenant, RequestID: h.requestID, Replica: h.replica, Regions: [][]byte{arena.B}}},
 		Bytes: len(h.series), arena: arena,
 	}
 	ctx, cancel := context.WithTimeout(ctx, q.cfg.Timeout)
@@ -164,9 +166,10 @@ func (q *queue) addHint(p Part) {
 	dropped, err := q.hints.append(p)
 	if err != nil {
 		q.metrics.hintFailures.Inc()
-		q.logger.Warn("hint not written", "err", err)
+		q.logger.Warn("hint not written", "request_id", p.RequestID, "err", err)
 		return
 	}
+	q.logger.Debug("hint written", "tenant", p.Tenant, "request_id", p.RequestID)
 	if dropped > 0 {
 		q.metrics.hintsDropped.Add(float64(dropped))
 		q.logger.Warn("hint log full; oldest hints dropped", "bytes", dropped)

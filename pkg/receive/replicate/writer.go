@@ -14,6 +14,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/receive/hashring"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+	"github.com/hindsight-io/hindsight/pkg/requestid"
 	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
@@ -263,7 +264,7 @@ func (w *Writer) Write(ctx context.Context, reqs []Request, replica int) error {
 	if replica > w.cfg.Replicas {
 		return remotewrite.Errorf(remotewrite.Invalid, "replica %d asked for, the replication factor is %d", replica, w.cfg.Replicas)
 	}
-	plan, t, err := w.dispatch(reqs, replica)
+	plan, t, err := w.dispatch(requestid.FromContext(ctx), reqs, replica)
 	if err != nil {
 		return err
 	}
@@ -292,8 +293,9 @@ func (w *Writer) Write(ctx context.Context, reqs []Request, replica int) error {
 	return t.result(plan.shares)
 }
 
-// dispatch plans the write and hands the peers' parts to their queues.
-func (w *Writer) dispatch(reqs []Request, replica int) (*plan, *tracker, error) {
+// dispatch plans the write of the request with the id and hands the peers' parts to their
+// queues.
+func (w *Writer) dispatch(id string, reqs []Request, replica int) (*plan, *tracker, error) {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	if w.rings == nil {
@@ -327,8 +329,9 @@ func (w *Writer) dispatch(reqs []Request, replica int) (*plan, *tracker, error) 
 	for i, p := range plan.peers {
 		d := &deliveries[i]
 		*d = Delivery{Parts: p.parts, arena: plan.arena, tracker: t, since: now}
-		for _, part := range p.parts {
-			for _, r := range part.Regions {
+		for j := range p.parts {
+			p.parts[j].RequestID = id
+			for _, r := range p.parts[j].Regions {
 				d.Bytes += len(r)
 			}
 		}
