@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -125,7 +126,10 @@ func (f *chunkFeed) before() []int64 {
 			break
 		}
 		var cols xorcolumn.Columns
-		if cols.AppendXOR(payload) != nil {
+		if err := cols.AppendXOR(payload); err != nil {
+			if errors.Is(err, xorcolumn.ErrPlaceholder) {
+				f.failed = err // its steps would count
+			}
 			break
 		}
 		clip(&cols, 0, f.bounds)

@@ -82,8 +82,11 @@ func compareData(a, b Data) int {
 }
 
 // covers reports whether a, of the same span as b, has every part of b with the
-// same content.
+// same content. A raw chunk has more than a placeholder of its span.
 func covers(a, b Chunk) bool {
+	if b.IsPlaceholder() {
+		return a.Aggr == nil
+	}
 	if !sameData(a.Raw, b.Raw) {
 		return false
 	}
