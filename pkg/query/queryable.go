@@ -39,8 +39,9 @@ type QueryableConfig struct {
 // Queryable is Prometheus's storage interface over a Store, with replicas
 // merged. It may be used concurrently.
 type Queryable struct {
-	store storeapi.Store
-	cfg   QueryableConfig
+	store    storeapi.Store
+	cfg      QueryableConfig
+	covering covering
 }
 
 // NewQueryable returns a Queryable over store.
