@@ -72,6 +72,8 @@ func differences(t *testing.T, theirs, ours *node, end time.Time) {
 	wrong := ask("/api/v1/query_exemplars", "query", "sum(")
 	require.Equal(t, http.StatusInternalServerError, theirs.put(t, wrong).status)
 	require.Equal(t, http.StatusBadRequest, ours.put(t, wrong).status)
+	require.Equal(t, http.StatusOK, ours.put(t, ask("/api/v1/status/tsdb")).status)
+	t.Logf("status/tsdb of %s: %d", theirs.Name, theirs.put(t, ask("/api/v1/status/tsdb")).status)
 	sorted := overRange(end.Add(-time.Second), end, "1", "sort_desc(shop_stock)")[0]
 	require.Empty(t, theirs.put(t, sorted).warnings)
 	require.NotEmpty(t, ours.put(t, sorted).warnings, "a newer PromQL warns that range queries are not sorted")
