@@ -43,11 +43,11 @@ type membership struct {
 	// self is the last address of this node in a ring.
 	self atomic.Pointer[string]
 
-	updating sync.Mutex // held by an update; guards the fields up to failed
+	updating sync.Mutex // held by an update; guards the fields up to logged
 	conns    map[string]*grpc.ClientConn
 	saved    time.Time
-	refused  string // the last error of a ring, which is reported once
-	failed   string // the last error of discovery, as well
+	refused  string    // the last error of a ring, which is reported once
+	logged   time.Time // when a failure of discovery was logged; zero while it works
 
 	mu    sync.Mutex
 	set   *members.Set
@@ -96,6 +96,9 @@ const (
 
 // membersFile is in the directory of the tenants. Files there are no tenants.
 const membersFile = "hashring-members.json"
+
+// failureLogInterval is the time between two log lines of a discovery that goes on failing.
+const failureLogInterval = time.Minute
 
 // settlePeriod is how long the first ring waits for receivers that do not take writes yet.
 const settlePeriod = 15 * time.Second
@@ -261,17 +264,18 @@ func (m *membership) update(ctx context.Context, fresh bool) error {
 	return err
 }
 
-// report counts a failure of discovery, and logs it when it is another than the last.
+// report counts a failure of discovery. It logs the first one of several that follow each
+// other, and then one a minute: errors of a lookup differ by the port that it used.
 func (m *membership) report(err error) {
-	text := ""
-	if err != nil {
-		m.metrics.failures.Inc()
-		text = err.Error()
+	if err == nil {
+		m.logged = time.Time{}
+		return
 	}
-	if text != m.failed && err != nil {
+	m.metrics.failures.Inc()
+	if now := time.Now(); now.Sub(m.logged) >= failureLogInterval {
 		m.logger.Warn("members of the hashring not found; the ring stays as it is", "err", err)
+		m.logged = now
 	}
-	m.failed = text
 }
 
 // count sets the metrics, and logs the change of the ring.
