@@ -328,7 +328,8 @@ func (c *content) readChunk(which int, chunk chunkenc.Chunk) error {
 // origin compares a block with those that it was made of.
 func (b *blocks) origin(c *content) error {
 	m := c.meta
-	if m.Compaction.Level <= 1 && m.Resolution() == 0 {
+	rewritten := len(m.Thanos.Rewrites) > 0
+	if m.Compaction.Level <= 1 && m.Resolution() == 0 && !rewritten {
 		if len(m.Compaction.Sources) != 1 || m.Compaction.Sources[0] != m.ULID {
 			return fmt.Errorf("I4: its sources are %v", m.Compaction.Sources)
 		}
@@ -341,7 +342,11 @@ func (b *blocks) origin(c *content) error {
 	var sources []ulid.ULID
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, parent := range m.Compaction.Parents {
+	parents := m.Compaction.Parents
+	if rewritten {
+		parents = parents[:1] // the others are what the first was made of
+	}
+	for _, parent := range parents {
 		from := b.contents[parent.ULID]
 		if from == nil && m.Thanos.Source == block.SourceSidecar {
 			// Prometheus has merged overlapping blocks before they were shipped.
@@ -373,7 +378,7 @@ func (b *blocks) origin(c *content) error {
 func sameIndices(l *ledger, which int, before, after indices) error {
 	err := error(nil)
 	before.each(func(i int) {
-		if err == nil && !after.has(i) {
+		if err == nil && !after.has(i) && l.was(place{which, i}) < doomed {
 			err = fmt.Errorf("%v lost the sample at %s", l.labels(l.series[which], i), ms(l.time(i)))
 		}
 	})

@@ -125,6 +125,10 @@ func (r *run) window(tenant string, from, to int64) (outcome, int, error) {
 				query, ms(to), tenant, asked.Format(timeOfDay), v.missing, l.name, v.example, ans.Infos)
 		}
 		samples += v.samples
+		if v.erased > 0 && out == complete {
+			out = partial
+			r.lastRead(fmt.Sprintf("%s %s has %d deleted samples of %s, such as %s", tenant, query, v.erased, l.name, v.leftover))
+		}
 	}
 	return out, samples, nil
 }

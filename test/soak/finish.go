@@ -41,8 +41,13 @@ func (r *run) finish(ctx context.Context) error {
 			return fmt.Errorf("at the end: %w", err)
 		}
 	}
-	if err := r.violations(); err != nil {
+	if err := errors.Join(r.violations(), r.erasedEverywhere()); err != nil {
 		return err
+	}
+	if r.history {
+		if err := r.loseSource(ctx); err != nil {
+			return err
+		}
 	}
 	return r.stop()
 }
@@ -62,7 +67,7 @@ func (r *run) backlog(ctx context.Context) (string, error) {
 		case "sidecar":
 			of = []string{"hindsight_shipper_pending_blocks"}
 		case "compact":
-			of = []string{"hindsight_compact_todo_jobs"}
+			of = []string{"hindsight_compact_todo_jobs", "hindsight_compact_deletions_open"}
 		default:
 			continue
 		}
@@ -88,7 +93,7 @@ func (r *run) stop() error {
 	errs := make([]error, len(all))
 	var done sync.WaitGroup
 	for i, name := range all {
-		if name == "s3" {
+		if name == "s3" || r.site.lost(name) {
 			continue
 		}
 		p := r.site.ending(name)

@@ -21,6 +21,8 @@ const (
 	unsent state = iota
 	sent         // it may be stored, or not
 	acked        // it must be stored
+	doomed       // a request to delete it was sent: it may be stored, or not
+	erased       // that request was accepted: it must go
 )
 
 // place is a sample: the series by its position in the stream, and the index.
@@ -120,8 +122,9 @@ type verdict struct {
 	samples int      // in the answer, all right
 	got     [][]bool // those of the window
 	missing int      // acknowledged, but not in the answer
-	// example is one that is missing.
-	example string
+	erased  int      // in the answer, though they were deleted
+	// example is one that is missing, leftover one that was deleted.
+	example, leftover string
 }
 
 // compare checks the answer to a query for all samples of a window, a snapshot of
@@ -154,12 +157,17 @@ func (l *ledger) compare(w window, answer []harness.Series) (verdict, error) {
 				return v, fmt.Errorf("%s: two samples at %s", s.Key(), ms(l.time(i)))
 			}
 			got[which][at] = true
+			if w.state[which][at] == erased {
+				v.erased++
+				v.leftover = fmt.Sprintf("%s at %s", s.Key(), ms(l.time(i)))
+			}
 		}
 	}
 	v.got = got
 	for which, states := range w.state {
 		for at, st := range states {
-			if st == acked && !got[which][at] {
+			// It may have been deleted since the snapshot.
+			if st == acked && !got[which][at] && l.was(place{which, w.first + at}) == acked {
 				v.missing++
 				if v.example == "" {
 					i := w.first + at

@@ -136,3 +136,46 @@ func TestStream_SendsEachLateSampleOnce(t *testing.T) {
 	}
 	require.Greater(t, delayed, 800)
 }
+
+// A sample whose deletion was asked for may be there; one whose deletion was accepted is
+// counted; and one that was deleted after the snapshot is not missing.
+func TestCompare_CountsDeletedSamples(t *testing.T) {
+	l, answer := filled(t, 2*lifeSteps)
+	w := l.snapshot(-1, l.time(2*lifeSteps))
+	v, err := l.compare(w, answer)
+	require.NoError(t, err)
+	require.Zero(t, v.missing)
+	which := -1
+	var at []place
+	for i, s := range l.series {
+		if s.kind == short {
+			which = i
+		}
+	}
+	for i := range lifeSteps {
+		at = append(at, place{which, i})
+	}
+	var rest []harness.Series
+	for _, s := range answer {
+		if s.Labels["life"] != "0" || s.Labels["series"] != strconv.Itoa(l.series[which].id) {
+			rest = append(rest, s)
+		}
+	}
+	v, err = l.compare(w, rest)
+	require.NoError(t, err)
+	require.Equal(t, lifeSteps, v.missing)
+	l.mark(at, doomed)
+	v, err = l.compare(w, rest)
+	require.NoError(t, err)
+	require.Zero(t, v.missing)
+	w = l.snapshot(-1, l.time(2*lifeSteps))
+	v, err = l.compare(w, answer)
+	require.NoError(t, err)
+	require.Zero(t, v.missing+v.erased)
+	l.mark(at, erased)
+	w = l.snapshot(-1, l.time(2*lifeSteps))
+	v, err = l.compare(w, answer)
+	require.NoError(t, err)
+	require.Equal(t, lifeSteps, v.erased)
+	require.NotEmpty(t, v.leftover)
+}

@@ -178,6 +178,8 @@ func (r *run) load(ctx context.Context) error {
 	for i := range 2 {
 		spawn(func() error { return r.read(ctx, rand.New(rand.NewPCG(r.seed, uint64(100+i)))) })
 	}
+	writers.Add(1)
+	spawn(func() error { defer writers.Done(); return r.erase(writing, rand.New(rand.NewPCG(r.seed, 200))) })
 	err := r.roundsOf(ctx)
 	if err == nil {
 		stopWriting()

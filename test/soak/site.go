@@ -32,6 +32,8 @@ type site struct {
 	procs map[string]*harness.Process
 	// down are processes that a fault has ended: they need not be there.
 	down map[string]bool
+	// gone is the replica of the pair that will not come back, or "".
+	gone string
 }
 
 const (
@@ -216,6 +218,9 @@ func (s *site) command(name string) (bin string, args []string) {
 			fmt.Sprintf("--receive.replication-factor=%d", copies), "--tsdb.retention=36h", "--tsdb.min-free-disk=48MB",
 			"--receive.capnproto-address=", "--deletions.poll-interval=5s")
 	case "store":
+		if s.lost("sidecar-b") {
+			ours = append(ours, "--store.recover-heads-after="+recoverAfter.String())
+		}
 		return s.bin.Hindsight, append(ours, "--data-dir="+s.path(name), "--sync-block-duration=3s", "--deletions.poll-interval=5s",
 			"--ignore-deletion-marks-delay="+ignoreDelay.String(), "--store.disk-cache-size=64MB")
 	case "compact":
@@ -225,6 +230,9 @@ func (s *site) command(name string) (bin string, args []string) {
 	args = append(ours, "--query.enforce-tenancy", "--query.replica-label=replica", "--query.ring-replica-label=receive_replica",
 		"--query.timeout=20s", "--deduplication.func=coverage")
 	for _, n := range processes() {
+		if s.lost(n) {
+			continue
+		}
 		switch roleOf(n) {
 		case "receive", "sidecar", "store":
 			args = append(args, "--endpoint="+s.addr(n, portGRPC))
@@ -262,6 +270,21 @@ func (s *site) ending(name string) *harness.Process {
 	defer s.mu.Unlock()
 	s.down[name] = true
 	return s.procs[name]
+}
+
+// setGone says that a replica of the pair will not come back.
+func (s *site) setGone(replica string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gone = replica
+}
+
+// lost says whether a process will not come back.
+func (s *site) lost(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	role, which, _ := strings.Cut(name, "-")
+	return s.gone != "" && which == s.gone && (role == "prometheus" || role == "sidecar")
 }
 
 // spare ends ending for a process that is still there.
