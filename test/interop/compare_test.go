@@ -75,13 +75,13 @@ func (n *node) put(t testing.TB, q question) reply {
 	if err := json.Unmarshal(body, &env); err != nil {
 		require.NotEqual(t, http.StatusOK, resp.StatusCode, "%s: %s: %.300s", n.Name, q, body)
 	}
-	out.data, out.warnings = order(q.path, env.Data), env.Warnings
+	out.data, out.warnings = order(env.Data), env.Warnings
 	return out
 }
 
 // order sorts the parts of an answer whose order says nothing, and removes what differs from one
 // moment to the next.
-func order(path string, v any) any {
+func order(v any) any {
 	switch x := v.(type) {
 	case map[string]any:
 		for _, name := range leftOut() {
@@ -97,12 +97,12 @@ func order(path string, v any) any {
 			delete(ls, "ruler")
 		}
 		for k := range x {
-			x[k] = order(path, x[k])
+			x[k] = order(x[k])
 		}
 		return x
 	case []any:
 		for i := range x {
-			x[i] = order(path, x[i])
+			x[i] = order(x[i])
 		}
 		// Pairs of a time and a value stay as they are.
 		if len(x) > 0 {

@@ -209,3 +209,31 @@ func TestRing_NodesChangeTheirProgram(t *testing.T) {
 		ids[key] = true
 	}
 }
+
+// A request whose series belong to several tenants reaches all of them through either program.
+func TestRing_SplitsTenantsByLabel(t *testing.T) {
+	for _, protocol := range []string{"protobuf", "capnproto"} {
+		t.Run(protocol, func(t *testing.T) {
+			s := newSite(t)
+			r := s.newRing("ketama", 2, []program{thanos, hindsight}, "--receive.split-tenant-label-name=team", "--receive.replication-protocol="+protocol)
+			for i := range 4 {
+				var series []prompb.TimeSeries
+				for k := range 40 {
+					series = append(series, harness.TimeSeries([]prompb.Sample{{Timestamp: r.wrote.UnixMilli(), Value: 1}},
+						"__name__", "split", "series", fmt.Sprint(k), "team", fmt.Sprintf("team-%d", k%4)))
+				}
+				w := harness.Writer{URL: "http://" + r.nodes[i%2].write + "/api/v1/receive"}
+				eventually(t, 30*time.Second, func() error { _, err := w.Write(series); return err })
+				r.wrote = r.wrote.Add(time.Second)
+			}
+			q := s.querier(hindsight, "query", r.nodes)
+			eventually(t, 20*time.Second, func() error {
+				got := counts(t, q, `count by (replica) (count_over_time(split{tenant_id=~"team-.",team=""}[5m]) == 4)`, r.wrote)
+				if got != "0=40 1=40 " {
+					return fmt.Errorf("series with all samples by node: %s", got)
+				}
+				return nil
+			})
+		})
+	}
+}

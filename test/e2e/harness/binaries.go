@@ -43,7 +43,7 @@ func Build(dir string, progress io.Writer) (Binaries, error) {
 		NodeExporter: filepath.Join(tools, "node_exporter"),
 		S3:           filepath.Join(tools, "versitygw"),
 	}
-	return b, run(root, progress, "go", "build", "-o", b.Hindsight, "./cmd/hindsight")
+	return b, goTool(root, progress, "build", "-o", b.Hindsight, "./cmd/hindsight")
 }
 
 // noteSources opens every file that hindsight is built from, so that go test does
@@ -99,7 +99,7 @@ func buildTools(module string, progress io.Writer) (string, error) {
 		fmt.Fprintf(progress, "building Prometheus, node_exporter and an S3 server into %s (once; takes minutes)\n", dir)
 		// Prometheus without its service discoveries builds in half the time; the
 		// tests use static targets only.
-		return run(module, progress, "go", "build", "-tags", "remove_all_sd", "-ldflags", "-s -w", "-o", dir+"/",
+		return goTool(module, progress, "build", "-tags", "remove_all_sd", "-ldflags", "-s -w", "-o", dir+"/",
 			"github.com/prometheus/prometheus/cmd/prometheus",
 			"github.com/prometheus/prometheus/cmd/promtool",
 			"github.com/prometheus/node_exporter",
@@ -159,12 +159,13 @@ func lock(path string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-func run(dir string, progress io.Writer, name string, args ...string) error {
-	cmd := exec.Command(name, args...)
+// goTool runs the go command in dir.
+func goTool(dir string, progress io.Writer, args ...string) error {
+	cmd := exec.Command("go", args...)
 	cmd.Dir = dir
 	cmd.Stdout, cmd.Stderr = progress, progress
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s %v in %s: %w", name, args, dir, err)
+		return fmt.Errorf("go %v in %s: %w", args, dir, err)
 	}
 	return nil
 }

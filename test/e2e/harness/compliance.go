@@ -29,7 +29,7 @@ func Compliance(progress io.Writer) (string, error) {
 		if err != nil {
 			return err
 		}
-		return run(source, progress, "go", "test", "-c", "-o", filepath.Join(dir, "suite"), ".")
+		return goTool(source, progress, "test", "-c", "-o", filepath.Join(dir, "suite"), ".")
 	})
 	return filepath.Join(dir, "suite"), err
 }

@@ -27,7 +27,7 @@ func Thanos(progress io.Writer) (string, error) {
 			return err
 		}
 		// Thanos shares the memory of label sets with its messages, which needs them as slices.
-		if err := run(source, progress, "go", "build", "-tags", "slicelabels", "-ldflags", "-s -w", "-o", filepath.Join(dir, "thanos"), "./cmd/thanos"); err != nil {
+		if err := goTool(source, progress, "build", "-tags", "slicelabels", "-ldflags", "-s -w", "-o", filepath.Join(dir, "thanos"), "./cmd/thanos"); err != nil {
 			return err
 		}
 		return os.RemoveAll(source)
