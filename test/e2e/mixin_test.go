@@ -132,11 +132,13 @@ func TestMixin(t *testing.T) {
 	first := s.readCounters()
 	s.requireInitialForRules(first)
 	s.startPrometheus()
-	s.requireData()
+	healthy, eventful := s.panelQueries()
+	s.requireData(harness.API{Base: s.URL("query")}, healthy)
 	seen := metricPages{}
 	s.seeMetrics(seen)
 	s.requireQuiet()
 	s.damage()
+	s.requireData(s.alerts, eventful)
 	s.seeMetrics(seen)
 	s.requireInitial(first, s.readCounters())
 	s.requireDocumented(seen)
@@ -144,12 +146,32 @@ func TestMixin(t *testing.T) {
 	s.Kill()
 }
 
-// requireData asks the querier each query of each dashboard until it has data.
-func (s mixinSite) requireData() {
+// afterEvents are the panels whose metrics have no series until an event happens that does not
+// happen on healthy processes.
+func afterEvents() map[string]string {
+	return map[string]string{
+		"Hindsight / Compactor / Blocks that no job takes": "a damaged block",
+		"Hindsight / Compactor / Duration of jobs":         "a job; the demo has no blocks for hours",
+		"Hindsight / Compactor / Partial blocks":           "a block without meta.json",
+		"Hindsight / Ring / Hints held":                    "a peer that does not answer",
+		"Hindsight / Ring / Members":                       "receivers that discover each other",
+		"Hindsight / Sidecars / Unshipped since":           "a block that cannot be shipped",
+		"Hindsight / Tenants / Items rejected":             "a tenant at its limit",
+		"Hindsight / Tenants / Labels renamed":             "a label of a sender that is an external one",
+		"Hindsight / Tenants / Share of the limit":         "a tenant with a limit",
+		"Hindsight / Writes / Items rejected":              "a tenant at its limit",
+	}
+}
+
+// panelQueries returns the queries of all panels by dashboard, panel and query: those that
+// have data on healthy processes, and those of afterEvents. They are without "or vector(0)",
+// by which a panel shows 0 where its event has not happened.
+func (s mixinSite) panelQueries() (healthy, eventful map[string]string) {
 	files, err := filepath.Glob(filepath.Join(root(s.t), "mixin/dashboards/*.json"))
 	require.NoError(s.t, err)
 	require.Len(s.t, files, 9)
-	open := map[string]string{}
+	healthy, eventful = map[string]string{}, map[string]string{}
+	later, used := afterEvents(), map[string]bool{}
 	for _, file := range files {
 		content, err := os.ReadFile(file)
 		require.NoError(s.t, err)
@@ -162,13 +184,24 @@ func (s mixinSite) requireData() {
 		}
 		require.NoError(s.t, json.Unmarshal(content, &d))
 		for _, p := range d.Panels {
+			place, into := d.Title+" / "+p.Title, healthy
+			if _, ok := later[place]; ok {
+				into, used[place] = eventful, true
+			}
 			for _, q := range p.Targets {
-				open[d.Title+" / "+p.Title+" / "+q.RefID] = strings.NewReplacer("$__rate_interval", "1m", "$job", ".+", "$tenant", ".+").Replace(q.Expr)
+				expr := strings.NewReplacer("$__rate_interval", "1m", "$job", ".+", "$tenant", ".+").Replace(q.Expr)
+				into[place+" / "+q.RefID] = strings.TrimSuffix(expr, " or vector(0)")
 			}
 		}
 	}
-	require.Greater(s.t, len(open), 100)
-	api := harness.API{Base: s.URL("query")}
+	require.Len(s.t, used, len(later), "afterEvents has a panel that does not exist")
+	require.Greater(s.t, len(healthy), 100)
+	return healthy, eventful
+}
+
+// requireData asks queries again and again until each had data.
+func (s mixinSite) requireData(api harness.API, queries map[string]string) {
+	open := maps.Clone(queries)
 	eventually(s.t, 90*time.Second, func() error {
 		for _, place := range slices.Sorted(maps.Keys(open)) {
 			a, err := api.Instant(open[place], time.Time{})
@@ -243,7 +276,10 @@ func (s mixinSite) load() {
 		_, _ = w.Write([]prompb.TimeSeries{harness.TimeSeries([]prompb.Sample{{Timestamp: time.Now().UnixMilli(), Value: 1}}, "__name__", fmt.Sprintf("small_%d", i))})
 	}
 	w.Header = http.Header{"Thanos-Tenant": {"third"}}
-	_, _ = w.Write([]prompb.TimeSeries{harness.TimeSeries([]prompb.Sample{{Timestamp: time.Now().UnixMilli(), Value: 1}}, "__name__", "one")})
+	one := []prompb.Sample{{Timestamp: time.Now().UnixMilli(), Value: 1}}
+	_, _ = w.Write([]prompb.TimeSeries{harness.TimeSeries(one, "__name__", "one")})
+	w.Header = nil
+	_, _ = w.Write([]prompb.TimeSeries{harness.TimeSeries(one, "__name__", "renamed", "receive_replica", "own")})
 	api := harness.API{Base: s.URL("query")}
 	_ = api.JSON("/api/v1/labels", nil, new([]string))
 	_, _ = api.Instant(`{cluster="fine"}`, time.UnixMilli(1583024400_000))

@@ -345,6 +345,7 @@ func (c *causes) damageBuckets() {
 	future := time.Date(2200, 3, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
 	c.badBlock("bad", "01E29T5W000000000000000003", future, future+twoHours)
 	c.badBlock("prometheus-us-a", "01E29T5W000000000000000004", day, day+twoHours)
+	c.write("bad/01E29T5W000000000000000005/index", "without meta.json")
 	c.oldHead()
 	c.remove("bad-receive")
 	end := time.Now().UnixMilli() / twoHours * twoHours

@@ -54,7 +54,7 @@ type run struct {
 const timeOfDay = "15:04:05.000"
 
 // settleTime is how long after a fault everything must be complete again.
-const settleTime = 90 * time.Second
+const settleTime = 3 * time.Minute
 
 // do carries out a run. The error is a violation of an invariant, or that the run could
 // not be carried out.
