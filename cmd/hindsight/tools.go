@@ -52,16 +52,23 @@ func (c *toolConfig) process(s streams) (*process, error) {
 // withBucket runs a tool that needs a bucket with content: a directory that does not exist
 // is an error, because it is one that was mistyped.
 func (c *toolConfig) withBucket(ctx context.Context, s streams, f func(ctx context.Context, p *process, bkt bucket.Bucket) error) error {
-	content, err := c.objstore.Content()
-	if err != nil {
+	if err := requireDirectory(&c.objstore); err != nil {
 		return err
 	}
-	if len(content) > 0 {
-		if err := provider.CheckDirectory(content); err != nil {
-			return fmt.Errorf("object storage configuration %s: %w", c.objstore.Source(), err)
-		}
-	}
 	return c.withNewBucket(ctx, s, f)
+}
+
+// requireDirectory returns an error if the bucket is a directory that does not exist. An
+// empty configuration is the error of another check.
+func requireDirectory(objstore *flags.PathOrContent) error {
+	content, err := objstore.Content()
+	if err != nil || len(content) == 0 {
+		return err
+	}
+	if err := provider.CheckDirectory(content); err != nil {
+		return fmt.Errorf("object storage configuration %s: %w", objstore.Source(), err)
+	}
+	return nil
 }
 
 // withNewBucket runs a tool that uploads: it may create the directory of the bucket.

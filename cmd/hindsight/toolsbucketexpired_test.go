@@ -111,7 +111,7 @@ func TestToolsBucket_DirectoryDoesNotExist(t *testing.T) {
 	s := newToolSite(t, "")
 	missing := filepath.Join(s.dir, "typo")
 	s.yml = "type: FILESYSTEM\nconfig:\n  directory: " + missing
-	for _, args := range [][]string{{"ls"}, {"inspect"}, {"cleanup", "--yes"}, {"retention"}, {"cost"}, {"delete-series", "--list"}} {
+	for _, args := range [][]string{{"ls"}, {"inspect"}, {"cleanup", "--yes"}, {"retention"}, {"cost"}, {"delete-series", "--list"}, {"web"}} {
 		code, _, errs := s.run(args...)
 		require.Equal(t, exitFailed, code, "%v %s", args, errs)
 		require.Contains(t, errs, missing)

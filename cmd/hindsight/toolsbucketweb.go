@@ -65,6 +65,9 @@ func webCommand(group *kingpin.CmdClause) command {
 		if c.refresh <= 0 {
 			return flags.Invalid(errors.New("--refresh must be positive"))
 		}
+		if err := requireDirectory(&c.role.objstore); err != nil {
+			return err
+		}
 		return runRole(ctx, &c.role, s, func(ctx context.Context, p *process) (server.Component, error) {
 			bkt, err := p.requiredBucket(ctx)
 			if err != nil {
