@@ -129,7 +129,6 @@ func (d *pushdown) plan(ctx context.Context, a askedQuery) (*plannedQuery, error
 	in := distribute.Input{
 		Expr: expr, Start: a.start.UnixMilli(), End: a.end.UnixMilli(), Step: a.interval.Milliseconds(),
 		Lookback: max(a.lookback, d.cfg.LookbackDelta, defaultLookback).Milliseconds(), Leaves: d.leaves(), Whole: d.whole(ctx, &o, a),
-		Unmerged: d.cfg.Mode != modeDistributed,
 	}
 	if o.Dedup {
 		in.ReplicaLabels = o.ReplicaLabels
@@ -254,7 +253,7 @@ func (d *pushdown) leaves() []distribute.Leaf {
 			continue
 		}
 		l := distribute.Leaf{
-			Name: e.Name(), Cannot: d.cannot(e), LabelSets: info.LabelSets, MinTime: info.MinTime, MaxTime: info.MaxTime,
+			Name: e.Name(), Cannot: d.cannot(e), Unmerged: info.Evaluates != "", LabelSets: info.LabelSets, MinTime: info.MinTime, MaxTime: info.MaxTime,
 		}
 		if l.Cannot == "" && info.Evaluates == "" && len(info.TSDBs) > 0 {
 			// The label sets of a querier may have labels that no series has.

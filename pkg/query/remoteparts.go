@@ -210,7 +210,8 @@ func (q *partQueryable) fetch(ctx context.Context, part distribute.Part) ([]prom
 		})
 	}
 	wg.Wait()
-	if err := q.failed(ctx, failure); err != nil {
+	gateways := slices.ContainsFunc(leaves, func(e *endpoint.Endpoint) bool { return e.Info().Evaluates != "" })
+	if err := q.failed(ctx, failure, gateways); err != nil {
 		return nil, nil, err
 	}
 	var ws annotations.Annotations
@@ -299,12 +300,13 @@ func weighResult(s *promql.Series) (samples, memory int64) {
 // failed returns the error of the part when a store failed. The end of the request is
 // final. After any other failure all is evaluated here: that gives the error of the
 // expression or of the limit, or the answer without the stores that are missing. A limit
-// that a querier met is final, too: it read for long, and has the limits of this one.
-func (q *partQueryable) failed(ctx context.Context, err error) error {
+// that a querier met is final, too: it read for long, and has the limits of this one. Those of
+// gateways may be lower.
+func (q *partQueryable) failed(ctx context.Context, err error, gateways bool) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, errBusy), q.pushdown.cfg.Mode == modeDistributed && errors.Is(err, limit.ErrExceeded):
+	case errors.Is(err, errBusy), !gateways && errors.Is(err, limit.ErrExceeded):
 		return err
 	case ctx.Err() != nil:
 		return ended(ctx, err)

@@ -22,6 +22,8 @@ type Leaf struct {
 	// Cannot is why the leaf cannot evaluate queries; empty for a querier of this
 	// program that is up.
 	Cannot string
+	// Unmerged says that its results are never merged with those of other leaves.
+	Unmerged bool
 	// LabelSets are the external label sets of all its data; an empty set stands for
 	// data whose labels are not known.
 	LabelSets []labels.Labels
@@ -40,8 +42,6 @@ type Input struct {
 	Leaves   []Leaf
 	// ReplicaLabels are removed from the answer; empty without deduplication.
 	ReplicaLabels []string
-	// Unmerged keeps parts here whose results would have to be merged.
-	Unmerged bool
 	// Whole is why the query is not distributed at all, whatever it is; empty for
 	// none.
 	Whole string
@@ -183,7 +183,7 @@ func (p *planner) pushable(e parser.Expr, leaves []Leaf, ordered bool) (merged b
 	if why == "" {
 		return false, ""
 	}
-	if agg, ok := e.(*parser.AggregateExpr); ok && ordered && merges(agg.Op) && !p.in.Unmerged {
+	if agg, ok := e.(*parser.AggregateExpr); ok && ordered && merges(agg.Op) && !slices.ContainsFunc(leaves, func(l Leaf) bool { return l.Unmerged }) {
 		if names, inner := kept(agg.Expr, apart); inner == "" && apart(names) {
 			return true, ""
 		}

@@ -19,7 +19,7 @@ const plansFile = "testdata/plans.txt"
 // The file has lines that set up the stores and the query's times, and for each query
 // what is left of it here, the parts that are pushed and why others are not:
 //
-//	leaf <name> [from=<s>] [to=<s>] [cannot=<text>] <label set>...
+//	leaf <name> [from=<s>] [to=<s>] [cannot=<text>] [unmerged=true] <label set>...
 //	replica <name>...
 //	times <start ms> <end ms> <step ms>
 //	reset
@@ -82,6 +82,8 @@ func leaf(t *testing.T, text string) distribute.Leaf {
 		case "to":
 			require.NoError(t, err)
 			l.MaxTime = seconds * 1000
+		case "unmerged":
+			l.Unmerged = true
 		case "cannot":
 			l.Cannot = strings.ReplaceAll(value, "_", " ")
 		default:
