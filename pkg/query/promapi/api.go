@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/prometheus/util/httputil"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/statushttp"
 	"github.com/hindsight-io/hindsight/pkg/ui"
 )
@@ -185,6 +186,7 @@ func (a *API) Register(mux *http.ServeMux) {
 	mux.Handle(root+"/federate", strip(root, api))
 	a.registerPages(mux, root)
 	if root != "" {
+		mux.HandleFunc("GET "+root+errorid.Path+"{id}", errorid.Serve) // as each process does at its root
 		mux.HandleFunc("GET /{$}", a.toRoot)
 		mux.HandleFunc("GET "+root, a.toRoot)
 	}

@@ -36,6 +36,8 @@ export interface Envelope<T> {
   data?: T;
   errorType?: string;
   error?: string;
+  /** The id of the page that explains the error; most texts have it at their end as well. */
+  errorId?: string;
   warnings?: string[];
   infos?: string[];
   completeness?: Completeness;
@@ -118,7 +120,7 @@ export async function call<T>(path: string, options: ReadCall<T> = {}): Promise<
     : parse<T>(text, response.ok && options.bare);
   if (!response.ok || (body && body.status !== "success")) {
     throw new ApiError(
-      body?.error ?? (text.trim().slice(0, 500) || response.statusText),
+      failure(body) ?? (text.trim().slice(0, 500) || response.statusText),
       body?.errorType ?? "http",
       response.status,
       body?.completeness,
@@ -147,6 +149,12 @@ function parse<T>(text: string, bare?: boolean): Envelope<T> | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** The text of an error, with the id of its page at the end. */
+function failure(body?: Envelope<unknown>): string | undefined {
+  const id = body?.errorId ? ` [${body.errorId}]` : "";
+  return body?.error?.endsWith(id) ? body.error : body?.error && body.error + id;
 }
 
 export function message(e: unknown): string {

@@ -1,4 +1,5 @@
 import type { Completeness, Missing } from "../api/types";
+import { root } from "../env";
 import { formatSecond } from "../lib/time";
 import { localTime } from "../lib/settings";
 import { plural, visible } from "../lib/text";
@@ -107,7 +108,20 @@ export function CallState({ answer, error }: { answer?: unknown; error?: string 
 export function ErrorNotice({ text }: { text: string }) {
   return (
     <section class="notice bad wrap" role="alert">
-      {visible(text)}
+      <Explained text={text} />
     </section>
+  );
+}
+
+/** The text of an error; the id at its end leads to the page that explains it. */
+function Explained({ text }: { text: string }) {
+  const match = /^([^]*) \[(hs-[a-z0-9-]{1,61})\]$/.exec(text);
+  if (!match) {
+    return <>{visible(text)}</>;
+  }
+  return (
+    <>
+      {visible(match[1]!)} <a href={new URL(`errors/${match[2]}`, root).href}>{match[2]}</a>
+    </>
   );
 }
