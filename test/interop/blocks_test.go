@@ -125,6 +125,9 @@ func metasOf(t *testing.T, dir string) (out []*block.Meta) {
 		if _, err := os.Stat(filepath.Join(path, block.DeletionMarkFile)); err == nil {
 			continue
 		}
+		if _, err := os.Stat(filepath.Join(path, block.MetaFile)); err != nil {
+			continue // under way
+		}
 		m, err := block.ReadMetaDir(path)
 		require.NoError(t, err)
 		out = append(out, m)
