@@ -257,7 +257,7 @@ func TestGatewayEvaluation_ResultsAreTheSame(t *testing.T) {
 	exprs := []string{
 		"sum by (cluster) (rate(x_total[5m]))", "count(y)", "sum(\n\n y) + on () sum(h)", "quantile(2, y)", "sum(rate(h[5m])) + \n  quantile(3, y)",
 		"avg by (job) (avg_over_time(y[4m]))", "stddev(y)", "topk(2, y)", "absent(nothing) * sum(y)", `sum(y{job="gaps"}) or vector(1)`, "sum(y) by (job) > 0",
-		"sum(max_over_time(rate(x_total[2m])[6m:]))", "sum(sum_over_time(y[10m] @ end()))", "histogram_quantile(0.9, sum(rate(h[5m])))", "sum(y, 1)[5m:]",
+		"sum(max_over_time(rate(x_total[2m])[6m:]))", "sum(sum_over_time(y[10m] @ end()))", "histogram_quantile(0.9, sum(rate(h[5m])))", "rate(h[5m]) or y @ 1500", "sum(y, 1)[5m:]",
 	}
 	exprs = exprs[:len(exprs)-1]
 	for range 150 {

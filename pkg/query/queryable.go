@@ -103,7 +103,13 @@ func (c *QueryableConfig) options(ctx context.Context) queryopts.Options {
 func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
 	queryCtx := ctx
 	ctx, cancel := context.WithCancel(ctx)
-	s, r, view := q.cfg.selection(ctx, q.mint, q.maxt, hints, ms)
+	mint, maxt := q.mint, q.maxt
+	if hints != nil {
+		// The times of the querier are those of all selectors together. Samples before the first
+		// time of this one would change where the merge of its replicas begins.
+		mint, maxt = hints.Start, hints.End
+	}
+	s, r, view := q.cfg.selection(ctx, mint, maxt, hints, ms)
 	s.cancel = cancel
 	q.mtx.Lock()
 	defer q.mtx.Unlock()
