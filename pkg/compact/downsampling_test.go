@@ -84,7 +84,8 @@ func TestDownsample_HasNoCopyOfItsInput(t *testing.T) {
 	output := size() - input
 	t.Logf("input %d bytes, output %d, at most %d on the disk", input, output, w.peak)
 	require.Less(t, output, input/2)
-	require.LessOrEqual(t, w.peak, output)
+	// The writer of the index has files of its own until it is done.
+	require.LessOrEqual(t, w.peak, output+input/100)
 	require.Positive(t, w.peak)
 }
 
