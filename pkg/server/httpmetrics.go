@@ -123,6 +123,7 @@ var handlerPaths = [...][2]string{
 	{"/api/v1/status/buildinfo", "status_build"},
 	{"/api/v1/status/memory", "status_memory"},
 	{"/api/v1/top_queries", "top_queries"},
+	{"/api/v1/sizing", "sizing"},
 	{"/federate", "federate"},
 	{"/api/v1/receive", "receive"},
 	{"/api/v1/write", "receive"},

@@ -47,6 +47,17 @@ type Load struct {
 	BytesPerSample float64
 }
 
+// Defaults are the values of a load where nothing is said, by the flag of `tools sizing` and
+// the parameter of the page that sets them.
+func Defaults() map[string]string {
+	return map[string]string{
+		"series": "1000000", "interval": "15s", "churn": "1.5", "sources": "1", "replicas": "1",
+		"receive.nodes": "0", "receive.replication-factor": "3", "tsdb.retention": "15d", "deduplicated": "false",
+		"retention.resolution-raw": "30d", "retention.resolution-5m": "180d", "retention.resolution-1h": "2y",
+		"downsampling.disable": "false", "bytes-per-sample": "0",
+	}
+}
+
 // The units of an amount.
 const (
 	unitBytes  = "bytes"

@@ -25,11 +25,13 @@ export function App() {
           Hindsight <small>{env.role}</small>
         </span>
         <nav aria-label="Pages">
-          {pages.map((p) => (
-            <Link key={p.path} path={p.path} current={p === page}>
-              {p.title}
-            </Link>
-          ))}
+          {pages
+            .filter((p) => !p.below)
+            .map((p) => (
+              <Link key={p.path} path={p.path} current={p === page || p.path === page?.below}>
+                {p.title}
+              </Link>
+            ))}
         </nav>
         {env.links && (
           <nav class="links" aria-label="Other processes">

@@ -6,6 +6,8 @@ export interface Page {
   /** One path segment below the root. */
   path: string;
   title: string;
+  /** The page whose link stands for this one in the navigation. */
+  below?: string;
   load(): Promise<{ default: ComponentType }>;
 }
 
@@ -36,6 +38,12 @@ const all: Page[] = [
   { path: "ring", title: "Ring", load: () => import("./ring/ring-page") },
   { path: "tenants", title: "Tenants", load: () => import("./tenants/tenants-page") },
   { path: "status", title: "Status", load: () => import("./status/status-page") },
+  {
+    path: "sizing",
+    title: "Sizing",
+    below: "status",
+    load: () => import("./status/sizing-page"),
+  },
 ];
 
 export const pages = all.filter((page) => env.pages.includes(page.path));

@@ -23,6 +23,7 @@ import (
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
 	"github.com/hindsight-io/hindsight/pkg/errorid"
+	"github.com/hindsight-io/hindsight/pkg/sizing/sizinghttp"
 	"github.com/hindsight-io/hindsight/pkg/statushttp"
 	"github.com/hindsight-io/hindsight/pkg/ui"
 )
@@ -204,7 +205,7 @@ func (a *API) registerPages(mux *http.ServeMux, root string) {
 
 // ownPages are the paths of the pages of a querier.
 func ownPages() []string {
-	return []string{"graph", "stores", "queries", "top-queries", "targets", "rules", "alerts", "cardinality", "status"}
+	return []string{"graph", "stores", "queries", "top-queries", "targets", "rules", "alerts", "cardinality", "status", "sizing"}
 }
 
 // newUI returns the web interface, with the pages of the querier before those of other
@@ -280,6 +281,7 @@ func (a *API) routes() http.Handler {
 	mux.Handle("GET /api/v1/queries", a.forTenant(compressed(a.runningQueries)))
 	mux.Handle("GET /api/v1/top_queries", a.forTenant(compressed(a.topQueries)))
 	mux.Handle("GET /api/v1/status/memory", a.forTenant(compressed(a.memoryStatus)))
+	mux.HandleFunc("GET /api/v1/sizing", sizinghttp.Serve)
 	mux.Handle("DELETE /api/v1/queries/{id}", a.forTenant(http.HandlerFunc(a.endQuery)))
 	mux.Handle("DELETE /api/v1/stores", a.forTenant(http.HandlerFunc(a.forgetStore)))
 	mux.Handle("GET /federate", a.reading(compressed(a.federate)))

@@ -32,7 +32,7 @@ func TestInterface(t *testing.T) {
 	for name, test := range map[string]func(*ui){
 		"Query": testQuery, "Keyboard": testKeyboard, "Missing": testMissing, "Kill": testKill,
 		"Forms": testForms, "Large": testLarge, "Stores": testStores, "Look": testLook, "Walk": testWalk, "Errors": testErrors, "Frames": testFrames,
-		"Running": testRunning, "Lists": testLists, "Slow": testSlow, "Options": testOptions, "Lint": testLint,
+		"Running": testRunning, "Lists": testLists, "Slow": testSlow, "Options": testOptions, "Lint": testLint, "Sizing": testSizing,
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.t = t

@@ -66,6 +66,11 @@ export default function StatusPage() {
   return (
     <>
       <h1>Status</h1>
+      {querier && (
+        <p>
+          <Link path="sizing">Sizing: what a load needs</Link>
+        </p>
+      )}
       <div class="cards">
         {querier && <MemoryCard />}
         <RuntimeCard />
