@@ -171,7 +171,7 @@ var (
 	anyFlag = regexp.MustCompile("(?:^|[ `(])--([a-z][a-zA-Z0-9._-]*[a-zA-Z0-9])(-\\*)?")
 	// othersFlags belong to other programs.
 	othersCommands = regexp.MustCompile("(?m)^(?:kubectl|helm|docker|kind) .*$|`(?:kubectl|helm|docker|kind|prometheus) [^`]*`")
-	othersFlags    = regexp.MustCompile(`^(storage\.|web\.enable|web\.listen-address|enable-feature|config\.file|syntax-only|data-urlencode|fail|help|replicas$)`)
+	othersFlags    = regexp.MustCompile(`^(query-frontend\.|storage\.|web\.enable|web\.listen-address|enable-feature|config\.file|syntax-only|data-urlencode|fail|help|replicas$)`)
 )
 
 // Every flag that a document names is a flag of the program.
