@@ -174,7 +174,7 @@ func TestHandler_GivesEachErrorAnID(t *testing.T) {
 		}
 	}
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest("GET", Path+"hs-disk-full", nil))
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, Path+"hs-disk-full", nil))
 	require.Equal(t, 200, w.Code)
 	require.Contains(t, w.Body.String(), "hs-disk-full: a disk is full\n")
 }
@@ -182,7 +182,7 @@ func TestHandler_GivesEachErrorAnID(t *testing.T) {
 // A request that succeeds costs no allocation.
 func TestHandler_AllocatesNothing(t *testing.T) {
 	h := Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
-	w, r := quietWriter{http.Header{}}, httptest.NewRequest("POST", "/api/v1/receive", nil)
+	w, r := quietWriter{http.Header{}}, httptest.NewRequest(http.MethodPost, "/api/v1/receive", nil)
 	require.Zero(t, testing.AllocsPerRun(100, func() { h.ServeHTTP(w, r) }))
 }
 

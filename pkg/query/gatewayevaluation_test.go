@@ -16,7 +16,6 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/promql"
-	"github.com/prometheus/prometheus/util/stats"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -452,8 +451,7 @@ func TestGatewayEvaluation_KeepsTenancyLimitsAndStatistics(t *testing.T) {
 		require.NoError(t, err)
 		defer qry.Close()
 		require.NoError(t, qry.Exec(ctx).Err)
-		var st *stats.Statistics = qry.Stats()
-		return st.Samples.TotalSamples
+		return qry.Stats().Samples.TotalSamples
 	}
 	require.Equal(t, samples(whole), samples(all))
 	var e explanation

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/relabel"
 	"github.com/prometheus/prometheus/promql"
@@ -137,7 +138,7 @@ func (d *pushdown) plan(ctx context.Context, a askedQuery) (*plannedQuery, error
 	out.Plan = distribute.Make(in, func(part int) parser.Expr {
 		name := prefix + strconv.Itoa(part)
 		out.names = append(out.names, name)
-		return &parser.VectorSelector{Name: name, LabelMatchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, name)}}
+		return &parser.VectorSelector{Name: name, LabelMatchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, model.MetricNameLabel, name)}}
 	})
 	d.place(a.text, out)
 	return out, nil

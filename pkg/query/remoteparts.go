@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
@@ -93,7 +94,7 @@ func (q *partQueryable) result(ctx context.Context, part distribute.Part) *partR
 // part returns the part that a selector stands for.
 func (q *partQueryable) part(ms []*labels.Matcher) (distribute.Part, bool) {
 	for _, m := range ms {
-		if m.Name != labels.MetricName || m.Type != labels.MatchEqual {
+		if m.Name != model.MetricNameLabel || m.Type != labels.MatchEqual {
 			continue
 		}
 		if i := slices.Index(q.names, m.Value); i >= 0 {

@@ -62,9 +62,6 @@ func (r *run) eraseLife(ctx context.Context, l *ledger, which, life int, rnd *ra
 		if err == nil && code == http.StatusOK {
 			break
 		}
-		if ctx.Err() != nil {
-			return nil
-		}
 		if code/100 == 4 {
 			return fmt.Errorf("I1: %s refused to delete series: %s", target, text)
 		}

@@ -105,13 +105,13 @@ func (w *printing) writeFailed(b []byte) (int, error) {
 	code := w.failed
 	w.failed = 0
 	var resp v1.Response
-	if err := json.Unmarshal(b, &resp); err != nil || resp.Status != "error" {
+	if json.Unmarshal(b, &resp) != nil || resp.Status != "error" {
 		errorid.Answer(w.ResponseWriter, code, "", strings.TrimSpace(string(b)))
 		return len(b), nil
 	}
 	id := w.printer.failures.take(resp.Error)
 	if id == "" {
-		id = idOfType(string(resp.ErrorType), code)
+		id = idOfType(resp.ErrorType, code)
 	}
 	writeFailure(w.ResponseWriter, code, id, resp)
 	return len(b), nil
