@@ -11,7 +11,6 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/chunkcheck"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
-	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
 )
 
 // ErrNoAggregate says that a chunk has neither the wanted aggregate nor raw
@@ -104,9 +103,6 @@ func dataIterator(d storeapi.Data, reuse chunkenc.Iterator) chunkenc.Iterator {
 		return errIterator(fmt.Errorf("%w: %w", ErrCorrupt, err))
 	}
 	if d.Encoding == chunkenc.EncXOR {
-		if xorcolumn.IsPlaceholder(d.Bytes) {
-			return errIterator(xorcolumn.ErrPlaceholder)
-		}
 		// The most frequent encoding needs no chunk on the heap.
 		var c chunkenc.XORChunk
 		c.Reset(d.Bytes)

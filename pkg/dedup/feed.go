@@ -1,7 +1,6 @@
 package dedup
 
 import (
-	"errors"
 	"fmt"
 	"math"
 
@@ -126,10 +125,7 @@ func (f *chunkFeed) before() []int64 {
 			break
 		}
 		var cols xorcolumn.Columns
-		if err := cols.AppendXOR(payload); err != nil {
-			if errors.Is(err, xorcolumn.ErrPlaceholder) {
-				f.failed = err // its steps would count
-			}
+		if cols.AppendXOR(payload) != nil {
 			break
 		}
 		clip(&cols, 0, f.bounds)

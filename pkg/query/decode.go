@@ -9,9 +9,7 @@ import (
 
 // decode replaces the content of dst by the samples of the series, the same that
 // Iterator gives. Different series may be decoded at the same time.
-func (s *series) decode(dst *eval.Samples) error { return s.view.checked(s.decodeAll(dst)) }
-
-func (s *series) decodeAll(dst *eval.Samples) error {
+func (s *series) decode(dst *eval.Samples) error {
 	dst.T, dst.V, dst.H, dst.Rising = dst.T[:0], dst.V[:0], nil, false
 	out := (*dedup.Samples)(dst)
 	switch {

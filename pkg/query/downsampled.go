@@ -5,17 +5,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/util/stats"
 )
 
-// query evaluates an expression, once more if raw data is not all that is there, or if a
-// store has left out a chunk that is needed.
+// query evaluates an expression, once more if raw data is not all that is there.
 type query struct {
-	// repeats counts evaluations because of chunks that were left out.
-	repeats       prometheus.Counter
 	create        func() (promql.Query, error)
 	lookback      time.Duration
 	fixedLookback bool
@@ -45,34 +41,19 @@ func (q *query) plan() {
 func (q *query) Exec(ctx context.Context) *promql.Result {
 	ctx = withReading(ctx, &q.reading)
 	res := q.current().Exec(ctx)
-	if q.reading.whole.Load() && ctx.Err() == nil {
-		q.repeats.Inc()
-		if err := q.renew(); err != nil {
-			return &promql.Result{Err: err}
-		}
-		res = q.current().Exec(ctx)
-	}
 	if !q.reading.downsampled.Load() || ctx.Err() != nil {
 		return q.annotated(res)
 	}
-	if err := q.renew(); err != nil {
-		return &promql.Result{Err: err}
-	}
-	q.plan()
-	return q.annotated(q.current().Exec(ctx))
-}
-
-// renew replaces the query by one that was not evaluated yet.
-func (q *query) renew() error {
 	next, err := q.create()
 	if err != nil {
-		return err
+		return &promql.Result{Err: err}
 	}
 	q.mtx.Lock()
-	defer q.mtx.Unlock()
 	q.Query.Close()
 	q.Query = next
-	return nil
+	q.mtx.Unlock()
+	q.plan()
+	return q.annotated(next.Exec(ctx))
 }
 
 // annotated adds the resolutions that were read to an answer from downsampled data.

@@ -6,8 +6,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
@@ -34,7 +32,6 @@ type engine struct {
 	budget     *memoryBudget
 	requests   *requests
 	costs      *costs
-	repeats    prometheus.Counter
 	// push lets queriers below evaluate parts of queries; nil evaluates all here.
 	push *pushdown
 }
@@ -78,10 +75,6 @@ func newEngine(cfg *Config, p parser.Parser, known features.Collector, budget *m
 			subquerySteps: cfg.Limits.SubquerySteps, subqueryStep: cfg.SubqueryStep.Duration(), rangeSteps: int64(cfg.Limits.RangeSteps),
 		},
 		limits: limits, requests: newRequests(budget, limits, deps.Registerer), costs: newCosts(),
-		repeats: promauto.With(deps.Registerer).NewCounter(prometheus.CounterOpts{
-			Name: "hindsight_query_repeated_evaluations_total",
-			Help: "Evaluations that were repeated because a store had left out a chunk of a replica that was needed.",
-		}),
 	}, nil
 }
 
@@ -128,7 +121,7 @@ func (e *engine) openLocal(ctx context.Context, q storage.Queryable, opts promql
 		if err != nil {
 			return nil, err
 		}
-		q := &query{Query: first, create: create, repeats: e.repeats, lookback: cmp.Or(e.lookback, defaultLookback)}
+		q := &query{Query: first, create: create, lookback: cmp.Or(e.lookback, defaultLookback)}
 		q.fixedLookback = !e.dynamic || (opts != nil && opts.LookbackDelta() > 0)
 		if o, ok := queryopts.FromContext(ctx); ok && o.MaxSourceResolution >= aggr.Resolution5m {
 			q.plan()

@@ -39,9 +39,8 @@ type QueryableConfig struct {
 // Queryable is Prometheus's storage interface over a Store, with replicas
 // merged. It may be used concurrently.
 type Queryable struct {
-	store    storeapi.Store
-	cfg      QueryableConfig
-	covering covering
+	store storeapi.Store
+	cfg   QueryableConfig
 }
 
 // NewQueryable returns a Queryable over store.

@@ -36,9 +36,6 @@ type reading struct {
 	lookback int64
 	// downsampled says that the attempt met downsampled data.
 	downsampled atomic.Bool
-	// whole says that the attempt needed a chunk that a store had left out, so that the
-	// next one asks for all chunks.
-	whole atomic.Bool
 
 	mtx sync.Mutex
 	// used are the times of the data that was read, by its resolution.

@@ -30,9 +30,6 @@ type view struct {
 	// lookback is how long a raw sample is taken for alive, in milliseconds; 0
 	// leaves that to the engine.
 	lookback int64
-	// missed is called when a chunk is needed that a store has left out; nil when none may
-	// be left out.
-	missed func()
 	// decoders are the *decoder of earlier series.
 	decoders sync.Pool
 }

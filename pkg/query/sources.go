@@ -164,21 +164,9 @@ next:
 // two nodes of a ring and two stores over one bucket have them.
 func inOrder(all []storeapi.Chunk) []storeapi.Chunk {
 	slices.SortStableFunc(all, func(x, y storeapi.Chunk) int {
-		c := cmp.Or(cmp.Compare(x.MinTime, y.MinTime), cmp.Compare(x.MaxTime, y.MaxTime))
-		switch {
-		case c != 0 || x.IsPlaceholder() == y.IsPlaceholder():
-			return cmp.Or(c, compareData(x, y))
-		case x.IsPlaceholder():
-			return 1 // behind the chunk that it stands for
-		}
-		return -1
+		return cmp.Or(cmp.Compare(x.MinTime, y.MinTime), cmp.Compare(x.MaxTime, y.MaxTime), compareData(x, y))
 	})
-	return slices.CompactFunc(all, func(x, y storeapi.Chunk) bool { return sameChunk(x, y) || standsFor(x, y) })
-}
-
-// standsFor says whether x is a placeholder for y, which another store has sent.
-func standsFor(x, y storeapi.Chunk) bool {
-	return x.IsPlaceholder() && y.Aggr == nil && x.MinTime == y.MinTime && x.MaxTime == y.MaxTime
+	return slices.CompactFunc(all, sameChunk)
 }
 
 // compareData orders chunks of the same times, so that the order of the stores that sent

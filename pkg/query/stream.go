@@ -25,13 +25,11 @@ type streams struct {
 	store storeapi.Store
 	cfg   *QueryableConfig
 	gate  chan struct{}
-	// covering is that of all queries.
-	covering *covering
 }
 
 // streams returns the storage of one query.
 func (q *Queryable) streams() eval.Storage {
-	return &streams{store: q.store, cfg: &q.cfg, gate: make(chan struct{}, q.cfg.MaxConcurrentSelects), covering: &q.covering}
+	return &streams{store: q.store, cfg: &q.cfg, gate: make(chan struct{}, q.cfg.MaxConcurrentSelects)}
 }
 
 // Select implements eval.Storage. The request is the same as that of
@@ -45,7 +43,6 @@ func (s *streams) Select(ctx context.Context, sel eval.Selector) eval.SeriesStre
 	steps := one.steps
 	one.steps = 0 // the evaluator does not hold the steps of all series
 	r.SortWithout = one.group.drop
-	r.Covered = s.covering.ask(one, view)
 	st := &stream{
 		selection: one, ctx: queryCtx, view: view, order: r.Order(), ring: storeapi.NewOrder(one.group.ring),
 		gate: s.gate, steps: steps,

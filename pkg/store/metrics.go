@@ -21,8 +21,6 @@ type metrics struct {
 	blocksPerRequest prometheus.Histogram
 	seriesPerRequest prometheus.Histogram
 	touched, fetched *prometheus.CounterVec
-	// These count chunks that placeholders stand for.
-	chunksCovered, chunkBytesCovered prometheus.Counter
 }
 
 // newMetrics registers the metrics of the gateway; reg may be nil.
@@ -89,14 +87,6 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 		seriesPerRequest: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "hindsight_store_request_series", Buckets: powers(1, 22),
 			Help: "Series that a request returned.",
-		}),
-		chunksCovered: f.NewCounter(prometheus.CounterOpts{
-			Name: "hindsight_store_chunks_left_out_total",
-			Help: "Chunks of replicas that were neither read nor sent, because a preferred replica has no hole at their times.",
-		}),
-		chunkBytesCovered: f.NewCounter(prometheus.CounterOpts{
-			Name: "hindsight_store_chunk_bytes_left_out_total",
-			Help: "Bytes of these chunks, about.",
 		}),
 		touched: counterVec("hindsight_store_data_touched_total", "Items of blocks that requests needed.", "data"),
 		fetched: counterVec("hindsight_store_data_fetches_total", "Range reads for items of blocks.", "data"),

@@ -88,10 +88,8 @@ func (g *Gateway) Select(ctx context.Context, r *storeapi.Request) storeapi.Seri
 	}
 	recycler := &recycler{}
 	sets := make([]storeapi.SeriesSet, 0, len(blocks)+1)
-	covers := covers(r, blocks)
-	for i, b := range blocks {
+	for _, b := range blocks {
 		q := query
-		q.Cover = covers[i]
 		q.Matchers, q.MinTime, q.MaxTime, q.External = b.matchers, b.mint, b.maxt, b.ext
 		q.Keep = shardFilter(r, b.ext)
 		set := b.block.Select(ctx, &q)

@@ -124,8 +124,6 @@ func (s *gatewaySet) Close() error {
 	s.place.leave()
 	s.recycler.Flush()
 	st := s.SeriesSet.Stats()
-	s.g.m.chunksCovered.Add(float64(st.ChunksCovered))
-	s.g.m.chunkBytesCovered.Add(float64(st.ChunksCoveredBytes))
 	s.g.m.seriesPerRequest.Observe(float64(s.counter.Series()))
 	for data, n := range map[string][2]int64{
 		dataPostings: {st.PostingsTouched, st.PostingsFetches},

@@ -82,11 +82,8 @@ func compareData(a, b Data) int {
 }
 
 // covers reports whether a, of the same span as b, has every part of b with the
-// same content. A raw chunk has more than a placeholder of its span.
+// same content.
 func covers(a, b Chunk) bool {
-	if b.IsPlaceholder() {
-		return a.Aggr == nil
-	}
 	if !sameData(a.Raw, b.Raw) {
 		return false
 	}

@@ -46,29 +46,12 @@ type Request struct {
 	// StoreMatchers select the stores of a fan-out by the label __address__;
 	// any of the sets must match. Never sent over the wire.
 	StoreMatchers [][]*labels.Matcher
-	// Covered, when not nil, allows a store to send placeholders instead of some chunks of
-	// replicas. It implies SortWithout.
-	Covered *Covered
 	// Account counts the series that a fan-out has to hold; it may be nil. Never sent
 	// over the wire.
 	Account Account
 	// WantStats asks for statistics in SeriesSet.Stats beyond those counted
 	// anyway.
 	WantStats bool
-}
-
-// Covered says that the reader of an answer follows one replica of each series, the
-// first one by its labels, and reads another one only around holes of it. A store may
-// then send a placeholder instead of a raw chunk that it expects not to be read; see
-// Chunk.IsPlaceholder. The reader has to ask again, without Covered, if it needs the
-// samples of a placeholder all the same: the store knows neither the replicas that
-// others have nor the exact rule of the reader.
-type Covered struct {
-	// Replicas are the labels by which replicas differ; never those of copies.
-	Replicas []string
-	// Before is the time, in milliseconds, before which a chunk has to end. After it,
-	// other stores may have more chunks of the same replica.
-	Before int64
 }
 
 // PartialResponse is the effect of a missing part on an answer.

@@ -118,9 +118,6 @@ type Stats struct {
 	ChunksFetches   int64
 	ChunksBytes     int64
 	BytesFetched    int64
-	// ChunksCovered and ChunksCoveredBytes count the chunks that placeholders stand for, and
-	// about their bytes.
-	ChunksCovered, ChunksCoveredBytes int64
 	// These count the blocks that were not queried: those without data of the times, those
 	// whose external labels do not match, and those of which other resolutions, or other
 	// blocks of the same data, were read.
@@ -150,8 +147,6 @@ func (s *Stats) Add(o Stats) {
 	s.ChunksFetches += o.ChunksFetches
 	s.ChunksBytes += o.ChunksBytes
 	s.BytesFetched += o.BytesFetched
-	s.ChunksCovered += o.ChunksCovered
-	s.ChunksCoveredBytes += o.ChunksCoveredBytes
 	s.BlocksOtherLabels += o.BlocksOtherLabels
 	s.BlocksOtherTimes += o.BlocksOtherTimes
 	s.BlocksOtherResolutions += o.BlocksOtherResolutions

@@ -44,9 +44,6 @@ func (c *Columns) AppendXORUntil(b []byte, t int64) (whole bool, err error) {
 	}
 	num := int(binary.BigEndian.Uint16(b))
 	if num == 0 {
-		if IsPlaceholder(b) {
-			return false, ErrPlaceholder
-		}
 		return true, nil
 	}
 	if num > len(b)*4 {

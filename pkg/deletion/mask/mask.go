@@ -50,8 +50,6 @@ func (s *Store) Select(ctx context.Context, r *storeapi.Request) storeapi.Series
 	}
 	below := *r
 	below.Limit = 0 // hidden series do not count
-	// Without its hidden samples, a replica has holes that the store below does not know.
-	below.Covered = nil
 	// Deletions see all labels. Removing labels here costs holding series back.
 	drop := slices.Clone(r.WithoutReplicaLabels)
 	if slices.ContainsFunc(drop, scope.Names) {

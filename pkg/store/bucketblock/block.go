@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"github.com/oklog/ulid/v2"
 
@@ -40,8 +39,6 @@ type Env struct {
 	Logger    *slog.Logger
 
 	batches sync.Pool // of *batch
-	holes   holeCache
-	blocks  atomic.Uint32 // that were opened
 }
 
 // Block is one block of the bucket. It is opened with one reference, and every user
@@ -50,8 +47,6 @@ type Env struct {
 type Block struct {
 	env  *Env
 	meta *block.Meta
-	// number tells the blocks of an Env apart.
-	number uint32
 
 	listed map[string]int64 // sizes of objects by path in the block; shared, read only
 
@@ -65,7 +60,7 @@ type Block struct {
 // object by its path within the block, or -1 where the listing has none; Block keeps
 // it and does not change it.
 func Open(env *Env, meta *block.Meta, sizes map[string]int64) *Block {
-	b := &Block{env: env, meta: meta, number: env.blocks.Add(1), refs: 1, listed: sizes}
+	b := &Block{env: env, meta: meta, refs: 1, listed: sizes}
 	b.header.lock = make(chan struct{}, 1)
 	return b
 }

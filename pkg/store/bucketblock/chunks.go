@@ -75,7 +75,6 @@ func (r *reader) readChunks(ctx context.Context, chks []chunkMeta, items []serie
 		out.pages = append(out.pages, s.pages)
 	}
 	out.chunks = slices.Grow(out.chunks, len(chks))[:len(chks)]
-	r.placeholders(chks, out.chunks)
 	if err := r.readSegments(ctx, segments, chks, out.chunks); err != nil {
 		return out, err
 	}
@@ -84,9 +83,6 @@ func (r *reader) readChunks(ctx context.Context, chks []chunkMeta, items []serie
 	for i := range out.items {
 		out.items[i].lo -= lo
 		out.items[i].hi -= lo
-	}
-	if r.cover.publishes() {
-		r.cover.publish(out.items, r.coverChunks(chks, out.chunks))
 	}
 	for _, s := range segments {
 		for _, bad := range s.bad {
@@ -123,10 +119,8 @@ func (r *reader) readSegments(ctx context.Context, segments []*segmentRead, chks
 	for _, s := range segments {
 		r.countChunks(s.counts)
 	}
-	for _, s := range segments {
-		r.stats.ChunksTouched += int64(len(s.refs))
-		r.stats.ChunksFetched += int64(len(s.refs))
-	}
+	r.stats.ChunksTouched += int64(len(chks))
+	r.stats.ChunksFetched += int64(len(chks))
 	return err
 }
 
@@ -158,11 +152,9 @@ func (b *batch) removeBad() {
 // segments sorts the chunks by segment and guesses their ranges. The result is valid
 // until the next call.
 func (r *reader) segments(ctx context.Context, chks []chunkMeta) ([]*segmentRead, error) {
-	order := slices.Grow(r.order[:0], len(chks))
-	for i := range chks {
-		if !chks[i].covered {
-			order = append(order, uint32(i))
-		}
+	order := slices.Grow(r.order[:0], len(chks))[:len(chks)]
+	for i := range order {
+		order[i] = uint32(i)
 	}
 	ranges := slices.Grow(r.ranges[:0], len(chks))
 	r.order, r.ranges = order, ranges

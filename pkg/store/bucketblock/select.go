@@ -11,7 +11,6 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block/indexheader"
 	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
-	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
 )
 
 // Query asks one block for series.
@@ -39,9 +38,6 @@ type Query struct {
 	// are not there, so that a batch costs no request of its own; 0 means those of
 	// the batch.
 	AheadBytes int64
-	// Cover decides which chunks are left out, and tells other blocks of the request which
-	// ones this one has; nil leaves out none. It applies only where the set is Final.
-	Cover *Cover
 	// Account is charged for the bytes that are read.
 	Account *pagecache.Account
 	// Admission decides when the series are read, once their number is known; nil
@@ -94,13 +90,6 @@ type reader struct {
 	order     []uint32          // memory of segments
 	ranges    []pagecache.Range // memory of segments
 	entries   []pagecache.Range // memory of seriesRanges
-
-	// cover is Query.Cover if it applies. The others are its memory, and what stands in the
-	// place of chunks.
-	cover       *Cover
-	columns     xorcolumn.Columns
-	around      around
-	placeholder []byte
 }
 
 // placement is how the block applies Query.External, Query.Drop and
@@ -139,7 +128,7 @@ func (p *placement) decide(h *indexheader.Header, q *Query) {
 // of Query.Failed, that of ctx, or a *limit.Error.
 func (b *Block) Select(ctx context.Context, q *Query) *Set {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &Set{cancel: cancel, batches: make(chan *batch), cover: q.Cover}
+	s := &Set{cancel: cancel, batches: make(chan *batch)}
 	started := func() {}
 	if q.Started != nil {
 		started = sync.OnceFunc(q.Started)
@@ -161,10 +150,6 @@ func (r *reader) run(ctx context.Context, emit func(*batch) error) error {
 		return r.b.fail(PartIndex, err)
 	}
 	r.place.decide(h, r.q)
-	if r.cover = r.q.Cover; !r.place.final {
-		r.cover.finish()
-		r.cover = nil
-	}
 	r.sets = setBuilder{symbol: h.Symbol, external: r.place.ext}
 	r.stats.BlocksQueried = 1
 	r.stats.QueriedBlocks = []string{r.b.meta.ULID.String()}
@@ -190,12 +175,14 @@ func (r *reader) run(ctx context.Context, emit func(*batch) error) error {
 		if err := r.inTurn(ctx, &r.seriesCached, func() error { return r.readSeries(ctx, refs[pos:pos+n], &sb) }); err != nil {
 			return r.b.fail(PartSeries, err)
 		}
-		r.cover.list(&sb)
 		if left := r.q.Limit - emitted; r.q.Limit > 0 && len(sb.items) >= left {
 			sb.items, refs = sb.items[:left], refs[:pos+n]
 		}
 		emitted += len(sb.items)
-		if err := r.emit(ctx, &sb, refs[pos:], n, emit); err != nil {
+		if err := r.readChunksAhead(ctx, &sb, refs[pos:], n); err != nil {
+			return r.b.fail(PartChunks, err)
+		}
+		if err := r.emit(ctx, &sb, emit); err != nil {
 			return err
 		}
 		pos += n
@@ -262,8 +249,8 @@ func (r *reader) seriesPerBatch(emitted int) int {
 }
 
 // emit reads the chunks of a batch of series in parts of about BatchBytes and
-// passes on each part. refs are the series that are left, of which batch are those of sb.
-func (r *reader) emit(ctx context.Context, sb *seriesBatch, refs []uint32, batch int, emit func(*batch) error) error {
+// passes on each part.
+func (r *reader) emit(ctx context.Context, sb *seriesBatch, emit func(*batch) error) error {
 	if r.q.SkipChunks {
 		if len(sb.items) == 0 {
 			return nil
@@ -273,19 +260,8 @@ func (r *reader) emit(ctx context.Context, sb *seriesBatch, refs []uint32, batch
 		b.items, b.chunks = sb.items, nil
 		return emit(b)
 	}
-	ahead := false
 	for items := sb.items; len(items) > 0; {
 		n := r.itemsPerRead(sb, items)
-		var err error
-		if n, err = r.leaveCovered(ctx, sb, items[:n]); err != nil {
-			return err
-		}
-		if !ahead && !mostlyCovered(sb.chunks[items[0].lo:items[n-1].hi]) {
-			ahead = true
-			if err := r.readChunksAhead(ctx, sb, refs, batch); err != nil {
-				return r.b.fail(PartChunks, err)
-			}
-		}
 		part, err := r.readChunksInTurn(ctx, sb.chunks[items[0].lo:items[n-1].hi], items[:n])
 		if err != nil {
 			part.release()

@@ -27,8 +27,6 @@ const (
 type chunkMeta struct {
 	mint, maxt int64
 	ref        uint64 // segment << 32 | offset
-	// covered says that a placeholder stands for the chunk, see Query.Cover.
-	covered bool
 }
 
 // seriesItem is a decoded series of a batch.

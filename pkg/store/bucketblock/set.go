@@ -12,7 +12,6 @@ import (
 // Set is the storeapi.SeriesSet of one block. See Final for labels and order.
 type Set struct {
 	cancel  context.CancelFunc
-	cover   *Cover      // Query.Cover
 	batches chan *batch // closed by the producer after err, warnings and stats are set
 	place   placement
 
@@ -39,14 +38,11 @@ func (s *Set) produce(ctx context.Context, r *reader) {
 	defer close(s.batches)
 	start := time.Now()
 	defer r.started()
-	defer r.q.Cover.finish()
 	err := r.run(ctx, func(b *batch) error {
 		r.started()
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		r.cover.change(func() { r.cover.blocked = true })
-		defer r.cover.change(func() { r.cover.blocked = false })
 		select {
 		case s.batches <- b:
 			return nil
@@ -86,9 +82,7 @@ func (s *Set) advance() bool {
 func (s *Set) fill() bool {
 	for !s.done && (s.cur == nil || s.pos >= len(s.cur.items)) {
 		s.free()
-		s.cover.change(func() { s.cover.wanted = true })
 		b, ok := <-s.batches
-		s.cover.change(func() { s.cover.wanted = false })
 		s.cur, s.pos, s.done = b, 0, !ok
 	}
 	return !s.done

@@ -29,18 +29,10 @@ type asking struct {
 	cancel       context.CancelCauseFunc
 	// trace is nil when nobody wants to know what the answers cost.
 	trace *storeapi.TracedSelect
-	// fresh is the time from which on stores other than those of a bucket have data, in
-	// milliseconds.
-	fresh int64
 }
 
 func newAsking(ctx context.Context, s *Store, r *storeapi.Request, targets []target) *asking {
-	a := &asking{store: s, r: r, outer: ctx, fresh: math.MaxInt64}
-	for i := range targets {
-		if info := &targets[i].info; info.Component != bucketComponent {
-			a.fresh = min(a.fresh, info.MinTime)
-		}
-	}
+	a := &asking{store: s, r: r, outer: ctx}
 	a.inner, a.cancel = context.WithCancelCause(withAsked(ctx, storesOf(targets)))
 	return a
 }
@@ -89,7 +81,6 @@ func (a *asking) open(t target, origin int) storeapi.SeriesSet {
 	if !t.info.SupportsSortWithout {
 		r.SortWithout = nil
 	}
-	r.Covered = a.covered(&t)
 	if len(r.SortWithout) == 0 && len(a.r.SortWithout) > 0 && r.Shard != nil {
 		// It would divide other label sets: those without the replica labels.
 		shardHere, r.Shard, r.Limit = true, nil, 0

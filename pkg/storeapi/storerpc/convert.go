@@ -98,7 +98,6 @@ func seriesRequestToWire(r *storeapi.Request, batch int) (*storepb.SeriesRequest
 		out.Aggregates = append(out.Aggregates, storepb.Aggr(a))
 	}
 	addNames(out, sortWithoutField, r.SortWithout)
-	addCovered(out, r.Covered)
 	var err error
 	out.Hints, err = seriesHintsToWire(r)
 	return out, err
@@ -119,12 +118,7 @@ func seriesRequestFromWire(in *storepb.SeriesRequest, strictHints bool) (*storea
 	if err != nil {
 		return nil, err
 	}
-	covered, err := readCovered(in)
-	if err != nil {
-		return nil, err
-	}
 	r := &storeapi.Request{
-		Covered:              covered,
 		SortWithout:          sortWithout,
 		MinTime:              in.GetMinTime(),
 		MaxTime:              in.GetMaxTime(),

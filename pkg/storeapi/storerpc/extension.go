@@ -2,7 +2,6 @@ package storerpc
 
 import (
 	"fmt"
-	"math"
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -17,10 +16,6 @@ import (
 const (
 	// sortWithoutField of SeriesRequest: repeated string.
 	sortWithoutField = 7002
-	// coveredField of SeriesRequest: repeated string, the labels by which replicas differ;
-	// coveredBeforeField: sint64, in milliseconds. See storeapi.Covered.
-	coveredField       = 7003
-	coveredBeforeField = 7004
 	// supportsSortWithoutField of StoreInfo: bool.
 	supportsSortWithoutField = 7001
 	// warningsField of InfoResponse: repeated string.
@@ -35,8 +30,6 @@ const (
 	blocksOtherTimesField       = 7003
 	blocksOtherLabelsField      = 7004
 	blocksOtherResolutionsField = 7005
-	chunksCoveredField          = 7006
-	chunksCoveredBytesField     = 7007
 )
 
 // Bounds of the warnings of an InfoResponse: of their number, and of the bytes of each.
@@ -81,34 +74,6 @@ func readNames(m proto.Message, field protowire.Number) ([]string, error) {
 		return nil, fmt.Errorf("%w: unknown fields of %T: %w", storeapi.ErrInvalid, m, err)
 	}
 	return names, nil
-}
-
-// addCovered adds Request.Covered to the unknown fields of m.
-func addCovered(m proto.Message, c *storeapi.Covered) {
-	if c == nil || len(c.Replicas) == 0 {
-		return
-	}
-	addNames(m, coveredField, c.Replicas)
-	b := m.ProtoReflect().GetUnknown()
-	b = protowire.AppendTag(b[:len(b):len(b)], coveredBeforeField, protowire.VarintType)
-	m.ProtoReflect().SetUnknown(protowire.AppendVarint(b, protowire.EncodeZigZag(c.Before)))
-}
-
-// readCovered reads Request.Covered from the unknown fields of m; nil when it is not
-// there. Without a time no chunk may be left out.
-func readCovered(m proto.Message) (*storeapi.Covered, error) {
-	names, err := readNames(m, coveredField)
-	if err != nil || len(names) == 0 {
-		return nil, err
-	}
-	c := &storeapi.Covered{Replicas: names, Before: math.MinInt64}
-	fields, f := protoscan.Fields{B: m.ProtoReflect().GetUnknown()}, protoscan.Field{}
-	for fields.Next(&f) {
-		if f.Tag == protowire.EncodeTag(coveredBeforeField, protowire.VarintType) {
-			c.Before = protowire.DecodeZigZag(f.Num)
-		}
-	}
-	return c, nil
 }
 
 // readWarnings reads the warnings of an InfoResponse, as far as they are within bounds.
@@ -160,7 +125,6 @@ func statsFields(st *storeapi.Stats) map[protowire.Number]*int64 {
 		pagesTouchedField: &st.PagesTouched, pagesFetchedField: &st.PagesFetched,
 		blocksOtherTimesField: &st.BlocksOtherTimes, blocksOtherLabelsField: &st.BlocksOtherLabels,
 		blocksOtherResolutionsField: &st.BlocksOtherResolutions,
-		chunksCoveredField:          &st.ChunksCovered, chunksCoveredBytesField: &st.ChunksCoveredBytes,
 	}
 }
 
