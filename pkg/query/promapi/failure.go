@@ -105,7 +105,8 @@ func (w *printing) writeFailed(b []byte) (int, error) {
 	code := w.failed
 	w.failed = 0
 	var resp v1.Response
-	if json.Unmarshal(b, &resp) != nil || resp.Status != "error" {
+	ofPrometheus := json.Unmarshal(b, &resp) == nil && resp.Status == "error"
+	if !ofPrometheus {
 		errorid.Answer(w.ResponseWriter, code, "", strings.TrimSpace(string(b)))
 		return len(b), nil
 	}
