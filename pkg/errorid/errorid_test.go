@@ -59,7 +59,7 @@ func TestPages_EachIDHasOne(t *testing.T) {
 // docs/errors.md is made of the pages: go test ./pkg/errorid -update.
 func TestPages_DocumentIsCurrent(t *testing.T) {
 	var b strings.Builder
-	b.WriteString(`# What does this error mean?
+	b.WriteString(`# Ids of errors
 
 Each error that the program shows has an id that begins with ` + "`hs-`" + `. It is at the end of
 the text in brackets, in the header ` + "`" + Header + "`" + ` and the field ` + "`errorId`" + ` of HTTP answers, and

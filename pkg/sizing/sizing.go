@@ -178,7 +178,7 @@ func (c *computation) seriesEntries(d time.Duration) float64 {
 func (c *computation) bucket() {
 	stored := c.stored()
 	raw := stored * c.rawBytes(c.Raw)
-	c.add("bucket", "raw", raw, unitBytes, fmt.Sprintf("%.0f copies of %s", stored, days(c.Raw)))
+	c.add("bucket", "raw", raw, unitBytes, fmt.Sprintf("copies: %.0f, each of %s", stored, days(c.Raw)))
 	total := raw
 	for _, r := range []struct {
 		name   string
@@ -188,12 +188,12 @@ func (c *computation) bucket() {
 	}{{"5m", 5 * time.Minute, c.FiveMinutes, c.f.Window5m}, {"1h", time.Hour, c.OneHour, c.f.Window1h}} {
 		n := stored * c.Series * float64(r.keep/r.window) * r.bytes
 		total += n
-		c.add("bucket", r.name, n, unitBytes, fmt.Sprintf("%.0f copies of %s, %.3g bytes a window", stored, days(r.keep), r.bytes))
+		c.add("bucket", r.name, n, unitBytes, fmt.Sprintf("copies: %.0f, each of %s, %.3g bytes a window", stored, days(r.keep), r.bytes))
 	}
 	waiting := c.copies * c.rawBytes(min(replaced, c.Raw))
 	c.add("bucket", "replaced", waiting, unitBytes, fmt.Sprintf("at most %s of raw data, as written, waits for --delete-delay", days(min(replaced, c.Raw))))
 	c.add("bucket", "all", total+waiting, unitBytes, "sum")
-	c.add("bucket", "upload a day", c.copies*c.rawBytes(day), unitBytes, fmt.Sprintf("%.0f copies of 1d", c.copies))
+	c.add("bucket", "upload a day", c.copies*c.rawBytes(day), unitBytes, fmt.Sprintf("copies: %.0f, each of 1d", c.copies))
 }
 
 // blocks are at most the blocks of the bucket, without those that wait for deletion: of
@@ -210,8 +210,8 @@ func (c *computation) blocks() float64 {
 // store adds what one gateway over the whole bucket needs.
 func (c *computation) store() {
 	blocks := c.blocks()
-	c.add("store", "blocks", blocks, unitBlocks, fmt.Sprintf("at most, of %d sources", c.Sources))
-	c.add("store", "memory", c.f.StoreFixed+blocks*c.f.StoreBlock, unitBytes, fmt.Sprintf("%s + blocks x %.0f bytes, without requests: add --chunk-pool-size and --index-cache-size", size(c.f.StoreFixed), c.f.StoreBlock))
+	c.add("store", "blocks", blocks, unitBlocks, fmt.Sprintf("at most; sources: %d", c.Sources))
+	c.add("store", "memory", c.f.StoreFixed+blocks*c.f.StoreBlock, unitBytes, fmt.Sprintf("%s + blocks x %.0f bytes, without requests: add --chunk-pool-size, --index-cache-size and --query.max-memory", size(c.f.StoreFixed), c.f.StoreBlock))
 	entries := c.stored() * (c.seriesEntries(c.Raw) + c.seriesEntries(c.FiveMinutes) + c.seriesEntries(c.OneHour))
 	c.add("store", "disk", entries*c.f.HeaderSeries, unitBytes, fmt.Sprintf("index headers of %.0f series of blocks x %.3g bytes: add --store.disk-cache-size", entries, c.f.HeaderSeries))
 }
