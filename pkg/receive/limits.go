@@ -190,7 +190,7 @@ func (r *Receive) withinRing(id string) error {
 	}
 	if n, known := r.ringSeries.Series(id); known && n >= most {
 		return &tenantlimits.Error{
-			Tenant: id, Value: most, What: "active series in the whole ring", Key: "head_series_limit",
+			Tenant: id, Value: most, What: "active series in the whole ring", Key: tenantlimits.KeyHeadSeries,
 			Has: fmt.Sprintf("it has %d", n), RetryAfter: metamonitor.Interval,
 		}
 	}

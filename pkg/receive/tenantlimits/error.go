@@ -7,6 +7,9 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/errorid"
 )
 
+// KeyHeadSeries is the key of the limit of active series.
+const KeyHeadSeries = "head_series_limit"
+
 // Error is the error of a tenant above a limit.
 type Error struct {
 	Tenant string
@@ -31,7 +34,7 @@ func (e *Error) Error() string {
 
 // ErrorID returns the id of the limit.
 func (e *Error) ErrorID() errorid.ID {
-	if e.Key == "head_series_limit" {
+	if e.Key == KeyHeadSeries {
 		return errorid.WriteSeriesLimit
 	}
 	return errorid.WriteRequestLimits

@@ -14,7 +14,7 @@ func (t Tenant) Named() []Named {
 		{"request.size_bytes_limit", float64(t.SizeBytes)},
 		{"request.series_limit", float64(t.Series)},
 		{"request.samples_limit", float64(t.Samples)},
-		{"head_series_limit", float64(t.ActiveSeries)},
+		{KeyHeadSeries, float64(t.ActiveSeries)},
 		{"samples_per_second_limit", t.SamplesPerSecond},
 		{"samples_burst_limit", t.Burst},
 		{"label_names_limit", float64(t.LabelNames)},
