@@ -83,7 +83,7 @@ func compactAlerts() []alert {
 			name: "HindsightCompactBlocksQuarantined", wait: "15m", severity: warning,
 			expr:       `sum by (job, instance, reason) (hindsight_compact_block_quarantined) > 0`,
 			summary:    "{{ $value }} blocks are not compacted: {{ $labels.reason }}.",
-			meaning:    "The compactor found blocks damaged and leaves them alone.",
+			meaning:    "The compactor found blocks damaged and leaves them alone. It tries them again after 15 minutes, then after twice as long each time, up to a day.",
 			impact:     "These blocks are neither merged nor downsampled nor lost. Retention applies to them.",
 			diagnosis:  []string{"Look at the label `block`, and run `hindsight tools bucket verify` on it."},
 			mitigation: []string{"Restore the block from a copy of the bucket, or mark it with `hindsight tools bucket mark`."},

@@ -110,7 +110,7 @@ func New(cfg Config, deps Deps) (*Compactor, error) {
 			Bucket: deps.Bucket, Duration: cfg.LeaseDuration, IDFile: filepath.Join(cfg.DataDir, identityFile),
 			Disabled: cfg.Leases == leasesNone, Logger: deps.Logger, Registerer: deps.Registerer,
 		}),
-		quarantined: quarantine{blocks: map[ulid.ULID]badBlock{}, gauge: m.quarantined},
+		quarantined: newQuarantine(m.quarantined),
 	}
 	c.survey = survey{c: c, deletions: deletion.NewPoller(deps.Bucket, deps.Logger, deps.Registerer), blocks: map[ulid.ULID]*surveyed{}}
 	if err := c.loadRules(); err != nil {
@@ -167,6 +167,10 @@ func (c *Compactor) runOnce(ctx context.Context) error {
 // writes the block index and the bundles of index headers.
 func (c *Compactor) pass(ctx context.Context) error {
 	r := newRound(c)
+	for _, id := range c.quarantined.try(time.Now()) {
+		c.log.Info("trying a quarantined block again", "block", id)
+	}
+	defer c.quarantined.passed()
 	c.readIndex.Do(func() { c.startWithIndex(ctx) })
 	foreseen := false
 	for {

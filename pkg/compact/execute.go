@@ -241,7 +241,7 @@ func (r *round) blame(ctx context.Context, j plan.Job, err error) bool {
 	c := r.c
 	if errors.Is(err, dedup.ErrNotCopies) {
 		for _, id := range j.Blocks {
-			c.quarantined.add(id, reason.NotCopies, err.Error())
+			c.quarantined.add(id, reason.NotCopies, err.Error(), time.Now())
 		}
 		return true
 	}
@@ -249,15 +249,19 @@ func (r *round) blame(ctx context.Context, j plan.Job, err error) bool {
 		// The next try would most likely fail as well; the sources stay as they are.
 		c.metrics.mismatches.WithLabelValues(string(j.Kind)).Inc()
 		for _, id := range j.Blocks {
-			c.quarantined.add(id, reason.ResultMismatch, err.Error())
+			c.quarantined.add(id, reason.ResultMismatch, err.Error(), time.Now())
 		}
 		return true
+	}
+	if errors.Is(err, blockcheck.ErrUpload) {
+		c.metrics.mismatches.WithLabelValues(string(j.Kind)).Inc()
+		return false // the sources have no part in it
 	}
 	if errors.Is(err, errPanic) {
 		// The input that caused it is unknown, and the next try would fail as well.
 		c.metrics.panics.WithLabelValues(string(j.Kind)).Inc()
 		for _, id := range j.Blocks {
-			c.quarantined.add(id, reason.JobPanicked, err.Error())
+			c.quarantined.add(id, reason.JobPanicked, err.Error(), time.Now())
 		}
 		return true
 	}
@@ -265,7 +269,7 @@ func (r *round) blame(ctx context.Context, j plan.Job, err error) bool {
 	if bad == nil {
 		return false
 	}
-	c.quarantined.add(bad.ID, bad.Reason, err.Error())
+	c.quarantined.add(bad.ID, bad.Reason, err.Error(), time.Now())
 	if permanent(bad.Reason) && j.Kind == plan.Merge {
 		if err := c.markNoCompact(ctx, bad.ID, cause(bad), r.now()); err != nil {
 			c.log.Warn("cannot mark block", "block", bad.ID, "err", err)

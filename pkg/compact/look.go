@@ -53,6 +53,7 @@ func (c *Compactor) look(ctx context.Context, now time.Time, writable bool, skip
 		return plan.Plan{}, err
 	}
 	c.seen.Store(v)
+	c.quarantined.keep(v.Metas)
 	local := time.Now()
 	pv, policy := c.planInput(v, skipped, local)
 	if !writable {

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -90,6 +92,42 @@ func TestRunOnce_QuarantinesDamagedBlocks(t *testing.T) {
 
 	// The next pass has nothing left to do and does not stumble again.
 	require.NoError(t, c.RunOnce(context.Background()))
+}
+
+// A block lacks an object, which is uploaded again later. No job takes the block for 15
+// minutes, then for 30, because it is not mended at the first trial; after the second one it
+// is merged, and the metric, which was 1 all the time, is gone.
+func TestRunOnce_TriesQuarantinedBlocksAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s strings.Builder
+		for i := range 5 {
+			fmt.Fprintf(&s, "block b%d range=%dh..%dh labels={cluster=\"eu\"}\n  up %dm..%dm/5m:1+1\n", i, 2*i, 2*i+2, 120*i, 120*i+119)
+		}
+		b := blocktest.Bucket(t, s.String())
+		bad, lost := blocktest.ID("b1"), []byte(nil)
+		change(t, b, bad, block.SegmentName(1), func(data []byte) []byte { lost = data; return nil })
+		reg := prometheus.NewRegistry()
+		c, err := compact.New(config(t), compact.Deps{Bucket: b, Logger: slog.New(slog.DiscardHandler), Registerer: reg})
+		require.NoError(t, err)
+		pass := func(after time.Duration) error {
+			time.Sleep(after)
+			return c.RunOnce(t.Context())
+		}
+		want := map[string]string{bad.String(): "size_mismatch"}
+		require.Error(t, pass(0))
+		require.NoError(t, pass(14*time.Minute), "no job takes it")
+		require.Equal(t, want, quarantined(t, reg))
+		require.Error(t, pass(time.Minute), "the first trial")
+		require.Equal(t, want, quarantined(t, reg))
+
+		name := block.Path(bad, block.SegmentName(1))
+		require.NoError(t, b.Upload(t.Context(), name, bytes.NewReader(lost), int64(len(lost))))
+		require.NoError(t, pass(29*time.Minute))
+		require.Equal(t, want, quarantined(t, reg))
+		require.NoError(t, pass(time.Minute), "the second trial")
+		require.Empty(t, quarantined(t, reg))
+		require.Contains(t, strings.Join(live(t, b), "\n"), "0..8h res=0 level=3 samples=96 ")
+	})
 }
 
 func quarantined(t testing.TB, reg *prometheus.Registry) map[string]string {

@@ -70,6 +70,8 @@ type badAnswer struct {
 	Details     string        `json:"details"`
 	Since       time.Time     `json:"since"`
 	Quarantined bool          `json:"quarantined"`
+	// RetryAt is the time from which on jobs may take a quarantined block again.
+	RetryAt *time.Time `json:"retryAt,omitempty"`
 }
 
 // backlogAnswer is the work of the last pass until nothing is left to plan, also with
@@ -203,7 +205,7 @@ func known(v float64) *float64 {
 func (c *Compactor) badBlocks() []badAnswer {
 	out := []badAnswer{}
 	for id, q := range c.quarantined.all() {
-		out = append(out, badAnswer{Block: id, Reason: q.reason, Details: q.details, Since: q.since, Quarantined: true})
+		out = append(out, badAnswer{Block: id, Reason: q.reason, Details: q.details, Since: q.since, Quarantined: true, RetryAt: &q.until})
 	}
 	c.reportedMu.Lock()
 	for id, r := range c.reported {

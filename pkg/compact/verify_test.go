@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
@@ -28,25 +29,17 @@ block d range=8h..10h labels={cluster="eu"}
   up{i="1"} 480m..599m/1m:1+1
 `
 
-// TestRunOnce_PublishesNoResultThatDiffers damages what the bucket gives back of a new
+// TestRunOnce_PublishesNoUploadThatDiffers damages what the bucket gives back of a new
 // block: the index, or a chunk. The block does not become visible, its objects are deleted,
-// its sources are neither marked nor taken again, and metric and log name the block.
-func TestRunOnce_PublishesNoResultThatDiffers(t *testing.T) {
-	for _, c := range []struct {
-		content, kind, rel, mode string
-		reported                 int
-	}{
-		{mergedBlocks, "merge", block.IndexFile, "sample", 3},
-		{mergedBlocks, "merge", block.SegmentName(1), "full", 3},
-		{longBlock, "downsample", block.IndexFile, "sample", 1},
-		{longBlock, "downsample", block.SegmentName(1), "full", 1},
-	} {
+// metric and log name it, and its sources are sound: they are not quarantined, and the next
+// pass of the same compactor does the work.
+func TestRunOnce_PublishesNoUploadThatDiffers(t *testing.T) {
+	for _, c := range uploadsReadBack() {
 		src := blocktest.Bucket(t, c.content)
 		before := list(t, src)
 		known := strings.Join(before, "\n")
 		faulty := buckettest.NewFaulty(src, func(op buckettest.Op) buckettest.Fault {
-			id, rel, ok := block.ParsePath(op.Name)
-			if ok && op.Kind == "get_range" && rel == c.rel && !strings.Contains(known, id.String()) {
+			if c.reads(op, known) {
 				return buckettest.Fault{Flip: 40}
 			}
 			return buckettest.Fault{}
@@ -56,17 +49,13 @@ func TestRunOnce_PublishesNoResultThatDiffers(t *testing.T) {
 			compact.Deps{Bucket: faulty, Logger: slog.New(slog.NewTextHandler(log, nil)), Registerer: reg})
 		require.NoError(t, err)
 		require.Error(t, comp.RunOnce(context.Background()))
-		require.Contains(t, log.String(), "result differs from its sources")
+		require.Contains(t, log.String(), "upload differs from what was written")
 		for _, name := range list(t, src) {
 			id, _, ok := block.ParsePath(name)
 			require.True(t, !ok || strings.Contains(known, id.String()), "%s is left", name)
 		}
 		require.Empty(t, poll(t, src).Deletion)
-		reasons := quarantined(t, reg)
-		require.Len(t, reasons, c.reported, "%v", reasons)
-		for _, why := range reasons {
-			require.Equal(t, "result_mismatch", why)
-		}
+		require.Empty(t, quarantined(t, reg))
 		failing := 0
 		families, err := reg.Gather()
 		require.NoError(t, err)
@@ -80,8 +69,44 @@ func TestRunOnce_PublishesNoResultThatDiffers(t *testing.T) {
 		require.Equal(t, 1, failing, "kinds of jobs with a failed verification")
 
 		faulty.SetRule(nil)
-		sound := newCompactor(t, src, "--compact.verify="+c.mode)
-		require.NoError(t, sound.RunOnce(context.Background()))
+		require.NoError(t, comp.RunOnce(context.Background()))
 		require.NotEqual(t, before, list(t, src))
 	}
+}
+
+// A bit that flips once on the way back costs one more request and no job.
+func TestRunOnce_ReadsBackTwiceWhatDiffers(t *testing.T) {
+	for _, c := range uploadsReadBack() {
+		src := blocktest.Bucket(t, c.content)
+		known := strings.Join(list(t, src), "\n")
+		flipped := map[ulid.ULID]bool{}
+		faulty := buckettest.NewFaulty(src, func(op buckettest.Op) buckettest.Fault {
+			if id, _, _ := block.ParsePath(op.Name); c.reads(op, known) && !flipped[id] {
+				flipped[id] = true
+				return buckettest.Fault{Flip: 40}
+			}
+			return buckettest.Fault{}
+		})
+		comp := newCompactor(t, faulty, "--compact.verify="+c.mode)
+		require.NoError(t, comp.RunOnce(context.Background()))
+		require.NotEmpty(t, flipped)
+	}
+}
+
+// readBack is a read of an upload that is to be verified.
+type readBack struct{ content, rel, mode string }
+
+func uploadsReadBack() []readBack {
+	return []readBack{
+		{mergedBlocks, block.IndexFile, "sample"},
+		{mergedBlocks, block.SegmentName(1), "full"},
+		{longBlock, block.IndexFile, "sample"},
+		{longBlock, block.SegmentName(1), "full"},
+	}
+}
+
+// reads says whether a call reads the object back of a block that is not known.
+func (c readBack) reads(op buckettest.Op, known string) bool {
+	id, rel, ok := block.ParsePath(op.Name)
+	return ok && op.Kind == "get_range" && rel == c.rel && !strings.Contains(known, id.String())
 }

@@ -130,6 +130,7 @@ const (
 	BlockTimes       ID = "hs-block-times"
 	BlockNotCopies   ID = "hs-block-not-copies"
 	BlockMismatch    ID = "hs-block-result-mismatch"
+	BlockUpload      ID = "hs-block-upload-mismatch"
 	BlockNoLabels    ID = "hs-block-no-labels"
 	BlockUploadOpen  ID = "hs-block-upload-open"
 	BlockNotShipped  ID = "hs-block-not-shipped"

@@ -13,6 +13,15 @@ import (
 // errors.Is.
 var ErrMismatch = errorid.Sentinel(errorid.BlockMismatch, "result differs from its sources")
 
+// ErrUpload says that the bucket does not give back the bytes that were uploaded, in two
+// requests. The sources have no part in it. Test with errors.Is.
+var ErrUpload = errorid.Sentinel(errorid.BlockUpload, "upload differs from what was written")
+
+// notUploaded is an ErrUpload with the first difference.
+func notUploaded(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrUpload, fmt.Sprintf(format, args...))
+}
+
 // mismatch is an ErrMismatch with the first difference.
 func mismatch(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrMismatch, fmt.Sprintf(format, args...))
