@@ -224,6 +224,26 @@ func TestCheckBlock(t *testing.T) {
 	require.ErrorIs(t, err, bucket.ErrNotFound)
 }
 
+// A bit that flips in one download is no damage of the block.
+func TestCheckBlock_ConfirmsDamage(t *testing.T) {
+	bkt := blocktest.Bucket(t, wholeBlock)
+	id := blocktest.ID("a")
+	for _, rel := range []string{block.IndexFile, block.SegmentName(1)} {
+		flips := 0
+		faulty := buckettest.NewFaulty(bkt, func(op buckettest.Op) buckettest.Fault {
+			if op.Name != block.Path(id, rel) || op.Kind != "get_range" || flips > 0 {
+				return buckettest.Fault{}
+			}
+			flips++
+			return buckettest.Fault{Flip: 20}
+		})
+		found, err := bucketadmin.CheckBlock(t.Context(), faulty, view(t, bkt).Metas[id], t.TempDir())
+		require.NoError(t, err)
+		require.Equal(t, 1, flips, rel)
+		require.Empty(t, found, rel)
+	}
+}
+
 func TestSortRows(t *testing.T) {
 	v := view(t, blocktest.Bucket(t, `
 meta a range=0h..100h labels={x="1"} series=9

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/oklog/ulid/v2"
@@ -15,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/bucket/buckettest"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -215,6 +217,30 @@ func TestGateway_QuarantinesBlockWithDamagedIndex(t *testing.T) {
 	got, ws := readPartial(t, g.Select(t.Context(), r), r)
 	require.Empty(t, ws)
 	require.Equal(t, newOracle(t, []testBlock{source}).query(t.Context(), r), got)
+}
+
+// TestGateway_ReadsDamagedIndexAgain flips a bit in the first answer about each index. The
+// first request is complete, and no block is quarantined.
+func TestGateway_ReadsDamagedIndexAgain(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 8))
+	bkt, blocks := randomBucket(t, rng, 4)
+	var mu sync.Mutex
+	flipped := map[string]bool{}
+	faulty := buckettest.NewFaulty(bkt, func(op buckettest.Op) buckettest.Fault {
+		mu.Lock()
+		defer mu.Unlock()
+		if op.Kind != "get_range" || !strings.HasSuffix(op.Name, "/index") || flipped[op.Name] {
+			return buckettest.Fault{}
+		}
+		flipped[op.Name] = true
+		return buckettest.Fault{Flip: 1}
+	})
+	g := newGateway(t, faulty)
+	r := &storeapi.Request{MinTime: 0, MaxTime: 6 * hour, Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, "n", ".+")}}
+	got, ws := readPartial(t, g.Select(t.Context(), r), r)
+	require.Empty(t, ws)
+	require.Len(t, flipped, len(blocks))
+	require.Equal(t, newOracle(t, blocks).query(t.Context(), r), got)
 }
 
 // TestSelect_FailedReadIsAWarning makes reads fail in each stage: the answer has a warning, and

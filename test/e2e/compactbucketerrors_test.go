@@ -78,11 +78,24 @@ func (s *faultSite) disturb(t *testing.T, name string, seed uint64, kinds ...buc
 		f.proxy(c).set(d.choose)
 		f.start(c)
 	}
-	f.finish(anyOrphan)
+	f.finish(anyOrphan, f.restartRefused)
 	for _, k := range kinds {
 		require.Positive(t, d.made[k], "no request met: %s", k)
 	}
 	t.Logf("seed %d: faults %v; %v", seed, d.made, f.watch.counts)
+}
+
+// restartRefused starts the compactors again that the bucket refused when they began: they end
+// with an error, as with a wrong key.
+func (f *faultBucket) restartRefused() {
+	f.t.Helper()
+	for name, p := range f.procs {
+		if p.Running() {
+			continue
+		}
+		require.Contains(f.t, p.Tail(1), "refuses the credentials")
+		f.start(name)
+	}
 }
 
 // requestsFail are the faults of a server or network that does not carry out requests, or whose

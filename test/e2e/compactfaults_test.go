@@ -250,8 +250,8 @@ func (f *faultBucket) done(orphan func(ulid.ULID) bool) {
 	requirePreserved(f.t, f.dir, f.before, orphan)
 }
 
-// finish waits for the end of the work and checks all invariants.
-func (f *faultBucket) finish(orphan func(ulid.ULID) bool) {
+// finish waits for the end of the work and checks all invariants. each is called in between.
+func (f *faultBucket) finish(orphan func(ulid.ULID) bool, each ...func()) {
 	f.t.Helper()
 	f.await(f.site.want, func() string {
 		for name := range f.procs {
@@ -260,6 +260,6 @@ func (f *faultBucket) finish(orphan func(ulid.ULID) bool) {
 			}
 		}
 		return ""
-	})
+	}, each...)
 	f.done(orphan)
 }

@@ -156,8 +156,11 @@ func (e *entry) loadMeta(ctx context.Context, p *Poller, id ulid.ULID) error {
 		e.partial = missing
 		return nil
 	}
-	p.metrics.reads.Inc()
-	m, err := p.readMeta(ctx, id)
+	var m *block.Meta
+	err := p.twice(func() (err error) {
+		m, err = p.readMeta(ctx, id)
+		return err
+	})
 	if errors.Is(err, bucket.ErrNotFound) {
 		// Deleted since the listing, and perhaps back at the next.
 		e.partial, e.again = missing, true
@@ -266,8 +269,7 @@ func (e *entry) loadMark(ctx context.Context, p *Poller, id ulid.ULID, m block.M
 	if !ok {
 		return markAbsent, nil
 	}
-	p.metrics.reads.Inc()
-	err := block.ReadMark(ctx, p.bkt, id, m)
+	err := p.twice(func() error { return block.ReadMark(ctx, p.bkt, id, m) })
 	switch {
 	case err == nil:
 		return markGood, nil

@@ -173,6 +173,18 @@ func (p *Poller) readMeta(ctx context.Context, id ulid.ULID) (*block.Meta, error
 	return block.ReadMeta(ctx, p.bkt, id)
 }
 
+// twice reads an object, and again if it is malformed. An object that has not changed is
+// not read in later polls, so a bit that flipped on the way must not count for ever.
+func (p *Poller) twice(read func() error) error {
+	p.metrics.reads.Inc()
+	err := read()
+	if block.ReasonOf(err) == "" {
+		return err
+	}
+	p.metrics.reads.Inc()
+	return read()
+}
+
 // maxNames bounds the interned names, because a bucket may have any number of them.
 const maxNames = 100_000
 

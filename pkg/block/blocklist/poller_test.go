@@ -53,7 +53,7 @@ func TestPoll_AcceptsListingWithoutSizesAndTimes(t *testing.T) {
 	f := buckettest.NewFaulty(unlisted{mem}, nil)
 	p := blocklist.NewPoller(f, blocklist.Config{Logger: slog.New(slog.NewTextHandler(&logs, nil))})
 	v, _, gets := costs(t, p, f)
-	require.Equal(t, 3, gets)
+	require.Equal(t, 4, gets, "the broken one twice")
 	o, err := mem.Stat(t.Context(), block.Path(a, block.IndexFile))
 	require.NoError(t, err)
 	require.Equal(t, o.Size, v.Sizes[a][block.IndexFile], "from meta.json")
@@ -63,13 +63,34 @@ func TestPoll_AcceptsListingWithoutSizesAndTimes(t *testing.T) {
 	logs.Reset()
 
 	_, _, gets = costs(t, p, f)
-	require.Equal(t, 1, gets, "only the broken one, whose repair no listing would show")
+	require.Equal(t, 2, gets, "only the broken one, whose repair no listing would show")
 	require.Empty(t, logs.String())
 	blocktest.Fill(t, mem, "meta b labels={x=\"1\"}\n")
 	v, _, _ = costs(t, p, f)
 	require.Len(t, v.Metas, 3)
 	_, lists, gets := costs(t, p, f)
 	require.Equal(t, []int{1, 0}, []int{lists, gets})
+}
+
+// A byte of meta.json and of each mark is wrong in the first answer only. The objects do not
+// change, so later polls do not read them: the wrong answers must not count.
+func TestPoll_ReadsMalformedObjectsTwice(t *testing.T) {
+	mem := blocktest.Bucket(t, "meta a labels={x=\"1\"}\nmark a deletion at=1h\nmark a no-compact reason=manual\nmark a no-downsample reason=manual\n")
+	a, seen := blocktest.ID("a"), map[string]bool{}
+	f := buckettest.NewFaulty(mem, func(op buckettest.Op) buckettest.Fault {
+		if op.Kind != "get" || seen[op.Name] {
+			return buckettest.Fault{}
+		}
+		seen[op.Name] = true
+		return buckettest.Fault{Flip: 1} // no JSON
+	})
+	v, _, gets := costs(t, blocklist.NewPoller(f, blocklist.Config{}), f)
+	require.Equal(t, 8, gets)
+	require.Empty(t, v.Unusable)
+	require.NotNil(t, v.Metas[a])
+	require.NotNil(t, v.Deletion[a])
+	require.Equal(t, "manual", v.NoCompact[a].Reason)
+	require.Equal(t, "manual", v.NoDownsample[a].Reason)
 }
 
 func TestPoll_ReadsOnlyNewObjects(t *testing.T) {

@@ -45,6 +45,11 @@ func (b *Block) acquireHeader(ctx context.Context) (*indexheader.Header, error) 
 		return h, nil
 	}
 	h, err := b.loadHeader(ctx)
+	if errors.Is(err, indexheader.ErrCorrupt) {
+		// The damage may have happened in transit. The owner of the block does not
+		// read a damaged one for minutes.
+		h, err = b.loadHeader(ctx)
+	}
 	if err != nil {
 		return nil, b.fail(PartHeader, err)
 	}
