@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -148,6 +149,7 @@ func TestMerge_SurvivesCrashInSamePass(t *testing.T) {
 // refusing lets the first upload of a segment with aggregate chunks fail.
 type refusing struct {
 	bucket.Bucket
+	mu      sync.Mutex
 	refused int
 }
 
@@ -156,14 +158,22 @@ func (r *refusing) Upload(ctx context.Context, name string, body io.Reader, size
 	if err != nil {
 		return err
 	}
-	if strings.Contains(name, "/chunks/") && r.refused == 0 {
-		// The encoding of the first chunk follows the header and its length.
-		if _, n := binary.Uvarint(data[chunks.SegmentHeaderSize:]); data[chunks.SegmentHeaderSize+n] == byte(aggr.Encoding) {
-			r.refused++
-			return buckettest.ErrInjected
-		}
+	if strings.Contains(name, "/chunks/") && r.refuses(data) {
+		return buckettest.ErrInjected
 	}
 	return r.Bucket.Upload(ctx, name, bytes.NewReader(data), size)
+}
+
+func (r *refusing) refuses(segment []byte) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	// The encoding of the first chunk follows the header and its length.
+	_, n := binary.Uvarint(segment[chunks.SegmentHeaderSize:])
+	if r.refused > 0 || segment[chunks.SegmentHeaderSize+n] != byte(aggr.Encoding) {
+		return false
+	}
+	r.refused++
+	return true
 }
 
 // TestMerge_FailedSecondBlockIsMadeByItself refuses the upload of the 5m data that a
