@@ -33,6 +33,24 @@ func oursXOR(ts []int64, vs []float64) []byte {
 	return e.Finish()[len("before"):]
 }
 
+// columnsXOR encodes columns, by pieces whose lengths are at most most, some of them empty.
+func columnsXOR(ts []int64, vs []float64, most int) []byte {
+	r := rand.New(rand.NewPCG(uint64(len(ts)), uint64(most)))
+	var e xorcolumn.Encoder
+	e.Reset([]byte("before"))
+	for len(ts) > 0 {
+		k := min(r.IntN(most+1), len(ts))
+		if r.IntN(4) == 0 {
+			e.Append(ts[0], vs[0])
+			ts, vs = ts[1:], vs[1:]
+			continue
+		}
+		e.AppendColumns(ts[:k], vs[:k])
+		ts, vs = ts[k:], vs[k:]
+	}
+	return e.Finish()[len("before"):]
+}
+
 // randomSeries makes times and values that reach every branch of the format.
 func randomSeries(r *rand.Rand, n int) ([]int64, []float64) {
 	ts, vs := make([]int64, n), make([]float64, n)
@@ -72,6 +90,7 @@ func TestXOR_EqualsPrometheus(t *testing.T) {
 		ts, vs := randomSeries(r, r.IntN(200))
 		want := prometheusXOR(t, ts, vs)
 		require.Equal(t, want, oursXOR(ts, vs))
+		require.Equal(t, want, columnsXOR(ts, vs, 1+r.IntN(200)))
 
 		c := xorcolumn.Columns{T: []int64{7}, V: []float64{8}}
 		require.NoError(t, c.AppendXOR(want))
@@ -81,6 +100,17 @@ func TestXOR_EqualsPrometheus(t *testing.T) {
 			require.Equal(t, math.Float64bits(v), math.Float64bits(c.V[i+1]))
 		}
 	}
+}
+
+// A chunk has at most 65535 samples, in one column or in several.
+func TestAppendColumns_FillsChunk(t *testing.T) {
+	ts, vs := make([]int64, math.MaxUint16), make([]float64, math.MaxUint16)
+	for i := range ts {
+		ts[i] = int64(i) * 15_000
+	}
+	require.Equal(t, prometheusXOR(t, ts, vs), columnsXOR(ts, vs, math.MaxUint16))
+	ts, vs = append(ts, 1), append(vs, 1)
+	require.Panics(t, func() { columnsXOR(ts, vs, 30_000) })
 }
 
 func TestXOR_EncodesExtremeTimes(t *testing.T) {
@@ -95,6 +125,7 @@ func TestXOR_EncodesExtremeTimes(t *testing.T) {
 		}
 		want := prometheusXOR(t, ts, vs)
 		require.Equal(t, want, oursXOR(ts, vs))
+		require.Equal(t, want, columnsXOR(ts, vs, 10))
 		var c xorcolumn.Columns
 		require.NoError(t, c.AppendXOR(want))
 		require.Equal(t, ts, c.T)
@@ -135,7 +166,9 @@ func FuzzColumnsAppendXOR(f *testing.F) {
 			require.Equal(t, math.Float64bits(v), math.Float64bits(c.V[i]))
 		}
 		require.Equal(t, chunkenc.ValNone, it.Next())
-		require.Equal(t, prometheusXOR(t, c.T, c.V), oursXOR(c.T, c.V))
+		want := prometheusXOR(t, c.T, c.V)
+		require.Equal(t, want, oursXOR(c.T, c.V))
+		require.Equal(t, want, columnsXOR(c.T, c.V, len(c.T)))
 	})
 }
 
@@ -214,6 +247,16 @@ func BenchmarkXOREncode(b *testing.B) {
 			for i := range ts {
 				e.Append(ts[i], vs[i])
 			}
+			buf = e.Finish()
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(ts)), "ns/sample")
+	})
+	b.Run("columns", func(b *testing.B) {
+		var e xorcolumn.Encoder
+		var buf []byte
+		for b.Loop() {
+			e.Reset(buf[:0])
+			e.AppendColumns(ts, vs)
 			buf = e.Finish()
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(ts)), "ns/sample")

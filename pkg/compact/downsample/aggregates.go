@@ -121,26 +121,23 @@ func (d *Downsampler) columns(parts []part, of func(*aggr.Aggregates) aggr.Data)
 }
 
 // foldWindows writes one sample per window and returns the times of the first
-// and the last one.
+// and the last one. It replaces the columns by these samples.
 func foldWindows(c *xorcolumn.Columns, resolution int64, by fold, to *xorcolumn.Encoder) (first, last int64) {
 	if c.Len() == 0 {
 		return 0, 0
 	}
-	lastT := c.T[c.Len()-1]
-	for i := 0; i < c.Len(); {
+	lastT, n := c.T[c.Len()-1], 0
+	for i := 0; i < c.Len(); n++ {
 		end := windowEnd(c.T[i], resolution)
 		acc := c.V[i]
-		start := i
 		for i++; i < c.Len() && c.T[i] <= end; i++ {
 			acc = by(acc, c.V[i])
 		}
-		last = min(end, lastT)
-		if start == 0 {
-			first = last
-		}
-		to.Append(last, acc)
+		c.T[n], c.V[n] = min(end, lastT), acc
 	}
-	return first, last
+	c.T, c.V = c.T[:n], c.V[:n]
+	to.AppendColumns(c.T, c.V)
+	return c.T[0], c.T[n-1]
 }
 
 // counter writes the counter of the parts: the first raw value, one value per

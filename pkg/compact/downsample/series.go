@@ -23,13 +23,14 @@ type Downsampler struct {
 	// from and resolution are those of input and output, in milliseconds.
 	from, resolution int64
 
-	cols   xorcolumn.Columns
-	hists  []hist
-	kind   kind
-	parts  []part
-	floats floatEncoder
-	arena  []byte
-	out    []chunks.Meta
+	cols    xorcolumn.Columns
+	hists   []hist
+	kind    kind
+	parts   []part
+	windows columns
+	floats  floatEncoder
+	arena   []byte
+	out     []chunks.Meta
 }
 
 // New returns a downsampler of blocks with the resolution from (0 is raw) to a
@@ -107,8 +108,8 @@ func (d *Downsampler) flush() error {
 	switch k {
 	case none:
 	case floats:
-		d.tidyFloats()
-		return d.rawFloats(d.cols.T, d.cols.V)
+		numbers := d.tidyFloats()
+		return d.rawFloats(d.cols.T, d.cols.V, numbers)
 	default:
 		d.tidyHistograms()
 		return d.rawHistograms(d.hists)
@@ -166,11 +167,11 @@ func (d *Downsampler) wantHistogram(h *histogram.FloatHistogram) error {
 }
 
 // tidyFloats drops stale markers. Where chunks overlap it sorts the samples, and keeps
-// the first of those with equal times.
-func (d *Downsampler) tidyFloats() {
+// the first of those with equal times. numbers says that it saw no NaN.
+func (d *Downsampler) tidyFloats() (numbers bool) {
 	ts, vs := d.cols.T, d.cols.V
 	if ascending(ts, vs) {
-		return
+		return true
 	}
 	if !slices.IsSorted(ts) {
 		sort.Stable(byTime(d.cols))
@@ -185,6 +186,7 @@ func (d *Downsampler) tidyFloats() {
 		k++
 	}
 	d.cols.T, d.cols.V = ts[:k], vs[:k]
+	return false
 }
 
 // ascending says whether each time is later than the one before and each value is a
