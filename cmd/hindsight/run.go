@@ -94,7 +94,10 @@ func run(ctx context.Context, args []string, s streams) (code int) {
 	known := registerAll(app)
 	name, err := app.Parse(args)
 	if err != nil {
-		fmt.Fprintf(s.err, "hindsight: error: %s (see hindsight %s--help) %s\n", oneLine(named(err, args)), subcommand(args, known), errorid.Hint(errorid.FlagInvalid))
+		command := subcommand(args, known)
+		text := oneLine(named(err, args))
+		fmt.Fprintf(s.err, "hindsight: error: %s%s (see: hindsight %s--help, hindsight tools explain-error %s)\n",
+			text, didYouMean(app, strings.TrimSpace(command), text), command, errorid.FlagInvalid)
 		return exitUsage
 	}
 	s.ignored, s.command = ignoredFlags(app, args), name

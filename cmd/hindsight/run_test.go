@@ -26,8 +26,12 @@ func TestRunUsage(t *testing.T) {
 		}
 		require.Equal(t, 1, lines, "one line: %s", errs.String())
 	}
-	f("unknown long flag", "query", "--no-such-flag")
-	f("see hindsight query --help", "query", "--no-such-flag")
+	f("unknown long flag '--no-such-flag' (see: hindsight query --help, hindsight tools explain-error hs-flag-invalid)", "query", "--no-such-flag")
+	f("'--endpoints' (did you mean --endpoint?) (see", "query", "--endpoints=x")
+	f("'--lgo.level' (did you mean --log.level?) (see", "store", "--lgo.level=info")
+	f("'--outputs' (did you mean --output?) (see", "tools", "bucket", "ls", "--outputs=json")
+	f("\"quary\" (did you mean query?) (see", "quary")
+	f("\"inspct\" (did you mean inspect?) (see", "tools", "bucket", "inspct")
 	f("http-grace-period: ", "query", "--http-grace-period=2 minutes")
 	f("expected command", "quary")
 	f("--log.level", "query", "--log.level=loud")

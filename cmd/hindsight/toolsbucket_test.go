@@ -125,7 +125,7 @@ func TestToolsBucketLs(t *testing.T) {
 	require.Contains(t, errs, "hindsight tools bucket ls: error: --output: ")
 	code, _, errs = s.run("ls", "--no-such-flag")
 	require.Equal(t, exitUsage, code)
-	require.Contains(t, errs, "(see hindsight tools bucket ls --help)")
+	require.Contains(t, errs, "(see: hindsight tools bucket ls --help, ")
 }
 
 func TestToolsBucketInspect(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/hindsight-io/hindsight/pkg/dirlock"
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/headship"
 )
@@ -41,7 +42,7 @@ func checkBlockDurations(promFlags map[string]string, c Config) error {
 		if samePath(delay, stateFile) {
 			return nil
 		}
-		return flags.Invalid(fmt.Errorf(
+		return unsafeSettings(fmt.Errorf(
 			"Prometheus runs with --%s=%s, but the shipped blocks are recorded in %s; start Prometheus with --%s=%s",
 			delayCompactFlag, delay, stateFile, delayCompactFlag, stateFile))
 	}
@@ -56,9 +57,14 @@ func checkBlockDurations(promFlags map[string]string, c Config) error {
 	if shortest == longest {
 		return nil
 	}
-	return flags.Invalid(fmt.Errorf(
+	return unsafeSettings(fmt.Errorf(
 		"Prometheus compacts its blocks (%s to %s), so it could merge one before it is shipped; start Prometheus with --%s=%s --%s=%s, or with --%s=%s",
 		shortest, longest, minBlockFlag, shortest, maxBlockFlag, shortest, delayCompactFlag, stateFile))
+}
+
+// unsafeSettings is an error of the settings of Prometheus.
+func unsafeSettings(err error) error {
+	return flags.Invalid(errorid.With(errorid.PrometheusSettings, err))
 }
 
 // blockDuration returns the length of the blocks that Prometheus cuts, 0 if it does not

@@ -22,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/sidecar/prom/promtest"
 )
@@ -129,6 +130,7 @@ func TestCheckBlockDurations_RefusesCompaction(t *testing.T) {
 	bad := func(f map[string]string, want string) {
 		t.Helper()
 		err := checkBlockDurations(f, c)
+		require.Equal(t, errorid.PrometheusSettings, errorid.Of(err))
 		require.ErrorContains(t, err, want)
 		require.True(t, flags.IsInvalid(err))
 	}
