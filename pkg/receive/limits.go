@@ -105,6 +105,8 @@ func (r *Receive) sizeError(id string, err error) error {
 		key = "--remote-write.max-request-size"
 	case r.requestLimit(id):
 		key = "request.size_bytes_limit"
+	case r.cfg.MaxInflightBytes.Int64(), r.bodies.mostOfOne:
+		key = "--remote-write.max-inflight-size"
 	default:
 		key = fmt.Sprintf("%d times its size", maxExpansion)
 	}

@@ -80,11 +80,27 @@ type share struct {
 	total pool
 	// times is the number of bytes that are taken for each byte.
 	times int64
-	held  int64
+	// most is the size of the pool, or 0: a request that needs more will never fit, and
+	// must not be sent again.
+	most int64
+	held int64
 }
 
-func (s *share) grow(n int64) error {
-	if n *= s.times; !s.total.TryAcquire(n) {
+func (s *share) grow(n int64) error { return s.take(n * s.times) }
+
+// reach takes what is missing for n bytes, which are not multiplied.
+func (s *share) reach(n int64) error {
+	if n <= s.held {
+		return nil
+	}
+	return s.take(n - s.held)
+}
+
+func (s *share) take(n int64) error {
+	if s.most > 0 && s.held+n > s.most {
+		return &remotewrite.TooLargeError{Size: s.held + n, Limit: s.most, What: "the decoded request"}
+	}
+	if !s.total.TryAcquire(n) {
 		return remotewrite.Errorf(remotewrite.Unavailable, "the requests under way use all of their memory (--remote-write.max-inflight-size)")
 	}
 	s.held += n
@@ -126,7 +142,7 @@ func (r *Receive) readBody(req *http.Request, id string) (*body, error) {
 	if req.ContentLength > limit {
 		return nil, &remotewrite.TooLargeError{Size: req.ContentLength, Limit: limit, What: "the body"}
 	}
-	b := &body{share: share{total: tenantBodies{r.bodies, id}, times: 1}}
+	b := &body{share: share{total: tenantBodies{r.bodies, id}, times: 1, most: r.bodies.mostOfOne}}
 	b.Buffer = remotewrite.NewBuffer(int(min(max(req.ContentLength, 0)+512, first)))
 	if err := readWithin(b.Buffer, req.Body, limit, &b.share); err != nil {
 		b.Release()

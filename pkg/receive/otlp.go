@@ -44,7 +44,7 @@ func (r *Receive) handleOTLP(w http.ResponseWriter, req *http.Request) (n remote
 		return none, 0, err
 	}
 	defer done()
-	memory := &share{total: r.memory, times: otlpExpansion}
+	memory := &share{total: r.memory, times: otlpExpansion, most: r.cfg.MaxInflightBytes.Int64()}
 	defer memory.free()
 	msg, isJSON, err := readOTLP(req.Header, body.B, r.requestLimit(id), memory)
 	if err != nil {
@@ -81,7 +81,7 @@ func readOTLP(header http.Header, data []byte, limit int64, memory *share) (msg 
 		}
 		body = gz
 	default:
-		return msg, false, remotewrite.Errorf(remotewrite.Invalid, "unsupported content encoding %q: send gzip or none", encoding)
+		return msg, false, unsupported("content encoding of OTLP, which is gzip or none:", encoding)
 	}
 	raw := remotewrite.NewBuffer(64 << 10)
 	defer raw.Release()
@@ -89,16 +89,22 @@ func readOTLP(header http.Header, data []byte, limit int64, memory *share) (msg 
 		return msg, false, err
 	}
 	media, _, err := mime.ParseMediaType(header.Get("Content-Type"))
+	cost, decode := remotewrite.OTLPCost, msg.UnmarshalProto
 	switch {
 	case err == nil && media == "application/x-protobuf":
-		err = msg.UnmarshalProto(raw.B)
 	case err == nil && media == "application/json":
-		isJSON = true
-		err = msg.UnmarshalJSON(raw.B)
+		isJSON, cost, decode = true, remotewrite.OTLPJSONCost, msg.UnmarshalJSON
 	default:
-		err = fmt.Errorf("unsupported content type %q: send application/x-protobuf or application/json", header.Get("Content-Type"))
+		return msg, false, unsupported("content type of OTLP, which is application/x-protobuf or application/json:", header.Get("Content-Type"))
 	}
+	need, err := cost(raw.B)
 	if err != nil {
+		return msg, false, remotewrite.Errorf(remotewrite.Invalid, "OTLP request: %w", err)
+	}
+	if err := memory.reach(need); err != nil {
+		return msg, false, err
+	}
+	if err := decode(raw.B); err != nil {
 		return msg, false, remotewrite.Errorf(remotewrite.Invalid, "OTLP request: %w", err)
 	}
 	return msg, isJSON, nil

@@ -77,9 +77,9 @@ func TestOTLP_StoresTranslatedSeries(t *testing.T) {
 	require.Equal(t, 200, a.code, a.body)
 	rejected, _ := partial(t, a)
 	require.EqualValues(t, 1, rejected)
-	require.Equal(t, 400, post(t, m.url("/api/v1/otlp"), raw, "Content-Type", "text/plain").code)
+	require.Equal(t, 415, post(t, m.url("/api/v1/otlp"), raw, "Content-Type", "text/plain").code)
 	require.Equal(t, 400, post(t, m.url("/api/v1/otlp"), []byte("rubbish"), "Content-Type", proto).code)
-	require.Equal(t, 400, post(t, m.url("/api/v1/otlp"), raw, "Content-Type", proto, "Content-Encoding", "br").code)
+	require.Equal(t, 415, post(t, m.url("/api/v1/otlp"), raw, "Content-Type", proto, "Content-Encoding", "br").code)
 
 	meta, _, err := m.Metadata().Metadata(t.Context(), "orders_seconds_total", -1)
 	require.NoError(t, err)
