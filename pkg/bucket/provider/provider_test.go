@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -19,6 +21,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/bucket/buckettest"
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
@@ -318,6 +321,40 @@ func TestGet_AbortsStalledAnswer(t *testing.T) {
 	got, err = get()
 	require.NoError(t, err)
 	require.Equal(t, "0123456789", got)
+}
+
+// TestS3_SendsARequestWithoutAnswerOnce fails an operation after the time of one request: the
+// client of S3 would send it max_retries times, ten by default.
+func TestS3_SendsARequestWithoutAnswerOnce(t *testing.T) {
+	var requests atomic.Int64
+	end := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		select {
+		case <-end:
+		case <-r.Context().Done():
+		}
+	}))
+	defer srv.Close()
+	defer close(end)
+	c, err := parse(fmt.Appendf(nil, "type: S3\nconfig: {bucket: blocks, region: x, endpoint: %q, insecure: true, access_key: a, secret_key: b, max_retries: 3, http_config: {response_header_timeout: 50ms}}", srv.Listener.Addr()))
+	require.NoError(t, err)
+	b, err := openKind(t.Context(), c, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	for name, do := range map[string]func() error{
+		"list":   func() error { return b.List(t.Context(), "", func(bucket.Object) error { return nil }) },
+		"stat":   func() error { _, err := b.Stat(t.Context(), "x"); return err },
+		"upload": func() error { return b.Upload(t.Context(), "x", strings.NewReader("text"), 4) },
+		"delete": func() error { return b.Delete(t.Context(), "x") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			requests.Store(0)
+			err := do()
+			require.ErrorIs(t, err, errSilent)
+			require.Equal(t, errorid.Timeout, errorid.Of(err))
+			require.EqualValues(t, 1, requests.Load())
+		})
+	}
 }
 
 // pastDeadline is a context of a process that was stopped: its deadline has passed, its

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,8 @@ type statusRecorder struct {
 	last atomic.Int64
 	// etag is the ETag of the last response, a string.
 	etag atomic.Value
+	// silent says that a request of the operation got no answer in time.
+	silent atomic.Bool
 }
 
 // version is the version of the object in the last response.
@@ -39,6 +42,10 @@ func withStatus(ctx context.Context) (context.Context, *statusRecorder) {
 // timeouts of HTTP clients end with the header, so that without it a stalled connection
 // would block its reader for ever.
 const stallTimeout = time.Minute
+
+// errSilent ends an operation one of whose requests got no answer in the time of
+// http_config. The client of S3 would send it ten times, of two minutes each.
+var errSilent = errorid.Sentinel(errorid.Timeout, "object storage did not answer in time")
 
 var errStalled = errorid.Sentinel(errorid.BucketStalled, "object storage stalled in the middle of an answer")
 
@@ -59,21 +66,30 @@ func ended(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// RoundTrip sends no request whose context has ended: see the leases of the compactor.
+// RoundTrip sends no request whose context has ended, see the leases of the compactor, and
+// none of an operation of which a request got no answer in time.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := ended(req.Context()); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancelCause(req.Context())
+	s, ok := req.Context().Value(statusKey{}).(*statusRecorder)
+	if ok && s.silent.Load() {
+		return nil, errSilent
+	}
+	caller := req.Context()
+	ctx, cancel := context.WithCancelCause(caller)
 	req = req.Clone(ctx)
 	req.Header.Set("User-Agent", t.userAgent)
 	addCondition(req)
 	resp, err := t.next.RoundTrip(req)
-	s, ok := req.Context().Value(statusKey{}).(*statusRecorder)
 	if err != nil {
 		cancel(nil)
 		if ok {
 			s.last.Store(0)
+			if slow := net.Error(nil); errors.As(err, &slow) && slow.Timeout() && caller.Err() == nil {
+				s.silent.Store(true)
+				err = fmt.Errorf("%w: %w", errSilent, err)
+			}
 		}
 		return nil, err
 	}
