@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -154,6 +155,14 @@ func isGroupOrCommand(name string, known map[string]command) bool {
 
 // named puts the flag in front of an error that quotes its value only.
 func named(err error, args []string) error {
+	if number := (*strconv.NumError)(nil); errors.As(err, &number) {
+		// Its text names the function that has parsed it.
+		reason := "is not a number"
+		if errors.Is(err, strconv.ErrRange) {
+			reason = "is out of range"
+		}
+		err = fmt.Errorf("%q %s", number.Num, reason)
+	}
 	for i, a := range args {
 		flag, value, ok := strings.Cut(a, "=")
 		if !ok && i+1 < len(args) {

@@ -54,7 +54,7 @@ func (c *analyzeConfig) run(ctx context.Context, s streams) error {
 	report := func(ctx context.Context, bkt bucket.Reader, id ulid.ULID) error {
 		m, sizes, err := blockstat.FindBlock(ctx, bkt, id)
 		if errors.Is(err, bucket.ErrNotFound) {
-			return flags.Invalid(fmt.Errorf("there is no complete block %s", id))
+			return flags.Invalid(fmt.Errorf("%s is no complete block of the bucket", id))
 		}
 		if err != nil {
 			return err

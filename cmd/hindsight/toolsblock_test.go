@@ -43,7 +43,7 @@ func TestToolsBlockAnalyze_DirectoryAndBucketAgree(t *testing.T) {
 	var out, errs bytes.Buffer
 	require.Equal(t, exitUsage, run(t.Context(), []string{"tools", "block", "analyze", "x"}, streams{out: &out, err: &errs}))
 	require.Equal(t, exitUsage, run(t.Context(), []string{"tools", "block", "analyze", id("none"), "--objstore.config=" + s.yml}, streams{out: &out, err: &errs}))
-	require.Contains(t, errs.String(), "there is no complete block")
+	require.Contains(t, errs.String(), id("none")+" is no complete block of the bucket")
 }
 
 func TestToolsBucketCost(t *testing.T) {

@@ -52,12 +52,18 @@ func poll(ctx context.Context, p *process, bkt bucket.Reader, concurrency int) (
 	return v, nil
 }
 
-// withTimeout bounds the time of a command; 0 is no bound.
-func withTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+// withTimeout calls f in the time of --timeout; 0 is no bound.
+func withTimeout(ctx context.Context, d time.Duration, f func(ctx context.Context) error) error {
 	if d <= 0 {
-		return context.WithCancel(ctx)
+		return f(ctx)
 	}
-	return context.WithTimeout(ctx, d)
+	bounded, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	err := f(bounded)
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("not done in --timeout=%s: %w", d, err)
+	}
+	return err
 }
 
 // blockIDs parses the values of --id.
@@ -74,8 +80,8 @@ func blockIDs(values []string) ([]ulid.ULID, error) {
 }
 
 // labelMatchers parses matchers as in a PromQL selector; braces around them may be
-// omitted.
-func labelMatchers(flag, s string) ([]*labels.Matcher, error) {
+// omitted. name is that of the flag or field that they are the value of, for errors.
+func labelMatchers(name, s string) ([]*labels.Matcher, error) {
 	s = strings.TrimSpace(s)
 	if s == "" || s == "{}" {
 		return nil, nil
@@ -85,7 +91,7 @@ func labelMatchers(flag, s string) ([]*labels.Matcher, error) {
 	}
 	ms, err := parser.NewParser(parser.Options{}).ParseMetricSelector(s)
 	if err != nil {
-		return nil, flags.Invalid(fmt.Errorf("--%s=%s: %w", flag, s, err))
+		return nil, flags.Invalid(fmt.Errorf("%s=%s: %w", name, s, err))
 	}
 	return ms, nil
 }

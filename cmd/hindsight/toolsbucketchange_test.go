@@ -151,11 +151,14 @@ block c range=50h..52h labels={cluster="eu"} level=1
 mark c deletion at=3h details=why
 `)
 	args := []string{"downsample", "--data-dir=" + t.TempDir()}
-	s.ok(args...)
+	made := list[downsampledRow](s, exitOK, args...)
+	require.Len(t, made, 1)
+	require.Equal(t, []any{"5m", "1970-01-03T00:00:00Z", uint64(1)}, []any{made[0].Resolution, made[0].Until, made[0].Series})
+	require.Contains(t, s.ok("ls"), made[0].Block)
 	require.Equal(t, 1, strings.Count(s.ok("inspect", "--output=csv"), ",5m,"))
 	require.Contains(t, s.ok("ls"), id("c"), "a mark that is due is left to others")
 	before := s.tree()
-	s.ok(args...)
+	require.Empty(t, list[downsampledRow](s, exitOK, args...), "nothing is left to do")
 	require.Equal(t, before, s.tree())
 	require.Empty(t, s.ok("verify", "--output=yaml")[len("[]\n"):])
 }

@@ -49,6 +49,9 @@ func costCommand(group *kingpin.CmdClause) command {
 // run adds up the blocks one by one. A block that cannot be read does not stop the others;
 // the error lists all of them.
 func (c *costConfig) run(ctx context.Context, s streams) error {
+	if err := c.times.check(); err != nil {
+		return err
+	}
 	shard, err := c.selector.filter()
 	if err != nil {
 		return err

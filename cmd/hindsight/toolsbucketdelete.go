@@ -33,7 +33,7 @@ type deleteSeriesConfig struct {
 	details                   string
 	delay, keep, deletesAfter flags.Duration
 	status, cancel            string
-	list, yes                 bool
+	list, yes, dryRun         bool
 	output                    string
 }
 
@@ -54,7 +54,8 @@ func deleteSeriesCommand(group *kingpin.CmdClause) command {
 	cmd.Flag("cancel", "ULID of a pending request: cancel it.").StringVar(&c.cancel)
 	cmd.Flag("list", "List the requests of the bucket.").Default("false").BoolVar(&c.list)
 	cmd.Flag("delete-delay", "As for the compactor: with --status, when a block that is marked for deletion goes.").Default("48h").SetValue(&c.deletesAfter)
-	cmd.Flag("yes", "Write the request. Without it, the command only lists the blocks that have the series.").Default("false").BoolVar(&c.yes)
+	cmd.Flag("yes", "Write the request. Without it, the command lists the blocks that have the series and exits with 2.").Default("false").BoolVar(&c.yes)
+	cmd.Flag("dry-run", "List the blocks that have the series, and exit with 0.").Default("false").BoolVar(&c.dryRun)
 	cmd.Flag("output", "Form of the list: table, json or yaml.").Default(outputTable).EnumVar(&c.output, outputTable, outputJSON, outputYAML)
 	return command{name: "delete-series", run: c.run}
 }
@@ -69,6 +70,9 @@ func (c *deleteSeriesConfig) run(ctx context.Context, s streams) error {
 	}
 	if chosen != 1 {
 		return flags.Invalid(errors.New("give one of --match, --status, --cancel and --list"))
+	}
+	if c.yes && c.dryRun {
+		return flags.Invalid(errors.New("--dry-run and --yes exclude each other"))
 	}
 	var id ulid.ULID
 	if text := c.status + c.cancel; text != "" {
@@ -111,8 +115,11 @@ func (c *deleteSeriesConfig) create(ctx context.Context, s streams, p *process, 
 		return flags.Invalid(err)
 	}
 	if !c.yes {
-		rows, err := c.blocks(ctx, p, bkt, r)
-		return errors.Join(printLeft(s, c.output, rows), err)
+		rows, err := c.blocks(ctx, s, p, bkt, r)
+		if err = errors.Join(printLeft(s, c.output, rows), err); err != nil || c.dryRun {
+			return err
+		}
+		return flags.Invalid(errors.New("nothing was changed: give --yes to write the request, or --dry-run to list the blocks only"))
 	}
 	if err := deletion.Put(ctx, bkt, r); err != nil {
 		return err
@@ -189,7 +196,7 @@ func printLeft(s streams, output string, rows []leftRow) error {
 
 // blocks returns the blocks of the bucket that have samples of a request, the oldest
 // first. The error joins those of single blocks.
-func (c *deleteSeriesConfig) blocks(ctx context.Context, p *process, bkt bucket.Bucket, r *deletion.Compiled) ([]leftRow, error) {
+func (c *deleteSeriesConfig) blocks(ctx context.Context, s streams, p *process, bkt bucket.Bucket, r *deletion.Compiled) ([]leftRow, error) {
 	rows := []leftRow{}
 	v, err := poll(ctx, p, bkt, 0)
 	if err != nil {
@@ -202,8 +209,11 @@ func (c *deleteSeriesConfig) blocks(ctx context.Context, p *process, bkt bucket.
 	slices.SortFunc(ids, func(a, b ulid.ULID) int {
 		return cmp.Or(cmp.Compare(v.Metas[a].MinTime, v.Metas[b].MinTime), a.Compare(b))
 	})
+	pr := newProgress(s)
+	defer pr.end()
 	var errs []error
-	for _, id := range ids {
+	for i, id := range ids {
+		pr.show(i, len(ids), "blocks searched")
 		if ctx.Err() != nil {
 			return rows, errors.Join(append(errs, ctx.Err())...)
 		}

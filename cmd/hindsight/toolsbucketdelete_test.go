@@ -19,7 +19,7 @@ block b range=0s..2h labels={cluster="us"}
   secret{user="bob"}  0s..2h/1m:1+1
 `)
 	before := s.tree()
-	rows := list[leftRow](s, exitOK, "delete-series", `--match=secret{cluster="eu"}`, "--max-time=1970-01-01T00:10:00Z")
+	rows := list[leftRow](s, exitOK, "delete-series", `--match=secret{cluster="eu"}`, "--max-time=1970-01-01T00:10:00Z", "--dry-run")
 	require.Len(t, rows, 1)
 	require.Equal(t, blocktest.ID("a").String(), rows[0].Name)
 	require.Equal(t, uint64(1), rows[0].Series)
@@ -36,8 +36,13 @@ block b range=0s..2h labels={cluster="us"}
 	require.Equal(t, "to be rewritten by the compactor", list[leftRow](s, exitOK, "delete-series", status)[0].Left)
 	require.Len(t, list[requestRow](s, exitOK, "delete-series", "--list"), 2)
 
+	code, out, errs := s.run("delete-series", "--match=secret")
+	require.Equal(t, exitUsage, code, "nothing was asked for but the list")
+	require.Contains(t, out, blocktest.ID("b").String())
+	require.Contains(t, errs, "nothing was changed: give --yes")
+
 	for _, wrong := range [][]string{
-		{}, {"--match=up", "--list"}, {"--match={a=~'.*'}"}, {"--status=x"}, {"--status=01ARZ3NDEKTSV4RRFFQ69G5FAV"}, {"--cancel=01ARZ3NDEKTSV4RRFFQ69G5FAV"}, {"--match=up", "--delay=-1s"},
+		{}, {"--match=up", "--yes", "--dry-run"}, {"--match=up", "--list"}, {"--match={a=~'.*'}"}, {"--status=x"}, {"--status=01ARZ3NDEKTSV4RRFFQ69G5FAV"}, {"--cancel=01ARZ3NDEKTSV4RRFFQ69G5FAV"}, {"--match=up", "--delay=-1s"},
 	} {
 		code, _, errs := s.run(append([]string{"delete-series"}, wrong...)...)
 		require.Equal(t, exitUsage, code, "%v", wrong)

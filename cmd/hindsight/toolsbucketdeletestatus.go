@@ -24,7 +24,7 @@ func (c *deleteSeriesConfig) report(ctx context.Context, s streams, p *process, 
 	if err != nil {
 		return noRequest("--status", id, err)
 	}
-	rows, err := c.blocks(ctx, p, bkt, e.Compiled)
+	rows, err := c.blocks(ctx, s, p, bkt, e.Compiled)
 	if err != nil {
 		return errors.Join(printLeft(s, c.output, rows), err)
 	}

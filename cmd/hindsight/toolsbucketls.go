@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -67,6 +68,14 @@ func (f *timeFlags) millis(now time.Time) (mint, maxt int64) {
 	return f.minTime.Millis(now), f.maxTime.Millis(now)
 }
 
+// check returns an error for times between which there is no block.
+func (f *timeFlags) check() error {
+	if mint, maxt := f.millis(time.Now()); mint > maxt {
+		return flags.Invalid(fmt.Errorf("--max-time=%s is before --min-time=%s: no block is between them", timeText(maxt), timeText(mint)))
+	}
+	return nil
+}
+
 // selectorFlag chooses blocks by relabelling.
 type selectorFlag struct{ config flags.PathOrContent }
 
@@ -82,8 +91,14 @@ func (f *selectorFlag) filter() (blocklist.Filter, error) {
 
 // run lists the blocks that the flags choose.
 func (c *lsConfig) run(ctx context.Context, s streams) error {
-	ctx, cancel := withTimeout(ctx, c.timeout)
-	defer cancel()
+	if err := c.times.check(); err != nil {
+		return err
+	}
+	return withTimeout(ctx, c.timeout, func(ctx context.Context) error { return c.list(ctx, s) })
+}
+
+// list is run in the time of --timeout.
+func (c *lsConfig) list(ctx context.Context, s streams) error {
 	shard, err := c.selector.filter()
 	if err != nil {
 		return err
@@ -120,7 +135,9 @@ func (c *lsConfig) print(w io.Writer, v *blocklist.View, rows []bucketadmin.Row,
 	switch c.output {
 	case outputIDs:
 		for _, r := range rows {
-			fmt.Fprintln(w, r.ULID)
+			if _, err := fmt.Fprintln(w, r.ULID); err != nil {
+				return err
+			}
 		}
 		return nil
 	case outputWide, outputTable:
@@ -135,6 +152,8 @@ func (c *lsConfig) print(w io.Writer, v *blocklist.View, rows []bucketadmin.Row,
 		case tmpl != nil:
 			if err = tmpl.Execute(w, m); err == nil {
 				_, err = fmt.Fprintln(w)
+			} else if exec := (template.ExecError{}); errors.As(err, &exec) {
+				err = flags.Invalid(fmt.Errorf("--output: %w", err)) // of a field that meta.json does not have
 			}
 		case c.output == outputJSON:
 			err = writeMetaJSON(w, m)
@@ -224,9 +243,12 @@ func inspectCommand(group *kingpin.CmdClause) command {
 
 // run prints the rows of the blocks with the labels of --selector, sorted.
 func (c *inspectConfig) run(ctx context.Context, s streams) error {
-	ctx, cancel := withTimeout(ctx, c.timeout)
-	defer cancel()
-	matchers, err := labelMatchers("selector", c.selector.Labels().String())
+	return withTimeout(ctx, c.timeout, func(ctx context.Context) error { return c.inspect(ctx, s) })
+}
+
+// inspect is run in the time of --timeout.
+func (c *inspectConfig) inspect(ctx context.Context, s streams) error {
+	matchers, err := labelMatchers("--selector", c.selector.Labels().String())
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/bucketadmin"
+	"github.com/hindsight-io/hindsight/pkg/flags"
 	"github.com/hindsight-io/hindsight/pkg/headrecovery"
 )
 
@@ -21,6 +22,21 @@ import (
 type mending struct {
 	view  *blocklist.View
 	found []bucketadmin.Finding
+	// backup gets a copy of each block before it is marked; nil without --repair.
+	backup bucket.Bucket
+}
+
+// openBackup opens the bucket for copies of blocks, nil without --repair. It is opened before
+// blocks are read, which may take hours, so that a wrong configuration is reported at once.
+func (c *verifyConfig) openBackup(ctx context.Context, p *process, bkt bucket.Bucket) (bucket.Bucket, error) {
+	if !c.repair {
+		return nil, nil
+	}
+	backup, err := p.another(ctx, &c.backup)
+	if err == nil && backup.Name() == bkt.Name() {
+		err = flags.Invalid(fmt.Errorf("--objstore-backup.config: %s is the bucket that is verified", bkt.Name()))
+	}
+	return backup, err
 }
 
 // mend marks the blocks with findings, each by its first one. With --repair it copies a
@@ -36,15 +52,6 @@ func (c *verifyConfig) mend(ctx context.Context, s streams, p *process, bkt buck
 	now := func() time.Time { return began.Add(time.Since(local)) }
 	cl := c.claim.open(s, p, bkt, now)
 	defer cl.close(ctx)
-	var backup bucket.Bucket
-	if c.repair {
-		if backup, err = p.another(ctx, &c.backup); err != nil {
-			return err
-		}
-		if backup.Name() == bkt.Name() {
-			return fmt.Errorf("--objstore-backup.config: %s is the bucket that is verified", bkt.Name())
-		}
-	}
 	damaged := map[string]bool{}
 	for _, f := range found {
 		damaged[f.Block] = damaged[f.Block] || f.Damage
@@ -58,8 +65,8 @@ func (c *verifyConfig) mend(ctx context.Context, s streams, p *process, bkt buck
 			continue
 		}
 		done[f.Block] = true
-		if backup != nil {
-			if err := bucketadmin.Backup(ctx, bkt, backup, id); err != nil {
+		if m.backup != nil {
+			if err := bucketadmin.Backup(ctx, bkt, m.backup, id); err != nil {
 				return err
 			}
 		}

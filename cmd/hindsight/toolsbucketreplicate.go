@@ -67,7 +67,7 @@ func (c *replicateConfig) selection(now time.Time) (*bucketadmin.Selection, erro
 	if s.IDs, err = blockIDs(c.ids); err != nil {
 		return nil, err
 	}
-	if s.Matchers, err = labelMatchers("matcher", c.matcher); err != nil {
+	if s.Matchers, err = labelMatchers("--matcher", c.matcher); err != nil {
 		return nil, err
 	}
 	for _, r := range c.resolutions {
@@ -94,6 +94,9 @@ func (c *replicateConfig) run(ctx context.Context, s streams) error {
 	if _, err := c.selection(time.Now()); err != nil {
 		return err
 	}
+	if err := c.times.check(); err != nil {
+		return err
+	}
 	if !c.singleRun && c.interval <= 0 {
 		return flags.Invalid(errors.New("--interval must be positive"))
 	}
@@ -101,6 +104,9 @@ func (c *replicateConfig) run(ctx context.Context, s streams) error {
 		to, err := c.target(ctx, p)
 		if err != nil {
 			return err
+		}
+		if to.Name() == from.Name() {
+			return flags.Invalid(fmt.Errorf("--objstore-to.config: %s is the bucket that is copied from", to.Name()))
 		}
 		r := &replication{
 			replicateConfig: c, s: s, from: from, to: to,

@@ -75,6 +75,10 @@ func (c *verifyConfig) run(ctx context.Context, s streams) error {
 		return flags.Invalid(errors.New("--repair needs a bucket for copies of the blocks; give --objstore-backup.config-file=<path>, or --quarantine or --re-derive, which need none"))
 	}
 	return c.tool.withBucket(ctx, s, func(ctx context.Context, p *process, bkt bucket.Bucket) error {
+		backup, err := c.openBackup(ctx, p, bkt)
+		if err != nil {
+			return err
+		}
 		v, err := poll(ctx, p, bkt, 0)
 		if err != nil {
 			return err
@@ -93,7 +97,7 @@ func (c *verifyConfig) run(ctx context.Context, s streams) error {
 		}
 		slices.SortStableFunc(found, func(a, b bucketadmin.Finding) int { return cmp.Compare(a.Block, b.Block) })
 		if c.quarantine || c.reDerive || c.repair {
-			lookErr = errors.Join(lookErr, c.mend(ctx, s, p, bkt, mending{v, found}))
+			lookErr = errors.Join(lookErr, c.mend(ctx, s, p, bkt, mending{v, found, backup}))
 		}
 		r := report{list: append([]bucketadmin.Finding{}, found...), header: []string{"BLOCK", "ISSUE", "KIND", "DETAILS"}}
 		for _, f := range found {

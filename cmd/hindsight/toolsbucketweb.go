@@ -62,6 +62,9 @@ func webCommand(group *kingpin.CmdClause) command {
 		if err != nil {
 			return err
 		}
+		if err := c.times.check(); err != nil {
+			return err
+		}
 		if c.refresh <= 0 {
 			return flags.Invalid(errors.New("--refresh must be positive"))
 		}
@@ -133,10 +136,13 @@ func (b *blocksWeb) Run(ctx context.Context) error {
 	}
 }
 
+// look lists the bucket once, in the time of --timeout.
 func (b *blocksWeb) look(ctx context.Context) error {
-	ctx, cancel := withTimeout(ctx, b.cfg.timeout)
-	defer cancel()
-	v, err := b.poller.Poll(ctx)
+	var v *blocklist.View
+	err := withTimeout(ctx, b.cfg.timeout, func(ctx context.Context) (err error) {
+		v, err = b.poller.Poll(ctx)
+		return err
+	})
 	if err != nil {
 		text := fmt.Sprintf("list the blocks of the bucket: %v", err)
 		b.failed.Store(&text)

@@ -3,6 +3,9 @@ package blockstat
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
@@ -144,7 +147,9 @@ func (r *Report) Rows(n int) []Row {
 	return out
 }
 
-// FindBlock reads the meta.json of a block and lists its files.
+// FindBlock reads the meta.json of a block and lists its files with their sizes. It looks at
+// each file of which the listing of the provider has no size, as that of S3. The error is
+// bucket.ErrNotFound when the bucket has no such block, or no longer.
 func FindBlock(ctx context.Context, b bucket.Reader, id ulid.ULID) (*block.Meta, map[string]int64, error) {
 	m, err := block.ReadMeta(ctx, b, id)
 	if err != nil {
@@ -157,5 +162,18 @@ func FindBlock(ctx context.Context, b bucket.Reader, id ulid.ULID) (*block.Meta,
 		}
 		return nil
 	})
-	return m, sizes, err
+	if err != nil {
+		return m, nil, err
+	}
+	for _, rel := range slices.Sorted(maps.Keys(sizes)) {
+		if sizes[rel] >= 0 {
+			continue
+		}
+		o, err := b.Stat(ctx, block.Path(id, rel))
+		if err != nil {
+			return m, nil, fmt.Errorf("look at the size of %s: %w", block.Path(id, rel), err)
+		}
+		sizes[rel] = o.Size
+	}
+	return m, sizes, nil
 }

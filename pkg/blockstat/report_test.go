@@ -2,6 +2,7 @@ package blockstat_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -168,4 +169,28 @@ func TestReport_ClipsLongNames(t *testing.T) {
 	for _, row := range r.Rows(0) {
 		require.Less(t, len(row.Name), 1100)
 	}
+}
+
+// withoutSizes is a bucket whose listing has no sizes, as that of S3.
+type withoutSizes struct{ bucket.Bucket }
+
+func (b withoutSizes) List(ctx context.Context, dir string, f func(bucket.Object) error) error {
+	return b.Bucket.List(ctx, dir, func(o bucket.Object) error {
+		o.Size = -1
+		return f(o)
+	})
+}
+
+// TestFindBlock_SizesThatTheListingLacks looks at the objects themselves, so that a block is
+// compared with its meta.json, and its bytes are counted, on S3 as well.
+func TestFindBlock_SizesThatTheListingLacks(t *testing.T) {
+	b := fill(t)
+	m, want, err := blockstat.FindBlock(t.Context(), b, blocktest.ID("a"))
+	require.NoError(t, err)
+	_, sizes, err := blockstat.FindBlock(t.Context(), withoutSizes{b}, blocktest.ID("a"))
+	require.NoError(t, err)
+	require.Equal(t, want, sizes)
+	r := blockstat.New(blockstat.Config{})
+	require.NoError(t, r.Add(t.Context(), b, m, sizes))
+	require.Greater(t, r.Rows(0)[0].ChunkBytes, int64(1000))
 }
