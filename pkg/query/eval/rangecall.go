@@ -232,17 +232,28 @@ func dropStale(s *Samples) {
 	}
 }
 
-// cut returns the windows of all steps over samples at the times ts.
+// cut returns the windows of all steps over samples at the times ts. Where the range is
+// a multiple of the step, a window begins where an earlier one ended.
 func (k *rangeKernel) cut(ws []window, ts []int64) []window {
 	ws = slices.Grow(ws[:0], k.grid.steps)[:k.grid.steps]
 	end, step := k.end(0), k.stride()
+	first := len(ws) // the first one that begins where one ended
+	if step > 0 && k.rng >= step && k.rng%step == 0 {
+		first = int(min(k.rng/step, int64(first)))
+	}
 	var lo, loMoved, hi, hiMoved int
-	for i := range ws {
+	for i := range ws[:first] {
 		next := after(ts, lo, loMoved, end-k.rng)
 		lo, loMoved = next, next-lo
 		next = after(ts, hi, hiMoved, end)
 		hi, hiMoved = next, next-hi
 		ws[i] = window{int32(lo), int32(hi)}
+		end += step
+	}
+	for i, w := range ws[:len(ws)-first] {
+		next := after(ts, hi, hiMoved, end)
+		hi, hiMoved = next, next-hi
+		ws[first+i] = window{w.hi, int32(hi)}
 		end += step
 	}
 	return ws
