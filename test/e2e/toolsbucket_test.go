@@ -87,8 +87,20 @@ func toolRows(b *toolBucket, args ...string) (rows []map[string]any) {
 }
 
 // killedAt runs a command through a proxy that kills the process before its n-th write to
-// the bucket reaches the server. It reports whether the process came that far.
+// the bucket reaches the server. It reports whether the process came that far; one that did
+// not must have succeeded.
 func (b *toolBucket) killedAt(n int64, args ...string) bool {
+	b.t.Helper()
+	killed, code, out := b.runKilledAt(n, args...)
+	if !killed {
+		require.Zero(b.t, code, out)
+	}
+	return killed
+}
+
+// runKilledAt is killedAt for a command that may fail: it returns the exit code and the output,
+// too.
+func (b *toolBucket) runKilledAt(n int64, args ...string) (_ bool, code int, output string) {
 	b.t.Helper()
 	target := &url.URL{Scheme: "http", Host: b.addr}
 	var writes atomic.Int64
@@ -124,10 +136,7 @@ func (b *toolBucket) killedAt(n int64, args ...string) bool {
 	require.NoError(b.t, cmd.Start())
 	process.Store(cmd.Process)
 	_ = cmd.Wait() // the signal
-	if !killed.Load() {
-		require.Zero(b.t, cmd.ProcessState.ExitCode(), out.String())
-	}
-	return killed.Load()
+	return killed.Load(), cmd.ProcessState.ExitCode(), out.String()
 }
 
 // samples checks that each complete block is whole, and counts the samples of those that
