@@ -13,7 +13,6 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunks"
-	"github.com/prometheus/prometheus/tsdb/index"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
@@ -72,18 +71,18 @@ func (o *Output) verify(ctx context.Context, bkt bucket.Reader, res *Result, sus
 	if err := sameObject(ctx, bkt, block.Path(res.Meta.ULID, block.IndexFile), path); err != nil {
 		return err
 	}
-	r, err := index.NewFileReader(path, index.DecodePostingsRaw)
+	r, err := openIndex(path)
 	if err != nil {
 		return fmt.Errorf("open the index in the work directory: %w", err)
 	}
-	defer func() { err = errors.Join(err, r.Close()) }()
+	defer func() { err = errors.Join(err, r.close()) }()
 	back := &reader{ctx: ctx, bkt: bkt, meta: res.Meta, window: window, segment: -1}
 	if o.c.cfg.Mode != Full {
 		back.window = 8 * max(res.ChunkMaxSize, 512)
 	}
 	var got, records sums
 	names := &examples{part: suspect}
-	err = o.walk(ctx, r, func(l labels.Labels, series uint64, chks []chunks.Meta) error {
+	err = r.walk(ctx, func(l labels.Labels, series uint64, chks []chunks.Meta) error {
 		names.add(series, l)
 		for i := range chks {
 			c := &chks[i]
@@ -106,48 +105,12 @@ func (o *Output) verify(ctx context.Context, bkt bucket.Reader, res *Result, sus
 		return mismatch("chunks were lost, invented or exchanged in at least one of these series, or in a series that is missing: %s", names)
 	}
 	if p := got.differ(&o.index); p >= 0 {
-		return mismatch("the index is not the one that was written, in at least one of these series: %s", o.name(ctx, r, p))
+		return mismatch("the index is not the one that was written, in at least one of these series: %s", r.name(ctx, p))
 	}
 	if p := records.differ(&o.records); p >= 0 {
-		return notUploaded("chunks are not those that were written, in at least one of these series: %s", o.name(ctx, r, p))
+		return notUploaded("chunks are not those that were written, in at least one of these series: %s", r.name(ctx, p))
 	}
 	return nil
-}
-
-// name lists series of a part.
-func (o *Output) name(ctx context.Context, r *index.Reader, part int) string {
-	names := &examples{part: part}
-	err := o.walk(ctx, r, func(l labels.Labels, series uint64, _ []chunks.Meta) error {
-		names.add(series, l)
-		return nil
-	})
-	if err != nil {
-		return fmt.Sprintf("%s (%v)", names, err)
-	}
-	return names.String()
-}
-
-// walk calls f for each series of an index, with the hash of its labels.
-func (o *Output) walk(ctx context.Context, r *index.Reader, f func(labels.Labels, uint64, []chunks.Meta) error) error {
-	all, err := r.Postings(ctx, "", "")
-	if err != nil {
-		return fmt.Errorf("list the series of the new index: %w", err)
-	}
-	var builder labels.ScratchBuilder
-	var chks []chunks.Meta
-	for n := 0; all.Next(); n++ {
-		if n%1024 == 0 && ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err := r.Series(all.At(), &builder, &chks); err != nil {
-			return fmt.Errorf("read a series of the new index: %w", err)
-		}
-		l := builder.Labels()
-		if err := f(l, hashOf(l), chks); err != nil {
-			return err
-		}
-	}
-	return all.Err()
 }
 
 // hashOf is the hash of labels.

@@ -60,9 +60,11 @@ func (w *worker) compareBeside(u *unit, s *unitSeries, first, start int) error {
 func (w *worker) madeOf(u *made, first, start int) []blockcheck.Chunk {
 	w.made = w.made[:0]
 	records := u.out[start:]
-	for _, c := range u.chunks[first:] {
-		w.made = append(w.made, checked(c.mint, c.maxt, records[:c.size]))
-		records = records[c.size:]
+	for i := range u.chunks[first:] {
+		c := &u.chunks[first+i]
+		var record []byte
+		record, records = c.recordOf(records)
+		w.made = append(w.made, checked(c.mint, c.maxt, record))
 	}
 	return w.made
 }

@@ -32,8 +32,14 @@ func (s *source) run(ctx context.Context) (err error) {
 		}
 	}()
 	s.free = make(chan *batch, batches)
+	room := 0 // so that the buffers do not grow by steps
+	if !s.labelsOnly {
+		for _, f := range s.files {
+			room = int(min(int64(room)+f.SizeBytes, int64(s.cfg.batch)))
+		}
+	}
 	for range batches {
-		s.free <- &batch{home: s.free}
+		s.free <- &batch{home: s.free, buf: make([]byte, 0, room)}
 	}
 	d := &decoder{source: s, ctx: ctx, reference: 16, segment: -1}
 	if s.version == index.FormatV1 {

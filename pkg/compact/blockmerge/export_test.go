@@ -15,9 +15,6 @@ func writerFaults() map[string]func(*unit) bool {
 		"forget a series": func(u *unit) bool {
 			s := u.series[len(u.series)-1]
 			u.series = u.series[:len(u.series)-1]
-			for _, c := range s.chunks {
-				u.out = u.out[:len(u.out)-c.size]
-			}
 			return len(s.chunks) > 0
 		},
 		"forget the last chunk": func(u *unit) bool {
@@ -25,7 +22,6 @@ func writerFaults() map[string]func(*unit) bool {
 			if len(s.chunks) < 2 {
 				return false
 			}
-			u.out = u.out[:len(u.out)-s.chunks[len(s.chunks)-1].size]
 			s.chunks = s.chunks[:len(s.chunks)-1]
 			return true
 		},
@@ -34,11 +30,6 @@ func writerFaults() map[string]func(*unit) bool {
 			if len(s.chunks) == 0 || len(s.labels) < 4 {
 				return false
 			}
-			size := 0
-			for _, c := range s.chunks {
-				size += c.size
-			}
-			u.out = append(u.out, u.out[len(u.out)-size:]...)
 			s.chunks = slices.Clone(s.chunks)
 			s.labels = append(slices.Clone(s.labels), s.labels[len(s.labels)-2]+1, 0)
 			u.series = append(u.series, s)
@@ -48,7 +39,7 @@ func writerFaults() map[string]func(*unit) bool {
 			for i := 1; i < len(u.series); i++ {
 				a, b := &u.series[i-1], &u.series[i]
 				if len(a.chunks) > 0 && len(b.chunks) > 0 {
-					exchange(u, i)
+					a.chunks, b.chunks = b.chunks, a.chunks
 					return true
 				}
 			}
@@ -57,29 +48,24 @@ func writerFaults() map[string]func(*unit) bool {
 	}
 }
 
-// exchange gives series i of a unit the chunks of the one before it, and the other way round.
-func exchange(u *unit, i int) {
-	at, sizes := 0, [2]int{}
-	for k, s := range u.series[:i+1] {
-		for _, c := range s.chunks {
-			if k < i-1 {
-				at += c.size
-			} else {
-				sizes[k-i+1] += c.size
-			}
+// ownRecords gives each chunk its record, so that chunks can be moved.
+func ownRecords(u *unit) {
+	records := u.out
+	for i := range u.series {
+		for k := range u.series[i].chunks {
+			c := &u.series[i].chunks[k]
+			c.record, records = c.recordOf(records)
 		}
 	}
-	both := slices.Clone(u.out[at : at+sizes[0]+sizes[1]])
-	copy(u.out[at:], both[sizes[0]:])
-	copy(u.out[at+sizes[1]:], both[:sizes[0]])
-	a, b := &u.series[i-1], &u.series[i]
-	a.chunks, b.chunks = b.chunks, a.chunks
 }
 
 // BreakWritten lets the writer make a fault once.
 func (c *Config) BreakWritten(name string) (made *bool) {
 	f, made := writerFaults()[name], new(bool)
-	c.faults.written = func(u *unit) { *made = *made || f(u) }
+	c.faults.written = func(u *unit) {
+		ownRecords(u)
+		*made = *made || f(u)
+	}
 	return made
 }
 

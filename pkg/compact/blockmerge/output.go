@@ -1,7 +1,6 @@
 package blockmerge
 
 import (
-	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -43,10 +42,12 @@ type output struct {
 	check       *blockcheck.Output // nil when nothing is verified
 
 	f        vfs.File // the current segment, nil before the first
-	w        *bufio.Writer
 	segments int
-	pos      int64
-	sum      uint32
+	// pos and sum are those of what was written, with the bytes of buf, which are not in
+	// the sum yet.
+	pos int64
+	sum uint32
+	buf []byte
 }
 
 // newOutput creates the directory of the result with an empty index.
@@ -70,34 +71,30 @@ func (o *output) Close() error {
 	return err
 }
 
-// add writes a series whose chunks begin at the beginning of records, and returns the
-// records after them. symbols has the numbers of the symbols of the output, nil if they
+// add writes a series, of which records begin with the chunks that no source has, and
+// returns the records after them. symbols has the numbers of the symbols of the output, nil if they
 // are those of the series.
 func (o *output) add(s *unitSeries, records []byte, symbols *symbolSet) (rest []byte, err error) {
 	if len(s.chunks) == 0 {
 		return records, nil
 	}
-	pending := 0
 	for i := range s.chunks {
 		c := &s.chunks[i]
-		if o.f == nil || o.pos+int64(pending+c.size) > o.segmentSize {
-			if err := o.write(records[:pending]); err != nil {
-				return nil, err
-			}
-			records, pending = records[pending:], 0
+		var record []byte
+		record, records = c.recordOf(records)
+		if o.f == nil || o.pos+int64(c.size) > o.segmentSize {
 			if err := o.cut(); err != nil {
 				return nil, err
 			}
 		}
-		c.ref = uint64(chunks.NewBlockChunkRef(uint64(o.segments-1), uint64(o.pos)+uint64(pending)))
+		c.ref = uint64(chunks.NewBlockChunkRef(uint64(o.segments-1), uint64(o.pos)))
 		if o.check != nil {
-			chk := checked(c.mint, c.maxt, records[pending:pending+c.size])
+			chk := checked(c.mint, c.maxt, record)
 			o.check.Wrote(s.hash, &chk, c.ref)
 		}
-		pending += c.size
-	}
-	if err := o.write(records[:pending]); err != nil {
-		return nil, err
+		if err := o.write(record); err != nil {
+			return nil, err
+		}
 	}
 	o.count(s.chunks)
 	labels := s.labels
@@ -108,7 +105,7 @@ func (o *output) add(s *unitSeries, records []byte, symbols *symbolSet) (rest []
 		}
 		labels = o.labels
 	}
-	return records[pending:], o.index.addSeries(labels, s.chunks)
+	return records, o.index.addSeries(labels, s.chunks)
 }
 
 // count adds a series to the statistics.
@@ -133,12 +130,21 @@ func (o *output) count(chks []outChunk) {
 
 // write appends to the current segment.
 func (o *output) write(b []byte) error {
-	if len(b) == 0 {
-		return nil
-	}
 	o.pos += int64(len(b))
-	o.sum = crc32.Update(o.sum, castagnoli(), b)
-	_, err := o.w.Write(b)
+	if len(o.buf)+len(b) > cap(o.buf) {
+		if err := o.flush(); err != nil {
+			return err
+		}
+	}
+	o.buf = append(o.buf, b...) // longer than the buffer only for a huge chunk
+	return nil
+}
+
+// flush writes the buffer to the file of the segment.
+func (o *output) flush() error {
+	o.sum = crc32.Update(o.sum, castagnoli(), o.buf)
+	_, err := o.f.Write(o.buf)
+	o.buf = o.buf[:0]
 	return err
 }
 
@@ -151,10 +157,9 @@ func (o *output) cut() error {
 	if err != nil {
 		return err
 	}
-	if o.f, o.pos, o.sum = f, 0, 0; o.w == nil {
-		o.w = bufio.NewWriterSize(f, writeBuffer)
-	} else {
-		o.w.Reset(f)
+	o.f, o.pos, o.sum = f, 0, 0
+	if o.buf = o.buf[:0]; cap(o.buf) == 0 {
+		o.buf = make([]byte, 0, writeBuffer)
 	}
 	o.segments++
 	head := binary.BigEndian.AppendUint32(nil, chunks.MagicChunks)
@@ -167,7 +172,7 @@ func (o *output) endSegment() error {
 	if o.f == nil {
 		return nil
 	}
-	err := errors.Join(o.w.Flush(), o.f.Close())
+	err := errors.Join(o.flush(), o.f.Close())
 	o.f = nil
 	if err != nil {
 		return fmt.Errorf("write a segment in the work directory: %w", err)

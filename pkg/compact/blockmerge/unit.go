@@ -35,14 +35,24 @@ type unitSeries struct {
 	beside []outChunk
 }
 
-// outChunk is a chunk of the result. Its record is the next one of the output of its
-// unit.
+// outChunk is a chunk of the result. Its record is that of a source, or if that is nil the
+// next one of the output of its unit.
 type outChunk struct {
+	record     []byte
 	mint, maxt int64
 	ref        uint64
 	size       int
 	samples    int
 	encoding   chunkenc.Encoding
+}
+
+// recordOf returns the record of the chunk, and those that are left of the output of its
+// unit.
+func (c *outChunk) recordOf(records []byte) (record, rest []byte) {
+	if c.record != nil {
+		return c.record, records
+	}
+	return records[:c.size], records[c.size:]
 }
 
 // unit is some series of the result, one after the other. The aligner fills it, one
@@ -66,7 +76,7 @@ type unit struct {
 	done   chan struct{}
 }
 
-// made are chunks of the result, with their records.
+// made are chunks of the result, with the records of those that no source has.
 type made struct {
 	chunks []outChunk
 	out    []byte
@@ -164,7 +174,7 @@ func (w *worker) merge(u *unit) {
 	u.merged = w.merger.Take()
 }
 
-// passSeries copies the chunks of a series.
+// passSeries takes the chunks of a series as they are.
 func (w *worker) passSeries(u *unit, s *unitSeries) {
 	first, start := len(u.chunks), len(u.out)
 	for _, p := range s.parts {
@@ -200,10 +210,11 @@ func passes(parts []part) bool {
 	return true
 }
 
-// pass adds a chunk of a source as it is.
+// pass adds a chunk of a source as it is. Its record lives until the unit is released.
 func (u *unit) pass(c *chunk) {
-	u.out = append(u.out, c.record...)
-	u.chunks = append(u.chunks, outChunk{mint: c.mint, maxt: c.maxt, size: len(c.record), samples: c.samples, encoding: c.encoding()})
+	u.chunks = append(u.chunks, outChunk{
+		record: c.record, mint: c.mint, maxt: c.maxt, size: len(c.record), samples: c.samples, encoding: c.encoding(),
+	})
 	u.read += uint64(c.samples)
 }
 
