@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/storage/remote"
 	"github.com/prometheus/prometheus/util/strutil"
 )
 
@@ -260,6 +261,10 @@ func (l expressionLimits) checkRead(req *prompb.ReadRequest) error {
 			if err := s.exceeded(); err != nil {
 				return err
 			}
+		}
+		// The handler of Prometheus calls these internal errors, which clients repeat.
+		if _, err := remote.FromLabelMatchers(q.Matchers); err != nil {
+			return fmt.Errorf("matchers of remote read: %w", err)
 		}
 	}
 	return nil

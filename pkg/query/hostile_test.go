@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -112,19 +113,41 @@ func TestHostile_EachRequestNamesItsLimit(t *testing.T) {
 // Remote read has the same limits as selectors.
 func TestHostile_RemoteRead(t *testing.T) {
 	q := localQuerier(t, []storeapi.Store{hostileStore(t)}, "--query.max-matchers=10")
-	many := &prompb.Query{}
-	for range 11 {
-		many.Matchers = append(many.Matchers, &prompb.LabelMatcher{Name: "a", Value: "b"})
+	read := func(ms ...*prompb.LabelMatcher) (int, string) {
+		body, err := (&prompb.ReadRequest{Queries: []*prompb.Query{{Matchers: ms, EndTimestampMs: math.MaxInt64}}}).Marshal()
+		require.NoError(t, err)
+		resp, err := http.Post(q.url+"/api/v1/read", "application/x-protobuf", bytes.NewReader(snappy.Encode(nil, body)))
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		answer, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		return resp.StatusCode, string(answer)
 	}
-	body, err := (&prompb.ReadRequest{Queries: []*prompb.Query{many}}).Marshal()
-	require.NoError(t, err)
-	resp, err := http.Post(q.url+"/api/v1/read", "application/x-protobuf", bytes.NewReader(snappy.Encode(nil, body)))
+	code, text := read(slices.Repeat([]*prompb.LabelMatcher{{Name: "a", Value: "b"}}, 11)...)
+	require.Equal(t, http.StatusBadRequest, code)
+	require.Contains(t, text, "--query.max-matchers")
+	// An internal error would be repeated.
+	code, text = read(&prompb.LabelMatcher{Type: prompb.LabelMatcher_RE, Name: "a", Value: "("})
+	require.Equal(t, http.StatusBadRequest, code, text)
+	code, text = read(&prompb.LabelMatcher{Type: 9, Name: "a", Value: "b"})
+	require.Equal(t, http.StatusBadRequest, code, text)
+}
+
+// Prometheus answers a request for all series, which stores refuse without a matcher.
+func TestFederateAndRemoteRead_AcceptNoMatchers(t *testing.T) {
+	q := localQuerier(t, []storeapi.Store{describedStore(t, "all", "all")})
+	resp, err := http.Get(q.url + "/federate?match[]=%7B%7D")
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
-	require.Equal(t, http.StatusBadRequest, resp.StatusCode)
-	require.Contains(t, string(answer), "--query.max-matchers")
+	require.Equal(t, http.StatusOK, resp.StatusCode, string(answer))
+	body, err := (&prompb.ReadRequest{Queries: []*prompb.Query{{EndTimestampMs: math.MaxInt64}}}).Marshal()
+	require.NoError(t, err)
+	read, err := http.Post(q.url+"/api/v1/read", "application/x-protobuf", bytes.NewReader(snappy.Encode(nil, body)))
+	require.NoError(t, err)
+	defer read.Body.Close()
+	require.Equal(t, http.StatusOK, read.StatusCode)
 }
 
 // A hundred queries that do not fit side by side take turns: none fails, and the

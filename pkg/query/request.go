@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 
@@ -23,6 +24,10 @@ const seriesFunc = "series"
 // left to the stores either, which would count replicas.
 func selectRequest(p queryopts.Options, mint, maxt int64, hints *storage.SelectHints, ms []*labels.Matcher) *storeapi.Request {
 	r := baseRequest(p, mint, maxt, ms)
+	if len(r.Matchers) == 0 {
+		// Federation and remote read may ask for all series; stores want a matcher.
+		r.Matchers = []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, model.MetricNameLabel, ".*")}
+	}
 	r.MaxResolution = p.MaxSourceResolution
 	r.Shard = shard(p)
 	if hints == nil {
