@@ -15,6 +15,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/compact"
 	"github.com/hindsight-io/hindsight/pkg/dirlock"
+	"github.com/hindsight-io/hindsight/pkg/headrecovery"
 	"github.com/hindsight-io/hindsight/pkg/query"
 	"github.com/hindsight-io/hindsight/pkg/receive"
 	"github.com/hindsight-io/hindsight/pkg/server"
@@ -49,6 +50,7 @@ func storeCommand(app *kingpin.Application) command {
 			g, err := store.New(c, store.Deps{
 				Logger: p.logger, Registerer: p.registry, Bucket: bkt, Poller: newHintedPoller(p, bkt, c.MetaFetchConcurrency),
 				Marks: bkt, Evaluates: e.Settings(),
+				MarkGuard: compact.MarkGuard(bkt, func(ctx context.Context) (time.Time, error) { return headrecovery.Now(ctx, bkt) }, p.logger),
 			})
 			if err != nil || !e.Enabled {
 				return g, err

@@ -79,7 +79,7 @@ func (c *Claims) acquire(ctx context.Context, name string, until time.Time) (*le
 		case !errors.As(err, &held):
 			return nil, err
 		case time.Now().After(until):
-			return nil, fmt.Errorf("%w, and still works after %s: run the command again later", err, c.cfg.Wait)
+			return nil, fmt.Errorf("%w, and still works after %s: try again later", err, c.cfg.Wait)
 		case !told && held.Owner != "":
 			told = true
 			c.cfg.Waiting(err)

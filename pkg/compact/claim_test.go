@@ -61,7 +61,7 @@ func TestClaim_WaitsForTheCompactorOfTheGroup(t *testing.T) {
 		_, _, err = c.Claim(t.Context(), a00)
 		var held *lease.HeldError
 		require.ErrorAs(t, err, &held)
-		require.ErrorContains(t, err, "run the command again later")
+		require.ErrorContains(t, err, "try again later")
 		require.Equal(t, 1, waits)
 
 		close(paused.resume)

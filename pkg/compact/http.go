@@ -44,7 +44,16 @@ func (c *Compactor) RegisterAPI(mux *http.ServeMux) {
 	deletehttp.Handler{Bucket: c.bkt, Disabled: c.adminDisabled()}.Register(mux)
 	mux.Handle("GET /api/v1/blocks/cardinality", stathttp.New(c.bkt, c.seen.Load))
 	mux.Handle("GET /api/v1/blocks/findings", doctorhttp.New(c.bkt, c.seen.Load, c.cfg.ReplicaLabels.Values()))
-	mux.Handle("POST /api/v1/blocks/mark", markhttp.Handler{Bucket: c.bkt, Disabled: c.cfg.DisableAdmin})
+	mux.Handle("POST /api/v1/blocks/mark", markhttp.Handler{Bucket: c.bkt, Guard: c.markGuard(), Disabled: c.cfg.DisableAdmin})
+}
+
+// markGuard keeps this compactor, too, from a block that is marked; nil if leases are off.
+func (c *Compactor) markGuard() markhttp.Guard {
+	if c.cfg.Leases == leasesNone {
+		return nil
+	}
+	// The bucket of jobs has no conditional writes, by which leases are taken.
+	return MarkGuard(c.bkt.(fenced).Bucket, c.bucketTime, c.log)
 }
 
 // serveBlocks lists the blocks of the last listing of the bucket.

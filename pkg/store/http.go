@@ -38,7 +38,7 @@ func (g *Gateway) RegisterHTTP(mux *http.ServeMux) {
 	}
 	mux.Handle("GET /api/v1/blocks/cardinality", stathttp.New(g.deps.Bucket, view))
 	mux.Handle("GET /api/v1/blocks/findings", doctorhttp.New(g.deps.Bucket, view, nil))
-	mux.Handle("POST /api/v1/blocks/mark", markhttp.Handler{Bucket: g.deps.Marks, Disabled: !g.markable()})
+	mux.Handle("POST /api/v1/blocks/mark", markhttp.Handler{Bucket: g.deps.Marks, Guard: g.deps.MarkGuard, Disabled: !g.markable()})
 	ui.New(ui.Config{Role: "store", Version: version.Version, Pages: []string{"blocks", "status"}}).RegisterPages(mux)
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
 	"github.com/hindsight-io/hindsight/pkg/block/headerbundle"
+	"github.com/hindsight-io/hindsight/pkg/block/markhttp"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/deletion"
 	"github.com/hindsight-io/hindsight/pkg/deletion/mask"
@@ -39,6 +40,8 @@ type Deps struct {
 	// Marks is the bucket for marks that are requested over HTTP, and for blocks of
 	// recovered head logs; nil refuses the marks and recovers nothing.
 	Marks bucket.Bucket
+	// MarkGuard keeps compactors from a block that is marked; nil if none works on Marks.
+	MarkGuard markhttp.Guard
 	// Evaluates are the settings with which the process evaluates queries over Store,
 	// for Info; empty if it does not.
 	Evaluates string

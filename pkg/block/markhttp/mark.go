@@ -20,12 +20,26 @@ import (
 // Handler marks a block for deletion or against compaction: a POST with the form
 // values id, action (DELETION or NO_COMPACTION) and detail. It answers 204, or an
 // error in JSON: 400 for wrong values and when it is disabled, 404 for a block
-// that the bucket does not have.
+// that the bucket does not have, 409 while a compactor works on the group of the block.
 type Handler struct {
 	Bucket bucket.Bucket
+	// Guard keeps compactors from the block; nil is for a bucket that none works on.
+	Guard Guard
 	// Disabled refuses everything.
 	Disabled bool
 }
+
+// Change writes to the bucket that it gets; now is the time by the clock of the bucket, from
+// which the delay of a deletion is measured.
+type Change func(ctx context.Context, b bucket.Bucket, now time.Time) error
+
+// Guard calls a change of a block while no compactor works on it. The writes of the change
+// fail if one may work on it again. The error has the id errorid.LeaseConflict if a compactor
+// still works on the block after some seconds.
+type Guard func(ctx context.Context, id ulid.ULID, f Change) error
+
+// errUnknown says that the bucket has no object of the block.
+var errUnknown = errors.New("no such block")
 
 // ServeHTTP implements http.Handler.
 func (h Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -43,35 +57,61 @@ func (h Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		errorid.AnswerJSON(w, http.StatusBadRequest, "bad_data", "", fmt.Sprintf("detail is longer than %d bytes", maxDetail))
 		return
 	}
-	var mark func(context.Context) error
-	switch r.PostFormValue("action") {
-	case "DELETION":
-		mark = func(ctx context.Context) error {
-			_, err := block.MarkDeletion(ctx, h.Bucket, id, detail, time.Now())
-			return err
-		}
-	case "NO_COMPACTION":
-		mark = func(ctx context.Context) error {
-			_, err := block.MarkNoCompact(ctx, h.Bucket, id, block.Cause{Reason: block.MarkManual, Details: detail}, time.Now())
-			return err
-		}
-	default:
+	mark, ok := marking(r.PostFormValue("action"), id, detail)
+	if !ok {
 		errorid.AnswerJSON(w, http.StatusBadRequest, "bad_data", "", "action is neither DELETION nor NO_COMPACTION")
 		return
 	}
-	switch known, err := h.exists(r.Context(), id); {
-	case err != nil:
-		errorid.AnswerJSON(w, http.StatusInternalServerError, "internal", errorid.Of(err), err.Error())
-		return
-	case !known:
+	switch err := h.guarded(r.Context(), id, mark); {
+	case errors.Is(err, errUnknown):
 		errorid.AnswerJSON(w, http.StatusNotFound, "not_found", "", "the bucket has no block "+id.String())
 		return
-	}
-	if err := mark(r.Context()); err != nil {
+	case errorid.Of(err) == errorid.LeaseConflict:
+		errorid.AnswerJSON(w, http.StatusConflict, "conflict", errorid.LeaseConflict, err.Error())
+		return
+	case err != nil:
 		errorid.AnswerJSON(w, http.StatusInternalServerError, "internal", errorid.Of(err), err.Error())
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// marking returns the change of an action.
+func marking(action string, id ulid.ULID, detail string) (Change, bool) {
+	switch action {
+	case "DELETION":
+		return func(ctx context.Context, b bucket.Bucket, now time.Time) error {
+			_, err := block.MarkDeletion(ctx, b, id, detail, now)
+			return err
+		}, true
+	case "NO_COMPACTION":
+		return func(ctx context.Context, b bucket.Bucket, now time.Time) error {
+			_, err := block.MarkNoCompact(ctx, b, id, block.Cause{Reason: block.MarkManual, Details: detail}, now)
+			return err
+		}, true
+	}
+	return nil, false
+}
+
+// guarded marks the block if it still exists when no compactor works on it.
+func (h Handler) guarded(ctx context.Context, id ulid.ULID, mark Change) error {
+	change := func(ctx context.Context, b bucket.Bucket, now time.Time) error {
+		switch known, err := h.exists(ctx, id); {
+		case err != nil:
+			return err
+		case !known:
+			return errUnknown
+		}
+		return mark(ctx, b, now)
+	}
+	if h.Guard == nil {
+		return change(ctx, h.Bucket, time.Now())
+	}
+	// A block that never existed needs no lease, and writes nothing.
+	if known, err := h.exists(ctx, id); err != nil || !known {
+		return cmp.Or(err, errUnknown)
+	}
+	return h.Guard(ctx, id, change)
 }
 
 // maxDetail bounds the text in a mark, in bytes.
