@@ -31,6 +31,8 @@ type batch struct {
 	// size is about that of labels and chunks, held what the account counts for them.
 	size int64
 	held held
+	// number is that of the loans.
+	number int
 	// inUse counts the series that are not released yet, and the reader of the stream.
 	inUse atomic.Int64
 }
@@ -72,6 +74,7 @@ func (s *stream) run(ctx context.Context, open func() storeapi.SeriesSet) {
 		return
 	}
 	s.selection.open(ctx, s.view, open)
+	s.loans.begin(s.set)
 	s.finish(ctx, s.view, s.readBatches(ctx))
 }
 
@@ -97,6 +100,10 @@ func (s *stream) pause() {
 // the gate.
 func (s *stream) pass(ctx context.Context, b *batch) error {
 	b.tidy()
+	spent := s.loans.spent()
+	s.mtx.Lock()
+	b.number = s.loans.add(spent)
+	s.mtx.Unlock()
 	b.inUse.Store(int64(len(b.series)) + 1)
 	select {
 	case s.batches <- b:

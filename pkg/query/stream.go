@@ -14,6 +14,10 @@ import (
 // the one that it reads and the one that is being filled.
 const batchesAhead = 1
 
+// freeBatches is how many batches without series a stream keeps. The workers of the
+// evaluator release several at about the same time.
+const freeBatches = 16
+
 // streams is the eval.Storage of one query: it streams the series of selectors and
 // holds no selector whole. It may be used concurrently.
 //
@@ -47,7 +51,7 @@ func (s *streams) Select(ctx context.Context, sel eval.Selector) eval.SeriesStre
 		selection: one, ctx: queryCtx, view: view, order: r.Order(), ring: storeapi.NewOrder(one.group.ring),
 		gate: s.gate, steps: steps,
 		batches: make(chan *batch, batchesAhead),
-		free:    make(chan *batch, batchesAhead+2),
+		free:    make(chan *batch, freeBatches),
 	}
 	go st.run(ctx, func() storeapi.SeriesSet { return s.store.Select(ctx, r) })
 	return st
@@ -82,6 +86,7 @@ type stream struct {
 	mtx sync.Mutex
 	// held is what the account counts for batches that are in use.
 	held   held
+	loans  loans
 	closed bool
 }
 
@@ -137,6 +142,7 @@ func (s *stream) Close() error {
 	s.mtx.Lock()
 	all := s.held
 	s.held, s.closed = held{}, true
+	s.loans.close()
 	s.mtx.Unlock()
 	s.account.drop(all)
 	s.cur = nil
@@ -145,11 +151,19 @@ func (s *stream) Close() error {
 
 // recycle takes back a batch of which no series is needed any more.
 func (s *stream) recycle(b *batch) {
+	for _, m := range s.takeBack(b) {
+		m.Recycle()
+	}
+}
+
+// takeBack is recycle, but for the memory of the set, which it returns.
+func (s *stream) takeBack(b *batch) []storeapi.Memory {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
 	if s.closed {
-		return
+		return nil
 	}
+	free := s.loans.end(b.number)
 	s.held.add(held{memory: -b.held.memory, samples: -b.held.samples})
 	s.account.drop(b.held)
 	b.reset()
@@ -157,6 +171,7 @@ func (s *stream) recycle(b *batch) {
 	case s.free <- b:
 	default:
 	}
+	return free
 }
 
 // charged records what the account counts for a series of the batch.

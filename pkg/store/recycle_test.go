@@ -2,7 +2,9 @@ package store
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -110,5 +112,107 @@ func TestSelect_LabelSetsHaveNoChunksOfOthers(t *testing.T) {
 		require.NoError(t, set.Err())
 		require.NoError(t, set.Close())
 		require.Equal(t, 480, n)
+	}
+}
+
+// TestSelect_LendsUntilMemoryIsGivenBack keeps the chunks of some series, and looks at
+// them only before it gives their memory back. The build tag hindsight_poison makes it
+// strict.
+func TestSelect_LendsUntilMemoryIsGivenBack(t *testing.T) {
+	rng := rand.New(rand.NewPCG(13, 14))
+	bkt, _ := randomBucket(t, rng, 40)
+	s := shape{blocks: 3, metrics: 4, instances: 60, codes: 2, samples: 480}
+	s.fill(t, bkt)
+	g := newGateway(t, bkt)
+	for _, drop := range [][]string{nil, {"replica"}, {"pod"}} {
+		for _, m := range []*labels.Matcher{matcher(labels.MatchRegexp, "__name__", ".+"), matcher(labels.MatchRegexp, "n", ".+")} {
+			r := &storeapi.Request{MinTime: 0, MaxTime: 6 * hour, WithoutReplicaLabels: drop, Matchers: []*labels.Matcher{m}}
+			if len(drop) == 0 {
+				r.SortWithout = []string{"cluster", "replica"}
+			}
+			set := g.Select(t.Context(), r)
+			want, err := text(set)
+			require.NoError(t, err)
+			require.NoError(t, set.Close())
+			var wg sync.WaitGroup
+			for n := range 4 {
+				wg.Go(func() {
+					got, err := lentText(g.Select(t.Context(), r), 1+17*n)
+					if err != nil || got != want {
+						t.Errorf("%s without %v, %d at a time: other bytes with lent memory (%v)", m, drop, 1+17*n, err)
+					}
+				})
+			}
+			wg.Wait()
+			require.Zero(t, g.budget.Used())
+		}
+	}
+}
+
+// lentText reads a set to the end, or up to most series, writes them some at a time, and
+// closes the set.
+func lentText(set storeapi.SeriesSet, atATime int) (string, error) {
+	lending := set.(storeapi.LendingSet)
+	lending.Lend()
+	var out bytes.Buffer
+	var kept []storeapi.Series
+	write := func() {
+		for _, s := range kept {
+			out.WriteString(s.Labels.String())
+			for _, c := range s.Chunks {
+				out.Write(c.Raw.Bytes)
+			}
+			out.WriteByte('\n')
+		}
+		kept = kept[:0]
+	}
+	for set.Next() {
+		at := set.At()
+		if len(kept) == atATime {
+			write()
+			if m := lending.Spent(); m != nil { // at is not among its series
+				m.Recycle()
+			}
+		}
+		kept = append(kept, storeapi.Series{Labels: at.Labels, Chunks: slices.Clone(at.Chunks)})
+	}
+	write()
+	if m := lending.Spent(); m != nil {
+		m.Recycle()
+	}
+	return out.String(), errors.Join(set.Err(), set.Close())
+}
+
+// Memory that was lent and not given back does not count after the set is closed, and
+// its bytes stay.
+func TestSelect_LendsBeyondClose(t *testing.T) {
+	bkt := bucket.NewMemory()
+	s := shape{blocks: 2, metrics: 4, instances: 60, codes: 2, samples: 480}
+	s.fill(t, bkt)
+	g := newGateway(t, bkt)
+	r := request(s, matcher(labels.MatchRegexp, "__name__", ".+"))
+	for n := range 40 {
+		set := g.Select(t.Context(), r).(storeapi.LendingSet)
+		set.Lend()
+		var views, copies [][]byte
+		for range n * 13 {
+			if !set.Next() {
+				break
+			}
+			for _, c := range set.At().Chunks {
+				views, copies = append(views, c.Raw.Bytes), append(copies, bytes.Clone(c.Raw.Bytes))
+			}
+		}
+		held := set.Spent()
+		require.NoError(t, set.Close())
+		other := g.Select(t.Context(), r)
+		_, err := text(other)
+		require.NoError(t, err)
+		require.NoError(t, other.Close())
+		require.Equal(t, copies, views)
+		if held != nil {
+			held.Release()
+		}
+		require.Zero(t, g.budget.Used())
 	}
 }

@@ -76,6 +76,20 @@ const noteEvery = 4
 // Recycle implements storeapi.RecyclingSet.
 func (s *gatewaySet) Recycle() { s.recycler.on = true }
 
+// Lend implements storeapi.LendingSet.
+func (s *gatewaySet) Lend() {
+	s.recycler.on = true
+	s.recycler.Lend()
+}
+
+// Spent implements storeapi.LendingSet.
+func (s *gatewaySet) Spent() storeapi.Memory {
+	if m := s.recycler.Spent(); len(m) > 0 {
+		return m
+	}
+	return nil
+}
+
 // Queued implements storeapi.QueuedSet.
 func (s *gatewaySet) Queued() bool { return s.place.queued() }
 
@@ -122,7 +136,7 @@ func (s *gatewaySet) Close() error {
 	}
 	err := s.SeriesSet.Close()
 	s.place.leave()
-	s.recycler.Flush()
+	s.recycler.Close()
 	st := s.SeriesSet.Stats()
 	s.g.m.seriesPerRequest.Observe(float64(s.counter.Series()))
 	for data, n := range map[string][2]int64{

@@ -52,6 +52,29 @@ type RecyclingSet interface {
 	Recycle()
 }
 
+// LendingSet is a SeriesSet whose reader keeps chunks for a while and then gives their
+// memory back, so that it can be used again. Sets that wrap others hide it, because they
+// may hold series back.
+type LendingSet interface {
+	SeriesSet
+	// Lend is called before the first Next.
+	Lend()
+	// Spent returns memory to which only chunks of series before the current one refer,
+	// each piece once; nil when there is none. When Next has returned false, it is that of
+	// all series. The collector frees memory that Spent never returns.
+	Spent() Memory
+}
+
+// Memory holds the bytes of chunks. It belongs to the caller of LendingSet.Spent, which
+// calls one of the methods once, at any time, also after the set was closed.
+type Memory interface {
+	// Recycle lets others overwrite the bytes: nothing refers to them any more.
+	Recycle()
+	// Release leaves the bytes to the collector, and says only that they are not counted
+	// any more.
+	Release()
+}
+
 // QueuedSet is a SeriesSet whose first series may have to wait for other requests.
 type QueuedSet interface {
 	SeriesSet

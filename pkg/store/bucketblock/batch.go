@@ -64,14 +64,63 @@ func (b *batch) drop() {
 // that reads the sets.
 type Recycler struct {
 	done []*batch
+	// lends says that chunks outlive the calls of Next: batches are spent before they are
+	// recycled.
+	lends bool
+	spent Spent
 }
 
+// Lend makes Flush collect batches for Spent. It is called before the sets are read.
+func (r *Recycler) Lend() { r.lends = true }
+
 // Flush recycles the batches of series that the sets have returned before their last
-// series. Nothing may refer to the bytes of their chunks.
+// series. Nothing may refer to the bytes of their chunks, unless Lend was called.
 func (r *Recycler) Flush() {
-	for i, b := range r.done {
-		b.recycle()
-		r.done[i] = nil
+	if r.lends {
+		r.spent = append(r.spent, r.done...)
+	} else {
+		Spent(r.done).Recycle()
 	}
+	clear(r.done)
 	r.done = r.done[:0]
+}
+
+// Spent returns the batches that Flush has collected.
+func (r *Recycler) Spent() Spent {
+	out := r.spent
+	r.spent = nil
+	return out
+}
+
+// Close gives up what is left, after the sets were closed.
+func (r *Recycler) Close() {
+	r.Flush()
+	r.Spent().Release()
+}
+
+// giveUp is for a batch whose set is closed.
+func (r *Recycler) giveUp(b *batch) {
+	if r.lends {
+		b.release() // series of it may still be in use
+	} else {
+		b.recycle()
+	}
+}
+
+// Spent is memory that no later series of the sets refers to. It belongs to one
+// goroutine at a time, which calls one of the methods once.
+type Spent []*batch
+
+// Recycle lets other requests use the memory.
+func (s Spent) Recycle() {
+	for _, b := range s {
+		b.recycle()
+	}
+}
+
+// Release ends the accounting for the memory, which stays valid while it is in use.
+func (s Spent) Release() {
+	for _, b := range s {
+		b.release()
+	}
 }

@@ -100,7 +100,7 @@ func (s *Set) free() {
 
 // Recycle makes the set return memory to other requests when r is flushed. It is called
 // before Next, and only for a set that is Final. The bytes of chunks are then valid
-// until the first flush after the next call of Next.
+// until the first flush after the next call of Next; r.Lend makes them stay longer.
 func (s *Set) Recycle(r *Recycler) { s.recycler = r }
 
 // retire gives the batches that no later series refers to to the recycler.
@@ -139,13 +139,15 @@ func (s *Set) Carries(name string) bool { return s.place.carried[name] }
 func (s *Set) Next() bool {
 	s.retire()
 	if s.Final() && len(s.place.ext) > 0 {
-		return s.nextInOrder()
+		if s.nextInOrder() {
+			return true
+		}
+	} else if s.advance() {
+		s.series = s.read()
+		return true
 	}
-	if !s.advance() {
-		return false
-	}
-	s.series = s.read()
-	return true
+	s.retire()
+	return false
 }
 
 // heldSeries is a series that was read and waits for those that may sort before it.
@@ -219,7 +221,7 @@ func (s *Set) Close() error {
 	s.cancel()
 	s.free()
 	for _, b := range s.left {
-		b.recycle()
+		s.recycler.giveUp(b)
 	}
 	s.left = nil
 	for b := range s.batches {

@@ -19,7 +19,7 @@ type buffers struct {
 const (
 	minClass = 12
 	maxClass = 21
-	maxKept  = 32 << 20
+	maxKept  = 16 << 20
 )
 
 // get returns n bytes with any content.
