@@ -134,8 +134,9 @@ func (c *Checker) Output() *Output {
 
 // Wrote adds a chunk of a series whose record was written at a reference.
 func (o *Output) Wrote(series uint64, chk *Chunk, ref uint64) {
-	o.chunks.add(series, chk.hash(series))
-	o.index.add(series, entry(series, chk.MinTime, chk.MaxTime, ref))
+	h := times(series, chk.MinTime, chk.MaxTime)
+	o.chunks.add(series, chk.after(h))
+	o.index.add(series, entry(h, ref))
 	if o.readsBack(series) {
 		o.records.add(series, record(ref, chk.Sum))
 	}

@@ -38,14 +38,21 @@ func HashLabels(before, symbol uint64) uint64 { return fold(before, symbol) }
 
 // hash is that of the chunk as one of the series.
 func (c *Chunk) hash(series uint64) uint64 {
-	h := fold(fold(series, uint64(c.MinTime)), uint64(c.MaxTime))
-	return fold(h, uint64(c.Sum)<<32|uint64(c.Encoding)<<24^uint64(len(c.Data)))
+	return c.after(times(series, c.MinTime, c.MaxTime))
 }
 
-// entry is the hash of what an index has of a chunk.
-func entry(series uint64, mint, maxt int64, ref uint64) uint64 {
-	return fold(fold(fold(series, uint64(mint)), uint64(maxt)), ref)
+// after adds the chunk to the hash of its series and times.
+func (c *Chunk) after(times uint64) uint64 {
+	return fold(times, uint64(c.Sum)<<32|uint64(c.Encoding)<<24^uint64(len(c.Data)))
 }
+
+// times is the hash of a series and the times of a chunk.
+func times(series uint64, mint, maxt int64) uint64 {
+	return fold(fold(series, uint64(mint)), uint64(maxt))
+}
+
+// entry is the hash of what an index has of a chunk, from that of series and times.
+func entry(times, ref uint64) uint64 { return fold(times, ref) }
 
 // record is the hash of the record at a place of a result.
 func record(ref uint64, sum uint32) uint64 { return fold(ref, uint64(sum)) }

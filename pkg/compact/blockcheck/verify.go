@@ -86,7 +86,7 @@ func (o *Output) verify(ctx context.Context, bkt bucket.Reader, res *Result, sus
 		names.add(series, l)
 		for i := range chks {
 			c := &chks[i]
-			got.add(series, entry(series, c.MinTime, c.MaxTime, uint64(c.Ref)))
+			got.add(series, entry(times(series, c.MinTime, c.MaxTime), uint64(c.Ref)))
 			if !o.readsBack(series) {
 				continue
 			}

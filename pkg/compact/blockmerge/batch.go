@@ -34,14 +34,15 @@ func buffersFor(memory int64, sources int) buffers {
 // chunk is a chunk of a source as it lies in a segment.
 type chunk struct {
 	mint, maxt int64
-	// record is length, encoding, data and checksum; data begins at head+1.
-	record  []byte
-	head    int
-	samples int
+	// record is length, encoding, data and checksum; data begins at head+1. The encoding is
+	// repeated, because the record is seldom in the cache of the core that asks for it.
+	record   []byte
+	head     uint8
+	encoding chunkenc.Encoding
+	samples  int
 }
 
-func (c *chunk) encoding() chunkenc.Encoding { return chunkenc.Encoding(c.record[c.head]) }
-func (c *chunk) data() []byte                { return c.record[c.head+1 : len(c.record)-crc32.Size] }
+func (c *chunk) data() []byte { return c.record[int(c.head)+1 : len(c.record)-crc32.Size] }
 
 // series is one series of a source.
 type series struct {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
 	"github.com/hindsight-io/hindsight/pkg/compact/blockcheck"
@@ -13,9 +14,8 @@ import (
 // checked is a chunk for the checker, from its record.
 func checked(mint, maxt int64, record []byte) blockcheck.Chunk {
 	_, head := binary.Uvarint(record)
-	c := chunk{record: record, head: head}
 	return blockcheck.Chunk{
-		MinTime: mint, MaxTime: maxt, Encoding: c.encoding(), Data: c.data(),
+		MinTime: mint, MaxTime: maxt, Encoding: chunkenc.Encoding(record[head]), Data: record[head+1 : len(record)-crc32.Size],
 		Sum: binary.BigEndian.Uint32(record[len(record)-crc32.Size:]),
 	}
 }

@@ -41,7 +41,7 @@ func (s *source) run(ctx context.Context) (err error) {
 	for range batches {
 		s.free <- &batch{home: s.free, buf: make([]byte, 0, room)}
 	}
-	d := &decoder{source: s, ctx: ctx, reference: 16, segment: -1}
+	d := &decoder{source: s, ctx: ctx, reference: 16, segment: -1, table: castagnoli()}
 	if s.version == index.FormatV1 {
 		d.reference = 1
 	}
@@ -72,6 +72,7 @@ type decoder struct {
 	last      []uint32
 	count     uint64
 	scratch   aggr.Chunk
+	table     *crc32.Table       // of all checksums
 	digest    *blockcheck.Source // nil when nothing is verified
 }
 
@@ -226,7 +227,7 @@ func (d *decoder) next(off uint64) error {
 		return err
 	}
 	body := entry[w : w+int(n)]
-	if got, want := crc32.Checksum(body, castagnoli()), binary.BigEndian.Uint32(entry[w+int(n):]); got != want {
+	if got, want := crc32.Checksum(body, d.table), binary.BigEndian.Uint32(entry[w+int(n):]); got != want {
 		return d.corrupt(reason.BlockIndexCorrupt, "series at %d has the checksum %08x instead of %08x", off, got, want)
 	}
 	if d.b == nil {
@@ -372,19 +373,19 @@ func (d *decoder) load(c *chunk, ref chunks.ChunkRef) error {
 	if err != nil {
 		return err
 	}
-	got, want := crc32.Checksum(record[w:size-crc32.Size], castagnoli()), binary.BigEndian.Uint32(record[size-crc32.Size:])
+	got, want := crc32.Checksum(record[w:size-crc32.Size], d.table), binary.BigEndian.Uint32(record[size-crc32.Size:])
 	if got != want {
 		return d.corrupt(reason.BlockChunkCorrupt, "checksum at offset %d of segment %d is %08x instead of %08x", off, seg+1, got, want)
 	}
 	start := len(d.b.buf)
 	d.b.buf = append(d.b.buf, record...)
-	c.record, c.head = d.b.buf[start:len(d.b.buf):len(d.b.buf)], w
+	c.record, c.head, c.encoding = d.b.buf[start:len(d.b.buf):len(d.b.buf)], uint8(w), chunkenc.Encoding(record[w])
 	return d.checkChunk(c)
 }
 
 // checkChunk refuses a chunk that announces more than it holds, and counts its samples.
 func (d *decoder) checkChunk(c *chunk) error {
-	enc, data := c.encoding(), c.data()
+	enc, data := c.encoding, c.data()
 	if enc == aggr.Encoding {
 		d.scratch.Reset(data)
 		c.samples = d.scratch.NumSamples()

@@ -157,14 +157,15 @@ func (w *indexWriter) addSeries(labels []uint32, chks []outChunk) error {
 		b = binary.AppendUvarint(b, uint64(l))
 	}
 	b = binary.AppendUvarint(b, uint64(len(chks)))
-	for i, c := range chks {
+	for i := range chks {
+		c := &chks[i]
 		if i == 0 {
 			b = binary.AppendVarint(b, c.mint)
 			b = binary.AppendUvarint(b, uint64(c.maxt-c.mint))
 			b = binary.AppendUvarint(b, c.ref)
 			continue
 		}
-		last := chks[i-1]
+		last := &chks[i-1]
 		if c.mint <= last.maxt {
 			return fmt.Errorf("chunk from %d begins before the one before it ends at %d", c.mint, last.maxt)
 		}

@@ -213,7 +213,7 @@ func passes(parts []part) bool {
 // pass adds a chunk of a source as it is. Its record lives until the unit is released.
 func (u *unit) pass(c *chunk) {
 	u.chunks = append(u.chunks, outChunk{
-		record: c.record, mint: c.mint, maxt: c.maxt, size: len(c.record), samples: c.samples, encoding: c.encoding(),
+		record: c.record, mint: c.mint, maxt: c.maxt, size: len(c.record), samples: c.samples, encoding: c.encoding,
 	})
 	u.read += uint64(c.samples)
 }
@@ -256,7 +256,7 @@ func (w *worker) load(s *unitSeries) error {
 	for _, p := range s.parts {
 		for i := range p.chunks {
 			c := &p.chunks[i]
-			chk, err := w.pool.Get(c.encoding(), c.data())
+			chk, err := w.pool.Get(c.encoding, c.data())
 			if err != nil {
 				return err
 			}
