@@ -137,11 +137,7 @@ type Samples struct {
 
 // Decoder merges replicas into columns. It keeps its memory between series and belongs
 // to one goroutine at a time.
-type Decoder struct {
-	c coverage
-	// touched keeps what touch has read, so that the compiler does not leave it out.
-	touched byte
-}
+type Decoder struct{ c coverage }
 
 // Decode appends the samples of Merge from the time from on to dst.
 func (d *Decoder) Decode(f Func, replicas []Replica, o Options, from int64, dst *Samples) error {
@@ -150,29 +146,12 @@ func (d *Decoder) Decode(f Func, replicas []Replica, o Options, from int64, dst 
 	}
 	d.c.reset(replicas, o, true)
 	d.c.columns = true
-	if replicas[0].Chunks != nil {
-		d.touched = touch(replicas[0].Chunks)
-	}
 	dst.Rising = len(dst.T) == 0
 	for r, ok := d.c.next(); ok; r, ok = d.c.next() {
 		dst.add(&r, from)
 		d.c.direct(dst, from)
 	}
 	return d.c.err()
-}
-
-// touch reads from the beginning of each chunk. The chunks of a series are in several blocks,
-// and so far apart in memory: the processor fetches several of them at a time here, and
-// would wait for each one when it is decoded. It finds the rest of a chunk by itself.
-func touch(chunks XORChunks) (sum byte) {
-	const cacheLine, lines = 64, 4
-	for i := range chunks.Len() {
-		_, _, payload := chunks.Chunk(i)
-		for k := 0; k < min(len(payload), lines*cacheLine); k += cacheLine {
-			sum ^= payload[k]
-		}
-	}
-	return sum
 }
 
 // add appends the samples of a run.
