@@ -36,6 +36,8 @@ type frame struct {
 	data []byte
 	// usedData is how many bytes the last message had, as the guess for the next one.
 	usedData int
+	// size is that of the message that is being decoded. No part needs more.
+	size int
 }
 
 // UnmarshalView decodes data and copies what it keeps. Copying the two parts
@@ -44,6 +46,7 @@ type frame struct {
 func (f *frame) UnmarshalView(data []byte) error {
 	f.series, f.warnings, f.hints, f.bad = f.series[:0], texts{}, nil, nil
 	f.chunks, f.ends, f.aggrs = f.chunks[:0], f.ends[:0], nil
+	f.size = len(data)
 	f.labels.reset(len(data))
 	defer f.labels.release()
 	if f.data = nil; !f.keeps(data) {
@@ -86,7 +89,7 @@ func guess(last int) int { return last + last/8 + 256 }
 // keep copies bytes of a chunk.
 func (f *frame) keep(b []byte) []byte {
 	if cap(f.data)-len(f.data) < len(b) {
-		f.data = make([]byte, 0, max(8<<10, len(b)))
+		f.data = make([]byte, 0, min(max(8<<10, len(b)), f.size))
 	}
 	n := len(f.data)
 	f.data = append(f.data, b...)

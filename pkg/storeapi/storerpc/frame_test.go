@@ -3,6 +3,7 @@ package storerpc
 import (
 	"fmt"
 	"math/rand"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -273,4 +274,28 @@ func FuzzRequest(f *testing.F) {
 			require.NoError(t, err)
 		}
 	})
+}
+
+// Servers of Thanos send each series in a message of its own. A label set holds the memory
+// of its frame, so that must not be more than the message, whatever its chunks take.
+func TestFrame_OfOneSeriesHoldsLittleMemory(t *testing.T) {
+	rnd := rand.New(rand.NewSource(7))
+	var f frame
+	for i := range 50 {
+		s := storeapi.Series{Labels: labels.FromStrings("__name__", "m", "i", strconv.Itoa(i))}
+		for range 1 + rnd.Intn(20) {
+			c := chunkenc.NewXORChunk()
+			app, err := c.Appender()
+			require.NoError(t, err)
+			for j := range int64(1 + rnd.Intn(100)) {
+				app.Append(0, j*15_000, rnd.Float64())
+			}
+			s.Chunks = append(s.Chunks, storeapi.Chunk{MaxTime: 1_500_000, Raw: storeapi.Data{Encoding: chunkenc.EncXOR, Bytes: c.Bytes()}})
+		}
+		b := bytesOf(t, &storepb.SeriesResponse{Result: &storepb.SeriesResponse_Series{Series: slow(s)}})
+		require.NoError(t, f.UnmarshalView(b))
+		require.Equal(t, s.Labels, f.series[0].Labels)
+		require.LessOrEqual(t, cap(f.labels.arena.buf), 400, "the labels of a message of %d bytes", len(b))
+		require.LessOrEqual(t, cap(f.data), len(b))
+	}
 }

@@ -21,10 +21,12 @@ func (a *labelArena) reset(size int) {
 }
 
 // reserve makes room for a set whose protobuf form has n bytes; ours is never
-// longer.
-func (a *labelArena) reserve(n int) {
+// longer. left is at least the bytes of all sets that may follow in the frame: a frame of
+// one series must not hold memory for many as long as the series is used.
+func (a *labelArena) reserve(n, left int) {
 	if cap(a.buf)-len(a.buf) < n {
-		a.buf = append(make([]byte, 0, max(8<<10, 2*(n+len(a.buf)-a.start))), a.buf[a.start:]...)
+		n += len(a.buf) - a.start
+		a.buf = append(make([]byte, 0, min(max(8<<10, 2*n), n+left+8)), a.buf[a.start:]...)
 		a.start = 0
 	}
 }

@@ -22,6 +22,8 @@ type setDecoder struct {
 	// used is how many bytes the label sets of the last frame had, as the guess for
 	// the next one.
 	used int
+	// left is the bytes of the frame that are not decoded yet, or less for their tags.
+	left int
 
 	// The current set: its last name so far, whether its names ascend, and its size.
 	last   []byte
@@ -45,7 +47,7 @@ type labelEnd struct {
 // reset prepares for a frame of n bytes.
 func (d *setDecoder) reset(n int) {
 	d.arena.reset(min(n, guess(d.used)))
-	d.used = 0
+	d.used, d.left = 0, n
 	d.ends = d.ends[:0]
 }
 
@@ -58,13 +60,17 @@ func (d *setDecoder) release() {
 // begin starts the set of a series and decodes the labels at the beginning of its
 // message. It returns how many bytes these are; add decodes the rest.
 func (d *setDecoder) begin(msg []byte) (read int, err error) {
-	d.arena.reserve(len(msg))
+	d.left = max(d.left-len(msg), 0)
 	d.last, d.sorted, d.size = nil, true, labelCount{}
 	common, n := zerocopy.CommonBytes(d.before, msg), len(d.ends)
 	for n > 0 && d.ends[n-1].message > common {
 		n--
 	}
 	d.before, d.ends = msg, d.ends[:n]
+	if n > 0 {
+		read = d.ends[n-1].message
+	}
+	d.arena.reserve(read+labelBytes(msg[read:]), d.left)
 	if n > 0 {
 		end := &d.ends[n-1]
 		d.arena.copy(d.set[:end.set])
@@ -82,6 +88,19 @@ func (d *setDecoder) begin(msg []byte) (read int, err error) {
 		d.ends = append(d.ends, labelEnd{message: read, set: d.arena.len(), last: d.last, size: d.size})
 	}
 	return read, nil
+}
+
+// labelBytes is how many bytes the labels at the beginning of a message take. Labels
+// after a chunk, which no server sends, get their memory one by one.
+func labelBytes(msg []byte) (n int) {
+	for n < len(msg) && msg[n] == tagSeriesLabel {
+		_, end := protoscan.Delimited(msg, n+1)
+		if end < 0 {
+			break
+		}
+		n = end
+	}
+	return n
 }
 
 // add decodes one Label of the current set.
