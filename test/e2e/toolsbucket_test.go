@@ -9,6 +9,7 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -196,6 +197,7 @@ func TestToolsOnS3_CommandsAndTheirOutput(t *testing.T) {
 	require.Regexp(t, a+` +rewrite +k +1 +\d+ +1 of 2 series`, b.tool(0, "bucket", "retention", rule, "--consistency-delay=0s"))
 	require.Contains(t, b.tool(0, "bucket", "cleanup", "--dry-run"), "BLOCK")
 	require.Regexp(t, `tenant +t1 +- +3 `, b.tool(0, "bucket", "cost"))
+	require.Regexp(t, `total +- +- +2 +2 +24\d +[1-9]\d* +[1-9]`, b.tool(0, "block", "analyze", a), "this listing has no sizes")
 	require.Regexp(t, `label_value +job=k +- +1 `, b.tool(0, "block", "analyze", a))
 	require.Contains(t, b.tool(0, "bucket", "rewrite", "--id="+a, "--tmp.dir="+t.TempDir(), `--rewrite.to-delete-config=[{matchers: '{job="k"}'}]`), "dry run")
 	b.tool(0, "bucket", "downsample", "--data-dir="+t.TempDir())
@@ -255,11 +257,21 @@ func TestToolsOnS3_KilledAtEachWriteAndRunAgain(t *testing.T) {
 	text := s.Path("tools-openmetrics.txt")
 	require.NoError(t, os.WriteFile(text, []byte(openMetrics()), 0o600))
 	const marked = toolBlocks + "mark a deletion at=3h details=why\n"
+	const duplicates = `
+block x range=0h..4h labels={cluster="eu"} level=2 sources=p,q
+  up{job="j"}  0h..4h/1m:1+1
+block y range=0h..4h labels={cluster="eu"} level=2 sources=p,q
+  up{job="j"}  0h..4h/1m:1+1
+`
 	for _, c := range []struct {
 		name  string
 		text  string
 		args  func(b, to *toolBucket) []string
 		check func(t *testing.T, b, to *toolBucket)
+		// each is the distance of the writes at which it is killed, code that of a run that
+		// was not killed; one after it may find nothing to do.
+		each int64
+		code int
 	}{
 		{"cleanup", marked, func(_, _ *toolBucket) []string {
 			return []string{"bucket", "cleanup", "--delete-delay=0s", "--consistency-delay=0s", "--yes"}
@@ -267,13 +279,13 @@ func TestToolsOnS3_KilledAtEachWriteAndRunAgain(t *testing.T) {
 			require.Empty(t, b.objects(a))
 			n, blocks := b.samples()
 			require.Equal(t, []any{1, true}, []any{blocks, n > 100})
-		}},
+		}, 1, 0},
 		{"retention", toolBlocks, func(_, _ *toolBucket) []string {
 			return []string{"bucket", "retention", "--retention.resolution-raw=1d", "--downsampling.disable", "--consistency-delay=0s", "--yes"}
 		}, func(t *testing.T, b, _ *toolBucket) {
 			_, blocks := b.samples()
 			require.Zero(t, blocks)
-		}},
+		}, 1, 0},
 		{"rewrite", toolBlocks, func(*toolBucket, *toolBucket) []string {
 			return []string{
 				"bucket", "rewrite", "--id=" + a.String(), "--no-dry-run", "--delete-blocks", "--tmp.dir=" + t.TempDir(), "--compact.lease-duration=1s",
@@ -283,38 +295,78 @@ func TestToolsOnS3_KilledAtEachWriteAndRunAgain(t *testing.T) {
 			n, blocks := b.samples()
 			require.Equal(t, 2, blocks)
 			require.InDelta(t, 241, n, 2, "the series is in one block only")
-		}},
+		}, 1, 0},
 		{"upload-blocks", "", func(*toolBucket, *toolBucket) []string {
 			return []string{"bucket", "upload-blocks", "--path=" + local, `--label=cluster="eu"`}
 		}, func(t *testing.T, b, _ *toolBucket) {
 			n, blocks := b.samples()
 			require.Equal(t, []any{2, true}, []any{blocks, n > 350})
-		}},
+		}, 1, 0},
 		{"import", "", func(*toolBucket, *toolBucket) []string {
 			return []string{"tsdb", "import", text, "--path=" + t.TempDir(), "--upload", `--label=cluster="eu"`}
 		}, func(t *testing.T, b, _ *toolBucket) {
 			n, blocks := b.samples()
 			require.Equal(t, []any{2, uint64(180)}, []any{blocks, n})
-		}},
+		}, 1, 0},
 		{"replicate", toolBlocks, func(_, to *toolBucket) []string {
 			return []string{"bucket", "replicate", "--single-run", "--objstore-to.config=" + to.config(to.addr)}
 		}, func(t *testing.T, b, to *toolBucket) {
 			want, _ := b.samples()
 			n, blocks := to.samples()
 			require.Equal(t, []any{2, want}, []any{blocks, n})
-		}},
+		}, 1, 0},
+		{"mark", toolBlocks, func(*toolBucket, *toolBucket) []string {
+			return []string{
+				"bucket", "mark", "--id=" + a.String(), "--id=" + blocktest.ID("b").String(), "--marker=deletion-mark.json", "--details=x",
+				"--compact.lease-duration=1s",
+			}
+		}, func(t *testing.T, b, _ *toolBucket) {
+			_, blocks := b.samples()
+			require.Zero(t, blocks)
+			require.Len(t, b.objects(a), 4, "its samples stay until the delay is over")
+		}, 3, 0},
+		{"repair", duplicates, func(_, to *toolBucket) []string {
+			return []string{
+				"bucket", "verify", "--repair", "--issues=duplicated_compaction", "--objstore-backup.config=" + to.config(to.addr),
+				"--compact.lease-duration=1s",
+			}
+		}, func(t *testing.T, b, to *toolBucket) {
+			n, blocks := b.samples()
+			copied, backups := to.samples()
+			require.Equal(t, []any{1, 1, copied}, []any{blocks, backups, n}, "the other result has the samples, and the backup is whole")
+		}, 3, 1},
+		{"downsample", "block a range=0h..48h labels={cluster=\"eu\"} level=3\n  up{job=\"j\"}  0h..48h/5m:1+1\n", func(b, _ *toolBucket) []string {
+			return []string{"bucket", "downsample", "--data-dir=" + s.Path(b.name)}
+		}, func(t *testing.T, b, _ *toolBucket) {
+			require.Len(t, b.objects(a), 3, "the raw block stays as it is")
+			require.Equal(t, 1, strings.Count(b.tool(0, "bucket", "inspect", "--output=csv"), ",5m,"))
+			require.Empty(t, toolRows(b, "bucket", "downsample", "--data-dir="+s.Path(b.name)))
+		}, 3, 0},
+		{"delete-series", toolBlocks, func(*toolBucket, *toolBucket) []string {
+			return []string{"bucket", "delete-series", `--match=up{job="k"}`, "--delay=0s", "--yes"}
+		}, func(t *testing.T, b, _ *toolBucket) {
+			requests := toolRows(b, "bucket", "delete-series", "--list")
+			require.NotEmpty(t, requests)
+			left := toolRows(b, "bucket", "delete-series", "--status="+fmt.Sprint(requests[0]["request"]))
+			require.Equal(t, "to be rewritten by the compactor", left[0]["left"])
+		}, 3, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel() // processes mostly wait
 			n := int64(1)
-			for ; ; n++ {
+			for ; ; n += c.each {
 				require.Less(t, n, int64(40), "the command does not end")
 				b := newToolBucket(t, s, fmt.Sprintf("%s-%d", c.name, n), c.text)
 				to := newToolBucket(t, s, fmt.Sprintf("%s-%d-to", c.name, n), "")
-				killed := b.killedAt(n, c.args(b, to)...)
+				killed, code, out := b.runKilledAt(n, c.args(b, to)...)
+				if !killed {
+					require.Equal(t, c.code, code, out)
+				}
 				b.samples()
 				to.samples()
-				b.tool(0, c.args(b, to)...)
+				if _, code, out = b.runKilledAt(math.MaxInt64, c.args(b, to)...); code != 0 {
+					require.Equal(t, c.code, code, out)
+				}
 				c.check(t, b, to)
 				if !killed {
 					break
