@@ -76,6 +76,36 @@ func TestMerge_SplitsResultOnce(t *testing.T) {
 	require.NotEqual(t, set, next)
 }
 
+// TestMerge_LeavesOutShardsWithoutSeries merges few series with long labels, so that by their
+// hash some of the 8 shards that the limit asks for have none. Those are not published, and
+// the others count as a whole set, which is downsampled.
+func TestMerge_LeavesOutShardsWithoutSeries(t *testing.T) {
+	var text strings.Builder
+	for i := range 8 {
+		fmt.Fprintf(&text, "block a%02d range=%dh..%dh labels={cluster=\"eu\"}\n", i, 8*i, 8*i+8)
+		fmt.Fprintf(&text, "  up{pod=\"%d\",padding=\"%s\"} %dh..%dh/1h:1+1\n", i%5, strings.Repeat(fmt.Sprint(i%5), 5<<10), 8*i, 8*i+8)
+	}
+	b := blocktest.Bucket(t, text.String())
+	want := content(t, b)
+	require.NoError(t, newCompactor(t, b, splitFlags...).RunOnce(t.Context()))
+	require.Equal(t, want, content(t, b))
+	shards := map[int64]map[int]int{}
+	for _, m := range poll(t, b).Metas {
+		if s := m.Shard(); s.Count > 0 {
+			require.NotZero(t, m.Stats.NumSamples)
+			if shards[m.Resolution()] == nil {
+				shards[m.Resolution()] = map[int]int{}
+			}
+			shards[m.Resolution()][s.Index] = s.Count
+		}
+	}
+	whole := map[int]int{0: 5, 1: 5, 2: 5, 3: 5, 4: 5}
+	require.Equal(t, map[int64]map[int]int{block.ResolutionRaw: whole, block.Resolution5m: whole}, shards)
+	names := list(t, b)
+	require.NoError(t, newCompactor(t, b, splitFlags...).RunOnce(t.Context()))
+	require.Equal(t, names, list(t, b), "nothing is left to do")
+}
+
 // TestMerge_SplitSurvivesCrashAtEachUpload ends the compactor at each upload of a merge
 // that makes shards. No sample is lost, and the next run makes what an undisturbed one
 // makes.
