@@ -103,3 +103,41 @@ func benchSelect(b *testing.B, bkt bucket.Reader, state string, r *storeapi.Requ
 	b.ReportMetric(float64(series), "series")
 	b.ReportMetric(float64(allocs)/n/float64(series)/blocks, "allocs/series/block")
 }
+
+// BenchmarkSelect_Memory reads warm blocks as the evaluator does, which looks at chunks
+// some series later: with memory that it leaves to the collector (kept), and with memory
+// that it gives back (lent).
+func BenchmarkSelect_Memory(b *testing.B) {
+	s := shape{blocks: 12, metrics: 10, instances: 500, codes: 2, samples: 480}
+	bkt := bucket.NewMemory()
+	s.fill(b, bkt)
+	g := newGateway(b, bkt, "--data-dir="+b.TempDir())
+	r := request(s, matcher(labels.MatchRegexp, "__name__", "metric_00[0-4]_total"))
+	drain(b, g, b.Context(), r)
+	for _, lends := range []bool{false, true} {
+		b.Run(map[bool]string{false: "kept", true: "lent"}[lends], func(b *testing.B) {
+			var used int64
+			b.ReportAllocs()
+			for b.Loop() {
+				set, n := g.Select(b.Context(), r).(storeapi.LendingSet), 0
+				if lends {
+					set.Lend()
+				}
+				for used = 0; set.Next(); n++ {
+					for _, c := range set.At().Chunks {
+						used += int64(len(c.Raw.Bytes))
+					}
+					if !lends || n%50 > 0 {
+						continue
+					}
+					if m := set.Spent(); m != nil {
+						m.Recycle()
+					}
+				}
+				require.NoError(b, set.Err())
+				require.NoError(b, set.Close())
+			}
+			b.ReportMetric(float64(used)/1e6, "MB-used")
+		})
+	}
+}
