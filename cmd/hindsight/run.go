@@ -176,6 +176,10 @@ func named(err error, args []string) error {
 	return err
 }
 
+// maxErrorLines bounds the lines of an error that oneLine joins. A tool that goes on after
+// failures has one for each of thousands of blocks.
+const maxErrorLines = 10
+
 // oneLine joins the lines of an error, and hides the secrets of its URLs.
 func oneLine(err error) string {
 	var parts []string
@@ -183,6 +187,9 @@ func oneLine(err error) string {
 		if line = strings.TrimSpace(line); line != "" {
 			parts = append(parts, line)
 		}
+	}
+	if more := len(parts) - maxErrorLines; more > 0 {
+		parts = append(parts[:maxErrorLines], fmt.Sprintf("and %d more", more))
 	}
 	return flags.RedactText(strings.Join(parts, " "))
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/flags"
 )
 
@@ -64,6 +65,17 @@ func withTimeout(ctx context.Context, d time.Duration, f func(ctx context.Contex
 		return fmt.Errorf("not done in --timeout=%s: %w", d, err)
 	}
 	return err
+}
+
+// failsForAll says whether what failed for one block fails for the others as well: the object
+// storage does not answer, or the local disk is full. A command that goes on after a failure
+// would wait for the storage at each block.
+func failsForAll(err error) bool {
+	switch errorid.Of(err) {
+	case errorid.Timeout, errorid.Unreachable, errorid.DiskFull:
+		return true
+	}
+	return false
 }
 
 // blockIDs parses the values of --id.

@@ -165,6 +165,9 @@ func applyJobs(ctx context.Context, s streams, bkt bucket.Bucket, rows []changeR
 			errs = append(errs, err)
 		}
 		r.Result = result
+		if failsForAll(err) {
+			break
+		}
 	}
 	return errors.Join(errs...)
 }

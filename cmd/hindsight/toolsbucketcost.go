@@ -95,6 +95,9 @@ func (c *costConfig) add(ctx context.Context, s streams, bkt bucket.Reader, v *b
 		// A block that is not found was deleted meanwhile.
 		if err != nil && !errors.Is(err, bucket.ErrNotFound) {
 			errs = append(errs, fmt.Errorf("block %s: %w", m.ULID, err))
+			if failsForAll(err) {
+				break
+			}
 		}
 	}
 	return errors.Join(errs...)

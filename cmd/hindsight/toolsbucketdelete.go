@@ -220,6 +220,9 @@ func (c *deleteSeriesConfig) blocks(ctx context.Context, s streams, p *process, 
 		row, found, err := c.block(ctx, bkt, v, v.Metas[id], r)
 		if err != nil {
 			errs = append(errs, err)
+			if failsForAll(err) {
+				break
+			}
 		} else if found {
 			rows = append(rows, row)
 		}

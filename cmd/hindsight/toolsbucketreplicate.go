@@ -195,6 +195,9 @@ func (r *replication) pass(ctx context.Context) error {
 			continue
 		}
 		rows = append(rows, row)
+		if len(errs) > 0 && failsForAll(errs[len(errs)-1]) {
+			break
+		}
 	}
 	pr.end()
 	return errors.Join(append(errs, r.print(rows))...)

@@ -163,6 +163,9 @@ func (c *verifyConfig) read(ctx context.Context, s streams, bkt bucket.Bucket, v
 		// A block that is not found was deleted meanwhile.
 		if err != nil && !errors.Is(err, bucket.ErrNotFound) {
 			errs = append(errs, fmt.Errorf("block %s: %w", id, err))
+			if failsForAll(err) {
+				break
+			}
 		}
 		found = append(found, bad...)
 	}
