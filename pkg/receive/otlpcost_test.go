@@ -3,7 +3,9 @@ package receive
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,15 +17,13 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 )
 
-// field is a length-delimited field of a protobuf message.
-func field(number byte, data []byte) []byte {
-	b := []byte{number<<3 | 2}
-	n := len(data)
-	for ; n >= 0x80; n >>= 7 {
-		b = append(b, byte(n)|0x80)
-	}
-	return append(append(b, byte(n)), data...)
+// fieldHead is the beginning of a length-delimited field of n bytes.
+func fieldHead(number byte, n int) []byte {
+	return binary.AppendUvarint([]byte{number<<3 | 2}, uint64(n))
 }
+
+// field is a length-delimited field of a protobuf message.
+func field(number byte, data []byte) []byte { return append(fieldHead(number, len(data)), data...) }
 
 // A request of some MiB, a few KiB on the wire, needs several GiB when it is decoded: it is
 // refused for good before that, in all places that repeat.
@@ -62,10 +62,14 @@ func TestOTLP_DenseRequestsAreRefusedBeforeDecoding(t *testing.T) {
 
 // Values inside values would overflow the stack of the decoder.
 func TestOTLP_DeepValuesAreRefusedBeforeDecoding(t *testing.T) {
-	var deep []byte
-	for range 20_000 {
-		deep = field(5, field(1, deep))
+	var heads []byte // from the inside, each backwards
+	for i := range 40_000 {
+		h := fieldHead([]byte{1, 5}[i%2], len(heads))
+		slices.Reverse(h)
+		heads = append(heads, h...)
 	}
+	slices.Reverse(heads)
+	deep := heads
 	_, err := remotewrite.OTLPCost(field(1, field(1, field(1, append(field(1, []byte("k")), field(2, deep)...)))))
 	require.ErrorContains(t, err, "20000 levels")
 	_, err = remotewrite.OTLPJSONCost([]byte(`{"resourceMetrics":[{"resource":{"attributes":[{"key":"\"{","value":` +

@@ -93,12 +93,19 @@ func Validate(id string) error {
 		return fmt.Errorf("%w: %q contains a path separator", ErrInvalid, id)
 	case id[0] == '.':
 		return fmt.Errorf("%w: %q starts with a dot", ErrInvalid, id)
-	case id == "lost+found":
+	case reserved(id):
 		return fmt.Errorf("%w: %q is reserved", ErrInvalid, id)
 	case strings.ContainsFunc(id, unicode.IsControl):
 		return fmt.Errorf("%w: %q contains a control character", ErrInvalid, id)
 	}
 	return nil
+}
+
+// reserved reports whether receivers have a file of that name, or file systems a
+// directory, beside the directories of the tenants.
+func reserved(id string) bool {
+	return id == "lost+found" || strings.HasPrefix(id, "hashring-members.json") ||
+		strings.HasPrefix(id, "hints-") && strings.HasSuffix(id, ".hint")
 }
 
 // Source configures where the tenant of an HTTP request is read.

@@ -17,7 +17,7 @@ func TestValidate(t *testing.T) {
 		require.NoError(t, Validate(good), good)
 	}
 	for _, bad := range []string{
-		"", ".", "..", "/", "a/b", "/a", "a/", `a\b`, "../a", ".hidden", "lost+found",
+		"", ".", "..", "/", "a/b", "/a", "a/", `a\b`, "../a", ".hidden", "lost+found", "hashring-members.json", "hints-a-0000000000000001.hint",
 		"a\x00b", "a\nb", "\xff", strings.Repeat("x", maxLength+1),
 	} {
 		require.ErrorIs(t, Validate(bad), ErrInvalid, "%q", bad)
