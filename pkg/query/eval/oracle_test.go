@@ -229,15 +229,17 @@ func compareEngines(ng *promql.Engine, q storage.Queryable, e evaluation) (verdi
 
 // oracleVaries says whether Prometheus's engine gives another result than first when it
 // evaluates the query again. Where series lose their names and have equal labels then,
-// it merges them in the order of a map, which the rest of the query can depend on.
+// it merges them in the order of a map, which the rest of the query can depend on; of the
+// annotations of an operator at a step it keeps the last one, in the order of a map, too.
 func oracleVaries(ng *promql.Engine, q storage.Queryable, e evaluation, first *promql.Result) bool {
-	for range 20 {
+	for range 40 {
 		again, err := e.query(ng, q)
 		if err != nil {
 			return false
 		}
 		res := again.Exec(context.Background())
-		other := res.Err != nil || sameValue(first.Value, res.Value, e.step == 0, false) != nil
+		other := res.Err != nil || sameValue(first.Value, res.Value, e.step == 0, false) != nil ||
+			texts(first.Warnings, e.expr) != texts(res.Warnings, e.expr)
 		again.Close()
 		if other {
 			return true
