@@ -10,7 +10,8 @@ COPY cmd ./cmd
 COPY pkg ./pkg
 ARG VERSION=unknown
 ARG REVISION=unknown
-RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/prometheus/common/version.Version=${VERSION} -X github.com/prometheus/common/version.Revision=${REVISION}" -o /out/hindsight ./cmd/hindsight
+ARG PGO=cmd/hindsight/hindsight.pgo
+RUN CGO_ENABLED=0 go build -trimpath -pgo="${PGO}" -ldflags "-s -w -X github.com/prometheus/common/version.Version=${VERSION} -X github.com/prometheus/common/version.Revision=${REVISION}" -o /out/hindsight ./cmd/hindsight
 # Data directories belong to the user of the image.
 RUN mkdir -p /out/data
 

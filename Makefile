@@ -6,6 +6,9 @@ LDFLAGS := -s -w \
 	-X github.com/prometheus/common/version.Revision=$(shell git rev-parse HEAD 2>/dev/null) \
 	-X github.com/prometheus/common/version.Branch=$(shell git rev-parse --abbrev-ref HEAD 2>/dev/null)
 
+# The profile for the compiler: PGO=off builds faster, and a program that is slower.
+PGO ?= cmd/hindsight/hindsight.pgo
+
 # The browser tests have a module of their own, for the driver of the browser.
 BROWSER := test/e2e/browser
 # The tests of the manifests have one too, for the libraries of Helm and kustomize.
@@ -13,10 +16,10 @@ DEPLOY := deploy/test
 # Tools of lint, from the pinned module test/lint.
 TOOL = $(GO) tool -modfile=$(CURDIR)/test/lint/go.mod
 
-.PHONY: build run demo ui screenshots test test-race test-short lint deadcode interop vulncheck sbom bench soak generate help
+.PHONY: build run demo ui screenshots test test-race test-short lint deadcode interop vulncheck sbom bench profile soak generate help
 
 build: ## build bin/hindsight, a static binary (the default)
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/hindsight ./cmd/hindsight
+	CGO_ENABLED=0 $(GO) build -trimpath -pgo='$(PGO)' -ldflags '$(LDFLAGS)' -o bin/hindsight ./cmd/hindsight
 
 run: build ## run everything in one process, with its data in ./data
 	exec bin/hindsight all --data-dir=data/all
@@ -77,6 +80,9 @@ sbom: build ## write the modules of the binary as CycloneDX to bin/hindsight.cdx
 
 bench: ## benchmarks of the hot paths, as ratios to their limits; ROW=<name> runs one
 	$(GO) run ./test/bench $(ROW)
+
+profile: ## make the profile for the compiler again, from benchmarks (takes minutes)
+	$(GO) run ./test/pgo
 
 soak: ## a whole site under faults, and long random tests, each for MINUTES (30), from SEED on
 	$(GO) run ./test/soak -minutes $${MINUTES:-30} -seed $${SEED:-0}

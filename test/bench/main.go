@@ -62,7 +62,8 @@ type result struct {
 }
 
 func run(r row) ([]result, error) {
-	args := []string{"test", "-run", "^$", "-bench", r.bench, "-benchmem", "-timeout", "30m"}
+	// The profile is that of make build, also for what is measured within the test.
+	args := []string{"test", "-pgo", "cmd/hindsight/hindsight.pgo", "-run", "^$", "-bench", r.bench, "-benchmem", "-timeout", "30m"}
 	if r.times != "" {
 		args = append(args, "-benchtime", r.times)
 	}

@@ -72,7 +72,7 @@ func newSite(b *testing.B) *site {
 	s := &site{b: b, dir: cmp.Or(os.Getenv("HINDSIGHT_DASHBOARDS_DIR"), b.TempDir()), start: begin()}
 	made := s.restore()
 	var err error
-	s.bin, err = harness.Build(s.dir, os.Stderr)
+	s.bin, err = harness.Build(s.dir, os.Stderr, "-pgo=cmd/hindsight/hindsight.pgo") // as make build does
 	require.NoError(b, err)
 	ports, err := harness.Ports("127.0.0.1", 7)
 	require.NoError(b, err)

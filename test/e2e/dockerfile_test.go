@@ -30,13 +30,17 @@ func TestDockerfile_BuildsAStaticBinaryForAnUnprivilegedUser(t *testing.T) {
 		require.DirExists(t, filepath.Join(root, dir[1]))
 	}
 
+	pgo := regexp.MustCompile(`(?m)^ARG PGO=(.*)$`).FindStringSubmatch(text)
+	require.NotNil(t, pgo, "no profile for the compiler")
+	require.FileExists(t, filepath.Join(root, pgo[1]))
+
 	build := regexp.MustCompile(`(?m)^RUN (.*go build.*)$`).FindStringSubmatch(text)
 	require.NotNil(t, build, "no build command")
 	binary := filepath.Join(t.TempDir(), "hindsight")
 	require.Contains(t, build[1], "/out/hindsight")
 	cmd := exec.CommandContext(t.Context(), "bash", "-c", strings.ReplaceAll(build[1], "/out/hindsight", binary))
 	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "VERSION=v1.2.3", "REVISION=abc")
+	cmd.Env = append(os.Environ(), "VERSION=v1.2.3", "REVISION=abc", "PGO=off") // with the profile all packages are compiled again
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 

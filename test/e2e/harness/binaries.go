@@ -25,9 +25,9 @@ type Binaries struct {
 
 // Build returns all programs. Those of other projects come from the pinned
 // module test/e2e/tools and are built once for each state of it into a cache
-// directory; hindsight is built from the tree into dir. progress gets one line for
-// each long step.
-func Build(dir string, progress io.Writer) (Binaries, error) {
+// directory; hindsight is built from the tree into dir, with the flags of go build. progress
+// gets one line for each long step.
+func Build(dir string, progress io.Writer, flags ...string) (Binaries, error) {
 	root, err := Root()
 	if err != nil {
 		return Binaries{}, err
@@ -43,7 +43,8 @@ func Build(dir string, progress io.Writer) (Binaries, error) {
 		NodeExporter: filepath.Join(tools, "node_exporter"),
 		S3:           filepath.Join(tools, "versitygw"),
 	}
-	return b, goTool(root, progress, "build", "-o", b.Hindsight, "./cmd/hindsight")
+	args := append([]string{"build", "-o", b.Hindsight}, flags...)
+	return b, goTool(root, progress, append(args, "./cmd/hindsight")...)
 }
 
 // noteSources opens every file that hindsight is built from, so that go test does
