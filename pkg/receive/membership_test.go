@@ -102,7 +102,8 @@ func TestMembers_StartScaleAndRestart(t *testing.T) {
 	}
 	s.await(5, nodes...)
 	require.Equal(t, 200, post(t, nodes[0].url("/api/v1/receive"), v1(t, now+1, names(0, 100)...)).code)
-	require.NotEmpty(t, series(t, nodes[4].Store()))
+	// A write is acknowledged with two of three copies.
+	require.Eventually(t, func() bool { return len(series(t, nodes[4].Store())) > 0 }, 10*time.Second, 5*time.Millisecond)
 
 	// A restart while the API does not answer.
 	address := nodes[1].lis.Addr().String()

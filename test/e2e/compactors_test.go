@@ -97,7 +97,7 @@ func TestCompactors_ShareBucketWithKilledAndPausedOnes(t *testing.T) {
 	}
 	watch.check(t)
 	requirePreserved(t, dir, want, anyOrphan)
-	checkResults(t, bkt, tenants)
+	checkResults(t, bkt, tenants, identities[procs[0]], identities[procs[1]])
 }
 
 // leaseOwners are the compactors that hold leases.
@@ -159,8 +159,9 @@ func allMerged(t *testing.T, bkt bucket.Bucket, tenants int) bool {
 	return merged == tenants && live == 3*tenants
 }
 
-// checkResults downloads and verifies the merged blocks, and reads the epochs in them.
-func checkResults(t *testing.T, bkt bucket.Bucket, tenants int) {
+// checkResults downloads and verifies the merged blocks, and reads the epochs in them. A killed
+// compactor that had done all but release its lease keeps it, because no other needs it.
+func checkResults(t *testing.T, bkt bucket.Bucket, tenants int, killed ...string) {
 	view, err := blocklist.NewPoller(bkt, blocklist.Config{}).Poll(context.Background())
 	require.NoError(t, err)
 	results := 0
@@ -184,6 +185,6 @@ func checkResults(t *testing.T, bkt bucket.Bucket, tenants int) {
 	require.GreaterOrEqual(t, results, tenants)
 	t.Logf("%d results for %d groups", results, tenants)
 	for _, l := range leases(t, bkt) {
-		require.Empty(t, l.Owner, "the lease of %s is released", l.Name)
+		require.Contains(t, append(killed, ""), l.Owner, "the lease of %s is released", l.Name)
 	}
 }
