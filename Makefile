@@ -21,6 +21,7 @@ TOOL = $(GO) tool -modfile=$(CURDIR)/test/lint/go.mod
 build: ## build bin/hindsight, a static binary (the default)
 	CGO_ENABLED=0 $(GO) build -trimpath -pgo='$(PGO)' -ldflags '$(LDFLAGS)' -o bin/hindsight ./cmd/hindsight
 
+run: PGO := off
 run: build ## run everything in one process, with its data in ./data
 	exec bin/hindsight all --data-dir=data/all
 
