@@ -95,6 +95,7 @@ type backlogStatus struct {
 		BadBlocks []struct {
 			Block, Group, Reason, Details string
 			Since                         time.Time
+			RetryAt                       *time.Time
 			Quarantined                   bool
 		}
 		Backlog struct {
@@ -157,6 +158,10 @@ func TestStatus_HasBacklogAndProgress(t *testing.T) {
 		require.NotEmpty(t, b.Details)
 		require.False(t, b.Since.IsZero())
 		require.Equal(t, b.Reason == "index_corrupt", b.Quarantined)
+		require.Equal(t, b.Quarantined, b.RetryAt != nil)
+		if b.Quarantined {
+			require.Equal(t, 15*time.Minute, b.RetryAt.Sub(b.Since))
+		}
 		require.Equal(t, b.Quarantined, b.Group != "", "a meta.json that cannot be read has no labels")
 	}
 	require.Equal(t, map[string]string{blocktest.ID("b000").String(): "meta_version", blocktest.ID("b001").String(): "index_corrupt"}, reasons)

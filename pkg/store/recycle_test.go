@@ -21,23 +21,24 @@ import (
 func text(set storeapi.SeriesSet) (string, error) {
 	var out bytes.Buffer
 	for set.Next() {
-		at := set.At()
-		out.WriteString(at.Labels.String())
-		for _, c := range at.Chunks {
-			out.Write(c.Raw.Bytes)
-		}
-		out.WriteByte('\n')
+		writeText(&out, set.At())
 	}
 	return out.String(), set.Err()
 }
 
-// TestSelect_RecyclesOnlyWhatReaderHasSeen reads in parallel, with memory that is
-// recycled, and compares with reading without. The build tag hindsight_poison makes it
-// strict.
-func TestSelect_RecyclesOnlyWhatReaderHasSeen(t *testing.T) {
-	rng := rand.New(rand.NewPCG(11, 12))
+// writeText writes the labels and the bytes of the chunks of a series.
+func writeText(out *bytes.Buffer, s storeapi.Series) {
+	out.WriteString(s.Labels.String())
+	for _, c := range s.Chunks {
+		out.Write(c.Raw.Bytes)
+	}
+	out.WriteByte('\n')
+}
+
+// eachRead calls f for requests of each kind over a bucket with many series, with the text of
+// what they read.
+func eachRead(t *testing.T, rng *rand.Rand, s shape, f func(g *Gateway, r *storeapi.Request, want string)) {
 	bkt, _ := randomBucket(t, rng, 40)
-	s := shape{blocks: 3, metrics: 4, instances: 30, codes: 2, samples: 480}
 	s.fill(t, bkt)
 	g := newGateway(t, bkt)
 	for _, drop := range [][]string{nil, {"replica"}, {"pod"}} {
@@ -51,24 +52,34 @@ func TestSelect_RecyclesOnlyWhatReaderHasSeen(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, set.Close())
 			require.Positive(t, strings.Count(want, "\n"))
-			var wg sync.WaitGroup
-			for range 4 {
-				wg.Go(func() {
-					set := g.Select(t.Context(), r)
-					set.(storeapi.RecyclingSet).Recycle()
-					got, err := text(set)
-					if err != nil || got != want {
-						t.Errorf("%s without %v: other bytes with recycled memory (%v)", m, drop, err)
-					}
-					if err := set.Close(); err != nil {
-						t.Error(err)
-					}
-				})
-			}
-			wg.Wait()
+			f(g, r, want)
 			require.Zero(t, g.budget.Used())
 		}
 	}
+}
+
+// TestSelect_RecyclesOnlyWhatReaderHasSeen reads in parallel, with memory that is
+// recycled, and compares with reading without. The build tag hindsight_poison makes it
+// strict.
+func TestSelect_RecyclesOnlyWhatReaderHasSeen(t *testing.T) {
+	s := shape{blocks: 3, metrics: 4, instances: 30, codes: 2, samples: 480}
+	eachRead(t, rand.New(rand.NewPCG(11, 12)), s, func(g *Gateway, r *storeapi.Request, want string) {
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				set := g.Select(t.Context(), r)
+				set.(storeapi.RecyclingSet).Recycle()
+				got, err := text(set)
+				if err != nil || got != want {
+					t.Errorf("%s without %v: other bytes with recycled memory (%v)", r.Matchers, r.WithoutReplicaLabels, err)
+				}
+				if err := set.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+	})
 }
 
 // Reading ends in the middle, and the next request gets the memory.
@@ -119,38 +130,22 @@ func TestSelect_LabelSetsHaveNoChunksOfOthers(t *testing.T) {
 // them only before it gives their memory back. The build tag hindsight_poison makes it
 // strict.
 func TestSelect_LendsUntilMemoryIsGivenBack(t *testing.T) {
-	rng := rand.New(rand.NewPCG(13, 14))
-	bkt, _ := randomBucket(t, rng, 40)
 	s := shape{blocks: 3, metrics: 4, instances: 60, codes: 2, samples: 480}
-	s.fill(t, bkt)
-	g := newGateway(t, bkt)
-	for _, drop := range [][]string{nil, {"replica"}, {"pod"}} {
-		for _, m := range []*labels.Matcher{matcher(labels.MatchRegexp, "__name__", ".+"), matcher(labels.MatchRegexp, "n", ".+")} {
-			r := &storeapi.Request{MinTime: 0, MaxTime: 6 * hour, WithoutReplicaLabels: drop, Matchers: []*labels.Matcher{m}}
-			if len(drop) == 0 {
-				r.SortWithout = []string{"cluster", "replica"}
-			}
-			set := g.Select(t.Context(), r)
-			want, err := text(set)
-			require.NoError(t, err)
-			require.NoError(t, set.Close())
-			var wg sync.WaitGroup
-			for n := range 4 {
-				wg.Go(func() {
-					got, err := lentText(g.Select(t.Context(), r), 1+17*n)
-					if err != nil || got != want {
-						t.Errorf("%s without %v, %d at a time: other bytes with lent memory (%v)", m, drop, 1+17*n, err)
-					}
-				})
-			}
-			wg.Wait()
-			require.Zero(t, g.budget.Used())
+	eachRead(t, rand.New(rand.NewPCG(13, 14)), s, func(g *Gateway, r *storeapi.Request, want string) {
+		var wg sync.WaitGroup
+		for n := range 4 {
+			wg.Go(func() {
+				got, err := lentText(g.Select(t.Context(), r), 1+17*n)
+				if err != nil || got != want {
+					t.Errorf("%s without %v, %d at a time: other bytes with lent memory (%v)", r.Matchers, r.WithoutReplicaLabels, 1+17*n, err)
+				}
+			})
 		}
-	}
+		wg.Wait()
+	})
 }
 
-// lentText reads a set to the end, or up to most series, writes them some at a time, and
-// closes the set.
+// lentText reads a set to the end, writes the series some at a time, and closes the set.
 func lentText(set storeapi.SeriesSet, atATime int) (string, error) {
 	lending := set.(storeapi.LendingSet)
 	lending.Lend()
@@ -158,11 +153,7 @@ func lentText(set storeapi.SeriesSet, atATime int) (string, error) {
 	var kept []storeapi.Series
 	write := func() {
 		for _, s := range kept {
-			out.WriteString(s.Labels.String())
-			for _, c := range s.Chunks {
-				out.Write(c.Raw.Bytes)
-			}
-			out.WriteByte('\n')
+			writeText(&out, s)
 		}
 		kept = kept[:0]
 	}
