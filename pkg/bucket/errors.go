@@ -14,6 +14,9 @@ import (
 var (
 	// ErrNoBucket says that the bucket itself does not exist.
 	ErrNoBucket = errorid.Sentinel(errorid.BucketMissing, "bucket does not exist")
+	// ErrGone says that the directory that is the bucket had objects and is not there now,
+	// mostly because its volume is not mounted. The bucket may come back.
+	ErrGone = errorid.Sentinel(errorid.BucketGone, "bucket directory is gone")
 	// ErrTooLarge says that an object is larger than its reader allows.
 	ErrTooLarge = errorid.Sentinel(errorid.BucketObject, "object is larger than allowed")
 	// ErrRange says that a range begins at or after the end of the object.

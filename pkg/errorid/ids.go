@@ -147,6 +147,7 @@ const (
 	BucketObjectMissing ID = "hs-bucket-object-missing"
 	BucketDenied        ID = "hs-bucket-access-denied"
 	BucketMissing       ID = "hs-bucket-missing"
+	BucketGone          ID = "hs-bucket-gone"
 	BucketFull          ID = "hs-bucket-full"
 	BucketChanged       ID = "hs-bucket-changed"
 	BucketNoConditions  ID = "hs-bucket-no-conditions"

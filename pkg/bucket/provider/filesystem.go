@@ -27,6 +27,7 @@ type filesystem struct {
 	fs      vfs.FS
 	root    string
 	uploads uploads
+	present presence
 }
 
 // openDirectory opens the bucket in the directory dir. It writes nothing: a
@@ -75,15 +76,39 @@ func (b *filesystem) path(name string) (string, error) {
 }
 
 func (b *filesystem) List(ctx context.Context, dir string, f func(bucket.Object) error) error {
-	dir = strings.TrimSuffix(dir, "/")
-	if dir == "" {
-		return b.list(ctx, b.root, "", f)
+	path, prefix := b.root, ""
+	if dir = strings.TrimSuffix(dir, "/"); dir != "" {
+		var err error
+		if path, err = b.path(dir); err != nil {
+			return err
+		}
+		prefix = dir + "/"
 	}
-	path, err := b.path(dir)
-	if err != nil {
-		return err
+	none := true
+	err := b.list(ctx, path, prefix, func(o bucket.Object) error {
+		if none {
+			b.present.found(b.root)
+			none = false
+		}
+		return f(o)
+	})
+	if err == nil && none {
+		if err = b.present.lost(b.root); err != nil {
+			err = fmt.Errorf("list %q: %w", dir, err)
+		}
 	}
-	return b.list(ctx, path, dir+"/", f)
+	return err
+}
+
+// absent is the error of an object whose file does not exist.
+func (b *filesystem) absent(err error) error {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return mapFileErr(err)
+	}
+	if lost := b.present.lost(b.root); lost != nil {
+		return lost
+	}
+	return mapFileErr(err)
 }
 
 // list walks one directory in the order of full object names, in which "a.b"
@@ -151,7 +176,7 @@ func (b *filesystem) open(ctx context.Context, name string) (*os.File, int64, er
 	// Without O_NONBLOCK, opening a pipe without a writer would block.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, 0, fmt.Errorf("get %s: %w", name, mapFileErr(err))
+		return nil, 0, fmt.Errorf("get %s: %w", name, b.absent(err))
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
@@ -201,7 +226,7 @@ func (b *filesystem) Stat(ctx context.Context, name string) (bucket.Object, erro
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		return bucket.Object{}, fmt.Errorf("stat %s: %w", name, mapFileErr(err))
+		return bucket.Object{}, fmt.Errorf("stat %s: %w", name, b.absent(err))
 	}
 	if !info.Mode().IsRegular() {
 		return bucket.Object{}, fmt.Errorf("stat %s: %w: not a file", name, bucket.ErrNotFound)
@@ -222,6 +247,9 @@ func (b *filesystem) Upload(ctx context.Context, name string, r io.Reader, size 
 	if strings.HasSuffix(name, "/") {
 		return fmt.Errorf("upload %s: %w: a file cannot end with a slash", name, bucket.ErrInvalidName)
 	}
+	if err := b.present.lost(b.root); err != nil {
+		return fmt.Errorf("upload %s: %w", name, err)
+	}
 	defer b.uploads.tidy()
 	tmp, err := b.uploads.create()
 	if err != nil {
@@ -241,6 +269,7 @@ func (b *filesystem) Upload(ctx context.Context, name string, r io.Reader, size 
 	if err := b.syncDirs(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("upload %s: %w", name, mapFileErr(err))
 	}
+	b.present.found(b.root)
 	return nil
 }
 
@@ -316,8 +345,8 @@ func (b *filesystem) Delete(ctx context.Context, name string) error {
 	if info, serr := os.Lstat(path); serr == nil && info.IsDir() {
 		return nil // a directory is no object
 	}
-	if err := ended(ctx); err != nil {
-		return err
+	if err := errors.Join(ended(ctx), b.present.lost(b.root)); err != nil {
+		return fmt.Errorf("delete %s: %w", name, err)
 	}
 	rerr := os.Remove(path)
 	if rerr != nil && !errors.Is(rerr, fs.ErrNotExist) && !errors.Is(rerr, syscall.ENOTDIR) {

@@ -48,6 +48,9 @@ func (b *filesystem) PutIf(ctx context.Context, name string, data []byte, old bu
 	if err := errors.Join(ctx.Err(), bucket.CheckName(name)); err != nil {
 		return bucket.NoVersion, err
 	}
+	if err := b.present.lost(b.root); err != nil {
+		return bucket.NoVersion, fmt.Errorf("write %s: %w", name, err)
+	}
 	if err := b.fs.MkdirAll(b.root, 0o777); err != nil {
 		return bucket.NoVersion, fmt.Errorf("write %s: %w", name, mapFileErr(err))
 	}

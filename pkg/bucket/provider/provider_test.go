@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -395,4 +396,66 @@ func TestFilesystem_ListOfFileFails(t *testing.T) {
 	require.NoError(t, os.WriteFile(dir, nil, 0o600))
 	require.ErrorIs(t, b.List(t.Context(), "", none), bucket.ErrPermanent)
 	require.NoError(t, b.Close())
+}
+
+// A volume that is not mounted any more is no empty bucket: readers would forget its blocks,
+// and writers would fill the disk below the mount point.
+func TestFilesystem_VolumeThatIsGone(t *testing.T) {
+	volume, dir := t.TempDir(), filepath.Join(t.TempDir(), "bucket")
+	link := func(to string) {
+		require.NoError(t, os.Symlink(to, dir+".new"))
+		require.NoError(t, os.Rename(dir+".new", dir))
+	}
+	link(volume)
+	b, err := openDirectory(dir)
+	require.NoError(t, err)
+	list := func() (names []string, err error) {
+		err = b.List(t.Context(), "", func(o bucket.Object) error { names = append(names, o.Name); return nil })
+		return names, err
+	}
+	requireGone := func() {
+		t.Helper()
+		_, lerr := list()
+		_, gerr := b.Get(t.Context(), "a/b")
+		_, serr := b.Stat(t.Context(), "a/b")
+		_, perr := b.(bucket.Conditional).PutIf(t.Context(), "c", []byte("1"), bucket.NoVersion)
+		for _, err := range []error{lerr, gerr, serr, perr, b.Upload(t.Context(), "c", strings.NewReader("1"), 1), b.Delete(t.Context(), "a/b")} {
+			require.ErrorIs(t, err, bucket.ErrGone)
+			require.True(t, bucket.IsTemporary(err), err)
+		}
+	}
+	none, err := list()
+	require.NoError(t, err, "an empty directory is an empty bucket")
+	require.Empty(t, none)
+	require.NoError(t, b.Upload(t.Context(), "a/b", strings.NewReader("1"), 1))
+
+	require.NoError(t, os.Remove(dir))
+	requireGone()
+	_, err = os.Lstat(dir)
+	require.ErrorIs(t, err, fs.ErrNotExist, "a write has created the directory")
+
+	if other, err := os.MkdirTemp("/dev/shm", "bucket"); err == nil {
+		t.Cleanup(func() { require.NoError(t, os.RemoveAll(other)) })
+		link(other)
+		requireGone()
+		entries, err := os.ReadDir(other)
+		require.NoError(t, err)
+		require.Empty(t, entries, "a write went to the other filesystem")
+		// The volume is mounted again, as another device.
+		require.NoError(t, os.MkdirAll(filepath.Join(other, "a"), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(other, "a/b"), []byte("1"), 0o600))
+		names, err := list()
+		require.NoError(t, err)
+		require.Equal(t, []string{"a/b"}, names)
+		require.NoError(t, b.Upload(t.Context(), "c", strings.NewReader("1"), 1))
+	}
+
+	link(volume)
+	names, err := list()
+	require.NoError(t, err)
+	require.Equal(t, []string{"a/b"}, names)
+	require.NoError(t, b.Delete(t.Context(), "a/b"))
+	names, err = list()
+	require.NoError(t, err, "a bucket whose last object was deleted")
+	require.Empty(t, names)
 }
