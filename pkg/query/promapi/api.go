@@ -132,7 +132,7 @@ func (a *API) prometheusAPI() http.Handler {
 		nil, "", false, false, 0, a.cfg.Logger,
 		func(context.Context) v1.RulesRetriever { return noRules{} },
 		remoteReadSamples, remoteReadConcurrency, remoteReadFrame, false,
-		// CORS headers are set by a.middleware.
+		// CORS headers are set by a.answering.
 		regexp.MustCompile("^$"),
 		a.runtimeInfo, &a.cfg.BuildInfo, nil, nil,
 		a.cfg.Gatherer, a.cfg.Registerer, renderStats,
@@ -143,7 +143,7 @@ func (a *API) prometheusAPI() http.Handler {
 	api.InstallCodec(p)
 	r := route.New()
 	api.Register(r.WithPrefix("/api/v1"))
-	return p.wrap(r)
+	return withoutOrigin(p.wrap(r))
 }
 
 // noOpenAPI leaves the paths out of a description that is not served, and takes a tenth
@@ -260,7 +260,7 @@ func (a *API) routes() http.Handler {
 		mux.Handle("/api/v1/"+path, a.reading(completed(a.v1)))
 	}
 	mux.Handle("/api/v1/format_query", a.printable(compressed(a.v1.ServeHTTP)))
-	mux.Handle("/api/v1/read", a.reading(http.HandlerFunc(a.remoteRead)))
+	mux.Handle("POST /api/v1/read", a.reading(http.HandlerFunc(a.remoteRead)))
 	for _, path := range []string{
 		"parse_query", "alertmanagers", "features",
 		"status/buildinfo", "status/runtimeinfo", "status/flags",
@@ -276,7 +276,8 @@ func (a *API) routes() http.Handler {
 	mux.Handle("GET /api/v1/stores", a.forTenant(compressed(a.storesJSON)))
 	mux.Handle("GET /api/v1/stores/findings", a.forTenant(compressed(a.storeFindings)))
 	for _, path := range []string{"query_explain", "query_range_explain"} {
-		mux.Handle("/api/v1/"+path, a.reading(compressed(a.explain)))
+		mux.Handle("GET /api/v1/"+path, a.reading(compressed(a.explain)))
+		mux.Handle("POST /api/v1/"+path, a.reading(compressed(a.explain)))
 	}
 	mux.Handle("GET /api/v1/queries", a.forTenant(compressed(a.runningQueries)))
 	mux.Handle("GET /api/v1/top_queries", a.forTenant(compressed(a.topQueries)))
@@ -285,13 +286,7 @@ func (a *API) routes() http.Handler {
 	mux.Handle("DELETE /api/v1/queries/{id}", a.forTenant(http.HandlerFunc(a.endQuery)))
 	mux.Handle("DELETE /api/v1/stores", a.forTenant(http.HandlerFunc(a.forgetStore)))
 	mux.Handle("GET /federate", a.reading(compressed(a.federate)))
-	mux.HandleFunc("/api/v1/", func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodOptions {
-			w.WriteHeader(http.StatusNoContent)
-			return
-		}
-		writeError(w, http.StatusNotFound, "not_found", errUnknownPath(r.URL.Path))
-	})
+	mux.HandleFunc(unmatched, answerUnmatched(mux))
 	return a.answering(mux)
 }
 

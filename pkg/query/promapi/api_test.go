@@ -21,6 +21,7 @@ import (
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 	"github.com/stretchr/testify/require"
 
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/query/queryopts"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
@@ -287,10 +288,27 @@ func TestInvalidParameters_AreNamedInError(t *testing.T) {
 
 func TestUnknownPathsAndMethods_AreRejected(t *testing.T) {
 	f := newFixture(t, nil)
-	for _, path := range []string{"/api/v1/nope", "/api/v1/admin/tsdb/snapshot", "/api/v1/write", "/api/v1/status/tsdb"} {
+	for _, path := range []string{"/api/v1/nope", "/api/v1/admin/tsdb/snapshot", "/api/v1/write"} {
 		resp, r := f.json(http.MethodPost, path, nil)
 		require.Equal(t, http.StatusNotFound, resp.StatusCode, path)
 		require.Equal(t, "error", r.Status)
+		require.Empty(t, resp.Header.Get("Allow"), path)
+	}
+	for _, c := range []struct{ method, path, allow string }{
+		{"POST", "/api/v1/status/tsdb", "GET, HEAD, OPTIONS"},
+		{"POST", "/api/v1/rules", "GET, HEAD, OPTIONS"},
+		{"POST", "/prometheus/api/v1/rules", "GET, HEAD, OPTIONS"},
+		{"PUT", "/api/v1/stores", "DELETE, GET, HEAD, OPTIONS"},
+		{"GET", "/api/v1/queries/abc", "DELETE, OPTIONS"},
+		{"GET", "/api/v1/read", "POST, OPTIONS"},
+		{"DELETE", "/api/v1/query_explain", "GET, HEAD, POST, OPTIONS"},
+	} {
+		resp, r := f.json(c.method, c.path, nil)
+		require.Equal(t, http.StatusMethodNotAllowed, resp.StatusCode, c)
+		require.Equal(t, c.allow, resp.Header.Get("Allow"), c)
+		require.Equal(t, string(errorid.HTTPMethod), resp.Header.Get(errorid.Header), c)
+		require.Equal(t, "error", r.Status, c)
+		require.Contains(t, r.Error, c.allow, c)
 	}
 	resp, _ := f.do(http.MethodOptions, "/api/v1/query", nil)
 	require.Equal(t, http.StatusNoContent, resp.StatusCode)
@@ -299,6 +317,23 @@ func TestUnknownPathsAndMethods_AreRejected(t *testing.T) {
 	f = newFixture(t, func(c *Config) { c.DisableCORS = true })
 	resp, _ = f.do(http.MethodGet, "/api/v1/labels", nil)
 	require.Empty(t, resp.Header.Get("Access-Control-Allow-Origin"))
+}
+
+// Pages of other origins can read of each answer whether it is complete.
+func TestCORS_ExposesCompleteness(t *testing.T) {
+	f := newFixture(t, nil)
+	for _, path := range []string{"/api/v1/query?query=1", "/api/v1/labels", "/api/v1/rules", "/api/v1/nope", "/api/v1/format_query?query=1"} {
+		r, err := http.NewRequest(http.MethodGet, f.srv.URL+path, nil)
+		require.NoError(t, err)
+		r.Header.Set("Origin", "http://grafana.example")
+		resp, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, "*", resp.Header.Get("Access-Control-Allow-Origin"), path)
+		for _, name := range []string{missingHeader, completeHeader, errorid.Header} {
+			require.Contains(t, resp.Header.Get("Access-Control-Expose-Headers"), name, path)
+		}
+	}
 }
 
 func TestRoutePrefix_ServesBelowIt(t *testing.T) {

@@ -52,7 +52,7 @@ func TestErrors_HaveAnID(t *testing.T) {
 		}, 400, "bad_data", errorid.TenantInvalid},
 		{"federation limit", "/federate", values("match[]", `{instance=~".+"}`), nil, func(c *Config) { c.Federate.MaxSeries = 1 }, 422, "", errorid.LimitFederate},
 		{"federation of nothing", "/federate", nil, nil, nil, 400, "", errorid.QueryInvalid},
-		{"remote read without a body", "/api/v1/read", nil, nil, nil, 405, "", errorid.HTTPMethod},
+		{"remote read without a body", "/api/v1/read", nil, nil, nil, 405, "bad_data", errorid.HTTPMethod},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFixture(t, c.change)
