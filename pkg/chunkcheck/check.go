@@ -35,7 +35,8 @@ func headerSize(enc chunkenc.Encoding) int {
 
 // Check checks the head of a chunk, given without its encoding byte. It refuses an
 // unknown encoding, more samples, spans, buckets or custom bounds than the bits of the
-// chunk can hold, and buckets that the schema does not have. Reading a chunk that passes
+// chunk can hold, buckets that the schema does not have, and a zero threshold that is not a
+// number, with which additions would not end. Reading a chunk that passes
 // takes memory in proportion to its size, but its samples may still not decode. A chunk
 // without samples passes.
 func Check(enc chunkenc.Encoding, b []byte) error {
@@ -106,8 +107,8 @@ func checkHistogram(samples uint64, body []byte, size sampleSize) error {
 		return nil
 	}
 	r := &bitReader{b: body}
-	if r.read(8) == 255 { // the zero threshold is not a power of two
-		r.read(64)
+	if r.read(8) == 255 && math.IsNaN(math.Float64frombits(r.read(64))) { // not a power of two
+		return errThreshold
 	}
 	schema := int32(r.varbitInt())
 	positive, err := readSpans(r)
@@ -133,6 +134,11 @@ func checkHistogram(samples uint64, body []byte, size sampleSize) error {
 	}
 	return nil
 }
+
+// errThreshold refuses a chunk whose histograms cannot be added: the addition widens the
+// narrower zero bucket until both are equal, and a threshold that is not a number is never
+// equal to another one.
+var errThreshold = errors.New("the zero threshold is not a number")
 
 var errShort = errors.New("chunk ends within its layout")
 

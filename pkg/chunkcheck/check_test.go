@@ -65,6 +65,7 @@ func TestCheck_RefusesHistogramsThatAnnounceMoreThanTheyHold(t *testing.T) {
 		"bucket without a bound": layout(1, custom).wide(1).wide(3).wide(0).wide(0).wide(1).wide(5).put(0, 400).b,
 		"negative custom":        layout(1, custom).wide(0).wide(1).wide(1).wide(0).wide(1).wide(5).put(0, 400).b,
 		"samples":                layout(16383, 0).wide(0).wide(0).put(0, 400).b,
+		"threshold not a number": (&writer{}).put(1, 16).put(0, 8).put(255, 8).put(math.Float64bits(math.NaN()), 64).wide(0).wide(0).wide(0).put(0, 400).b,
 		"ends in the layout":     layout(1, 0).wide(1).b,
 		"ends in the threshold":  (&writer{}).put(1, 16).put(0, 8).put(255, 8).b,
 		"no layout":              {0, 1, 0},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"time"
 
@@ -116,8 +117,9 @@ func querySeriesFromWire(in *prompb.TimeSeries) (promql.Series, error) {
 	}
 	for _, h := range in.GetHistograms() {
 		fh := histogramFromWire(h)
-		if !holds(fh.PositiveSpans, len(fh.PositiveBuckets)) || !holds(fh.NegativeSpans, len(fh.NegativeBuckets)) || !histogram.IsKnownSchema(fh.Schema) {
-			return out, fmt.Errorf("histogram of series %s at %d: its buckets are not those of its spans, or schema %d is not known", out.Metric, h.GetTimestamp(), fh.Schema)
+		if !holds(fh.PositiveSpans, len(fh.PositiveBuckets)) || !holds(fh.NegativeSpans, len(fh.NegativeBuckets)) || !histogram.IsKnownSchema(fh.Schema) || math.IsNaN(fh.ZeroThreshold) {
+			return out, fmt.Errorf("histogram of series %s at %d: its buckets are not those of its spans, schema %d is not known, or the zero threshold %v is not a number",
+				out.Metric, h.GetTimestamp(), fh.Schema, fh.ZeroThreshold)
 		}
 		out.Histograms = append(out.Histograms, promql.HPoint{T: h.GetTimestamp(), H: fh})
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/metadata"
 
@@ -40,6 +41,17 @@ func TestQueryExtras_RefusesHostileMetadata(t *testing.T) {
 	}
 	ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs(settingsKey, "1", limitsKey, "1 2"))
 	require.ErrorIs(t, readExtras(ctx, &QueryRequest{}), storeapi.ErrInvalid)
+}
+
+// Nothing could add such a histogram: the addition would not end.
+func TestQueryResults_RefuseZeroThresholdThatIsNotANumber(t *testing.T) {
+	h := tsdbutil.GenerateTestFloatHistogram(1)
+	result := promql.Series{Histograms: []promql.HPoint{{T: 1, H: h}}}
+	_, err := querySeriesFromWire(matrixSeries(result))
+	require.NoError(t, err)
+	h.ZeroThreshold = math.NaN()
+	_, err = querySeriesFromWire(matrixSeries(result))
+	require.ErrorContains(t, err, "zero threshold")
 }
 
 // The generated code takes the negative zero for the absent value.
