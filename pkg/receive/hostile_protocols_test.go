@@ -86,6 +86,11 @@ func evilSeries(now int64) []evil {
 	overlap.PositiveSpans = []histogram.Span{{Offset: 0, Length: 2}, {Offset: -1, Length: 2}}
 	schema := tsdbutil.GenerateTestFloatHistogram(1)
 	schema.Schema = 100
+	threshold := func(z float64) *histogram.FloatHistogram {
+		h := tsdbutil.GenerateTestFloatHistogram(1)
+		h.ZeroThreshold = z
+		return h
+	}
 	million := named("m")
 	for i := range 1_000_000 {
 		million = append(million, prompb.Label{Name: fmt.Sprintf("l%07d", i), Value: "v"})
@@ -95,6 +100,10 @@ func evilSeries(now int64) []evil {
 		Labels: named("e"), Samples: one,
 		Exemplars: []prompb.Exemplar{{Timestamp: now, Value: 1, Labels: []prompb.Label{{Name: "trace", Value: strings.Repeat("x", 1<<20)}}}},
 	}}
+	twice := bad("exemplar with a label twice", "is not unique", named("e"), one)
+	twice.series[0].Exemplars = []prompb.Exemplar{{Timestamp: now, Value: 1, Labels: []prompb.Label{{Name: "a", Value: "1"}, {Name: "a", Value: "2"}}}}
+	unnamed := bad("exemplar with an empty label name", "a label name is empty (series {", named("e"), one)
+	unnamed.series[0].Exemplars = []prompb.Exemplar{{Timestamp: now, Value: 1, Labels: []prompb.Label{{Value: "1"}}}}
 	return []evil{
 		late("duplicate with another value", "duplicate sample for timestamp", at(now, 2)...),
 		fine(late("identical repeat", "", at(now, 1)...)),
@@ -120,12 +129,15 @@ func evilSeries(now int64) []evil {
 		hist("negative bucket", "negative", now, negative),
 		hist("overlapping spans", "invalid native histogram", now, overlap),
 		hist("unknown schema", "schema", now, schema),
+		hist("zero threshold NaN", "the zero threshold is NaN (series {", now, threshold(math.NaN())),
+		hist("zero threshold negative", "the zero threshold is -1 (series {", now, threshold(-1)),
+		hist("zero threshold infinite", "the zero threshold is +Inf (series {", now, threshold(math.Inf(1))),
 		hist("unsorted bounds", "invalid native histogram", now, custom(5, 4, 3, 2)),
 		hist("repeated bounds", "invalid native histogram", now, custom(1, 1, 1, 1)),
 		hist("NaN bounds", "invalid native histogram", now, custom(1, math.NaN(), 3, 4)),
 		hist("infinite bound", "invalid native histogram", now, custom(1, 2, 3, math.Inf(1))),
 		hist("too few bounds", "invalid native histogram", now, custom(1)),
-		exemplar,
+		exemplar, twice, unnamed,
 	}
 }
 

@@ -259,7 +259,7 @@ func (w *writer) series(s remotewrite.Series, known seriescache.Entry, hash uint
 func (w *writer) add(item remotewrite.Item, msg []byte, s remotewrite.Series, known *seriescache.Entry) {
 	p, err := parsePoint(item, msg)
 	if err != nil {
-		w.reject(err, p.counts())
+		w.reject(ofSeries(err, s), p.counts())
 		return
 	}
 	err = w.times.check(p.t)
@@ -359,7 +359,7 @@ func (w *writer) exemplar(msg []byte, s remotewrite.Series, known *seriescache.E
 	one := remotewrite.Counts{Exemplars: 1}
 	e, err := remotewrite.ParseExemplar(msg)
 	if err != nil {
-		w.reject(err, one)
+		w.reject(ofSeries(err, s), one)
 		return
 	}
 	if err := w.times.check(e.Ts); err != nil {
@@ -375,6 +375,23 @@ func (w *writer) exemplar(msg []byte, s remotewrite.Series, known *seriescache.E
 	}
 	w.stored.Exemplars++
 }
+
+// ofSeries names the series of an item that cannot be read. Its text is made when it is
+// read: few errors of a request are.
+func ofSeries(err error, s remotewrite.Series) error { return &itemError{err, s} }
+
+// itemError is the error of an item of a series; it is valid as long as the batch.
+type itemError struct {
+	err    error
+	series remotewrite.Series
+}
+
+func (e *itemError) Error() string {
+	return fmt.Sprintf("%s (series %s)", e.err, remotewrite.Text(e.series.Labels))
+}
+
+// Unwrap returns the cause.
+func (e *itemError) Unwrap() error { return e.err }
 
 // reject notes data that is wrong in itself.
 func (w *writer) reject(err error, missing remotewrite.Counts) {
@@ -416,6 +433,8 @@ func classify(err error) (remotewrite.Kind, reason.Reason) {
 		return remotewrite.Conflict, reason.DuplicateTimestamp
 	case errors.Is(err, storage.ErrOutOfOrderExemplar):
 		return remotewrite.Conflict, reason.OutOfOrderExemplar
+	case errors.Is(err, tsdb.ErrInvalidExemplar):
+		return remotewrite.Invalid, reason.MalformedExemplar
 	case errors.Is(err, storage.ErrExemplarLabelLength):
 		return remotewrite.Conflict, reason.ExemplarLabelsTooLong
 	case errors.Is(err, errSeriesLimit):

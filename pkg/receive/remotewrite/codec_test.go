@@ -271,6 +271,24 @@ func TestTranscodeV2SkipsBadItems(t *testing.T) {
 		require.Equal(t, Counts{Series: 1, Samples: 1, Exemplars: 1}, b.Counts())
 		require.ErrorContains(t, b.Rejected("t"), "malformed_exemplar: 1 rejected")
 		require.ErrorContains(t, b.Rejected("t"), "malformed_metadata: 1 rejected")
+		require.Equal(t, 2, strings.Count(b.Rejected("t").Error(), `(series {__name__="b"})`))
+		b.Close()
+	}
+}
+
+// The error of a series has the labels that can be read.
+func TestTranscodeV2NamesBadSeries(t *testing.T) {
+	for _, refs := range [][]uint32{{1, 2, 1, 9}, {1, 2, 9, 1}, {1, 2, 1}, {1, 2}} {
+		req := writev2.Request{Symbols: []string{"", "__name__", "b"}, Timeseries: []writev2.TimeSeries{{LabelsRefs: refs}}}
+		if len(refs) > 2 { // else it has nothing but labels
+			req.Timeseries[0].Samples = []writev2.Sample{{Timestamp: 1}}
+		}
+		raw, err := req.Marshal()
+		require.NoError(t, err)
+		b, err := TranscodeV2(bufferOf(raw), 1<<20)
+		require.NoError(t, err)
+		require.Zero(t, b.Len())
+		require.ErrorContains(t, b.Rejected("t"), `(series {__name__="b"})`, refs)
 		b.Close()
 	}
 }

@@ -140,7 +140,12 @@ type InvalidSeriesError struct {
 	Series string
 }
 
-func (e *InvalidSeriesError) Error() string { return fmt.Sprintf("%s (series %s)", e.Text, e.Series) }
+func (e *InvalidSeriesError) Error() string {
+	if e.Series == "" {
+		return e.Text // of an item, whose caller knows the series
+	}
+	return fmt.Sprintf("%s (series %s)", e.Text, e.Series)
+}
 
 // ErrorID returns the id of the reason.
 func (e *InvalidSeriesError) ErrorID() errorid.ID { return e.Reason.ErrorID() }
@@ -175,10 +180,10 @@ func (r *Rejected) Add(kind Kind, why reason.Reason, n int, example func() strin
 	r.reasons = append(r.reasons, rejection{kind, why, n, example()})
 }
 
-// join adds the counts of others.
-func (r *Rejected) join(others *Rejected) {
+// join adds the counts of others, whose examples belong to the series with these labels.
+func (r *Rejected) join(others *Rejected, rawLabels []byte) {
 	for _, x := range others.reasons {
-		r.Add(x.kind, x.reason, x.count, func() string { return x.example })
+		r.Add(x.kind, x.reason, x.count, func() string { return x.example + " (series " + Text(rawLabels) + ")" })
 	}
 }
 

@@ -191,6 +191,10 @@ func (r *rawHistogram) build() (Histogram, error) {
 	if r.resetHint > uint64(histogram.GaugeType) {
 		r.resetHint = uint64(histogram.UnknownCounterReset)
 	}
+	// Histograms with a threshold that is not a number can never be added.
+	if z := r.zeroThreshold; math.IsNaN(z) || math.IsInf(z, 0) || z < 0 {
+		return out, Errorf(Invalid, "invalid native histogram: the zero threshold is %v", z)
+	}
 	// The sums are compared before anything walks over spans.
 	if err := r.checkSpans(); err != nil {
 		return out, err

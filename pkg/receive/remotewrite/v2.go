@@ -150,7 +150,7 @@ func (w *v2Writer) series() error {
 		}
 		if err := w.one(f.Data); err != nil {
 			w.batch.counts, w.out = before, w.out[:length]
-			if err := w.leaveOut(n, err); err != nil {
+			if err := w.leaveOut(n, f.Data, err); err != nil {
 				return err
 			}
 		}
@@ -162,14 +162,35 @@ func (w *v2Writer) series() error {
 	return nil
 }
 
-// leaveOut rejects an invalid series; other errors end the request.
-func (w *v2Writer) leaveOut(n int, err error) error {
+// leaveOut rejects the series n of the request, msg, if it is invalid; other errors end the
+// request.
+func (w *v2Writer) leaveOut(n int, msg []byte, err error) error {
 	var bad *WriteError
 	if !errors.As(err, &bad) || bad.Kind != Invalid {
 		return fmt.Errorf("series %d: %w", n, err)
 	}
-	w.batch.rejected.Add(Invalid, reason.MalformedSeries, 1, func() string { return fmt.Sprintf("series %d: %s", n, err) })
+	w.batch.rejected.Add(Invalid, reason.MalformedSeries, 1, func() string {
+		return fmt.Sprintf("series %d: %s (series %s)", n, err, Text(w.readable(msg)))
+	})
 	return nil
+}
+
+// maxReadable bounds the labels that an error names of a series, in bytes.
+const maxReadable = 64 << 10
+
+// readable returns the labels of a series that have symbols, as label fields, for an error
+// that names the series.
+func (w *v2Writer) readable(msg []byte) (out []byte) {
+	// An error of the references themselves leaves those that were read before it.
+	_ = w.collect(msg)
+	for i := 0; i+1 < len(w.refs); i += 2 {
+		name, ok1 := w.get(w.refs[i])
+		value, ok2 := w.get(w.refs[i+1])
+		if ok1 && ok2 && len(out)+len(name)+len(value) < maxReadable {
+			out = appendLabel(out, name, value)
+		}
+	}
+	return out
 }
 
 // one writes a series of the request, msg, in the form of remote write 1.0 to out,
@@ -208,7 +229,7 @@ func (w *v2Writer) one(msg []byte) error {
 		}
 		return Errorf(Invalid, "the series has neither samples nor histograms")
 	}
-	w.batch.rejected.join(&w.skipped)
+	w.batch.rejected.join(&w.skipped, w.out[at+head:at+head+labels])
 	size := len(w.out) - at - head
 	if n := protoscan.UvarintSize(uint64(size)); n != head-1 {
 		w.out = append(w.out, make([]byte, max(n-head+1, 0))...)
