@@ -38,11 +38,16 @@ func (l Limits) bounded(h http.Handler) http.Handler {
 
 // Forms reads and parses the form in a body before h runs, so that a slow sender
 // takes no concurrency slot of h, and so that h cannot ignore an error of the form. h
-// can read the body again.
+// can read the body again. A compressed form is refused: read as it is, it has none of
+// the parameters of its sender.
 func (l Limits) Forms(h http.Handler) http.Handler {
 	var forms atomic.Int64
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if isForm(r) {
+			if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+				refuse(w, &statusError{code: http.StatusUnsupportedMediaType, text: fmt.Sprintf("a form may not be compressed: its content encoding is %.50q", encoding)})
+				return
+			}
 			release, err := l.readForm(r, &forms)
 			defer release()
 			if err != nil {

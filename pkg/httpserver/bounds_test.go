@@ -255,6 +255,30 @@ func TestForms_StayInMemoryWithinTheirBounds(t *testing.T) {
 	require.Equal(t, http.StatusBadRequest, post(h, urlencoded, strings.NewReader("a=%zz")).Code)
 }
 
+// A compressed form would be read as one without parameters.
+func TestForms_CompressedOnesAreRefused(t *testing.T) {
+	called := 0
+	l := Defaults()
+	h := l.Forms(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called++ }))
+	f := func(want int, contentType, encoding string) {
+		t.Helper()
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("a=b"))
+		r.Header.Set("Content-Type", contentType)
+		r.Header.Set("Content-Encoding", encoding)
+		h.ServeHTTP(w, r)
+		require.Equal(t, want, w.Code, encoding)
+	}
+	const urlencoded = "application/x-www-form-urlencoded"
+	for _, encoding := range []string{"gzip", "zstd", "snappy", "x"} {
+		f(http.StatusUnsupportedMediaType, urlencoded, encoding)
+	}
+	require.Zero(t, called)
+	f(http.StatusOK, urlencoded, "identity")
+	f(http.StatusOK, urlencoded, "")
+	f(http.StatusOK, "application/x-protobuf", "snappy") // no form
+}
+
 func TestForms_AreBoundedTogetherAndSmallOnesPass(t *testing.T) {
 	l := Defaults()
 	l.MaxForms = 200 << 10

@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -136,7 +137,7 @@ func success(version int) int {
 
 // protocolVersion returns the version of remote write that the headers announce.
 func protocolVersion(h http.Header) (int, error) {
-	if encoding := h.Get("Content-Encoding"); encoding != "" && encoding != "snappy" {
+	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "snappy") {
 		return 0, unsupported("content encoding", encoding)
 	}
 	contentType := h.Get("Content-Type")

@@ -9,6 +9,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/prometheus/prometheus/config"
@@ -72,8 +73,8 @@ func (r *Receive) handleOTLP(w http.ResponseWriter, req *http.Request) (n remote
 func readOTLP(header http.Header, data []byte, limit int64, memory *share) (msg pmetricotlp.ExportRequest, isJSON bool, err error) {
 	msg = pmetricotlp.NewExportRequest()
 	body := io.Reader(bytes.NewReader(data))
-	switch encoding := header.Get("Content-Encoding"); encoding {
-	case "":
+	switch encoding := header.Get("Content-Encoding"); strings.ToLower(encoding) {
+	case "", "identity":
 	case "gzip":
 		gz, err := gzip.NewReader(body)
 		if err != nil {

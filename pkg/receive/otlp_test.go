@@ -80,6 +80,8 @@ func TestOTLP_StoresTranslatedSeries(t *testing.T) {
 	require.Equal(t, 415, post(t, m.url("/api/v1/otlp"), raw, "Content-Type", "text/plain").code)
 	require.Equal(t, 400, post(t, m.url("/api/v1/otlp"), []byte("rubbish"), "Content-Type", proto).code)
 	require.Equal(t, 415, post(t, m.url("/api/v1/otlp"), raw, "Content-Type", proto, "Content-Encoding", "br").code)
+	require.Equal(t, 200, post(t, m.url("/api/v1/otlp"), raw, "Content-Type", proto, "Content-Encoding", "identity").code)
+	require.Equal(t, 200, post(t, m.url("/api/v1/otlp"), zipped.Bytes(), "Content-Type", proto, "Content-Encoding", "GZIP").code)
 
 	meta, _, err := m.Metadata().Metadata(t.Context(), "orders_seconds_total", -1)
 	require.NoError(t, err)

@@ -230,6 +230,7 @@ func TestRemoteWriteV2_StoresAndCounts(t *testing.T) {
 	require.Equal(t, 415, post(t, m.url("/api/v1/receive"), body(1, 2), "Content-Type", "application/x-protobuf;proto=other").code)
 	require.Equal(t, 415, post(t, m.url("/api/v1/receive"), body(1, 2), "Content-Type", "application/json").code)
 	require.Equal(t, 415, post(t, m.url("/api/v1/receive"), body(1, 2), "Content-Encoding", "gzip").code)
+	require.NotEqual(t, 415, post(t, m.url("/api/v1/receive"), body(1, 2), "Content-Encoding", "Snappy").code)
 	require.Equal(t, 415, post(t, m.url("/otlp/v1/metrics"), body(1, 2), "Content-Type", "text/plain").code)
 	require.Equal(t, 415, post(t, m.url("/otlp/v1/metrics"), body(1, 2), "Content-Encoding", "snappy", "Content-Type", "application/x-protobuf").code)
 	require.Equal(t, map[string]int{"default-tenant/m": 1}, series(t, m.Store()))
