@@ -198,7 +198,7 @@ func metasByTime(t *testing.T, s *harness.Site) []tsdb.BlockMeta {
 // directory, and recovers the head from the bucket.
 func loseHead(t *testing.T, s *harness.Site, h *history, api harness.API) {
 	t.Helper()
-	time.Sleep(2500 * time.Millisecond) // two intervals
+	awaitHead(t, s)
 	end, _ := h.known()
 	// The blocks that retention deleted are in the bucket only.
 	before, _, err := raw(api, end)
@@ -223,6 +223,38 @@ func loseHead(t *testing.T, s *harness.Site, h *history, api harness.API) {
 	})
 }
 
+// awaitHead waits until the sidecar has shipped all that Prometheus has now: until a pass has
+// succeeded that began later.
+func awaitHead(t *testing.T, s *harness.Site) {
+	t.Helper()
+	now := float64(time.Now().UnixMilli()) / 1000
+	eventually(t, time.Minute, func() error {
+		if last := headMetric(t, s, "last_ship_success_time_seconds"); last <= now {
+			return fmt.Errorf("the last successful pass over the head began %v s before", now-last)
+		}
+		return nil
+	})
+}
+
+// awaitHeadFailures waits until shipping the head has failed several times.
+func awaitHeadFailures(t *testing.T, s *harness.Site) {
+	t.Helper()
+	before := headMetric(t, s, "ship_failures_total")
+	eventually(t, 2*time.Minute, func() error {
+		if n := headMetric(t, s, "ship_failures_total") - before; n < 2 {
+			return fmt.Errorf("shipping the head has failed %v times", n)
+		}
+		return nil
+	})
+}
+
+func headMetric(t *testing.T, s *harness.Site, name string) float64 {
+	t.Helper()
+	v, err := gauge(s.URL(sidecarA)+"/metrics", "hindsight_sidecar_head_"+name)
+	require.NoError(t, err)
+	return v
+}
+
 // recoverHead runs the command that makes blocks of the heads in the bucket.
 func recoverHead(t *testing.T, s *harness.Site) {
 	t.Helper()
@@ -242,7 +274,7 @@ func TestSidecar_GatewayRecoversALostHead(t *testing.T) {
 	h := newHistory(s.URL(prometheusA), start, true)
 	require.NoError(t, s.Start("s3", prometheusA, sidecarA, "store", "query"))
 	require.NoError(t, h.write(start+hour))
-	time.Sleep(2500 * time.Millisecond) // two intervals
+	awaitHead(t, s)
 	end, counts := h.known()
 	before, _, err := raw(harness.API{Base: s.URL(prometheusA)}, end)
 	require.NoError(t, err)
@@ -276,11 +308,11 @@ func TestSidecar_BucketAwayForHours(t *testing.T) {
 	before, _, err := raw(api, end)
 	require.NoError(t, err)
 	require.NoError(t, complete(before, counts, h.lateSent()))
-	time.Sleep(5 * time.Second) // several failed intervals
+	awaitHeadFailures(t, s)
 
 	require.NoError(t, s.Start("s3"))
 	eventually(t, time.Minute, func() error { return uploaded(t, s, start, start+4*hour) })
-	time.Sleep(3 * time.Second)
+	awaitHead(t, s)
 	inOrder := int64(0)
 	holder := map[ulid.ULID]ulid.ULID{}
 	for _, m := range metasByTime(t, s) {
