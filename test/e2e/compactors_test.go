@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -45,11 +46,21 @@ func TestCompactors_ShareBucketWithKilledAndPausedOnes(t *testing.T) {
 	config, err := os.ReadFile(s.Path("objstore.yml"))
 	require.NoError(t, err)
 
+	// No compactor writes a block before enough of them hold leases: on a fast host the first ones
+	// would do all the work before the last one has started.
+	begin := make(chan struct{})
+	release := sync.OnceFunc(func() { close(begin) })
+	t.Cleanup(release)
 	var procs []*harness.Process
 	for i := range compactors {
 		name := fmt.Sprintf("compact-%d", i)
 		env := []string{"S3_ACCESS_KEY=" + harness.S3AccessKey, "S3_SECRET_KEY=" + harness.S3SecretKey}
 		proxy := newProxy(t, s.Addr("s3"), name, watch)
+		proxy.hold = func(r *s3Request) {
+			if r.write() && r.ofBlock() {
+				<-begin
+			}
+		}
 		file := s.Path(name + ".yml")
 		require.NoError(t, os.WriteFile(file, []byte(strings.ReplaceAll(string(config), s.Addr("s3"), proxy.addr())), 0o644))
 		p, err := harness.StartEnv(s.Dir, env, name, s.Bin.Hindsight, "compact", "--wait", "--wait-interval=1s",
@@ -82,6 +93,7 @@ func TestCompactors_ShareBucketWithKilledAndPausedOnes(t *testing.T) {
 	for _, p := range procs[2:4] {
 		p.Signal(syscall.SIGSTOP)
 	}
+	release()
 	stopped := time.Now()
 	require.Eventually(t, func() bool { return allMerged(t, bkt, tenants) }, time.Minute, 200*time.Millisecond)
 	time.Sleep(time.Until(stopped.Add(4 * time.Second))) // two lease times
