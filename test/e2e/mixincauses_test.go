@@ -242,16 +242,18 @@ func (c *causes) startSlow() {
 	require.NoError(t, harness.WaitHTTP(c.procs["query-bad"], "http://"+c.more["query-bad"]+"/-/ready", time.Minute))
 	api := harness.API{Base: "http://" + c.more["query-bad"]}
 	from := time.UnixMilli(hostileTime)
-	// A histogram has the series of a status after its first request. The slow query is one of
-	// few range queries: the instant queries of load are so many on a fast host that one slow
-	// query among them is no percentile.
 	eventually(t, 30*time.Second, func() error {
-		a, err := api.Range("good", from, from, time.Second)
+		a, err := api.Instant("good", from)
 		if err == nil && len(a.Series) == 0 {
 			err = errors.New("the querier does not know the store yet")
 		}
 		return err
 	})
+	// A histogram has the series of a status after its first request. The slow query is one of
+	// few range queries: the instant queries of load on a fast host, or those above on a slow
+	// one, are so many that one slow query among them is no percentile.
+	_, err := api.Range("good", from, from, time.Second)
+	require.NoError(t, err)
 	c.asking.Go(func() { _, _ = api.Range("hangs", from, from, time.Second) })
 	<-hanging
 	// A query gives its slot away while it waits for stores, but not while it calculates.
