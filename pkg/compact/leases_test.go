@@ -43,7 +43,8 @@ func TestRunOnce_CompactorsShareGroups(t *testing.T) {
 			}
 			return buckettest.Fault{}
 		})
-		c := newCompactor(t, counted, "--compact.lease-duration=1s")
+		// Longer than one waits for the other, so that no lease is lost on a slow host.
+		c := newCompactor(t, counted, "--compact.lease-duration=30s")
 		go func() { done <- c.RunOnce(t.Context()) }()
 	}
 	require.NoError(t, <-done)

@@ -46,7 +46,7 @@ func TestRingPage_ShowsMembers(t *testing.T) {
 		}
 		require.InDelta(t, 1, sum, 1e-6)
 		return s.Members[2].State == "down" && s.Members[2].LastError != "" && s.Members[2].HintBytes > 0
-	}, 5*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	for _, path := range []string{"/", "/ring", "/tenants"} {
 		require.Contains(t, get(t, nodes[0], "GET", path).body, "<title>Hindsight</title>")
 		require.Contains(t, get(t, nodes[0], "GET", path, "Accept", "text/html,application/json").body, "<title>Hindsight</title>")

@@ -242,7 +242,7 @@ func TestReplication_NeedsQuorum(t *testing.T) {
 	for i, m := range nodes {
 		require.Equal(t, 200, post(t, m.url("/api/v1/receive"), v1(t, now, names(100*i, 100*i+100)...)).code)
 	}
-	require.Eventually(t, func() bool { return copies(t, nodes, "default-tenant/m250") == 3 }, 5*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return copies(t, nodes, "default-tenant/m250") == 3 }, time.Minute, 10*time.Millisecond)
 	for _, n := range names(0, 300) {
 		require.Equal(t, 3, copies(t, nodes, "default-tenant/"+n))
 	}
@@ -252,7 +252,7 @@ func TestReplication_NeedsQuorum(t *testing.T) {
 		require.Equal(t, 200, a.code, a.body)
 	}
 	left := []*member{nodes[0], nodes[2]}
-	require.Eventually(t, func() bool { return copies(t, left, "default-tenant/m330") == 2 }, 5*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return copies(t, left, "default-tenant/m330") == 2 }, time.Minute, 10*time.Millisecond)
 	nodes[2].end()
 	a := post(t, nodes[0].url("/api/v1/receive"), v1(t, now+2, names(0, 10)...))
 	require.Equal(t, 503, a.code, "one of three is no quorum")
@@ -263,7 +263,7 @@ func TestConflictOnEveryReplica_Answers409(t *testing.T) {
 	nodes := cluster(t, 3, 3, nil)
 	now := time.Now().UnixMilli()
 	require.Equal(t, 200, post(t, nodes[0].url("/api/v1/receive"), v1(t, now, names(0, 10)...)).code)
-	require.Eventually(t, func() bool { return copies(t, nodes, "default-tenant/m9") == 3 }, 5*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return copies(t, nodes, "default-tenant/m9") == 3 }, time.Minute, 10*time.Millisecond)
 	a := post(t, nodes[0].url("/api/v1/receive"), v1(t, now-5*3600_000, names(0, 10)...))
 	require.Equal(t, 409, a.code)
 	require.Contains(t, a.body, "too old sample")
@@ -276,7 +276,7 @@ func TestRouter_StoresNothing(t *testing.T) {
 	router := start(t, cfg, listen(t), nil)
 	now := time.Now().UnixMilli()
 	require.Equal(t, 200, post(t, router.url("/api/v1/receive"), v1(t, now, names(0, 100)...)).code)
-	require.Eventually(t, func() bool { return copies(t, nodes, "default-tenant/m7") == 2 }, 5*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return copies(t, nodes, "default-tenant/m7") == 2 }, time.Minute, 10*time.Millisecond)
 	require.Empty(t, series(t, router.Store()))
 }
 
@@ -361,6 +361,6 @@ func TestLimitsFile_LimitsTenants(t *testing.T) {
 
 	put("write: {nonsense: 1}")
 	put("write: {default: {request: {series_limit: 5}}}")
-	require.Eventually(t, func() bool { return send("a", "x", "y", "z").code == 200 }, 5*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return send("a", "x", "y", "z").code == 200 }, time.Minute, 10*time.Millisecond)
 	require.Equal(t, 200, send("a", "new", "x").code)
 }

@@ -304,7 +304,7 @@ func TestGet_AbortsStalledAnswer(t *testing.T) {
 	}))
 	defer srv.Close()
 	defer close(release)
-	tr := &transport{next: http.DefaultTransport, userAgent: "x", stall: 50 * time.Millisecond}
+	tr := &transport{next: http.DefaultTransport, userAgent: "x", stall: time.Second}
 	get := func() (string, error) {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL, nil)
 		require.NoError(t, err)
