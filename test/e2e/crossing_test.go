@@ -48,7 +48,7 @@ func TestOneQueryAcrossBucketSidecarAndReceive(t *testing.T) {
 		return expect(global, fmt.Sprintf(`count(last_over_time(crossing_gauge{cluster="eu"}[5m] @ %d))`, (border-9*hour)/1000), "3")
 	})
 	eventually(t, time.Minute, func() error {
-		return expect(global, fmt.Sprintf(`count(last_over_time(crossing_total{cluster="edge"}[30s] @ %d))`, last/1000), "3")
+		return expect(global, fmt.Sprintf(`count(last_over_time({__name__=~"crossing_.+", cluster="edge"}[30s] @ %d))`, last/1000), "6")
 	})
 
 	start, end := time.UnixMilli(border-10*hour), time.UnixMilli(last)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/prometheus/prometheus/prompb"
@@ -124,6 +125,18 @@ func (l *ledger) count() int {
 		n += len(s)
 	}
 	return n
+}
+
+// reach waits until more than n samples are acknowledged in all: a slow host needs longer for
+// as many.
+func (l *ledger) reach(t *testing.T, n int) {
+	t.Helper()
+	eventually(t, 4*time.Minute, func() error {
+		if got := l.count(); got <= n {
+			return fmt.Errorf("%d samples are acknowledged, not more than %d; last errors: %s", got, n, l.lastErrors())
+		}
+		return nil
+	})
 }
 
 // check reads every sample of the metric and compares them with the acknowledged

@@ -214,6 +214,12 @@ func TestSecrets_AreNotInErrorsOfTheStart(t *testing.T) {
 		p, err := harness.Start(s.Dir, "refused", bin.Hindsight, append(args, "--http-address=127.0.0.1:0")...)
 		require.NoError(t, err)
 		t.Cleanup(p.Kill)
+		eventually(t, time.Minute, func() error {
+			if p.Running() && p.Output() == "" {
+				return fmt.Errorf("%q has printed nothing", args)
+			}
+			return nil
+		})
 		// A start that waits for an unreachable server is long enough to be logged.
 		if _, err := p.Wait(3 * time.Second); err != nil {
 			p.Kill()
