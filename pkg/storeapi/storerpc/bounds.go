@@ -13,8 +13,16 @@ import (
 const (
 	// defaultMessageBytes is the largest message that a client accepts.
 	defaultMessageBytes = 128 << 20
-	// maxInfoBytes bounds the answer of the Info service.
-	maxInfoBytes = 16 << 20
+	// maxInfoBytes bounds the answer of the Info service on the wire, and maxInfoMemory
+	// in memory, where an element counts for elementMemory bytes.
+	maxInfoBytes  = 16 << 20
+	maxInfoMemory = 192 << 20
+	// maxComponent is the longest name of a component that is kept, in bytes.
+	maxComponent = 64
+	// maxNamesMemory bounds a list of names or values of labels in memory, where each
+	// counts for nameMemory bytes beside its text.
+	maxNamesMemory = 256 << 20
+	nameMemory     = 32
 	// maxFrameSeries and maxFrameChunks bound one message of series. An element
 	// takes more in memory than the few bytes that it may have on the wire.
 	maxFrameSeries = 64 << 10

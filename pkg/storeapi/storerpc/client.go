@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb"
@@ -73,9 +74,10 @@ func WithCompression(name string) ClientOption {
 // exemplars, rules, targets and statistics of TSDBs, where the server offers
 // them.
 type Client struct {
-	name        string
+	name string
+	// conn serves the calls whose answer is one message.
+	conn        grpc.ClientConnInterface
 	store       storepb.StoreClient
-	info        infopb.InfoClient
 	metadata    storepb.MetadataClient
 	exemplars   storepb.ExemplarsClient
 	rules       storepb.RulesClient
@@ -98,8 +100,8 @@ type knownInfo struct {
 func NewClient(conn grpc.ClientConnInterface, name string, opts ...ClientOption) *Client {
 	c := &Client{
 		name:      name,
+		conn:      conn,
 		store:     storepb.NewStoreClient(conn),
-		info:      infopb.NewInfoClient(conn),
 		metadata:  storepb.NewMetadataClient(conn),
 		exemplars: storepb.NewExemplarsClient(conn),
 		rules:     storepb.NewRulesClient(conn),
@@ -128,9 +130,10 @@ func (c *Client) Refresh(ctx context.Context) error {
 	var header metadata.MD
 	// A connection that is just being made is waited for: ctx bounds it.
 	opts := append(c.callOptions[:len(c.callOptions):len(c.callOptions)], grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(maxInfoBytes), grpc.Header(&header))
-	resp, err := c.info.Info(outgoing(ctx), &infopb.InfoRequest{}, opts...)
-	if err != nil {
-		return fmt.Errorf("fetch info from %s: %w", c.name, fromStatus(err))
+	resp := &infopb.InfoResponse{}
+	m := &measured{message: resp, left: maxInfoMemory, each: elementMemory}
+	if err := m.failure(c.conn.Invoke(outgoing(ctx), infopb.Info_Info_FullMethodName, &infopb.InfoRequest{}, m, opts...)); err != nil {
+		return fmt.Errorf("fetch info from %s: %w", c.name, err)
 	}
 	info, services := infoFromWire(resp)
 	if id := header.Get(instanceKey); len(id) > 0 {
@@ -153,7 +156,8 @@ func (c *Client) LabelNames(ctx context.Context, r *storeapi.Request) ([]string,
 	if err != nil {
 		return nil, nil, err
 	}
-	resp, err := c.store.LabelNames(outgoing(ctx), &storepb.LabelNamesRequest{
+	resp := &storepb.LabelNamesResponse{}
+	err = c.fetchNames(ctx, storepb.Store_LabelNames_FullMethodName, &storepb.LabelNamesRequest{
 		PartialResponseDisabled: r.Partial == storeapi.PartialAbort,
 		PartialResponseStrategy: strategyToWire(r.Partial),
 		Start:                   r.MinTime,
@@ -162,9 +166,9 @@ func (c *Client) LabelNames(ctx context.Context, r *storeapi.Request) ([]string,
 		Matchers:                matchersToWire(r.Matchers),
 		WithoutReplicaLabels:    r.WithoutReplicaLabels,
 		Limit:                   int64(r.Limit),
-	}, c.callOptions...)
+	}, resp)
 	if err != nil {
-		return nil, nil, fmt.Errorf("fetch label names from store %s: %w", c.name, fromStatus(err))
+		return nil, nil, fmt.Errorf("fetch label names from store %s: %w", c.name, err)
 	}
 	return storeapi.CompleteValues(resp.GetNames(), r), c.warnings(textsOf(resp.GetWarnings())), nil
 }
@@ -175,7 +179,8 @@ func (c *Client) LabelValues(ctx context.Context, name string, r *storeapi.Reque
 	if err != nil {
 		return nil, nil, err
 	}
-	resp, err := c.store.LabelValues(outgoing(ctx), &storepb.LabelValuesRequest{
+	resp := &storepb.LabelValuesResponse{}
+	err = c.fetchNames(ctx, storepb.Store_LabelValues_FullMethodName, &storepb.LabelValuesRequest{
 		Label:                   name,
 		PartialResponseDisabled: r.Partial == storeapi.PartialAbort,
 		PartialResponseStrategy: strategyToWire(r.Partial),
@@ -185,9 +190,17 @@ func (c *Client) LabelValues(ctx context.Context, name string, r *storeapi.Reque
 		Matchers:                matchersToWire(r.Matchers),
 		WithoutReplicaLabels:    r.WithoutReplicaLabels,
 		Limit:                   int64(r.Limit),
-	}, c.callOptions...)
+	}, resp)
 	if err != nil {
-		return nil, nil, fmt.Errorf("fetch label values from store %s: %w", c.name, fromStatus(err))
+		return nil, nil, fmt.Errorf("fetch label values from store %s: %w", c.name, err)
 	}
 	return storeapi.CompleteValues(resp.GetValues(), r), c.warnings(textsOf(resp.GetWarnings())), nil
+}
+
+// fetchNames makes a call whose answer is a list of names or values, which is decoded
+// only when it is within the bounds: each takes many times more in memory than the two
+// bytes that it may have on the wire.
+func (c *Client) fetchNames(ctx context.Context, method string, in proto.Message, out listed) error {
+	m := &measured{message: out, left: maxNamesMemory, each: nameMemory}
+	return m.failure(c.conn.Invoke(outgoing(ctx), method, in, m, c.callOptions...))
 }

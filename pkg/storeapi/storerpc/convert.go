@@ -3,6 +3,7 @@ package storerpc
 import (
 	"fmt"
 	"math"
+	"unicode/utf8"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -76,6 +77,25 @@ func labelsFromWire(set *labelpb.ZLabelSet) labels.Labels {
 		b.Set(l.GetName(), l.GetValue())
 	}
 	return b.Labels()
+}
+
+// usableLabels is labelsFromWire without labels that break what follows: those without a
+// name, those that are not UTF-8, which neither metrics nor JSON can have, and those that are
+// too long for a label set. whole is false when there were such labels.
+func usableLabels(set *labelpb.ZLabelSet) (ls labels.Labels, whole bool) {
+	b := labels.NewBuilder(labels.EmptyLabels())
+	whole = true
+	for _, l := range set.GetLabels() {
+		name, value := l.GetName(), l.GetValue()
+		switch {
+		case value == "": // the absence of the label
+		case name == "", len(name) > maxLabelBytes, len(value) > maxLabelBytes, !utf8.ValidString(name), !utf8.ValidString(value):
+			whole = false
+		default:
+			b.Set(name, value)
+		}
+	}
+	return b.Labels(), whole
 }
 
 func seriesRequestToWire(r *storeapi.Request, batch int) (*storepb.SeriesRequest, error) {

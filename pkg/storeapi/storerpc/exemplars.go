@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"google.golang.org/grpc"
 
-	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb"
 )
@@ -26,8 +25,9 @@ const (
 	maxExemplarSelectors = 1000
 	maxExemplarFrame     = 8 << 20  // bytes
 	maxExemplarAnswer    = 64 << 20 // bytes, on the wire or in memory
-	// exemplarMemory is the size of an exemplar without labels in memory, in bytes.
-	exemplarMemory = 64
+	// exemplarMemory is what an element of an exemplar counts for beside its bytes on the
+	// wire. An exemplar with one label has five.
+	exemplarMemory = 32
 	// exemplarsInFrame is how many exemplars are sent at once; a series that has
 	// more comes in several frames.
 	exemplarsInFrame = 1000
@@ -120,24 +120,20 @@ func (c *Client) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) ([]
 	}
 	var ws texts
 	var out []storeapi.ExemplarSeries
-	for left := maxExemplarAnswer; ; {
-		m, err := stream.Recv()
+	m := &storepb.ExemplarsResponse{}
+	for read := (&measured{message: m, left: maxExemplarAnswer, each: exemplarMemory}); ; {
+		err := stream.RecvMsg(read)
 		if errors.Is(err, io.EOF) {
 			return storeapi.MergeExemplars(out, nil), c.warnings(ws), nil
 		}
 		if err != nil {
-			return nil, nil, fmt.Errorf("fetch exemplars from %s: %w", c.name, fromStatus(err))
-		}
-		if left -= exemplarMemory + max(m.SizeVT(), exemplarMemory*len(m.GetData().GetExemplars())); left < 0 {
-			return nil, nil, fmt.Errorf("fetch exemplars from %s: %w: the answer is larger than %d bytes", c.name, limit.ErrExceeded, maxExemplarAnswer)
+			return nil, nil, fmt.Errorf("fetch exemplars from %s: %w", c.name, read.failure(err))
 		}
 		if w := m.GetWarning(); w != "" {
 			ws.add([]byte(w))
 		}
-		if d := m.GetData(); len(d.GetExemplars()) > 0 {
-			out = append(out, storeapi.ExemplarSeries{
-				Labels: labelsFromWire(d.GetSeriesLabels()), Exemplars: exemplarsFromWire(d.GetExemplars()),
-			})
+		if found := exemplarsFromWire(m.GetData().GetExemplars(), r); len(found) > 0 {
+			out = append(out, storeapi.ExemplarSeries{Labels: labelsFromWire(m.GetData().GetSeriesLabels()), Exemplars: found})
 		}
 	}
 }
@@ -179,9 +175,14 @@ func exemplarsToWire(in []exemplar.Exemplar) []*storepb.Exemplar {
 	return out
 }
 
-func exemplarsFromWire(in []*storepb.Exemplar) []exemplar.Exemplar {
+// exemplarsFromWire converts the exemplars in the time range of the request, which are all
+// that a proper server sends. The earliest times of an int64 cannot be printed as JSON.
+func exemplarsFromWire(in []*storepb.Exemplar, r *storeapi.ExemplarRequest) []exemplar.Exemplar {
 	out := make([]exemplar.Exemplar, 0, len(in))
 	for _, e := range in {
+		if e.GetTs() < r.MinTime || e.GetTs() > r.MaxTime {
+			continue
+		}
 		out = append(out, exemplar.Exemplar{Labels: labelsFromWire(e.GetLabels()), Value: e.GetValue(), Ts: e.GetTs(), HasTs: true})
 	}
 	return out

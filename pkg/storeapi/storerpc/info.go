@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"google.golang.org/grpc"
@@ -118,8 +119,9 @@ func infoToWire(info storeapi.Info, has Services) *infopb.InfoResponse {
 // infoFromWire converts an answer. The services are those whose message is present.
 func infoFromWire(in *infopb.InfoResponse) (storeapi.Info, Services) {
 	info := unknownInfo()
-	info.Component = in.GetComponentType()
-	info.LabelSets = labelSetsFromWire(in.GetLabelSets())
+	info.Component = strings.ToValidUTF8(in.GetComponentType()[:min(len(in.GetComponentType()), maxComponent)], "\uFFFD")
+	var ignored int
+	info.LabelSets, ignored = labelSetsFromWire(in.GetLabelSets())
 	info.NoStore = in.GetStore() == nil
 	info.Warnings, info.Evaluates = readWarnings(in), readEvaluates(in)
 	if s := in.GetStore(); s != nil {
@@ -128,10 +130,15 @@ func infoFromWire(in *infopb.InfoResponse) (storeapi.Info, Services) {
 		info.SupportsWithoutReplicaLabels = s.GetSupportsWithoutReplicaLabels()
 		info.SupportsSortWithout = readBool(s, supportsSortWithoutField)
 		for _, t := range s.GetTsdbInfos() {
-			info.TSDBs = append(info.TSDBs, storeapi.TSDBInfo{
-				Labels: labelsFromWire(t.GetLabels()), MinTime: t.GetMinTime(), MaxTime: t.GetMaxTime(),
-			})
+			ls, whole := usableLabels(t.GetLabels())
+			if !whole {
+				ignored++
+			}
+			info.TSDBs = append(info.TSDBs, storeapi.TSDBInfo{Labels: ls, MinTime: t.GetMinTime(), MaxTime: t.GetMaxTime()})
 		}
+	}
+	if ignored > 0 {
+		info.Warnings = append(info.Warnings, fmt.Sprintf("%d label sets of the announcement have labels without a name or that are not valid UTF-8; these labels are ignored", ignored))
 	}
 	return info, Services{
 		Store:     in.GetStore() != nil,
@@ -144,13 +151,26 @@ func infoFromWire(in *infopb.InfoResponse) (storeapi.Info, Services) {
 	}
 }
 
-func labelSetsFromWire(in []*labelpb.ZLabelSet) (out []labels.Labels) {
+// labelSetsFromWire converts the announced label sets without their unusable labels, so
+// that a set stands for more series than before: the store is still asked for those that it
+// may have. A set of which nothing is left stands for all series, which no sets say.
+// ignored counts the sets that lost labels.
+func labelSetsFromWire(in []*labelpb.ZLabelSet) (out []labels.Labels, ignored int) {
+	all := false
 	for _, set := range in {
-		if ls := labelsFromWire(set); !ls.IsEmpty() {
+		ls, whole := usableLabels(set)
+		if !whole {
+			ignored++
+		}
+		if !ls.IsEmpty() {
 			out = append(out, ls)
 		}
+		all = all || !whole && ls.IsEmpty()
 	}
-	return out
+	if all {
+		return nil, ignored
+	}
+	return out, ignored
 }
 
 // unknownInfo is a store of which nothing is known: it may have anything.

@@ -56,15 +56,13 @@ func (l listing[M]) read(ctx context.Context, open func(context.Context) (grpc.C
 	if err != nil {
 		return fmt.Errorf("%s: %w", l.doing, fromStatus(err))
 	}
-	m := &measured{message: empty, budget: l.budget, left: maxListingAnswer}
+	m := &measured{message: empty, budget: l.budget, left: maxListingAnswer, each: elementMemory}
 	for {
 		switch err := stream.RecvMsg(m); {
 		case errors.Is(err, io.EOF):
 			return nil
-		case m.refused != nil:
-			return fmt.Errorf("%s: %w", l.doing, m.refused)
 		case err != nil:
-			return fmt.Errorf("%s: %w", l.doing, fromStatus(err))
+			return fmt.Errorf("%s: %w", l.doing, m.failure(err))
 		}
 		l.use(empty)
 	}
@@ -75,22 +73,33 @@ func (l listing[M]) read(ctx context.Context, open func(context.Context) (grpc.C
 type measured struct {
 	message listed
 	budget  *limit.Budget
-	left    int64
-	refused error
+	// left is how many bytes the messages may still take, and each how many an element
+	// counts for beside its bytes on the wire.
+	left, each int64
+	refused    error
+}
+
+// failure is the error of a call that was to decode the message: the bound that it
+// exceeds, or else err, the error of the call.
+func (m *measured) failure(err error) error {
+	if err != nil && m.refused != nil {
+		return m.refused
+	}
+	return fromStatus(err)
 }
 
 // UnmarshalView implements ViewUnmarshaler.
 func (m *measured) UnmarshalView(data []byte) error {
-	size := int64(len(data))
 	n, err := elements(m.message.ProtoReflect().Descriptor(), data)
 	if err != nil {
 		return err
 	}
-	size += n*elementMemory + messageMemory
-	if m.left -= size; m.left < 0 {
-		m.refused = fmt.Errorf("%w: the answer takes more than %d bytes", limit.ErrExceeded, maxListingAnswer)
+	size := int64(len(data)) + n*m.each + messageMemory
+	if size > m.left {
+		m.refused = fmt.Errorf("%w: a message of %d bytes with %d elements takes more memory than the %d bytes that are left for the answer", limit.ErrExceeded, len(data), n, m.left)
 		return m.refused
 	}
+	m.left -= size
 	if m.refused = m.budget.Take(size); m.refused != nil {
 		return m.refused
 	}

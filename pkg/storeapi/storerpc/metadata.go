@@ -10,7 +10,6 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storepb"
 )
@@ -22,18 +21,10 @@ const (
 	// maxMetas is how many different entries of one metric are kept: each is
 	// compared with all others.
 	maxMetas = 100
-	// metaMemory is the size of an entry without its texts in memory, in bytes.
-	metaMemory = 128
+	// metaMemory is what an element of an entry counts for beside its bytes on the wire.
+	// An entry with its name and one meta has seven.
+	metaMemory = 48
 )
-
-// metadataSize is about the size of a message in memory.
-func metadataSize(m *storepb.MetricMetadataResponse) int {
-	n := m.SizeVT()
-	for _, e := range m.GetMetadata().GetMetadata() {
-		n += metaMemory * (1 + len(e.GetMetas()))
-	}
-	return n
-}
 
 // RegisterMetadata serves s as thanos.Metadata.
 func RegisterMetadata(r grpc.ServiceRegistrar, s storeapi.MetadataStore) {
@@ -90,16 +81,14 @@ func (c *Client) Metadata(ctx context.Context, metric string, most int) (map[str
 	}
 	var ws texts
 	out := map[string][]storeapi.Metadata{}
-	for left := maxMetadataAnswer; ; {
-		m, err := stream.Recv()
+	m := &storepb.MetricMetadataResponse{}
+	for read := (&measured{message: m, left: maxMetadataAnswer, each: metaMemory}); ; {
+		err := stream.RecvMsg(read)
 		if errors.Is(err, io.EOF) {
 			return out, c.warnings(ws), nil
 		}
 		if err != nil {
-			return nil, nil, fmt.Errorf("fetch metric metadata from %s: %w", c.name, fromStatus(err))
-		}
-		if left -= metaMemory + metadataSize(m); left < 0 {
-			return nil, nil, fmt.Errorf("fetch metric metadata from %s: %w: the answer is larger than %d bytes", c.name, limit.ErrExceeded, maxMetadataAnswer)
+			return nil, nil, fmt.Errorf("fetch metric metadata from %s: %w", c.name, read.failure(err))
 		}
 		if w := m.GetWarning(); w != "" {
 			ws.add([]byte(w))

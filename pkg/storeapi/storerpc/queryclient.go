@@ -35,7 +35,7 @@ func (c *Client) Query(ctx context.Context, r *QueryRequest, each func(promql.Se
 	var out QuerySummary
 	recv, err := c.openQuery(withExtras(ctx, r), r)
 	if err != nil {
-		return out, fmt.Errorf("query %s: %w", c.name, fromStatus(err))
+		return out, fmt.Errorf("query %s: %w", c.name, err)
 	}
 	var ws texts
 	for {
@@ -45,7 +45,7 @@ func (c *Client) Query(ctx context.Context, r *QueryRequest, each func(promql.Se
 			return out, nil
 		}
 		if err != nil {
-			return out, fmt.Errorf("query %s: %w", c.name, fromStatus(err))
+			return out, fmt.Errorf("query %s: %w", c.name, err)
 		}
 		if w := m.GetWarnings(); w != "" {
 			ws.add([]byte(w))
@@ -94,16 +94,29 @@ func (c *Client) openQuery(ctx context.Context, r *QueryRequest) (func() (queryA
 	return receiver(stream, err)
 }
 
+// maxQueryMemory bounds one message of a result in memory, where an element, of which
+// each sample is one, counts for elementMemory bytes.
+const maxQueryMemory = 512 << 20
+
+// receiver returns a function that receives the next message of a stream. The series of a
+// message are valid for ever, the message until the next call.
 func receiver[M any, P interface {
 	*M
 	queryAnswer
+	listed
 }](stream grpc.ServerStreamingClient[M], err error) (func() (queryAnswer, error), error) {
 	if err != nil {
-		return nil, err
+		return nil, fromStatus(err)
 	}
 	return func() (queryAnswer, error) {
-		m, err := stream.Recv()
-		return P(m), err
+		m := P(new(M))
+		read := &measured{message: m, left: maxQueryMemory, each: elementMemory}
+		if err := stream.RecvMsg(read); errors.Is(err, io.EOF) {
+			return m, io.EOF
+		} else if err != nil {
+			return m, read.failure(err)
+		}
+		return m, nil
 	}, nil
 }
 
@@ -111,7 +124,11 @@ func receiver[M any, P interface {
 func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
 
 func querySeriesFromWire(in *prompb.TimeSeries) (promql.Series, error) {
-	out := promql.Series{Metric: labelsFromWire(&labelpb.ZLabelSet{Labels: in.GetLabels()})}
+	metric, whole := usableLabels(&labelpb.ZLabelSet{Labels: in.GetLabels()})
+	out := promql.Series{Metric: metric}
+	if !whole {
+		return out, fmt.Errorf("series %s has another label without a name, that is not UTF-8, or that is too long", clip(metric.String()))
+	}
 	for _, s := range in.GetSamples() {
 		out.Floats = append(out.Floats, promql.FPoint{T: s.GetTimestamp(), F: s.GetValue()})
 	}

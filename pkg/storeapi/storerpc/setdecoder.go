@@ -112,6 +112,9 @@ func (d *setDecoder) add(b []byte) error {
 	if len(value) == 0 { // the absence of the label
 		return nil
 	}
+	if len(name) == 0 {
+		return fmt.Errorf("series has the value %q of a label without a name", clip(value))
+	}
 	if err := d.size.add(len(name) + len(value)); err != nil {
 		return err
 	}
