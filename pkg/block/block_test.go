@@ -2,6 +2,7 @@ package block_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -304,6 +305,16 @@ func TestParseMeta_RefusesMalformed(t *testing.T) {
 	f(`{`+id+`,"version":1,"minTime":5,"maxTime":4}`, reason.BlockMetaMalformed)
 	f(`{`+id+`,"version":1,"thanos":{"downsample":{"resolution":-1}}}`, reason.BlockMetaMalformed)
 	f(`{`+id+`,"version":1,"thanos":null}`, "")
+	external := func(labels string) string { return `{` + id + `,"version":1,"thanos":{"labels":{` + labels + `}}}` }
+	f(external(`"a":"`+strings.Repeat("v", 64<<10)+`"`), reason.BlockMetaMalformed)
+	f(external(`"a":"`+strings.Repeat("v", 32<<10)+`"`), "")
+	many := `"a":"b"`
+	for i := range 1000 {
+		many += fmt.Sprintf(`,"n%d":""`, i)
+	}
+	f(external(many), reason.BlockMetaMalformed)
+	f(external(`"":"x"`), reason.BlockMetaMalformed)
+	f(external(`"":""`), "")
 
 	b := bucket.NewMemory()
 	other := ulid.MustParse("01ARZ3NDEKTSV4RRFFQ69G5FAB")

@@ -27,6 +27,13 @@ const SmallMetaSize = 1 << 20
 // memory than their text.
 const maxMetaCommas = 1 << 20
 
+// maxExternalLabels and maxExternalBytes bound the external labels of a block. A store
+// announces those of all its blocks in one message.
+const (
+	maxExternalLabels = 1000
+	maxExternalBytes  = 64 << 10
+)
+
 // metaVersion is the only version of meta.json that exists.
 const metaVersion = 1
 
@@ -60,7 +67,26 @@ func ParseMeta(data []byte) (*Meta, error) {
 	if m.Thanos.Downsample.Resolution < 0 {
 		return nil, corrupt(reason.BlockMetaMalformed, "meta.json has resolution %d", m.Thanos.Downsample.Resolution)
 	}
+	if err := checkExternal(m.Thanos.Labels); err != nil {
+		return nil, err
+	}
 	return m, nil
+}
+
+// checkExternal refuses external labels that would make the announcement of a whole store
+// unusable.
+func checkExternal(ls map[string]string) error {
+	size := 0
+	for name, value := range ls {
+		size += len(name) + len(value)
+	}
+	if len(ls) > maxExternalLabels || size > maxExternalBytes {
+		return corrupt(reason.BlockMetaMalformed, "meta.json has %d external labels of %d bytes, at most %d of %d bytes are accepted", len(ls), size, maxExternalLabels, maxExternalBytes)
+	}
+	if value, ok := ls[""]; ok && value != "" {
+		return corrupt(reason.BlockMetaMalformed, "meta.json has an external label without a name")
+	}
+	return nil
 }
 
 // Encode returns meta.json as it is written: indented by tabs, with a newline
