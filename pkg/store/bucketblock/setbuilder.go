@@ -57,6 +57,9 @@ func (s *setBuilder) make(syms []uint32) (labels.Labels, error) {
 		if err != nil {
 			return labels.EmptyLabels(), err
 		}
+		if name == "" {
+			return labels.EmptyLabels(), fmt.Errorf("%w: the value %.100q is of a label without a name", errDamaged, value)
+		}
 		for len(ext) > 0 && ext[0].Name < name {
 			b = appendLabel(b, ext[0].Name, ext[0].Value)
 			ext = ext[1:]

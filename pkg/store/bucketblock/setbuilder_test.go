@@ -57,6 +57,17 @@ func TestSetBuilder_MakesTheSetsOfTheLabelsPackage(t *testing.T) {
 	}
 }
 
+// A label without a name breaks functions of label sets. The set after it is as it should be.
+func TestSetBuilder_RefusesLabelWithoutName(t *testing.T) {
+	s := setBuilder{symbol: func(n uint32) (string, error) { return []string{"", "a", "b"}[n], nil }}
+	_, err := s.make([]uint32{0, 1, 1, 2})
+	require.ErrorIs(t, err, errDamaged)
+	require.ErrorContains(t, err, "without a name")
+	got, err := s.make([]uint32{1, 2})
+	require.NoError(t, err)
+	require.Equal(t, "{a=\"b\"}", got.String())
+}
+
 // randomExternal returns sorted labels that differ from all symbols.
 func randomExternal(rng *rand.Rand) (out []labels.Label) {
 	for i := range rng.IntN(4) {
@@ -67,11 +78,11 @@ func randomExternal(rng *rand.Rand) (out []labels.Label) {
 }
 
 // randomSeries returns sorted series of few different symbols, each with names that
-// ascend.
+// ascend and are not symbol 0, which is empty.
 func randomSeries(rng *rand.Rand, symbols int) (out [][]uint32) {
 	for range 1 + rng.IntN(60) {
 		var syms []uint32
-		for name := rng.IntN(3); name < symbols && len(syms) < 12; name += 1 + rng.IntN(8) {
+		for name := 1 + rng.IntN(3); name < symbols && len(syms) < 12; name += 1 + rng.IntN(8) {
 			syms = append(syms, uint32(name), uint32(rng.IntN(2)+symbols/2))
 		}
 		out = append(out, syms)
