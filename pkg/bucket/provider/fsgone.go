@@ -40,17 +40,23 @@ func (p *presence) lost(root string) error {
 		return nil
 	}
 	info, err := os.Stat(root)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: %s had objects and does not exist: mount its volume again, or restart the program if it was removed on purpose", bucket.ErrGone, root)
-	}
-	if err != nil || device(info) == p.device.Load() {
-		return nil // the operation itself meets the error
-	}
-	if entries, err := os.ReadDir(root); err != nil || len(entries) > 0 {
-		p.device.Store(device(info)) // the volume was mounted again
+	case err != nil:
+		return fmt.Errorf("look at bucket directory %s: %w", root, mapFileErr(err))
+	case device(info) == p.device.Load():
 		return nil
 	}
-	return fmt.Errorf("%w: %s had objects and is empty now, on another filesystem: mount its volume again, or restart the program if that was done on purpose", bucket.ErrGone, root)
+	entries, err := os.ReadDir(root)
+	switch {
+	case err != nil:
+		return fmt.Errorf("look at bucket directory %s: %w", root, mapFileErr(err))
+	case len(entries) == 0:
+		return fmt.Errorf("%w: %s had objects and is empty now, on another filesystem: mount its volume again, or restart the program if that was done on purpose", bucket.ErrGone, root)
+	}
+	p.device.Store(device(info)) // the volume was mounted again
+	return nil
 }
 
 // device is the number of the filesystem of a file.
