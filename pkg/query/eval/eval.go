@@ -131,6 +131,7 @@ func (p *Program) Exec(ctx context.Context, st Storage) (res Result, err error) 
 	r := &run{storage: st, opts: &p.opts}
 	defer func() {
 		recovered(recover(), &err)
+		r.closeLeaves()
 		var tooMany promql.ErrTooManySamples
 		if r.ctx != nil && errors.As(context.Cause(r.ctx), &tooMany) {
 			err = tooMany

@@ -187,3 +187,26 @@ func TestExec_DoesNotChangeTheStatement(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, before, stmt.String())
 }
+
+// panickingStorage panics at its second Select, when the stream of the first one is open.
+type panickingStorage struct {
+	countedStorage
+	selects atomic.Int64
+}
+
+func (s *panickingStorage) Select(ctx context.Context, sel Selector) SeriesStream {
+	if s.selects.Add(1) == 2 {
+		panic("second selector")
+	}
+	return s.countedStorage.Select(ctx, sel)
+}
+
+// The store gives memory back when streams are closed.
+func TestExec_ClosesStreamsAfterPanic(t *testing.T) {
+	for _, expr := range []string{"sum(x) + sum(y)", "max_over_time(rate(x[1m])[10m:1m]) and y", "sum(x) + scalar(y)"} {
+		s := &panickingStorage{countedStorage: countedStorage{series: 5}}
+		_, err := countedProgram(t, expr, Options{Workers: 2, inline: 1}).Exec(t.Context(), s)
+		require.ErrorIs(t, err, ErrUnsupported, "%s is left to Prometheus's engine", expr)
+		require.Zero(t, s.open.Load(), expr)
+	}
+}

@@ -41,10 +41,11 @@ func (p *leafPlan) open(ctx context.Context, sc *scope) (operator, error) {
 	l := &leaf{
 		sc: sc, turn: p.turn, ctx: ctx, cancel: cancel, kernels: kernels,
 		oneName: metricName(p.selector.Matchers) != "",
-		stream:  sc.storage.Select(ctx, p.selector),
 	}
 	l.sealed = p.noName && !l.oneName
 	l.inline = l.newWorker()
+	l.stream = sc.storage.Select(ctx, p.selector)
+	sc.opened(l)
 	return l, nil
 }
 
@@ -196,7 +197,9 @@ func (l *leaf) decode(w leafWorker, s Series) error {
 	return s.Decode(&w.samples)
 }
 
+// close ends the goroutines that use series of the stream, and closes the stream.
 func (l *leaf) close() error {
+	l.sc.closing(l)
 	l.cancel()
 	if l.par != nil {
 		l.series += l.par.wait()

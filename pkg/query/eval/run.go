@@ -29,6 +29,39 @@ type run struct {
 	ctx context.Context
 	// merges add the statistics of inner scopes to those of outer ones.
 	merges []func()
+	// leaves are those that are open, in the order of opening.
+	leaves []*leaf
+}
+
+// opened records a leaf until it is closed.
+func (r *run) opened(l *leaf) {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	r.leaves = append(r.leaves, l)
+}
+
+// closing forgets a leaf that is being closed.
+func (r *run) closing(l *leaf) {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	r.leaves = slices.DeleteFunc(r.leaves, func(o *leaf) bool { return o == l })
+}
+
+// closeLeaves closes the leaves that a panic has left open. The last ones come first: their
+// goroutines read those that were opened before them.
+func (r *run) closeLeaves() {
+	for l := r.lastLeaf(); l != nil; l = r.lastLeaf() {
+		_ = l.close() // the panic is the error
+	}
+}
+
+func (r *run) lastLeaf() *leaf {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	if len(r.leaves) == 0 {
+		return nil
+	}
+	return r.leaves[len(r.leaves)-1]
 }
 
 // scope is the evaluation of one part of the expression on one grid.

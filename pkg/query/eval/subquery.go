@@ -88,6 +88,7 @@ func (p *subqueryPlan) open(ctx context.Context, sc *scope) (operator, error) {
 		stream: &rowStream{ctx: ctx, in: in, grid: g, whole: !distinctRows(p.inner)},
 	}
 	l.inline = l.newWorker()
+	sc.opened(l)
 	return l, nil
 }
 
