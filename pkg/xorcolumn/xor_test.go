@@ -58,7 +58,7 @@ func randomSeries(r *rand.Rand, n int) ([]int64, []float64) {
 	step := []int64{15000, 1, 60000, 1 << 21, 1 << 40}[r.IntN(5)]
 	jitter := []int64{1, 2, 9000, 70000, 600000, 1 << 33}[r.IntN(6)]
 	v := 0.0
-	kind := r.IntN(6)
+	kind := r.IntN(8)
 	for i := range ts {
 		t += step + r.Int64N(jitter)
 		switch kind {
@@ -78,6 +78,14 @@ func randomSeries(r *rand.Rand, n int) ([]int64, []float64) {
 			v = float64(r.IntN(2))
 		case 5:
 			v = math.Float64frombits(math.Float64bits(v) ^ 1<<uint(r.IntN(64)))
+		case 6:
+			if r.IntN(2) == 0 {
+				v = 1000 + 100*r.Float64() // all of the mantissa
+			}
+		case 7:
+			if r.IntN(2) == 0 {
+				v += float64(r.IntN(3)) / 4
+			}
 		}
 		ts[i], vs[i] = t, v
 	}
@@ -100,6 +108,15 @@ func TestXOR_EqualsPrometheus(t *testing.T) {
 			require.Equal(t, math.Float64bits(v), math.Float64bits(c.V[i+1]))
 		}
 	}
+}
+
+// The first difference cannot be where the one before it is.
+func TestAppendXOR_RefusesDifferenceWithoutWindow(t *testing.T) {
+	b := append([]byte{0, 2, 0}, make([]byte, 8+1+8)...) // two samples: time 0, value 0, step 0
+	b[len(b)-8] = 0b10 << 6
+	var c xorcolumn.Columns
+	require.ErrorIs(t, c.AppendXOR(b), xorcolumn.ErrCorrupt)
+	require.Zero(t, c.Len())
 }
 
 // A chunk has at most 65535 samples, in one column or in several.
