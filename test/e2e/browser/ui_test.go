@@ -176,9 +176,13 @@ func testQuery(u *ui) {
 	require.Contains(u.t, u.text(), `path="/api"`)
 	evaluate[any](u.browser, "history.back()")
 	u.until(`document.querySelector('[role=tab][aria-selected=true]')?.textContent === 'Graph'`)
+	// It is chosen as soon as the page has it.
+	evaluate[any](u.browser, `new MutationObserver((_, o) => {
+		const first = document.querySelector('.history button');
+		if (first) { o.disconnect(); window.chosen = first.textContent; first.click() }
+	}).observe(document.body, {childList: true, subtree: true})`)
 	u.click("History")
-	u.until(`document.querySelector('.history button')?.textContent.includes('demo_requests_total')`)
-	evaluate[any](u.browser, `document.querySelector('.history button').click()`)
+	u.until(`window.chosen?.includes('demo_requests_total')`)
 	u.until(`!document.querySelector('.history')`)
 	u.done()
 }

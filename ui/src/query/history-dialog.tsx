@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { localTime } from "../lib/settings";
 import { visible } from "../lib/text";
 import { formatTime } from "../lib/time";
@@ -15,7 +15,8 @@ export function HistoryDialog({ choose, close }: Props) {
   const local = localTime.use();
   const [filter, setFilter] = useState("");
   const [all, setAll] = useState(entries);
-  useEffect(() => dialog.current?.showModal(), []);
+  // Before anybody can choose: a dialog that is not open yet does not close.
+  useLayoutEffect(() => dialog.current?.showModal(), []);
   const shown = all.filter((e) => e.expr.toLowerCase().includes(filter.toLowerCase()));
   return (
     <dialog ref={dialog} onClose={close} aria-label="History of expressions">
