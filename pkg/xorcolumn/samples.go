@@ -17,27 +17,28 @@ import (
 //	11 | 5 leading | 6 size | bits they are elsewhere, size 0 is 64
 //
 // Each of the loops below decodes the forms that follow each other in most chunks, with its
-// state in registers. one decodes every form.
+// state in registers: narrow, wide and steady look alike, but one loop for all lengths of values is slower. one
+// decodes every form. The comparisons of next and next+8 spare the slices a check of their own.
 
 // tailBytes is the size of the padded copy of the end of a chunk.
 const tailBytes = 48
 
 const (
-	// jitteredHead is how many bits the head of a sample has whose step changes by 14 bits,
-	// and whose value has its bits where the last one has them; steadyHead is that of one whose step
+	// jitteredPrefix is how many bits come before the difference of a value that has its bits
+	// where the last one has them, if the step changes by 14 bits; steadyPrefix, if the step
 	// stays. windowBits more say where the bits are.
-	jitteredHead = 18
-	steadyHead   = 3
-	windowBits   = 11
+	jitteredPrefix = 18
+	steadyPrefix   = 3
+	windowBits     = 11
 	// readBits is how many bits a read from any position has at least, and narrowBits how
-	// many of them are behind a jittered head.
+	// many of them are behind a jittered prefix.
 	readBits   = 57
-	narrowBits = readBits - jitteredHead
+	narrowBits = readBits - jitteredPrefix
 	// margin is how many bytes after the start of a sample the loops may read.
-	margin = (7+jitteredHead+windowBits)/8 + 8
+	margin = (7+jitteredPrefix+windowBits)/8 + 8
 )
 
-// The first bits of a sample are compared as a number of jitteredHead bits.
+// The first bits of a sample are compared as a number of jitteredPrefix bits.
 const (
 	jitteredMask = 0b11<<16 | 0b11 // the form of the change of the step, and that of the value
 	jitteredSame = 0b10<<16 | 0b10
@@ -46,7 +47,7 @@ const (
 	changeForm   = 0b10 << 16
 )
 
-// The first bits of a sample whose step stays, as a number of steadyHead bits.
+// The first bits of a sample whose step stays, as a number of steadyPrefix bits.
 const (
 	steadySame = 0b010
 	steadyNew  = 0b011
@@ -59,7 +60,7 @@ type window struct {
 	mask uint64
 }
 
-// newWindow returns a window of up to 64 bits. One beyond them is not fit.
+// newWindow returns the window of a sample. The caller refuses one that goes beyond 64 bits.
 func newWindow(size, leading uint) window {
 	return window{size: size, leading: leading, mask: math.MaxUint64 << ((64 - leading - size) & 63)}
 }
@@ -165,9 +166,9 @@ func (d *xorDecoder) still(ts []int64, vs []float64, i int) int {
 			break
 		}
 		a, t := binary.BigEndian.Uint64(d.b[at:at+8])<<(d.p&7), 2*ts[i-1]-ts[i-2]
-		if head := uint(a >> (64 - jitteredHead)); head&(changeMask|2) == changeForm {
-			d.p += jitteredHead - 1
-			t += change(head)
+		if prefix := uint(a >> (64 - jitteredPrefix)); prefix&(changeMask|2) == changeForm {
+			d.p += jitteredPrefix - 1
+			t += shortDoD(prefix)
 		} else if a>>62 == 0 && a>>56 != 0 {
 			d.p += 2
 		} else {
@@ -178,8 +179,8 @@ func (d *xorDecoder) still(ts []int64, vs []float64, i int) int {
 	return i
 }
 
-// change is the change of the step in the first bits of a jittered sample.
-func change(head uint) int64 { return int64((head>>2+8191)&0x3fff) - 8191 }
+// shortDoD is deltaOfDelta for the first bits of a jittered sample, in fewer instructions.
+func shortDoD(prefix uint) int64 { return int64((prefix>>2+8191)&0x3fff) - 8191 }
 
 // narrow decodes samples whose step changes by 14 bits, and whose difference has few bits,
 // so that one read has all of most samples. A sample then waits only for the size of the one
@@ -194,12 +195,12 @@ func (d *xorDecoder) narrow(ts []int64, vs []float64, i int) int {
 			break
 		}
 		a := binary.BigEndian.Uint64(b[at:at+8]) << (p & 7)
-		head := uint(a >> (64 - jitteredHead))
-		if head&jitteredMask == jitteredSame {
-			v ^= a << jitteredHead >> (w.leading & 63) & w.mask
-			p += jitteredHead + w.size
-		} else if head&jitteredMask == jitteredNew {
-			q := p + jitteredHead + windowBits
+		prefix := uint(a >> (64 - jitteredPrefix))
+		if prefix&jitteredMask == jitteredSame {
+			v ^= a << jitteredPrefix >> (w.leading & 63) & w.mask
+			p += jitteredPrefix + w.size
+		} else if prefix&jitteredMask == jitteredNew {
+			q := p + jitteredPrefix + windowBits
 			next, n := q>>3, newWindow(uint(a>>35)&63, uint(a>>41)&31)
 			if next+8 > uint(len(b)) || next > next+8 || n.size-1 >= readBits || n.leading+n.size > 64 {
 				break
@@ -207,23 +208,23 @@ func (d *xorDecoder) narrow(ts []int64, vs []float64, i int) int {
 			w = n
 			v ^= binary.BigEndian.Uint64(b[next:next+8]) << (q & 7) >> (w.leading & 63) & w.mask
 			p = q + w.size
-		} else if a>>(64-steadyHead) == steadySame {
-			v ^= a << steadyHead >> (w.leading & 63) & w.mask
+		} else if a>>(64-steadyPrefix) == steadySame {
+			v ^= a << steadyPrefix >> (w.leading & 63) & w.mask
 			t += delta
 			ts[i], vs[i] = t, math.Float64frombits(v)
-			p += steadyHead + w.size
+			p += steadyPrefix + w.size
 			continue
 		} else if a>>62 == 0 && a>>56 != 0 {
 			p += 2
 			t += delta
 			ts[i], vs[i] = t, math.Float64frombits(v)
 			continue
-		} else if head&changeMask == changeForm {
-			p += jitteredHead - 1
+		} else if prefix&changeMask == changeForm {
+			p += jitteredPrefix - 1
 		} else {
 			break
 		}
-		delta += change(head)
+		delta += shortDoD(prefix)
 		t += delta
 		ts[i], vs[i] = t, math.Float64frombits(v)
 	}
@@ -242,27 +243,27 @@ func (d *xorDecoder) wide(ts []int64, vs []float64, i int) int {
 			break
 		}
 		a := binary.BigEndian.Uint64(b[at:at+8]) << (p & 7)
-		head := uint(a >> (64 - jitteredHead))
-		q, step := p+jitteredHead, change(head)
-		if head&jitteredMask == jitteredNew {
+		prefix := uint(a >> (64 - jitteredPrefix))
+		q, dod := p+jitteredPrefix, shortDoD(prefix)
+		if prefix&jitteredMask == jitteredNew {
 			q += windowBits
 			n := newWindow(uint(a>>35)&63, uint(a>>41)&31)
 			if n.size-1 >= readBits || n.leading+n.size > 64 || q>>3+8 > uint(len(b)) {
 				break
 			}
 			w = n
-		} else if head&jitteredMask != jitteredSame {
-			if head&changeMask == changeForm {
+		} else if prefix&jitteredMask != jitteredSame {
+			if prefix&changeMask == changeForm {
 				p = q - 1
-				delta += step
+				delta += dod
 				t += delta
 				ts[i], vs[i] = t, math.Float64frombits(v)
 				continue
 			}
-			if a>>(64-steadyHead) != steadySame {
+			if a>>(64-steadyPrefix) != steadySame {
 				break
 			}
-			q, step = p+steadyHead, 0
+			q, dod = p+steadyPrefix, 0
 		}
 		next := q >> 3
 		if next+8 > uint(len(b)) || next > next+8 {
@@ -270,7 +271,7 @@ func (d *xorDecoder) wide(ts []int64, vs []float64, i int) int {
 		}
 		x := binary.BigEndian.Uint64(b[next:next+8]) << (q & 7) >> (w.leading & 63) & w.mask
 		p = q + w.size
-		delta += step
+		delta += dod
 		t += delta
 		v ^= x
 		ts[i], vs[i] = t, math.Float64frombits(v)
@@ -290,15 +291,15 @@ func (d *xorDecoder) steady(ts []int64, vs []float64, i int) int {
 			break
 		}
 		a := binary.BigEndian.Uint64(b[at:at+8]) << (p & 7)
-		q := p + steadyHead
-		if a>>(64-steadyHead) == steadyNew {
+		q := p + steadyPrefix
+		if a>>(64-steadyPrefix) == steadyNew {
 			q += windowBits
 			n := newWindow(uint(a>>50)&63, uint(a>>56)&31)
 			if n.size-1 >= readBits || n.leading+n.size > 64 || q>>3+8 > uint(len(b)) {
 				break
 			}
 			w = n
-		} else if a>>(64-steadyHead) != steadySame {
+		} else if a>>(64-steadyPrefix) != steadySame {
 			if a>>62 != 0 || a>>56 == 0 {
 				break
 			}
@@ -334,19 +335,19 @@ func (d *xorDecoder) one(ts []int64, vs []float64, i int) int {
 		}
 		return i + equal
 	}
-	change := int64(0)
+	dod := int64(0)
 	switch ones := uint(bits.LeadingZeros64(^a)); {
 	case ones == 0:
 		d.p++
 	case ones > 3:
 		d.p += 4
-		change = int64(d.take(64))
+		dod = int64(d.take(64))
 	default:
 		width := 11 + 3*ones // 14, 17 or 20 bits
-		change = deltaOfDelta(a<<(ones+1), width)
+		dod = deltaOfDelta(a<<(ones+1), width)
 		d.p += ones + 1 + width
 	}
-	ts[i], vs[i] = 2*ts[i-1]-ts[i-2]+change, math.Float64frombits(math.Float64bits(vs[i-1])^d.value())
+	ts[i], vs[i] = 2*ts[i-1]-ts[i-2]+dod, math.Float64frombits(math.Float64bits(vs[i-1])^d.value())
 	return i + 1
 }
 
