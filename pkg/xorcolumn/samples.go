@@ -17,8 +17,9 @@ import (
 //	11 | 5 leading | 6 size | bits they are elsewhere, size 0 is 64
 //
 // Each of the loops below decodes the forms that follow each other in most chunks, with its
-// state in registers: narrow, wide and steady look alike, but one loop for all lengths of values is slower. one
-// decodes every form. The comparisons of next and next+8 spare the slices a check of their own.
+// state in registers: narrow, wide and steady look alike, but one loop for all lengths of
+// values is slower. one decodes every form. The comparisons of next and next+8 spare the
+// slices a check of their own.
 
 // tailBytes is the size of the padded copy of the end of a chunk.
 const tailBytes = 48
