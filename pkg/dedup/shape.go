@@ -28,22 +28,38 @@ const infinite = 0x7ff << 52
 // measure returns the shape of the samples from start on. The sample before start, if
 // there is one, is the one before the batch.
 func measure(ts []int64, vs []float64, start int) shape {
-	s := shape{shortest: math.MaxInt64, longest: math.MinInt64}
 	if start == len(ts) {
-		return s
+		return shape{shortest: math.MaxInt64, longest: math.MinInt64}
 	}
-	// Floats without a sign are in the order of their bits, and NaN is behind the others.
-	// So values rise if neither a value nor a difference has the highest bit, and the
-	// last one is finite.
-	before, last := ts[max(start-1, 0)], int64(math.Float64bits(vs[max(start-1, 0)]))
-	signs := last
-	if start == 0 {
-		start = 1 // there is no step to the first one
-		s.stale = last == int64(value.StaleNaN)
+	p := extremes{shortest: math.MaxInt64, longest: math.MinInt64}
+	from := max(start-1, 0)
+	p.signs = int64(math.Float64bits(vs[from]))
+	p.stale = start == 0 && p.signs == int64(value.StaleNaN)
+	if !p.addVectors(ts[from:], vs[from:]) {
+		p.add(ts[from:], vs[from:])
 	}
-	shortest, longest, stale := s.shortest, s.longest, s.stale
-	ts = ts[start:]
-	vs = vs[start:][:len(ts)]
+	return shape{
+		shortest: p.shortest, longest: p.longest, stale: p.stale,
+		rising: p.signs >= 0 && math.Float64bits(vs[len(vs)-1]) < infinite,
+	}
+}
+
+// extremes is what measure finds in pairs of neighbouring samples.
+//
+// Floats without a sign are in the order of their bits, and NaN is behind the others. So
+// values rise if neither a value nor a difference has the highest bit, and the last one
+// is finite. signs has all these bits.
+type extremes struct {
+	shortest, longest, signs int64
+	stale                    bool
+}
+
+// add sees each sample after the first one, together with the one before it.
+func (p *extremes) add(ts []int64, vs []float64) {
+	before, last := ts[0], int64(math.Float64bits(vs[0]))
+	shortest, longest, signs, stale := p.shortest, p.longest, p.signs, p.stale
+	ts = ts[1:]
+	vs = vs[1:][:len(ts)]
 	for i, t := range ts {
 		d := t - before
 		before = t
@@ -54,7 +70,5 @@ func measure(ts []int64, vs []float64, start int) shape {
 			stale = true
 		}
 	}
-	s.shortest, s.longest, s.stale = shortest, longest, stale
-	s.rising = signs >= 0 && last < infinite
-	return s
+	p.shortest, p.longest, p.signs, p.stale = shortest, longest, signs, stale
 }
