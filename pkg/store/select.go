@@ -21,7 +21,7 @@ import (
 const (
 	// requestBytes is about the memory that one request uses for data that it
 	// reads, divided among its blocks, of which each holds two batches.
-	requestBytes = 8 << 20
+	requestBytes = 4 << 20
 	minBatch     = 64 << 10
 	// maxBatch lets a batch stay in the processor's cache from its read to its copy into
 	// a frame.
