@@ -99,7 +99,6 @@ func (f *fixture) read(ctx context.Context, req *prompb.ReadRequest) (int, strin
 
 func TestRemoteRead_IsBounded(t *testing.T) {
 	f := newFixture(t, func(c *Config) {
-		c.Timeout = 50 * time.Millisecond
 		c.CheckRead = func(r *prompb.ReadRequest) error {
 			if len(r.Queries) > 1 {
 				return io.ErrShortBuffer
@@ -121,6 +120,7 @@ func TestRemoteRead_IsBounded(t *testing.T) {
 	for range remoteReadConcurrency {
 		f.api.reads <- struct{}{}
 	}
+	f.api.cfg.Timeout = 50 * time.Millisecond // no longer than that for a slot
 	code, _, header := f.read(t.Context(), &prompb.ReadRequest{Queries: []*prompb.Query{one}})
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.NotEmpty(t, header.Get("Retry-After"))
