@@ -91,6 +91,7 @@ func New(cfg Config, deps Deps) (*Query, error) {
 	q.fanout = fanout.New(q.stores, fanout.Config{
 		SelectorLabels: cfg.SelectorLabels.Labels(),
 		Filter:         q.keeps,
+		Ready:          q.Ready,
 		Logger:         deps.Logger,
 		Registerer:     deps.Registerer,
 	})

@@ -1,6 +1,7 @@
 package receive
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -8,9 +9,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
 // Until the storage is open and the ring is loaded, every endpoint answers 503 with
@@ -46,7 +49,22 @@ func TestNotReady_EveryEndpointAnswers503(t *testing.T) {
 	require.NoError(t, err)
 	defer b.Close()
 	require.Equal(t, remotewrite.NotReady, remotewrite.KindOf(r.db.Write(t.Context(), "a", b, nil)))
+	reads := func() error {
+		req := &storeapi.Request{MaxTime: 1, Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "a")}}
+		set := r.Store().Select(t.Context(), req)
+		require.False(t, set.Next())
+		_, _, errNames := r.Store().LabelNames(t.Context(), req)
+		_, _, errMetadata := r.Metadata().Metadata(t.Context(), "", -1)
+		_, _, errStatus := r.TSDBStatus().TSDBStatus(t.Context(), &storeapi.TSDBStatusRequest{})
+		first := set.Err()
+		for _, err := range []error{errNames, errMetadata, errStatus} {
+			require.Equal(t, first == nil, err == nil, err)
+		}
+		return errors.Join(first, set.Close())
+	}
+	require.ErrorIs(t, reads(), storeapi.ErrUnavailable, "tenants that are not open yet would be missing")
 	require.NoError(t, r.db.Open(t.Context()))
+	require.NoError(t, reads())
 	r.waitFor("the hashring")
 	refused("the hashring")
 	require.NoError(t, r.loadRing(t.Context()))

@@ -208,7 +208,7 @@ func New(cfg Config, deps Deps) (*Receive, error) {
 	r.bodies = newBodies(cfg.MaxInflightBytes.Int64(), cfg.MaxRequestBytes.Int64())
 	grpcsnappy.Register()
 	r.db = multitsdb.New(r.storage(deps), r.logger, deps.Registerer)
-	r.reads = fanout.New(r.db.Stores, fanout.Config{Component: "receive", Logger: r.logger})
+	r.reads = fanout.New(r.db.Stores, fanout.Config{Component: "receive", Ready: r.db.Opened, Logger: r.logger})
 	if deps.Bucket != nil {
 		r.deletions, r.bucket = deletion.NewPoller(deps.Bucket, r.logger, deps.Registerer), deps.Bucket
 	}

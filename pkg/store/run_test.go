@@ -99,3 +99,30 @@ func TestRun_AskedListingDelaysNoOther(t *testing.T) {
 		require.NoError(t, <-ended)
 	})
 }
+
+// Before the first listing, and after the end, an answer would look complete.
+func TestNotListed_EveryRequestFails(t *testing.T) {
+	bkt := bucket.NewMemory()
+	writeBlock(t, rand.New(rand.NewPCG(1, 2)), 0, 2*hour, 3, map[string]string{"cluster": "c"}).upload(t, bkt)
+	g := newGateway(t, bkt, "--store.disk-cache-size=0")
+	r := &storeapi.Request{MinTime: 0, MaxTime: 2 * hour, Matchers: []*labels.Matcher{matcher(labels.MatchRegexp, "n", ".+")}}
+	check := func(g *Gateway, want error) {
+		t.Helper()
+		set := g.Select(t.Context(), r)
+		for set.Next() {
+		}
+		require.ErrorIs(t, set.Err(), want)
+		require.NoError(t, set.Close())
+		_, _, err := g.LabelNames(t.Context(), r)
+		require.ErrorIs(t, err, want)
+		_, _, err = g.LabelValues(t.Context(), "n", r)
+		require.ErrorIs(t, err, want)
+	}
+	check(g, nil)
+	early, err := New(g.cfg, Deps{Logger: g.log, Bucket: bkt})
+	require.NoError(t, err)
+	check(early, storeapi.ErrUnavailable)
+	early.close()
+	g.close()
+	check(g, storeapi.ErrUnavailable)
+}

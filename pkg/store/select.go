@@ -152,7 +152,8 @@ func (g *Gateway) account() *pagecache.Account {
 
 // blocksFor acquires the blocks that a request touches. With byResolution it
 // chooses among resolutions, as samples need it; without, it takes all blocks in the
-// time range. The warnings name blocks that are needed but quarantined; for a request
+// time range. It fails while no listing is known, before the first one and after the end of
+// Run: an answer would look complete. The warnings name blocks that are needed but quarantined; for a request
 // that does not accept a partial answer they are an error.
 func (g *Gateway) blocksFor(r *storeapi.Request, byResolution bool) (out []blockRequest, ws storeapi.Warnings, err error) {
 	now := time.Now()
@@ -163,6 +164,9 @@ func (g *Gateway) blocksFor(r *storeapi.Request, byResolution bool) (out []block
 	}
 	g.mu.RLock()
 	defer g.mu.RUnlock()
+	if g.blocks.view == nil {
+		return nil, nil, fmt.Errorf("%w: %w", storeapi.ErrUnavailable, errNotListed)
+	}
 	defer func() {
 		if err != nil {
 			g.release(out)

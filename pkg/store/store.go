@@ -20,6 +20,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/deletion"
 	"github.com/hindsight-io/hindsight/pkg/deletion/mask"
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/store/bucketblock"
 	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -142,10 +143,13 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 // requests.
 func (g *Gateway) Store() storeapi.Store { return mask.New(g, g.deletions, true) }
 
+// errNotListed says that the gateway does not know the blocks of the bucket.
+var errNotListed = errorid.With(errorid.NotReady, errors.New("bucket not listed yet"))
+
 // Ready is nil once the bucket has been listed, and the deletion requests in it.
 func (g *Gateway) Ready() error {
 	if g.info.Load() == nil {
-		return errors.New("bucket not listed yet")
+		return errNotListed
 	}
 	return nil
 }

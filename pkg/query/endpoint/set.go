@@ -363,8 +363,9 @@ func (s *Set) sorted() []*Endpoint {
 	return out
 }
 
+// close closes all connections. Endpoints still returns the endpoints, so that a request
+// that outlives the set misses them; without any its answer would look complete.
 func (s *Set) close() error {
-	s.current.Store(&[]*Endpoint{})
 	for _, e := range s.endpoints {
 		s.closeEndpoint(e)
 	}

@@ -269,6 +269,7 @@ func TestReadyOnceAllAreTried(t *testing.T) {
 	set.Refresh(t.Context())
 	require.NoError(t, set.Ready())
 	require.NoError(t, set.close())
+	require.NotEmpty(t, set.Endpoints(), "a request that outlives the set misses its stores")
 }
 
 func TestWrongConfiguration(t *testing.T) {

@@ -168,6 +168,15 @@ func (d *DB) Replayed() float64 {
 	return d.replay.progress()
 }
 
+// Opened returns nil once the tenants of the directory are open, or known not to open.
+// Before that, an answer without those that are still to come would look complete.
+func (d *DB) Opened() error {
+	if d.ready.Load() {
+		return nil
+	}
+	return errNotOpened
+}
+
 // Stores returns one store for each tenant that has samples.
 func (d *DB) Stores() []storeapi.Store {
 	var out []storeapi.Store
@@ -185,6 +194,9 @@ func (d *DB) Stores() []storeapi.Store {
 // Metadata returns the metadata that senders sent with their metrics: that of the
 // tenants of ctx where they may not see others, and else that of all tenants.
 func (d *DB) Metadata(ctx context.Context, metric string, limit int) (map[string][]storeapi.Metadata, storeapi.Warnings, error) {
+	if err := d.Opened(); err != nil {
+		return nil, nil, err
+	}
 	out := map[string][]storeapi.Metadata{}
 	for _, v := range d.views() {
 		if tenant.Includes(ctx, v.id) {

@@ -17,6 +17,9 @@ import (
 // chooses. Idle tenants have nothing in memory; one that cannot be opened is
 // named in a warning. It implements storeapi.TSDBStatusStore.
 func (d *DB) TSDBStatus(ctx context.Context, r *storeapi.TSDBStatusRequest) (map[string]storeapi.TSDBStats, storeapi.Warnings, error) {
+	if err := d.Opened(); err != nil {
+		return nil, nil, err
+	}
 	out := map[string]storeapi.TSDBStats{}
 	for _, t := range d.all() {
 		if err := ctx.Err(); err != nil {

@@ -25,6 +25,9 @@ type exemplarTarget struct {
 // Exemplars merges the answers of the stores that offer exemplars. With PartialWarn a
 // store that fails is named in a warning; with PartialAbort it fails the request.
 func (s *Store) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) ([]storeapi.ExemplarSeries, storeapi.Warnings, error) {
+	if err := s.ready(); err != nil {
+		return nil, nil, err
+	}
 	targets := s.chooseExemplars(ctx, r)
 	answers := make([]exemplarAnswer, len(targets))
 	var sources []storeapi.ExemplarStore

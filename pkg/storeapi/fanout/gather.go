@@ -44,6 +44,9 @@ func gather[S, T any](ctx context.Context, s *Store, q inquiry[S, T]) ([]T, stor
 		ws      storeapi.Warnings
 		err     error
 	}
+	if err := s.ready(); err != nil {
+		return nil, nil, err
+	}
 	var answers []*answer
 	var sources []S
 	for _, st := range s.stores() {

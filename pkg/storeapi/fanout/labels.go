@@ -41,8 +41,8 @@ func (s *Store) LabelValues(ctx context.Context, name string, r *storeapi.Reques
 
 // collect asks the chosen stores at the same time.
 func (s *Store) collect(ctx context.Context, r *storeapi.Request, doing string, ask func(context.Context, target, storeapi.PartialResponse) ([]string, storeapi.Warnings, error)) ([]string, storeapi.Warnings, error) {
-	stores := s.stores()
-	if err := s.refuseNone(stores, r); err != nil {
+	stores, err := s.known(r.Partial)
+	if err != nil {
 		return nil, nil, err
 	}
 	ms, ok := storeapi.MatchExternal(s.cfg.SelectorLabels, r.Matchers)

@@ -24,6 +24,9 @@ type Config struct {
 	// Filter, when not nil, reports whether a store is asked, by what it announces,
 	// and which matchers are added to what it is asked.
 	Filter func(storeapi.Info) (extra []*labels.Matcher, ok bool)
+	// Ready, when not nil, returns why the stores are not all known yet. Requests fail
+	// with it: an answer without the unknown ones would look complete.
+	Ready func() error
 	// Logger may be nil.
 	Logger *slog.Logger
 	// Registerer may be nil.
@@ -63,8 +66,8 @@ func (s *Store) withSelector(ls labels.Labels) labels.Labels {
 // is named in a warning, and what it had sent stays; with PartialAbort it fails
 // the request.
 func (s *Store) Select(ctx context.Context, r *storeapi.Request) storeapi.SeriesSet {
-	stores := s.stores()
-	if err := s.refuseNone(stores, r); err != nil {
+	stores, err := s.known(r.Partial)
+	if err != nil {
 		return storeapi.ErrSet(err)
 	}
 	ms, ok := storeapi.MatchExternal(s.cfg.SelectorLabels, r.Matchers)
@@ -91,11 +94,26 @@ func (s *Store) Select(ctx context.Context, r *storeapi.Request) storeapi.Series
 	return &answerSet{SeriesSet: storeapi.Cut{Limit: r.Limit}.Apply(storeapi.Merge(sets, r.Order())), cancel: a.cancel, targets: targets}
 }
 
-// refuseNone is the error of a fan-out without any store, for requests that
-// refuse partial answers.
-func (s *Store) refuseNone(stores []storeapi.Store, r *storeapi.Request) error {
-	if len(stores) == 0 && r.Partial == storeapi.PartialAbort {
-		return noneError()
+// known returns the stores for a request. It fails while they are not all known, and
+// without any store when the request refuses partial answers.
+func (s *Store) known(p storeapi.PartialResponse) ([]storeapi.Store, error) {
+	if err := s.ready(); err != nil {
+		return nil, err
+	}
+	stores := s.stores()
+	if len(stores) == 0 && p == storeapi.PartialAbort {
+		return nil, noneError()
+	}
+	return stores, nil
+}
+
+// ready returns why the stores are not all known, or nil.
+func (s *Store) ready() error {
+	if s.cfg.Ready == nil {
+		return nil
+	}
+	if err := s.cfg.Ready(); err != nil {
+		return fmt.Errorf("%w: not ready: %w", storeapi.ErrUnavailable, err)
 	}
 	return nil
 }
