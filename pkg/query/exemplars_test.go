@@ -174,6 +174,7 @@ func TestExemplars_IncludeLocalStores(t *testing.T) {
 	require.NoError(t, err)
 	q, err := New(cfg, Deps{LocalStores: []storeapi.Store{local, noSeries{}}})
 	require.NoError(t, err)
+	q.set.Refresh(t.Context()) // it has no endpoints
 	eq, err := NewQueryable(q.fanout, QueryableConfig{}).ExemplarQuerier(t.Context())
 	require.NoError(t, err)
 	up := labels.MustNewMatcher(labels.MatchEqual, "__name__", "up")

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -266,5 +268,33 @@ func TestPushdown_FallsBack(t *testing.T) {
 	require.NotEmpty(t, got.Warnings)
 	require.NotEmpty(t, got.header.Get("X-Hindsight-Missing"))
 	require.Equal(t, answers(t, tr.reference, expr, true), answers(t, tr.top, expr, true))
+	tr.top.missesPart(`sum(rate(x_total{cluster="us"}[5m] offset 1m))`, tr.leaves[1])
 	require.NotEqual(t, 200, tr.top.get("/api/v1/query", "query", expr, "time", "1800", "partial_response", "false").code)
+}
+
+// missesPart asks for the part of a querier that lacks the cluster us. The answer says
+// which data of the part is missing, as for data that is read from stores.
+func (q *process) missesPart(expr, leaf string) {
+	q.t.Helper()
+	resp, err := http.Get(q.url + "/api/v1/query?" + url.Values{"query": {expr}, "time": {"1800"}}.Encode())
+	require.NoError(q.t, err)
+	defer resp.Body.Close()
+	var body struct {
+		Completeness struct {
+			Missing []struct {
+				Store, Reason string
+				Labels        []map[string]string
+				Mint, Maxt    int64
+			}
+		}
+	}
+	require.NoError(q.t, json.NewDecoder(resp.Body).Decode(&body))
+	require.Len(q.t, body.Completeness.Missing, 1)
+	m := body.Completeness.Missing[0]
+	require.Equal(q.t, leaf, m.Store)
+	require.Equal(q.t, "store_warning", m.Reason)
+	require.ElementsMatch(q.t, []map[string]string{{"cluster": "us", "replica": "a"}, {"cluster": "us", "replica": "b"}}, m.Labels)
+	require.LessOrEqual(q.t, m.Mint, int64(1440_001), "the range begins 6 minutes before the time of the query")
+	require.Greater(q.t, m.Mint, int64(0))
+	require.Equal(q.t, int64(1740_000), m.Maxt)
 }

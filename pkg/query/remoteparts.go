@@ -219,7 +219,7 @@ func (q *partQueryable) fetch(ctx context.Context, part distribute.Part) ([]prom
 	var all []promql.Series
 	for i := range results {
 		r := &results[i]
-		ws.Merge(annotateLeaf(r.ws, storeapi.ReportFromContext(ctx)))
+		ws.Merge(q.annotateLeaf(ctx, part, leaves[i], r.ws))
 		all = append(all, r.series...)
 	}
 	slices.SortStableFunc(all, func(a, b promql.Series) int { return labels.Compare(a.Metric, b.Metric) })
@@ -320,9 +320,9 @@ func (q *partQueryable) refuse(err error) error {
 	return fmt.Errorf("%w: %w", errRefused, err)
 }
 
-// annotateLeaf makes the warnings of a querier part of the answer. Annotations of its
+// annotateLeaf makes the warnings of a store below part of the answer. Annotations of its
 // evaluation are those of this one; all others say that something is missing.
-func annotateLeaf(ws storeapi.Warnings, report *storeapi.Report) annotations.Annotations {
+func (q *partQueryable) annotateLeaf(ctx context.Context, part distribute.Part, e *endpoint.Endpoint, ws storeapi.Warnings) annotations.Annotations {
 	var as annotations.Annotations
 	var others storeapi.Warnings
 	for _, w := range ws {
@@ -334,6 +334,8 @@ func annotateLeaf(ws storeapi.Warnings, report *storeapi.Report) annotations.Ann
 			others = append(others, w)
 		}
 	}
+	report := storeapi.ReportFromContext(ctx)
+	q.reportMissing(report, part, e.Name(), e.Info(), others)
 	as.Merge(annotate(others, report))
 	return as
 }

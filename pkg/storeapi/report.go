@@ -92,6 +92,21 @@ func (m *Missing) widen(o Missing) {
 	}
 }
 
+// Concerned returns those external label sets of which any of the selectors can select
+// series.
+func Concerned(sets []labels.Labels, selectors [][]*labels.Matcher) []labels.Labels {
+	var out []labels.Labels
+	for _, ls := range sets {
+		if slices.ContainsFunc(selectors, func(ms []*labels.Matcher) bool {
+			_, ok := MatchExternal(ls, ms)
+			return ok
+		}) {
+			out = append(out, ls)
+		}
+	}
+	return out
+}
+
 // Warn notes a warning of the answer. Unless it says that nothing is missing, its
 // source counts as missing, if the report does not know better already.
 func (r *Report) Warn(w Warning) {

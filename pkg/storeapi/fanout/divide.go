@@ -92,7 +92,7 @@ func (t *target) announcedValues(name string) (values []string) {
 			return []string{m.Value}
 		}
 	}
-	sets := concerned(t.info.LabelSets, t.ms)
+	sets := storeapi.Concerned(t.info.LabelSets, [][]*labels.Matcher{t.ms})
 	if len(t.info.LabelSets) == 0 {
 		sets = []labels.Labels{labels.EmptyLabels()}
 	}

@@ -20,6 +20,8 @@ type exemplarTarget struct {
 	partial storeapi.PartialResponse
 	// asked are the selectors for it; wanted decide about its answer.
 	asked, wanted [][]*labels.Matcher
+	// sets are its label sets of which wanted can select series.
+	sets []labels.Labels
 }
 
 // Exemplars merges the answers of the stores that offer exemplars. With PartialWarn a
@@ -57,7 +59,10 @@ func (s *Store) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) ([]s
 	report := storeapi.ReportFromContext(ctx)
 	for i, a := range answers {
 		t := targets[i]
-		missing := storeapi.Missing{Store: t.name, MinTime: r.MinTime, MaxTime: r.MaxTime, Reason: reason.StoreInvalidData}
+		missing := storeapi.Missing{
+			Store: t.name, LabelSets: t.sets, MinTime: r.MinTime, MaxTime: r.MaxTime, Reason: reason.StoreInvalidData,
+		}
+		missEach(report, missing, a.warnings)
 		if a.err != nil {
 			s.metrics.failures.Inc()
 			missing.Reason = storeapi.ReasonOf(a.err)
@@ -135,6 +140,7 @@ func (s *Store) chooseExemplars(ctx context.Context, r *storeapi.ExemplarRequest
 			}
 			t.wanted = narrowed(selectors, extra)
 		}
+		t.sets = storeapi.Concerned(info.LabelSets, t.wanted)
 		if t.asked = selectorsFor(info, t.wanted); len(t.asked) > 0 {
 			out = append(out, t)
 		}

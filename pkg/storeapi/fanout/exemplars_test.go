@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
 )
@@ -105,13 +106,20 @@ func TestExemplars_WarnOrAbort(t *testing.T) {
 	var asked []string
 	good := exemplarFake{component: "sidecar", sets: []labels.Labels{labels.FromStrings("a", "1")}, asked: &asked}
 	var other []string
-	bad := exemplarFake{component: "receive", asked: &other, err: errors.New("burnt down")}
-	half := exemplarFake{component: "query", asked: new([]string), ws: storeapi.Warnings{{Text: "half"}}}
+	sets := []labels.Labels{labels.FromStrings("a", "2"), labels.FromStrings("a", "3")}
+	bad := exemplarFake{component: "receive", sets: sets, asked: &other, err: errors.New("burnt down")}
+	half := exemplarFake{component: "query", sets: sets, asked: new([]string), ws: storeapi.Warnings{{Text: "half"}}}
 	f := fanout.New(of(good, bad, half), fanout.Config{})
-	r := &storeapi.ExemplarRequest{Selectors: [][]*labels.Matcher{{}}}
-	got, ws, err := f.Exemplars(t.Context(), r)
+	r := &storeapi.ExemplarRequest{MinTime: 5, MaxTime: 7, Selectors: [][]*labels.Matcher{{labels.MustNewMatcher(labels.MatchNotEqual, "a", "3")}}}
+	ctx, report := storeapi.NewReportContext(t.Context())
+	got, ws, err := f.Exemplars(ctx, r)
 	require.NoError(t, err)
-	require.Len(t, got, 1)
+	require.Len(t, got, 2)
+	missing, _ := report.Missing()
+	require.Equal(t, []storeapi.Missing{
+		{Store: "query:1", LabelSets: sets[:1], MinTime: 5, MaxTime: 7, Reason: reason.StoreWarning, Text: "half"},
+		{Store: "receive:1", LabelSets: sets[:1], MinTime: 5, MaxTime: 7, Reason: reason.StoreFailed, Text: "fetch exemplars from store receive:1: burnt down"},
+	}, missing)
 	require.Equal(t, []string{"fetch exemplars from store receive:1: burnt down", "half"}, ws.Strings())
 	require.True(t, slices.ContainsFunc(ws, func(w storeapi.Warning) bool { return w.Source == "query:1" }))
 	r.Partial = storeapi.PartialAbort

@@ -30,30 +30,25 @@ func (t *target) missing(r *storeapi.Request, why reason.Reason, text string) st
 		Store: t.name, Reason: why, Text: text,
 		MinTime: max(r.MinTime, t.info.MinTime), MaxTime: min(r.MaxTime, t.info.MaxTime),
 	}
-	m.LabelSets = concerned(t.info.LabelSets, t.ms)
+	m.LabelSets = storeapi.Concerned(t.info.LabelSets, [][]*labels.Matcher{t.ms})
 	return m
-}
-
-// concerned are the label sets of series that the matchers can select.
-func concerned(sets []labels.Labels, ms []*labels.Matcher) []labels.Labels {
-	var out []labels.Labels
-	for _, ls := range sets {
-		if _, ok := storeapi.MatchExternal(ls, ms); ok {
-			out = append(out, ls)
-		}
-	}
-	return out
 }
 
 // warn puts a failure or the warnings of the store into the report of ctx.
 func (t *target) warn(ctx context.Context, r *storeapi.Request, ws storeapi.Warnings) {
-	report := storeapi.ReportFromContext(ctx)
-	if report == nil {
-		return
+	if report := storeapi.ReportFromContext(ctx); report != nil && len(ws) > 0 {
+		missEach(report, t.missing(r, reason.StoreWarning, ""), ws)
 	}
+}
+
+// missEach puts the warnings that say that something is missing into the report; m is
+// what the store has.
+func missEach(report *storeapi.Report, m storeapi.Missing, ws storeapi.Warnings) {
+	m.Reason = reason.StoreWarning
 	for _, w := range ws {
 		if !w.LacksNothing() {
-			report.Miss(t.missing(r, reason.StoreWarning, w.Text))
+			m.Text = w.Text
+			report.Miss(m)
 		}
 	}
 }
