@@ -80,6 +80,8 @@ type Config struct {
 	lazyBuffered     int
 	matcherCacheSize int
 	artificialDelay  flags.Duration
+	// syncInterval is the pause between uploads; 0 is the default. Tests set it.
+	syncInterval time.Duration
 }
 
 // TSDBConfig configures how tenants are stored and shipped.

@@ -2,6 +2,7 @@ package receive
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -139,6 +140,39 @@ func TestMembers_StartScaleAndRestart(t *testing.T) {
 	nodes[0].PrepareStop(t.Context())
 	require.False(t, nodes[0].Receive.departure().Prepared)
 	s.await(3, nodes[:3]...)
+}
+
+// A node whose first start finds no members, because the API is down, ships the blocks
+// that it has while it waits.
+func TestMembers_ShipBeforeTheFirstAnswer(t *testing.T) {
+	s := newService(t)
+	dir := t.TempDir()
+	plain := DefaultConfig()
+	plain.TSDB.Path = dir
+	require.NoError(t, plain.Labels.Set(`replica="0"`))
+	before := start(t, plain, listen(t), nil)
+	require.Equal(t, 200, post(t, before.url("/api/v1/receive"), v1(t, time.Now().UnixMilli(), "a")).code)
+	require.NoError(t, before.db.Flush(t.Context(), ""))
+	before.end()
+
+	s.api.SetDown(true)
+	cfg := s.cfg
+	cfg.TSDB.Path, cfg.Labels, cfg.syncInterval = dir, plain.Labels, 50*time.Millisecond
+	node := launch(t, cfg, listen(t), Deps{Logger: slog.New(slog.DiscardHandler), Bucket: s.bkt})
+	t.Cleanup(node.end)
+	require.Eventually(t, func() bool { return metasIn(t, s.bkt) == 1 }, 20*time.Second, 10*time.Millisecond)
+	require.ErrorContains(t, node.Ready(), "waits for the members of the hashring")
+}
+
+// metasIn counts the blocks of a bucket.
+func metasIn(t *testing.T, bkt bucket.Bucket) (n int) {
+	require.NoError(t, bkt.List(t.Context(), "", func(o bucket.Object) error {
+		if filepath.Base(o.Name) == "meta.json" {
+			n++
+		}
+		return nil
+	}))
+	return n
 }
 
 // POST /-/prepare-downscale takes a node out of the ring without the API's help, and

@@ -246,7 +246,7 @@ const recheckInterval = 24 * time.Hour
 func (r *Receive) storage(deps Deps) multitsdb.Config {
 	t := r.cfg.TSDB
 	c := multitsdb.Config{
-		Dir: t.Path, Retention: t.Retention.Duration(), MaxBytes: t.MaxBytes.Int64(), MinFreeDisk: t.MinFreeDisk.Int64(),
+		Dir: t.Path, SyncInterval: r.cfg.syncInterval, Retention: t.Retention.Duration(), MaxBytes: t.MaxBytes.Int64(), MinFreeDisk: t.MinFreeDisk.Int64(),
 		MinBlockDuration: t.MinBlock.Duration(), MaxBlockDuration: t.MaxBlock.Duration(),
 		OutOfOrderWindow: t.OutOfOrderWindow.Duration(), OutOfOrderCap: t.OutOfOrderCap,
 		FutureWindow: t.FutureWindow.Duration(), PastWindow: t.PastWindow.Duration(), MaxExemplars: t.MaxExemplars, StartTimestamps: t.StartTimestamps,
@@ -405,28 +405,37 @@ func (r *Receive) work(ctx context.Context) error {
 	if err := r.db.Open(ctx); err != nil {
 		return err
 	}
-	if r.writer != nil {
-		if err := r.openRing(ctx); err != nil {
-			return flags.Invalid(err)
+	g, running := errgroup.WithContext(ctx)
+	if r.membership != nil {
+		// Discovery may not answer for hours. Blocks of members that are discovered have no
+		// labels of the ring, so shipping, compaction and deletions do not wait for it.
+		r.maintain(running, g)
+	}
+	g.Go(func() error {
+		if r.writer != nil {
+			if err := r.openRing(running); err != nil {
+				return flags.Invalid(err)
+			}
 		}
-	}
-	waited := r.ready.Load()
-	select {
-	case <-ctx.Done():
-		return nil
-	default:
-	}
-	if !r.ready.CompareAndSwap(waited, nil) {
-		return nil // stopping has begun
-	}
-	r.logger.Info("ready for writes")
-	var g errgroup.Group
-	g.Go(func() error { return r.db.Run(ctx) })
-	g.Go(func() error { return r.watchRing(ctx) })
-	g.Go(func() error { return r.watchLimits(ctx) })
-	g.Go(func() error { return r.askRing(ctx) })
-	g.Go(func() error { return r.followDeletions(ctx) })
+		waited := r.ready.Load()
+		if running.Err() != nil || !r.ready.CompareAndSwap(waited, nil) {
+			return nil // stopping has begun
+		}
+		r.logger.Info("ready for writes")
+		if r.membership == nil {
+			r.maintain(running, g)
+		}
+		g.Go(func() error { return r.askRing(running) })
+		return r.watchRing(running)
+	})
 	return g.Wait()
+}
+
+// maintain starts what keeps the storage of the node in order, whether it takes writes or not.
+func (r *Receive) maintain(ctx context.Context, g *errgroup.Group) {
+	g.Go(func() error { return r.db.Run(ctx) })
+	g.Go(func() error { return r.watchLimits(ctx) })
+	g.Go(func() error { return r.followDeletions(ctx) })
 }
 
 // stopTimeout bounds each step of stopping.

@@ -69,6 +69,14 @@ func start(t *testing.T, cfg Config, lis net.Listener, bkt bucket.Bucket) *membe
 }
 
 func startWith(t *testing.T, cfg Config, lis net.Listener, deps Deps, opts ...grpc.ServerOption) *member {
+	m := launch(t, cfg, lis, deps, opts...)
+	require.Eventually(t, func() bool { return m.Ready() == nil }, 20*time.Second, 5*time.Millisecond)
+	t.Cleanup(m.end)
+	return m
+}
+
+// launch starts a node, and does not wait until it is ready. The caller ends it.
+func launch(t *testing.T, cfg Config, lis net.Listener, deps Deps, opts ...grpc.ServerOption) *member {
 	cfg.RemoteWriteAddress = "127.0.0.1:0"
 	if cfg.TSDB.Path == "./data" {
 		cfg.TSDB.Path = t.TempDir()
@@ -83,8 +91,6 @@ func startWith(t *testing.T, cfg Config, lis net.Listener, deps Deps, opts ...gr
 	m.stop = stop
 	go func() { _ = m.grpc.Serve(lis) }()
 	go func() { m.done <- r.Run(ctx) }()
-	require.Eventually(t, func() bool { return r.Ready() == nil }, 20*time.Second, 5*time.Millisecond)
-	t.Cleanup(m.end)
 	return m
 }
 
@@ -310,14 +316,7 @@ func TestShutdown_ShipsHead(t *testing.T) {
 	m := start(t, DefaultConfig(), listen(t), bkt)
 	require.Equal(t, 200, post(t, m.url("/api/v1/receive"), v1(t, time.Now().UnixMilli(), "a", "b")).code)
 	m.end()
-	metas := 0
-	require.NoError(t, bkt.List(t.Context(), "", func(o bucket.Object) error {
-		if filepath.Base(o.Name) == "meta.json" {
-			metas++
-		}
-		return nil
-	}))
-	require.Equal(t, 1, metas)
+	require.Equal(t, 1, metasIn(t, bkt))
 }
 
 func TestSizeLimit_Answers413(t *testing.T) {
