@@ -65,14 +65,11 @@ func (c *compiler) scalarOperand(e *parser.BinaryExpr, scalar, vector parser.Exp
 	if op.trims() && left {
 		return nil, unsupported("scalar on the left of %s", e.Op)
 	}
-	in, err := c.vector(vector)
+	in, args, err := c.operands(vector, parser.Expressions{scalar}, left)
 	if err != nil {
 		return nil, err
 	}
-	sp, err := c.scalar(scalar)
-	if err != nil {
-		return nil, err
-	}
+	sp := args[0]
 	return &chainPlan{child: in, fn: rowMap{drops: op.renames(), make: func(ctx context.Context, sc *scope) (rowFunc, error) {
 		v, err := sp.values(ctx, sc)
 		if err != nil {
@@ -81,6 +78,27 @@ func (c *compiler) scalarOperand(e *parser.BinaryExpr, scalar, vector parser.Exp
 		s := &scalarOperand{op: op, v: v, left: left}
 		return s.apply, nil
 	}}}, nil
+}
+
+// operands compiles a vector and the scalars beside it, in their order in the query:
+// scalarsFirst says that the vector is the last one. Turns follow from it.
+func (c *compiler) operands(vector parser.Expr, scalars parser.Expressions, scalarsFirst bool) (in plan, args []scalarPlan, err error) {
+	if !scalarsFirst {
+		if in, err = c.vector(vector); err != nil {
+			return nil, nil, err
+		}
+	}
+	for _, e := range scalars {
+		s, err := c.scalar(e)
+		if err != nil {
+			return nil, nil, err
+		}
+		args = append(args, s)
+	}
+	if scalarsFirst {
+		in, err = c.vector(vector)
+	}
+	return in, args, err
 }
 
 // scalarOperand applies a binary operator to the samples of a series and a scalar.

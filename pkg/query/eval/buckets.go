@@ -50,15 +50,8 @@ func (c *compiler) buckets(e *parser.Call) (plan, error) {
 	}
 	p.pos = vector.PositionRange()
 	var err error
-	if p.in, err = c.vector(vector); err != nil {
+	if p.in, p.args, err = c.operands(vector, scalars, vector != e.Args[0]); err != nil {
 		return nil, err
-	}
-	for _, a := range scalars {
-		s, err := c.scalar(a)
-		if err != nil {
-			return nil, err
-		}
-		p.args = append(p.args, s)
 	}
 	return p, nil
 }

@@ -178,3 +178,20 @@ func param(op string) string {
 	}
 	return ""
 }
+
+// The same text of two annotations has the position of the operand that comes last.
+func TestAnnotations_PositionOfTheLastOperand(t *testing.T) {
+	const bad = `histogram_fraction(0, 1, gauge)` // has no label le
+	fell := compareAll(t, []string{
+		"scalar(" + bad + ") <= bool " + bad,
+		bad + " > bool scalar(" + bad + ")",
+		"histogram_quantile(scalar(" + bad + "), gauge)",
+		"histogram_fraction(scalar(" + bad + "), scalar(" + bad + "), gauge)",
+		`histogram_quantiles(gauge, "q", 0.5)`,
+		"clamp_min(" + bad + ", scalar(" + bad + "))",
+		"topk(scalar(" + bad + "), " + bad + ")",
+		"quantile_over_time(scalar(" + bad + "), (" + bad + ")[5m:1m])",
+		"predict_linear((" + bad + ")[5m:1m], scalar(" + bad + "))",
+	})
+	require.Empty(t, fell)
+}
