@@ -206,6 +206,9 @@ func compareEngines(ng *promql.Engine, q storage.Queryable, e evaluation) (verdi
 		return differs, fmt.Errorf("exec: %w", err)
 	}
 	if res.Err != nil {
+		if oracleVaries(ng, q, e, res) {
+			return varies, res.Err
+		}
 		return differs, fmt.Errorf("Prometheus's engine failed with %w", res.Err)
 	}
 	if err := sameResult(e, res, want.Stats().Samples, got, ours.Statement().(*parser.EvalStmt).Expr); err != nil {
@@ -238,8 +241,8 @@ func oracleVaries(ng *promql.Engine, q storage.Queryable, e evaluation, first *p
 			return false
 		}
 		res := again.Exec(context.Background())
-		other := res.Err != nil || sameValue(first.Value, res.Value, e.step == 0, false) != nil ||
-			texts(first.Warnings, e.expr) != texts(res.Warnings, e.expr)
+		other := (res.Err != nil) != (first.Err != nil) || res.Err == nil && (sameValue(first.Value, res.Value, e.step == 0, false) != nil ||
+			texts(first.Warnings, e.expr) != texts(res.Warnings, e.expr))
 		again.Close()
 		if other {
 			return true

@@ -67,7 +67,7 @@ func (g *queryGenerator) selector() string {
 func (g *queryGenerator) modifiers() string {
 	s := ""
 	if g.rarely(6) {
-		s += g.one(" offset 1m", " offset 7s", " offset -2m", " offset 5m")
+		s += g.one(" offset 1m", " offset 7s", " offset -2m", " offset 5m", " offset (1m + 1)", " offset -step()")
 	}
 	if g.rarely(8) {
 		s += g.one(" @ start()", " @ end()", " @ 600", " @ 1234.567", " @ 0")
@@ -77,16 +77,30 @@ func (g *queryGenerator) modifiers() string {
 
 func (g *queryGenerator) rangeOf(d int) string {
 	rng := g.one("15s", "1m", "5m", "5m", "10m", "1s")
-	if d <= 0 || !g.rarely(4) {
-		return g.selector() + "[" + rng + "]" + g.modifiers()
+	if g.rarely(12) {
+		rng = g.one("1m + 15s", "max(1m, step())", "min(range(), 10m) + 1s", "step() * 2 + 1", "2m / 3", "-(-90)")
 	}
-	return "(" + g.vector(d-1) + ")[" + rng + ":" + g.one("", "15s", "40s", "1m", "3s") + "]" + g.modifiers()
+	if d <= 0 || !g.rarely(4) {
+		return g.selector() + "[" + rng + "]" + g.extended() + g.modifiers()
+	}
+	return "(" + g.vector(d-1) + ")[" + rng + ":" + g.one("", "15s", "40s", "1m", "3s", "step() + 7", "20 * 3") + "]" + g.modifiers()
+}
+
+// extended returns a modifier that looks at the samples around a range, rarely.
+func (g *queryGenerator) extended() string {
+	if g.rarely(15) {
+		return g.one(" anchored", " smoothed")
+	}
+	return ""
 }
 
 func (g *queryGenerator) vector(d int) string {
 	if d <= 0 {
 		if g.rarely(10) {
 			return "vector(" + g.scalar(0) + ")"
+		}
+		if g.rarely(40) {
+			return g.selector() + " smoothed" + g.modifiers()
 		}
 		return g.selector() + g.modifiers()
 	}
@@ -237,7 +251,7 @@ func (g *queryGenerator) call(f *parser.Function, d int) string {
 	case "histogram_quantiles":
 		return fmt.Sprintf(`histogram_quantiles(%s, "q", %s, 0.25)`, g.vector(d), g.one("0.5", "0.9", "2", "NaN"))
 	case "info":
-		return "info(" + g.vector(d) + ")"
+		return "info(" + g.vector(d) + g.one("", "", `, {version=~".+"}`, `, {__name__=~"info|g"}`, `, {__name__="info", version="v1"}`, `, {version=""}`) + ")"
 	}
 	n := len(f.ArgTypes)
 	switch {
