@@ -373,6 +373,7 @@ func TestLocalStores_AreQueried(t *testing.T) {
 	q, err := New(cfg, Deps{LocalStores: []storeapi.Store{local}})
 	require.NoError(t, err)
 	require.Len(t, q.storeStatus(), 1)
+	q.set.Refresh(t.Context()) // it has no endpoints
 	set := q.fanout.Select(t.Context(), &storeapi.Request{
 		MaxTime: 600000, Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "up")},
 	})
