@@ -20,6 +20,8 @@ type announced struct {
 	// wanted are the matchers that each series has to satisfy.
 	wanted []*labels.Matcher
 	sets   []labels.Labels
+	// removed are the labels that the answer does not have.
+	removed []string
 	// kept are the labels of each set that the answer still has.
 	kept [][]labels.Label
 	// selectors says that the announced labels need not be on the series: queriers
@@ -31,15 +33,9 @@ type announced struct {
 }
 
 func newAnnounced(t *target, removed []string) *announced {
-	a := &announced{sets: t.info.LabelSets, selectors: t.info.Component == "query"}
+	a := &announced{sets: t.info.LabelSets, removed: removed, selectors: t.info.Component == "query"}
 	for _, set := range a.sets[:min(len(a.sets), maxCheckedSets)] {
-		var kept []labels.Label
-		set.Range(func(l labels.Label) {
-			if !slices.Contains(removed, l.Name) {
-				kept = append(kept, l)
-			}
-		})
-		a.kept = append(a.kept, kept)
+		a.kept = append(a.kept, keptOf(set, removed))
 	}
 	for _, m := range t.ms {
 		if !slices.Contains(removed, m.Name) {
@@ -47,6 +43,28 @@ func newAnnounced(t *target, removed []string) *announced {
 		}
 	}
 	return a
+}
+
+// keptOf are the labels of the set but for the removed ones.
+func keptOf(set labels.Labels, removed []string) (kept []labels.Label) {
+	set.Range(func(l labels.Label) {
+		if !slices.Contains(removed, l.Name) {
+			kept = append(kept, l)
+		}
+	})
+	return kept
+}
+
+// unannounced is a series that has the labels of none of the announced sets.
+type unannounced struct {
+	labels labels.Labels
+	// removed are the labels that the answer with the series does not have.
+	removed []string
+}
+
+// within reports whether the series has the labels of one of the sets.
+func (u unannounced) within(sets []labels.Labels) bool {
+	return slices.ContainsFunc(sets, func(set labels.Labels) bool { return has(u.labels, keptOf(set, u.removed)) })
 }
 
 // selected reports whether the request selects the series.
@@ -98,9 +116,17 @@ func has(ls labels.Labels, set []labels.Label) bool {
 }
 
 // trusted returns the announcement without its label sets when the store was seen
-// to send series with others: it may have series with any labels.
+// to send series with others: it may have series with any labels. A store whose external
+// labels have changed announces them with its next Info answer, and is trusted from then
+// on.
 func (s *Store) trusted(info storeapi.Info, name string) storeapi.Info {
-	if len(info.LabelSets) > 0 && s.seen(s.mislabeled, name) {
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	switch seen, ok := s.mislabeled[name]; {
+	case !ok || len(info.LabelSets) == 0:
+	case seen.within(info.LabelSets):
+		delete(s.mislabeled, name)
+	default:
 		info.LabelSets = nil
 	}
 	return info
@@ -110,10 +136,16 @@ func (s *Store) trusted(info storeapi.Info, name string) storeapi.Info {
 // store was seen to send series with others. Stores are chosen by it.
 func (s *Store) Trusted(info storeapi.Info, name string) storeapi.Info { return s.trusted(info, name) }
 
-func (s *Store) markMislabeled(name string, example labels.Labels) {
-	if s.note(s.mislabeled, name) {
+func (s *Store) markMislabeled(name string, example unannounced) {
+	s.mtx.Lock()
+	_, known := s.mislabeled[name]
+	if !known {
+		s.mislabeled[name] = example
+	}
+	s.mtx.Unlock()
+	if !known {
 		s.metrics.mislabeled.Inc()
-		s.cfg.Logger.Warn("store sends series without the labels that it announces", "address", name, "example", cut(example.String()))
+		s.cfg.Logger.Warn("store sends series without the labels that it announces", "address", name, "example", cut(example.labels.String()))
 	}
 }
 

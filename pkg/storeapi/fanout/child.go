@@ -145,7 +145,7 @@ func (c *childSet) Next() bool {
 		if legible(c.legible, ls) {
 			c.legible = ls
 			if !c.expected(ls) {
-				c.asking.store.markMislabeled(c.name, ls)
+				c.asking.store.markMislabeled(c.name, unannounced{ls, c.removed})
 			}
 			if c.selected(ls) {
 				return true

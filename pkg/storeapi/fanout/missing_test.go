@@ -124,6 +124,24 @@ func TestLyingStore_IsAskedForAllLabelsOnceItIsSeen(t *testing.T) {
 	require.Len(t, read(t, f.Select(t.Context(), b)).series, 1)
 }
 
+// A store whose external labels change sends series with the new ones before it announces
+// them. Once it does, it is chosen by its labels again.
+func TestMislabeledStore_IsTrustedOnceItAnnouncesItsLabels(t *testing.T) {
+	st := fake(t, "b", "m1")
+	st.About.LabelSets = []labels.Labels{labels.FromStrings("cluster", "a", "replica", "0")}
+	asked := &requests{}
+	f := fanout.New(of(named{Store: st, name: "sidecar:1", asked: asked}), fanout.Config{})
+	all := request()
+	all.WithoutReplicaLabels = []string{"replica"}
+	require.Len(t, read(t, f.Select(t.Context(), all)).series, 1)
+	a := request(labels.MustNewMatcher(labels.MatchEqual, "cluster", "a"))
+	read(t, f.Select(t.Context(), a))
+	require.Len(t, asked.list, 2, "the store may have any labels")
+	st.About.LabelSets = []labels.Labels{labels.FromStrings("cluster", "b", "replica", "0")}
+	require.Empty(t, read(t, f.Select(t.Context(), a)).series)
+	require.Len(t, asked.list, 2, "the store has only those that it announces")
+}
+
 // A querier announces its selector labels, which are not on its series.
 func TestSelectorLabels_AreNoLie(t *testing.T) {
 	inner := fanout.New(of(fake(t, "a", "m1")), fanout.Config{SelectorLabels: labels.FromStrings("zone", "eu")})

@@ -40,9 +40,11 @@ type Store struct {
 	metrics *metrics
 
 	mtx sync.Mutex
-	// unsorted are the names of stores that were seen to stream out of order,
-	// mislabeled those that sent series without the labels that they announce.
-	unsorted, mislabeled map[string]bool
+	// unsorted are the names of stores that were seen to stream out of order.
+	unsorted map[string]bool
+	// mislabeled are the names of those that sent series without the labels that they
+	// announce, with such a series.
+	mislabeled map[string]unannounced
 }
 
 // New returns a Store over the stores that the function returns for each request.
@@ -53,7 +55,7 @@ func New(stores func() []storeapi.Store, cfg Config) *Store {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Store{stores: stores, cfg: cfg, metrics: newMetrics(cfg.Registerer), unsorted: map[string]bool{}, mislabeled: map[string]bool{}}
+	return &Store{stores: stores, cfg: cfg, metrics: newMetrics(cfg.Registerer), unsorted: map[string]bool{}, mislabeled: map[string]unannounced{}}
 }
 
 func (s *Store) withSelector(ls labels.Labels) labels.Labels {
