@@ -53,7 +53,7 @@ func named(name string, more ...string) (out []prompb.Label) {
 func at(t int64, v float64) []prompb.Sample { return []prompb.Sample{{Timestamp: t, Value: v}} }
 
 func bad(name, says string, labels []prompb.Label, samples []prompb.Sample) evil {
-	return evil{name, []prompb.TimeSeries{{Labels: labels, Samples: samples}}, 400, 400, codes.InvalidArgument, says}
+	return evil{name, []prompb.TimeSeries{{Labels: labels, Samples: samples}}, 400, 400, codes.AlreadyExists, says}
 }
 
 func late(name, says string, samples ...prompb.Sample) evil {
@@ -422,7 +422,7 @@ func TestDenseRequests_TakeBoundedMemory(t *testing.T) {
 			})
 			if !c.two {
 				bounded(t, m, 2*size, func() {
-					require.Equal(t, codes.InvalidArgument, status.Code(asPeer(t, conn, "dense", raw)))
+					require.Equal(t, codes.AlreadyExists, status.Code(asPeer(t, conn, "dense", raw)))
 				})
 			}
 		})
@@ -588,7 +588,7 @@ func TestInvalidTenants_AreRejected(t *testing.T) {
 	for _, id := range []string{
 		"..", ".", "../x", "../../x", "/etc", "a/b", `a\b`, ".hints", "a\x00b", "a\nb", "\xff", strings.Repeat("x", 151), "lost+found", "",
 	} {
-		require.Equal(t, codes.InvalidArgument, status.Code(asPeer(t, conn, id, raw)), "%q from a peer", id)
+		require.Equal(t, codes.AlreadyExists, status.Code(asPeer(t, conn, id, raw)), "%q from a peer", id)
 		if id != "" {
 			ts := prompb.TimeSeries{Labels: named("x", "team", id), Samples: at(now, 1)}
 			require.Equal(t, 400, post(t, m.url("/api/v1/receive"), marshal(t, one(ts))).code, "%q as a label", id)

@@ -2,7 +2,10 @@ package interop
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,6 +88,109 @@ func TestReceive_TakesOverTheLogsOfAKilledOne(t *testing.T) {
 				require.Contains(t, exemplars.raw, `"t1"`, "after %s", p)
 				n.Kill()
 			}
+		})
+	}
+}
+
+// A ring of both programs keeps every kind of value in each copy, over both protocols, also with
+// limits and through a node of either program. Thanos has no custom buckets in Cap'n Proto, and
+// loses such histograms there.
+func TestRing_KeepsEveryKind(t *testing.T) {
+	for _, protocol := range []string{"protobuf", "capnproto"} {
+		t.Run(protocol, func(t *testing.T) {
+			s := newSite(t)
+			limits := s.file("limits.yml", "write: {global: {max_concurrency: 10}, default: {request: {size_bytes_limit: 1000000, series_limit: 100, samples_limit: 100}, head_series_limit: 1000}, tenants: {small: {request: {series_limit: 3}}}}\n")
+			r := s.newRing("ketama", 3, []program{thanos, hindsight, thanos}, "--receive.replication-protocol="+protocol,
+				"--tsdb.max-exemplars=1000", "--receive.limits-config-file="+limits)
+			rounds := 0
+			for range 2 {
+				for n := range r.nodes {
+					rounds++
+					r.wrote = r.wrote.Add(15 * time.Second)
+					for _, v2 := range []bool{false, true} { // a repetition, in the other version
+						w := harness.Writer{URL: "http://" + r.nodes[n].write + "/api/v1/receive", V2: v2, Header: http.Header{"Thanos-Tenant": {"a"}}}
+						eventually(t, 20*time.Second, func() error {
+							series := everyKind(r.wrote, int64(rounds))
+							if protocol == "capnproto" {
+								series = series[:len(series)-2]
+							}
+							code, err := w.Write(series)
+							if err != nil {
+								return fmt.Errorf("%s answers %d: %w", r.nodes[n].program, code, err)
+							}
+							return nil
+						})
+					}
+					w := harness.Writer{URL: "http://" + r.nodes[n].write + "/api/v1/receive", Header: http.Header{"Thanos-Tenant": {"small"}}}
+					code, _ := w.Write(everyKind(r.wrote, int64(rounds)))
+					require.Equal(t, 413, code, "%s: more series than the limit of the tenant", r.nodes[n].program)
+				}
+			}
+			ours, theirs := s.querier(hindsight, "query", r.nodes), s.querier(thanos, "thanos-query", r.nodes)
+			for _, q := range []*node{ours, theirs} {
+				kinds := []string{"float", "late", "histogram", "gauge_histogram", "float_histogram", "custom_buckets", "float_custom_buckets"}
+				if protocol == "capnproto" {
+					kinds = kinds[:len(kinds)-2]
+				}
+				for _, kind := range kinds {
+					want := rounds
+					if kind == "late" {
+						want *= 2
+					}
+					eventually(t, 20*time.Second, func() error {
+						got := counts(t, q, fmt.Sprintf(`sum by (replica) (count_over_time(kind_%s[2h]))`, kind), r.wrote)
+						if w := fmt.Sprintf("0=%d 1=%d 2=%d ", want, want, want); got != w {
+							return fmt.Errorf("%s sees %s: %s, want %s", q.Name, kind, got, w)
+						}
+						return nil
+					})
+				}
+			}
+			same(t, theirs, ours, each(atTime(r.wrote, `kind_float[2h]`, `kind_late[2h]`, `kind_histogram[2h]`, `kind_gauge_histogram[2h]`,
+				`kind_float_histogram[2h]`, `kind_custom_buckets[2h]`, `kind_float_custom_buckets[2h]`), "dedup", "false")...)
+			same(t, theirs, ours, ask("/api/v1/query_exemplars", "query", `{__name__=~"kind_.*"}`, "start", seconds(r.wrote.Add(-time.Hour)), "end", seconds(r.wrote.Add(time.Minute))))
+		})
+	}
+}
+
+// Series that can never be stored are refused for good through a router of either program, so that
+// senders do not repeat the request without end, and the others of the request are stored.
+func TestRing_RefusesForGood(t *testing.T) {
+	for _, protocol := range []string{"protobuf", "capnproto"} {
+		t.Run(protocol, func(t *testing.T) {
+			s := newSite(t)
+			r := s.newRing("ketama", 3, []program{thanos, hindsight, hindsight}, "--receive.replication-protocol="+protocol)
+			for n := range r.nodes {
+				r.written(n, 10, "a")
+			}
+			bad := map[string]prompb.TimeSeries{
+				"a label twice":        harness.TimeSeries([]prompb.Sample{{Timestamp: r.wrote.UnixMilli(), Value: 1}}, "__name__", "bad", "a", "1", "a", "2"),
+				"a label without name": harness.TimeSeries([]prompb.Sample{{Timestamp: r.wrote.UnixMilli(), Value: 1}}, "", "1", "__name__", "bad"),
+			}
+			if protocol == "capnproto" {
+				bad["custom buckets, which Cap'n Proto of Thanos has not"] = everyKind(r.wrote, 1)[5]
+			}
+			for n := range r.nodes {
+				for _, name := range slices.Sorted(maps.Keys(bad)) {
+					r.wrote = r.wrote.Add(time.Second)
+					good := harness.TimeSeries([]prompb.Sample{{Timestamp: r.wrote.UnixMilli(), Value: 1}}, "__name__", "good", "with", name, "through", fmt.Sprint(n))
+					w := harness.Writer{URL: "http://" + r.nodes[n].write + "/api/v1/receive", Header: http.Header{"Thanos-Tenant": {"a"}}}
+					code, err := w.Write([]prompb.TimeSeries{good, bad[name]})
+					custom := strings.HasPrefix(name, "custom") && r.nodes[n].program == hindsight
+					if code/100 != 4 && !custom {
+						t.Errorf("%s through %s: %d: %v", name, r.nodes[n].program, code, err)
+					}
+				}
+			}
+			want := len(bad) * len(r.nodes)
+			// A router of Thanos gives up its own copy as soon as two others are refused.
+			q := s.querier(hindsight, "query", r.nodes[1:])
+			eventually(t, 20*time.Second, func() error {
+				if got := counts(t, q, `count by (replica) (last_over_time(good[5m]))`, r.wrote); got != fmt.Sprintf("1=%d 2=%d ", want, want) {
+					return fmt.Errorf("good series by node: %s, want %d each", got, want)
+				}
+				return nil
+			})
 		})
 	}
 }

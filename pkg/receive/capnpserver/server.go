@@ -202,14 +202,14 @@ func (w *writer) store(ctx context.Context, p part) error {
 	return w.server.store.Write(ctx, p.tenant, b, nil)
 }
 
-// codeOf translates an error for the peer, which retries unavailable.
+// codeOf translates an error for the peer, a router of Thanos. It takes only alreadyExists for
+// final: on any other code it lets the sender repeat the request without end. After unavailable it
+// sends nothing to this node for a while, of any tenant, so a limit of one tenant is internal.
 func codeOf(err error) capnpb.WriteError {
 	switch remotewrite.KindOf(err) {
-	case remotewrite.Conflict:
+	case remotewrite.Conflict, remotewrite.Invalid, remotewrite.TooLarge:
 		return capnpb.WriteError_alreadyExists
-	case remotewrite.Invalid, remotewrite.TooLarge:
-		return capnpb.WriteError_invalidArgument
-	case remotewrite.NotReady, remotewrite.Unavailable, remotewrite.LimitExceeded:
+	case remotewrite.NotReady, remotewrite.Unavailable:
 		return capnpb.WriteError_unavailable
 	}
 	return capnpb.WriteError_internal

@@ -238,8 +238,8 @@ func TestErrorsOfTheStore(t *testing.T) {
 	store := &memory{}
 	w := serve(t, store)
 	for kind, want := range map[remotewrite.Kind]capnpb.WriteError{
-		remotewrite.Conflict: capnpb.WriteError_alreadyExists, remotewrite.Invalid: capnpb.WriteError_invalidArgument,
-		remotewrite.NotReady: capnpb.WriteError_unavailable, remotewrite.LimitExceeded: capnpb.WriteError_unavailable,
+		remotewrite.Conflict: capnpb.WriteError_alreadyExists, remotewrite.Invalid: capnpb.WriteError_alreadyExists, remotewrite.TooLarge: capnpb.WriteError_alreadyExists,
+		remotewrite.NotReady: capnpb.WriteError_unavailable, remotewrite.LimitExceeded: capnpb.WriteError_internal,
 		remotewrite.Other: capnpb.WriteError_internal,
 	} {
 		store.err = remotewrite.Errorf(kind, "failed")
@@ -295,7 +295,7 @@ func TestHostileRequests(t *testing.T) {
 	} {
 		code, text, err := send(t, w, fill)
 		if err == nil && name != "no name" {
-			require.Equal(t, capnpb.WriteError_invalidArgument, code, "%s: %s", name, text)
+			require.Equal(t, capnpb.WriteError_alreadyExists, code, "%s: %s", name, text)
 		}
 	}
 	require.Empty(t, store.series)

@@ -202,7 +202,7 @@ func TestFromForeignPeer(t *testing.T) {
 	require.Equal(t, codes.Unavailable, status.Code(err))
 	single.Tenant = ""
 	_, err = client.RemoteWrite(t.Context(), single)
-	require.Equal(t, codes.InvalidArgument, status.Code(err))
+	require.Equal(t, codes.AlreadyExists, status.Code(err))
 }
 
 func TestUnreachable(t *testing.T) {

@@ -111,7 +111,7 @@ func (s *Service) foreign(ctx context.Context, buf *remotewrite.Buffer) (*frame,
 	s.cfg.Arrived(ctx)
 	tuples, err := split(buf.B)
 	if err != nil {
-		return nil, toStatus(err)
+		return nil, foreignStatus(err)
 	}
 	var worst error
 	for _, t := range tuples {
@@ -121,7 +121,7 @@ func (s *Service) foreign(ctx context.Context, buf *remotewrite.Buffer) (*frame,
 		}
 	}
 	if worst != nil {
-		return nil, toStatus(worst)
+		return nil, foreignStatus(worst)
 	}
 	return &frame{}, nil
 }
@@ -234,7 +234,17 @@ func tenantOf(tuple []byte) (string, error) {
 	return id, nil
 }
 
-// toStatus translates an error for the peer.
+// foreignStatus translates an error for a router of Thanos. The only status that it takes for final
+// is AlreadyExists: on any other it lets the sender repeat the request without end.
+func foreignStatus(err error) error {
+	switch remotewrite.KindOf(err) {
+	case remotewrite.Invalid, remotewrite.TooLarge:
+		return status.Error(codes.AlreadyExists, errorid.TextOf(err))
+	}
+	return toStatus(err)
+}
+
+// toStatus translates an error for a peer of this program.
 func toStatus(err error) error {
 	code := codes.Internal
 	switch remotewrite.KindOf(err) {
