@@ -24,6 +24,15 @@ type ring struct {
 // newRing starts a ring with one node of each of the given programs.
 func (s *site) newRing(algorithm string, copies int, of []program, flags ...string) *ring {
 	s.Helper()
+	return s.newRingFile(func(ends []string) string {
+		return fmt.Sprintf(`[{"hashring": "all", "algorithm": %q, "endpoints": [%s]}]`, algorithm, strings.Join(ends, ", "))
+	}, algorithm, copies, of, flags...)
+}
+
+// newRingFile is newRing with the hashring file that configure makes of the endpoints, which are
+// objects of JSON.
+func (s *site) newRingFile(configure func(ends []string) string, algorithm string, copies int, of []program, flags ...string) *ring {
+	s.Helper()
 	r := &ring{site: s, wrote: time.Now().Add(-10 * time.Minute).Truncate(time.Second)}
 	var ends []string
 	for range of {
@@ -31,7 +40,7 @@ func (s *site) newRing(algorithm string, copies int, of []program, flags ...stri
 		r.nodes = append(r.nodes, n)
 		ends = append(ends, fmt.Sprintf(`{"address": %q, "capnproto_address": %q}`, n.grpc, n.capnp))
 	}
-	file := s.file("hashring.json", fmt.Sprintf(`[{"hashring": "all", "algorithm": %q, "endpoints": [%s]}]`, algorithm, strings.Join(ends, ", ")))
+	file := s.file("hashring.json", configure(ends))
 	r.flags = append([]string{
 		"--receive.hashrings-file=" + file, "--receive.hashrings-algorithm=" + algorithm, fmt.Sprintf("--receive.replication-factor=%d", copies),
 		"--tsdb.out-of-order.time-window=2h",
@@ -128,6 +137,63 @@ func TestRing_PlacementIsEqual(t *testing.T) {
 			same(t, theirs, q, ask("/api/v1/series", "match[]", "written", "dedup", "false"), ask("/api/v1/label/series/values"), ask("/api/v1/labels"))
 			same(t, theirs, q, each(atTime(at, `written`, `written[5m]`, `sum by (tenant_id) (written)`), "dedup", "false")...)
 		})
+	}
+}
+
+// zoned adds the zone a or b to every other endpoint.
+func zoned(ends []string) []string {
+	out := make([]string, len(ends))
+	for i, e := range ends {
+		out[i] = strings.TrimSuffix(e, "}") + fmt.Sprintf(`, "az": "%c"}`, 'a'+i%2)
+	}
+	return out
+}
+
+// Zones, parts of a ring for each tenant, and several rings with matchers of tenants choose the same
+// owners in both programs, with one copy and with two.
+func TestRing_PlacementIsEqualInParts(t *testing.T) {
+	all := func(ends []string) string { return strings.Join(ends, ", ") }
+	for name, configure := range map[string]func(ends []string) string{
+		"zones": func(ends []string) string { return `[{"endpoints": [` + all(zoned(ends)) + `]}]` },
+		"shards": func(ends []string) string {
+			return `[{"endpoints": [` + all(ends) + `], "shuffle_sharding_config": {"shard_size": 2}}]`
+		},
+		"shards of zones": func(ends []string) string {
+			return `[{"endpoints": [` + all(zoned(ends)) + `], "shuffle_sharding_config": {"shard_size": 2, "cache_size": 1, "overrides": [{"shard_size": 4, "tenants": ["b*"], "tenant_matcher_type": "glob"}]}}]`
+		},
+		"shards that ignore zones": func(ends []string) string {
+			return `[{"endpoints": [` + all(zoned(ends)) + `], "shuffle_sharding_config": {"shard_size": 3, "zone_awareness_disabled": true}}]`
+		},
+		"several rings": func(ends []string) string {
+			return `[{"hashring": "one", "tenants": ["a"], "endpoints": [` + all(ends[:2]) + `]},
+				{"hashring": "two", "tenants": ["[bc]"], "tenant_matcher_type": "glob", "algorithm": "hashmod", "endpoints": [` + all(ends[1:3]) + `]},
+				{"hashring": "rest", "endpoints": [` + all(ends[2:]) + `]}]`
+		},
+	} {
+		for copies := 1; copies <= 2; copies++ {
+			t.Run(fmt.Sprint(name, " with copies ", copies), func(t *testing.T) {
+				s := newSite(t)
+				r := s.newRingFile(configure, "ketama", copies, []program{thanos, hindsight, thanos, hindsight})
+				q := s.querier(hindsight, "query", r.nodes)
+				tenants := []string{"a", "b", "c", "d"}
+				for _, tenant := range tenants {
+					for i := range r.nodes {
+						r.written(i, 60, tenant)
+					}
+				}
+				for _, tenant := range tenants {
+					// Each of two owners has all samples of its series.
+					eventually(t, 20*time.Second, func() error {
+						whole := counts(t, q, fmt.Sprintf(`count(count by (series, replica) (count_over_time(written{tenant_id=%q}[9m]) == 4))`, tenant), r.wrote)
+						any := counts(t, q, fmt.Sprintf(`count(count by (series, replica) (count_over_time(written{tenant_id=%q}[9m])))`, tenant), r.wrote)
+						if want := fmt.Sprintf("=%d ", 60*copies); whole != want || any != want {
+							return fmt.Errorf("tenant %s: %s series have all samples, of %s, want %s", tenant, whole, any, want)
+						}
+						return nil
+					})
+				}
+			})
+		}
 	}
 }
 
