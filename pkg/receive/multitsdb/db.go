@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,8 +33,9 @@ type DB struct {
 	metrics *metrics
 	replay  replay
 
-	ready   atomic.Bool // writes are taken
-	leaving atomic.Bool // no writes, see SetLeaving
+	ready   atomic.Bool  // writes are taken
+	leaving atomic.Bool  // no writes, see SetLeaving
+	unnamed atomic.Int64 // directories of TSDBs whose name cannot be a tenant
 
 	// mu is held by apply, look and views only.
 	mu      sync.RWMutex
@@ -102,9 +104,15 @@ func (d *DB) Open(ctx context.Context) error {
 	began := time.Now()
 	var ids []string
 	for _, e := range entries {
-		if e.IsDir() && tenant.Validate(e.Name()) == nil {
+		dir := filepath.Join(d.cfg.Dir, e.Name())
+		switch err := tenant.Validate(e.Name()); {
+		case !e.IsDir():
+		case err == nil:
 			ids = append(ids, e.Name())
-			d.replay.expect(e.Name(), filepath.Join(d.cfg.Dir, e.Name()))
+			d.replay.expect(e.Name(), dir)
+		case d.hasLog(dir) && !strings.HasPrefix(e.Name(), removedPrefix):
+			d.unnamed.Add(1)
+			d.logger.Error("tenant directory left out", "dir", dir, "err", err)
 		}
 	}
 	if err := d.openAll(ctx, ids); err != nil {
@@ -113,6 +121,12 @@ func (d *DB) Open(ctx context.Context) error {
 	d.ready.Store(true)
 	d.logger.Info("storage opened", "tenants", len(ids), "failed", int(d.failed()), "duration", time.Since(began))
 	return nil
+}
+
+// hasLog reports whether a directory is one of a TSDB.
+func (d *DB) hasLog(dir string) bool {
+	info, err := d.cfg.FS.Stat(filepath.Join(dir, "wal"))
+	return err == nil && info.IsDir()
 }
 
 // openAll opens tenants, several at a time.
@@ -258,8 +272,10 @@ func (d *DB) idleStats(v view) TenantStats {
 	return x
 }
 
-// failed counts the tenants that cannot be opened.
+// failed counts the tenants that cannot be opened, those too whose directory has a name that
+// cannot be a tenant.
 func (d *DB) failed() (n float64) {
+	n = float64(d.unnamed.Load())
 	for _, v := range d.views() {
 		if v.life.Failures > 0 {
 			n++

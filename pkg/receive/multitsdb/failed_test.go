@@ -46,6 +46,21 @@ func (d *DB) overdue() { d.pauseUntil(time.Time{}) }
 // longPause makes sure that no pause ends by itself.
 func (d *DB) longPause() { d.pauseUntil(time.Now().Add(time.Hour)) }
 
+// Thanos takes names of tenants that are refused here. Their directories count as tenants that
+// cannot be opened; directories without a TSDB do not.
+func TestOpen_CountsDirectoriesThatCannotBeTenants(t *testing.T) {
+	dir := t.TempDir()
+	d := openDB(t, dir, nil)
+	require.NoError(t, write(t, d, "a", float("x", time.Now().UnixMilli(), 1)))
+	require.NoError(t, d.Close(t.Context()))
+	require.NoError(t, os.CopyFS(filepath.Join(dir, `team`), os.DirFS(filepath.Join(dir, "a"))))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "lost+found"), 0o700))
+	d = openDB(t, dir, nil)
+	defer d.Close(t.Context())
+	require.Equal(t, 1.0, d.failed())
+	require.Len(t, d.Stats(), 1)
+}
+
 // A tenant that cannot be opened at the start does not stop other tenants, is not silently
 // left out of answers, is not taken for one without data, and comes back.
 func TestTenantThatCannotBeOpened(t *testing.T) {
