@@ -107,6 +107,18 @@ func Concerned(sets []labels.Labels, selectors [][]*labels.Matcher) []labels.Lab
 	return out
 }
 
+// MissEach notes each of the warnings that says that something is missing. m is what the
+// store has that the answer lacks.
+func (r *Report) MissEach(m Missing, ws Warnings) {
+	m.Reason = reason.StoreWarning
+	for _, w := range ws {
+		if !w.LacksNothing() {
+			m.Text = w.Text
+			r.Miss(m)
+		}
+	}
+}
+
 // Warn notes a warning of the answer. Unless it says that nothing is missing, its
 // source counts as missing, if the report does not know better already.
 func (r *Report) Warn(w Warning) {

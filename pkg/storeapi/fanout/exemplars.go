@@ -62,7 +62,7 @@ func (s *Store) Exemplars(ctx context.Context, r *storeapi.ExemplarRequest) ([]s
 		missing := storeapi.Missing{
 			Store: t.name, LabelSets: t.sets, MinTime: r.MinTime, MaxTime: r.MaxTime, Reason: reason.StoreInvalidData,
 		}
-		missEach(report, missing, a.warnings)
+		report.MissEach(missing, a.warnings)
 		if a.err != nil {
 			s.metrics.failures.Inc()
 			missing.Reason = storeapi.ReasonOf(a.err)

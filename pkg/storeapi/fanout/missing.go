@@ -37,19 +37,7 @@ func (t *target) missing(r *storeapi.Request, why reason.Reason, text string) st
 // warn puts a failure or the warnings of the store into the report of ctx.
 func (t *target) warn(ctx context.Context, r *storeapi.Request, ws storeapi.Warnings) {
 	if report := storeapi.ReportFromContext(ctx); report != nil && len(ws) > 0 {
-		missEach(report, t.missing(r, reason.StoreWarning, ""), ws)
-	}
-}
-
-// missEach puts the warnings that say that something is missing into the report; m is
-// what the store has.
-func missEach(report *storeapi.Report, m storeapi.Missing, ws storeapi.Warnings) {
-	m.Reason = reason.StoreWarning
-	for _, w := range ws {
-		if !w.LacksNothing() {
-			m.Text = w.Text
-			report.Miss(m)
-		}
+		report.MissEach(t.missing(r, reason.StoreWarning, ""), ws)
 	}
 }
 
