@@ -23,10 +23,8 @@ const shardKey = "hindsight_shard"
 
 // Shard returns the shard of the block, the zero value if its meta.json has none.
 func (m *Meta) Shard() Shard {
-	var ext map[string]json.RawMessage
 	var s Shard
-	if len(m.Thanos.Extensions) == 0 || json.Unmarshal(m.Thanos.Extensions, &ext) != nil ||
-		json.Unmarshal(ext[shardKey], &s) != nil || s.Count < 1 || s.Index < 0 || s.Index >= s.Count {
+	if json.Unmarshal(m.extensions()[shardKey], &s) != nil || s.Count < 1 || s.Index < 0 || s.Index >= s.Count {
 		return Shard{}
 	}
 	return s
@@ -35,19 +33,9 @@ func (m *Meta) Shard() Shard {
 // SetShard writes the shard into the extensions, of which it keeps the other keys; the
 // zero value removes it.
 func (m *Meta) SetShard(s Shard) {
-	ext := map[string]json.RawMessage{}
-	if len(m.Thanos.Extensions) > 0 && json.Unmarshal(m.Thanos.Extensions, &ext) != nil || ext == nil {
-		ext = map[string]json.RawMessage{} // null, or not an object
-	}
-	delete(ext, shardKey)
-	m.Thanos.Extensions = nil
-	if s != (Shard{}) {
-		ext[shardKey] = fmt.Appendf(nil, `{"set":%q,"index":%d,"count":%d}`, s.Set, s.Index, s.Count)
-	}
-	if len(ext) == 0 {
+	if s == (Shard{}) {
+		m.setExtension(shardKey, nil)
 		return
 	}
-	if b, err := json.Marshal(ext); err == nil { // the values were decoded or made above
-		m.Thanos.Extensions = b
-	}
+	m.setExtension(shardKey, fmt.Appendf(nil, `{"set":%q,"index":%d,"count":%d}`, s.Set, s.Index, s.Count))
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/aggr"
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/reason"
+	"github.com/hindsight-io/hindsight/pkg/samplecheck"
 )
 
 // errMemoryFault is a fault of the memory that a local file is mapped into.
@@ -37,6 +38,8 @@ type blockReader struct {
 	chks []chunks.Meta
 	// samples counts those of the series so far.
 	samples uint64
+	// checker decodes the chunks, unless it is nil.
+	checker *samplecheck.Checker
 	// read is the counter of the job for all its readers.
 	read   *atomic.Uint64
 	series int
@@ -151,7 +154,27 @@ func (r *blockReader) load() error {
 			return r.corrupt(reason.BlockChunkTimes, "series %s, chunk %d: it is from %d to %d, the block from %d to %d",
 				r.lset, i+1, c.MinTime, c.MaxTime, r.meta.MinTime, r.meta.MaxTime)
 		}
+		if err := r.checkSamples(i); err != nil {
+			r.chks = r.chks[:i+1]
+			return err
+		}
 		r.samples += uint64(chk.NumSamples())
 	}
 	return nil
+}
+
+// checkSamples decodes a chunk of the series.
+func (r *blockReader) checkSamples(i int) error {
+	if r.checker == nil {
+		return nil
+	}
+	c := &r.chks[i]
+	err := r.checker.Chunk(c.Chunk.Encoding(), c.Chunk.Bytes(), c.MinTime, c.MaxTime)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, samplecheck.ErrTimes):
+		return r.corrupt(reason.BlockSampleTimes, "series %s, chunk %d: %w", r.lset, i+1, err)
+	}
+	return r.corrupt(reason.BlockChunkCorrupt, "series %s, chunk %d: %w", r.lset, i+1, err)
 }

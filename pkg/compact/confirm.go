@@ -13,6 +13,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/compact/downsample"
 	"github.com/hindsight-io/hindsight/pkg/compact/plan"
 	"github.com/hindsight-io/hindsight/pkg/reason"
+	"github.com/hindsight-io/hindsight/pkg/samplecheck"
 )
 
 // blamed returns the error about a damaged input of the job, or nil. A damaged result
@@ -67,13 +68,17 @@ func (c *Compactor) check(ctx context.Context, j plan.Job, bad *block.CorruptErr
 	return readAll(ctx, in, nil)
 }
 
-// readAll reads every series and chunk of a block, and downsamples it unless d is nil.
+// readAll reads every series and chunk of a block, and downsamples it; if d is nil, it decodes
+// the chunks.
 func readAll(ctx context.Context, in input, d *downsample.Downsampler) (err error) {
 	r, err := openBlock(ctx, in.dir, in.meta)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
+	if d == nil {
+		r.checker = &samplecheck.Checker{}
+	}
 	for n := 0; ; n++ {
 		if n%1024 == 0 && ctx.Err() != nil {
 			return ctx.Err()

@@ -90,5 +90,6 @@ func describeCoarser(id ulid.ULID, src *block.Meta, resolution int64, stats tsdb
 	m.Thanos.Downsample.Resolution = resolution
 	m.Thanos.Source = block.SourceCompactor
 	m.Thanos.SegmentFiles, m.Thanos.Files, m.Thanos.IndexStats = nil, nil, block.IndexStats{}
+	m.SetChecked(true) // all chunks are new
 	return m
 }

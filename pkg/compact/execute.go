@@ -282,7 +282,7 @@ func (r *round) blame(ctx context.Context, j plan.Job, err error) bool {
 // or short file may be repaired by another upload.
 func permanent(why reason.Reason) bool {
 	switch why {
-	case reason.BlockIndexCorrupt, reason.BlockSeriesOutOfOrder, reason.BlockChunkCorrupt, reason.BlockSegmentCorrupt, reason.BlockChunkTimes:
+	case reason.BlockIndexCorrupt, reason.BlockSeriesOutOfOrder, reason.BlockChunkCorrupt, reason.BlockSegmentCorrupt, reason.BlockChunkTimes, reason.BlockSampleTimes:
 		return true
 	}
 	return false
@@ -291,7 +291,7 @@ func permanent(why reason.Reason) bool {
 // cause is the content of the no-compact mark of a damaged block, with the reason
 // that Thanos uses if it has one.
 func cause(bad *block.CorruptError) block.Cause {
-	if bad.Reason == reason.BlockChunkTimes {
+	if bad.Reason == reason.BlockChunkTimes || bad.Reason == reason.BlockSampleTimes {
 		return block.Cause{Reason: block.MarkOutOfOrderChunk, Details: bad.Error()}
 	}
 	return block.Cause{Reason: string(bad.Reason), Details: bad.Error()}

@@ -142,6 +142,7 @@ func (c *Compactor) mergeInto(ctx context.Context, inputs []input, j plan.Job, p
 			slices.SortFunc(m.Compaction.Sources, ulid.ULID.Compare)
 		}
 		m.SetShard(shard)
+		m.SetChecked(check != nil)
 		if res.Stats.NumSamples == 0 {
 			if err := writeEmptyIndex(ctx, pubs.path(i)); err != nil {
 				return nil, err
@@ -243,6 +244,7 @@ func describe(id ulid.ULID, inputs []input, j plan.Job, stats tsdb.BlockStats) *
 		Source: block.SourceCompactor, Extensions: commonExtensions(inputs),
 	}
 	m.SetShard(block.Shard{}) // the inputs may be shards
+	m.SetChecked(false)
 	return m
 }
 

@@ -22,6 +22,9 @@ const (
 	BlockChunkCorrupt Reason = "chunk_corrupt"
 	// BlockChunkTimes: a chunk has samples outside the time range of its block.
 	BlockChunkTimes Reason = "chunk_outside_of_block"
+	// BlockSampleTimes: samples of a chunk are out of order, or outside of the times that the
+	// index has of the chunk.
+	BlockSampleTimes Reason = "sample_times_wrong"
 	// BlockSegmentCorrupt: a segment file of chunks is no such file, or ends early.
 	BlockSegmentCorrupt Reason = "segment_corrupt"
 	// BlockSizeMismatch: a file has another size than meta.json says.

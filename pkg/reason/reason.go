@@ -24,7 +24,7 @@ var ids = map[Reason]errorid.ID{
 	BlockMetaMissing: errorid.BlockMeta, BlockMetaMalformed: errorid.BlockMeta, BlockMetaRefused: errorid.BlockMeta,
 	BlockMetaVersion: errorid.BlockMeta, BlockMetaForeign: errorid.BlockMeta, BlockMarkMalformed: errorid.BlockMark,
 	BlockIndexCorrupt: errorid.BlockCorrupt, BlockSeriesOutOfOrder: errorid.BlockCorrupt, BlockChunkCorrupt: errorid.BlockCorrupt,
-	BlockChunkTimes: errorid.BlockCorrupt, BlockSegmentCorrupt: errorid.BlockCorrupt, BlockSizeMismatch: errorid.BlockCorrupt,
+	BlockChunkTimes: errorid.BlockCorrupt, BlockSampleTimes: errorid.BlockCorrupt, BlockSegmentCorrupt: errorid.BlockCorrupt, BlockSizeMismatch: errorid.BlockCorrupt,
 	BlockHashMismatch: errorid.BlockCorrupt, BlockDamaged: errorid.BlockCorrupt, BlockUnreadable: errorid.BlockUnreadable,
 
 	TimesOutOfRange: errorid.BlockTimes, EmptyTimeRange: errorid.BlockTimes, TimeRangeTooLong: errorid.BlockTimes,

@@ -81,7 +81,7 @@ func (a *aligner) add(equal []*head) {
 	first := len(u.parts)
 	for _, h := range equal {
 		s := h.series()
-		u.parts = append(u.parts, part{series: s, number: h.src.Number})
+		u.parts = append(u.parts, part{series: s, source: h.src})
 		for i := range s.chunks {
 			u.bytes += len(s.chunks[i].record)
 		}

@@ -38,7 +38,7 @@ func (w *worker) inputsOf(s *unitSeries) []blockcheck.Input {
 	for _, p := range s.parts {
 		for i := range p.chunks {
 			c := &p.chunks[i]
-			w.inputs = append(w.inputs, blockcheck.Input{Chunk: checked(c.mint, c.maxt, c.record), Source: p.number})
+			w.inputs = append(w.inputs, blockcheck.Input{Chunk: checked(c.mint, c.maxt, c.record), Source: p.source.Number})
 		}
 	}
 	return w.inputs

@@ -305,6 +305,9 @@ func (d *decoder) decode(body []byte, off uint64) error {
 		if err := d.load(&c, chunks.ChunkRef(ref)); err != nil {
 			return d.blame(err, lset, i+1)
 		}
+		if c.empty() {
+			continue
+		}
 		b.chunks = append(b.chunks, c)
 		if d.digest != nil {
 			chk := checked(c.mint, c.maxt, c.record)

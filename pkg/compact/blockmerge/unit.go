@@ -15,6 +15,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/aggr"
 	"github.com/hindsight-io/hindsight/pkg/compact/blockcheck"
 	"github.com/hindsight-io/hindsight/pkg/dedup"
+	"github.com/hindsight-io/hindsight/pkg/samplecheck"
 )
 
 // maxUnitSeries bounds the series of a unit.
@@ -23,7 +24,7 @@ const maxUnitSeries = 1024
 // part is what one source has of a series.
 type part struct {
 	*series
-	number int // of the source, see Source
+	source *source
 }
 
 // unitSeries is a series of the result: its parts while it is merged, and its chunks.
@@ -111,7 +112,8 @@ type worker struct {
 	metas     []chunks.Meta
 	origins   []int
 
-	check *blockcheck.Worker // nil when nothing is verified
+	samples samplecheck.Checker
+	check   *blockcheck.Worker // nil when nothing is verified
 	// besideCheck compares the chunks of the second block with those of the result, which
 	// are its source.
 	besideCheck  *blockcheck.Worker
@@ -141,17 +143,25 @@ func (w *worker) run(ctx context.Context, todo <-chan *unit) {
 }
 
 // merge merges the series of a unit. A panic of a decoder is kept for the caller of
-// Merge.
+// Merge, unless a damaged chunk explains it.
 func (w *worker) merge(u *unit) {
+	var current *unitSeries
 	defer func() {
 		u.panics = recover()
 		if _, fault := u.panics.(interface{ Addr() uintptr }); u.panics != nil && !fault {
 			u.panics = fmt.Sprintf("%v at %.2000s", u.panics, debug.Stack())
+			if bad := w.damaged(current); bad != nil {
+				u.err, u.panics = bad, nil
+			}
 		}
 	}()
 	for i := range u.series {
 		s := &u.series[i]
+		current = s
 		first, start := len(u.chunks), len(u.out)
+		if u.err = w.checkSources(s); u.err != nil {
+			return
+		}
 		switch {
 		case w.convert != nil:
 			if u.err = w.convertSeries(u, s); u.err == nil {
@@ -160,13 +170,16 @@ func (w *worker) merge(u *unit) {
 		case passes(s.parts):
 			w.passSeries(u, s)
 		default:
-			if err := w.mergeSeries(u, s); err != nil {
-				u.err = fmt.Errorf("merge series %s: %w", w.describe(s.labels), err)
-				return
+			if u.err = w.mergeSeries(u, s); u.err != nil {
+				u.err = fmt.Errorf("merge series %s: %w", w.describe(s.labels), u.err)
+			} else {
+				u.err = w.compare(u, s, first, start)
 			}
-			u.err = w.compare(u, s, first, start)
 		}
 		if u.err != nil {
+			if bad := w.damaged(s); bad != nil {
+				u.err = bad
+			}
 			return
 		}
 		s.chunks = u.chunks[first:len(u.chunks):len(u.chunks)]
@@ -197,7 +210,7 @@ func (w *worker) passSeries(u *unit, s *unitSeries) {
 func passes(parts []part) bool {
 	last, first := int64(0), true
 	for _, p := range parts {
-		if p.number != parts[0].number {
+		if p.source.Number != parts[0].source.Number {
 			return false
 		}
 		for i := range p.chunks {
@@ -261,7 +274,7 @@ func (w *worker) load(s *unitSeries) error {
 				return err
 			}
 			w.metas = append(w.metas, chunks.Meta{MinTime: c.mint, MaxTime: c.maxt, Chunk: chk})
-			w.origins = append(w.origins, p.number)
+			w.origins = append(w.origins, p.source.Number)
 		}
 	}
 	return nil

@@ -1,0 +1,62 @@
+package blockmerge
+
+import (
+	"errors"
+
+	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/reason"
+	"github.com/hindsight-io/hindsight/pkg/samplecheck"
+)
+
+// checkSources decodes the chunks of a series in the sources whose chunks nobody has checked
+// yet, and blames the source of a damaged one. Without this check a merge would copy the
+// chunk into a larger block, which could then not be downsampled. A conversion decodes all
+// chunks itself.
+func (w *worker) checkSources(s *unitSeries) error {
+	if w.check == nil || w.convert != nil {
+		return nil
+	}
+	for _, p := range s.parts {
+		if p.source.Meta.Checked() {
+			continue
+		}
+		if err := w.checkPart(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// damaged returns an error that blames the source of the first damaged chunk of a series,
+// nil if all are sound.
+func (w *worker) damaged(s *unitSeries) error {
+	if s == nil {
+		return nil
+	}
+	for _, p := range s.parts {
+		if err := w.checkPart(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkPart decodes the chunks that one source has of a series.
+func (w *worker) checkPart(p part) error {
+	for i := range p.chunks {
+		c := &p.chunks[i]
+		err := w.samples.Chunk(c.encoding, c.data(), c.mint, c.maxt)
+		if err == nil {
+			continue
+		}
+		why := reason.BlockChunkCorrupt
+		if errors.Is(err, samplecheck.ErrTimes) {
+			why = reason.BlockSampleTimes
+		}
+		return p.source.corrupt(why, "series %s, chunk %d: %w", w.describe(p.labels), i+1, err)
+	}
+	return nil
+}
+
+// empty says that a chunk has no samples. Such a chunk does not come into the result.
+func (c *chunk) empty() bool { return c.samples == 0 && c.encoding != aggr.Encoding }
