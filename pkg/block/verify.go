@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/index"
 
 	"github.com/hindsight-io/hindsight/pkg/reason"
+	"github.com/hindsight-io/hindsight/pkg/samplecheck"
 )
 
 // Report describes a block whose bytes are sound. It counts chunks with flaws that old
@@ -55,11 +56,21 @@ func (r *Report) Flawed() bool {
 // the index refers to. Series must be in order and their chunks within their
 // segments. A broken block gives a *CorruptError.
 func Verify(ctx context.Context, dir string) (*Report, error) {
+	return verify(ctx, dir, nil)
+}
+
+// VerifySamples is Verify, and decodes all chunks: a checksum does not tell a chunk that its
+// writer damaged.
+func VerifySamples(ctx context.Context, dir string) (*Report, error) {
+	return verify(ctx, dir, &samplecheck.Checker{})
+}
+
+func verify(ctx context.Context, dir string, samples *samplecheck.Checker) (*Report, error) {
 	m, err := ReadMetaDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	v := &verifier{ctx: ctx, report: Report{Meta: m}}
+	v := &verifier{ctx: ctx, report: Report{Meta: m}, samples: samples}
 	defer v.close()
 	if err := v.run(dir); err != nil {
 		return nil, withID(m.ULID, err)
@@ -89,6 +100,7 @@ type verifier struct {
 	// sizes are those of the segments, of which indexOnly reads none.
 	sizes     []int64
 	indexOnly bool
+	samples   *samplecheck.Checker // nil decodes no chunk
 	index     byteSlice
 	segments  []byteSlice
 	files     []*fileutil.MmapFile
@@ -263,6 +275,9 @@ func (v *verifier) checkSeries(ref storage.SeriesRef, lset labels.Labels, chks [
 		size, err := v.checkChunk(c.Ref)
 		if err != nil {
 			return corrupt(reason.BlockChunkCorrupt, "series %s, chunk %d of %d: %w", lset, i+1, len(chks), err)
+		}
+		if err := v.checkSamples(&chks[i], size); err != nil {
+			return corrupt(samplecheck.Reason(err), "series %s, chunk %d of %d: %w", lset, i+1, len(chks), err)
 		}
 		if c.MinTime > c.MaxTime {
 			return corrupt(reason.BlockIndexCorrupt, "series %s, chunk %d of %d: it ends before it begins", lset, i+1, len(chks))

@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 
 	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/encoding"
 	"github.com/prometheus/prometheus/tsdb/index"
@@ -115,6 +116,17 @@ func (v *verifier) checkChunk(ref chunks.ChunkRef) (int64, error) {
 		return 0, fmt.Errorf("offset %d lies outside segment %d of %d", off, seg+1, len(v.sizes))
 	}
 	return 0, nil
+}
+
+// checkSamples decodes a chunk whose record of this size is sound.
+func (v *verifier) checkSamples(c *chunks.Meta, size int64) error {
+	if v.samples == nil {
+		return nil
+	}
+	seg, off := chunks.BlockChunkRef(c.Ref).Unpack()
+	record := v.segments[seg][off : off+int(size)]
+	_, w := binary.Uvarint(record)
+	return v.samples.Chunk(chunkenc.Encoding(record[w]), record[w+chunks.ChunkEncodingSize:len(record)-crc32.Size], c.MinTime, c.MaxTime)
 }
 
 // checkChunk verifies the checksum of a chunk and returns the size of its whole

@@ -16,6 +16,8 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
@@ -222,6 +224,32 @@ func TestCheckBlock(t *testing.T) {
 	require.NoError(t, block.Delete(t.Context(), bkt, id))
 	_, err = bucketadmin.CheckBlock(t.Context(), bkt, &m, dir)
 	require.ErrorIs(t, err, bucket.ErrNotFound)
+}
+
+// TestCheckBlock_DecodesSamples puts a sample out of order into a chunk with a sound checksum.
+func TestCheckBlock_DecodesSamples(t *testing.T) {
+	chk := chunkenc.NewXORChunk()
+	app, err := chk.Appender()
+	require.NoError(t, err)
+	for _, at := range []int64{1000, 3000, 2000, 4000} {
+		app.Append(0, at, 1)
+	}
+	m := &block.Meta{}
+	m.ULID, m.MaxTime, m.Thanos.Labels = blocktest.ID("a"), 7_200_000, map[string]string{"cluster": "eu"}
+	dir := filepath.Join(t.TempDir(), m.ULID.String())
+	require.NoError(t, blocktest.Write(t.Context(), dir, m, []blocktest.Series{{
+		Labels: labels.FromStrings("__name__", "up"), Chunks: []chunks.Meta{{MinTime: 1000, MaxTime: 4000, Chunk: chk}},
+	}}))
+	bkt := bucket.NewMemory()
+	_, err = block.Upload(t.Context(), bkt, dir, block.UploadConfig{})
+	require.NoError(t, err)
+	found, err := bucketadmin.CheckBlock(t.Context(), bkt, view(t, bkt).Metas[m.ULID], t.TempDir())
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+	require.Equal(t, "sample_times_wrong", found[0].Kind)
+	require.True(t, found[0].Damage)
+	require.Contains(t, found[0].Details, `series {__name__="up"}, chunk 1 of 1: `)
+	require.Contains(t, found[0].Details, "sample 3 at 2000 follows one at 3000")
 }
 
 // A bit that flips in one download is no damage of the block.

@@ -11,7 +11,7 @@ import (
 )
 
 // CheckBlock downloads a block into a directory below dir, reads all of it and removes
-// it. It returns the damage that block.Verify finds, and the counts of series and chunks
+// it. It returns the damage that block.VerifySamples finds, and the counts of series and chunks
 // that differ from meta.json. An error means that the block could not be read; it is
 // bucket.ErrNotFound when the block was deleted meanwhile. Damage is only what a second
 // download shows as well: callers mark such a block.
@@ -32,7 +32,7 @@ func checkBlock(ctx context.Context, r bucket.Reader, m *block.Meta, dir string)
 	}
 	var report *block.Report
 	if _, err = block.Download(ctx, r, m.ULID, path, block.DownloadConfig{}); err == nil {
-		report, err = block.Verify(ctx, path)
+		report, err = block.VerifySamples(ctx, path)
 	}
 	if bad := (*block.CorruptError)(nil); errors.As(err, &bad) {
 		return []Finding{damage(m.ULID, bad.Reason.String(), "%s", bad.Err)}, nil

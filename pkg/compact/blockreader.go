@@ -169,12 +169,8 @@ func (r *blockReader) checkSamples(i int) error {
 		return nil
 	}
 	c := &r.chks[i]
-	err := r.checker.Chunk(c.Chunk.Encoding(), c.Chunk.Bytes(), c.MinTime, c.MaxTime)
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, samplecheck.ErrTimes):
-		return r.corrupt(reason.BlockSampleTimes, "series %s, chunk %d: %w", r.lset, i+1, err)
+	if err := r.checker.Chunk(c.Chunk.Encoding(), c.Chunk.Bytes(), c.MinTime, c.MaxTime); err != nil {
+		return r.corrupt(samplecheck.Reason(err), "series %s, chunk %d: %w", r.lset, i+1, err)
 	}
-	return r.corrupt(reason.BlockChunkCorrupt, "series %s, chunk %d: %w", r.lset, i+1, err)
+	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
 	"github.com/hindsight-io/hindsight/pkg/chunkcheck"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
 )
@@ -18,6 +19,14 @@ import (
 // the index has of the chunk. Other errors are about bytes that cannot be decoded. Test
 // with errors.Is.
 var ErrTimes = errors.New("times of samples are wrong")
+
+// Reason is that of an error of Chunk.
+func Reason(err error) reason.Reason {
+	if errors.Is(err, ErrTimes) {
+		return reason.BlockSampleTimes
+	}
+	return reason.BlockChunkCorrupt
+}
 
 // Checker checks one chunk after the other and keeps its memory. It is used by one
 // goroutine; the zero value is ready for use.

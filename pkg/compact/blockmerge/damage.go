@@ -1,10 +1,7 @@
 package blockmerge
 
 import (
-	"errors"
-
 	"github.com/hindsight-io/hindsight/pkg/aggr"
-	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/samplecheck"
 )
 
@@ -45,15 +42,9 @@ func (w *worker) damaged(s *unitSeries) error {
 func (w *worker) checkPart(p part) error {
 	for i := range p.chunks {
 		c := &p.chunks[i]
-		err := w.samples.Chunk(c.encoding, c.data(), c.mint, c.maxt)
-		if err == nil {
-			continue
+		if err := w.samples.Chunk(c.encoding, c.data(), c.mint, c.maxt); err != nil {
+			return p.source.corrupt(samplecheck.Reason(err), "series %s, chunk %d: %w", w.describe(p.labels), i+1, err)
 		}
-		why := reason.BlockChunkCorrupt
-		if errors.Is(err, samplecheck.ErrTimes) {
-			why = reason.BlockSampleTimes
-		}
-		return p.source.corrupt(why, "series %s, chunk %d: %w", w.describe(p.labels), i+1, err)
 	}
 	return nil
 }
