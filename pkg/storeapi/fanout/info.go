@@ -74,8 +74,9 @@ func (s *Store) infoWithout(hops []string) storeapi.Info {
 // has; where no TSDB explains them, one without labels says that any may occur.
 func withUnknown(in storeapi.Info) []storeapi.TSDBInfo {
 	out, unknown := in.TSDBs, len(in.LabelSets)+len(in.TSDBs) == 0
+	known := partsOf(in.TSDBs)
 	for _, ls := range in.LabelSets {
-		switch explained := slices.ContainsFunc(in.TSDBs, func(t storeapi.TSDBInfo) bool { return contains(ls, t.Labels) }); {
+		switch explained := known.partOf(ls); {
 		case explained:
 		case in.Component == "query" || in.Component == "":
 			unknown = true
@@ -87,13 +88,6 @@ func withUnknown(in storeapi.Info) []storeapi.TSDBInfo {
 		out = append(out[:len(out):len(out)], storeapi.TSDBInfo{MinTime: in.MinTime, MaxTime: in.MaxTime})
 	}
 	return out
-}
-
-// contains reports whether ls has all labels of part.
-func contains(ls, part labels.Labels) bool {
-	ok := true
-	part.Range(func(l labels.Label) { ok = ok && ls.Get(l.Name) == l.Value })
-	return ok
 }
 
 type tsdbKey struct {
