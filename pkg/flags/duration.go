@@ -68,6 +68,9 @@ func (t *TimeOrDuration) String() string {
 	return ""
 }
 
+// Relative reports whether the moment moves with the clock.
+func (t *TimeOrDuration) Relative() bool { return t.at == nil }
+
 // Millis returns the moment in Unix milliseconds, counted from now when it was
 // given as a duration.
 func (t *TimeOrDuration) Millis(now time.Time) int64 {

@@ -14,8 +14,14 @@ import (
 
 // filters decide which blocks of the bucket are served.
 func (c *Config) filters(now time.Time, selector []*relabel.Config, broken map[ulid.ULID]struct{}) []blocklist.Filter {
+	maxt := c.MaxTime.Millis(now)
+	if c.MaxTime.Relative() {
+		// Blocks that come into the range before the next listing. The gateway of later
+		// times leaves them to this one then.
+		maxt += (2 * c.SyncInterval).Milliseconds()
+	}
 	fs := []blocklist.Filter{
-		blocklist.TimePartition(c.MinTime.Millis(now), c.MaxTime.Millis(now)),
+		blocklist.TimePartition(c.MinTime.Millis(now), maxt),
 		blocklist.Shard(selector),
 	}
 	if d := c.ConsistencyDelay.Duration(); d > 0 {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -161,6 +162,36 @@ func TestInfo_DescribesServedBlocks(t *testing.T) {
 	require.Equal(t, []labels.Labels{b}, only.LabelSets)
 	one := newGateway(t, bkt, "--selector.relabel-config=[{action: drop, source_labels: [__block_id], regex: '000000000[2-5].*'}]").Info()
 	require.Equal(t, []labels.Labels{a}, one.LabelSets)
+}
+
+// A range that moves with the clock takes in later blocks between two listings. The
+// gateway of later times, whose --min-time is the same, leaves them out from then on.
+func TestMaxTime_MovesBetweenListings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now().UnixMilli()
+		const minute = int64(60_000)
+		bkt := bucket.NewMemory()
+		for i, b := range [][2]int64{{now - 120*minute, now - 50*minute}, {now - 50*minute, now - 10*minute}} {
+			m := &block.Meta{BlockMeta: tsdb.BlockMeta{ULID: ulid.MustNew(uint64(i+1), nil), MinTime: b[0], MaxTime: b[1], Version: 1}}
+			m.Thanos.Labels = map[string]string{"cluster": "a"}
+			require.NoError(t, blocktest.PutMeta(t.Context(), bkt, m))
+		}
+		g := newGateway(t, bkt, "--max-time=-1h", "--sync-block-duration=15m", "--store.disk-cache-size=0")
+		r := &storeapi.Request{MinTime: now - 50*minute, MaxTime: now, Matchers: []*labels.Matcher{matcher(labels.MatchRegexp, "n", ".+")}}
+		blocks := func() int {
+			brs, ws, err := g.blocksFor(r, true)
+			require.NoError(t, err)
+			require.Empty(t, ws)
+			g.release(brs)
+			return len(brs)
+		}
+		require.Zero(t, blocks())
+		require.Less(t, g.Info().MaxTime, r.MinTime)
+		time.Sleep(14 * time.Minute)
+		require.Equal(t, 1, blocks())
+		require.GreaterOrEqual(t, g.Info().MaxTime, now-46*minute)
+		require.Less(t, g.Info().MaxTime, now-40*minute)
+	})
 }
 
 func TestListBlocks_ShowsStates(t *testing.T) {

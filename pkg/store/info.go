@@ -15,27 +15,38 @@ import (
 
 const component = "store"
 
-// Info describes the blocks of the last listing.
+// announcedAhead is how much more than it serves a gateway announces whose --max-time
+// moves with the clock: queriers go by the last answer, which is some seconds old.
+const announcedAhead = time.Minute
+
+// Info describes the blocks of the last listing, within the times that are served now.
 func (g *Gateway) Info() storeapi.Info {
-	if i := g.info.Load(); i != nil {
-		return *i
+	var listed []storeapi.TSDBInfo
+	if l := g.listed.Load(); l != nil {
+		listed = *l
 	}
-	return *makeInfo(g.cfg, nil, time.Time{})
+	return makeInfo(g.cfg, listed, time.Now())
 }
 
-// makeInfo summarises blocks: for each set of external labels, one entry per
-// contiguous range of time.
-func makeInfo(cfg Config, serve map[ulid.ULID]*block.Meta, now time.Time) *storeapi.Info {
-	info := &storeapi.Info{
+// makeInfo summarises the ranges of blocks that contiguous returned.
+func makeInfo(cfg Config, listed []storeapi.TSDBInfo, now time.Time) storeapi.Info {
+	info := storeapi.Info{
 		Component:                    component,
 		MinTime:                      math.MaxInt64,
 		MaxTime:                      math.MinInt64,
+		TSDBs:                        make([]storeapi.TSDBInfo, 0, len(listed)),
 		SupportsSharding:             true,
 		SupportsWithoutReplicaLabels: true,
 		SupportsSortWithout:          true,
 	}
 	mint, maxt := cfg.MinTime.Millis(now), cfg.MaxTime.Millis(now)
-	for _, r := range contiguous(serve) {
+	if cfg.MaxTime.Relative() {
+		maxt += announcedAhead.Milliseconds()
+	}
+	for _, r := range listed {
+		if r.MinTime > maxt || r.MaxTime < mint {
+			continue
+		}
 		r.MinTime, r.MaxTime = max(r.MinTime, mint), min(r.MaxTime, maxt)
 		info.TSDBs = append(info.TSDBs, r)
 		info.MinTime, info.MaxTime = min(info.MinTime, r.MinTime), max(info.MaxTime, r.MaxTime)
@@ -46,7 +57,7 @@ func makeInfo(cfg Config, serve map[ulid.ULID]*block.Meta, now time.Time) *store
 	return info
 }
 
-// contiguous joins the ranges of blocks with equal labels that touch or
+// contiguous joins, for each set of external labels, the ranges of blocks that touch or
 // overlap, whatever their resolution. The result is sorted by labels and time;
 // its bounds are inclusive.
 func contiguous(serve map[ulid.ULID]*block.Meta) []storeapi.TSDBInfo {

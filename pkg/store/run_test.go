@@ -39,7 +39,7 @@ func TestRun_ListsAndRetries(t *testing.T) {
 	b := writeBlock(t, rng, 0, 2*hour, 3, map[string]string{"cluster": "c"})
 	b.upload(t, bkt)
 	g := newGateway(t, bkt, "--sync-block-duration=15m", "--store.disk-cache-size=0")
-	g.info.Store(nil) // as if it had not listed yet
+	g.listed.Store(nil) // as if it had not listed yet
 	r := &storeapi.Request{MinTime: 0, MaxTime: 2 * hour, Matchers: []*labels.Matcher{matcher(labels.MatchRegexp, "n", ".+")}}
 	synctest.Test(t, func(t *testing.T) {
 		p := &flakyPoller{Poller: g.deps.Poller}

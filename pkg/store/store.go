@@ -73,7 +73,7 @@ type Gateway struct {
 	syncing sync.Mutex // held during a sync
 	mu      sync.RWMutex
 	blocks  blocks // as of the last sync
-	info    atomic.Pointer[storeapi.Info]
+	listed  atomic.Pointer[[]storeapi.TSDBInfo] // contiguous ranges of the blocks; nil before the first sync
 	damage  quarantine
 	resync  chan struct{} // asks Run for a sync
 	// deletions are the requests whose samples Store hides.
@@ -148,7 +148,7 @@ var errNotListed = errorid.With(errorid.NotReady, errors.New("bucket not listed 
 
 // Ready is nil once the bucket has been listed, and the deletion requests in it.
 func (g *Gateway) Ready() error {
-	if g.info.Load() == nil {
+	if g.listed.Load() == nil {
 		return errNotListed
 	}
 	return nil

@@ -68,8 +68,9 @@ func (g *Gateway) sync(ctx context.Context) error {
 		}
 	}
 	left := g.dropUnserved(gone)
-	first := g.info.Load() == nil
-	g.info.Store(makeInfo(g.cfg, serve, now))
+	first := g.listed.Load() == nil
+	ranges := contiguous(serve)
+	g.listed.Store(&ranges)
 	g.removeUnservedHeaders(first)
 	g.reportDeletions(ctx, entries, start, left)
 	g.m.lastSync.SetToCurrentTime()
