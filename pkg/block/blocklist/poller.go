@@ -68,9 +68,9 @@ func NewPoller(bkt bucket.Reader, cfg Config) *Poller {
 	}
 }
 
-// Poll lists the bucket and returns its blocks after the filters. It costs one listing
-// and one GET for each meta.json or mark that is new or has
-// changed. Broken blocks and marks are no error: such a block is among the
+// Poll lists the bucket and returns its blocks after the filters. It costs one listing,
+// one GET for each meta.json or mark that is new or has changed, and a request for each of
+// up to 16 blocks that are no longer listed. Broken blocks and marks are no error: such a block is among the
 // unusable ones, such a deletion mark counts as absent and such a no-compact or
 // no-downsample mark as present. Any error means that the view would be
 // incomplete; the next Poll repeats only what failed. A block that cannot be read
@@ -95,6 +95,9 @@ func (p *Poller) poll(ctx context.Context, start time.Time) (*View, error) {
 	next, err := p.list(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list the bucket: %w", err)
+	}
+	if err := p.keepVanished(ctx, next); err != nil {
+		return nil, fmt.Errorf("compare the listing with the one before: %w", err)
 	}
 	p.changed = p.changed || differ(p.known, next)
 	err = p.load(ctx, next)

@@ -34,7 +34,8 @@ func costs(t *testing.T, p *blocklist.Poller, f *buckettest.Faulty) (v *blocklis
 	f.Calls(true)
 	v, err := p.Poll(t.Context())
 	require.NoError(t, err)
-	require.Zero(t, f.Count("stat")+f.Count("get_range"))
+	require.Zero(t, f.Count("get_range"))
+	require.LessOrEqual(t, f.Count("stat"), 1, "only for a block that is no longer listed")
 	return v, f.Count("list"), f.Count("get")
 }
 
