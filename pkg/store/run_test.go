@@ -14,6 +14,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -112,6 +113,9 @@ func TestNotListed_EveryRequestFails(t *testing.T) {
 		for set.Next() {
 		}
 		require.ErrorIs(t, set.Err(), want)
+		if want != nil {
+			require.Equal(t, errorid.NotReady, errorid.Of(set.Err()))
+		}
 		require.NoError(t, set.Close())
 		_, _, err := g.LabelNames(t.Context(), r)
 		require.ErrorIs(t, err, want)

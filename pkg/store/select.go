@@ -165,7 +165,7 @@ func (g *Gateway) blocksFor(r *storeapi.Request, byResolution bool) (out []block
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	if g.blocks.view == nil {
-		return nil, nil, fmt.Errorf("%w: %w", storeapi.ErrUnavailable, errNotListed)
+		return nil, nil, fmt.Errorf("%w: %w", storeapi.ErrNotReady, errNotListed)
 	}
 	defer func() {
 		if err != nil {

@@ -72,7 +72,7 @@ type Gateway struct {
 
 	syncing sync.Mutex // held during a sync
 	mu      sync.RWMutex
-	blocks  blocks // as of the last sync
+	blocks  blocks                              // as of the last sync
 	listed  atomic.Pointer[[]storeapi.TSDBInfo] // contiguous ranges of the blocks; nil before the first sync
 	damage  quarantine
 	resync  chan struct{} // asks Run for a sync

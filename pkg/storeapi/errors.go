@@ -22,6 +22,10 @@ var (
 	ErrPartial = errorid.Sentinel(errorid.PartialRefused, "partial response refused")
 )
 
+// ErrNotReady says that a store does not know all of its data yet, or no longer: an answer
+// without the rest would look complete.
+var ErrNotReady = errorid.With(errorid.NotReady, fmt.Errorf("not ready: %w", ErrUnavailable))
+
 // ErrSilent says that a store sent nothing for longer than its time-out.
 var ErrSilent = errorid.With(errorid.StoreTimeout, fmt.Errorf("store is silent: %w", ErrUnavailable))
 

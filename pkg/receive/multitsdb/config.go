@@ -9,7 +9,6 @@ import (
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
 
-	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/vfs"
@@ -125,6 +124,6 @@ var (
 	errLeaving     = fmt.Errorf("the node is leaving and takes no more writes: %w", remotewrite.ErrNotReady)
 	errLogFailed   = errors.New("a record could not be written")
 	errReopening   = errors.New("it is being opened again after its write-ahead log could not be written")
-	errNotOpened   = errorid.With(errorid.NotReady, fmt.Errorf("the storage is closed or not open yet: %w", storeapi.ErrUnavailable))
+	errNotOpened   = fmt.Errorf("%w: the storage is closed or not open yet", storeapi.ErrNotReady)
 	errClosed      = fmt.Errorf("the storage is closed or not open yet: %w", remotewrite.ErrNotReady)
 )

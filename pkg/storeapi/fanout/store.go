@@ -115,7 +115,7 @@ func (s *Store) ready() error {
 		return nil
 	}
 	if err := s.cfg.Ready(); err != nil {
-		return fmt.Errorf("%w: not ready: %w", storeapi.ErrUnavailable, err)
+		return fmt.Errorf("%w: %w", storeapi.ErrNotReady, err)
 	}
 	return nil
 }
