@@ -113,8 +113,15 @@ func TestMerge_BlamesBlockWithWrongSamples(t *testing.T) {
 		"before 1970":         {second(floatsAt(times(-late, 60)...)), "sample_times_wrong"},
 	}
 	for name, d := range damages {
-		for _, beside := range []string{"windows", "overlap", "replicas"} {
-			t.Run(name+" "+beside, func(t *testing.T) {
+		for _, beside := range []string{"windows", "overlap", "replicas", "decoded replicas"} {
+			mode := "full"
+			if beside == "decoded replicas" {
+				// Only chunks that have to be merged are decoded, and blame their block then.
+				if beside, mode = "replicas", "sample"; d.want != "chunk_corrupt" {
+					continue
+				}
+			}
+			t.Run(name+" "+beside+" "+mode, func(t *testing.T) {
 				b := bucket.NewMemory()
 				a := labels.FromStrings("cluster", "eu", "replica", "a")
 				for h := int64(0); h < 12; h += 2 {
@@ -131,7 +138,7 @@ func TestMerge_BlamesBlockWithWrongSamples(t *testing.T) {
 					putSeries(t, b, "b06", 6, labels.FromStrings("cluster", "eu", "replica", "b"), hourly(from))
 				}
 				reg := prometheus.NewRegistry()
-				args := []string{"--deduplication.func=penalty", "--deduplication.replica-label=replica"}
+				args := []string{"--compact.verify=" + mode, "--deduplication.func=penalty", "--deduplication.replica-label=replica"}
 				c, err := compact.New(config(t, args...), compact.Deps{Bucket: b, Logger: slog.New(slog.DiscardHandler), Registerer: reg})
 				require.NoError(t, err)
 				require.ErrorContains(t, c.RunOnce(t.Context()), `series {__name__="odd"}, chunk 2: `)
@@ -202,10 +209,10 @@ func TestMerge_TakesChunksWithoutSamples(t *testing.T) {
 	}
 }
 
-// A result says that its chunks were decoded, so that the next merge need not; without
-// verification it does not say so.
+// A result says that all its chunks were decoded, so that the next merge need not; without
+// full verification it does not say so.
 func TestMerge_MarksCheckedBlocks(t *testing.T) {
-	for mode, want := range map[string]bool{"sample": true, "full": true, "none": false} {
+	for mode, want := range map[string]bool{"sample": false, "full": true, "none": false} {
 		b := blocktest.Bucket(t, twoHours(6, "a", `{cluster="eu"}`))
 		require.NoError(t, newCompactor(t, b, "--compact.verify="+mode).RunOnce(t.Context()))
 		merged := 0

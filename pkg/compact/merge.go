@@ -142,7 +142,7 @@ func (c *Compactor) mergeInto(ctx context.Context, inputs []input, j plan.Job, p
 			slices.SortFunc(m.Compaction.Sources, ulid.ULID.Compare)
 		}
 		m.SetShard(shard)
-		m.SetChecked(check != nil)
+		m.SetChecked(check.DecodesSources())
 		if res.Stats.NumSamples == 0 {
 			if err := writeEmptyIndex(ctx, pubs.path(i)); err != nil {
 				return nil, err

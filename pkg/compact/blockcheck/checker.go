@@ -88,6 +88,9 @@ func New(cfg Config) *Checker {
 	return &Checker{cfg: cfg, every: every}
 }
 
+// DecodesSources says whether a merge is to decode all chunks of its sources.
+func (c *Checker) DecodesSources() bool { return c != nil && c.cfg.Mode == Full }
+
 // Source digests the chunks of a source.
 type Source struct {
 	c *Checker

@@ -6,11 +6,11 @@ import (
 )
 
 // checkSources decodes the chunks of a series in the sources whose chunks nobody has checked
-// yet, and blames the source of a damaged one. Without this check a merge would copy the
-// chunk into a larger block, which could then not be downsampled. A conversion decodes all
-// chunks itself.
+// yet, if the verification wants that, and blames the source of a damaged one. Without this
+// check a merge copies the chunk into a larger block, which can then not be downsampled. A
+// conversion decodes all chunks itself.
 func (w *worker) checkSources(s *unitSeries) error {
-	if w.check == nil || w.convert != nil {
+	if !w.decodes || w.convert != nil {
 		return nil
 	}
 	for _, p := range s.parts {

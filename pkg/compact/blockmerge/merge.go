@@ -253,7 +253,7 @@ func (m *merge) run(ctx context.Context, sink func(*unit) error) error {
 	g.Go(func() error { return a.run(gctx, m.sources) })
 	var workers sync.WaitGroup
 	for range m.cfg.Workers {
-		w := &worker{merger: dedup.NewPartMerger(m.cfg.Func), pool: aggr.NewPool(), describe: m.describer(), source: m.sources[0], check: m.cfg.Check.Worker(), faults: m.cfg.faults}
+		w := &worker{merger: dedup.NewPartMerger(m.cfg.Func), pool: aggr.NewPool(), describe: m.describer(), source: m.sources[0], check: m.cfg.Check.Worker(), decodes: m.cfg.Check.DecodesSources(), faults: m.cfg.faults}
 		if m.cfg.Convert != nil {
 			w.convert = m.cfg.Convert()
 		} else if m.beside != nil {

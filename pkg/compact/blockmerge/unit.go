@@ -113,6 +113,7 @@ type worker struct {
 	origins   []int
 
 	samples samplecheck.Checker
+	decodes bool               // all chunks of the sources
 	check   *blockcheck.Worker // nil when nothing is verified
 	// besideCheck compares the chunks of the second block with those of the result, which
 	// are its source.
