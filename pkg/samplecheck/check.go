@@ -15,14 +15,14 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
 )
 
-// ErrTimes says that the samples of a chunk are out of order, or outside of the times that
+// errTimes says that the samples of a chunk are out of order, or outside of the times that
 // the index has of the chunk. Other errors are about bytes that cannot be decoded. Test
 // with errors.Is.
-var ErrTimes = errors.New("times of samples are wrong")
+var errTimes = errors.New("times of samples are wrong")
 
 // Reason is that of an error of Chunk.
 func Reason(err error) reason.Reason {
-	if errors.Is(err, ErrTimes) {
+	if errors.Is(err, errTimes) {
 		return reason.BlockSampleTimes
 	}
 	return reason.BlockChunkCorrupt
@@ -125,11 +125,11 @@ func (c *Checker) decode(enc chunkenc.Encoding, data []byte) error {
 func ascending(ts []int64, within span) error {
 	for i := 1; i < len(ts); i++ {
 		if ts[i] <= ts[i-1] {
-			return fmt.Errorf("%w: sample %d at %d follows one at %d", ErrTimes, i+1, ts[i], ts[i-1])
+			return fmt.Errorf("%w: sample %d at %d follows one at %d", errTimes, i+1, ts[i], ts[i-1])
 		}
 	}
 	if n := len(ts); n > 0 && (ts[0] < within.mint || ts[n-1] > within.maxt) {
-		return fmt.Errorf("%w: the samples are from %d to %d, the index says from %d to %d", ErrTimes, ts[0], ts[n-1], within.mint, within.maxt)
+		return fmt.Errorf("%w: the samples are from %d to %d, the index says from %d to %d", errTimes, ts[0], ts[n-1], within.mint, within.maxt)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
 	"github.com/hindsight-io/hindsight/pkg/compact/downsample"
+	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/samplecheck"
 )
 
@@ -51,7 +52,7 @@ func TestChunk_ChecksOrderAndTimes(t *testing.T) {
 		wrong := func(want string, mint, maxt int64, ts ...int64) {
 			t.Helper()
 			err := c.Chunk(enc, encode(t, ts...), mint, maxt)
-			require.ErrorIs(t, err, samplecheck.ErrTimes)
+			require.Equal(t, reason.BlockSampleTimes, samplecheck.Reason(err))
 			require.ErrorContains(t, err, want)
 		}
 		ok(10, 30, 10, 20, 30)
@@ -73,7 +74,7 @@ func TestChunk_RefusesWhatCannotBeDecoded(t *testing.T) {
 		t.Helper()
 		err := c.Chunk(enc, data, math.MinInt64, math.MaxInt64)
 		require.Error(t, err)
-		require.NotErrorIs(t, err, samplecheck.ErrTimes)
+		require.Equal(t, reason.BlockChunkCorrupt, samplecheck.Reason(err))
 	}
 	var ts []int64
 	for i := range int64(100) {
@@ -111,7 +112,7 @@ func TestChunk_ChecksAggregates(t *testing.T) {
 		a.Count.Bytes = floats(t, 300_000, 600_000, 500_000)
 		bad, err := aggr.Append(nil, &a)
 		require.NoError(t, err)
-		require.ErrorIs(t, c.Chunk(aggr.Encoding, bad, 0, math.MaxInt64), samplecheck.ErrTimes)
+		require.Equal(t, reason.BlockSampleTimes, samplecheck.Reason(c.Chunk(aggr.Encoding, bad, 0, math.MaxInt64)))
 		a.Count.Bytes, a.Counter.Bytes = good, append([]byte(nil), a.Counter.Bytes...)
 		a.Counter.Bytes[1] += 5
 		bad, err = aggr.Append(nil, &a)
