@@ -61,6 +61,19 @@ func (q *fairQueue) remove(w *waiter) bool {
 	return false
 }
 
+// newestOfMost returns the request that came last of the tenant that has the most in the
+// queue, which is not empty; among equal ones the given tenant. Where the queue is full,
+// that request does not fit: one tenant cannot fill the queue for others.
+func (q *fairQueue) newestOfMost(tenant string) *waiter {
+	most := q.tenants[tenant]
+	for _, t := range q.tenants {
+		if most == nil || len(t.waiting) > len(most.waiting) {
+			most = t
+		}
+	}
+	return most.waiting[len(most.waiting)-1]
+}
+
 // next removes and returns the request that is next among those that ok accepts,
 // or nil. load is how much of the resource a tenant has.
 func (q *fairQueue) next(load func(tenant string) int64, ok func(*waiter) bool) *waiter {

@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"testing"
@@ -213,6 +214,57 @@ func TestSlots_TenantsAndHeavyQueriesTakeTurns(t *testing.T) {
 		require.Zero(t, s.heavy)
 		require.Empty(t, s.byTenant)
 		requireEmpty(t, r.budget)
+	})
+}
+
+// A tenant that fills the queue loses its newest queries to tenants with fewer.
+func TestSlots_FullQueueRefusesTheTenantWithTheMost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := newSlotTracker("", 1, nil, nil)
+		require.NoError(t, err)
+		s.mostWaiting = 3
+		r := testRequests(1 << 30)
+		type result struct {
+			name string
+			n    int
+			err  error
+		}
+		got := make(chan result, 10)
+		ask := func(id, name string) {
+			ctx, end := r.begin(tenant.NewContext(t.Context(), id), requestInfo{})
+			go func() {
+				defer end()
+				n, err := s.Insert(ctx, name)
+				got <- result{name, n, err}
+			}()
+			synctest.Wait()
+		}
+		for i := range 5 {
+			ask("flood", fmt.Sprint("flood ", i))
+		}
+		held := <-got
+		require.NoError(t, held.err)
+		refused := <-got
+		require.Equal(t, "flood 4", refused.name, "one runs, three wait")
+		require.ErrorIs(t, refused.err, errBusy)
+		ask("small", "small")
+		refused = <-got
+		require.Equal(t, "flood 3", refused.name)
+		require.ErrorIs(t, refused.err, errBusy)
+		var order []string
+		for held.n != 0 {
+			order = append(order, held.name)
+			s.Delete(held.n)
+			synctest.Wait()
+			held = result{}
+			if len(got) > 0 {
+				held = <-got
+				require.NoError(t, held.err)
+			}
+		}
+		require.ElementsMatch(t, []string{"flood 0", "flood 1", "flood 2", "small"}, order)
+		require.Zero(t, s.held)
+		require.Zero(t, s.queue.n)
 	})
 }
 

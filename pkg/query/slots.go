@@ -151,27 +151,34 @@ func (s *slotTracker) get(ctx context.Context, tenant string, heavy bool, a *acc
 	default:
 	}
 	if s.queue.n > s.mostWaiting {
-		s.queue.remove(w)
-		s.mtx.Unlock()
-		a.reject(limitQueue)
-		return fmt.Errorf("%w: %d queries wait for one of %d slots (--query.max-concurrent); try again later", errBusy, s.mostWaiting, s.most)
+		s.refuse(s.queue.newestOfMost(tenant))
 	}
 	s.mtx.Unlock()
 	defer a.block(stageQueued)()
 	select {
 	case <-w.granted:
-		return nil
+		if w.err != nil {
+			a.reject(limitQueue)
+		}
+		return w.err
 	case <-ctx.Done():
 	}
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
-	if !s.queue.remove(w) {
+	if !s.queue.remove(w) && w.err == nil {
 		s.drop(tenant, heavy)
 	}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		a.reject(limitQueue)
 	}
 	return queueError(ctx, ctx.Err())
+}
+
+// refuse ends the wait of a request that does not fit in the queue. It needs the lock.
+func (s *slotTracker) refuse(w *waiter) {
+	s.queue.remove(w)
+	w.err = fmt.Errorf("%w: %d queries wait for one of %d slots (--query.max-concurrent); try again later", errBusy, s.mostWaiting, s.most)
+	close(w.granted)
 }
 
 // grant gives the free slots to the next in the queue. It needs the lock.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -154,14 +155,36 @@ func (p *place) Expect(bytes int64) bool {
 		return true
 	}
 	now := time.Now()
-	if len(a.waiting) >= maxWaiting {
-		p.refuse()
-		return false
-	}
 	p.state, p.since = placeWaiting, now
 	a.waiting = append(a.waiting, p)
 	a.grant(now)
+	if len(a.waiting) > maxWaiting {
+		last := a.newestOfMost(p.tenant)
+		a.unqueue(last)
+		last.refuse()
+	}
 	return p.state == placeTaken
+}
+
+// newestOfMost returns the place that came last of the tenant that waits for most places;
+// among equal ones the given tenant. It does not fit where too many wait: one tenant cannot
+// keep others from waiting. It needs the lock.
+func (a *admission) newestOfMost(tenant string) *place {
+	waits := map[string]int{}
+	for _, p := range a.waiting {
+		waits[p.tenant]++
+	}
+	for other, n := range waits {
+		if n > waits[tenant] {
+			tenant = other
+		}
+	}
+	for _, p := range slices.Backward(a.waiting) {
+		if p.tenant == tenant {
+			return p
+		}
+	}
+	return nil // a tenant that waits for most places waits for one
 }
 
 // Wait implements bucketblock.Admission.

@@ -154,6 +154,11 @@ func TestAdmission_TooManyWait(t *testing.T) {
 	p := a.join("t", "last")
 	require.False(t, p.Expect(large))
 	require.ErrorIs(t, p.Wait(t.Context()), storeapi.ErrUnavailable)
+	other := a.join("other", "first")
+	require.False(t, other.Expect(large))
+	require.True(t, other.queued(), "the tenant with the most loses its newest request")
+	_, waiting := a.counts()
+	require.Equal(t, maxWaiting, waiting)
 }
 
 // TestSelect_LargeRequestsWaitWithoutData has twenty large requests at once: all but one
