@@ -355,6 +355,40 @@ func TestSetRings_KeepsPeersThatStay(t *testing.T) {
 	})
 }
 
+// countedNode counts the connections that are open.
+type countedNode struct {
+	*node
+	open *int
+}
+
+func (n countedNode) Close() error { *n.open--; return nil }
+
+// A ring that is refused because of one peer leaves no connection to the others: it is loaded
+// again and again.
+func TestSetRings_ClosesPeersOfARefusedRing(t *testing.T) {
+	open := 0
+	cfg := Config{
+		Replicas: 1, Lanes: 1,
+		Dial: func(address string) (Node, error) {
+			if open == 3 {
+				return nil, fmt.Errorf("no client for %s", address)
+			}
+			open++
+			return countedNode{&node{t: t}, &open}, nil
+		},
+	}
+	w := NewWriter(cfg, slog.New(slog.DiscardHandler), nil)
+	var spec hashring.Spec
+	for i := range 4 {
+		spec.Endpoints = append(spec.Endpoints, hashring.Endpoint{Address: fmt.Sprintf("n%d:1", i)})
+	}
+	rings, err := hashring.New([]hashring.Spec{spec}, hashring.Options{Algorithm: hashring.Ketama, Replicas: 1})
+	require.NoError(t, err)
+	require.ErrorContains(t, w.SetRings(t.Context(), rings, ""), "no client for")
+	require.Zero(t, open)
+	require.NoError(t, w.Close())
+}
+
 func TestQuorum_IsMajorityButOneOfTwo(t *testing.T) {
 	for n, want := range []int{1, 1, 1, 2, 3, 3, 4, 4} {
 		require.Equal(t, want, quorumOf(n), "%d replicas", n)

@@ -164,22 +164,10 @@ func (w *Writer) SetRings(ctx context.Context, rings *hashring.Rings, self strin
 	if w.rings == nil {
 		w.removeUnknownHints(wanted)
 	}
-	fresh := map[string]*queue{}
-	for address, remote := range wanted {
-		if w.peers[address] != nil || !remote {
-			continue
-		}
-		node, err := w.cfg.Dial(address)
-		if err != nil {
-			w.mu.Unlock()
-			return fmt.Errorf("prepare the connection to peer %s: %w", address, err)
-		}
-		q, err := newQueue(address, node, w.cfg, w.logger, w.metrics)
-		if err != nil {
-			w.mu.Unlock()
-			return errors.Join(err, node.Close())
-		}
-		fresh[address] = q
+	fresh, err := w.prepare(wanted)
+	if err != nil {
+		w.mu.Unlock()
+		return err
 	}
 	var gone []*queue
 	for address, q := range w.peers {
@@ -195,6 +183,35 @@ func (w *Writer) SetRings(ctx context.Context, rings *hashring.Rings, self strin
 	w.rings, w.self = rings, self
 	w.mu.Unlock()
 	return onAll(gone, (*queue).discard)
+}
+
+// prepare makes the queues of the peers that are new, which are not started; none after an
+// error, as the ring may be loaded again and again. The caller holds mu.
+func (w *Writer) prepare(wanted map[string]bool) (fresh map[string]*queue, err error) {
+	fresh = map[string]*queue{}
+	defer func() {
+		if err == nil {
+			return
+		}
+		for _, q := range fresh {
+			err = errors.Join(err, q.node.Close())
+		}
+	}()
+	for address, remote := range wanted {
+		if w.peers[address] != nil || !remote {
+			continue
+		}
+		node, err := w.cfg.Dial(address)
+		if err != nil {
+			return fresh, fmt.Errorf("prepare the connection to peer %s: %w", address, err)
+		}
+		q, err := newQueue(address, node, w.cfg, w.logger, w.metrics)
+		if err != nil {
+			return fresh, errors.Join(err, node.Close())
+		}
+		fresh[address] = q
+	}
+	return fresh, nil
 }
 
 // removeUnknownHints deletes the hints of unknown members: peers that left the ring
