@@ -82,10 +82,14 @@ func (c *Checker) aggregates(data []byte) error {
 	if err := c.decode(a.Counter.Encoding, a.Counter.Bytes); err != nil {
 		return fmt.Errorf("aggregate counter: %w", err)
 	}
-	// The last raw value has the time of the last window once more.
+	// The last raw value has the time of the last window once more, and the first one that of
+	// the first window if it is its last millisecond.
 	ts := c.cols.T
 	if n := len(ts); n > 1 && ts[n-1] == ts[n-2] {
 		ts = ts[:n-1]
+	}
+	if len(ts) > 1 && ts[0] == ts[1] {
+		ts = ts[1:]
 	}
 	if err := ascending(ts, any); err != nil {
 		return fmt.Errorf("aggregate counter: %w", err)

@@ -106,6 +106,22 @@ func TestChunk_ChecksAggregates(t *testing.T) {
 		require.Len(t, out, 1)
 		require.NoError(t, c.Chunk(aggr.Encoding, out[0].Chunk.Bytes(), out[0].MinTime, out[0].MaxTime))
 
+		for _, few := range [][]int64{{299_999}, {299_999, 300_000}, {5}, {5, 6}} {
+			if enc == chunkenc.EncXOR {
+				data = floats(t, few...)
+			} else {
+				data = histograms(t, few...)
+			}
+			raw, err := chunkenc.FromData(enc, data)
+			require.NoError(t, err)
+			small, err := downsample.New(0, 300_000).Series([]chunks.Meta{{MinTime: few[0], MaxTime: few[len(few)-1], Chunk: raw}})
+			require.NoError(t, err)
+			for _, m := range small {
+				require.NoError(t, c.Chunk(aggr.Encoding, m.Chunk.Bytes(), m.MinTime, m.MaxTime), "%v", few)
+			}
+		}
+		out, err = downsample.New(0, 300_000).Series([]chunks.Meta{{MinTime: ts[0], MaxTime: ts[len(ts)-1], Chunk: raw}})
+		require.NoError(t, err)
 		a, err := aggr.Decode(out[0].Chunk.Bytes())
 		require.NoError(t, err)
 		good := a.Count.Bytes

@@ -77,8 +77,7 @@ func hasHistograms(in Input) bool {
 }
 
 // spans decodes the chunks of the source. It is nil without an error for finer data that
-// is not in order of time, or is from before 1970: no writer makes it, and its windows
-// are not defined.
+// is not in order of time: no writer makes it, and its windows are not defined.
 func (w *Worker) spans(in []Input) ([]span, error) {
 	b := spanBuilder{w: w}
 	if len(w.columns) == 0 {
@@ -171,9 +170,14 @@ type aggregates struct {
 	count, sum, min, max, counter float64
 }
 
-// windowEnd is the last millisecond of the window of a sample. Before 1970 a window is
-// shorter, or longer, than the resolution, so that only its first sample tells its end.
-func windowEnd(t, resolution int64) int64 { return t - t%resolution + resolution - 1 }
+// windowEnd is the last millisecond of the window of a sample.
+func windowEnd(t, resolution int64) int64 {
+	end := t/resolution*resolution - 1
+	if t >= 0 || t%resolution == 0 {
+		end += resolution
+	}
+	return end
+}
 
 // recomputeRaw compares the windows of a chunk with the raw samples from the first on, and
 // returns how many these are.

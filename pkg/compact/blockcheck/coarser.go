@@ -114,10 +114,9 @@ func (b *spanBuilder) finer(c *Chunk) error {
 	return nil
 }
 
-// ordered says whether the windows of finer data follow each other, and none is from
-// before 1970.
+// ordered says whether the windows of finer data follow each other.
 func (b *spanBuilder) ordered() bool {
-	last := int64(-1)
+	last := int64(math.MinInt64)
 	next := func(t int64) bool {
 		ok := t > last
 		last = t

@@ -90,6 +90,7 @@ func (d *Downsampler) floatAggregates(parts []part) error {
 		mint, maxt := foldWindows(&d.cols, d.resolution, f.by, f.to)
 		if f.name == "count" {
 			first, last = mint, maxt
+			d.ends = append(d.ends[:0], d.cols.T...)
 		}
 	}
 	if e.count.Len() == 0 {
@@ -141,7 +142,8 @@ func foldWindows(c *xorcolumn.Columns, resolution int64, by fold, to *xorcolumn.
 }
 
 // counter writes the counter of the parts: the first raw value, one value per
-// window without resets, the last raw value.
+// window without resets, the last raw value. The growth to or from an infinite value is NaN,
+// which the iterator drops: such a window has a NaN here as well.
 func (d *Downsampler) counter(parts []part) error {
 	data := make([]aggr.Data, 0, len(parts))
 	for i := range parts {
@@ -167,7 +169,14 @@ func (d *Downsampler) counter(parts []part) error {
 	to := &d.floats.counter
 	to.Append(d.cols.T[0], d.cols.V[0])
 	// The counter only grows: the last value of a window is the largest.
-	_, last := foldWindows(&d.cols, d.resolution, func(_, v float64) float64 { return v }, to)
-	to.Append(last, it.LastRaw())
+	k := 0
+	for _, end := range d.ends {
+		v := math.NaN()
+		for ; k < d.cols.Len() && d.cols.T[k] <= end; k++ {
+			v = d.cols.V[k]
+		}
+		to.Append(end, v)
+	}
+	to.Append(d.ends[len(d.ends)-1], it.LastRaw())
 	return nil
 }

@@ -24,6 +24,7 @@ type Downsampler struct {
 	from, resolution int64
 
 	cols    xorcolumn.Columns
+	ends    []int64 // the times of the windows of a chunk of floats
 	hists   []hist
 	kind    kind
 	parts   []part
