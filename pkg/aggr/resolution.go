@@ -26,13 +26,17 @@ func windowEnd(t, resolution int64) int64 {
 	return t - m + resolution - 1
 }
 
-// Resolution is that of a chunk in milliseconds, 0 for raw data. A chunk does not
-// store its resolution, but the times of all its samples except the last one are
-// ends of windows, and each window has one sample. A chunk of one window that ends
-// early may be of either resolution: it counts as 5m.
-func Resolution(c *storeapi.Chunk) int64 {
+// resolutionOf is that of a chunk in milliseconds, 0 for raw data. Chunks do not store
+// their resolution, and only stores of Hindsight tell it. Otherwise the times of all its
+// samples except the last one are ends of windows, and each window has one sample. A
+// chunk of one window that ends early may be of either resolution: it counts as 5m, see
+// Resolutions.
+func resolutionOf(c *storeapi.Chunk) int64 {
 	if c.Aggr == nil {
 		return 0
+	}
+	if r := c.Aggr.Resolution; r == Resolution5m || r == Resolution1h {
+		return r
 	}
 	if windowEnd(c.MinTime, Resolution1h) != c.MinTime {
 		return Resolution5m
@@ -71,7 +75,7 @@ func CoarsestResolution(chunks []storeapi.Chunk, limit int64) int64 {
 		if chunks[i].Aggr == nil || out == Resolution1h {
 			continue
 		}
-		if r := Resolution(&chunks[i]); r <= limit {
+		if r := resolutionOf(&chunks[i]); r <= limit {
 			out = max(out, r)
 		}
 	}
@@ -90,18 +94,42 @@ func (d dates) date(t int64) int64 {
 	return t - d.back
 }
 
-// resolutions are those of the chunks. A chunk of a single window that ends early is
-// like the chunk before it.
-func resolutions(chunks []storeapi.Chunk) []int64 {
+// Resolutions are those of the chunks of one series. A chunk whose resolution is unclear
+// has that of the next downsampled chunk before it that is clear or, where there is none
+// since the last raw chunk, after it.
+func Resolutions(chunks []storeapi.Chunk) []int64 {
 	out := make([]int64, len(chunks))
+	spread := func(i int, near int64) int64 {
+		switch {
+		case chunks[i].Aggr == nil:
+			return 0
+		case out[i] == 0 && !unclear(&chunks[i]):
+			out[i] = resolutionOf(&chunks[i])
+		case out[i] == 0:
+			out[i] = near
+		}
+		return out[i]
+	}
+	near := int64(0)
 	for i := range chunks {
-		c := &chunks[i]
-		out[i] = Resolution(c)
-		if i > 0 && c.Aggr != nil && c.MinTime == c.MaxTime && chunks[i-1].Aggr != nil {
-			out[i] = max(out[i], Resolution(&chunks[i-1]))
+		near = spread(i, near)
+	}
+	near = 0
+	for i := len(chunks) - 1; i >= 0; i-- {
+		near = spread(i, near)
+	}
+	for i := range chunks {
+		if out[i] == 0 {
+			out[i] = resolutionOf(&chunks[i])
 		}
 	}
 	return out
+}
+
+// unclear says that a downsampled chunk has one window, which ends early, and that its
+// store did not tell the resolution.
+func unclear(c *storeapi.Chunk) bool {
+	return c.Aggr.Resolution == 0 && c.MinTime == c.MaxTime && windowEnd(c.MinTime, Resolution5m) != c.MinTime
 }
 
 // align returns the chunks with the last window of each dated at its end, and the

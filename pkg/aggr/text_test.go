@@ -45,7 +45,7 @@ func TestTexts(t *testing.T) {
 			case "resolution":
 				var out []string
 				for i := range series {
-					out = append(out, resolutionName(aggr.Resolution(&series[i])))
+					out = append(out, resolutionName(aggr.Resolutions(series[i : i+1])[0]))
 				}
 				return strings.Join(out, " ")
 			}

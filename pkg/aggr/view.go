@@ -39,7 +39,7 @@ func (v View) Iterator(chunks []storeapi.Chunk) chunkenc.Iterator {
 	r := chunkReader{chunks: chunks, aggrs: v.Aggregates, ones: v.Count}
 	var all []int64
 	if v.Range || v.Spread > 0 {
-		all = resolutions(chunks)
+		all = Resolutions(chunks)
 	}
 	if v.Range {
 		r.chunks, r.dates = align(chunks, all, v.Middle)

@@ -34,9 +34,9 @@ func TestResolution_FollowsFromTimes(t *testing.T) {
 			samples = append(samples, at, 1.0)
 		}
 		c := storeapi.Chunk{MinTime: int64(times[0]), MaxTime: int64(times[len(times)-1]), Aggr: &storeapi.Aggregates{Count: xor(t, samples...)}}
-		require.Equal(t, want, aggr.Resolution(&c), times)
+		require.Equal(t, want, aggr.Resolutions([]storeapi.Chunk{c})[0], times)
 		c.Aggr = &storeapi.Aggregates{Counter: xor(t, append(append([]any{times[0] - 10, 1.0}, samples...), times[len(times)-1], 1.0)...)}
-		require.Equal(t, want, aggr.Resolution(&c), times)
+		require.Equal(t, want, aggr.Resolutions([]storeapi.Chunk{c})[0], times)
 	}
 	f(m5, end(0), end(1))
 	f(m5, end(11), end(12), end(13))
@@ -47,7 +47,42 @@ func TestResolution_FollowsFromTimes(t *testing.T) {
 	f(aggr.Resolution1h, end(11), end(11)+100)
 	f(aggr.Resolution1h, end(11))
 	f(m5, end(11)+100)
-	require.Zero(t, aggr.Resolution(&storeapi.Chunk{Raw: xor(t, 0, 1.0)}))
+	require.Equal(t, []int64{0}, aggr.Resolutions([]storeapi.Chunk{{Raw: xor(t, 0, 1.0)}}))
+}
+
+// A chunk of one window that ends early has the resolution that its store told, or that
+// of the nearest chunk that shows its own.
+func TestResolutions_OfShortChunks(t *testing.T) {
+	chunk := func(told int64, times ...int) storeapi.Chunk {
+		var samples []any
+		for _, at := range times {
+			samples = append(samples, at, 1.0)
+		}
+		return storeapi.Chunk{
+			MinTime: int64(times[0]), MaxTime: int64(times[len(times)-1]),
+			Aggr: &storeapi.Aggregates{Resolution: told, Count: xor(t, samples...)},
+		}
+	}
+	short := func(at int) storeapi.Chunk { return chunk(0, at) }
+	raw := storeapi.Chunk{Raw: xor(t, 0, 1.0)}
+	const m5, h1 = aggr.Resolution5m, aggr.Resolution1h
+	for _, c := range []struct {
+		chunks []storeapi.Chunk
+		want   []int64
+	}{
+		{nil, []int64{}},
+		{[]storeapi.Chunk{short(end(3) - 7)}, []int64{m5}},
+		{[]storeapi.Chunk{chunk(h1, end(3)-7)}, []int64{h1}},
+		{[]storeapi.Chunk{chunk(m5, end(11))}, []int64{m5}},
+		{[]storeapi.Chunk{chunk(h1, end(11), end(11)+100, end(12)), chunk(17, end(3)-7)}, []int64{h1, m5}},
+		{[]storeapi.Chunk{chunk(0, end(11), end(23)), short(end(24) - 7), short(end(27) - 7)}, []int64{h1, h1, h1}},
+		{[]storeapi.Chunk{short(end(2) - 7), short(end(5) - 7), chunk(0, end(11), end(23))}, []int64{h1, h1, h1}},
+		{[]storeapi.Chunk{chunk(0, end(11), end(23)), short(end(24) - 7), chunk(0, end(25), end(26))}, []int64{h1, h1, m5}},
+		{[]storeapi.Chunk{chunk(0, end(11), end(23)), short(end(24))}, []int64{h1, m5}},
+		{[]storeapi.Chunk{chunk(0, end(11), end(23)), raw, short(end(30) - 7), raw, chunk(0, end(35))}, []int64{h1, 0, m5, 0, h1}},
+	} {
+		require.Equal(t, c.want, aggr.Resolutions(c.chunks))
+	}
 }
 
 // The samples of a counter are evenly spaced across the ends of chunks and in the

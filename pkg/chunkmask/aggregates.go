@@ -13,7 +13,7 @@ import (
 
 // aggregates returns the chunk of the kept windows, none if all are deleted.
 func (m *masker) aggregates(a *storeapi.Aggregates) ([]storeapi.Chunk, error) {
-	out := storeapi.Chunk{Aggr: &storeapi.Aggregates{}, MinTime: math.MaxInt64, MaxTime: math.MinInt64}
+	out := storeapi.Chunk{Aggr: &storeapi.Aggregates{Resolution: a.Resolution}, MinTime: math.MaxInt64, MaxTime: math.MinInt64}
 	for _, p := range []struct {
 		name    string
 		in, out *storeapi.Data

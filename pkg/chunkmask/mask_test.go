@@ -310,6 +310,26 @@ func TestMetas_LastRawValueOfDeletedWindow(t *testing.T) {
 	counterKeepsIncreases(t, full, got, Widen(deleted, res), res)
 }
 
+// TestSeries_KeepsToldResolution masks a part of a downsampled chunk of an answer.
+func TestSeries_KeepsToldResolution(t *testing.T) {
+	const res = 300_000
+	var ss []sample
+	for i := range 100 {
+		ss = append(ss, sample{t: int64(i) * 15_000, f: 1})
+	}
+	full, err := downsample.New(0, res).Series(encoded(t, ss))
+	require.NoError(t, err)
+	a, err := aggr.Decode(full[0].Chunk.Bytes())
+	require.NoError(t, err)
+	a.Resolution = res
+	c := storeapi.Chunk{MinTime: full[0].MinTime, MaxTime: full[0].MaxTime, Aggr: &a}
+	got, err := Series([]storeapi.Chunk{c}, tombstones.Intervals{{Mint: 0, Maxt: res - 1}}, res)
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+	require.Greater(t, got[0].MinTime, c.MinTime)
+	require.EqualValues(t, res, got[0].Aggr.Resolution)
+}
+
 func TestWiden(t *testing.T) {
 	const all = math.MaxInt64
 	require.Equal(t, tombstones.Intervals{{Mint: -100, Maxt: 199}}, Widen(tombstones.Intervals{{Mint: -1, Maxt: 99}, {Mint: 101, Maxt: 120}}, 100))

@@ -33,9 +33,8 @@ type coarseSpan struct{ mint, maxt, resolution int64 }
 func coarseSpans(sources []source) []coarseSpan {
 	var out []coarseSpan
 	for _, src := range sources {
-		for i := range src.chunks {
-			if c := &src.chunks[i]; aggr.Resolution(c) > 0 {
-				r := aggr.Resolution(c)
+		for i, r := range aggr.Resolutions(src.chunks) {
+			if c := &src.chunks[i]; r > 0 {
 				out = append(out, coarseSpan{c.MinTime - r + 1, c.MaxTime, r})
 			}
 		}

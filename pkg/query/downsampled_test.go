@@ -47,8 +47,8 @@ func rawChunks(t testing.TB, samples []sample) []chunks.Meta {
 	var out []chunks.Meta
 	var app chunkenc.Appender
 	n := 0
-	for _, s := range samples {
-		if n == 0 || n == 120 {
+	for i, s := range samples {
+		if n == 0 || n == 120 || (s.h == nil) != (samples[i-1].h == nil) {
 			out, app, n = append(out, newChunk(s)), nil, 0
 		}
 		last := &out[len(out)-1]
@@ -92,6 +92,8 @@ type levels struct {
 	chunks [][3][testDays][]storeapi.Chunk
 	// kept says which resolutions are left of each day.
 	kept [testDays][3]bool
+	// silent says that the store does not tell resolutions, as those of Thanos.
+	silent bool
 }
 
 var resolutions = [3]int64{0, aggr.Resolution5m, aggr.Resolution1h}
@@ -169,7 +171,11 @@ next:
 			for _, c := range l.chunks[i][res][day] {
 				// As the gateway: coarse data reaches back for one window.
 				if c.MinTime <= r.MaxTime && c.MaxTime >= r.MinTime-resolutions[res] {
-					s.Chunks = append(s.Chunks, wantedOf(c, r.Aggregates))
+					c = wantedOf(c, r.Aggregates)
+					if c.Aggr != nil && !l.silent {
+						c.Aggr.Resolution = resolutions[res]
+					}
+					s.Chunks = append(s.Chunks, c)
 				}
 			}
 		}

@@ -92,8 +92,7 @@ func (r *reading) note(chunks []storeapi.Chunk) {
 	if r.used == nil {
 		r.used = map[int64]readTime{}
 	}
-	for i := range chunks {
-		res := aggr.Resolution(&chunks[i])
+	for i, res := range aggr.Resolutions(chunks) {
 		mint, maxt := chunks[i].MinTime, chunks[i].MaxTime
 		if res > 0 {
 			mint -= res - 1 // the begin of the window

@@ -121,6 +121,7 @@ func TestSelect_ChoosesResolution(t *testing.T) {
 	require.Nil(t, a.Count.Bytes)
 	require.Nil(t, a.Min.Bytes)
 	require.Nil(t, a.Max.Bytes)
+	require.EqualValues(t, block.Resolution5m, a.Resolution)
 	for v, d := range map[float64]storeapi.Data{102: a.Sum, 105: a.Counter} {
 		c, err := chunkenc.FromData(d.Encoding, d.Bytes)
 		require.NoError(t, err)

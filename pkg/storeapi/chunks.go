@@ -82,7 +82,8 @@ func compareData(a, b Data) int {
 }
 
 // covers reports whether a, of the same span as b, has every part of b with the
-// same content.
+// same content. Of equal chunks, the one with the coarser resolution covers the other, so
+// that the order of the stores does not matter.
 func covers(a, b Chunk) bool {
 	if !sameData(a.Raw, b.Raw) {
 		return false
@@ -93,7 +94,8 @@ func covers(a, b Chunk) bool {
 	if a.Aggr == nil {
 		return false
 	}
-	return sameData(a.Aggr.Count, b.Aggr.Count) &&
+	return a.Aggr.Resolution >= b.Aggr.Resolution &&
+		sameData(a.Aggr.Count, b.Aggr.Count) &&
 		sameData(a.Aggr.Sum, b.Aggr.Sum) &&
 		sameData(a.Aggr.Min, b.Aggr.Min) &&
 		sameData(a.Aggr.Max, b.Aggr.Max) &&

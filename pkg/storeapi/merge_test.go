@@ -73,6 +73,18 @@ func TestMerge_KeepsFullerAggregates(t *testing.T) {
 	}
 }
 
+// A store may not tell the resolution.
+func TestMerge_KeepsToldResolution(t *testing.T) {
+	l := labels.FromStrings("a", "1")
+	chunk := func(resolution int64) Chunk {
+		return Chunk{MinTime: 1, MaxTime: 1, Aggr: &Aggregates{Count: Data{Encoding: chunkenc.EncXOR, Bytes: []byte("c")}, Resolution: resolution}}
+	}
+	for _, cs := range [][]Chunk{{chunk(0), chunk(300_000)}, {chunk(300_000), chunk(0)}} {
+		got := drain(t, Merge([]SeriesSet{NewSliceSet([]Series{{l, cs[:1]}}), NewSliceSet([]Series{{l, cs[1:]}})}, Order{}))
+		require.Equal(t, []Chunk{chunk(300_000)}, got[0].Chunks)
+	}
+}
+
 func TestMerge_StopsAtError(t *testing.T) {
 	a := labels.FromStrings("a", "1")
 	boom := errors.New("boom")

@@ -106,6 +106,9 @@ type Chunk struct {
 // or does not exist, has nil Bytes.
 type Aggregates struct {
 	Count, Sum, Min, Max, Counter Data
+	// Resolution is the length of the windows in milliseconds, 0 if the store did not
+	// tell it. It is no part of the content.
+	Resolution int64
 }
 
 // Data is the payload of one TSDB chunk, without the encoding byte, length and

@@ -15,9 +15,10 @@ import (
 // a request, unless within is nil.
 func chunks(cs []storeapi.Chunk, deleted tombstones.Intervals, within *storeapi.Request) ([]storeapi.Chunk, error) {
 	var out []storeapi.Chunk
+	all := aggr.Resolutions(cs)
 	for i := 0; i < len(cs); {
-		res, k := aggr.Resolution(&cs[i]), i+1
-		for k < len(cs) && aggr.Resolution(&cs[k]) == res {
+		res, k := all[i], i+1
+		for k < len(cs) && all[k] == res {
 			k++
 		}
 		hidden := deleted

@@ -225,6 +225,8 @@ func (r *reader) readSegment(ctx context.Context, s *segmentRead, chks []chunkMe
 		c := chks[s.refs[i]]
 		if out[s.refs[i]], err = decodeChunk(b, c, r.q.Aggregates); err != nil {
 			s.bad = append(s.bad, badChunk{at: s.refs[i], err: fmt.Errorf("%s at %d: %w", s.object.Name, rg.Off, err)})
+		} else if a := out[s.refs[i]].Aggr; a != nil {
+			a.Resolution = r.b.meta.Resolution()
 		}
 	}
 	return nil

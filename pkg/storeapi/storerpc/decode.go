@@ -201,6 +201,8 @@ func (f *frame) addAnyChunk(b []byte) error {
 			aggr.Max, err = f.decodeData(field.Data)
 		case tagCounter:
 			aggr.Counter, err = f.decodeData(field.Data)
+		case tagResolution:
+			aggr.Resolution = max(0, int64(field.Num))
 		}
 		if err != nil {
 			return err

@@ -29,6 +29,8 @@ const (
 	tagMin     = 6<<3 | 2
 	tagMax     = 7<<3 | 2
 	tagCounter = 8<<3 | 2
+	// tagResolution is a field of ours in AggrChunk.
+	tagResolution = 7001<<3 | 0
 
 	tagSeriesLabel = 1<<3 | 2 // Series.labels
 	tagSeriesChunk = 2<<3 | 2 // Series.chunks
@@ -275,6 +277,9 @@ func sizeChunk(c *storeapi.Chunk) int {
 	}
 	if a := c.Aggr; a != nil {
 		n += sizeField(&a.Count) + sizeField(&a.Sum) + sizeField(&a.Min) + sizeField(&a.Max) + sizeField(&a.Counter)
+		if a.Resolution > 0 {
+			n += sizeVarint(tagResolution) + sizeVarint(uint64(a.Resolution))
+		}
 	}
 	return n
 }
@@ -293,6 +298,9 @@ func appendChunk(b []byte, c *storeapi.Chunk) []byte {
 		b = appendData(b, tagMin, &a.Min)
 		b = appendData(b, tagMax, &a.Max)
 		b = appendData(b, tagCounter, &a.Counter)
+		if a.Resolution > 0 {
+			b = appendVarint(appendVarint(b, tagResolution), uint64(a.Resolution))
+		}
 	}
 	return b
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -52,6 +53,7 @@ func randomSeries(rnd *rand.Rand) storeapi.Series {
 			if rnd.Intn(2) == 0 {
 				c.Aggr.Sum, c.Aggr.Min, c.Aggr.Counter = data(), data(), data()
 			}
+			c.Aggr.Resolution = int64(rnd.Intn(3)) * 300_000
 		}
 		s.Chunks = append(s.Chunks, c)
 	}
@@ -74,6 +76,10 @@ func slow(s storeapi.Series) *storepb.Series {
 		x := &storepb.AggrChunk{MinTime: c.MinTime, MaxTime: c.MaxTime, Raw: chunk(c.Raw)}
 		if a := c.Aggr; a != nil {
 			x.Count, x.Sum, x.Min, x.Max, x.Counter = chunk(a.Count), chunk(a.Sum), chunk(a.Min), chunk(a.Max), chunk(a.Counter)
+			if a.Resolution != 0 { // a field that the generated code does not know
+				b := protowire.AppendTag(nil, 7001, protowire.VarintType)
+				x.ProtoReflect().SetUnknown(protowire.AppendVarint(b, uint64(a.Resolution)))
+			}
 		}
 		out.Chunks = append(out.Chunks, x)
 	}
