@@ -33,6 +33,9 @@ type coarseSpan struct{ mint, maxt, resolution int64 }
 func coarseSpans(sources []source) []coarseSpan {
 	var out []coarseSpan
 	for _, src := range sources {
+		if allRaw(src.chunks) {
+			continue
+		}
 		for i, r := range aggr.Resolutions(src.chunks) {
 			if c := &src.chunks[i]; r > 0 {
 				out = append(out, coarseSpan{c.MinTime - r + 1, c.MaxTime, r})

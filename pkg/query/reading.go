@@ -87,13 +87,20 @@ func (r *reading) meet(chunks []storeapi.Chunk) error {
 
 // note adds the times of the chunks to those of their resolutions.
 func (r *reading) note(chunks []storeapi.Chunk) {
+	var all []int64 // nil where all chunks are raw, as most are
+	if !allRaw(chunks) {
+		all = aggr.Resolutions(chunks)
+	}
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
 	if r.used == nil {
 		r.used = map[int64]readTime{}
 	}
-	for i, res := range aggr.Resolutions(chunks) {
-		mint, maxt := chunks[i].MinTime, chunks[i].MaxTime
+	for i := range chunks {
+		res, mint, maxt := int64(0), chunks[i].MinTime, chunks[i].MaxTime
+		if all != nil {
+			res = all[i]
+		}
 		if res > 0 {
 			mint -= res - 1 // the begin of the window
 		}
