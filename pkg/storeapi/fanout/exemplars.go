@@ -133,6 +133,7 @@ func (s *Store) chooseExemplars(ctx context.Context, r *storeapi.ExemplarRequest
 		if _, skip := s.skips(ctx, st, t.name); skip {
 			continue
 		}
+		info = s.trusted(info, t.name)
 		if s.cfg.Filter != nil {
 			extra, ok := s.cfg.Filter(info)
 			if !ok {

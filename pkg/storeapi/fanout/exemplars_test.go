@@ -128,3 +128,22 @@ func TestExemplars_WarnOrAbort(t *testing.T) {
 	_, _, err = fanout.New(of(good, half), fanout.Config{}).Exemplars(t.Context(), r)
 	require.ErrorIs(t, err, storeapi.ErrPartial)
 }
+
+// lyingExemplars has an exemplar of a cluster that it does not announce.
+type lyingExemplars struct{ named }
+
+func (lyingExemplars) Exemplars(context.Context, *storeapi.ExemplarRequest) ([]storeapi.ExemplarSeries, storeapi.Warnings, error) {
+	return []storeapi.ExemplarSeries{{Labels: labels.FromStrings("__name__", "m1", "cluster", "b"), Exemplars: []exemplar.Exemplar{{Value: 1}}}}, nil, nil
+}
+
+func TestExemplars_LyingStoreIsAskedOnceItIsSeen(t *testing.T) {
+	f := fanout.New(of(lyingExemplars{lying(t)}), fanout.Config{})
+	r := &storeapi.ExemplarRequest{Selectors: [][]*labels.Matcher{{labels.MustNewMatcher(labels.MatchEqual, "cluster", "b")}}}
+	got, _, err := f.Exemplars(t.Context(), r)
+	require.NoError(t, err)
+	require.Empty(t, got, "chosen by what it announces")
+	require.Len(t, read(t, f.Select(t.Context(), request())).series, 2)
+	got, _, err = f.Exemplars(t.Context(), r)
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+}
