@@ -418,7 +418,12 @@ func (r *Receive) work(ctx context.Context) error {
 			}
 		}
 		waited := r.ready.Load()
-		if running.Err() != nil || !r.ready.CompareAndSwap(waited, nil) {
+		select {
+		case <-running.Done():
+			return nil
+		default:
+		}
+		if !r.ready.CompareAndSwap(waited, nil) {
 			return nil // stopping has begun
 		}
 		r.logger.Info("ready for writes")

@@ -53,7 +53,7 @@ func TestOpen_CountsDirectoriesThatCannotBeTenants(t *testing.T) {
 	d := openDB(t, dir, nil)
 	require.NoError(t, write(t, d, "a", float("x", time.Now().UnixMilli(), 1)))
 	require.NoError(t, d.Close(t.Context()))
-	require.NoError(t, os.CopyFS(filepath.Join(dir, `team`), os.DirFS(filepath.Join(dir, "a"))))
+	require.NoError(t, os.CopyFS(filepath.Join(dir, `team\a`), os.DirFS(filepath.Join(dir, "a"))))
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "lost+found"), 0o700))
 	d = openDB(t, dir, nil)
 	defer d.Close(t.Context())
