@@ -304,6 +304,8 @@ func testEngine(t testing.TB) *engine {
 type asked struct {
 	kept [testDays][3]bool
 	max  int64 // resolution
+	// silent stores do not tell resolutions.
+	silent bool
 }
 
 func everyDay(kept ...bool) (out [testDays][3]bool) {
@@ -322,7 +324,7 @@ const (
 // askAt evaluates at one time, and returns the floats by their labels.
 func askAt(t testing.TB, e *engine, l *levels, a asked, expr string, at int64) map[string]float64 {
 	t.Helper()
-	l.kept = a.kept
+	l.kept, l.silent = a.kept, a.silent
 	p := queryopts.Options{MaxSourceResolution: a.max}
 	ctx := queryopts.NewContext(t.Context(), p)
 	q, err := e.NewInstantQuery(ctx, NewQueryable(l, QueryableConfig{Defaults: p}), nil, expr, time.UnixMilli(at))
@@ -340,7 +342,7 @@ func askAt(t testing.TB, e *engine, l *levels, a asked, expr string, at int64) m
 // ask evaluates at steps that meet every place within a window.
 func ask(t testing.TB, e *engine, l *levels, a asked, expr string) (promql.Matrix, []string) {
 	t.Helper()
-	l.kept = a.kept
+	l.kept, l.silent = a.kept, a.silent
 	p := queryopts.Options{MaxSourceResolution: a.max}
 	ctx := queryopts.NewContext(t.Context(), p)
 	q, err := e.NewRangeQuery(ctx, NewQueryable(l, QueryableConfig{Defaults: p}), nil, expr, time.UnixMilli(askedFrom), time.UnixMilli(4*dayMs-minuteMs), askedStep)
@@ -494,12 +496,14 @@ func TestExpectations_AreComplete(t *testing.T) {
 func waysToAsk() map[string]asked {
 	mixed := [testDays][3]bool{{false, false, true}, {false, false, true}, {false, true, true}, {true, true, true}}
 	return map[string]asked{
-		"5m allowed":         {everyDay(true, true, true), aggr.Resolution5m},
-		"1h allowed":         {everyDay(true, true, true), aggr.Resolution1h},
-		"5m is left":         {everyDay(false, true, true), 0},
-		"1h is left":         {everyDay(false, false, true), 0},
-		"1h, 5m, then raw":   {mixed, 0},
-		"raw, where allowed": {mixed, aggr.Resolution5m},
+		"5m allowed":         {everyDay(true, true, true), aggr.Resolution5m, false},
+		"1h allowed":         {everyDay(true, true, true), aggr.Resolution1h, false},
+		"5m is left":         {everyDay(false, true, true), 0, false},
+		"1h is left":         {everyDay(false, false, true), 0, false},
+		"1h, 5m, then raw":   {mixed, 0, false},
+		"raw, where allowed": {mixed, aggr.Resolution5m, false},
+		"1h, not told":       {everyDay(false, false, true), 0, true},
+		"mixed, not told":    {mixed, aggr.Resolution5m, true},
 	}
 }
 
@@ -554,8 +558,8 @@ func requireWithin(t *testing.T, want, got promql.Matrix, off float64, what stri
 // where it is not; so do ranges that are too short for what is left.
 func TestEstimates_AreReported(t *testing.T) {
 	e, l := testEngine(t), world(t)
-	allowed := asked{everyDay(true, true, true), aggr.Resolution1h}
-	gone := asked{everyDay(false, false, true), 0}
+	allowed := asked{everyDay(true, true, true), aggr.Resolution1h, false}
+	gone := asked{everyDay(false, false, true), 0, false}
 	for _, expr := range []string{
 		`changes(gauge[6h])`, `resets(reset_total[6h])`, `quantile_over_time(0.9, gauge[6h])`, `stddev_over_time(gauge[6h])`,
 		`stdvar_over_time(gauge[6h])`, `mad_over_time(gauge[6h])`, `count_values("v", gauge)`,
@@ -638,7 +642,7 @@ func TestRawData_IsReadOnce(t *testing.T) {
 func TestAnswers_NameTheirResolutions(t *testing.T) {
 	e, l := testEngine(t), world(t)
 	infos := func(a asked, expr string) []string {
-		l.kept = a.kept
+		l.kept, l.silent = a.kept, a.silent
 		p := queryopts.Options{MaxSourceResolution: a.max}
 		ctx := queryopts.NewContext(t.Context(), p)
 		q, err := e.NewRangeQuery(ctx, NewQueryable(l, QueryableConfig{Defaults: p}), nil, expr, time.UnixMilli(askedFrom), time.UnixMilli(4*dayMs-minuteMs), askedStep)

@@ -92,7 +92,7 @@ func TestDownsampledTable_IsMeasured(t *testing.T) {
 	t.Parallel()
 	e, l := testEngine(t), world(t)
 	raw := asked{kept: everyDay(true, true, true)}
-	m5, h1 := asked{everyDay(true, true, true), aggr.Resolution5m}, asked{everyDay(true, true, true), aggr.Resolution1h}
+	m5, h1 := asked{everyDay(true, true, true), aggr.Resolution5m, false}, asked{everyDay(true, true, true), aggr.Resolution1h, false}
 	var b strings.Builder
 	b.WriteString("| query | largest value | 5m: measured | 5m: bound | 1h: measured | 1h: bound |\n|---|---|---|---|---|---|\n")
 	var exact []string
