@@ -13,8 +13,14 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 )
 
-// reopenInterval is the least time between two attempts to reopen a bucket.
-const reopenInterval = 30 * time.Second
+const (
+	// reopenInterval is the least time between two attempts to reopen a bucket.
+	reopenInterval = 30 * time.Second
+	// uselessInterval is that after an attempt that did not help, while other operations
+	// are not refused: then the credentials are good, and one object or kind of operation
+	// is forbidden. Each attempt opens a client that stays.
+	uselessInterval = time.Hour
+)
 
 // reopening is a bucket that is opened again when it refuses the credentials: they may
 // have been rotated in the configuration, in a file that the SDK reads when it starts, or
@@ -27,6 +33,10 @@ type reopening struct {
 	cur    bucket.Bucket
 	all    []bucket.Bucket // to be closed at the end; readers may still use them
 	opened time.Time
+	// useless says that the last attempt did not help; worked is when an operation was last
+	// not refused.
+	useless bool
+	worked  time.Time
 }
 
 func newReopening(first bucket.Bucket, log *slog.Logger, open func(ctx context.Context) (bucket.Bucket, error)) *reopening {
@@ -47,7 +57,11 @@ func (r *reopening) renewed(ctx context.Context, old bucket.Bucket) (bucket.Buck
 		defer r.mu.Unlock()
 		return r.cur, true
 	}
-	if !r.opened.IsZero() && time.Since(r.opened) < reopenInterval {
+	wait := reopenInterval
+	if r.useless && time.Since(r.worked) < reopenInterval {
+		wait = uselessInterval
+	}
+	if !r.opened.IsZero() && time.Since(r.opened) < wait {
 		r.mu.Unlock()
 		return nil, false
 	}
@@ -59,7 +73,6 @@ func (r *reopening) renewed(ctx context.Context, old bucket.Bucket) (bucket.Buck
 		r.log.Warn("reopening of object storage failed", "err", err)
 		return nil, false
 	}
-	r.log.Info("object storage reopened", "bucket", b.Name())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.cur, r.all = b, append(r.all, b)
@@ -77,13 +90,41 @@ func untrusted(err error) bool {
 func (r *reopening) do(ctx context.Context, f func(bucket.Bucket) error) error {
 	b := r.current()
 	err := f(b)
-	if !errors.Is(err, bucket.ErrAccessDenied) && !untrusted(err) {
+	if !refused(err) {
+		r.succeeded(err)
 		return err
 	}
-	if b, ok := r.renewed(ctx, b); ok {
-		return f(b)
+	b, ok := r.renewed(ctx, b)
+	if !ok {
+		return err
+	}
+	err = f(b)
+	r.mu.Lock()
+	helped := !refused(err)
+	again := r.useless
+	r.useless = !helped
+	r.mu.Unlock()
+	switch {
+	case helped:
+		r.succeeded(err)
+		r.log.Info("object storage reopened", "bucket", b.Name())
+	case !again:
+		r.log.Warn("object storage refuses an operation, also with credentials that were read again", "bucket", b.Name(), "err", err)
 	}
 	return err
+}
+
+// refused says whether new credentials may help.
+func refused(err error) bool { return errors.Is(err, bucket.ErrAccessDenied) || untrusted(err) }
+
+// succeeded notes an operation that the bucket carried out.
+func (r *reopening) succeeded(err error) {
+	if err != nil && !errors.Is(err, bucket.ErrNotFound) {
+		return
+	}
+	r.mu.Lock()
+	r.worked = time.Now()
+	r.mu.Unlock()
 }
 
 func (r *reopening) List(ctx context.Context, dir string, f func(bucket.Object) error) error {
@@ -133,19 +174,19 @@ func (r *reopening) Upload(ctx context.Context, name string, body io.Reader, siz
 		}
 	}
 	first := true
-	var refused error
+	var failure error
 	return r.do(ctx, func(b bucket.Bucket) error {
 		if !first {
 			if from < 0 {
-				return refused
+				return failure
 			}
 			if _, err := seeker.Seek(from, io.SeekStart); err != nil {
-				return errors.Join(refused, err)
+				return errors.Join(failure, err)
 			}
 		}
 		first = false
-		refused = b.Upload(ctx, name, body, size)
-		return refused
+		failure = b.Upload(ctx, name, body, size)
+		return failure
 	})
 }
 
