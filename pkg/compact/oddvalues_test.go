@@ -3,9 +3,11 @@ package compact_test
 import (
 	"fmt"
 	"math"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
@@ -84,5 +86,58 @@ block a range=-340h..-4h labels={cluster="eu"}
 		for number, n := range counts {
 			require.Equal(t, 2*float64(res/60_000), n, "window %d", number)
 		}
+	}
+}
+
+// oddHistograms encodes gauge histograms whose sum becomes huge and falls again, infinite,
+// and a number again; or histograms with custom buckets that have no bounds.
+func oddHistograms(t testing.TB, gauge bool) []chunks.Meta {
+	t.Helper()
+	c := chunkenc.NewFloatHistogramChunk()
+	app, err := c.Appender()
+	require.NoError(t, err)
+	ts := times(0, 40*60)
+	for i, at := range ts {
+		h := &histogram.FloatHistogram{
+			Schema: histogram.CustomBucketsSchema, Count: float64(i), Sum: float64(i),
+			PositiveSpans: []histogram.Span{{Length: 1}}, PositiveBuckets: []float64{float64(i)},
+		}
+		if gauge {
+			h.Schema, h.CounterResetHint = 1, histogram.GaugeType
+			switch i % 60 {
+			case 9:
+				h.Sum = math.MaxFloat64
+			case 29:
+				h.Sum = math.Inf(1)
+			case 30:
+				h.Sum = math.Inf(-1)
+			}
+		}
+		made, _, next, err := app.AppendFloatHistogram(nil, 0, at, h, true)
+		require.NoError(t, err)
+		require.Nil(t, made)
+		app = next
+	}
+	return []chunks.Meta{{MinTime: 0, MaxTime: ts[len(ts)-1], Chunk: c}}
+}
+
+// The counter of a gauge is the last value of each window as it is. Custom buckets may have
+// no bounds: their only bucket is that up to infinity.
+func TestDownsample_TakesOddHistograms(t *testing.T) {
+	for _, gauge := range []bool{true, false} {
+		b := bucket.NewMemory()
+		m := &block.Meta{}
+		m.ULID, m.MaxTime = blocktest.ID("a"), 40*3_600_000
+		m.Thanos.Labels = map[string]string{"cluster": "eu"}
+		dir := filepath.Join(t.TempDir(), m.ULID.String())
+		require.NoError(t, blocktest.Write(t.Context(), dir, m, []blocktest.Series{
+			{Labels: labels.FromStrings("__name__", "up"), Chunks: oddHistograms(t, gauge)},
+		}))
+		_, err := block.Upload(t.Context(), b, dir, block.UploadConfig{})
+		require.NoError(t, err)
+		require.NoError(t, newCompactor(t, b, "--compact.verify=full").RunOnce(t.Context()), "gauge: %t", gauge)
+		require.Contains(t, strings.Join(live(t, b), "\n"), "0..40h res=5")
+		counts, _, _ := aggregates(t, b, block.Resolution5m)
+		require.Len(t, counts, 40*12)
 	}
 }

@@ -60,7 +60,8 @@ func (b *spanBuilder) histogramChunk(c *Chunk, aggregated bool) error {
 		}
 		var bounds []float64
 		if s.sum.UsesCustomBuckets() {
-			bounds = s.sum.CustomValues
+			// Not nil, also where the only bucket is that up to infinity.
+			bounds = append([]float64{}, s.sum.CustomValues...)
 		}
 		to := b.last(func(l *span) bool {
 			h := l.hists

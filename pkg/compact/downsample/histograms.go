@@ -134,7 +134,11 @@ func (d *Downsampler) histogramChunk(batch []hist, header chunkenc.CounterResetH
 		n := 0.0
 		for ; i < len(batch) && batch[i].t <= end; i++ {
 			n += batch[i].n
-			if err := c.add(batch[i].counter, batch[i].rel); err != nil {
+			if d.kind.gauge() {
+				// The last value as it is: its differences would round it, or make it NaN
+				// after an infinite sum.
+				c.total = batch[i].counter
+			} else if err := c.add(batch[i].counter, batch[i].rel); err != nil {
 				return err
 			}
 			var err error
