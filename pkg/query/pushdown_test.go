@@ -88,7 +88,7 @@ func startFleet(t *testing.T) *fleet {
 		for _, a := range addrs {
 			args = append(args, "--endpoint="+a)
 		}
-		return startQuerier(t, args...)
+		return startQuerier(t, append(args, "--endpoint.info-timeout=10s")...) // no leaf is missing under load
 	}
 	leaf := func(cluster string) *process {
 		var addrs []string
