@@ -243,7 +243,7 @@ func (s *Sidecar) newShipping(ctx context.Context) (*shipping, error) {
 	if err := checkDataDir(s.config.TSDBPath); err != nil {
 		return nil, err
 	}
-	promFlags, err := s.client.Flags(ctx)
+	promFlags, err := s.source.flags(ctx, s.config.Prometheus.ReadyTimeout)
 	if err != nil {
 		return nil, fmt.Errorf("read how Prometheus cuts blocks: %w", err)
 	}

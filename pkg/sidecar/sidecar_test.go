@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,6 +100,38 @@ func TestRun_WaitsForPrometheus(t *testing.T) {
 	require.Eventually(t, func() bool { return s.Ready() == nil }, 10*time.Second, 10*time.Millisecond)
 	require.NoError(t, stop())
 	p.Close()
+}
+
+// Prometheus restarts between its first answer and the request for its flags: the sidecar
+// asks again. A proxy that hides the flags ends it.
+func TestRun_AsksForFlagsAgain(t *testing.T) {
+	for code, fails := range map[int]bool{http.StatusServiceUnavailable: false, http.StatusNotFound: true} {
+		var asked atomic.Int32
+		p := promtest.New(t, promtest.Options{
+			ExternalLabels: labels.FromStrings("cluster", "eu"),
+			Flags:          map[string]string{minBlockFlag: "2h", maxBlockFlag: "2h"},
+			Wrap: func(h http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if strings.HasSuffix(r.URL.Path, "/status/flags") && asked.Add(1) == 1 {
+						w.WriteHeader(code)
+						return
+					}
+					h.ServeHTTP(w, r)
+				})
+			},
+		})
+		s, err := New(parse(t, "--prometheus.url="+p.URL().String(), "--tsdb.path="+t.TempDir()), Deps{Logger: discard(), Bucket: bucket.NewMemory()})
+		require.NoError(t, err)
+		require.NoError(t, s.source.wait(t.Context(), time.Minute))
+		ship, err := s.newShipping(t.Context())
+		if fails {
+			require.ErrorContains(t, err, "read how Prometheus cuts blocks: ask /api/v1/status/flags: Prometheus answered 404")
+			continue
+		}
+		require.NoError(t, err)
+		require.NoError(t, ship.lock.Close())
+		require.GreaterOrEqual(t, asked.Load(), int32(2))
+	}
 }
 
 func TestRun_FailsWithoutIdentity(t *testing.T) {

@@ -213,13 +213,31 @@ func (s *source) nativeLabels(ctx context.Context, id *identity) ([]string, erro
 // wait checks until the server answers, for atMost. It returns at once when the
 // server has no external labels or refuses the credentials.
 func (s *source) wait(ctx context.Context, atMost time.Duration) error {
+	return s.retry(ctx, atMost, s.check)
+}
+
+// flags asks the server for its flags until it answers, like wait: it may restart right
+// after the first contact.
+func (s *source) flags(ctx context.Context, atMost time.Duration) (f map[string]string, err error) {
+	var refused error
+	err = s.retry(ctx, atMost, func(ctx context.Context) (err error) {
+		if f, err = s.client.Flags(ctx); hidden(err) {
+			refused, err = err, nil
+		}
+		return err
+	})
+	return f, errors.Join(err, refused)
+}
+
+// retry calls ask until it succeeds or its error is permanent, for atMost.
+func (s *source) retry(ctx context.Context, atMost time.Duration, ask func(context.Context) error) error {
 	deadline, cancel := context.WithTimeout(ctx, atMost)
 	defer cancel()
 	tick := time.NewTicker(retryInterval)
 	defer tick.Stop()
 	logged := ""
 	for {
-		err := s.check(deadline)
+		err := ask(deadline)
 		if err == nil || permanent(err) {
 			return err
 		}
