@@ -65,9 +65,9 @@ func newGaugeGrid(in chunkenc.Iterator, resolution int64) *grid {
 // end is the time at which the sample at t is dated.
 func (g *grid) end(t int64) int64 {
 	if g.gauge {
-		return windowEnd(t+g.res/2, g.res) - g.res/2
+		return WindowEnd(t+g.res/2, g.res) - g.res/2
 	}
-	return windowEnd(t, g.res)
+	return WindowEnd(t, g.res)
 }
 
 // read moves to the next sample of in that is no stale marker.
@@ -98,7 +98,7 @@ func (g *grid) Next() chunkenc.ValueType {
 	first := g.take()
 	res, end := g.res, g.end(first.t)
 	if r := g.coarse.at(first.t); r > 0 {
-		if res, end = r, windowEnd(first.t, r); g.gauge {
+		if res, end = r, WindowEnd(first.t, r); g.gauge {
 			end = first.t
 		}
 	}

@@ -16,9 +16,9 @@ const (
 	Resolution1h int64 = 60 * 60 * 1000
 )
 
-// windowEnd returns the last millisecond of the window that t is in, which is the
+// WindowEnd returns the last millisecond of the window that t is in, which is the
 // date of the aggregates of that window.
-func windowEnd(t, resolution int64) int64 {
+func WindowEnd(t, resolution int64) int64 {
 	m := t % resolution
 	if m < 0 {
 		m += resolution
@@ -38,13 +38,13 @@ func resolutionOf(c *storeapi.Chunk) int64 {
 	if r := c.Aggr.Resolution; r == Resolution5m || r == Resolution1h {
 		return r
 	}
-	if windowEnd(c.MinTime, Resolution1h) != c.MinTime {
+	if WindowEnd(c.MinTime, Resolution1h) != c.MinTime {
 		return Resolution5m
 	}
 	// Whole windows are one resolution apart, only the last one may be closer.
 	if n := windows(c.Aggr); n > 2 && c.MaxTime-c.MinTime < int64(n-2)*Resolution1h {
 		return Resolution5m
-	} else if n == 2 && windowEnd(c.MaxTime, Resolution1h) != c.MaxTime && windowEnd(c.MaxTime, Resolution5m) == c.MaxTime {
+	} else if n == 2 && WindowEnd(c.MaxTime, Resolution1h) != c.MaxTime && WindowEnd(c.MaxTime, Resolution5m) == c.MaxTime {
 		return Resolution5m
 	}
 	return Resolution1h
@@ -129,7 +129,7 @@ func Resolutions(chunks []storeapi.Chunk) []int64 {
 // unclear says that a downsampled chunk has one window, which ends early, and that its
 // store did not tell the resolution.
 func unclear(c *storeapi.Chunk) bool {
-	return c.Aggr.Resolution == 0 && c.MinTime == c.MaxTime && windowEnd(c.MinTime, Resolution5m) != c.MinTime
+	return c.Aggr.Resolution == 0 && c.MinTime == c.MaxTime && WindowEnd(c.MinTime, Resolution5m) != c.MinTime
 }
 
 // align returns the chunks with the last window of each dated at its end, and the
@@ -150,7 +150,7 @@ func align(chunks []storeapi.Chunk, resolutions []int64, middle bool) ([]storeap
 		if i+1 < len(chunks) {
 			next = chunks[i+1].MinTime
 		}
-		if end := windowEnd(c.MaxTime, r); end < next {
+		if end := WindowEnd(c.MaxTime, r); end < next {
 			how[i].to = end
 		}
 		if middle {

@@ -82,8 +82,8 @@ func (p *divided) window(typ chunkenc.ValueType) chunkenc.ValueType {
 		p.typ = chunkenc.ValFloatHistogram
 	}
 	p.end = p.Iterator.AtT()
-	first := windowEnd(max(p.end-p.resolution, p.after)+1, p.step)
-	last := min(windowEnd(min(p.end, p.until), p.step), p.end)
+	first := WindowEnd(max(p.end-p.resolution, p.after)+1, p.step)
+	last := min(WindowEnd(min(p.end, p.until), p.step), p.end)
 	p.n = max(1, (last-first+p.step-1)/p.step+1)
 	p.t = min(first, p.end)
 	p.end = max(p.t, last)
@@ -237,7 +237,7 @@ func (s *between) segments(before gridSample, beforeRes int64) []segment {
 }
 
 // after is the end of the step that begins after t.
-func (s *between) after(t int64) int64 { return windowEnd(t+1, s.step) }
+func (s *between) after(t int64) int64 { return WindowEnd(t+1, s.step) }
 
 // holds says that the sample has a value.
 func (a gridSample) holds() bool {

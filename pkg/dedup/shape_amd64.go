@@ -1,11 +1,6 @@
 package dedup
 
-import (
-	"golang.org/x/sys/cpu"
-)
-
-// fewPairs is the number of pairs that foldPairs needs at least, which is that of a lane.
-const fewPairs = lanes
+import "golang.org/x/sys/cpu"
 
 // lanes is how many numbers of 64 bits a vector register has.
 const lanes = 4
@@ -21,7 +16,7 @@ type vectors struct {
 // dashboard.
 func (p *extremes) addVectors(ts []int64, vs []float64) bool {
 	n := len(ts) - 1
-	if n < fewPairs || !cpu.X86.HasAVX2 {
+	if n < lanes || !cpu.X86.HasAVX2 {
 		return false
 	}
 	vs = vs[:len(ts)]
@@ -35,7 +30,7 @@ func (p *extremes) addVectors(ts []int64, vs []float64) bool {
 	return true
 }
 
-// foldPairs looks at n ≥ fewPairs pairs, from that of the first and second sample on. It
+// foldPairs looks at n ≥ lanes pairs, from that of the first and second sample on. It
 // needs AVX2.
 //
 //go:noescape

@@ -129,7 +129,7 @@ func foldWindows(c *xorcolumn.Columns, resolution int64, by fold, to *xorcolumn.
 	}
 	lastT, n := c.T[c.Len()-1], 0
 	for i := 0; i < c.Len(); n++ {
-		end := windowEnd(c.T[i], resolution)
+		end := aggr.WindowEnd(c.T[i], resolution)
 		acc := c.V[i]
 		for i++; i < c.Len() && c.T[i] <= end; i++ {
 			acc = by(acc, c.V[i])

@@ -61,7 +61,7 @@ func (d *Downsampler) rawFloats(ts []int64, vs []float64, numbers bool) error {
 	for len(ts) > 0 {
 		// A chunk never ends within a window.
 		k := min(size, len(ts))
-		for end := windowEnd(ts[k-1], d.resolution); k < len(ts) && ts[k] <= end; k++ {
+		for end := aggr.WindowEnd(ts[k-1], d.resolution); k < len(ts) && ts[k] <= end; k++ {
 		}
 		bt, bv := ts[:k], vs[:k]
 		ts, vs = ts[k:], vs[k:]
@@ -116,7 +116,7 @@ func (c *columns) fill(ts []int64, vs []float64, resolution int64) (n int, last 
 		if n == len(c.t) {
 			c.grow()
 		}
-		end := windowEnd(ts[0], resolution)
+		end := aggr.WindowEnd(ts[0], resolution)
 		k = countUntil(ts, end, k)
 		c.t[n], c.count[n] = min(end, lastT), float64(k)
 		c.sum[n], c.min[n], c.max[n], counter = aggregate(vs[:k], counter, last)

@@ -63,7 +63,7 @@ func (d *Downsampler) histograms(hs []hist, interval int64, exact bool) error {
 	size := len(hs)/n + 1
 	for len(hs) > 0 {
 		k := min(size, len(hs))
-		for end := windowEnd(hs[k-1].t, d.resolution); k < len(hs) && hs[k].t <= end; k++ {
+		for end := aggr.WindowEnd(hs[k-1].t, d.resolution); k < len(hs) && hs[k].t <= end; k++ {
 		}
 		if err := d.histogramBatch(hs[:k], exact); err != nil {
 			return err
@@ -86,7 +86,7 @@ func (d *Downsampler) histogramBatch(batch []hist, exact bool) error {
 		}
 		if batch[i].t > end {
 			windows++
-			end = windowEnd(batch[i].t, d.resolution)
+			end = aggr.WindowEnd(batch[i].t, d.resolution)
 		}
 	}
 	if !exact || cuts > windows*d.maxCuts()+1 {
@@ -129,7 +129,7 @@ func (d *Downsampler) histogramChunk(batch []hist, header chunkenc.CounterResetH
 	c := resets{}
 	lastT := batch[len(batch)-1].t
 	for i := 0; i < len(batch); {
-		end := windowEnd(batch[i].t, d.resolution)
+		end := aggr.WindowEnd(batch[i].t, d.resolution)
 		var sum *histogram.FloatHistogram
 		n := 0.0
 		for ; i < len(batch) && batch[i].t <= end; i++ {

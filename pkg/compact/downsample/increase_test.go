@@ -170,7 +170,7 @@ func sums(t *testing.T, samples []sample, res int64) map[int64]*histogram.FloatH
 		if math.IsNaN(s.h.Sum) {
 			continue
 		}
-		end := windowEnd(s.t, res)
+		end := aggr.WindowEnd(s.t, res)
 		h := s.h.Copy()
 		h.CounterResetHint = histogram.GaugeType
 		if out[end] != nil {

@@ -9,16 +9,6 @@ const samplesPerChunk = 140
 // number of chunks is estimated.
 const rawInterval = 60_000
 
-// windowEnd returns the last millisecond of the window that t is in. Windows are aligned to
-// 1970, also before it, where % is negative.
-func windowEnd(t, resolution int64) int64 {
-	in := t % resolution
-	if in < 0 {
-		in += resolution
-	}
-	return t - in + resolution - 1
-}
-
 // chunkCount returns the number of chunks for the windows of [mint, maxt] when count
 // inputs at a distance of inRes fill them.
 func chunkCount(mint, maxt, inRes, outRes int64, count int) int {
