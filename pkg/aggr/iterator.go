@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hindsight-io/hindsight/pkg/chunkcheck"
+	"github.com/hindsight-io/hindsight/pkg/columnchunk"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -99,6 +100,9 @@ func dataOf(a *storeapi.Aggregates, which storeapi.Aggregate) *storeapi.Data {
 func DataIterator(d storeapi.Data) chunkenc.Iterator { return dataIterator(d, nil) }
 
 func dataIterator(d storeapi.Data, reuse chunkenc.Iterator) chunkenc.Iterator {
+	if d.Encoding == columnchunk.Encoding {
+		return columnchunk.NewIterator(d.Bytes)
+	}
 	if err := chunkcheck.Check(d.Encoding, d.Bytes); err != nil {
 		return errIterator(fmt.Errorf("%w: %w", ErrCorrupt, err))
 	}

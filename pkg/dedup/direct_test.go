@@ -59,7 +59,7 @@ func cutEvenly(r *rand.Rand, n int, samples []sample) *xorList {
 		l.spans, l.bytes = append(l.spans, [2]int64{samples[0].t, samples[n-1].t}), append(l.bytes, e.Finish())
 		samples = samples[n:]
 	}
-	return l
+	return l.mix(r)
 }
 
 // The columns have the samples that the iterator over the same replicas returns.

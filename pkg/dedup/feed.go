@@ -26,7 +26,7 @@ type feed interface {
 
 // chunkFeed reads chunks of floats. A batch is a chunk, with its number.
 type chunkFeed struct {
-	chunks XORChunks
+	chunks FloatChunks
 	bounds Bounds
 	chunk  int // the next one
 	// first is the first one after the last skip.
@@ -52,25 +52,25 @@ func (f *chunkFeed) next(tr *track) (int, shape, bool) {
 // left out.
 func (f *chunkFeed) read(cols *xorcolumn.Columns) (int, shape, bool) {
 	for f.failed == nil && f.chunk < f.chunks.Len() {
-		mint, maxt, payload := f.chunks.Chunk(f.chunk)
-		if mint > f.bounds.MaxTime {
+		c := f.chunks.Chunk(f.chunk)
+		if c.MinTime > f.bounds.MaxTime {
 			break
 		}
 		number := f.chunk
 		f.chunk++
-		if maxt < f.bounds.MinTime {
+		if c.MaxTime < f.bounds.MinTime {
 			continue
 		}
 		n, until := cols.Len(), f.bounds.MaxTime
 		if f.until != 0 && !f.rest {
 			until = min(until, f.until)
 		}
-		if maxt <= until {
+		if c.MaxTime <= until {
 			until = math.MaxInt64
 		}
-		whole, err := cols.AppendXORUntil(payload, until)
+		whole, err := c.appendUntil(cols, until)
 		if err != nil {
-			f.failed = fmt.Errorf("decode the chunk from %d: %w", mint, err)
+			f.failed = fmt.Errorf("decode the chunk from %d: %w", c.MinTime, err)
 			break
 		}
 		if f.rest = !whole && until < f.bounds.MaxTime; f.rest {
@@ -97,14 +97,14 @@ func (f *chunkFeed) read(cols *xorcolumn.Columns) (int, shape, bool) {
 func (f *chunkFeed) skip(t int64, behind bool) bool {
 	from := f.chunk
 	for f.chunk < f.chunks.Len() {
-		if _, maxt, _ := f.chunks.Chunk(f.chunk); maxt >= t {
+		if f.chunks.Chunk(f.chunk).MaxTime >= t {
 			break
 		}
 		if behind {
 			if f.chunk+1 == f.chunks.Len() {
 				break
 			}
-			if mint, _, _ := f.chunks.Chunk(f.chunk + 1); mint > t {
+			if f.chunks.Chunk(f.chunk+1).MinTime > t {
 				break
 			}
 		}
@@ -120,12 +120,12 @@ func (f *chunkFeed) skip(t int64, behind bool) bool {
 func (f *chunkFeed) before() []int64 {
 	var all []int64
 	for i := f.first - 1; i >= 0 && len(all) <= neighbours; i-- {
-		_, maxt, payload := f.chunks.Chunk(i)
-		if maxt < f.bounds.MinTime {
+		c := f.chunks.Chunk(i)
+		if c.MaxTime < f.bounds.MinTime {
 			break
 		}
 		var cols xorcolumn.Columns
-		if cols.AppendXOR(payload) != nil {
+		if _, err := c.appendUntil(&cols, math.MaxInt64); err != nil {
 			break
 		}
 		clip(&cols, 0, f.bounds)

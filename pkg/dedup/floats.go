@@ -8,23 +8,40 @@ import (
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
+	"github.com/hindsight-io/hindsight/pkg/columnchunk"
 	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
 )
 
-// XORChunks are the chunks of one series, all of floats in the encoding XOR, in
-// ascending order of time.
-type XORChunks interface {
+// FloatChunks are the chunks of one series, all of floats in the encoding XOR or that of
+// package columnchunk, in ascending order of time.
+type FloatChunks interface {
 	Len() int
-	// Chunk returns the times of the first and last sample, inclusive, and the
-	// payload.
-	Chunk(i int) (mint, maxt int64, payload []byte)
+	Chunk(i int) FloatChunk
+}
+
+// FloatChunk is a chunk of floats.
+type FloatChunk struct {
+	// MinTime and MaxTime are the times of the first and last sample, inclusive.
+	MinTime, MaxTime int64
+	// Columns says that the payload is one of package columnchunk.
+	Columns bool
+	Payload []byte
+}
+
+// appendUntil appends the samples, but may leave out those after the first one that is later
+// than t; whole says that it left out none.
+func (c *FloatChunk) appendUntil(cols *xorcolumn.Columns, t int64) (whole bool, err error) {
+	if c.Columns {
+		return columnchunk.AppendUntil(cols, c.Payload, t)
+	}
+	return cols.AppendXORUntil(c.Payload, t)
 }
 
 // Floats iterates over a series of floats. It decodes whole chunks into columns,
 // which is several times as fast as the iterators of chunks, and does not decode
 // chunks that the reader jumps over.
 type Floats struct {
-	chunks XORChunks
+	chunks FloatChunks
 	next   int // chunk
 	bounds Bounds
 	cols   xorcolumn.Columns
@@ -39,7 +56,7 @@ type Bounds struct{ MinTime, MaxTime int64 }
 
 // NewFloats returns an iterator. reuse, which may be nil, is overwritten and
 // returned.
-func NewFloats(chunks XORChunks, b Bounds, reuse *Floats) *Floats {
+func NewFloats(chunks FloatChunks, b Bounds, reuse *Floats) *Floats {
 	if reuse == nil {
 		reuse = &Floats{}
 	}
@@ -88,16 +105,16 @@ func (f *Floats) load(t int64) chunkenc.ValueType {
 	f.cols.Reset()
 	f.i = -1
 	for f.err == nil && f.chunks != nil && f.next < f.chunks.Len() {
-		mint, maxt, payload := f.chunks.Chunk(f.next)
-		if mint > f.bounds.MaxTime {
+		c := f.chunks.Chunk(f.next)
+		if c.MinTime > f.bounds.MaxTime {
 			break
 		}
 		f.next++
-		if maxt < t {
+		if c.MaxTime < t {
 			continue
 		}
-		if err := f.cols.AppendXOR(payload); err != nil {
-			f.err = fmt.Errorf("decode the chunk from %d: %w", mint, err)
+		if _, err := c.appendUntil(&f.cols, math.MaxInt64); err != nil {
+			f.err = fmt.Errorf("decode the chunk from %d: %w", c.MinTime, err)
 			break
 		}
 		clip(&f.cols, 0, f.bounds)

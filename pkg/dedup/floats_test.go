@@ -8,20 +8,43 @@ import (
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hindsight-io/hindsight/pkg/columnchunk"
+	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
 )
 
 // xorList is a series as XOR chunks.
 type xorList struct {
 	spans   [][2]int64
 	bytes   [][]byte
+	columns map[int]bool // chunks in the encoding of package columnchunk
 	decoded int
 }
 
 func (l *xorList) Len() int { return len(l.bytes) }
 
-func (l *xorList) Chunk(i int) (int64, int64, []byte) {
+func (l *xorList) Chunk(i int) FloatChunk {
 	l.decoded++
-	return l.spans[i][0], l.spans[i][1], l.bytes[i]
+	return FloatChunk{MinTime: l.spans[i][0], MaxTime: l.spans[i][1], Payload: l.bytes[i], Columns: l.columns[i]}
+}
+
+// mix encodes half of the chunks as columns, as a store that keeps those has them.
+func (l *xorList) mix(r *rand.Rand) *xorList {
+	l.columns = map[int]bool{}
+	var e columnchunk.Encoder
+	var c xorcolumn.Columns
+	for i, b := range l.bytes {
+		if r.Intn(2) == 0 {
+			continue
+		}
+		if c.Reset(); c.AppendXOR(b) != nil {
+			continue
+		}
+		if b, ok := e.Append(nil, &c, math.MaxInt32); ok {
+			l.bytes[i], l.columns[i] = b, true
+		}
+	}
+	return l
 }
 
 // cut makes chunks of random length of floats.
@@ -39,7 +62,7 @@ func cut(t testing.TB, r *rand.Rand, samples []sample) *xorList {
 		l.bytes = append(l.bytes, c.Bytes())
 		samples = samples[n:]
 	}
-	return l
+	return l.mix(r)
 }
 
 // floatsOnly drops histograms and puts in stale markers here and there.

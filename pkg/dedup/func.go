@@ -41,7 +41,7 @@ const Lead = 3 * 60_000
 type Replica struct {
 	// Chunks are read within the bounds of the merge. They are in order of time and
 	// do not overlap. nil means Samples.
-	Chunks  XORChunks
+	Chunks  FloatChunks
 	Samples chunkenc.Iterator
 	// Interval is the time between two samples in milliseconds that is assumed where
 	// there are too few samples to learn it from, see Interval; 0 when it is not known.
@@ -215,22 +215,22 @@ func (s *Samples) Append(it chunkenc.Iterator, from int64) error {
 }
 
 // AppendChunks appends the samples of chunks of floats within bounds.
-func (s *Samples) AppendChunks(chunks XORChunks, b Bounds) error {
+func (s *Samples) AppendChunks(chunks FloatChunks, b Bounds) error {
 	cols := xorcolumn.Columns{T: s.T, V: s.V}
 	for i := range chunks.Len() {
-		mint, maxt, payload := chunks.Chunk(i)
-		if mint > b.MaxTime {
+		c := chunks.Chunk(i)
+		if c.MinTime > b.MaxTime {
 			break
 		}
-		if maxt < b.MinTime {
+		if c.MaxTime < b.MinTime {
 			continue
 		}
 		n, until := cols.Len(), b.MaxTime
-		if maxt <= until {
+		if c.MaxTime <= until {
 			until = math.MaxInt64
 		}
-		if _, err := cols.AppendXORUntil(payload, until); err != nil {
-			return fmt.Errorf("decode the chunk from %d: %w", mint, err)
+		if _, err := c.appendUntil(&cols, until); err != nil {
+			return fmt.Errorf("decode the chunk from %d: %w", c.MinTime, err)
 		}
 		clip(&cols, n, b)
 	}

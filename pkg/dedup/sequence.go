@@ -8,13 +8,13 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 )
 
-// metaChunks are XORChunks.
+// metaChunks are FloatChunks in the encoding XOR.
 type metaChunks []chunks.Meta
 
 func (c metaChunks) Len() int { return len(c) }
 
-func (c metaChunks) Chunk(i int) (mint, maxt int64, payload []byte) {
-	return c[i].MinTime, c[i].MaxTime, c[i].Chunk.Bytes()
+func (c metaChunks) Chunk(i int) FloatChunk {
+	return FloatChunk{MinTime: c[i].MinTime, MaxTime: c[i].MaxTime, Payload: c[i].Chunk.Bytes()}
 }
 
 // interval estimates the time between two samples of chunks.

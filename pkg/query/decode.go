@@ -26,7 +26,7 @@ func (s *series) decode(dst *eval.Samples) error {
 		s.view.decoders.Put(d)
 		return err
 	case s.plain(s.sources[0].chunks):
-		return out.AppendChunks(xorChunks(s.sources[0].chunks), s.view.bounds())
+		return out.AppendChunks(floatChunks(s.sources[0].chunks), s.view.bounds())
 	}
 	return out.Append(s.Iterator(nil), s.view.mint)
 }
@@ -40,11 +40,11 @@ type decoder struct {
 // replicaMemory holds the replicas of one series. It is used again for the next one.
 type replicaMemory struct {
 	replicas []dedup.Replica
-	chunks   []xorChunks
+	chunks   []floatChunks
 }
 
 // take returns n replicas without content, with their chunks.
-func (m *replicaMemory) take(n int) ([]dedup.Replica, []xorChunks) {
+func (m *replicaMemory) take(n int) ([]dedup.Replica, []floatChunks) {
 	m.replicas, m.chunks = slices.Grow(m.replicas[:0], n)[:n], slices.Grow(m.chunks[:0], n)[:n]
 	return m.replicas, m.chunks
 }

@@ -90,6 +90,7 @@ func baseRequest(p queryopts.Options, mint, maxt int64, ms []*labels.Matcher) *s
 		Partial:       storeapi.PartialWarn,
 		StoreMatchers: p.StoreMatchers,
 		FillCoarser:   true,
+		Columns:       true,
 	}
 	if !p.PartialResponse {
 		r.Partial = storeapi.PartialAbort

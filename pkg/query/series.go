@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
+	"github.com/hindsight-io/hindsight/pkg/columnchunk"
 	"github.com/hindsight-io/hindsight/pkg/dedup"
 	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
@@ -118,7 +119,7 @@ func (s *series) plain(chunks []storeapi.Chunk) bool {
 			return false
 		}
 	}
-	return allXOR(chunks) && !s.planned()
+	return allFloats(chunks) && !s.planned()
 }
 
 // maxLayers bounds the chunks of one source that overlap at one time. Blocks that
@@ -200,8 +201,8 @@ func (s *series) samples(chunks []storeapi.Chunk, b dedup.Bounds) chunkenc.Itera
 	if len(aggrs) == 1 && aggrs[0] == storeapi.AggregateCounter && allRaw(chunks) {
 		aggrs = []storeapi.Aggregate{storeapi.AggregateRaw}
 	}
-	if allXOR(chunks) {
-		return dedup.NewFloats(xorChunks(chunks), b, nil)
+	if allFloats(chunks) {
+		return dedup.NewFloats(floatChunks(chunks), b, nil)
 	}
 	return &bounded{Iterator: aggr.SeriesIterator(chunks, aggrs), mint: b.MinTime, maxt: b.MaxTime}
 }
@@ -243,18 +244,19 @@ func (s *series) allRaw() bool {
 	return !slices.ContainsFunc(s.sources, func(src source) bool { return !allRaw(src.chunks) })
 }
 
-// xorChunks are chunks that are all raw floats, as those of most series.
-type xorChunks []storeapi.Chunk
+// floatChunks are chunks that are all raw floats, as those of most series.
+type floatChunks []storeapi.Chunk
 
-func (c xorChunks) Len() int { return len(c) }
+func (c floatChunks) Len() int { return len(c) }
 
-func (c xorChunks) Chunk(i int) (mint, maxt int64, payload []byte) {
-	return c[i].MinTime, c[i].MaxTime, c[i].Raw.Bytes
+func (c floatChunks) Chunk(i int) dedup.FloatChunk {
+	s := &c[i]
+	return dedup.FloatChunk{MinTime: s.MinTime, MaxTime: s.MaxTime, Payload: s.Raw.Bytes, Columns: s.Raw.Encoding == columnchunk.Encoding}
 }
 
-func allXOR(chunks []storeapi.Chunk) bool {
+func allFloats(chunks []storeapi.Chunk) bool {
 	for i := range chunks {
-		if chunks[i].Aggr != nil || chunks[i].Raw.Encoding != chunkenc.EncXOR {
+		if e := chunks[i].Raw.Encoding; chunks[i].Aggr != nil || e != chunkenc.EncXOR && e != columnchunk.Encoding {
 			return false
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path"
@@ -71,7 +72,11 @@ func writeBlock(t testing.TB, rng *rand.Rand, mint, maxt int64, series int, ext 
 				if rng.IntN(200) == 0 {
 					v = 0 // a reset
 				}
-				_, err = app.Append(0, lset, ts, v)
+				x := v
+				if kind > 3 {
+					x = math.Round(v*100) / 100 // as of most counters
+				}
+				_, err = app.Append(0, lset, ts, x)
 			}
 			require.NoError(t, err)
 		}

@@ -23,8 +23,10 @@ type Config struct {
 	IndexCacheSize   flags.Bytes
 	IndexCache       flags.PathOrContent
 	DiskCacheSize    flags.Bytes
-	ChunkPoolSize    flags.Bytes
-	RequestCost      flags.Bytes
+	// ColumnCacheSize counts where there is a disk cache.
+	ColumnCacheSize flags.Bytes
+	ChunkPoolSize   flags.Bytes
+	RequestCost     flags.Bytes
 
 	RequestSeries, RequestSamples uint64
 	TouchedSeries, SeriesSamples  uint64 // the older names of the two
@@ -78,7 +80,7 @@ type unusedFlags struct {
 // flags for this role.
 func DefaultConfig() Config {
 	return Config{
-		DataDir: "./data", CacheIndexHeader: true, IndexCacheSize: 32 << 20, DiskCacheSize: 2 << 30, ChunkPoolSize: 2 << 30, RequestCost: 512 << 10,
+		DataDir: "./data", CacheIndexHeader: true, IndexCacheSize: 32 << 20, DiskCacheSize: 2 << 30, ColumnCacheSize: 512 << 20, ChunkPoolSize: 2 << 30, RequestCost: 512 << 10,
 		MaxConcurrency: 20, LargeRequestWait: flags.Duration(2 * time.Minute), SyncInterval: 15 * time.Minute, BlockDiscovery: "concurrent",
 		BlockSyncConcurrency: 20, MetaFetchConcurrency: 32,
 		MinTime:                  flags.TimeAt(time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)),
@@ -97,6 +99,7 @@ func (c *Config) RegisterFlags(r flags.Registrar) {
 	r.Flag("index-cache-size", "Memory for pages of indexes that are kept for the next query.").Default("32MB").SetValue(&c.IndexCacheSize)
 	c.IndexCache.Register(r, "index-cache.config", "the index cache (type IN-MEMORY)", true)
 	r.Flag("store.disk-cache-size", "Disk under --data-dir for pages of indexes and chunks that are kept for the next query, also beyond a restart. 0 means none.").Default("2GB").SetValue(&c.DiskCacheSize)
+	r.Flag("store.column-cache-size", "Disk under --data-dir for chunks of raw floats in a form that is read and decoded faster: those that queries which are evaluated here have read twice. It is empty after a restart. 0 means none.").Default("512MB").SetValue(&c.ColumnCacheSize)
 	r.Flag("chunk-pool-size", "Memory that all running requests together may hold for data of blocks. A request that needs more waits for others, and ends those whose client does not read the answer; it fails when memory is still short. 0 means no limit.").Default("2GB").SetValue(&c.ChunkPoolSize)
 	r.Flag("store.request-cost", "Number of bytes whose transfer from the bucket costs as much as one more request: time to the first byte times bandwidth. Smaller gaps between wanted ranges are read along. 0 means never.").Default("512KB").SetValue(&c.RequestCost)
 	r.Flag("store.limits.request-series", "Largest number of series of one request; beyond, it fails. 0 means no limit.").Default("0").Uint64Var(&c.RequestSeries)

@@ -53,7 +53,7 @@ func (g *Gateway) dropUnserved(gone []*bucketblock.Block) []ulid.ULID {
 	}
 	for _, id := range g.pages.Blocks() {
 		if !g.serves(id) && !slices.Contains(left, id) {
-			g.pages.Forget(id)
+			g.env.Forget(id)
 		}
 	}
 	return left

@@ -59,12 +59,15 @@ func differential(t *testing.T, seed uint64, selectors int) {
 	g := newGateway(t, bkt)
 	for i := range selectors {
 		r := randomRequest(rng)
+		r.Columns = rng.IntN(4) > 0
 		msg := fmt.Sprintf("seed %d, selector %d: %s [%d, %d] without %v", seed, i, matchersString(r.Matchers), r.MinTime, r.MaxTime, r.WithoutReplicaLabels)
 		require.Equal(t, o.query(t.Context(), r), collect(t, g.Select(t.Context(), r), r), msg)
 		if i%5 == 0 {
 			compareLabels(t, o, g, r, msg)
 		}
 	}
+	require.Greater(t, counterOf(t, g, "hindsight_store_column_cache_hits_total"), 1000.0)
+	require.Zero(t, counterOf(t, g, "hindsight_store_column_cache_broken_entries_total"))
 }
 
 func compareLabels(t *testing.T, o *oracle, g *Gateway, r *storeapi.Request, msg string) {

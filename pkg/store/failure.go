@@ -41,7 +41,7 @@ func (g *Gateway) reportFailure(err *bucketblock.Error) {
 		}
 		return
 	}
-	g.pages.Forget(err.Block)
+	g.env.Forget(err.Block)
 	if err.Part == bucketblock.PartHeader {
 		g.damage.add(err.Block, err.Err.Error(), time.Now())
 		g.askSync() // other blocks may replace it

@@ -76,7 +76,7 @@ func (g *Gateway) Select(ctx context.Context, r *storeapi.Request) storeapi.Seri
 	account.Read(begin)
 	place := g.admission.join(tenant.FromContext(ctx), requestid.FromContext(ctx))
 	query := bucketblock.Query{
-		SkipChunks: r.SkipChunks, Aggregates: r.Aggregates, Limit: r.Limit,
+		SkipChunks: r.SkipChunks, Aggregates: r.Aggregates, Limit: r.Limit, Columns: r.Columns,
 		Drop: r.WithoutReplicaLabels, SortWithout: r.SortWithout,
 		Account: account, Admission: place,
 		Started: afterCalls(len(blocks), func() { <-g.gate }),

@@ -22,8 +22,10 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/deletion/mask"
 	"github.com/hindsight-io/hindsight/pkg/errorid"
 	"github.com/hindsight-io/hindsight/pkg/store/bucketblock"
+	"github.com/hindsight-io/hindsight/pkg/store/columncache"
 	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
 // Poller reads a bucket into a view of its blocks.
@@ -53,6 +55,7 @@ const (
 	parallelReads = 128
 	headersDir    = "index-headers"
 	pagesDir      = "page-cache"
+	columnsDir    = "column-cache"
 )
 
 // Gateway serves the blocks of a bucket.
@@ -121,9 +124,14 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
+	columns, err := openColumns(&cfg, deps.Registerer)
+	if err != nil {
+		return nil, errors.Join(err, g.pages.Close())
+	}
 	g.env = &bucketblock.Env{
 		Bucket:     deps.Bucket,
 		Pages:      g.pages,
+		Columns:    columns,
 		HeaderGate: make(chan struct{}, cfg.BlockSyncConcurrency),
 		LazyRatio:  cfg.LazyPostingsRatio,
 		Eager:      !cfg.LazyPostings,
@@ -137,6 +145,25 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		}
 	}
 	return g, nil
+}
+
+// columnsMinAge is how long the column cache keeps chunks at least: a query of more data than
+// it holds would otherwise replace what others use, and encode all of it each time.
+const columnsMinAge = 10 * time.Minute
+
+// openColumns returns nil when there is no column cache. It is used with the page cache on
+// disk, which keeps other processes out of the directory.
+func openColumns(cfg *Config, reg prometheus.Registerer) (*columncache.Cache, error) {
+	if cfg.DiskCacheSize.Int64() == 0 || cfg.ColumnCacheSize.Int64() == 0 {
+		return nil, nil
+	}
+	c, err := columncache.Open(vfs.OS(), columncache.Config{
+		Dir: filepath.Join(cfg.DataDir, columnsDir), Bytes: cfg.ColumnCacheSize.Int64(), MinAge: columnsMinAge,
+	}, reg)
+	if err != nil {
+		return nil, fmt.Errorf("--store.column-cache-size: %w", err)
+	}
+	return c, nil
 }
 
 // Store returns the gateway as a source of series, without the samples of deletion

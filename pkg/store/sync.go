@@ -163,6 +163,9 @@ func (g *Gateway) close() {
 	g.blocks = blocks{selector: g.blocks.selector}
 	g.mu.Unlock()
 	errs := []error{g.pages.Close()}
+	if g.env.Columns != nil {
+		errs = append(errs, g.env.Columns.Close())
+	}
 	for _, b := range all {
 		errs = append(errs, b.Keep())
 	}

@@ -49,6 +49,9 @@ type Request struct {
 	// Account counts the series that a fan-out has to hold; it may be nil. Never sent
 	// over the wire.
 	Account Account
+	// Columns says that the caller reads raw chunks in the encoding of package columnchunk
+	// too. Never sent over the wire.
+	Columns bool
 	// WantStats asks for statistics in SeriesSet.Stats beyond those counted
 	// anyway.
 	WantStats bool

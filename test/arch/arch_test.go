@@ -150,7 +150,7 @@ func atMost(t *testing.T, bound int, findings []string) {
 
 // pure are the packages that decide: values in, values out.
 var pure = []string{
-	"aggr", "chunkcheck", "chunkmask", "compact/downsample", "compact/plan", "dedup", "doctor", "headlog", "probe", "protoscan", "query/distribute", "receive/hashring", "receive/members", "receive/multitsdb/lifecycle", "samplecheck", "sizing", "xorcolumn", "zerocopy",
+	"aggr", "chunkcheck", "chunkmask", "columnchunk", "compact/downsample", "compact/plan", "dedup", "doctor", "headlog", "probe", "protoscan", "query/distribute", "receive/hashring", "receive/members", "receive/multitsdb/lifecycle", "samplecheck", "sizing", "xorcolumn", "zerocopy",
 }
 
 // wire are the packages that know protobuf or Cap'n Proto.

@@ -49,7 +49,8 @@ func (s *Store) Select(ctx context.Context, r *storeapi.Request) storeapi.Series
 		return s.Store.Select(ctx, r)
 	}
 	below := *r
-	below.Limit = 0 // hidden series do not count
+	below.Limit = 0       // hidden series do not count
+	below.Columns = false // masks are for chunks of a TSDB
 	// Deletions see all labels. Removing labels here costs holding series back.
 	drop := slices.Clone(r.WithoutReplicaLabels)
 	if slices.ContainsFunc(drop, scope.Names) {

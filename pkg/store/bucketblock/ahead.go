@@ -69,7 +69,7 @@ func (r *reader) readChunksAhead(ctx context.Context, sb *seriesBatch, refs []ui
 		ahead == 0 && r.chunksCached, ahead > 0 && len(refs)-n >= ahead:
 		return nil
 	}
-	segments, err := r.segments(ctx, sb.chunks)
+	segments, err := r.segments(ctx, sb.chunks, r.notKept(sb.chunks))
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func (r *reader) readChunksAhead(ctx context.Context, sb *seriesBatch, refs []ui
 	if r.ahead.chunks = len(refs) - read; r.ahead.chunks == 0 {
 		r.ahead.chunks = 1
 	}
-	if segments, err = r.segments(ctx, chks); err != nil {
+	if segments, err = r.segments(ctx, chks, r.notKept(chks)); err != nil {
 		return err
 	}
 	g, gctx := errgroup.WithContext(ctx)

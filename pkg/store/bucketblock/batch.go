@@ -12,9 +12,12 @@ type batch struct {
 	items  []seriesItem
 	chunks []storeapi.Chunk
 	pages  []*pagecache.Pages // that the bytes of chunks lie in
+	// columns are the memory of chunks that the column cache had; cache takes it back.
+	columns [][]byte
+	cache   *pagecache.Cache
 
 	account *pagecache.Account
-	around  int64 // bytes that are held beside the pages
+	around  int64 // bytes that are held beside the pages, those of columns among them
 	pool    *sync.Pool
 }
 
@@ -44,12 +47,16 @@ func (b *batch) recycle() {
 	for _, p := range b.pages {
 		p.Recycle()
 	}
+	for _, m := range b.columns {
+		b.cache.GiveBack(m)
+	}
 	b.drop()
 	clear(b.pages)
+	clear(b.columns)
 	clear(b.chunks)
 	clear(b.items)
 	pool := b.pool
-	*b = batch{items: b.items[:0], chunks: b.chunks[:0], pages: b.pages[:0]}
+	*b = batch{items: b.items[:0], chunks: b.chunks[:0], pages: b.pages[:0], columns: b.columns[:0]}
 	pool.Put(b)
 }
 

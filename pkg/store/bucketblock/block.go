@@ -8,12 +8,14 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/oklog/ulid/v2"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/block/headerbundle"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/store/columncache"
 	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
 )
@@ -22,6 +24,8 @@ import (
 type Env struct {
 	Bucket bucket.Reader
 	Pages  *pagecache.Cache
+	// Columns keeps chunks of floats in a form that is read faster; nil keeps none.
+	Columns *columncache.Cache
 	// HeaderDir holds the local files of index headers; empty means that they
 	// are kept in memory only.
 	HeaderDir string
@@ -39,6 +43,16 @@ type Env struct {
 	Logger    *slog.Logger
 
 	batches sync.Pool // of *batch
+	columns sync.Pool // of *columnReader
+}
+
+// Forget drops what is kept of the chunks and the index of a block, and overwrites it on
+// disk: it may have samples that were deleted.
+func (e *Env) Forget(id ulid.ULID) {
+	e.Pages.Forget(id)
+	if e.Columns != nil {
+		e.Columns.Forget(id)
+	}
 }
 
 // Block is one block of the bucket. It is opened with one reference, and every user
@@ -49,6 +63,9 @@ type Block struct {
 	meta *block.Meta
 
 	listed map[string]int64 // sizes of objects by path in the block; shared, read only
+
+	// turns counts the requests that may keep columns, see columnReader.
+	turns atomic.Uint32
 
 	mu     sync.Mutex
 	asked  map[string]int64 // sizes that were not listed
@@ -89,7 +106,7 @@ func (b *Block) Release() error {
 	if !last {
 		return nil
 	}
-	b.env.Pages.Forget(b.meta.ULID)
+	b.env.Forget(b.meta.ULID)
 	return b.dropHeader()
 }
 

@@ -1,7 +1,6 @@
 package bucketblock
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -66,7 +65,12 @@ func (r *reader) readChunks(ctx context.Context, chks []chunkMeta, items []serie
 		return out, err
 	}
 	out.around = around
-	segments, err := r.segments(ctx, chks)
+	out.chunks = slices.Grow(out.chunks, len(chks))[:len(chks)]
+	left, bytes, err := r.readColumns(ctx, chks, r.byReference(chks), out)
+	if err != nil {
+		return out, err
+	}
+	segments, err := r.segments(ctx, chks, left)
 	if err != nil {
 		return out, err
 	}
@@ -74,11 +78,17 @@ func (r *reader) readChunks(ctx context.Context, chks []chunkMeta, items []serie
 		s.pages = r.b.env.Pages.Open(s.object, r.q.Account)
 		out.pages = append(out.pages, s.pages)
 	}
-	out.chunks = slices.Grow(out.chunks, len(chks))[:len(chks)]
 	if err := r.readSegments(ctx, segments, chks, out.chunks); err != nil {
 		return out, err
 	}
 	lo := items[0].lo
+	for _, s := range segments {
+		if r.keepsColumns(s) {
+			if err := r.keepColumns(s, chks, out.chunks); err != nil {
+				return out, err
+			}
+		}
+	}
 	out.items = append(out.items, items...)
 	for i := range out.items {
 		out.items[i].lo -= lo
@@ -95,13 +105,12 @@ func (r *reader) readChunks(ctx context.Context, chks []chunkMeta, items []serie
 			out.removeBad()
 		}
 	}
-	bytes := int64(0)
 	for _, s := range segments {
 		for _, rg := range s.ranges {
 			bytes += rg.End - rg.Off
 		}
 	}
-	r.perSeries = max(1, bytes/int64(len(items)))
+	r.perSeries, r.allColumns = max(1, bytes/int64(len(items))), r.columns != nil && len(left) == 0
 	return out, nil
 }
 
@@ -149,19 +158,11 @@ func (b *batch) removeBad() {
 	b.items, b.chunks = left, b.chunks[:n]
 }
 
-// segments sorts the chunks by segment and guesses their ranges. The result is valid
-// until the next call.
-func (r *reader) segments(ctx context.Context, chks []chunkMeta) ([]*segmentRead, error) {
-	order := slices.Grow(r.order[:0], len(chks))[:len(chks)]
-	for i := range order {
-		order[i] = uint32(i)
-	}
-	ranges := slices.Grow(r.ranges[:0], len(chks))
-	r.order, r.ranges = order, ranges
-	byRef := func(a, b uint32) int { return cmp.Compare(chks[a].ref, chks[b].ref) }
-	if !slices.IsSortedFunc(order, byRef) {
-		slices.SortFunc(order, byRef)
-	}
+// segments divides the chunks at the positions, which are in the order of their references,
+// by segment, and guesses their ranges. The result is valid until the next call.
+func (r *reader) segments(ctx context.Context, chks []chunkMeta, order []uint32) ([]*segmentRead, error) {
+	ranges := slices.Grow(r.ranges[:0], len(order))
+	r.ranges = ranges
 	var out []*segmentRead
 	var s *segmentRead
 	guess := r.guess()

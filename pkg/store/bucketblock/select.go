@@ -22,6 +22,8 @@ type Query struct {
 	// SkipChunks asks for label sets only, of series with chunks in the range.
 	SkipChunks bool
 	Aggregates []storeapi.Aggregate
+	// Columns says that the caller reads chunks of package columnchunk.
+	Columns bool
 	// Limit is the number of series after which to stop; 0 means all.
 	Limit int
 	// Keep selects among the matching series by their labels in the block; nil
@@ -90,6 +92,10 @@ type reader struct {
 	order     []uint32          // memory of segments
 	ranges    []pagecache.Range // memory of segments
 	entries   []pagecache.Range // memory of seriesRanges
+	// columns is nil when chunks are read as they are.
+	columns *columnReader
+	// allColumns says that the last chunks were all kept as columns.
+	allColumns bool
 }
 
 // placement is how the block applies Query.External, Query.Drop and
@@ -160,6 +166,8 @@ func (r *reader) run(ctx context.Context, emit func(*batch) error) error {
 	}
 	r.setFilter(sel.filter)
 	r.perSeries = r.expectBytes()
+	r.columns = r.acquireColumns()
+	defer r.releaseColumns()
 	if refs, err = r.admit(ctx, sel, refs); err != nil {
 		return err
 	}
@@ -307,6 +315,9 @@ func (r *reader) readChunksInTurn(ctx context.Context, chks []chunkMeta, items [
 
 // itemsPerRead counts the leading series whose chunks are about BatchBytes.
 func (r *reader) itemsPerRead(sb *seriesBatch, items []seriesItem) int {
+	if r.allColumns {
+		return int(min(max(r.q.BatchBytes/2/r.perSeries, 1), int64(len(items))))
+	}
 	guess, total := r.guess(), int64(0)
 	for i, it := range items {
 		for k := it.lo; k < it.hi; k++ {

@@ -184,10 +184,23 @@ func (a *Account) Hold(ctx context.Context, n int64) error { return a.Budget.hol
 // Drop releases n bytes that Hold took.
 func (a *Account) Drop(n int64) { a.Budget.drop(a, n) }
 
+// Keep takes n bytes of memory, in which the request reads what is kept of bytes of blocks in
+// another form. Those count as read.
+func (a *Account) Keep(ctx context.Context, n, bytes int64) error {
+	if err := a.reads(bytes); err != nil {
+		return err
+	}
+	return a.Budget.hold(ctx, a, n)
+}
+
 // take reserves n bytes before they are read.
 func (a *Account) take(ctx context.Context, n int64) error {
+	return a.Keep(ctx, n, n)
+}
+
+func (a *Account) reads(n int64) error {
 	if total := a.bytes.Add(n); a.MaxBytes > 0 && total > a.MaxBytes {
 		return &limit.Error{What: "bytes of blocks", Flag: a.BytesFlag, Max: a.MaxBytes, Needed: total}
 	}
-	return a.Budget.hold(ctx, a, n)
+	return nil
 }

@@ -84,3 +84,9 @@ func (p *buffers) shrink() {
 	p.free[most] = p.free[most][:last]
 	p.kept -= 1 << (most + minClass)
 }
+
+// Buffer returns memory for n bytes with any content.
+func (c *Cache) Buffer(n int64) []byte { return c.buffers.get(int(n)) }
+
+// GiveBack takes back what Buffer returned, to which no reference may be left.
+func (c *Cache) GiveBack(b []byte) { c.buffers.put(b) }

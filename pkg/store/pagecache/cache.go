@@ -16,10 +16,12 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
-// pageSize is the number of bytes of every page but the last of an object. The chunks
+// PageSize is the number of bytes of every page but the last of an object. The chunks
 // that a series has in a block of two hours have about as many, so that series that
 // are scattered over their metric cost little more than their bytes.
-const pageSize = 4 << 10
+const PageSize = 4 << 10
+
+const pageSize = PageSize
 
 // Object is one immutable object of a block.
 type Object struct {
