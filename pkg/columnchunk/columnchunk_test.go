@@ -57,7 +57,7 @@ func TestEncoder_KeepsEverySample(t *testing.T) {
 	encoded := 0
 	for range 20_000 {
 		c := columns(rng, 1+rng.IntN(240))
-		b, ok := e.Append([]byte("before"), c, math.MaxInt32)
+		b, ok := e.encode([]byte("before"), c, math.MaxInt32)
 		if !ok {
 			require.Equal(t, "before", string(b))
 			continue
@@ -116,22 +116,79 @@ func TestEncoder_ChoosesForms(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var e Encoder
-			b, ok := e.Append(nil, tc.c, 1<<20)
+			b, ok := e.encode(nil, tc.c, 1<<20)
 			require.Equal(t, tc.most > 0, ok)
 			require.LessOrEqual(t, len(b), tc.most)
 			if ok {
-				_, ok = e.Append(nil, tc.c, len(b)-1)
+				_, ok = e.encode(nil, tc.c, len(b)-1)
 				require.False(t, ok, "more bytes than allowed")
 			}
 		})
 	}
 }
 
+func TestEncoder_AppendChunk(t *testing.T) {
+	var e Encoder
+	chunkOf := func(c chunkenc.Chunk, st int64) chunkenc.Chunk {
+		app, err := c.Appender()
+		require.NoError(t, err)
+		for i := range int64(50) {
+			app.Append(st*i, 1000*i+i%3, float64(i*i)/10)
+		}
+		return c
+	}
+	for _, tc := range []struct {
+		name string
+		c    chunkenc.Chunk
+		ok   bool
+	}{
+		{"XOR", chunkOf(chunkenc.NewXORChunk(), 0), true},
+		{"XOR2", chunkOf(chunkenc.NewXOR2Chunk(), 0), true},
+		{"XOR2 with start timestamps", chunkOf(chunkenc.NewXOR2Chunk(), 10), false},
+		{"empty", chunkenc.NewXORChunk(), false},
+		{"histograms", chunkenc.NewHistogramChunk(), false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b, ok := e.AppendChunk([]byte("x"), tc.c.Encoding(), tc.c.Bytes())
+			require.Equal(t, tc.ok, ok)
+			if !ok {
+				require.Equal(t, "x", string(b))
+				return
+			}
+			want, got := tc.c.Iterator(nil), NewIterator(b[1:])
+			for want.Next() != chunkenc.ValNone {
+				require.Equal(t, chunkenc.ValFloat, got.Next())
+				wantT, wantV := want.At()
+				gotT, gotV := got.At()
+				require.Equal(t, wantT, gotT)
+				require.Equal(t, wantV, gotV)
+				require.Equal(t, wantT, got.AtT())
+				require.Zero(t, got.AtST())
+			}
+			require.Equal(t, chunkenc.ValNone, got.Next())
+			require.Equal(t, chunkenc.ValNone, got.Seek(0))
+			require.NoError(t, got.Err())
+			got = NewIterator(b[1:])
+			require.Equal(t, chunkenc.ValFloat, got.Seek(2001))
+			require.EqualValues(t, 2002, got.AtT())
+			require.Equal(t, chunkenc.ValFloat, got.Seek(5))
+			require.EqualValues(t, 2002, got.AtT())
+			require.Equal(t, chunkenc.ValNone, got.Seek(1<<40))
+			for n := range len(tc.c.Bytes()) {
+				e.AppendChunk(nil, tc.c.Encoding(), tc.c.Bytes()[:n])
+			}
+			_, ok = e.AppendChunk(nil, tc.c.Encoding(), tc.c.Bytes()[:len(tc.c.Bytes())/2])
+			require.False(t, ok)
+		})
+	}
+	require.ErrorIs(t, NewIterator([]byte("no chunk")).Err(), errCorrupt)
+}
+
 func FuzzAppendUntil(f *testing.F) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	var e Encoder
 	for range 20 {
-		if b, ok := e.Append(nil, columns(rng, 1+rng.IntN(30)), 1<<20); ok {
+		if b, ok := e.encode(nil, columns(rng, 1+rng.IntN(30)), 1<<20); ok {
 			f.Add(b, int64(1)<<41)
 		}
 	}
@@ -172,7 +229,7 @@ func counter(b *testing.B) (*chunkenc.XORChunk, *xorcolumn.Columns) {
 func BenchmarkDecode(b *testing.B) {
 	x, c := counter(b)
 	var e Encoder
-	enc, ok := e.Append(nil, c, 1<<20)
+	enc, ok := e.encode(nil, c, 1<<20)
 	require.True(b, ok)
 	b.Logf("XOR %d bytes, columns %d", len(x.Bytes()), len(enc))
 	var out xorcolumn.Columns
@@ -189,7 +246,7 @@ func BenchmarkDecode(b *testing.B) {
 	}
 	run("xor", func() error { return out.AppendXOR(x.Bytes()) })
 	run("columns", func() error { _, err := AppendUntil(&out, enc, math.MaxInt64); return err })
-	run("encode", func() error { enc, _ = e.Append(enc[:0], c, 1<<20); return nil })
+	run("encode", func() error { enc, _ = e.encode(enc[:0], c, 1<<20); return nil })
 }
 
 // Vector instructions fill in what the loops do, for all widths, lengths and places.

@@ -10,7 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hindsight-io/hindsight/pkg/columnchunk"
-	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
 )
 
 // xorList is a series as XOR chunks.
@@ -32,15 +31,11 @@ func (l *xorList) Chunk(i int) FloatChunk {
 func (l *xorList) mix(r *rand.Rand) *xorList {
 	l.columns = map[int]bool{}
 	var e columnchunk.Encoder
-	var c xorcolumn.Columns
 	for i, b := range l.bytes {
 		if r.Intn(2) == 0 {
 			continue
 		}
-		if c.Reset(); c.AppendXOR(b) != nil {
-			continue
-		}
-		if b, ok := e.Append(nil, &c, math.MaxInt32); ok {
+		if b, ok := e.AppendChunk(nil, chunkenc.EncXOR, b); ok {
 			l.bytes[i], l.columns[i] = b, true
 		}
 	}

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"math/rand"
@@ -65,9 +66,22 @@ func randomSources(t testing.TB, r *rand.Rand) []source {
 			from := r.Intn(len(samples))
 			chunks = append(chunks, storetest.Chunks(t, samples[from:from+1+r.Intn(len(samples)-from)], 50, chunkenc.EncXOR)...)
 		}
+		columns := storetest.Columns(chunkStore{chunks: chunks}).Select(t.Context(), &storeapi.Request{Columns: true})
+		require.True(t, columns.Next())
+		chunks = columns.At().Chunks
 		out[i] = source{id: labels.FromStrings("replica", fmt.Sprint(i)), chunks: chunks, parts: true}
 	}
 	return out
+}
+
+// chunkStore has one series.
+type chunkStore struct {
+	storeapi.Store
+	chunks []storeapi.Chunk
+}
+
+func (s chunkStore) Select(context.Context, *storeapi.Request) storeapi.SeriesSet {
+	return storeapi.NewSliceSet([]storeapi.Series{{Chunks: s.chunks}})
 }
 
 // samplesOf are the samples of an iterator from the time from on, as text.

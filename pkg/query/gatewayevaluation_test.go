@@ -26,6 +26,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storetest"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/tsdbstore"
 )
 
@@ -52,7 +53,11 @@ func (g *gateway) Info() storeapi.Info { return g.info }
 // that the flags give.
 func serveGateway(t testing.TB, sets []labels.Labels, of []storeapi.Store, args ...string) *gateway {
 	t.Helper()
-	below := fanout.New(func() []storeapi.Store { return of }, fanout.Config{})
+	columns := make([]storeapi.Store, len(of))
+	for i, s := range of {
+		columns[i] = storetest.Columns(s)
+	}
+	below := fanout.New(func() []storeapi.Store { return columns }, fanout.Config{})
 	g := &gateway{Store: below, t: t, ended: make(chan struct{}, 10)}
 	g.fault.Store("")
 	g.info = storeapi.Info{

@@ -23,6 +23,7 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/fanout"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/storerpc"
+	"github.com/hindsight-io/hindsight/pkg/storeapi/storetest"
 	"github.com/hindsight-io/hindsight/pkg/storeapi/tsdbstore"
 )
 
@@ -159,7 +160,7 @@ func serve(t testing.TB, s storeapi.Store, name string) *storerpc.Client {
 }
 
 // newPath makes n replicas that differ in a label that is removed when the
-// answers are merged. With one replica nothing is merged.
+// answers are merged. With one replica nothing is merged. Half of the chunks are columns.
 func newPath(t testing.TB, n int) *path {
 	p := &path{}
 	var stores []storeapi.Store
@@ -172,7 +173,7 @@ func newPath(t testing.TB, n int) *path {
 		}
 		s := tsdbstore.New(db.DB, tsdbstore.Config{Component: "sidecar", External: func() labels.Labels { return ext }})
 		c := serve(t, s, string(rune('a'+i)))
-		stores, p.clients = append(stores, c), append(p.clients, c)
+		stores, p.clients = append(stores, storetest.Columns(c)), append(p.clients, c)
 	}
 	p.Storage = p.replicas[0]
 	params := queryopts.Options{PartialResponse: false}

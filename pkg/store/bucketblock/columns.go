@@ -5,13 +5,10 @@ import (
 	"context"
 	"slices"
 
-	"github.com/prometheus/prometheus/tsdb/chunkenc"
-
 	"github.com/hindsight-io/hindsight/pkg/columnchunk"
 	"github.com/hindsight-io/hindsight/pkg/store/columncache"
 	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
-	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
 )
 
 // columnReader reads chunks from the column cache, and keeps chunks there. It is used by one
@@ -29,7 +26,6 @@ type columnReader struct {
 	batch columncache.Batch
 	// Memory for encoding.
 	encoder columnchunk.Encoder
-	samples xorcolumn.Columns
 	encoded []byte
 	chunks  []columncache.Chunk
 }
@@ -235,17 +231,10 @@ func (c *columnReader) add(p columncache.Page, kept []columncache.Chunk, positio
 	for _, i := range positions {
 		raw := &out[i].Raw
 		chunk := columncache.Chunk{At: chks[i].inPage(), Encoding: raw.Encoding, Bytes: raw.Bytes}
-		if raw.Encoding == chunkenc.EncXOR {
-			c.samples.Reset()
-			if c.samples.AppendXOR(raw.Bytes) != nil {
-				return // whoever reads the samples reports it
-			}
-			start := len(c.encoded)
-			// A little more bytes are still read faster.
-			b, ok := c.encoder.Append(c.encoded, &c.samples, len(raw.Bytes)+len(raw.Bytes)/2)
-			if c.encoded = b; ok {
-				chunk.Encoding, chunk.Bytes = columnchunk.Encoding, b[start:len(b):len(b)]
-			}
+		start := len(c.encoded)
+		b, ok := c.encoder.AppendChunk(c.encoded, raw.Encoding, raw.Bytes)
+		if c.encoded = b; ok {
+			chunk.Encoding, chunk.Bytes = columnchunk.Encoding, b[start:len(b):len(b)]
 		}
 		c.chunks = append(c.chunks, chunk)
 	}
