@@ -15,7 +15,7 @@ import (
 // gatewayHeapFloor that of the gateway, whose caches and buffers are a heap already.
 const (
 	readerHeapFloor  = 32 << 20
-	gatewayHeapFloor = 16 << 20
+	gatewayHeapFloor = 4 << 20
 )
 
 // build makes the component of a role.

@@ -313,10 +313,16 @@ func (r *reader) readChunksInTurn(ctx context.Context, chks []chunkMeta, items [
 	return part, err
 }
 
+// equalParts is the size of the parts of n items, of which none has more than most.
+func equalParts(n, most int) int {
+	parts := (n + most - 1) / most
+	return (n + parts - 1) / parts
+}
+
 // itemsPerRead counts the leading series whose chunks are about BatchBytes.
 func (r *reader) itemsPerRead(sb *seriesBatch, items []seriesItem) int {
 	if r.allColumns {
-		return int(min(max(r.q.BatchBytes/2/r.perSeries, 1), int64(len(items))))
+		return equalParts(len(items), int(max(r.q.BatchBytes/2/r.perSeries, 1)))
 	}
 	guess, total := r.guess(), int64(0)
 	for i, it := range items {
