@@ -54,6 +54,13 @@ func TestSync_ReportsCachesOfDeletions(t *testing.T) {
 		r := &storeapi.Request{MinTime: 0, MaxTime: 2 * hour, Matchers: []*labels.Matcher{matcher(labels.MatchRegexp, "n", ".+")}}
 		require.NotEmpty(t, collect(t, g.Select(ctx, r), r))
 		require.NotZero(t, filesWith(t, dir, "http_requests_total"))
+		for range 6 { // until chunks are kept as columns
+			columns := *r
+			columns.Columns = true
+			require.NotEmpty(t, collect(t, g.Select(ctx, &columns), &columns))
+		}
+		columns, id := filepath.Join(dir, columnsDir), string(gone.meta.ULID[:])
+		require.NotZero(t, filesWith(t, columns, id))
 		require.Contains(t, g.pages.Blocks(), gone.meta.ULID)
 
 		c, err := deletion.New(deletion.Options{Selectors: []string{`{__name__="http_requests_total"}`}, MinTime: 0, MaxTime: hour, Keep: time.Hour}, time.Now().Add(-time.Second))
@@ -94,6 +101,7 @@ func TestSync_ReportsCachesOfDeletions(t *testing.T) {
 		require.Empty(t, n.Blocks)
 		require.NotContains(t, g.pages.Blocks(), gone.meta.ULID)
 		require.Zero(t, filesWith(t, dir, "http_requests_total"))
+		require.Zero(t, filesWith(t, columns, id))
 		require.NotEmpty(t, g.Store())
 	}
 }
