@@ -101,15 +101,15 @@ func TestEncoder_ChoosesForms(t *testing.T) {
 		c    *xorcolumn.Columns
 		most int // 0: not encoded
 	}{
-		{"one sample", steady(1, func(int) float64 { return 17 }), 36},
-		{"constant", steady(120, func(int) float64 { return 0.25 }), 36},
-		{"steady counter", gap, 46},
-		{"hundredths", steady(120, func(i int) float64 { return float64(i*i) / 100 }), 170},
-		{"stale marker and negative zero", stale, 190},
-		{"thirds", steady(120, func(i int) float64 { return float64(i) / 3.1 }), 36 + 8*122},
-		{"counter of nanoseconds", steady(120, func(i int) float64 { return 1.7e18 + float64(i)*1024 }), 36},
-		{"nanoseconds", steady(120, func(i int) float64 { return float64(i*i*1000+1) / 1e9 }), 36 + 4*122},
-		{"large", steady(120, func(int) float64 { return 1e19 }), 36 + 8*122},
+		{"one sample", steady(1, func(int) float64 { return 17 }), 40},
+		{"constant", steady(120, func(int) float64 { return 0.25 }), 40},
+		{"steady counter", gap, 50},
+		{"hundredths", steady(120, func(i int) float64 { return float64(i*i) / 100 }), 174},
+		{"stale marker and negative zero", stale, 194},
+		{"thirds", steady(120, func(i int) float64 { return float64(i) / 3.1 }), 40 + 8*122},
+		{"counter of nanoseconds", steady(120, func(i int) float64 { return 1.7e18 + float64(i)*1024 }), 40},
+		{"nanoseconds", steady(120, func(i int) float64 { return float64(i*i*1000+1) / 1e9 }), 40 + 4*122},
+		{"large", steady(120, func(int) float64 { return 1e19 }), 40 + 8*122},
 		{"late", &xorcolumn.Columns{T: []int64{1, 1 << 62}, V: []float64{1, 2}}, 0},
 		{"too many samples", steady(maxSamples+1, func(int) float64 { return 1 }), 0},
 		{"none", steady(0, nil), 0},
@@ -155,6 +155,7 @@ func TestEncoder_AppendChunk(t *testing.T) {
 				require.Equal(t, "x", string(b))
 				return
 			}
+			require.EqualValues(t, len(tc.c.Bytes()), SourceSize(b[1:]))
 			want, got := tc.c.Iterator(nil), NewIterator(b[1:])
 			for want.Next() != chunkenc.ValNone {
 				require.Equal(t, chunkenc.ValFloat, got.Next())
@@ -182,6 +183,7 @@ func TestEncoder_AppendChunk(t *testing.T) {
 		})
 	}
 	require.ErrorIs(t, NewIterator([]byte("no chunk")).Err(), errCorrupt)
+	require.Zero(t, SourceSize([]byte("no chunk")))
 }
 
 func FuzzAppendUntil(f *testing.F) {

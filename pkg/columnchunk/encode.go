@@ -46,7 +46,12 @@ func (e *Encoder) AppendChunk(dst []byte, enc chunkenc.Encoding, payload []byte)
 	if !ok {
 		return dst, false
 	}
-	return e.encode(dst, &e.samples, len(payload)+len(payload)/2)
+	start := len(dst)
+	dst, ok = e.encode(dst, &e.samples, len(payload)+len(payload)/2)
+	if ok {
+		binary.LittleEndian.PutUint32(dst[start+headSize-4:], uint32(len(payload)))
+	}
+	return dst, ok
 }
 
 // decode decodes a chunk sample by sample.
@@ -100,6 +105,7 @@ func (e *Encoder) encode(dst []byte, c *xorcolumn.Columns, most int) (_ []byte, 
 	out = binary.LittleEndian.AppendUint64(out, uint64(e.values.n[0]))
 	out = binary.LittleEndian.AppendUint64(out, uint64(e.values.least))
 	out = binary.LittleEndian.AppendUint32(out, uint32(e.times.least))
+	out = append(out, 0, 0, 0, 0) // the size of the source, which the caller knows
 	out = append(out, e.times.exceptions...)
 	out = append(out, e.values.exceptions...)
 	out = append(out, e.floats...)

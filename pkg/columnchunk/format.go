@@ -22,6 +22,7 @@ var errCorrupt = errors.New("corrupt column chunk")
 //	code of the width of time steps <u8> | code of the width of value steps <u8>
 //	number of exceptions among time steps, among value steps, among values <3 × u8>
 //	first time <i64> | first value <i64> | least value step <i64> | least time step <i32>
+//	bytes of the chunk of a TSDB that it was made from <u32>
 //	exceptions among time steps, then among value steps: position <u16>, step <i64>
 //	exceptions among values: position <u16>, bits of the float <u64>
 //	time steps beyond the least one: width × (samples - 1 + padding)
@@ -36,7 +37,7 @@ const (
 	maxDecimals   = 9
 	maxExceptions = 255
 	smallFlag     = 0x80
-	headSize      = 8 + 3*8 + 4
+	headSize      = 8 + 3*8 + 4 + 4
 	exceptionSize = 2 + 8
 	padding       = lanes - 1
 )
@@ -88,6 +89,15 @@ type vectorState struct {
 	v, least int64
 	units    float64
 	sums     [lanes]int64
+}
+
+// SourceSize returns the number of bytes of the chunk of a TSDB that a chunk was made from. It
+// is 0 for other bytes.
+func SourceSize(b []byte) int64 {
+	if len(b) < headSize {
+		return 0
+	}
+	return int64(binary.LittleEndian.Uint32(b[headSize-4:]))
 }
 
 // parse checks all lengths, so that decoding cannot fail.

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
+	"github.com/hindsight-io/hindsight/pkg/columnchunk"
 	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/query/eval"
 	"github.com/hindsight-io/hindsight/pkg/query/promapi"
@@ -193,12 +194,11 @@ func (a *account) read(ctx context.Context, s storeapi.Series, steps int64, newS
 	if a == nil {
 		return held{}, nil
 	}
-	var samples, size int64
+	var samples, size, memory int64
 	for i := range s.Chunks {
-		n, b := weigh(&s.Chunks[i])
-		samples, size = samples+n, size+b
+		w := weigh(&s.Chunks[i])
+		samples, size, memory = samples+w.samples, size+w.bytes, memory+w.memory+chunkOverhead
 	}
-	memory := size + int64(len(s.Chunks))*chunkOverhead
 	var points int64
 	if newSeries {
 		points = steps
@@ -400,16 +400,25 @@ func (a *account) streams(ctx context.Context, n, steps int64) error {
 	return a.take(ctx, kept*16)
 }
 
-// weigh returns how many samples a chunk counts for, and its bytes.
-func weigh(c *storeapi.Chunk) (samples, bytes int64) {
+// weight is what a chunk counts for: samples, bytes, and memory. The bytes of a chunk that a
+// store keeps in another form are those of the chunk in its block, so that a limit does not
+// depend on what is kept.
+type weight struct{ samples, bytes, memory int64 }
+
+func weigh(c *storeapi.Chunk) (w weight) {
 	if c.Aggr == nil {
-		return weighData(&c.Raw), int64(len(c.Raw.Bytes))
+		w = weight{samples: weighData(&c.Raw), bytes: int64(len(c.Raw.Bytes)), memory: int64(len(c.Raw.Bytes))}
+		if c.Raw.Encoding == columnchunk.Encoding {
+			w.bytes = columnchunk.SourceSize(c.Raw.Bytes)
+		}
+		return w
 	}
 	for _, d := range []*storeapi.Data{&c.Aggr.Count, &c.Aggr.Sum, &c.Aggr.Min, &c.Aggr.Max, &c.Aggr.Counter} {
-		samples += weighData(d)
-		bytes += int64(len(d.Bytes))
+		w.samples += weighData(d)
+		w.bytes += int64(len(d.Bytes))
 	}
-	return samples, bytes
+	w.memory = w.bytes
+	return w
 }
 
 func weighData(d *storeapi.Data) int64 {

@@ -226,8 +226,7 @@ func (s *stream) addSource(ctx context.Context, b *batch, at storeapi.Series, ne
 func sizeOf(s storeapi.Series) int64 {
 	n := int64(s.Labels.ByteSize()) + int64(len(s.Chunks))*chunkOverhead
 	for i := range s.Chunks {
-		_, bytes := weigh(&s.Chunks[i])
-		n += bytes
+		n += weigh(&s.Chunks[i]).memory
 	}
 	return n
 }

@@ -28,9 +28,9 @@ type holding struct {
 
 // Add implements storeapi.Holding.
 func (h *holding) Add(s storeapi.Series) error {
-	size := bytesOf(s)
 	h.all.chunks += int64(len(s.Chunks))
-	h.all.bytes += size
+	bytes, memory := bytesOf(s)
+	h.all.bytes += bytes
 	if h.all.series == 0 || !labels.Equal(h.last, s.Labels) {
 		h.all.series++
 	}
@@ -41,24 +41,22 @@ func (h *holding) Add(s storeapi.Series) error {
 	if err != nil {
 		return err
 	}
-	return h.account.take(h.ctx, heldMemory(s, size))
+	return h.account.take(h.ctx, memory)
 }
 
 // Remove implements storeapi.Holding.
 func (h *holding) Remove(s storeapi.Series) {
-	h.account.give(heldMemory(s, bytesOf(s)))
+	_, memory := bytesOf(s)
+	h.account.give(memory)
 }
 
-// bytesOf is the size of the labels and chunks of a series.
-func bytesOf(s storeapi.Series) int64 {
-	size := int64(s.Labels.ByteSize())
+// bytesOf is the size of the labels and chunks of a series, and its memory.
+func bytesOf(s storeapi.Series) (bytes, memory int64) {
+	bytes = int64(s.Labels.ByteSize())
+	memory = bytes + seriesOverhead + chunkOverhead*int64(len(s.Chunks))
 	for i := range s.Chunks {
-		_, n := weigh(&s.Chunks[i])
-		size += n
+		w := weigh(&s.Chunks[i])
+		bytes, memory = bytes+w.bytes, memory+w.memory
 	}
-	return size
-}
-
-func heldMemory(s storeapi.Series, bytes int64) int64 {
-	return bytes + seriesOverhead + chunkOverhead*int64(len(s.Chunks))
+	return bytes, memory
 }
