@@ -130,6 +130,7 @@ func storage() dashboard {
 			{"Cache", []panel{
 				{"Hits", "Share of pages that were found in memory or on disk.", percent, one(`sum by (instance) (rate(hindsight_store_page_cache_hits_total{sel}[rate])) / sum by (instance) (rate(hindsight_store_page_cache_hits_total{sel}[rate]) + rate(hindsight_store_page_cache_misses_total{sel}[rate]))`, "{{instance}}")},
 				{"Pages in memory", "", bytesIn, one(`sum by (instance) (hindsight_store_page_cache_bytes{sel})`, "{{instance}}")},
+				{"Kept as columns", "Chunks written into the column cache. A rate that stays says that queries read more than it holds.", bytesPS, one(orZero(`sum by (instance) (rate(hindsight_store_column_cache_written_bytes_total{sel}[rate]))`), "{{instance}}")},
 				{"Read from the bucket", "", bytesPS, one(`sum by (instance) (rate(hindsight_store_range_read_bytes_total{sel}[rate]))`, "{{instance}}")},
 			}},
 			{"Object storage, all roles", []panel{

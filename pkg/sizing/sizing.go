@@ -213,7 +213,7 @@ func (c *computation) store() {
 	c.add("store", "blocks", blocks, unitBlocks, fmt.Sprintf("at most; sources: %d", c.Sources))
 	c.add("store", "memory", c.f.StoreFixed+blocks*c.f.StoreBlock, unitBytes, fmt.Sprintf("%s + blocks x %.0f bytes, without requests: add --chunk-pool-size, --index-cache-size and --query.max-memory", size(c.f.StoreFixed), c.f.StoreBlock))
 	entries := c.stored() * (c.seriesEntries(c.Raw) + c.seriesEntries(c.FiveMinutes) + c.seriesEntries(c.OneHour))
-	c.add("store", "disk", entries*c.f.HeaderSeries, unitBytes, fmt.Sprintf("index headers of %.0f series of blocks x %.3g bytes: add --store.disk-cache-size", entries, c.f.HeaderSeries))
+	c.add("store", "disk", entries*c.f.HeaderSeries, unitBytes, fmt.Sprintf("index headers of %.0f series of blocks x %.3g bytes: add --store.disk-cache-size and --store.column-cache-size", entries, c.f.HeaderSeries))
 }
 
 func (c *computation) query() {
