@@ -43,7 +43,7 @@ screenshots: ## make the pictures of docs/web.md again, from the processes of th
 # Packages whose memory is pooled or shared between goroutines.
 SHARED := ./pkg/receive ./pkg/receive/multitsdb ./pkg/receive/peer ./pkg/receive/remotewrite \
 	./pkg/receive/replicate ./pkg/receive/faults ./pkg/receive/capnpserver ./pkg/storeapi/... ./pkg/dedup/... \
-	./pkg/abort ./pkg/httpserver ./pkg/tlsconfig ./pkg/store/pagecache ./pkg/block/headerbundle \
+	./pkg/abort ./pkg/httpserver ./pkg/tlsconfig ./pkg/store/pagecache ./pkg/store/columncache ./pkg/block/headerbundle \
 	./pkg/query/endpoint ./pkg/sidecar/prom ./pkg/sidecar/outage ./pkg/receive/discovery ./pkg/compact/lease
 
 test: ## all tests, end-to-end tests with real processes included; then test-race

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -47,17 +48,14 @@ func decoded(set storeapi.SeriesSet) (text string, chunks, columns int, err erro
 			}
 			it := aggr.DataIterator(c.Raw)
 			for typ := it.Next(); typ != chunkenc.ValNone; typ = it.Next() {
-				t, v := int64(0), 0.0
-				if typ == chunkenc.ValFloat {
-					t, v = it.At()
-				} else {
-					h := ""
-					t, fh := it.AtFloatHistogram(nil)
-					h = fh.String()
+				if typ != chunkenc.ValFloat {
+					t, h := it.AtFloatHistogram(nil)
 					fmt.Fprintf(&out, "%d %s\n", t, h)
 					continue
 				}
-				fmt.Fprintf(&out, "%d %x\n", t, math.Float64bits(v))
+				t, v := it.At()
+				var b [16]byte
+				out.Write(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b[:0], uint64(t)), math.Float64bits(v)))
 			}
 			if it.Err() != nil {
 				return "", 0, 0, it.Err()
