@@ -54,7 +54,7 @@ func TestSync_ReportsCachesOfDeletions(t *testing.T) {
 		r := &storeapi.Request{MinTime: 0, MaxTime: 2 * hour, Matchers: []*labels.Matcher{matcher(labels.MatchRegexp, "n", ".+")}}
 		require.NotEmpty(t, collect(t, g.Select(ctx, r), r))
 		require.NotZero(t, filesWith(t, dir, "http_requests_total"))
-		for range 6 { // until chunks are kept as columns
+		for range 7 { // until chunks are kept as columns
 			columns := *r
 			columns.Columns = true
 			require.NotEmpty(t, collect(t, g.Select(ctx, &columns), &columns))

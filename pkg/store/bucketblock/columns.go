@@ -40,7 +40,7 @@ func (r *reader) acquireColumns() *columnReader {
 	if !ok {
 		c = &columnReader{cache: env.Columns}
 	}
-	c.turn = r.b.turns.Add(1) % shares
+	c.turn = turnOf(r.b.turns.Add(1))
 	return c
 }
 
@@ -48,9 +48,15 @@ func (r *reader) acquireColumns() *columnReader {
 // ones. Keeping costs a few times as much as reading: so data that is read a few times only
 // costs little more, and no request waits for all of it.
 const (
-	shares     = 4
+	shareBits  = 2
+	shares     = 1 << shareBits
 	sharePages = 64
 )
+
+// turnOf returns the share of the n-th request of a block. Requests of a dashboard come in
+// rounds, so that one of them is each n-th, for some n: with plain turns it would have the same
+// one always, where n is even. Multiples of the golden ratio spread evenly at each distance.
+func turnOf(n uint32) uint32 { return n * 0x9e3779b1 >> (32 - shareBits) }
 
 func (c *columnReader) hasTurn(page uint32) bool { return page/sharePages%shares == c.turn }
 
