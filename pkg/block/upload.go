@@ -28,6 +28,11 @@ type UploadConfig struct {
 	Concurrency int
 	// Hash records the SHA-256 of every file in meta.json.
 	Hash bool
+	// Columns uploads the columns object of a raw block of at most a day too, see package
+	// blockcolumns. The block is complete without it: its failure is passed to
+	// ColumnsFailed, if that is not nil.
+	Columns       bool
+	ColumnsFailed func(error)
 	// Now gives the time of upload; nil means time.Now.
 	Now func() time.Time
 }
@@ -65,6 +70,11 @@ func Upload(ctx context.Context, b bucket.Bucket, dir string, cfg UploadConfig) 
 	}
 	if err := uploadFile(ctx, b, m.ULID, dir, m.Thanos.Files[len(segments)]); err != nil {
 		return nil, err
+	}
+	if cfg.Columns && wantsColumns(m) {
+		if err := uploadColumns(ctx, b, m, dir); err != nil && cfg.ColumnsFailed != nil {
+			cfg.ColumnsFailed(err)
+		}
 	}
 	return m, uploadMeta(ctx, b, m, cfg)
 }

@@ -100,6 +100,13 @@ func SourceSize(b []byte) int64 {
 	return int64(binary.LittleEndian.Uint32(b[headSize-4:]))
 }
 
+// Check returns an error for bytes that are no chunk of this package, which have nothing to
+// decode.
+func Check(b []byte) error {
+	var c chunk
+	return parse(b, &c)
+}
+
 // parse checks all lengths, so that decoding cannot fail.
 func parse(b []byte, c *chunk) error {
 	if len(b) < headSize || b[2]&^smallFlag > maxDecimals || b[3] >= stepCodes || b[4] > floatsCode {

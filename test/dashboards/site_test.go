@@ -142,7 +142,7 @@ func (s *site) upload() {
 	bkt, err := provider.Open(s.b.Context(), config, nil, prometheus.NewRegistry())
 	require.NoError(s.b, err)
 	require.NoError(s.b, fillBucket(s.b, filepath.Join(s.dir, "blocks"), s.start, func(dir string) error {
-		if _, err := block.Upload(s.b.Context(), bkt, dir, block.UploadConfig{}); err != nil {
+		if _, err := block.Upload(s.b.Context(), bkt, dir, block.UploadConfig{Columns: true}); err != nil {
 			return err
 		}
 		return os.RemoveAll(dir)

@@ -64,6 +64,9 @@ type Block struct {
 
 	listed map[string]int64 // sizes of objects by path in the block; shared, read only
 
+	// object is the columns object, if there is one.
+	object columnsObject
+
 	// turns counts the requests that may keep columns, see columnReader.
 	turns atomic.Uint32
 
@@ -79,6 +82,7 @@ type Block struct {
 func Open(env *Env, meta *block.Meta, sizes map[string]int64) *Block {
 	b := &Block{env: env, meta: meta, refs: 1, listed: sizes}
 	b.header.lock = make(chan struct{}, 1)
+	b.object.find(sizes)
 	return b
 }
 
@@ -145,9 +149,9 @@ func HeaderID(file string) (ulid.ULID, bool) {
 
 const indexPath = "index"
 
-// object describes an object of the block. It asks the bucket for the size, once, when
+// file describes a file of the block. It asks the bucket for the size, once, when
 // neither the listing nor meta.json has it.
-func (b *Block) object(ctx context.Context, rel string, file uint32) (pagecache.Object, error) {
+func (b *Block) file(ctx context.Context, rel string, file uint32) (pagecache.Object, error) {
 	o := pagecache.Object{Block: b.meta.ULID, File: file, Name: path.Join(b.meta.ULID.String(), rel), Tenant: tenant.FromContext(ctx)}
 	if size, ok := b.knownSize(rel); ok {
 		o.Size = size

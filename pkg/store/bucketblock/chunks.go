@@ -169,7 +169,7 @@ func (r *reader) segments(ctx context.Context, chks []chunkMeta, order []uint32)
 	for k, i := range order {
 		seq, off := uint32(chks[i].ref>>32), int64(uint32(chks[i].ref))
 		if s == nil || s.object.File != seq+1 {
-			o, err := r.b.object(ctx, segmentPath(seq), seq+1)
+			o, err := r.b.file(ctx, segmentPath(seq), seq+1)
 			if err != nil {
 				return out, err
 			}

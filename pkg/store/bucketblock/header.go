@@ -142,7 +142,7 @@ func (b *Block) dropHeader() error {
 // loadHeader opens the local file, or makes the header from the bucket and writes the
 // file.
 func (b *Block) loadHeader(ctx context.Context) (*indexheader.Header, error) {
-	o, err := b.object(ctx, indexPath, 0)
+	o, err := b.file(ctx, indexPath, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -107,11 +107,11 @@ type placement struct {
 	final   bool
 }
 
-// decide looks up in the index header which of the names series of the block have.
-func (p *placement) decide(h *indexheader.Header, q *Query) {
-	p.carried, p.final, p.order = map[string]bool{}, true, storeapi.NewOrder(q.SortWithout)
+// decide finds out which of the names series of the block have; has says so of one.
+func (p *placement) decide(has func(name string) bool, q *Query) {
+	p.carried, p.final, p.ext, p.order = map[string]bool{}, true, nil, storeapi.NewOrder(q.SortWithout)
 	check := func(name string) {
-		p.carried[name] = h.Label(name).Len() > 0
+		p.carried[name] = has(name)
 		p.final = p.final && !p.carried[name]
 	}
 	for _, name := range slices.Concat(q.Drop, q.SortWithout) {
@@ -143,22 +143,25 @@ func (b *Block) Select(ctx context.Context, q *Query) *Set {
 	return s
 }
 
-// run reads all series and passes them to emit batch by batch: index header,
-// postings, then the series and chunks of each batch.
+// run reads all series and passes them to emit batch by batch: of the columns object, or index
+// header, postings, then the series and chunks of each batch.
 func (r *reader) run(ctx context.Context, emit func(*batch) error) error {
+	r.stats.BlocksQueried = 1
+	r.stats.QueriedBlocks = []string{r.b.meta.ULID.String()}
+	if done, err := r.readObject(ctx, emit); done || err != nil {
+		return err
+	}
 	h, err := r.b.acquireHeader(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { r.b.releaseHeader(time.Now()) }()
 	r.h = h
-	if r.index, err = r.b.object(ctx, indexPath, 0); err != nil {
+	if r.index, err = r.b.file(ctx, indexPath, 0); err != nil {
 		return r.b.fail(PartIndex, err)
 	}
-	r.place.decide(h, r.q)
+	r.place.decide(func(name string) bool { return h.Label(name).Len() > 0 }, r.q)
 	r.sets = setBuilder{symbol: h.Symbol, external: r.place.ext}
-	r.stats.BlocksQueried = 1
-	r.stats.QueriedBlocks = []string{r.b.meta.ULID.String()}
 	sel := choose(h, r.q.Matchers, laziness{ratio: r.b.env.LazyRatio, eager: r.b.env.Eager})
 	refs, err := r.expand(ctx, sel)
 	if err != nil {

@@ -1,0 +1,158 @@
+package blockcolumns
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// leading are the labels that say where series come from, in the order in which they divide
+// them. Most selectors of few series have one of them.
+func leading(name string) int {
+	return slices.Index([]string{"pod", "instance", "namespace", "job"}, name)
+}
+
+// values are the values of a label of a metric.
+type values struct {
+	name    string
+	seen    map[string]struct{}
+	present int // series that have the label
+}
+
+func (v *values) numeric() bool {
+	for s := range v.seen {
+		if _, err := strconv.ParseFloat(s, 64); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// arrange divides the names of the labels of series into those with one value, which is
+// the same for all, and the others, in the order by which the series are sorted: where they come
+// from; then from few to many values, because a label of few values is rather part of a
+// selector; those whose values are numbers, such as cpu and le, last, because queries
+// rather add them up.
+func arrange(series []labels.Labels) (constant []labels.Label, order []string) {
+	byName := map[string]*values{}
+	for _, lset := range series {
+		lset.Range(func(l labels.Label) {
+			if l.Name == labels.MetricName {
+				return
+			}
+			v, ok := byName[l.Name]
+			if !ok {
+				v = &values{name: l.Name, seen: map[string]struct{}{}}
+				byName[l.Name] = v
+			}
+			v.seen[l.Value] = struct{}{}
+			v.present++
+		})
+	}
+	var others []*values
+	numeric := map[string]bool{}
+	for _, v := range byName {
+		if len(v.seen) == 1 && v.present == len(series) {
+			for value := range v.seen {
+				constant = append(constant, labels.Label{Name: v.name, Value: value})
+			}
+			continue
+		}
+		others, numeric[v.name] = append(others, v), v.numeric()
+	}
+	slices.SortFunc(constant, func(a, b labels.Label) int { return strings.Compare(a.Name, b.Name) })
+	last := func(v *values) int {
+		if numeric[v.name] {
+			return 1
+		}
+		return 0
+	}
+	slices.SortFunc(others, func(a, b *values) int {
+		return cmp.Or(-cmp.Compare(leading(a.name), leading(b.name)), cmp.Compare(last(a), last(b)),
+			cmp.Compare(len(a.seen), len(b.seen)), strings.Compare(a.name, b.name))
+	})
+	for _, v := range others {
+		order = append(order, v.name)
+	}
+	return constant, order
+}
+
+// end stands behind each value of a key.
+const end = "\x00"
+
+// keyOf returns the key of a series: its values in the order, each with end behind it. A
+// label that it has not has an empty value. ok is false when end is in a value.
+func keyOf(lset labels.Labels, order []string) (key string, ok bool) {
+	var b strings.Builder
+	for _, name := range order {
+		v := lset.Get(name)
+		if strings.Contains(v, end) {
+			return "", false
+		}
+		b.WriteString(v)
+		b.WriteString(end)
+	}
+	return b.String(), true
+}
+
+// separator returns the shortest beginning of b that is greater than a, which is less than b.
+func separator(a, b string) string {
+	n := 0
+	for n < len(a) && a[n] == b[n] {
+		n++
+	}
+	return b[:n+1]
+}
+
+// maxPrefixes bounds the beginnings of keys that Candidates looks for.
+const maxPrefixes = 64
+
+// Candidates returns the segments that may have series that the matchers select.
+func (m *Metric) Candidates(ms []*labels.Matcher) (segments []Segment) {
+	prefixes := m.prefixes(ms)
+	for i, s := range m.Segments {
+		for _, p := range prefixes {
+			if (s.from <= p || strings.HasPrefix(s.from, p)) && (i+1 == len(m.Segments) || m.Segments[i+1].from > p) {
+				segments = append(segments, s)
+				break
+			}
+		}
+	}
+	return segments
+}
+
+// prefixes returns the beginnings of the keys of the series that the matchers select.
+func (m *Metric) prefixes(ms []*labels.Matcher) []string {
+	prefixes := []string{""}
+	for _, name := range m.Order {
+		values, ok := valuesOf(ms, name)
+		if !ok || len(values)*len(prefixes) > maxPrefixes {
+			break
+		}
+		var longer []string
+		for _, p := range prefixes {
+			for _, v := range values {
+				longer = append(longer, p+v+end)
+			}
+		}
+		prefixes = longer
+	}
+	return prefixes
+}
+
+// valuesOf returns the values to which a matcher restricts a label.
+func valuesOf(ms []*labels.Matcher, name string) (values []string, ok bool) {
+	for _, m := range ms {
+		switch {
+		case m.Name != name:
+		case m.Type == labels.MatchEqual:
+			return []string{m.Value}, true
+		case m.Type == labels.MatchRegexp && len(m.SetMatches()) > 0:
+			values, ok = m.SetMatches(), true
+		}
+	}
+	return values, ok
+}

@@ -1,0 +1,393 @@
+package bucketblock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/block/blockcolumns"
+	"github.com/hindsight-io/hindsight/pkg/bucket"
+	"github.com/hindsight-io/hindsight/pkg/chunkcheck"
+	"github.com/hindsight-io/hindsight/pkg/columnchunk"
+	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
+	"github.com/hindsight-io/hindsight/pkg/storeapi"
+	"github.com/hindsight-io/hindsight/pkg/tenant"
+	"github.com/hindsight-io/hindsight/pkg/xorcolumn"
+)
+
+// columnsObject is the columns object of a block.
+type columnsObject struct {
+	blockcolumns.Object
+	there bool
+	// failures counts the readings that found it damaged or missing.
+	failures atomic.Int32
+}
+
+const (
+	// objectFile is the number of the columns object among the files of a block.
+	objectFile = math.MaxUint32
+	// mostObjectBytes bounds the chunks that a request reads of a columns object, and
+	// mostObjectSeries the series that it looks at: a request for more reads the block, whose
+	// series are in the order of the answer.
+	mostObjectBytes  = 256 << 10
+	mostObjectSeries = 4 << 10
+	// maxObjectFailures is how many times a damaged object is tried: damage may be that of the
+	// cache on disk.
+	maxObjectFailures = 3
+)
+
+// find looks for the object among the files of a block. Two of them contradict each other.
+func (o *columnsObject) find(sizes map[string]int64) {
+	n := 0
+	for rel, size := range sizes {
+		if found, ok := blockcolumns.ParseName(rel); ok && (size < 0 || size == found.Size) {
+			o.Object = found
+			n++
+		}
+	}
+	o.there = n == 1
+}
+
+// objectReader reads the columns object for one request.
+type objectReader struct {
+	r      *reader
+	object pagecache.Object
+	metric string
+	pages  *pagecache.Pages // of the directory and the index
+	held   int64            // bytes of their contents
+	found  []blockcolumns.Found
+}
+
+// readObject answers the request from the columns object, if there is one and the request is
+// for few series of one metric: it needs neither the index header nor the index. Otherwise
+// done is false, and nothing was passed to emit.
+func (r *reader) readObject(ctx context.Context, emit func(*batch) error) (done bool, err error) {
+	or := r.openObject(ctx)
+	if or == nil {
+		return false, nil
+	}
+	defer or.close()
+	if done, err = or.find(ctx); err != nil || !done || len(or.found) == 0 {
+		return or.outcome(done, err)
+	}
+	r.perSeries = max(1, r.expectBytes())
+	if err := or.admit(ctx); err != nil {
+		return true, err
+	}
+	var out *batch
+	err = r.inTurn(ctx, &r.chunksCached, func() (err error) {
+		out, err = or.read(ctx)
+		return err
+	})
+	if err == nil && len(out.items) > 0 {
+		if err := emit(out); err != nil {
+			out.release()
+			return true, err
+		}
+		return true, nil
+	}
+	out.release()
+	return or.outcome(true, err)
+}
+
+// openObject returns nil when there is no object, or the request is not one for it.
+func (r *reader) openObject(ctx context.Context) *objectReader {
+	o := &r.b.object
+	metric, ok := narrow(r.q.Matchers)
+	if !ok || !o.there || o.failures.Load() >= maxObjectFailures || r.q.SkipChunks || r.b.meta.Resolution() != 0 {
+		return nil
+	}
+	object := pagecache.Object{
+		Block: r.b.meta.ULID, File: objectFile, Name: block.Path(r.b.meta.ULID, o.Rel), Size: o.Size, Tenant: tenant.FromContext(ctx),
+	}
+	return &objectReader{r: r, object: object, metric: metric, pages: r.b.env.Pages.Open(object, r.q.Account)}
+}
+
+func (or *objectReader) close() {
+	or.pages.Recycle()
+	or.r.q.Account.Drop(or.held)
+}
+
+// outcome decides what an error means: the block is read instead of an object that is damaged
+// or missing.
+func (or *objectReader) outcome(done bool, err error) (bool, error) {
+	if err == nil {
+		return done, nil
+	}
+	b := or.r.b
+	var bounds *pagecache.BoundsError
+	if !blockcolumns.IsCorrupt(err) && !errors.Is(err, errDamaged) && !errors.Is(err, bucket.ErrNotFound) && !errors.As(err, &bounds) {
+		return true, b.fail(PartChunks, err)
+	}
+	b.object.failures.Add(1)
+	b.env.Pages.Distrust(b.meta.ULID)
+	b.env.Logger.Warn("columns object unusable, reading the block instead", "block", b.meta.ULID, "object", or.object.Name, "err", err)
+	return false, nil
+}
+
+// narrow returns the metric of a selector that restricts another label to values.
+func narrow(ms []*labels.Matcher) (metric string, ok bool) {
+	for _, m := range ms {
+		switch {
+		case m.Name == labels.MetricName && m.Type == labels.MatchEqual:
+			metric = m.Value
+		case m.Name == labels.MetricName:
+		case m.Type == labels.MatchEqual && m.Value != "", m.Type == labels.MatchRegexp && len(m.SetMatches()) > 0:
+			ok = true
+		}
+	}
+	return metric, ok && metric != ""
+}
+
+// load reads bytes of the object.
+func (or *objectReader) load(ctx context.Context, ranges []pagecache.Range) error {
+	counts, err := or.pages.Load(ctx, ranges)
+	or.r.countSeries(counts)
+	return err
+}
+
+// hold accounts for the memory of a part that is going to be unpacked.
+func (or *objectReader) hold(ctx context.Context, packed []byte) error {
+	n := blockcolumns.Unpacked(packed)
+	if err := or.r.q.Account.Hold(ctx, n); err != nil {
+		return err
+	}
+	or.held += n
+	return nil
+}
+
+// directory finds the metric.
+func (or *objectReader) directory(ctx context.Context) (m blockcolumns.Metric, found bool, err error) {
+	o := or.r.b.object.Object
+	s := o.DirectorySpan()
+	rg := pagecache.Range{Off: s.Off, End: s.End}
+	if err := or.load(ctx, []pagecache.Range{rg}); err != nil {
+		return m, false, err
+	}
+	b, err := or.pages.Bytes(rg)
+	if err != nil {
+		return m, false, err
+	}
+	if err := or.hold(ctx, b); err != nil {
+		return m, false, err
+	}
+	d, err := blockcolumns.ParseDirectory(o, b)
+	if err != nil {
+		return m, false, err
+	}
+	return d.Metric(or.metric)
+}
+
+// find finds the series of the request. few is false if the object has not all of them, or they
+// are too many.
+func (or *objectReader) find(ctx context.Context) (few bool, err error) {
+	m, found, err := or.directory(ctx)
+	if err != nil || m.LeftOut {
+		return false, err
+	}
+	or.place(&m)
+	if !found {
+		return true, nil
+	}
+	search, ok := m.Search(or.metric, or.r.q.Matchers)
+	if !ok {
+		return true, nil
+	}
+	segments, series := m.Candidates(or.r.q.Matchers), 0
+	for _, s := range segments {
+		series += s.Series
+	}
+	if series > mostObjectSeries {
+		return false, nil
+	}
+	if err := or.search(ctx, search, segments); err != nil {
+		return false, err
+	}
+	var total int64
+	for _, f := range or.found {
+		total += f.Chunks.Len()
+	}
+	return total <= mostObjectBytes, nil
+}
+
+// place decides the placement by the labels of the metric.
+func (or *objectReader) place(m *blockcolumns.Metric) {
+	or.r.place.decide(func(name string) bool {
+		return name == labels.MetricName || slices.Contains(m.Order, name) ||
+			slices.ContainsFunc(m.Constant, func(l labels.Label) bool { return l.Name == name })
+	}, or.r.q)
+}
+
+// search reads the index of the segments at once, and finds the series, which it sorts.
+func (or *objectReader) search(ctx context.Context, search *blockcolumns.Searcher, segments []blockcolumns.Segment) error {
+	ranges := make([]pagecache.Range, len(segments))
+	for i, s := range segments {
+		ranges[i] = pagecache.Range{Off: s.Index.Off, End: s.Index.End}
+	}
+	if err := or.load(ctx, ranges); err != nil {
+		return err
+	}
+	for i, s := range segments {
+		b, err := or.pages.Bytes(ranges[i])
+		if err != nil {
+			return err
+		}
+		if err := or.hold(ctx, b); err != nil {
+			return err
+		}
+		if or.found, err = search.Append(or.found, s, b); err != nil {
+			return err
+		}
+		or.r.stats.SeriesTouched += int64(s.Series)
+	}
+	if keep := or.r.q.Keep; keep != nil {
+		or.found = slices.DeleteFunc(or.found, func(f blockcolumns.Found) bool { return !keep(f.Labels) })
+	}
+	slices.SortFunc(or.found, func(a, b blockcolumns.Found) int { return labels.Compare(a.Labels, b.Labels) })
+	or.r.stats.SeriesFetched += int64(len(or.found))
+	return nil
+}
+
+// admit waits until the chunks may be read.
+func (or *objectReader) admit(ctx context.Context) error {
+	r := or.r
+	if r.q.Admission == nil || r.q.Admission.Expect(int64(len(or.found))*(r.perSeries+seriesMemory)) {
+		return nil
+	}
+	r.started() // others may start
+	if err := r.q.Admission.Wait(ctx); err != nil {
+		return err
+	}
+	r.q.Account.Read(time.Now()) // the client has waited too
+	return nil
+}
+
+// read reads the chunks of all series. The batch is to be released, also after an error.
+func (or *objectReader) read(ctx context.Context) (*batch, error) {
+	r := or.r
+	out := r.b.env.newBatch(r.q.Account)
+	pages := r.b.env.Pages.Open(or.object, r.q.Account)
+	out.pages = append(out.pages, pages)
+	ranges := make([]pagecache.Range, len(or.found))
+	for i, f := range or.found {
+		ranges[i] = pagecache.Range{Off: f.Chunks.Off, End: f.Chunks.End}
+	}
+	counts, err := pages.Load(ctx, ranges)
+	r.countChunks(counts)
+	if err != nil {
+		return out, err
+	}
+	add := objectBatch{q: r.q, out: out, ext: r.place.ext, builder: labels.NewScratchBuilder(16)}
+	for i, f := range or.found {
+		if r.q.Limit > 0 && len(out.items) == r.q.Limit {
+			break
+		}
+		b, err := pages.Bytes(ranges[i])
+		if err != nil {
+			return out, err
+		}
+		if err := add.series(f.Labels, b); err != nil {
+			return out, fmt.Errorf("chunks of series %s: %w", f.Labels, err)
+		}
+	}
+	around := int64(len(out.chunks))*chunkMemory + add.encoded
+	if err := r.q.Account.Hold(ctx, around); err != nil {
+		return out, err
+	}
+	out.around = around
+	r.stats.ChunksTouched += int64(len(out.chunks))
+	r.stats.ChunksFetched += int64(len(out.chunks))
+	return out, nil
+}
+
+// objectBatch adds series of a columns object to a batch.
+type objectBatch struct {
+	q       *Query
+	out     *batch
+	chunks  []blockcolumns.Chunk
+	before  labels.Labels
+	samples xorcolumn.Columns
+	encoder xorcolumn.Encoder
+	encoded int64 // bytes of chunks in memory of their own
+
+	ext     []labels.Label
+	builder labels.ScratchBuilder
+}
+
+// series adds a series with those of its chunks that are in the time range. b are its bytes.
+func (a *objectBatch) series(lset labels.Labels, b []byte) (err error) {
+	if a.chunks, err = blockcolumns.DecodeChunks(a.chunks[:0], b); err != nil {
+		return err
+	}
+	lo := len(a.out.chunks)
+	for _, c := range a.chunks {
+		if c.MinTime > a.q.MaxTime || c.MaxTime < a.q.MinTime {
+			continue
+		}
+		raw, err := a.raw(c)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errDamaged, err)
+		}
+		a.out.chunks = append(a.out.chunks, storeapi.Chunk{MinTime: c.MinTime, MaxTime: c.MaxTime, Raw: raw})
+	}
+	if hi := len(a.out.chunks); hi > lo {
+		item := seriesItem{lset: a.withExternal(lset), lo: lo, hi: hi, common: commonLabels(a.before, lset), size: lset.Len()}
+		a.out.items = append(a.out.items, item)
+		a.before = lset
+	}
+	return nil
+}
+
+// raw returns a chunk as the request wants it: one of a TSDB, unless it reads columns.
+func (a *objectBatch) raw(c blockcolumns.Chunk) (storeapi.Data, error) {
+	if c.Encoding != columnchunk.Encoding {
+		return storeapi.Data{Encoding: c.Encoding, Bytes: c.Bytes}, chunkcheck.Check(c.Encoding, c.Bytes)
+	}
+	if a.q.Columns {
+		return storeapi.Data{Encoding: c.Encoding, Bytes: c.Bytes}, columnchunk.Check(c.Bytes)
+	}
+	a.samples.Reset()
+	if _, err := columnchunk.AppendUntil(&a.samples, c.Bytes, math.MaxInt64); err != nil {
+		return storeapi.Data{}, err
+	}
+	a.encoder.Reset(nil)
+	a.encoder.AppendColumns(a.samples.T, a.samples.V)
+	b := a.encoder.Finish()
+	a.encoded += int64(len(b))
+	return storeapi.Data{Encoding: chunkenc.EncXOR, Bytes: b}, nil
+}
+
+// withExternal adds the external labels, of whose names the series has none.
+func (a *objectBatch) withExternal(lset labels.Labels) labels.Labels {
+	if len(a.ext) == 0 {
+		return lset
+	}
+	a.builder.Reset()
+	lset.Range(func(l labels.Label) { a.builder.Add(l.Name, l.Value) })
+	for _, l := range a.ext {
+		a.builder.Add(l.Name, l.Value)
+	}
+	a.builder.Sort()
+	return a.builder.Labels()
+}
+
+// commonLabels is the number of labels with which both begin.
+func commonLabels(a, b labels.Labels) int {
+	var first []labels.Label
+	a.Range(func(l labels.Label) { first = append(first, l) })
+	n, same := 0, true
+	b.Range(func(l labels.Label) {
+		if same = same && n < len(first) && first[n] == l; same {
+			n++
+		}
+	})
+	return n
+}
