@@ -52,6 +52,7 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 		Name: "hindsight_store_large_requests_refused_total",
 		Help: "Large requests that failed because others did not end within --store.large-request-wait, or because too many waited.",
 	}, func() float64 { return float64(g.admission.refused.Load()) })
+	objectMetrics(f, g)
 	counterVec := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
@@ -93,6 +94,17 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 	}
 	m.initialize()
 	return m
+}
+
+// objectMetrics counts the reading of columns objects.
+func objectMetrics(f promauto.Factory, g *Gateway) {
+	counter := func(name, help string, read func() int64) {
+		f.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(read()) })
+	}
+	counter("hindsight_store_columns_object_reads_total", "Reads of blocks that their columns objects answered, for few series.",
+		func() int64 { return g.env.ObjectReads.Load() })
+	counter("hindsight_store_columns_object_failures_total", "Reads of columns objects that failed, so that the blocks were read instead.",
+		func() int64 { return g.env.ObjectFailures.Load() })
 }
 
 // Values of the label "operation" of requests, and of the label "data".

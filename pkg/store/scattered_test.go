@@ -24,6 +24,11 @@ import (
 // modes into the bucket, with sizes of files in meta.json.
 func nodeBlocks(t testing.TB, bkt bucket.Bucket, n int) shape {
 	t.Helper()
+	return nodeBlocksWith(t, bkt, n, block.UploadConfig{})
+}
+
+func nodeBlocksWith(t testing.TB, bkt bucket.Bucket, n int, cfg block.UploadConfig) shape {
+	t.Helper()
 	s := shape{blocks: n, samples: 480}
 	for i := range n {
 		mint := int64(i) * 2 * hour
@@ -44,7 +49,7 @@ func nodeBlocks(t testing.TB, bkt bucket.Bucket, n int) shape {
 		m.Stats.NumSeries, m.Stats.NumChunks = uint64(len(series)), uint64(4*len(series))
 		dir := filepath.Join(t.TempDir(), m.ULID.String())
 		require.NoError(t, blocktest.Write(t.Context(), dir, m, series))
-		_, err := block.Upload(t.Context(), bkt, dir, block.UploadConfig{})
+		_, err := block.Upload(t.Context(), bkt, dir, cfg)
 		require.NoError(t, err)
 	}
 	return s

@@ -144,6 +144,8 @@ func (s *site) scattered(b *testing.B) {
 		}
 		warm += least
 	}
+	used := s.usedBytes(scattered)
+	b.ReportMetric(float64(bytes)/float64(used), "cold-bytes/used")
 	b.ReportMetric(float64(gets)/blocks, "cold-GETs/block")
 	b.ReportMetric(float64(heads), "cold-HEADs")
 	b.ReportMetric(float64(bytes)/(1<<20), "cold-MiB")

@@ -42,6 +42,10 @@ type Env struct {
 	Eager     bool
 	Logger    *slog.Logger
 
+	// ObjectReads counts the reads of blocks that columns objects answered, ObjectFailures
+	// those that found an object damaged or missing.
+	ObjectReads, ObjectFailures atomic.Int64
+
 	batches sync.Pool // of *batch
 	columns sync.Pool // of *columnReader
 }

@@ -14,9 +14,9 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/block"
 	"github.com/hindsight-io/hindsight/pkg/block/blockcolumns"
-	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/chunkcheck"
 	"github.com/hindsight-io/hindsight/pkg/columnchunk"
+	"github.com/hindsight-io/hindsight/pkg/limit"
 	"github.com/hindsight-io/hindsight/pkg/store/pagecache"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 	"github.com/hindsight-io/hindsight/pkg/tenant"
@@ -27,8 +27,14 @@ import (
 type columnsObject struct {
 	blockcolumns.Object
 	there bool
-	// failures counts the readings that found it damaged or missing.
-	failures atomic.Int32
+	// failed is when it was last found unusable, in unix nanoseconds; 0 means never.
+	failed atomic.Int64
+}
+
+// usable says whether the object is to be tried.
+func (o *columnsObject) usable(now time.Time) bool {
+	failed := o.failed.Load()
+	return o.there && (failed == 0 || now.UnixNano()-failed >= int64(objectPause))
 }
 
 const (
@@ -39,9 +45,8 @@ const (
 	// series are in the order of the answer.
 	mostObjectBytes  = 256 << 10
 	mostObjectSeries = 4 << 10
-	// maxObjectFailures is how many times a damaged object is tried: damage may be that of the
-	// cache on disk.
-	maxObjectFailures = 3
+	// objectPause is how long an object is left alone that could not be used.
+	objectPause = 5 * time.Minute
 )
 
 // find looks for the object among the files of a block. Two of them contradict each other.
@@ -76,7 +81,7 @@ func (r *reader) readObject(ctx context.Context, emit func(*batch) error) (done 
 	}
 	defer or.close()
 	if done, err = or.find(ctx); err != nil || !done || len(or.found) == 0 {
-		return or.outcome(done, err)
+		return or.outcome(ctx, done, err)
 	}
 	r.perSeries = max(1, r.expectBytes())
 	if err := or.admit(ctx); err != nil {
@@ -87,22 +92,21 @@ func (r *reader) readObject(ctx context.Context, emit func(*batch) error) (done 
 		out, err = or.read(ctx)
 		return err
 	})
-	if err == nil && len(out.items) > 0 {
-		if err := emit(out); err != nil {
-			out.release()
-			return true, err
+	done, err = or.outcome(ctx, true, err)
+	if done && err == nil && len(out.items) > 0 {
+		if err = emit(out); err == nil {
+			return true, nil // the batch belongs to the caller
 		}
-		return true, nil
 	}
 	out.release()
-	return or.outcome(true, err)
+	return done, err
 }
 
 // openObject returns nil when there is no object, or the request is not one for it.
 func (r *reader) openObject(ctx context.Context) *objectReader {
 	o := &r.b.object
 	metric, ok := narrow(r.q.Matchers)
-	if !ok || !o.there || o.failures.Load() >= maxObjectFailures || r.q.SkipChunks || r.b.meta.Resolution() != 0 {
+	if !ok || r.q.SkipChunks || r.b.meta.Resolution() != 0 || !o.usable(time.Now()) {
 		return nil
 	}
 	object := pagecache.Object{
@@ -116,19 +120,25 @@ func (or *objectReader) close() {
 	or.r.q.Account.Drop(or.held)
 }
 
-// outcome decides what an error means: the block is read instead of an object that is damaged
-// or missing.
-func (or *objectReader) outcome(done bool, err error) (bool, error) {
-	if err == nil {
-		return done, nil
-	}
+// outcome decides what an error means: the block is read instead of an object that is
+// damaged, missing or cannot be read.
+func (or *objectReader) outcome(ctx context.Context, done bool, err error) (bool, error) {
 	b := or.r.b
-	var bounds *pagecache.BoundsError
-	if !blockcolumns.IsCorrupt(err) && !errors.Is(err, errDamaged) && !errors.Is(err, bucket.ErrNotFound) && !errors.As(err, &bounds) {
+	var exceeded *limit.Error
+	switch {
+	case err == nil && done:
+		b.env.ObjectReads.Add(1)
+		return true, nil
+	case err == nil:
+		return false, nil
+	case ctx.Err() != nil, errors.As(err, &exceeded):
 		return true, b.fail(PartChunks, err)
 	}
-	b.object.failures.Add(1)
-	b.env.Pages.Distrust(b.meta.ULID)
+	b.object.failed.Store(time.Now().UnixNano())
+	b.env.ObjectFailures.Add(1)
+	if blockcolumns.IsCorrupt(err) || errors.Is(err, errDamaged) {
+		b.env.Pages.Distrust(b.meta.ULID)
+	}
 	b.env.Logger.Warn("columns object unusable, reading the block instead", "block", b.meta.ULID, "object", or.object.Name, "err", err)
 	return false, nil
 }
