@@ -94,7 +94,7 @@ func (s *shipped) ship() {
 			require.NoError(s.t, err)
 			meta.Thanos.Labels = map[string]string{replicaLabel: string(rune('a' + i))}
 			require.NoError(s.t, block.WriteMetaDir(path, meta))
-			_, err = block.Upload(s.t.Context(), bkt, path, block.UploadConfig{})
+			_, err = block.Upload(s.t.Context(), bkt, path, block.UploadConfig{Columns: true, ColumnsFailed: func(err error) { s.t.Error(err) }})
 			require.NoError(s.t, err)
 		}
 	}
