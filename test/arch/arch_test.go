@@ -303,6 +303,9 @@ func forbidden(s source, n ast.Node) string {
 	if !ok {
 		return ""
 	}
+	if f, ok := call.Fun.(*ast.Ident); ok && (f.Name == "print" || f.Name == "println") {
+		return f.Name + ": write to the logger"
+	}
 	sel, ok := call.Fun.(*ast.SelectorExpr)
 	if !ok {
 		return ""

@@ -18,7 +18,6 @@ type columnStore struct{ storeapi.Store }
 // Select implements storeapi.Store.
 func (s columnStore) Select(ctx context.Context, r *storeapi.Request) storeapi.SeriesSet {
 	set := s.Store.Select(ctx, r)
-	println("columns", r.Columns)
 	if !r.Columns {
 		return set
 	}
@@ -36,13 +35,11 @@ func (s *columnSet) At() storeapi.Series {
 	at.Chunks = slices.Clone(at.Chunks)
 	for i := range at.Chunks {
 		c := &at.Chunks[i]
-		println("kind", c.Raw.Encoding, c.Aggr != nil, (c.MinTime+c.MaxTime)%2)
 		// The same chunks in each query, whatever other chunks it reads.
 		if len(c.Raw.Bytes) == 0 || crc32.ChecksumIEEE(c.Raw.Bytes)%2 == 0 {
 			continue
 		}
 		if b, ok := s.encoder.AppendChunk(nil, c.Raw.Encoding, c.Raw.Bytes); ok {
-			println("enc")
 			c.Raw.Encoding, c.Raw.Bytes, c.Raw.Hash = columnchunk.Encoding, b, 0
 		}
 	}
