@@ -44,7 +44,7 @@ const (
 	// mostObjectSeries the series that it looks at: a request for more reads the block, whose
 	// series are in the order of the answer.
 	mostObjectBytes  = 256 << 10
-	mostObjectSeries = 4 << 10
+	mostObjectSeries = 1 << 10
 	// objectPause is how long an object is left alone that could not be used.
 	objectPause = 5 * time.Minute
 )
@@ -308,11 +308,19 @@ func (or *objectReader) read(ctx context.Context) (*batch, error) {
 			return out, fmt.Errorf("chunks of series %s: %w", f.Labels, err)
 		}
 	}
-	around := int64(len(out.chunks))*chunkMemory + add.encoded
+	around := int64(len(out.chunks))*chunkMemory + add.size()
 	if err := r.q.Account.Hold(ctx, around); err != nil {
 		return out, err
 	}
 	out.around = around
+	if n := add.size(); n > 0 {
+		out.cache = r.b.env.Pages
+		memory := out.cache.Buffer(n)
+		out.columns = append(out.columns, memory)
+		if err := add.encode(memory[:0]); err != nil {
+			return out, err
+		}
+	}
 	r.stats.ChunksTouched += int64(len(out.chunks))
 	r.stats.ChunksFetched += int64(len(out.chunks))
 	return out, nil
@@ -320,14 +328,12 @@ func (or *objectReader) read(ctx context.Context) (*batch, error) {
 
 // objectBatch adds series of a columns object to a batch.
 type objectBatch struct {
-	q       *Query
-	out     *batch
-	chunks  []blockcolumns.Chunk
-	before  labels.Labels
-	samples xorcolumn.Columns
-	encoder xorcolumn.Encoder
-	encoded int64 // bytes of chunks in memory of their own
-
+	q      *Query
+	out    *batch
+	chunks []blockcolumns.Chunk
+	before labels.Labels
+	// encoded is about how many bytes the chunks have as those of a TSDB.
+	encoded int64
 	ext     []labels.Label
 	builder labels.ScratchBuilder
 }
@@ -342,11 +348,12 @@ func (a *objectBatch) series(lset labels.Labels, b []byte) (err error) {
 		if c.MinTime > a.q.MaxTime || c.MaxTime < a.q.MinTime {
 			continue
 		}
-		raw, err := a.raw(c)
-		if err != nil {
+		if err := a.check(c); err != nil {
 			return fmt.Errorf("%w: %w", errDamaged, err)
 		}
-		a.out.chunks = append(a.out.chunks, storeapi.Chunk{MinTime: c.MinTime, MaxTime: c.MaxTime, Raw: raw})
+		a.out.chunks = append(a.out.chunks, storeapi.Chunk{
+			MinTime: c.MinTime, MaxTime: c.MaxTime, Raw: storeapi.Data{Encoding: c.Encoding, Bytes: c.Bytes},
+		})
 	}
 	if hi := len(a.out.chunks); hi > lo {
 		item := seriesItem{lset: a.withExternal(lset), lo: lo, hi: hi, common: commonLabels(a.before, lset), size: lset.Len()}
@@ -356,23 +363,44 @@ func (a *objectBatch) series(lset labels.Labels, b []byte) (err error) {
 	return nil
 }
 
-// raw returns a chunk as the request wants it: one of a TSDB, unless it reads columns.
-func (a *objectBatch) raw(c blockcolumns.Chunk) (storeapi.Data, error) {
+// check checks a chunk, so that decoding cannot fail but at samples that contradict it.
+func (a *objectBatch) check(c blockcolumns.Chunk) error {
 	if c.Encoding != columnchunk.Encoding {
-		return storeapi.Data{Encoding: c.Encoding, Bytes: c.Bytes}, chunkcheck.Check(c.Encoding, c.Bytes)
+		return chunkcheck.Check(c.Encoding, c.Bytes)
 	}
-	if a.q.Columns {
-		return storeapi.Data{Encoding: c.Encoding, Bytes: c.Bytes}, columnchunk.Check(c.Bytes)
+	a.encoded += min(columnchunk.SourceSize(c.Bytes), chunkLargest)
+	return columnchunk.Check(c.Bytes)
+}
+
+// size is about the memory that encode needs.
+func (a *objectBatch) size() int64 {
+	const room = 4 << 10 // the encoder wants that for the longest samples
+	if a.q.Columns || a.encoded == 0 {
+		return 0
 	}
-	a.samples.Reset()
-	if _, err := columnchunk.AppendUntil(&a.samples, c.Bytes, math.MaxInt64); err != nil {
-		return storeapi.Data{}, err
+	return a.encoded + room
+}
+
+// encode makes chunks of a TSDB of the columns, and appends them to memory.
+func (a *objectBatch) encode(memory []byte) error {
+	var samples xorcolumn.Columns
+	var encoder xorcolumn.Encoder
+	for i := range a.out.chunks {
+		raw := &a.out.chunks[i].Raw
+		if raw.Encoding != columnchunk.Encoding {
+			continue
+		}
+		samples.Reset()
+		if _, err := columnchunk.AppendUntil(&samples, raw.Bytes, math.MaxInt64); err != nil {
+			return err
+		}
+		start := len(memory)
+		encoder.Reset(memory)
+		encoder.AppendColumns(samples.T, samples.V)
+		memory = encoder.Finish()
+		*raw = storeapi.Data{Encoding: chunkenc.EncXOR, Bytes: memory[start:len(memory):len(memory)]}
 	}
-	a.encoder.Reset(nil)
-	a.encoder.AppendColumns(a.samples.T, a.samples.V)
-	b := a.encoder.Finish()
-	a.encoded += int64(len(b))
-	return storeapi.Data{Encoding: chunkenc.EncXOR, Bytes: b}, nil
+	return nil
 }
 
 // withExternal adds the external labels, of whose names the series has none.
