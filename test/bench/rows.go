@@ -47,6 +47,7 @@ func rows() []row {
 		{"instant-quantile", "instant histogram_quantile over 12,000 series", dashboards, all, "1x", "instant-quantile-ratio", 1.2, prometheus},
 		{"scattered-warm", "16 series scattered over their metric, 24 h of 48 blocks", dashboards, all, "1x", "warm-ms", 30, "ms"},
 		{"scattered-gets", "the same, nothing cached", dashboards, all, "1x", "cold-GETs/block", 4, "GETs for each block"},
+		{"scattered-bytes", "the same", dashboards, all, "1x", "cold-bytes/used", 3, "bytes for each byte of chunks that is used"},
 		{"scattered-heads", "the same", dashboards, all, "1x", "cold-HEADs", 0, "HEADs"},
 		{"dashboard-memory-querier", "peak memory over a list of nine heavy queries", dashboards, all, "1x", "querier-peak-MiB", 250, "MiB of RSS"},
 		{"dashboard-memory-gateway", "the same", dashboards, all, "1x", "gateway-peak-MiB", 300, "MiB of RSS"},
