@@ -5,9 +5,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hindsight-io/hindsight/pkg/receive/remotewrite"
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
 // spaceInterval is how long the free space of a disk is taken for unchanged. It is short,
@@ -33,7 +32,7 @@ func (s *space) check() error {
 	now, last := time.Now().UnixNano(), s.checked.Load()
 	if now-last >= int64(spaceInterval) && s.checked.CompareAndSwap(last, now) {
 		low := int64(0)
-		if free := freeSpace(s.dir); free < s.min {
+		if free := vfs.FreeSpace(s.dir); free < s.min {
 			low = free + 1
 		}
 		s.low.Store(low)
@@ -45,19 +44,9 @@ func (s *space) check() error {
 	return nil
 }
 
-// freeSpace returns the bytes that are free for this process, the largest number if that
-// cannot be found out.
-func freeSpace(dir string) int64 {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return math.MaxInt64
-	}
-	return int64(min(st.Bavail, math.MaxInt64/uint64(max(st.Bsize, 1)))) * st.Bsize //nolint:unconvert // not int64 on each system
-}
-
 // freeBytes is the free space as a metric.
 func (s *space) freeBytes() float64 {
-	free := freeSpace(s.dir)
+	free := vfs.FreeSpace(s.dir)
 	if free == math.MaxInt64 {
 		return math.NaN()
 	}
