@@ -17,6 +17,7 @@ import (
 
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/errorid"
+	"github.com/hindsight-io/hindsight/pkg/vfs"
 )
 
 // HashSHA256 is the one hash function that files can have in meta.json.
@@ -29,19 +30,28 @@ type UploadConfig struct {
 	// Hash records the SHA-256 of every file in meta.json.
 	Hash bool
 	// Columns uploads the columns object of a raw block of at most a day too, see package
-	// blockcolumns. The block is complete without it: its failure is passed to
-	// ColumnsFailed, if that is not nil.
-	Columns       bool
-	ColumnsFailed func(error)
+	// blockcolumns. The block is complete without it, so that a failure of the object, other
+	// than a cancellation, is not one of the upload.
+	Columns bool
+	// ColumnsUploaded gets the size of the object in bytes, ColumnsFailed the error of one that
+	// was not uploaded; both may be nil. They are called before meta.json is written.
+	ColumnsUploaded func(bytes int64)
+	ColumnsFailed   func(error)
+	// FS is where the columns object is written before its upload, in the directory of the
+	// block; nil is that of the operating system. FreeSpace gives the free bytes of the disk of
+	// the directory; nil means vfs.FreeSpace. With less than twice those of the block no object
+	// is written, because others need the disk too.
+	FS        vfs.FS
+	FreeSpace func(dir string) int64
 	// Now gives the time of upload; nil means time.Now.
 	Now func() time.Time
 }
 
 // Upload verifies the block in the local directory dir and publishes it under
 // the ULID of its meta.json, which must have external labels: chunk segments,
-// then the index, each checked for its size afterwards, then meta.json, which makes
-// the block visible. It returns the meta.json as published. After a failure the caller
-// repeats the upload; it replaces the objects of the failed one.
+// then the index and the columns object, each checked for its size afterwards, then
+// meta.json, which makes the block visible. It returns the meta.json as published. After a
+// failure the caller repeats the upload; it replaces the objects of the failed one.
 func Upload(ctx context.Context, b bucket.Bucket, dir string, cfg UploadConfig) (*Meta, error) {
 	report, err := Verify(ctx, dir)
 	if err != nil {
@@ -71,10 +81,8 @@ func Upload(ctx context.Context, b bucket.Bucket, dir string, cfg UploadConfig) 
 	if err := uploadFile(ctx, b, m.ULID, dir, m.Thanos.Files[len(segments)]); err != nil {
 		return nil, err
 	}
-	if cfg.Columns && wantsColumns(m) {
-		if err := uploadColumns(ctx, b, m, dir); err != nil && cfg.ColumnsFailed != nil {
-			cfg.ColumnsFailed(err)
-		}
+	if err := addColumns(ctx, b, m, dir, cfg); err != nil {
+		return nil, err
 	}
 	return m, uploadMeta(ctx, b, m, cfg)
 }
