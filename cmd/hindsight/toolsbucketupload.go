@@ -31,6 +31,7 @@ type uploadConfig struct {
 	labels      flags.LabelSet
 	compacted   bool
 	concurrency int
+	columns     bool
 	readBack    bool
 	workDir     string
 	output      string
@@ -45,6 +46,7 @@ func uploadCommand(group *kingpin.CmdClause) command {
 	cmd.Flag("label", `External label of the blocks (repeatable; at least one).`).PlaceHolder(`<name>="<value>"`).SetValue(&c.labels)
 	cmd.Flag("shipper.upload-compacted", "Upload blocks that Prometheus has compacted, too, unless the bucket has their samples.").Default("false").BoolVar(&c.compacted)
 	cmd.Flag("shipper.upload-concurrency", "Number of files of a block that are uploaded at one time.").Default("5").IntVar(&c.concurrency)
+	cmd.Flag("shipper.columns", "Upload the float chunks of each raw block of at most a day as columns too, so that store gateways read few series with few requests; half to all of the bytes of the block again.").Default("true").BoolVar(&c.columns)
 	cmd.Flag("read-back", "Download each uploaded block again and check all of it. Without it, the sizes of its files are compared; the content is checked before the upload in any case.").Default("false").BoolVar(&c.readBack)
 	cmd.Flag("work-dir", "Directory for one block at a time with --read-back; empty means the directory for temporary files.").StringVar(&c.workDir)
 	cmd.Flag("output", "Form of the list: table, json or yaml.").Default(outputTable).EnumVar(&c.output, outputTable, outputJSON, outputYAML)
@@ -83,7 +85,7 @@ func (c *uploadConfig) run(ctx context.Context, s streams) error {
 		pr.show(len(present), len(metas), "blocks in the bucket")
 		ship := shipper.New(shipper.Config{
 			Dir: c.path, StateFile: uploadState, Source: block.SourceBucketUpload, UploadCompacted: c.compacted,
-			Concurrency: c.concurrency, Hash: true,
+			Concurrency: c.concurrency, Hash: true, Columns: c.columns,
 		}, shipper.Deps{
 			Bucket: bkt, Logger: p.logger, Metrics: shipper.NewMetrics(p.registry),
 			Labels: func() labels.Labels { return c.labels.Labels() },

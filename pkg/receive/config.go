@@ -104,6 +104,7 @@ type TSDBConfig struct {
 	SnapshotOnClose   bool
 	HashFunc          string
 	UploadConcurrency int
+	Columns           bool
 	AllowOutOfOrder   bool
 	SkipCorrupted     bool
 
@@ -139,7 +140,7 @@ func DefaultConfig() Config {
 			FutureWindow: flags.Duration(10 * time.Minute), PastWindow: flags.Duration(365 * 24 * time.Hour), OutOfOrderWindow: flags.Duration(2 * time.Hour),
 			MinFreeDisk:    256 << 20,
 			WALCompression: true, MinBlock: flags.Duration(2 * time.Hour), MaxBlock: flags.Duration(2 * time.Hour),
-			MaxExemplars: 0,
+			MaxExemplars: 0, Columns: true,
 		},
 		OTLP: OTLPConfig{TargetInfo: true}, DeletionsInterval: flags.Duration(30 * time.Second),
 		ServerTLS: ServerTLS{MinVersion: "1.3"},
@@ -285,6 +286,8 @@ func (t *TSDBConfig) registerFlags(r flags.Registrar) {
 	r.Flag("hash-func", "Record this hash of each file in meta.json: SHA256 or nothing.").EnumVar(&t.HashFunc, "", "SHA256")
 	r.Flag("shipper.upload-concurrency", "Parallel uploads of the files of a block; 0 chooses.").
 		Default("0").IntVar(&t.UploadConcurrency)
+	r.Flag("shipper.columns", "Upload the float chunks of each raw block of at most a day as columns too, so that store gateways read few series with few requests; half to all of the bytes of the block again.").
+		Default("true").BoolVar(&t.Columns)
 }
 
 func (c *Config) registerHidden(r flags.Registrar) {

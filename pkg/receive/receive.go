@@ -261,7 +261,7 @@ func (r *Receive) storage(deps Deps) multitsdb.Config {
 	m := shipper.NewMetrics(deps.Registerer)
 	c.NewShipper = func(id, dir string, external func() labels.Labels) multitsdb.Shipper {
 		return shipper.New(shipper.Config{
-			Dir: dir, Source: "receive", Concurrency: t.UploadConcurrency, Hash: t.HashFunc != "",
+			Dir: dir, Source: "receive", Concurrency: t.UploadConcurrency, Hash: t.HashFunc != "", Columns: t.Columns,
 			// Blocks are merged only with a hidden flag, and then perhaps before they are shipped.
 			UploadCompacted: true,
 			AllowOutOfOrder: t.AllowOutOfOrder, SkipCorrupted: t.SkipCorrupted, RecheckInterval: recheckInterval,

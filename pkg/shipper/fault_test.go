@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
@@ -61,7 +62,7 @@ func TestSync_ShipsAllToUnreliableBucket(t *testing.T) {
 		shipped := false
 		for pass := 0; pass < 100 && !shipped; pass++ {
 			if s == nil || rnd.Intn(4) == 0 {
-				s = e.restarted(shipper.Config{}) // a crash, or a new version
+				s = e.restarted(shipper.Config{Columns: seed%2 == 0}) // a crash, or a new version
 			}
 			_, err := s.Sync(t.Context())
 			shipped = err == nil
@@ -118,12 +119,18 @@ func TestSync_KeepsStateAfterEachFailure(t *testing.T) {
 
 // The first upload, with failures of the file system.
 func TestSync_UploadsAfterEachFailure(t *testing.T) {
+	withoutColumns := 0.0
 	faultfs.EachFailure(t, func(t *testing.T, fsys *faultfs.FS) {
 		e := newEnv(t, "block a range=0s..2h\n up 0s..2h/1m:1+1\n")
-		_, err := shipper.New(shipper.Config{Dir: e.dir}, shipper.Deps{Bucket: e.bkt, Labels: extLabels, FS: fsys}).Sync(t.Context())
-		if fsys.Failed() != "" {
+		reg := prometheus.NewRegistry()
+		_, err := shipper.New(shipper.Config{Dir: e.dir, Columns: true}, shipper.Deps{
+			Bucket: e.bkt, Labels: extLabels, FS: fsys, Metrics: shipper.NewMetrics(reg),
+		}).Sync(t.Context())
+		failures := counter(t, reg, "hindsight_shipper_columns_failures_total")
+		if fsys.Failed() != "" && failures == 0 {
 			require.ErrorIs(t, err, faultfs.ErrInjected)
 		}
+		withoutColumns += failures
 		_, err = e.restarted(shipper.Config{}).Sync(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, 1, visibleBlocks(t, e.mem))
@@ -131,4 +138,5 @@ func TestSync_UploadsAfterEachFailure(t *testing.T) {
 		require.Equal(t, []ulid.ULID{id("a")}, listed(t, e.dir))
 		require.DirExists(t, filepath.Join(e.dir, id("a").String()))
 	})
+	require.Positive(t, withoutColumns)
 }

@@ -13,6 +13,7 @@ import (
 type Metrics struct {
 	syncs, syncFailures     prometheus.Counter
 	uploads, uploadFailures prometheus.Counter
+	columnsFailures         prometheus.Counter
 	uploadedBytes           prometheus.Counter
 	skipped, reshipped      prometheus.Counter
 	corruptTotal            *prometheus.CounterVec
@@ -58,7 +59,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}),
 		uploadedBytes: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_shipper_uploaded_bytes_total",
-			Help: "Bytes of the blocks that were uploaded.",
+			Help: "Bytes of the blocks that were uploaded, with their columns objects.",
+		}),
+		columnsFailures: f.NewCounter(prometheus.CounterOpts{
+			Name: "hindsight_shipper_columns_failures_total",
+			Help: "Columns objects that could not be written or uploaded; their blocks are shipped without them.",
 		}),
 		reshipped: f.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_shipper_reshipped_blocks_total",

@@ -127,19 +127,27 @@ func (s *Shipper) upload(ctx context.Context, m *block.Meta) (err error) {
 	if err := block.WriteMetaDir(dir, up); err != nil {
 		return err
 	}
-	up, err = block.Upload(ctx, s.deps.Bucket, dir, block.UploadConfig{Concurrency: s.cfg.Concurrency, Hash: s.cfg.Hash})
+	var columns int64
+	up, err = block.Upload(ctx, s.deps.Bucket, dir, block.UploadConfig{
+		Concurrency: s.cfg.Concurrency, Hash: s.cfg.Hash, Columns: s.cfg.Columns, FS: s.deps.FS,
+		ColumnsUploaded: func(bytes int64) { columns = bytes },
+		ColumnsFailed: func(err error) {
+			s.deps.Metrics.columnsFailures.Inc()
+			s.deps.Logger.Warn("block shipped without columns", "block", m.ULID, "err", err)
+		},
+	})
 	if err != nil {
 		return err
 	}
-	s.uploaded(up, time.Since(start))
+	s.uploaded(up, columns, time.Since(start))
 	return nil
 }
 
-// uploaded records an upload.
-func (s *Shipper) uploaded(m *block.Meta, took time.Duration) {
+// uploaded records an upload, with the bytes of its columns object.
+func (s *Shipper) uploaded(m *block.Meta, columns int64, took time.Duration) {
 	s.setShipped(m.ULID, true)
 	s.present(m.ULID, s.cfg.RecheckInterval)
-	var bytes int64
+	bytes := columns
 	for _, f := range m.Thanos.Files {
 		bytes += f.SizeBytes
 	}
@@ -153,7 +161,7 @@ func (s *Shipper) uploaded(m *block.Meta, took time.Duration) {
 		}
 	}
 	s.deps.Logger.Info("block shipped", "block", m.ULID, "mint", m.MinTime, "maxt", m.MaxTime, "samples", m.Stats.NumSamples,
-		"bytes", bytes, "duration", took, "blocks_left", left)
+		"bytes", bytes, "columns_bytes", columns, "duration", took, "blocks_left", left)
 }
 
 // withLabels returns the meta.json of a block in the bucket, without its source.

@@ -45,6 +45,9 @@ type Config struct {
 	Concurrency int
 	// Hash records the SHA-256 of every file in meta.json.
 	Hash bool
+	// Columns uploads the columns object of each raw block of at most a day too. Its failures
+	// are logged and counted, and the block is shipped without it.
+	Columns bool
 	// BlockDuration is the length of blocks that were not compacted. A compacted block
 	// that is not longer is a merge of blocks that overlapped, as out-of-order samples
 	// make them. It is shipped without UploadCompacted, because it may replace a
@@ -66,8 +69,8 @@ type Deps struct {
 	Logger *slog.Logger
 	// Metrics may be nil; several shippers may share one.
 	Metrics *Metrics
-	// FS is the file system of Dir; nil is that of the operating system. Blocks are
-	// linked and uploaded without it.
+	// FS is the file system of Dir; nil is that of the operating system. The files of blocks
+	// are linked and uploaded without it.
 	FS vfs.FS
 	// Link makes a hard link; nil is os.Link.
 	Link func(from, to string) error

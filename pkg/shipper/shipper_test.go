@@ -90,6 +90,20 @@ func listed(t *testing.T, dir string) []ulid.ULID {
 	return state.Uploaded
 }
 
+// counter is the value of a counter without labels.
+func counter(t *testing.T, reg *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	require.Fail(t, "no such counter", name)
+	return 0
+}
+
 func TestSync(t *testing.T) {
 	e := newEnv(t, three)
 	require.NoError(t, os.MkdirAll(filepath.Join(e.dir, id("x").String()+".tmp-for-creation"), 0o777))
@@ -145,6 +159,57 @@ func TestSync(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []ulid.ULID{id("b"), id("c")}, listed(t, e.dir))
 	require.False(t, s.Shipped(id("a")))
+}
+
+// TestSync_ShipsColumns ships the columns object with each block, and the block without it where
+// the object fails.
+func TestSync_ShipsColumns(t *testing.T) {
+	e := newEnv(t, three)
+	columns := func() (n int, bytes int64) {
+		require.NoError(t, e.mem.List(t.Context(), "", func(o bucket.Object) error {
+			if strings.Contains(o.Name, "/columns-v1-") {
+				n++
+			}
+			bytes += o.Size
+			return nil
+		}))
+		return n, bytes
+	}
+	e.bkt.SetRule(func(op buckettest.Op) buckettest.Fault {
+		if op.Kind == "upload" && strings.Contains(op.Name, id("b").String()+"/columns-v1-") {
+			return buckettest.Fault{Err: buckettest.ErrInjected}
+		}
+		return buckettest.Fault{}
+	})
+	n, err := e.shipper(shipper.Config{Columns: true}).Sync(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 3, n)
+	objects, bytes := columns()
+	require.Equal(t, 2, objects)
+	require.Equal(t, 1.0, counter(t, e.reg, "hindsight_shipper_columns_failures_total"))
+	require.Zero(t, counter(t, e.reg, "hindsight_shipper_upload_failures_total"))
+	var meta int64 // meta.json is not counted
+	require.NoError(t, e.mem.List(t.Context(), "", func(o bucket.Object) error {
+		if strings.HasSuffix(o.Name, "/"+block.MetaFile) {
+			meta += o.Size
+		}
+		return nil
+	}))
+	require.Equal(t, float64(bytes-meta), counter(t, e.reg, "hindsight_shipper_uploaded_bytes_total"))
+	require.Contains(t, e.logs.String(), `level=WARN msg="block shipped without columns" block=`+id("b").String())
+	require.Equal(t, 1, strings.Count(e.logs.String(), "level=WARN"))
+	left, err := os.ReadDir(filepath.Join(e.dir, "thanos", "upload"))
+	require.NoError(t, err)
+	require.Empty(t, left)
+	dir, err := os.ReadDir(filepath.Join(e.dir, id("a").String()))
+	require.NoError(t, err)
+	require.Len(t, dir, 3, "nothing is written into the block of Prometheus")
+
+	// A block is whole without the object.
+	e.bkt.SetRule(nil)
+	n, err = e.restarted(shipper.Config{Columns: true, RecheckInterval: time.Nanosecond}).Sync(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, n)
 }
 
 func TestUploadFailureStopsThePass(t *testing.T) {

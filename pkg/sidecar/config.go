@@ -75,6 +75,7 @@ type ShipperConfig struct {
 	HashFunc               string
 	MetaFileName           string
 	UploadConcurrency      int
+	Columns                bool
 	IgnoreUnequalBlockSize bool
 	AllowOutOfOrderUploads bool
 	SkipCorruptedBlocks    bool
@@ -157,6 +158,8 @@ func (c *ShipperConfig) registerFlags(r flags.Registrar) {
 		Default("thanos.shipper.json").StringVar(&c.MetaFileName)
 	r.Flag("shipper.upload-concurrency", "Files of a block that are uploaded at a time; 0 is the default of the program.").
 		Default("0").IntVar(&c.UploadConcurrency)
+	r.Flag("shipper.columns", "Upload the float chunks of each raw block of at most a day as columns too, so that store gateways read few series with few requests; half to all of the bytes of the block again.").
+		Default("true").BoolVar(&c.Columns)
 	r.Flag("shipper.head-interval", "How often what is new in the write-ahead log is uploaded, so that no more is lost with the disk of Prometheus; 0s never does.").
 		Default("1m").DurationVar(&c.HeadInterval)
 	r.Flag("shipper.recheck-interval", "How long after its upload a block that is still in --tsdb.path is looked up in the bucket again, and shipped again if it vanished there; the time doubles with each look, up to a day. 0s never looks.").

@@ -265,6 +265,7 @@ func (s *Sidecar) newShipping(ctx context.Context) (*shipping, error) {
 		SkipCorrupted:   c.SkipCorruptedBlocks,
 		Concurrency:     c.UploadConcurrency,
 		Hash:            c.HashFunc != "",
+		Columns:         c.Columns,
 		BlockDuration:   blockDuration(promFlags),
 		RecheckInterval: c.RecheckInterval,
 	}, shipper.Deps{
