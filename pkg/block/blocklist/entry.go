@@ -9,6 +9,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/block/blockcolumns"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
@@ -137,6 +138,11 @@ func (e *entry) measure() {
 	e.sizes = make(map[string]int64, len(e.objects))
 	for _, o := range e.objects {
 		e.sizes[o.rel] = o.size
+	}
+	for rel, size := range e.sizes {
+		if o, ok := blockcolumns.ParseName(rel); ok && size < 0 {
+			e.sizes[rel] = o.Size
+		}
 	}
 	if e.meta != nil {
 		for _, f := range e.meta.Thanos.Files {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,27 @@ func TestReadIndex_LearnsTheBucketWithOneGet(t *testing.T) {
 	require.Len(t, v.Metas, 3)
 	require.NoError(t, p.WriteIndex(t.Context(), f))
 	require.Zero(t, f.Count("upload"), "nothing has changed")
+}
+
+// A columns object is one of the objects of its block, with a size that its name tells where the
+// listing does not; the index has it too.
+func TestPoll_KnowsColumnsObject(t *testing.T) {
+	id := blocktest.ID("a")
+	dir := filepath.Join(blocktest.Dir(t, "block a labels={x=\"1\"}\n up 0s:1\n"), id.String())
+	mem := bucket.NewMemory()
+	var columns int64
+	m, err := block.Upload(t.Context(), mem, dir, block.UploadConfig{Columns: true, ColumnsUploaded: func(n int64) { columns = n }})
+	require.NoError(t, err)
+	require.Positive(t, columns)
+	files := m.Thanos.Files[0].SizeBytes + m.Thanos.Files[1].SizeBytes
+	for _, b := range []bucket.Bucket{mem, unlisted{mem}} {
+		v := writeIndex(t, b)
+		require.Len(t, v.Sizes[id], 4)
+		require.Equal(t, files+columns, v.Bytes(id)-max(v.Sizes[id][block.MetaFile], 0))
+		again, err := blocklist.NewPoller(b, blocklist.Config{}).ReadIndex(t.Context(), time.Hour)
+		require.NoError(t, err)
+		require.Equal(t, v.Sizes, again.Sizes)
+	}
 }
 
 // Writers that do not know the index are seen.

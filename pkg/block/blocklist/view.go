@@ -17,8 +17,9 @@ type View struct {
 	// Metas are the complete blocks.
 	Metas map[ulid.ULID]*block.Meta
 	// Sizes gives, for each complete block, the size of each object by its path
-	// within the block ("index", "chunks/000001"): as listed; or as recorded in
-	// meta.json when the provider's listing has no sizes; or -1.
+	// within the block ("index", "chunks/000001"): as listed; or, when the provider's
+	// listing has no sizes, as recorded in meta.json or in the name of a columns object;
+	// or -1.
 	Sizes map[ulid.ULID]map[string]int64
 	// Published gives, for each complete block, the time of its meta.json by the clock of
 	// the bucket; blocks of a provider whose listing has no times are not in it.
