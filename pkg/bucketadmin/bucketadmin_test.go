@@ -160,6 +160,40 @@ func TestCopyBlock_SurvivesInterruptions(t *testing.T) {
 	}
 }
 
+// TestCopyBlock_CopiesColumns: the copy has the columns object of the block, unless an upload that
+// failed has left one that no reader uses.
+func TestCopyBlock_CopiesColumns(t *testing.T) {
+	from := bucket.NewMemory()
+	id := blocktest.ID("a")
+	_, err := block.Upload(t.Context(), from, filepath.Join(blocktest.Dir(t, wholeBlock), id.String()), block.UploadConfig{Columns: true})
+	require.NoError(t, err)
+	sizes := view(t, from).Sizes[id]
+	require.Len(t, sizes, 4)
+	require.Empty(t, bucketadmin.CheckSizes(view(t, from).Metas[id], sizes), "no fault")
+	to := bucket.NewMemory()
+	copied, err := bucketadmin.CopyBlock(t.Context(), from, to, id, sizes)
+	require.NoError(t, err)
+	require.Equal(t, content(t, from), content(t, to))
+	require.Equal(t, view(t, from).Bytes(id), copied)
+
+	whole := content(t, to)
+	for name := range whole {
+		if _, rel, _ := block.ParsePath(name); rel != block.IndexFile && rel != block.MetaFile && rel != block.SegmentName(1) {
+			require.NoError(t, from.Upload(t.Context(), name, strings.NewReader("half"), 4))
+			delete(whole, name)
+		}
+	}
+	require.Len(t, whole, 3)
+	to = bucket.NewMemory()
+	_, err = bucketadmin.CopyBlock(t.Context(), from, to, id, view(t, from).Sizes[id])
+	require.NoError(t, err)
+	require.Equal(t, whole, content(t, to))
+	// A backup is all that there is.
+	to = bucket.NewMemory()
+	require.NoError(t, bucketadmin.Backup(t.Context(), from, to, id))
+	require.Equal(t, content(t, from), content(t, to))
+}
+
 func content(t *testing.T, b bucket.Reader) map[string]string {
 	t.Helper()
 	out := map[string]string{}

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/block/blockcolumns"
 	"github.com/hindsight-io/hindsight/pkg/block/blocklist"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
 )
@@ -105,10 +106,10 @@ func holder(merged map[ulid.ULID][]*block.Meta, m *block.Meta) *block.Meta {
 	return nil
 }
 
-// CopyBlock copies a block: chunk segments, index, then meta.json, each byte by byte. It
-// keeps objects of the target that have the right size, so that an interrupted copy is
-// continued; an upload is visible only as a whole. sizes are those of the source as
-// listed. It returns the bytes that were copied. A block with missing files is refused.
+// CopyBlock copies a block: chunk segments, the columns object if there is one, index, then
+// meta.json, each byte by byte. It keeps objects of the target that have the right size, so
+// that an interrupted copy is continued; an upload is visible only as a whole. sizes are
+// those of the source as listed. It returns the bytes that were copied. A block with missing files is refused.
 // The error is bucket.ErrNotFound when the source has deleted the block meanwhile.
 func CopyBlock(ctx context.Context, from bucket.Reader, to bucket.Bucket, id ulid.ULID, sizes map[string]int64) (copied int64, err error) {
 	meta, err := bucket.ReadAll(ctx, from, block.Path(id, block.MetaFile), block.MaxMetaSize)
@@ -124,7 +125,11 @@ func CopyBlock(ctx context.Context, from bucket.Reader, to bucket.Bucket, id uli
 	}
 	// Alphabetical order has the segments before the index.
 	for _, rel := range slices.Sorted(maps.Keys(sizes)) {
-		if rel != block.IndexFile && !isSegment(rel) {
+		copies, err := isCopied(ctx, from, id, rel)
+		if err != nil {
+			return copied, err
+		}
+		if !copies {
 			continue
 		}
 		n, err := copyObject(ctx, from, to, block.Path(id, rel), sizes[rel])
@@ -134,6 +139,20 @@ func CopyBlock(ctx context.Context, from bucket.Reader, to bucket.Bucket, id uli
 		}
 	}
 	return copied + int64(len(meta)), upload(ctx, to, block.Path(id, block.MetaFile), bytes.NewReader(meta), int64(len(meta)))
+}
+
+// isCopied says whether an object of a block is one of its files. A columns object of another
+// size than its name says is what an upload has left that failed; no reader uses it.
+func isCopied(ctx context.Context, from bucket.Reader, id ulid.ULID, rel string) (bool, error) {
+	columns, ok := blockcolumns.ParseName(rel)
+	if !ok {
+		return rel == block.IndexFile || isSegment(rel), nil
+	}
+	o, err := from.Stat(ctx, block.Path(id, rel))
+	if err != nil {
+		return false, fmt.Errorf("look at %s of the source: %w", block.Path(id, rel), err)
+	}
+	return o.Size == columns.Size, nil
 }
 
 // Backup copies all objects of a block as they are, meta.json last, also of a damaged one.
