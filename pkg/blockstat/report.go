@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
@@ -77,7 +78,7 @@ func (r *Report) addMeta(m *block.Meta, sizes map[string]int64) {
 		case size < 0:
 		case rel == block.IndexFile:
 			row.IndexBytes += size
-		case rel != block.MetaFile:
+		case strings.HasPrefix(rel, block.ChunksDir+"/"):
 			row.ChunkBytes += size
 		}
 	}
