@@ -59,6 +59,68 @@ block b range=2h..4h level=2
 	require.Empty(t, s.ok("verify", "--output=yaml")[len("[]\n"):])
 }
 
+// columnsOf are the columns objects of the bucket.
+func (s *toolSite) columnsOf() (out []string) {
+	for _, name := range s.tree() {
+		if strings.Contains(name, "/columns-v1-") {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// Every tool takes a columns object for a part of its block.
+func TestToolsBucket_KnowColumnsObjects(t *testing.T) {
+	local := blocktest.Dir(t, "block a range=0h..2h level=1\n  up{job=\"j\"}  0h..2h/1m:1+1\n  up{job=\"k\"}  0h..2h/1m:1+1\n")
+	without := newToolSite(t, "")
+	upload := []string{"upload-blocks", "--path=" + local, `--label=cluster="eu"`, "--read-back"}
+	without.ok(append(upload, "--no-shipper.columns")...)
+	require.Empty(t, without.columnsOf())
+	s := newToolSite(t, "")
+	s.ok(upload...)
+	require.Len(t, s.columnsOf(), 1)
+	object, err := s.bkt.Stat(t.Context(), s.columnsOf()[0])
+	require.NoError(t, err)
+	bytes := func(s *toolSite) (n int64) {
+		for _, row := range list[bucketadmin.Row](s, exitOK, "inspect") {
+			n += row.Bytes
+		}
+		return n
+	}
+	size := func(s *toolSite, name string) int64 {
+		o, err := s.bkt.Stat(t.Context(), block.Path(blocktest.ID("a"), name))
+		require.NoError(t, err)
+		return o.Size
+	}
+	meta := size(s, block.MetaFile) - size(without, block.MetaFile) // the times of upload
+	require.Equal(t, bytes(without)+object.Size+meta, bytes(s))
+	require.Equal(t, id("a"), strings.TrimSpace(s.ok("ls")))
+	require.Empty(t, list[bucketadmin.Finding](s, exitOK, "verify"))
+	require.Equal(t, without.ok("cost", "--by=tenant"), s.ok("cost", "--by=tenant"), "the bytes of the index and the chunks")
+
+	to := newToolSite(t, "")
+	s.ok("replicate", "--single-run", "--objstore-to.config="+to.yml)
+	require.Equal(t, s.tree(), to.tree())
+
+	row := list[rewriteRow](s, exitOK, "rewrite", "--id="+id("a"), "--tmp.dir="+t.TempDir(), "--no-dry-run",
+		`--rewrite.to-delete-config=[{matchers: '{job="k"}'}]`)[0]
+	require.Equal(t, "rewritten", row.Result)
+	require.Equal(t, []string{object.Name}, s.columnsOf(), "the new block has none: it would have the deleted samples")
+	cleanUp := func(s *toolSite) {
+		_, err := block.MarkDeletion(t.Context(), s.bkt, blocktest.ID("a"), "", time.Now().Add(-49*time.Hour))
+		require.NoError(t, err)
+		s.age("a", 49*time.Hour)
+		s.ok("cleanup", "--yes", "--consistency-delay=0s")
+	}
+	cleanUp(s)
+	require.Empty(t, s.columnsOf())
+	require.Equal(t, row.Rewritten, strings.TrimSpace(s.ok("ls")))
+
+	to.ok("mark", "--id="+id("a"), "--marker=no-compact-mark.json", "--details=test")
+	cleanUp(to)
+	require.Empty(t, to.tree())
+}
+
 const rewriteBlocks = `
 block a range=0h..2h labels={cluster="eu"} level=1
   up{job="j"}  0h..2h/1m:1+1
