@@ -152,6 +152,17 @@ func objectsOf(t *testing.T, dir string) (out []string) {
 	return out
 }
 
+// columnsOf lists the columns objects of a bucket.
+func columnsOf(t *testing.T, dir string) (out []string) {
+	t.Helper()
+	for _, object := range objectsOf(t, dir) {
+		if strings.Contains(object, "/columns-v1-") {
+			out = append(out, object)
+		}
+	}
+	return out
+}
+
 // upload ships local blocks into a bucket by the tool of a program.
 func (s *site) upload(p program, bucket, dir string, labels ...string) {
 	s.Helper()

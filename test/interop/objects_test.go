@@ -24,7 +24,7 @@ func (s *site) s3() (bucket, dir string) {
 }
 
 // The objects that only this program writes (heads of Prometheus, claims, leases, index headers,
-// requests to delete series) do not disturb Thanos, which leaves them alone.
+// requests to delete series, columns of blocks) do not disturb Thanos, which leaves them alone.
 func TestBucket_OwnObjectsDoNotDisturbThanos(t *testing.T) {
 	s := newSite(t)
 	bucket, dir := s.s3()
@@ -62,7 +62,9 @@ func TestBucket_OwnObjectsDoNotDisturbThanos(t *testing.T) {
 		q := s.querier(thanos, "thanos-query-"+strategy, []*node{n})
 		require.Contains(t, q.put(t, ask("/api/v1/label/room/values")).raw, `["0"`)
 	}
+	require.NotEmpty(t, columnsOf(t, dir))
 	s.tools(thanos, bucket, len(metasOf(t, dir)))
+	require.NotEmpty(t, columnsOf(t, dir))
 	for _, kind := range []string{"heads-v1", "claims-v1", "leases", "index-headers-v1", "deletions"} {
 		require.Contains(t, strings.Join(own(), "\n"), "/hindsight/"+kind)
 	}

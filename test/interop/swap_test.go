@@ -22,6 +22,7 @@ func TestSidecar_ChangesItsProgram(t *testing.T) {
 	prom := s.prometheus("prometheus", "global: {external_labels: {cluster: eu, replica: a}}", "--storage.tsdb.retention.time=1y")
 	args := []string{bucket, "--tsdb.path=" + dir, "--prometheus.url=" + prom.url()}
 	uploaded := map[string]time.Time{}
+	columns := 0
 	at := s.address()
 	now := epoch()
 	for round, p := range []program{thanos, hindsight, thanos, hindsight, hindsight, thanos} {
@@ -46,6 +47,10 @@ func TestSidecar_ChangesItsProgram(t *testing.T) {
 			return nil
 		})
 		s.stop(n)
+		if p == hindsight {
+			columns += 2
+		}
+		require.Len(t, columnsOf(t, s.path("bucket")), columns, "the blocks that this program has shipped have columns objects")
 		var spans []int64
 		for _, m := range metasOf(t, s.path("bucket")) {
 			id := m.ULID.String()
@@ -95,7 +100,11 @@ func TestCompactors_ShareMarksAndDeduplication(t *testing.T) {
 				writeBlock(t, more, epoch()+4*day+i*2*hour, epoch()+4*day+(i+1)*2*hour)
 			}
 			writeBlock(t, more, epoch()+6*day, epoch()+6*day+2*hour)
+			columns := columnsOf(t, s.path("bucket"))
 			s.upload(p, bucket, more, `cluster="us"`, `replica="a"`)
+			if p == hindsight {
+				require.Len(t, columnsOf(t, s.path("bucket")), len(columns)+5, "Thanos compacts blocks with columns objects below")
+			}
 			for _, m := range metasOf(t, s.path("bucket")) {
 				if m.Thanos.Labels["cluster"] == "us" {
 					s.call(p, "tools", "bucket", "mark", bucket, "--id="+m.ULID.String(), "--marker=no-compact-mark.json", "--details=test")
@@ -128,6 +137,7 @@ func TestCompactors_ShareMarksAndDeduplication(t *testing.T) {
 				}
 			}
 			require.Equal(t, len(merged), blocks, "blocks that one marks are deleted by the other")
+			require.Equal(t, columns, columnsOf(t, s.path("bucket")), "the columns objects are deleted with their blocks")
 		})
 	}
 }
