@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -331,6 +332,7 @@ func TestSidecar_BucketAwayForHours(t *testing.T) {
 	recoverHead(t, s)
 	s.Endpoints = []string{"store"}
 	require.NoError(t, s.Start("store", "query"))
+	requireColumnsRead(t, s, before, start)
 	eventually(t, time.Minute, func() error {
 		got, _, err := raw(harness.API{Base: s.URL("query")}, end)
 		if err != nil {
@@ -338,4 +340,39 @@ func TestSidecar_BucketAwayForHours(t *testing.T) {
 		}
 		return same(before, got)
 	})
+}
+
+// requireColumnsRead asks for one series in the first two hours of a history, which the sidecar has
+// shipped: the gateway reads the columns objects of these blocks, and no index header. before is
+// what Prometheus had answered.
+func requireColumnsRead(t *testing.T, s *harness.Site, before map[string][]harness.Sample, start int64) {
+	t.Helper()
+	for _, m := range metasByTime(t, s) {
+		objects, err := filepath.Glob(s.Path("s3", "hindsight", m.ULID.String(), "columns-v1-*"))
+		require.NoError(t, err)
+		if m.MaxTime <= start+4*hour {
+			require.Len(t, objects, 1, "block %s of %s", m.ULID, time.UnixMilli(m.MinTime).UTC())
+		}
+	}
+	end := start + 2*hour - 1
+	var want []harness.Sample
+	for _, sample := range before[`__name__="history_gauge",series="history_gauge-2",`] {
+		if sample.T <= float64(end)/1000 {
+			want = append(want, sample)
+		}
+	}
+	require.EqualValues(t, 2*hour/historyStep, len(want))
+	var got harness.Answer
+	eventually(t, time.Minute, func() (err error) {
+		got, err = harness.API{Base: s.URL("query")}.Instant(`history_gauge{series="history_gauge-2"}[2h]`, time.UnixMilli(end))
+		if err == nil && len(got.Series) != 1 {
+			err = fmt.Errorf("%d series", len(got.Series))
+		}
+		return err
+	})
+	require.Empty(t, got.Warnings)
+	require.Equal(t, want, got.Series[0].Samples)
+	headers, err := os.ReadDir(s.Path("store", "index-headers"))
+	require.NoError(t, err)
+	require.Empty(t, headers, "the index of a block was read")
 }
