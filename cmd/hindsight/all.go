@@ -141,6 +141,7 @@ func (a *all) build(p *process, c *allConfig, bkt bucket.Bucket, shown map[strin
 	rc.TSDB.Retention = c.localRetention
 	rc.TSDB.MaxExemplars = c.maxExemplars
 	rc.TSDB.MinFreeDisk = c.minFreeDisk
+	rc.TSDB.Columns = false // requests to a directory cost nothing that columns could save
 	var err error
 	a.receive, err = receive.New(rc, receive.Deps{Logger: p.logger, Registerer: p.registererOf("receive"), Bucket: bkt})
 	if err != nil {
