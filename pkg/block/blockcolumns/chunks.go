@@ -5,6 +5,8 @@ import (
 	"hash/crc32"
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/hindsight-io/hindsight/pkg/columnchunk"
 )
 
 // Chunk is a chunk of floats. Its encoding is that of package columnchunk, or that of the
@@ -38,7 +40,11 @@ func appendChunks(b []byte, chunks []Chunk) []byte {
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli()))
 }
 
-// DecodeChunks appends the chunks of a series to out. Their bytes are those of b.
+// isFloats says whether an encoding of a TSDB is one of floats.
+func isFloats(enc chunkenc.Encoding) bool { return enc == chunkenc.EncXOR || enc == chunkenc.EncXOR2 }
+
+// DecodeChunks appends the chunks of a series to out, at most 65,536. Their bytes are those of
+// b; it does not decode them. On error out stays as it was.
 func DecodeChunks(out []Chunk, b []byte) ([]Chunk, error) {
 	body, err := checked(b)
 	if err != nil {
@@ -48,15 +54,22 @@ func DecodeChunks(out []Chunk, b []byte) ([]Chunk, error) {
 	first := len(out)
 	var c Chunk
 	var lengths uint64
-	for range d.count() {
+	count := d.count()
+	if count > maxChunks {
+		return out, corrupt("a series of %d chunks", count)
+	}
+	for range count {
 		c.MinTime = c.MaxTime + d.varint()
 		c.MaxTime = c.MinTime + int64(d.uvarint())
 		if enc := d.bytes(1); !d.bad {
 			c.Encoding = chunkenc.Encoding(enc[0])
 		}
 		n := d.uvarint()
-		if d.bad || n > uint64(len(body)) || c.MaxTime < c.MinTime {
+		if d.bad || n > uint64(len(body)) {
 			return out[:first], corrupt("the chunks of a series end early")
+		}
+		if c.MaxTime < c.MinTime || c.Encoding != columnchunk.Encoding && !isFloats(c.Encoding) {
+			return out[:first], corrupt("a chunk of encoding %d from %d to %d", c.Encoding, c.MinTime, c.MaxTime)
 		}
 		lengths += n
 		c.Bytes = body[:n] // of that length; set below

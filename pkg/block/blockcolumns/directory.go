@@ -3,6 +3,7 @@ package blockcolumns
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 	"sort"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -43,9 +44,10 @@ type Metric struct {
 
 // Segment is a part of a metric. Its series are neighbours in the order of the metric.
 type Segment struct {
-	// from is the first key that it may have, see key.
-	from   string
-	Series int
+	// from is the first key that it may have, see keyOf, and until that of the next segment;
+	// the last one has none.
+	from, until string
+	Series      int
 	// Chunks are the bytes of the chunks of its series, Index those of the index of them.
 	Chunks, Index Span
 }
@@ -99,6 +101,7 @@ func (d *Directory) Metric(name string) (m Metric, found bool, err error) {
 	return m, err == nil, err
 }
 
+// metric reads the rest of an entry, behind the name.
 func (d *Directory) metric(e *decoder) (m Metric, err error) {
 	if flag := e.bytes(1); e.bad || flag[0] > 1 {
 		return m, corrupt("an entry of the directory has no valid flag")
@@ -110,21 +113,77 @@ func (d *Directory) metric(e *decoder) (m Metric, err error) {
 	if begin > uint64(data) {
 		return m, corrupt("a metric begins at %d, in %d bytes", begin, data)
 	}
-	for range e.count() {
-		m.Constant = append(m.Constant, labels.Label{Name: string(e.text()), Value: string(e.text())})
-	}
-	for range e.count() {
-		m.Order = append(m.Order, string(e.text()))
-	}
-	if len(m.Constant)+len(m.Order) > maxLabels {
-		return m, corrupt("%d names of labels of a metric", len(m.Constant)+len(m.Order))
+	if err := m.readNames(e); err != nil {
+		return m, err
 	}
 	m.Chunks.Off, m.Chunks.End = int64(begin), int64(begin)
-	for range e.count() {
+	if err := m.readSegments(e); err != nil {
+		return m, err
+	}
+	m.Index.Off, m.Index.End = m.Chunks.End, m.Chunks.End
+	for i := range m.Segments {
+		s := &m.Segments[i]
+		s.Index = Span{m.Index.End, m.Index.End + s.Index.End}
+		m.Index.End = s.Index.End
+	}
+	if m.Index.End > data {
+		return m, corrupt("a metric ends at %d, in %d bytes", m.Index.End, data)
+	}
+	return m, nil
+}
+
+// readNames reads the names of labels. Each occurs once, so that label sets can be made of
+// them without a look at each.
+func (m *Metric) readNames(e *decoder) error {
+	constant := e.count()
+	for range min(constant, maxLabels) {
+		m.Constant = append(m.Constant, labels.Label{Name: string(e.text()), Value: string(e.text())})
+	}
+	order := e.count()
+	for range min(order, maxLabels) {
+		m.Order = append(m.Order, string(e.text()))
+	}
+	if e.bad || constant+order > maxLabels {
+		return corrupt("a metric of %d and %d labels", constant, order)
+	}
+	names, bytes := slices.Clone(m.Order), 0
+	for _, l := range m.Constant {
+		if l.Value == "" {
+			return corrupt("the constant label %.100q has no value", l.Name)
+		}
+		names, bytes = append(names, l.Name), bytes+len(l.Value)
+	}
+	slices.Sort(names)
+	for i, name := range names {
+		if name == "" || name == labels.MetricName || i > 0 && name == names[i-1] {
+			return corrupt("a metric has the label %.100q", name)
+		}
+		bytes += len(name)
+	}
+	if bytes > maxLabelBytes {
+		return corrupt("the names of labels of a metric have %d bytes", bytes)
+	}
+	return nil
+}
+
+// readSegments reads the segments. Their sum cannot overflow: there are 2^16 of 2^40 bytes at
+// most.
+func (m *Metric) readSegments(e *decoder) error {
+	n := e.count()
+	if n > maxSegments {
+		return corrupt("a metric of %d segments", n)
+	}
+	for i := range n {
 		s := Segment{from: string(e.text())}
 		series, chunks, index := e.uvarint(), e.uvarint(), e.uvarint()
-		if e.bad || series > maxSegmentSeries || chunks > uint64(data) || index > maxIndex {
-			return m, corrupt("a segment of %d series, %d bytes of chunks and %d of the index", series, chunks, index)
+		if e.bad || series == 0 || series > maxSegmentSeries || chunks > maxSize || index > maxIndex {
+			return corrupt("a segment of %d series, %d bytes of chunks and %d of the index", series, chunks, index)
+		}
+		switch {
+		case len(s.from) > maxKey, i == 0 && s.from != "", i > 0 && s.from <= m.Segments[i-1].from:
+			return corrupt("segment %d begins at %.100q", i, s.from)
+		case i > 0:
+			m.Segments[i-1].until = s.from
 		}
 		s.Series = int(series)
 		s.Chunks = Span{m.Chunks.End, m.Chunks.End + int64(chunks)}
@@ -133,16 +192,10 @@ func (d *Directory) metric(e *decoder) (m Metric, err error) {
 		m.Series += s.Series
 		m.Segments = append(m.Segments, s)
 	}
-	m.Index.Off, m.Index.End = m.Chunks.End, m.Chunks.End
-	for i := range m.Segments {
-		s := &m.Segments[i]
-		s.Index = Span{m.Index.End, m.Index.End + s.Index.End}
-		m.Index.End = s.Index.End
+	if e.bad {
+		return corrupt("the segments of a metric end early")
 	}
-	if e.bad || m.Index.End > data {
-		return m, corrupt("a metric ends at %d, in %d bytes", m.Index.End, data)
-	}
-	return m, nil
+	return nil
 }
 
 // appendMetric appends the entry of a metric.

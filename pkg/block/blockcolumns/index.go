@@ -1,7 +1,9 @@
 package blockcolumns
 
 import (
+	"bytes"
 	"encoding/binary"
+	"slices"
 	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -14,11 +16,14 @@ import (
 //	leading labels of the order whose values are those of the series before <uvarint>
 //	the values of the others: 0 <uvarint> and a value <text> that is new in the segment, or n <uvarint> for the n-th new one
 //	bytes of its chunks <uvarint>
+//
+// The series stand in strictly ascending order of their keys, so the first value that differs
+// from that of the series before is a greater one.
 const (
 	// segmentSeries is how many series a writer puts into a segment, maxSegmentSeries what a
 	// reader accepts.
 	segmentSeries    = 256
-	maxSegmentSeries = 1 << 16
+	maxSegmentSeries = 1 << 12
 )
 
 // indexEncoder encodes the index of a segment.
@@ -30,7 +35,10 @@ type indexEncoder struct {
 
 func (e *indexEncoder) reset() {
 	e.b, e.before = e.b[:0], e.before[:0]
-	e.known = map[string]uint64{}
+	if e.known == nil {
+		e.known = map[string]uint64{}
+	}
+	clear(e.known)
 }
 
 // add adds a series with its values in the order of the metric.
@@ -63,95 +71,130 @@ type Found struct {
 // Searcher finds series in the indexes of segments. It keeps memory between them, and is used by
 // one goroutine.
 type Searcher struct {
-	metric   string
-	m        *Metric
-	matchers []*labels.Matcher
-	// of each label of the order: the matchers, and whether the value of the series matches
-	// and all values before it do.
+	// parts are all labels that series may have, in ascending order of their names.
+	parts []part
+	// of each label of the order: the matchers, the value of the series, and whether it
+	// matches and all values before it do.
 	byLabel [][]*labels.Matcher
 	values  []string
 	matches []bool
 	plain   []byte
-	known   []string
-	builder labels.ScratchBuilder
+	known   []string // values of the segment, in plain
+	encoded []byte   // of a label set
+}
+
+// part is a label of the series of a metric.
+type part struct {
+	name string
+	// value is that of all series if order, the place in the order of the metric, is -1.
+	value string
+	order int
 }
 
 // Search prepares a search in the segments of a metric. Matchers on its name are not needed; they
 // see the labels that the series have in the block. ok is false when no series can match.
 func (m *Metric) Search(name string, ms []*labels.Matcher) (s *Searcher, ok bool) {
 	s = &Searcher{
-		metric: name, m: m, byLabel: make([][]*labels.Matcher, len(m.Order)), values: make([]string, len(m.Order)),
-		matches: make([]bool, len(m.Order)), builder: labels.NewScratchBuilder(len(m.Order) + len(m.Constant) + 1),
+		parts: []part{{labels.MetricName, name, -1}}, byLabel: make([][]*labels.Matcher, len(m.Order)),
+		values: make([]string, len(m.Order)), matches: make([]bool, len(m.Order)),
+	}
+	for _, l := range m.Constant {
+		s.parts = append(s.parts, part{l.Name, l.Value, -1})
 	}
 	for _, matcher := range ms {
-		if i := indexOf(m.Order, matcher.Name); i >= 0 {
+		if i := slices.Index(m.Order, matcher.Name); i >= 0 {
 			s.byLabel[i] = append(s.byLabel[i], matcher)
 			continue
 		}
 		value := ""
-		if matcher.Name == labels.MetricName {
-			value = name
-		}
-		for _, l := range m.Constant {
-			if l.Name == matcher.Name {
-				value = l.Value
-			}
+		if i := slices.IndexFunc(s.parts, func(p part) bool { return p.name == matcher.Name }); i >= 0 {
+			value = s.parts[i].value
 		}
 		if !matcher.Matches(value) {
 			return nil, false
 		}
 	}
+	for i, name := range m.Order {
+		s.parts = append(s.parts, part{name, "", i})
+	}
+	slices.SortFunc(s.parts, func(a, b part) int { return strings.Compare(a.name, b.name) })
 	return s, true
 }
 
-func indexOf(names []string, name string) int {
-	for i, n := range names {
-		if n == name {
-			return i
-		}
-	}
-	return -1
-}
-
 // Append appends the series of a segment that match, in the order of the segment, to which b
-// belongs, the bytes of its index.
+// belongs, the bytes of its index. The labels of a series have at most 8 KiB. On error out
+// stays as it was.
 func (s *Searcher) Append(out []Found, seg Segment, b []byte) ([]Found, error) {
+	first := len(out)
 	var err error
 	if s.plain, err = unpack(s.plain, b, maxIndex); err != nil {
 		return out, err
 	}
 	d := decoder{b: s.plain}
 	s.known = s.known[:0]
-	at, filled := seg.Chunks.Off, 0
-	for range seg.Series {
-		same := d.uvarint()
-		if same > uint64(filled) {
-			return out, corrupt("a series shares %d labels with the one before", same)
+	at := seg.Chunks.Off
+	for i := range seg.Series {
+		if err := s.next(&d, i == 0); err != nil {
+			return out[:first], err
 		}
-		for i := int(same); i < len(s.values); i++ {
-			if s.values[i], err = s.value(&d); err != nil {
-				return out, err
-			}
-			s.matches[i] = (i == 0 || s.matches[i-1]) && matchAll(s.byLabel[i], s.values[i])
+		if i == 0 && s.key() < seg.from || i == seg.Series-1 && seg.until != "" && s.key() >= seg.until {
+			return out[:first], corrupt("a series is not in the range of its segment")
 		}
-		filled = len(s.values)
 		n := d.uvarint()
 		if d.bad || n > maxPiece || int64(n) > seg.Chunks.End-at {
-			return out, corrupt("the index of a segment ends early, or its chunks do")
+			return out[:first], corrupt("the index of a segment ends early, or its chunks do")
 		}
-		if filled == 0 || s.matches[filled-1] {
+		if len(s.matches) == 0 || s.matches[len(s.matches)-1] {
 			lset, err := s.labels()
 			if err != nil {
-				return out, err
+				return out[:first], err
 			}
 			out = append(out, Found{Labels: lset, Chunks: Span{at, at + int64(n)}})
 		}
 		at += int64(n)
 	}
 	if len(d.b) > 0 || at != seg.Chunks.End {
-		return out, corrupt("the index of a segment does not fit to its chunks")
+		return out[:first], corrupt("the index of a segment does not fit to its chunks")
 	}
 	return out, nil
+}
+
+// next reads the values of the next series, or of the first one.
+func (s *Searcher) next(d *decoder, first bool) (err error) {
+	same, before := int(min(d.uvarint(), maxLabels)), ""
+	switch {
+	case first && same > 0, !first && same >= len(s.values):
+		return corrupt("a series shares %d of %d labels with the one before", same, len(s.values))
+	case !first:
+		before = s.values[same]
+	}
+	for i := same; i < len(s.values); i++ {
+		if s.values[i], err = s.value(d); err != nil {
+			return err
+		}
+		s.matches[i] = (i == 0 || s.matches[i-1]) && matchAll(s.byLabel[i], s.values[i])
+	}
+	if !first && s.values[same] <= before {
+		return corrupt("a series has the value %.100q after %.100q", s.values[same], before)
+	}
+	size := 0
+	for _, v := range s.values {
+		size += len(v) + len(end)
+	}
+	if size > maxKey { // matchers look at the values of each series, and many may refer to the same
+		return corrupt("the values of a series have %d bytes", size)
+	}
+	return nil
+}
+
+// key returns the key of the series.
+func (s *Searcher) key() string {
+	var b strings.Builder
+	for _, v := range s.values {
+		b.WriteString(v)
+		b.WriteString(end)
+	}
+	return b.String()
 }
 
 func matchAll(ms []*labels.Matcher, value string) bool {
@@ -177,29 +220,22 @@ func (s *Searcher) value(d *decoder) (string, error) {
 	return v, nil
 }
 
-// labels makes the label set of the series.
+// labels makes the label set of the series, in memory of its own.
 func (s *Searcher) labels() (labels.Labels, error) {
-	s.builder.Reset()
-	if s.metric != "" {
-		s.builder.Add(labels.MetricName, s.metric)
-	}
-	for _, l := range s.m.Constant {
-		s.builder.Add(l.Name, l.Value)
-	}
-	for i, name := range s.m.Order {
-		if s.values[i] != "" {
-			s.builder.Add(name, strings.Clone(s.values[i]))
+	b, size := s.encoded[:0], 0
+	for _, p := range s.parts {
+		v := p.value
+		if p.order >= 0 {
+			v = s.values[p.order]
 		}
-	}
-	s.builder.Sort()
-	lset := s.builder.Labels()
-	before, first := "", true
-	err := lset.Validate(func(l labels.Label) error {
-		if l.Name == "" || !first && l.Name <= before || len(l.Name) > zerocopy.MaxPart || len(l.Value) > zerocopy.MaxPart {
-			return corrupt("a series has the label %.100q after %.100q", l.Name, before)
+		if v == "" {
+			continue
 		}
-		before, first = l.Name, false
-		return nil
-	})
-	return lset, err
+		if size += len(p.name) + len(v); size > maxLabelBytes {
+			return labels.EmptyLabels(), corrupt("the labels of a series have more than %d bytes", maxLabelBytes)
+		}
+		b = zerocopy.AppendPart(zerocopy.AppendPart(b, zerocopy.Bytes(p.name)), zerocopy.Bytes(v))
+	}
+	s.encoded = b
+	return zerocopy.Labels(bytes.Clone(b)), nil
 }

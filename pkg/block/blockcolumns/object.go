@@ -25,15 +25,21 @@ const (
 	align = 4096
 )
 
-// Bounds of what a reader accepts, and a writer writes.
+// Bounds of what a reader accepts, and a writer writes. They bound the memory of a reader: an
+// index names a value once, and series refer to it, so without maxLabelBytes the labels of its
+// series could take thousands of times its bytes. A writer leaves out metrics that are beyond
+// one of them.
 const (
-	maxSize      = 1 << 40
-	maxDirectory = 8 << 20  // as stored
-	maxPlain     = 32 << 20 // of an unpacked directory
-	maxIndex     = 4 << 20  // of a segment of the index, unpacked
-	maxKey       = maxIndex / segmentSeries / 2
-	maxLabels    = 256      // of a series
-	maxPiece     = 64 << 20 // the chunks of a series
+	maxSize       = 1 << 40
+	maxDirectory  = 8 << 20  // as stored
+	maxPlain      = 32 << 20 // of an unpacked directory
+	maxIndex      = 4 << 20  // of a segment of the index, unpacked
+	maxLabels     = 256      // names of the labels of a metric
+	maxLabelBytes = 8 << 10  // names and values of a series; likewise names and constant values of a metric
+	maxKey        = maxLabelBytes + maxLabels*len(end)
+	maxSegments   = 1 << 16  // of a metric
+	maxChunks     = 1 << 16  // of a series
+	maxPiece      = 64 << 20 // bytes of the chunks of a series
 )
 
 // MaxRange is the longest time range of a block that gets a columns object, in milliseconds. A
