@@ -83,19 +83,26 @@ func arrange(series []labels.Labels) (constant []labels.Label, order []string) {
 // end stands behind each value of a key.
 const end = "\x00"
 
-// keyOf returns the key of a series: its values in the order, each with end behind it. A
-// label that it has not has an empty value. ok is false when end is in a value.
-func keyOf(lset labels.Labels, order []string) (key string, ok bool) {
-	var b strings.Builder
+// fits says whether an object can have a series with the labels. A value with end in it, or an
+// empty one, which a block can have though Prometheus writes none, would make its key that of
+// another series.
+func fits(lset labels.Labels) bool {
+	size, ok := 0, true
+	lset.Range(func(l labels.Label) {
+		size += len(l.Name) + len(l.Value)
+		ok = ok && l.Value != "" && !strings.Contains(l.Value, end)
+	})
+	return ok && size <= maxLabelBytes
+}
+
+// appendKey appends the key of a series: its values in the order, each with end behind it. A
+// label that it has not has an empty value. So keys are in the order of their values, one
+// after the other, and none is the beginning of another one.
+func appendKey(b []byte, lset labels.Labels, order []string) []byte {
 	for _, name := range order {
-		v := lset.Get(name)
-		if strings.Contains(v, end) {
-			return "", false
-		}
-		b.WriteString(v)
-		b.WriteString(end)
+		b = append(append(b, lset.Get(name)...), end...)
 	}
-	return b.String(), true
+	return b
 }
 
 // separator returns the shortest beginning of b that is greater than a, which is less than b.
@@ -110,11 +117,14 @@ func separator(a, b string) string {
 // maxPrefixes bounds the beginnings of keys that Candidates looks for.
 const maxPrefixes = 64
 
-// Candidates returns the segments that may have series that the matchers select.
+// Candidates returns the segments that may have series that the matchers select, in order:
+// all that have some, and others, at most those with a series that matches on the labels with
+// which the order begins.
 func (m *Metric) Candidates(ms []*labels.Matcher) (segments []Segment) {
 	prefixes := m.prefixes(ms)
 	for i, s := range m.Segments {
 		for _, p := range prefixes {
+			// The keys with the prefix p are those from p to the last one that begins with it.
 			if (s.from <= p || strings.HasPrefix(s.from, p)) && (i+1 == len(m.Segments) || m.Segments[i+1].from > p) {
 				segments = append(segments, s)
 				break
