@@ -4,6 +4,9 @@
 // are counted in units of the last one. Other values stand as they are. The result of decoding
 // is that of the XOR chunk bit for bit: the encoder compares.
 //
-// The encoding is for caches of one process, see docs/format/column-cache.md. No block, and
-// no answer of a store to another process, contains it. The package is pure.
+// The encoding is that of the cache of a store gateway, see docs/format/column-cache.md, and of
+// the columns objects of blocks, see docs/format/columns-object.md. These are stored, so
+// decoders must read what all versions have written: another encoding needs another number than
+// Encoding, and another version of that object. No chunk segment of a block, and no answer of a
+// store to another process, contains it. The package is pure.
 package columnchunk
