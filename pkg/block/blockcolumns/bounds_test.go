@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
@@ -72,9 +73,9 @@ func TestDirectory_RefusesMetricsBeyondItsBounds(t *testing.T) {
 	for name, change := range map[string]func(m *Metric){
 		"a constant without a value":           func(m *Metric) { m.Constant[0].Value = "" },
 		"a constant without a name":            func(m *Metric) { m.Constant[0].Name = "" },
-		"a constant __name__":                  func(m *Metric) { m.Constant[0].Name = labels.MetricName },
+		"a constant __name__":                  func(m *Metric) { m.Constant[0].Name = model.MetricNameLabel },
 		"a label without a name":               func(m *Metric) { m.Order[0] = "" },
-		"__name__ in the order":                func(m *Metric) { m.Order[1] = labels.MetricName },
+		"__name__ in the order":                func(m *Metric) { m.Order[1] = model.MetricNameLabel },
 		"a label twice in the order":           func(m *Metric) { m.Order[1] = "instance" },
 		"a label twice among constants":        func(m *Metric) { m.Constant = append(m.Constant, m.Constant[0]) },
 		"a label that is constant and is not":  func(m *Metric) { m.Order[1] = "job" },
@@ -219,8 +220,8 @@ func TestSearcher_ReadsAnIndex(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []Found{
 		{},
-		{labels.FromStrings(labels.MetricName, "cpu", "instance", "a", "job", "node", "mode", "idle"), Span{100, 110}},
-		{labels.FromStrings(labels.MetricName, "cpu", "instance", "b", "job", "node", "mode", "idle"), Span{130, 160}},
+		{labels.FromStrings(model.MetricNameLabel, "cpu", "instance", "a", "job", "node", "mode", "idle"), Span{100, 110}},
+		{labels.FromStrings(model.MetricNameLabel, "cpu", "instance", "b", "job", "node", "mode", "idle"), Span{130, 160}},
 	}, found)
 }
 
@@ -267,7 +268,7 @@ func TestSearcher_RefusesIndexesBeyondTheirBounds(t *testing.T) {
 	require.True(t, IsCorrupt(err), "two series without labels: %v", err)
 	found, err := s.Append(nil, Segment{Series: 1, Chunks: Span{0, 1}}, pack(nil, indexOf(0, 1)))
 	require.NoError(t, err)
-	require.Equal(t, []Found{{labels.FromStrings(labels.MetricName, "cpu"), Span{0, 1}}}, found)
+	require.Equal(t, []Found{{labels.FromStrings(model.MetricNameLabel, "cpu"), Span{0, 1}}}, found)
 }
 
 func TestSearcher_TakesMemoryOfWhatItReads(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sort"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 )
 
@@ -155,7 +156,7 @@ func (m *Metric) readNames(e *decoder) error {
 	}
 	slices.Sort(names)
 	for i, name := range names {
-		if name == "" || name == labels.MetricName || i > 0 && name == names[i-1] {
+		if name == "" || name == model.MetricNameLabel || i > 0 && name == names[i-1] {
 			return corrupt("a metric has the label %.100q", name)
 		}
 		bytes += len(name)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
@@ -139,7 +140,7 @@ func checkLabels(t *testing.T, lset labels.Labels, name string, ms []*labels.Mat
 		before, size = l.Name, size+len(l.Name)+len(l.Value)
 	})
 	require.LessOrEqual(t, size, blockcolumns.MaxLabelBytes)
-	require.Equal(t, name, lset.Get(labels.MetricName))
+	require.Equal(t, name, lset.Get(model.MetricNameLabel))
 	for _, m := range ms {
 		require.True(t, m.Matches(lset.Get(m.Name)), "%s for %s", lset, m)
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hindsight-io/hindsight/pkg/zerocopy"
@@ -95,7 +96,7 @@ type part struct {
 // see the labels that the series have in the block. ok is false when no series can match.
 func (m *Metric) Search(name string, ms []*labels.Matcher) (s *Searcher, ok bool) {
 	s = &Searcher{
-		parts: []part{{labels.MetricName, name, -1}}, byLabel: make([][]*labels.Matcher, len(m.Order)),
+		parts: []part{{model.MetricNameLabel, name, -1}}, byLabel: make([][]*labels.Matcher, len(m.Order)),
 		values: make([]string, len(m.Order)), matches: make([]bool, len(m.Order)),
 	}
 	for _, l := range m.Constant {

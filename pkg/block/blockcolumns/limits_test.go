@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
@@ -19,15 +20,15 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block/blocktest"
 )
 
-// chunkOf is a chunk of so many samples from a time on.
-func chunkOf(t testing.TB, at int64, n int, v func(i int) float64) chunks.Meta {
+// chunkOf is a chunk of so many samples, one a millisecond.
+func chunkOf(t testing.TB, n int, v func(i int) float64) chunks.Meta {
 	c := chunkenc.NewXORChunk()
 	app, err := c.Appender()
 	require.NoError(t, err)
 	for i := range n {
-		app.Append(0, at+int64(i), v(i))
+		app.Append(0, int64(i), v(i))
 	}
-	return chunks.Meta{Chunk: c, MinTime: at, MaxTime: at + int64(n) - 1}
+	return chunks.Meta{Chunk: c, MaxTime: int64(n) - 1}
 }
 
 func one(int) float64 { return 1 }
@@ -42,7 +43,7 @@ func TestWrite_LeavesOutMetricsBeyondTheBounds(t *testing.T) {
 		return pairs
 	}
 	// rest is what long labels of a series of metric m with the label l may have in their values.
-	const rest = blockcolumns.MaxLabelBytes - len(labels.MetricName+"m"+"l")
+	const rest = blockcolumns.MaxLabelBytes - len(model.MetricNameLabel+"m"+"l")
 	for _, tc := range []struct {
 		name   string
 		labels [][]string // of series of the metric m, without the name
@@ -67,12 +68,12 @@ func TestWrite_LeavesOutMetricsBeyondTheBounds(t *testing.T) {
 				z{job="x"} 0s..1h/15s:1`)
 			for _, pairs := range tc.labels {
 				b := labels.NewScratchBuilder(len(pairs))
-				b.Add(labels.MetricName, "m")
+				b.Add(model.MetricNameLabel, "m")
 				for i := 0; i < len(pairs); i += 2 {
 					b.Add(pairs[i], pairs[i+1])
 				}
 				b.Sort()
-				series = append(series, blocktest.Series{Labels: b.Labels(), Chunks: []chunks.Meta{chunkOf(t, 0, 5, one)}})
+				series = append(series, blocktest.Series{Labels: b.Labels(), Chunks: []chunks.Meta{chunkOf(t, 5, one)}})
 			}
 			o := objectOf(t, series)
 			lines := strings.Split(o.describe(t, series), "\n")
@@ -89,29 +90,29 @@ func TestWrite_LeavesOutMetricsBeyondTheBounds(t *testing.T) {
 func TestWrite_BearsSeriesThatDifferInAnEmptyValue(t *testing.T) {
 	var series []blocktest.Series
 	for i := range 255 {
-		series = append(series, blocktest.Series{Labels: labels.FromStrings(labels.MetricName, "m", "l", fmt.Sprintf("%03d", i)), Chunks: []chunks.Meta{chunkOf(t, 0, 1, one)}})
+		series = append(series, blocktest.Series{Labels: labels.FromStrings(model.MetricNameLabel, "m", "l", fmt.Sprintf("%03d", i)), Chunks: []chunks.Meta{chunkOf(t, 1, one)}})
 	}
-	for _, pairs := range [][]string{{labels.MetricName, "m", "l", "x"}, {labels.MetricName, "m", "a", "", "l", "x"}} {
+	for _, pairs := range [][]string{{model.MetricNameLabel, "m", "l", "x"}, {model.MetricNameLabel, "m", "a", "", "l", "x"}} {
 		b := labels.NewScratchBuilder(3)
 		for i := 0; i < len(pairs); i += 2 {
 			b.Add(pairs[i], pairs[i+1])
 		}
-		series = append(series, blocktest.Series{Labels: b.Labels(), Chunks: []chunks.Meta{chunkOf(t, 0, 1, one)}})
+		series = append(series, blocktest.Series{Labels: b.Labels(), Chunks: []chunks.Meta{chunkOf(t, 1, one)}})
 	}
 	require.Equal(t, "m left out\n", objectOf(t, series).describe(t, series))
 }
 
 func TestWrite_LeavesOutSeriesOfManyChunks(t *testing.T) {
 	series := func(name string, n int, c chunks.Meta) blocktest.Series {
-		s := blocktest.Series{Labels: labels.FromStrings(labels.MetricName, name)}
+		s := blocktest.Series{Labels: labels.FromStrings(model.MetricNameLabel, name)}
 		for i := range n {
 			c.MinTime, c.MaxTime = int64(i)*1000, int64(i)*1000+999
 			s.Chunks = append(s.Chunks, c)
 		}
 		return s
 	}
-	single := chunkOf(t, 0, 1, one)
-	large := chunkOf(t, 0, 1000, func(i int) float64 { return 1 / float64(i+3) })
+	single := chunkOf(t, 1, one)
+	large := chunkOf(t, 1000, func(i int) float64 { return 1 / float64(i+3) })
 	most := blockcolumns.MaxPiece / (len(large.Chunk.Bytes()) * 2 / 3)
 	all := []blocktest.Series{
 		series("a", blockcolumns.MaxChunks, single), series("b", blockcolumns.MaxChunks+1, single),
@@ -132,7 +133,7 @@ func TestWrite_FailsWhenTheDirectoryIsLarge(t *testing.T) {
 	for i := range name {
 		name[i] = byte(rng.Uint32())
 	}
-	series := []blocktest.Series{{Labels: labels.FromStrings(labels.MetricName, string(name)), Chunks: []chunks.Meta{chunkOf(t, 0, 1, one)}}}
+	series := []blocktest.Series{{Labels: labels.FromStrings(model.MetricNameLabel, string(name)), Chunks: []chunks.Meta{chunkOf(t, 1, one)}}}
 	_, err := blockcolumns.Write(t.Context(), io.Discard, blockDir(t, series))
 	require.ErrorContains(t, err, "the directory of 1 metrics is too large")
 }

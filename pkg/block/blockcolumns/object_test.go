@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
@@ -141,7 +142,7 @@ func text(answers []answer) string {
 // wanted are the series of a metric of a block that the matchers select, in ascending order.
 func wanted(series []blocktest.Series, name string, ms ...*labels.Matcher) (out []answer) {
 	for _, s := range series {
-		if s.Labels.Get(labels.MetricName) != name || slices.ContainsFunc(ms, func(m *labels.Matcher) bool { return !m.Matches(s.Labels.Get(m.Name)) }) {
+		if s.Labels.Get(model.MetricNameLabel) != name || slices.ContainsFunc(ms, func(m *labels.Matcher) bool { return !m.Matches(s.Labels.Get(m.Name)) }) {
 			continue
 		}
 		a := answer{lset: s.Labels}
@@ -157,7 +158,7 @@ func wanted(series []blocktest.Series, name string, ms ...*labels.Matcher) (out 
 // names are those of the metrics of a block.
 func names(series []blocktest.Series) (out []string) {
 	for _, s := range series {
-		if name := s.Labels.Get(labels.MetricName); name != "" && !slices.Contains(out, name) {
+		if name := s.Labels.Get(model.MetricNameLabel); name != "" && !slices.Contains(out, name) {
 			out = append(out, name)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 )
 
@@ -40,7 +41,7 @@ func arrange(series []labels.Labels) (constant []labels.Label, order []string) {
 	byName := map[string]*values{}
 	for _, lset := range series {
 		lset.Range(func(l labels.Label) {
-			if l.Name == labels.MetricName {
+			if l.Name == model.MetricNameLabel {
 				return
 			}
 			v, ok := byName[l.Name]

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/stretchr/testify/require"
@@ -16,7 +17,7 @@ import (
 // and stands for the series of all their combinations.
 func seriesOf(text string) (out []labels.Labels) {
 	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
-		sets := [][]labels.Label{{{Name: labels.MetricName, Value: "metric"}}}
+		sets := [][]labels.Label{{{Name: model.MetricNameLabel, Value: "metric"}}}
 		for _, word := range strings.Fields(line) {
 			name, values, _ := strings.Cut(word, "=")
 			var longer [][]labels.Label

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -106,14 +107,14 @@ func randomBlock(rng *rand.Rand) (out []blocktest.Series) {
 	for m := range 1 + rng.IntN(5) {
 		s, kind := randomSchema(rng), rng.IntN(12)
 		for range pick(rng, 1, 2, 10, 60, 300, 700) {
-			b := labels.NewBuilder(labels.FromStrings(labels.MetricName, fmt.Sprintf("metric_%d", m)))
+			b := labels.NewBuilder(labels.FromStrings(model.MetricNameLabel, fmt.Sprintf("metric_%d", m)))
 			for name, values := range s {
 				b.Set(name, pick(rng, values...))
 			}
 			chks := randomChunks(&t, rng)
 			switch {
 			case kind == 0:
-				b.Del(labels.MetricName)
+				b.Del(model.MetricNameLabel)
 			case kind == 1 && rng.IntN(20) == 0:
 				b.Set("nul", "x\x00y")
 			case kind == 2:
@@ -167,7 +168,7 @@ func TestObject_HasRandomBlocks(t *testing.T) {
 
 // randomMatcher returns a matcher on a label that series may have or not.
 func randomMatcher(rng *rand.Rand, s schema) *labels.Matcher {
-	name := pick(rng, "absent", labels.MetricName)
+	name := pick(rng, "absent", model.MetricNameLabel)
 	var of []string
 	if keys := sortedKeys(s); len(keys) > 0 && rng.IntN(15) > 0 {
 		name = pick(rng, keys...)
@@ -214,7 +215,7 @@ func TestSearch_FindsWhatMatches(t *testing.T) {
 		seen := map[string]bool{}
 		var series []blocktest.Series
 		for range 1500 {
-			b := labels.NewBuilder(labels.FromStrings(labels.MetricName, "metric_0"))
+			b := labels.NewBuilder(labels.FromStrings(model.MetricNameLabel, "metric_0"))
 			for _, name := range sortedKeys(s) {
 				b.Set(name, pick(rng, s[name]...))
 			}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunks"
@@ -78,7 +79,7 @@ func (w *writer) run(ctx context.Context) (Object, error) {
 	if err := w.write([]byte(magic)); err != nil {
 		return Object{}, err
 	}
-	names, err := w.index.SortedLabelValues(ctx, labels.MetricName, nil)
+	names, err := w.index.SortedLabelValues(ctx, model.MetricNameLabel, nil)
 	if err != nil {
 		return Object{}, fmt.Errorf("read the names of metrics for columns: %w", err)
 	}
@@ -147,7 +148,7 @@ func (w *writer) metric(ctx context.Context, name string) (*Metric, error) {
 // series reads the labels of the series of a metric from the index. Their chunks are read
 // when they are written: those of all would take more memory than the labels.
 func (w *writer) series(ctx context.Context, name string) (refs []storage.SeriesRef, lsets []labels.Labels, err error) {
-	p, err := w.index.Postings(ctx, labels.MetricName, name)
+	p, err := w.index.Postings(ctx, model.MetricNameLabel, name)
 	if err != nil {
 		return nil, nil, err
 	}
