@@ -10,10 +10,25 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// leading are the labels that say where series come from, in the order in which they divide
-// them. Most selectors of few series have one of them.
-func leading(name string) int {
-	return slices.Index([]string{"pod", "instance", "namespace", "job"}, name)
+// leading returns the place of a label among those that say where series come from. They come
+// first, because most selectors of few series have some of them.
+func leading(v *values, byName map[string]*values) int {
+	switch v.name {
+	case "job":
+		return 0
+	case "namespace":
+		return 1
+	case "instance":
+		return 3
+	case "pod":
+		// Either each instance is a pod, or an instance reports many pods, such as the kubelet
+		// of a node: then selectors are for pods. A pod that was replaced makes two of one.
+		if i, ok := byName["instance"]; ok && len(v.seen) > 2*len(i.seen) {
+			return 2
+		}
+		return 4
+	}
+	return 5
 }
 
 // values are the values of a label of a metric.
@@ -72,7 +87,7 @@ func arrange(series []labels.Labels) (constant []labels.Label, order []string) {
 		return 0
 	}
 	slices.SortFunc(others, func(a, b *values) int {
-		return cmp.Or(-cmp.Compare(leading(a.name), leading(b.name)), cmp.Compare(last(a), last(b)),
+		return cmp.Or(cmp.Compare(leading(a, byName), leading(b, byName)), cmp.Compare(last(a), last(b)),
 			cmp.Compare(len(a.seen), len(b.seen)), strings.Compare(a.name, b.name))
 	})
 	for _, v := range others {

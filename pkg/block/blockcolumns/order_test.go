@@ -45,11 +45,15 @@ func TestArrange_PutsTheSeriesOfOneInstanceTogether(t *testing.T) {
 			job=node instance=a:9100,b:9100 fstype=ext4 device=/dev/sda1,/dev/sda2 mountpoint=/,/home,/var
 			job=node instance=a:9100,b:9100 fstype=tmpfs device=tmpfs mountpoint=/run`,
 			`constant job=node, order instance fstype device mountpoint`},
-		{"container_memory_working_set_bytes", `
-			job=kubelet namespace=shop instance=node1 pod=cart-1,cart-2 container=app,proxy
+		{"container_memory_working_set_bytes: pods before nodes", `
+			job=kubelet namespace=shop instance=node1 pod=cart-1,cart-2,cart-3 container=app,proxy
 			job=kubelet namespace=shop instance=node2 pod=pay-1 container=app,proxy
 			job=kubelet namespace=kube-system instance=node1 pod=dns-1 container=dns`,
-			`constant job=kubelet, order namespace instance pod container`},
+			`constant job=kubelet, order namespace pod instance container`},
+		{"each instance is a pod, and one was replaced", `
+			job=node namespace=monitoring instance=node1 pod=exporter-1,exporter-3 mode=idle,user
+			job=node namespace=monitoring instance=node2 pod=exporter-2 mode=idle,user`,
+			`constant job=node namespace=monitoring, order instance pod mode`},
 		{"container_memory_working_set_bytes without the node", `
 			namespace=shop pod=cart-1,cart-2,pay-1 container=app,proxy image=app:1
 			namespace=kube-system pod=dns-1 container=dns image=dns:7`,
