@@ -197,6 +197,7 @@ func FuzzAppendUntil(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, until int64) {
 		c := xorcolumn.Columns{T: []int64{1}, V: []float64{2}}
 		whole, err := AppendUntil(&c, b, until)
+		require.Equal(t, err, Check(b))
 		require.Equal(t, len(c.T), len(c.V))
 		if err != nil {
 			require.ErrorIs(t, err, errCorrupt)
