@@ -151,6 +151,27 @@ func (l *limited) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// canceling is a writer that cancels a context at the second write.
+type canceling struct {
+	cancel func()
+	writes int
+}
+
+func (c *canceling) Write(b []byte) (int, error) {
+	if c.writes++; c.writes == 2 {
+		c.cancel()
+	}
+	return len(b), nil
+}
+
+func TestWrite_EndsBetweenSegments(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	w := &canceling{cancel: cancel}
+	_, err := blockcolumns.Write(ctx, w, blockDir(t, seriesOf(t, nodes(5))))
+	require.ErrorIs(t, err, context.Canceled)
+	require.Equal(t, 1+256, w.writes, "the magic and a segment")
+}
+
 func TestWrite_ReportsErrors(t *testing.T) {
 	series := seriesOf(t, `
 		a{job="x"} 0s..1h/15s:1
