@@ -142,8 +142,8 @@ func (s *Searcher) Append(out []Found, seg Segment, b []byte) ([]Found, error) {
 			return out[:first], corrupt("a series is not in the range of its segment")
 		}
 		n := d.uvarint()
-		if d.bad || n > maxPiece || int64(n) > seg.Chunks.End-at {
-			return out[:first], corrupt("the index of a segment ends early, or its chunks do")
+		if d.bad || n > maxPiece {
+			return out[:first], corrupt("the index of a segment ends early, or a series has %d bytes", n)
 		}
 		if len(s.matches) == 0 || s.matches[len(s.matches)-1] {
 			lset, err := s.labels()
