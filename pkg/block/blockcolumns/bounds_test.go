@@ -83,6 +83,7 @@ func TestDirectory_RefusesMetricsBeyondItsBounds(t *testing.T) {
 		"many labels":                          func(m *Metric) { m.Order = many(100_000) },
 		"long names":                           func(m *Metric) { m.Order[0] = strings.Repeat("x", maxLabelBytes) },
 		"a long constant":                      func(m *Metric) { m.Constant[0].Value = strings.Repeat("x", maxLabelBytes) },
+		"it begins at 2^63":                    func(m *Metric) { m.Chunks.Off = math.MinInt64 },
 		"it begins behind the chunks":          func(m *Metric) { m.Chunks.Off = data + 1 },
 		"it ends behind the chunks":            func(m *Metric) { m.Chunks.Off = data - 259 },
 		"a segment without series":             func(m *Metric) { m.Segments[0].Series = 0 },
@@ -122,6 +123,16 @@ func TestDirectory_RefusesMetricsBeyondItsBounds(t *testing.T) {
 	entry[4] = 2
 	_, _, err := directoryOf(t, entry).Metric("cpu")
 	require.True(t, IsCorrupt(err), "neither left out nor there: %v", err)
+
+	// In an object of 1 GiB an index has 4 MiB at most too.
+	for _, more := range []int64{0, 1} {
+		m := valid()
+		m.Segments[0].Index.End = maxIndex + more
+		d := directoryOf(t, appendMetric(nil, "cpu", m))
+		d.object.Size += 1 << 30
+		_, _, err = d.Metric("cpu")
+		require.Equal(t, more > 0, IsCorrupt(err), "%v", err)
+	}
 }
 
 // overflowing are segments whose bytes add up to 100 modulo 2^64.
@@ -244,6 +255,7 @@ func TestSearcher_RefusesIndexesBeyondTheirBounds(t *testing.T) {
 		{"a value that is not there", Segment{Series: 1, Chunks: Span{0, 1}}, indexOf(0, "a", 2, 1)},
 		{"a value of 2^63", Segment{Series: 1, Chunks: Span{0, 1}}, indexOf(0, "a", math.MinInt, 1)},
 		{"a text longer than the index", Segment{Series: 1, Chunks: Span{0, 1}}, indexOf(0, 0, 100, 1)},
+		{"a text of 2^63 bytes", Segment{Series: 1, Chunks: Span{0, 1}}, indexOf(0, 0, math.MinInt, 1)},
 		{"chunks behind those of the segment", Segment{Series: 1, Chunks: Span{5, 6}}, indexOf(0, "a", "b", 2)},
 		{"chunks of 2^63 bytes", Segment{Series: 1, Chunks: Span{5, 6}}, indexOf(0, "a", "b", math.MinInt)},
 		{"chunks that are not all", Segment{Series: 1, Chunks: Span{5, 7}}, indexOf(0, "a", "b", 1)},
@@ -367,7 +379,7 @@ func TestParseName_ReadsItsOwn(t *testing.T) {
 	}
 	for _, rel := range []string{
 		"", "index", "columns-v1-", "columns-v1-5", "columns-v1-5-", "columns-v2-5-4101", "chunks/columns-v1-5-4101", "columns-v1-5-4101.tmp",
-		"columns-v1-05-4101", "columns-v1-+5-4101", "columns-v1-5-4101-", "columns-v1-5-4101-7", "columns-v1-5-4100", "columns-v1-5-5",
+		"columns-v1-05-4101", "columns-v1-+5-4101", "columns-v1-5-4101-", "columns-v1-5-4101-7", "columns-v1-5-4100", "columns-v1-5-4102", "columns-v1-5-8200", "columns-v1-5-5",
 		"columns-v1-4-4100", "columns-v1-0-4096", "columns-v1--5-4091", "columns-v1-5--4091", "columns-v1-8388609-8392705",
 		"columns-v1-5-1099511631877", "columns-v1-5-9223372036854775807", "columns-v1-5-9223372036854775808", "columns-v1-a-b", "columns-v1- 5-4101",
 	} {
