@@ -258,6 +258,7 @@ func TestSearcher_RefusesIndexesBeyondTheirBounds(t *testing.T) {
 		{"a text of 2^63 bytes", Segment{Series: 1, Chunks: Span{0, 1}}, indexOf(0, 0, math.MinInt, 1)},
 		{"chunks behind those of the segment", Segment{Series: 1, Chunks: Span{5, 6}}, indexOf(0, "a", "b", 2)},
 		{"chunks of 2^63 bytes", Segment{Series: 1, Chunks: Span{5, 6}}, indexOf(0, "a", "b", math.MinInt)},
+		{"chunks that go back", Segment{Series: 2, Chunks: Span{5, 7}}, indexOf(0, "a", "b", -1, 0, "c", 2, 3)},
 		{"chunks that are not all", Segment{Series: 1, Chunks: Span{5, 7}}, indexOf(0, "a", "b", 1)},
 		{"a series before the segment", Segment{Series: 1, from: "b", Chunks: Span{5, 6}}, indexOf(0, "a", "b", 1)},
 		{"a series behind the segment", Segment{Series: 2, until: "c", Chunks: Span{5, 7}}, indexOf(0, "a", "b", 1, 0, "c", 2, 1)},
