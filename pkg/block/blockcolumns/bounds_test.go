@@ -124,14 +124,16 @@ func TestDirectory_RefusesMetricsBeyondItsBounds(t *testing.T) {
 	_, _, err := directoryOf(t, entry).Metric("cpu")
 	require.True(t, IsCorrupt(err), "neither left out nor there: %v", err)
 
-	// In an object of 1 GiB an index has 4 MiB at most too.
-	for _, more := range []int64{0, 1} {
-		m := valid()
-		m.Segments[0].Index.End = maxIndex + more
-		d := directoryOf(t, appendMetric(nil, "cpu", m))
-		d.object.Size += 1 << 30
-		_, _, err = d.Metric("cpu")
-		require.Equal(t, more > 0, IsCorrupt(err), "%v", err)
+	// In an object of 1 GiB an index has 4 MiB at most too, and fewer for few series.
+	for series, most := range map[int]int64{1: maxSeriesIndex, 2: 2 * maxSeriesIndex, 1000: maxIndex, maxSegmentSeries: maxIndex} {
+		for _, more := range []int64{0, 1} {
+			m := valid()
+			m.Segments[0].Series, m.Segments[0].Index.End = series, most+more
+			d := directoryOf(t, appendMetric(nil, "cpu", m))
+			d.object.Size += 1 << 30
+			_, _, err = d.Metric("cpu")
+			require.Equal(t, more > 0, IsCorrupt(err), "%d series: %v", series, err)
+		}
 	}
 }
 

@@ -177,7 +177,8 @@ func (m *Metric) readSegments(e *decoder) error {
 	for i := range n {
 		s := Segment{from: string(e.text())}
 		series, chunks, index := e.uvarint(), e.uvarint(), e.uvarint()
-		if e.bad || series == 0 || series > maxSegmentSeries || chunks > maxSize || index > maxIndex {
+		if e.bad || series == 0 || series > maxSegmentSeries || chunks > maxSize ||
+			index > min(maxIndex, series*maxSeriesIndex) {
 			return corrupt("a segment of %d series, %d bytes of chunks and %d of the index", series, chunks, index)
 		}
 		switch {

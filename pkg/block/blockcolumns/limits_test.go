@@ -102,6 +102,32 @@ func TestWrite_BearsSeriesThatDifferInAnEmptyValue(t *testing.T) {
 	require.Equal(t, "m left out\n", objectOf(t, series).describe(t, series))
 }
 
+// The index of a series with as many and as long labels as it may have is within the bounds of
+// a reader, also where it does not compress.
+func TestWrite_OfTheLongestLabels(t *testing.T) {
+	rng := newRand(1)
+	var series []blocktest.Series
+	for range 300 {
+		b := labels.NewScratchBuilder(256)
+		b.Add(model.MetricNameLabel, "m")
+		for i := range blockcolumns.MaxLabels {
+			value := make([]byte, 24) // 8 KiB together, with the names
+			for k := range value {
+				value[k] = byte(1 + rng.IntN(255))
+			}
+			b.Add(fmt.Sprintf("l%03d", i), string(value))
+		}
+		b.Sort()
+		series = append(series, blocktest.Series{Labels: b.Labels(), Chunks: []chunks.Meta{chunkOf(t, 1, one)}})
+	}
+	o := objectOf(t, series)
+	m, _, err := o.metric("m")
+	require.NoError(t, err)
+	require.Equal(t, 300, m.Series)
+	require.Greater(t, m.Segments[1].Index.Len(), int64(44*6500))
+	requireSame(t, series, o)
+}
+
 func TestWrite_LeavesOutSeriesOfManyChunks(t *testing.T) {
 	series := func(name string, n int, c chunks.Meta) blocktest.Series {
 		s := blocktest.Series{Labels: labels.FromStrings(model.MetricNameLabel, name)}

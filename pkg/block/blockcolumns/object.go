@@ -31,15 +31,18 @@ const (
 // one of them.
 const (
 	maxSize       = 1 << 40
-	maxDirectory  = 8 << 20  // as stored
-	maxPlain      = 32 << 20 // of an unpacked directory
-	maxIndex      = 4 << 20  // of a segment of the index, unpacked
-	maxLabels     = 256      // names of the labels of a metric
-	maxLabelBytes = 8 << 10  // names and values of a series; likewise names and constant values of a metric
-	maxKey        = maxLabelBytes + maxLabels*len(end)
-	maxSegments   = 1 << 16  // of a metric
-	maxChunks     = 1 << 16  // of a series
-	maxPiece      = 64 << 20 // bytes of the chunks of a series
+	maxDirectory  = 8 << 20                   // as stored
+	maxPlain      = 32 << 20                  // of an unpacked directory
+	maxIndex      = 4 << 20                   // of a segment of the index, unpacked
+	maxLabels     = 256                       // names of the labels of a metric
+	maxLabelBytes = 8 << 10                   // names and values of a series; likewise names and constant values of a metric
+	maxKey        = maxLabelBytes + maxLabels // with a byte behind each value
+	// maxSeriesIndex bounds the index of a segment by its series, as stored: a reader that bounds
+	// the series that it looks at has bounded the bytes that it reads for them.
+	maxSeriesIndex = 2 * maxKey
+	maxSegments    = 1 << 16  // of a metric
+	maxChunks      = 1 << 16  // of a series
+	maxPiece       = 64 << 20 // bytes of the chunks of a series
 )
 
 // MaxRange is the longest time range of a block that gets a columns object, in milliseconds. A
