@@ -26,7 +26,6 @@ import (
 	"github.com/hindsight-io/hindsight/pkg/block/blockcolumns"
 	"github.com/hindsight-io/hindsight/pkg/block/blocktest"
 	"github.com/hindsight-io/hindsight/pkg/bucket"
-	"github.com/hindsight-io/hindsight/pkg/columnchunk"
 	"github.com/hindsight-io/hindsight/pkg/storeapi"
 )
 
@@ -289,7 +288,6 @@ func TestSelect_CostOfScatteredSeriesOfObjects(t *testing.T) {
 		for set.Next() {
 			series++
 			for _, ch := range set.At().Chunks {
-				require.Equal(t, columnchunk.Encoding, ch.Raw.Encoding)
 				used += len(ch.Raw.Bytes)
 			}
 		}

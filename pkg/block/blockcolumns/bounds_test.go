@@ -374,7 +374,7 @@ func TestDecodeChunks_RefusesChunksBeyondTheirBounds(t *testing.T) {
 }
 
 func TestParseName_ReadsItsOwn(t *testing.T) {
-	for _, o := range []Object{newObject(5, align+5), newObject(maxDirectory, align+maxDirectory), newObject(1000, maxSize-align+1000)} {
+	for _, o := range []Object{newObject(5, align+5), newObject(maxDirectory, align+maxDirectory), newObject(1000, maxSize-align+1000), newObject(5, 13), newObject(5, 4100)} {
 		got, ok := ParseName(o.Rel)
 		require.True(t, ok, o.Rel)
 		require.Equal(t, o, got)
@@ -382,7 +382,7 @@ func TestParseName_ReadsItsOwn(t *testing.T) {
 	}
 	for _, rel := range []string{
 		"", "index", "columns-v1-", "columns-v1-5", "columns-v1-5-", "columns-v2-5-4101", "chunks/columns-v1-5-4101", "columns-v1-5-4101.tmp",
-		"columns-v1-05-4101", "columns-v1-+5-4101", "columns-v1-5-4101-", "columns-v1-5-4101-7", "columns-v1-5-4100", "columns-v1-5-4102", "columns-v1-5-8200", "columns-v1-5-5",
+		"columns-v1-05-4101", "columns-v1-+5-4101", "columns-v1-5-4101-", "columns-v1-5-4101-7", "columns-v1-5-12", "columns-v1-5-5",
 		"columns-v1-4-4100", "columns-v1-0-4096", "columns-v1--5-4091", "columns-v1-5--4091", "columns-v1-8388609-8392705",
 		"columns-v1-5-1099511631877", "columns-v1-5-9223372036854775807", "columns-v1-5-9223372036854775808", "columns-v1-a-b", "columns-v1- 5-4101",
 	} {

@@ -21,7 +21,8 @@ const (
 	prefix  = "columns-v1-"
 	magic   = "HSBC\x01\x00\x00\x00"
 	crcSize = 4
-	// align is what the position of the directory is a multiple of: readers read whole pages.
+	// align is what the position of the directory is a multiple of in an object that is longer:
+	// readers read whole pages.
 	align = 4096
 )
 
@@ -78,7 +79,7 @@ func ParseName(rel string) (o Object, ok bool) {
 	o.Size, _ = strconv.ParseInt(size, 10, 64)
 	o.Rel = rel
 	if newObject(o.Directory, o.Size).Rel != rel || o.Directory <= crcSize || o.Directory > maxDirectory ||
-		o.Size > maxSize || o.Size-o.Directory < align || (o.Size-o.Directory)%align != 0 {
+		o.Size > maxSize || o.Size-o.Directory < int64(len(magic)) {
 		return Object{}, false
 	}
 	return o, true

@@ -134,28 +134,66 @@ func separator(a, b string) string {
 const maxPrefixes = 64
 
 // Candidates returns the segments that may have series that the matchers select, in order:
-// all that have some, and others, at most those with a series that matches on the labels with
-// which the order begins.
+// all that have some, and others. Of a segment whose series agree in the first labels of the
+// order, it compares these and looks at the next one.
 func (m *Metric) Candidates(ms []*labels.Matcher) (segments []Segment) {
-	prefixes := m.prefixes(ms)
+	c := candidates{values: make([][]string, len(m.Order)), prefixes: make([][]string, len(m.Order))}
+	for i, name := range m.Order {
+		c.values[i] = valuesOf(ms, name)
+	}
 	for i, s := range m.Segments {
-		for _, p := range prefixes {
-			// The keys with the prefix p are those from p to the last one that begins with it.
-			if (s.from <= p || strings.HasPrefix(s.from, p)) && (i+1 == len(m.Segments) || m.Segments[i+1].from > p) {
-				segments = append(segments, s)
-				break
-			}
+		until, last := "", i+1 == len(m.Segments)
+		if !last {
+			until = m.Segments[i+1].from
+		}
+		if c.has(s.from, until, last) {
+			segments = append(segments, s)
 		}
 	}
 	return segments
 }
 
-// prefixes returns the beginnings of the keys of the series that the matchers select.
-func (m *Metric) prefixes(ms []*labels.Matcher) []string {
+// candidates are the values to which matchers restrict the labels of an order: nil for any,
+// and the beginnings of keys that they make from each label on, once they are wanted.
+type candidates struct {
+	values, prefixes [][]string
+}
+
+// has says whether a key that the matchers select may be in a segment: from its first key, and
+// before until if it is not the last one.
+func (c *candidates) has(from, until string, last bool) bool {
+	for i, values := range c.values {
+		first, restFirst, whole := strings.Cut(from, end)
+		next, restNext, wholeNext := strings.Cut(until, end)
+		if whole && wholeNext && !last && first == next { // all keys have that value
+			if values != nil && !slices.Contains(values, first) {
+				return false
+			}
+			from, until = restFirst, restNext
+			continue
+		}
+		if values == nil {
+			return true
+		}
+		for _, p := range c.from(i) {
+			// The keys with the prefix p are those from p to the last one that begins with it.
+			if (from <= p || strings.HasPrefix(from, p)) && (last || until > p) {
+				return true
+			}
+		}
+		return false
+	}
+	return true
+}
+
+// from returns the beginnings of keys from the i-th label on, which is restricted.
+func (c *candidates) from(i int) []string {
+	if c.prefixes[i] != nil {
+		return c.prefixes[i]
+	}
 	prefixes := []string{""}
-	for _, name := range m.Order {
-		values, ok := valuesOf(ms, name)
-		if !ok || len(values)*len(prefixes) > maxPrefixes {
+	for _, values := range c.values[i:] {
+		if values == nil || len(values)*len(prefixes) > maxPrefixes {
 			break
 		}
 		var longer []string
@@ -166,19 +204,20 @@ func (m *Metric) prefixes(ms []*labels.Matcher) []string {
 		}
 		prefixes = longer
 	}
+	c.prefixes[i] = prefixes
 	return prefixes
 }
 
-// valuesOf returns the values to which a matcher restricts a label.
-func valuesOf(ms []*labels.Matcher, name string) (values []string, ok bool) {
+// valuesOf returns the values to which matchers restrict a label, nil for any.
+func valuesOf(ms []*labels.Matcher, name string) (values []string) {
 	for _, m := range ms {
 		switch {
 		case m.Name != name:
 		case m.Type == labels.MatchEqual:
-			return []string{m.Value}, true
+			return []string{m.Value}
 		case m.Type == labels.MatchRegexp && len(m.SetMatches()) > 0:
-			values, ok = m.SetMatches(), true
+			values = m.SetMatches()
 		}
 	}
-	return values, ok
+	return values
 }

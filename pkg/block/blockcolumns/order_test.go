@@ -218,6 +218,26 @@ func TestCandidates_LookForFewBeginnings(t *testing.T) {
 	require.Len(t, m.Candidates([]*labels.Matcher{in("a", "a", "x"), labels.MustNewMatcher(labels.MatchEqual, "a", "x")}), 2)
 }
 
+// A selector of an instance alone leaves out segments of each job.
+func TestCandidates_LookBehindEqualValues(t *testing.T) {
+	m := &Metric{Order: []string{"job", "instance", "mode"}, Segments: []Segment{
+		{}, {from: "api\x00d"}, {from: "api\x00m"}, {from: "api\x00p\x00user"}, {from: "api\x00p\x00z"}, {from: "node\x00c"}, {from: "node\x00k"}, {from: "node\x00x"},
+	}}
+	at := func(name, value string) *labels.Matcher { return labels.MustNewMatcher(labels.MatchEqual, name, value) }
+	numbers := func(ms ...*labels.Matcher) (out []int) {
+		for _, s := range m.Candidates(ms) {
+			out = append(out, slices.Index(m.Segments, s))
+		}
+		return out
+	}
+	require.Equal(t, []int{0, 1, 4, 5, 7}, numbers(at("instance", "e")), "the first, the last, that with both jobs, and one of each job")
+	require.Equal(t, []int{0, 2, 3, 4, 6, 7}, numbers(at("instance", "p")))
+	require.Equal(t, []int{0, 2, 4, 6, 7}, numbers(at("instance", "p"), at("mode", "idle")), "no mode before user in segment 3")
+	require.Equal(t, []int{6}, numbers(at("job", "node"), at("instance", "p")), "segment 4 ends before node, c")
+	require.Equal(t, []int{4}, numbers(at("job", "node"), at("instance", "a")))
+	require.Equal(t, []int{0, 1, 2, 4, 5, 6, 7}, numbers(at("mode", "idle")), "all series of segment 3 are of p, with modes from user on")
+}
+
 func TestMetric_ArrangeRefusesEqualSeries(t *testing.T) {
 	series := seriesOf("instance=a,b cpu=0")
 	sources, ok := new(Metric).arrange([]storage.SeriesRef{1, 2}, series)

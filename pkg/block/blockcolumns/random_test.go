@@ -161,7 +161,7 @@ func TestObject_HasRandomBlocks(t *testing.T) {
 	// The blocks had what they are made for.
 	require.Greater(t, segments, 1)
 	require.Greater(t, leftOut, 3)
-	require.Greater(t, encodings[columnchunk.Encoding], 300)
+	require.Greater(t, encodings[columnchunk.Encoding], 200)
 	require.Greater(t, encodings[chunkenc.EncXOR], 100)
 	require.Greater(t, encodings[chunkenc.EncXOR2], 100)
 }

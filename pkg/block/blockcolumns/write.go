@@ -102,8 +102,10 @@ func (w *writer) run(ctx context.Context) (Object, error) {
 	if len(plain) > maxPlain || len(directory) > maxDirectory {
 		return Object{}, fmt.Errorf("write columns: the directory of %d metrics is too large", len(names))
 	}
-	if err := w.write(make([]byte, align-w.pos%align)); err != nil {
-		return Object{}, err
+	if w.pos+int64(len(directory)) > align { // otherwise all is in one page
+		if err := w.write(make([]byte, (align-w.pos%align)%align)); err != nil {
+			return Object{}, err
+		}
 	}
 	if err := w.write(directory); err != nil {
 		return Object{}, err
@@ -234,7 +236,8 @@ func (w *writer) encode(s source) error {
 			return errLeftOut
 		}
 		start := len(w.encoded)
-		if b, ok := w.encoder.AppendChunk(w.encoded, c.Encoding, c.Bytes); ok {
+		// Many integers and constants take less in a chunk of a TSDB.
+		if b, ok := w.encoder.AppendChunk(w.encoded, c.Encoding, c.Bytes); ok && len(b)-start < len(c.Bytes) {
 			w.encoded, c.Encoding, c.Bytes = b, columnchunk.Encoding, b[start:len(b):len(b)]
 		}
 		w.out = append(w.out, c)

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
@@ -44,7 +45,7 @@ const (
 	// mostObjectSeries the series that it looks at: a request for more reads the block, whose
 	// series are in the order of the answer.
 	mostObjectBytes  = 256 << 10
-	mostObjectSeries = 1 << 10
+	mostObjectSeries = 2 << 10
 	// objectPause is how long an object is left alone that could not be used.
 	objectPause = 5 * time.Minute
 )
@@ -147,9 +148,9 @@ func (or *objectReader) outcome(ctx context.Context, done bool, err error) (bool
 func narrow(ms []*labels.Matcher) (metric string, ok bool) {
 	for _, m := range ms {
 		switch {
-		case m.Name == labels.MetricName && m.Type == labels.MatchEqual:
+		case m.Name == model.MetricNameLabel && m.Type == labels.MatchEqual:
 			metric = m.Value
-		case m.Name == labels.MetricName:
+		case m.Name == model.MetricNameLabel:
 		case m.Type == labels.MatchEqual && m.Value != "", m.Type == labels.MatchRegexp && len(m.SetMatches()) > 0:
 			ok = true
 		}
@@ -164,9 +165,8 @@ func (or *objectReader) load(ctx context.Context, ranges []pagecache.Range) erro
 	return err
 }
 
-// hold accounts for the memory of a part that is going to be unpacked.
-func (or *objectReader) hold(ctx context.Context, packed []byte) error {
-	n := blockcolumns.Unpacked(packed)
+// hold accounts for memory until the end of the request for the block.
+func (or *objectReader) hold(ctx context.Context, n int64) error {
 	if err := or.r.q.Account.Hold(ctx, n); err != nil {
 		return err
 	}
@@ -186,7 +186,7 @@ func (or *objectReader) directory(ctx context.Context) (m blockcolumns.Metric, f
 	if err != nil {
 		return m, false, err
 	}
-	if err := or.hold(ctx, b); err != nil {
+	if err := or.hold(ctx, blockcolumns.Unpacked(b)); err != nil {
 		return m, false, err
 	}
 	d, err := blockcolumns.ParseDirectory(o, b)
@@ -231,7 +231,7 @@ func (or *objectReader) find(ctx context.Context) (few bool, err error) {
 // place decides the placement by the labels of the metric.
 func (or *objectReader) place(m *blockcolumns.Metric) {
 	or.r.place.decide(func(name string) bool {
-		return name == labels.MetricName || slices.Contains(m.Order, name) ||
+		return name == model.MetricNameLabel || slices.Contains(m.Order, name) ||
 			slices.ContainsFunc(m.Constant, func(l labels.Label) bool { return l.Name == name })
 	}, or.r.q)
 }
@@ -250,10 +250,14 @@ func (or *objectReader) search(ctx context.Context, search *blockcolumns.Searche
 		if err != nil {
 			return err
 		}
-		if err := or.hold(ctx, b); err != nil {
+		if err := or.hold(ctx, blockcolumns.Unpacked(b)); err != nil {
 			return err
 		}
+		before := len(or.found)
 		if or.found, err = search.Append(or.found, s, b); err != nil {
+			return err
+		}
+		if err := or.hold(ctx, sizeOf(or.found[before:])); err != nil {
 			return err
 		}
 		or.r.stats.SeriesTouched += int64(s.Series)
@@ -264,6 +268,15 @@ func (or *objectReader) search(ctx context.Context, search *blockcolumns.Searche
 	slices.SortFunc(or.found, func(a, b blockcolumns.Found) int { return labels.Compare(a.Labels, b.Labels) })
 	or.r.stats.SeriesFetched += int64(len(or.found))
 	return nil
+}
+
+// sizeOf is about the memory of the series.
+func sizeOf(found []blockcolumns.Found) (n int64) {
+	for _, f := range found {
+		f.Labels.Range(func(l labels.Label) { n += int64(len(l.Name) + len(l.Value)) })
+	}
+	const each = 40 // blockcolumns.Found with its reference to the labels
+	return n + int64(len(found))*each
 }
 
 // admit waits until the chunks may be read.
