@@ -24,6 +24,12 @@ func (c *compiler) binary(e *parser.BinaryExpr) (plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Prometheus's engine looks up the labels of a result by those of both operands, one
+	// behind the other: it takes {a="1"} and none, and none and {a="1"}, for the same. With group_left
+	// or group_right, results for missing series get labels of others so.
+	if m := e.VectorMatching; m.Card != parser.CardOneToOne && (m.FillValues.LHS != nil || m.FillValues.RHS != nil) {
+		return nil, unsupported("fill with a group modifier at %s", position(e))
+	}
 	return &binaryPlan{e: e, left: left, right: right}, nil
 }
 

@@ -52,6 +52,25 @@ func TestJoin_ChangingSeries(t *testing.T) {
 	}
 }
 
+// Prometheus's engine gives a result for a missing series the labels of another one, which it
+// looks up by the same bytes: the first query has one series there, and two here.
+func TestJoin_LeavesFillsOfGroups(t *testing.T) {
+	ng := oracleEngine(t)
+	db := sorted{load(t, `
+load 30s
+  many{a="1"} 1 1 _ _
+  one{a="1"} _ _ 1 1
+`)}
+	for _, expr := range []string{
+		`(sum by (a) (one)) - on (b) group_right () fill (2) (sum by (a) (many))`,
+		`(sum by (a) (many)) - on (b) group_left () fill_right (2) (sum by (a) (one))`,
+	} {
+		e := evaluation{expr: expr, start: time.Unix(0, 0), end: time.Unix(600, 0), step: 30 * time.Second}
+		v, err := compareEngines(ng, db, e)
+		require.Equal(t, fallback, v, "%s: %v", expr, err)
+	}
+}
+
 // An error of Prometheus's engine is never an answer here.
 func TestJoin_LeavesErrors(t *testing.T) {
 	ng, db := oracleEngine(t), sorted{load(t, changing)}
