@@ -28,14 +28,10 @@ func (d *decoder) uvarint() uint64 {
 	return v
 }
 
+// varint reads a number that is zigzag encoded.
 func (d *decoder) varint() int64 {
-	v, n := binary.Varint(d.b)
-	if n <= 0 {
-		d.bad, d.b = true, nil
-		return 0
-	}
-	d.b = d.b[n:]
-	return v
+	v := d.uvarint()
+	return int64(v>>1) ^ -int64(v&1)
 }
 
 // count reads a number of things that take at least one byte each.
