@@ -104,10 +104,9 @@ func TestThanosAliases_ExistOnTheirRoles(t *testing.T) {
 	s := newSite(t)
 	objects := "--objstore.config=type: FILESYSTEM\nconfig: {directory: " + s.Path("objects") + "}"
 	host := harness.Host()
-	ring, err := harness.Port(host)
+	ports, err := harness.Ports(host, 7)
 	require.NoError(t, err)
-	prometheus, err := harness.Port(host)
-	require.NoError(t, err)
+	ring, prometheus := ports[0], ports[1]
 	require.NoError(t, os.MkdirAll(s.Path("prometheus"), 0o755))
 	require.NoError(t, os.WriteFile(s.Path("p.yml"), []byte("global: {external_labels: {cluster: a}}\n"), 0o600))
 	p, err := harness.Start(s.Dir, "aliases-prometheus", bin.Prometheus, "--config.file="+s.Path("p.yml"), "--storage.tsdb.path="+s.Path("prometheus"),
@@ -126,8 +125,7 @@ func TestThanosAliases_ExistOnTheirRoles(t *testing.T) {
 		"query":   {"--query.max-concurrent=7", "--endpoint=dns+localhost:1"},
 		"compact": {objects, "--data-dir=" + s.Path("compact"), "--wait"},
 	} {
-		addr, err := harness.Port(host)
-		require.NoError(t, err)
+		addr := ports[2+len(pages)]
 		args = append([]string{role, "--http-address=" + addr, "--metrics.thanos-aliases"}, args...)
 		if role != "compact" {
 			args = append(args, "--grpc-address="+host+":0")

@@ -85,6 +85,7 @@ func TestGuides(t *testing.T) {
 // tools refuse one that does not.
 func (g *guide) follow(blocks [][]string) {
 	require.NoError(g.t, os.MkdirAll(filepath.Join(g.dir, "bucket"), 0o700))
+	g.choosePorts(blocks)
 	for _, b := range blocks {
 		if b[2] != "" {
 			text := strings.ReplaceAll(g.addresses(b[3]), "scrape_interval: 15s", "scrape_interval: 1s")
@@ -103,16 +104,25 @@ func (g *guide) follow(blocks [][]string) {
 	}
 }
 
-// addresses replaces the addresses of a text by free ports, the same for equal ones.
+// choosePorts gives each address of a section a free port. It asks for all at once: the
+// kernel may return one twice otherwise.
+func (g *guide) choosePorts(blocks [][]string) {
+	var addresses []string
+	for _, b := range blocks {
+		addresses = append(addresses, loopback.FindAllString(b[3], -1)...)
+	}
+	slices.Sort(addresses)
+	addresses = slices.Compact(addresses)
+	ports, err := harness.Ports(g.host, len(addresses))
+	require.NoError(g.t, err)
+	for n, a := range addresses {
+		g.ports[a] = ports[n]
+	}
+}
+
+// addresses replaces the addresses of a text by their free ports.
 func (g *guide) addresses(text string) string {
-	return loopback.ReplaceAllStringFunc(text, func(a string) string {
-		if g.ports[a] == "" {
-			port, err := harness.Port(g.host)
-			require.NoError(g.t, err)
-			g.ports[a] = port
-		}
-		return g.ports[a]
-	})
+	return loopback.ReplaceAllStringFunc(text, func(a string) string { return g.ports[a] })
 }
 
 // command runs one command of the page.
