@@ -41,6 +41,11 @@ func (g *queryGenerator) rarely(n int) bool { return g.r.IntN(n) == 0 }
 // evaluation returns a random query. d is its depth.
 func (g *queryGenerator) evaluation(d int) evaluation {
 	e := evaluation{start: time.UnixMilli(g.r.Int64N(dataSpan)).UTC()}
+	if g.rarely(2) {
+		// Dashboards and rules ask at multiples of their step, where windows of subqueries
+		// begin and end, too.
+		e.start = e.start.Truncate(time.Minute)
+	}
 	e.end = e.start
 	if !g.rarely(3) {
 		e.step = []time.Duration{7 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute, 5 * time.Minute}[g.r.IntN(5)]

@@ -22,7 +22,15 @@ type subqueryPlan struct {
 }
 
 // subqueryCall compiles a function whose argument number index is a subquery.
+//
+// Prometheus's engine keeps the time of a modifier @ as an offset from the first step of
+// the evaluation around it, and does not adapt it to a subquery that begins at that step.
+// It then looks at a wrong time if an offset or @ has moved the subquery there, so such
+// expressions are left to it.
 func (c *compiler) subqueryCall(e *parser.Call, index int, s *parser.SubqueryExpr) (plan, error) {
+	if (s.OriginalOffset != 0 || s.Timestamp != nil) && usesAt(s.Expr) {
+		return nil, unsupported("modifier @ in a subquery with @ or offset at %s", position(s))
+	}
 	inner, err := c.vector(s.Expr)
 	if err != nil {
 		return nil, err
@@ -44,6 +52,21 @@ func (c *compiler) subqueryCall(e *parser.Call, index int, s *parser.SubqueryExp
 		return nil, unsupported("subquery with step %d at %s", p.step, position(s))
 	}
 	return p, nil
+}
+
+// usesAt says that an expression has a selector or subquery with the modifier @.
+func usesAt(e parser.Expr) bool {
+	found := false
+	parser.Inspect(e, func(n parser.Node, _ []parser.Node) error {
+		switch n := n.(type) {
+		case *parser.VectorSelector:
+			found = found || n.Timestamp != nil
+		case *parser.SubqueryExpr:
+			found = found || n.Timestamp != nil
+		}
+		return nil
+	})
+	return found
 }
 
 func (p *subqueryPlan) nameless() bool { return !p.f.keepsName() || p.inner.nameless() }
