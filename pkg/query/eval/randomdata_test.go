@@ -215,7 +215,11 @@ func randomPoints(r *rand.Rand, kind string) []randomPoint {
 	}
 	for t := from; t <= to; t += interval {
 		if r.IntN(40) == 0 {
-			t += r.Int64N(15 * 60_000) // a gap
+			gap := r.Int64N(15 * 60_000)
+			if jitter == 1 {
+				gap -= gap % interval // such samples stay at the borders of windows
+			}
+			t += gap
 		}
 		p := randomPoint{point: point{t: t + r.Int64N(jitter)}}
 		k := kind
