@@ -42,7 +42,7 @@ func TestSelectHints_EqualPrometheus(t *testing.T) {
 		`x + y`, `sum(x + on(a) y)`, `sum(x) / sum by (a)(rate(y[3m]))`, `abs(x * 2)`, `-x`, `x > 5`,
 		`max_over_time(x[10m:1m])`, `max_over_time(rate(x[5m])[10m:])`, `max_over_time(rate(x[5m] offset 3m)[10m:1m] offset 7m)`,
 		`max_over_time(rate(x[5m])[10m:1m] @ 300 offset 7m)`, `max_over_time(x[10m:1m] @ end())`,
-		`max_over_time(rate(x[5m] @ 100)[10m:1m] @ 300 offset 7m)`,
+		`max_over_time(rate(x[5m] @ 100)[10m:1m])`,
 		`sum_over_time(max_over_time(rate(x[5m])[10m:1m] offset 2m)[1h:] offset 1m)`,
 		`sum_over_time(max_over_time(rate(x[5m])[10m:1m] @ 500)[1h:])`,
 		`histogram_quantile(0.9, sum by (le)(rate(x[5m])))`, `label_replace(x, "a", "b", "c", "d")`,
