@@ -24,7 +24,7 @@ import (
 )
 
 // serveGRPC serves what register registers on a real port.
-func serveGRPC(t *testing.T, register func(grpc.ServiceRegistrar)) string {
+func serveGRPC(t testing.TB, register func(grpc.ServiceRegistrar)) string {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -40,7 +40,7 @@ func serveGRPC(t *testing.T, register func(grpc.ServiceRegistrar)) string {
 }
 
 // serveStore serves a store and its Info.
-func serveStore(t *testing.T, s storeapi.Store) string {
+func serveStore(t testing.TB, s storeapi.Store) string {
 	return serveGRPC(t, func(r grpc.ServiceRegistrar) {
 		storerpc.RegisterStore(r, s, storerpc.ServerConfig{})
 		storerpc.RegisterInfo(r, storerpc.InfoConfig{Info: s.Info, Services: storerpc.Services{Store: true}})
