@@ -37,7 +37,7 @@ func TestToolsSizing_PrintsNeeds(t *testing.T) {
 
 	code, out, _ = runSizing(t, "--series=1000", "--downsampling.disable")
 	require.Equal(t, exitOK, code)
-	require.Regexp(t, `sidecar +memory +81\.\d MiB`, out)
+	require.Regexp(t, `sidecar +memory +90\.\d MiB`, out)
 	require.Regexp(t, `bucket +5m +0 B`, out)
 }
 
@@ -68,7 +68,7 @@ func TestToolsSizing_FiguresAreThoseOfThePage(t *testing.T) {
 		"store gateway: index header on disk, for a series of a block": f.HeaderSeries,
 		"store gateway: memory of a block":                             f.StoreBlock,
 		"store gateway: memory without blocks":                         f.StoreFixed,
-		"sidecar: memory of a series, while the log is shipped":        f.SidecarSeries,
+		"sidecar: memory of a series, while the log and a block are shipped":        f.SidecarSeries,
 		"sidecar: memory without series":                               f.SidecarFixed,
 		"querier: peak over nine dashboards of a day":                  f.QueryFixed,
 		"compactor: peak while 40 million samples are downsampled":     f.CompactFixed,

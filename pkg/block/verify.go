@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/fileutil"
 	"github.com/prometheus/prometheus/tsdb/index"
 
+	"github.com/hindsight-io/hindsight/pkg/block/segments"
 	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/samplecheck"
 )
@@ -102,14 +103,15 @@ type verifier struct {
 	indexOnly bool
 	samples   *samplecheck.Checker // nil decodes no chunk
 	index     byteSlice
-	segments  []byteSlice
-	files     []*fileutil.MmapFile
+	file      *fileutil.MmapFile // the index
+	segments  segments.Files
 }
 
 func (v *verifier) close() {
-	for _, f := range v.files {
-		_ = f.Close() // nothing was written
+	if v.file != nil {
+		_ = v.file.Close() // nothing was written
 	}
+	_ = v.segments.Close()
 }
 
 // byteSlice is index.ByteSlice over memory.
@@ -118,20 +120,12 @@ type byteSlice []byte
 func (b byteSlice) Len() int                    { return len(b) }
 func (b byteSlice) Range(start, end int) []byte { return b[start:end] }
 
-func (v *verifier) open(path string) (byteSlice, error) {
-	f, err := fileutil.OpenMmapFile(path)
-	if err != nil {
-		return nil, err
-	}
-	v.files = append(v.files, f)
-	return f.Bytes(), nil
-}
-
 func (v *verifier) openIndex(dir string) (err error) {
 	path := filepath.Join(dir, IndexFile)
-	if v.index, err = v.open(path); err != nil {
+	if v.file, err = fileutil.OpenMmapFile(path); err != nil {
 		return v.openErr(reason.BlockIndexCorrupt, path, err)
 	}
+	v.index = v.file.Bytes()
 	return nil
 }
 
@@ -139,20 +133,19 @@ func (v *verifier) run(dir string) error {
 	if err := v.openIndex(dir); err != nil {
 		return err
 	}
-	segments, err := segmentFiles(dir)
+	names, err := segmentFiles(dir)
 	if err != nil {
 		return err
 	}
-	for _, rel := range segments {
+	for _, rel := range names {
 		path := filepath.Join(dir, filepath.FromSlash(rel))
-		b, err := v.open(path)
+		err := v.segments.Add(path)
+		if errors.Is(err, segments.ErrHeader) {
+			return corrupt(reason.BlockSegmentCorrupt, "%s: %w", rel, err)
+		}
 		if err != nil {
 			return v.openErr(reason.BlockSegmentCorrupt, path, err)
 		}
-		if err := checkSegmentHeader(b); err != nil {
-			return corrupt(reason.BlockSegmentCorrupt, "%s: %w", rel, err)
-		}
-		v.segments = append(v.segments, b)
 	}
 	return v.readIndex()
 }
@@ -272,11 +265,8 @@ func (v *verifier) checkSeries(ref storage.SeriesRef, lset labels.Labels, chks [
 	r.Series++
 	r.SeriesMaxSize = max(r.SeriesMaxSize, size)
 	for i, c := range chks {
-		size, err := v.checkChunk(c.Ref)
+		size, err := v.checkChunk(&chks[i])
 		if err != nil {
-			return corrupt(reason.BlockChunkCorrupt, "series %s, chunk %d of %d: %w", lset, i+1, len(chks), err)
-		}
-		if err := v.checkSamples(&chks[i], size); err != nil {
 			return corrupt(samplecheck.Reason(err), "series %s, chunk %d of %d: %w", lset, i+1, len(chks), err)
 		}
 		if c.MinTime > c.MaxTime {

@@ -8,7 +8,6 @@ import (
 	"hash/crc32"
 
 	"github.com/prometheus/prometheus/storage"
-	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/encoding"
 	"github.com/prometheus/prometheus/tsdb/index"
@@ -92,63 +91,22 @@ func seriesSize(ix byteSlice, ref storage.SeriesRef) (int64, error) {
 	return int64(n) + int64(w) + crc32.Size, nil
 }
 
-func checkSegmentHeader(b byteSlice) error {
-	if len(b) < chunks.SegmentHeaderSize {
-		return fmt.Errorf("it has %d bytes only", len(b))
+// checkChunk verifies a chunk, and decodes it if samples are checked. It returns the size of
+// its record, or 0 without the segments.
+func (v *verifier) checkChunk(m *chunks.Meta) (int64, error) {
+	if v.indexOnly {
+		seg, off := chunks.BlockChunkRef(m.Ref).Unpack()
+		if seg >= len(v.sizes) || off < chunks.SegmentHeaderSize || int64(off) >= v.sizes[seg] {
+			return 0, fmt.Errorf("offset %d lies outside segment %d of %d", off, seg+1, len(v.sizes))
+		}
+		return 0, nil
 	}
-	if m := binary.BigEndian.Uint32(b); m != chunks.MagicChunks {
-		return fmt.Errorf("it begins with %08x instead of %08x", m, chunks.MagicChunks)
+	c, size, err := v.segments.Chunk(m.Ref)
+	if err != nil {
+		return 0, err
 	}
-	if b[4] != 1 {
-		return fmt.Errorf("it has version %d, known is 1", b[4])
-	}
-	return nil
-}
-
-// checkChunk verifies a chunk and returns the size of its record, or 0 without the
-// segments.
-func (v *verifier) checkChunk(ref chunks.ChunkRef) (int64, error) {
-	if !v.indexOnly {
-		return checkChunk(v.segments, ref)
-	}
-	seg, off := chunks.BlockChunkRef(ref).Unpack()
-	if seg >= len(v.sizes) || off < chunks.SegmentHeaderSize || int64(off) >= v.sizes[seg] {
-		return 0, fmt.Errorf("offset %d lies outside segment %d of %d", off, seg+1, len(v.sizes))
-	}
-	return 0, nil
-}
-
-// checkSamples decodes a chunk whose record of this size is sound.
-func (v *verifier) checkSamples(c *chunks.Meta, size int64) error {
 	if v.samples == nil {
-		return nil
+		return size, nil
 	}
-	seg, off := chunks.BlockChunkRef(c.Ref).Unpack()
-	record := v.segments[seg][off : off+int(size)]
-	_, w := binary.Uvarint(record)
-	return v.samples.Chunk(chunkenc.Encoding(record[w]), record[w+chunks.ChunkEncodingSize:len(record)-crc32.Size], c.MinTime, c.MaxTime)
-}
-
-// checkChunk verifies the checksum of a chunk and returns the size of its whole
-// record.
-func checkChunk(segments []byteSlice, ref chunks.ChunkRef) (int64, error) {
-	seg, off := chunks.BlockChunkRef(ref).Unpack()
-	if seg >= len(segments) {
-		return 0, fmt.Errorf("segment %d does not exist", seg+1)
-	}
-	b := segments[seg]
-	if off < chunks.SegmentHeaderSize || off >= len(b) {
-		return 0, fmt.Errorf("offset %d lies outside segment %d of %d bytes", off, seg+1, len(b))
-	}
-	n, w := binary.Uvarint(b[off:min(off+chunks.MaxChunkLengthFieldSize, len(b))])
-	size := uint64(w) + chunks.ChunkEncodingSize + n + crc32.Size
-	if w <= 0 || n > uint64(len(b)) || uint64(off)+size > uint64(len(b)) {
-		return 0, fmt.Errorf("it is cut at offset %d of segment %d", off, seg+1)
-	}
-	data := b[off+w : off+int(size)-crc32.Size]
-	want := binary.BigEndian.Uint32(b[off+int(size)-crc32.Size:])
-	if got := crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli)); got != want {
-		return 0, fmt.Errorf("checksum at offset %d of segment %d is %08x instead of %08x", off, seg+1, got, want)
-	}
-	return int64(size), nil
+	return size, v.samples.Chunk(c.Encoding, c.Bytes, m.MinTime, m.MaxTime)
 }

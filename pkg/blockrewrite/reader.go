@@ -11,11 +11,13 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
 	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/block/segments"
 	"github.com/hindsight-io/hindsight/pkg/reason"
 )
 
@@ -23,7 +25,8 @@ import (
 type reader struct {
 	meta   *block.Meta
 	index  *index.Reader
-	chunks *chunks.Reader
+	chunks *segments.Files
+	pool   *aggr.Pool
 	all    index.Postings
 
 	builder labels.ScratchBuilder
@@ -40,12 +43,12 @@ func open(ctx context.Context, dir string, m *block.Meta) (r *reader, err error)
 	if _, err := block.Verify(ctx, dir); err != nil {
 		return nil, fmt.Errorf("verify block %s before it is rewritten: %w", m.ULID, err)
 	}
-	r = &reader{meta: m}
+	r = &reader{meta: m, pool: aggr.NewPool()}
 	defer r.recover(&err)
 	if r.index, err = index.NewFileReader(filepath.Join(dir, block.IndexFile), index.DecodePostingsRaw); err != nil {
 		return nil, r.corrupt(reason.BlockIndexCorrupt, fmt.Errorf("open index: %w", err))
 	}
-	if r.chunks, err = chunks.NewDirReader(filepath.Join(dir, block.ChunksDir), aggr.NewPool()); err != nil {
+	if r.chunks, err = segments.Open(filepath.Join(dir, block.ChunksDir)); err != nil {
 		return nil, errors.Join(r.corrupt(reason.BlockSegmentCorrupt, fmt.Errorf("open chunks: %w", err)), r.index.Close())
 	}
 	return r, nil
@@ -93,7 +96,7 @@ func (r *reader) load() (err error) {
 	}
 	defer r.recover(&err)
 	for i := range r.chks {
-		chk, _, err := r.chunks.ChunkOrIterable(r.chks[i])
+		chk, err := r.chunk(r.chks[i].Ref)
 		if err != nil {
 			return r.corruptChunk(fmt.Errorf("series %s, chunk %d: %w", r.lset, i+1, err))
 		}
@@ -101,6 +104,15 @@ func (r *reader) load() (err error) {
 	}
 	r.loaded = true
 	return nil
+}
+
+// chunk reads a chunk and checks its checksum.
+func (r *reader) chunk(ref chunks.ChunkRef) (chunkenc.Chunk, error) {
+	c, _, err := r.chunks.Chunk(ref)
+	if err != nil {
+		return nil, err
+	}
+	return r.pool.Get(c.Encoding, c.Bytes)
 }
 
 func (r *reader) corruptChunk(err error) error { return r.corrupt(reason.BlockChunkCorrupt, err) }

@@ -9,11 +9,13 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
 
 	"github.com/hindsight-io/hindsight/pkg/aggr"
 	"github.com/hindsight-io/hindsight/pkg/block"
+	"github.com/hindsight-io/hindsight/pkg/block/segments"
 	"github.com/hindsight-io/hindsight/pkg/reason"
 	"github.com/hindsight-io/hindsight/pkg/samplecheck"
 )
@@ -27,7 +29,7 @@ var errMemoryFault = errors.New("memory fault")
 type blockReader struct {
 	meta   *block.Meta
 	index  *index.Reader
-	chunks *chunks.Reader
+	chunks *segments.Files
 	pool   *aggr.Pool
 	all    index.Postings
 
@@ -55,7 +57,7 @@ func openBlock(ctx context.Context, dir string, m *block.Meta) (r *blockReader, 
 	if r.index, err = index.NewFileReader(filepath.Join(dir, block.IndexFile), index.DecodePostingsRaw); err != nil {
 		return nil, r.corrupt(reason.BlockIndexCorrupt, "open index: %w", err)
 	}
-	if r.chunks, err = chunks.NewDirReader(filepath.Join(dir, block.ChunksDir), r.pool); err != nil {
+	if r.chunks, err = segments.Open(filepath.Join(dir, block.ChunksDir)); err != nil {
 		return nil, errors.Join(r.corrupt(reason.BlockSegmentCorrupt, "open chunks: %w", err), r.index.Close())
 	}
 	name, value := index.AllPostingsKey()
@@ -141,7 +143,7 @@ func checkOrder(last, lset labels.Labels, first bool) error {
 func (r *blockReader) load() error {
 	for i := range r.chks {
 		c := &r.chks[i]
-		chk, _, err := r.chunks.ChunkOrIterable(*c)
+		chk, err := r.chunk(c.Ref)
 		if err != nil {
 			r.chks = r.chks[:i]
 			return r.corrupt(reason.BlockChunkCorrupt, "series %s, chunk %d: %w", r.lset, i+1, err)
@@ -161,6 +163,15 @@ func (r *blockReader) load() error {
 		r.samples += uint64(chk.NumSamples())
 	}
 	return nil
+}
+
+// chunk reads a chunk and checks its checksum.
+func (r *blockReader) chunk(ref chunks.ChunkRef) (chunkenc.Chunk, error) {
+	c, _, err := r.chunks.Chunk(ref)
+	if err != nil {
+		return nil, err
+	}
+	return r.pool.Get(c.Encoding, c.Bytes)
 }
 
 // checkSamples decodes a chunk of the series.

@@ -80,7 +80,7 @@ func rows() []row {
 		{"sizing-bucket-1h", "its 1h data", sizing, "^BenchmarkBucket$", "1x", "1h0m0s-chunk-bytes/window", 14, "bytes of a window in chunks"},
 		{"sizing-compact-memory", "the compactor that makes it, peak", sizing, "^BenchmarkBucket$", "1x", "peak-MiB", 200, "MiB of RSS"},
 		{"sizing-store-block", "memory of a gateway for each of 2,000 blocks", sizing, "^BenchmarkGatewayBlocks$", "1x", "RSS-bytes/block", 16_000, "bytes of RSS"},
-		{"sizing-sidecar", "memory of a sidecar that ships the log of 30,000 series", sizing, "^BenchmarkSidecar$", "1x", "peak-RSS-bytes/series", 600, "bytes of RSS"},
+		{"sizing-sidecar", "memory of a series of a sidecar that ships a log and a block, 200,000 series against 20,000", sizing, "^BenchmarkSidecar$", "1x", "peak-RSS-bytes/series", 600, "bytes of RSS"},
 		{"downsample", "raw to 5m", "./pkg/compact", "^BenchmarkDownsample$", "", "cpu-s/Msample", 0.025, "CPU seconds for a million samples (40M a second is 0.025)"},
 	}
 }

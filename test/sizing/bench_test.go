@@ -355,30 +355,64 @@ func metric(b *testing.B, base, name string) string {
 	return ""
 }
 
-// BenchmarkSidecar runs a sidecar that ships the log of a Prometheus with 30,000 series.
+// BenchmarkSidecar runs sidecars beside Prometheus with two numbers of series, as only the
+// difference tells what a series needs. They ship a log and a block.
 func BenchmarkSidecar(b *testing.B) {
-	const series, rounds = 30_000, 40
+	const few, many = 20_000, 200_000
 	for b.Loop() {
-		s := newSite(b)
-		addr, config := s.port(), filepath.Join(s.dir, "prometheus.yml")
-		require.NoError(b, os.WriteFile(config, []byte("global: {external_labels: {cluster: eu, replica: a}}\n"), 0o600))
-		data := filepath.Join(s.dir, "prometheus")
-		prom, err := harness.Start(s.dir, "prometheus", s.bin.Prometheus, "--config.file="+config, "--storage.tsdb.path="+data, "--web.listen-address="+addr,
-			"--storage.tsdb.min-block-duration=2h", "--storage.tsdb.max-block-duration=2h", "--web.enable-remote-write-receiver", "--log.level=warn")
-		require.NoError(b, err)
-		b.Cleanup(prom.Kill)
-		require.NoError(b, harness.WaitHTTP(prom, "http://"+addr+"/-/ready", time.Minute))
-		p, base := s.start("sidecar", "--grpc-address="+s.port(), "--prometheus.url=http://"+addr, "--tsdb.path="+data, "--shipper.head-interval=1s", s.bucket())
-		empty := s.resident(p)
-		send(b, (&url.URL{Scheme: "http", Host: addr, Path: "/api/v1/write"}).String(), series, rounds)
-		require.Eventually(b, func() bool {
-			line := metric(b, base, "hindsight_sidecar_head_unshipped_bytes")
-			return strings.HasSuffix(strings.TrimSpace(line), " 0")
-		}, time.Minute, 200*time.Millisecond)
-		peak, err := p.Peak()
-		require.NoError(b, err)
-		b.ReportMetric(empty/(1<<20), "empty-MiB")
-		b.ReportMetric((float64(peak)-empty)/series, "peak-RSS-bytes/series")
+		small, large := newSite(b).sidecar(few), newSite(b).sidecar(many)
+		b.ReportMetric((large-small)/(many-few), "peak-RSS-bytes/series")
+		b.ReportMetric((small-few*(large-small)/(many-few))/(1<<20), "fixed-MiB")
 	}
 	b.ReportMetric(0, "ns/op")
+}
+
+// sidecar returns the peak of the memory of a sidecar that ships the log of ten minutes and
+// a block of two hours with so many series.
+func (s *site) sidecar(series int) (peak float64) {
+	const rounds = 40
+	b, addr, config := s.b, s.port(), filepath.Join(s.dir, "prometheus.yml")
+	require.NoError(b, os.WriteFile(config, []byte("global: {external_labels: {cluster: eu, replica: a}}\n"), 0o600))
+	data := filepath.Join(s.dir, "prometheus")
+	s.localBlock(data, series)
+	prom, err := harness.Start(s.dir, "prometheus", s.bin.Prometheus, "--config.file="+config, "--storage.tsdb.path="+data, "--web.listen-address="+addr,
+		"--storage.tsdb.min-block-duration=2h", "--storage.tsdb.max-block-duration=2h", "--web.enable-remote-write-receiver", "--log.level=warn")
+	require.NoError(b, err)
+	b.Cleanup(prom.Kill)
+	require.NoError(b, harness.WaitHTTP(prom, "http://"+addr+"/-/ready", time.Minute))
+	p, base := s.start("sidecar", "--grpc-address="+s.port(), "--prometheus.url=http://"+addr, "--tsdb.path="+data, "--shipper.head-interval=1s", s.bucket())
+	send(b, (&url.URL{Scheme: "http", Host: addr, Path: "/api/v1/write"}).String(), series, rounds)
+	sent := float64(time.Now().Unix())
+	require.Eventually(b, func() bool {
+		return value(b, base, "hindsight_sidecar_head_last_ship_success_time_seconds") > sent &&
+			value(b, base, "hindsight_sidecar_head_unshipped_bytes") == 0 && value(b, base, "hindsight_shipper_uploads_total") == 1
+	}, 2*time.Minute, 200*time.Millisecond)
+	require.Zero(b, value(b, base, "hindsight_shipper_columns_failures_total"))
+	n, err := p.Peak()
+	require.NoError(b, err)
+	return float64(n)
+}
+
+// localBlock writes a block of two hours to the directory of a Prometheus.
+func (s *site) localBlock(data string, series int) {
+	m := &block.Meta{}
+	hour := time.Hour.Milliseconds()
+	m.ULID, m.MinTime = blocktest.ID("local"), (time.Now().UnixMilli()/hour/2-2)*2*hour
+	m.MaxTime = m.MinTime + 2*hour
+	mix := kinds()
+	var list []blocktest.Series
+	for i := range series {
+		one, _ := encoded(i, mix[i/300%10], m.MinTime, m.MaxTime)
+		list = append(list, one)
+	}
+	require.NoError(s.b, blocktest.Write(s.b.Context(), filepath.Join(data, m.ULID.String()), m, list))
+}
+
+// value is the value of the first series of a metric.
+func value(b *testing.B, base, name string) float64 {
+	fields := strings.Fields(metric(b, base, name))
+	require.NotEmpty(b, fields, name)
+	v, err := strconv.ParseFloat(fields[len(fields)-1], 64)
+	require.NoError(b, err)
+	return v
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
 
+	"github.com/hindsight-io/hindsight/pkg/block/segments"
 	"github.com/hindsight-io/hindsight/pkg/columnchunk"
 )
 
@@ -30,7 +31,7 @@ func Write(ctx context.Context, w io.Writer, dir string) (_ Object, err error) {
 		return Object{}, fmt.Errorf("open the index for columns: %w", err)
 	}
 	defer func() { err = errors.Join(err, ir.Close()) }()
-	cr, err := chunks.NewDirReader(filepath.Join(dir, "chunks"), nil)
+	cr, err := segments.Open(filepath.Join(dir, "chunks"))
 	if err != nil {
 		return Object{}, fmt.Errorf("open the chunks for columns: %w", err)
 	}
@@ -44,7 +45,7 @@ type writer struct {
 	w      io.Writer
 	pos    int64
 	index  *index.Reader
-	chunks *chunks.Reader
+	chunks *segments.Files
 
 	positions, entries []byte
 
@@ -227,11 +228,11 @@ func (w *writer) encode(s source) error {
 	}
 	w.out, w.encoded = w.out[:0], w.encoded[:0]
 	for _, meta := range w.metas {
-		chk, _, err := w.chunks.ChunkOrIterable(meta)
+		chk, _, err := w.chunks.Chunk(meta.Ref)
 		if err != nil {
 			return err
 		}
-		c := Chunk{MinTime: meta.MinTime, MaxTime: meta.MaxTime, Encoding: chk.Encoding(), Bytes: chk.Bytes()}
+		c := Chunk{MinTime: meta.MinTime, MaxTime: meta.MaxTime, Encoding: chk.Encoding, Bytes: chk.Bytes}
 		if !isFloats(c.Encoding) {
 			return errLeftOut
 		}
