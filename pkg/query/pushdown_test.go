@@ -170,7 +170,8 @@ func (g expressions) vector(depth int) string {
 		case 3:
 			return g.selector("y") + g.of("", " offset 2m", " @ 1500", " @ end()")
 		}
-		return fmt.Sprintf("max_over_time(rate(%s[2m])[6m:1m])", g.selector("x_total"))
+		return fmt.Sprintf(g.of("max_over_time(rate(%s[2m])[6m:1m]%s)", "max_over_time(rate(%s[2m] @ 1200)[6m:1m])%.0s"), g.selector("x_total"),
+			g.of("", "", " offset 3m", " offset -1m", " @ 1500"))
 	}
 	inner := func() string { return g.vector(depth - 1) }
 	switch g.IntN(9) {

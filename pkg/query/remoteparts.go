@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -326,10 +325,8 @@ func (q *partQueryable) annotateLeaf(ctx context.Context, part distribute.Part, 
 	var as annotations.Annotations
 	var others storeapi.Warnings
 	for _, w := range ws {
-		if text, ok := strings.CutPrefix(w.Text, annotations.PromQLInfo.Error()+": "); ok {
-			as.Add(fmt.Errorf("%w: %s", annotations.PromQLInfo, text))
-		} else if text, ok := strings.CutPrefix(w.Text, annotations.PromQLWarning.Error()+": "); ok {
-			as.Add(fmt.Errorf("%w: %s", annotations.PromQLWarning, text))
+		if a := newLeafAnnotation(w.Text); a != nil {
+			as.Add(a)
 		} else {
 			others = append(others, w)
 		}
