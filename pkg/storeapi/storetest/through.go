@@ -31,7 +31,8 @@ func ThroughGRPC(t testing.TB, s storeapi.Store, opts ...storerpc.ClientOption) 
 // test.
 func Dial(t testing.TB, register func(*grpc.Server), opts ...grpc.ServerOption) *grpc.ClientConn {
 	t.Helper()
-	lis := bufconn.Listen(1 << 20)
+	// Timers of its connections keep the buffers until they fire, also after a close.
+	lis := bufconn.Listen(1 << 16)
 	srv := grpc.NewServer(opts...)
 	register(srv)
 	done := make(chan error, 1)
