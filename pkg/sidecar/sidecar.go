@@ -285,6 +285,7 @@ func (s *Sidecar) newShipping(ctx context.Context) (*shipping, error) {
 	}
 	head, err := s.newHeadShipping(ship.Shipped)
 	if err != nil {
+		w.close()
 		return nil, errors.Join(err, lock.Close())
 	}
 	return &shipping{

@@ -83,7 +83,7 @@ func TestConfig_HasDefaultsAndRefusesWrongValues(t *testing.T) {
 }
 
 func TestRun_WaitsForPrometheus(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	p := promtest.New(t, promtest.Options{ExternalLabels: labels.FromStrings("cluster", "eu")})
 	p.SetDown(true)
 	s, stop := start(t, parse(t, "--prometheus.url="+p.URL().String()), Deps{})
@@ -129,6 +129,7 @@ func TestRun_AsksForFlagsAgain(t *testing.T) {
 			continue
 		}
 		require.NoError(t, err)
+		ship.watcher.close()
 		require.NoError(t, ship.lock.Close())
 		require.GreaterOrEqual(t, asked.Load(), int32(2))
 	}

@@ -25,7 +25,7 @@ type watcher struct {
 	onEvent, onError func()
 }
 
-// newWatcher opens a watcher, which run must close.
+// newWatcher opens a watcher, which run or close must close.
 func newWatcher(logger *slog.Logger) *watcher {
 	w := &watcher{changes: make(chan struct{}, 1), logger: logger, failed: map[string]bool{}, onEvent: func() {}, onError: func() {}}
 	var err error
@@ -58,12 +58,19 @@ func (w *watcher) set(dirs []string) int {
 	return len(w.notify.WatchList())
 }
 
-// run reports until ctx is cancelled.
+// close closes a watcher that does not run.
+func (w *watcher) close() {
+	if w.notify != nil {
+		_ = w.notify.Close()
+	}
+}
+
+// run reports until ctx is cancelled, and closes the watcher.
 func (w *watcher) run(ctx context.Context) {
 	if w.notify == nil {
 		return
 	}
-	defer func() { _ = w.notify.Close() }()
+	defer w.close()
 	var due <-chan time.Time
 	for {
 		select {
