@@ -11,7 +11,6 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
-	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
 
@@ -96,7 +95,7 @@ func (r *reader) load() (err error) {
 	}
 	defer r.recover(&err)
 	for i := range r.chks {
-		chk, err := r.chunk(r.chks[i].Ref)
+		chk, err := r.chunks.Load(r.chks[i].Ref, r.pool)
 		if err != nil {
 			return r.corruptChunk(fmt.Errorf("series %s, chunk %d: %w", r.lset, i+1, err))
 		}
@@ -104,15 +103,6 @@ func (r *reader) load() (err error) {
 	}
 	r.loaded = true
 	return nil
-}
-
-// chunk reads a chunk and checks its checksum.
-func (r *reader) chunk(ref chunks.ChunkRef) (chunkenc.Chunk, error) {
-	c, _, err := r.chunks.Chunk(ref)
-	if err != nil {
-		return nil, err
-	}
-	return r.pool.Get(c.Encoding, c.Bytes)
 }
 
 func (r *reader) corruptChunk(err error) error { return r.corrupt(reason.BlockChunkCorrupt, err) }

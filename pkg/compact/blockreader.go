@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
 
@@ -143,7 +142,7 @@ func checkOrder(last, lset labels.Labels, first bool) error {
 func (r *blockReader) load() error {
 	for i := range r.chks {
 		c := &r.chks[i]
-		chk, err := r.chunk(c.Ref)
+		chk, err := r.chunks.Load(c.Ref, r.pool)
 		if err != nil {
 			r.chks = r.chks[:i]
 			return r.corrupt(reason.BlockChunkCorrupt, "series %s, chunk %d: %w", r.lset, i+1, err)
@@ -163,15 +162,6 @@ func (r *blockReader) load() error {
 		r.samples += uint64(chk.NumSamples())
 	}
 	return nil
-}
-
-// chunk reads a chunk and checks its checksum.
-func (r *blockReader) chunk(ref chunks.ChunkRef) (chunkenc.Chunk, error) {
-	c, _, err := r.chunks.Chunk(ref)
-	if err != nil {
-		return nil, err
-	}
-	return r.pool.Get(c.Encoding, c.Bytes)
 }
 
 // checkSamples decodes a chunk of the series.

@@ -2,6 +2,7 @@ package query
 
 import (
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -94,6 +95,7 @@ func BenchmarkGlobalQuery(b *testing.B) {
 			a := q.get("/api/v1/query_range", "query", globalQuery, "start", "300", "end", "86000", "step", "60")
 			require.Equal(b, 200, a.code, a.Error)
 			require.Empty(b, a.Warnings)
+			require.Equal(b, 20, strings.Count(string(a.Data), `"metric"`))
 		},
 		"prometheus-engine": func() { evaluate(NewQueryable(q.q.fanout, QueryableConfig{Defaults: defaults})) },
 	} {

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// window is the most that Linux maps at once when a page is read, in bytes: a folio as
-	// large as an entry of the middle page table.
+	// window is the most that Linux maps at once when a byte is read: a large page of amd64
+	// and arm64, in bytes.
 	window = 2 << 20
 	// kept is how many bytes of a file stay in memory at most, if a read needs no more.
 	kept = 16 << 20

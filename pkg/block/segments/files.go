@@ -75,6 +75,15 @@ func (s *Files) Chunk(ref chunks.ChunkRef) (c Chunk, size int64, err error) {
 	return c, size, nil
 }
 
+// Load is Chunk with a chunk of a pool, which holds the bytes.
+func (s *Files) Load(ref chunks.ChunkRef, pool chunkenc.Pool) (chunkenc.Chunk, error) {
+	c, _, err := s.Chunk(ref)
+	if err != nil {
+		return nil, err
+	}
+	return pool.Get(c.Encoding, c.Bytes)
+}
+
 // Chunk is a chunk of a segment.
 type Chunk struct {
 	Encoding chunkenc.Encoding
